@@ -1,0 +1,7 @@
+-- Each script is one Lua 5.1 chunk; `shared/` holds the functions that several of them include.
+std = "lua51"
+read_globals = { "redis", "KEYS", "ARGV", "cmsgpack" }
+max_line_length = 120
+files["qmodal/store/lua/shared"].ignore = { "211" } -- used by whoever includes them
+files["qmodal/store/lua/*.lua"].read_globals = { "join", "record", "readd", "drop" }
+files["qmodal/store/lua/shared/drop.lua"].read_globals = { "record" }

@@ -1,0 +1,50 @@
+"""Which worker each new container goes to: fair between pools, spread over workers."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """A pool that wants `count` more containers, has `have`, and runs the app `version`."""
+
+    pool: str
+    count: int
+    have: int = 0
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRoom:
+    """A worker with room for `free_slots` containers; `warm` are the versions it has loaded."""
+
+    id: str
+    free_slots: int
+    warm: frozenset[str] = frozenset()
+
+
+def place(needs: Sequence[Need], workers: Sequence[WorkerRoom]) -> list[tuple[str, str]]:
+    """Pairs of pool and worker, one for each container that finds room, in the order of granting.
+
+    The next container always goes to the pool that has the fewest; equal pools take turns in the
+    order of `needs`. It goes to the worker with most room left, a warm one if several have it.
+    """
+    turns = [(n.have, order, n.count) for order, n in enumerate(needs) if n.count > 0]
+    heapq.heapify(turns)
+    free = {w.id: w.free_slots for w in workers if w.free_slots > 0}
+    warm = {w.id: w.warm for w in workers}
+    placed: list[tuple[str, str]] = []
+    while turns and free:
+        have, order, count = heapq.heappop(turns)
+        need = needs[order]
+        chosen = min(free, key=lambda w: (-free[w], need.version not in warm[w], w))
+        placed.append((need.pool, chosen))
+        free[chosen] -= 1
+        if not free[chosen]:
+            del free[chosen]
+        if count > 1:
+            heapq.heappush(turns, (have + 1, order, count - 1))
+    return placed

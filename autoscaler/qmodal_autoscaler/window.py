@@ -1,0 +1,70 @@
+"""Two memories of the recent past: the highest level of a step function, and the rate of arrivals."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+RATE_HORIZON = 10.0  # seconds over which an arrival is forgotten to 1/e
+
+
+class Ended(NamedTuple):
+    """A level the step function has left, and when it left it."""
+
+    at: float
+    level: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeakWindow:
+    """The sliding maximum of a step function, as a value.
+
+    `past` holds levels keyed by when they ended, oldest first and strictly falling, each above the
+    current `level`: a lower level that ended earlier can never be the maximum again, so the size
+    is bounded by the number of distinct levels and not by the number of observations. Keyed by
+    when a level began, an old peak that ended a moment ago would already count as outside.
+    """
+
+    level: int = 0
+    seen: float = -math.inf
+    past: tuple[Ended, ...] = ()
+
+    def observe(self, level: int, *, ended: float, now: float, width: float) -> PeakWindow:
+        """The window after seeing `level` at `now`.
+
+        `ended` is when the previous level ended at the latest, if this one is lower; it is taken
+        as no earlier than the previous observation and no later than `now`. Seconds.
+        """
+        past = self.past
+        if level < self.level:
+            past = (*past, Ended(at=min(now, max(ended, self.seen)), level=self.level))
+        past = tuple(e for e in past if e.level > level and e.at + width > now)
+        return PeakWindow(level=level, seen=now, past=past)
+
+    def high(self, now: float, width: float) -> int:
+        """The highest level that held at some moment of the last `width` seconds."""
+        return max(self.level, *(e.level for e in self.past if e.at + width > now), 0)
+
+    def next_fall(self, now: float, width: float) -> float | None:
+        """When `high` will next fall by the passing of time alone, or None."""
+        return next((e.at + width for e in self.past if e.at + width > now), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrivalRate:
+    """Arrivals per second out of an ever-growing counter, decaying exponentially."""
+
+    per_second: float = 0.0
+    counted: int | None = None
+    seen: float = 0.0
+
+    def observe(self, counter: int, now: float) -> ArrivalRate:
+        """The rate after reading `counter` at `now`; a counter that went back starts afresh."""
+        if self.counted is None or counter < self.counted:
+            return ArrivalRate(per_second=0.0, counted=counter, seen=now)
+        span = max(now - self.seen, 1e-6)
+        fade = math.exp(-span / RATE_HORIZON)
+        recent = (counter - self.counted) / span
+        rate = self.per_second * fade + recent * -math.expm1(-span / RATE_HORIZON)
+        return ArrivalRate(per_second=rate, counted=counter, seen=now)

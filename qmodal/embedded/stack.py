@@ -1,0 +1,229 @@
+"""The client's side of a stack: starts a supervisor, holds its lifeline, and lets go of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import select
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO
+
+from qmodal.embedded.binary import find_binary
+from qmodal.embedded.folder import SOCKET, write_private
+from qmodal.embedded.home import unix_url
+from qmodal.embedded.plan import Plan
+from qmodal.embedded.private import make_private_folder, remove_if_free, sweep_abandoned
+from qmodal.embedded.server import server_command
+from qmodal.exception import ConfigurationError
+from qmodal.settings import Settings
+
+__all__ = ["CHILDREN", "Stack", "launch", "start_private", "sweep_abandoned"]
+
+Children = Mapping[str, Sequence[str]]
+
+CHILDREN: Children = {
+    name: (sys.executable, "-P", "-m", "qmodal", name) for name in ("autoscaler", "worker")
+}
+# Seconds: what a private stack's children get when the client ends without a word.
+ABANDONED_GRACE = 1.0
+CLOSE_GRACE = 5.0
+# The supervisor's own time beyond the grace: ending the server, removing the folder.
+SLACK = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a stack lives: `private` says that the folder goes when the stack ends."""
+
+    folder: Path
+    log: Path | None
+    private: bool
+
+
+class Stack:
+    """A running server with its children; it ends with `close`, or with this process.
+
+    Only this process holds the lifeline: programs that it executes do not inherit it, and
+    children that Python forks (multiprocessing) close theirs. A child that C code forks keeps
+    the stack alive until that child ends, unless `close` is called.
+    """
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], *, url: str, key: bytes, place: Place
+    ) -> None:
+        self.url = url
+        self.key = key
+        self.place = place
+        self._process = process
+        self._owner = os.getpid()
+        self._closing = threading.Lock()
+        _open.add(self)
+
+    def __enter__(self) -> Stack:
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self.close()
+
+    @property
+    def supervisor(self) -> int:
+        """The process id of the supervisor."""
+        return self._process.pid
+
+    def stop(self, grace: float) -> None:
+        """Asks for the end and returns at once; children get `grace` seconds. May be repeated."""
+        lifeline = self._process.stdin
+        if lifeline is not None and not lifeline.closed:
+            with contextlib.suppress(OSError):
+                os.write(lifeline.fileno(), f"{grace}\n".encode())
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until the supervisor and all that it started are gone; False after `timeout` seconds."""
+        report = self._process.stdout
+        if report is None or report.closed:
+            return True
+        return _ends(report, timeout)
+
+    def close(self, grace: float = CLOSE_GRACE) -> int:
+        """Ends everything and waits for it; the supervisor's exit code, 0 if all went well.
+
+        Children get `grace` seconds to finish. May be called by any thread, and more than once;
+        in a forked child it does nothing, because the stack belongs to the parent.
+        """
+        if os.getpid() != self._owner:
+            return 0
+        with self._closing:
+            self.stop(grace)
+            if not self.wait(grace + SLACK):
+                self._process.kill()
+            self._let_go()
+            code = self._process.wait()
+            if self.place.private:
+                _remove(self.place.folder)
+            return code
+
+    def _let_go(self) -> None:
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+_open: weakref.WeakSet[Stack] = weakref.WeakSet()
+
+
+def start_private(settings: Settings, *, children: Children = CHILDREN) -> Stack:
+    """A server, an autoscaler and a worker for this process alone; nothing outlives it.
+
+    Returns as soon as the server answers. ConfigurationError if there is no server program or it
+    does not start.
+    """
+    sweep_abandoned()
+    binary = find_binary()
+    folder, lock = make_private_folder()
+    key = settings.signing_key or secrets.token_bytes(32)
+    key_file = folder / "key"
+    write_private(key_file, key.hex() + "\n")
+    socket = folder / SOCKET
+    plan = Plan(
+        server=server_command(binary, data=folder, socket=socket, kept=False),
+        server_log=str(folder / "server.log"),
+        socket=str(socket),
+        url=unix_url(socket),
+        key_file=str(key_file),
+        lock=lock,
+        kept=False,
+        grace=ABANDONED_GRACE,
+        children={name: list(argv) for name, argv in children.items()},
+        remove=[str(folder)],
+    )
+    place = Place(folder=folder, log=folder / "stack.log", private=True)
+    return launch(plan, place=place, settings=settings, key=key)
+
+
+def launch(plan: Plan, *, place: Place, settings: Settings, key: bytes) -> Stack:
+    """Starts the supervisor of a plan, whose lock it takes over, and waits for the server.
+
+    ConfigurationError with the end of the server's log if it does not start.
+    """
+    told = replace(settings, redis_url=plan.url, signing_key=key)
+    try:
+        process = _spawn(plan, place, {**os.environ, **told.to_environ()})
+    finally:
+        os.close(plan.lock)
+    stack = Stack(process, url=plan.url, key=key, place=place)
+    try:
+        _until_ready(process, plan, place)
+    except BaseException:
+        stack.close(grace=0.0)
+        raise
+    return stack
+
+
+def _spawn(plan: Plan, place: Place, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    with contextlib.ExitStack() as files:
+        log: IO[bytes] | None = None
+        if place.log is not None:
+            log = files.enter_context(place.log.open("ab"))
+        return subprocess.Popen(
+            [sys.executable, "-P", "-m", "qmodal.embedded.supervisor", str(place.folder)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environ,
+            # A Ctrl-C meant for this process must not reach what still has to clean up.
+            start_new_session=True,
+            pass_fds=(plan.lock,),
+            bufsize=0,
+        )
+
+
+def _until_ready(process: subprocess.Popen[bytes], plan: Plan, place: Place) -> None:
+    if process.stdin is None or process.stdout is None:
+        raise ConfigurationError("The supervisor has no pipes")
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(plan.to_line())
+    line = process.stdout.readline()
+    if not line:
+        said = place.log.read_text(errors="replace").strip() if place.log else "see above"
+        raise ConfigurationError(f"The supervisor ended before the server answered: {said}")
+    report: dict[str, str] = json.loads(line)
+    if "error" in report:
+        raise ConfigurationError(report["error"])
+
+
+def _ends(pipe: IO[bytes], timeout: float | None) -> bool:
+    """Whether the pipe reaches its end within `timeout` seconds."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    poll = select.poll()
+    poll.register(pipe.fileno(), select.POLLIN)
+    while True:
+        left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
+        if not poll.poll(left):
+            return False
+        if not os.read(pipe.fileno(), 4096):
+            return True
+
+
+def _remove(folder: Path) -> None:
+    """What a supervisor that was killed could not do: the lock is free when all are gone."""
+    deadline = time.monotonic() + 2.0
+    while folder.exists() and not remove_if_free(folder) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _let_go_in_child() -> None:
+    for stack in list(_open):
+        stack._let_go()
+
+
+os.register_at_fork(after_in_child=_let_go_in_child)

@@ -1,0 +1,152 @@
+"""Apps: deployed and ephemeral ones, their versions, code and autoscaler overrides."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgpack
+
+from qmodal.store.exchange import Op, ask, ask_one
+from qmodal.store.keys import Keys
+from qmodal.store.script import script
+
+# An ephemeral app ends this long after its client was last heard of; it beats every 5 s.
+HEARTBEAT_MS = 30_000
+BEAT_SECONDS = 5.0
+KEEP_CODE_SECONDS = 30 * 24 * 3600
+KEEP_STOPPED_SECONDS = 7 * 24 * 3600
+AppState = Literal["ephemeral", "detached", "deployed", "stopped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppRecord:
+    """What the server knows of an app."""
+
+    app_id: str
+    name: str
+    environment: str
+    state: AppState
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class Apps:
+    """The transitions of apps."""
+
+    keys: Keys
+
+    def find(self, environment: str, name: str) -> Op[str | None]:
+        """The id of the deployed app of that name."""
+        reply = yield from ask_one(b"HGET", self.keys.apps, f"{environment}/{name}")
+        return None if reply is None else reply.decode()
+
+    def record(self, app_id: str) -> Op[AppRecord | None]:
+        """The app's record; None if it never was or its time is over."""
+        reply = yield from ask_one(
+            b"HMGET", self.keys.app(app_id), b"name", b"environment", b"state", b"version"
+        )
+        if reply[2] is None:
+            return None
+        name, environment, state = (part.decode() for part in reply[:3])
+        return AppRecord(
+            app_id=app_id,
+            name=name,
+            environment=environment,
+            state=state,
+            version=int(reply[3]),
+        )
+
+    def publish(self, record: AppRecord, *, document: bytes, now: int) -> Op[bool]:
+        """Make `document` the version `record.version` and current; False if another was faster."""
+        keys, app_id = self.keys, record.app_id
+        reply = yield from ask_one(
+            *script("deploy").command(
+                (
+                    keys.apps,
+                    keys.app(app_id),
+                    keys.settings(app_id),
+                    keys.version(app_id, record.version),
+                ),
+                (
+                    f"{record.environment}/{record.name}",
+                    app_id,
+                    record.name,
+                    record.environment,
+                    record.state,
+                    record.version,
+                    document,
+                    HEARTBEAT_MS,
+                    now,
+                ),
+            )
+        )
+        return bool(reply == b"OK")
+
+    def version(self, app_id: str, number: int) -> Op[bytes | None]:
+        """The signed document of one version."""
+        reply: bytes | None = yield from ask_one(b"GET", self.keys.version(app_id, number))
+        return reply
+
+    def store_code(self, digest: str, content: bytes) -> Op[None]:
+        """Keep a bundle; one that is there already only lives longer."""
+        key = self.keys.code(digest)
+        is_there = yield from ask_one(b"EXPIRE", key, KEEP_CODE_SECONDS)
+        if not is_there:
+            yield from ask_one(b"SET", key, content, b"EX", KEEP_CODE_SECONDS)
+
+    def code(self, digest: str) -> Op[bytes | None]:
+        """A bundle by its SHA-256."""
+        key = self.keys.code(digest)
+        replies = yield from ask((b"GET", key), (b"EXPIRE", key, KEEP_CODE_SECONDS))
+        content: bytes | None = replies[0]
+        return content
+
+    def beat(self, app_id: str, number: int) -> Op[bool]:
+        """An ephemeral app's client is alive; False if the app was given up meanwhile."""
+        keys = self.keys
+        replies = yield from ask(
+            (b"PEXPIRE", keys.app(app_id), HEARTBEAT_MS),
+            (b"PEXPIRE", keys.version(app_id, number), HEARTBEAT_MS),
+            (b"PEXPIRE", keys.settings(app_id), HEARTBEAT_MS),
+        )
+        return bool(replies[0])
+
+    def stop(self, record: AppRecord) -> Op[None]:
+        """End the app: no new inputs, its containers go, its name is free."""
+        keys, app_id = self.keys, record.app_id
+        title = f"{record.environment}/{record.name}"
+        owner = yield from ask_one(b"HGET", keys.apps, title)
+        if owner == app_id.encode():
+            yield from ask_one(b"HDEL", keys.apps, title)
+        versions = [keys.version(app_id, n + 1) for n in range(record.version)]
+        yield from ask(
+            (b"HSET", keys.app(app_id), b"state", b"stopped"),
+            (b"EXPIRE", keys.app(app_id), KEEP_STOPPED_SECONDS),
+            (b"UNLINK", keys.settings(app_id), *versions),
+            (b"PUBLISH", keys.wake, b""),
+        )
+
+    def deployed(self) -> Op[dict[str, str]]:
+        """All deployed apps: `<environment>/<name>` -> id."""
+        reply = yield from ask_one(b"HGETALL", self.keys.apps)
+        return {
+            title.decode(): app_id.decode()
+            for title, app_id in zip(reply[::2], reply[1::2], strict=True)
+        }
+
+    def override(self, app_id: str, pool: str, settings: Mapping[str, Any]) -> Op[None]:
+        """Keep a pool's autoscaler overrides, until the next deploy, and have them looked at."""
+        yield from ask(
+            (b"HSET", self.keys.settings(app_id), pool, msgpack.packb(dict(settings))),
+            (b"PUBLISH", self.keys.wake, pool),
+        )
+
+    def overrides(self, app_id: str) -> Op[dict[str, dict[str, Any]]]:
+        """All overrides of an app: pool id -> settings."""
+        reply = yield from ask_one(b"HGETALL", self.keys.settings(app_id))
+        return {
+            pool.decode(): msgpack.unpackb(packed)
+            for pool, packed in zip(reply[::2], reply[1::2], strict=True)
+        }

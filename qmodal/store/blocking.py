@@ -1,0 +1,175 @@
+"""Carry out operations on blocking connections: the driver behind the plain verbs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from typing import TypeVar
+
+from qmodal.exception import ConnectionError, Error
+from qmodal.store.exchange import Command, Exchange, Op, Pause, Reply
+from qmodal.store.line import LOST, Address, Line
+from qmodal.store.replies import Verdict, first_error, judge, to_exception
+from qmodal.store.script import load_commands
+
+T = TypeVar("T")
+REPEAT_SECONDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+
+def repeat_delay(attempt: int) -> float:
+    """Seconds to wait before the given repetition (0 is the first): at once, then ever slower."""
+    return REPEAT_SECONDS[min(attempt, len(REPEAT_SECONDS) - 1)]
+
+
+def is_refused(request: Exchange, replies: list[Reply]) -> bool:
+    """Whether what a waiting exchange submitted was not accepted, so that waiting is in vain."""
+    if not request.waits or not replies:
+        return False
+    return isinstance(replies[-1], Exception) or (
+        request.expects is not None and replies[0] != request.expects
+    )
+
+
+def unreachable(address: Address, error: Exception) -> ConnectionError:
+    """The error for a server that did not come back within the patience of an exchange."""
+    where = address.url.rpartition("@")[2]
+    return ConnectionError(f"Redis at {where} cannot be reached: {error}. Is the server up?")
+
+
+class Blocking:
+    """A pool of lines to one server, shared by threads; survives fork."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self._idle: deque[Line] = deque()
+        self._loaded = False
+        self._later: deque[Command] = deque()
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def run(self, op: Op[T]) -> T:
+        """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
+        try:
+            request = next(op)
+            while True:
+                try:
+                    replies = self._answer(request)
+                except Error as error:  # the operation may know what to do about it
+                    request = op.throw(error)
+                else:
+                    request = op.send(replies)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+
+    def _answer(self, request: Exchange | Pause) -> list[Reply]:
+        if isinstance(request, Pause):
+            time.sleep(request.seconds)
+            return []
+        return self.exchange(request)
+
+    def exchange(self, request: Exchange) -> list[Reply]:
+        """Carry out one exchange, repeating it while that can help."""
+        ends = time.monotonic() + request.patience
+        attempt = 0
+        while True:
+            try:
+                replies = self._once(request)
+            except LOST as error:
+                if time.monotonic() > ends:
+                    raise unreachable(self.address, error) from error
+            else:
+                refusal = first_error(replies)
+                if refusal is None:
+                    return replies
+                self._repair(refusal, ends)
+            time.sleep(repeat_delay(attempt))
+            attempt += 1
+
+    def _repair(self, error: Exception, ends: float) -> None:
+        verdict = judge(error)
+        if verdict is Verdict.LOAD:
+            self._loaded = False
+        elif verdict is Verdict.RECONNECT:
+            self._drop_idle()
+        elif verdict is not Verdict.WAIT:
+            raise to_exception(error, verdict) from error
+        if time.monotonic() > ends:
+            raise unreachable(self.address, error) from error
+
+    def _once(self, request: Exchange) -> list[Reply]:
+        line = self._take()
+        try:
+            replies = self._talk(line, request)
+        except BaseException:  # also KeyboardInterrupt: replies are still on their way
+            line.close()
+            raise
+        if is_refused(request, replies) and len(replies) < len(request.commands):
+            line.close()
+        else:
+            self._idle.append(line)
+        return replies
+
+    def _talk(self, line: Line, request: Exchange) -> list[Reply]:
+        later = self._take_later()
+        line.write((*later, *request.commands))
+        for _ in later:
+            line.read()
+        replies: list[Reply] = []
+        last = len(request.commands) - 1
+        for position in range(last + 1):
+            if position == last and is_refused(request, replies):
+                break
+            replies.append(line.read())
+        return replies
+
+    def _take(self) -> Line:
+        if self._pid != os.getpid():
+            self._after_fork()
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            line = Line(self.address)
+            line.connect()
+        if not self._loaded:
+            self._load(line)
+        return line
+
+    def _load(self, line: Line) -> None:
+        with self._lock:
+            error = first_error(line.exchange(load_commands()))
+            if error is not None:
+                raise to_exception(error, judge(error)) from error
+            self._loaded = True
+
+    def _after_fork(self) -> None:
+        """The parent's sockets must not be used, nor closed with a goodbye, by a child."""
+        self._idle = deque()
+        self._later = deque()
+        self._lock = threading.Lock()
+        self._pid = os.getpid()
+
+    def later(self, command: Command) -> None:
+        """Send the command along with some later write; nobody reads its reply."""
+        self._later.append(command)
+
+    def _take_later(self) -> list[Command]:
+        taken: list[Command] = []
+        while self._later and len(taken) < 100:
+            taken.append(self._later.popleft())
+        return taken
+
+    def _drop_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().close()
+
+    def close(self) -> None:
+        """Send what was put off and close all idle connections."""
+        if self._later and self._pid == os.getpid():
+            try:
+                self._once(Exchange(((b"PING",),)))
+            except LOST:
+                self._later.clear()
+        self._drop_idle()

@@ -1,0 +1,252 @@
+"""Calls: submit inputs, read what became of them, cancel, forget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from qmodal.exception import InternalFailure
+from qmodal.store.exchange import Command, Exchange, Op, ask, ask_one
+from qmodal.store.keys import GROUP, Keys, shard_of
+from qmodal.store.script import script
+
+# A payload that is stored apart waits this long for the submit that names it.
+BLOB_SECONDS = 3600
+# A submit may have been repeated while its call was answered; the record outlives that.
+SUBMIT_CHUNK = 100
+
+
+class UnknownPoolError(InternalFailure):
+    """The pool is not known to the server (yet, or any more): open it and submit again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """Consecutive inputs of one call; `total` is None while more may follow."""
+
+    call: str
+    pool: str
+    digest: bytes
+    envelopes: Sequence[bytes]
+    first: int = 0
+    total: int | None = None
+    ttl: int  # milliseconds that results are kept after the last one
+    parent: str = ""
+    now: int  # ms since 1970
+    blobs: Sequence[tuple[int, bytes]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What the server knows of a call."""
+
+    pool: str
+    state: str
+    submitted: int
+    settled: int
+    total: int | None
+    created: int
+    parent: str
+    digest: bytes
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no output will follow."""
+        return self.state == "cancelled" or (self.total is not None and self.settled >= self.total)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One entry of a call's outputs: a signed outcome, or a script's `note` (lost, cancelled)."""
+
+    entry: bytes
+    index: int
+    signed: bytes | None
+    note: str | None
+
+
+def parse_outputs(reply: Any) -> list[Output]:
+    """The entries in the reply of an XREAD of one outputs stream."""
+    if not reply:
+        return []
+    found = []
+    for entry, fields in reply[0][1]:
+        is_signed = fields[2] == b"o"
+        note = None if is_signed else fields[3].decode(errors="replace")
+        found.append(Output(entry, int(fields[1]), fields[3] if is_signed else None, note))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """The transitions of calls that producers make."""
+
+    keys: Keys
+
+    def submit_commands(self, submission: Submission) -> tuple[Command, ...]:
+        """What accepts the inputs; the last command's reply is OK if they were."""
+        keys, call, pool = self.keys, submission.call, submission.pool
+        blobs = [keys.blob(call, index) for index, _ in submission.blobs]
+        stored = tuple(
+            (b"SET", key, payload, b"EX", BLOB_SECONDS)
+            for key, (_, payload) in zip(blobs, submission.blobs, strict=True)
+        )
+        submit = script("submit").command(
+            (
+                keys.call(call),
+                keys.outputs(call),
+                keys.pool(pool),
+                keys.inputs(pool),
+                keys.again(pool),
+                keys.active(shard_of(pool)),
+                keys.wake_marker(pool),
+            ),
+            (
+                call,
+                pool,
+                GROUP,
+                keys.wake,
+                submission.digest,
+                submission.first,
+                "" if submission.total is None else submission.total,
+                submission.ttl,
+                submission.parent,
+                submission.now,
+            ),
+            more_keys=blobs,
+            more=submission.envelopes,
+        )
+        return (*stored, submit)
+
+    def submit(self, submission: Submission) -> Op[None]:
+        """Accept the inputs; safe to repeat. Raises UnknownPoolError, EnqueueError."""
+        replies = yield Exchange(self.submit_commands(submission))
+        check_accepted(replies[-1])
+
+    def request(self, submission: Submission, *, block: int = 1000) -> Op[list[Output]]:
+        """Submit and wait up to `block` ms for the first outputs, in one round trip."""
+        commands = self.submit_commands(submission)
+        read = self.read_command(submission.call, b"0", block=block)
+        # With blobs the first reply is a SET's, which is OK too when all is well.
+        replies = yield Exchange((*commands, read), waits=True, expects=b"OK")
+        check_accepted(replies[len(commands) - 1] if len(replies) >= len(commands) else replies[-1])
+        return parse_outputs(replies[-1])
+
+    def read_command(self, call: str, cursor: bytes, *, block: int, count: int = 100) -> Command:
+        """The command that reads outputs behind the cursor, waiting up to `block` ms if > 0."""
+        waiting: tuple[Any, ...] = (b"BLOCK", block) if block else ()
+        return (b"XREAD", b"COUNT", count, *waiting, b"STREAMS", self.keys.outputs(call), cursor)
+
+    def read(self, call: str, cursor: bytes, *, block: int, count: int = 100) -> Op[list[Output]]:
+        """Outputs behind the cursor; an empty list after `block` ms without any."""
+        command = self.read_command(call, cursor, block=block, count=count)
+        replies = yield Exchange((command,), waits=bool(block))
+        return parse_outputs(replies[0])
+
+    def record(self, call: str) -> Op[CallRecord | None]:
+        """The call's record; None if it never existed, expired or was delivered."""
+        names = (b"pool", b"state", b"submitted", b"settled", b"total", b"created", b"parent")
+        reply = yield from ask_one(b"HMGET", self.keys.call(call), *names, b"digest")
+        pool, state, submitted, settled, total, created, parent, digest = reply
+        if state is None:
+            return None
+        return CallRecord(
+            pool=pool.decode(),
+            state=state.decode(),
+            submitted=int(submitted),
+            settled=int(settled),
+            total=None if total is None else int(total),
+            created=int(created),
+            parent=(parent or b"").decode(),
+            digest=digest,
+        )
+
+    def result_blob(self, call: str, index: int) -> Op[bytes | None]:
+        """An outcome's payload that was stored apart."""
+        reply: bytes | None = yield from ask_one(b"GET", self.keys.result_blob(call, index))
+        return reply
+
+    def input_blob(self, call: str, index: int) -> Op[bytes | None]:
+        """An argument payload that was stored apart."""
+        reply: bytes | None = yield from ask_one(b"GET", self.keys.blob(call, index))
+        return reply
+
+    def forget_command(self, call: str, indexes: Iterable[int] = ()) -> Command:
+        """The command that deletes a delivered call."""
+        keys = self.keys
+        blobs = [keys.result_blob(call, index) for index in indexes]
+        return (b"UNLINK", keys.call(call), keys.outputs(call), keys.moved(call), *blobs)
+
+    def cancel(self, call: str) -> Op[list[tuple[str, str]]]:
+        """Cancel all inputs; returns (container, entry) of those that were running."""
+        record = yield from self.record(call)
+        if record is None or record.is_finished:
+            return []
+        fields = yield from ask_one(b"HGETALL", self.keys.call(call))
+        ranges = [
+            tuple(value.split(b" "))
+            for name, value in zip(fields[::2], fields[1::2], strict=True)
+            if name.startswith(b"ids:")
+        ]
+        running: list[tuple[str, str]] = []
+        inputs = self.keys.inputs(record.pool)
+        for first, last in ranges:
+            running += yield from self._cancel_range(call, record.pool, inputs, first, last)
+        moved = yield from ask_one(b"SMEMBERS", self.keys.moved(call))
+        again = self.keys.again(record.pool)
+        for entry in moved:
+            running += yield from self._cancel_range(call, record.pool, again, entry, entry)
+        return running
+
+    def _cancel_range(
+        self, call: str, pool: str, stream: str, first: bytes, last: bytes
+    ) -> Op[list[tuple[str, str]]]:
+        keys = self.keys
+        running: list[tuple[str, str]] = []
+        while True:
+            reply = yield from ask_one(
+                *script("cancel").command(
+                    (
+                        keys.call(call),
+                        keys.outputs(call),
+                        keys.pool(pool),
+                        stream,
+                        keys.moved(call),
+                    ),
+                    (GROUP, first, last),
+                )
+            )
+            holders = [part.decode() for part in reply[1:]]
+            running += zip(holders[::2], holders[1::2], strict=True)
+            if reply[0] < SUBMIT_CHUNK:
+                return running
+
+    def nudge_cancelled(self, running: Sequence[tuple[str, str]]) -> Op[None]:
+        """Tell the workers of running inputs at once; their own check would find out later."""
+        from qmodal.wire.ids import worker_of
+
+        if running:
+            yield from ask(
+                *(
+                    (b"PUBLISH", self.keys.nudge(worker_of(holder)), f"cancelled {holder} {entry}")
+                    for holder, entry in running
+                )
+            )
+
+
+def check_accepted(reply: object) -> None:
+    """Raise what a submit's reply other than OK means."""
+    match reply:
+        case b"OK":
+            return
+        case b"POOL":
+            raise UnknownPoolError
+        case b"TAKEN":
+            raise InternalFailure(
+                "another call has this id; was this process forked while calling?"
+            )
+        case b"GAP":
+            raise InternalFailure("an earlier chunk of this call was refused; start the map again")
+        case _:
+            raise InternalFailure(f"submit answered {reply!r}")

@@ -1,0 +1,52 @@
+"""What an operation asks of Redis: a value that either driver can carry out.
+
+An operation is a generator: it yields exchanges, receives their replies and returns its result.
+The blocking and the asyncio driver run the same generators, so neither API wraps the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+Command = tuple[Any, ...]
+Reply = Any
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """Commands that go out in one write; the replies come back in order.
+
+    `waits`: the last command blocks on the server. An error among the replies before it means
+    that it would wait for what nobody will write, so the connection is dropped and not read on.
+    `expects`: the first reply without which waiting is in vain, too; the replies then end early.
+    `patience`: seconds during which a lost connection is retried; the commands must be safe to
+    repeat, which every script is.
+    """
+
+    commands: tuple[Command, ...]
+    waits: bool = False
+    expects: bytes | None = None
+    patience: float = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Nothing to ask for `seconds`."""
+
+    seconds: float
+
+
+Op = Generator[Exchange | Pause, list[Reply], T]
+
+
+def ask(*commands: Command, patience: float = 20.0) -> Op[list[Reply]]:
+    """Send the commands in one write and return their replies."""
+    return (yield Exchange(commands, patience=patience))
+
+
+def ask_one(*command: Any) -> Op[Reply]:
+    """Send one command and return its reply."""
+    return (yield Exchange((command,)))[0]

@@ -1,0 +1,173 @@
+"""The fleet: boxes and their leases, what they should run and do run, and who leads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import msgpack
+
+from qmodal.store.exchange import Op, ask, ask_one
+from qmodal.store.keys import Keys
+from qmodal.store.script import script
+
+LEASE_MS = 10_000
+RENEW_SECONDS = 2.0
+LEADER_MS = 5_000
+ContainerState = Literal["starting", "ready", "draining", "failed", "ended"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReport:
+    """A box as it registers itself."""
+
+    worker: str
+    host: str
+    pid: int
+    cpus: float
+    memory: int  # bytes
+    max_containers: int
+    python: str
+    version: str
+    labels: tuple[str, ...] = ()
+    gpus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerReport:
+    """A container as its worker reports it; times in ms since 1970."""
+
+    container: str
+    pool: str
+    app: str
+    function: str
+    label: str
+    number: int  # of the app version it runs
+    state: ContainerState
+    since: int
+    pid: int = 0
+    connection: int = 0  # client id of the connection it claims on; 0 = not connected
+    detail: str = ""  # why it failed or ended
+    start_ms: int = 0  # how long it took to become ready
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The transitions of boxes, and the autoscaler's writes."""
+
+    keys: Keys
+
+    def enroll(self, report: WorkerReport) -> Op[None]:
+        """Register a box with a fresh lease."""
+        keys, worker = self.keys, report.worker
+        seconds, micros = yield from ask_one(b"TIME")
+        ends = int(seconds) * 1000 + int(micros) // 1000 + LEASE_MS
+        yield from ask(
+            (b"HSET", keys.worker(worker), b"report", msgpack.packb(asdict(report))),
+            (b"ZADD", keys.workers, ends, worker),
+            (b"PUBLISH", keys.wake, b""),
+        )
+
+    def renew(self, worker: str, reports: Mapping[str, ContainerReport | None]) -> Op[bool]:
+        """Renew the lease and report changed containers (None: gone); False if given up."""
+        flat: list[Any] = []
+        for container, report in reports.items():
+            flat += (container, b"" if report is None else msgpack.packb(asdict(report)))
+        reply = yield from ask_one(
+            *script("renew").command(
+                (self.keys.workers, self.keys.containers(worker)), (worker, LEASE_MS), more=flat
+            )
+        )
+        return bool(reply)
+
+    def wake(self, pool: str = "") -> Op[None]:
+        """Hint to the autoscaler that the pool (or everything) needs a look."""
+        yield from ask_one(b"PUBLISH", self.keys.wake, pool)
+
+    def retire(self, worker: str) -> Op[None]:
+        """Remove a box that has stopped and holds nothing, or was cleared by the sweep."""
+        keys = self.keys
+        yield from ask(
+            (b"ZREM", keys.workers, worker),
+            (b"UNLINK", keys.worker(worker), keys.assigned(worker), keys.containers(worker)),
+            (b"PUBLISH", keys.wake, b""),
+        )
+
+    def sweep(self) -> Op[list[str]]:
+        """Give up boxes whose lease has ended; their ids, and of those not cleared before."""
+        reply = yield from ask_one(*script("sweep").command((self.keys.workers,)))
+        return [worker.decode() for worker in reply]
+
+    def workers(self) -> Op[dict[str, float]]:
+        """All boxes, with the end of their lease in server ms (0: given up)."""
+        reply = yield from ask_one(b"ZRANGE", self.keys.workers, 0, -1, b"WITHSCORES")
+        return {
+            worker.decode(): float(ends)
+            for worker, ends in zip(reply[::2], reply[1::2], strict=True)
+        }
+
+    def reports(self, workers: Sequence[str]) -> Op[list[WorkerReport]]:
+        """What the boxes are; those without a record are left out."""
+        if not workers:
+            return []
+        replies = yield from ask(
+            *((b"HGET", self.keys.worker(worker), b"report") for worker in workers)
+        )
+        return [WorkerReport(**_fields(packed)) for packed in replies if packed is not None]
+
+    def containers(self, workers: Sequence[str]) -> Op[dict[str, list[ContainerReport]]]:
+        """What each box runs, as it last reported."""
+        if not workers:
+            return {}
+        replies = yield from ask(*((b"HVALS", self.keys.containers(worker)) for worker in workers))
+        return {
+            worker: [ContainerReport(**_fields(packed)) for packed in reply]
+            for worker, reply in zip(workers, replies, strict=True)
+        }
+
+    def assigned(self, workers: Sequence[str]) -> Op[dict[str, dict[str, str]]]:
+        """What each box should run: container id -> pool id."""
+        if not workers:
+            return {}
+        replies = yield from ask(*((b"HGETALL", self.keys.assigned(worker)) for worker in workers))
+        return {
+            worker: {
+                container.decode(): pool.decode()
+                for container, pool in zip(reply[::2], reply[1::2], strict=True)
+            }
+            for worker, reply in zip(workers, replies, strict=True)
+        }
+
+    def assign(self, worker: str, changes: Mapping[str, str | None], *, epoch: int) -> Op[bool]:
+        """Put containers on a box (id -> pool) or take them off (None); False: leads no more."""
+        flat = [part for container, pool in changes.items() for part in (container, pool or "")]
+        reply = yield from ask_one(
+            *script("assign").command(
+                (self.keys.epoch, self.keys.assigned(worker)),
+                (epoch, self.keys.nudge(worker)),
+                more=flat,
+            )
+        )
+        return bool(reply)
+
+    def lead(self, autoscaler: str) -> Op[int]:
+        """Take or keep the leadership for 5 s; the epoch, or 0 if another leads."""
+        reply: int = yield from ask_one(
+            *script("lead").command((self.keys.leader, self.keys.epoch), (autoscaler, LEADER_MS))
+        )
+        return reply
+
+    def resign(self, autoscaler: str) -> Op[None]:
+        """Give the leadership up at once, if held."""
+        held = yield from ask_one(b"GET", self.keys.leader)
+        if held == autoscaler.encode():
+            yield from ask_one(b"DEL", self.keys.leader)
+
+
+def _fields(packed: bytes) -> dict[str, Any]:
+    fields: dict[str, Any] = msgpack.unpackb(packed)
+    for name in ("labels", "gpus"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
+    return fields

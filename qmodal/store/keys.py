@@ -1,0 +1,165 @@
+"""Every key and channel in Redis, spelled here and nowhere else.
+
+`{sNN}` is the shard tag: whatever one script touches shares it, so scripts stay legal on a
+cluster. `{fleet}` is the tag of boxes, apps and the leader.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+SHARDS = 64
+GROUP = b"containers"
+# Keys that live on without a TTL while nothing runs; every other key must expire or be deleted.
+PERMANENT = ("apps", "signing", "workers", "epoch")
+
+
+def shard_of(pool: str) -> int:
+    """The shard of a pool id: its first two hex digits modulo the (constant) number of shards."""
+    return int(pool[:2], 16) % SHARDS
+
+
+def pool_id(app_id: str, function: str, parameters: bytes, variant: bytes = b"") -> str:
+    """The id of the pool that serves one function, one set of parameters and one variant."""
+    digest = hashlib.sha256()
+    for part in (app_id.encode(), function.encode(), parameters, variant):
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names of all keys under one prefix; each method says type, lifetime and who deletes."""
+
+    prefix: str = "qmodal"
+
+    def shard(self, shard: int) -> str:
+        """The start of all keys of a shard."""
+        return f"{self.prefix}:{{s{shard:02d}}}:"
+
+    def of_pool(self, pool: str) -> str:
+        """The start of all keys of a pool's shard."""
+        return self.shard(shard_of(pool))
+
+    def pool(self, pool: str) -> str:
+        """Hash: spec, counters, learned times. No TTL while active, then 30 days (**leave**)."""
+        return f"{self.of_pool(pool)}pool:{pool}"
+
+    def inputs(self, pool: str) -> str:
+        """Stream + group: submitted inputs. Deleted by **leave** when there is nothing left."""
+        return f"{self.of_pool(pool)}pool:{pool}:inputs"
+
+    def again(self, pool: str) -> str:
+        """Stream + group: inputs that were given back or retried; read before `inputs`."""
+        return f"{self.of_pool(pool)}pool:{pool}:again"
+
+    def delayed(self, pool: str) -> str:
+        """Zset by due time in server ms: retries that wait for **promote**."""
+        return f"{self.of_pool(pool)}pool:{pool}:delayed"
+
+    def wake_marker(self, pool: str) -> str:
+        """String, 50 ms: a wake-up was published just now."""
+        return f"{self.of_pool(pool)}wake:{pool}"
+
+    def active(self, shard: int) -> str:
+        """Zset of pool ids: exactly the pools of the shard whose streams and groups exist."""
+        return f"{self.shard(shard)}active"
+
+    def dead(self, shard: int) -> str:
+        """Stream, capped: entries that could not be processed; until a person removes them."""
+        return f"{self.shard(shard)}dead"
+
+    def calls(self, shard: int) -> str:
+        """The start of a shard's call keys; scripts add the call id of a foreign entry to it."""
+        return f"{self.shard(shard)}call:"
+
+    def call(self, call: str) -> str:
+        """Hash: one call's record. A TTL if and only if nothing of it is in flight."""
+        return f"{self.calls(int(call[3:5]))}{call}"
+
+    def outputs(self, call: str) -> str:
+        """Stream: an entry per settled input. Lives as its call; deleted on delivery."""
+        return f"{self.call(call)}:outputs"
+
+    def moved(self, call: str) -> str:
+        """Set: entries of the call that were re-added elsewhere, `<lane> <entry id>`."""
+        return f"{self.call(call)}:moved"
+
+    def blob(self, call: str, index: int) -> str:
+        """String: an argument payload above 32 KiB. One hour until submit persists it."""
+        return f"{self.call(call)}:blob:{index}"
+
+    def result_blob(self, call: str, index: int) -> str:
+        """String: an outcome above 1 MiB; lives as long as its call's result."""
+        return f"{self.call(call)}:result:{index}"
+
+    def fleet(self, name: str) -> str:
+        """The start of a key that concerns the whole installation."""
+        return f"{self.prefix}:{{fleet}}:{name}"
+
+    @property
+    def workers(self) -> str:
+        """Zset by lease end in server ms: the boxes. Removed by **sweep** or on a clean stop."""
+        return self.fleet("workers")
+
+    def worker(self, worker: str) -> str:
+        """Hash: what a box is. Deleted with the box."""
+        return self.fleet(f"worker:{worker}")
+
+    def assigned(self, worker: str) -> str:
+        """Hash: container id -> pool id that the box should run. Deleted with the box."""
+        return self.fleet(f"worker:{worker}:assigned")
+
+    def containers(self, worker: str) -> str:
+        """Hash: container id -> what it is and does, as its worker reports it."""
+        return self.fleet(f"worker:{worker}:containers")
+
+    @property
+    def leader(self) -> str:
+        """String, 5 s: id of the leading autoscaler."""
+        return self.fleet("leader")
+
+    @property
+    def epoch(self) -> str:
+        """String: number of leaderships so far; an assignment of an older one is refused."""
+        return self.fleet("epoch")
+
+    @property
+    def signing(self) -> str:
+        """Hash: key id -> fingerprint of each accepted signing key."""
+        return self.fleet("signing")
+
+    @property
+    def apps(self) -> str:
+        """Hash: `<environment>/<name>` -> app id of deployed apps."""
+        return self.fleet("apps")
+
+    def app(self, app_id: str) -> str:
+        """Hash: name, state, current version. No TTL while deployed; heartbeat TTL if ephemeral."""
+        return self.fleet(f"app:{app_id}")
+
+    def settings(self, app_id: str) -> str:
+        """Hash: pool id -> autoscaler overrides; deleted by redeploy and stop."""
+        return self.fleet(f"app:{app_id}:settings")
+
+    def version(self, app_id: str, number: int) -> str:
+        """String: one signed version of an app. Lives as its app."""
+        return self.fleet(f"app:{app_id}:version:{number}")
+
+    def code(self, digest: str) -> str:
+        """String: a source bundle by its SHA-256; 30 days after its last use."""
+        return self.fleet(f"code:{digest}")
+
+    def logs(self, app_id: str) -> str:
+        """Stream, capped, 7 days: what the app's containers printed."""
+        return self.fleet(f"app:{app_id}:logs")
+
+    @property
+    def wake(self) -> str:
+        """Channel: ids of pools that need a look; a hint, never the truth."""
+        return f"{self.prefix}:wake"
+
+    def nudge(self, worker: str) -> str:
+        """Channel: hints to one worker: assignments changed, or an input was cancelled."""
+        return f"{self.prefix}:worker:{worker}"

@@ -1,0 +1,112 @@
+"""One connection to Redis: commands out in one write, replies in order.
+
+redis-py connects, authenticates and speaks TLS; its command layer, its retries (which repeat
+writes) and its response shapes (which depend on the wire protocol) are left out.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import hiredis
+from redis import exceptions as redis_errors
+from redis.backoff import NoBackoff
+from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from qmodal.exception import ConfigurationError
+from qmodal.store.exchange import Command, Reply
+
+# The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
+BLOCK_SECONDS = 5.0
+READ_SECONDS = BLOCK_SECONDS + 3.0
+LOST = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the server is and how to get in."""
+
+    url: str
+
+    def parameters(self) -> dict[str, Any]:
+        """Keyword arguments for redis-py's connections, `connection_class` among them."""
+        try:
+            found: dict[str, Any] = dict(parse_url(self.url))
+        except ValueError as error:
+            raise ConfigurationError(
+                f"the Redis URL is not understood ({error}); write redis://host:6379/0, "
+                "rediss://user:password@host or unix:///path/to/socket."
+            ) from None
+        found.setdefault("connection_class", Connection)
+        found.update(
+            protocol=2,
+            legacy_responses=False,
+            driver_info=None,
+            maint_notifications_config=MaintNotificationsConfig(enabled=False),
+            socket_timeout=READ_SECONDS,
+            socket_connect_timeout=5.0,
+        )
+        if not issubclass(found["connection_class"], UnixDomainSocketConnection):
+            found.update(socket_keepalive=True, socket_keepalive_options=_keepalive())
+        return found
+
+
+def _keepalive() -> dict[int, int]:
+    """Without TCP_USER_TIMEOUT an unacknowledged write to a vanished host hangs for minutes."""
+    if sys.platform != "linux":
+        return {}
+    return {
+        socket.TCP_KEEPIDLE: 5,
+        socket.TCP_KEEPINTVL: 2,
+        socket.TCP_KEEPCNT: 3,
+        socket.TCP_USER_TIMEOUT: 8000,
+    }
+
+
+def pack(commands: Sequence[Command]) -> bytes:
+    """The commands as one write."""
+    if len(commands) == 1:
+        packed: bytes = hiredis.pack_command(commands[0])
+        return packed
+    return b"".join([hiredis.pack_command(command) for command in commands])
+
+
+class Line:
+    """A blocking connection; not for use by two threads at once."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, address: Address) -> None:
+        parameters = address.parameters()
+        kind: type[Connection] | type[SSLConnection] = parameters.pop("connection_class")
+        self._connection = kind(retry=Retry(NoBackoff(), 0), **parameters)
+
+    def connect(self) -> None:
+        """Connect and log in; raises redis-py's connection errors."""
+        self._connection.connect()
+
+    def write(self, commands: Sequence[Command]) -> None:
+        """Send the commands in one write."""
+        self._connection.send_packed_command([pack(commands)], check_health=False)
+
+    def read(self) -> Reply:
+        """The next reply; an error reply is returned, not raised. A lost connection raises."""
+        try:
+            return self._connection.read_response()
+        except redis_errors.ResponseError as error:
+            return error
+
+    def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send, then read exactly as many replies as were sent."""
+        self.write(commands)
+        return [self.read() for _ in commands]
+
+    def close(self) -> None:
+        """Drop the connection; whatever it still waits for is lost with it."""
+        self._connection.disconnect()

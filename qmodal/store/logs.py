@@ -1,0 +1,64 @@
+"""Logs: what containers print, per app, capped and kept for a week."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from qmodal.store.exchange import Exchange, Op, ask, ask_one
+from qmodal.store.keys import Keys
+
+KEEP_SECONDS = 7 * 24 * 3600
+KEEP_ENTRIES = 20_000
+Source = Literal["stdout", "stderr", "system"]
+SOURCES: dict[bytes, Source] = {b"o": "stdout", b"e": "stderr", b"s": "system"}
+LETTERS: dict[Source, bytes] = {source: letter for letter, source in SOURCES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class LogChunk:
+    """Text that a container printed; `entry` is its place in the stream (ms since 1970 - n)."""
+
+    container: str
+    source: Source
+    text: bytes
+    entry: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """Append and read."""
+
+    keys: Keys
+
+    def append(self, app_id: str, chunks: Sequence[LogChunk]) -> Op[None]:
+        """Add chunks at the end; the oldest go when there are too many."""
+        key = self.keys.logs(app_id)
+        entries = (
+            (b"c", chunk.container, b"s", LETTERS[chunk.source], b"t", chunk.text)
+            for chunk in chunks
+        )
+        yield from ask(
+            *((b"XADD", key, b"MAXLEN", b"~", KEEP_ENTRIES, b"*", *entry) for entry in entries),
+            (b"EXPIRE", key, KEEP_SECONDS),
+        )
+
+    def tail(self, app_id: str, count: int = 100) -> Op[list[LogChunk]]:
+        """The newest chunks, oldest first."""
+        reply = yield from ask_one(
+            b"XREVRANGE", self.keys.logs(app_id), b"+", b"-", b"COUNT", count
+        )
+        return [_chunk(entry, fields) for entry, fields in reversed(reply)]
+
+    def follow(self, app_id: str, cursor: str, *, block: int) -> Op[list[LogChunk]]:
+        """Chunks behind the cursor, waiting up to `block` ms for some."""
+        command = (b"XREAD", b"COUNT", 500, b"BLOCK", block, b"STREAMS", self.keys.logs(app_id))
+        replies = yield Exchange(((*command, cursor),), waits=True)
+        if not replies[0]:
+            return []
+        return [_chunk(entry, fields) for entry, fields in replies[0][0][1]]
+
+
+def _chunk(entry: bytes, fields: Sequence[bytes]) -> LogChunk:
+    return LogChunk(fields[1].decode(), SOURCES[fields[3]], fields[5], entry.decode())

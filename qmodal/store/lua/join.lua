@@ -1,0 +1,12 @@
+-- Make a known pool active although nothing was submitted (warm containers), or mend one whose
+-- streams were deleted. Returns 1, or 0 if the pool is not known.
+-- include: join
+local pool, inputs, again, active = unpack(KEYS)
+local pool_id, group, channel = unpack(ARGV)
+if redis.call('HEXISTS', pool, 'spec') == 0 then return 0 end
+if not join(active, pool, inputs, again, pool_id, group) then
+  redis.pcall('XGROUP', 'CREATE', inputs, group, '0', 'MKSTREAM')
+  redis.pcall('XGROUP', 'CREATE', again, group, '0', 'MKSTREAM')
+end
+redis.call('PUBLISH', channel, pool_id)
+return 1

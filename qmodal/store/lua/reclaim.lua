@@ -1,0 +1,36 @@
+-- Take back what a dead consumer holds, 100 entries a lane a run, and remove the consumer once
+-- it holds nothing. Entries named `<lane> <entry>` after the head (or all, if the first is `*`)
+-- are charged one delivery; one at its budget ends as lost.
+-- Returns how many were given back, how many were lost, and 1 when the consumer is gone.
+-- include: record
+-- include: readd
+-- include: drop
+local pool, inputs, again, dead = unpack(KEYS)
+local group, consumer, budget, reason, calls, channel, pool_id = unpack(ARGV)
+local charged, back, lost, full = {}, 0, 0, false
+for n = 8, #ARGV do charged[ARGV[n]] = true end
+for lane, stream in ipairs({inputs, again}) do
+  local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 100, 'STREAMS', stream, '0')
+  local entries = not reply.err and reply[1] and reply[1][2] or {}
+  full = full or #entries == 100
+  for _, found in ipairs(entries) do
+    local entry, fields = found[1], found[2]
+    redis.call('XACK', stream, group, entry)
+    redis.call('XDEL', stream, entry)
+    if fields and #fields == 12 then
+      redis.call('SREM', calls .. fields[4] .. ':moved', entry)
+      if charged['*'] or charged[lane .. ' ' .. entry] then fields[10] = fields[10] + 1 end
+      if tonumber(fields[10]) >= tonumber(budget) then
+        lost = lost + 1
+        drop(pool, calls, fields, reason)
+        redis.call('XADD', dead, 'MAXLEN', '~', 10000, '*', 'why', reason, 'pool', pool_id, unpack(fields))
+      else
+        back = back + 1
+        readd(again, calls .. fields[4] .. ':moved', fields)
+      end
+    end
+  end
+  if not full then redis.pcall('XGROUP', 'DELCONSUMER', stream, group, consumer) end
+end
+if back > 0 then redis.call('PUBLISH', channel, pool_id) end
+return {back, lost, full and 0 or 1}

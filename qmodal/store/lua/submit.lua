@@ -1,0 +1,39 @@
+-- Accept inputs of a call: record them and append them to their pool's stream.
+-- Returns OK; GAP: an earlier chunk is missing; TAKEN: the id belongs to another call;
+-- POOL: the pool is not known; BLOB: a payload did not arrive. Only OK has written anything.
+-- include: join
+local call, outputs, pool, inputs, again, active, marker = unpack(KEYS)
+local id, pool_id, group, channel, digest, first, total, ttl, parent, now = unpack(ARGV)
+local count = #ARGV - 10
+local known = redis.call('HMGET', call, 'digest', 'submitted', 'settled')
+local submitted = tonumber(known[2] or 0)
+if known[1] and known[1] ~= digest then return 'TAKEN' end
+if known[1] and count > 0 and submitted >= first + count then
+  for n = 8, tonumber(known[3]) < submitted and #KEYS or 0 do redis.call('PERSIST', KEYS[n]) end
+  return 'OK'
+end
+if submitted ~= tonumber(first) then return 'GAP' end
+if redis.call('HEXISTS', pool, 'spec') == 0 then return 'POOL' end
+for n = 8, #KEYS do
+  if redis.call('EXISTS', KEYS[n]) == 0 then return 'BLOB' end
+end
+redis.call('HSET', call, 'submitted', first + count)
+if total ~= '' then redis.call('HSET', call, 'total', total) end
+if not known[1] then
+  redis.call('HSET', call, 'pool', pool_id, 'digest', digest, 'settled', 0, 'state', 'open',
+    'ttl', ttl, 'parent', parent, 'created', now)
+end
+if count == 0 then return 'OK' end
+for n = 8, #KEYS do redis.call('PERSIST', KEYS[n]) end
+if known[1] then redis.call('PERSIST', call) redis.call('PERSIST', outputs) end
+local joined, from, to = join(active, pool, inputs, again, pool_id, group), nil, nil
+for n = 1, count do
+  to = redis.call('XADD', inputs, '*', 'e', ARGV[10 + n], 'c', id, 'i', first + n - 1, 'r', 0, 'd', 0, 'at', now)
+  from = from or to
+end
+redis.call('HSET', call, 'ids:' .. first, from .. ' ' .. to)
+redis.call('HINCRBY', pool, 'inflight', count)
+redis.call('HINCRBY', pool, 'submitted', count)
+local quiet = redis.call('SET', marker, 1, 'NX', 'PX', 50)
+if joined or quiet then redis.call('PUBLISH', channel, pool_id) end
+return 'OK'

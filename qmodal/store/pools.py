@@ -1,0 +1,225 @@
+"""Pools: open them, claim and settle their inputs, give inputs back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from qmodal.store.exchange import Command, Op, ask_one
+from qmodal.store.keys import GROUP, Keys, shard_of
+from qmodal.store.script import script
+
+KEEP_POOL_MS = 30 * 24 * 3600 * 1000
+BUDGET = 3
+Lane = Literal[1, 2]
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """One delivered entry; `lane` 1 is the inputs stream, 2 the one of re-added inputs."""
+
+    lane: Lane
+    entry: str
+    fields: tuple[bytes, ...]
+
+    @property
+    def is_shaped(self) -> bool:
+        """Whether it was written by our scripts, as far as can be seen."""
+        names = self.fields[0:12:2]
+        return len(self.fields) == 12 and names == (b"e", b"c", b"i", b"r", b"d", b"at")
+
+    @property
+    def envelope(self) -> bytes:
+        """The signed envelope."""
+        return self.fields[1]
+
+    @property
+    def call(self) -> str:
+        """The call it claims to belong to; the envelope says it with a signature."""
+        return self.fields[3].decode(errors="replace")
+
+    @property
+    def retries(self) -> int:
+        """Retries used so far."""
+        return int(self.fields[7])
+
+    @property
+    def lost(self) -> int:
+        """Deliveries lost to dead containers so far."""
+        return int(self.fields[9])
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What settle needs of one attempt."""
+
+    lane: int
+    entry: str
+    call: str
+    index: int
+    outcome: bytes
+    has_blob: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The transitions inside pools, made by containers, their workers and the autoscaler."""
+
+    keys: Keys
+
+    def open(self, pool: str, *, spec: bytes, app: str, function: str, label: str) -> Op[None]:
+        """Make the pool known, so that calls to it are accepted."""
+        keys = (self.keys.pool(pool), self.keys.active(shard_of(pool)))
+        yield from ask_one(
+            *script("open").command(keys, (pool, spec, app, function, label, KEEP_POOL_MS))
+        )
+
+    def join(self, pool: str) -> Op[bool]:
+        """Make a known pool active, or mend its streams; False if it is not known."""
+        keys = (*self._lanes(pool), self.keys.active(shard_of(pool)))
+        reply = yield from ask_one(*script("join").command(keys, (pool, GROUP, self.keys.wake)))
+        return bool(reply)
+
+    def leave(self, pool: str) -> Op[bool]:
+        """Make the pool inactive; False if something is in it."""
+        keys = (*self._lanes(pool), self.keys.delayed(pool), self.keys.active(shard_of(pool)))
+        reply = yield from ask_one(*script("leave").command(keys, (pool, KEEP_POOL_MS)))
+        return bool(reply)
+
+    def spec(self, pool: str) -> Op[bytes | None]:
+        """The pool's signed spec."""
+        reply: bytes | None = yield from ask_one(b"HGET", self.keys.pool(pool), b"spec")
+        return reply
+
+    def claim_command(self, pool: str, container: str, *, count: int, block: int | None) -> Command:
+        """Read new entries, re-added ones first; waits up to `block` ms if given."""
+        waiting: tuple[Any, ...] = () if block is None else (b"BLOCK", block)
+        return (
+            *(b"XREADGROUP", b"GROUP", GROUP, container, b"COUNT", count),
+            *waiting,
+            *(b"STREAMS", self.keys.again(pool), self.keys.inputs(pool), b">", b">"),
+        )
+
+    def held_command(self, pool: str, container: str) -> Command:
+        """Read what is already pending for the container: a claim's reply may have been lost."""
+        return (
+            *(b"XREADGROUP", b"GROUP", GROUP, container, b"COUNT", 256, b"STREAMS"),
+            *(self.keys.again(pool), self.keys.inputs(pool), b"0", b"0"),
+        )
+
+    def parse_claim(self, pool: str, reply: Any) -> list[Claimed]:
+        """The entries of a claim's reply."""
+        again = self.keys.again(pool).encode()
+        return [
+            Claimed(2 if stream == again else 1, entry.decode(), tuple(fields or ()))
+            for stream, entries in reply or ()
+            for entry, fields in entries
+        ]
+
+    def settle_command(self, pool: str, attempts: Sequence[Settled]) -> Command:
+        """Record outcomes; the reply is [inflight, 1 or 0 for each attempt]."""
+        keys = self.keys
+        names: list[str] = []
+        arguments: list[Any] = []
+        for attempt in attempts:
+            call = keys.call(attempt.call)
+            blob = keys.blob(attempt.call, attempt.index) if attempt.has_blob else call
+            names += (call, call + ":outputs", call + ":moved", blob)
+            arguments += (attempt.lane, attempt.entry, attempt.index, attempt.outcome)
+        return script("settle").command(
+            self._lanes(pool), (GROUP,), more_keys=names, more=arguments
+        )
+
+    def retry(self, pool: str, claimed: Claimed, *, delay: float) -> Op[bool]:
+        """Give the input another attempt after `delay` seconds; False if it is not ours any more."""
+        keys = self.keys
+        reply = yield from ask_one(
+            *script("retry").command(
+                (keys.inputs(pool), keys.again(pool), keys.delayed(pool), keys.moved(claimed.call)),
+                (GROUP, claimed.lane, claimed.entry, int(delay * 1000), keys.wake, pool),
+            )
+        )
+        return bool(reply)
+
+    def release(self, pool: str, held: Sequence[tuple[int, str, str]]) -> Op[int]:
+        """Hand back (lane, entry, call) that were claimed and not started; how many were ours."""
+        keys, released = self.keys, 0
+        for start in range(0, len(held), 100):
+            chunk = held[start : start + 100]
+            released += yield from ask_one(
+                *script("release").command(
+                    (keys.inputs(pool), keys.again(pool)),
+                    (GROUP, keys.wake, pool),
+                    more_keys=[keys.moved(call) for _, _, call in chunk],
+                    more=[part for lane, entry, _ in chunk for part in (lane, entry)],
+                )
+            )
+        return released
+
+    def reclaim(
+        self,
+        pool: str,
+        container: str,
+        *,
+        reason: str,
+        charged: Iterable[str],
+        budget: int = BUDGET,
+    ) -> Op[tuple[int, int]]:
+        """Take back what a dead container holds: (given back, lost).
+
+        `charged` names the started entries as `<lane> <entry>`, or is ("*",) for all of them.
+        """
+        keys, back, lost = self.keys, 0, 0
+        shard = shard_of(pool)
+        command = script("reclaim").command(
+            (*self._lanes(pool), keys.dead(shard)),
+            (GROUP, container, budget, reason, keys.calls(shard), keys.wake, pool),
+            more=tuple(charged),
+        )
+        while True:
+            given_back, ended, is_gone = yield from ask_one(*command)
+            back += given_back
+            lost += ended
+            if is_gone:
+                return back, lost
+
+    def bury(self, pool: str, claimed: Claimed, *, reason: str) -> Op[bool]:
+        """Set an entry aside that cannot be processed; False if it is not ours any more."""
+        keys, shard = self.keys, shard_of(pool)
+        stream = keys.again(pool) if claimed.lane == 2 else keys.inputs(pool)
+        reply = yield from ask_one(
+            *script("bury").command(
+                (keys.pool(pool), stream, keys.dead(shard)),
+                (GROUP, claimed.entry, reason, keys.calls(shard), pool),
+            )
+        )
+        return bool(reply)
+
+    def purge(self, pool: str, *, reason: str) -> Op[int]:
+        """End everything that waits or runs in the pool with `reason`; returns how many inputs."""
+        keys, ended = self.keys, 0
+        for stream in (keys.inputs(pool), keys.again(pool)):
+            command = script("purge").command(
+                (keys.pool(pool), stream, keys.delayed(pool)),
+                (GROUP, reason, keys.calls(shard_of(pool))),
+            )
+            count = yield from ask_one(*command)
+            while count:
+                ended += count
+                count = yield from ask_one(*command)
+        return ended
+
+    def promote(self, pool: str) -> Op[tuple[int, float | None]]:
+        """Put due retries back in line: (how many, seconds until the next or None)."""
+        keys = self.keys
+        count, following = yield from ask_one(
+            *script("promote").command(
+                (keys.pool(pool), keys.again(pool), keys.delayed(pool)),
+                (keys.calls(shard_of(pool)), keys.wake, pool),
+            )
+        )
+        return count, None if following < 0 else following / 1000
+
+    def _lanes(self, pool: str) -> tuple[str, str, str]:
+        return self.keys.pool(pool), self.keys.inputs(pool), self.keys.again(pool)

@@ -1,0 +1,48 @@
+"""Whether a server is one that qmodal can trust its calls to."""
+
+from __future__ import annotations
+
+from qmodal.exception import ConfigurationError
+from qmodal.store.exchange import Op, ask, ask_one
+from qmodal.store.keys import Keys
+
+OLDEST_REDIS = (7, 0)
+
+
+def check_server(keys: Keys, *, key_id: str, fingerprint: str) -> Op[None]:
+    """Raise ConfigurationError for a server that is too old, may evict, or has another key."""
+    server, memory, accepted = yield from ask(
+        (b"INFO", b"server"), (b"INFO", b"memory"), (b"HGETALL", keys.signing), patience=2.0
+    )
+    check_version(server_fields(server))
+    policy = server_fields(memory).get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        raise ConfigurationError(
+            f"the server's maxmemory-policy is {policy}, which would delete calls when memory is "
+            "full; run: CONFIG SET maxmemory-policy noeviction"
+        )
+    if not accepted:
+        yield from ask_one(b"HSETNX", keys.signing, key_id, fingerprint)
+        accepted = yield from ask_one(b"HGETALL", keys.signing)
+    known = dict(zip(accepted[::2], accepted[1::2], strict=True))
+    if known.get(key_id.encode()) != fingerprint.encode():
+        raise ConfigurationError(
+            "this Redis is used with another signing key; set QMODAL_SIGNING_KEY (or _FILE) to the "
+            "key of the other processes, or QMODAL_PREFIX to keep apart from them."
+        )
+
+
+def check_version(fields: dict[str, str]) -> None:
+    """Raise ConfigurationError if the server is older than Redis 7.0 or Valkey 8."""
+    text = fields.get("redis_version", "0.0")
+    version = tuple(int(part) for part in text.split(".")[:2] if part.isdigit())
+    if version < OLDEST_REDIS:
+        raise ConfigurationError(
+            f"the server is Redis {text}; qmodal needs Redis 7.0 or Valkey 8, or newer"
+        )
+
+
+def server_fields(reply: bytes) -> dict[str, str]:
+    """The fields of an INFO reply."""
+    lines = reply.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)

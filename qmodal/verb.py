@@ -1,0 +1,49 @@
+"""A blocking verb with an asyncio twin: `f.remote(...)` and `await f.remote.aio(...)`.
+
+Both drive the same operation, so neither is a wrapper around the other.
+"""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
+
+from qmodal import client
+from qmodal.exception import AsyncUsageWarning
+
+if TYPE_CHECKING:
+    from qmodal.store.exchange import Op
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Verb(Generic[P, R]):
+    """A verb bound to its object."""
+
+    __slots__ = ("_op",)
+
+    def __init__(self, op: Callable[P, Op[R]]) -> None:
+        self._op = op
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do it and wait."""
+        if is_in_loop():
+            warnings.warn(
+                f"{self._op.__name__.lstrip('_')} blocks the event loop; await its `.aio` form",
+                AsyncUsageWarning,
+                stacklevel=2,
+            )
+        return client.current().run(self._op(*args, **kwargs))
+
+    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do it without blocking the event loop."""
+        return await client.current().aio(self._op(*args, **kwargs))
+
+
+def is_in_loop() -> bool:
+    """Whether an event loop runs in this thread; without importing asyncio if nobody did."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None

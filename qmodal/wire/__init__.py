@@ -1,0 +1,1 @@
+"""What travels through Redis, as frozen values and bytes; nothing in here opens a connection."""

@@ -1,0 +1,81 @@
+"""The envelope of an input: what a container needs to run it, signed, and immutable to the end.
+
+How often it was retried or lost stands beside it in the entry, where scripts may change it:
+forging that changes a budget, never what runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+
+from qmodal.exception import Error
+from qmodal.wire.signing import Signer
+
+SHAPE = 1
+PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
+BLOB_BYTES = 32 * 1024
+
+
+class MalformedError(Error):
+    """The bytes are signed and still not of the shape that this version understands."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """One input as submitted; times in milliseconds since 1970, `format` as in `wire.payload`."""
+
+    pool: str
+    call: str
+    index: int
+    method: str
+    created: int
+    deadline: int | None
+    python: str
+    format: str
+    payload: bytes
+    blob: bytes | None  # SHA-256 of a payload that is stored apart
+    trace: str | None = None
+
+    def seal(self, signer: Signer) -> bytes:
+        """The signed bytes."""
+        body: bytes = msgpack.packb(
+            (
+                SHAPE,
+                self.pool,
+                self.call,
+                self.index,
+                self.method,
+                self.created,
+                self.deadline,
+                self.python,
+                self.format,
+                self.payload,
+                self.blob,
+                self.trace,
+            )
+        )
+        return signer.sign("call", body)
+
+
+def open_envelope(data: bytes, signer: Signer) -> Envelope:
+    """Verify, then decode; raises BadSignatureError, UnknownKeyError or MalformedError."""
+    fields = unpack_fields(signer.verify("call", data), count=12)
+    types: tuple[Any, ...] = (str, str, int, str, int, (int, type(None)), str, str, bytes)
+    if not all(isinstance(field, kind) for field, kind in zip(fields[1:], types, strict=False)):
+        raise MalformedError
+    return Envelope(*fields[1:])
+
+
+def unpack_fields(body: bytes, *, count: int) -> list[Any]:
+    """A msgpack array of `count` fields that begins with our shape number."""
+    try:
+        fields = msgpack.unpackb(body, use_list=True, raw=False, strict_map_key=False)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise MalformedError(f"not msgpack: {error}") from error
+    if not isinstance(fields, list) or len(fields) != count or fields[0] != SHAPE:
+        raise MalformedError("not an array of the known shape")
+    return fields

@@ -1,0 +1,169 @@
+"""Arguments and results as bytes: plain msgpack if that is exact, else pickle, else code by value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any, Literal, TypeAlias
+
+from qmodal.exception import DeserializationError, ExecutionError, SerializationError
+from qmodal.wire.plain import NotPlain, pack, unpack
+from qmodal.wire.remote_error import describe
+
+# m: plain msgpack. p: pickle that only refers to importable modules. c: pickle that carries code.
+Format: TypeAlias = Literal["m", "p", "c"]
+Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
+
+_PLAIN_ONLY = "QMODAL_PAYLOADS=plain allows only plain values"
+
+
+def dump_arguments(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    plain_only: bool,
+    main_by_reference: bool,
+) -> tuple[Format, bytes]:
+    """One input's arguments as bytes.
+
+    `main_by_reference` says that the other side finds the classes and functions of this process's
+    `__main__` under that name. Raises SerializationError, which names the argument.
+    """
+    try:
+        return "m", pack([[*args], kwargs])
+    except NotPlain as refusal:
+        if plain_only:
+            raise SerializationError(_not_plain(args, kwargs, refusal)) from None
+    return _pickle_arguments(args, kwargs, main_by_reference=main_by_reference)
+
+
+def load_arguments(form: str, payload: bytes, *, plain_only: bool) -> Arguments:
+    """The arguments of `dump_arguments`' bytes; raises DeserializationError."""
+    return _as_arguments(_load(form, payload, plain_only=plain_only))
+
+
+def dump_value(
+    value: object,
+    *,
+    plain_only: bool,
+    main_by_reference: bool = False,
+) -> tuple[Format, bytes]:
+    """A result as bytes.
+
+    Raises SerializationError for what is not plain when only that is allowed, TypeError for a
+    running generator or coroutine, else whatever the value's own pickling raises.
+    """
+    try:
+        return "m", pack(value)
+    except NotPlain as refusal:
+        if plain_only:
+            raise SerializationError(f"{_PLAIN_ONLY}, but the result: {refusal}") from None
+    if isinstance(value, GeneratorType | AsyncGeneratorType | CoroutineType):
+        raise TypeError(
+            f"The function returned a {type(value).__name__}, which cannot leave its process; "
+            "yield from the function itself, or return a list.",
+        )
+    from qmodal.wire import pickled
+
+    return _with_format(pickled.dumps(value, main_by_reference=main_by_reference))
+
+
+def load_value(form: str, payload: bytes, *, plain_only: bool) -> Any:
+    """The value of `dump_value`'s bytes; raises ExecutionError if it cannot be rebuilt here."""
+    try:
+        return _load(form, payload, plain_only=plain_only)
+    except DeserializationError as reason:
+        raise ExecutionError(
+            f"Could not deserialize result due to error: {describe(reason.__cause__ or reason)}",
+        ) from reason
+
+
+def _load(form: str, payload: bytes, *, plain_only: bool) -> Any:
+    if form == "m":
+        return unpack(payload)
+    if plain_only:
+        raise DeserializationError(f"The payload is pickled, but {_PLAIN_ONLY}.")
+    return _unpickle(form, payload)
+
+
+def _unpickle(form: str, payload: bytes) -> Any:
+    if form not in {"p", "c"}:
+        raise DeserializationError(
+            f"Payload format {form!r} is unknown here; both sides must run the same qmodal.",
+        )
+    from qmodal.wire import pickled
+
+    try:
+        return pickled.loads(payload)
+    except ModuleNotFoundError as missing:
+        raise DeserializationError(
+            f"Deserialization failed because the '{missing.name}' module is not available "
+            "in the remote environment.",
+        ) from missing
+    except Exception as reason:
+        raise DeserializationError(f"The pickle cannot be loaded: {describe(reason)}") from reason
+
+
+def _as_arguments(loaded: Any) -> Arguments:
+    match loaded:
+        case [list() | tuple() as args, dict() as kwargs] if all(map(_is_str, kwargs)):
+            return tuple(args), kwargs
+    raise DeserializationError("These bytes hold no arguments of a function.")
+
+
+def _is_str(key: object) -> bool:
+    return isinstance(key, str)
+
+
+def _pickle_arguments(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    main_by_reference: bool,
+) -> tuple[Format, bytes]:
+    from qmodal.wire import pickled
+
+    try:
+        return _with_format(pickled.dumps((args, kwargs), main_by_reference=main_by_reference))
+    except Exception as reason:
+        _blame_one(args, kwargs, main_by_reference=main_by_reference)
+        raise SerializationError(f"The arguments cannot be pickled: {describe(reason)}") from reason
+
+
+def _blame_one(
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    main_by_reference: bool,
+) -> None:
+    from qmodal.wire import pickled
+
+    for name, value in _named(args, kwargs):
+        try:
+            pickled.dumps(value, main_by_reference=main_by_reference)
+        except Exception as reason:
+            raise SerializationError(
+                f"{name} of type {type(value).__name__} cannot be pickled: {describe(reason)}",
+            ) from reason
+
+
+def _not_plain(args: tuple[Any, ...], kwargs: dict[str, Any], refusal: NotPlain) -> str:
+    for name, value in _named(args, kwargs):
+        try:
+            pack(value)
+        except NotPlain as reason:
+            return f"{_PLAIN_ONLY}, but {name}: {reason}"
+    return f"{_PLAIN_ONLY}: {refusal}"
+
+
+def _named(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for position, value in enumerate(args):
+        yield f"argument {position + 1}", value
+    for name, value in kwargs.items():
+        yield f"argument {name!r}", value
+
+
+def _with_format(payload: bytes) -> tuple[Format, bytes]:
+    from qmodal.wire import pickled
+
+    return ("c" if pickled.holds_code(payload) else "p"), payload

@@ -1,0 +1,105 @@
+"""What a deployed app is, as signed values: its functions, its version, and what a pool serves."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import msgpack
+
+from qmodal.store.keys import pool_id
+from qmodal.wire.envelope import SHAPE, MalformedError, unpack_fields
+from qmodal.wire.signing import Signer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MethodSpec:
+    """How one method (or a function, under the name "") is called."""
+
+    is_generator: bool = False
+    is_async: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionSpec:
+    """A function or a class of an app; `tag` is its name in the app, `Cls.*` for a class."""
+
+    tag: str
+    module: str
+    qualname: str
+    is_class: bool
+    methods: dict[str, MethodSpec]
+    options: dict[str, Any]  # FunctionOptions.to_plain()
+    # (name, type name, has default, default) of each class parameter; None: older constructor
+    parameters: tuple[tuple[str, str, bool, Any], ...] | None = None
+    serialized: bytes | None = None  # the cloudpickled function or class itself
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One published version of an app."""
+
+    app_id: str
+    name: str
+    environment: str
+    number: int
+    is_ephemeral: bool
+    python: str
+    bundle: str | None  # SHA-256 of the source bundle
+    main: str | None  # module that `__main__` stands for in pickles
+    functions: dict[str, FunctionSpec] = field(default_factory=dict)
+
+    def seal(self, signer: Signer) -> bytes:
+        """The signed bytes."""
+        return signer.sign("code", msgpack.packb((SHAPE, asdict(self))))
+
+
+def open_version(data: bytes, signer: Signer) -> Version:
+    """Verify, then decode; raises BadSignatureError, UnknownKeyError or MalformedError."""
+    _, fields = unpack_fields(signer.verify("code", data), count=2)
+    try:
+        functions = {tag: _function(spec) for tag, spec in fields.pop("functions").items()}
+        return Version(**fields, functions=functions)
+    except (TypeError, KeyError, AttributeError) as error:
+        raise MalformedError(f"the version was published by another release: {error}") from error
+
+
+def _function(fields: dict[str, Any]) -> FunctionSpec:
+    methods = {name: MethodSpec(**method) for name, method in fields.pop("methods").items()}
+    parameters = fields.pop("parameters")
+    if parameters is not None:
+        parameters = tuple(tuple(parameter) for parameter in parameters)
+    return FunctionSpec(**fields, methods=methods, parameters=parameters)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSpec:
+    """What a pool serves: one function, or one class with one set of parameter values."""
+
+    app_id: str
+    function: str  # tag
+    parameters: bytes = b""  # as `qmodal.parameter` encodes them
+    variant: bytes = b""  # packed options of `with_options`; empty for none
+    label: str = ""  # what people see, such as `Translator(language='fr')`
+
+    @property
+    def pool(self) -> str:
+        """The pool's id: equal for the same values from any process."""
+        return pool_id(self.app_id, self.function, self.parameters, self.variant)
+
+    def seal(self, signer: Signer) -> bytes:
+        """The signed bytes; parameter values may hold pickles, so only signed ones are decoded."""
+        fields = (SHAPE, self.app_id, self.function, self.parameters, self.variant, self.label)
+        return signer.sign("call", msgpack.packb(fields))
+
+
+def open_pool_spec(data: bytes, signer: Signer) -> PoolSpec:
+    """Verify, then decode; raises BadSignatureError, UnknownKeyError or MalformedError."""
+    fields = unpack_fields(signer.verify("call", data), count=6)
+    return PoolSpec(
+        app_id=fields[1],
+        function=fields[2],
+        parameters=fields[3],
+        variant=fields[4],
+        label=fields[5],
+    )

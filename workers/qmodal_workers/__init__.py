@@ -1,0 +1,1 @@
+"""The worker process of a box, and the containers that it runs."""

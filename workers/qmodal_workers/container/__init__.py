@@ -1,0 +1,1 @@
+"""A container: the process that runs the inputs of exactly one pool."""

@@ -1,0 +1,67 @@
+"""Whether a claimed entry may run: signature first, then shape, then its payload."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from dataclasses import dataclass, replace
+
+from qmodal.client import Client
+from qmodal.exception import Error
+from qmodal.store.exchange import ask_one
+from qmodal.store.pools import Claimed
+from qmodal.wire.envelope import PYTHON, Envelope, MalformedError, open_envelope
+from qmodal.wire.outcome import Outcome, text_outcome
+from qmodal.wire.signing import BadSignatureError
+
+
+class RefusedError(Error):
+    """The entry cannot be processed; it is set aside with this reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Checks entries for one pool."""
+
+    client: Client
+    pool: str
+
+    def admit(self, claimed: Claimed) -> tuple[Envelope, bytes]:
+        """The envelope and the payload; raises RefusedError, or UnknownKeyError for a foreign key."""
+        if not claimed.is_shaped:
+            raise RefusedError("unprocessable: the entry was not written by qmodal")
+        try:
+            envelope = open_envelope(claimed.envelope, self.client.signer)
+        except (BadSignatureError, MalformedError) as error:
+            raise RefusedError(f"unprocessable: {error}") from error
+        place = (envelope.pool, envelope.call, str(envelope.index).encode())
+        if place != (self.pool, claimed.call, claimed.fields[5]):
+            raise RefusedError("unprocessable: the envelope belongs to another call or pool")
+        if envelope.format == "c" and envelope.python != PYTHON:
+            raise RefusedError(
+                f"unprocessable: the arguments carry code of Python {envelope.python}, and this "
+                f"worker runs Python {PYTHON}; use the same minor version on both sides"
+            )
+        return envelope, self._payload(envelope)
+
+    def _payload(self, envelope: Envelope) -> bytes:
+        if envelope.blob is None:
+            return envelope.payload
+        stored = self.client.run(self.client.calls.input_blob(envelope.call, envelope.index))
+        if stored is None:
+            raise RefusedError("unprocessable: the stored arguments are gone")
+        if not hmac.compare_digest(hashlib.sha256(stored).digest(), envelope.blob):
+            raise RefusedError("unprocessable: the stored arguments were changed")
+        return stored
+
+    def store_result(self, envelope: Envelope, outcome: Outcome) -> Outcome:
+        """The outcome with its payload stored apart, or an error text if there is no room for it."""
+        key = self.client.keys.result_blob(envelope.call, envelope.index)
+        lifetime = int(self.client.settings.result_ttl * 1000)
+        try:
+            self.client.run(ask_one(b"SET", key, outcome.payload, b"PX", lifetime))
+        except Error as error:
+            size = len(outcome.payload)
+            return text_outcome("lost", f"the result of {size} bytes could not be stored: {error}")
+        digest = hashlib.sha256(outcome.payload).digest()
+        return replace(outcome, payload=b"", blob=digest)

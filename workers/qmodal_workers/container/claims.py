@@ -1,0 +1,134 @@
+"""The container's own connection: settle and claim in one write, and recover after a loss."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from qmodal.client import Client
+from qmodal.store.exchange import Command, Exchange, Reply
+from qmodal.store.line import BLOCK_SECONDS, LOST, Address, Line
+from qmodal.store.pools import Claimed, Pools, Settled
+from qmodal.store.replies import StreamGoneError, Verdict, judge
+from qmodal.store.script import load_commands
+
+FIRST_BLOCK_MS = 1000
+BLOCK_MS = int(BLOCK_SECONDS * 1000)
+RECONNECT_SECONDS = 0.2
+
+
+class Claims:
+    """Reads the pool's streams as one consumer; `inflight` is the pool's as of the last settle."""
+
+    def __init__(self, client: Client, pool: str, container: str) -> None:
+        self._client = client
+        self._pools: Pools = client.pools
+        self._pool = pool
+        self._container = container
+        self._line: Line | None = None
+        self.connection = 0
+        self.inflight = 0
+        self.is_gone = False  # the pool's streams are gone and it is not known any more
+
+    def connect(self) -> list[Claimed]:
+        """(Re)connect, for as long as it takes; what the server says this container holds."""
+        while True:
+            line = Line(Address(self._client.settings.redis_url or ""))
+            try:
+                line.connect()
+                replies = line.exchange(
+                    (
+                        *load_commands(),
+                        (b"CLIENT", b"ID"),
+                        self._pools.held_command(self._pool, self._container),
+                    )
+                )
+                self.connection = replies[-2]
+                self._line = line
+                return self._parse(replies[-1])
+            except LOST:
+                line.close()
+                time.sleep(RECONNECT_SECONDS)
+
+    def connect_first(self) -> int:
+        """Connect; the connection's client id. What is held is read again by `held`."""
+        self.connect()
+        return self.connection
+
+    def claim(
+        self, ended: Sequence[Settled], *, count: int, also: Sequence[Command] = ()
+    ) -> list[Claimed] | None:
+        """Settle what ended and wait for what comes next, in one write.
+
+        Returns None when the connection was lost: read again what is held.
+        """
+        commands: list[Command] = [*also]
+        if ended:
+            commands.append(self._pools.settle_command(self._pool, ended))
+        block = FIRST_BLOCK_MS if ended else BLOCK_MS
+        claim = self._pools.claim_command(self._pool, self._container, count=count, block=block)
+        try:
+            line = self._line
+            if line is None:
+                return None
+            line.write((*commands, claim))
+            for _ in also:
+                line.read()
+            if ended:
+                self._settled(line.read(), ended)
+            return self._parse(line.read())
+        except LOST:
+            self._drop()
+            self.settle(ended)
+            return None
+
+    def _settled(self, reply: Reply, ended: Sequence[Settled]) -> None:
+        if isinstance(reply, Exception):
+            # The claim behind it is still out there; the results must not wait for it.
+            self.settle(ended)
+        else:
+            self.inflight = reply[0]
+
+    def settle(self, ended: Sequence[Settled]) -> None:
+        """Settle without claiming, repeated for as long as it takes; a stale attempt is no error."""
+        if not ended:
+            return
+        command = self._pools.settle_command(self._pool, ended)
+        try:
+            replies = self._client.blocking.exchange(Exchange((command,), patience=3600.0))
+        except StreamGoneError:
+            return  # a server that lost its data has nobody who waits for these results
+        self.inflight = replies[0][0]
+
+    def held(self) -> list[Claimed]:
+        """What the server says this container holds; connects if there is no connection."""
+        if self._line is None:
+            return self.connect()
+        try:
+            command = self._pools.held_command(self._pool, self._container)
+            return self._parse(self._line.exchange((command,))[0])
+        except LOST:
+            self._drop()
+            return self.connect()
+
+    def _parse(self, reply: Reply) -> list[Claimed]:
+        if not isinstance(reply, Exception):
+            return self._pools.parse_claim(self._pool, reply)
+        verdict = judge(reply)
+        if verdict is Verdict.GONE:
+            self.is_gone = not self._client.run(self._pools.join(self._pool))
+        elif verdict in (Verdict.RECONNECT, Verdict.WAIT, Verdict.LOAD):
+            self._drop()
+            time.sleep(RECONNECT_SECONDS)
+        else:
+            raise reply
+        return []
+
+    def _drop(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._drop()

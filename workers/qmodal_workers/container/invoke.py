@@ -1,0 +1,102 @@
+"""User code to an outcome: whatever it returns or raises becomes a value."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from qmodal.exception import InputCancellation, InputTimeout
+from qmodal.wire.envelope import Envelope
+from qmodal.wire.outcome import Kind, Outcome, text_outcome
+from qmodal.wire.payload import dump_value, load_arguments
+from qmodal.wire.remote_error import dump_exception
+from qmodal_workers.container.interrupt import Interrupts
+from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.record import TIMEOUT
+
+
+class Preempted(BaseException):
+    """User code was stopped by KeyboardInterrupt: the input has no outcome and runs elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invoker:
+    """Runs one input after another on the thread that also talks to Redis.
+
+    A hop to another thread would cost more than the whole rest of the path, and signals reach
+    user code only here.
+    """
+
+    container: str
+    plain_only: bool
+    timeout: float
+    loop: UserLoop
+    interrupts: Interrupts
+
+    def invoke(
+        self,
+        function: Callable[[], Callable[..., Any]],
+        envelope: Envelope,
+        payload: bytes,
+        serial: int,
+    ) -> Outcome:
+        """The outcome of one input; raises only Preempted."""
+        started = time.time_ns()
+        begin = time.perf_counter_ns()
+        kind, form, content = self._guarded(function, envelope, payload, serial)
+        took = (time.perf_counter_ns() - begin) // 1000
+        return Outcome(
+            kind=kind,
+            format=form,
+            payload=content,
+            container=self.container,
+            started=started // 1_000_000,
+            took=took,
+        )
+
+    def _guarded(
+        self,
+        function: Callable[[], Callable[..., Any]],
+        envelope: Envelope,
+        payload: bytes,
+        serial: int,
+    ) -> tuple[Kind, str, bytes]:
+        try:
+            value = self._call(function, envelope, payload, serial)
+            form, content = dump_value(value, plain_only=self.plain_only)
+        except (InputTimeout, InputCancellation, asyncio.CancelledError):
+            return self._interrupted()
+        except KeyboardInterrupt as error:
+            raise Preempted from error
+        except BaseException as error:
+            return "error", "x", self._dump(error)
+        return "value", form, content
+
+    def _call(
+        self,
+        function: Callable[[], Callable[..., Any]],
+        envelope: Envelope,
+        payload: bytes,
+        serial: int,
+    ) -> Any:
+        args, kwargs = load_arguments(envelope.format, payload, plain_only=self.plain_only)
+        target = function()
+        with self.interrupts.listening(serial):
+            return self.loop.finish(target(*args, **kwargs))
+
+    def _interrupted(self) -> tuple[Kind, str, bytes]:
+        if self.interrupts.why == TIMEOUT:
+            outcome = text_outcome("timeout", f"the input ran longer than {self.timeout:g} s")
+        else:
+            outcome = text_outcome("cancelled", "the input was cancelled")
+        return outcome.kind, outcome.format, outcome.payload
+
+    def _dump(self, error: BaseException) -> bytes:
+        frames = error.__traceback__
+        traceback.print_exception(type(error), error, frames, file=sys.stderr)
+        return dump_exception(error, origin=self.container, plain_only=self.plain_only)

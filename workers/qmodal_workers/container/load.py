@@ -1,0 +1,62 @@
+"""Find the user's function or class in the code of an app version."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+from qmodal import context
+from qmodal.exception import ExecutionError
+from qmodal.wire.spec import FunctionSpec, Version
+
+
+def load_version(version: Version, code: str | None) -> None:
+    """Import the modules of all functions of the version; raises whatever they raise."""
+    if code is not None and code not in sys.path:
+        # Behind qmodal's own imports, and before anything that is installed here.
+        sys.path.insert(0, code)
+        importlib.invalidate_caches()
+    with context.importing():
+        for spec in version.functions.values():
+            if spec.serialized is None:
+                importlib.import_module(spec.module)
+    if version.main is not None and version.main in sys.modules:
+        # Pickles made in a program run as `python app.py` speak of `__main__`.
+        sys.modules["__main__"] = sys.modules[version.main]
+
+
+def find(version: Version, tag: str) -> tuple[FunctionSpec, Any]:
+    """The spec and the decorated object (a Function or a Cls) under that tag."""
+    spec = version.functions.get(tag)
+    if spec is None:
+        raise ExecutionError(
+            f"version {version.number} of {version.name!r} has no {tag!r}; deploy again"
+        )
+    if spec.serialized is not None:
+        import cloudpickle
+
+        return spec, cloudpickle.loads(spec.serialized)
+    found: Any = sys.modules[spec.module]
+    for part in spec.qualname.split("."):
+        found = _attribute(found, part, spec)
+    _attach(found, version)
+    return spec, found
+
+
+def _attribute(owner: ModuleType | Any, name: str, spec: FunctionSpec) -> Any:
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        raise ExecutionError(
+            f"module {spec.module!r} has no {spec.qualname!r} in the container; is it defined under "
+            "a condition that only holds on the caller's machine?"
+        ) from None
+
+
+def _attach(found: Any, version: Version) -> None:
+    """Calls that user code makes to functions of its own app go to this very app."""
+    app = getattr(found, "_app", None)
+    if app is not None:
+        app._attach(version)

@@ -1,0 +1,46 @@
+"""The event loop of a container: made when user code first needs one, and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Awaitable
+from typing import Any
+
+
+class UserLoop:
+    """Awaits what user code returns, one awaitable at a time, always in the same loop."""
+
+    __slots__ = ("_runner", "task")
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+        self.task: asyncio.Task[Any] | None = None
+
+    def finish(self, value: Any) -> Any:
+        """The value itself, or what it resolves to if it is awaitable."""
+        if not inspect.isawaitable(value):
+            return value
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner.run(self._remember(value), context=contextvars.copy_context())
+
+    async def _remember(self, value: Awaitable[Any]) -> Any:
+        self.task = asyncio.current_task()
+        try:
+            return await value
+        finally:
+            self.task = None
+
+    def cancel(self) -> bool:
+        """Cancel what is being awaited, from a signal handler; False if nothing is."""
+        if self.task is None:
+            return False
+        self.task.get_loop().call_soon_threadsafe(self.task.cancel)
+        return True
+
+    def close(self) -> None:
+        """Close the loop."""
+        if self._runner is not None:
+            self._runner.close()

@@ -1,0 +1,132 @@
+"""The body of a container process, forked from a template or started afresh."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from typing import NoReturn
+
+from qmodal import client as clients
+from qmodal import context
+from qmodal.client import Client
+from qmodal.options import FunctionOptions
+from qmodal.settings import Settings
+from qmodal.wire.spec import open_pool_spec, open_version
+from qmodal_workers.container.admission import Admission
+from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.interrupt import Interrupts
+from qmodal_workers.container.invoke import Invoker
+from qmodal_workers.container.load import find, load_version
+from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.process import become, reseed
+from qmodal_workers.container.service import Service, start_service
+from qmodal_workers.container.serving import Serving
+from qmodal_workers.record import Doing, Record
+from qmodal_workers.start import Control, Descriptors, StartRequest
+
+
+def run(request: StartRequest, descriptors: Descriptors, *, modules_loaded: bool) -> NoReturn:
+    """Be that container until the end of the process; user code never outlives this call."""
+    status = 1
+    try:
+        become(descriptors, parent=request.parent)
+        status = _serve(request, descriptors, modules_loaded=modules_loaded)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        _flush()
+        os._exit(status)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue  # the worker is gone, or user code closed it
+
+
+def _serve(request: StartRequest, descriptors: Descriptors, *, modules_loaded: bool) -> int:
+    begin = time.monotonic()
+    control = Control(descriptors.control)
+    record = Record(descriptors.record)
+    record.write(Doing())
+    control.send(pid=os.getpid())
+    os.environ.update(request.environ)
+    loop = UserLoop()
+    try:
+        serving = _start(request, record, loop, modules_loaded=modules_loaded)
+        connection = serving.claims.connect_first()
+    except BaseException:
+        control.send(failed=traceback.format_exc())
+        traceback.print_exc()
+        return 1
+    control.send(ready=int((time.monotonic() - begin) * 1000), connection=connection)
+    serving.run()
+    return _end(serving, control, record, loop)
+
+
+def _start(
+    request: StartRequest, record: Record, loop: UserLoop, *, modules_loaded: bool
+) -> Serving:
+    client = Client(Settings.from_environ(os.environ))
+    clients.use(client)
+    context.serve()
+    reseed()
+    pool = open_pool_spec(request.spec, client.signer)
+    version = open_version(request.version, client.signer)
+    if not modules_loaded:
+        load_version(version, request.code)
+    spec, found = find(version, pool.function)
+    options = FunctionOptions.from_plain({**spec.options, **_variant(pool.variant)})
+    interrupts = Interrupts(record, loop)
+    service = start_service(spec, pool, found, loop)
+    invoker = Invoker(
+        container=request.container,
+        plain_only=client.settings.payloads == "plain",
+        timeout=float(options.timeout),
+        loop=loop,
+        interrupts=interrupts,
+    )
+    return Serving(
+        client=client,
+        pool=request.pool,
+        container=request.container,
+        options=options,
+        service=service,
+        invoker=invoker,
+        record=record,
+        claims=Claims(client, request.pool, request.container),
+        admission=Admission(client, request.pool),
+    )
+
+
+def _variant(packed: bytes) -> dict[str, object]:
+    if not packed:
+        return {}
+    from qmodal.wire.plain import unpack
+
+    options: dict[str, object] = unpack(packed)
+    return options
+
+
+def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> int:
+    if serving.reason:
+        control.send(stop=serving.reason)
+    status = 0
+    try:
+        _leave(serving.service, loop)
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    record.write(Doing(state="stopped", completed=serving.completed))
+    serving.claims.close()
+    serving.client.close()
+    return status
+
+
+def _leave(service: Service, loop: UserLoop) -> None:
+    service.leave(loop)
+    loop.close()

@@ -1,0 +1,34 @@
+"""How many inputs to claim at once: one, unless they are much shorter than a round trip."""
+
+from __future__ import annotations
+
+from collections import deque
+
+WORTH_SECONDS = 0.005
+MOST = 256
+RECENT = 16
+SHORT_SECONDS = 0.001
+
+
+class Pace:
+    """Learns from the slowest of the recent inputs, so that one long kind is not averaged away."""
+
+    def __init__(self) -> None:
+        self._recent: deque[float] = deque(maxlen=RECENT)
+        self.service_time: float | None = None
+
+    def ran(self, seconds: float) -> None:
+        """An input took that long."""
+        self._recent.append(seconds)
+        before = self.service_time
+        self.service_time = seconds if before is None else before + 0.1 * (seconds - before)
+
+    def count(self, inflight: int) -> int:
+        """Inputs to claim next, given those in flight in the pool; leaves most to the others."""
+        if len(self._recent) < RECENT:
+            return 1
+        slowest = max(self._recent)
+        if slowest > SHORT_SECONDS:
+            return 1
+        worth = int(WORTH_SECONDS / max(slowest, 1e-6))
+        return max(1, min(worth, MOST, inflight // 4))

@@ -1,0 +1,66 @@
+"""Become a container: own session, own output, and gone when the worker is gone."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import time
+from typing import TextIO
+
+from qmodal_workers.start import Descriptors
+
+_PR_SET_PDEATHSIG = 1
+
+
+def become(descriptors: Descriptors, *, parent: int) -> None:
+    """Detach from whoever forked us, and send our output to the worker's pipes."""
+    os.setsid()
+    os.umask(0o077)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (descriptors.stdout, 1), (descriptors.stderr, 2)):
+        os.dup2(source, target)
+        os.close(source)
+    # A line printed before a SIGKILL is lost in a block buffer.
+    sys.stdin = _stdin()
+    sys.stdout = _text(1)
+    sys.stderr = _text(2)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_DFL)
+    # A terminal's Ctrl-C is for the client; the worker decides about containers.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    die_with(parent)
+
+
+def _stdin() -> TextIO:
+    return open(0, encoding="utf-8", closefd=False)
+
+
+def _text(fd: int) -> TextIO:
+    return open(fd, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
+
+
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the worker dies (Linux).
+
+    The template forks twice, so that the worker (a subreaper) becomes our parent; set before
+    that, the signal would come when the template dies.
+    """
+    if not parent or sys.platform != "linux":
+        return
+    ends = time.monotonic() + 2.0
+    while os.getppid() != parent:
+        if time.monotonic() > ends:
+            os._exit(1)
+        time.sleep(0.0002)
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def reseed() -> None:
+    """Two forks of one template would draw the same numbers from numpy (`random` reseeds itself)."""
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()

@@ -1,0 +1,196 @@
+"""The life of a container: claim an input, run it, settle it; until it is told to stop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from qmodal import context
+from qmodal.client import Client
+from qmodal.options import FunctionOptions
+from qmodal.store.exchange import Command
+from qmodal.store.pools import BUDGET, Claimed, Settled
+from qmodal.wire.envelope import Envelope
+from qmodal.wire.outcome import INLINE_BYTES, Outcome
+from qmodal.wire.signing import UnknownKeyError, mac_of
+from qmodal_workers.container.admission import Admission, RefusedError
+from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.invoke import Invoker, Preempted
+from qmodal_workers.container.pace import Pace
+from qmodal_workers.container.service import Service
+from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
+from qmodal_workers.container.verdict import next_step
+from qmodal_workers.record import Doing, Record
+
+FLUSH_SECONDS = 0.005
+REPORT_SECONDS = 2.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Serving:
+    """One container at work. `reason` says at the end why it stopped by itself, if it did."""
+
+    client: Client
+    pool: str
+    container: str
+    options: FunctionOptions
+    service: Service
+    invoker: Invoker
+    record: Record
+    claims: Claims
+    admission: Admission
+    reason: str = ""
+    completed: int = 0
+    serial: int = 0
+    pace: Pace = field(default_factory=Pace)
+    shelf: Shelf = field(init=False)
+    _ended: list[Settled] = field(default_factory=list)
+    _flushed: float = 0.0
+    _reported: float = 0.0
+    _is_stopping: bool = False
+
+    def __post_init__(self) -> None:
+        self.shelf = Shelf(self._release, time.monotonic)
+
+    def run(self) -> None:
+        """Serve until told to stop; everything claimed is settled or given back at the end."""
+        self.shelf.put(self.claims.held())
+        while True:
+            claimed = self.shelf.start()
+            if claimed is not None:
+                self._attempt(claimed)
+            elif self._must_stop():
+                break
+            else:
+                self._claim()
+        self.claims.settle(self._take_ended())
+        self.shelf.release_all()
+
+    def _must_stop(self) -> bool:
+        return self._is_stopping or self.record.is_draining or self.claims.is_gone
+
+    def _claim(self) -> None:
+        self._publish("idle")
+        ended = self._take_ended()
+        claimed = self.claims.claim(
+            ended, count=self.pace.count(self.claims.inflight), also=self._learned()
+        )
+        self.shelf.put(self.claims.held() if claimed is None else claimed)
+
+    def _learned(self) -> tuple[Command, ...]:
+        """Now and then the pool learns how long its inputs take, in a write that goes anyway."""
+        now = time.monotonic()
+        if self.pace.service_time is None or now - self._reported < REPORT_SECONDS:
+            return ()
+        self._reported = now
+        key = self.client.keys.pool(self.pool)
+        return ((b"HSET", key, b"service_time", round(self.pace.service_time, 6)),)
+
+    def _attempt(self, claimed: Claimed) -> None:
+        if claimed.lost == BUDGET - 1 if claimed.is_shaped else False:
+            self.shelf.release_all()  # whatever kills us on its last delivery takes nobody along
+        try:
+            envelope, payload = self.admission.admit(claimed)
+        except UnknownKeyError as error:
+            self._stop(f"it has another signing key than its callers: {error}")
+            self._release([claimed])
+            return
+        except RefusedError as error:
+            self.client.run(self.client.pools.bury(self.pool, claimed, reason=str(error)))
+            return
+        self._run(claimed, envelope, payload)
+
+    def _run(self, claimed: Claimed, envelope: Envelope, payload: bytes) -> None:
+        self.serial += 1
+        self._publish("busy", claimed)
+        context.enter_input(envelope.call, envelope.index)
+        try:
+            outcome = self.invoker.invoke(
+                self._finder(envelope.method), envelope, payload, self.serial
+            )
+        except Preempted:
+            self._stop("user code was interrupted")
+            self._release([claimed])
+            return
+        finally:
+            context.leave_input()
+        seconds = self.shelf.finish()
+        self.completed += 1
+        self.pace.ran(seconds)
+        self._conclude(claimed, envelope, outcome)
+        if self.options.single_use_containers:
+            self._stop("single use")
+        if seconds > LONG_SECONDS:
+            self._look_again()
+        elif time.monotonic() - self._flushed > FLUSH_SECONDS and len(self.shelf):
+            self.claims.settle(self._take_ended())
+
+    def _finder(self, method: str) -> Callable[[], Callable[..., Any]]:
+        return lambda: self.service.find(method)
+
+    def _conclude(self, claimed: Claimed, envelope: Envelope, outcome: Outcome) -> None:
+        delay = next_step(outcome, self.options.retries, claimed.retries)
+        if delay is not None:
+            self.client.run(self.client.pools.retry(self.pool, claimed, delay=delay))
+            return
+        sealed = self._stored(envelope, outcome).seal(
+            self.client.signer,
+            call=envelope.call,
+            index=envelope.index,
+            request=mac_of(claimed.envelope),
+        )
+        has_blob = envelope.blob is not None
+        self._ended.append(
+            Settled(claimed.lane, claimed.entry, envelope.call, envelope.index, sealed, has_blob)
+        )
+
+    def _stored(self, envelope: Envelope, outcome: Outcome) -> Outcome:
+        if len(outcome.payload) <= INLINE_BYTES:
+            return outcome
+        return self.admission.store_result(envelope, outcome)
+
+    def _look_again(self) -> None:
+        """After a long input the worker may have released, from outside, what lay behind it."""
+        had_more = len(self.shelf) > 0
+        self.shelf.forget()
+        if had_more:
+            self.claims.settle(self._take_ended())
+            self.shelf.put(self.claims.held())
+
+    def _take_ended(self) -> list[Settled]:
+        ended, self._ended = self._ended, []
+        self._flushed = time.monotonic()
+        return ended
+
+    def _release(self, claimed: list[Claimed]) -> None:
+        held = [(one.lane, one.entry, one.call) for one in claimed]
+        self.client.run(self.client.pools.release(self.pool, held))
+
+    def _stop(self, reason: str) -> None:
+        self.reason = reason
+        self._is_stopping = True
+        self.shelf.release_all()
+
+    def _publish(self, state: Any, running: Claimed | None = None) -> None:
+        waiting = self.shelf.waiting() if len(self.shelf) else []
+        held = waiting if running is None else [running, *waiting]
+        self.record.write(
+            Doing(
+                state=state,
+                connection=self.claims.connection,
+                serial=0 if running is None else self.serial,
+                started=time.monotonic_ns(),
+                timeout=int(self.invoker.timeout * 1e9),
+                tick=int(self.shelf.tick * 1e9),
+                completed=self.completed,
+                running=int(running is not None),
+                held=tuple((one.lane, *_entry_numbers(one.entry)) for one in held),
+            )
+        )
+
+
+def _entry_numbers(entry: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry.partition("-")
+    return int(milliseconds), int(sequence)

@@ -1,0 +1,92 @@
+"""The inputs that a container has claimed and not finished: started one by one, or given back.
+
+Claiming several short inputs at once saves round trips, but nothing may wait behind a busy
+container while another is idle: when an input runs longer than 100 ms, what lies behind it is
+released. Starting and releasing take the same lock, so an input is never both.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+
+from qmodal.store.pools import Claimed
+
+LONG_SECONDS = 0.1
+LOOK_SECONDS = 0.05
+Release = Callable[[list[Claimed]], None]
+
+
+class Shelf:
+    """Claimed inputs in order; `running` is the one that was started last, `tick` the last look."""
+
+    def __init__(self, release: Release, clock: Callable[[], float]) -> None:
+        self._release = release
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._waiting: deque[Claimed] = deque()
+        self._armed = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.running: Claimed | None = None
+        self.since = 0.0
+        self.tick = 0.0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, claimed: Iterable[Claimed]) -> None:
+        """Add what was claimed, behind what is there."""
+        with self._lock:
+            self._waiting.extend(claimed)
+        if len(self._waiting) > 1:
+            self._arm()
+
+    def start(self) -> Claimed | None:
+        """Take the next input to run, None if there is none."""
+        with self._lock:
+            self.running = self._waiting.popleft() if self._waiting else None
+            self.since = self._clock()
+            return self.running
+
+    def finish(self) -> float:
+        """The started input has ended; how many seconds it ran."""
+        self.running = None
+        return self._clock() - self.since
+
+    def waiting(self) -> list[Claimed]:
+        """What is claimed and not started."""
+        with self._lock:
+            return list(self._waiting)
+
+    def forget(self) -> None:
+        """Forget what is claimed; whoever calls reads from the server what is still held."""
+        with self._lock:
+            self._waiting.clear()
+
+    def release_all(self) -> None:
+        """Give everything back that was not started."""
+        with self._lock:
+            given = list(self._waiting)
+            self._waiting.clear()
+        if given:
+            self._release(given)
+
+    def _arm(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="release", daemon=True)
+            self._thread.start()
+        self._armed.set()
+
+    def _watch(self) -> None:
+        """Look while something waits; it sleeps without a timer while inputs come one by one."""
+        pause = threading.Event()
+        while True:
+            self._armed.wait()
+            self._armed.clear()
+            while self._waiting:
+                pause.wait(LOOK_SECONDS)
+                self.tick = self._clock()
+                if self.running is not None and self.tick - self.since > LONG_SECONDS:
+                    self.release_all()
+            self.tick = 0.0
