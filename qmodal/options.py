@@ -88,11 +88,7 @@ class FunctionOptions:
 
     def with_overrides(self, **given: Any) -> FunctionOptions:
         """The same with the options of a `with_options`; None and {} leave it as it is."""
-        for name in given:
-            if name not in VARIANT_OPTIONS:
-                raise TypeError(f"with_options() got an unexpected keyword argument '{name}'")
-        given = {name: value for name, value in given.items() if value not in (None, {})}
-        changes, recorded = _checked(given)
+        changes, recorded = _checked_overrides(given)
         return replace(self, **changes, recorded={**self.recorded, **recorded})
 
     def check_kind(self, *, is_generator: bool = False, is_web: bool = False) -> None:
@@ -177,6 +173,15 @@ def validated_options(**given: Any) -> FunctionOptions:
     return options
 
 
+def plain_overrides(**given: Any) -> dict[str, Any]:
+    """The options of a `with_options` alone, to be laid over a function's `to_plain()`.
+
+    A value equal to the default is kept, because the function's own may differ from it.
+    """
+    changes, _ = _checked_overrides(given)
+    return {name: _plain(changes[name]) for name in sorted(changes)}
+
+
 def check_concurrency(max_inputs: object, target_inputs: object) -> None:
     """Raise InvalidError unless 1 <= target_inputs <= max_inputs <= 1000."""
     ceiling = check_whole("max_inputs", max_inputs, 1, 1000)
@@ -197,6 +202,13 @@ def _check_single_use(max_inputs: object) -> None:
             "`max_inputs` may only be 1; for several inputs use `@modal.concurrent`."
         )
     warnings.warn("Use `single_use_containers=True` for `max_inputs=1`.", DeprecationError, 4)
+
+
+def _checked_overrides(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    for name in given:
+        if name not in VARIANT_OPTIONS:
+            raise TypeError(f"with_options() got an unexpected keyword argument '{name}'")
+    return _checked({name: value for name, value in given.items() if value not in (None, {})})
 
 
 def _checked(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -5,13 +5,25 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Literal, Never, ParamSpec, TypeAlias, TypeVar
+from typing import (
+    Any,
+    Concatenate,
+    Generic,
+    Literal,
+    Never,
+    ParamSpec,
+    Protocol,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 from qmodal.exception import InvalidError
 from qmodal.options import check_batching, check_concurrency
 
 P = ParamSpec("P")
 R = TypeVar("R")
+T = TypeVar("T")
 
 Kind: TypeAlias = Literal["method", "batched", "web", "enter", "snap_enter", "exit"]
 HookKind: TypeAlias = Literal["enter", "snap_enter", "exit"]
@@ -22,7 +34,7 @@ _HOOKS = frozenset({"enter", "snap_enter", "exit"})
 class PartialFunction(Generic[P, R]):
     """A function and what decorators have said about it so far; `raw_f` is the function itself."""
 
-    raw_f: Callable[P, R]
+    raw_f: Callable[..., R]
     kind: Kind | None = None
     generator: bool | None = None
     max_batch_size: int | None = None
@@ -47,7 +59,29 @@ class PartialFunction(Generic[P, R]):
         return self.kind in _HOOKS
 
 
-Mark: TypeAlias = Callable[[Callable[P, R] | PartialFunction[P, R]], PartialFunction[P, R]]
+class Mark(Protocol):
+    """What the decorators return: it keeps the parameters and the result of what it marks."""
+
+    def __call__(self, target: Callable[P, R] | PartialFunction[P, R], /) -> PartialFunction[P, R]:
+        """Mark a function."""
+
+
+class MethodMark(Protocol):
+    """The same for a method, whose `self` is not for callers to give."""
+
+    def __call__(self, target: Callable[Concatenate[Any, P], R], /) -> PartialFunction[P, R]:
+        """Mark a method."""
+
+
+class ClassMark(Protocol):
+    """The same for what may also stand on a class, which then keeps its type for type checkers."""
+
+    @overload
+    def __call__(self, target: type[T], /) -> type[T]: ...  # type: ignore[overload-overlap]
+    @overload
+    def __call__(
+        self, target: Callable[P, R] | PartialFunction[P, R], /
+    ) -> PartialFunction[P, R]: ...
 
 
 def is_generator(raw_f: object) -> bool:
@@ -60,38 +94,38 @@ def is_async(raw_f: object) -> bool:
     return inspect.iscoroutinefunction(raw_f) or inspect.isasyncgenfunction(raw_f)
 
 
-def method(*bare: Never, is_generator: bool | None = None) -> Mark[P, R]:
+def method(*bare: Never, is_generator: bool | None = None) -> MethodMark:
     """Make a method of an `@app.cls` class callable from elsewhere."""
     _refuse_bare("method", bare)
 
-    def mark(target: Callable[P, R] | PartialFunction[P, R]) -> PartialFunction[P, R]:
-        partial = as_kind("method", target, "method")
+    def mark(target: Callable[Concatenate[Any, P], R]) -> PartialFunction[P, R]:
+        partial: PartialFunction[P, R] = as_kind("method", target, "method")
         return replace(partial, generator=is_generator)
 
     return mark
 
 
-def enter(*bare: Never, snap: bool = False) -> Mark[P, R]:
+def enter(*bare: Never, snap: bool = False) -> MethodMark:
     """Run a method once when its container starts; `snap=True`: before the snapshot is taken."""
     _refuse_bare("enter", bare)
 
-    def mark(target: Callable[P, R] | PartialFunction[P, R]) -> PartialFunction[P, R]:
+    def mark(target: Callable[Concatenate[Any, P], R]) -> PartialFunction[P, R]:
         return _as_hook("enter", target, "snap_enter" if snap else "enter")
 
     return mark
 
 
-def exit(*bare: Never) -> Mark[P, R]:
+def exit(*bare: Never) -> MethodMark:
     """Run a method once before its container stops."""
     _refuse_bare("exit", bare)
 
-    def mark(target: Callable[P, R] | PartialFunction[P, R]) -> PartialFunction[P, R]:
+    def mark(target: Callable[Concatenate[Any, P], R]) -> PartialFunction[P, R]:
         return _as_hook("exit", target, "exit")
 
     return mark
 
 
-def batched(*bare: Never, max_batch_size: int, wait_ms: int) -> Mark[P, R]:
+def batched(*bare: Never, max_batch_size: int, wait_ms: int) -> Mark:
     """Collect single calls into lists: up to `max_batch_size`, for at most `wait_ms` milliseconds."""
     _refuse_bare("batched", bare)
     check_batching(max_batch_size, wait_ms)
@@ -108,15 +142,15 @@ def concurrent(
     *bare: Never,
     max_inputs: int | None = None,
     target_inputs: int | None = None,
-) -> Mark[P, R]:
+) -> ClassMark:
     """Let a container run up to `max_inputs` inputs at once; the autoscaler aims at `target_inputs`."""
     _refuse_bare("concurrent", bare)
 
-    def mark(target: Callable[P, R] | PartialFunction[P, R]) -> PartialFunction[P, R]:
+    def mark(target: Any) -> Any:
         if max_inputs is None:
             raise TypeError("@modal.concurrent() missing required argument: `max_inputs`.")
         check_concurrency(max_inputs, max_inputs if target_inputs is None else target_inputs)
-        partial = _marked("concurrent", target)
+        partial: PartialFunction[..., Any] = _marked("concurrent", target)
         if partial.kind == "method" or partial.is_hook:
             raise InvalidError(_CONCURRENT_ON_METHOD.format(_name(partial)))
         return replace(partial, max_inputs=max_inputs, target_inputs=target_inputs)
@@ -126,7 +160,7 @@ def concurrent(
 
 def as_kind(
     decorator: str,
-    target: Callable[P, R] | PartialFunction[P, R],
+    target: Callable[..., R] | PartialFunction[P, R],
     kind: Kind,
 ) -> PartialFunction[P, R]:
     """The function marked as `kind`; raises InvalidError or TypeError if it cannot be that."""
@@ -180,7 +214,7 @@ def _marked_members(user_class: type) -> dict[str, PartialFunction[..., Any]]:
 
 def _marked(
     decorator: str,
-    target: Callable[P, R] | PartialFunction[P, R],
+    target: Callable[..., R] | PartialFunction[P, R],
 ) -> PartialFunction[P, R]:
     if isinstance(target, PartialFunction):
         return target
@@ -198,7 +232,7 @@ def _marked(
 
 def _as_hook(
     decorator: str,
-    target: Callable[P, R] | PartialFunction[P, R],
+    target: Callable[..., R] | PartialFunction[P, R],
     kind: HookKind,
 ) -> PartialFunction[P, R]:
     partial = as_kind(decorator, target, kind)

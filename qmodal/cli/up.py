@@ -76,7 +76,7 @@ def introduction(started: Kept) -> list[str]:
         "Your programs on this machine find it by themselves, for example: qmodal run FILE.py",
     ]
     if started.listen is not None:
-        host = _reachable(started.listen.address)
+        host = reachable(started.listen.address)
         lines += [
             f"A second machine needs a copy of {home.key_file} (mode 0600) and this line:",
             f"QMODAL_REDIS_URL=redis://:{started.listen.password}@{host}:{started.listen.port} "
@@ -109,7 +109,7 @@ def _run_to_the_end(started: Kept) -> None:
     click.echo("qmodal is down; what it held is kept for the next start")
 
 
-def _reachable(address: str) -> str:
+def reachable(address: str) -> str:
     """How others name this machine, where the address only says 'all of them'."""
     if address in {"0.0.0.0", "*"}:
         return _own_address("192.0.2.1", socket.AF_INET)

@@ -15,9 +15,9 @@ from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
 from qmodal.exception import Error
-from qmodal.store.blocking import is_refused, repeat_delay, unreachable
-from qmodal.store.exchange import Command, Exchange, Op, Pause, Reply
-from qmodal.store.line import LOST, Address, pack
+from qmodal.store.blocking import give_up, is_refused, repeat_delay, unreachable
+from qmodal.store.exchange import Command, Effect, Exchange, Later, Op, Pause, Reply
+from qmodal.store.line import LOST, Address, pack, refused
 from qmodal.store.replies import Verdict, first_error, judge, to_exception
 from qmodal.store.script import load_commands
 
@@ -39,8 +39,11 @@ class AsyncLine:
         self._connection = kind(retry=Retry(NoBackoff(), 0), **parameters)
 
     async def connect(self) -> None:
-        """Connect and log in; raises redis-py's connection errors."""
-        await self._connection.connect()
+        """Connect and log in; raises redis-py's connection errors and ConfigurationError."""
+        try:
+            await self._connection.connect()
+        except redis_errors.ResponseError as error:
+            raise refused(error) from error
 
     async def write(self, commands: Sequence[Command]) -> None:
         """Send the commands in one write."""
@@ -87,7 +90,10 @@ class Asynchronous:
             result: T = done.value
             return result
 
-    async def _answer(self, request: Exchange | Pause) -> list[Reply]:
+    async def _answer(self, request: Effect) -> list[Reply]:
+        if isinstance(request, Later):
+            self.later(request.command)
+            return []
         if isinstance(request, Pause):
             await asyncio.sleep(request.seconds)
             return []
@@ -101,8 +107,7 @@ class Asynchronous:
             try:
                 replies = await self._once(request)
             except LOST as error:
-                if time.monotonic() > ends:
-                    raise unreachable(self.address, error) from error
+                give_up(self.address, error, ends)
             else:
                 refusal = first_error(replies)
                 if refusal is None:
@@ -155,11 +160,19 @@ class Asynchronous:
             line = AsyncLine(self.address)
             await line.connect()
         if not self._loaded:
-            error = first_error(await line.exchange(load_commands()))
-            if error is not None:
-                raise to_exception(error, judge(error)) from error
-            self._loaded = True
+            await self._load(line)
         return line
+
+    async def _load(self, line: AsyncLine) -> None:
+        try:
+            error = first_error(await line.exchange(load_commands()))
+        except BaseException:
+            await line.close()
+            raise
+        if error is not None:
+            await line.close()
+            raise to_exception(error, judge(error)) from error
+        self._loaded = True
 
     def later(self, command: Command) -> None:
         """Send the command along with some later write; nobody reads its reply."""
@@ -171,7 +184,7 @@ class Asynchronous:
 
     async def close(self) -> None:
         """Send what was put off and close all idle connections."""
-        if self._later:
+        while self._later:
             try:
                 await self._once(Exchange(((b"PING",),)))
             except LOST:

@@ -17,6 +17,7 @@ HEARTBEAT_MS = 30_000
 BEAT_SECONDS = 5.0
 KEEP_CODE_SECONDS = 30 * 24 * 3600
 KEEP_STOPPED_SECONDS = 7 * 24 * 3600
+KEEP_DETACHED_SECONDS = 24 * 3600
 AppState = Literal["ephemeral", "detached", "deployed", "stopped"]
 
 
@@ -113,6 +114,16 @@ class Apps:
         )
         return bool(replies[0])
 
+    def detach(self, app_id: str, number: int) -> Op[None]:
+        """The client of an ephemeral app leaves and the app stays, for a day at most."""
+        keys = self.keys
+        yield from ask(
+            *(
+                (b"EXPIRE", key, KEEP_DETACHED_SECONDS)
+                for key in (keys.app(app_id), keys.version(app_id, number), keys.settings(app_id))
+            )
+        )
+
     def stop(self, record: AppRecord) -> Op[None]:
         """End the app: no new inputs, its containers go, its name is free."""
         keys, app_id = self.keys, record.app_id
@@ -138,9 +149,11 @@ class Apps:
 
     def override(self, app_id: str, pool: str, settings: Mapping[str, Any]) -> Op[None]:
         """Keep a pool's autoscaler overrides, until the next deploy, and have them looked at."""
-        yield from ask(
-            (b"HSET", self.keys.settings(app_id), pool, msgpack.packb(dict(settings))),
-            (b"PUBLISH", self.keys.wake, pool),
+        yield from ask_one(
+            *script("override").command(
+                (self.keys.app(app_id), self.keys.settings(app_id)),
+                (pool, msgpack.packb(dict(settings)), self.keys.wake),
+            )
         )
 
     def overrides(self, app_id: str) -> Op[dict[str, dict[str, Any]]]:

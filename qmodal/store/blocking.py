@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections import deque
 from typing import TypeVar
 
 from qmodal.exception import ConnectionError, Error
-from qmodal.store.exchange import Command, Exchange, Op, Pause, Reply
+from qmodal.settings import redacted
+from qmodal.store.exchange import Command, Effect, Exchange, Later, Op, Pause, Reply
 from qmodal.store.line import LOST, Address, Line
 from qmodal.store.replies import Verdict, first_error, judge, to_exception
 from qmodal.store.script import load_commands
@@ -25,17 +25,27 @@ def repeat_delay(attempt: int) -> float:
 
 def is_refused(request: Exchange, replies: list[Reply]) -> bool:
     """Whether what a waiting exchange submitted was not accepted, so that waiting is in vain."""
-    if not request.waits or not replies:
+    before = replies[: len(request.commands) - 1]
+    if not request.waits or not before:
         return False
-    return isinstance(replies[-1], Exception) or (
-        request.expects is not None and replies[0] != request.expects
-    )
+    return first_error(before) is not None or request.expects not in (None, before[-1])
 
 
 def unreachable(address: Address, error: Exception) -> ConnectionError:
     """The error for a server that did not come back within the patience of an exchange."""
-    where = address.url.rpartition("@")[2]
-    return ConnectionError(f"Redis at {where} cannot be reached: {error}. Is the server up?")
+    where = redacted(address.url)
+    return ConnectionError(
+        f"Redis at {where} cannot be reached: {error}. Is the server up, and QMODAL_REDIS_URL right?"
+    )
+
+
+def give_up(address: Address, error: Exception, ends: float) -> None:
+    """Raise if a connection that could not be made or was lost is not worth another try."""
+    verdict = judge(error)
+    if verdict is Verdict.DENIED:
+        raise to_exception(error, verdict) from error
+    if time.monotonic() > ends:
+        raise unreachable(address, error) from error
 
 
 class Blocking:
@@ -47,7 +57,6 @@ class Blocking:
         self._loaded = False
         self._later: deque[Command] = deque()
         self._pid = os.getpid()
-        self._lock = threading.Lock()
 
     def run(self, op: Op[T]) -> T:
         """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
@@ -64,7 +73,10 @@ class Blocking:
             result: T = done.value
             return result
 
-    def _answer(self, request: Exchange | Pause) -> list[Reply]:
+    def _answer(self, request: Effect) -> list[Reply]:
+        if isinstance(request, Later):
+            self.later(request.command)
+            return []
         if isinstance(request, Pause):
             time.sleep(request.seconds)
             return []
@@ -78,8 +90,7 @@ class Blocking:
             try:
                 replies = self._once(request)
             except LOST as error:
-                if time.monotonic() > ends:
-                    raise unreachable(self.address, error) from error
+                give_up(self.address, error, ends)
             else:
                 refusal = first_error(replies)
                 if refusal is None:
@@ -138,17 +149,20 @@ class Blocking:
         return line
 
     def _load(self, line: Line) -> None:
-        with self._lock:
+        try:
             error = first_error(line.exchange(load_commands()))
-            if error is not None:
-                raise to_exception(error, judge(error)) from error
-            self._loaded = True
+        except BaseException:
+            line.close()
+            raise
+        if error is not None:
+            line.close()
+            raise to_exception(error, judge(error)) from error
+        self._loaded = True
 
     def _after_fork(self) -> None:
         """The parent's sockets must not be used, nor closed with a goodbye, by a child."""
         self._idle = deque()
         self._later = deque()
-        self._lock = threading.Lock()
         self._pid = os.getpid()
 
     def later(self, command: Command) -> None:
@@ -157,8 +171,11 @@ class Blocking:
 
     def _take_later(self) -> list[Command]:
         taken: list[Command] = []
-        while self._later and len(taken) < 100:
-            taken.append(self._later.popleft())
+        try:
+            while len(taken) < 100:
+                taken.append(self._later.popleft())
+        except IndexError:  # empty; asking first would race with other threads
+            pass
         return taken
 
     def _drop_idle(self) -> None:
@@ -167,7 +184,7 @@ class Blocking:
 
     def close(self) -> None:
         """Send what was put off and close all idle connections."""
-        if self._later and self._pid == os.getpid():
+        while self._later and self._pid == os.getpid():
             try:
                 self._once(Exchange(((b"PING",),)))
             except LOST:

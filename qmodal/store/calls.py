@@ -8,8 +8,9 @@ from typing import Any
 
 from qmodal.exception import InternalFailure
 from qmodal.store.exchange import Command, Exchange, Op, ask, ask_one
-from qmodal.store.keys import GROUP, Keys, shard_of
+from qmodal.store.keys import GROUP, Keys, Lane, shard_of
 from qmodal.store.script import script
+from qmodal.wire.ids import worker_of
 
 # A payload that is stored apart waits this long for the submit that names it.
 BLOB_SECONDS = 3600
@@ -89,7 +90,7 @@ class Calls:
         keys, call, pool = self.keys, submission.call, submission.pool
         blobs = [keys.blob(call, index) for index, _ in submission.blobs]
         stored = tuple(
-            (b"SET", key, payload, b"EX", BLOB_SECONDS)
+            (b"SET", key, payload, b"NX", b"EX", BLOB_SECONDS)
             for key, (_, payload) in zip(blobs, submission.blobs, strict=True)
         )
         submit = script("submit").command(
@@ -128,7 +129,6 @@ class Calls:
         """Submit and wait up to `block` ms for the first outputs, in one round trip."""
         commands = self.submit_commands(submission)
         read = self.read_command(submission.call, b"0", block=block)
-        # With blobs the first reply is a SET's, which is OK too when all is well.
         replies = yield Exchange((*commands, read), waits=True, expects=b"OK")
         check_accepted(replies[len(commands) - 1] if len(replies) >= len(commands) else replies[-1])
         return parse_outputs(replies[-1])
@@ -181,7 +181,7 @@ class Calls:
     def cancel(self, call: str) -> Op[list[tuple[str, str]]]:
         """Cancel all inputs; returns (container, entry) of those that were running."""
         record = yield from self.record(call)
-        if record is None or record.is_finished:
+        if record is None or (record.is_finished and record.state != "cancelled"):
             return []
         fields = yield from ask_one(b"HGETALL", self.keys.call(call))
         ranges = [
@@ -190,17 +190,16 @@ class Calls:
             if name.startswith(b"ids:")
         ]
         running: list[tuple[str, str]] = []
-        inputs = self.keys.inputs(record.pool)
-        for first, last in ranges:
-            running += yield from self._cancel_range(call, record.pool, inputs, first, last)
+        # A call without inputs has no range, and has to be marked as cancelled all the same.
+        for first, last in ranges or [(b"0-1", b"0-1")]:
+            running += yield from self._cancel_range(call, record.pool, 1, first, last)
         moved = yield from ask_one(b"SMEMBERS", self.keys.moved(call))
-        again = self.keys.again(record.pool)
         for entry in moved:
-            running += yield from self._cancel_range(call, record.pool, again, entry, entry)
+            running += yield from self._cancel_range(call, record.pool, 2, entry, entry)
         return running
 
     def _cancel_range(
-        self, call: str, pool: str, stream: str, first: bytes, last: bytes
+        self, call: str, pool: str, lane: Lane, first: bytes, last: bytes
     ) -> Op[list[tuple[str, str]]]:
         keys = self.keys
         running: list[tuple[str, str]] = []
@@ -211,10 +210,10 @@ class Calls:
                         keys.call(call),
                         keys.outputs(call),
                         keys.pool(pool),
-                        stream,
+                        keys.again(pool) if lane == 2 else keys.inputs(pool),
                         keys.moved(call),
                     ),
-                    (GROUP, first, last),
+                    (GROUP, lane, first, last),
                 )
             )
             holders = [part.decode() for part in reply[1:]]
@@ -222,14 +221,15 @@ class Calls:
             if reply[0] < SUBMIT_CHUNK:
                 return running
 
-    def nudge_cancelled(self, running: Sequence[tuple[str, str]]) -> Op[None]:
+    def nudge_cancelled(
+        self, running: Sequence[tuple[str, str]], *, kill: bool = False
+    ) -> Op[None]:
         """Tell the workers of running inputs at once; their own check would find out later."""
-        from qmodal.wire.ids import worker_of
-
+        verb = "killed" if kill else "cancelled"
         if running:
             yield from ask(
                 *(
-                    (b"PUBLISH", self.keys.nudge(worker_of(holder)), f"cancelled {holder} {entry}")
+                    (b"PUBLISH", self.keys.nudge(worker_of(holder)), f"{verb} {holder} {entry}")
                     for holder, entry in running
                 )
             )

@@ -21,7 +21,8 @@ class Exchange:
 
     `waits`: the last command blocks on the server. An error among the replies before it means
     that it would wait for what nobody will write, so the connection is dropped and not read on.
-    `expects`: the first reply without which waiting is in vain, too; the replies then end early.
+    `expects`: the reply before the blocking one without which waiting is in vain, too; the
+    replies then end early.
     `patience`: seconds during which a lost connection is retried; the commands must be safe to
     repeat, which every script is.
     """
@@ -39,7 +40,15 @@ class Pause:
     seconds: float
 
 
-Op = Generator[Exchange | Pause, list[Reply], T]
+@dataclass(frozen=True, slots=True)
+class Later:
+    """A command that may go along with some later write; nobody reads its reply."""
+
+    command: Command
+
+
+Effect = Exchange | Pause | Later
+Op = Generator[Effect, list[Reply], T]
 
 
 def ask(*commands: Command, patience: float = 20.0) -> Op[list[Reply]]:

@@ -94,9 +94,12 @@ class Fleet:
             (b"PUBLISH", keys.wake, b""),
         )
 
-    def sweep(self) -> Op[list[str]]:
-        """Give up boxes whose lease has ended; their ids, and of those not cleared before."""
-        reply = yield from ask_one(*script("sweep").command((self.keys.workers,)))
+    def sweep(self, *, latest: int = 0) -> Op[list[str]]:
+        """Give up boxes whose lease has ended; their ids, and of those not cleared before.
+
+        Does nothing if the server gets to it after `latest` (ms of its own clock; 0: any time).
+        """
+        reply = yield from ask_one(*script("sweep").command((self.keys.workers,), (latest,)))
         return [worker.decode() for worker in reply]
 
     def workers(self) -> Op[dict[str, float]]:
@@ -144,8 +147,8 @@ class Fleet:
         flat = [part for container, pool in changes.items() for part in (container, pool or "")]
         reply = yield from ask_one(
             *script("assign").command(
-                (self.keys.epoch, self.keys.assigned(worker)),
-                (epoch, self.keys.nudge(worker)),
+                (self.keys.epoch, self.keys.workers, self.keys.assigned(worker)),
+                (epoch, worker, self.keys.nudge(worker)),
                 more=flat,
             )
         )

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 SHARDS = 64
 GROUP = b"containers"
-# Keys that live on without a TTL while nothing runs; every other key must expire or be deleted.
-PERMANENT = ("apps", "signing", "workers", "epoch")
+Lane = Literal[1, 2]  # the stream `inputs`, or `again`
+# Names of keys that live on without a TTL while nothing runs; every other key must expire or be
+# deleted.
+PERMANENT = ("apps", "signing", "workers", "epoch", "dead")
 
 
 def shard_of(pool: str) -> int:
@@ -83,7 +86,7 @@ class Keys:
         return f"{self.call(call)}:outputs"
 
     def moved(self, call: str) -> str:
-        """Set: entries of the call that were re-added elsewhere, `<lane> <entry id>`."""
+        """Set: ids of the call's entries in `again`; one in `inputs` may have the same id."""
         return f"{self.call(call)}:moved"
 
     def blob(self, call: str, index: int) -> str:

@@ -25,7 +25,13 @@ from qmodal.store.exchange import Command, Reply
 # The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
 BLOCK_SECONDS = 5.0
 READ_SECONDS = BLOCK_SECONDS + 3.0
-LOST = (redis_errors.ConnectionError, redis_errors.TimeoutError, OSError)
+# InvalidResponse: whatever listens there does not speak Redis's protocol.
+LOST = (
+    redis_errors.ConnectionError,
+    redis_errors.TimeoutError,
+    redis_errors.InvalidResponse,
+    OSError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,14 @@ def _keepalive() -> dict[int, int]:
     }
 
 
+def refused(error: Exception) -> ConfigurationError:
+    """The error for a server that answers, and says no to how we log in."""
+    return ConfigurationError(
+        f"Redis does not accept the connection: {error}. Check the database number, user and "
+        "password in QMODAL_REDIS_URL."
+    )
+
+
 def pack(commands: Sequence[Command]) -> bytes:
     """The commands as one write."""
     if len(commands) == 1:
@@ -88,8 +102,11 @@ class Line:
         self._connection = kind(retry=Retry(NoBackoff(), 0), **parameters)
 
     def connect(self) -> None:
-        """Connect and log in; raises redis-py's connection errors."""
-        self._connection.connect()
+        """Connect and log in; raises redis-py's connection errors and ConfigurationError."""
+        try:
+            self._connection.connect()
+        except redis_errors.ResponseError as error:
+            raise refused(error) from error
 
     def write(self, commands: Sequence[Command]) -> None:
         """Send the commands in one write."""

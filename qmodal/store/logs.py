@@ -51,10 +51,15 @@ class Logs:
         )
         return [_chunk(entry, fields) for entry, fields in reversed(reply)]
 
-    def follow(self, app_id: str, cursor: str, *, block: int) -> Op[list[LogChunk]]:
-        """Chunks behind the cursor, waiting up to `block` ms for some."""
+    def follow(
+        self, app_id: str, cursor: str, *, block: int, patience: float = 20.0
+    ) -> Op[list[LogChunk]]:
+        """Chunks behind the cursor, waiting up to `block` ms for some.
+
+        `patience`: seconds during which a lost connection is retried.
+        """
         command = (b"XREAD", b"COUNT", 500, b"BLOCK", block, b"STREAMS", self.keys.logs(app_id))
-        replies = yield Exchange(((*command, cursor),), waits=True)
+        replies = yield Exchange(((*command, cursor),), waits=True, patience=patience)
         if not replies[0]:
             return []
         return [_chunk(entry, fields) for entry, fields in replies[0][0][1]]

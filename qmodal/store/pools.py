@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from qmodal.store.exchange import Command, Op, ask_one
-from qmodal.store.keys import GROUP, Keys, shard_of
+from qmodal.store.keys import GROUP, Keys, Lane, shard_of
 from qmodal.store.script import script
 
 KEEP_POOL_MS = 30 * 24 * 3600 * 1000
 BUDGET = 3
-Lane = Literal[1, 2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +25,9 @@ class Claimed:
     @property
     def is_shaped(self) -> bool:
         """Whether it was written by our scripts, as far as can be seen."""
-        names = self.fields[0:12:2]
-        return len(self.fields) == 12 and names == (b"e", b"c", b"i", b"r", b"d", b"at")
+        if len(self.fields) != 12 or self.fields[0::2] != (b"e", b"c", b"i", b"r", b"d", b"at"):
+            return False
+        return all(number.isdigit() for number in self.fields[5:12:2])
 
     @property
     def envelope(self) -> bytes:
@@ -136,7 +136,7 @@ class Pools:
         keys = self.keys
         reply = yield from ask_one(
             *script("retry").command(
-                (keys.inputs(pool), keys.again(pool), keys.delayed(pool), keys.moved(claimed.call)),
+                (*self._lanes(pool), keys.delayed(pool), keys.call(claimed.call)),
                 (GROUP, claimed.lane, claimed.entry, int(delay * 1000), keys.wake, pool),
             )
         )
@@ -149,9 +149,9 @@ class Pools:
             chunk = held[start : start + 100]
             released += yield from ask_one(
                 *script("release").command(
-                    (keys.inputs(pool), keys.again(pool)),
+                    self._lanes(pool),
                     (GROUP, keys.wake, pool),
-                    more_keys=[keys.moved(call) for _, _, call in chunk],
+                    more_keys=[keys.call(call) for _, _, call in chunk],
                     more=[part for lane, entry, _ in chunk for part in (lane, entry)],
                 )
             )
@@ -191,7 +191,7 @@ class Pools:
         reply = yield from ask_one(
             *script("bury").command(
                 (keys.pool(pool), stream, keys.dead(shard)),
-                (GROUP, claimed.entry, reason, keys.calls(shard), pool),
+                (GROUP, claimed.lane, claimed.entry, reason, keys.calls(shard), pool),
             )
         )
         return bool(reply)
@@ -199,10 +199,10 @@ class Pools:
     def purge(self, pool: str, *, reason: str) -> Op[int]:
         """End everything that waits or runs in the pool with `reason`; returns how many inputs."""
         keys, ended = self.keys, 0
-        for stream in (keys.inputs(pool), keys.again(pool)):
+        for lane, stream in ((1, keys.inputs(pool)), (2, keys.again(pool))):
             command = script("purge").command(
                 (keys.pool(pool), stream, keys.delayed(pool)),
-                (GROUP, reason, keys.calls(shard_of(pool))),
+                (GROUP, lane, reason, keys.calls(shard_of(pool))),
             )
             count = yield from ask_one(*command)
             while count:

@@ -68,6 +68,8 @@ def judge(error: Exception) -> Verdict:
         if isinstance(error, kind):
             return verdict
     text = str(error).strip()
+    if "instance state changed" in text:  # a blocked reader's server became a replica
+        return Verdict.RECONNECT
     if "NOGROUP" in text:  # within a script the word is not the first
         return Verdict.GONE
     return _BY_WORD.get(text.partition(" ")[0].rstrip(":"), Verdict.BROKEN)

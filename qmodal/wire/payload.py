@@ -105,14 +105,12 @@ def _unpickle(form: str, payload: bytes) -> Any:
 
 
 def _as_arguments(loaded: Any) -> Arguments:
-    match loaded:
-        case [list() | tuple() as args, dict() as kwargs] if all(map(_is_str, kwargs)):
+    if isinstance(loaded, list | tuple) and len(loaded) == 2:
+        args, kwargs = loaded
+        names_fit = type(kwargs) is dict and all(isinstance(name, str) for name in kwargs)
+        if names_fit and type(args) in {list, tuple}:
             return tuple(args), kwargs
     raise DeserializationError("These bytes hold no arguments of a function.")
-
-
-def _is_str(key: object) -> bool:
-    return isinstance(key, str)
 
 
 def _pickle_arguments(

@@ -152,9 +152,10 @@ def _unbuildable(report: _Report, reason: str) -> ExecutionError:
 
 def _annotated(error: BaseException, report: _Report) -> BaseException:
     # An exception that passes through several containers keeps one note: the newest contains the others.
-    kept = [note for note in getattr(error, "__notes__", ()) if not str(note).startswith(_NOTE)]
-    # Not add_note: it fails on exceptions that are frozen dataclasses.
-    object.__setattr__(error, "__notes__", [*kept, report.note])
+    with suppress(Exception):  # its notes are user code, too
+        kept = [note for note in getattr(error, "__notes__", ()) if not note.startswith(_NOTE)]
+        # Not add_note: it fails on exceptions that refuse new attributes.
+        object.__setattr__(error, "__notes__", [*kept, report.note])
     return error
 
 
@@ -193,9 +194,9 @@ def _localize(stack: traceback.StackSummary, origin: str) -> None:
 
 
 def _own_folders() -> tuple[str, ...]:
-    modules = (sys.modules.get(name) for name in ("qmodal", "qmodal_workers"))
-    files = (getattr(module, "__file__", None) for module in modules)
-    return tuple(f"{Path(file).parent}{os.sep}" for file in files if file) or (__file__,)
+    workers = getattr(sys.modules.get("qmodal_workers"), "__file__", None)
+    folders = [Path(__file__).parent.parent, *([Path(workers).parent] if workers else [])]
+    return tuple(f"{folder}{os.sep}" for folder in folders)
 
 
 def _trimmed(text: str) -> str:

@@ -78,7 +78,7 @@ class PoolSpec:
 
     app_id: str
     function: str  # tag
-    parameters: bytes = b""  # as `qmodal.parameter` encodes them
+    parameters: bytes = b""  # as `qmodal.parameters` encodes them
     variant: bytes = b""  # packed options of `with_options`; empty for none
     label: str = ""  # what people see, such as `Translator(language='fr')`
 

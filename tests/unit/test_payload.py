@@ -130,8 +130,10 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, list | tuple):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, datetime):
-        return a == b and a.utcoffset() == b.utcoffset() and a.tzname() == b.tzname()
-    return bool(a == b) and repr(a) == repr(b) if isinstance(a, float) else bool(a == b)
+        return (a.replace(tzinfo=None), str(a.tzinfo)) == (b.replace(tzinfo=None), str(b.tzinfo))
+    if isinstance(a, float) and repr(a) != repr(b):
+        return False
+    return bool(a == b)
 
 
 @pytest.mark.parametrize("value", EXACT, ids=lambda value: repr(value)[:30])

@@ -1,10 +1,12 @@
 #!lua flags=allow-oom
 -- Change what a box should run (container, pool; an empty pool takes it off), unless a newer
--- leader has been elected. Returns 1, or 0 if the caller leads no more.
-local epochs, assigned = unpack(KEYS)
-local epoch, channel = unpack(ARGV)
+-- leader has been elected. A box that has left gets nothing: nobody would delete it again.
+-- Returns 1, or 0 if the caller leads no more.
+local epochs, workers, assigned = unpack(KEYS)
+local epoch, worker, channel = unpack(ARGV)
 if redis.call('GET', epochs) ~= epoch then return 0 end
-for n = 3, #ARGV, 2 do
+if not redis.call('ZSCORE', workers, worker) then return 1 end
+for n = 4, #ARGV, 2 do
   if ARGV[n + 1] == '' then
     redis.call('HDEL', assigned, ARGV[n])
   else

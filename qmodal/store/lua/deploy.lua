@@ -2,6 +2,9 @@
 -- name, and its autoscaler overrides end. Returns OK, or STALE if another deploy came first.
 local apps, app, settings, version = unpack(KEYS)
 local title, app_id, name, environment, state, number, text, ttl, now = unpack(ARGV)
+if redis.call('HGET', app, 'version') == number and redis.call('GET', version) == text then
+  return 'OK' -- the same request again: its first reply was lost
+end
 if tonumber(redis.call('HGET', app, 'version') or 0) ~= number - 1 then return 'STALE' end
 local owner = redis.call('HGET', apps, title)
 if state == 'deployed' and owner and owner ~= app_id then return 'STALE' end

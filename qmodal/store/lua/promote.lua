@@ -1,23 +1,17 @@
 -- Put the retries that are due back in line, 100 a run; those of ended calls are dropped.
 -- Returns how many were due, and the milliseconds until the next one (-1: none waits).
 -- include: record
--- include: readd
 -- include: drop
+-- include: readd
 local pool, again, delayed = unpack(KEYS)
 local calls, channel, pool_id = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local due = redis.call('ZRANGEBYSCORE', delayed, '-inf', now, 'LIMIT', 0, 100)
 for _, member in ipairs(due) do
-  if redis.call('ZREM', delayed, member) == 1 then
-    local fields = cmsgpack.unpack(member)
-    local call = calls .. fields[4]
-    if redis.call('HGET', call, 'state') == 'open' then
-      readd(again, call .. ':moved', fields)
-    else
-      drop(pool, calls, fields, '')
-    end
-  end
+  redis.call('ZREM', delayed, member)
+  local fields = cmsgpack.unpack(member)
+  readd(pool, calls .. fields[4], again, fields)
 end
 if #due > 0 then redis.call('PUBLISH', channel, pool_id) end
 local following = redis.call('ZRANGE', delayed, 0, 0, 'WITHSCORES')

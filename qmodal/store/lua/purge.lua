@@ -2,20 +2,23 @@
 -- or its containers cannot start. Returns how many were ended.
 -- include: record
 -- include: drop
+-- include: shaped
 local pool, stream, delayed = unpack(KEYS)
-local group, reason, calls = unpack(ARGV)
+local group, lane, reason, calls = unpack(ARGV)
 local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', 100)
 for _, found in ipairs(entries) do
-  redis.call('XACK', stream, group, found[1])
-  redis.call('XDEL', stream, found[1])
-  if #found[2] == 12 then
-    redis.call('SREM', calls .. found[2][4] .. ':moved', found[1])
-    drop(pool, calls, found[2], reason)
+  local entry, fields = found[1], found[2]
+  redis.call('XACK', stream, group, entry)
+  redis.call('XDEL', stream, entry)
+  if shaped(fields) then
+    if lane == '2' then redis.call('SREM', calls .. fields[4] .. ':moved', entry) end
+    drop(pool, calls .. fields[4], fields, reason)
   end
 end
 local waiting = redis.call('ZRANGE', delayed, 0, 99)
 for _, member in ipairs(waiting) do
   redis.call('ZREM', delayed, member)
-  drop(pool, calls, cmsgpack.unpack(member), reason)
+  local fields = cmsgpack.unpack(member)
+  drop(pool, calls .. fields[4], fields, reason)
 end
 return #entries + #waiting

@@ -3,8 +3,10 @@
 -- are charged one delivery; one at its budget ends as lost.
 -- Returns how many were given back, how many were lost, and 1 when the consumer is gone.
 -- include: record
--- include: readd
 -- include: drop
+-- include: readd
+-- include: shaped
+-- include: set_aside
 local pool, inputs, again, dead = unpack(KEYS)
 local group, consumer, budget, reason, calls, channel, pool_id = unpack(ARGV)
 local charged, back, lost, full = {}, 0, 0, false
@@ -14,20 +16,18 @@ for lane, stream in ipairs({inputs, again}) do
   local entries = not reply.err and reply[1] and reply[1][2] or {}
   full = full or #entries == 100
   for _, found in ipairs(entries) do
-    local entry, fields = found[1], found[2]
+    local entry, fields = found[1], found[2] or {}
     redis.call('XACK', stream, group, entry)
     redis.call('XDEL', stream, entry)
-    if fields and #fields == 12 then
-      redis.call('SREM', calls .. fields[4] .. ':moved', entry)
-      if charged['*'] or charged[lane .. ' ' .. entry] then fields[10] = fields[10] + 1 end
-      if tonumber(fields[10]) >= tonumber(budget) then
-        lost = lost + 1
-        drop(pool, calls, fields, reason)
-        redis.call('XADD', dead, 'MAXLEN', '~', 10000, '*', 'why', reason, 'pool', pool_id, unpack(fields))
-      else
-        back = back + 1
-        readd(again, calls .. fields[4] .. ':moved', fields)
-      end
+    local ours = shaped(fields)
+    if ours and lane == 2 then redis.call('SREM', calls .. fields[4] .. ':moved', entry) end
+    if ours and (charged['*'] or charged[lane .. ' ' .. entry]) then fields[10] = fields[10] + 1 end
+    if ours and tonumber(fields[10]) < tonumber(budget) then
+      readd(pool, calls .. fields[4], again, fields)
+      back = back + 1
+    else
+      if ours then drop(pool, calls .. fields[4], fields, reason) lost = lost + 1 end
+      set_aside(dead, pool_id, reason, fields)
     end
   end
   if not full then redis.pcall('XGROUP', 'DELCONSUMER', stream, group, consumer) end

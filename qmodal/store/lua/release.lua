@@ -1,18 +1,21 @@
--- Hand back inputs that were claimed and not started; takes a `moved` key and two arguments
+-- Hand back inputs that were claimed and not started; takes a `call` key and two arguments
 -- (lane, entry) each, 100 a run. Returns how many were still held.
+-- include: record
+-- include: drop
 -- include: readd
-local inputs, again = unpack(KEYS)
+-- include: shaped
+local pool, inputs, again = unpack(KEYS)
 local group, channel, pool_id = unpack(ARGV)
 local released = 0
-for n = 0, #KEYS - 3 do
-  local moved = KEYS[3 + n]
+for n = 0, #KEYS - 4 do
+  local call = KEYS[4 + n]
   local lane, entry = unpack(ARGV, 4 + 2 * n, 5 + 2 * n)
   local stream = lane == '1' and inputs or again
   local found = redis.call('XRANGE', stream, entry, entry)
-  if redis.call('XACK', stream, group, entry) == 1 and found[1] then
+  if found[1] and shaped(found[1][2]) and redis.call('XACK', stream, group, entry) == 1 then
     redis.call('XDEL', stream, entry)
-    redis.call('SREM', moved, entry)
-    readd(again, moved, found[1][2])
+    if lane == '2' then redis.call('SREM', call .. ':moved', entry) end
+    readd(pool, call, again, found[1][2])
     released = released + 1
   end
 end

@@ -20,5 +20,9 @@ for n = 0, (#KEYS - 3) / 4 - 1 do
     ended = ended + 1
   end
 end
-replies[1] = redis.call('HINCRBY', pool, 'inflight', -ended)
+if ended > 0 then
+  replies[1] = redis.call('HINCRBY', pool, 'inflight', -ended)
+else -- not HINCRBY by nothing, which would bring a forgotten pool back without a lifetime
+  replies[1] = tonumber(redis.call('HGET', pool, 'inflight') or 0)
+end
 return replies

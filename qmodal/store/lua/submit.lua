@@ -1,17 +1,15 @@
 -- Accept inputs of a call: record them and append them to their pool's stream.
 -- Returns OK; GAP: an earlier chunk is missing; TAKEN: the id belongs to another call;
 -- POOL: the pool is not known; BLOB: a payload did not arrive. Only OK has written anything.
+-- A cancelled call takes no more inputs and says OK: whoever reads its outputs is told.
 -- include: join
 local call, outputs, pool, inputs, again, active, marker = unpack(KEYS)
 local id, pool_id, group, channel, digest, first, total, ttl, parent, now = unpack(ARGV)
 local count = #ARGV - 10
-local known = redis.call('HMGET', call, 'digest', 'submitted', 'settled')
+local known = redis.call('HMGET', call, 'digest', 'submitted', 'state')
 local submitted = tonumber(known[2] or 0)
 if known[1] and known[1] ~= digest then return 'TAKEN' end
-if known[1] and count > 0 and submitted >= first + count then
-  for n = 8, tonumber(known[3]) < submitted and #KEYS or 0 do redis.call('PERSIST', KEYS[n]) end
-  return 'OK'
-end
+if known[3] == 'cancelled' or count > 0 and submitted >= first + count then return 'OK' end
 if submitted ~= tonumber(first) then return 'GAP' end
 if redis.call('HEXISTS', pool, 'spec') == 0 then return 'POOL' end
 for n = 8, #KEYS do
@@ -23,7 +21,10 @@ if not known[1] then
   redis.call('HSET', call, 'pool', pool_id, 'digest', digest, 'settled', 0, 'state', 'open',
     'ttl', ttl, 'parent', parent, 'created', now)
 end
-if count == 0 then return 'OK' end
+if count == 0 then
+  if not known[1] then redis.call('PEXPIRE', call, ttl) end
+  return 'OK'
+end
 for n = 8, #KEYS do redis.call('PERSIST', KEYS[n]) end
 if known[1] then redis.call('PERSIST', call) redis.call('PERSIST', outputs) end
 local joined, from, to = join(active, pool, inputs, again, pool_id, group), nil, nil

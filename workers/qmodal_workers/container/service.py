@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from qmodal import parameter
+from qmodal import parameters
 from qmodal.exception import ExecutionError
 from qmodal.partial import HookKind, hooks_of, methods_of
 from qmodal.wire.spec import FunctionSpec, PoolSpec
@@ -56,9 +56,9 @@ def start_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
 
 def _build(cls: type, spec: FunctionSpec, pool: PoolSpec) -> Any:
     if spec.parameters is None:
-        args, kwargs = parameter.decode_legacy(pool.parameters) if pool.parameters else ((), {})
+        args, kwargs = parameters.decode_legacy(pool.parameters) if pool.parameters else ((), {})
         return cls(*args, **kwargs)
     instance: Any = object.__new__(cls)
-    for name, value in (parameter.decode(pool.parameters) if pool.parameters else {}).items():
+    for name, value in (parameters.decode(pool.parameters) if pool.parameters else {}).items():
         setattr(instance, name, value)
     return instance

@@ -1,6 +1,5 @@
 -- End an input that no container will finish: tell its caller why and forget it.
-local function drop(pool, calls, fields, reason)
-  local call = calls .. fields[4]
+local function drop(pool, call, fields, reason)
   redis.call('HINCRBY', pool, 'inflight', -1)
   redis.call('UNLINK', call .. ':blob:' .. fields[6])
   record(call, call .. ':outputs', fields[6], 'x', reason)

@@ -1,0 +1,50 @@
+"""The checks as sessions: `nox` runs all but the benchmark, `nox -s lint` one of them."""
+
+from __future__ import annotations
+
+import shutil
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = True
+nox.options.sessions = ["lint", "types", "tests"]
+
+
+def install(session: nox.Session) -> None:
+    """The project as it is here, with everything that the checks need."""
+    session.install("-e", ".", "--group", "dev", "-c", "constraints.txt")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style, formatting, the arrows between packages, and the Lua scripts."""
+    install(session)
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+    if shutil.which("luacheck"):
+        session.run("luacheck", "-q", "qmodal", external=True)
+    else:
+        session.warn("luacheck is not installed here: the Lua scripts were not linted")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """mypy, strict."""
+    install(session)
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """All tests, or those that are named behind `--`."""
+    install(session)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """How near calls come to a bare socket; options behind `--`."""
+    install(session)
+    session.run("python", "-m", "benchmarks", *session.posargs)

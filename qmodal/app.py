@@ -1,0 +1,263 @@
+"""App: a namespace of functions and classes, and the unit that is run or deployed."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, cast, overload
+
+from qmodal.cls import Cls
+from qmodal.definition import Definition, LocalSource
+from qmodal.exception import InvalidError
+from qmodal.function import Function
+from qmodal.keywords import OptionKeywords
+from qmodal.options import FunctionOptions, validated_options
+from qmodal.partial import PartialFunction
+from qmodal.registration import Registered, class_entry, function_entry
+
+if TYPE_CHECKING:
+    from qmodal.runner import Deploy, RunContext
+    from qmodal.wire.spec import Version
+
+P = ParamSpec("P")
+R = TypeVar("R")
+C = TypeVar("C")
+log = logging.getLogger("qmodal")
+
+
+class LocalEntrypoint:
+    """A function that runs on the caller's machine, as the start of a program."""
+
+    def __init__(self, raw_f: Callable[..., Any], app: App, name: str) -> None:
+        self.raw_f = raw_f
+        self.app = app
+        self.name = name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run it here."""
+        return self.raw_f(*args, **kwargs)
+
+
+class FunctionDecorator:
+    """What `@app.function(...)` returns; keeps parameter and result types."""
+
+    def __init__(self, register: Callable[[Any], Any]) -> None:
+        self._register = register
+
+    @overload
+    def __call__(
+        self, function: Callable[P, Coroutine[Any, Any, R]]
+    ) -> Function[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, function: Callable[P, R]) -> Function[P, R, R]: ...
+    def __call__(self, function: Any) -> Any:
+        """Register the function."""
+        return self._register(function)
+
+
+class ClsDecorator:
+    """What `@app.cls(...)` returns; type checkers go on seeing the user's class."""
+
+    def __init__(self, register: Callable[[Any], Any]) -> None:
+        self._register = register
+
+    def __call__(self, user_cls: C) -> C:
+        """Register the class."""
+        return cast("C", self._register(user_cls))
+
+
+class App:
+    """Functions and classes that are run or deployed together.
+
+    >>> app = qmodal.App("reports")
+    >>> @app.function()
+    ... def square(x: int) -> int:
+    ...     return x * x
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        tags: Mapping[str, str] | None = None,
+        image: Any = None,
+        secrets: Any = (),
+        volumes: Mapping[Any, Any] | None = None,
+        include_source: bool = True,
+    ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise InvalidError(f"The name of an App must be a str, not {type(name).__name__}.")
+        if not isinstance(secrets, list | tuple):
+            raise InvalidError("`secrets` of an App must be a list of Secret objects.")
+        self._name = name
+        self._defaults = {"image": image, "secrets": list(secrets), "volumes": dict(volumes or {})}
+        self._entries: dict[str, Registered] = {}
+        self._functions: dict[str, Function[..., Any, Any]] = {}
+        self._classes: dict[str, Cls[Any]] = {}
+        self._entrypoints: dict[str, LocalEntrypoint] = {}
+        self._definitions: dict[str, Definition] = {}
+        self._version: Version | None = None
+        self._description: str | None = name
+
+    @property
+    def name(self) -> str | None:
+        """The name it was made with, if any."""
+        return self._name
+
+    @property
+    def app_id(self) -> str | None:
+        """`ap-...` while it runs or after it was deployed, else None."""
+        return None if self._version is None else self._version.app_id
+
+    @property
+    def description(self) -> str | None:
+        """What lists call it."""
+        return self._description
+
+    @property
+    def registered_functions(self) -> dict[str, Function[..., Any, Any]]:
+        """The functions defined here, by name."""
+        return self._functions
+
+    @property
+    def registered_classes(self) -> dict[str, Cls[Any]]:
+        """The classes defined here, by name."""
+        return self._classes
+
+    @property
+    def registered_entrypoints(self) -> dict[str, LocalEntrypoint]:
+        """The local entrypoints defined here, by name."""
+        return self._entrypoints
+
+    def function(
+        self,
+        *bare: Any,
+        name: str | None = None,
+        schedule: Any = None,
+        serialized: bool = False,
+        is_generator: bool | None = None,
+        **options: Unpack[OptionKeywords],
+    ) -> FunctionDecorator:
+        """Register a function: it runs in a pool of its own.
+
+        Raises InvalidError for options that make no sense, DeprecationError for renamed ones.
+        """
+        _refuse_bare("function", bare)
+        checked = self._options({**options, "schedule": schedule, "serialized": serialized})
+
+        def register(target: Any) -> Function[..., Any, Any]:
+            entry = function_entry(target, checked, name=name, is_generator=is_generator)
+            function: Function[..., Any, Any] = Function(
+                LocalSource(self, entry.tag), entry.tag, raw_f=entry.raw
+            )
+            self._register(entry)
+            self._functions[entry.tag] = function
+            return function
+
+        return FunctionDecorator(register)
+
+    def cls(
+        self, *bare: Any, serialized: bool = False, **options: Unpack[OptionKeywords]
+    ) -> ClsDecorator:
+        """Register a class: every set of its parameters has a pool of its own.
+
+        Raises InvalidError for options or a class that make no sense.
+        """
+        _refuse_bare("cls", bare)
+        checked = self._options({**options, "serialized": serialized})
+
+        def register(target: Any) -> Cls[Any]:
+            entry = class_entry(target, checked)
+            cls: Cls[Any] = Cls(
+                LocalSource(self, entry.tag), entry.tag.removesuffix(".*"), user_cls=entry.raw
+            )
+            self._register(entry)
+            self._classes[entry.tag.removesuffix(".*")] = cls
+            return cls
+
+        return ClsDecorator(register)
+
+    def local_entrypoint(
+        self, *bare: Any, name: str | None = None
+    ) -> Callable[[Callable[..., Any]], LocalEntrypoint]:
+        """Register the function that `qmodal run` starts with; it runs on the caller's machine."""
+        _refuse_bare("local_entrypoint", bare)
+
+        def register(function: Callable[..., Any]) -> LocalEntrypoint:
+            if not callable(function) or isinstance(function, Function | Cls | PartialFunction):
+                raise InvalidError(
+                    "`@app.local_entrypoint()` belongs on a plain function of its own."
+                )
+            tag = name or function.__qualname__
+            if tag in self._entrypoints:
+                raise InvalidError(f"Duplicate local entrypoint name: {tag}.")
+            entrypoint = self._entrypoints[tag] = LocalEntrypoint(function, self, tag)
+            return entrypoint
+
+        return register
+
+    def run(
+        self,
+        *,
+        name: str | None = None,
+        client: Any = None,
+        detach: bool = False,
+        interactive: bool = False,
+        environment_name: str | None = None,
+    ) -> RunContext:
+        """Run the app for the length of a `with` (or `async with`) block.
+
+        Uses the Redis of the settings, else a running `qmodal up`, else a private server that
+        ends with the block. Raises InvalidError if it runs already.
+
+        >>> with app.run():
+        ...     print(square.remote(3))
+        """
+        from qmodal.runner import RunContext
+
+        return RunContext(self, name=name, detach=detach, environment=environment_name)
+
+    @property
+    def deploy(self) -> Deploy:
+        """Publish the app under its name, until it is stopped: `deploy(name=None, ...)`.
+
+        >>> app.deploy(name="reports")
+        """
+        from qmodal.runner import Deploy
+
+        return Deploy(self)
+
+    def _options(self, given: dict[str, Any]) -> FunctionOptions:
+        given = {name: value for name, value in given.items() if value is not None}
+        given.setdefault("image", self._defaults["image"])
+        given["secrets"] = [*self._defaults["secrets"], *given.get("secrets", ())]
+        given["volumes"] = {**self._defaults["volumes"], **given.get("volumes", {})}
+        return validated_options(**given)
+
+    def _register(self, entry: Registered) -> None:
+        if entry.tag in self._entries:
+            kind = "class" if entry.is_class else "function"
+            log.warning("%s name '%s' collision!", kind, entry.tag.removesuffix(".*"))
+        self._entries[entry.tag] = entry
+
+    def _attach(self, version: Version | None, *, main_by_reference: bool = False) -> None:
+        """The handles of this app stand for that published version from now on (None: nothing)."""
+        self._version = version
+        self._definitions = {}
+        if version is not None:
+            self._definitions = {
+                tag: Definition(
+                    app_id=version.app_id,
+                    app_name=version.name,
+                    spec=spec,
+                    main_by_reference=main_by_reference,
+                )
+                for tag, spec in version.functions.items()
+            }
+
+
+def _refuse_bare(decorator: str, bare: tuple[Any, ...]) -> None:
+    if bare:
+        raise TypeError(
+            f"@app.{decorator} needs parentheses and takes keywords only: `@app.{decorator}(...)`."
+        )

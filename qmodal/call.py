@@ -1,0 +1,160 @@
+"""FunctionCall: the handle of a call, valid in any process that knows its id."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, Generic, TypeVar
+
+from qmodal.client import current
+from qmodal.exception import InvalidError, OutputExpiredError
+from qmodal.outputs import BLOCK_MS, OutputReader, resolve
+from qmodal.store.exchange import Op
+from qmodal.verb import Verb
+from qmodal.wire.ids import is_call_id
+
+R = TypeVar("R")
+
+
+class FunctionCall(Generic[R]):
+    """One call: one input, or the many of a `spawn_map`.
+
+    >>> call = f.spawn(3)
+    >>> FunctionCall.from_id(call.object_id).get(timeout=10)
+    9
+    """
+
+    def __init__(self, call: str, num_inputs: int | None = None) -> None:
+        self._call = call
+        self._num_inputs = num_inputs
+
+    def __repr__(self) -> str:
+        return f"FunctionCall({self._call!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FunctionCall) and other._call == self._call
+
+    def __hash__(self) -> int:
+        return hash(self._call)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return FunctionCall, (self._call, self._num_inputs)
+
+    @classmethod
+    def from_id(cls, function_call_id: str, client: Any = None) -> FunctionCall[Any]:
+        """The handle of a call by its id; asks nothing of the server. Raises InvalidError.
+
+        >>> FunctionCall.from_id("fc-...").get()
+        """
+        if not is_call_id(str(function_call_id)):
+            raise InvalidError(f"{function_call_id!r} is not the id of a call; they begin with fc-")
+        return FunctionCall(function_call_id)
+
+    @property
+    def object_id(self) -> str:
+        """The call's id, `fc-...`."""
+        return self._call
+
+    @property
+    def get(self) -> _Get[R]:
+        """Wait for the result: `get(timeout=None, index=0)`, seconds.
+
+        Raises what the input raised; the builtin TimeoutError if it is not ready in time (0 polls
+        once), OutputExpiredError if there is no such result (any more).
+        """
+        return _Get(self._get)
+
+    @property
+    def num_inputs(self) -> Verb[[], int]:
+        """How many inputs the call has (so far, while a map still submits)."""
+        return Verb(self._count)
+
+    @property
+    def cancel(self) -> _Cancel:
+        """Cancel all inputs, queued and running, without retry; `get` then raises RemoteError."""
+        return _Cancel(self._cancel)
+
+    def iter(self, *, start: int = 0, end: int | None = None) -> Iterator[R]:
+        """The results of inputs `start` to `end` (half-open) in index order."""
+        count = self.num_inputs()
+        stop = count if end is None else end
+        if not 0 <= start <= stop <= count:
+            raise ValueError(f"start {start} and end {end} are no range within {count} inputs")
+        for index in range(start, stop):
+            yield self.get(index=index)
+
+    @staticmethod
+    def gather(*function_calls: FunctionCall[Any]) -> Sequence[Any]:
+        """The results of several calls in their order; the first failure raises."""
+        return [call.get() for call in function_calls]
+
+    def _get(self, timeout: float | None = None, *, index: int = 0) -> Op[R]:
+        client = current()
+        reader = OutputReader(client, self._call)
+        ends = None if timeout is None else time.monotonic() + timeout
+        while True:
+            block = BLOCK_MS if ends is None else int(min(BLOCK_MS, _left(ends) * 1000))
+            for output in (yield from reader.read(block)):
+                if output.index == index:
+                    value: R = yield from resolve(client, self._call, output)
+                    return value
+            self._check_progress(reader, index)
+            if ends is not None and _left(ends) <= 0 and not _has_unread(reader):
+                raise TimeoutError(f"call {self._call} has no result for input {index} yet")
+
+    def _check_progress(self, reader: OutputReader, index: int) -> None:
+        record = reader.record
+        if record is None or record.total is None or index < record.total:
+            return
+        raise OutputExpiredError(
+            f"call {self._call} has {record.total} inputs, none of index {index}"
+        )
+
+    def _count(self) -> Op[int]:
+        if self._num_inputs is None:
+            record = yield from current().calls.record(self._call)
+            if record is None:
+                raise OutputExpiredError(f"call {self._call} expired or never existed")
+            if record.total is None:
+                return record.submitted
+            self._num_inputs = record.total
+        return self._num_inputs
+
+    def _cancel(self, terminate_containers: bool = False) -> Op[None]:
+        client = current()
+        running = yield from client.calls.cancel(self._call)
+        yield from client.calls.nudge_cancelled(running, kill=terminate_containers)
+
+
+def _left(ends: float) -> float:
+    return max(0.0, ends - time.monotonic())
+
+
+def _has_unread(reader: OutputReader) -> bool:
+    """The record said that more was settled than was read: it is there at the next read."""
+    record = reader.record
+    return record is not None and record.settled > len(reader.seen) and reader.cursor == b"0"
+
+
+class _Get(Verb[Any, R]):
+    __slots__ = ()
+
+    def __call__(self, timeout: float | None = None, *, index: int = 0) -> R:
+        """Do it and wait."""
+        return super().__call__(timeout, index=index)
+
+    async def aio(self, timeout: float | None = None, *, index: int = 0) -> R:
+        """Do it without blocking the event loop."""
+        return await super().aio(timeout, index=index)
+
+
+class _Cancel(Verb[Any, None]):
+    __slots__ = ()
+
+    def __call__(self, terminate_containers: bool = False) -> None:
+        """Do it and wait."""
+        super().__call__(terminate_containers)
+
+    async def aio(self, terminate_containers: bool = False) -> None:
+        """Do it without blocking the event loop."""
+        await super().aio(terminate_containers)

@@ -1,0 +1,109 @@
+"""The command line: which commands there are, and that only the one that is used is loaded."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+import click
+
+from qmodal import __version__
+from qmodal.cli.errors import exit_code_of, show_failure
+from qmodal.exception import Error
+
+GROUP = "qmodal.commands"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """Where a command is defined (`module:attribute`), and what the list of commands says of it."""
+
+    place: str
+    summary: str
+
+
+# A name of two words wins over a command of the first word: `worker` is another package's.
+BUILT_IN = {
+    "run": Command("qmodal.cli.run:run", "Run a function or a local entrypoint of a file."),
+    "deploy": Command("qmodal.cli.deploy:deploy", "Publish an app until it is stopped."),
+    "up": Command("qmodal.cli.up:up", "Run the whole system on this machine."),
+    "app": Command("qmodal.cli.app:app", "List and stop apps, and read their logs."),
+    "container": Command("qmodal.cli.fleet:container", "List containers."),
+    "worker list": Command("qmodal.cli.fleet:workers", "List the workers of all boxes."),
+    "doctor": Command("qmodal.cli.doctor:doctor", "Check the settings against the server."),
+    "key": Command("qmodal.cli.key:key", "Show what a second machine needs."),
+}
+# What other packages add is not imported just to be listed.
+ELSEWHERE = {
+    "worker": "Run the containers of this machine.",
+    "autoscaler": "Decide how many containers each pool has.",
+}
+
+
+class Commands(click.Group):
+    """The commands of this package and those of the entry points `qmodal.commands`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, ours first."""
+        return [name for name, _ in _summaries()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of that name, imported now; None if there is none."""
+        known = BUILT_IN.get(cmd_name)
+        if known is not None:
+            module, _, attribute = known.place.partition(":")
+            command: click.Command = getattr(import_module(module), attribute)
+            return command
+        found = _entry_points(cmd_name)
+        return found[0].load() if found else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that the arguments begin with, one of two words before one of one."""
+        name = " ".join(args[:2])
+        if len(args) > 1 and name in BUILT_IN:
+            return name, self.get_command(ctx, name), args[2:]
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of commands, without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_summaries()))
+
+
+def _summaries() -> Iterator[tuple[str, str]]:
+    yield from ((name, command.summary) for name, command in BUILT_IN.items())
+    for point in sorted(_entry_points(), key=lambda point: point.name):
+        yield point.name, ELSEWHERE.get(point.name, f"From {point.value.partition(':')[0]}.")
+
+
+def _entry_points(*names: str) -> list[Any]:
+    from importlib.metadata import entry_points
+
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    return [point for name, point in found.items() if name in names or not names]
+
+
+@click.command(cls=Commands, no_args_is_help=True)
+@click.version_option(__version__, prog_name="qmodal", message="%(prog)s %(version)s")
+def commands() -> None:
+    """Modal's programming model on your own machines."""
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0, 1 for a failure, 2 for wrong usage or settings, 130 for Ctrl-C."""
+    # What user code raises is shown by Python's own way out, which ends with 1, too.
+    sys.excepthook = show_failure
+    try:
+        code = commands.main(args=argv, prog_name="qmodal", standalone_mode=False)
+    except (Error, click.ClickException, click.Abort) as failure:
+        cause = failure.__cause__
+        if isinstance(failure, click.Abort) and isinstance(cause, EOFError):
+            # click takes it for an answer to a prompt; it may well be the program's.
+            raise cause from None
+        sys.exit(exit_code_of(failure))
+    sys.exit(code if isinstance(code, int) else 0)

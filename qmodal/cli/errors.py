@@ -1,0 +1,101 @@
+"""How a command ends that failed: its exit code, and what is said on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+import click
+
+from qmodal.exception import AuthError, ConfigurationError, Error
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+_OURS = f"{Path(__file__).parent.parent}{os.sep}"
+# What stands between us and the user's code: a command's way in, an import's, a coroutine's.
+_BETWEEN = (f"{Path(click.__file__).parent}{os.sep}", f"{os.sep}asyncio{os.sep}", "<frozen ")
+
+
+def exit_code_of(failure: Error | click.ClickException | click.Abort) -> int:
+    """Say what failed, and return the exit code for it."""
+    match failure:
+        case click.UsageError():
+            _say(f"{failure.format_message()}{_hint(failure)}")
+            return failure.exit_code
+        case click.ClickException():
+            _say(failure.format_message())
+            return failure.exit_code
+        case click.Abort():
+            return INTERRUPTED if isinstance(failure.__cause__, KeyboardInterrupt) else FAILED
+        case _:
+            _show_error(failure)
+            return MISUSED if isinstance(failure, ConfigurationError | AuthError) else FAILED
+
+
+def show_failure(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """An excepthook: the traceback of user code, without the frames that are ours."""
+    if _wants_everything() or issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, error, trace)
+        return
+    click.echo("".join(user_traceback(error)), nl=False, err=True)
+
+
+def user_traceback(error: BaseException) -> Iterator[str]:
+    """The lines of the printed traceback, without our frames and without those above the user's."""
+    printed = traceback.TracebackException.from_exception(error, compact=True)
+    for part in _chain(printed):
+        _cut(part.stack)
+    yield from printed.format()
+
+
+def _show_error(failure: Error) -> None:
+    if _wants_everything():
+        sys.__excepthook__(type(failure), failure, failure.__traceback__)
+        return
+    # The notes hold the remote traceback, the one place that says which line of a function failed.
+    _say("\n".join([str(failure), *getattr(failure, "__notes__", ())]))
+
+
+def _say(text: str) -> None:
+    click.echo(f"Error: {text}", err=True)
+
+
+def _hint(failure: click.UsageError) -> str:
+    context = failure.ctx
+    return f" (see {context.command_path} --help)" if context is not None else ""
+
+
+def _wants_everything() -> bool:
+    return os.environ.get("QMODAL_TRACEBACK", "").lower() not in ("", "0", "false")
+
+
+def _chain(
+    printed: traceback.TracebackException | None,
+) -> Iterator[traceback.TracebackException]:
+    pending = [printed]
+    while pending:
+        part = pending.pop()
+        if part is not None:
+            yield part
+            pending += [part.__cause__, part.__context__, *(part.exceptions or ())]
+
+
+def _cut(stack: traceback.StackSummary) -> None:
+    above = 0
+    while above < len(stack) and _is_above(stack[above].filename):
+        above += 1
+    stack[:] = [frame for frame in stack[above:] if not frame.filename.startswith(_OURS)]
+
+
+def _is_above(filename: str) -> bool:
+    # The installed `qmodal` program is a file of that name without an ending.
+    return (
+        filename.startswith(_OURS)
+        or any(part in filename for part in _BETWEEN)
+        or Path(filename).name == "qmodal"
+    )

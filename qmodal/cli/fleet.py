@@ -1,0 +1,142 @@
+"""`qmodal worker list` and `qmodal container list`: which boxes there are, and what they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qmodal.cli.tables import Columns, age, as_json, show, size
+from qmodal.store.exchange import ask_one
+
+if TYPE_CHECKING:
+    from qmodal.client import Client
+    from qmodal.store.exchange import Op
+    from qmodal.store.fleet import ContainerReport, WorkerReport
+    from qmodal.store.observing import Observation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetView:
+    """The boxes at one moment: what they are, the end of their leases (ms), what they run."""
+
+    now: float
+    reports: list[WorkerReport]
+    leases: dict[str, float]
+    containers: dict[str, list[ContainerReport]]
+
+    @property
+    def alive(self) -> list[tuple[str, ContainerReport]]:
+        """The containers that exist, each with its box."""
+        return [
+            (worker, container)
+            for worker, containers in self.containers.items()
+            for container in containers
+            if container.state not in ("ended", "failed")
+        ]
+
+
+def look(client: Client) -> Op[FleetView]:
+    """Look at all boxes."""
+    leases = yield from client.fleet.workers()
+    reports = yield from client.fleet.reports(list(leases))
+    containers = yield from client.fleet.containers(list(leases))
+    # Leases end by the server's clock.
+    seconds, micros = yield from ask_one(b"TIME")
+    now = int(seconds) * 1000 + int(micros) / 1000
+    return FleetView(now=now, reports=reports, leases=leases, containers=containers)
+
+
+@click.group()
+def container() -> None:
+    """List containers."""
+
+
+@container.command("list")
+@as_json
+def containers(as_json: bool) -> None:
+    """List the containers of all boxes: what they serve, since when, and what they hold."""
+    from qmodal.client import current
+
+    client = current()
+    fleet = client.run(look(client))
+    pools = sorted({each.pool for _, each in fleet.alive})
+    held = _held(client.run(client.observing.observe(pools)))
+    rows = [
+        {
+            "container": each.container,
+            "pool": each.label,
+            "app": each.app,
+            "version": each.number,
+            "state": each.state,
+            "age": round((fleet.now - each.since) / 1000, 3),
+            "inputs": held.get(each.container, 0),
+            "worker": worker,
+            "detail": each.detail,
+        }
+        for worker, each in fleet.alive
+    ]
+    show(rows, _CONTAINER_COLUMNS, as_json=as_json)
+
+
+@click.command("list")
+@as_json
+def workers(as_json: bool) -> None:
+    """List the workers of all boxes: what they have, how many containers run, their lease."""
+    from qmodal.client import current
+
+    client = current()
+    fleet = client.run(look(client))
+    rows = [_worker(report, fleet) for report in fleet.reports]
+    show(rows, _WORKER_COLUMNS, as_json=as_json)
+
+
+def _worker(report: WorkerReport, fleet: FleetView) -> dict[str, Any]:
+    lease = fleet.leases.get(report.worker, 0.0)
+    return {
+        "worker": report.worker,
+        "host": report.host,
+        "cpus": report.cpus,
+        "memory": report.memory,
+        "gpus": list(report.gpus),
+        "labels": list(report.labels),
+        "containers": sum(worker == report.worker for worker, _ in fleet.alive),
+        "lease": round((lease - fleet.now) / 1000, 3),
+    }
+
+
+def _held(observations: list[Observation | None]) -> dict[str, int]:
+    return {
+        consumer.name: consumer.pending
+        for observation in observations
+        if observation is not None
+        for consumer in observation.consumers
+    }
+
+
+def _lease(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds > 0 else "lost"
+
+
+_CONTAINER_COLUMNS: Columns = {
+    "container": str,
+    "pool": str,
+    "app": str,
+    "version": str,
+    "state": str,
+    "age": age,
+    "inputs": str,
+    "worker": str,
+    "detail": str,
+}
+_WORKER_COLUMNS: Columns = {
+    "worker": str,
+    "host": str,
+    "cpus": "{:g}".format,
+    "memory": size,
+    "gpus": ", ".join,
+    "labels": ", ".join,
+    "containers": str,
+    "lease": _lease,
+}

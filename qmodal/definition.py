@@ -1,0 +1,125 @@
+"""Where a function or class is defined: in a local app, or in a deployed one found by name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from qmodal.client import current
+from qmodal.exception import ExecutionError, InvalidError, NotFoundError
+from qmodal.store.exchange import Op
+from qmodal.wire.spec import FunctionSpec, Version, open_version
+
+if TYPE_CHECKING:
+    from qmodal.app import App
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """One function or class of one published app."""
+
+    app_id: str
+    app_name: str
+    spec: FunctionSpec
+    main_by_reference: bool = False
+
+
+class Source(Protocol):
+    """Whatever can say which definition a handle stands for."""
+
+    def definition(self) -> Op[Definition]:
+        """The definition; raises ExecutionError or NotFoundError if there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSource:
+    """A definition of an app in this process; there only while the app runs or after it was deployed."""
+
+    app: App
+    tag: str
+
+    def definition(self) -> Op[Definition]:
+        """The definition, if the app has been published."""
+        definition = self.app._definitions.get(self.tag)
+        if definition is None:
+            raise ExecutionError(
+                f"{self.tag.removesuffix('.*')} has not been hydrated with the metadata it needs to run, "
+                "because the App it is defined on is not running. Use `qmodal run`, `with app.run():` "
+                "or `app.deploy()`."
+            )
+        yield from ()
+        return definition
+
+
+@dataclass(frozen=True, slots=True)
+class FixedSource:
+    """A definition that came along, with a handle from another process."""
+
+    fixed: Definition
+
+    def definition(self) -> Op[Definition]:
+        """The definition."""
+        yield from ()
+        return self.fixed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedSource:
+    """A definition of a deployed app, looked up by name on first use."""
+
+    app_name: str
+    name: str
+    environment: str | None
+    is_class: bool
+    number: int | None = None
+
+    @property
+    def _what(self) -> str:
+        kind = "Cls" if self.is_class else "Function"
+        return f"Lookup failed for {kind} '{self.name}' from the '{self.app_name}' app"
+
+    def definition(self) -> Op[Definition]:
+        """Look it up; raises NotFoundError."""
+        client = current()
+        environment = self.environment or client.settings.environment
+        app_id = yield from client.apps.find(environment, self.app_name)
+        if app_id is None:
+            raise NotFoundError(
+                f"{self._what}: App '{self.app_name}' not found in environment '{environment}'. "
+                "Deploy it with `qmodal deploy`."
+            )
+        version = yield from self._version(app_id)
+        return Definition(app_id=app_id, app_name=self.app_name, spec=self._spec(version))
+
+    def _version(self, app_id: str) -> Op[Version]:
+        client = current()
+        record = yield from client.apps.record(app_id)
+        number = self.number or (record.version if record else 0)
+        document = yield from client.apps.version(app_id, number)
+        if document is None:
+            raise NotFoundError(f"{self._what}: it has no version {number}.")
+        return open_version(document, client.signer)
+
+    def _spec(self, version: Version) -> FunctionSpec:
+        functions = version.functions
+        spec = functions.get(f"{self.name}.*" if self.is_class else self.name)
+        if spec is not None:
+            return spec
+        if not self.is_class and f"{self.name}.*" in functions:
+            raise NotFoundError(
+                f"{self._what}: '{self.name}' is a qmodal.Cls. Use `qmodal.Cls.from_name` instead."
+            )
+        names = ", ".join(sorted(name.removesuffix(".*") for name in functions)) or "nothing"
+        raise NotFoundError(f"{self._what}: the app has {names}.")
+
+
+def portable(source: Source) -> Source:
+    """The source as it can travel to another process; raises ExecutionError if it cannot yet."""
+    if not isinstance(source, LocalSource):
+        return source
+    try:
+        next(source.definition())
+    except StopIteration as done:
+        return FixedSource(done.value)
+    raise InvalidError("The handle is not hydrated, so it cannot be passed on.")

@@ -1,0 +1,313 @@
+"""Function: the handle of a function or method that runs in a pool of containers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+
+from qmodal import invocation, mapping, pool_verbs
+from qmodal.call import FunctionCall
+from qmodal.definition import (
+    Definition,
+    FixedSource,
+    LocalSource,
+    NamedSource,
+    Source,
+    portable,
+)
+from qmodal.exception import ExecutionError, InvalidError, NotFoundError
+from qmodal.options import FunctionOptions
+from qmodal.parameters import ParameterSpec
+from qmodal.store.exchange import Op
+from qmodal.target import Target
+from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats
+from qmodal.verb import Verb
+from qmodal.wire.spec import FunctionSpec, PoolSpec
+
+if TYPE_CHECKING:
+    from qmodal.app import App
+
+P = ParamSpec("P")
+R = TypeVar("R")
+OriginalR = TypeVar("OriginalR")
+
+
+class Instance(Protocol):
+    """What a method is bound to."""
+
+    def encoded(self, specs: tuple[ParameterSpec, ...] | None) -> bytes:
+        """The parameters as the pool's identity; raises InvalidError, TypeError, ValueError."""
+        ...
+
+    def label(self) -> str:
+        """What people see, such as `Model(size=3)`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a method's handle has beside its class: the method and the instance."""
+
+    method: str
+    instance: Instance
+
+
+class Function(Generic[P, R, OriginalR]):
+    """A function that runs elsewhere; made by `@app.function()` or found with `from_name`.
+
+    >>> square.remote(3)
+    9
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        *,
+        raw_f: Callable[..., Any] | None = None,
+        local: Callable[..., Any] | None = None,
+        binding: Binding | None = None,
+    ) -> None:
+        self._source = source
+        self._name = name
+        self._raw_f = raw_f
+        self._local = local or raw_f
+        self._binding = binding
+        self._known: tuple[Definition, Target] | None = None
+
+    def __repr__(self) -> str:
+        return f"Function({self._name!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (portable(self._source), self._name, self._binding)
+
+    @classmethod
+    def from_name(
+        cls,
+        app_name: str,
+        name: str,
+        *,
+        version: int | None = None,
+        environment_name: str | None = None,
+        client: Any = None,
+    ) -> Function[..., Any, Any]:
+        """The function of a deployed app, looked up on first use. Raises InvalidError for a method.
+
+        >>> Function.from_name("reports", "summarize").remote("2026-11")
+        """
+        if "." in name:
+            owner, _, method = name.partition(".")
+            raise InvalidError(
+                f"Cannot look up the method {name!r} as a function; "
+                f"use `qmodal.Cls.from_name({app_name!r}, {owner!r})().{method}`."
+            )
+        source = NamedSource(
+            app_name=app_name,
+            name=name,
+            environment=environment_name,
+            is_class=False,
+            number=version,
+        )
+        return Function(source, name)
+
+    @property
+    def remote(self) -> Verb[P, R]:
+        """Run it in its pool and wait for the result; raises what it raises."""
+        return Verb(self._remote)
+
+    @property
+    def spawn(self) -> Verb[P, FunctionCall[R]]:
+        """Run it in its pool; the handle comes back as soon as the input is accepted."""
+        return Verb(self._spawn)
+
+    @property
+    def local(self) -> Callable[P, OriginalR]:
+        """The function itself, run in this process."""
+        if self._local is None:
+            raise ExecutionError(
+                f"The definition of {self._name!r} is not here, so it cannot be called locally; "
+                "import the module that defines it."
+            )
+        return self._local
+
+    @property
+    def map(self) -> mapping.Map[R]:
+        """Run it for each element of one or more iterables, in parallel; results in order.
+
+        >>> list(square.map([1, 2, 3]))
+        [1, 4, 9]
+        """
+        return mapping.Map(self._fanout_target, self._name)
+
+    def starmap(
+        self,
+        input_iterator: Iterable[Iterable[Any]],
+        *,
+        kwargs: dict[str, Any] | None = None,
+        order_outputs: bool = True,
+        return_exceptions: bool = False,
+        wrap_returned_exceptions: bool | None = None,
+    ) -> mapping.Results[R]:
+        """As `map`, with each element unpacked as positional arguments."""
+        inputs = ((tuple(element), kwargs or {}) for element in input_iterator)
+        return mapping.Results(
+            self._fanout_target, self._name, inputs, order_outputs, return_exceptions
+        )
+
+    def for_each(
+        self,
+        *input_iterators: Iterable[Any],
+        kwargs: dict[str, Any] | None = None,
+        ignore_exceptions: bool = False,
+    ) -> None:
+        """As `map`, waiting for all and dropping the results."""
+        for _ in self.map(
+            *input_iterators,
+            kwargs=kwargs,
+            order_outputs=False,
+            return_exceptions=ignore_exceptions,
+        ):
+            continue
+
+    @property
+    def spawn_map(self) -> mapping.SpawnMap:
+        """Submit an input for each element; one FunctionCall with all of them."""
+        return mapping.SpawnMap(self._fanout_target, self._name)
+
+    @property
+    def hydrate(self) -> Verb[[], Function[P, R, OriginalR]]:
+        """Find out now, rather than on first use, what this handle stands for; returns itself."""
+        return Verb(self._hydrate)
+
+    @property
+    def get_current_stats(self) -> Verb[[], FunctionCurrentStats]:
+        """The pool at this moment: backlog, containers, running inputs, free slots."""
+        return Verb(self._stats)
+
+    @property
+    def update_autoscaler(self) -> pool_verbs.UpdateAutoscaler:
+        """Change the pool's limits while it runs; None leaves one as it is. In force in 0.3 s.
+
+        Lasts until the next deploy. Raises InvalidError for a method: the instance has the pool.
+        """
+        return pool_verbs.UpdateAutoscaler(self._update)
+
+    def get_raw_f(self) -> Callable[P, OriginalR]:
+        """The decorated Python function itself."""
+        if self._raw_f is None:
+            raise ExecutionError(f"The definition of {self._name!r} is not in this process.")
+        return self._raw_f
+
+    @property
+    def object_id(self) -> str:
+        """`fu-...`: the id of the pool; AttributeError before hydration."""
+        if self._known is None:
+            raise AttributeError(f"{self._name!r} is not hydrated, so it has no object_id yet")
+        return f"fu-{self._known[1].pool}"
+
+    @property
+    def app(self) -> App:
+        """The app that it is defined on here."""
+        if isinstance(self._source, LocalSource):
+            return self._source.app
+        raise AttributeError(f"{self._name!r} was looked up; its app is not defined here")
+
+    @property
+    def _app(self) -> App | None:
+        return self._source.app if isinstance(self._source, LocalSource) else None
+
+    @property
+    def is_generator(self) -> bool:
+        """Whether the local definition yields."""
+        from qmodal.partial import is_generator
+
+        return is_generator(self._raw_f)
+
+    def _target(self) -> Op[Target]:
+        definition = yield from self._source.definition()
+        known = self._known
+        if known is None or known[0] is not definition:
+            known = self._known = (definition, self._build(definition))
+            if not isinstance(self._source, LocalSource):
+                self._source = FixedSource(definition)
+        return known[1]
+
+    def _build(self, definition: Definition) -> Target:
+        spec, binding = definition.spec, self._binding
+        name = "" if binding is None else binding.method
+        method = spec.methods.get(name)
+        if method is None:
+            raise _no_method(definition, name)
+        pool = PoolSpec(
+            app_id=definition.app_id,
+            function=spec.tag,
+            parameters=b"" if binding is None else binding.instance.encoded(specs_of(spec)),
+            label=spec.tag if binding is None else binding.instance.label(),
+        )
+        return Target(
+            spec=pool,
+            pool=pool.pool,
+            method=name,
+            name=self._name,
+            is_generator=method.is_generator,
+            options=FunctionOptions.from_plain(spec.options),
+            main_by_reference=definition.main_by_reference,
+        )
+
+    def _fanout_target(self) -> Op[Target]:
+        return self._plain_target("map")
+
+    def _plain_target(self, verb: str) -> Op[Target]:
+        target = yield from self._target()
+        if target.is_generator:
+            raise InvalidError(
+                f"A generator function cannot be called with `.{verb}(...)`."
+                + (" Use `.remote_gen(...)` instead." if verb == "remote" else "")
+            )
+        return target
+
+    def _remote(self, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
+        target = yield from self._plain_target("remote")
+        result: R = yield from invocation.remote(target, (args, kwargs))
+        return result
+
+    def _spawn(self, *args: P.args, **kwargs: P.kwargs) -> Op[FunctionCall[R]]:
+        target = yield from self._plain_target("spawn")
+        call = yield from invocation.spawn(target, (args, kwargs))
+        return FunctionCall(call, 1)
+
+    def _hydrate(self) -> Op[Function[P, R, OriginalR]]:
+        yield from self._target()
+        return self
+
+    def _stats(self) -> Op[FunctionCurrentStats]:
+        target = yield from self._target()
+        return (yield from pool_verbs.current_stats(target))
+
+    def _update(self, **changes: int | None) -> Op[FunctionAutoscalerSettings]:
+        if self._binding is not None:
+            raise InvalidError(
+                "A method has no autoscaler settings of its own. Call it on the class instance instead."
+            )
+        target = yield from self._target()
+        return (yield from pool_verbs.update_autoscaler(target, dict(changes)))
+
+
+def specs_of(spec: FunctionSpec) -> tuple[ParameterSpec, ...] | None:
+    """The parameters that a published class takes; None if it has a constructor of its own."""
+    if spec.parameters is None:
+        return None
+    return tuple(ParameterSpec.from_plain(list(plain)) for plain in spec.parameters)
+
+
+def _no_method(definition: Definition, method: str) -> NotFoundError:
+    known = ", ".join(sorted(definition.spec.methods)) or "no methods"
+    owner = definition.spec.tag.removesuffix(".*")
+    return NotFoundError(
+        f"{owner!r} of app {definition.app_name!r} has no method {method!r}: {known}."
+    )
+
+
+def _rebuilt(source: Source, name: str, binding: Binding | None) -> Function[..., Any, Any]:
+    return Function(source, name, binding=binding)

@@ -1,0 +1,64 @@
+"""One input in, one result out: what `.remote()` and `.spawn()` do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qmodal.client import Client, current
+from qmodal.outputs import BLOCK_MS, FIRST_BLOCK_MS, OutputReader, resolve
+from qmodal.store.calls import Output, Submission, UnknownPoolError
+from qmodal.store.exchange import Later, Op
+from qmodal.target import Arguments, Target
+
+
+def remote(target: Target, arguments: Arguments) -> Op[Any]:
+    """Submit and wait: one round trip, as the read for the result goes out with the input."""
+    client = current()
+    call = target.new_call()
+    submission = target.submission(client, [arguments], call=call, total=1, keep=False)
+    reader = OutputReader(client, call)
+    outputs = reader.accept((yield from _request(client, target, submission)))
+    block = FIRST_BLOCK_MS
+    while not outputs:
+        outputs = yield from reader.read(block)
+        block = BLOCK_MS
+    # A result that was stored apart is fetched before the deletion goes out with a later write:
+    # `resolve` reads it on the way, and only then does this operation end.
+    return (yield from _delivered(client, call, outputs[0], submission))
+
+
+def _delivered(client: Client, call: str, output: Output, submission: Submission) -> Op[Any]:
+    forget = Later(client.calls.forget_command(call, (0,)))
+    try:
+        value = yield from resolve(client, call, output, request=submission.digest)
+    except Exception:
+        yield forget
+        raise
+    yield forget
+    return value
+
+
+def _request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
+    try:
+        return (yield from client.calls.request(submission, block=FIRST_BLOCK_MS))
+    except UnknownPoolError:
+        yield from target.open(client)
+        return (yield from client.calls.request(submission, block=FIRST_BLOCK_MS))
+
+
+def submit(client: Client, target: Target, submission: Submission) -> Op[None]:
+    """Submit; a pool that the server does not know (yet, or any more) is opened first."""
+    try:
+        yield from client.calls.submit(submission)
+    except UnknownPoolError:
+        yield from target.open(client)
+        yield from client.calls.submit(submission)
+
+
+def spawn(target: Target, arguments: Arguments) -> Op[str]:
+    """Submit; the call id, once the server has said yes."""
+    client = current()
+    call = target.new_call()
+    submission = target.submission(client, [arguments], call=call, total=1)
+    yield from submit(client, target, submission)
+    return call

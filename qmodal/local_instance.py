@@ -1,0 +1,70 @@
+"""An instance of a user's class in this process: what `.local()` and plain attributes work on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from qmodal.parameters import ParameterSpec
+from qmodal.partial import HookKind, hooks_of, methods_of
+
+ENTER: tuple[HookKind, ...] = ("snap_enter", "enter")
+
+
+class LocalInstance:
+    """Built without enter hooks; the first local call of a plain method runs them, once."""
+
+    def __init__(self, instance: Any) -> None:
+        self.instance = instance
+        self._is_entered = False
+
+    @classmethod
+    def build(
+        cls,
+        user_cls: type,
+        specs: tuple[ParameterSpec, ...] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> LocalInstance:
+        """The instance with its parameters set; raises TypeError for arguments it does not take."""
+        if specs is None:
+            return cls(user_cls(*args, **kwargs))
+        instance: Any = object.__new__(user_cls)
+        for name, value in _arguments(user_cls, specs, args, kwargs).items():
+            setattr(instance, name, value)
+        return cls(instance)
+
+    def method(self, name: str) -> Callable[..., Any]:
+        """The bound method; a plain one finds the instance entered, an async one does not."""
+        user_cls = type(self.instance)
+        partial = methods_of(user_cls)[name]
+        if not partial.is_async and not self._is_entered:
+            self._is_entered = True
+            for kind in ENTER:
+                for hook in hooks_of(user_cls, kind):
+                    hook.raw_f(self.instance)
+        bound: Callable[..., Any] = partial.raw_f.__get__(self.instance, user_cls)
+        return bound
+
+
+def _arguments(
+    user_cls: type,
+    specs: tuple[ParameterSpec, ...],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+) -> dict[str, Any]:
+    known = {spec.name: spec for spec in specs}
+    unknown = sorted(kwargs.keys() - known.keys())
+    missing = [spec.name for spec in specs if spec.required and spec.name not in kwargs]
+    if args or unknown or missing:
+        raise TypeError(
+            f"{user_cls.__name__}() takes the keyword arguments {', '.join(known) or 'none'}; "
+            f"missing: {', '.join(missing) or 'none'}, unknown: {', '.join(unknown) or 'none'}"
+        )
+    return {name: kwargs.get(name, spec.default) for name, spec in known.items()}
+
+
+def has_constructor(user_cls: type) -> bool:
+    """Whether the class has an `__init__` of its own or inherited: the older constructor style."""
+    return inspect.getattr_static(user_cls, "__init__") is not object.__init__

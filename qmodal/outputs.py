@@ -1,0 +1,130 @@
+"""Read what became of a call's inputs, from any process, and turn it into values and exceptions."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from qmodal.client import Client
+from qmodal.exception import (
+    DeserializationError,
+    ExecutionError,
+    FunctionTimeoutError,
+    OutputExpiredError,
+    RemoteError,
+    WorkerLost,
+)
+from qmodal.store.calls import CallRecord, Output
+from qmodal.store.exchange import Op
+from qmodal.wire.outcome import Outcome, open_outcome
+from qmodal.wire.payload import load_value
+from qmodal.wire.remote_error import load_exception
+from qmodal.wire.signing import BadSignatureError, UnknownKeyError
+
+FIRST_BLOCK_MS = 1000
+BLOCK_MS = 5000
+CANCELLED = "cancelled"
+
+
+class OutputReader:
+    """Reads one call's outputs in the order of their arrival, each index once.
+
+    A read that brings nothing asks the record: a lost hint, a server that was rolled back or a
+    call that is gone leave nobody waiting.
+    """
+
+    def __init__(self, client: Client, call: str) -> None:
+        self.client = client
+        self.call = call
+        self.cursor = b"0"
+        self.seen: set[int] = set()
+        self.record: CallRecord | None = None
+
+    def accept(self, outputs: list[Output]) -> list[Output]:
+        """The outputs not seen before; raises RemoteError if the call was cancelled."""
+        fresh = []
+        for output in outputs:
+            self.cursor = output.entry
+            if output.index < 0:
+                raise RemoteError(f"call {self.call} was cancelled")
+            if output.index not in self.seen:
+                self.seen.add(output.index)
+                fresh.append(output)
+        return fresh
+
+    def read(self, block: int) -> Op[list[Output]]:
+        """New outputs, waiting up to `block` ms; [] if there were none.
+
+        Raises OutputExpiredError for a call that is gone, RemoteError for a cancelled one.
+        """
+        outputs = yield from self.client.calls.read(self.call, self.cursor, block=block)
+        fresh = self.accept(outputs)
+        if not outputs:
+            yield from self._check()
+        return fresh
+
+    def _check(self) -> Op[None]:
+        record = yield from self.client.calls.record(self.call)
+        if record is None:
+            raise OutputExpiredError(
+                f"there are no outputs of call {self.call}: they expired, were delivered already, "
+                "or the call never existed"
+            )
+        if record.state == CANCELLED:
+            raise RemoteError(f"call {self.call} was cancelled")
+        if record.settled > len(self.seen):
+            self.cursor = b"0"
+        self.record = record
+
+
+def resolve(client: Client, call: str, output: Output, request: bytes | None = None) -> Op[Any]:
+    """The value of an output; raises what the input raised."""
+    if output.signed is None:
+        raise note_error(output.note or "")
+    try:
+        outcome = open_outcome(
+            output.signed, client.signer, call=call, index=output.index, request=request
+        )
+    except (BadSignatureError, UnknownKeyError) as error:
+        raise ExecutionError(
+            f"the result of {call} was not signed with this process's key ({error}); it was not "
+            "opened. Do all machines use the same QMODAL_SIGNING_KEY?"
+        ) from error
+    payload = outcome.payload
+    if outcome.blob is not None:
+        stored = yield from client.calls.result_blob(call, output.index)
+        payload = _checked(call, stored, outcome.blob)
+    return _value(client, outcome, payload)
+
+
+def _checked(call: str, stored: bytes | None, digest: bytes) -> bytes:
+    if stored is None:
+        raise OutputExpiredError(f"the stored result of {call} is gone")
+    if hashlib.sha256(stored).digest() != digest:
+        raise DeserializationError(f"the stored result of {call} was changed; it was not opened")
+    return stored
+
+
+def _value(client: Client, outcome: Outcome, payload: bytes) -> Any:
+    plain_only = client.settings.payloads == "plain"
+    match outcome.kind:
+        case "value":
+            return load_value(outcome.format, payload, plain_only=plain_only)
+        case "error":
+            raise load_exception(payload, plain_only=plain_only)
+        case "timeout":
+            raise FunctionTimeoutError(payload.decode(errors="replace"))
+        case "lost":
+            raise WorkerLost(payload.decode(errors="replace"))
+        case "cancelled":
+            raise RemoteError(payload.decode(errors="replace"))
+
+
+def note_error(note: str) -> Exception:
+    """The exception for an input that ended without a container's word."""
+    kind, separator, text = note.partition(": ")
+    if separator and kind == "init":
+        return ExecutionError(f"the container could not be started: {text}")
+    if separator and kind in ("stopped", "unprocessable"):
+        return RemoteError(text)
+    return WorkerLost(f"the input was given up after its container was lost: {note}")

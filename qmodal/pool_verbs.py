@@ -1,0 +1,105 @@
+"""What can be asked and set of one pool: its stats and its autoscaler settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qmodal.client import Client, current
+from qmodal.options import AutoscalerOverride, FunctionOptions
+from qmodal.store.exchange import Op
+from qmodal.target import Target
+from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats
+from qmodal.verb import Verb
+
+_ALIVE = ("starting", "ready", "draining")
+
+
+def current_stats(target: Target) -> Op[FunctionCurrentStats]:
+    """The pool at this moment, as the autoscaler sees it."""
+    client = current()
+    (observation,) = yield from client.observing.observe([target.pool])
+    states = yield from _container_states(client, target.pool)
+    runners = sum(state in _ALIVE for state in states)
+    if observation is None:
+        return FunctionCurrentStats(0, runners, 0, states.count("ready"))
+    slots = target.options.max_inputs
+    running = observation.running(slots)
+    return FunctionCurrentStats(
+        backlog=max(0, observation.inflight - running - observation.delayed),
+        num_total_runners=max(runners, len(observation.consumers)),
+        num_running_inputs=running,
+        input_headroom=max(0, slots * len(observation.consumers) - running),
+    )
+
+
+def _container_states(client: Client, pool: str) -> Op[list[str]]:
+    workers = yield from client.fleet.workers()
+    containers = yield from client.fleet.containers(list(workers))
+    return [
+        container.state
+        for listed in containers.values()
+        for container in listed
+        if container.pool == pool
+    ]
+
+
+def update_autoscaler(target: Target, changes: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
+    """Override the pool's settings until the next deploy; None leaves a setting as it is."""
+    client, app_id = current(), target.spec.app_id
+    overrides = yield from client.apps.overrides(app_id)
+    given = {name: value for name, value in changes.items() if value is not None}
+    override = AutoscalerOverride.from_plain({**overrides.get(target.pool, {}), **given})
+    options = override.apply(target.options)
+    yield from target.open(client)
+    yield from client.apps.override(app_id, target.pool, override.to_plain())
+    if options.min_containers:
+        yield from client.pools.join(target.pool)
+    return effective(options)
+
+
+def effective(options: FunctionOptions) -> FunctionAutoscalerSettings:
+    """The autoscaler settings among the options."""
+    return FunctionAutoscalerSettings(
+        min_containers=options.min_containers,
+        max_containers=options.max_containers,
+        buffer_containers=options.buffer_containers,
+        scaledown_window=options.scaledown_window,
+    )
+
+
+class UpdateAutoscaler(Verb[Any, FunctionAutoscalerSettings]):
+    """`update_autoscaler(...)`: keywords only, each None or a number."""
+
+    __slots__ = ()
+
+    def __call__(
+        self,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: int | None = None,
+    ) -> FunctionAutoscalerSettings:
+        """Do it and wait."""
+        return super().__call__(
+            min_containers=min_containers,
+            max_containers=max_containers,
+            buffer_containers=buffer_containers,
+            scaledown_window=scaledown_window,
+        )
+
+    async def aio(
+        self,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: int | None = None,
+    ) -> FunctionAutoscalerSettings:
+        """Do it without blocking the event loop."""
+        return await super().aio(
+            min_containers=min_containers,
+            max_containers=max_containers,
+            buffer_containers=buffer_containers,
+            scaledown_window=scaledown_window,
+        )

@@ -1,0 +1,230 @@
+"""Run an app for the length of a block, or deploy it until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qmodal import client as clients
+from qmodal import context, output
+from qmodal.client import Client
+from qmodal.exception import Error, InvalidError
+from qmodal.names import check_name
+from qmodal.publish import publish
+from qmodal.settings import Settings
+from qmodal.store.apps import BEAT_SECONDS, AppRecord, AppState
+from qmodal.store.exchange import Op
+from qmodal.verb import Verb
+from qmodal.wire.spec import Version
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from qmodal.app import App
+
+
+@contextmanager
+def ensure_server(settings: Settings | None = None) -> Iterator[Client]:
+    """A client of the server to use; without any, a private one for the length of the block."""
+    current = clients.use(None)
+    if current is not None:
+        clients.use(current)
+        yield current
+        return
+    settings = clients.resolve(settings or Settings.from_environ(os.environ))
+    with ExitStack() as stack:
+        if settings.redis_url is None:
+            from qmodal.embedded.stack import start_private
+
+            private = stack.enter_context(start_private(settings))
+            settings = replace(settings, redis_url=private.url, signing_key=private.key)
+        client = Client(settings)
+        clients.use(client)
+        try:
+            yield client
+        finally:
+            client.close()
+            clients.use(None)
+
+
+class Heartbeat:
+    """Tells the server that an ephemeral app's client lives; without it the app ends in 30 s."""
+
+    def __init__(self, client: Client, version: Version) -> None:
+        self._client = client
+        self._version = version
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self.is_lost = False
+
+    def __enter__(self) -> Heartbeat:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        version = self._version
+        while not self._stopped.wait(BEAT_SECONDS):
+            try:
+                op = self._client.apps.beat(version.app_id, version.number)
+                self.is_lost = not self._client.blocking.run(op)
+            except Error:
+                continue  # the next one may get through; 30 s are six beats
+            if self.is_lost:
+                return
+
+
+class RunContext:
+    """`with app.run():` and `async with app.run():`."""
+
+    def __init__(
+        self, app: App, *, name: str | None, detach: bool, environment: str | None
+    ) -> None:
+        self._app = app
+        self._name = name
+        self._state: AppState = "detached" if detach else "ephemeral"
+        self._environment = environment
+        self._stack = ExitStack()
+
+    def __enter__(self) -> App:
+        app = self._app
+        if context.is_importing():
+            raise InvalidError(
+                "app.run() cannot be called in global scope: the module is being imported. "
+                "Put it under `if __name__ == '__main__':` or into a local entrypoint."
+            )
+        if app._version is not None:
+            raise InvalidError("App is already running and can't be started again.")
+        with ExitStack() as stack:
+            client = stack.enter_context(ensure_server())
+            self._start(client, stack)
+            self._stack = stack.pop_all()
+        return app
+
+    def _start(self, client: Client, stack: ExitStack) -> None:
+        app = self._app
+        name = self._name or app.name or default_name()
+        environment = self._environment or client.settings.environment
+        version = client.run(
+            publish(client, app, name=name, environment=environment, state=self._state)
+        )
+        app._description = name
+        app._attach(version, main_by_reference=version.main is not None)
+        stack.callback(app._attach, None)
+        if output.is_enabled():
+            stack.enter_context(output.following(client, version.app_id))
+        stack.callback(self._stop, client, version)
+        stack.enter_context(Heartbeat(client, version))
+
+    def _stop(self, client: Client, version: Version) -> None:
+        if self._state == "detached":
+            client.run(client.apps.detach(version.app_id, version.number))
+            return
+        client.run(client.apps.stop(_record(version, self._state)))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        stack = self._stack.pop_all()
+        stack.__exit__(kind, error, traceback)
+        # Ctrl-C is the ordinary way to end an app; it is not the program's failure.
+        return kind is KeyboardInterrupt
+
+    async def __aenter__(self) -> App:
+        return await asyncio.to_thread(self.__enter__)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        current = clients.use(None)
+        if current is not None:
+            clients.use(current)
+            await current.aclose()
+        return await asyncio.to_thread(self.__exit__, kind, error, traceback)
+
+
+def _record(version: Version, state: AppState) -> AppRecord:
+    return AppRecord(
+        app_id=version.app_id,
+        name=version.name,
+        environment=version.environment,
+        state=state,
+        version=version.number,
+    )
+
+
+def default_name() -> str:
+    """What an app without a name is called: its program's file."""
+    return Path(sys.argv[0] or "python").name
+
+
+class Deploy(Verb[Any, "App"]):
+    """`app.deploy(name=None, *, environment_name=None, tag="", strategy="rolling")`."""
+
+    __slots__ = ("_app",)
+
+    def __init__(self, app: App) -> None:
+        super().__init__(self._deploy)
+        self._app = app
+
+    def __call__(
+        self,
+        name: str | None = None,
+        *,
+        environment_name: str | None = None,
+        tag: str = "",
+        client: Any = None,
+        strategy: str = "rolling",
+    ) -> App:
+        """Do it and wait."""
+        return super().__call__(name, environment_name)
+
+    async def aio(
+        self,
+        name: str | None = None,
+        *,
+        environment_name: str | None = None,
+        tag: str = "",
+        client: Any = None,
+        strategy: str = "rolling",
+    ) -> App:
+        """Do it without blocking the event loop."""
+        return await super().aio(name, environment_name)
+
+    def _deploy(self, name: str | None, environment: str | None) -> Op[App]:
+        app = self._app
+        if context.is_importing():
+            raise InvalidError("app.deploy() cannot be called in global scope.")
+        title = name or app.name
+        if title is None:
+            raise InvalidError(
+                "a deployed App needs a name: `qmodal.App('name')` or `app.deploy(name='name')`."
+            )
+        check_name("App", title)
+        client = clients.current()
+        version = yield from publish(
+            client,
+            app,
+            name=title,
+            environment=environment or client.settings.environment,
+            state="deployed",
+        )
+        app._description = title
+        app._attach(version, main_by_reference=version.main is not None)
+        return app

@@ -1,0 +1,80 @@
+"""Every example, run as the README says, on a machine with no Redis and no settings."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from tests.installed import QMODAL, ROOT, Desk, desk
+from tests.support import wait_until
+
+EXAMPLES = ROOT / "examples"
+# What each prints, whatever the machine: its options, then parts of its output.
+OUTPUTS: dict[str, tuple[list[str], list[str]]] = {
+    "quickstart.py": (
+        ["--count", "100"],
+        ["7 * 7 = 49", "12 * 12 = 144", "the first 100 squares add up to 328350"],
+    ),
+    "translator.py": (
+        ["--text", "sos now"],
+        ["... --- ... / -. --- .--", "Sierra Oscar Sierra / November Oscar Whiskey", "its input 2"],
+    ),
+    "legacy_constructor.py": (
+        [],
+        ["100.00 m ", "328.08 ft ", "109.36 yd ", "3 sets of arguments, 3 containers"],
+    ),
+    "async_calls.py": (
+        [],
+        ["many calls at once", "'calls': 5", "and one to collect later"],
+    ),
+    "stdlib_report.py": (
+        [],
+        ["files ", "most used names", "with equal totals"],
+    ),
+}
+CTRL_C_PROCESSES = 6  # client, supervisor, server, autoscaler, worker, and a container
+
+
+@pytest.fixture
+def here() -> Iterator[Desk]:
+    with desk() as made:
+        yield made
+
+
+def test_every_example_is_tried_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(OUTPUTS)
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_an_example_prints_its_answer_and_leaves_nothing(here: Desk, name: str) -> None:
+    options, expected = OUTPUTS[name]
+    output = here.run(QMODAL, "run", EXAMPLES / name, *options, seconds=100)
+    assert [part for part in expected if part not in output] == [], output
+    here.wait_until_empty()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_client_that_ends_in_the_middle_leaves_nothing(
+    here: Desk, number: signal.Signals
+) -> None:
+    with here.start(QMODAL, "run", EXAMPLES / "stdlib_report.py") as process:
+        wait_until_busy(here, process)
+        os.killpg(process.pid, number)
+        process.communicate(timeout=20)
+    here.wait_until_empty(seconds=10)
+
+
+def wait_until_busy(here: Desk, process: subprocess.Popen[str]) -> None:
+    """Until the stack of that client has a container; fails with what a client says that ended."""
+
+    def is_busy() -> bool:
+        if process.poll() is not None:
+            raise AssertionError(process.communicate()[0])
+        return len(here.processes()) >= CTRL_C_PROCESSES
+
+    wait_until(is_busy, what="a container", seconds=20)

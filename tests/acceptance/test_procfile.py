@@ -1,0 +1,76 @@
+"""The Procfile under a host that reads one: start, work, SIGTERM, and start again."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.installed import QMODAL, ROOT, Desk, desk
+from tests.servers import run_server, server_binary
+
+CALL = """
+import qmodal
+square = qmodal.Function.from_name("quickstart", "square")
+Translator = qmodal.Cls.from_name("translator", "Translator")
+print(square.remote(12)[0], Translator(code="morse").encode.remote("sos")[0])
+"""
+SPAWN = """
+import qmodal
+square = qmodal.Function.from_name("quickstart", "square")
+print(*(square.spawn(x).object_id for x in range(20)))
+"""
+COLLECT = """
+import sys, qmodal
+calls = [qmodal.FunctionCall.from_id(call) for call in sys.argv[1:]]
+print([call.get(timeout=30)[0] for call in calls] == [x * x for x in range(20)])
+"""
+
+
+@pytest.fixture
+def here() -> Iterator[Desk]:
+    """A desk whose settings name a server and a key, as a host's variables would."""
+    key = secrets.token_hex(32)
+    with (
+        run_server(server_binary()) as server,
+        desk(QMODAL_REDIS_URL=server.url, QMODAL_SIGNING_KEY=key) as made,
+    ):
+        yield made
+
+
+@contextmanager
+def hosted(here: Desk) -> Iterator[subprocess.Popen[str]]:
+    """honcho with our Procfile; SIGTERM at the end, and nothing may be left."""
+    honcho = (sys.executable, "-m", "honcho", "-f", str(ROOT / "Procfile"), "start")
+    with here.start(*honcho) as process:
+        yield process
+        process.send_signal(signal.SIGTERM)
+        output, _ = process.communicate(timeout=15)
+        assert process.returncode == 128 + signal.SIGTERM, output
+    assert "SIGKILL" not in output
+    here.wait_until_empty()
+
+
+@pytest.mark.timeout(120)
+def test_deployed_apps_answer_any_process_and_outlive_a_restart_of_everything(here: Desk) -> None:
+    with hosted(here):
+        here.run(QMODAL, "deploy", ROOT / "examples" / "quickstart.py")
+        here.run(QMODAL, "deploy", ROOT / "examples" / "translator.py")
+        assert here.python(CALL) == "144 ... --- ..."
+    calls = here.python(SPAWN).split()
+    with hosted(here):
+        assert here.python(COLLECT, *calls) == "True"
+
+
+def test_each_line_of_the_procfile_becomes_the_process_itself() -> None:
+    # Without exec, the host's SIGTERM would end a shell and leave what the shell started.
+    lines = (ROOT / "Procfile").read_text().splitlines()
+    assert dict(line.split(": ") for line in lines) == {
+        "autoscaler": "exec qmodal autoscaler",
+        "worker": "exec qmodal worker",
+    }

@@ -1,0 +1,80 @@
+"""Fixtures that tests of several folders share: a server of this session, settings, a client."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from qmodal.client import Client
+from qmodal.settings import Settings
+from tests.bench import Bench
+from tests.servers import TestServer, delete_keys, leftovers, run_server, server_binary
+
+PASSED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep whether the test passed: what a failed one leaves behind is no news."""
+    report = yield
+    if call.when == "call":
+        item.stash[PASSED] = report.passed
+    return report
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[TestServer]:
+    """A server that lives as long as the session; QMODAL_TEST_SERVER names another binary."""
+    with run_server(server_binary()) as running:
+        yield running
+
+
+@pytest.fixture
+def settings(server: TestServer, tmp_path: Path) -> Settings:
+    """Settings with a prefix of their own, so that tests do not see each other's keys."""
+    return Settings(
+        redis_url=server.url,
+        signing_key=secrets.token_bytes(32),
+        prefix="t" + secrets.token_hex(4),
+        home=tmp_path,
+    )
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    """A client of the session's server."""
+    made = Client(settings)
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def tidy_server(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Whatever a test leaves behind has a lifetime; `leaves_keys` marks those that stop midway."""
+    if "settings" not in request.fixturenames:
+        yield
+        return
+    settings: Settings = request.getfixturevalue("settings")
+    server: TestServer = request.getfixturevalue("server")
+    yield
+    with redis.Redis.from_url(server.url, single_connection_client=True) as plain:
+        left = leftovers(plain, settings.prefix)
+        delete_keys(plain, settings.prefix)
+    is_excused = request.node.get_closest_marker("leaves_keys") is not None
+    if not is_excused and request.node.stash.get(PASSED, False):
+        assert not left, f"{len(left)} keys that nobody would ever delete: {left[:20]}"
+
+
+@pytest.fixture
+def bench(client: Client) -> Iterator[Bench]:
+    """A pool to try transitions on; cleared afterwards, so that nothing may be left."""
+    made = Bench(client)
+    yield made
+    if made.ask(b"HEXISTS", client.keys.pool(made.pool), b"app"):
+        made.clear()

@@ -1,0 +1,74 @@
+"""Both drivers under one roof, so that each test of one is a test of the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+from qmodal.store.aio import Asynchronous
+from qmodal.store.blocking import Blocking
+from qmodal.store.exchange import Command, Exchange, Op, Reply
+from qmodal.store.line import Address
+
+T = TypeVar("T")
+
+
+class Driven(Protocol):
+    """A driver, used from plain code."""
+
+    def run(self, op: Op[T]) -> T:
+        """Drive an operation."""
+
+    def exchange(self, request: Exchange) -> list[Reply]:
+        """Carry out one exchange."""
+
+    def later(self, command: Command) -> None:
+        """Put a command off."""
+
+    def close(self) -> None:
+        """Close its connections."""
+
+
+class AsyncDriven:
+    """The asyncio driver with a loop of its own."""
+
+    def __init__(self, address: Address) -> None:
+        self.driver = Asynchronous(address)
+        self.loop = asyncio.Runner()
+
+    def run(self, op: Op[T]) -> T:
+        """Drive an operation in the loop."""
+        return self.loop.run(self.driver.run(op))
+
+    def exchange(self, request: Exchange) -> list[Reply]:
+        """Carry out one exchange in the loop."""
+        return self.loop.run(self.driver.exchange(request))
+
+    def later(self, command: Command) -> None:
+        """Put a command off."""
+        self.driver.later(command)
+
+    def close(self) -> None:
+        """Close the connections, then the loop."""
+        self.loop.run(self.driver.close())
+        self.loop.close()
+
+
+DRIVERS: dict[str, Callable[[Address], Driven]] = {"blocking": Blocking, "asyncio": AsyncDriven}
+
+
+class Background:
+    """One thread that something can wait in while the test goes on."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(1)
+
+    def start(self, act: Callable[..., T], *arguments: Any) -> Future[T]:
+        """Begin; the result is waited for with `result(timeout)`."""
+        return self._threads.submit(act, *arguments)
+
+    def close(self) -> None:
+        """Wait for the end."""
+        self._threads.shutdown()

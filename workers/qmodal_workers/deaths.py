@@ -1,0 +1,149 @@
+"""When a container's process ends: end what it started, give back what it held, report it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+
+from qmodal.client import Client
+from qmodal.exception import Error
+from qmodal.store.exchange import ask
+from qmodal.store.replies import StreamGoneError
+from qmodal_workers import children
+from qmodal_workers.children import Orphanage, OutOfMemory
+from qmodal_workers.logs import LogWriter
+from qmodal_workers.outside import charged, end_overrun
+from qmodal_workers.record import Doing
+from qmodal_workers.roster import Container, Roster
+from qmodal_workers.starter import Starter
+from qmodal_workers.templates import Templates
+
+LOOK_SECONDS = 1.0
+REPEAT_SECONDS = 0.5
+LOG_SECONDS = 5.0
+log = logging.getLogger("qmodal.worker")
+
+
+class Deaths:
+    """Watches the processes of a worker's containers; `look` is called on SIGCHLD."""
+
+    def __init__(
+        self,
+        client: Client,
+        roster: Roster,
+        *,
+        starter: Starter,
+        templates: Templates,
+        logs: LogWriter,
+    ) -> None:
+        self._client = client
+        self._roster = roster
+        self._starter = starter
+        self._templates = templates
+        self._logs = logs
+        self._orphanage = Orphanage()
+        self._memory = OutOfMemory()
+        self._concluding: dict[str, asyncio.Task[None]] = {}
+
+    async def watch(self) -> None:
+        """Look every second: a signal may come before its child is known."""
+        while True:
+            self.look()
+            self._orphanage.collect(self._known())
+            self._templates.tidy(
+                {(each.report.app, each.report.number) for each in self._roster.living()}
+            )
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def look(self) -> None:
+        """Find out which containers have ended."""
+        for container in self._roster.running():
+            if container.id in self._concluding:
+                continue
+            status = children.exit_status(container.pid)
+            if status is not None:
+                self._ended(container, status)
+
+    def _known(self) -> set[int]:
+        self._templates.pump()
+        running = {container.pid for container in self._roster.running()}
+        return running | self._templates.pids
+
+    def _ended(self, container: Container, status: int) -> None:
+        children.end_session(container.pid)
+        children.end_orphans(container.pid, container.id, self._known())
+        children.collect(container.pid)
+        if container.process is not None:
+            container.process.returncode = status
+        self._starter.pump(container)  # what it said last
+        self._concluding[container.id] = asyncio.create_task(
+            self._conclude(container, status), name=f"end {container.id}"
+        )
+
+    async def _conclude(self, container: Container, status: int) -> None:
+        reason = self._reason(container, status)
+        doing = container.doing()
+        await self._give_back(container, doing, reason, is_clean=status == 0)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._logs.finish(container.id), LOG_SECONDS)
+        if container.ends is not None:
+            asyncio.get_running_loop().remove_reader(container.ends.control)
+            container.ends.close()
+            container.ends = None
+        failed = container.report.state == "starting" and not self._was_unwanted(container)
+        detail = container.failure or container.stop_reason or ("" if status == 0 else reason)
+        self._roster.note(
+            container, state="failed" if failed else "ended", detail=detail, pid=0, connection=0
+        )
+        del self._concluding[container.id]
+        log.info("%s %s: %s", container.id, container.report.state, reason)
+
+    def _was_unwanted(self, container: Container) -> bool:
+        return container.told.draining
+
+    def _reason(self, container: Container, status: int) -> str:
+        struck = self._memory.has_struck()
+        if container.ending is not None:
+            return container.ending.reason
+        if status == -signal.SIGKILL and struck:
+            return "its container ran out of memory"
+        if status < 0:
+            return f"its container was killed by signal {-status}"
+        return f"its container exited with status {status}"
+
+    async def _give_back(
+        self, container: Container, doing: Doing | None, reason: str, *, is_clean: bool
+    ) -> None:
+        """Repeated for as long as it takes: nobody else gives back what our container held."""
+        started = [] if is_clean or container.ending is not None else charged(doing)
+        begin = time.monotonic()
+        while True:
+            try:
+                await self._close_connection(container, doing)
+                if container.ending is not None and container.ending.overran is not None:
+                    await self._end_overrun(container, container.ending.overran)
+                reclaim = self._client.pools.reclaim(
+                    container.pool, container.id, reason=reason, charged=started
+                )
+                back, lost = await self._client.aio(reclaim)
+            except Error as error:
+                log.warning("what %s held is not given back yet: %s", container.id, error)
+                await asyncio.sleep(REPEAT_SECONDS)
+            else:
+                took = (time.monotonic() - begin) * 1000
+                log.debug("%s: %d back, %d lost in %.0f ms", container.id, back, lost, took)
+                return
+
+    async def _end_overrun(self, container: Container, doing: Doing) -> None:
+        with contextlib.suppress(StreamGoneError):
+            await self._client.aio(end_overrun(self._client, container, doing))
+
+    async def _close_connection(self, container: Container, doing: Doing | None) -> None:
+        """A child of user code may have inherited it, and would be handed inputs for ever."""
+        connection = (doing.connection if doing else 0) or container.report.connection
+        if connection:
+            with contextlib.suppress(Error):
+                await self._client.aio(ask((b"CLIENT", b"KILL", b"ID", connection), patience=1.0))

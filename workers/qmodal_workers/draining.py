@@ -1,0 +1,64 @@
+"""End containers in peace: they finish what they run, claim nothing more, and leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+from qmodal.client import Client
+from qmodal.exception import Error
+from qmodal.store.exchange import ask
+from qmodal_workers.roster import Container, Ending, Roster
+from qmodal_workers.watch import Watch, is_running
+
+LOOK_SECONDS = 0.05
+UNWANTED = "it is not wanted any more"
+
+
+class Draining:
+    """Drains containers; `grace` is how many seconds an idle one gets for its exit hooks."""
+
+    def __init__(self, client: Client, roster: Roster, watch: Watch, *, grace: float) -> None:
+        self._client = client
+        self._roster = roster
+        self._watch = watch
+        self._grace = grace
+
+    def begin(self, container: Container) -> None:
+        """Let it finish what it runs, for as long as its time limit allows; safe to repeat."""
+        if container.report.state == "starting":
+            container.tell(draining=True)
+            self._watch.kill(container, Ending(UNWANTED))
+        elif not container.told.draining:
+            container.last_input = time.monotonic()
+            container.tell(draining=True)
+            self._roster.note(container, state="draining")
+
+    async def watch(self) -> None:
+        """Wake idle readers every 50 ms until they have seen that they are to leave."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            connections = [
+                connection
+                for container in self._roster.running()
+                if container.told.draining and container.ending is None
+                for connection in self._blocked(container)
+            ]
+            if connections:
+                commands = [(b"CLIENT", b"UNBLOCK", each) for each in connections]
+                with contextlib.suppress(Error):
+                    await self._client.aio(ask(*commands, patience=0.5))
+
+    def _blocked(self, container: Container) -> list[int]:
+        """The connection that it may be waiting on; kills it if it has been idle for too long."""
+        doing = container.doing()
+        now = time.monotonic()
+        if is_running(doing):
+            container.last_input = now
+            return []
+        if now - container.last_input > self._grace:
+            self._watch.kill(container, Ending("its exit hooks did not end in time"))
+            return []
+        connection = doing.connection if doing is not None else 0
+        return [connection] if connection else []

@@ -1,0 +1,52 @@
+"""Keep the worker's lease, and report its containers when something changes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+
+from qmodal.client import Client
+from qmodal.exception import Error
+from qmodal.store.fleet import RENEW_SECONDS, ContainerReport
+from qmodal_workers.roster import Roster
+
+RETRY_SECONDS = 0.5
+log = logging.getLogger("qmodal.worker")
+Reports = Mapping[str, ContainerReport | None]
+
+
+class Lease:
+    """Renews every two seconds and at once after a change."""
+
+    def __init__(self, client: Client, roster: Roster, worker: str) -> None:
+        self._client = client
+        self._roster = roster
+        self._worker = worker
+
+    async def keep(self) -> None:
+        """Returns when the worker was given up; a server that is silent has not said so."""
+        while await self._renew():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._roster.changed.wait(), RENEW_SECONDS)
+
+    async def _renew(self) -> bool:
+        reports = self._roster.take_unsent()
+        try:
+            is_ours = await self._client.aio(self._client.fleet.renew(self._worker, reports))
+        except Error as error:
+            self._roster.put_back(reports)
+            log.warning("the lease was not renewed: %s", error)
+            await asyncio.sleep(RETRY_SECONDS)
+            return True
+        if is_ours:
+            await self._wake(reports)
+        return is_ours
+
+    async def _wake(self, reports: Reports) -> None:
+        """The autoscaler looks at the pools of changed containers at once."""
+        pools = {report.pool for report in reports.values() if report is not None}
+        with contextlib.suppress(Error):  # it looks every second anyway
+            for pool in pools:
+                await self._client.aio(self._client.fleet.wake(pool))

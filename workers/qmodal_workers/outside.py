@@ -1,0 +1,99 @@
+"""What the worker does with the inputs of a container that cannot do it itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from qmodal.client import Client
+from qmodal.exception import Error
+from qmodal.store.exchange import Op, ask, ask_one
+from qmodal.store.keys import GROUP, Keys
+from qmodal.store.pools import Claimed, Settled
+from qmodal.wire.envelope import Envelope, open_envelope
+from qmodal.wire.outcome import text_outcome
+from qmodal.wire.signing import mac_of
+from qmodal_workers.container.verdict import next_step
+from qmodal_workers.record import Doing
+from qmodal_workers.roster import Container, Entry
+
+
+def entry_id(entry: Entry) -> str:
+    """The stream's id of an entry in a record."""
+    return f"{entry[1]}-{entry[2]}"
+
+
+def charged(doing: Doing | None) -> list[str]:
+    """The entries that a container had started, as **reclaim** names them."""
+    if doing is None:
+        return []  # an unreadable record is no evidence against an input
+    return [f"{entry[0]} {entry_id(entry)}" for entry in doing.held[: doing.running]]
+
+
+def read_entries(keys: Keys, pool: str, entries: Sequence[Entry]) -> Op[list[Claimed]]:
+    """The entries that still exist and look like ours."""
+    replies = yield from ask(
+        *(
+            (b"XRANGE", _stream(keys, pool, each), entry_id(each), entry_id(each))
+            for each in entries
+        )
+    )
+    found = [
+        Claimed(2 if entry[0] == 2 else 1, entry_id(entry), tuple(reply[0][1]))
+        for entry, reply in zip(entries, replies, strict=True)
+        if reply
+    ]
+    return [claimed for claimed in found if claimed.is_shaped]
+
+
+def release_behind(client: Client, pool: str, doing: Doing) -> Op[int]:
+    """Release what a container has claimed behind the input that it runs; how many there were."""
+    entries = yield from read_entries(client.keys, pool, doing.held[doing.running :])
+    held = [(claimed.lane, claimed.entry, claimed.call) for claimed in entries]
+    return (yield from client.pools.release(pool, held))
+
+
+def end_overrun(client: Client, container: Container, doing: Doing) -> Op[None]:
+    """Retry the input that ran out of time, or settle it as timed out."""
+    entries = yield from read_entries(client.keys, container.pool, doing.held[:1])
+    for claimed in entries:
+        try:
+            envelope = open_envelope(claimed.envelope, client.signer)
+        except Error:
+            return  # it is given back with the rest, and whoever claims it next buries it
+        yield from _conclude(client, container, doing, (claimed, envelope))
+
+
+def _conclude(
+    client: Client, container: Container, doing: Doing, attempt: tuple[Claimed, Envelope]
+) -> Op[None]:
+    claimed, envelope = attempt
+    took = time.monotonic_ns() - doing.started
+    outcome = text_outcome(
+        "timeout",
+        f"the input ran longer than {doing.timeout / 1e9:g} s",
+        container=container.id,
+        started=(time.time_ns() - took) // 1_000_000,
+        took=took // 1000,
+    )
+    delay = next_step(outcome, container.options.retries, claimed.retries)
+    if delay is not None:
+        yield from client.pools.retry(container.pool, claimed, delay=delay)
+        return
+    sealed = outcome.seal(
+        client.signer, call=envelope.call, index=envelope.index, request=mac_of(claimed.envelope)
+    )
+    has_blob = envelope.blob is not None
+    settled = Settled(claimed.lane, claimed.entry, envelope.call, envelope.index, sealed, has_blob)
+    yield from ask_one(*client.pools.settle_command(container.pool, [settled]))
+
+
+def is_still_held(keys: Keys, container: Container, entry: Entry) -> Op[bool]:
+    """Whether the entry is pending for the container; not so once it was cancelled or reclaimed."""
+    stream, name = _stream(keys, container.pool, entry), entry_id(entry)
+    reply = yield from ask_one(b"XPENDING", stream, GROUP, name, name, 1)
+    return bool(reply) and reply[0][1] == container.id.encode()
+
+
+def _stream(keys: Keys, pool: str, entry: Entry) -> str:
+    return keys.again(pool) if entry[0] == 2 else keys.inputs(pool)

@@ -1,0 +1,69 @@
+"""Pass messages and descriptors between the worker, its templates and its containers."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+# macOS has no SOCK_SEQPACKET for Unix sockets; there nothing relies on seeing the other end go.
+KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
+MOST_DESCRIPTORS = 8
+_MESSAGE_BYTES = 1 << 18
+_FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """Two connected ends that keep messages apart."""
+    return socket.socketpair(socket.AF_UNIX, KIND)
+
+
+def send(end: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
+    """Send a small message; raises OSError if the other end is gone or does not read."""
+    packed = msgpack.packb(dict(message))
+    if descriptors:
+        socket.send_fds(end, [packed], descriptors)
+    else:
+        end.send(packed)
+
+
+def receive(end: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The next message with its descriptors; None when the other end is gone."""
+    packed, descriptors, _, _ = socket.recv_fds(end, _MESSAGE_BYTES, MOST_DESCRIPTORS, _FLAGS)
+    if not packed:
+        return None
+    return unpack(packed), descriptors
+
+
+def unpack(packed: bytes) -> dict[str, Any]:
+    """The message in these bytes; an empty one if they are none (user code can write there)."""
+    try:
+        message = msgpack.unpackb(packed, strict_map_key=False)
+    except ValueError:
+        return {}
+    return message if isinstance(message, dict) else {}
+
+
+def hold(content: bytes) -> int:
+    """A descriptor that holds the content, which may be larger than a message."""
+    if sys.platform == "linux":
+        fd = os.memfd_create("qmodal-request", os.MFD_CLOEXEC)
+    else:
+        fd, name = tempfile.mkstemp(prefix="qmodal-request-")
+        Path(name).unlink()
+    with open(fd, "wb", closefd=False) as stream:
+        stream.write(content)
+    return fd
+
+
+def content_of(fd: int) -> bytes:
+    """All of what a descriptor from `hold` holds; closes it."""
+    with open(fd, "rb") as stream:
+        stream.seek(0)
+        return stream.read()

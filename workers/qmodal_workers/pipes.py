@@ -1,0 +1,155 @@
+"""The thread that empties the pipes of containers, and never waits for Redis while it does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qmodal.store.logs import LogChunk, Source
+from qmodal_workers.output import Output
+
+READ_BYTES = 64 * 1024
+
+
+@dataclass(slots=True)
+class _Pipe:
+    fd: int
+    source: Source
+    output: Output
+
+
+class Pipes:
+    """Reads all pipes into their `Output`; `notify` is called from the thread when there is some."""
+
+    def __init__(self, notify: Callable[[], None]) -> None:
+        self._notify = notify
+        self._lock = threading.Lock()
+        self._selector = selectors.DefaultSelector()
+        self._outputs: dict[str, Output] = {}
+        self._pipes: dict[str, list[_Pipe]] = {}
+        self._wishes: deque[Callable[[], None]] = deque()
+        self._gone, self._wake = os.pipe()
+        os.set_blocking(self._gone, False)
+        self._selector.register(self._gone, selectors.EVENT_READ, None)
+        self._is_open = True
+        self._thread = threading.Thread(target=self._run, name="pipes", daemon=True)
+        self._thread.start()
+
+    def open(self, container: str, app: str, *, stdout: int, stderr: int) -> None:
+        """Read these two from now on, until they end or `finish` is called."""
+        with self._lock:
+            output = self._outputs.setdefault(container, Output(container, app))
+        pipes = [_Pipe(stdout, "stdout", output), _Pipe(stderr, "stderr", output)]
+        self._ask(lambda: self._register(container, pipes))
+
+    def name(self, container: str, *, app: str) -> None:
+        """Whose output it is; what belongs to no app yet waits."""
+        with self._lock:
+            self._outputs[container].app = app
+        self._notify()
+
+    def say(self, container: str, app: str, text: str) -> None:
+        """Add a line of our own to the container's output."""
+        with self._lock:
+            output = self._outputs.setdefault(container, Output(container, app))
+            output.feed("system", text.encode() + b"\n", time.monotonic())
+        self._notify()
+
+    def finish(self, container: str, done: Callable[[], None]) -> None:
+        """Read what is left in the pipes, close them, and call `done` from the thread.
+
+        Their end is not waited for: whatever the container left behind may hold them for ever.
+        """
+
+        def finish() -> None:
+            for pipe in self._pipes.pop(container, []):
+                while self._read(pipe):
+                    continue
+                self._forget(pipe)
+            done()
+
+        self._ask(finish)
+
+    def take(self, *, rest_of: str = "") -> list[tuple[str, LogChunk]]:
+        """What can be sent: (app, chunk). Output of `rest_of` is taken whole and forgotten."""
+        now = time.monotonic()
+        with self._lock:
+            taken = [
+                (output.app, chunk)
+                for output in self._outputs.values()
+                if output.app
+                for chunk in output.take(now, rest=output.container == rest_of)
+            ]
+            self._outputs.pop(rest_of, None)
+        return taken
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether half a line waits for its end somewhere."""
+        with self._lock:
+            return any(output.is_waiting for output in self._outputs.values() if output.app)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ask(self._stop)
+        self._thread.join()
+        os.close(self._wake)
+
+    def _ask(self, wish: Callable[[], None]) -> None:
+        self._wishes.append(wish)
+        os.write(self._wake, b".")
+
+    def _run(self) -> None:
+        while self._is_open:
+            for key, _ in self._selector.select():
+                if key.data is None:
+                    self._grant()
+                elif key.fileobj in self._selector.get_map():
+                    self._read(key.data)
+        self._selector.close()
+        os.close(self._gone)
+
+    def _grant(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._gone, 4096)
+        while self._wishes:
+            self._wishes.popleft()()
+
+    def _register(self, container: str, pipes: list[_Pipe]) -> None:
+        self._pipes[container] = pipes
+        for pipe in pipes:
+            self._selector.register(pipe.fd, selectors.EVENT_READ, pipe)
+
+    def _read(self, pipe: _Pipe) -> bool:
+        """Read once; False if there is nothing."""
+        if pipe.fd < 0:
+            return False
+        try:
+            content = os.read(pipe.fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not content:
+            self._forget(pipe)
+            return False
+        with self._lock:
+            pipe.output.feed(pipe.source, content, time.monotonic())
+        self._notify()
+        return True
+
+    def _forget(self, pipe: _Pipe) -> None:
+        if pipe.fd >= 0:
+            self._selector.unregister(pipe.fd)
+            os.close(pipe.fd)
+            pipe.fd = -1
+
+    def _stop(self) -> None:
+        self._is_open = False
+        for pipes in self._pipes.values():
+            for pipe in pipes:
+                self._forget(pipe)

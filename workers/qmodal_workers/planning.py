@@ -1,0 +1,129 @@
+"""What a container of a pool has to run: its app's current version, verified and unpacked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from qmodal.client import Client
+from qmodal.exception import Error
+from qmodal.options import FunctionOptions
+from qmodal.source.bundle import unpack, unpacked
+from qmodal.store.apps import AppRecord
+from qmodal.wire.plain import unpack as unpack_plain
+from qmodal.wire.spec import PoolSpec, Version, open_pool_spec, open_version
+
+MOST_KEPT = 256
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class StartError(Error):
+    """A container cannot be started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that a start needs; `document` and `signed` are the signed originals."""
+
+    pool: str
+    spec: PoolSpec
+    signed: bytes
+    version: Version
+    document: bytes
+    code: str | None
+    options: FunctionOptions
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """Variables that are set before user code is imported."""
+        return self.options.env
+
+    @property
+    def startup_timeout(self) -> float:
+        """Seconds that importing and entering may take."""
+        return float(self.options.startup_timeout or self.options.timeout)
+
+
+class Planner:
+    """Reads and verifies; signed documents never change, so they are read once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._specs: dict[str, tuple[PoolSpec, bytes]] = {}
+        self._versions: dict[tuple[str, int], tuple[Version, bytes]] = {}
+
+    async def plan(self, pool: str) -> Plan:
+        """The plan of a start now; raises StartError, or Error for what cannot be trusted."""
+        spec, signed = await self._spec(pool)
+        record = await self._client.aio(self._client.apps.record(spec.app_id))
+        if record is None or record.state == "stopped":
+            raise StartError(f"app {spec.app_id} has stopped")
+        version, document = await self._version(record)
+        function = version.functions.get(spec.function)
+        if function is None:
+            raise StartError(
+                f"version {version.number} of {version.name!r} has no {spec.function!r}; "
+                "deploy it again or stop calling it"
+            )
+        variant = unpack_plain(spec.variant) if spec.variant else {}
+        return Plan(
+            pool=pool,
+            spec=spec,
+            signed=signed,
+            version=version,
+            document=document,
+            code=await self._code(version),
+            options=FunctionOptions.from_plain({**function.options, **variant}),
+        )
+
+    async def _spec(self, pool: str) -> tuple[PoolSpec, bytes]:
+        if pool not in self._specs:
+            signed = await self._client.aio(self._client.pools.spec(pool))
+            if signed is None:
+                raise StartError(f"pool {pool} is not known any more")
+            spec = open_pool_spec(signed, self._client.signer)
+            if spec.pool != pool:
+                raise StartError(f"pool {pool} is described as another one")
+            _keep(self._specs, pool, (spec, signed))
+        return self._specs[pool]
+
+    async def _version(self, record: AppRecord) -> tuple[Version, bytes]:
+        key = (record.app_id, record.version)
+        if key not in self._versions:
+            document = await self._client.aio(self._client.apps.version(*key))
+            if document is None:
+                raise StartError(f"version {record.version} of {record.name!r} is gone")
+            version = open_version(document, self._client.signer)
+            if (version.app_id, version.number) != key:
+                raise StartError(f"version {record.version} of {record.name!r} is another's")
+            _keep(self._versions, key, (version, document))
+        return self._versions[key]
+
+    async def _code(self, version: Version) -> str | None:
+        if version.bundle is None:
+            return None
+        cache = self._client.settings.home / "code"
+        folder = unpacked(version.bundle, cache)
+        if folder is None:
+            content = await self._client.aio(self._client.apps.code(version.bundle))
+            if content is None:
+                raise StartError(f"the source of {version.name!r} is gone; deploy it again")
+            folder = await _in_thread(content, version.bundle, cache)
+        return str(folder)
+
+
+async def _in_thread(content: bytes, digest: str, cache: Path) -> Path:
+    try:
+        return await asyncio.to_thread(unpack, content, digest, cache)
+    except OSError as error:
+        raise StartError(f"the source cannot be unpacked to {cache}: {error}") from error
+
+
+def _keep(kept: dict[K, V], key: K, value: V) -> None:
+    if len(kept) >= MOST_KEPT:
+        kept.pop(next(iter(kept)))
+    kept[key] = value

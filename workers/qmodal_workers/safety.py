@@ -1,0 +1,86 @@
+"""Whether a process that has imported user code may be forked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+# These libraries stop their threads before a fork, or start them again behind it.
+FORK_SAFE = ("openblas", "libgomp", "libomp", "libiomp", "mkl_", "libblis")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What is seen of a process. `pools`: mapped files of libraries whose threads survive a fork."""
+
+    threads: tuple[str, ...] = ()  # Python threads beyond the main one
+    is_looping: bool = False
+    has_cuda: bool = False
+    native_threads: int = 0  # beyond the main one and Python's own
+    pools: int = 0
+    cpus: int = 1
+
+
+def why_unsafe(facts: Facts) -> str | None:
+    """One reason against forking, None if there is none."""
+    if facts.threads:
+        return f"importing it started threads ({', '.join(facts.threads[:3])})"
+    if facts.is_looping:
+        return "importing it left an event loop running"
+    if facts.has_cuda:
+        return "importing it initialised CUDA"
+    surplus = facts.native_threads - facts.pools * max(1, facts.cpus - 1)
+    if surplus > 0:
+        return f"importing it started {surplus} threads of a library that may not survive a fork"
+    return None
+
+
+def observe() -> Facts:
+    """The facts about this process."""
+    living = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
+    return Facts(
+        threads=tuple(thread.name for thread in living),
+        is_looping=asyncio._get_running_loop() is not None,
+        has_cuda=_has_cuda(),
+        native_threads=max(0, _threads() - 1 - len(living)),
+        pools=count_pools(_mapped()),
+        cpus=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+    )
+
+
+def count_pools(mapped: Iterable[str]) -> int:
+    """How many different fork-safe libraries are among the mapped files."""
+    names = {Path(path).name for path in mapped}
+    return sum(any(known in name for known in FORK_SAFE) for name in names)
+
+
+def _threads() -> int:
+    try:
+        return sum(1 for _ in Path("/proc/self/task").iterdir())
+    except OSError:
+        return threading.active_count()
+
+
+def _mapped() -> list[str]:
+    try:
+        lines = Path("/proc/self/maps").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
+    return [line.rpartition(" ")[2] for line in lines if ".so" in line]
+
+
+def _has_cuda() -> bool:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        return True
+    try:
+        opened = [fd.readlink() for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
+    except OSError:
+        return False
+    # nvidiactl alone is opened by asking how many devices there are.
+    return any(path.name[:6] == "nvidia" and path.name[6:].isdigit() for path in opened)

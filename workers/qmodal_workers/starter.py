@@ -1,0 +1,203 @@
+"""Start one container: plan, connect, fork (or begin afresh), and hear how it gets on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from qmodal.client import Client
+from qmodal.exception import Error
+from qmodal.store.fleet import ContainerReport
+from qmodal_workers import passing
+from qmodal_workers.children import CONTAINER_VARIABLE
+from qmodal_workers.ends import Ends
+from qmodal_workers.learning import StartTimes
+from qmodal_workers.logs import LogWriter
+from qmodal_workers.planning import Plan, Planner, StartError
+from qmodal_workers.roster import Container, Roster
+from qmodal_workers.start import LARGEST_MESSAGE, StartRequest
+from qmodal_workers.templates import Template, Templates, UnusableError
+
+LONGEST_DETAIL = 20_000
+log = logging.getLogger("qmodal.worker")
+
+
+class Starter:
+    """Starts the containers of one worker."""
+
+    def __init__(
+        self, client: Client, roster: Roster, worker: str, *, logs: LogWriter, templates: Templates
+    ) -> None:
+        self._client = client
+        self._roster = roster
+        self._worker = worker
+        self._logs = logs
+        self._templates = templates
+        self._planner = Planner(client)
+        self._times = StartTimes(client)
+        self._said: set[tuple[str, str]] = set()
+        self._environ: Mapping[str, str] = {**os.environ, **client.settings.to_environ()}
+
+    def begin(self, name: str, pool: str) -> Container:
+        """Begin to start a container; it is in the roster from now on."""
+        report = ContainerReport(
+            container=name,
+            pool=pool,
+            app="",
+            function="",
+            label="",
+            number=0,
+            state="starting",
+            since=time.time_ns() // 1_000_000,
+        )
+        container = Container(report=report)
+        self._roster.add(container)
+        starting = asyncio.create_task(self._start(container), name=f"start {name}")
+        starting.add_done_callback(lambda task: self._started(container, task))
+        container.starting = starting
+        return container
+
+    def _started(self, container: Container, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("%s did not start", container.id, exc_info=error)
+            self.fail(container, f"qmodal contradicts itself: {error!r}")
+
+    async def _start(self, container: Container) -> None:
+        try:
+            plan = await self._planner.plan(container.pool)
+            container.options = plan.options
+            await self._within_limit(container, plan)
+        except (Error, OSError) as error:
+            self.fail(container, str(error))
+
+    async def _within_limit(self, container: Container, plan: Plan) -> None:
+        try:
+            async with asyncio.timeout(plan.startup_timeout):
+                await self._spawn(container, plan)
+        except TimeoutError:
+            self._templates.discard(plan)
+            raise StartError(too_slow(container)) from None
+
+    def fail(self, container: Container, detail: str) -> None:
+        """It ended before it had a process."""
+        log.warning("%s did not start: %s", container.id, detail)
+        self._roster.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
+
+    async def _spawn(self, container: Container, plan: Plan) -> None:
+        self._roster.note(
+            container,
+            app=plan.spec.app_id,
+            function=plan.spec.function,
+            label=plan.spec.label,
+            number=plan.version.number,
+        )
+        ends = Ends.create()
+        request = passing.hold(self._request(container, plan).pack())
+        try:
+            pid = await self._fork(container, plan, ends, request)
+        except BaseException:
+            for fd in (ends.stdout, ends.stderr):
+                os.close(fd)
+            ends.close()
+            raise
+        finally:
+            os.close(request)
+            ends.hand_over()
+        self._adopt(container, ends, pid)
+
+    def _request(self, container: Container, plan: Plan) -> StartRequest:
+        return StartRequest(
+            container=container.id,
+            worker=self._worker,
+            pool=plan.pool,
+            spec=plan.signed,
+            version=plan.document,
+            code=plan.code,
+            environ={**plan.environ, CONTAINER_VARIABLE: container.id},
+            parent=os.getpid(),
+        )
+
+    async def _fork(self, container: Container, plan: Plan, ends: Ends, request: int) -> int:
+        def start(template: Template) -> Any:
+            return template.fork(container.id, ends.theirs, request)
+
+        try:
+            return await self._templates.fork(plan, start)
+        except UnusableError as error:
+            if container.ending is not None:
+                raise StartError(container.ending.reason) from None
+            self._say_once(container, plan, str(error))
+            return self._begin_afresh(container, plan, ends, request)
+
+    def _say_once(self, container: Container, plan: Plan, why: str) -> None:
+        said = (plan.spec.app_id, why)
+        if said not in self._said and plan.options.fork:
+            self._said.add(said)
+            text = f"containers start in interpreters of their own, which takes longer: {why}"
+            log.warning("%s: %s", plan.version.name, text)
+            self._logs.pipes.say(container.id, plan.spec.app_id, text)
+
+    def _begin_afresh(self, container: Container, plan: Plan, ends: Ends, request: int) -> int:
+        descriptors = [*ends.theirs.as_tuple(), request]
+        container.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "qmodal_workers.fresh", *map(str, descriptors)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=descriptors,
+            env={**self._environ, **plan.environ},
+        )
+        return container.process.pid
+
+    def _adopt(self, container: Container, ends: Ends, pid: int) -> None:
+        container.ends = ends
+        ends.record.tell(container.told)
+        app = container.report.app
+        self._logs.pipes.open(container.id, app, stdout=ends.stdout, stderr=ends.stderr)
+        asyncio.get_running_loop().add_reader(ends.control, self.pump, container)
+        self._roster.note(container, pid=pid)
+
+    def pump(self, container: Container) -> None:
+        """Take in what the container has reported."""
+        if container.ends is None:
+            return
+        control = container.ends.control
+        while True:
+            try:
+                packed = control.recv(LARGEST_MESSAGE)
+            except BlockingIOError:
+                return
+            except OSError:
+                packed = b""
+            if not packed:
+                # Its end may be closed by user code; only its exit says that it is over.
+                asyncio.get_running_loop().remove_reader(control)
+                return
+            self._hear(container, passing.unpack(packed))
+
+    def _hear(self, container: Container, message: dict[str, Any]) -> None:
+        match message:
+            case {"ready": int(), "connection": int(connection)}:
+                took = time.monotonic() - container.asked
+                self._times.learn(container.pool, took)
+                state = "ready" if container.report.state == "starting" else container.report.state
+                self._roster.note(
+                    container, state=state, connection=connection, start_ms=int(took * 1000)
+                )
+            case {"failed": str(text)}:
+                container.failure = text[-LONGEST_DETAIL:]
+            case {"stop": str(reason)}:
+                container.stop_reason = reason
+            case _:  # its pid, which is known already
+                pass
+
+
+def too_slow(container: Container) -> str:
+    """Why a container that is not ready in time is ended."""
+    seconds = container.options.startup_timeout or container.options.timeout
+    return f"it was not ready within {seconds:g} s; raise `startup_timeout` or do less at the start"

@@ -1,0 +1,53 @@
+"""The worker process of a box: it keeps containers, and runs no user code itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+
+from qmodal.client import Client
+from qmodal.exception import ConnectionError
+from qmodal_workers.children import become_subreaper
+from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
+from qmodal_workers.logs import LogWriter
+from qmodal_workers.templates import Templates
+
+LAST_WRITE_SECONDS = 1.0
+log = logging.getLogger("qmodal.worker")
+
+
+async def work(client: Client, options: WorkerOptions) -> None:
+    """Work until SIGTERM or SIGINT; raises ConfigurationError for a server we cannot use."""
+    become_subreaper()
+    stop = Stop()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.ask)
+    logs = LogWriter(client)
+    templates = Templates({**os.environ, **client.settings.to_environ()}, logs.pipes)
+    writing = asyncio.create_task(logs.write(), name="logs")
+    try:
+        templates.prepare()
+        await _come_back(client, options, stop, logs=logs, templates=templates)
+    finally:
+        templates.close()
+        writing.cancel()
+        logs.pipes.close()
+        await client.aclose()
+
+
+async def _come_back(
+    client: Client, options: WorkerOptions, stop: Stop, *, logs: LogWriter, templates: Templates
+) -> None:
+    """Whoever was given up ends what it has and comes back under a new id."""
+    while not stop.asked.is_set():
+        incarnation = Incarnation(client, options, stop, logs=logs, templates=templates)
+        try:
+            if not await incarnation.live():
+                return
+        except ConnectionError as error:
+            log.warning("%s", error)
+            continue
+        log.warning("%s was given up; coming back under a new id", incarnation.worker)
