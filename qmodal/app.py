@@ -90,7 +90,11 @@ class App:
         if not isinstance(secrets, list | tuple):
             raise InvalidError("`secrets` of an App must be a list of Secret objects.")
         self._name = name
-        self._defaults = {"image": image, "secrets": list(secrets), "volumes": dict(volumes or {})}
+        self._defaults: dict[str, Any] = {
+            "image": image,
+            "secrets": list(secrets),
+            "volumes": dict(volumes or {}),
+        }
         self._entries: dict[str, Registered] = {}
         self._functions: dict[str, Function[..., Any, Any]] = {}
         self._classes: dict[str, Cls[Any]] = {}
@@ -183,7 +187,7 @@ class App:
         """Register the function that `qmodal run` starts with; it runs on the caller's machine."""
         _refuse_bare("local_entrypoint", bare)
 
-        def register(function: Callable[..., Any]) -> LocalEntrypoint:
+        def register(function: Any) -> LocalEntrypoint:
             if not callable(function) or isinstance(function, Function | Cls | PartialFunction):
                 raise InvalidError(
                     "`@app.local_entrypoint()` belongs on a plain function of its own."
@@ -229,9 +233,10 @@ class App:
 
     def _options(self, given: dict[str, Any]) -> FunctionOptions:
         given = {name: value for name, value in given.items() if value is not None}
-        given.setdefault("image", self._defaults["image"])
-        given["secrets"] = [*self._defaults["secrets"], *given.get("secrets", ())]
-        given["volumes"] = {**self._defaults["volumes"], **given.get("volumes", {})}
+        defaults = self._defaults
+        given.setdefault("image", defaults["image"])
+        given["secrets"] = [*defaults["secrets"], *given.get("secrets", [])]
+        given["volumes"] = {**defaults["volumes"], **given.get("volumes", {})}
         return validated_options(**given)
 
     def _register(self, entry: Registered) -> None:

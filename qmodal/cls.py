@@ -12,7 +12,7 @@ from qmodal.exception import DeprecationError, NotFoundError
 from qmodal.function import Binding, Function
 from qmodal.local_instance import LocalInstance, has_constructor
 from qmodal.parameters import ParameterSpec
-from qmodal.partial import methods_of
+from qmodal.partial import BOUND, methods_of
 from qmodal.store.exchange import Op
 from qmodal.target import Target
 from qmodal.verb import Verb
@@ -186,7 +186,14 @@ class Obj:
             self._instance = LocalInstance.build(
                 user_cls, self._cls._parameters, self._args, self._kwargs
             )
+            self._instance.instance.__dict__[BOUND] = self
         return self._instance
+
+    def adopt(self, instance: Any, parameters: bytes) -> None:
+        """Stand for an instance that a container has built: `self.other.remote()` works in it."""
+        self._parameters = parameters
+        self._instance = LocalInstance(instance, is_entered=True)
+        instance.__dict__[BOUND] = self
 
     def encoded(self, specs: tuple[ParameterSpec, ...] | None) -> bytes:
         """The parameters as the pool's identity: the same for equal values in any process."""

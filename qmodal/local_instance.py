@@ -15,9 +15,9 @@ ENTER: tuple[HookKind, ...] = ("snap_enter", "enter")
 class LocalInstance:
     """Built without enter hooks; the first local call of a plain method runs them, once."""
 
-    def __init__(self, instance: Any) -> None:
+    def __init__(self, instance: Any, *, is_entered: bool = False) -> None:
         self.instance = instance
-        self._is_entered = False
+        self._is_entered = is_entered
 
     @classmethod
     def build(

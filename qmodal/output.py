@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from qmodal.exception import ConnectionError, Error
+from qmodal.exception import Error
 
 if TYPE_CHECKING:
     from qmodal.client import Client
+    from qmodal.store.fleet import ContainerReport
     from qmodal.store.logs import LogChunk, Source
 
 # Seconds. Workers write what is printed every 0.05 s, half a line after 0.25 s.
@@ -114,6 +115,7 @@ class Follower:
         self._cursor = "0-0"
         self._last = 0.0
         self._showing = threading.Lock()
+        self._is_lost = False
         self._is_stopped = False
         self._thread = threading.Thread(target=self._follow, name="output", daemon=True)
 
@@ -128,8 +130,12 @@ class Follower:
         shown by then.
         """
         stopped = self._last = time.monotonic()
-        with contextlib.suppress(ConnectionError):
-            while self._collect() and not self._is_late(stopped):
+        with contextlib.suppress(Error):
+            # A server that is gone has nothing to tell, and asking it would take 20 s.
+            if not self._is_lost:
+                # Boxes look at what they run once a second; nobody should wait for that.
+                self._client.run(self._client.fleet.nudge(self._boxes()))
+            while not self._is_lost and self._collect() and not self._is_late(stopped):
                 continue
         with self._showing:
             self._is_stopped = True
@@ -138,18 +144,19 @@ class Follower:
         """Show what there is; False if that was all."""
         client = self._client
         # The order matters: a worker writes a container's last output before it reports its end.
-        is_gone = not self._has_containers()
+        is_gone = not self._boxes()
         op = client.logs.follow(self._app_id, self._cursor, block=DRAIN_BLOCK, patience=0.0)
-        return self._show(client.blocking.run(op)) or not is_gone
+        return self._show(client.run(op)) or not is_gone
 
-    def _has_containers(self) -> bool:
-        fleet, driver = self._client.fleet, self._client.blocking
-        workers = [worker for worker, ends in driver.run(fleet.workers()).items() if ends]
-        return any(
-            container.app == self._app_id and container.state not in ("ended", "failed")
-            for containers in driver.run(fleet.containers(workers)).values()
-            for container in containers
-        )
+    def _boxes(self) -> list[str]:
+        """The workers that run containers of the app."""
+        client, fleet = self._client, self._client.fleet
+        workers = [worker for worker, ends in client.run(fleet.workers()).items() if ends]
+        listed = client.run(fleet.containers(workers))
+        return [worker for worker, containers in listed.items() if any(map(self._runs, containers))]
+
+    def _runs(self, container: ContainerReport) -> bool:
+        return container.app == self._app_id and container.state not in ("ended", "failed")
 
     def _is_late(self, stopped: float) -> bool:
         now = time.monotonic()
@@ -164,8 +171,10 @@ class Follower:
             op = self._client.logs.follow(self._app_id, self._cursor, block=BLOCK, patience=0.0)
             try:
                 self._show(driver.run(op))
+                self._is_lost = False
             except Error:
-                # The app's own calls complain about a server that is gone.
+                # The app's own calls complain about it.
+                self._is_lost = True
                 time.sleep(RETRY_SECONDS)
         driver.close()
 

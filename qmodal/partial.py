@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 Kind: TypeAlias = Literal["method", "batched", "web", "enter", "snap_enter", "exit"]
 HookKind: TypeAlias = Literal["enter", "snap_enter", "exit"]
+# Where an instance keeps the handle (a `cls.Obj`) that stands for it.
+BOUND = "_qmodal_obj"
 _HOOKS = frozenset({"enter", "snap_enter", "exit"})
 
 
@@ -42,6 +44,11 @@ class PartialFunction(Generic[P, R]):
     max_inputs: int | None = None
     target_inputs: int | None = None
     web: Mapping[str, Any] = field(default_factory=dict)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        """On an instance: the method as other code calls it, in the pool of the same parameters."""
+        bound = getattr(instance, "__dict__", {}).get(BOUND)
+        return self if bound is None else bound._method(self.raw_f.__name__)
 
     @property
     def is_generator(self) -> bool:

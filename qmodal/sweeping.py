@@ -42,7 +42,7 @@ class View:
 
 
 class Sweeper:
-    """Run `sweep` once a second, with any driver; `own` is a worker that is never given up here."""
+    """Run `sweep` once a second, with any driver; `own` is a worker that is never cleared here."""
 
     def __init__(self, keys: Keys, *, own: str = "") -> None:
         self._fleet = Fleet(keys)

@@ -81,9 +81,12 @@ class Desk:
         found = {}
         for process in psutil.process_iter():
             try:
+                line = " ".join(process.cmdline())
+                # The server gets no variables, but its folder is in its command line.
                 is_ours = process.environ().get("TMPDIR") == str(self.temporary)
+                is_ours = is_ours or f"{self.temporary}/" in line
                 if is_ours and process.status() != psutil.STATUS_ZOMBIE:
-                    found[process.pid] = " ".join(process.cmdline())
+                    found[process.pid] = line
             except psutil.Error:
                 continue
         return found

@@ -28,8 +28,11 @@ def exit_code_of(failure: Error | click.ClickException | click.Abort) -> int:
         case click.ClickException():
             _say(failure.format_message())
             return failure.exit_code
+        case click.Abort() if isinstance(failure.__cause__, KeyboardInterrupt):
+            return INTERRUPTED
         case click.Abort():
-            return INTERRUPTED if isinstance(failure.__cause__, KeyboardInterrupt) else FAILED
+            click.echo("Aborted.", err=True)
+            return FAILED
         case _:
             _show_error(failure)
             return MISUSED if isinstance(failure, ConfigurationError | AuthError) else FAILED

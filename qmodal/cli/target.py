@@ -212,7 +212,10 @@ def _owner(value: object) -> AppLike | None:
 def _as_app(value: object) -> AppLike | None:
     """The value if it is an app with local definitions; nothing of a stranger's is evaluated."""
     names = ("registered_entrypoints", "registered_functions", "registered_classes")
-    if any(inspect.getattr_static(value, name, None) is None for name in names):
+    # `from qmodal import App` binds a class that has all of these names.
+    if isinstance(value, type) or any(
+        inspect.getattr_static(value, name, None) is None for name in names
+    ):
         return None
     # An app that was looked up has no definitions here and says so with an AttributeError.
     return cast("AppLike", value) if all(hasattr(value, name) for name in names) else None

@@ -42,8 +42,15 @@ class AsyncLine:
         """Connect and log in; raises redis-py's connection errors and ConfigurationError."""
         try:
             await self._connection.connect()
-        except redis_errors.ResponseError as error:
-            raise refused(error) from error
+        except redis_errors.RedisError as error:
+            await self.close()
+            # Over a Unix socket redis-py wraps what the server said to the login.
+            said = (
+                error.__cause__ if isinstance(error.__cause__, redis_errors.RedisError) else error
+            )
+            if isinstance(said, redis_errors.ResponseError):
+                raise refused(said) from said
+            raise said from None
 
     async def write(self, commands: Sequence[Command]) -> None:
         """Send the commands in one write."""

@@ -85,6 +85,11 @@ class Fleet:
         """Hint to the autoscaler that the pool (or everything) needs a look."""
         yield from ask_one(b"PUBLISH", self.keys.wake, pool)
 
+    def nudge(self, workers: Sequence[str]) -> Op[None]:
+        """Hint to the boxes that they should look at once at what they should run."""
+        if workers:
+            yield from ask(*((b"PUBLISH", self.keys.nudge(each), b"assigned") for each in workers))
+
     def retire(self, worker: str) -> Op[None]:
         """Remove a box that has stopped and holds nothing, or was cleared by the sweep."""
         keys = self.keys

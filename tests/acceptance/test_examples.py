@@ -21,7 +21,12 @@ OUTPUTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "translator.py": (
         ["--text", "sos now"],
-        ["... --- ... / -. --- .--", "Sierra Oscar Sierra / November Oscar Whiskey", "its input 2"],
+        [
+            "has loaded morse",
+            "... --- ... / -. --- .--",
+            "Sierra Oscar Sierra / November Oscar Whiskey",
+            "its input 2",
+        ],
     ),
     "legacy_constructor.py": (
         [],
@@ -33,7 +38,7 @@ OUTPUTS: dict[str, tuple[list[str], list[str]]] = {
     ),
     "stdlib_report.py": (
         [],
-        ["files ", "most used names", "with equal totals"],
+        ["files ", "most used names", "with every report checked here"],
     ),
 }
 CTRL_C_PROCESSES = 6  # client, supervisor, server, autoscaler, worker, and a container

@@ -190,6 +190,19 @@ def test_a_stalled_server_ends_nothing(
         assert fleet.until(other, second.container, "ready").pid == second.pid
 
 
+def test_a_worker_stops_within_its_grace_although_the_server_stands_still(
+    fleet: Fleet, tmp_path: Path, server: TestServer
+) -> None:
+    pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None, "add": None})
+    with no_process_left(), fleet.box("--grace", "1") as box:
+        for pool in pools.values():
+            fleet.ready(box, pool)
+        fleet.call(pools["sleepy"], 600)
+        wait_until(lambda: is_running(fleet, pools["sleepy"]), what="it runs")
+        with server.frozen():
+            assert box.stop(seconds=6) == 0
+
+
 def test_a_worker_that_was_given_up_ends_its_containers_and_comes_back(
     fleet: Fleet, box: Box, tmp_path: Path
 ) -> None:

@@ -142,9 +142,12 @@ def test_a_failed_import_is_reported_and_the_next_start_tries_again(
     wait_until(lambda: fleet.report(box, report.container) is None, what="it is forgotten")
 
 
-def test_a_start_that_takes_too_long_is_ended(fleet: Fleet, box: Box, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fork", [True, False])
+def test_a_start_that_takes_too_long_is_ended(
+    fleet: Fleet, box: Box, tmp_path: Path, *, fork: bool
+) -> None:
     source = "import time\ntime.sleep(600)\ndef add(x, y): pass\n"
-    options = validated_options(startup_timeout=1)
+    options = validated_options(startup_timeout=1, fork=fork)
     pools = fleet.publish(tmp_path / "src", source, {"add": options})
     report = fleet.until(box, fleet.assign(box, pools["add"]), "failed")
     assert "within 1 s" in report.detail

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from qmodal_workers.container import main as container
-from qmodal_workers.passing import content_of
-from qmodal_workers.start import Descriptors, StartRequest
+from qmodal_workers.tie import die_with_parent
 
 
 def main() -> None:
-    """Be a container; argv holds its four descriptors and that of its request."""
-    stdout, stderr, control, record, request = map(int, sys.argv[1:6])
+    """Be a container; argv holds its four descriptors, that of its request, and the worker's pid."""
+    *descriptors, request, worker = map(int, sys.argv[1:7])
+    die_with_parent(worker)
+    from qmodal_workers.container import main as container
+    from qmodal_workers.passing import content_of
+    from qmodal_workers.start import Descriptors, StartRequest
+
     container.run(
-        StartRequest.unpack(content_of(request)),
-        Descriptors(stdout, stderr, control, record),
-        modules_loaded=False,
+        StartRequest.unpack(content_of(request)), Descriptors(*descriptors), modules_loaded=False
     )
 
 

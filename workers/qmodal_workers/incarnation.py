@@ -97,7 +97,8 @@ class Incarnation:
 
     async def live(self) -> bool:
         """Enroll and work; True if it was given up and should come back, False if it has stopped."""
-        await self._client.aio(self._client.fleet.enroll(self._report()))
+        if not await self._enroll():
+            return False
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._deaths.look)
         async with asyncio.TaskGroup() as group:
             loops = [group.create_task(loop(), name=name) for name, loop in self._loops().items()]
@@ -110,6 +111,20 @@ class Incarnation:
                 loop.cancel()
         self._cancel_starts()
         return stop not in done
+
+    async def _enroll(self) -> bool:
+        """False if it was asked to stop before the server could be reached."""
+        enrolling = asyncio.create_task(
+            self._client.aio(self._client.fleet.enroll(self._report())), name="enroll"
+        )
+        stopping = asyncio.create_task(self._stop.asked.wait(), name="stop")
+        await asyncio.wait({enrolling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if enrolling.done():
+            await enrolling
+            return True
+        enrolling.cancel()
+        return False
 
     def _loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
         return {
@@ -134,6 +149,7 @@ class Incarnation:
         self._reconciler.is_closed = True
         for container in self.roster.living():
             self._draining.begin(container)
+        self._cancel_starts()
         await self._until(
             lambda: self._is_empty() or self._stop.hurried.is_set(), self._options.grace
         )

@@ -51,11 +51,11 @@ class LogWriter:
 
         self.pipes.finish(container, read)
         await done
-        await self._write_once(rest_of=container)
+        await self._write_once()
 
-    async def _write_once(self, *, rest_of: str = "") -> None:
+    async def _write_once(self) -> None:
         async with self._writing:
-            chunks = [*self._unsent, *self.pipes.take(rest_of=rest_of)]
+            chunks = [*self._unsent, *self.pipes.take()]
             self._unsent = []
             by_app: dict[str, list[LogChunk]] = defaultdict(list)
             for app, chunk in chunks:

@@ -28,6 +28,7 @@ class Output:
 
     container: str
     app: str
+    is_finished: bool = False  # nothing will be added
     _chunks: deque[tuple[Source, bytearray]] = field(default_factory=deque)
     _lines: dict[Source, Line] = field(default_factory=dict)
     _size: int = 0
@@ -67,10 +68,10 @@ class Output:
         else:
             self._chunks.append((source, bytearray(content)))
 
-    def take(self, now: float, *, rest: bool = False) -> list[LogChunk]:
-        """All whole lines, and half ones that are old enough (or all, for the `rest`)."""
+    def take(self, now: float) -> list[LogChunk]:
+        """All whole lines, and half ones that are old enough or will never be completed."""
         for source, line in self._lines.items():
-            if line.content and (rest or now - line.since >= LINE_SECONDS):
+            if line.content and (self.is_finished or now - line.since >= LINE_SECONDS):
                 self._push(source, line.content)
                 line.content = b""
         taken, self._chunks, self._size = self._chunks, deque(), 0

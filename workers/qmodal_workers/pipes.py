@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from qmodal.store.logs import LogChunk, Source
+from qmodal_workers.ends import PIPE_BYTES
 from qmodal_workers.output import Output
 
 READ_BYTES = 64 * 1024
@@ -69,24 +70,26 @@ class Pipes:
 
         def finish() -> None:
             for pipe in self._pipes.pop(container, []):
-                while self._read(pipe):
-                    continue
+                self._read_rest(pipe)
                 self._forget(pipe)
+                pipe.output.is_finished = True
             done()
 
         self._ask(finish)
 
-    def take(self, *, rest_of: str = "") -> list[tuple[str, LogChunk]]:
-        """What can be sent: (app, chunk). Output of `rest_of` is taken whole and forgotten."""
+    def take(self) -> list[tuple[str, LogChunk]]:
+        """What can be sent: (app, chunk)."""
         now = time.monotonic()
         with self._lock:
             taken = [
                 (output.app, chunk)
                 for output in self._outputs.values()
                 if output.app
-                for chunk in output.take(now, rest=output.container == rest_of)
+                for chunk in output.take(now)
             ]
-            self._outputs.pop(rest_of, None)
+            self._outputs = {
+                name: output for name, output in self._outputs.items() if not output.is_finished
+            }
         return taken
 
     @property
@@ -125,6 +128,12 @@ class Pipes:
         self._pipes[container] = pipes
         for pipe in pipes:
             self._selector.register(pipe.fd, selectors.EVENT_READ, pipe)
+
+    def _read_rest(self, pipe: _Pipe) -> None:
+        # What the pipe held at the end; somebody else may still be writing, without end.
+        for _ in range(PIPE_BYTES // READ_BYTES + 1):
+            if not self._read(pipe):
+                return
 
     def _read(self, pipe: _Pipe) -> bool:
         """Read once; False if there is nothing."""

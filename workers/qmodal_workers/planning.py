@@ -42,10 +42,18 @@ class Plan:
         """Variables that are set before user code is imported."""
         return self.options.env
 
-    @property
-    def startup_timeout(self) -> float:
-        """Seconds that importing and entering may take."""
-        return float(self.options.startup_timeout or self.options.timeout)
+
+def start_limit(options: FunctionOptions) -> float:
+    """Seconds that importing may take, and entering as long again."""
+    return float(options.startup_timeout or options.timeout)
+
+
+def too_slow(options: FunctionOptions) -> str:
+    """Why a container that is not ready in time is ended."""
+    return (
+        f"it was not ready within {start_limit(options):g} s; "
+        "raise `startup_timeout` or do less at the start"
+    )
 
 
 class Planner:

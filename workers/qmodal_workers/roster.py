@@ -39,10 +39,15 @@ class Chase:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Container:
-    """One container; `report` is what others are told, `asked` monotonic seconds."""
+    """One container; `report` is what others are told.
+
+    `asked`: when it was assigned, `limited_from`: when its user code began (0: not yet), both in
+    monotonic seconds.
+    """
 
     report: ContainerReport
     asked: float = field(default_factory=time.monotonic)
+    limited_from: float = 0.0
     options: FunctionOptions = field(default_factory=FunctionOptions)
     ends: Ends | None = None
     starting: asyncio.Task[None] | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,14 +16,15 @@ from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers import passing
-from qmodal_workers.children import CONTAINER_VARIABLE
+from qmodal_workers.children import CONTAINER_VARIABLE, send_signal
 from qmodal_workers.ends import Ends
+from qmodal_workers.forks import Template, UnusableError
 from qmodal_workers.learning import StartTimes
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.planning import Plan, Planner, StartError
 from qmodal_workers.roster import Container, Roster
 from qmodal_workers.start import LARGEST_MESSAGE, StartRequest
-from qmodal_workers.templates import Template, Templates, UnusableError
+from qmodal_workers.templates import Templates
 
 LONGEST_DETAIL = 20_000
 log = logging.getLogger("qmodal.worker")
@@ -73,17 +75,9 @@ class Starter:
         try:
             plan = await self._planner.plan(container.pool)
             container.options = plan.options
-            await self._within_limit(container, plan)
+            await self._spawn(container, plan)
         except (Error, OSError) as error:
             self.fail(container, str(error))
-
-    async def _within_limit(self, container: Container, plan: Plan) -> None:
-        try:
-            async with asyncio.timeout(plan.startup_timeout):
-                await self._spawn(container, plan)
-        except TimeoutError:
-            self._templates.discard(plan)
-            raise StartError(too_slow(container)) from None
 
     def fail(self, container: Container, detail: str) -> None:
         """It ended before it had a process."""
@@ -147,7 +141,10 @@ class Starter:
     def _begin_afresh(self, container: Container, plan: Plan, ends: Ends, request: int) -> int:
         descriptors = [*ends.theirs.as_tuple(), request]
         container.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "qmodal_workers.fresh", *map(str, descriptors)],
+            [
+                *(sys.executable, "-P", "-m", "qmodal_workers.fresh"),
+                *map(str, [*descriptors, os.getpid()]),
+            ],
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,
             env={**self._environ, **plan.environ},
@@ -161,6 +158,8 @@ class Starter:
         self._logs.pipes.open(container.id, app, stdout=ends.stdout, stderr=ends.stderr)
         asyncio.get_running_loop().add_reader(ends.control, self.pump, container)
         self._roster.note(container, pid=pid)
+        if container.ending is not None:
+            send_signal(pid, signal.SIGKILL)
 
     def pump(self, container: Container) -> None:
         """Take in what the container has reported."""
@@ -193,11 +192,7 @@ class Starter:
                 container.failure = text[-LONGEST_DETAIL:]
             case {"stop": str(reason)}:
                 container.stop_reason = reason
-            case _:  # its pid, which is known already
-                pass
-
-
-def too_slow(container: Container) -> str:
-    """Why a container that is not ready in time is ended."""
-    seconds = container.options.startup_timeout or container.options.timeout
-    return f"it was not ready within {seconds:g} s; raise `startup_timeout` or do less at the start"
+            case {"pid": int()}:  # user code begins now
+                container.limited_from = time.monotonic()
+            case _:
+                log.warning("%s says what we do not understand", container.id)

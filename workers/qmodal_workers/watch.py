@@ -17,9 +17,9 @@ from qmodal.exception import Error
 from qmodal_workers import outside
 from qmodal_workers.children import is_stopped, send_signal
 from qmodal_workers.outside import entry_id
+from qmodal_workers.planning import start_limit, too_slow
 from qmodal_workers.record import CANCELLED, TIMEOUT, Doing
 from qmodal_workers.roster import Chase, Container, Ending, Roster
-from qmodal_workers.starter import too_slow
 
 LOOK_SECONDS = 0.05
 # From the interrupt to SIGKILL: for user code that cleans up, or that nothing reaches.
@@ -75,9 +75,9 @@ class Watch:
             self._look_at_input(container, container.doing())
 
     def _look_at_start(self, container: Container) -> None:
-        limit = container.options.startup_timeout or container.options.timeout
-        if time.monotonic() - container.asked > limit:
-            container.failure = too_slow(container)
+        begin = container.limited_from
+        if begin and time.monotonic() - begin > start_limit(container.options):
+            container.failure = too_slow(container.options)
             self.kill(container, Ending(container.failure))
 
     def _look_at_input(self, container: Container, doing: Doing | None) -> None:

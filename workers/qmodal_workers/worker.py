@@ -14,7 +14,6 @@ from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.templates import Templates
 
-LAST_WRITE_SECONDS = 1.0
 log = logging.getLogger("qmodal.worker")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmodal import parameters
+from qmodal.cls import Cls
 from qmodal.exception import ExecutionError
 from qmodal.partial import HookKind, hooks_of, methods_of
 from qmodal.wire.spec import FunctionSpec, PoolSpec
@@ -45,6 +46,8 @@ def start_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
         return Service({"": raw})
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
     instance = _build(cls, spec, pool)
+    if isinstance(found, Cls):
+        found().adopt(instance, pool.parameters)
     for kind in KINDS:
         for hook in hooks_of(cls, kind):
             loop.finish(hook.raw_f(instance))

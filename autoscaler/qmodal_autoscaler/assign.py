@@ -1,0 +1,76 @@
+"""From decisions to assignments: what starts where, what is taken off, written with our epoch."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from dataclasses import dataclass, field
+
+from qmodal.store.exchange import Op
+from qmodal.store.fleet import Fleet
+from qmodal.wire.ids import container_id
+from qmodal_autoscaler.fleet_view import FleetView, Holding
+from qmodal_autoscaler.place import Need, place
+from qmodal_autoscaler.together import together
+
+# Serials of containers begin anew, this far apart, with every leadership.
+SERIALS = 10**9
+
+
+class DethronedError(Exception):
+    """Another autoscaler leads."""
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one round wants changed: containers to take off their boxes, and pools that need more."""
+
+    off: dict[str, Holding] = field(default_factory=dict)
+    needs: list[Need] = field(default_factory=list)
+
+    def take_off(self, holding: Holding) -> None:
+        """The container should not run any more."""
+        if holding.is_assigned:
+            self.off[holding.container] = holding
+
+
+class Assigner:
+    """Writes the changes of one leadership."""
+
+    def __init__(self, fleet: Fleet, view: FleetView, epoch: int) -> None:
+        self._fleet = fleet
+        self._view = view
+        self._epoch = epoch
+        self._serials = itertools.count(epoch * SERIALS)
+
+    def write(self, changes: Changes, server_ms: float) -> Op[Counter[str]]:
+        """Place and write; how many containers of each pool found room. Raises DethronedError."""
+        placed: Counter[str] = Counter()
+        by_worker: dict[str, dict[str, str | None]] = {}
+        for container, holding in changes.off.items():
+            by_worker.setdefault(holding.worker, {})[container] = None
+        rooms = self._view.rooms(server_ms) if changes.needs else []
+        for pool, worker in place(changes.needs, rooms):
+            by_worker.setdefault(worker, {})[self._new_id(worker)] = pool
+            placed[pool] += 1
+        yield from together([self._assign(*each) for each in by_worker.items()])
+        self._view.arrange()
+        if self._is_dethroned:
+            raise DethronedError
+        return placed
+
+    _is_dethroned = False
+
+    def _assign(self, worker: str, changes: dict[str, str | None]) -> Op[None]:
+        if (yield from self._fleet.assign(worker, changes, epoch=self._epoch)):
+            self._view.assigned(worker, changes)
+        else:
+            self._is_dethroned = True
+
+    def _new_id(self, worker: str) -> str:
+        """An id that was never used on the box: its container's name is its consumer's, too."""
+        while True:
+            name = container_id(worker, next(self._serials))
+            # A server that lost its last second counts an epoch twice.
+            if not self._view.is_known(name, worker):
+                return name

@@ -1,0 +1,168 @@
+"""What each pool is entitled to: its app's current version, verified, and its live settings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from qmodal.client import Client
+from qmodal.exception import Error
+from qmodal.options import AutoscalerOverride, FunctionOptions
+from qmodal.store.apps import AppRecord
+from qmodal.store.exchange import Op
+from qmodal.wire.plain import unpack as unpack_plain
+from qmodal.wire.spec import FunctionSpec, PoolSpec, Version, open_pool_spec, open_version
+from qmodal_autoscaler.pool_state import PoolSettings
+from qmodal_autoscaler.together import all_of
+
+APP_STOPPED = "stopped: the app was stopped"
+
+
+class UnknownTermsError(Error):
+    """What the pool is entitled to is not known, so nothing about it changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What holds for a pool now.
+
+    `number` is the app's current version, `capacity` how many inputs a container may run.
+    `ended`: why nothing in the pool will run any more, as its callers are told; empty if it may.
+    """
+
+    label: str
+    app: str
+    number: int
+    settings: PoolSettings
+    capacity: int = 1
+    ended: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _App:
+    record: AppRecord | None
+    overrides: dict[str, dict[str, Any]]
+
+
+class Catalog:
+    """Reads apps on every look, and signed documents, which never change, once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._specs: dict[str, PoolSpec] = {}
+        self._apps: dict[str, _App] = {}
+        self._versions: dict[tuple[str, int], Version] = {}
+
+    def apps_of(self, pools: Iterable[str]) -> set[str]:
+        """The apps of those pools whose spec is known."""
+        return {self._specs[pool].app_id for pool in pools if pool in self._specs}
+
+    def read_specs(self, pools: Iterable[str]) -> list[Op[None]]:
+        """Operations that read what is not known yet of the pools."""
+        return [self._read_spec(pool) for pool in pools if pool not in self._specs]
+
+    def read_apps(self, apps: Iterable[str]) -> list[Op[None]]:
+        """Operations that read records and overrides of the apps."""
+        return [self._read_app(app) for app in apps]
+
+    def read_versions(self, apps: Iterable[str]) -> list[Op[None]]:
+        """Operations that read the current versions that are not known yet."""
+        records = [self._apps[app].record for app in apps if app in self._apps]
+        return [
+            self._read_version(record.app_id, record.version)
+            for record in records
+            if record is not None
+            and record.state != "stopped"
+            and (record.app_id, record.version) not in self._versions
+        ]
+
+    def keep(self, pools: Collection[str]) -> None:
+        """Forget what only other pools need."""
+        self._specs = {pool: spec for pool, spec in self._specs.items() if pool in pools}
+        apps = self.apps_of(pools)
+        self._apps = {app: about for app, about in self._apps.items() if app in apps}
+        current = {
+            (record.app_id, record.version)
+            for about in self._apps.values()
+            if (record := about.record) is not None
+        }
+        self._versions = {key: each for key, each in self._versions.items() if key in current}
+
+    def terms(self, pool: str) -> Terms:
+        """What holds for the pool; raises UnknownTermsError, InvalidError for odd overrides."""
+        spec = self._specs.get(pool)
+        about = None if spec is None else self._apps.get(spec.app_id)
+        if spec is None or about is None:
+            raise UnknownTermsError("its spec or its app cannot be read")
+        record = about.record
+        if record is None or record.state == "stopped":
+            return _ended(spec, 0, APP_STOPPED)
+        version = self._versions.get((record.app_id, record.version))
+        if version is None:
+            raise UnknownTermsError(f"version {record.version} of {record.name!r} cannot be read")
+        function = version.functions.get(spec.function)
+        if function is None:
+            why = f"stopped: version {version.number} of {version.name!r} has no {spec.function!r}"
+            return _ended(spec, version.number, why)
+        return _running(spec, version, function, about.overrides.get(pool, {}))
+
+    def _read_spec(self, pool: str) -> Op[None]:
+        signed = yield from self._client.pools.spec(pool)
+        if signed is None:
+            return
+        spec = open_pool_spec(signed, self._client.signer)
+        if spec.pool != pool:
+            raise UnknownTermsError(f"pool {pool} is described as another one")
+        self._specs[pool] = spec
+
+    def _read_app(self, app: str) -> Op[None]:
+        apps = self._client.apps
+        record, overrides = yield from all_of(apps.record(app), apps.overrides(app))
+        self._apps[app] = _App(record, overrides)
+
+    def _read_version(self, app: str, number: int) -> Op[None]:
+        document = yield from self._client.apps.version(app, number)
+        if document is None:
+            return
+        version = open_version(document, self._client.signer)
+        if (version.app_id, version.number) != (app, number):
+            raise UnknownTermsError(f"version {number} of app {app} is another's")
+        self._versions[app, number] = version
+
+
+def _ended(spec: PoolSpec, number: int, why: str) -> Terms:
+    return Terms(
+        label=_label(spec),
+        app=spec.app_id,
+        number=number,
+        settings=PoolSettings(scaledown_window=0.0),
+        ended=why,
+    )
+
+
+def _running(
+    spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, Any]
+) -> Terms:
+    variant = unpack_plain(spec.variant) if spec.variant else {}
+    options = FunctionOptions.from_plain({**function.options, **variant})
+    options = AutoscalerOverride.from_plain(override).apply(options)
+    settings = PoolSettings(
+        min_containers=options.min_containers,
+        max_containers=options.max_containers,
+        buffer_containers=options.buffer_containers,
+        scaledown_window=float(options.scaledown_window),
+        slots=options.target_inputs,
+        ephemeral=version.is_ephemeral,
+    )
+    return Terms(
+        label=_label(spec),
+        app=spec.app_id,
+        number=version.number,
+        settings=settings,
+        capacity=options.max_inputs,
+    )
+
+
+def _label(spec: PoolSpec) -> str:
+    return f"{spec.label or spec.function} [{spec.pool[:8]}]"

@@ -1,0 +1,77 @@
+"""What the leader does for pools beyond their size: promote retries, end inputs, let pools go."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from qmodal.client import Client
+from qmodal.store.exchange import Op
+from qmodal.store.observing import Observation
+from qmodal_autoscaler.catalog import Terms
+from qmodal_autoscaler.due import Due
+from qmodal_autoscaler.journal import Journal
+from qmodal_autoscaler.pool_state import Decision, PoolSnapshot
+from qmodal_autoscaler.together import UNKNOWN, together
+
+
+class Chores:
+    """Collects what a round finds to do; a purge runs on beside the rounds, in `group`."""
+
+    def __init__(self, client: Client, due: Due, journal: Journal) -> None:
+        self._client = client
+        self._due = due
+        self._journal = journal
+        self._promoting: set[str] = set()
+        self._leaving: set[str] = set()
+        self._purging: set[str] = set()
+        self.group: asyncio.TaskGroup | None = None
+
+    def tend(
+        self, observation: Observation, terms: Terms, snapshot: PoolSnapshot, decision: Decision
+    ) -> None:
+        """Find what there is to do about a pool."""
+        if observation.delayed:
+            self._promoting.add(observation.pool)
+        is_empty = not (observation.inflight or observation.consumers or snapshot.containers)
+        if is_empty and not decision.start and not terms.settings.min_containers:
+            self.leave(observation.pool)
+
+    def leave(self, pool: str) -> None:
+        """Make the pool inactive, unless something is in it."""
+        self._leaving.add(pool)
+
+    def purge(self, pool: str, label: str, reason: str) -> None:
+        """End what waits in the pool, and tell its callers the reason; takes as long as it takes."""
+        if pool not in self._purging and self.group is not None:
+            self._purging.add(pool)
+            self.group.create_task(self._purge(pool, label, reason), name=f"purge {pool}")
+
+    def do(self) -> Op[None]:
+        """Do what was collected, except for purges."""
+        promoting, self._promoting = self._promoting, set()
+        leaving, self._leaving = self._leaving, set()
+        if promoting or leaving:
+            yield from together(
+                [
+                    *(self._promote(pool) for pool in promoting),
+                    *(self._client.pools.leave(pool) for pool in leaving),
+                ]
+            )
+
+    def _promote(self, pool: str) -> Op[None]:
+        _, seconds = yield from self._client.pools.promote(pool)
+        if seconds is not None:
+            self._due.sooner(pool, time.monotonic() + seconds)
+
+    async def _purge(self, pool: str, label: str, reason: str) -> None:
+        try:
+            count = await self._client.aio(self._client.pools.purge(pool, reason=reason))
+        except UNKNOWN as error:
+            self._journal.trouble(pool, f"its inputs cannot be ended: {error!r}", label=label)
+        else:
+            first_line = reason.partition("\n")[0]
+            self._journal.change(label, f"{count} inputs ended: {first_line}")
+            self._due.wake(pool)
+        finally:
+            self._purging.discard(pool)

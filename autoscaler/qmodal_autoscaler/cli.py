@@ -1,0 +1,33 @@
+"""`qmodal autoscaler`: decide how many containers each pool has."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
+def autoscaler(*, insecure: bool) -> None:
+    """Scale pools until SIGTERM or Ctrl-C. Several may run: one leads, the others stand by."""
+    import asyncio
+    import logging
+    import os
+    from dataclasses import replace
+
+    from qmodal.client import Client, resolve
+    from qmodal.exception import ConfigurationError
+    from qmodal.settings import Settings
+    from qmodal_autoscaler.process import run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        settings = Settings.from_environ(os.environ)
+        settings = replace(settings, insecure=settings.insecure or insecure)
+        asyncio.run(run(Client(resolve(settings))))
+    except ConfigurationError as error:
+        click.echo(f"qmodal autoscaler: {error}", err=True)
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    autoscaler()

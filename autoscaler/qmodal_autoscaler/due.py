@@ -1,0 +1,87 @@
+"""Which pools have to be looked at, and when: hints, timers, and everything once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from dataclasses import dataclass
+
+# Submits publish at most one hint in 50 ms; what came after the first look is seen by a second.
+AGAIN_SECONDS = 0.06
+# Looks begin no more often than this; what is woken in between shares the next one.
+COALESCE_SECONDS = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to look at now; `everything` goes beyond `pools`."""
+
+    pools: frozenset[str]
+    everything: bool
+
+
+class Due:
+    """The clock of the looks; belongs to one event loop. Moments are monotonic seconds."""
+
+    def __init__(self) -> None:
+        self._now: set[str] = set()
+        self._again: dict[str, float] = {}
+        self._timers: dict[str, float] = {}
+        self._everything = True
+        self._changed = asyncio.Event()
+        self._began = 0.0
+
+    def wake(self, pool: str) -> None:
+        """Somebody hinted at the pool: look now, and once more a little later."""
+        self._now.add(pool)
+        self._again[pool] = time.monotonic() + AGAIN_SECONDS
+        self._changed.set()
+
+    def everything(self) -> None:
+        """Look at all there is."""
+        self._everything = True
+        self._changed.set()
+
+    def plan(self, pool: str, moment: float | None) -> None:
+        """Look at the pool at that moment, and no more at the one planned before."""
+        if moment is None:
+            self._timers.pop(pool, None)
+        else:
+            self._timers[pool] = moment
+            self._changed.set()
+
+    def sooner(self, pool: str, moment: float) -> None:
+        """Look at the pool at that moment, if not planned for an earlier one."""
+        self.plan(pool, min(moment, self._timers.get(pool, moment)))
+
+    def forget(self, pool: str) -> None:
+        """The pool is gone: no timers."""
+        self._timers.pop(pool, None)
+        self._again.pop(pool, None)
+
+    async def wait(self) -> Wanted:
+        """What is due, as soon as something is."""
+        while (seconds := self._seconds_left()) > 0:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), min(seconds, 3600))
+        await asyncio.sleep(max(0.0, self._began + COALESCE_SECONDS - time.monotonic()))
+        return self._take()
+
+    def _seconds_left(self) -> float:
+        if self._everything or self._now:
+            return 0.0
+        moments = (*self._again.values(), *self._timers.values())
+        return min(moments, default=float("inf")) - time.monotonic()
+
+    def _take(self) -> Wanted:
+        self._began = now = time.monotonic()
+        pools, self._now = self._now, set()
+        for moments in (self._again, self._timers):
+            due = [pool for pool, moment in moments.items() if moment <= now]
+            pools.update(due)
+            for pool in due:
+                del moments[pool]
+        everything, self._everything = self._everything, False
+        return Wanted(frozenset(pools), everything)

@@ -1,0 +1,245 @@
+"""One leadership: look, decide, assign; at hints at once, and at everything every second."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field, replace
+
+from qmodal.client import Client
+from qmodal.sweeping import Sweeper
+from qmodal_autoscaler.assign import Assigner, Changes
+from qmodal_autoscaler.catalog import Terms, UnknownTermsError
+from qmodal_autoscaler.chores import Chores
+from qmodal_autoscaler.due import Due, Wanted
+from qmodal_autoscaler.fleet_view import Holding, version_key
+from qmodal_autoscaler.journal import Journal
+from qmodal_autoscaler.mind import Mind
+from qmodal_autoscaler.observe import Observer, Sight
+from qmodal_autoscaler.place import Need
+from qmodal_autoscaler.policy import decide
+from qmodal_autoscaler.pool_state import Decision, Memory, PoolSnapshot
+from qmodal_autoscaler.share import Holder, Hungry, lend
+from qmodal_autoscaler.together import UNKNOWN
+from qmodal_autoscaler.wakes import Wakes
+
+TICK_SECONDS = 1.0
+ROUND = "the last round"
+SWEEP = "the sweep for lost boxes"
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A pool that was judged in this round."""
+
+    terms: Terms
+    snapshot: PoolSnapshot
+    decision: Decision
+
+
+@dataclass(slots=True)
+class Round:
+    """What one round has found so far."""
+
+    sight: Sight
+    now: float
+    changes: Changes = field(default_factory=Changes)
+    judged: dict[str, Judged] = field(default_factory=dict)
+
+
+class Reign:
+    """Everything that a leader knows; it ends with the leadership."""
+
+    def __init__(self, client: Client, epoch: int) -> None:
+        self._client = client
+        self._journal = journal = Journal()
+        self._due = due = Due()
+        self._wakes = Wakes(client, due)
+        self._observer = Observer(client, journal)
+        self._assigner = Assigner(client.fleet, self._observer.fleet, epoch)
+        self._chores = Chores(client, due, journal)
+        self._minds: dict[str, Mind] = {}
+        self._hungry: dict[str, float] = {}
+
+    async def rule(self) -> None:
+        """Rule until cancelled; raises DethronedError (in a group) once another one leads."""
+        async with asyncio.TaskGroup() as group:
+            self._chores.group = group
+            group.create_task(self._wakes.listen(), name="wake")
+            group.create_task(self._look(), name="look")
+            group.create_task(self._tick(), name="tick")
+            group.create_task(self._sweep(), name="sweep")
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            self._due.everything()
+
+    async def _sweep(self) -> None:
+        sweeper = Sweeper(self._client.keys)
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
+            try:
+                lost = await self._client.aio(sweeper.sweep())
+            except UNKNOWN as error:
+                self._journal.trouble(SWEEP, repr(error))
+                continue
+            for worker in lost:
+                self._journal.change(worker, "it was lost; what it held is given back")
+            if lost:
+                self._due.everything()
+
+    async def _look(self) -> None:
+        while True:
+            wanted = await self._due.wait()
+            try:
+                await self._round(replace(wanted, pools=wanted.pools | self._hungry.keys()))
+            except UNKNOWN as error:
+                self._journal.trouble(ROUND, f"nothing changes: {error!r}")
+
+    async def _round(self, wanted: Wanted) -> None:
+        sight = await self._client.aio(self._observer.look(wanted))
+        this = Round(sight, time.monotonic())
+        for pool in sight.pools:
+            try:
+                self._judge(pool, this)
+            except UNKNOWN as error:
+                self._journal.trouble(pool, f"nothing changes: {error!r}", label=f"pool {pool}")
+        if wanted.everything:
+            self._share(this)
+            self._forget(this)
+        await self._carry_out(this)
+
+    def _judge(self, pool: str, this: Round) -> None:
+        """What should be done about one pool; raises one of UNKNOWN if that cannot be said."""
+        observation = this.sight.observations.get(pool)
+        if observation is None:
+            self._chores.leave(pool)  # refused if there is something in it
+        terms = self._observer.catalog.terms(pool)
+        holdings = self._observer.fleet.of_pool(pool)
+        if terms.ended:
+            self._end(pool, terms, this)
+            return
+        if observation is None:
+            raise UnknownTermsError("the server has no record of it")
+        mind = self._minds.setdefault(pool, Mind(Memory.empty(this.now)))
+        silent = mind.unreported(holdings, this.now)
+        seen = [held for held in holdings if held not in silent]
+        snapshot = mind.see(
+            observation, seen, terms, now=this.now, server_ms=self._observer.server_ms
+        )
+        decision = decide(mind.memory, snapshot, terms.settings, this.now)
+        mind.memory = decision.memory
+        this.judged[pool] = Judged(terms, snapshot, decision)
+        self._want(pool, this, seen, silent)
+        self._due.plan(pool, decision.retry_at)
+        self._chores.tend(observation, terms, snapshot, decision)
+        if decision.give_up:
+            self._chores.purge(pool, terms.label, mind.give_up_reason)
+
+    def _want(self, pool: str, this: Round, holdings: list[Holding], silent: list[Holding]) -> None:
+        """Note what the decision means for the boxes."""
+        judged = this.judged[pool]
+        terms, decision = judged.terms, judged.decision
+        leaving = {*decision.drain, *decision.retire}
+        for held in holdings:
+            if held.is_over or held.container in leaving:
+                this.changes.take_off(held)
+            if held.is_assigned and held.report is not None and held.report.state == "failed":
+                last = held.report.detail.strip().rpartition("\n")[2]
+                self._journal.change(terms.label, f"{held.container} did not start: {last}")
+        for held in silent:
+            self._observer.fleet.avoid(held.worker)
+            this.changes.take_off(held)
+            self._journal.change(terms.label, f"{held.worker} does not start {held.container}")
+        if leaving:
+            self._journal.change(terms.label, f"{decision.reason} ({', '.join(sorted(leaving))})")
+        if decision.start:
+            have = len(judged.snapshot.containers) - len(leaving)
+            version = version_key(terms.app, terms.number)
+            need = Need(pool=pool, count=decision.start, have=have, version=version)
+            this.changes.needs.append(need)
+
+    def _end(self, pool: str, terms: Terms, this: Round) -> None:
+        """Nothing in the pool will run any more."""
+        holdings = self._observer.fleet.of_pool(pool)
+        for held in holdings:
+            this.changes.take_off(held)
+        if any(held.is_assigned for held in holdings):
+            self._journal.change(terms.label, f"its containers end: {terms.ended}")
+        observation = this.sight.observations.get(pool)
+        if observation is not None and observation.inflight:
+            self._chores.purge(pool, terms.label, terms.ended)
+        elif observation is not None and not observation.consumers:
+            self._chores.leave(pool)
+
+    def _share(self, this: Round) -> None:
+        """Where room was missing for a while, take it from pools that have more."""
+        hungry = [
+            Hungry(
+                pool=pool,
+                have=len(this.judged[pool].snapshot.containers),
+                unmet=this.judged[pool].decision.start,
+                seconds=this.now - since,
+            )
+            for pool, since in self._hungry.items()
+            if pool in this.judged and this.judged[pool].decision.start
+        ]
+        if not hungry:
+            return
+        leaving = self._observer.fleet.leaving()
+        holders = [_holder(pool, judged) for pool, judged in this.judged.items()]
+        taken = set(lend(hungry, holders, leaving=leaving))
+        for pool, judged in this.judged.items():
+            for held in self._observer.fleet.of_pool(pool):
+                if held.container in taken:
+                    this.changes.take_off(held)
+                    self._journal.change(
+                        judged.terms.label, f"{held.container} makes room for a pool that waits"
+                    )
+
+    async def _carry_out(self, this: Round) -> None:
+        changes = this.changes
+        if changes.off or changes.needs:
+            server_ms = self._observer.server_ms
+            placed = await self._client.aio(self._assigner.write(changes, server_ms))
+        else:
+            placed = None
+        for pool, judged in this.judged.items():
+            self._tell(pool, judged, this.now, 0 if placed is None else placed[pool])
+        await self._client.aio(self._chores.do())
+
+    def _tell(self, pool: str, judged: Judged, now: float, placed: int) -> None:
+        terms, decision = judged.terms, judged.decision
+        if placed:
+            self._journal.change(terms.label, f"{decision.reason} ({placed} placed)")
+        if decision.start > placed:
+            self._hungry.setdefault(pool, now)
+            text = "no worker has room for all the containers that it needs"
+            self._journal.trouble(pool, text, label=terms.label)
+        else:
+            self._hungry.pop(pool, None)
+            self._journal.settle(pool)
+
+    def _forget(self, this: Round) -> None:
+        """Whoever is not active any more costs nothing, not even memory."""
+        for pool in self._minds.keys() - set(this.sight.pools):
+            self._due.forget(pool)
+            if not self._minds[pool].is_worth_keeping(this.now):
+                del self._minds[pool]
+        for pool in self._hungry.keys() - this.judged.keys():
+            del self._hungry[pool]
+
+
+def _holder(pool: str, judged: Judged) -> Holder:
+    ready = [each for each in judged.snapshot.containers if each.state == "ready"]
+    is_waiting = judged.decision.start > 0
+    return Holder(
+        pool=pool,
+        have=len(ready),
+        floor=judged.terms.settings.min_containers,
+        idle=[]
+        if is_waiting
+        else [(each.idle_seconds, each.id) for each in ready if not each.running],
+        busy=[each.id for each in ready if each.running],
+    )

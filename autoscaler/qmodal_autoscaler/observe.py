@@ -1,0 +1,86 @@
+"""One look at the server: the active pools, their apps and the boxes, in as few writes as it takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from qmodal.client import Client
+from qmodal.store.exchange import Op, ask_one
+from qmodal.store.observing import Observation
+from qmodal_autoscaler.catalog import Catalog
+from qmodal_autoscaler.due import Wanted
+from qmodal_autoscaler.fleet_view import FleetView
+from qmodal_autoscaler.journal import Journal
+from qmodal_autoscaler.together import all_of, together
+
+LOOK = "the look at the server"
+
+
+@dataclass(slots=True)
+class Sight:
+    """What was looked at: the pools, and an observation of each that could be observed."""
+
+    pools: list[str]
+    observations: dict[str, Observation] = field(default_factory=dict)
+
+
+class Observer:
+    """Keeps the fleet and the catalog up to date."""
+
+    def __init__(self, client: Client, journal: Journal) -> None:
+        self._client = client
+        self._journal = journal
+        self.fleet = FleetView(client.fleet)
+        self.catalog = Catalog(client)
+        self._clock_ms = 0.0  # the server's clock is ahead of the monotonic one by this
+
+    @property
+    def server_ms(self) -> float:
+        """The server's clock now."""
+        return self._clock_ms + time.monotonic() * 1000
+
+    def look(self, wanted: Wanted) -> Op[Sight]:
+        """Look at what is wanted; raises Error if not even the list of pools can be had."""
+        if wanted.everything:
+            return (yield from self._look_at_all())
+        boxes = self.fleet.read_boxes_of(wanted.pools)
+        return (yield from self._look_at(sorted(wanted.pools), boxes))
+
+    def _look_at_all(self) -> Op[Sight]:
+        active, leases, clock = yield from all_of(
+            self._client.observing.active(), self._client.fleet.workers(), ask_one(b"TIME")
+        )
+        seconds, micros = clock
+        self._clock_ms = int(seconds) * 1000 + int(micros) / 1000 - time.monotonic() * 1000
+        boxes = self.fleet.survey(leases)
+        pools = sorted({*active, *self.fleet.pools()})
+        sight = yield from self._look_at(pools, boxes)
+        # Boxes seen for the first time may hold pools that are not active, or not any more.
+        strangers = sorted(self.fleet.pools() - set(pools))
+        more = yield from self._look_at(strangers, [])
+        self.catalog.keep({*pools, *strangers})
+        self._journal.keep({*pools, *strangers, LOOK})
+        return Sight(pools + strangers, sight.observations | more.observations)
+
+    def _look_at(self, pools: list[str], boxes: list[Op[None]]) -> Op[Sight]:
+        catalog, sight = self.catalog, Sight(pools)
+        apps = catalog.apps_of(pools)
+        looks = [self._observe(pool, sight) for pool in pools]
+        yield from self._all([*looks, *boxes, *catalog.read_specs(pools), *catalog.read_apps(apps)])
+        later = catalog.apps_of(pools) - apps
+        yield from self._all(catalog.read_apps(later))
+        yield from self._all(catalog.read_versions(apps | later))
+        self.fleet.arrange()
+        return sight
+
+    def _observe(self, pool: str, sight: Sight) -> Op[None]:
+        (observation,) = yield from self._client.observing.observe([pool])
+        if observation is not None:
+            sight.observations[pool] = observation
+
+    def _all(self, ops: Iterable[Op[None]]) -> Op[None]:
+        for result in (yield from together(ops)):
+            if isinstance(result, Exception):
+                self._journal.trouble(LOOK, f"something cannot be read: {result!r}")

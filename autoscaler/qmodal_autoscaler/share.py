@@ -1,0 +1,75 @@
+"""When the boxes are full: which containers of other pools make room for one that waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+# A container that was idle for a shorter time is probably between two inputs.
+IDLE_SECONDS = 1.0
+# A pool without any container gets one of a busy pool after this, once that one's input has ended.
+STARVING_SECONDS = 30.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Hungry:
+    """A pool that has `have` containers, no room for `unmet` more, and waits for `seconds`."""
+
+    pool: str
+    have: int
+    unmet: int
+    seconds: float = 0.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Holder:
+    """A pool with containers: `idle` as (seconds, container), `busy` ones by name.
+
+    `floor` of them are never taken away for others.
+    """
+
+    pool: str
+    have: int
+    floor: int = 0
+    idle: Sequence[tuple[float, str]] = ()
+    busy: Sequence[str] = ()
+
+
+def lend(hungry: Iterable[Hungry], holders: Sequence[Holder], *, leaving: int) -> list[str]:
+    """The containers to take away, fewest-first pools being served first.
+
+    Only from a pool that has more than the one that waits, idle ones before anything else; room
+    that `leaving` containers are about to make is waited for first.
+    """
+    idle = {each.pool: _idle(each) for each in holders}
+    have = {each.pool: each.have for each in holders}
+    taken: list[str] = []
+    for pool in sorted(hungry, key=lambda each: each.have):
+        wanted = max(0, pool.unmet - leaving)
+        leaving = max(0, leaving - pool.unmet)
+        for got in range(wanted):
+            donors = [
+                each
+                for each in holders
+                if idle[each.pool]
+                and each.pool != pool.pool
+                and have[each.pool] > max(each.floor, pool.have + got)
+            ]
+            if not donors:
+                taken += _starved(pool, holders, got)
+                break
+            donor = max(donors, key=lambda each: (have[each.pool], idle[each.pool][-1]))
+            taken.append(idle[donor.pool].pop()[1])
+            have[donor.pool] -= 1
+    return taken
+
+
+def _idle(holder: Holder) -> list[tuple[float, str]]:
+    return sorted(each for each in holder.idle if each[0] >= IDLE_SECONDS)
+
+
+def _starved(pool: Hungry, holders: Sequence[Holder], got: int) -> list[str]:
+    if pool.have or got or pool.seconds < STARVING_SECONDS:
+        return []
+    rich = [each for each in holders if each.busy and each.have > max(1, each.floor)]
+    return [max(rich, key=lambda each: each.have).busy[0]] if rich else []

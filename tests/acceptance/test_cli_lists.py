@@ -1,0 +1,249 @@
+"""The commands that look: apps, containers, workers, logs, key and doctor, on a live server."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from qmodal.client import Client
+from qmodal.settings import Settings
+from qmodal.store.fleet import ContainerReport, WorkerReport
+from qmodal.store.logs import LogChunk
+from tests.commands import qmodal, started
+from tests.servers import TestServer, run_server, server_binary
+
+PROGRAM = """
+import helper
+import qmodal
+app = qmodal.App("lists")
+
+@app.function()
+def square(x: int) -> int:
+    return x * x
+
+@app.cls()
+class Model:
+    size: int = qmodal.parameter()
+
+    @qmodal.method()
+    def predict(self) -> int:
+        return self.size
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    (tmp_path / "helper.py").write_text("")
+    (tmp_path / "lists.py").write_text(PROGRAM)
+    return tmp_path / "lists.py"
+
+
+@pytest.fixture
+def deployed(file: Path, settings: Settings, client: Client) -> Iterator[str]:
+    """The id of a deployed app."""
+    said = qmodal("deploy", file, settings=settings, cwd=file.parent)
+    assert said.returncode == 0, said.stderr
+    app_id = client.run(client.apps.find("main", "lists"))
+    assert app_id is not None
+    yield app_id
+    qmodal("app", "stop", app_id, "-y", settings=settings, cwd=file.parent)
+
+
+@pytest.fixture
+def worker(client: Client) -> Iterator[str]:
+    """A worker that says that it runs two containers, one of which has ended."""
+    name = "wk-lists"
+    report = WorkerReport(
+        worker=name,
+        host="box",
+        pid=os.getpid(),
+        cpus=2.0,
+        memory=2**31,
+        max_containers=4,
+        python="3.11",
+        version="0",
+        gpus=("L4",),
+    )
+    client.run(client.fleet.enroll(report))
+    now = time.time_ns() // 1_000_000
+    alive = ContainerReport(
+        container="ta-lists-1",
+        pool="00" * 16,
+        app="ap-" + "0" * 22,
+        function="square",
+        label="square",
+        number=1,
+        state="ready",
+        since=now - 5000,
+    )
+    ended = replace(alive, container="ta-lists-2", state="ended")
+    client.run(client.fleet.renew(name, {"ta-lists-1": alive, "ta-lists-2": ended}))
+    yield name
+    client.run(client.fleet.retire(name))
+
+
+def test_a_deploy_says_what_it_deployed_and_how_to_call_it(
+    file: Path, settings: Settings, deployed: str
+) -> None:
+    again = qmodal("deploy", file, settings=settings, cwd=file.parent)
+    first, *calls = again.stdout.splitlines()
+    assert first == f"Deployed lists version 2 ({deployed}) to main:"
+    assert [call.strip() for call in calls] == [
+        'qmodal.Function.from_name("lists", "square").remote(...)',
+        'qmodal.Cls.from_name("lists", "Model")(...).predict.remote(...)',
+    ]
+
+
+def test_a_deploy_under_another_name_and_environment(
+    file: Path, settings: Settings, client: Client
+) -> None:
+    argv = ("deploy", "--name", "other", "-e", "test", f"{file}::app")
+    assert qmodal(*argv, settings=settings, cwd=file.parent).returncode == 0
+    assert client.run(client.apps.find("test", "other")) is not None
+    stop = ("app", "stop", "other", "-e", "test", "-y")
+    assert qmodal(*stop, settings=settings, cwd=file.parent).returncode == 0
+    assert client.run(client.apps.find("test", "other")) is None
+
+
+def test_a_dry_run_lists_the_files_and_needs_no_server(file: Path) -> None:
+    said = qmodal("deploy", "--dry-run", file, cwd=file.parent)
+    assert said.returncode == 0, said.stderr
+    *files, total = said.stdout.splitlines()
+    assert [line.split()[-1] for line in files] == ["helper.py", "lists.py"]
+    assert total.startswith("2 files")
+
+
+def test_a_deploy_without_a_server_is_refused_before_the_file_runs(file: Path) -> None:
+    file.write_text("raise SystemExit('ran')")
+    said = qmodal("deploy", file, cwd=file.parent)
+    assert said.returncode == 2
+    assert "QMODAL_REDIS_URL" in said.stderr
+    assert len(said.stderr.splitlines()) == 1
+
+
+def test_deployed_apps_are_listed(settings: Settings, deployed: str, tmp_path: Path) -> None:
+    said = qmodal("app", "list", "--json", settings=settings, cwd=tmp_path)
+    assert json.loads(said.stdout) == [
+        {
+            "name": "lists",
+            "environment": "main",
+            "app": deployed,
+            "version": 1,
+            "containers": 0,
+            "backlog": 0,
+        }
+    ]
+    plain = qmodal("app", "list", settings=settings, cwd=tmp_path).stdout.splitlines()
+    assert plain[0].split() == ["NAME", "ENVIRONMENT", "APP", "VERSION", "CONTAINERS", "BACKLOG"]
+    assert plain[1].split() == ["lists", "main", deployed, "1", "0", "0"]
+
+
+def test_stopping_an_app_asks_first(settings: Settings, deployed: str, tmp_path: Path) -> None:
+    unsure = qmodal("app", "stop", "lists", settings=settings, cwd=tmp_path)
+    assert unsure.returncode == 1
+    assert "Stop lists" in unsure.stdout
+    sure = qmodal("app", "stop", "lists", "-y", settings=settings, cwd=tmp_path)
+    assert sure.stdout == f"Stopped lists ({deployed})\n"
+    gone = qmodal("app", "stop", "lists", "-y", settings=settings, cwd=tmp_path)
+    assert gone.returncode == 1
+    assert "no app 'lists'" in gone.stderr
+
+
+def test_logs_are_shown_and_followed_to_the_end_of_the_app(
+    settings: Settings, client: Client, deployed: str, tmp_path: Path
+) -> None:
+    client.run(client.logs.append(deployed, [LogChunk("ta-1", "stdout", b"first\n")]))
+    said = qmodal("app", "logs", "lists", settings=settings, cwd=tmp_path)
+    assert said.stdout == "first\n"
+    with started("app", "logs", "-f", deployed, settings=settings, cwd=tmp_path) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline() == "first\n"
+        client.run(client.logs.append(deployed, [LogChunk("ta-1", "stderr", b"second\n")]))
+        assert following.stdout.readline() == "second\n"
+        qmodal("app", "stop", deployed, "-y", settings=settings, cwd=tmp_path)
+        assert following.wait(10) == 0
+
+
+def test_workers_and_their_containers_are_listed(
+    settings: Settings, worker: str, tmp_path: Path
+) -> None:
+    said = qmodal("worker", "list", "--json", settings=settings, cwd=tmp_path)
+    (row,) = json.loads(said.stdout)
+    assert 0 < row.pop("lease") <= 10
+    assert row == {
+        "worker": worker,
+        "host": "box",
+        "cpus": 2.0,
+        "memory": 2**31,
+        "gpus": ["L4"],
+        "labels": [],
+        "containers": 1,
+    }
+    said = qmodal("container", "list", "--json", settings=settings, cwd=tmp_path)
+    (row,) = json.loads(said.stdout)
+    assert row["age"] >= 5
+    assert (row["container"], row["pool"], row["state"]) == ("ta-lists-1", "square", "ready")
+    plain = qmodal("worker", "list", settings=settings, cwd=tmp_path).stdout.splitlines()
+    assert plain[1].split()[:6] == [worker, "box", "2", "2.0", "GiB", "L4"]
+
+
+def test_the_doctor_finds_a_good_server_good(settings: Settings, tmp_path: Path) -> None:
+    said = qmodal("doctor", settings=settings, cwd=tmp_path)
+    found = {line[6:18].strip(): line[:4].strip() for line in said.stdout.splitlines()}
+    assert said.returncode == 0, said.stdout + said.stderr
+    for what in ("python", "GPUs", "settings", "connection", "server", "signing key", "ACL"):
+        assert found[what] == "ok", said.stdout
+    assert (found["workers"], found["autoscaler"]) == ("warn", "warn")
+
+
+def test_the_doctor_names_what_cannot_work(settings: Settings, tmp_path: Path) -> None:
+    with run_server(server_binary(), "--maxmemory-policy", "allkeys-lru") as bad:
+        said = qmodal("doctor", settings=replace(settings, redis_url=bad.url), cwd=tmp_path)
+    assert said.returncode == 2
+    assert "CONFIG SET maxmemory-policy noeviction" in said.stdout
+    with_wrong_key = replace(settings, signing_key=b"another key of 32 bytes or more..")
+    assert qmodal("app", "list", settings=settings, cwd=tmp_path).returncode == 0
+    said = qmodal("doctor", settings=with_wrong_key, cwd=tmp_path)
+    assert said.returncode == 2
+    assert "fail  signing key" in said.stdout
+
+
+def test_the_doctor_tells_which_commands_an_acl_forbids(
+    server: TestServer, settings: Settings, tmp_path: Path
+) -> None:
+    with server.plain() as plain:
+        plain.acl_setuser(
+            "narrow", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@all", "-xadd"]
+        )
+    url = f"{server.url.replace('unix://', 'unix://narrow:pw@')}"
+    said = qmodal("doctor", settings=replace(settings, redis_url=url), cwd=tmp_path)
+    with server.plain() as plain:
+        plain.acl_deluser("narrow")
+    assert said.returncode == 2
+    assert "user narrow may not: XADD" in said.stdout
+    assert "pw@" not in said.stdout
+
+
+def test_the_doctor_tells_a_newcomer_that_nothing_is_needed(tmp_path: Path) -> None:
+    said = qmodal("doctor", cwd=tmp_path)
+    assert said.returncode == 0
+    assert "private one" in said.stdout
+
+
+def test_the_key_goes_into_the_line_of_a_second_machine(settings: Settings, tmp_path: Path) -> None:
+    near = qmodal("key", "show", settings=settings, cwd=tmp_path)
+    assert near.returncode == 2
+    assert "--bind" in near.stderr
+
+
+def test_a_list_needs_a_server(tmp_path: Path) -> None:
+    for argv in (("app", "list"), ("worker", "list"), ("container", "list"), ("key", "show")):
+        said = qmodal(*argv, cwd=tmp_path)
+        assert said.returncode == 2, argv
+        assert "QMODAL_REDIS_URL" in said.stderr

@@ -1,0 +1,175 @@
+"""What is done from outside for containers that cannot do it: sweep, audit, settle, release."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from qmodal.client import Client
+from qmodal.options import FunctionOptions, validated_options
+from qmodal.store.exchange import ask_one
+from qmodal.store.fleet import ContainerReport, WorkerReport
+from qmodal.store.pools import Claimed
+from qmodal.sweeping import Sweeper
+from qmodal.wire.ids import container_id, new_worker_id
+from qmodal.wire.outcome import Outcome
+from qmodal_workers.outside import end_overrun, is_still_held, release_behind
+from qmodal_workers.record import Doing
+from qmodal_workers.roster import Container
+from tests.boxes import Fleet
+
+pytestmark = pytest.mark.leaves_keys
+
+SOURCE = "def add(x, y): return x + y\n"
+
+
+@pytest.fixture
+def fleet(client: Client) -> Fleet:
+    return Fleet(client)
+
+
+@pytest.fixture
+def pool(fleet: Fleet, tmp_path: Path) -> str:
+    return fleet.publish(tmp_path / "src", SOURCE, {"add": None})["add"]
+
+
+def enroll(client: Client) -> str:
+    worker = new_worker_id()
+    report = WorkerReport(
+        worker=worker, host="h", pid=1, cpus=1, memory=1, max_containers=1, python="", version=""
+    )
+    client.run(client.fleet.enroll(report))
+    return worker
+
+
+def claim(client: Client, pool: str, container: str, *, count: int = 10) -> list[Claimed]:
+    command = client.pools.claim_command(pool, container, count=count, block=None)
+    return client.pools.parse_claim(pool, client.run(ask_one(*command)))
+
+
+def as_container(name: str, pool: str, options: FunctionOptions | None = None) -> Container:
+    report = ContainerReport(
+        container=name,
+        pool=pool,
+        app="ap",
+        function="add",
+        label="add",
+        number=1,
+        state="ready",
+        since=0,
+    )
+    return Container(report=report, options=options or FunctionOptions())
+
+
+def doing(claimed: list[Claimed]) -> Doing:
+    """A container that runs the first of them for three seconds, and may for one."""
+    numbers = [(each.lane, *map(int, each.entry.split("-"))) for each in claimed]
+    return Doing(
+        state="busy",
+        serial=1,
+        started=time.monotonic_ns() - 3_000_000_000,
+        timeout=1_000_000_000,
+        running=1,
+        held=tuple((lane, milliseconds, number) for lane, milliseconds, number in numbers),
+    )
+
+
+def lost_deliveries(fleet: Fleet, pool: str) -> list[bytes]:
+    entries = fleet.client.run(ask_one(b"XRANGE", fleet.client.keys.again(pool), b"-", b"+"))
+    return [fields[fields.index(b"d") + 1] for _, fields in entries]
+
+
+def test_clearing_a_lost_worker_gives_back_what_its_assigned_containers_held(
+    fleet: Fleet, client: Client, pool: str
+) -> None:
+    worker = enroll(client)
+    container = container_id(worker, 1)
+    assert client.run(client.fleet.assign(worker, {container: pool}, epoch=fleet.epoch))
+    fleet.call(pool, 1, 2)
+    assert len(claim(client, pool, container)) == 1
+    client.run(Sweeper(client.keys).clear(worker))
+    assert lost_deliveries(fleet, pool) == [b"1"]
+    assert fleet.pending(pool) == {}
+    assert fleet.workers() == {}
+    assert client.run(client.fleet.assigned([worker])) == {worker: {}}
+
+
+def test_the_audit_reclaims_consumers_without_a_worker_and_no_others(
+    fleet: Fleet, client: Client, pool: str
+) -> None:
+    living = container_id(enroll(client), 1)
+    dead = container_id(new_worker_id(), 1)
+    for container in (living, dead):
+        fleet.call(pool, 1, 2)
+        assert len(claim(client, pool, container)) == 1
+    assert client.run(Sweeper(client.keys).audit()) == [dead]
+    assert fleet.pending(pool) == {living: 1}
+
+
+def test_a_sweeper_that_has_just_begun_gives_nobody_up(fleet: Fleet, client: Client) -> None:
+    worker = enroll(client)
+    client.run(ask_one(b"ZADD", client.keys.workers, 1, worker))
+    assert client.run(Sweeper(client.keys).sweep()) == []
+    assert fleet.workers() == {worker: 1.0}
+
+
+def test_a_sweep_that_the_server_gets_to_too_late_does_nothing(
+    fleet: Fleet, client: Client
+) -> None:
+    worker = enroll(client)
+    client.run(ask_one(b"ZADD", client.keys.workers, 1, worker))
+    assert client.run(client.fleet.sweep(latest=2)) == []
+    assert client.run(client.fleet.sweep()) == [worker]
+    assert fleet.workers() == {worker: 0.0}
+
+
+def test_an_input_that_ran_out_of_time_is_settled_for_its_container(
+    fleet: Fleet, client: Client, pool: str
+) -> None:
+    called = fleet.call(pool, 1, 2)
+    claimed = claim(client, pool, "ta-x-1")
+    client.run(end_overrun(client, as_container("ta-x-1", pool), doing(claimed)))
+    outcome = fleet.outcome(called)
+    assert isinstance(outcome, Outcome)
+    assert (outcome.kind, outcome.container) == ("timeout", "ta-x-1")
+    assert outcome.took >= 3_000_000
+    client.run(end_overrun(client, as_container("ta-x-1", pool), doing(claimed)))
+
+
+def test_an_input_that_ran_out_of_time_is_retried_while_it_may_be(
+    fleet: Fleet, client: Client, pool: str
+) -> None:
+    fleet.call(pool, 1, 2)
+    claimed = claim(client, pool, "ta-x-1")
+    container = as_container("ta-x-1", pool, validated_options(retries=1))
+    client.run(end_overrun(client, container, doing(claimed)))
+    (seen,) = client.run(client.observing.observe([pool]))
+    assert seen is not None
+    assert (seen.delayed, seen.inflight) == (1, 1)
+
+
+def test_what_is_claimed_behind_a_long_input_can_be_released_for_the_container(
+    fleet: Fleet, client: Client, pool: str
+) -> None:
+    for _ in range(3):
+        fleet.call(pool, 1, 2)
+    claimed = claim(client, pool, "ta-x-1")
+    assert client.run(release_behind(client, pool, doing(claimed))) == 2
+    assert client.run(release_behind(client, pool, doing(claimed))) == 0
+    assert fleet.pending(pool) == {"ta-x-1": 1}
+    assert lost_deliveries(fleet, pool) == [b"0", b"0"]
+
+
+def test_it_is_known_whether_a_container_still_holds_an_entry(
+    fleet: Fleet, client: Client, pool: str
+) -> None:
+    call, _ = fleet.call(pool, 1, 2)
+    claimed = claim(client, pool, "ta-x-1")
+    entry = doing(claimed).held[0]
+    container = as_container("ta-x-1", pool)
+    assert client.run(is_still_held(client.keys, container, entry))
+    assert not client.run(is_still_held(client.keys, as_container("ta-x-2", pool), entry))
+    client.run(client.calls.cancel(call))
+    assert not client.run(is_still_held(client.keys, container, entry))

@@ -1,0 +1,231 @@
+"""Registering functions and classes: what is accepted, and what is refused with which words."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from typing import Any
+
+import pytest
+
+import qmodal
+from qmodal.exception import DeprecationError, ExecutionError, InvalidError
+from qmodal.registration import class_entry, function_entry
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def counted(n: int) -> Any:
+    yield from range(n)
+
+
+class Plain:
+    size: int = qmodal.parameter(default=3)
+    label: str = qmodal.parameter()
+    cache: int = qmodal.parameter(init=False, default=0)
+
+    @qmodal.method()
+    def double(self, x: int) -> int:
+        return 2 * x * self.size
+
+    @qmodal.enter()
+    def load(self) -> None:
+        self.loaded = True
+
+    def helper(self) -> str:
+        return f"{self.label}-{self.size}"
+
+
+class Older:
+    def __init__(self, foo: str, bar: float = 10.3) -> None:
+        self.foo = foo
+        self.bar = bar
+
+    @qmodal.method()
+    def show(self) -> str:
+        return f"{self.foo} {self.bar}"
+
+
+def test_a_decorated_function_is_a_handle_and_not_callable() -> None:
+    app = qmodal.App("demo")
+    handle: Any = app.function()(square)
+    assert app.registered_functions == {"square": handle}
+    assert handle.local(4) == 16
+    assert handle.get_raw_f() is square
+    with pytest.raises(TypeError, match="not callable"):
+        handle(4)
+
+
+def test_a_function_of_an_app_that_does_not_run_says_so() -> None:
+    handle = qmodal.App("demo").function()(square)
+    with pytest.raises(AttributeError, match="not hydrated"):
+        _ = handle.object_id
+    with pytest.raises(ExecutionError, match="has not been hydrated"):
+        pickle.dumps(handle)
+
+
+def test_a_name_replaces_the_qualified_name() -> None:
+    app = qmodal.App("demo")
+    app.function(name="other")(square)
+    assert list(app.registered_functions) == ["other"]
+
+
+def test_the_second_function_under_a_name_replaces_the_first(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = qmodal.App("demo")
+    first = app.function()(square)
+    with caplog.at_level(logging.WARNING, logger="qmodal"):
+        second = app.function()(square)
+    assert app.registered_functions["square"] is second is not first
+    assert "function name 'square' collision!" in caplog.text
+
+
+def test_two_local_entrypoints_of_one_name_are_refused() -> None:
+    app = qmodal.App("demo")
+    app.local_entrypoint(name="main")(lambda: None)
+    with pytest.raises(InvalidError, match="Duplicate local entrypoint name: main"):
+        app.local_entrypoint(name="main")(lambda: None)
+
+
+def test_a_local_entrypoint_can_be_called() -> None:
+    entrypoint = qmodal.App("demo").local_entrypoint()(square)
+    assert entrypoint(3) == 9
+
+
+@pytest.mark.parametrize("decorator", ["function", "cls", "local_entrypoint"])
+def test_parentheses_are_needed(decorator: str) -> None:
+    app = qmodal.App("demo")
+    with pytest.raises(TypeError, match="parentheses"):
+        getattr(app, decorator)(square)
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "words"),
+    [
+        (Plain, TypeError, "@app.cls"),
+        (Plain.__dict__["double"], InvalidError, "@qmodal.method"),
+        (3, TypeError, "not on a int"),
+        (lambda: None, InvalidError, "inside another one"),
+    ],
+)
+def test_what_is_no_function_is_refused(target: Any, error: type[Exception], words: str) -> None:
+    def nested() -> None:
+        return None
+
+    options = qmodal.App("demo")._options({})
+    if getattr(target, "__name__", "") == "<lambda>":
+        target = nested
+    with pytest.raises(error, match=words):
+        function_entry(target, options, name=None, is_generator=None)
+
+
+def test_a_nested_function_may_be_serialized() -> None:
+    def nested() -> int:
+        return 4
+
+    options = qmodal.App("demo")._options({"serialized": True})
+    spec = function_entry(nested, options, name=None, is_generator=None).spec(module="m")
+    assert spec.serialized is not None
+
+
+def test_a_generator_is_known_as_one() -> None:
+    options = qmodal.App("demo")._options({})
+    entry = function_entry(counted, options, name=None, is_generator=None)
+    assert entry.methods[""].is_generator
+
+
+def test_a_class_without_methods_is_refused() -> None:
+    class Empty:
+        pass
+
+    with pytest.raises(InvalidError, match="no method to call"):
+        class_entry(Empty, qmodal.App("demo")._options({}))
+
+
+def test_old_names_of_options_name_the_new_ones() -> None:
+    with pytest.raises(DeprecationError, match="min_containers"):
+        qmodal.App("demo").function(keep_warm=1)
+
+
+@pytest.mark.parametrize("name", ["x y", "a" * 65, "", "ap-" + "a" * 22])
+def test_names_that_cannot_be_looked_up_are_refused(name: str) -> None:
+    from qmodal.names import check_name
+
+    with pytest.raises(InvalidError, match="Invalid App name"):
+        check_name("App", name)
+
+
+def test_a_class_is_constructed_by_keyword_and_checked_when_it_is_used() -> None:
+    app = qmodal.App("demo")
+    handle: Any = app.cls()(Plain)
+    instance = handle(label="a")
+    assert instance.helper() == "a-3"
+    assert instance.double.local(2) == 12
+    assert instance.loaded
+    assert handle(label="b", size=4).helper() == "b-4"
+    with pytest.raises(TypeError, match="missing: label"):
+        handle().helper()
+
+
+@pytest.mark.parametrize(
+    ("given", "same", "equal"),
+    [
+        ({"label": "a"}, {"size": 3, "label": "a"}, True),
+        ({"label": "a", "size": 4}, {"size": 4, "label": "a"}, True),
+        ({"label": "a"}, {"label": "b"}, False),
+        ({"label": "1"}, {"label": "1", "size": 1}, False),
+    ],
+)
+def test_equal_values_are_one_pool(
+    given: dict[str, Any], same: dict[str, Any], equal: bool
+) -> None:
+    handle: Any = qmodal.App("demo").cls()(Plain)
+    specs = handle._parameters
+    assert (handle(**given).encoded(specs) == handle(**same).encoded(specs)) is equal
+
+
+def test_the_older_constructor_takes_positional_arguments() -> None:
+    handle: Any = qmodal.App("demo").cls()(Older)
+    assert handle("x").show.local() == "x 10.3"
+    assert handle("x").encoded(None) == handle(foo="x", bar=10.3).encoded(None)
+
+
+def test_methods_are_not_reached_without_an_instance() -> None:
+    handle: Any = qmodal.App("demo").cls()(Plain)
+    with pytest.raises(AttributeError, match="forget to instantiate"):
+        _ = handle.double
+
+
+def test_a_lookup_with_a_dot_points_to_the_class() -> None:
+    with pytest.raises(InvalidError, match=r"Cls.from_name\('app', 'Model'\)"):
+        qmodal.Function.from_name("app", "Model.run")
+
+
+def test_a_call_id_is_checked_for_its_shape() -> None:
+    with pytest.raises(InvalidError, match="begin with fc-"):
+        qmodal.FunctionCall.from_id("ap-1")
+
+
+def test_handles_of_calls_travel_by_id() -> None:
+    call = qmodal.FunctionCall("fc-00" + "a" * 20, 1)
+    assert pickle.loads(pickle.dumps(call)) == call
+
+
+class Chained:
+    @qmodal.method()
+    def inner(self, x: int) -> int:
+        return x + 1
+
+    @qmodal.method()
+    def outer(self, x: int) -> int:
+        step: Any = self.inner
+        result: int = step.local(x) * 10
+        return result
+
+
+def test_a_method_reaches_another_one_through_self() -> None:
+    handle: Any = qmodal.App("demo").cls()(Chained)
+    assert handle().outer.local(1) == 20

@@ -1,0 +1,92 @@
+"""The table of error replies, row by row, as they arrive over a connection."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import pytest
+
+from qmodal.exception import ConfigurationError, EnqueueError, Error, InternalFailure
+from qmodal.store.line import LOST, Address, Line
+from qmodal.store.replies import StreamGoneError, Verdict, first_error, judge, to_exception
+
+ROWS = [
+    ("NOSCRIPT No matching script. Please use EVAL.", Verdict.LOAD),
+    ("READONLY You can't write against a read only replica.", Verdict.RECONNECT),
+    ("LOADING Redis is loading the dataset in memory", Verdict.RECONNECT),
+    ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", None),
+    ("BUSY Redis is busy running a script. You can only call SCRIPT KILL.", Verdict.WAIT),
+    ("NOGROUP No such key 'x' or consumer group 'g'", Verdict.GONE),
+    ("-NOGROUP No such key 'x' script: f_1, on @user_script:1.", Verdict.GONE),
+    ("UNBLOCKED the stream key no longer exists", Verdict.GONE),
+    ("UNBLOCKED force unblock from blocking operation, instance state changed", None),
+    ("OOM command not allowed when used memory > 'maxmemory'.", Verdict.REFUSED),
+    ("OOM command not allowed when used memory > 'maxmemory'. script: 1", Verdict.REFUSED),
+    ("MISCONF Redis is configured to save RDB snapshots", Verdict.REFUSED),
+    ("NOREPLICAS Not enough good replicas to write.", Verdict.REFUSED),
+    ("NOAUTH Authentication required.", Verdict.DENIED),
+    ("WRONGPASS invalid username-password pair or user is disabled.", Verdict.DENIED),
+    ("NOPERM this user has no permissions to run the 'get' command", Verdict.DENIED),
+    ("ERR ACL failure in script: User x has no permissions", Verdict.DENIED),
+    ("MOVED 3999 127.0.0.1:6381", Verdict.REDIRECT),
+    ("ASK 3999 127.0.0.1:6381", Verdict.REDIRECT),
+    ("TRYAGAIN Multiple keys request during rehashing of slot", Verdict.REDIRECT),
+    ("CLUSTERDOWN Hash slot not served", Verdict.REDIRECT),
+    ("ERR unknown command 'x'", Verdict.BROKEN),
+    ("WRONGTYPE Operation against a key holding the wrong kind of value", Verdict.BROKEN),
+    ("BUSYGROUP Consumer Group name already exists", Verdict.BROKEN),
+    ("ERR user_script:3: attempt to index a nil value", Verdict.BROKEN),
+]
+
+
+def arriving(text: str) -> Exception:
+    """The error as our connection gives it to us when a server answers with this text."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=_answer, args=(listener, text))
+        thread.start()
+        line = Line(Address(f"redis://127.0.0.1:{listener.getsockname()[1]}"))
+        try:
+            (reply,) = line.exchange([(b"PING",)])
+        except LOST as error:
+            reply = error
+        line.close()
+        thread.join()
+    assert isinstance(reply, Exception)
+    return reply
+
+
+def _answer(listener: socket.socket, text: str) -> None:
+    peer, _ = listener.accept()
+    with peer:
+        peer.recv(1000)
+        peer.sendall(f"-{text}\r\n".encode())
+
+
+@pytest.mark.parametrize(("text", "verdict"), ROWS, ids=lambda value: str(value)[:24])
+def test_an_error_reply_means(text: str, verdict: Verdict | None) -> None:
+    assert judge(arriving(text)) is (verdict or Verdict.RECONNECT)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "kind", "advice"),
+    [
+        (Verdict.GONE, StreamGoneError, "x"),
+        (Verdict.REFUSED, EnqueueError, "nothing was accepted"),
+        (Verdict.DENIED, ConfigurationError, "Check the user and password in QMODAL_REDIS_URL"),
+        (Verdict.REDIRECT, ConfigurationError, "point QMODAL_REDIS_URL at a single server"),
+        (Verdict.BROKEN, InternalFailure, "Redis answered: x"),
+    ],
+)
+def test_what_repeating_does_not_mend_becomes_an_exception(
+    verdict: Verdict, kind: type[Error], advice: str
+) -> None:
+    error = to_exception(ValueError("x"), verdict)
+    assert type(error) is kind
+    assert advice in str(error)
+
+
+def test_the_first_error_counts() -> None:
+    first, second = ValueError(), KeyError()
+    assert first_error([b"OK", first, None, second]) is first
+    assert first_error([b"OK", None, []]) is None

@@ -1,0 +1,137 @@
+"""The scripts as files: small, honest about their keys, and legal on a cluster."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qmodal.store
+from qmodal.store.apps import AppRecord, Apps
+from qmodal.store.calls import Calls, Submission
+from qmodal.store.exchange import Exchange
+from qmodal.store.fleet import Fleet
+from qmodal.store.keys import Keys, pool_id, shard_of
+from qmodal.store.observing import Observing
+from qmodal.store.pools import Claimed, Pools, Settled
+from qmodal.store.script import Script, load_commands, script
+
+FOLDER = Path(inspect.getfile(qmodal.store)).parent / "lua"
+FILES = sorted(FOLDER.rglob("*.lua"))
+KEYS = Keys("p")
+POOL = pool_id("ap-1", "f", b"")
+CALL = f"fc-{shard_of(POOL):02d}aaaaaaaaaaaaaaaaaaaa"
+FIELDS = (b"e", b"x", b"c", CALL.encode(), b"i", b"0", b"r", b"0", b"d", b"0", b"at", b"1")
+CLAIMED = Claimed(2, "1-1", FIELDS)
+SUBMISSION = Submission(
+    call=CALL,
+    pool=POOL,
+    digest=b"d",
+    envelopes=[b"e", b"f"],
+    ttl=1,
+    now=1,
+    blobs=[(0, b"b"), (1, b"c")],
+)
+POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
+RECORD = AppRecord(app_id="ap-1", name="n", environment="main", state="deployed", version=1)
+
+
+def commands(made: Any) -> tuple[tuple[Any, ...], ...]:
+    """The commands of a description, or of the first exchange of an operation."""
+    if inspect.isgenerator(made):
+        request = next(made)
+        assert isinstance(request, Exchange)
+        return request.commands
+    return (made,)
+
+
+def cancel_walk() -> tuple[Any, ...]:
+    """The walk of a cancel, which comes after two looks."""
+    op = CALLS._cancel_range(CALL, POOL, 1, b"1-1", b"2-2")
+    return commands(op)[0]
+
+
+METHODS: dict[str, Callable[[], Any]] = {
+    "submit": lambda: CALLS.submit_commands(SUBMISSION)[-1],
+    "cancel": cancel_walk,
+    "open": lambda: POOLS.open(POOL, spec=b"s", app="ap-1", function="f", label="f"),
+    "join": lambda: POOLS.join(POOL),
+    "leave": lambda: POOLS.leave(POOL),
+    "settle": lambda: POOLS.settle_command(
+        POOL, [Settled(1, "1-1", CALL, 0, b"o", True), Settled(2, "1-2", CALL, 1, b"o", False)]
+    ),
+    "retry": lambda: POOLS.retry(POOL, CLAIMED, delay=1),
+    "release": lambda: POOLS.release(POOL, [(1, "1-1", CALL), (2, "1-1", CALL)]),
+    "reclaim": lambda: POOLS.reclaim(POOL, "ta-1", reason="r", charged=["*"]),
+    "bury": lambda: POOLS.bury(POOL, CLAIMED, reason="r"),
+    "purge": lambda: POOLS.purge(POOL, reason="r"),
+    "promote": lambda: POOLS.promote(POOL),
+    "observe": lambda: Observing(KEYS).observe([POOL]),
+    "renew": lambda: FLEET.renew("wk-1", {"ta-1": None}),
+    "sweep": lambda: FLEET.sweep(),
+    "assign": lambda: FLEET.assign("wk-1", {"ta-1": "p"}, epoch=1),
+    "lead": lambda: FLEET.lead("as-1"),
+    "deploy": lambda: APPS.publish(RECORD, document=b"d", now=1),
+    "override": lambda: APPS.override("ap-1", POOL, {}),
+}
+
+
+def test_every_script_is_called_by_one_method_of_the_store() -> None:
+    assert set(METHODS) == {path.stem for path in FILES if path.parent == FOLDER}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_all_keys_of_a_script_share_one_hash_tag(name: str) -> None:
+    """Otherwise a cluster refuses the script; keys that it spells itself start with an argument."""
+    (command,) = commands(METHODS[name]())
+    verb, address, count, *rest = command
+    assert (verb, address) == (b"EVALSHA", script(name).sha)
+    keys, arguments = rest[:count], rest[count:]
+    starts = [part for part in arguments if isinstance(part, str) and part.startswith("p:{")]
+    tags = {re.findall(r"\{(\w+)\}", key)[0] for key in (*keys, *starts)}
+    assert len(tags) == 1
+    assert count >= len(script(name).keys)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_script_says_what_it_does_in_forty_lines(path: Path) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    assert len(lines) <= 40
+    head = lines[1] if lines[0].startswith("#!") else lines[0]
+    assert head.startswith("-- ")
+    assert max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_script_does_nothing_that_loses_inputs(path: Path) -> None:
+    """Each was learned the hard way: trimmed, stolen, or skipped entries are lost in silence."""
+    text = path.read_text("utf-8")
+    assert not re.search(r"XTRIM|XCLAIM|XAUTOCLAIM|'\$'|'KEYS'|FLUSH", text)
+    assert "MAXLEN" not in text or "dead" in text
+    shebang = text.splitlines()[0].startswith("#!")
+    assert not shebang or text.startswith("#!lua flags=allow-oom\n")
+
+
+def test_names_in_a_scripts_head_are_its_interface() -> None:
+    submit = Script("submit")
+    assert submit.keys[:2] == ("call", "outputs")
+    assert submit.arguments[-1] == "now"
+    with pytest.raises(TypeError, match=r"submit\.lua takes keys \('call', .* got 1 and 0"):
+        submit.command(("only one",))
+
+
+def test_includes_are_put_in_once_and_completely() -> None:
+    for _, _, text in load_commands():
+        assert "-- include:" not in text
+        for name in ("join", "record", "readd", "drop", "shaped", "set_aside"):
+            is_used = re.search(rf"\b{name}\(", text) is not None
+            assert text.count(f"local function {name}(") == int(is_used), name
+
+
+def test_every_script_is_loaded() -> None:
+    assert len(load_commands()) == len(METHODS)
+    assert len({text for _, _, text in load_commands()}) == len(METHODS)

@@ -1,0 +1,194 @@
+"""The pure parts of a worker: judging forks, output, limits, reports, and the sweeper's view."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from qmodal.store.fleet import ContainerReport
+from qmodal.store.logs import LogChunk
+from qmodal.sweeping import View
+from qmodal_workers import passing, safety
+from qmodal_workers.output import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, Output
+from qmodal_workers.outside import charged
+from qmodal_workers.record import Doing
+from qmodal_workers.roster import Container, Roster
+from qmodal_workers.safety import Facts, count_pools, why_unsafe
+from qmodal_workers.watch import is_blocking, is_overdue
+
+SECOND = 1_000_000_000
+HELD = ((1, 5, 0), (2, 6, 1), (1, 7, 0))
+
+
+def report(name: str = "ta-x-1") -> ContainerReport:
+    return ContainerReport(
+        container=name,
+        pool="00",
+        app="ap",
+        function="f",
+        label="f",
+        number=1,
+        state="starting",
+        since=0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("facts", "reason"),
+    [
+        (Facts(), None),
+        (Facts(threads=("ticker",)), "threads (ticker)"),
+        (Facts(is_looping=True), "event loop"),
+        (Facts(has_cuda=True), "CUDA"),
+        (Facts(native_threads=1, pools=1, cpus=2), None),
+        (Facts(native_threads=1, pools=1, cpus=1), None),
+        (Facts(native_threads=4, pools=1, cpus=4), "1 threads of a library"),
+        (Facts(native_threads=6, pools=2, cpus=4), None),
+        (Facts(native_threads=1), "1 threads of a library"),
+    ],
+)
+def test_a_process_is_forked_only_if_its_threads_survive_that(
+    facts: Facts, reason: str | None
+) -> None:
+    said = why_unsafe(facts)
+    assert said is None if reason is None else said is not None and reason in said
+
+
+def test_fork_safe_libraries_are_counted_once_each() -> None:
+    mapped = [
+        "/a/libscipy_openblas64_.so",
+        "/a/libscipy_openblas64_.so",
+        "/b/libgomp-1.so",
+        "/c/x.so",
+    ]
+    assert count_pools(mapped) == 2
+
+
+def test_the_facts_of_this_process_can_be_seen() -> None:
+    facts = safety.observe()
+    assert facts.cpus >= 1
+    assert not facts.has_cuda
+
+
+def test_lines_are_kept_whole() -> None:
+    output = Output("c", "a")
+    output.feed("stdout", b"one\ntw", 0.0)
+    assert output.take(0.0) == [LogChunk("c", "stdout", b"one\n")]
+    assert output.is_waiting
+    output.feed("stdout", b"o\n", 0.1)
+    assert output.take(0.1) == [LogChunk("c", "stdout", b"two\n")]
+    assert not output.is_waiting
+
+
+def test_half_a_line_is_sent_when_nothing_completes_it() -> None:
+    output = Output("c", "a")
+    output.feed("stderr", b"prompt> ", 0.0)
+    assert output.take(LINE_SECONDS / 2) == []
+    assert output.take(LINE_SECONDS) == [LogChunk("c", "stderr", b"prompt> ")]
+
+
+def test_half_a_line_is_sent_at_the_end() -> None:
+    output = Output("c", "a")
+    output.feed("stdout", b"\xff", 0.0)
+    output.is_finished = True
+    assert output.take(0.0) == [LogChunk("c", "stdout", b"\xff")]
+
+
+def test_a_line_without_end_is_cut() -> None:
+    output = Output("c", "a")
+    output.feed("stdout", b"x" * (LONGEST_LINE + 1), 0.0)
+    assert len(output.take(0.0)[0].text) == LONGEST_LINE + 1
+
+
+def test_too_much_output_is_dropped_and_the_place_is_marked() -> None:
+    output = Output("c", "a")
+    line = b"y" * 1023 + b"\n"
+    for _ in range(MOST_BYTES // 1024 + 3):
+        output.feed("stdout", line, 0.0)
+    taken = output.take(0.0)
+    assert sum(len(chunk.text) for chunk in taken if chunk.source == "stdout") == MOST_BYTES
+    assert taken[-1] == LogChunk("c", "system", b"[3072 bytes of output were dropped here]\n")
+    output.feed("stdout", line, 0.0)
+    assert output.take(0.0) == [LogChunk("c", "stdout", line)]
+
+
+@pytest.mark.parametrize(
+    ("doing", "overdue"),
+    [
+        (Doing(serial=1, running=1, started=0, timeout=SECOND), True),
+        (Doing(serial=1, running=1, started=0, timeout=0), False),
+        (Doing(serial=1, running=1, started=SECOND, timeout=SECOND), False),
+        (Doing(serial=0, running=0, started=0, timeout=SECOND), False),
+    ],
+)
+def test_only_a_running_input_can_be_overdue(doing: Doing, *, overdue: bool) -> None:
+    assert is_overdue(doing, SECOND + 1) is overdue
+
+
+@pytest.mark.parametrize(
+    ("held", "started", "tick", "blocking"),
+    [
+        (HELD, 0, 0, True),
+        (HELD, 0, SECOND, False),
+        (HELD, SECOND, 0, False),
+        (HELD[:1], 0, 0, False),
+    ],
+)
+def test_what_waits_is_released_from_outside_only_behind_a_long_input_that_nothing_else_ends(
+    held: tuple[tuple[int, int, int], ...], started: int, tick: int, *, blocking: bool
+) -> None:
+    doing = Doing(serial=1, running=1, started=started, tick=tick, held=held)
+    assert is_blocking(doing, SECOND + 1) is blocking
+
+
+def test_only_started_inputs_are_charged() -> None:
+    assert charged(Doing(running=2, held=HELD)) == ["1 5-0", "2 6-1"]
+    assert charged(Doing(running=0, held=HELD)) == []
+    assert charged(None) == []
+
+
+def test_a_sweeper_acts_only_after_an_unbroken_lease() -> None:
+    view = View()
+    looks = [view.look(now) for now in range(1000, 13_000, 1000)]
+    assert looks == [False] * 10 + [True] * 2
+    assert view.look(15_000) is False  # the server stood still
+    assert [view.look(now) for now in range(16_000, 26_000, 1000)] == [False] * 9 + [True]
+    view.lose()
+    assert view.look(26_000) is False
+
+
+def test_a_request_of_any_size_travels_with_its_message() -> None:
+    ours, theirs = passing.pair()
+    with ours, theirs:
+        content = os.urandom(3_000_000)
+        held = passing.hold(content)
+        passing.send(ours, {"fork": "x"}, [held])
+        os.close(held)
+        received = passing.receive(theirs)
+        assert received is not None
+        message, descriptors = received
+        assert message == {"fork": "x"}
+        assert passing.content_of(descriptors[0]) == content
+        ours.close()
+        assert passing.receive(theirs) is None
+
+
+@pytest.mark.parametrize("noise", [b"\xc1", b"\x01", b"\x81", b""])
+def test_what_is_no_message_is_an_empty_one(noise: bytes) -> None:
+    assert passing.unpack(noise) == {}
+
+
+def test_reports_are_coalesced_and_kept_until_sent() -> None:
+    roster, container = Roster(), Container(report=report())
+    roster.add(container)
+    roster.note(container, pid=7)
+    roster.note(container, state="ready")
+    unsent = roster.take_unsent()
+    assert unsent == {container.id: container.report}
+    assert container.report.since > time.time() * 500
+    roster.forget(container)
+    roster.put_back(unsent)
+    assert roster.take_unsent() == {container.id: None}
+    assert roster.take_unsent() == {}

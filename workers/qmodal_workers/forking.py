@@ -1,0 +1,145 @@
+"""What a template process does: it imports an app version once, then forks containers.
+
+It stays single-threaded and touches neither Redis nor CUDA. It forks twice, so that the worker,
+a subreaper, is the parent of every container and learns how each one ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import io
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Iterable
+from typing import Any, NoReturn
+
+from qmodal.settings import Settings
+from qmodal.store.line import Address, Line
+from qmodal.store.script import load_commands
+from qmodal.wire.signing import Signer
+from qmodal.wire.spec import open_version
+from qmodal_workers import safety
+from qmodal_workers.container import main as container
+from qmodal_workers.container.load import load_version
+from qmodal_workers.passing import content_of, receive, send
+from qmodal_workers.start import Descriptors, StartRequest
+
+# What a container needs later than its first import of us; each would cost it milliseconds.
+PRELOADED = (
+    "cloudpickle",
+    "hiredis",
+    "msgpack",
+    "qmodal.store.apps",
+    "qmodal.store.blocking",
+    "qmodal.store.calls",
+    "qmodal.store.fleet",
+    "qmodal.store.pools",
+    "qmodal.store.server",
+    "qmodal.wire.payload",
+    "qmodal.wire.plain",
+    "qmodal",
+)
+LONGEST_TEXT = 100_000
+
+
+def serve(descriptor: int) -> None:
+    """Do what the worker at the other end of the socket asks for, until it lets go."""
+    end = socket.socket(fileno=descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="replace")
+    for name in PRELOADED:
+        importlib.import_module(name)
+    # Not connected, only made: what that reads from disk is read once here.
+    load_commands()
+    Line(Address("redis://localhost"))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    send(end, {"blank": True})
+    while (received := receive(end)) is not None:
+        message, descriptors = received
+        if "load" in message:
+            _load(end, message, descriptors[0])
+        elif "fork" in message:
+            _fork(end, message["fork"], descriptors)
+
+
+def _load(end: socket.socket, message: dict[str, Any], document: int) -> None:
+    """Import the version's modules; a failure is reported and ends this process."""
+    begin = time.monotonic()
+    os.environ.update(message["environ"])
+    is_loaded = False
+    try:
+        signer = Signer(Settings.from_environ(os.environ).signing_key or b"")
+        load_version(open_version(content_of(document), signer), message["code"])
+        is_loaded = True
+    finally:
+        if not is_loaded:  # by whatever user code raises, SystemExit included
+            _flush()
+            send(end, {"failed": traceback.format_exc()[-LONGEST_TEXT:]})
+            os._exit(1)
+    unsafe = safety.why_unsafe(safety.observe())
+    gc.collect()
+    gc.freeze()  # a collection in a container would otherwise copy every page it marks
+    _flush()
+    took = int((time.monotonic() - begin) * 1000)
+    send(end, {"loaded": took, "unsafe": unsafe or ""})
+
+
+def _fork(end: socket.socket, name: str, descriptors: list[int]) -> None:
+    """Fork a container and say its pid while its parent still is the middle process.
+
+    So no process ever becomes a child of the worker that it has not heard of.
+    """
+    _flush()
+    told, tell = os.pipe()
+    gone, stay = os.pipe()
+    middle = os.fork()
+    if middle == 0:
+        os.close(told)
+        os.close(stay)
+        _be_middle(end, (tell, gone), descriptors)
+    _close((tell, gone, *descriptors))
+    pid = int.from_bytes(os.read(told, 8), "little")
+    send(end, {"forked": name, "pid": pid})
+    _close((told, stay))
+    os.waitpid(middle, 0)
+
+
+def _be_middle(end: socket.socket, pipes: tuple[int, int], descriptors: list[int]) -> NoReturn:
+    tell, gone = pipes
+    try:
+        pid = os.fork()
+        if pid == 0:
+            end.close()
+            _close(pipes)
+            _be_container(descriptors)
+        os.write(tell, pid.to_bytes(8, "little"))
+        os.read(gone, 1)
+    finally:
+        os._exit(0)
+
+
+def _be_container(descriptors: list[int]) -> NoReturn:
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        request = StartRequest.unpack(content_of(descriptors[4]))
+        container.run(request, Descriptors(*descriptors[:4]), modules_loaded=True)
+    finally:
+        os._exit(1)
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
