@@ -80,7 +80,7 @@ def run_server(binary: Path, *options: str) -> Iterator[TestServer]:
             "",
             "--appendonly",
             "no",
-            "--enable-debug-command",
+            "--enable-protected-configs",
             "yes",
             *options,
         ]

@@ -42,18 +42,28 @@ def show_failure(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """An excepthook: the traceback of user code, without the frames that are ours."""
-    if _wants_everything() or issubclass(kind, KeyboardInterrupt):
+    shown = None if _wants_everything() else user_traceback(error)
+    if shown is None:
         sys.__excepthook__(kind, error, trace)
-        return
-    click.echo("".join(user_traceback(error)), nl=False, err=True)
+    else:
+        click.echo(shown, nl=False, err=True)
 
 
-def user_traceback(error: BaseException) -> Iterator[str]:
-    """The lines of the printed traceback, without our frames and without those above the user's."""
+def user_traceback(error: BaseException) -> str | None:
+    """The printed traceback without our frames and without those above the user's.
+
+    None if that leaves nothing that says where it happened: then the mistake is ours.
+    """
     printed = traceback.TracebackException.from_exception(error, compact=True)
-    for part in _chain(printed):
+    parts = list(_chain(printed))
+    for part in parts:
         _cut(part.stack)
-    yield from printed.format()
+    is_placed = any(part.stack or getattr(part, "filename", None) for part in parts)
+    return "".join(printed.format()) if is_placed or _is_remote(error) else None
+
+
+def _is_remote(error: BaseException) -> bool:
+    return any(note.startswith("Remote traceback") for note in getattr(error, "__notes__", ()))
 
 
 def _show_error(failure: Error) -> None:

@@ -74,7 +74,7 @@ class Child:
                 env=self.command.environ,
                 start_new_session=True,
                 pass_fds=self.command.keep_open,
-                preexec_fn=_tie_to_parent(self.command.death_signal),
+                preexec_fn=tie_to_parent(self.command.death_signal),
             )
 
     def tend(self, say: Callable[[str], None]) -> None:
@@ -124,7 +124,7 @@ def _opened(path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _tie_to_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
+def tie_to_parent(death_signal: signal.Signals) -> Callable[[], None] | None:
     """What the child runs before exec so that it dies with us; Linux only.
 
     Elsewhere nothing does that: if the supervisor is killed there, its children live on.

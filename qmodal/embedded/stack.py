@@ -33,6 +33,8 @@ Children = Mapping[str, Sequence[str]]
 CHILDREN: Children = {
     name: (sys.executable, "-P", "-m", "qmodal", name) for name in ("autoscaler", "worker")
 }
+# Both from one process: a private stack lives for one command, and starting is what takes time.
+CREW: Children = {"crew": (sys.executable, "-P", "-m", "qmodal.embedded.crew")}
 # Seconds: what a private stack's children get when the client ends without a word.
 ABANDONED_GRACE = 1.0
 CLOSE_GRACE = 5.0
@@ -121,7 +123,7 @@ class Stack:
 _open: weakref.WeakSet[Stack] = weakref.WeakSet()
 
 
-def start_private(settings: Settings, *, children: Children = CHILDREN) -> Stack:
+def start_private(settings: Settings, *, children: Children = CREW) -> Stack:
     """A server, an autoscaler and a worker for this process alone; nothing outlives it.
 
     Returns as soon as the server answers. ConfigurationError if there is no server program or it

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any
 
 import msgpack
@@ -18,6 +19,11 @@ from qmodal.wire.signing import Signer
 SHAPE = 1
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 BLOB_BYTES = 32 * 1024
+Types = tuple[type | UnionType, ...]
+_TYPES: Types = (
+    *(str, str, int, str, int, int | None),
+    *(str, str, bytes, bytes | None, str | None),
+)
 
 
 class MalformedError(Error):
@@ -63,19 +69,19 @@ class Envelope:
 
 def open_envelope(data: bytes, signer: Signer) -> Envelope:
     """Verify, then decode; raises BadSignatureError, UnknownKeyError or MalformedError."""
-    fields = unpack_fields(signer.verify("call", data), count=12)
-    types: tuple[Any, ...] = (str, str, int, str, int, (int, type(None)), str, str, bytes)
-    if not all(isinstance(field, kind) for field, kind in zip(fields[1:], types, strict=False)):
-        raise MalformedError
-    return Envelope(*fields[1:])
+    fields = unpack_fields(signer.verify("call", data), _TYPES)
+    return Envelope(*fields)
 
 
-def unpack_fields(body: bytes, *, count: int) -> list[Any]:
-    """A msgpack array of `count` fields that begins with our shape number."""
+def unpack_fields(body: bytes, types: Types) -> list[Any]:
+    """The fields, of these types, of a msgpack array that begins with our shape number."""
     try:
         fields = msgpack.unpackb(body, use_list=True, raw=False, strict_map_key=False)
     except (ValueError, msgpack.UnpackException) as error:
         raise MalformedError(f"not msgpack: {error}") from error
-    if not isinstance(fields, list) or len(fields) != count or fields[0] != SHAPE:
+    if not isinstance(fields, list) or len(fields) != len(types) + 1 or fields[0] != SHAPE:
         raise MalformedError("not an array of the known shape")
+    del fields[0]
+    if not all(map(isinstance, fields, types)):
+        raise MalformedError("a field has another type")
     return fields

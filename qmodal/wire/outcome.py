@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgpack
 
-from qmodal.wire.envelope import SHAPE, MalformedError, unpack_fields
+from qmodal.wire.envelope import SHAPE, MalformedError, Types, unpack_fields
 from qmodal.wire.signing import Signer
 
 # `value` and `error` carry a payload; the others a text. `lost` and `cancelled` also come
@@ -16,6 +16,7 @@ Kind = Literal["value", "error", "timeout", "cancelled", "lost"]
 KINDS = ("value", "error", "timeout", "cancelled", "lost")
 # An outcome above this is stored apart; up to it, settle writes it even when memory is full.
 INLINE_BYTES = 1024 * 1024
+_TYPES: Types = (str, int, bytes, str, str, bytes, bytes | None, str, int, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +55,22 @@ def open_outcome(
     data: bytes, signer: Signer, *, call: str, index: int, request: bytes | None = None
 ) -> Outcome:
     """Verify, decode and check that it answers this input; raises as `open_envelope`."""
-    fields: list[Any] = unpack_fields(signer.verify("result", data), count=11)
-    if fields[1] != call or fields[2] != index:
+    fields = unpack_fields(signer.verify("result", data), _TYPES)
+    of_call, of_index, of_request, kind, form, payload, blob, container, started, took = fields
+    if of_call != call or of_index != index:
         raise MalformedError("the outcome belongs to another input")
-    if request is not None and fields[3] != request:
+    if request is not None and of_request != request:
         raise MalformedError("the outcome answers another request")
-    if fields[4] not in KINDS:
-        raise MalformedError(f"unknown kind of outcome {fields[4]!r}")
+    if kind not in KINDS:
+        raise MalformedError(f"unknown kind of outcome {kind!r}")
     return Outcome(
-        kind=fields[4],
-        format=fields[5],
-        payload=fields[6],
-        blob=fields[7],
-        container=fields[8],
-        started=fields[9],
-        took=fields[10],
+        kind=kind,
+        format=form,
+        payload=payload,
+        blob=blob,
+        container=container,
+        started=started,
+        took=took,
     )
 
 

@@ -56,7 +56,7 @@ class Version:
 
 def open_version(data: bytes, signer: Signer) -> Version:
     """Verify, then decode; raises BadSignatureError, UnknownKeyError or MalformedError."""
-    _, fields = unpack_fields(signer.verify("code", data), count=2)
+    (fields,) = unpack_fields(signer.verify("code", data), (dict,))
     try:
         functions = {tag: _function(spec) for tag, spec in fields.pop("functions").items()}
         return Version(**fields, functions=functions)
@@ -95,11 +95,9 @@ class PoolSpec:
 
 def open_pool_spec(data: bytes, signer: Signer) -> PoolSpec:
     """Verify, then decode; raises BadSignatureError, UnknownKeyError or MalformedError."""
-    fields = unpack_fields(signer.verify("call", data), count=6)
+    app_id, function, parameters, variant, label = unpack_fields(
+        signer.verify("call", data), (str, str, bytes, bytes, str)
+    )
     return PoolSpec(
-        app_id=fields[1],
-        function=fields[2],
-        parameters=fields[3],
-        variant=fields[4],
-        label=fields[5],
+        app_id=app_id, function=function, parameters=parameters, variant=variant, label=label
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,10 +11,10 @@ from subprocess import Popen
 import pytest
 
 from qmodal.client import Client
-from qmodal.embedded.private import PREFIX
 from qmodal.settings import Settings
 from tests.commands import qmodal, started
 from tests.servers import no_process_left
+from tests.stacks import short_folder
 from tests.support import wait_until
 
 PROGRAM = """
@@ -90,26 +89,21 @@ def box(settings: Settings, tmp_path: Path) -> Iterator[None]:
             child.communicate(timeout=20)
 
 
-def private_folders() -> set[Path]:
-    return set(Path(tempfile.gettempdir()).glob(f"{PREFIX}*"))
-
-
 def line(process: Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline()
 
 
 def test_a_newcomer_sees_the_output_of_both_sides_and_nothing_stays(file: Path) -> None:
-    before = private_folders()
-    with no_process_left():
-        said = qmodal("run", f"{file}::both", cwd=file.parent)
+    with short_folder() as temporary, no_process_left():
+        said = qmodal("run", f"{file}::both", cwd=file.parent, TMPDIR=str(temporary))
+        assert list(temporary.iterdir()) == []
     assert said.returncode == 0, said.stderr
     shown = said.stdout.splitlines()
     assert "container greets both" in shown
     assert "with a warning" in shown
     assert "hello both" in shown
     assert "half a line" in said.stdout
-    assert private_folders() <= before
 
 
 def test_a_functions_result_is_written_and_not_printed(file: Path) -> None:
@@ -212,15 +206,14 @@ def test_ctrl_c_ends_the_app_without_complaint(
 
 
 def test_sigterm_ends_everything(file: Path) -> None:
-    before = private_folders()
-    with (
-        no_process_left(),
-        started("run", f"{file}::main", "--wait", cwd=file.parent) as running,
-    ):
-        assert line(running) == "local code 0\n"
-        running.send_signal(signal.SIGTERM)
-        assert running.wait(20) == 128 + signal.SIGTERM
-    assert private_folders() <= before
+    argv = ("run", f"{file}::main", "--wait")
+    with short_folder() as temporary, no_process_left():
+        with started(*argv, cwd=file.parent, more={"TMPDIR": str(temporary)}) as running:
+            assert line(running) == "local code 0\n"
+            assert len(list(temporary.iterdir())) == 1
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(20) == 128 + signal.SIGTERM
+        assert list(temporary.iterdir()) == []
 
 
 def test_a_detached_app_needs_a_server_that_stays(file: Path) -> None:

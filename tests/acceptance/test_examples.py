@@ -41,7 +41,8 @@ OUTPUTS: dict[str, tuple[list[str], list[str]]] = {
         ["files ", "most used names", "with every report checked here"],
     ),
 }
-CTRL_C_PROCESSES = 6  # client, supervisor, server, autoscaler, worker, and a container
+# Client, supervisor, server, autoscaler, worker, a template, the next one, and a container.
+CTRL_C_PROCESSES = 8
 
 
 @pytest.fixture

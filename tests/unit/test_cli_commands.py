@@ -150,9 +150,23 @@ def test_a_traceback_has_no_frames_but_the_users(tmp_path: Path) -> None:
     trace = caught.value.__traceback__
     assert trace is not None
     # Without this test, whose frame comes first, our own are at the top.
-    shown = "".join(errors.user_traceback(caught.value.with_traceback(trace.tb_next)))
+    shown = errors.user_traceback(caught.value.with_traceback(trace.tb_next))
+    assert shown is not None
     assert re.findall(r'File ".*/(.*)", line (\d+)', shown) == [
         ("users_file.py", "4"),
         ("users_file.py", "2"),
     ]
     assert shown.endswith("ValueError: mine\n")
+
+
+def test_a_mistake_of_ours_is_shown_whole() -> None:
+    from qmodal.cli.tables import age
+
+    with pytest.raises(TypeError) as caught:
+        age("never")  # type: ignore[arg-type]
+    trace = caught.value.__traceback__
+    assert trace is not None
+    ours = caught.value.with_traceback(trace.tb_next)
+    assert errors.user_traceback(ours) is None
+    ours.add_note("Remote traceback (container ta-1): line 3")
+    assert errors.user_traceback(ours) is not None

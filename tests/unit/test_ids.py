@@ -62,9 +62,11 @@ def test_an_input_id_names_its_call_and_index() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "fc-", "ap-00aaaaaaaaaaaaaaaaaaaa", "fc-64aaaaaaaaaaaaaaaaaaaa", "fc-0", "fc-00short"]
-    + ["fc-xxaaaaaaaaaaaaaaaaaaaa", "fc-00aaaaaaaaaaaaaaaaaaa}", "fc-00aaaaaaaaaaaaaaaaaaa\n"]
-    + ["fc-00aaaaaaaaaaaaaaaaaaaé", "fc-²0aaaaaaaaaaaaaaaaaaaa", "fc-00aaaaaaaaaaaaaaa:outputs"],
+    [
+        *("", "fc-", "ap-00aaaaaaaaaaaaaaaaaaaa", "fc-64aaaaaaaaaaaaaaaaaaaa", "fc-0", "fc-00a"),
+        *("fc-xxaaaaaaaaaaaaaaaaaaaa", "fc-00aaaaaaaaaaaaaaaaaaa}", "fc-00aaaaaaaaaaaaaaaaaaa\n"),
+        *("fc-00aaaaaaaaaaaaaaaaaaaé", "fc-00aaaaaaaaaaaaaaa:outputs"),
+    ],
 )
 def test_other_texts_are_no_call_ids(text: str) -> None:
     assert not ids.is_call_id(text)
