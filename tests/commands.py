@@ -28,7 +28,7 @@ def qmodal(
     return subprocess.run(
         [PROGRAM, *argv],
         cwd=cwd,
-        env=environ(settings, QMODAL_HOME=str(cwd / "home"), **more),
+        env=environ(settings, **{"QMODAL_HOME": str(cwd / "home"), **more}),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -40,8 +40,8 @@ class Crew:
             self._fork(name)
         while self._pids:
             pid, status = os.wait()
-            name = self._pids.pop(pid, None)
-            if name is not None and not self._is_stopping:
+            name = self._pids.pop(pid, "")
+            if name and not self._is_stopping:
                 self._say(f"{name} ended with status {os.waitstatus_to_exitcode(status)}")
                 time.sleep(FIRST_DELAY)
                 self._fork(name)

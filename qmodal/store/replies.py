@@ -70,7 +70,7 @@ def judge(error: Exception) -> Verdict:
     text = str(error).strip()
     if "instance state changed" in text:  # a blocked reader's server became a replica
         return Verdict.RECONNECT
-    if "ACL failure in script" in text:
+    if "ACL failure in script" in text or "user executing the script" in text:
         return Verdict.DENIED
     if "NOGROUP" in text:  # within a script the word is not the first
         return Verdict.GONE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
 from tests.commands import qmodal, started
 from tests.servers import TestServer, run_server, server_binary
+from tests.stacks import first_line, short_folder, up
 
 PROGRAM = """
 import helper
@@ -35,6 +37,12 @@ class Model:
     def predict(self) -> int:
         return self.size
 """
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -236,10 +244,24 @@ def test_the_doctor_tells_a_newcomer_that_nothing_is_needed(tmp_path: Path) -> N
     assert "private one" in said.stdout
 
 
-def test_the_key_goes_into_the_line_of_a_second_machine(settings: Settings, tmp_path: Path) -> None:
-    near = qmodal("key", "show", settings=settings, cwd=tmp_path)
-    assert near.returncode == 2
-    assert "--bind" in near.stderr
+def test_a_server_for_this_machine_alone_has_no_line_for_others(
+    settings: Settings, tmp_path: Path
+) -> None:
+    said = qmodal("key", "show", settings=settings, cwd=tmp_path)
+    assert said.returncode == 2
+    assert "--bind" in said.stderr
+
+
+def test_a_second_machine_gets_the_address_and_the_key(settings: Settings, tmp_path: Path) -> None:
+    with short_folder() as home, up(home, "--bind", f"0.0.0.0:{free_port()}") as running:
+        first_line(running)
+        near = replace(settings, redis_url=None, signing_key=None, prefix="qmodal")
+        said = qmodal("key", "show", settings=near, cwd=tmp_path, QMODAL_HOME=str(home))
+        key = (home / "key").read_text().strip()
+        password = (home / "password").read_text().strip()
+    assert said.returncode == 0, said.stderr
+    assert f" QMODAL_SIGNING_KEY={key} qmodal worker" in said.stdout
+    assert f"redis://:{password}@" in said.stdout
 
 
 def test_a_list_needs_a_server(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ ROWS = [
     ("WRONGPASS invalid username-password pair or user is disabled.", Verdict.DENIED),
     ("NOPERM this user has no permissions to run the 'get' command", Verdict.DENIED),
     ("ERR ACL failure in script: User x has no permissions", Verdict.DENIED),
+    ("ERR The user executing the script can't run this command", Verdict.DENIED),
     ("MOVED 3999 127.0.0.1:6381", Verdict.REDIRECT),
     ("ASK 3999 127.0.0.1:6381", Verdict.REDIRECT),
     ("TRYAGAIN Multiple keys request during rehashing of slot", Verdict.REDIRECT),

@@ -24,7 +24,6 @@ def worker(
     max_containers: int | None, labels: tuple[str, ...], grace: float, *, insecure: bool
 ) -> None:
     """Run containers on this machine until SIGTERM or Ctrl-C; a second one does not wait."""
-    import asyncio
     import logging
     import os
     from dataclasses import replace
@@ -33,7 +32,7 @@ def worker(
     from qmodal.exception import ConfigurationError
     from qmodal.settings import Settings
     from qmodal_workers.incarnation import WorkerOptions, cpus
-    from qmodal_workers.worker import work
+    from qmodal_workers.worker import run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
@@ -44,7 +43,7 @@ def worker(
         options = WorkerOptions(
             max_containers=max_containers or 16 * cpus(), labels=labels, grace=grace
         )
-        asyncio.run(work(Client(settings), options))
+        run(Client(settings), options)
     except ConfigurationError as error:
         click.echo(f"qmodal worker: {error}", err=True)
         raise SystemExit(2) from None

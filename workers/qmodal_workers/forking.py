@@ -54,11 +54,7 @@ def serve(descriptor: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, errors="replace")
-    for name in PRELOADED:
-        importlib.import_module(name)
-    # Not connected, only made: what that reads from disk is read once here.
-    load_commands()
-    Line(Address("redis://localhost"))
+    preload()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     send(end, {"blank": True})
     while (received := receive(end)) is not None:
@@ -67,6 +63,14 @@ def serve(descriptor: int) -> None:
             _load(end, message, descriptors[0])
         elif "fork" in message:
             _fork(end, message["fork"], descriptors)
+
+
+def preload() -> None:
+    """Import what every container needs, and read what it would read from disk."""
+    for name in PRELOADED:
+        importlib.import_module(name)
+    load_commands()
+    Line(Address("redis://localhost"))  # only made, not connected
 
 
 def _load(end: socket.socket, message: dict[str, Any], document: int) -> None:

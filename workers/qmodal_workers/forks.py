@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from qmodal_workers import passing
 from qmodal_workers.children import send_signal
 from qmodal_workers.ends import wide_pipe
+from qmodal_workers.nursery import Adopted, Nursery
 from qmodal_workers.pipes import Pipes
 from qmodal_workers.planning import Plan, StartError, start_limit, too_slow
 from qmodal_workers.start import Descriptors
@@ -29,10 +30,31 @@ class UnusableError(StartError):
     """The template cannot fork; the container needs an interpreter of its own."""
 
 
+def _spawned(
+    environ: Mapping[str, str], control: int, stdout: int, stderr: int
+) -> subprocess.Popen[bytes]:
+    """A template in a fresh interpreter, in case there is no nursery any more."""
+    # Its own session: a Ctrl-C in the worker's terminal is none of its business.
+    return subprocess.Popen(
+        [
+            *(sys.executable, "-P", "-m", "qmodal_workers.template"),
+            *(str(control), str(os.getpid())),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=[control],
+        env=dict(environ),
+        start_new_session=True,
+    )
+
+
 class Template:
     """The worker's side of one template process."""
 
-    def __init__(self, name: str, environ: Mapping[str, str], pipes: Pipes) -> None:
+    def __init__(
+        self, name: str, environ: Mapping[str, str], pipes: Pipes, nursery: Nursery | None
+    ) -> None:
         self.name = name
         self.used = time.monotonic()
         self._pipes = pipes
@@ -44,19 +66,10 @@ class Template:
         self._end.setblocking(False)
         (stdout, their_stdout), (stderr, their_stderr) = wide_pipe(), wide_pipe()
         pipes.open(name, "", stdout=stdout, stderr=stderr)
-        # Its own session: a Ctrl-C in the worker's terminal is none of its business.
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", "qmodal_workers.template"),
-                *(str(theirs.fileno()), str(os.getpid())),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=their_stdout,
-            stderr=their_stderr,
-            pass_fds=[theirs.fileno()],
-            env=dict(environ),
-            start_new_session=True,
-        )
+        given = (theirs.fileno(), their_stdout, their_stderr)
+        self.process: Adopted | subprocess.Popen[bytes] = (
+            nursery and nursery.template(environ, given)
+        ) or _spawned(environ, *given)
         theirs.close()
         os.close(their_stdout)
         os.close(their_stderr)

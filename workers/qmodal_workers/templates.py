@@ -9,6 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from qmodal_workers.forks import Template, UnusableError
+from qmodal_workers.nursery import Nursery
 from qmodal_workers.pipes import Pipes
 from qmodal_workers.planning import Plan, StartError
 
@@ -20,8 +21,11 @@ Key = tuple[str, int, frozenset[tuple[str, str]]]
 class Templates:
     """Starts templates when they are needed, and ends them when they are not."""
 
-    def __init__(self, environ: Mapping[str, str], pipes: Pipes) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], pipes: Pipes, nursery: Nursery | None = None
+    ) -> None:
         self._environ = environ
+        self._nursery = nursery
         self._pipes = pipes
         self._names = itertools.count(1)
         self._spare: Template | None = None
@@ -32,8 +36,9 @@ class Templates:
 
     @property
     def pids(self) -> set[int]:
-        """The processes of all templates."""
-        return {template.process.pid for template in self._all()}
+        """The processes of all templates, and the one that they come from."""
+        own = {template.process.pid for template in self._all()}
+        return own if self._nursery is None else {*own, self._nursery.pid}
 
     def _all(self) -> list[Template]:
         spare = [self._spare] if self._spare else []
@@ -43,7 +48,8 @@ class Templates:
         """Have a blank template ready: the imports that every container needs are done in it."""
         self._later = None
         if sys.platform == "linux" and (self._spare is None or self._spare.is_dead):
-            self._spare = Template(f"template-{next(self._names)}", self._environ, self._pipes)
+            name = f"template-{next(self._names)}"
+            self._spare = Template(name, self._environ, self._pipes, self._nursery)
 
     async def fork(self, plan: Plan, start: Callable[[Template], Awaitable[int]]) -> int:
         """A container's pid from `start(template)`; raises UnusableError or StartError."""
@@ -111,6 +117,8 @@ class Templates:
         for template in self._all():
             template.close()
             template.process.wait()
+        if self._nursery is not None:
+            self._nursery.close()
 
 
 def _key(plan: Plan) -> Key:

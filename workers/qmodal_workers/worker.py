@@ -6,26 +6,34 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 
 from qmodal.client import Client
 from qmodal.exception import ConnectionError
 from qmodal_workers.children import become_subreaper
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
 from qmodal_workers.logs import LogWriter
+from qmodal_workers.nursery import Nursery
 from qmodal_workers.templates import Templates
 
 log = logging.getLogger("qmodal.worker")
 
 
-async def work(client: Client, options: WorkerOptions) -> None:
+def run(client: Client, options: WorkerOptions) -> None:
     """Work until SIGTERM or SIGINT; raises ConfigurationError for a server we cannot use."""
+    nursery = Nursery.start() if sys.platform == "linux" else None
+    asyncio.run(work(client, options, nursery))
+
+
+async def work(client: Client, options: WorkerOptions, nursery: Nursery | None = None) -> None:
+    """Work until SIGTERM or SIGINT, in the running loop."""
     become_subreaper()
     stop = Stop()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.ask)
     logs = LogWriter(client)
-    templates = Templates({**os.environ, **client.settings.to_environ()}, logs.pipes)
+    templates = Templates({**os.environ, **client.settings.to_environ()}, logs.pipes, nursery)
     writing = asyncio.create_task(logs.write(), name="logs")
     try:
         templates.prepare()

@@ -9,7 +9,7 @@ local count = #ARGV - 10
 local known = redis.call('HMGET', call, 'digest', 'submitted', 'state')
 local submitted = tonumber(known[2] or 0)
 if known[1] and known[1] ~= digest then return 'TAKEN' end
-if count > 0 and submitted >= first + count then return 'OK' end
+if known[3] == 'cancelled' or count > 0 and submitted >= first + count then return 'OK' end
 if submitted ~= tonumber(first) then return 'GAP' end
 if redis.call('HEXISTS', pool, 'spec') == 0 then return 'POOL' end
 for n = 8, #KEYS do

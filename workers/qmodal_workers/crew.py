@@ -1,0 +1,9 @@
+"""Everything that a worker of a private stack imports; done before it is forked."""
+
+from __future__ import annotations
+
+from qmodal_workers import cli, forking, worker
+
+__all__ = ["cli", "worker"]
+
+forking.preload()
