@@ -147,6 +147,8 @@ def _be_template(worker: int, environ: dict[str, str], descriptors: list[int]) -
         os.environ.clear()
         os.environ.update(environ)
         forking.serve(control)
+    except BaseException:
+        import traceback; open('/tmp/h/tb','a').write(traceback.format_exc())
     finally:
         sys.stdout.flush()
         os._exit(0)
