@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from qmodal.client import current
 from qmodal.exception import InvalidError, OutputExpiredError
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
+from qmodal.store.calls import Output
 from qmodal.store.exchange import Op
 from qmodal.verb import Verb
 from qmodal.wire.ids import is_call_id
@@ -80,8 +81,14 @@ class FunctionCall(Generic[R]):
         stop = count if end is None else end
         if not 0 <= start <= stop <= count:
             raise ValueError(f"start {start} and end {end} are no range within {count} inputs")
+        client = current()
+        reader = OutputReader(client, self._call)
+        arrived: dict[int, Output] = {}
         for index in range(start, stop):
-            yield self.get(index=index)
+            while index not in arrived:
+                fresh = client.run(reader.read(BLOCK_MS))
+                arrived |= {output.index: output for output in fresh if output.index >= start}
+            yield client.run(resolve(client, self._call, arrived.pop(index)))
 
     @staticmethod
     def gather(*function_calls: FunctionCall[Any]) -> Sequence[Any]:

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qmodal import parameters, pool_verbs
+from qmodal.binding import Binding
 from qmodal.definition import LocalSource, NamedSource, Source, portable
 from qmodal.exception import DeprecationError, NotFoundError
-from qmodal.function import Binding, Function
+from qmodal.function import Function
 from qmodal.local_instance import LocalInstance, has_constructor
 from qmodal.parameters import ParameterSpec
 from qmodal.partial import BOUND, methods_of

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from qmodal import invocation, mapping, pool_verbs
+from qmodal.binding import Binding, specs_of
 from qmodal.call import FunctionCall
 from qmodal.definition import (
     Definition,
@@ -18,12 +18,11 @@ from qmodal.definition import (
 )
 from qmodal.exception import ExecutionError, InvalidError, NotFoundError
 from qmodal.options import FunctionOptions
-from qmodal.parameters import ParameterSpec
 from qmodal.store.exchange import Op
 from qmodal.target import Target
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats
 from qmodal.verb import Verb
-from qmodal.wire.spec import FunctionSpec, PoolSpec
+from qmodal.wire.spec import PoolSpec
 
 if TYPE_CHECKING:
     from qmodal.app import App
@@ -31,26 +30,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 OriginalR = TypeVar("OriginalR")
-
-
-class Instance(Protocol):
-    """What a method is bound to."""
-
-    def encoded(self, specs: tuple[ParameterSpec, ...] | None) -> bytes:
-        """The parameters as the pool's identity; raises InvalidError, TypeError, ValueError."""
-        ...
-
-    def label(self) -> str:
-        """What people see, such as `Model(size=3)`."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """What a method's handle has beside its class: the method and the instance."""
-
-    method: str
-    instance: Instance
 
 
 class Function(Generic[P, R, OriginalR]):
@@ -292,13 +271,6 @@ class Function(Generic[P, R, OriginalR]):
             )
         target = yield from self._target()
         return (yield from pool_verbs.update_autoscaler(target, dict(changes)))
-
-
-def specs_of(spec: FunctionSpec) -> tuple[ParameterSpec, ...] | None:
-    """The parameters that a published class takes; None if it has a constructor of its own."""
-    if spec.parameters is None:
-        return None
-    return tuple(ParameterSpec.from_plain(list(plain)) for plain in spec.parameters)
 
 
 def _no_method(definition: Definition, method: str) -> NotFoundError:

@@ -65,7 +65,9 @@ class Due:
         while (seconds := self._seconds_left()) > 0:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), min(seconds, 3600))
+                # Not wait_for: in 3.11 it swallows a cancellation that comes with the event.
+                async with asyncio.timeout(min(seconds, 3600)):
+                    await self._changed.wait()
         await asyncio.sleep(max(0.0, self._began + COALESCE_SECONDS - time.monotonic()))
         return self._take()
 

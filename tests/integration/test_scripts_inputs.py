@@ -12,7 +12,7 @@ from qmodal.client import Client
 from qmodal.exception import InternalFailure
 from qmodal.store.calls import UnknownPoolError
 from qmodal.store.exchange import Exchange
-from qmodal.store.keys import pool_id, shard_of
+from qmodal.store.keys import GROUP, pool_id, shard_of
 from tests.bench import Bench, index_of, state_of
 from tests.walk import command_of
 
@@ -387,23 +387,50 @@ def test_nothing_comes_back_in_line_while_its_call_is_being_cancelled(
     assert bench.inflight() == 0
 
 
-def test_entries_of_both_streams_with_one_id_are_kept_apart(bench: Bench) -> None:
-    """Both streams count for themselves, so within a millisecond they draw equal ids."""
-    keys, pools = bench.client.keys, bench.client.pools
+def twins(bench: Bench) -> tuple[str, str]:
+    """A call with an entry in each stream, both of one id: within a millisecond that happens."""
+    keys = bench.client.keys
     for _ in range(1000):
         call = bench.submit(1, total=None)
         (claimed,) = bench.claim()
-        release = pools.release(bench.pool, [(claimed.lane, claimed.entry, call)])
-        chunk = bench.client.calls.submit_commands(bench.submission(1, call=call, first=1, total=2))
-        bench.line.exchange([command_of(release), *chunk])
+        held = [(claimed.lane, claimed.entry, call)]
+        release = command_of(bench.client.pools.release(bench.pool, held))
+        chunk = bench.submission(1, call=call, first=1, total=2)
+        bench.line.exchange([release, *bench.client.calls.submit_commands(chunk)])
         (moved,) = bench.ask(b"SMEMBERS", keys.moved(call))
-        ((entry, _),) = bench.ask(b"XREVRANGE", keys.inputs(bench.pool), b"+", b"-", b"COUNT", 1)
+        if bench.ask(b"XRANGE", keys.inputs(bench.pool), moved, moved):
+            return call, moved.decode()
         bench.client.run(bench.client.calls.cancel(call))
-        assert bench.inflight() == 0
-        assert bench.claim(count=5) == []
-        if moved == entry:
-            return
-    pytest.fail("the ids were never equal, so nothing was tried")
+    pytest.fail("the ids were never equal")
+
+
+@pytest.mark.parametrize("way", ["settle", "retry", "release", "reclaim", "bury"])
+def test_entries_of_both_streams_with_one_id_are_kept_apart(bench: Bench, way: str) -> None:
+    """Else cancel would not find the other one, which would run."""
+    call, entry = twins(bench)
+    keys, pools, pool = bench.client.keys, bench.client.pools, bench.pool
+    read = (b"XREADGROUP", b"GROUP", GROUP, b"ta-b-1", b"STREAMS", keys.inputs(pool), b">")
+    (claimed,) = pools.parse_claim(pool, bench.ask(*read))
+    assert (claimed.lane, claimed.entry) == (1, entry)
+    match way:
+        case "settle":
+            bench.settle(claimed)
+        case "retry":
+            bench.client.run(pools.retry(pool, claimed, delay=0))
+        case "release":
+            bench.client.run(pools.release(pool, [(1, entry, call)]))
+        case "reclaim":
+            bench.client.run(pools.reclaim(pool, "ta-b-1", reason="gone", charged=()))
+        case _:
+            bench.client.run(pools.bury(pool, claimed, reason="bad"))
+    assert entry.encode() in bench.ask(b"SMEMBERS", keys.moved(call))
+
+
+def test_cancel_finds_both_of_two_entries_with_one_id(bench: Bench) -> None:
+    call, _ = twins(bench)
+    bench.client.run(bench.client.calls.cancel(call))
+    assert bench.inflight() == 0
+    assert bench.claim(count=5) == []
 
 
 def test_a_finished_call_cannot_be_cancelled(bench: Bench) -> None:

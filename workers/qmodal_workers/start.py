@@ -9,7 +9,9 @@ from typing import Any
 
 import msgpack
 
-LARGEST_MESSAGE = 1 << 20
+LARGEST_MESSAGE = 1 << 18
+# The end of a traceback says more than its beginning; a datagram has a limit.
+LONGEST_TEXT = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +69,12 @@ class Control:
 
     def send(self, **message: Any) -> None:
         """Report to the worker; a worker that is gone is not an error (PDEATHSIG follows)."""
+        cut = {
+            name: value[-LONGEST_TEXT:] if isinstance(value, str) else value
+            for name, value in message.items()
+        }
         try:
-            self._socket.send(msgpack.packb(message)[:LARGEST_MESSAGE])
+            self._socket.send(msgpack.packb(cut))
         except OSError:
             return
 

@@ -8,6 +8,8 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from qmodal.exception import InputCancellation, InputTimeout
@@ -18,6 +20,8 @@ from qmodal.wire.remote_error import dump_exception
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.record import TIMEOUT
+
+_OWN = str(Path(__file__).parent)
 
 
 class Preempted(BaseException):
@@ -50,6 +54,7 @@ class Invoker:
         begin = time.perf_counter_ns()
         kind, form, content = self._guarded(function, envelope, payload, serial)
         took = (time.perf_counter_ns() - begin) // 1000
+        _flush()
         return Outcome(
             kind=kind,
             format=form,
@@ -97,6 +102,21 @@ class Invoker:
         return outcome.kind, outcome.format, outcome.payload
 
     def _dump(self, error: BaseException) -> bytes:
-        frames = error.__traceback__
-        traceback.print_exception(type(error), error, frames, file=sys.stderr)
+        traceback.print_exception(type(error), error, _of_user(error.__traceback__))
         return dump_exception(error, origin=self.container, plain_only=self.plain_only)
+
+
+def _of_user(frames: TracebackType | None) -> TracebackType | None:
+    """The traceback without our own frames at its start."""
+    while frames is not None and frames.tb_next and _OWN in frames.tb_frame.f_code.co_filename:
+        frames = frames.tb_next
+    return frames
+
+
+def _flush() -> None:
+    """What an input printed is on its way before its result is."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # user code closed them

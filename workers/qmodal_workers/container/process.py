@@ -18,19 +18,24 @@ def become(descriptors: Descriptors, *, parent: int) -> None:
     """Detach from whoever forked us, and send our output to the worker's pipes."""
     os.setsid()
     os.umask(0o077)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    for source, target in ((nothing, 0), (descriptors.stdout, 1), (descriptors.stderr, 2)):
-        os.dup2(source, target)
-        os.close(source)
-    # A line printed before a SIGKILL is lost in a block buffer.
-    sys.stdin = _stdin()
-    sys.stdout = _text(1)
-    sys.stderr = _text(2)
+    speak_through(descriptors.stdout, descriptors.stderr)
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
         signal.signal(number, signal.SIG_DFL)
     # A terminal's Ctrl-C is for the client; the worker decides about containers.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     die_with(parent)
+
+
+def speak_through(stdout: int, stderr: int) -> None:
+    """Make these the standard output and error, and nothing the standard input."""
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (stdout, 1), (stderr, 2)):
+        os.dup2(source, target)
+        os.close(source)
+    # New objects: the old ones may believe that they are files, which can seek.
+    sys.stdin = _stdin()
+    # A line printed before a SIGKILL is lost in a block buffer.
+    sys.stdout, sys.stderr = _text(1), _text(2)
 
 
 def _stdin() -> TextIO:

@@ -119,6 +119,9 @@ class Serving:
         seconds = self.shelf.finish()
         self.completed += 1
         self.pace.ran(seconds)
+        if seconds > LONG_SECONDS:
+            # It has ended: the worker must not time it out while the server keeps us waiting.
+            self._publish("idle")
         self._conclude(claimed, envelope, outcome)
         if self.options.single_use_containers:
             self._stop("single use")
