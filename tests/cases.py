@@ -10,7 +10,7 @@ from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.keys import GROUP
 from qmodal.store.script import script
 from tests.bench import APP, Bench
-from tests.walk import command_of
+from tests.model import command_of
 
 WORKER = "wk-repeat"
 REPORT = WorkerReport(

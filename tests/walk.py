@@ -4,63 +4,21 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
-
-import msgpack
 
 from qmodal.client import Client
 from qmodal.store.calls import Submission
-from qmodal.store.exchange import Command, Exchange, Op
 from qmodal.store.keys import pool_id, shard_of
 from qmodal.store.line import Address, Line
 from qmodal.store.pools import Claimed, Settled
 from qmodal.wire.ids import new_call_id
+from tests.model import LOST, Input, WalkCall, WalkPool, command_of, delayed_input
+from tests.walk_races import collide, turn_over
 
 BUDGET = 3
 TTL = 600_000
-LOST = "lost"
-Input = tuple[str, int]  # call, index
-
-
-def command_of(op: Op[Any]) -> Command:
-    """The only command of an operation's first exchange."""
-    request = next(op)
-    assert isinstance(request, Exchange)
-    assert len(request.commands) == 1
-    return request.commands[0]
-
-
-@dataclass(slots=True)
-class WalkCall:
-    """What the model knows of a call."""
-
-    pool: str
-    total: int | None
-    submitted: int = 0
-    is_cancelled: bool = False
-    outcomes: dict[int, bytes] = field(default_factory=dict)
-    blobs: set[int] = field(default_factory=set)
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether nothing of it is in flight."""
-        return self.is_cancelled or len(self.outcomes) == self.submitted
-
-
-@dataclass(slots=True)
-class WalkPool:
-    """What the model knows of a pool."""
-
-    held: dict[str, dict[Input, Claimed]] = field(default_factory=dict)  # by container
-    queued: set[Input] = field(default_factory=set)
-    delayed: set[Input] = field(default_factory=set)
-    is_active: bool = False
-
-    def inflight(self) -> int:
-        """Inputs that are somewhere in the pool; delayed ones of a cancelled call still are."""
-        return len(self.queued) + len(self.delayed) + sum(map(len, self.held.values()))
 
 
 class Walk:
@@ -83,7 +41,7 @@ class Walk:
     def step(self) -> None:
         """One step of a random kind in a random pool."""
         pool = self.random.choice(list(self.pools))
-        kinds = {
+        kinds: dict[Callable[[str], None], int] = {
             self.submit: 16,
             self.extend: 5,
             self.claim: 24,
@@ -96,8 +54,8 @@ class Walk:
             self.cancel: 1,
             self.leave: 3,
             self.join: 1,
-            self.turn_over: 6,
-            self.collide: 4,
+            partial(turn_over, self): 6,
+            partial(collide, self): 4,
         }
         self.random.choices(list(kinds), list(kinds.values()))[0](pool)
 
@@ -128,12 +86,13 @@ class Walk:
             self._append(call, 2)
 
     def _append(self, call: str, count: int) -> None:
-        submission = self._submission(call, count)
+        submission = self.submission(call, count)
         for _ in range(self.random.choice((1, 1, 2))):
             self.run(self.calls_of.submit(submission))
-        self._submitted(call, count)
+        self.submitted(call, count)
 
-    def _submission(self, call: str, count: int) -> Submission:
+    def submission(self, call: str, count: int) -> Submission:
+        """The next inputs of a call."""
         about = self.calls[call]
         blobs = [about.submitted] if count and self.random.random() < 0.2 else []
         about.blobs.update(blobs)
@@ -149,7 +108,8 @@ class Walk:
             blobs=[(index, b"blob") for index in blobs],
         )
 
-    def _submitted(self, call: str, count: int) -> None:
+    def submitted(self, call: str, count: int) -> None:
+        """The model's side of a submit."""
         about = self.calls[call]
         pool = self.pools[about.pool]
         pool.queued.update((call, about.submitted + n) for n in range(count))
@@ -161,19 +121,21 @@ class Walk:
         state = self.pools[pool]
         if not state.is_active:
             return
-        container = self._container(pool)
+        container = self.container_for(pool)
         count = self.random.choice((1, 1, 1, 2, 5, 120))
         command = self.pools_of.claim_command(pool, container, count=count, block=None)
-        self._claimed(pool, container, self.line.exchange([command])[0])
+        self.claimed(pool, container, self.line.exchange([command])[0])
 
-    def _container(self, pool: str) -> str:
+    def container_for(self, pool: str) -> str:
+        """A container of the pool, old or new."""
         known = list(self.pools[pool].held)
         if len(known) < 3 or self.random.random() < 0.05:
             self.serial += 1
             return f"ta-walk-{self.serial}"
         return self.random.choice(known)
 
-    def _claimed(self, pool: str, container: str, reply: Any) -> None:
+    def claimed(self, pool: str, container: str, reply: Any) -> None:
+        """The reply of a claim, compared with what the model expects of it."""
         state = self.pools[pool]
         held = state.held.setdefault(container, {})
         for claimed in self.pools_of.parse_claim(pool, reply):
@@ -203,11 +165,12 @@ class Walk:
         container, inputs = self._some_held(pool, 4)
         if not inputs:
             return
-        attempts = self._attempts(pool, container, inputs)
+        attempts = self.attempts(pool, container, inputs)
         reply = self.line.exchange([self.pools_of.settle_command(pool, attempts)])[0]
         assert reply == [self.pools[pool].inflight(), *(1 for _ in attempts)]
 
-    def _attempts(self, pool: str, container: str, inputs: Iterable[Input]) -> list[Settled]:
+    def attempts(self, pool: str, container: str, inputs: Iterable[Input]) -> list[Settled]:
+        """The outcomes of these inputs, which are ended in the model."""
         held = self.pools[pool].held[container]
         attempts = []
         for call, index in inputs:
@@ -252,9 +215,9 @@ class Walk:
         look = (b"ZRANGE", self.pools_of.keys.delayed(pool), 0, -1)
         promote = command_of(self.pools_of.promote(pool))
         before, (count, _), after = self.line.exchange([look, promote, look])
-        gone = {_delayed(member) for member in set(before) - set(after)}
+        gone = {delayed_input(member) for member in set(before) - set(after)}
         assert count == len(gone)
-        assert {_delayed(member) for member in before} == state.delayed
+        assert {delayed_input(member) for member in before} == state.delayed
         state.delayed -= gone
         state.queued |= {one for one in gone if not self.calls[one[0]].is_cancelled}
 
@@ -297,9 +260,10 @@ class Walk:
         known = [call for call, about in self.calls.items() if about.pool == pool]
         if not known:
             return
-        self._cancel(pool, self.random.choice(known))
+        self.cancel_call(pool, self.random.choice(known))
 
-    def _cancel(self, pool: str, call: str) -> None:
+    def cancel_call(self, pool: str, call: str) -> None:
+        """Cancel this call, on the server and in the model."""
         about, state = self.calls[call], self.pools[pool]
         holders = {
             (container, claimed.entry)
@@ -331,135 +295,3 @@ class Walk:
         """The pool gets warm containers."""
         assert self.run(self.pools_of.join(pool))
         self.pools[pool].is_active = True
-
-    def turn_over(self, pool: str) -> None:
-        """Within a millisecond the pool empties, leaves and comes back; only tokens tell."""
-        state = self.pools[pool]
-        if not state.is_active or state.queued or state.delayed or state.inflight() > 20:
-            return
-        attempts = [
-            attempt
-            for container, held in state.held.items()
-            for attempt in self._attempts(pool, container, list(held))
-        ]
-        call = new_call_id(shard_of(pool))
-        self.calls[call] = WalkCall(pool, 1)
-        container = self._container(pool)
-        commands = [
-            *([self.pools_of.settle_command(pool, attempts)] if attempts else []),
-            *(self._retire(pool, container) for container in state.held),
-            command_of(self.pools_of.leave(pool)),
-            command_of(self.pools_of.leave(pool)),
-            *self.calls_of.submit_commands(self._submission(call, 1)),
-            self.pools_of.claim_command(pool, container, count=1, block=None),
-        ]
-        gone = len(state.held) + bool(attempts)
-        state.held.clear()
-        replies = self.line.exchange(commands)
-        assert replies[gone] == 1, "the empty pool did not leave"
-        assert replies[-2] == b"OK"
-        self._submitted(call, 1)
-        self._claimed(pool, container, replies[-1])
-
-    def collide(self, pool: str) -> None:
-        """A call gets an entry in both streams in one millisecond, so their ids may be equal."""
-        state = self.pools[pool]
-        for container, held in state.held.items():
-            for one, claimed in held.items():
-                about = self.calls[one[0]]
-                if about.total is None and len(state.queued) < 100:
-                    self._collide(pool, container, one, claimed)
-                    return
-
-    def _collide(self, pool: str, container: str, one: Input, claimed: Claimed) -> None:
-        state = self.pools[pool]
-        entry = (claimed.lane, claimed.entry, one[0])
-        release = command_of(self.pools_of.release(pool, [entry]))
-        submit = self.calls_of.submit_commands(self._submission(one[0], 1))
-        assert self.line.exchange([release, *submit])[0] == 1
-        del state.held[container][one]
-        state.queued.add(one)
-        self._submitted(one[0], 1)
-        if self.random.random() < 0.3:
-            self._cancel(pool, one[0])
-
-    def _retire(self, pool: str, container: str) -> Command:
-        return command_of(self.pools_of.reclaim(pool, container, reason=LOST, charged=()))
-
-    def check(self) -> None:
-        """Compare counters, streams, lifetimes and the active index with the model."""
-        keys = self.pools_of.keys
-        for pool, state in self.pools.items():
-            names = (keys.inputs(pool), keys.again(pool))
-            inflight, score, streams, first, second, delayed = self.line.exchange(
-                [
-                    (b"HGET", keys.pool(pool), b"inflight"),
-                    (b"ZSCORE", keys.active(shard_of(pool)), pool),
-                    (b"EXISTS", *names),
-                    *((b"XLEN", name) for name in names),
-                    (b"ZCARD", keys.delayed(pool)),
-                ]
-            )
-            assert int(inflight or 0) == state.inflight()
-            assert (score is not None, streams) == (state.is_active, 2 if state.is_active else 0)
-            assert delayed == len(state.delayed)
-            assert first + second == state.inflight() - delayed
-        self._check_lifetimes()
-
-    def _check_lifetimes(self) -> None:
-        keys = self.calls_of.keys
-        known = list(self.calls)
-        lifetimes = self.line.exchange([(b"PTTL", keys.call(call)) for call in known])
-        for call, left in zip(known, lifetimes, strict=True):
-            about = self.calls[call]
-            assert left > 0 if about.is_ended else left == -1, f"lifetime {left} of {about}"
-            if about.is_ended and (about.is_cancelled or about.total is not None):
-                self._check_outputs(call)
-
-    def _check_outputs(self, call: str) -> None:
-        """The call has ended: each input has its one outcome, and nothing else is left."""
-        keys, about = self.calls_of.keys, self.calls.pop(call)
-        blobs = [keys.blob(call, index) for index in range(about.submitted)]
-        outputs, left, kept = self.line.exchange(
-            [
-                (b"XRANGE", keys.outputs(call), b"-", b"+"),
-                (b"PTTL", keys.outputs(call)),
-                (b"EXISTS", keys.moved(call), *blobs),
-            ]
-        )
-        found = [(int(fields[1]), fields[3]) for _, fields in outputs]
-        expected = dict(about.outcomes)
-        if about.is_cancelled:
-            expected[-1] = b"cancelled"
-        assert sorted(found) == sorted(expected.items())
-        assert left > 0 or not outputs
-        waiting = {one for one in self.pools[about.pool].delayed if one[0] == call}
-        blobs_left = waiting & {(call, index) for index in about.blobs}
-        assert kept == len(blobs_left), f"moved or blobs left of {call}: {about}"
-        if waiting:
-            self.calls[call] = about  # they come up one day, and must be dropped then
-
-    def finish(self) -> None:
-        """Let everything end, and look once more."""
-        for pool, state in self.pools.items():
-            self.join(pool)
-            while state.inflight():
-                self.promote(pool)
-                self.claim(pool)
-                for container, held in state.held.items():
-                    attempts = self._attempts(pool, container, list(held)[:100])
-                    if attempts:
-                        self.line.exchange([self.pools_of.settle_command(pool, attempts)])
-        self.check()
-        for pool, state in self.pools.items():
-            for container in list(state.held):
-                self.run(self.pools_of.reclaim(pool, container, reason=LOST, charged=()))
-            assert self.run(self.pools_of.leave(pool))
-        left = [call for call, about in self.calls.items() if not about.is_ended]
-        assert not left
-        self.line.close()
-
-
-def _delayed(member: bytes) -> Input:
-    fields = msgpack.unpackb(member, raw=True)
-    return fields[3].decode(), int(fields[5])

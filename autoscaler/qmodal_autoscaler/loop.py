@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from qmodal.client import Client
@@ -43,6 +44,7 @@ class Round:
 
     sight: Sight
     now: float
+    is_full: bool
     changes: Changes = field(default_factory=Changes)
     judged: dict[str, Judged] = field(default_factory=dict)
 
@@ -99,16 +101,15 @@ class Reign:
 
     async def _round(self, wanted: Wanted) -> None:
         sight = await self._client.aio(self._observer.look(wanted))
-        this = Round(sight, time.monotonic())
+        this = Round(sight, time.monotonic(), wanted.everything)
         for pool in sight.pools:
             try:
                 self._judge(pool, this)
             except UNKNOWN as error:
                 self._journal.trouble(pool, f"nothing changes: {error!r}", label=f"pool {pool}")
-        if wanted.everything:
-            self._share(this)
-            self._forget(this)
         await self._carry_out(this)
+        if this.is_full:
+            self._forget(this)
 
     def _judge(self, pool: str, this: Round) -> None:
         """What should be done about one pool; raises one of UNKNOWN if that cannot be said."""
@@ -173,41 +174,41 @@ class Reign:
         elif observation is not None and not observation.consumers:
             self._chores.leave(pool)
 
-    def _share(self, this: Round) -> None:
-        """Where room was missing for a while, take it from pools that have more."""
+    async def _carry_out(self, this: Round) -> None:
+        placed = await self._write(this.changes)
+        for pool, judged in this.judged.items():
+            self._tell(pool, judged, this.now, placed[pool])
+        if this.is_full and self._hungry:
+            await self._write(self._share(this, placed))
+        await self._client.aio(self._chores.do())
+
+    async def _write(self, changes: Changes) -> Counter[str]:
+        if not (changes.off or changes.needs):
+            return Counter()
+        return await self._client.aio(self._assigner.write(changes, self._observer.server_ms))
+
+    def _share(self, this: Round, placed: Counter[str]) -> Changes:
+        """Where room is missing, take it from pools that have more."""
         hungry = [
             Hungry(
                 pool=pool,
-                have=len(this.judged[pool].snapshot.containers),
-                unmet=this.judged[pool].decision.start,
+                have=len(this.judged[pool].snapshot.containers) + placed[pool],
+                unmet=this.judged[pool].decision.start - placed[pool],
                 seconds=this.now - since,
             )
             for pool, since in self._hungry.items()
-            if pool in this.judged and this.judged[pool].decision.start
+            if pool in this.judged
         ]
-        if not hungry:
-            return
-        leaving = self._observer.fleet.leaving()
+        fleet, changes = self._observer.fleet, Changes()
         holders = [_holder(pool, judged) for pool, judged in this.judged.items()]
-        taken = set(lend(hungry, holders, leaving=leaving))
+        taken = set(lend(hungry, holders, leaving=fleet.leaving()))
         for pool, judged in this.judged.items():
-            for held in self._observer.fleet.of_pool(pool):
+            for held in fleet.of_pool(pool):
                 if held.container in taken:
-                    this.changes.take_off(held)
-                    self._journal.change(
-                        judged.terms.label, f"{held.container} makes room for a pool that waits"
-                    )
-
-    async def _carry_out(self, this: Round) -> None:
-        changes = this.changes
-        if changes.off or changes.needs:
-            server_ms = self._observer.server_ms
-            placed = await self._client.aio(self._assigner.write(changes, server_ms))
-        else:
-            placed = None
-        for pool, judged in this.judged.items():
-            self._tell(pool, judged, this.now, 0 if placed is None else placed[pool])
-        await self._client.aio(self._chores.do())
+                    changes.take_off(held)
+                    text = f"{held.container} makes room for a pool that has fewer"
+                    self._journal.change(judged.terms.label, text)
+        return changes
 
     def _tell(self, pool: str, judged: Judged, now: float, placed: int) -> None:
         terms, decision = judged.terms, judged.decision

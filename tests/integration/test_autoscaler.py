@@ -193,13 +193,14 @@ def test_retries_are_promoted_when_they_are_due(stage: Stage) -> None:
 def test_a_pool_that_cannot_be_read_stops_no_other(stage: Stage) -> None:
     stage.worker()
     stage.publish(f=options(), g=options())
-    keys = stage.client.keys
     stage.submit()
-    stage.client.run(ask_one(b"RENAME", keys.inputs(stage.pools["f"]), keys.delayed("00" * 16)))
-    stage.client.run(ask_one(b"SET", keys.inputs(stage.pools["f"]), b"no stream"))
+    inputs = stage.client.keys.inputs(stage.pools["f"])
+    elsewhere = inputs + ":elsewhere"
+    stage.client.run(ask_one(b"RENAME", inputs, elsewhere))
+    stage.client.run(ask_one(b"SET", inputs, b"no stream"))
     stage.submit("g")
     stage.until(lambda: stage.assigned("g"), "the other pool's container", seconds=1)
-    stage.client.run(ask_one(b"UNLINK", keys.inputs(stage.pools["f"]), keys.delayed("00" * 16)))
+    stage.client.run(ask_one(b"RENAME", elsewhere, inputs))
 
 
 def test_a_full_fleet_takes_idle_containers_from_pools_that_have_more(stage: Stage) -> None:

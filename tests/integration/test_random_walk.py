@@ -6,6 +6,7 @@ import pytest
 
 from qmodal.client import Client
 from tests.walk import Walk
+from tests.walk_check import check, finish
 
 STEPS = 10_000
 
@@ -16,5 +17,5 @@ def test_no_input_is_lost_or_ends_twice_whatever_happens_to_it(client: Client, s
     for number in range(STEPS):
         walk.step()
         if number % 50 == 0:
-            walk.check()
-    walk.finish()
+            check(walk)
+    finish(walk)

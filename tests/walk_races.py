@@ -1,0 +1,72 @@
+"""Steps of the random walk that put several transitions into one millisecond."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qmodal.store.exchange import Command
+from qmodal.store.keys import shard_of
+from qmodal.store.pools import Claimed
+from qmodal.wire.ids import new_call_id
+from tests.model import LOST, Input, WalkCall, command_of
+
+if TYPE_CHECKING:
+    from tests.walk import Walk
+
+
+def turn_over(walk: Walk, pool: str) -> None:
+    """Within a millisecond the pool empties, leaves and comes back; only tokens tell."""
+    state = walk.pools[pool]
+    if not state.is_active or state.queued or state.delayed or state.inflight() > 20:
+        return
+    attempts = [
+        attempt
+        for container, held in state.held.items()
+        for attempt in walk.attempts(pool, container, list(held))
+    ]
+    call = new_call_id(shard_of(pool))
+    walk.calls[call] = WalkCall(pool, 1)
+    container = walk.container_for(pool)
+    commands = [
+        *([walk.pools_of.settle_command(pool, attempts)] if attempts else []),
+        *(_retire(walk, pool, container) for container in state.held),
+        command_of(walk.pools_of.leave(pool)),
+        command_of(walk.pools_of.leave(pool)),
+        *walk.calls_of.submit_commands(walk.submission(call, 1)),
+        walk.pools_of.claim_command(pool, container, count=1, block=None),
+    ]
+    gone = len(state.held) + bool(attempts)
+    state.held.clear()
+    replies = walk.line.exchange(commands)
+    assert replies[gone] == 1, "the empty pool did not leave"
+    assert replies[-2] == b"OK"
+    walk.submitted(call, 1)
+    walk.claimed(pool, container, replies[-1])
+
+
+def collide(walk: Walk, pool: str) -> None:
+    """A call gets an entry in both streams in one millisecond, so their ids may be equal."""
+    state = walk.pools[pool]
+    for container, held in state.held.items():
+        for one, claimed in held.items():
+            about = walk.calls[one[0]]
+            if about.total is None and len(state.queued) < 100:
+                _collide(walk, pool, container, one, claimed)
+                return
+
+
+def _collide(walk: Walk, pool: str, container: str, one: Input, claimed: Claimed) -> None:
+    state = walk.pools[pool]
+    entry = (claimed.lane, claimed.entry, one[0])
+    release = command_of(walk.pools_of.release(pool, [entry]))
+    submit = walk.calls_of.submit_commands(walk.submission(one[0], 1))
+    assert walk.line.exchange([release, *submit])[0] == 1
+    del state.held[container][one]
+    state.queued.add(one)
+    walk.submitted(one[0], 1)
+    if walk.random.random() < 0.3:
+        walk.cancel_call(pool, one[0])
+
+
+def _retire(walk: Walk, pool: str, container: str) -> Command:
+    return command_of(walk.pools_of.reclaim(pool, container, reason=LOST, charged=()))
