@@ -57,7 +57,7 @@ def client(settings: Settings) -> Iterator[Client]:
 @pytest.fixture(autouse=True)
 def tidy_server(request: pytest.FixtureRequest) -> Iterator[None]:
     """Whatever a test leaves behind has a lifetime; `leaves_keys` marks those that stop midway."""
-    if "settings" not in request.fixturenames:
+    if "server" not in request.fixturenames:
         yield
         return
     settings: Settings = request.getfixturevalue("settings")

@@ -47,9 +47,6 @@ def autoscaling(settings: Settings) -> Iterator[None]:
         loop, stop = began[0]
         loop.call_soon_threadsafe(stop.set)
         thread.join(5)
-        if thread.is_alive():
-            loop.call_soon_threadsafe(lambda: [t.print_stack() for t in asyncio.all_tasks(loop)])
-            thread.join(1)
         assert not thread.is_alive(), "the autoscaler does not stop"
 
 

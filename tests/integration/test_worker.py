@@ -97,7 +97,7 @@ def test_containers_are_forked_from_one_template_and_are_children_of_the_worker(
     pid, parent, name, _ = fleet.value(fleet.call(pools["whoami"]))
     assert parent == box.process.pid
     assert (pid, name) in {(each.pid, each.container) for each in (first, second)}
-    log = fleet.printed(first.app)
+    log = wait_until(lambda: fleet.printed(first.app), what="the output is there")
     assert log.count(b"imported by") == 1
 
 
