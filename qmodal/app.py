@@ -11,7 +11,6 @@ from typing import (
     TypeVar,
     Unpack,
     cast,
-    dataclass_transform,
     overload,
 )
 

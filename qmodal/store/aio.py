@@ -17,7 +17,7 @@ from redis.connection import SSLConnection, UnixDomainSocketConnection
 from qmodal.exception import Error
 from qmodal.store.blocking import give_up, is_refused, repeat_delay, unreachable
 from qmodal.store.exchange import Command, Effect, Exchange, Later, Op, Pause, Reply
-from qmodal.store.line import LOST, Address, pack, refused
+from qmodal.store.line import LOST, READ_SECONDS, Address, pack, refused
 from qmodal.store.replies import Verdict, first_error, judge, to_exception
 from qmodal.store.script import load_commands
 
@@ -35,6 +35,9 @@ class AsyncLine:
 
     def __init__(self, address: Address) -> None:
         parameters: dict[str, Any] = address.parameters()
+        # With a timeout of its own redis-py writes under `wait_for`, which before Python 3.12 loses
+        # a cancellation that arrives together with the end: tasks that were to stop went on.
+        parameters["socket_timeout"] = None
         kind = _KINDS.get(parameters.pop("connection_class"), asyncio_connection.Connection)
         self._connection = kind(retry=Retry(NoBackoff(), 0), **parameters)
 
@@ -54,12 +57,14 @@ class AsyncLine:
 
     async def write(self, commands: Sequence[Command]) -> None:
         """Send the commands in one write."""
-        await self._connection.send_packed_command([pack(commands)], check_health=False)
+        async with asyncio.timeout(READ_SECONDS):
+            await self._connection.send_packed_command([pack(commands)], check_health=False)
 
     async def read(self) -> Reply:
         """The next reply; an error reply is returned, not raised. A lost connection raises."""
         try:
-            return await self._connection.read_response()
+            async with asyncio.timeout(READ_SECONDS):
+                return await self._connection.read_response()
         except redis_errors.ResponseError as error:
             return error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
 import msgpack
@@ -122,7 +122,11 @@ class Fleet:
         replies = yield from ask(
             *((b"HGET", self.keys.worker(worker), b"report") for worker in workers)
         )
-        return [WorkerReport(**_fields(packed)) for packed in replies if packed is not None]
+        return [
+            WorkerReport(**_fields(packed, WorkerReport))
+            for packed in replies
+            if packed is not None
+        ]
 
     def containers(self, workers: Sequence[str]) -> Op[dict[str, list[ContainerReport]]]:
         """What each box runs, as it last reported."""
@@ -130,7 +134,7 @@ class Fleet:
             return {}
         replies = yield from ask(*((b"HVALS", self.keys.containers(worker)) for worker in workers))
         return {
-            worker: [ContainerReport(**_fields(packed)) for packed in reply]
+            worker: [ContainerReport(**_fields(packed, ContainerReport)) for packed in reply]
             for worker, reply in zip(workers, replies, strict=True)
         }
 
@@ -173,9 +177,12 @@ class Fleet:
             yield from ask_one(b"DEL", self.keys.leader)
 
 
-def _fields(packed: bytes) -> dict[str, Any]:
-    fields: dict[str, Any] = msgpack.unpackb(packed)
-    for name in ("labels", "gpus"):
-        if name in fields:
-            fields[name] = tuple(fields[name])
-    return fields
+def _fields(packed: bytes, kind: type[WorkerReport] | type[ContainerReport]) -> dict[str, Any]:
+    """The fields that this release knows: a newer one on another box may report more."""
+    found: dict[str, Any] = msgpack.unpackb(packed)
+    known = {each.name for each in fields(kind)}
+    return {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in found.items()
+        if name in known
+    }

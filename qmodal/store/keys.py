@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 SHARDS = 64
@@ -31,6 +32,11 @@ def pool_id(app_id: str, function: str, parameters: bytes, variant: bytes = b"")
     return digest.hexdigest()[:32]
 
 
+@lru_cache(maxsize=4096)  # asked for several times a call, always for the same few pools
+def _of_pool(prefix: str, pool: str) -> str:
+    return f"{prefix}:{{s{shard_of(pool):02d}}}:"
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The names of all keys under one prefix; each method says type, lifetime and who deletes."""
@@ -43,7 +49,7 @@ class Keys:
 
     def of_pool(self, pool: str) -> str:
         """The start of all keys of a pool's shard."""
-        return self.shard(shard_of(pool))
+        return _of_pool(self.prefix, pool)
 
     def pool(self, pool: str) -> str:
         """Hash: spec, counters, learned times. No TTL while active, then 30 days (**leave**)."""
@@ -79,7 +85,7 @@ class Keys:
 
     def call(self, call: str) -> str:
         """Hash: one call's record. A TTL if and only if nothing of it is in flight."""
-        return f"{self.calls(int(call[3:5]))}{call}"
+        return f"{self.prefix}:{{s{call[3:5]}}}:call:{call}"
 
     def outputs(self, call: str) -> str:
         """Stream: an entry per settled input. Lives as its call; deleted on delivery."""

@@ -214,7 +214,7 @@ def test_a_full_fleet_takes_idle_containers_from_pools_that_have_more(stage: Sta
 
 
 def test_a_worker_that_is_about_to_stop_gets_nothing_new(stage: Stage) -> None:
-    leaving, staying = stage.worker(max_containers=9), stage.worker(max_containers=2)
+    leaving, staying = stage.worker(max_containers=9), stage.worker(max_containers=3)
     stage.publish(f=options(), g=options())
     stage.submit()
     (container,) = stage.until(stage.assigned, "a container")

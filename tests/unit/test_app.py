@@ -210,7 +210,7 @@ def test_a_call_id_is_checked_for_its_shape() -> None:
 
 
 def test_handles_of_calls_travel_by_id() -> None:
-    call = qmodal.FunctionCall("fc-00" + "a" * 20, 1)
+    call: qmodal.FunctionCall[Any] = qmodal.FunctionCall("fc-00" + "a" * 20, 1)
     assert pickle.loads(pickle.dumps(call)) == call
 
 

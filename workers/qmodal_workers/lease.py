@@ -29,7 +29,8 @@ class Lease:
         """Returns when the worker was given up; a server that is silent has not said so."""
         while await self._renew():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._roster.changed.wait(), RENEW_SECONDS)
+                async with asyncio.timeout(RENEW_SECONDS):
+                    await self._roster.changed.wait()
 
     async def _renew(self) -> bool:
         reports = self._roster.take_unsent()

@@ -55,7 +55,8 @@ class Reconciler:
             else:
                 self.apply(assigned, stopped)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._hinted.wait(), LOOK_SECONDS)
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._hinted.wait()
 
     def _look(self) -> Op[tuple[dict[str, str], set[str]]]:
         """What is assigned, and which apps of our containers have ended."""
