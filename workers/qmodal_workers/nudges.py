@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable
 
 from qmodal.client import Client
-from qmodal.exception import Error
-from qmodal.store.aio import AsyncLine
-from qmodal.store.exchange import Reply
-from qmodal.store.line import LOST, Address
-
-PING_SECONDS = 2.0
-RECONNECT_SECONDS = 0.5
+from qmodal.store.line import Address
+from qmodal.store.listen import listen
 
 
 class Nudges:
-    """Subscribes to the worker's channel on a connection of its own."""
+    """Subscribes to the worker's channel."""
 
     def __init__(
         self,
@@ -34,46 +27,11 @@ class Nudges:
 
     async def listen(self) -> None:
         """Listen for ever; after a loss of the connection everything is looked at again."""
-        while True:
-            line = AsyncLine(self._address)
-            try:
-                await line.connect()
-                await self._hear(line)
-            except (*LOST, Error):
-                await asyncio.sleep(RECONNECT_SECONDS)
-            finally:
-                await line.close()
+        await listen(self._address, self._channel, self._hear)
 
-    async def _hear(self, line: AsyncLine) -> None:
-        await line.write(((b"SUBSCRIBE", self._channel),))
-        pings = asyncio.create_task(_ping(line))
-        try:
-            while True:
-                self._act(await line.read())
-        finally:
-            pings.cancel()
-
-    def _act(self, reply: Reply) -> None:
-        if isinstance(reply, Exception):
-            raise Error(str(reply))
-        match reply:
-            case [b"subscribe", *_]:
-                self._assigned()
-            case [b"message", _, bytes(text)]:
-                self._obey(text.decode(errors="replace").split(" "))
-            case _:  # a pong
-                pass
-
-    def _obey(self, words: list[str]) -> None:
+    def _hear(self, text: str | None) -> None:
+        words = ["assigned"] if text is None else text.split(" ")
         if words == ["assigned"]:
             self._assigned()
         elif len(words) == 3 and words[0] == "cancelled":
             self._cancelled(words[1], words[2])
-
-
-async def _ping(line: AsyncLine) -> None:
-    """So that a silent channel can be told from a lost connection, whose read then times out."""
-    with contextlib.suppress(*LOST):
-        while True:
-            await asyncio.sleep(PING_SECONDS)
-            await line.write(((b"PING",),))

@@ -1,0 +1,60 @@
+"""Listen to a channel of hints on a connection of its own; the truth is read elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+from qmodal.exception import Error
+from qmodal.store.aio import AsyncLine
+from qmodal.store.exchange import Reply
+from qmodal.store.line import LOST, Address
+
+# A read that brings nothing for 8 s counts as a lost connection; a pong comes before that.
+PING_SECONDS = 4.0
+RECONNECT_SECONDS = 0.5
+Hear = Callable[[str | None], None]
+
+
+async def listen(address: Address, channel: str, hear: Hear) -> None:
+    """Tell `hear` every message, for ever; None at each (re)subscription: look at everything."""
+    while True:
+        line = AsyncLine(address)
+        try:
+            await line.connect()
+            await _follow(line, channel, hear)
+        except (*LOST, Error):
+            await asyncio.sleep(RECONNECT_SECONDS)
+        finally:
+            await line.close()
+
+
+async def _follow(line: AsyncLine, channel: str, hear: Hear) -> None:
+    await line.write(((b"SUBSCRIBE", channel),))
+    pings = asyncio.create_task(_ping(line), name="ping")
+    try:
+        while True:
+            _pass_on(await line.read(), hear)
+    finally:
+        pings.cancel()
+
+
+def _pass_on(reply: Reply, hear: Hear) -> None:
+    match reply:
+        case Exception():
+            raise Error(str(reply))
+        case [b"subscribe", *_]:
+            hear(None)
+        case [b"message", _, bytes(text)]:
+            hear(text.decode(errors="replace"))
+        case _:  # a pong
+            pass
+
+
+async def _ping(line: AsyncLine) -> None:
+    """So that a silent channel can be told from a lost connection, whose read then times out."""
+    with contextlib.suppress(*LOST):
+        while True:
+            await asyncio.sleep(PING_SECONDS)
+            await line.write(((b"PING",),))
