@@ -101,12 +101,14 @@ class FunctionCall(Generic[R]):
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
             block = BLOCK_MS if ends is None else int(min(BLOCK_MS, _left(ends) * 1000))
-            for output in (yield from reader.read(block)):
+            outputs = yield from reader.read(block)
+            for output in outputs:
                 if output.index == index:
                     value: R = yield from resolve(client, self._call, output)
                     return value
             self._check_progress(reader, index)
-            if ends is not None and _left(ends) <= 0 and not _has_unread(reader):
+            is_late = ends is not None and _left(ends) <= 0
+            if is_late and not outputs and not _has_unread(reader):
                 raise TimeoutError(f"call {self._call} has no result for input {index} yet")
 
     def _check_progress(self, reader: OutputReader, index: int) -> None:

@@ -119,6 +119,8 @@ class Asynchronous:
             try:
                 replies = await self._once(request)
             except LOST as error:
+                # Those that lie idle were lost with it; trying one after another takes too long.
+                await self._drop_idle()
                 give_up(self.address, error, ends)
             else:
                 refusal = first_error(replies)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import deque
@@ -90,6 +91,8 @@ class Blocking:
             try:
                 replies = self._once(request)
             except LOST as error:
+                # Those that lie idle were lost with it; trying one after another takes too long.
+                self._drop_idle()
                 give_up(self.address, error, ends)
             else:
                 refusal = first_error(replies)
@@ -179,8 +182,9 @@ class Blocking:
         return taken
 
     def _drop_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().close()
+        with contextlib.suppress(IndexError):  # other threads take lines at the same time
+            while True:
+                self._idle.pop().close()
 
     def close(self) -> None:
         """Send what was put off and close all idle connections."""

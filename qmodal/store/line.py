@@ -7,6 +7,7 @@ writes) and its response shapes (which depend on the wire protocol) are left out
 from __future__ import annotations
 
 import socket
+import struct
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -83,6 +84,19 @@ def refused(error: Exception) -> ConfigurationError:
     )
 
 
+def _leave_timeouts_to_the_kernel(sock: object) -> None:
+    """Python asks poll() before each send and receive of a socket with a timeout.
+
+    The kernel keeps the same limits without being asked; half of the system calls of a call were
+    those polls. A TLS socket has its own ways.
+    """
+    if type(sock) is socket.socket:
+        limit = struct.pack("ll", int(READ_SECONDS), 0)
+        sock.settimeout(None)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
 def pack(commands: Sequence[Command]) -> bytes:
     """The commands as one write."""
     if len(commands) == 1:
@@ -107,6 +121,7 @@ class Line:
             self._connection.connect()
         except redis_errors.ResponseError as error:
             raise refused(error) from error
+        _leave_timeouts_to_the_kernel(self._connection._sock)
 
     def write(self, commands: Sequence[Command]) -> None:
         """Send the commands in one write."""

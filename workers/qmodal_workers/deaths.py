@@ -86,7 +86,7 @@ class Deaths:
     async def _conclude(self, container: Container, status: int) -> None:
         reason = self._reason(container, status)
         doing = container.doing()
-        await self._give_back(container, doing, reason, is_clean=status == 0)
+        await self._give_back(container, doing, reason)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._logs.finish(container.id), LOG_SECONDS)
         if container.ends is not None:
@@ -114,11 +114,10 @@ class Deaths:
             return f"its container was killed by signal {-status}"
         return f"its container exited with status {status}"
 
-    async def _give_back(
-        self, container: Container, doing: Doing | None, reason: str, *, is_clean: bool
-    ) -> None:
+    async def _give_back(self, container: Container, doing: Doing | None, reason: str) -> None:
         """Repeated for as long as it takes: nobody else gives back what our container held."""
-        started = [] if is_clean or container.ending is not None else charged(doing)
+        # Not the exit status: user code may call os._exit(0). Our own end leaves nothing started.
+        started = [] if container.ending is not None else charged(doing)
         begin = time.monotonic()
         while True:
             try:

@@ -87,7 +87,9 @@ class Nursery:
             answer = receive(self._end) if ready else None
         except OSError:
             return None
-        return None if answer is None else Adopted(answer[0]["pid"])
+        # 0: the fork failed there. As a pid it would mean our whole process group.
+        pid = 0 if answer is None else answer[0].get("pid", 0)
+        return Adopted(pid) if pid else None
 
     def close(self) -> None:
         """Let it go."""

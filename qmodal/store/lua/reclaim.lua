@@ -13,6 +13,8 @@ local charged, back, lost, full = {}, 0, 0, false
 for n = 8, #ARGV do charged[ARGV[n]] = true end
 for lane, stream in ipairs({inputs, again}) do
   local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 100, 'STREAMS', stream, '0')
+  -- A server that refuses writes (MISCONF, READONLY) has not given anything back: say so.
+  if reply.err and not reply.err:find('NOGROUP') then return reply end
   local entries = not reply.err and reply[1] and reply[1][2] or {}
   full = full or #entries == 100
   for _, found in ipairs(entries) do

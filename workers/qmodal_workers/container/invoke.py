@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 import traceback
@@ -102,7 +103,8 @@ class Invoker:
         return outcome.kind, outcome.format, outcome.payload
 
     def _dump(self, error: BaseException) -> bytes:
-        traceback.print_exception(type(error), error, _of_user(error.__traceback__))
+        with contextlib.suppress(OSError, ValueError):  # user code closed it
+            traceback.print_exception(type(error), error, _of_user(error.__traceback__))
         return dump_exception(error, origin=self.container, plain_only=self.plain_only)
 
 

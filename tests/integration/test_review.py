@@ -1,0 +1,74 @@
+"""What a first reading by a stranger found broken, each shown once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from qmodal import client as clients
+from qmodal.call import FunctionCall
+from qmodal.client import Client
+from qmodal.exception import EnqueueError
+from qmodal.store.exchange import Exchange
+from qmodal.store.line import Address
+from qmodal.wire.outcome import Outcome
+from qmodal.wire.payload import dump_value
+from qmodal_workers import passing
+from qmodal_workers.nursery import Nursery
+from tests.bench import Bench, index_of
+from tests.driving import DRIVERS
+from tests.servers import TestServer
+
+STALE = 40
+PING = (b"PING",)
+
+
+def test_a_reclaim_that_the_server_refuses_is_no_reclaim(bench: Bench, server: TestServer) -> None:
+    bench.submit()
+    bench.claim("ta-a-1")
+    pools = bench.client.pools
+    reclaim = dict(reason="dead", charged=("*",))
+    with server.configured(**{"min-replicas-to-write": "1"}), pytest.raises(EnqueueError):
+        bench.client.run(pools.reclaim(bench.pool, "ta-a-1", **reclaim))
+    assert bench.client.run(pools.reclaim(bench.pool, "ta-a-1", **reclaim)) == (1, 0)
+
+
+@pytest.mark.parametrize("make", ["blocking", "asyncio"])
+def test_many_connections_that_were_lost_together_cost_one_repetition(
+    make: str, server: TestServer
+) -> None:
+    driver = DRIVERS[make](Address(server.url))
+    inner = getattr(driver, "driver", driver)
+    spare = []
+    for _ in range(STALE):
+        driver.exchange(Exchange((PING,)))
+        spare.append(inner._idle.pop())
+    inner._idle.extend(spare)
+    with server.plain() as plain:
+        plain.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert driver.exchange(Exchange((PING,), patience=1.0)) == [b"PONG"]
+    driver.close()
+
+
+def test_a_poll_finds_a_result_behind_many_others(bench: Bench, client: Client) -> None:
+    call = bench.submit(150)
+    form, payload = dump_value("here", plain_only=True)
+    outcome = Outcome(kind="value", format=form, payload=payload)
+    for claimed in bench.claim(count=150):
+        index = index_of(claimed)
+        sealed = outcome.seal(client.signer, call=call, index=index, request=b"")
+        assert bench.settle(claimed, outcome=sealed)[1] == 1
+    before = clients.use(client)
+    try:
+        assert FunctionCall.from_id(call).get(timeout=0, index=149) == "here"
+    finally:
+        clients.use(before)
+
+
+def test_a_fork_that_failed_in_the_nursery_is_nobodys_pid(tmp_path: Path) -> None:
+    ours, theirs = passing.pair()
+    with ours, theirs, (tmp_path / "out").open("wb") as out:
+        passing.send(theirs, {"pid": 0})
+        descriptors = (out.fileno(), out.fileno(), out.fileno())
+        assert Nursery(ours, 0).template({}, descriptors) is None
