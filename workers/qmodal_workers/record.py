@@ -23,9 +23,10 @@ STATES: tuple[State, ...] = ("starting", "idle", "busy", "stopped")
 TIMEOUT, CANCELLED = 1, 2
 
 _SEQUENCE = struct.Struct("<Q")
-_HEAD = struct.Struct("<8xQQQQQQQQQ")  # behind the sequence
+_HEAD = struct.Struct("<8xQQQQQQQQ")  # behind the sequence
 _ENTRY = struct.Struct("<BQQ")
 _HELD_AT = 128
+_TICK_AT = 6136
 _WORKER_AT = 6144
 _WORKER = struct.Struct("<QQQ")
 
@@ -91,7 +92,6 @@ class Record:
             doing.serial,
             doing.started,
             doing.timeout,
-            doing.tick,
             doing.completed,
             doing.running << 1 | doing.waiting,
             len(held),
@@ -102,6 +102,10 @@ class Record:
         for n, entry in enumerate(held):
             _ENTRY.pack_into(self._map, _HELD_AT + n * _ENTRY.size, *entry)
         _SEQUENCE.pack_into(self._map, 0, self._sequence)
+
+    def tick(self, moment: int) -> None:
+        """The release thread: it ran at that moment; apart from the rest, which is another's."""
+        _SEQUENCE.pack_into(self._map, _TICK_AT, moment)
 
     def read(self) -> Doing | None:
         """The worker: a consistent reading, or None if the container was always writing."""
@@ -134,8 +138,8 @@ class Record:
 
 
 def _parse(copy: bytes) -> Doing:
-    state, connection, serial, started, timeout, tick, completed, running, count = (
-        _HEAD.unpack_from(copy, 0)
+    state, connection, serial, started, timeout, completed, running, count = _HEAD.unpack_from(
+        copy, 0
     )
     held = tuple(
         _ENTRY.unpack_from(copy, _HELD_AT + n * _ENTRY.size) for n in range(min(count, MOST_HELD))
@@ -146,7 +150,7 @@ def _parse(copy: bytes) -> Doing:
         serial=serial,
         started=started,
         timeout=timeout,
-        tick=tick,
+        tick=_SEQUENCE.unpack_from(copy, _TICK_AT)[0],
         completed=completed,
         waiting=bool(running & 1),
         running=running >> 1,

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 
 from qmodal.client import Client
+from qmodal.exception import EnqueueError
 from qmodal.store.exchange import Command, Exchange, Reply
 from qmodal.store.line import BLOCK_SECONDS, LOST, Address, Line
 from qmodal.store.pools import Claimed, Pools, Settled
@@ -94,10 +95,14 @@ class Claims:
         if not ended:
             return
         command = self._pools.settle_command(self._pool, ended)
-        try:
-            replies = self._client.blocking.exchange(Exchange((command,), patience=3600.0))
-        except StreamGoneError:
-            return  # a server that lost its data has nobody who waits for these results
+        replies: list[Reply] = []
+        while not replies:
+            try:
+                replies = self._client.blocking.exchange(Exchange((command,), patience=3600.0))
+            except StreamGoneError:
+                return  # a server that lost its data has nobody who waits for these results
+            except EnqueueError:  # it writes nothing now; to give up would run the input again
+                time.sleep(RECONNECT_SECONDS)
         self.inflight = replies[0][0]
 
     def held(self) -> list[Claimed]:
@@ -117,7 +122,7 @@ class Claims:
         verdict = judge(reply)
         if verdict is Verdict.GONE:
             self.is_gone = not self._client.run(self._pools.join(self._pool))
-        elif verdict in (Verdict.RECONNECT, Verdict.WAIT, Verdict.LOAD):
+        elif verdict in (Verdict.RECONNECT, Verdict.WAIT, Verdict.LOAD, Verdict.REFUSED):
             self._drop()
             time.sleep(RECONNECT_SECONDS)
         else:

@@ -52,7 +52,7 @@ class Serving:
     _is_stopping: bool = False
 
     def __post_init__(self) -> None:
-        self.shelf = Shelf(self._release, time.monotonic)
+        self.shelf = Shelf(self._release, time.monotonic_ns, self.record.tick)
 
     def run(self) -> None:
         """Serve until told to stop; everything claimed is settled or given back at the end."""
@@ -186,7 +186,6 @@ class Serving:
                 serial=0 if running is None else self.serial,
                 started=time.monotonic_ns(),
                 timeout=int(self.invoker.timeout * 1e9),
-                tick=int(self.shelf.tick * 1e9),
                 completed=self.completed,
                 running=int(running is not None),
                 held=tuple((one.lane, *_entry_numbers(one.entry)) for one in held),

@@ -14,23 +14,30 @@ from collections.abc import Callable, Iterable
 from qmodal.store.pools import Claimed
 
 LONG_SECONDS = 0.1
+LONG_NS = int(LONG_SECONDS * 1e9)
 LOOK_SECONDS = 0.05
 Release = Callable[[list[Claimed]], None]
 
 
 class Shelf:
-    """Claimed inputs in order; `running` is the one that was started last, `tick` the last look."""
+    """Claimed inputs in order; `running` is the one that was started last.
 
-    def __init__(self, release: Release, clock: Callable[[], float]) -> None:
+    `clock` gives nanoseconds; `tick` is told when the watching thread looks (0: it need not), so
+    that the worker sees when user code does not let it.
+    """
+
+    def __init__(
+        self, release: Release, clock: Callable[[], int], tick: Callable[[int], None]
+    ) -> None:
         self._release = release
         self._clock = clock
+        self._tick = tick
         self._lock = threading.Lock()
         self._waiting: deque[Claimed] = deque()
         self._armed = threading.Event()
         self._thread: threading.Thread | None = None
         self.running: Claimed | None = None
-        self.since = 0.0
-        self.tick = 0.0
+        self.since = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -52,7 +59,7 @@ class Shelf:
     def finish(self) -> float:
         """The started input has ended; how many seconds it ran."""
         self.running = None
-        return self._clock() - self.since
+        return (self._clock() - self.since) / 1e9
 
     def waiting(self) -> list[Claimed]:
         """What is claimed and not started."""
@@ -85,8 +92,9 @@ class Shelf:
             self._armed.wait()
             self._armed.clear()
             while self._waiting:
-                pause.wait(LOOK_SECONDS)
-                self.tick = self._clock()
-                if self.running is not None and self.tick - self.since > LONG_SECONDS:
+                now = self._clock()
+                self._tick(now)
+                if self.running is not None and now - self.since > LONG_NS:
                     self.release_all()
-            self.tick = 0.0
+                pause.wait(LOOK_SECONDS)
+            self._tick(0)
