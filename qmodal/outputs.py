@@ -16,6 +16,7 @@ from qmodal.exception import (
 )
 from qmodal.store.calls import CallRecord, Output
 from qmodal.store.exchange import Op
+from qmodal.wire.envelope import MalformedError
 from qmodal.wire.outcome import Outcome, open_outcome
 from qmodal.wire.payload import load_value
 from qmodal.wire.remote_error import load_exception
@@ -85,6 +86,8 @@ def resolve(client: Client, call: str, output: Output, request: bytes | None = N
         outcome = open_outcome(
             output.signed, client.signer, call=call, index=output.index, request=request
         )
+    except MalformedError as error:
+        raise ExecutionError(f"the result of {call} was not opened: {error}") from error
     except (BadSignatureError, UnknownKeyError) as error:
         raise ExecutionError(
             f"the result of {call} was not signed with this process's key ({error}); it was not "

@@ -11,9 +11,11 @@ from types import TracebackType
 
 import click
 
-from qmodal.exception import AuthError, ConfigurationError, Error
+from qmodal.exception import AuthError, ConfigurationError, ConnectionError, Error
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+# A server that nobody finds is as a rule a wrong address.
+_OF_SETTINGS = (ConfigurationError, AuthError, ConnectionError)
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
 # What stands between us and the user's code: a command's way in, an import's, a coroutine's.
 _BETWEEN = (f"{Path(click.__file__).parent}{os.sep}", f"{os.sep}asyncio{os.sep}", "<frozen ")
@@ -35,7 +37,7 @@ def exit_code_of(failure: Error | click.ClickException | click.Abort) -> int:
             return FAILED
         case _:
             _show_error(failure)
-            return MISUSED if isinstance(failure, ConfigurationError | AuthError) else FAILED
+            return MISUSED if isinstance(failure, _OF_SETTINGS) else FAILED
 
 
 def show_failure(

@@ -34,9 +34,9 @@ def is_refused(request: Exchange, replies: list[Reply]) -> bool:
 
 def unreachable(address: Address, error: Exception) -> ConnectionError:
     """The error for a server that did not come back within the patience of an exchange."""
-    where = redacted(address.url)
+    where, why = redacted(address.url), str(error).rstrip(".")
     return ConnectionError(
-        f"Redis at {where} cannot be reached: {error}. Is the server up, and QMODAL_REDIS_URL right?"
+        f"Redis at {where} cannot be reached: {why}. Is the server up, and QMODAL_REDIS_URL right?"
     )
 
 

@@ -55,8 +55,13 @@ class Signer:
         state = self._states[purpose].copy()
         state.update(body)
         if not hmac.compare_digest(state.digest(), data[4:HEAD]):
-            raise BadSignatureError
+            raise BadSignatureError("the signature does not fit the bytes")
         return body
+
+
+def key_id_of(data: bytes) -> bytes:
+    """The id of the key that signed bytes say they were signed with."""
+    return data[:4]
 
 
 def mac_of(data: bytes) -> bytes:

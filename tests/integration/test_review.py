@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,26 +14,54 @@ from qmodal.client import Client
 from qmodal.exception import EnqueueError
 from qmodal.store.exchange import Exchange
 from qmodal.store.line import Address
+from qmodal.store.pools import Settled
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.payload import dump_value
 from qmodal_workers import passing
+from qmodal_workers.container.claims import Claims
 from qmodal_workers.nursery import Nursery
 from tests.bench import Bench, index_of
-from tests.driving import DRIVERS
+from tests.driving import DRIVERS, Background
 from tests.servers import TestServer
 
 STALE = 40
 PING = (b"PING",)
 
 
+@pytest.fixture
+def background() -> Iterator[Background]:
+    """A thread to wait in."""
+    made = Background()
+    yield made
+    made.close()
+
+
 def test_a_reclaim_that_the_server_refuses_is_no_reclaim(bench: Bench, server: TestServer) -> None:
     bench.submit()
     bench.claim("ta-a-1")
     pools = bench.client.pools
-    reclaim = dict(reason="dead", charged=("*",))
-    with server.configured(**{"min-replicas-to-write": "1"}), pytest.raises(EnqueueError):
-        bench.client.run(pools.reclaim(bench.pool, "ta-a-1", **reclaim))
-    assert bench.client.run(pools.reclaim(bench.pool, "ta-a-1", **reclaim)) == (1, 0)
+    with server.configured(min_replicas_to_write="1"), pytest.raises(EnqueueError):
+        bench.client.run(pools.reclaim(bench.pool, "ta-a-1", reason="dead", charged=()))
+    back = bench.client.run(pools.reclaim(bench.pool, "ta-a-1", reason="dead", charged=()))
+    assert back == (1, 0)
+
+
+def test_a_container_outlives_a_server_that_refuses_writes(
+    bench: Bench, server: TestServer, background: Background
+) -> None:
+    call = bench.submit(2)
+    claims = Claims(bench.client, bench.pool, "ta-a-1")
+    assert claims.connect() == []
+    (held,) = claims.claim([], count=1) or []
+    done = Settled(held.lane, held.entry, call, 0, b"done", has_blob=False)
+    with server.configured(min_replicas_to_write="1"):
+        assert claims.claim([], count=1) == []
+        settling = background.start(claims.settle, [done])
+        with pytest.raises(TimeoutError):
+            settling.result(timeout=0.3)
+    settling.result(timeout=5)
+    assert bench.outputs(call) == [(0, b"o", b"done")]
+    claims.close()
 
 
 @pytest.mark.parametrize("make", ["blocking", "asyncio"])
@@ -39,7 +69,7 @@ def test_many_connections_that_were_lost_together_cost_one_repetition(
     make: str, server: TestServer
 ) -> None:
     driver = DRIVERS[make](Address(server.url))
-    inner = getattr(driver, "driver", driver)
+    inner: Any = getattr(driver, "driver", driver)
     spare = []
     for _ in range(STALE):
         driver.exchange(Exchange((PING,)))

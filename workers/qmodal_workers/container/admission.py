@@ -12,7 +12,7 @@ from qmodal.store.exchange import ask_one
 from qmodal.store.pools import Claimed
 from qmodal.wire.envelope import PYTHON, Envelope, MalformedError, open_envelope
 from qmodal.wire.outcome import Outcome, text_outcome
-from qmodal.wire.signing import BadSignatureError
+from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
 
 
 class RefusedError(Error):
@@ -30,10 +30,7 @@ class Admission:
         """The envelope and the payload; raises RefusedError, or UnknownKeyError for a foreign key."""
         if not claimed.is_shaped:
             raise RefusedError("unprocessable: the entry was not written by qmodal")
-        try:
-            envelope = open_envelope(claimed.envelope, self.client.signer)
-        except (BadSignatureError, MalformedError) as error:
-            raise RefusedError(f"unprocessable: {error}") from error
+        envelope = self._open(claimed.envelope)
         place = (envelope.pool, envelope.call, str(envelope.index).encode())
         if place != (self.pool, claimed.call, claimed.fields[5]):
             raise RefusedError("unprocessable: the envelope belongs to another call or pool")
@@ -43,6 +40,31 @@ class Admission:
                 f"worker runs Python {PYTHON}; use the same minor version on both sides"
             )
         return envelope, self._payload(envelope)
+
+    def _open(self, signed: bytes) -> Envelope:
+        try:
+            return open_envelope(signed, self.client.signer)
+        except (BadSignatureError, MalformedError) as error:
+            raise RefusedError(f"unprocessable: {error}") from error
+        except UnknownKeyError as error:
+            if self._is_known_to_nobody(signed):
+                raise RefusedError(
+                    f"unprocessable: {error}, and this Redis does not accept that key; give the "
+                    "caller the QMODAL_SIGNING_KEY of the other processes"
+                ) from error
+            raise
+
+    def _is_known_to_nobody(self, signed: bytes) -> bool:
+        """Whether the server accepts our key and not this one.
+
+        Given back, such an entry would come again to every container, stop each, and let nothing
+        else through; one of an accepted key has a container elsewhere that can run it.
+        """
+        signer, client = self.client.signer, self.client
+        ours, theirs = client.run(
+            ask_one(b"HMGET", client.keys.signing, signer.key_id.hex(), key_id_of(signed).hex())
+        )
+        return theirs is None and ours == signer.fingerprint.encode()
 
     def _payload(self, envelope: Envelope) -> bytes:
         if envelope.blob is None:

@@ -1,0 +1,378 @@
+"""Bytes that are broken, forged or foreign: refused with a reason, and the pool goes on."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import redis
+
+import qmodal
+from qmodal.client import Client
+from qmodal.exception import (
+    DeserializationError,
+    ExecutionError,
+    NotFoundError,
+    RemoteError,
+    RequestSizeError,
+)
+from qmodal.runner import ensure_server
+from qmodal.settings import Settings
+from qmodal.source.loader import load_file
+from qmodal.store.calls import Submission
+from qmodal.store.keys import shard_of
+from qmodal.target import LARGEST_PAYLOAD, Target, _set_apart
+from qmodal.wire.envelope import PYTHON, Envelope
+from qmodal.wire.outcome import Outcome
+from qmodal.wire.payload import dump_arguments
+from qmodal.wire.signing import Signer, mac_of
+from tests.servers import leftovers
+from tests.support import wait_until
+
+PROGRAM = Path(__file__).parents[1] / "programs" / "everything.py"
+STRANGER = Signer(b"the key of somebody else")
+Forge = Callable[["Stage"], bytes]
+
+
+class Bomb:
+    """Leaves a file where it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A running stack, and the ways into its streams beside the front door."""
+
+    user: Any
+    client: Client
+    plain: redis.Redis
+
+    @property
+    def square(self) -> Target:
+        """The pool that is tormented."""
+        target: Target = self.client.run(self.user.square._target())
+        return target
+
+    def payload(self, *args: Any) -> bytes:
+        """The bytes of plain arguments."""
+        return dump_arguments(args, {}, plain_only=True, main_by_reference=False)[1]
+
+    def envelope(self, **changes: Any) -> Envelope:
+        """A valid input of a new call, but for the changes."""
+        target = self.square
+        made = Envelope(
+            pool=target.pool,
+            call=target.new_call(),
+            index=0,
+            method="",
+            created=1,
+            deadline=None,
+            python=PYTHON,
+            format="m",
+            payload=self.payload(3),
+            blob=None,
+        )
+        return replace(made, **changes)
+
+    def sealed(self, **changes: Any) -> bytes:
+        """Such an input, signed by us."""
+        return self.envelope(**changes).seal(self.client.signer)
+
+    def accept(
+        self, sealed: bytes, *, call: str = "", blobs: Sequence[tuple[int, bytes]] = ()
+    ) -> qmodal.FunctionCall[Any]:
+        """Have these bytes accepted as the only input of that call, or of a new one."""
+        call, pool = call or self.square.new_call(), self.square.pool
+        submission = Submission(
+            call=call,
+            pool=pool,
+            digest=mac_of(sealed),
+            envelopes=[sealed],
+            total=1,
+            ttl=60_000,
+            now=1,
+            blobs=blobs,
+        )
+        self.client.run(self.client.calls.submit(submission))
+        return qmodal.FunctionCall.from_id(call)
+
+    def accept_own(self, *blobs: bytes, **changes: Any) -> qmodal.FunctionCall[Any]:
+        """Have an input accepted under the call that it was signed for."""
+        envelope = self.envelope(**changes)
+        sealed = envelope.seal(self.client.signer)
+        return self.accept(sealed, call=envelope.call, blobs=[(0, blob) for blob in blobs])
+
+    def write(self, *fields: bytes | str) -> None:
+        """Append an entry to the pool's stream, as anybody can who has the password."""
+        self.plain.execute_command("XADD", self.client.keys.inputs(self.square.pool), "*", *fields)
+
+    def forge(self, sealed: bytes, *, retries: bytes = b"0") -> None:
+        """Append an entry that looks like ours."""
+        call = self.square.new_call()
+        self.write("e", sealed, "c", call, "i", "0", "r", retries, "d", "0", "at", "1")
+
+    def reasons(self) -> list[str]:
+        """Why entries lie on the dead stream."""
+        entries: Any = self.plain.xrange(self.client.keys.dead(shard_of(self.square.pool)))
+        return [fields[b"why"].decode() for _, fields in entries]
+
+    def goes_on(self) -> None:
+        """A valid call gets its result, nothing waits, and no call is kept for ever."""
+        assert self.user.square.remote(7) == 49
+        assert self.user.square.get_current_stats().backlog == 0
+        left = leftovers(self.plain, self.client.settings.prefix)
+        assert [key for key in left if ":call:" in key] == []
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """One stack for all tests of this module; nothing may be left of its pools at the end."""
+    settings = Settings.from_environ({"QMODAL_HOME": str(tmp_path_factory.mktemp("home"))})
+    module = load_file(PROGRAM)
+    with ensure_server(settings) as client:
+        plain = redis.Redis.from_url(client.settings.redis_url or "")
+        with plain:
+            with module.app.run():
+                yield Stage(module, client, plain)
+
+            def are_gone() -> bool:
+                left = leftovers(plain, client.settings.prefix)
+                return not [key for key in left if "{fleet}" not in key]
+
+            wait_until(are_gone, what="the pools of the stopped app leave")
+
+
+@pytest.fixture
+def stage(running: Stage) -> Iterator[Stage]:
+    """The stack with a container that waits for inputs and an empty dead stream."""
+    running.goes_on()
+    running.plain.delete(running.client.keys.dead(shard_of(running.square.pool)))
+    yield running
+    running.goes_on()
+
+
+BROKEN: dict[str, tuple[Forge, str]] = {
+    "empty": (lambda stage: b"", "too short to be signed"),
+    "a few bytes": (lambda stage: b"\x00\xff\n", "too short to be signed"),
+    "cut short": (lambda stage: stage.sealed()[:-3], "signature does not fit"),
+    "cut in the head": (lambda stage: stage.sealed()[:21], "signature does not fit"),
+    "a changed bit": (
+        lambda stage: stage.sealed()[:-1] + bytes([stage.sealed()[-1] ^ 1]),
+        "signature does not fit",
+    ),
+    "another MAC": (
+        lambda stage: stage.client.signer.key_id + bytes(16) + stage.sealed()[20:],
+        "signature does not fit",
+    ),
+    "a result": (
+        lambda stage: stage.client.signer.sign("result", stage.sealed()[20:]),
+        "signature does not fit",
+    ),
+    "noise": (lambda stage: bytes(range(200)), "does not accept that key"),
+    "another key": (
+        lambda stage: stage.envelope().seal(STRANGER),
+        f"signed with key {STRANGER.key_id.hex()}",
+    ),
+    "not msgpack": (
+        lambda stage: stage.client.signer.sign("call", b"\xc1"),
+        "not msgpack",
+    ),
+    "another shape": (
+        lambda stage: stage.client.signer.sign("call", msgpack.packb((99, "x"))),
+        "not an array of the known shape",
+    ),
+    "another type": (lambda stage: stage.sealed(index="0"), "a field has another type"),
+    "another call": (lambda stage: stage.sealed(), "belongs to another call or pool"),
+    "another pool": (lambda stage: stage.sealed(pool="0" * 32), "belongs to another call or pool"),
+    "another index": (lambda stage: stage.sealed(index=1), "belongs to another call or pool"),
+}
+
+
+@pytest.mark.parametrize(("forge", "reason"), BROKEN.values(), ids=BROKEN)
+def test_what_is_not_ours_is_set_aside_and_its_caller_told(
+    stage: Stage, forge: Forge, reason: str
+) -> None:
+    with pytest.raises(RemoteError, match=reason) as caught:
+        stage.accept(forge(stage)).get(timeout=20)
+    assert len(str(caught.value).splitlines()) == 1
+    (written,) = stage.reasons()
+    assert reason in written
+
+
+@pytest.mark.parametrize("forge", [forge for forge, _ in BROKEN.values()], ids=BROKEN)
+def test_what_was_written_past_the_scripts_is_set_aside(stage: Stage, forge: Forge) -> None:
+    stage.forge(forge(stage))
+    wait_until(stage.reasons, what="the entry is on the dead stream")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        (b"\x00", b"\xff"),
+        (b"e", b""),
+        tuple(str(n) for n in range(200)),
+        (b"e", b"x", b"c", b"fc", b"i", b"-1", b"r", b"0", b"d", b"0", b"at", b"0"),
+        (b"e", b"x", b"c", b"fc", b"i", b"0", b"r", b"9" * 5000, b"d", b"9" * 5000, b"at", b"0"),
+        (b"e", b"x", b"c", b"\xff}:{", b"i", b"0", b"r", b"0x1", b"d", b"1e3", b"at", b"0"),
+    ],
+    ids=["bytes", "a part", "too many", "negative", "huge numbers", "odd numbers"],
+)
+def test_entries_of_another_shape_are_set_aside(
+    stage: Stage, fields: tuple[bytes | str, ...]
+) -> None:
+    stage.write(*fields)
+    wait_until(stage.reasons, what="the entry is on the dead stream")
+    assert stage.reasons() == ["unprocessable: the entry was not written by qmodal"]
+
+
+def test_an_unsigned_pickle_is_never_opened(stage: Stage, tmp_path: Path) -> None:
+    bomb = pickle.dumps(((Bomb(tmp_path / "open"),), {}))
+    envelope = stage.envelope(format="p", payload=bomb)
+    stage.forge(stage.client.signer.key_id + bytes(16) + envelope.seal(STRANGER)[20:])
+    wait_until(stage.reasons, what="the entry is on the dead stream")
+    assert not (tmp_path / "open").exists()
+
+
+def test_a_genuine_input_that_is_repeated_changes_no_result(stage: Stage) -> None:
+    call = stage.accept_own()
+    assert call.get(timeout=20) == 9
+    sealed = stage.sealed(call=call.object_id, payload=stage.payload(4))
+    stage.write("e", sealed, "c", call.object_id, "i", "0", "r", "0", "d", "0", "at", "1")
+    stage.goes_on()
+    assert call.get(timeout=20) == 9
+
+
+def test_code_for_another_python_names_both_versions(stage: Stage) -> None:
+    call = stage.accept_own(python="2.7", format="c")
+    with pytest.raises(RemoteError, match=rf"Python 2\.7.*Python {PYTHON}.*same minor version"):
+        call.get(timeout=20)
+    assert "Python 2.7" in stage.reasons()[0]
+
+
+def test_an_input_of_an_unknown_format_or_method_is_an_error(stage: Stage) -> None:
+    with pytest.raises(qmodal.Error, match="z"):
+        stage.accept_own(format="z").get(timeout=20)
+    with pytest.raises(ExecutionError, match="no method 'nothing'"):
+        stage.accept_own(method="nothing").get(timeout=20)
+
+
+def test_stored_arguments_that_were_changed_are_not_opened(stage: Stage) -> None:
+    digest = hashlib.sha256(b"what was signed").digest()
+    call = stage.accept_own(b"something else", payload=b"", blob=digest)
+    with pytest.raises(RemoteError, match="stored arguments were changed"):
+        call.get(timeout=20)
+
+
+def test_stored_arguments_that_are_gone_are_an_error(stage: Stage) -> None:
+    running, queued = stage.user.nap.spawn(0.3), stage.user.nap.spawn(0.0, b"x" * 50_000)
+    assert stage.plain.unlink(stage.client.keys.blob(queued.object_id, 0)) == 1
+    with pytest.raises(RemoteError, match="stored arguments are gone"):
+        queued.get(timeout=20)
+    assert running.get(timeout=20) == 0.3
+
+
+def test_an_input_of_another_accepted_key_is_released_until_that_key_is_not(stage: Stage) -> None:
+    signing, key_id = stage.client.keys.signing, STRANGER.key_id.hex()
+    stage.plain.hset(signing, key_id, STRANGER.fingerprint)
+    again = stage.client.keys.again(stage.square.pool)
+    call = stage.accept(stage.envelope().seal(STRANGER))
+    wait_until(lambda: stage.plain.xlen(again), what="the input is given back")
+    assert stage.reasons() == []
+    stage.plain.hdel(signing, key_id)
+    with pytest.raises(RemoteError, match="does not accept that key"):
+        call.get(timeout=20)
+
+
+def forged_outcomes(stage: Stage, call: str, path: Path) -> dict[str, bytes]:
+    """What somebody could put into the outputs of a call."""
+    bomb = Outcome(kind="value", format="p", payload=pickle.dumps(Bomb(path)))
+    bound = {"index": 0, "request": bytes(16)}
+    return {
+        "garbage": b"\xff",
+        "a bare pickle": pickle.dumps(Bomb(path)),
+        "another key": bomb.seal(STRANGER, call=call, **bound),
+        "no MAC": stage.client.signer.key_id + bytes(16) + bomb.seal(STRANGER, call=call, **bound),
+        "an input": stage.sealed(format="p", payload=pickle.dumps(Bomb(path))),
+        "another call": bomb.seal(stage.client.signer, call=stage.square.new_call(), **bound),
+    }
+
+
+@pytest.mark.parametrize(
+    "kind", ["garbage", "a bare pickle", "another key", "no MAC", "an input", "another call"]
+)
+def test_a_forged_result_is_not_opened(stage: Stage, tmp_path: Path, kind: str) -> None:
+    call = stage.user.nap.spawn(20.0)
+    forged = forged_outcomes(stage, call.object_id, tmp_path / "open")[kind]
+    outputs = stage.client.keys.outputs(call.object_id)
+    stage.plain.execute_command("XADD", outputs, "*", "i", "0", "o", forged)
+    with pytest.raises(ExecutionError, match="not opened") as caught:
+        call.get(timeout=5)
+    call.cancel()
+    assert len(str(caught.value).splitlines()) == 1
+    assert not (tmp_path / "open").exists()
+
+
+def test_a_stored_result_that_was_changed_is_not_opened(stage: Stage) -> None:
+    call = stage.user.echo.spawn(b"x" * 2_000_000)
+    call.get(timeout=20)
+    key = stage.client.keys.result_blob(call.object_id, 0)
+    stage.plain.set(key, b"something else", keepttl=True)
+    with pytest.raises(DeserializationError, match="was changed"):
+        call.get(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def shop(running: Stage) -> Iterator[None]:
+    """A deployed app with one function and one class."""
+    client, made = running.client, qmodal.App("bad-input")
+    made.function(name="square")(running.user.square.get_raw_f())
+    made.cls()(running.user.Model._user_cls)
+    made.deploy()
+    yield
+    record = client.run(client.apps.record(made.app_id or ""))
+    assert record is not None
+    client.run(client.apps.stop(record))
+
+
+@pytest.mark.usefixtures("shop")
+@pytest.mark.parametrize(
+    ("call", "error", "said"),
+    [
+        (lambda: qmodal.Function.from_name("nowhere", "f").remote(), NotFoundError, "nowhere"),
+        (lambda: qmodal.Function.from_name("bad-input", "f").remote(), NotFoundError, "f"),
+        (lambda: qmodal.Cls.from_name("nowhere", "C")().f.remote(), NotFoundError, "nowhere"),
+        (lambda: qmodal.Cls.from_name("bad-input", "C")().f.remote(), NotFoundError, "C"),
+        (lambda: model(name="a").nothing.remote(), NotFoundError, "nothing"),
+        (lambda: model().describe.remote(), qmodal.exception.InvalidError, "name"),
+        (lambda: model(name="a", nme=1).describe.remote(), qmodal.exception.InvalidError, "nme"),
+        (lambda: model(name=3).describe.remote(), TypeError, "Expected str, got int"),
+    ],
+    ids=["app", "function", "class's app", "class", "method", "missing", "unknown", "type"],
+)
+def test_what_does_not_exist_is_named_in_one_line(
+    call: Callable[[], Any], error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said) as caught:
+        call()
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def model(**parameters: Any) -> Any:
+    return qmodal.Cls.from_name("bad-input", "Model")(**parameters)
+
+
+def test_arguments_beyond_the_limit_are_refused_before_they_are_sent() -> None:
+    # Zeroes that nobody looks at take no memory.
+    with pytest.raises(RequestSizeError, match="shared storage"):
+        _set_apart(bytes(LARGEST_PAYLOAD + 1))
