@@ -6,7 +6,6 @@ import os
 import threading
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
-from weakref import WeakKeyDictionary
 
 from qmodal.exception import ConfigurationError
 from qmodal.settings import Settings
@@ -42,9 +41,7 @@ class Client:
         self.settings = settings
         self.keys = Keys(settings.prefix)
         self.signer = Signer(settings.signing_key)
-        self._loops: WeakKeyDictionary[asyncio.AbstractEventLoop, Asynchronous] = (
-            WeakKeyDictionary()
-        )
+        self._loops: dict[asyncio.AbstractEventLoop, Asynchronous] = {}
         self._is_checked = False
 
     @cached_property
@@ -124,11 +121,20 @@ class Client:
         loop = asyncio.get_running_loop()
         driver = self._loops.get(loop)
         if driver is None:
+            self._leave_closed_loops()
             from qmodal.store.aio import Asynchronous
             from qmodal.store.line import Address
 
             driver = self._loops[loop] = Asynchronous(Address(self.settings.redis_url or ""))
         return driver
+
+    def _leave_closed_loops(self) -> None:
+        """A driver holds its loop, so nothing else would ever end the connections of a closed one."""
+        for loop, driver in list(self._loops.items()):
+            if loop.is_closed():
+                del self._loops[loop]
+                for command in driver.abandon():
+                    self.blocking.later(command)
 
     def later(self, command: Command) -> None:
         """Send a command along with some later write of the blocking driver."""
@@ -157,6 +163,12 @@ def current() -> Client:
             if _current is None:
                 _current = Client(resolve(Settings.from_environ(os.environ)))
     return _current
+
+
+def is_plain_only() -> bool:
+    """Whether this process may neither send nor open pickles; also before there is a client."""
+    settings = Settings.from_environ(os.environ) if _current is None else _current.settings
+    return settings.payloads == "plain"
 
 
 def use(client: Client | None) -> Client | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qmodal import parameters, pool_verbs
 from qmodal.binding import Binding
+from qmodal.client import is_plain_only
 from qmodal.definition import LocalSource, NamedSource, Source, portable
 from qmodal.exception import DeprecationError, NotFoundError
 from qmodal.function import Function
@@ -208,7 +209,9 @@ class Obj:
             return parameters.encode(bound) if bound else b""
         user_cls = self._cls._user_cls
         init = None if user_cls is None else inspect.getattr_static(user_cls, "__init__")
-        return parameters.encode_legacy(self._args, self._kwargs, init=init)
+        return parameters.encode_legacy(
+            self._args, self._kwargs, init=init, plain_only=is_plain_only()
+        )
 
     def label(self) -> str:
         shown = [repr(value) for value in self._args]

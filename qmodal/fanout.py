@@ -27,14 +27,14 @@ class Fanout(Generic[R]):
         target: Target,
         *,
         ordered: bool = True,
-        keep: bool = False,
         return_exceptions: bool = False,
+        is_delivery: bool = False,
     ) -> None:
         self._client = client
         self._target = target
         self._ordered = ordered
-        self._keep = keep
         self._return_exceptions = return_exceptions
+        self._is_delivery = is_delivery
         self._reader = OutputReader(client, target.new_call())
         self._digest = b""
         self._arrived: dict[int, Any] = {}
@@ -71,7 +71,6 @@ class Fanout(Generic[R]):
             first=self.submitted,
             total=end if is_last else None,
             digest=self._digest,
-            keep=self._keep,
         )
         self._digest = submission.digest
         yield from submit(self._client, self._target, submission)
@@ -81,7 +80,9 @@ class Fanout(Generic[R]):
         """Take in results; a failed input is kept as its exception."""
         for output in (yield from self._reader.read(block)):
             try:
-                value = yield from resolve(self._client, self.call, output)
+                value = yield from resolve(
+                    self._client, self.call, output, is_delivery=self._is_delivery
+                )
             except BaseException as error:  # also SystemExit, which user code may raise
                 value = Failure(error, is_fatal=not self._is_returned(error))
             self._arrived[output.index] = value

@@ -99,6 +99,7 @@ class Results(Generic[R]):
             target,
             ordered=self._ordered,
             return_exceptions=self._return_exceptions,
+            is_delivery=True,
         )
 
     def _given(self, value: Any) -> R:
@@ -234,7 +235,7 @@ class SpawnMap:
 
     def _submit_all(self, client: Client, inputs: Iterator[Arguments]) -> Op[FunctionCall[Any]]:
         target = yield from self._find()
-        fanout: Fanout[Any] = Fanout(client, target, keep=True)
+        fanout: Fanout[Any] = Fanout(client, target)
         pending: deque[Arguments] = deque(inputs)
         if not pending:
             raise InvalidError("spawn_map was given no inputs")

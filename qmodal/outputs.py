@@ -15,7 +15,7 @@ from qmodal.exception import (
     WorkerLost,
 )
 from qmodal.store.calls import CallRecord, Output
-from qmodal.store.exchange import Op
+from qmodal.store.exchange import Later, Op
 from qmodal.wire.envelope import MalformedError
 from qmodal.wire.outcome import Outcome, open_outcome
 from qmodal.wire.payload import load_value
@@ -78,8 +78,18 @@ class OutputReader:
         self.record = record
 
 
-def resolve(client: Client, call: str, output: Output, request: bytes | None = None) -> Op[Any]:
-    """The value of an output; raises what the input raised."""
+def resolve(
+    client: Client,
+    call: str,
+    output: Output,
+    request: bytes | None = None,
+    *,
+    is_delivery: bool = False,
+) -> Op[Any]:
+    """The value of an output; raises what the input raised.
+
+    `is_delivery`: nobody asks for it again, so what was stored apart goes.
+    """
     if output.signed is None:
         raise note_error(output.note or "")
     try:
@@ -97,6 +107,8 @@ def resolve(client: Client, call: str, output: Output, request: bytes | None = N
     if outcome.blob is not None:
         stored = yield from client.calls.result_blob(call, output.index)
         payload = _checked(call, stored, outcome.blob)
+        if is_delivery:
+            yield Later((b"UNLINK", client.keys.result_blob(call, output.index)))
     return _value(client, outcome, payload)
 
 

@@ -21,8 +21,9 @@ from qmodal.options import FunctionOptions, validated_options
 from qmodal.source.bundle import collect, pack
 from qmodal.store.apps import AppRecord
 from qmodal.store.calls import Submission
+from qmodal.store.exchange import ask_one
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.keys import shard_of
+from qmodal.store.keys import GROUP, shard_of
 from qmodal.wire.envelope import PYTHON, Envelope
 from qmodal.wire.ids import container_id, new_app_id, new_call_id
 from qmodal.wire.outcome import Outcome, open_outcome
@@ -221,6 +222,16 @@ class Fleet:
         (seen,) = self.client.run(self.client.observing.observe([pool]))
         assert seen is not None
         return {each.name: each.pending for each in seen.consumers}
+
+    def is_running(self, pool: Pool) -> bool:
+        """Whether an entry was delivered a while ago: a container starts it right after it has it."""
+        milliseconds, keys = 100, self.client.keys
+        return any(
+            self.client.run(
+                ask_one(b"XPENDING", stream, GROUP, b"IDLE", milliseconds, b"-", b"+", 1)
+            )
+            for stream in (keys.inputs(pool), keys.again(pool))
+        )
 
     def printed(self, app: str) -> bytes:
         """Everything in the app's log."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import socket
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -72,6 +74,14 @@ class AsyncLine:
         """Send, then read exactly as many replies as were sent."""
         await self.write(commands)
         return [await self.read() for _ in commands]
+
+    def abandon(self) -> None:
+        """End the connection of a loop that is closed and can do nothing any more."""
+        writer = self._connection._writer
+        sock = None if writer is None else writer.transport.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     async def close(self) -> None:
         """Drop the connection without waiting for the peer."""
@@ -195,6 +205,13 @@ class Asynchronous:
     async def _drop_idle(self) -> None:
         while self._idle:
             await self._idle.pop().close()
+
+    def abandon(self) -> list[Command]:
+        """End the connections of a closed loop; the commands that were put off."""
+        for line in self._idle:
+            line.abandon()
+        self._idle.clear()
+        return list(self._later)
 
     async def close(self) -> None:
         """Send what was put off and close all idle connections."""

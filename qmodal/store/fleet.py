@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgpack
 
@@ -15,6 +15,7 @@ from qmodal.store.script import script
 LEASE_MS = 10_000
 RENEW_SECONDS = 2.0
 LEADER_MS = 5_000
+R = TypeVar("R", "WorkerReport", "ContainerReport")
 ContainerState = Literal["starting", "ready", "draining", "failed", "ended"]
 
 
@@ -122,11 +123,7 @@ class Fleet:
         replies = yield from ask(
             *((b"HGET", self.keys.worker(worker), b"report") for worker in workers)
         )
-        return [
-            WorkerReport(**_fields(packed, WorkerReport))
-            for packed in replies
-            if packed is not None
-        ]
+        return _read(replies, WorkerReport)
 
     def containers(self, workers: Sequence[str]) -> Op[dict[str, list[ContainerReport]]]:
         """What each box runs, as it last reported."""
@@ -134,7 +131,7 @@ class Fleet:
             return {}
         replies = yield from ask(*((b"HVALS", self.keys.containers(worker)) for worker in workers))
         return {
-            worker: [ContainerReport(**_fields(packed, ContainerReport)) for packed in reply]
+            worker: _read(reply, ContainerReport)
             for worker, reply in zip(workers, replies, strict=True)
         }
 
@@ -177,12 +174,22 @@ class Fleet:
             yield from ask_one(b"DEL", self.keys.leader)
 
 
-def _fields(packed: bytes, kind: type[WorkerReport] | type[ContainerReport]) -> dict[str, Any]:
+def _read(packed: Sequence[bytes | None], kind: type[R]) -> list[R]:
+    """The reports that can be read: what one box (or anybody) writes must not stop the others."""
+    found = []
+    for each in packed:
+        try:
+            found.append(kind(**_fields(each or b"", kind)))
+        except (ValueError, TypeError, AttributeError):
+            continue
+    return found
+
+
+def _fields(packed: bytes, kind: type[R]) -> dict[str, Any]:
     """The fields that this release knows: a newer one on another box may report more."""
-    found: dict[str, Any] = msgpack.unpackb(packed)
     known = {each.name for each in fields(kind)}
     return {
         name: tuple(value) if isinstance(value, list) else value
-        for name, value in found.items()
+        for name, value in msgpack.unpackb(packed).items()
         if name in known
     }

@@ -14,7 +14,6 @@ import pytest
 from qmodal.client import Client
 from qmodal.options import validated_options
 from qmodal.store.exchange import ask_one
-from qmodal.store.keys import GROUP
 from qmodal.sweeping import Sweeper
 from tests.boxes import Box, Fleet
 from tests.servers import TestServer, no_process_left
@@ -66,17 +65,6 @@ def deliveries_lost(fleet: Fleet, pool: str) -> list[int]:
     return [int(fields[fields.index(b"d") + 1]) for _, fields in entries]
 
 
-def is_running(fleet: Fleet, pool: str) -> bool:
-    """Whether an entry was delivered a while ago: a container starts it right after it has it."""
-    keys, milliseconds = fleet.client.keys, 100
-    streams = (keys.inputs(pool), keys.again(pool))
-    replies = [
-        fleet.client.run(ask_one(b"XPENDING", stream, GROUP, b"IDLE", milliseconds, b"-", b"+", 1))
-        for stream in streams
-    ]
-    return any(replies)
-
-
 def test_a_killed_containers_input_is_back_at_once_and_charged(
     fleet: Fleet, box: Box, tmp_path: Path
 ) -> None:
@@ -84,7 +72,7 @@ def test_a_killed_containers_input_is_back_at_once_and_charged(
     pool = pools["sleepy"]
     report = fleet.ready(box, pool)
     fleet.call(pool, 600)
-    wait_until(lambda: is_running(fleet, pool), what="it runs")
+    wait_until(lambda: fleet.is_running(pool), what="it runs")
     begin = time.monotonic()
     os.kill(report.pid, signal.SIGKILL)
     wait_until(lambda: deliveries_lost(fleet, pool) == [1], what="it is given back", seconds=2)
@@ -145,7 +133,7 @@ def test_a_killed_worker_takes_its_containers_along(fleet: Fleet, box: Box, tmp_
     )
     pids = [fleet.ready(box, pool).pid for pool in pools.values()]
     fleet.call(pools["sleepy"], 600)
-    wait_until(lambda: is_running(fleet, pools["sleepy"]), what="it runs")
+    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
     family = box.family()
     assert set(pids) < set(family)
     box.process.kill()
@@ -160,7 +148,7 @@ def test_another_worker_takes_over_what_a_lost_one_held(
     with fleet.box() as other:
         fleet.ready(other, pool)
         called = fleet.call(pool, 1.5)
-        wait_until(lambda: is_running(fleet, pool), what="it runs")
+        wait_until(lambda: fleet.is_running(pool), what="it runs")
         other.process.kill()
     fleet.ready(box, pool)
     assert fleet.value(called, seconds=25) == 1.5
@@ -189,7 +177,7 @@ def test_a_stalled_server_ends_nothing(
     with fleet.box() as other:
         first, second = fleet.ready(box, pool), fleet.ready(other, pool)
         called = fleet.call(pool, 14)
-        wait_until(lambda: is_running(fleet, pool), what="it runs")
+        wait_until(lambda: fleet.is_running(pool), what="it runs")
         with server.frozen():
             ends = time.monotonic() + 12
             wait_until(lambda: time.monotonic() > ends, what="the stall is over", seconds=15)
@@ -207,7 +195,7 @@ def test_a_worker_stops_within_its_grace_although_the_server_stands_still(
         for pool in pools.values():
             fleet.ready(box, pool)
         fleet.call(pools["sleepy"], 600)
-        wait_until(lambda: is_running(fleet, pools["sleepy"]), what="it runs")
+        wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
         with server.frozen():
             assert box.stop(seconds=6) == 0
 
@@ -218,7 +206,7 @@ def test_a_worker_that_was_given_up_ends_its_containers_and_comes_back(
     pool = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})["sleepy"]
     report = fleet.ready(box, pool)
     fleet.call(pool, 600)
-    wait_until(lambda: is_running(fleet, pool), what="it runs")
+    wait_until(lambda: fleet.is_running(pool), what="it runs")
     fleet.client.run(ask_one(b"ZREM", fleet.client.keys.workers, box.name))
     wait_until(lambda: is_gone(report.pid), what="its container ends", seconds=4)
     wait_until(lambda: set(fleet.workers()) - {box.name}, what="it comes back", seconds=4)

@@ -170,7 +170,7 @@ def test_a_container_that_is_taken_off_finishes_its_input(
     pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
     report = fleet.ready(box, pools["sleepy"])
     called = fleet.call(pools["sleepy"], 0.7)
-    wait_until(lambda: any(fleet.pending(pools["sleepy"]).values()), what="it runs")
+    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
     fleet.take_off(box, report.container)
     fleet.until(box, report.container, "draining")
     assert fleet.value(called) == 0.7
@@ -215,7 +215,7 @@ def test_a_cancelled_input_is_interrupted_at_once(fleet: Fleet, box: Box, tmp_pa
     pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
     fleet.ready(box, pools["sleepy"])
     call, _ = fleet.call(pools["sleepy"], 600)
-    wait_until(lambda: any(fleet.pending(pools["sleepy"]).values()), what="it runs")
+    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
     running = fleet.client.run(fleet.client.calls.cancel(call))
     fleet.client.run(fleet.client.calls.nudge_cancelled(running))
     assert fleet.value(fleet.call(pools["sleepy"], 0), seconds=1.5) == 0
@@ -227,7 +227,7 @@ def test_a_cancelled_input_is_interrupted_although_the_hint_is_lost(
     pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
     fleet.ready(box, pools["sleepy"])
     call, _ = fleet.call(pools["sleepy"], 600)
-    wait_until(lambda: any(fleet.pending(pools["sleepy"]).values()), what="it runs")
+    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
     fleet.client.run(fleet.client.calls.cancel(call))
     assert fleet.value(fleet.call(pools["sleepy"], 0), seconds=6) == 0
 
@@ -291,7 +291,7 @@ def test_sigterm_lets_inputs_finish_that_fit_in_the_grace(
     pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
     fleet.ready(box, pools["sleepy"])
     called = fleet.call(pools["sleepy"], 1)
-    wait_until(lambda: any(fleet.pending(pools["sleepy"]).values()), what="it runs")
+    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
     assert box.stop(seconds=5) == 0
     assert fleet.value(called) == 1
 
@@ -301,7 +301,7 @@ def test_sigterm_gives_back_what_does_not_fit_uncharged(fleet: Fleet, tmp_path: 
     with fleet.box("--grace", "0.5") as box:
         fleet.ready(box, pools["sleepy"])
         fleet.call(pools["sleepy"], 600)
-        wait_until(lambda: any(fleet.pending(pools["sleepy"]).values()), what="it runs")
+        wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
         assert box.stop(seconds=4) == 0
     assert lost_deliveries(fleet, pools["sleepy"]) == [0]
     assert fleet.workers() == {}
@@ -311,7 +311,7 @@ def test_a_second_sigterm_does_not_wait(fleet: Fleet, box: Box, tmp_path: Path) 
     pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
     report = fleet.ready(box, pools["sleepy"])
     fleet.call(pools["sleepy"], 600)
-    wait_until(lambda: any(fleet.pending(pools["sleepy"]).values()), what="it runs")
+    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
     box.process.send_signal(signal.SIGTERM)
     fleet.until(box, report.container, "draining")
     assert box.stop(seconds=3) == 0

@@ -4,6 +4,4 @@ from __future__ import annotations
 
 from qmodal_workers import cli, forking, worker
 
-__all__ = ["cli", "worker"]
-
-forking.preload()
+__all__ = ["cli", "forking", "worker"]

@@ -33,5 +33,5 @@ class Nudges:
         words = ["assigned"] if text is None else text.split(" ")
         if words == ["assigned"]:
             self._assigned()
-        elif len(words) == 3 and words[0] == "cancelled":
+        elif len(words) == 3 and words[0] in ("cancelled", "killed"):
             self._cancelled(words[1], words[2])

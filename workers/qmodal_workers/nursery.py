@@ -64,10 +64,6 @@ class Nursery:
     @classmethod
     def start(cls) -> Nursery:
         """Fork it; the caller must have no thread and no event loop yet."""
-        from qmodal_workers import forking
-
-        forking.preload()
-        gc.freeze()
         ours, theirs = pair()
         worker = os.getpid()
         pid = os.fork()
@@ -103,6 +99,11 @@ def _be_nursery(end: socket.socket, worker: int) -> NoReturn:
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # Here and not in the worker, which must never be able to unpickle.
+        from qmodal_workers import forking
+
+        forking.preload()
+        gc.freeze()
         while (received := receive(end)) is not None:
             message, descriptors = received
             _fork(end, worker, message["environ"], descriptors)

@@ -137,13 +137,15 @@ class Record:
         os.close(self.fd)
 
 
-def _parse(copy: bytes) -> Doing:
+def _parse(copy: bytes) -> Doing | None:
     state, connection, serial, started, timeout, completed, running, count = _HEAD.unpack_from(
         copy, 0
     )
     held = tuple(
         _ENTRY.unpack_from(copy, _HELD_AT + n * _ENTRY.size) for n in range(min(count, MOST_HELD))
     )
+    if state >= len(STATES) or count > MOST_HELD:
+        return None  # user code wrote into it
     return Doing(
         state=STATES[state],
         connection=connection,

@@ -27,7 +27,7 @@ def load_version(version: Version, code: str | None) -> None:
         sys.modules["__main__"] = sys.modules[version.main]
 
 
-def find(version: Version, tag: str) -> tuple[FunctionSpec, Any]:
+def find(version: Version, tag: str, *, plain_only: bool) -> tuple[FunctionSpec, Any]:
     """The spec and the decorated object (a Function or a Cls) under that tag."""
     spec = version.functions.get(tag)
     if spec is None:
@@ -35,6 +35,11 @@ def find(version: Version, tag: str) -> tuple[FunctionSpec, Any]:
             f"version {version.number} of {version.name!r} has no {tag!r}; deploy again"
         )
     if spec.serialized is not None:
+        if plain_only:
+            raise ExecutionError(
+                f"{tag!r} was published as a pickle (`serialized=True`), which QMODAL_PAYLOADS=plain "
+                "does not open; define it in a file."
+            )
         import cloudpickle
 
         return spec, cloudpickle.loads(spec.serialized)

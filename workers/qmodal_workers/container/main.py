@@ -79,13 +79,14 @@ def _start(
     version = open_version(request.version, client.signer)
     if not modules_loaded:
         load_version(version, request.code)
-    spec, found = find(version, pool.function)
+    plain_only = client.settings.payloads == "plain"
+    spec, found = find(version, pool.function, plain_only=plain_only)
     options = FunctionOptions.from_plain({**spec.options, **_variant(pool.variant)})
     interrupts = Interrupts(record, loop)
-    service = start_service(spec, pool, found, loop)
+    service = start_service(spec, pool, found, loop, plain_only=plain_only)
     invoker = Invoker(
         container=request.container,
-        plain_only=client.settings.payloads == "plain",
+        plain_only=plain_only,
         timeout=float(options.timeout),
         loop=loop,
         interrupts=interrupts,
@@ -121,7 +122,8 @@ def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> 
     except BaseException:
         traceback.print_exc()
         status = 1
-    record.write(Doing(state="stopped", completed=serving.completed))
+    if not serving.is_preempted:  # else it still says which input was running
+        record.write(Doing(state="stopped", completed=serving.completed))
     serving.claims.close()
     serving.client.close()
     return status

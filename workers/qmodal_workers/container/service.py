@@ -39,13 +39,15 @@ class Service:
 KINDS: tuple[HookKind, ...] = ("snap_enter", "enter")
 
 
-def start_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop) -> Service:
+def start_service(
+    spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop, *, plain_only: bool
+) -> Service:
     """Build the instance and run its enter hooks; raises whatever they raise."""
     if not spec.is_class:
         raw = found.get_raw_f() if hasattr(found, "get_raw_f") else found
         return Service({"": raw})
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
-    instance = _build(cls, spec, pool)
+    instance = _build(cls, spec, pool, plain_only=plain_only)
     if isinstance(found, Cls):
         found().adopt(instance, pool.parameters)
     for kind in KINDS:
@@ -57,9 +59,11 @@ def start_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
     return Service(bound, instance, cls)
 
 
-def _build(cls: type, spec: FunctionSpec, pool: PoolSpec) -> Any:
+def _build(cls: type, spec: FunctionSpec, pool: PoolSpec, *, plain_only: bool) -> Any:
     if spec.parameters is None:
-        args, kwargs = parameters.decode_legacy(pool.parameters) if pool.parameters else ((), {})
+        if not pool.parameters:
+            return cls()
+        args, kwargs = parameters.decode_legacy(pool.parameters, plain_only=plain_only)
         return cls(*args, **kwargs)
     instance: Any = object.__new__(cls)
     for name, value in (parameters.decode(pool.parameters) if pool.parameters else {}).items():

@@ -9,8 +9,9 @@ from typing import Any
 
 from qmodal import context
 from qmodal.client import Client
+from qmodal.exception import ConnectionError, EnqueueError
 from qmodal.options import FunctionOptions
-from qmodal.store.exchange import Command
+from qmodal.store.exchange import Command, Op
 from qmodal.store.pools import BUDGET, Claimed, Settled
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome
@@ -26,6 +27,7 @@ from qmodal_workers.record import Doing, Record
 
 FLUSH_SECONDS = 0.005
 REPORT_SECONDS = 2.0
+INSIST_SECONDS = 0.5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class Serving:
     claims: Claims
     admission: Admission
     reason: str = ""
+    is_preempted: bool = False
     completed: int = 0
     serial: int = 0
     pace: Pace = field(default_factory=Pace)
@@ -56,7 +59,7 @@ class Serving:
 
     def run(self) -> None:
         """Serve until told to stop; everything claimed is settled or given back at the end."""
-        self.shelf.put(self.claims.held())
+        self.shelf.refill(self.claims.held)
         while True:
             claimed = self.shelf.start()
             if claimed is not None:
@@ -77,7 +80,12 @@ class Serving:
         claimed = self.claims.claim(
             ended, count=self.pace.count(self.claims.inflight), also=self._learned()
         )
-        self.shelf.put(self.claims.held() if claimed is None else claimed)
+        if claimed:
+            self.shelf.put(claimed)
+        else:
+            # The connection was lost, or nothing came for seconds: what this container holds
+            # without knowing, because a reply was lost, nobody else would ever run.
+            self.shelf.refill(self.claims.held)
 
     def _learned(self) -> tuple[Command, ...]:
         """Now and then the pool learns how long its inputs take, in a write that goes anyway."""
@@ -98,7 +106,8 @@ class Serving:
             self._release([claimed])
             return
         except RefusedError as error:
-            self.client.run(self.client.pools.bury(self.pool, claimed, reason=str(error)))
+            reason = str(error)
+            self._insist(lambda: self.client.pools.bury(self.pool, claimed, reason=reason))
             return
         self._run(claimed, envelope, payload)
 
@@ -111,8 +120,10 @@ class Serving:
                 self._finder(envelope.method), envelope, payload, self.serial
             )
         except Preempted:
+            # Not released: the worker gives it back and charges it, or one that always does this
+            # would go round for ever.
+            self.is_preempted = True
             self._stop("user code was interrupted")
-            self._release([claimed])
             return
         finally:
             context.leave_input()
@@ -136,7 +147,7 @@ class Serving:
     def _conclude(self, claimed: Claimed, envelope: Envelope, outcome: Outcome) -> None:
         delay = next_step(outcome, self.options.retries, claimed.retries)
         if delay is not None:
-            self.client.run(self.client.pools.retry(self.pool, claimed, delay=delay))
+            self._insist(lambda: self.client.pools.retry(self.pool, claimed, delay=delay))
             return
         sealed = self._stored(envelope, outcome).seal(
             self.client.signer,
@@ -156,11 +167,9 @@ class Serving:
 
     def _look_again(self) -> None:
         """After a long input the worker may have released, from outside, what lay behind it."""
-        had_more = len(self.shelf) > 0
-        self.shelf.forget()
-        if had_more:
+        if len(self.shelf):
             self.claims.settle(self._take_ended())
-            self.shelf.put(self.claims.held())
+            self.shelf.refill(self.claims.held)
 
     def _take_ended(self) -> list[Settled]:
         ended, self._ended = self._ended, []
@@ -169,7 +178,17 @@ class Serving:
 
     def _release(self, claimed: list[Claimed]) -> None:
         held = [(one.lane, one.entry, one.call) for one in claimed]
-        self.client.run(self.client.pools.release(self.pool, held))
+        self._insist(lambda: self.client.pools.release(self.pool, held))
+
+    def _insist(self, operation: Callable[[], Op[Any]]) -> None:
+        """Carry it out for as long as it takes: to die of an outage would run the input again."""
+        while True:
+            try:
+                self.client.run(operation())
+            except (ConnectionError, EnqueueError):
+                time.sleep(INSIST_SECONDS)
+            else:
+                return
 
     def _stop(self, reason: str) -> None:
         self.reason = reason

@@ -66,18 +66,22 @@ class Shelf:
         with self._lock:
             return list(self._waiting)
 
-    def forget(self) -> None:
-        """Forget what is claimed; whoever calls reads from the server what is still held."""
+    def refill(self, read: Callable[[], list[Claimed]]) -> None:
+        """Replace what is claimed by what the server says is held.
+
+        Under the lock: what is being released must not be read as held and started.
+        """
         with self._lock:
-            self._waiting.clear()
+            self._waiting = deque(read())
+        if len(self._waiting) > 1:
+            self._arm()
 
     def release_all(self) -> None:
-        """Give everything back that was not started."""
+        """Give everything back that was not started; what cannot be given back stays."""
         with self._lock:
-            given = list(self._waiting)
-            self._waiting.clear()
-        if given:
-            self._release(given)
+            if self._waiting:
+                self._release(list(self._waiting))
+                self._waiting.clear()
 
     def _arm(self) -> None:
         if self._thread is None:
