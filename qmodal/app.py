@@ -21,6 +21,7 @@ from qmodal.exception import InvalidError
 from qmodal.function import Function
 from qmodal.keywords import OptionKeywords
 from qmodal.options import FunctionOptions, validated_options
+from qmodal.parameters import parameter
 from qmodal.partial import PartialFunction
 from qmodal.registration import Registered, class_entry, function_entry
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+OriginalR = TypeVar("OriginalR")
 C = TypeVar("C")
 log = logging.getLogger("qmodal")
 
@@ -53,6 +55,8 @@ class FunctionDecorator:
     def __init__(self, register: Callable[[Any], Any]) -> None:
         self._register = register
 
+    @overload
+    def __call__(self, function: PartialFunction[P, R, OriginalR]) -> Function[P, R, OriginalR]: ...
     @overload
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, R]]
@@ -169,6 +173,7 @@ class App:
 
         return FunctionDecorator(register)
 
+    @dataclass_transform(field_specifiers=(parameter,), kw_only_default=True)
     def cls(
         self, *bare: Any, serialized: bool = False, **options: Unpack[OptionKeywords]
     ) -> ClsDecorator:
@@ -247,6 +252,15 @@ class App:
         given["secrets"] = [*defaults["secrets"], *given.get("secrets", [])]
         given["volumes"] = {**defaults["volumes"], **given.get("volumes", {})}
         return validated_options(**given)
+
+    def _is_web(self, tag: str) -> bool:
+        entry = self._entries.get(tag)
+        return entry is not None and "web" in entry.options.recorded
+
+    @property
+    def registered_web_endpoints(self) -> list[str]:
+        """The names of the web functions defined here."""
+        return [tag for tag in self._functions if self._is_web(tag)]
 
     def _register(self, entry: Registered) -> None:
         if entry.tag in self._entries:

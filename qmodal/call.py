@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+from qmodal import legacy
 from qmodal.client import current
 from qmodal.exception import InvalidError, OutputExpiredError
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
@@ -50,6 +51,8 @@ class FunctionCall(Generic[R]):
         if not is_call_id(str(function_call_id)):
             raise InvalidError(f"{function_call_id!r} is not the id of a call; they begin with fc-")
         return FunctionCall(function_call_id)
+
+    get_gen = legacy.Removed("Function.remote_gen(...)")
 
     @property
     def object_id(self) -> str:

@@ -18,7 +18,7 @@ from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.invoke import Invoker
-from qmodal_workers.container.load import find, load_version
+from qmodal_workers.container.load import check_secrets, find, load_version
 from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.container.process import become, reseed
 from qmodal_workers.container.service import Service, start_service
@@ -82,6 +82,7 @@ def _start(
     spec, found = find(version, pool.function)
     options = FunctionOptions.from_plain({**spec.options, **_variant(pool.variant)})
     interrupts = Interrupts(record, loop)
+    check_secrets(options)
     service = start_service(spec, pool, found, loop)
     invoker = Invoker(
         container=request.container,

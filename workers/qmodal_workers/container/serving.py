@@ -69,6 +69,8 @@ class Serving:
         self.shelf.release_all()
 
     def _must_stop(self) -> bool:
+        if self.invoker.interrupts.is_preempted and not self._is_stopping:
+            self._stop("preempted")
         return self._is_stopping or self.record.is_draining or self.claims.is_gone
 
     def _claim(self) -> None:
@@ -112,7 +114,7 @@ class Serving:
             )
         except Preempted:
             self._stop("user code was interrupted")
-            self._release([claimed])
+            self._give_back(claimed)
             return
         finally:
             context.leave_input()
@@ -129,6 +131,17 @@ class Serving:
             self._look_again()
         elif time.monotonic() - self._flushed > FLUSH_SECONDS and len(self.shelf):
             self.claims.settle(self._take_ended())
+
+    def _give_back(self, claimed: Claimed) -> None:
+        """An interrupted input runs elsewhere; one that interrupts itself does so a few times only."""
+        if self.invoker.interrupts.is_preempted:
+            self._release([claimed])
+            return
+        self.claims.settle(self._take_ended())
+        reason, charged = "user code raised KeyboardInterrupt", [f"{claimed.lane} {claimed.entry}"]
+        self.client.run(
+            self.client.pools.reclaim(self.pool, self.container, reason=reason, charged=charged)
+        )
 
     def _finder(self, method: str) -> Callable[[], Callable[..., Any]]:
         return lambda: self.service.find(method)
