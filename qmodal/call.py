@@ -16,6 +16,7 @@ from qmodal.verb import Verb
 from qmodal.wire.ids import is_call_id
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class FunctionCall(Generic[R]):
@@ -94,7 +95,7 @@ class FunctionCall(Generic[R]):
             yield client.run(resolve(client, self._call, arrived.pop(index)))
 
     @staticmethod
-    def gather(*function_calls: FunctionCall[Any]) -> Sequence[Any]:
+    def gather(*function_calls: FunctionCall[T]) -> Sequence[T]:
         """The results of several calls in their order; the first failure raises."""
         return [call.get() for call in function_calls]
 
