@@ -86,10 +86,20 @@ class Declared:
         self._refuse("`in`")
 
 
+class _Kept:
+    """Stands for what would create, list or delete such objects."""
+
+    def __get__(self, instance: object, owner: type[Declared]) -> NoReturn:
+        raise UnimplementedError(f"qmodal keeps no {owner.__name__} objects: {owner._instead}.")
+
+
 class _Named(Declared):
     """One that is looked up by its name."""
 
     __slots__ = ()
+    objects = _Kept()
+    delete = _Kept()
+    create_deployed = _Kept()
 
     @classmethod
     def lookup(cls, *args: Any, **kwargs: Any) -> NoReturn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import NoReturn
 
+from qmodal.context import is_remote
 from qmodal.exception import DeprecationError
 
 # Names of the package that are gone, or that a self-hosted system cannot have, and what to do.
@@ -33,7 +34,12 @@ def refusal(module: str, name: str, table: dict[str, str] = REFUSED) -> Attribut
 
 
 def warn(old: str, new: str, *, level: int = 2) -> None:
-    """The DeprecationError for a name that works; Python shows it once for each place that uses it."""
+    """The DeprecationError for a name that works; Python shows it once for each place that uses it.
+
+    Containers say nothing: the same line has warned its author where the app was started.
+    """
+    if is_remote():
+        return
     warnings.warn(f"{old} is an old name: {new}", DeprecationError, stacklevel=level + 1)
 
 

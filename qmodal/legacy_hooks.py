@@ -28,7 +28,7 @@ def note_legacy_hooks(user_class: type) -> None:
     if names:
         found = ", ".join(names)
         legacy.warn(
-            f"{found} of {user_class.__name__}", "use @enter() and @exit() methods", level=4
+            f"{found} of {user_class.__name__}", "use @enter() and @exit() methods", level=5
         )
 
 

@@ -108,6 +108,11 @@ class Secret:
         """What the app's version records of it: no values."""
         return {"kind": self._kind, "name": self._name, "required_keys": list(self._required)}
 
+    @property
+    def object_id(self) -> str:
+        """Raises AttributeError: nothing is stored, so there is no id."""
+        raise AttributeError(f"{self!r} has no object_id: qmodal stores no secrets")
+
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
             raise AttributeError(name)

@@ -165,6 +165,18 @@ def test_what_qmodal_has_not_can_be_declared_and_not_used(kind: str) -> None:
     assert isinstance(caught.value, NotImplementedError | modal.Error)
 
 
+def test_stored_objects_are_not_managed() -> None:
+    for kind in (modal.Volume, modal.Dict, modal.Queue):
+        with pytest.raises(UnimplementedError, match=f"keeps no {kind.__name__} objects"):
+            kind.objects.list()
+
+
+def test_old_names_are_silent_in_containers() -> None:
+    handle = function()
+    with context.importing(for_container=True):
+        assert handle.get_raw_f() is plain
+
+
 def test_a_sandbox_is_refused_when_it_is_made() -> None:
     with pytest.raises(UnimplementedError, match="no Sandbox"):
         modal.Sandbox.create("echo", "hi")
@@ -339,8 +351,9 @@ def test_old_hooks_of_a_class_are_hooks_with_a_warning() -> None:
         def show(self) -> bool:
             return self.entered
 
-    with pytest.warns(DeprecationError, match="__enter__"):
+    with pytest.warns(DeprecationError, match="__enter__") as caught:
         decorated: Any = modal.App("demo").cls()(Older)
+    assert caught[0].filename == __file__
     assert decorated().show.local() is True
 
 
