@@ -10,57 +10,142 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qmodal import exception, types
+    from qmodal import exception, experimental, types
     from qmodal.app import App
     from qmodal.call import FunctionCall
     from qmodal.cls import Cls
     from qmodal.context import current_function_call_id, current_input_id, is_local
+    from qmodal.declared import (
+        CloudBucketMount,
+        Cluster,
+        Dict,
+        FilePatternMatcher,
+        Mount,
+        NetworkFileSystem,
+        Proxy,
+        Queue,
+        Sandbox,
+        Tunnel,
+        Volume,
+        forward,
+    )
     from qmodal.exception import Error
     from qmodal.function import Function
+    from qmodal.gang import clustered, interact, sessioned
+    from qmodal.image import Image
     from qmodal.output import enable_output
     from qmodal.parameters import parameter
-    from qmodal.partial import enter, exit, method
+    from qmodal.partial import batched, concurrent, enter, exit, method
     from qmodal.retries import Retries
+    from qmodal.schedule import Cron, Period
+    from qmodal.secret import Secret
+    from qmodal.web import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
 
 __version__ = "0.1.0"
 
 __all__ = [
     "App",
+    "CloudBucketMount",
     "Cls",
+    "Cluster",
+    "Cron",
+    "Dict",
     "Error",
+    "FilePatternMatcher",
     "Function",
     "FunctionCall",
+    "Image",
+    "Mount",
+    "NetworkFileSystem",
+    "Period",
+    "Proxy",
+    "Queue",
     "Retries",
+    "Sandbox",
+    "Secret",
+    "Tunnel",
+    "Volume",
     "__version__",
+    "asgi_app",
+    "batched",
+    "clustered",
+    "concurrent",
     "current_function_call_id",
     "current_input_id",
     "enable_output",
     "enter",
     "exception",
     "exit",
+    "experimental",
+    "fastapi_endpoint",
+    "forward",
+    "interact",
     "is_local",
     "method",
     "parameter",
+    "sessioned",
     "types",
+    "web_endpoint",
+    "web_server",
+    "wsgi_app",
 ]
 
 _PLACES = {
     "App": "app",
+    "CloudBucketMount": "declared",
     "Cls": "cls",
+    "Cluster": "declared",
+    "Cron": "schedule",
+    "Dict": "declared",
     "Error": "exception",
+    "FilePatternMatcher": "declared",
     "Function": "function",
     "FunctionCall": "call",
+    "Image": "image",
+    "Mount": "declared",
+    "NetworkFileSystem": "declared",
+    "Period": "schedule",
+    "Proxy": "declared",
+    "Queue": "declared",
     "Retries": "retries",
+    "Sandbox": "declared",
+    "Secret": "secret",
+    "Tunnel": "declared",
+    "Volume": "declared",
+    "asgi_app": "web",
+    "batched": "partial",
+    "clustered": "gang",
+    "concurrent": "partial",
     "current_function_call_id": "context",
     "current_input_id": "context",
     "enable_output": "output",
     "enter": "partial",
     "exit": "partial",
+    "fastapi_endpoint": "web",
+    "forward": "declared",
+    "interact": "gang",
     "is_local": "context",
     "method": "partial",
     "parameter": "parameters",
+    "sessioned": "gang",
+    "web_endpoint": "web",
+    "web_server": "web",
+    "wsgi_app": "web",
 }
-_MODULES = frozenset({"exception", "types"})
+# A program may say `import qmodal as modal` and then `modal.exception.Error`, with no other import.
+_MODULES = frozenset(
+    {
+        "app",
+        "cls",
+        "config",
+        "exception",
+        "experimental",
+        "functions",
+        "output",
+        "runner",
+        "types",
+    }
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -68,7 +153,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"qmodal.{name}")
     place = _PLACES.get(name)
     if place is None:
-        raise AttributeError(f"module 'qmodal' has no attribute {name!r}")
+        raise import_module("qmodal.legacy").refusal("qmodal", name)
     value = getattr(import_module(f"qmodal.{place}"), name)
     globals()[name] = value
     return value

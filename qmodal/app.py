@@ -20,6 +20,7 @@ from qmodal.exception import InvalidError
 from qmodal.function import Function
 from qmodal.keywords import OptionKeywords
 from qmodal.options import FunctionOptions, validated_options
+from qmodal.parameters import parameter
 from qmodal.partial import PartialFunction
 from qmodal.registration import Registered, class_entry, function_entry
 
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 R = TypeVar("R")
+OriginalR = TypeVar("OriginalR")
 C = TypeVar("C")
 log = logging.getLogger("qmodal")
 
@@ -52,6 +54,8 @@ class FunctionDecorator:
     def __init__(self, register: Callable[[Any], Any]) -> None:
         self._register = register
 
+    @overload
+    def __call__(self, function: PartialFunction[P, R, OriginalR]) -> Function[P, R, OriginalR]: ...
     @overload
     def __call__(
         self, function: Callable[P, Coroutine[Any, Any, R]]
@@ -168,6 +172,7 @@ class App:
 
         return FunctionDecorator(register)
 
+    @dataclass_transform(field_specifiers=(parameter,), kw_only_default=True)
     def cls(
         self, *bare: Any, serialized: bool = False, **options: Unpack[OptionKeywords]
     ) -> ClsDecorator:
@@ -246,6 +251,15 @@ class App:
         given["secrets"] = [*defaults["secrets"], *given.get("secrets", [])]
         given["volumes"] = {**defaults["volumes"], **given.get("volumes", {})}
         return validated_options(**given)
+
+    def _is_web(self, tag: str) -> bool:
+        entry = self._entries.get(tag)
+        return entry is not None and "web" in entry.options.recorded
+
+    @property
+    def registered_web_endpoints(self) -> list[str]:
+        """The names of the web functions defined here."""
+        return [tag for tag in self._functions if self._is_web(tag)]
 
     def _register(self, entry: Registered) -> None:
         if entry.tag in self._entries:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
+from qmodal import legacy
 from qmodal.client import current
 from qmodal.exception import InvalidError, OutputExpiredError
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
@@ -15,6 +16,7 @@ from qmodal.verb import Verb
 from qmodal.wire.ids import is_call_id
 
 R = TypeVar("R")
+T = TypeVar("T")
 
 
 class FunctionCall(Generic[R]):
@@ -50,6 +52,8 @@ class FunctionCall(Generic[R]):
         if not is_call_id(str(function_call_id)):
             raise InvalidError(f"{function_call_id!r} is not the id of a call; they begin with fc-")
         return FunctionCall(function_call_id)
+
+    get_gen = legacy.Removed("Function.remote_gen(...)")
 
     @property
     def object_id(self) -> str:
@@ -91,7 +95,7 @@ class FunctionCall(Generic[R]):
             yield client.run(resolve(client, self._call, arrived.pop(index)))
 
     @staticmethod
-    def gather(*function_calls: FunctionCall[Any]) -> Sequence[Any]:
+    def gather(*function_calls: FunctionCall[T]) -> Sequence[T]:
         """The results of several calls in their order; the first failure raises."""
         return [call.get() for call in function_calls]
 

@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from qmodal import parameters, pool_verbs
+from qmodal import legacy, parameters, pool_verbs
 from qmodal.binding import Binding
 from qmodal.client import is_plain_only
 from qmodal.definition import LocalSource, NamedSource, Source, portable
-from qmodal.exception import DeprecationError, NotFoundError
+from qmodal.exception import NotFoundError
 from qmodal.function import Function
 from qmodal.local_instance import LocalInstance, has_constructor
 from qmodal.parameters import ParameterSpec
@@ -75,13 +75,7 @@ class Cls(Generic[T]):
         cls, app_name: str, name: str, *, environment_name: str | None = None, client: Any = None
     ) -> Cls[Any]:
         """As `from_name`, looked up at once; the old spelling. Raises NotFoundError."""
-        import warnings
-
-        warnings.warn(
-            "Cls.lookup has become Cls.from_name(...), which looks up on first use",
-            DeprecationError,
-            stacklevel=2,
-        )
+        legacy.warn("Cls.lookup", "use Cls.from_name(...), which looks up on first use")
         found = cls.from_name(app_name, name, environment_name=environment_name)
         return found.hydrate()
 

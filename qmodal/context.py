@@ -12,6 +12,7 @@ from qmodal.wire.ids import input_id
 _input: ContextVar[tuple[str, int] | None] = ContextVar("qmodal_input", default=None)
 _serving_pid: int | None = None
 _importing = False
+_for_container = False
 
 
 def is_local() -> bool:
@@ -62,12 +63,18 @@ def is_importing() -> bool:
     return _importing
 
 
+def is_remote() -> bool:
+    """Whether this process serves inputs, or imports user code in order to."""
+    return _for_container or not is_local()
+
+
 @contextmanager
-def importing() -> Iterator[None]:
+def importing(*, for_container: bool = False) -> Iterator[None]:
     """While user code is imported, starting an app would start it again in every container."""
-    global _importing
-    before, _importing = _importing, True
+    global _importing, _for_container
+    before = _importing, _for_container
+    _importing, _for_container = True, for_container
     try:
         yield
     finally:
-        _importing = before
+        _importing, _for_container = before

@@ -102,12 +102,111 @@ class ConfigurationError(Error):
     """A setting or the server's configuration stops qmodal; the message says which."""
 
 
+class UnimplementedError(Error, NotImplementedError):
+    """Modal offers this and qmodal does not (yet); the message says what to use instead."""
+
+
+# Programs name the following in `except` clauses; qmodal itself raises none of them.
+
+
+class InternalError(Error):
+    """Something went wrong inside."""
+
+
+class ServiceError(Error):
+    """The service could not answer."""
+
+
+class DataLossError(Error):
+    """Data were lost."""
+
+
+class LogsFetchError(Error):
+    """Logs could not be read."""
+
+
+class SnapshotCreationError(Error):
+    """A snapshot could not be taken."""
+
+
+class WorkspaceManagementError(Error):
+    """A workspace could not be changed."""
+
+
+class ImageBuildError(RemoteError):
+    """An image could not be built."""
+
+
+class ExecTimeoutError(TimeoutError):
+    """A command took longer than it may."""
+
+
+class MountUploadTimeoutError(TimeoutError):
+    """Files took too long to upload."""
+
+
+class VolumeUploadTimeoutError(TimeoutError):
+    """A volume's files took too long to upload."""
+
+
+class SandboxTimeoutError(TimeoutError):
+    """A sandbox took longer than it may."""
+
+
+class SandboxTerminatedError(Error):
+    """A sandbox was ended."""
+
+
+class SandboxFilesystemError(Error):
+    """A file of a sandbox could not be used."""
+
+
+class SandboxFilesystemNotFoundError(SandboxFilesystemError):
+    """There is no such file in the sandbox."""
+
+
+class SandboxFilesystemPermissionError(SandboxFilesystemError):
+    """The sandbox's file may not be used so."""
+
+
+class SandboxFilesystemIsADirectoryError(SandboxFilesystemError):
+    """The path in the sandbox is a folder."""
+
+
+class SandboxFilesystemNotADirectoryError(SandboxFilesystemError):
+    """The path in the sandbox is no folder."""
+
+
+class SandboxFilesystemDirectoryNotEmptyError(SandboxFilesystemError):
+    """The folder in the sandbox is not empty."""
+
+
+class SandboxFilesystemFileTooLargeError(SandboxFilesystemError):
+    """The sandbox's file is too large."""
+
+
+class SandboxFilesystemPathAlreadyExistsError(SandboxFilesystemError):
+    """The path exists already in the sandbox."""
+
+
+class ModuleNotMountable(Exception):
+    """A module's files could not be found."""
+
+
+class UserCodeException(Exception):
+    """Held an exception of a map's input, when maps still wrapped those that they return."""
+
+
 class DeprecationError(UserWarning):
     """An old name was used; the message names the new one."""
 
 
 class ServerWarning(UserWarning):
     """The server reports something that a person should look at."""
+
+
+class InternalAPIWarning(UserWarning):
+    """An internal name was used, which may change."""
 
 
 class AsyncUsageWarning(UserWarning):
@@ -120,3 +219,15 @@ class InputCancellation(BaseException):
 
 class InputTimeout(BaseException):
     """The running input reached its time limit; a BaseException for the same reason."""
+
+
+def simulate_preemption(wait_seconds: float, jitter_seconds: float = 0) -> None:
+    """Interrupt this container after that time, as if its box were taken away.
+
+    The running input sees KeyboardInterrupt (in async code CancelledError), exit hooks run, and the
+    input starts again elsewhere; what still runs 30 s later is killed. Raises ValueError for a wait
+    that is not above 0, InvalidError outside a container.
+    """
+    from qmodal.preemption import schedule
+
+    schedule(wait_seconds, jitter_seconds)

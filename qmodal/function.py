@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from qmodal import invocation, mapping, pool_verbs
+from qmodal import invocation, legacy, mapping, pool_verbs, web_calls
 from qmodal.binding import Binding, specs_of
 from qmodal.call import FunctionCall
 from qmodal.definition import (
@@ -129,6 +129,7 @@ class Function(Generic[P, R, OriginalR]):
         wrap_returned_exceptions: bool | None = None,
     ) -> mapping.Results[R]:
         """As `map`, with each element unpacked as positional arguments."""
+        legacy.note_wrapping(wrap_returned_exceptions)
         inputs = ((tuple(element), kwargs or {}) for element in input_iterator)
         return mapping.Results(
             self._fanout_target, self._name, inputs, order_outputs, return_exceptions
@@ -170,13 +171,26 @@ class Function(Generic[P, R, OriginalR]):
 
         Lasts until the next deploy. Raises InvalidError for a method: the instance has the pool.
         """
+        legacy.warn("Function.update_autoscaler", "use Function.autoscaler.update")
         return pool_verbs.UpdateAutoscaler(self._update)
 
     def get_raw_f(self) -> Callable[P, OriginalR]:
         """The decorated Python function itself."""
+        legacy.warn("Function.get_raw_f", "keep the function under a name of its own")
+        return self._raw()
+
+    def _raw(self) -> Callable[P, OriginalR]:
         if self._raw_f is None:
             raise ExecutionError(f"The definition of {self._name!r} is not in this process.")
         return self._raw_f
+
+    get_web_url = web_calls.WebUrl()
+    get_web_uri = web_calls.WebUrl("Function.get_web_uri")
+    is_web = web_calls.IsWeb()
+    lookup = legacy.Removed("Function.from_name(app_name, name)")
+    keep_warm = legacy.Removed("f.autoscaler.update(min_containers=n)")
+    web_url = legacy.Removed("f.get_web_url()")
+    resolve = legacy.Removed("f.hydrate()")
 
     @property
     def object_id(self) -> str:
@@ -239,6 +253,7 @@ class Function(Generic[P, R, OriginalR]):
 
     def _plain_target(self, verb: str) -> Op[Target]:
         target = yield from self._target()
+        web_calls.check_callable(target, verb)
         if target.is_generator:
             raise InvalidError(
                 f"A generator function cannot be called with `.{verb}(...)`."

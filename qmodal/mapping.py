@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from typing import Any, Generic, TypeVar
 
+from qmodal import legacy
 from qmodal.call import FunctionCall
 from qmodal.client import Client, current
 from qmodal.exception import InvalidError
@@ -194,6 +195,7 @@ class Map(Generic[R]):
         wrap_returned_exceptions: bool | None = None,
     ) -> Results[R]:
         """The results, to be iterated once."""
+        legacy.note_wrapping(wrap_returned_exceptions)
         inputs = zipped(input_iterators, kwargs)
         return Results(self._find, self._name, inputs, order_outputs, return_exceptions)
 
@@ -206,6 +208,7 @@ class Map(Generic[R]):
         wrap_returned_exceptions: bool | None = None,
     ) -> Results[R]:
         """The results, to be iterated with `async for`; also over async iterators."""
+        legacy.note_wrapping(wrap_returned_exceptions)
         inputs = zipped_aio(input_iterators, kwargs)
         return Results(self._find, self._name, inputs, order_outputs, return_exceptions)
 

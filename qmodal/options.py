@@ -10,11 +10,13 @@ from typing import Any
 from qmodal.exception import DeprecationError, InvalidError
 from qmodal.option_checks import CHECKS, RECORDED, check_amount, check_whole
 from qmodal.retries import Retries
+from qmodal.secret import allowed, gathered
 from qmodal.wire.plain import NotPlain, pack
 
 _RENAMED = {
     "keep_warm": "`min_containers`",
     "concurrency_limit": "`max_containers`",
+    "_experimental_buffer_containers": "`buffer_containers`",
     "container_idle_timeout": "`scaledown_window`",
     "allow_concurrent_inputs": "the decorator `@modal.concurrent(max_inputs=...)`",
 }
@@ -48,6 +50,8 @@ class FunctionOptions:
     schedule: Any = None
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[Any, ...] = ()
+    # The variables of image and secrets, gathered when the app is published; `env` goes before them.
+    secret_env: Mapping[str, str] = field(default_factory=dict)
     gpu: str | tuple[str, ...] | None = None
     volumes: Mapping[str, Any] = field(default_factory=dict)
     cpu: float | tuple[float, float] | None = None
@@ -85,6 +89,19 @@ class FunctionOptions:
         """The same with inputs collected into batches; raises InvalidError."""
         check_batching(max_batch_size, wait_ms)
         return replace(self, max_batch_size=max_batch_size, wait_ms=wait_ms)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables that a container starts with."""
+        return allowed({**self.secret_env, **self.env})
+
+    def with_environ(self) -> FunctionOptions:
+        """The same with the variables that its image and its secrets stand for now."""
+        return replace(self, secret_env=gathered(self.image, self.secrets))
+
+    def with_recorded(self, **recorded: Any) -> FunctionOptions:
+        """The same with notes that have no effect yet."""
+        return replace(self, recorded={**self.recorded, **recorded})
 
     def with_overrides(self, **given: Any) -> FunctionOptions:
         """The same with the options of a `with_options`; None and {} leave it as it is."""
@@ -179,6 +196,8 @@ def plain_overrides(**given: Any) -> dict[str, Any]:
     A value equal to the default is kept, because the function's own may differ from it.
     """
     changes, _ = _checked_overrides(given)
+    if "secrets" in changes:
+        changes["secret_env"] = gathered(None, changes["secrets"])
     return {name: _plain(changes[name]) for name in sorted(changes)}
 
 

@@ -8,7 +8,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal, overload
 
 from qmodal.exception import DeserializationError, InvalidError, SerializationError
 from qmodal.wire.plain import NotPlain, pack, unpack
@@ -55,6 +55,12 @@ class ParameterSpec:
         return cls(name=name, kind=kind, required=required, default=default)
 
 
+@overload
+def parameter(*, init: Literal[False], default: Any = ...) -> Any: ...
+@overload
+def parameter(*, default: Any, init: bool = True) -> Any: ...
+@overload
+def parameter(*, init: bool = True) -> Any: ...
 def parameter(*, default: Any = _UNSET, init: bool = True) -> Any:
     """Declare a class attribute as a parameter of the class (`init=False`: as a plain attribute)."""
     return Parameter(default=default, init=init)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import (
+    TYPE_CHECKING,
     Any,
     Concatenate,
     Generic,
@@ -19,24 +20,29 @@ from typing import (
 )
 
 from qmodal.exception import InvalidError
+from qmodal.legacy_hooks import HookKind as HookKind
+from qmodal.legacy_hooks import legacy_hooks
 from qmodal.options import check_batching, check_concurrency
+
+if TYPE_CHECKING:
+    from qmodal.function import Function
 
 P = ParamSpec("P")
 R = TypeVar("R")
+OriginalR = TypeVar("OriginalR")
 T = TypeVar("T")
 
 Kind: TypeAlias = Literal["method", "batched", "web", "enter", "snap_enter", "exit"]
-HookKind: TypeAlias = Literal["enter", "snap_enter", "exit"]
 # Where an instance keeps the handle (a `cls.Obj`) that stands for it.
 BOUND = "_qmodal_obj"
 _HOOKS = frozenset({"enter", "snap_enter", "exit"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PartialFunction(Generic[P, R]):
+class PartialFunction(Generic[P, R, OriginalR]):
     """A function and what decorators have said about it so far; `raw_f` is the function itself."""
 
-    raw_f: Callable[..., R]
+    raw_f: Callable[..., OriginalR]
     kind: Kind | None = None
     generator: bool | None = None
     max_batch_size: int | None = None
@@ -44,7 +50,14 @@ class PartialFunction(Generic[P, R]):
     max_inputs: int | None = None
     target_inputs: int | None = None
     web: Mapping[str, Any] = field(default_factory=dict)
+    recorded: Mapping[str, Any] = field(default_factory=dict)
 
+    @overload
+    def __get__(
+        self, instance: None, owner: type | None = None
+    ) -> PartialFunction[P, R, OriginalR]: ...
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> Function[P, R, OriginalR]: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """On an instance: the method as other code calls it, in the pool of the same parameters."""
         bound = getattr(instance, "__dict__", {}).get(BOUND)
@@ -66,29 +79,44 @@ class PartialFunction(Generic[P, R]):
         return self.kind in _HOOKS
 
 
-class Mark(Protocol):
-    """What the decorators return: it keeps the parameters and the result of what it marks."""
+class BatchMark(Protocol):
+    """What `batched` returns: callers give and get one of what the function takes and returns lists of.
 
-    def __call__(self, target: Callable[P, R] | PartialFunction[P, R], /) -> PartialFunction[P, R]:
+    Their parameters cannot be told from those of the function, so type checkers accept any.
+    """
+
+    def __call__(
+        self, target: Callable[..., list[R]] | Callable[..., Coroutine[Any, Any, list[R]]], /
+    ) -> PartialFunction[..., R, Any]:
         """Mark a function."""
 
 
 class MethodMark(Protocol):
-    """The same for a method, whose `self` is not for callers to give."""
+    """What marks a method, whose `self` is not for callers to give."""
 
-    def __call__(self, target: Callable[Concatenate[Any, P], R], /) -> PartialFunction[P, R]:
-        """Mark a method."""
+    @overload
+    def __call__(
+        self, target: Callable[Concatenate[Any, P], Coroutine[Any, Any, R]], /
+    ) -> PartialFunction[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, target: Callable[Concatenate[Any, P], R], /) -> PartialFunction[P, R, R]: ...
 
 
 class ClassMark(Protocol):
-    """The same for what may also stand on a class, which then keeps its type for type checkers."""
+    """What marks a function, or a class, which then keeps its type for type checkers."""
 
     @overload
     def __call__(self, target: type[T], /) -> type[T]: ...  # type: ignore[overload-overlap]
     @overload
     def __call__(
-        self, target: Callable[P, R] | PartialFunction[P, R], /
-    ) -> PartialFunction[P, R]: ...
+        self, target: PartialFunction[P, R, OriginalR], /
+    ) -> PartialFunction[P, R, OriginalR]: ...
+    @overload
+    def __call__(
+        self, target: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> PartialFunction[P, R, Coroutine[Any, Any, R]]: ...
+    @overload
+    def __call__(self, target: Callable[P, R], /) -> PartialFunction[P, R, R]: ...
 
 
 def is_generator(raw_f: object) -> bool:
@@ -105,9 +133,8 @@ def method(*bare: Never, is_generator: bool | None = None) -> MethodMark:
     """Make a method of an `@app.cls` class callable from elsewhere."""
     _refuse_bare("method", bare)
 
-    def mark(target: Callable[Concatenate[Any, P], R]) -> PartialFunction[P, R]:
-        partial: PartialFunction[P, R] = as_kind("method", target, "method")
-        return replace(partial, generator=is_generator)
+    def mark(target: Any) -> Any:
+        return replace(as_kind("method", target, "method"), generator=is_generator)
 
     return mark
 
@@ -116,7 +143,7 @@ def enter(*bare: Never, snap: bool = False) -> MethodMark:
     """Run a method once when its container starts; `snap=True`: before the snapshot is taken."""
     _refuse_bare("enter", bare)
 
-    def mark(target: Callable[Concatenate[Any, P], R]) -> PartialFunction[P, R]:
+    def mark(target: Any) -> Any:
         return _as_hook("enter", target, "snap_enter" if snap else "enter")
 
     return mark
@@ -126,18 +153,18 @@ def exit(*bare: Never) -> MethodMark:
     """Run a method once before its container stops."""
     _refuse_bare("exit", bare)
 
-    def mark(target: Callable[Concatenate[Any, P], R]) -> PartialFunction[P, R]:
+    def mark(target: Any) -> Any:
         return _as_hook("exit", target, "exit")
 
     return mark
 
 
-def batched(*bare: Never, max_batch_size: int, wait_ms: int) -> Mark:
+def batched(*bare: Never, max_batch_size: int, wait_ms: int) -> BatchMark:
     """Collect single calls into lists: up to `max_batch_size`, for at most `wait_ms` milliseconds."""
     _refuse_bare("batched", bare)
     check_batching(max_batch_size, wait_ms)
 
-    def mark(target: Callable[P, R] | PartialFunction[P, R]) -> PartialFunction[P, R]:
+    def mark(target: Any) -> Any:
         partial = as_kind("batched", target, "batched")
         _check_batched_function(partial.raw_f)
         return replace(partial, max_batch_size=max_batch_size, wait_ms=wait_ms)
@@ -157,7 +184,7 @@ def concurrent(
         if max_inputs is None:
             raise TypeError("@modal.concurrent() missing required argument: `max_inputs`.")
         check_concurrency(max_inputs, max_inputs if target_inputs is None else target_inputs)
-        partial: PartialFunction[..., Any] = _marked("concurrent", target)
+        partial: PartialFunction[..., Any, Any] = _marked("concurrent", target)
         if partial.kind == "method" or partial.is_hook:
             raise InvalidError(_CONCURRENT_ON_METHOD.format(_name(partial)))
         return replace(partial, max_inputs=max_inputs, target_inputs=target_inputs)
@@ -165,11 +192,7 @@ def concurrent(
     return mark
 
 
-def as_kind(
-    decorator: str,
-    target: Callable[..., R] | PartialFunction[P, R],
-    kind: Kind,
-) -> PartialFunction[P, R]:
+def as_kind(decorator: str, target: Any, kind: Kind) -> PartialFunction[..., Any, Any]:
     """The function marked as `kind`; raises InvalidError or TypeError if it cannot be that."""
     if isinstance(target, type):
         raise TypeError(f"`@modal.{decorator}` belongs on a function, not on a class.")
@@ -184,7 +207,7 @@ def as_kind(
     return replace(partial, kind=kind)
 
 
-def methods_of(user_class: type) -> dict[str, PartialFunction[..., Any]]:
+def methods_of(user_class: type) -> dict[str, PartialFunction[..., Any, Any]]:
     """The methods that calls can reach, by name; raises InvalidError for a class that cannot work."""
     methods = {name: each for name, each in _marked_members(user_class).items() if not each.is_hook}
     for name, each in methods.items():
@@ -198,9 +221,12 @@ def methods_of(user_class: type) -> dict[str, PartialFunction[..., Any]]:
     return methods
 
 
-def hooks_of(user_class: type, kind: HookKind) -> list[PartialFunction[..., Any]]:
+def hooks_of(user_class: type, kind: HookKind) -> list[PartialFunction[..., Any, Any]]:
     """The hooks of one kind in the order to run: bases first, then as they were defined."""
-    return [each for each in _marked_members(user_class).values() if each.kind == kind]
+    marked = [each for each in _marked_members(user_class).values() if each.kind == kind]
+    return marked + [
+        PartialFunction(raw_f=raw_f, kind=kind) for raw_f in legacy_hooks(user_class, kind)
+    ]
 
 
 _CONCURRENT_ON_METHOD = (
@@ -209,7 +235,7 @@ _CONCURRENT_ON_METHOD = (
 )
 
 
-def _marked_members(user_class: type) -> dict[str, PartialFunction[..., Any]]:
+def _marked_members(user_class: type) -> dict[str, PartialFunction[..., Any, Any]]:
     # An override without a decorator leaves the base's mark, as in Modal.
     return {
         name: member
@@ -219,10 +245,7 @@ def _marked_members(user_class: type) -> dict[str, PartialFunction[..., Any]]:
     }
 
 
-def _marked(
-    decorator: str,
-    target: Callable[..., R] | PartialFunction[P, R],
-) -> PartialFunction[P, R]:
+def _marked(decorator: str, target: Any) -> PartialFunction[..., Any, Any]:
     if isinstance(target, PartialFunction):
         return target
     if type(target).__module__.split(".")[0] == "qmodal":
@@ -237,11 +260,7 @@ def _marked(
     return PartialFunction(raw_f=target)
 
 
-def _as_hook(
-    decorator: str,
-    target: Callable[..., R] | PartialFunction[P, R],
-    kind: HookKind,
-) -> PartialFunction[P, R]:
+def _as_hook(decorator: str, target: Any, kind: HookKind) -> PartialFunction[..., Any, Any]:
     partial = as_kind(decorator, target, kind)
     if is_generator(partial.raw_f):
         raise InvalidError(f"`@modal.{decorator}`: {_name(partial)} yields, so it would never run.")
@@ -266,5 +285,5 @@ def _refuse_bare(decorator: str, bare: tuple[Any, ...]) -> None:
         )
 
 
-def _name(partial: PartialFunction[..., Any]) -> str:
+def _name(partial: PartialFunction[..., Any, Any]) -> str:
     return str(getattr(partial.raw_f, "__qualname__", partial.raw_f))

@@ -9,9 +9,11 @@ from typing import Any
 
 from qmodal import parameters
 from qmodal.exception import InvalidError, SerializationError
+from qmodal.legacy_hooks import note_legacy_hooks
 from qmodal.local_instance import has_constructor
 from qmodal.options import FunctionOptions
 from qmodal.partial import PartialFunction, hooks_of, is_async, is_generator, methods_of
+from qmodal.schedule import check_schedule
 from qmodal.wire.spec import FunctionSpec, MethodSpec
 
 LARGEST_SERIALIZED = 16 * 1024 * 1024
@@ -32,14 +34,20 @@ class Registered:
         return isinstance(self.raw, type)
 
     def spec(self, *, module: str) -> FunctionSpec:
-        """The spec to publish; raises SerializationError for what cannot be serialized."""
+        """The spec to publish.
+
+        Raises SerializationError for what cannot be serialized, InvalidError for a schedule or a
+        secret that cannot work.
+        """
+        if self.options.schedule is not None:
+            self.options.schedule.check()
         return FunctionSpec(
             tag=self.tag,
             module=module,
             qualname=self.raw.__qualname__,
             is_class=self.is_class,
             methods=self.methods,
-            options=self.options.to_plain(),
+            options=self.options.with_environ().to_plain(),
             parameters=self._parameters(),
             serialized=_serialized(self.raw) if self.options.serialized else None,
         )
@@ -64,7 +72,9 @@ def function_entry(
         raise TypeError(f"`@app.function` belongs on a function, not on a {type(raw).__name__}.")
     _check_place(raw, options)
     method = _method_spec(raw, is_generator)
-    options.check_kind(is_generator=method.is_generator)
+    is_web = isinstance(target, PartialFunction) and bool(target.web)
+    options.check_kind(is_generator=method.is_generator, is_web=is_web)
+    check_schedule(options.schedule, raw)
     return Registered(tag=name or raw.__qualname__, raw=raw, options=options, methods={"": method})
 
 
@@ -78,6 +88,8 @@ def class_entry(target: Any, options: FunctionOptions) -> Registered:
         raise InvalidError(
             f"{raw.__name__} has no method to call: decorate one with `@qmodal.method()`."
         )
+    if options.schedule is not None:
+        raise InvalidError("A class cannot have a schedule; put it on a function that calls it.")
     if hooks_of(raw, "snap_enter") and not options.enable_memory_snapshot:
         raise InvalidError(
             f"{raw.__name__} has `@enter(snap=True)` methods, which need "
@@ -89,8 +101,12 @@ def class_entry(target: Any, options: FunctionOptions) -> Registered:
         name: MethodSpec(is_generator=partial.is_generator, is_async=partial.is_async)
         for name, partial in methods.items()
     }
-    for spec in specs.values():
-        options.check_kind(is_generator=spec.is_generator)
+    for name, spec in specs.items():
+        options.check_kind(is_generator=spec.is_generator, is_web=bool(methods[name].web))
+    web = {name: dict(partial.web) for name, partial in methods.items() if partial.web}
+    if web:
+        options = options.with_recorded(web=web)
+    note_legacy_hooks(raw)
     return Registered(tag=f"{raw.__name__}.*", raw=raw, options=options, methods=specs)
 
 
@@ -107,7 +123,9 @@ def _unmarked(target: Any, options: FunctionOptions) -> tuple[Any, FunctionOptio
         options = options.with_concurrency(target.max_inputs, target.target_inputs)
     if target.max_batch_size is not None:
         options = options.with_batching(target.max_batch_size, target.wait_ms)
-    return target.raw_f, options
+    if target.web:
+        options = options.with_recorded(web={"": dict(target.web)})
+    return target.raw_f, options.with_recorded(**target.recorded)
 
 
 def _check_place(raw: Callable[..., Any], options: FunctionOptions) -> None:

@@ -228,3 +228,36 @@ class Deploy(Verb[Any, "App"]):
         app._description = title
         app._attach(version, main_by_reference=version.main is not None)
         return app
+
+
+def run_app(
+    app: App,
+    *,
+    name: str | None = None,
+    client: Any = None,
+    detach: bool = False,
+    environment_name: str | None = None,
+    interactive: bool = False,
+    deployment_strategy: str = "rolling",
+    stream_output: bool = True,
+) -> RunContext:
+    """`app.run(...)` under the name that it has in Modal's module."""
+    return app.run(
+        name=name, detach=detach, interactive=interactive, environment_name=environment_name
+    )
+
+
+def deploy_app(
+    app: App,
+    name: str | None = None,
+    *,
+    environment_name: str | None = None,
+    tag: str = "",
+    deployment_strategy: str = "rolling",
+    client: Any = None,
+    staged: bool = False,
+) -> App:
+    """`app.deploy(...)` under the name that it has in Modal's module; returns the app."""
+    return app.deploy(
+        name, environment_name=environment_name, tag=tag, strategy=deployment_strategy
+    )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qmodal import legacy
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +22,6 @@ class FunctionCurrentStats:
     input_headroom: int
 
 
-# The name that versions of Modal before 1.6 gave it.
-FunctionStats = FunctionCurrentStats
-
-
 @dataclass(frozen=True, slots=True)
 class FunctionAutoscalerSettings:
     """The settings in force for a pool; `max_containers` None means no limit, windows in seconds."""
@@ -31,3 +30,15 @@ class FunctionAutoscalerSettings:
     max_containers: int | None
     buffer_containers: int
     scaledown_window: int
+
+
+if TYPE_CHECKING:
+    # The name that versions of Modal before 1.6 gave it.
+    FunctionStats = FunctionCurrentStats
+
+
+def __getattr__(name: str) -> Any:
+    if name == "FunctionStats":
+        legacy.warn("FunctionStats", "use FunctionCurrentStats")
+        return FunctionCurrentStats
+    raise legacy.refusal(__name__, name, {})

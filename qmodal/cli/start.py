@@ -70,7 +70,7 @@ def _entrypoint(entrypoint: LocalEntrypoint) -> Start:
 
 
 def _function(function: Function[..., Any, Any], detached: bool) -> Start:
-    raw = function.get_raw_f()
+    raw = function._raw()
     _refuse_generator(raw.__qualname__, raw)
     signature = signature_of(raw)
 

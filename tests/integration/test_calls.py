@@ -19,6 +19,7 @@ import pytest
 import qmodal
 from qmodal import client as clients
 from qmodal.exception import (
+    DeprecationError,
     ExecutionError,
     FunctionTimeoutError,
     InvalidError,
@@ -278,7 +279,8 @@ def test_a_class_that_cannot_start_fails_its_callers(user: Any) -> None:
 
 
 def test_stats_and_limits_are_those_of_the_pool(user: Any) -> None:
-    settings = user.square.update_autoscaler(max_containers=3)
+    with pytest.warns(DeprecationError, match="autoscaler"):
+        settings = user.square.update_autoscaler(max_containers=3)
     assert settings.max_containers == 3
     user.square.remote(1)
     stats = user.square.get_current_stats()
@@ -293,7 +295,7 @@ def test_a_name_that_was_not_deployed_is_not_found(user: Any) -> None:
 
 def test_what_is_deployed_is_found_by_name_from_another_process(user: Any, tmp_path: Path) -> None:
     user_app = qmodal.App("shop")
-    user_app.function(name="square")(user.square.get_raw_f())
+    user_app.function(name="square")(user.square._raw())
     user_app.cls()(user.Older._user_cls)
     user_app.deploy()
     settings = clients.current().settings

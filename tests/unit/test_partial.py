@@ -62,7 +62,7 @@ class Derived(Base):
     def plain(self) -> None: ...
 
 
-def names(partials: list[PartialFunction[..., Any]]) -> list[str]:
+def names(partials: list[PartialFunction[..., Any, Any]]) -> list[str]:
     return [each.raw_f.__qualname__ for each in partials]
 
 
@@ -167,7 +167,8 @@ def test_a_batch_out_of_range_is_refused(size: int, wait: int) -> None:
 
 
 def test_batching_and_concurrency_are_recorded() -> None:
-    partial = BATCHED(plain)
+    batch: Any = BATCHED
+    partial = batch(plain)
     assert (partial.kind, partial.max_batch_size, partial.wait_ms) == ("batched", 2, 1)
     partial = concurrent(max_inputs=4, target_inputs=2)(plain)
     assert (partial.kind, partial.max_inputs, partial.target_inputs) == (None, 4, 2)

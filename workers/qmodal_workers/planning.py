@@ -40,7 +40,7 @@ class Plan:
     @property
     def environ(self) -> Mapping[str, str]:
         """Variables that are set before user code is imported."""
-        return self.options.env
+        return self.options.environ
 
 
 def start_limit(options: FunctionOptions) -> float:

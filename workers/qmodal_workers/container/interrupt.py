@@ -27,7 +27,9 @@ class Interrupts:
         self._loop = loop
         self.serial = 0
         self.why = 0
+        self.is_preempted = False
         signal.signal(SIGNAL, self._arrive)
+        signal.signal(signal.SIGINT, self._preempt)
 
     @contextmanager
     def listening(self, serial: int) -> Iterator[None]:
@@ -44,6 +46,12 @@ class Interrupts:
             yield
         finally:
             self.serial = 0
+
+    def _preempt(self, _number: int, _frame: FrameType | None) -> None:
+        """SIGINT: the container ends, and user code that runs learns of it; our own code goes on."""
+        self.is_preempted = True
+        if self.serial and not self._loop.cancel():
+            raise KeyboardInterrupt
 
     def _arrive(self, _number: int, _frame: FrameType | None) -> None:
         told = self._record.told()

@@ -96,6 +96,8 @@ class Invoker:
             return self.loop.finish(target(*args, **kwargs))
 
     def _interrupted(self) -> tuple[Kind, str, bytes]:
+        if self.interrupts.is_preempted and not self.interrupts.why:
+            raise Preempted
         if self.interrupts.why == TIMEOUT:
             outcome = text_outcome("timeout", f"the input ran longer than {self.timeout:g} s")
         else:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import Any
 
 from qmodal import context
-from qmodal.exception import ExecutionError
+from qmodal.exception import ExecutionError, NotFoundError
+from qmodal.options import FunctionOptions
+from qmodal.secret import missing_keys
 from qmodal.wire.spec import FunctionSpec, Version
 
 
@@ -18,7 +21,7 @@ def load_version(version: Version, code: str | None) -> None:
         # Behind qmodal's own imports, and before anything that is installed here.
         sys.path.insert(0, code)
         importlib.invalidate_caches()
-    with context.importing():
+    with context.importing(for_container=True):
         for spec in version.functions.values():
             if spec.serialized is None:
                 importlib.import_module(spec.module)
@@ -48,6 +51,16 @@ def find(version: Version, tag: str, *, plain_only: bool) -> tuple[FunctionSpec,
         found = _attribute(found, part, spec)
     _attach(found, version)
     return spec, found
+
+
+def check_secrets(options: FunctionOptions) -> None:
+    """Raise NotFoundError if a variable of a named secret is not there."""
+    for name, keys in missing_keys(options.secrets, os.environ).items():
+        raise NotFoundError(
+            f"Secret {name!r} should bring {', '.join(keys)}, but qmodal stores no secrets by name: "
+            "set the variables in the environment of the workers, or use Secret.from_dict, "
+            "from_dotenv or from_local_environ."
+        )
 
 
 def _attribute(owner: ModuleType | Any, name: str, spec: FunctionSpec) -> Any:

@@ -18,7 +18,7 @@ from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.invoke import Invoker
-from qmodal_workers.container.load import find, load_version
+from qmodal_workers.container.load import check_secrets, find, load_version
 from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.container.process import become, reseed
 from qmodal_workers.container.service import Service, start_service
@@ -83,6 +83,7 @@ def _start(
     spec, found = find(version, pool.function, plain_only=plain_only)
     options = FunctionOptions.from_plain({**spec.options, **_variant(pool.variant)})
     interrupts = Interrupts(record, loop)
+    check_secrets(options)
     service = start_service(spec, pool, found, loop, plain_only=plain_only)
     invoker = Invoker(
         container=request.container,
@@ -122,8 +123,7 @@ def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> 
     except BaseException:
         traceback.print_exc()
         status = 1
-    if not serving.is_preempted:  # else it still says which input was running
-        record.write(Doing(state="stopped", completed=serving.completed))
+    record.write(Doing(state="stopped", completed=serving.completed))
     serving.claims.close()
     serving.client.close()
     return status

@@ -9,6 +9,7 @@ from typing import Any
 from qmodal import parameters
 from qmodal.cls import Cls
 from qmodal.exception import ExecutionError
+from qmodal.function import Function
 from qmodal.partial import HookKind, hooks_of, methods_of
 from qmodal.wire.spec import FunctionSpec, PoolSpec
 from qmodal_workers.container.loop import UserLoop
@@ -44,7 +45,7 @@ def start_service(
 ) -> Service:
     """Build the instance and run its enter hooks; raises whatever they raise."""
     if not spec.is_class:
-        raw = found.get_raw_f() if hasattr(found, "get_raw_f") else found
+        raw = found._raw() if isinstance(found, Function) else found
         return Service({"": raw})
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
     instance = _build(cls, spec, pool, plain_only=plain_only)

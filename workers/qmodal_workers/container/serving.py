@@ -44,7 +44,6 @@ class Serving:
     claims: Claims
     admission: Admission
     reason: str = ""
-    is_preempted: bool = False
     completed: int = 0
     serial: int = 0
     pace: Pace = field(default_factory=Pace)
@@ -72,6 +71,8 @@ class Serving:
         self.shelf.release_all()
 
     def _must_stop(self) -> bool:
+        if self.invoker.interrupts.is_preempted and not self._is_stopping:
+            self._stop("preempted")
         return self._is_stopping or self.record.is_draining or self.claims.is_gone
 
     def _claim(self) -> None:
@@ -120,10 +121,8 @@ class Serving:
                 self._finder(envelope.method), envelope, payload, self.serial
             )
         except Preempted:
-            # Not released: the worker gives it back and charges it, or one that always does this
-            # would go round for ever.
-            self.is_preempted = True
             self._stop("user code was interrupted")
+            self._give_back(claimed)
             return
         finally:
             context.leave_input()
@@ -140,6 +139,16 @@ class Serving:
             self._look_again()
         elif time.monotonic() - self._flushed > FLUSH_SECONDS and len(self.shelf):
             self.claims.settle(self._take_ended())
+
+    def _give_back(self, claimed: Claimed) -> None:
+        """An interrupted input runs elsewhere; one that interrupts itself does so a few times only."""
+        if self.invoker.interrupts.is_preempted:
+            self._release([claimed])
+            return
+        self.claims.settle(self._take_ended())
+        reason, charged = "user code raised KeyboardInterrupt", [f"{claimed.lane} {claimed.entry}"]
+        pools, pool = self.client.pools, self.pool
+        self._insist(lambda: pools.reclaim(pool, self.container, reason=reason, charged=charged))
 
     def _finder(self, method: str) -> Callable[[], Callable[..., Any]]:
         return lambda: self.service.find(method)
