@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import sys
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 from qmodal import context
 from qmodal.exception import ExecutionError
-from qmodal.wire.spec import FunctionSpec, Version
+from qmodal.wire.spec import FunctionSpec, PoolSpec, Version
 
 
 def load_version(version: Version, code: str | None) -> None:
@@ -27,22 +28,31 @@ def load_version(version: Version, code: str | None) -> None:
         sys.modules["__main__"] = sys.modules[version.main]
 
 
-def find(version: Version, tag: str) -> tuple[FunctionSpec, Any]:
-    """The spec and the decorated object (a Function or a Cls) under that tag."""
-    spec = version.functions.get(tag)
+def find(version: Version, pool: PoolSpec) -> tuple[FunctionSpec, PoolSpec, Any]:
+    """The spec, the pool, and the decorated object (a Function or a Cls) that it serves."""
+    spec = version.functions.get(pool.function)
     if spec is None:
         raise ExecutionError(
-            f"version {version.number} of {version.name!r} has no {tag!r}; deploy again"
+            f"version {version.number} of {version.name!r} has no {pool.function!r}; deploy again"
         )
     if spec.serialized is not None:
         import cloudpickle
 
-        return spec, cloudpickle.loads(spec.serialized)
+        return spec, pool, cloudpickle.loads(spec.serialized)
+    for other in version.functions.values():
+        if other.serialized is None and other is not spec:
+            with suppress(ExecutionError):
+                _attach(_resolved(other), version, is_pinned=pool.number > 0)
+    found = _resolved(spec)
+    _attach(found, version, is_pinned=pool.number > 0)
+    return spec, pool, found
+
+
+def _resolved(spec: FunctionSpec) -> Any:
     found: Any = sys.modules[spec.module]
     for part in spec.qualname.split("."):
         found = _attribute(found, part, spec)
-    _attach(found, version)
-    return spec, found
+    return found
 
 
 def _attribute(owner: ModuleType | Any, name: str, spec: FunctionSpec) -> Any:
@@ -55,8 +65,8 @@ def _attribute(owner: ModuleType | Any, name: str, spec: FunctionSpec) -> Any:
         ) from None
 
 
-def _attach(found: Any, version: Version) -> None:
-    """Calls that user code makes to functions of its own app go to this very app."""
+def _attach(found: Any, version: Version, *, is_pinned: bool) -> None:
+    """Calls that user code makes to its own app go to this very app, and version if pinned."""
     app = getattr(found, "_app", None)
     if app is not None:
-        app._attach(version)
+        app._attach(version, is_pinned=is_pinned)

@@ -29,18 +29,19 @@ class Service:
         except KeyError:
             raise ExecutionError(f"there is no method {method!r} in this version") from None
 
+    def enter(self, loop: UserLoop) -> None:
+        """Run the other enter hooks; raises whatever they raise."""
+        if self.cls is not None:
+            _run_hooks(self.cls, self.instance, "enter", loop)
+
     def leave(self, loop: UserLoop) -> None:
         """Run the exit hooks; the first that fails stops the rest."""
         if self.cls is not None:
-            for hook in hooks_of(self.cls, "exit"):
-                loop.finish(hook.raw_f(self.instance))
+            _run_hooks(self.cls, self.instance, "exit", loop)
 
 
-KINDS: tuple[HookKind, ...] = ("snap_enter", "enter")
-
-
-def start_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop) -> Service:
-    """Build the instance and run its enter hooks; raises whatever they raise."""
+def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop) -> Service:
+    """Build the instance and run its `snap=True` hooks; raises whatever they raise."""
     if not spec.is_class:
         raw = found.get_raw_f() if hasattr(found, "get_raw_f") else found
         return Service({"": raw})
@@ -48,13 +49,16 @@ def start_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
     instance = _build(cls, spec, pool)
     if isinstance(found, Cls):
         found().adopt(instance, pool.parameters)
-    for kind in KINDS:
-        for hook in hooks_of(cls, kind):
-            loop.finish(hook.raw_f(instance))
+    _run_hooks(cls, instance, "snap_enter", loop)
     bound = {
         name: partial.raw_f.__get__(instance, cls) for name, partial in methods_of(cls).items()
     }
     return Service(bound, instance, cls)
+
+
+def _run_hooks(cls: type, instance: Any, kind: HookKind, loop: UserLoop) -> None:
+    for hook in hooks_of(cls, kind):
+        loop.finish(hook.raw_f(instance))
 
 
 def _build(cls: type, spec: FunctionSpec, pool: PoolSpec) -> Any:
