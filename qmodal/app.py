@@ -94,7 +94,7 @@ class App:
         if not isinstance(secrets, list | tuple):
             raise InvalidError("`secrets` of an App must be a list of Secret objects.")
         self._name = name
-        self._tags = dict(tags or {})
+        self._tags = app_verbs.checked_tags(tags or {})
         self._has_definitions = True
         self._included_by: list[App] = []
         self._defaults: dict[str, Any] = {

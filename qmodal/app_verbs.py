@@ -95,9 +95,9 @@ def stop(app: App, *, client: Any = None) -> Op[None]:
 
 def set_tags(app: App, tags: Mapping[str, str], *, client: Any = None) -> Op[None]:
     """Replace the app's tags."""
-    check_tags(tags)
+    checked = checked_tags(tags)
     record = yield from _record(app, "set_tags")
-    yield from clients.current().apps.set_tags(record.app_id, tags)
+    yield from clients.current().apps.set_tags(record.app_id, checked)
 
 
 def get_tags(app: App, *, client: Any = None) -> Op[dict[str, str]]:
@@ -106,11 +106,12 @@ def get_tags(app: App, *, client: Any = None) -> Op[dict[str, str]]:
     return (yield from clients.current().apps.tags(record.app_id))
 
 
-def check_tags(tags: Mapping[Any, Any]) -> None:
-    """Raise InvalidError unless all names and values are str."""
+def checked_tags(tags: Mapping[Any, Any]) -> dict[str, str]:
+    """The tags; raises InvalidError unless all names and values are str."""
     for name, value in tags.items():
         if not isinstance(name, str) or not isinstance(value, str):
             raise InvalidError(f"Tags are str to str, and {name!r}: {value!r} is not.")
+    return dict(tags)
 
 
 def _record(app: App, verb: str) -> Op[AppRecord]:

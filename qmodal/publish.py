@@ -12,7 +12,8 @@ from qmodal.client import Client
 from qmodal.exception import InternalFailure, InvalidError
 from qmodal.options import FunctionOptions
 from qmodal.source.bundle import Bundle, collect, pack, roots_of
-from qmodal.source.loader import alias_main, main_origin
+from qmodal.source.imports import locate
+from qmodal.source.loader import RENAMED, alias_main, main_origin
 from qmodal.store.apps import AppRecord, AppState
 from qmodal.store.exchange import Op
 from qmodal.wire.envelope import PYTHON
@@ -55,14 +56,17 @@ def code_of(app: App) -> Code:
     }
     if not modules:
         return Code(bundle=None, module="", main=None)
-    name = next(iter(modules))
+    # A file that runs as a script is found by its path only, all others by their names.
+    name, *others = sorted(modules, key=lambda name: not _is_script(name))
     file, module = _origin(name)
     if file is None and module is None:
         raise InvalidError(
             f"The functions of this app are defined in {name!r}, which is no file; "
             "put them into one, or use `serialized=True`."
         )
-    collection = collect(file, module, roots_of(file))
+    roots = roots_of(file)
+    extra = [other for other in others if locate(other.partition(".")[0], roots)]
+    collection = collect(file, module, roots, extra)
     main = collection.entry if name == "__main__" else None
     if main is not None:
         # Results speak of the module by that name; importing it would run the program again.
@@ -73,6 +77,10 @@ def code_of(app: App) -> Code:
         main=main,
         files=tuple(str(file.path) for file in collection.files),
     )
+
+
+def _is_script(name: str) -> bool:
+    return name == "__main__" or name.startswith(RENAMED)
 
 
 def _origin(name: str) -> tuple[Path | None, str | None]:
@@ -92,9 +100,9 @@ def version_of(
 ) -> Version:
     """The version to publish, without its place."""
     functions = {}
-    for tag, entry in app._entries.items():
+    for name_there, entry in app._entries.items():
         module = entry.raw.__module__
-        functions[tag] = entry.spec(module=code.module if module == "__main__" else module)
+        functions[name_there] = entry.spec(module=code.module if module == "__main__" else module)
     return Version(
         app_id="",
         name=name,
