@@ -40,10 +40,13 @@ class Detached:
             elif app in self._alone:
                 self._journal.change(record.name, f"{app} has done its work and ends")
                 yield from self._client.apps.stop(record)
+        self._alone &= detached.keys()
         asked = [app for app in detached if app not in self._alone]
+        if not asked:
+            return
         there = yield from all_of(*(self._client.apps.has_client(app) for app in asked))
         gone = {app for app, is_there in zip(asked, there, strict=True) if not is_there}
-        self._alone = (self._alone & detached.keys()) | gone
+        self._alone |= gone
 
     def _prolong(self, record: AppRecord) -> Op[None]:
         now = time.monotonic()

@@ -117,8 +117,7 @@ class Reign:
     async def _tend_detached(self, sight: Sight) -> None:
         catalog = self._observer.catalog
         if catalog.is_complete(sight.observations):
-            op = self._detached.tend(catalog.records(), sight.observations)
-            await self._client.aio(op)
+            await self._client.aio(self._detached.tend(catalog.records(), sight.observations))
 
     def _judge(self, pool: str, this: Round) -> None:
         """What should be done about one pool; raises one of UNKNOWN if that cannot be said."""
