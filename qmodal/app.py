@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import (
     TYPE_CHECKING,
     Any,
+    ClassVar,
     ParamSpec,
+    Self,
     TypeVar,
     Unpack,
     cast,
+    dataclass_transform,
     overload,
 )
 
+from qmodal import app_verbs
 from qmodal.cls import Cls
-from qmodal.definition import Definition, LocalSource
+from qmodal.definition import Definition, LocalSource, definitions_of
+from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
 from qmodal.function import Function
 from qmodal.keywords import OptionKeywords
 from qmodal.options import FunctionOptions, validated_options
 from qmodal.parameters import parameter
 from qmodal.partial import PartialFunction
-from qmodal.registration import Registered, class_entry, function_entry
+from qmodal.registration import Registered, class_entry, function_entry, refuse_bare
+from qmodal.verb import Verb
 
 if TYPE_CHECKING:
-    from qmodal.runner import Deploy, RunContext
+    from qmodal.deploying import Deploy
+    from qmodal.runner import RunContext
     from qmodal.wire.spec import Version
 
 P = ParamSpec("P")
@@ -33,19 +41,6 @@ R = TypeVar("R")
 OriginalR = TypeVar("OriginalR")
 C = TypeVar("C")
 log = logging.getLogger("qmodal")
-
-
-class LocalEntrypoint:
-    """A function that runs on the caller's machine, as the start of a program."""
-
-    def __init__(self, raw_f: Callable[..., Any], app: App, name: str) -> None:
-        self.raw_f = raw_f
-        self.app = app
-        self.name = name
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run it here."""
-        return self.raw_f(*args, **kwargs)
 
 
 class FunctionDecorator:
@@ -87,6 +82,8 @@ class App:
     ...     return x * x
     """
 
+    lookup: ClassVar = app_verbs.Lookup()
+
     def __init__(
         self,
         name: str | None = None,
@@ -102,6 +99,9 @@ class App:
         if not isinstance(secrets, list | tuple):
             raise InvalidError("`secrets` of an App must be a list of Secret objects.")
         self._name = name
+        self._tags = app_verbs.checked_tags(tags or {})
+        self._has_definitions = True
+        self._included_by: list[App] = []
         self._defaults: dict[str, Any] = {
             "image": image,
             "secrets": list(secrets),
@@ -133,17 +133,17 @@ class App:
     @property
     def registered_functions(self) -> dict[str, Function[..., Any, Any]]:
         """The functions defined here, by name."""
-        return self._functions
+        return self._registered(self._functions)
 
     @property
     def registered_classes(self) -> dict[str, Cls[Any]]:
         """The classes defined here, by name."""
-        return self._classes
+        return self._registered(self._classes)
 
     @property
     def registered_entrypoints(self) -> dict[str, LocalEntrypoint]:
         """The local entrypoints defined here, by name."""
-        return self._entrypoints
+        return self._registered(self._entrypoints)
 
     def function(
         self,
@@ -158,7 +158,7 @@ class App:
 
         Raises InvalidError for options that make no sense, DeprecationError for renamed ones.
         """
-        _refuse_bare("function", bare)
+        refuse_bare("function", bare)
         checked = self._options({**options, "schedule": schedule, "serialized": serialized})
 
         def register(target: Any) -> Function[..., Any, Any]:
@@ -180,7 +180,7 @@ class App:
 
         Raises InvalidError for options or a class that make no sense.
         """
-        _refuse_bare("cls", bare)
+        refuse_bare("cls", bare)
         checked = self._options({**options, "serialized": serialized})
 
         def register(target: Any) -> Cls[Any]:
@@ -198,13 +198,11 @@ class App:
         self, *bare: Any, name: str | None = None
     ) -> Callable[[Callable[..., Any]], LocalEntrypoint]:
         """Register the function that `qmodal run` starts with; it runs on the caller's machine."""
-        _refuse_bare("local_entrypoint", bare)
+        refuse_bare("local_entrypoint", bare)
 
         def register(function: Any) -> LocalEntrypoint:
             if not callable(function) or isinstance(function, Function | Cls | PartialFunction):
-                raise InvalidError(
-                    "`@app.local_entrypoint()` belongs on a plain function of its own."
-                )
+                raise InvalidError("`@app.local_entrypoint()` belongs on a plain function.")
             tag = name or function.__qualname__
             if tag in self._entrypoints:
                 raise InvalidError(f"Duplicate local entrypoint name: {tag}.")
@@ -240,9 +238,35 @@ class App:
 
         >>> app.deploy(name="reports")
         """
-        from qmodal.runner import Deploy
+        from qmodal.deploying import Deploy
 
         return Deploy(self)
+
+    @property
+    def stop(self) -> Verb[..., None]:
+        """End the app for everybody; this cannot be undone. Raises InvalidError if it never began."""
+        return Verb(partial(app_verbs.stop, self))
+
+    @property
+    def set_tags(self) -> Verb[..., None]:
+        """Replace the tags of the running or deployed app: `set_tags({"team": "a"})`."""
+        return Verb(partial(app_verbs.set_tags, self))
+
+    @property
+    def get_tags(self) -> Verb[..., dict[str, str]]:
+        """The tags of the running or deployed app."""
+        return Verb(partial(app_verbs.get_tags, self))
+
+    def include(self, other_app: App, inherit_tags: bool = True) -> Self:
+        """Take in the functions and classes of another app, not its entrypoints; returns itself."""
+        for entry in other_app._entries.values():
+            self._register(entry)
+        other_app._included_by.append(self)
+        self._functions.update(other_app._functions)
+        self._classes.update(other_app._classes)
+        if inherit_tags:
+            self._tags = {**other_app._tags, **self._tags}
+        return self
 
     def _options(self, given: dict[str, Any]) -> FunctionOptions:
         given = {name: value for name, value in given.items() if value is not None}
@@ -267,24 +291,25 @@ class App:
             log.warning("%s name '%s' collision!", kind, entry.tag.removesuffix(".*"))
         self._entries[entry.tag] = entry
 
-    def _attach(self, version: Version | None, *, main_by_reference: bool = False) -> None:
+    def _attach(
+        self,
+        version: Version | None,
+        *,
+        main_by_reference: bool = False,
+        is_pinned: bool = False,
+    ) -> None:
         """The handles of this app stand for that published version from now on (None: nothing)."""
         self._version = version
-        self._definitions = {}
-        if version is not None:
-            self._definitions = {
-                tag: Definition(
-                    app_id=version.app_id,
-                    app_name=version.name,
-                    spec=spec,
-                    main_by_reference=main_by_reference,
-                )
-                for tag, spec in version.functions.items()
-            }
-
-
-def _refuse_bare(decorator: str, bare: tuple[Any, ...]) -> None:
-    if bare:
-        raise TypeError(
-            f"@app.{decorator} needs parentheses and takes keywords only: `@app.{decorator}(...)`."
+        self._definitions = definitions_of(
+            version, main_by_reference=main_by_reference, is_pinned=is_pinned
         )
+
+    def _find_definition(self, tag: str) -> Definition | None:
+        """As published with this app, or with one that has included it."""
+        found = [self._definitions.get(tag), *(a._find_definition(tag) for a in self._included_by)]
+        return next(filter(None, found), None)
+
+    def _registered(self, registered: dict[str, C]) -> dict[str, C]:
+        if not self._has_definitions:
+            raise AttributeError(f"{self._name!r} was looked up; its definitions are not here")
+        return registered

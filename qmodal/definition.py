@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from qmodal.client import current
 from qmodal.exception import ExecutionError, InvalidError, NotFoundError
+from qmodal.names import is_app_id
 from qmodal.store.exchange import Op
 from qmodal.wire.spec import FunctionSpec, Version, open_version
 
@@ -22,6 +23,7 @@ class Definition:
     app_name: str
     spec: FunctionSpec
     main_by_reference: bool = False
+    number: int = 0  # the version that calls are pinned to; 0: whichever is current
 
 
 class Source(Protocol):
@@ -41,7 +43,7 @@ class LocalSource:
 
     def definition(self) -> Op[Definition]:
         """The definition, if the app has been published."""
-        definition = self.app._definitions.get(self.tag)
+        definition = self.app._find_definition(self.tag)
         if definition is None:
             raise ExecutionError(
                 f"{self.tag.removesuffix('.*')} has not been hydrated with the metadata it needs to run, "
@@ -83,14 +85,21 @@ class NamedSource:
         """Look it up; raises NotFoundError."""
         client = current()
         environment = self.environment or client.settings.environment
-        app_id = yield from client.apps.find(environment, self.app_name)
+        app_id: str | None = self.app_name
+        if not is_app_id(self.app_name):
+            app_id = yield from client.apps.find(environment, self.app_name)
         if app_id is None:
             raise NotFoundError(
                 f"{self._what}: App '{self.app_name}' not found in environment '{environment}'. "
                 "Deploy it with `qmodal deploy`."
             )
         version = yield from self._version(app_id)
-        return Definition(app_id=app_id, app_name=self.app_name, spec=self._spec(version))
+        return Definition(
+            app_id=app_id,
+            app_name=self.app_name,
+            spec=self._spec(version),
+            number=self.number or 0,
+        )
 
     def _version(self, app_id: str) -> Op[Version]:
         client = current()
@@ -112,6 +121,24 @@ class NamedSource:
             )
         names = ", ".join(sorted(name.removesuffix(".*") for name in functions)) or "nothing"
         raise NotFoundError(f"{self._what}: the app has {names}.")
+
+
+def definitions_of(
+    version: Version | None, *, main_by_reference: bool = False, is_pinned: bool = False
+) -> dict[str, Definition]:
+    """What the handles of a published app stand for, by tag."""
+    if version is None:
+        return {}
+    return {
+        tag: Definition(
+            app_id=version.app_id,
+            app_name=version.name,
+            spec=spec,
+            main_by_reference=main_by_reference,
+            number=version.number if is_pinned else 0,
+        )
+        for tag, spec in version.functions.items()
+    }
 
 
 def portable(source: Source) -> Source:

@@ -236,7 +236,8 @@ class Function(Generic[P, R, OriginalR]):
             app_id=definition.app_id,
             function=spec.tag,
             parameters=b"" if binding is None else binding.instance.encoded(specs_of(spec)),
-            label=spec.tag if binding is None else binding.instance.label(),
+            label=_label(spec.tag if binding is None else binding.instance.label(), definition),
+            number=definition.number,
         )
         return Target(
             spec=pool,
@@ -286,6 +287,10 @@ class Function(Generic[P, R, OriginalR]):
             )
         target = yield from self._target()
         return (yield from pool_verbs.update_autoscaler(target, dict(changes)))
+
+
+def _label(label: str, definition: Definition) -> str:
+    return f"{label}@v{definition.number}" if definition.number else label
 
 
 def _no_method(definition: Definition, method: str) -> NotFoundError:

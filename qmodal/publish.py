@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ from qmodal.client import Client
 from qmodal.exception import InternalFailure, InvalidError
 from qmodal.options import FunctionOptions
 from qmodal.source.bundle import Bundle, collect, pack, roots_of
-from qmodal.source.loader import alias_main, main_origin
+from qmodal.source.imports import locate
+from qmodal.source.loader import RENAMED, alias_main, main_origin
 from qmodal.store.apps import AppRecord, AppState
 from qmodal.store.exchange import Op
 from qmodal.wire.envelope import PYTHON
@@ -25,6 +26,14 @@ if TYPE_CHECKING:
 MOST_TRIES = 20
 
 
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What is current after publishing; `is_new` is False if the same was current before."""
+
+    version: Version
+    is_new: bool
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Code:
     """The code of an app; `main` is the module that `__main__` of this process is called there."""
@@ -32,6 +41,7 @@ class Code:
     bundle: Bundle | None
     module: str
     main: str | None
+    files: tuple[str, ...] = ()
 
 
 def code_of(app: App) -> Code:
@@ -46,19 +56,31 @@ def code_of(app: App) -> Code:
     }
     if not modules:
         return Code(bundle=None, module="", main=None)
-    name = next(iter(modules))
+    # A file that runs as a script is found by its path only, all others by their names.
+    name, *others = sorted(modules, key=lambda name: not _is_script(name))
     file, module = _origin(name)
     if file is None and module is None:
         raise InvalidError(
             f"The functions of this app are defined in {name!r}, which is no file; "
             "put them into one, or use `serialized=True`."
         )
-    collection = collect(file, module, roots_of(file))
+    roots = roots_of(file)
+    extra = [other for other in others if locate(other.partition(".")[0], roots)]
+    collection = collect(file, module, roots, extra)
     main = collection.entry if name == "__main__" else None
     if main is not None:
         # Results speak of the module by that name; importing it would run the program again.
         alias_main(main)
-    return Code(bundle=pack(collection), module=collection.entry, main=main)
+    return Code(
+        bundle=pack(collection),
+        module=collection.entry,
+        main=main,
+        files=tuple(str(file.path) for file in collection.files),
+    )
+
+
+def _is_script(name: str) -> bool:
+    return name == "__main__" or name.startswith(RENAMED)
 
 
 def _origin(name: str) -> tuple[Path | None, str | None]:
@@ -74,62 +96,95 @@ def _origin(name: str) -> tuple[Path | None, str | None]:
 
 
 def version_of(
-    app: App, code: Code, *, app_id: str, name: str, environment: str, number: int, state: AppState
+    app: App, code: Code, *, name: str, environment: str, state: AppState, tag: str
 ) -> Version:
-    """The version to publish."""
+    """The version to publish, without its place."""
     functions = {}
-    for tag, entry in app._entries.items():
+    for name_there, entry in app._entries.items():
         module = entry.raw.__module__
-        functions[tag] = entry.spec(module=code.module if module == "__main__" else module)
+        functions[name_there] = entry.spec(module=code.module if module == "__main__" else module)
     return Version(
-        app_id=app_id,
+        app_id="",
         name=name,
         environment=environment,
-        number=number,
+        number=0,
         is_ephemeral=state != "deployed",
         python=PYTHON,
         bundle=code.bundle.digest if code.bundle else None,
         main=code.main,
         functions=functions,
+        tag=tag,
     )
 
 
 def publish(
-    client: Client, app: App, *, name: str, environment: str, state: AppState
-) -> Op[Version]:
-    """Publish the app; a deployed one gets the next version under its id."""
+    client: Client,
+    app: App,
+    *,
+    name: str,
+    environment: str,
+    state: AppState,
+    tag: str = "",
+    app_id: str = "",
+    is_recreating: bool = False,
+) -> Op[Release]:
+    """Publish the app; a deployed one, or one with an `app_id`, gets the next version under its id.
+
+    What is the same as the current version stays that version; its overrides end all the same.
+    `is_recreating`: containers of older versions leave at once.
+    """
     code = code_of(app)
+    draft = version_of(app, code, name=name, environment=environment, state=state, tag=tag)
     if code.bundle is not None:
         yield from client.apps.store_code(code.bundle.digest, code.bundle.content)
     for _ in range(MOST_TRIES):
-        app_id, number = yield from _place(client, name, environment, state)
-        version = version_of(
-            app,
-            code,
-            app_id=app_id,
+        place = yield from _place(client, draft, app_id)
+        same = replace(draft, app_id=place.app_id, number=place.number)
+        if (yield from _is_current(client, same)):
+            yield from client.apps.reset(place.app_id)
+            return Release(same, is_new=False)
+        number = place.number + 1
+        version = replace(same, number=number)
+        record = AppRecord(
+            app_id=place.app_id,
             name=name,
             environment=environment,
-            number=number,
             state=state,
-        )
-        record = AppRecord(
-            app_id=app_id, name=name, environment=environment, state=state, version=number
+            version=number,
+            least=number if is_recreating else 0,
         )
         document = version.seal(client.signer)
         now = time.time_ns() // 1_000_000
         if (yield from client.apps.publish(record, document=document, now=now)):
+            yield from client.apps.set_tags(version.app_id, app._tags)
+            yield from client.fleet.wake()
             yield from _keep_warm(client, version)
-            return version
+            return Release(version, is_new=True)
     raise InternalFailure(f"other deploys of {name!r} were always faster; try again")
 
 
-def _place(client: Client, name: str, environment: str, state: AppState) -> Op[tuple[str, int]]:
-    if state == "deployed":
-        app_id = yield from client.apps.find(environment, name)
-        if app_id is not None:
-            record = yield from client.apps.record(app_id)
-            return app_id, (record.version if record else 0) + 1
-    return new_app_id(), 1
+@dataclass(frozen=True, slots=True)
+class _Place:
+    app_id: str
+    number: int  # of the current version, 0 if there is none
+
+
+def _place(client: Client, draft: Version, app_id: str) -> Op[_Place]:
+    found: str | None = app_id
+    if not draft.is_ephemeral:
+        found = yield from client.apps.find(draft.environment, draft.name)
+    if not found:
+        return _Place(new_app_id(), 0)
+    record = yield from client.apps.record(found)
+    return _Place(found, record.version if record else 0)
+
+
+def _is_current(client: Client, version: Version) -> Op[bool]:
+    """Whether that very version is published already; its code is there then."""
+    if not version.number:
+        return False
+    document = yield from client.apps.version(version.app_id, version.number)
+    return document == version.seal(client.signer)
 
 
 def _keep_warm(client: Client, version: Version) -> Op[None]:

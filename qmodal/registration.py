@@ -61,6 +61,14 @@ class Registered:
         return tuple((spec.name, spec.kind, spec.required, spec.default) for spec in specs)
 
 
+def refuse_bare(decorator: str, bare: tuple[Any, ...]) -> None:
+    """Raise TypeError for `@app.function` without its parentheses."""
+    if bare:
+        raise TypeError(
+            f"@app.{decorator} needs parentheses and takes keywords only: `@app.{decorator}(...)`."
+        )
+
+
 def function_entry(
     target: Any, options: FunctionOptions, *, name: str | None, is_generator: bool | None
 ) -> Registered:

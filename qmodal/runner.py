@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING, Any
 from qmodal import client as clients
 from qmodal import context, output
 from qmodal.client import Client
+from qmodal.deploying import DeployResult, deploy
 from qmodal.exception import Error, InvalidError
-from qmodal.names import check_name
 from qmodal.publish import publish
 from qmodal.settings import Settings
 from qmodal.store.apps import BEAT_SECONDS, AppRecord, AppState
-from qmodal.store.exchange import Op
-from qmodal.verb import Verb
 from qmodal.wire.spec import Version
 
 if TYPE_CHECKING:
@@ -57,14 +55,18 @@ def ensure_server(settings: Settings | None = None) -> Iterator[Client]:
 class Heartbeat:
     """Tells the server that an ephemeral app's client lives; without it the app ends in 30 s."""
 
-    def __init__(self, client: Client, version: Version) -> None:
+    def __init__(self, client: Client, app_id: str, number: int, state: AppState) -> None:
         self._client = client
-        self._version = version
+        self._app_id = app_id
+        self._state = state
+        self.number = number
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self.is_lost = False
 
     def __enter__(self) -> Heartbeat:
+        # A detached app without a client ends as soon as it has nothing to do.
+        self._client.run(self._client.apps.beat(self._app_id, self.number, self._state))
         self._thread.start()
         return self
 
@@ -73,10 +75,9 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
-        version = self._version
         while not self._stopped.wait(BEAT_SECONDS):
             try:
-                op = self._client.apps.beat(version.app_id, version.number)
+                op = self._client.apps.beat(self._app_id, self.number, self._state)
                 self.is_lost = not self._client.blocking.run(op)
             except Error:
                 continue  # the next one may get through; 30 s are six beats
@@ -115,22 +116,21 @@ class RunContext:
         app = self._app
         name = self._name or app.name or default_name()
         environment = self._environment or client.settings.environment
-        version = client.run(
-            publish(client, app, name=name, environment=environment, state=self._state)
-        )
+        publishing = publish(client, app, name=name, environment=environment, state=self._state)
+        version = client.run(publishing).version
         app._description = name
         app._attach(version, main_by_reference=version.main is not None)
         stack.callback(app._attach, None)
         if output.is_enabled():
             stack.enter_context(output.following(client, version.app_id))
         stack.callback(self._stop, client, version)
-        stack.enter_context(Heartbeat(client, version))
+        stack.enter_context(Heartbeat(client, version.app_id, version.number, self._state))
 
     def _stop(self, client: Client, version: Version) -> None:
         if self._state == "detached":
-            client.run(client.apps.detach(version.app_id, version.number))
-            return
-        client.run(client.apps.stop(_record(version, self._state)))
+            client.run(client.apps.detach(version.app_id))
+        else:
+            client.run(client.apps.stop(record_of(version, self._state)))
 
     def __exit__(
         self,
@@ -159,7 +159,8 @@ class RunContext:
         return await asyncio.to_thread(self.__exit__, kind, error, traceback)
 
 
-def _record(version: Version, state: AppState) -> AppRecord:
+def record_of(version: Version, state: AppState) -> AppRecord:
+    """The record of an app that was published just now."""
     return AppRecord(
         app_id=version.app_id,
         name=version.name,
@@ -174,62 +175,6 @@ def default_name() -> str:
     return Path(sys.argv[0] or "python").name
 
 
-class Deploy(Verb[Any, "App"]):
-    """`app.deploy(name=None, *, environment_name=None, tag="", strategy="rolling")`."""
-
-    __slots__ = ("_app",)
-
-    def __init__(self, app: App) -> None:
-        super().__init__(self._deploy)
-        self._app = app
-
-    def __call__(
-        self,
-        name: str | None = None,
-        *,
-        environment_name: str | None = None,
-        tag: str = "",
-        client: Any = None,
-        strategy: str = "rolling",
-    ) -> App:
-        """Do it and wait."""
-        return super().__call__(name, environment_name)
-
-    async def aio(
-        self,
-        name: str | None = None,
-        *,
-        environment_name: str | None = None,
-        tag: str = "",
-        client: Any = None,
-        strategy: str = "rolling",
-    ) -> App:
-        """Do it without blocking the event loop."""
-        return await super().aio(name, environment_name)
-
-    def _deploy(self, name: str | None, environment: str | None) -> Op[App]:
-        app = self._app
-        if context.is_importing():
-            raise InvalidError("app.deploy() cannot be called in global scope.")
-        title = name or app.name
-        if title is None:
-            raise InvalidError(
-                "a deployed App needs a name: `qmodal.App('name')` or `app.deploy(name='name')`."
-            )
-        check_name("App", title)
-        client = clients.current()
-        version = yield from publish(
-            client,
-            app,
-            name=title,
-            environment=environment or client.settings.environment,
-            state="deployed",
-        )
-        app._description = title
-        app._attach(version, main_by_reference=version.main is not None)
-        return app
-
-
 def run_app(
     app: App,
     *,
@@ -241,10 +186,8 @@ def run_app(
     deployment_strategy: str = "rolling",
     stream_output: bool = True,
 ) -> RunContext:
-    """`app.run(...)` under the name that it has in Modal's module."""
-    return app.run(
-        name=name, detach=detach, interactive=interactive, environment_name=environment_name
-    )
+    """`app.run(...)` as a function."""
+    return RunContext(app, name=name, detach=detach, environment=environment_name)
 
 
 def deploy_app(
@@ -255,9 +198,7 @@ def deploy_app(
     tag: str = "",
     deployment_strategy: str = "rolling",
     client: Any = None,
-    staged: bool = False,
-) -> App:
-    """`app.deploy(...)` under the name that it has in Modal's module; returns the app."""
-    return app.deploy(
-        name, environment_name=environment_name, tag=tag, strategy=deployment_strategy
-    )
+) -> DeployResult:
+    """`app.deploy(...)` as a function; says what was published."""
+    op = deploy(app, name, environment_name, tag=tag, strategy=deployment_strategy)
+    return clients.current().run(op)

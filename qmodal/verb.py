@@ -32,7 +32,7 @@ class Verb(Generic[P, R]):
         """Do it and wait."""
         if is_in_loop():
             warnings.warn(
-                f"{self._op.__name__.lstrip('_')} blocks the event loop; await its `.aio` form",
+                f"{_name(self._op)} blocks the event loop; await its `.aio` form",
                 AsyncUsageWarning,
                 stacklevel=2,
             )
@@ -41,6 +41,10 @@ class Verb(Generic[P, R]):
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Do it without blocking the event loop."""
         return await client.current().aio(self._op(*args, **kwargs))
+
+
+def _name(op: Callable[..., object]) -> str:
+    return str(getattr(getattr(op, "func", op), "__name__", op)).lstrip("_")
 
 
 def is_in_loop() -> bool:

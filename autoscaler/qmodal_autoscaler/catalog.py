@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qmodal.client import Client
@@ -28,6 +28,7 @@ class Terms:
     """What holds for a pool now.
 
     `number` is the app's current version, `capacity` how many inputs a container may run.
+    `least`: containers of older versions than this end at once, whatever they run.
     `ended`: why nothing in the pool will run any more, as its callers are told; empty if it may.
     """
 
@@ -37,6 +38,7 @@ class Terms:
     settings: PoolSettings
     capacity: int = 1
     ended: str = ""
+    least: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,27 +69,40 @@ class Catalog:
         return [self._read_app(app) for app in apps]
 
     def read_versions(self, apps: Iterable[str]) -> list[Op[None]]:
-        """Operations that read the current versions that are not known yet."""
-        records = [self._apps[app].record for app in apps if app in self._apps]
-        return [
-            self._read_version(record.app_id, record.version)
-            for record in records
-            if record is not None
-            and record.state != "stopped"
-            and (record.app_id, record.version) not in self._versions
-        ]
+        """Operations that read the versions that are needed now and not known yet."""
+        wanted = self._needed() - self._versions.keys()
+        chosen = set(apps)
+        return [self._read_version(*key) for key in sorted(wanted) if key[0] in chosen]
+
+    def _needed(self) -> set[tuple[str, int]]:
+        """The current versions of the apps that go on, and those that pools are pinned to."""
+        records = {app: about.record for app, about in self._apps.items()}
+        alive = {
+            app: record
+            for app, record in records.items()
+            if record is not None and record.state != "stopped"
+        }
+        pinned = {(spec.app_id, spec.number) for spec in self._specs.values() if spec.number}
+        return {(app, record.version) for app, record in alive.items()} | {
+            key for key in pinned if key[0] in alive
+        }
+
+    def records(self) -> dict[str, AppRecord]:
+        """The records of the apps of all pools."""
+        found = {app: about.record for app, about in self._apps.items()}
+        return {app: record for app, record in found.items() if record is not None}
+
+    def is_complete(self, pools: Iterable[str]) -> bool:
+        """Whether the app of each of the pools is known."""
+        return all(pool in self._specs for pool in pools)
 
     def keep(self, pools: Collection[str]) -> None:
         """Forget what only other pools need."""
         self._specs = {pool: spec for pool, spec in self._specs.items() if pool in pools}
         apps = self.apps_of(pools)
         self._apps = {app: about for app, about in self._apps.items() if app in apps}
-        current = {
-            (record.app_id, record.version)
-            for about in self._apps.values()
-            if (record := about.record) is not None
-        }
-        self._versions = {key: each for key, each in self._versions.items() if key in current}
+        needed = self._needed()
+        self._versions = {key: each for key, each in self._versions.items() if key in needed}
 
     def terms(self, pool: str) -> Terms:
         """What holds for the pool; raises UnknownTermsError, InvalidError for odd overrides."""
@@ -98,14 +113,16 @@ class Catalog:
         record = about.record
         if record is None or record.state == "stopped":
             return _ended(spec, 0, APP_STOPPED)
-        version = self._versions.get((record.app_id, record.version))
+        number = spec.number or record.version
+        version = self._versions.get((record.app_id, number))
         if version is None:
-            raise UnknownTermsError(f"version {record.version} of {record.name!r} cannot be read")
+            raise UnknownTermsError(f"version {number} of {record.name!r} cannot be read")
         function = version.functions.get(spec.function)
         if function is None:
             why = f"stopped: version {version.number} of {version.name!r} has no {spec.function!r}"
             return _ended(spec, version.number, why)
-        return _running(spec, version, function, about.overrides.get(pool, {}))
+        terms = _running(spec, version, function, about.overrides.get(pool, {}))
+        return terms if spec.number else replace(terms, least=record.least)
 
     def _read_spec(self, pool: str) -> Op[None]:
         signed = yield from self._client.pools.spec(pool)

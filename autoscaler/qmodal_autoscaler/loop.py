@@ -12,6 +12,7 @@ from qmodal.sweeping import Sweeper
 from qmodal_autoscaler.assign import Assigner, Changes
 from qmodal_autoscaler.catalog import Terms, UnknownTermsError
 from qmodal_autoscaler.chores import Chores
+from qmodal_autoscaler.detached import Detached
 from qmodal_autoscaler.due import Due, Wanted
 from qmodal_autoscaler.fleet_view import Holding, version_key
 from qmodal_autoscaler.journal import Journal
@@ -60,6 +61,7 @@ class Reign:
         self._observer = Observer(client, journal)
         self._assigner = Assigner(client.fleet, self._observer.fleet, epoch)
         self._chores = Chores(client, due, journal)
+        self._detached = Detached(client, journal)
         self._minds: dict[str, Mind] = {}
         self._hungry: dict[str, float] = {}
 
@@ -110,6 +112,12 @@ class Reign:
         await self._carry_out(this)
         if this.is_full:
             self._forget(this)
+            await self._tend_detached(sight)
+
+    async def _tend_detached(self, sight: Sight) -> None:
+        catalog = self._observer.catalog
+        if catalog.is_complete(sight.observations):
+            await self._client.aio(self._detached.tend(catalog.records(), sight.observations))
 
     def _judge(self, pool: str, this: Round) -> None:
         """What should be done about one pool; raises one of UNKNOWN if that cannot be said."""
@@ -123,6 +131,9 @@ class Reign:
             return
         if observation is None:
             raise UnknownTermsError("the server has no record of it")
+        for held in holdings:
+            if held.report is not None and 0 < held.report.number < terms.least:
+                this.changes.take_off(held)
         mind = self._minds.setdefault(pool, Mind(Memory.empty(this.now)))
         silent = mind.unreported(holdings, this.now)
         seen = [held for held in holdings if held not in silent]

@@ -29,6 +29,7 @@ class Command:
 BUILT_IN = {
     "run": Command("qmodal.cli.run:run", "Run a function or a local entrypoint of a file."),
     "deploy": Command("qmodal.cli.deploy:deploy", "Publish an app until it is stopped."),
+    "serve": Command("qmodal.cli.serve:serve", "Run an app and publish it anew when it changes."),
     "up": Command("qmodal.cli.up:up", "Run the whole system on this machine."),
     "app": Command("qmodal.cli.app:app", "List and stop apps, and read their logs."),
     "container": Command("qmodal.cli.fleet:container", "List containers."),

@@ -15,6 +15,7 @@ from qmodal.exception import NotFoundError
 if TYPE_CHECKING:
     from qmodal.client import Client
     from qmodal.output import Screen
+    from qmodal.releases import Release
     from qmodal.store.apps import AppRecord
     from qmodal.store.exchange import Op
     from qmodal.store.observing import Observation
@@ -54,6 +55,9 @@ def stop(which: str, environment: str | None, yes: bool) -> None:
 
     client = current()
     record = client.run(find(client, which, environment))
+    if record.state == "stopped":
+        click.echo(f"{record.name} ({record.app_id}) has stopped already")
+        return
     if not yes:
         click.confirm(f"Stop {record.name} ({record.app_id})?", abort=True)
     client.run(client.apps.stop(record))
@@ -81,15 +85,68 @@ def logs(which: str, environment: str | None, follow: bool, timestamps: bool) ->
             _follow(client, app_id, chunks[-1].entry if chunks else "0", screen)
 
 
+@app.command()
+@click.argument("which", metavar="NAME|ID")
+@environment_option
+@as_json
+def history(which: str, environment: str | None, as_json: bool) -> None:
+    """List an app's versions, the newest first."""
+    from qmodal.client import current
+    from qmodal.releases import history
+
+    client = current()
+    record = client.run(find(client, which, environment))
+    rows = [_release_row(each, record) for each in client.run(history(client, record))]
+    show(rows, dict.fromkeys(_HISTORY_COLUMNS, str), as_json=as_json)
+
+
+_HISTORY_COLUMNS = ("version", "current", "published", "tag", "python", "functions")
+
+
+@app.command()
+@click.argument("which", metavar="NAME|ID")
+@click.argument("version", type=int, required=False)
+@environment_option
+def rollback(which: str, version: int | None, environment: str | None) -> None:
+    """Publish an earlier version again, by default the one before the current."""
+    from qmodal.client import current
+    from qmodal.releases import rollback
+
+    client = current()
+    record = client.run(find(client, which, environment))
+    target = record.version - 1 if version is None else version
+    new = client.run(rollback(client, record, target))
+    click.echo(f"Version {new.number} of {new.name} is version {target} again")
+
+
+def _release_row(release: Release, record: AppRecord) -> dict[str, Any]:
+    from datetime import datetime
+
+    version = release.version
+    published = datetime.fromtimestamp(release.published / 1000).astimezone()
+    return {
+        "version": release.number,
+        "current": "*" if release.number == record.version else "",
+        "published": published.isoformat(sep=" ", timespec="seconds"),
+        "tag": version.tag if version else "",
+        "python": version.python if version else "",
+        "functions": len(version.functions) if version else "gone",
+    }
+
+
 def find(client: Client, which: str, environment: str | None) -> Op[AppRecord]:
-    """The app of that id or, deployed, of that name. Raises NotFoundError."""
+    """The app of that id or name: the deployed one, else the one that was stopped last.
+
+    Raises NotFoundError.
+    """
     app_id: str | None = which
     if not _APP_ID.fullmatch(which):
         environment = environment or client.settings.environment
         app_id = yield from client.apps.find(environment, which)
+        app_id = app_id or (yield from client.apps.last_stopped(environment, which))
         if app_id is None:
             raise NotFoundError(
-                f"There is no app '{which}' deployed in environment '{environment}'; "
+                f"There is no app '{which}' deployed or stopped in environment '{environment}'; "
                 "`qmodal app list` names those there are."
             )
     record = yield from client.apps.record(app_id or "")

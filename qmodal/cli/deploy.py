@@ -15,10 +15,22 @@ if TYPE_CHECKING:
 @click.option("--name", help="The app's name, instead of the one in its definition.")
 @click.option("-e", "--env", "environment", help="The environment to deploy to.")
 @click.option("-m", "as_module", is_flag=True, help="The reference is a module, not a file.")
+@click.option("--tag", default="", help="What to call this version in the app's history.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["rolling", "recreate"]),
+    default="rolling",
+    help="recreate: end the containers of older versions at once.",
+)
 @click.option("--dry-run", is_flag=True, help="Only list the files that would be sent.")
 @click.argument("text", metavar="FILE[::APP]")
 def deploy(
-    text: str, name: str | None, environment: str | None, as_module: bool, dry_run: bool
+    text: str,
+    name: str | None,
+    environment: str | None,
+    as_module: bool,
+    dry_run: bool,
+    **release: str,
 ) -> None:
     """Publish an app under its name; what was deployed under it before is replaced."""
     from qmodal.client import current
@@ -31,8 +43,10 @@ def deploy(
         for line in _files(app):
             click.echo(line)
         return
-    app.deploy(name, environment_name=environment)
-    for line in _deployed(app):
+    from qmodal.deploying import deploy
+
+    result = current().run(deploy(app, name, environment, **release))
+    for line in _deployed(app, is_new=result.is_new):
         click.echo(line)
 
 
@@ -64,10 +78,11 @@ def _files(app: App) -> Iterator[str]:
     yield f"{len(members)} files, {size(total)}; compressed {size(len(bundle.content))}"
 
 
-def _deployed(app: App) -> Iterator[str]:
+def _deployed(app: App, *, is_new: bool) -> Iterator[str]:
     version: Any = app._version
     name, environment = version.name, version.environment
-    yield f"Deployed {name} version {version.number} ({version.app_id}) to {environment}:"
+    done = "Deployed" if is_new else "Nothing has changed since"
+    yield f"{done} {name} version {version.number} ({version.app_id}) to {environment}:"
     for tag in app.registered_functions:
         if not tag.endswith(".*"):
             yield f'  qmodal.Function.from_name("{name}", "{tag}").remote(...)'

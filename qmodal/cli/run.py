@@ -121,13 +121,27 @@ def _prepare(request: Request) -> tuple[Runnable, Start, Arguments] | None:
     from qmodal.cli.start import start_of
     from qmodal.cli.target import find_runnable, load_reference, parse_reference
 
-    reference = parse_reference(request.text, as_module=request.as_module)
+    text = _stored(request.text) if request.text.partition("::")[0] == "-" else request.text
+    reference = parse_reference(text, as_module=request.as_module)
     with context.importing():
         module = load_reference(reference)
     runnable = find_runnable(module, reference)
     start = start_of(runnable, detached=request.detach)
     arguments = start.parse(f"qmodal run {request.text}", request.rest)
     return None if arguments is None else (runnable, start, arguments)
+
+
+def _stored(text: str) -> str:
+    """The script on standard input as a file, which is what containers get their code from."""
+    import atexit
+    import shutil
+    import tempfile
+
+    folder = Path(tempfile.mkdtemp(prefix="qmodal-stdin-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    file = folder / "stdin_script.py"
+    file.write_text(sys.stdin.read(), encoding="utf-8")
+    return str(file) + text.removeprefix("-")
 
 
 def _within_app(request: Request, runnable: Runnable, start: Start, arguments: Arguments) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgpack
 
-from qmodal.store.exchange import Op, ask, ask_one
+from qmodal.store.exchange import Command, Op, ask, ask_one
 from qmodal.store.keys import Keys
 from qmodal.store.script import script
 
@@ -19,17 +19,22 @@ KEEP_CODE_SECONDS = 30 * 24 * 3600
 KEEP_STOPPED_SECONDS = 7 * 24 * 3600
 KEEP_DETACHED_SECONDS = 24 * 3600
 AppState = Literal["ephemeral", "detached", "deployed", "stopped"]
+LIFETIMES_MS: dict[AppState, int] = {
+    "ephemeral": HEARTBEAT_MS,
+    "detached": KEEP_DETACHED_SECONDS * 1000,
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppRecord:
-    """What the server knows of an app."""
+    """What the server knows of an app; containers of versions below `least` leave at once."""
 
     app_id: str
     name: str
     environment: str
     state: AppState
     version: int
+    least: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class Apps:
     def record(self, app_id: str) -> Op[AppRecord | None]:
         """The app's record; None if it never was or its time is over."""
         reply = yield from ask_one(
-            b"HMGET", self.keys.app(app_id), b"name", b"environment", b"state", b"version"
+            b"HMGET", self.keys.app(app_id), b"name", b"environment", b"state", b"version", b"least"
         )
         if reply[2] is None:
             return None
@@ -57,6 +62,7 @@ class Apps:
             environment=environment,
             state=state,
             version=int(reply[3]),
+            least=int(reply[4] or 0),
         )
 
     def publish(self, record: AppRecord, *, document: bytes, now: int) -> Op[bool]:
@@ -78,8 +84,9 @@ class Apps:
                     record.state,
                     record.version,
                     document,
-                    HEARTBEAT_MS,
+                    LIFETIMES_MS.get(record.state, 0),
                     now,
+                    record.least,
                 ),
             )
         )
@@ -104,25 +111,60 @@ class Apps:
         content: bytes | None = replies[0]
         return content
 
-    def beat(self, app_id: str, number: int) -> Op[bool]:
-        """An ephemeral app's client is alive; False if the app was given up meanwhile."""
-        keys = self.keys
+    def beat(self, app_id: str, number: int, state: AppState) -> Op[bool]:
+        """The app's client is alive; False if the app was given up meanwhile."""
         replies = yield from ask(
-            (b"PEXPIRE", keys.app(app_id), HEARTBEAT_MS),
-            (b"PEXPIRE", keys.version(app_id, number), HEARTBEAT_MS),
-            (b"PEXPIRE", keys.settings(app_id), HEARTBEAT_MS),
+            *self._prolong(app_id, number, state),
+            (b"SET", self.keys.client(app_id), b"1", b"PX", HEARTBEAT_MS),
         )
         return bool(replies[0])
 
-    def detach(self, app_id: str, number: int) -> Op[None]:
-        """The client of an ephemeral app leaves and the app stays, for a day at most."""
-        keys = self.keys
-        yield from ask(
-            *(
-                (b"EXPIRE", key, KEEP_DETACHED_SECONDS)
-                for key in (keys.app(app_id), keys.version(app_id, number), keys.settings(app_id))
-            )
-        )
+    def prolong(self, app_id: str, number: int) -> Op[None]:
+        """A detached app still has work to do."""
+        yield from ask(*self._prolong(app_id, number, "detached"))
+
+    def _prolong(self, app_id: str, number: int, state: AppState) -> list[Command]:
+        keys, lifetime = self.keys, LIFETIMES_MS[state]
+        known = (keys.app(app_id), keys.version(app_id, number), keys.settings(app_id))
+        return [(b"PEXPIRE", key, lifetime) for key in known]
+
+    def detach(self, app_id: str) -> Op[None]:
+        """The client of a detached app leaves; the autoscaler ends it once its work is done."""
+        yield from ask_one(b"UNLINK", self.keys.client(app_id))
+
+    def has_client(self, app_id: str) -> Op[bool]:
+        """Whether the client of an app was heard of in the last 30 s."""
+        reply: int = yield from ask_one(b"EXISTS", self.keys.client(app_id))
+        return reply == 1
+
+    def reset(self, app_id: str) -> Op[None]:
+        """End the app's autoscaler overrides, as every deploy does."""
+        yield from ask((b"UNLINK", self.keys.settings(app_id)), (b"PUBLISH", self.keys.wake, b""))
+
+    def tags(self, app_id: str) -> Op[dict[str, str]]:
+        """What people have noted about the app."""
+        packed = yield from ask_one(b"HGET", self.keys.app(app_id), b"tags")
+        found: dict[str, str] = msgpack.unpackb(packed) if packed else {}
+        return found
+
+    def set_tags(self, app_id: str, tags: Mapping[str, str]) -> Op[None]:
+        """Replace them."""
+        yield from ask_one(b"HSET", self.keys.app(app_id), b"tags", msgpack.packb(dict(tags)))
+
+    def published(self, app_id: str, count: int) -> Op[list[tuple[int, bytes | None]]]:
+        """When each version was published (ms since 1970) and its signed document, first to last."""
+        numbers = range(1, count + 1)
+        times = [(b"HGET", self.keys.app(app_id), f"at:{number}") for number in numbers]
+        documents = [(b"GET", self.keys.version(app_id, number)) for number in numbers]
+        replies = yield from ask(*times, *documents)
+        return [
+            (int(at or 0), text) for at, text in zip(replies[:count], replies[count:], strict=True)
+        ]
+
+    def last_stopped(self, environment: str, name: str) -> Op[str | None]:
+        """The id of the app of that name that was stopped last, within a week."""
+        reply = yield from ask_one(b"GET", self.keys.stopped(environment, name))
+        return None if reply is None else reply.decode()
 
     def stop(self, record: AppRecord) -> Op[None]:
         """End the app: no new inputs, its containers go, its name is free."""
@@ -135,7 +177,8 @@ class Apps:
         yield from ask(
             (b"HSET", keys.app(app_id), b"state", b"stopped"),
             (b"EXPIRE", keys.app(app_id), KEEP_STOPPED_SECONDS),
-            (b"UNLINK", keys.settings(app_id), *versions),
+            (b"SETEX", keys.stopped(record.environment, record.name), KEEP_STOPPED_SECONDS, app_id),
+            (b"UNLINK", keys.settings(app_id), keys.client(app_id), *versions),
             (b"PUBLISH", keys.wake, b""),
         )
 

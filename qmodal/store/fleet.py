@@ -51,6 +51,7 @@ class ContainerReport:
     connection: int = 0  # client id of the connection it claims on; 0 = not connected
     detail: str = ""  # why it failed or ended
     start_ms: int = 0  # how long it took to become ready
+    pinned: bool = False  # its pool keeps to that version
 
 
 @dataclass(frozen=True, slots=True)

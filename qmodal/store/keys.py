@@ -144,6 +144,14 @@ class Keys:
         """Hash: `<environment>/<name>` -> app id of deployed apps."""
         return self.fleet("apps")
 
+    def stopped(self, environment: str, name: str) -> str:
+        """String, 7 days: id of the app of that name that was stopped last."""
+        return self.fleet(f"stopped:{environment}/{name}")
+
+    def client(self, app_id: str) -> str:
+        """String, 30 s: the client of a detached app is still there."""
+        return self.fleet(f"app:{app_id}:client")
+
     def app(self, app_id: str) -> str:
         """Hash: name, state, current version. No TTL while deployed; heartbeat TTL if ephemeral."""
         return self.fleet(f"app:{app_id}")

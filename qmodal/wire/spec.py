@@ -48,6 +48,7 @@ class Version:
     bundle: str | None  # SHA-256 of the source bundle
     main: str | None  # module that `__main__` stands for in pickles
     functions: dict[str, FunctionSpec] = field(default_factory=dict)
+    tag: str = ""  # what its deployer called it
 
     def seal(self, signer: Signer) -> bytes:
         """The signed bytes."""
@@ -81,23 +82,30 @@ class PoolSpec:
     parameters: bytes = b""  # as `qmodal.parameters` encodes them
     variant: bytes = b""  # packed options of `with_options`; empty for none
     label: str = ""  # what people see, such as `Translator(language='fr')`
+    number: int = 0  # the version that a pinned pool runs for ever; 0: the app's current one
 
     @property
     def pool(self) -> str:
         """The pool's id: equal for the same values from any process."""
-        return pool_id(self.app_id, self.function, self.parameters, self.variant)
+        name = f"{self.function}@v{self.number}" if self.number else self.function
+        return pool_id(self.app_id, name, self.parameters, self.variant)
 
     def seal(self, signer: Signer) -> bytes:
         """The signed bytes; parameter values may hold pickles, so only signed ones are decoded."""
-        fields = (SHAPE, self.app_id, self.function, self.parameters, self.variant, self.label)
-        return signer.sign("call", msgpack.packb(fields))
+        place = (self.app_id, self.function, self.parameters, self.variant)
+        return signer.sign("call", msgpack.packb((SHAPE, *place, self.label, self.number)))
 
 
 def open_pool_spec(data: bytes, signer: Signer) -> PoolSpec:
     """Verify, then decode; raises BadSignatureError, UnknownKeyError or MalformedError."""
-    app_id, function, parameters, variant, label = unpack_fields(
-        signer.verify("call", data), (str, str, bytes, bytes, str)
+    app_id, function, parameters, variant, label, number = unpack_fields(
+        signer.verify("call", data), (str, str, bytes, bytes, str, int)
     )
     return PoolSpec(
-        app_id=app_id, function=function, parameters=parameters, variant=variant, label=label
+        app_id=app_id,
+        function=function,
+        parameters=parameters,
+        variant=variant,
+        label=label,
+        number=number,
     )

@@ -99,6 +99,9 @@ def worker(client: Client) -> Iterator[str]:
 def test_a_deploy_says_what_it_deployed_and_how_to_call_it(
     file: Path, settings: Settings, deployed: str
 ) -> None:
+    same = qmodal("deploy", file, settings=settings, cwd=file.parent)
+    assert same.stdout.startswith(f"Nothing has changed since lists version 1 ({deployed})")
+    file.write_text(f"{file.read_text()}# changed\n")
     again = qmodal("deploy", file, settings=settings, cwd=file.parent)
     first, *calls = again.stdout.splitlines()
     assert first == f"Deployed lists version 2 ({deployed}) to main:"
@@ -159,8 +162,10 @@ def test_stopping_an_app_asks_first(settings: Settings, deployed: str, tmp_path:
     sure = qmodal("app", "stop", "lists", "-y", settings=settings, cwd=tmp_path)
     assert sure.stdout == f"Stopped lists ({deployed})\n"
     gone = qmodal("app", "stop", "lists", "-y", settings=settings, cwd=tmp_path)
-    assert gone.returncode == 1
-    assert "no app 'lists'" in gone.stderr
+    assert gone.stdout == f"lists ({deployed}) has stopped already\n"
+    strange = qmodal("app", "stop", "strange", "-y", settings=settings, cwd=tmp_path)
+    assert strange.returncode == 1
+    assert "no app 'strange'" in strange.stderr
 
 
 def test_logs_are_shown_and_followed_to_the_end_of_the_app(

@@ -75,7 +75,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def box(settings: Settings, tmp_path: Path) -> Iterator[None]:
+def box(settings: Settings, tmp_path: Path, client: Client) -> Iterator[None]:
     """An autoscaler and a worker on the session's server."""
     with ExitStack() as stack:
         children = [
@@ -83,6 +83,7 @@ def box(settings: Settings, tmp_path: Path) -> Iterator[None]:
             for name in ("autoscaler", "worker")
         ]
         yield
+        wait_until(lambda: not client.run(client.observing.active()), what="all pools are gone")
         for child in children:
             child.send_signal(signal.SIGTERM)
         for child in children:

@@ -162,7 +162,7 @@ def test_an_ephemeral_app_lives_from_beat_to_beat(client: Client, line: Line) ->
     keys = (client.keys.app("ap-1"), client.keys.version("ap-1", 1), client.keys.settings("ap-1"))
     assert client.run(apps.find("main", "shop")) is None
     line.exchange([(b"PEXPIRE", key, 1000) for key in keys])
-    assert client.run(apps.beat("ap-1", 1))
+    assert client.run(apps.beat("ap-1", 1, "ephemeral"))
     assert all(left > 20_000 for left in line.exchange([(b"PTTL", key) for key in keys]))
     line.exchange([(b"DEL", *keys)])
-    assert not client.run(apps.beat("ap-1", 1))
+    assert not client.run(apps.beat("ap-1", 1, "ephemeral"))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import qmodal
+from qmodal import app_verbs
 from qmodal.exception import DeprecationError, ExecutionError, InvalidError
 from qmodal.registration import class_entry, function_entry
 
@@ -230,3 +231,56 @@ class Chained:
 def test_a_method_reaches_another_one_through_self() -> None:
     handle: Any = qmodal.App("demo").cls()(Chained)
     assert handle().outer.local(1) == 20
+
+
+def test_an_app_takes_in_the_functions_of_others_and_their_tags(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = qmodal.App("one", tags={"a": "1", "b": "1"}), qmodal.App("two")
+    shared = first.function(name="shared")(square)
+    second.function(name="own")(counted)
+    second.local_entrypoint()(main_of_two)
+    whole = qmodal.App("whole", tags={"a": "0"}).include(first).include(second)
+    assert list(whole.registered_functions) == ["shared", "own"]
+    assert whole.registered_functions["shared"] is shared
+    assert whole.registered_entrypoints == {}
+    assert whole._tags == {"a": "0", "b": "1"}
+    assert qmodal.App("bare").include(first, inherit_tags=False)._tags == {}
+    assert caplog.text == ""
+    whole.include(first)
+    assert "function name 'shared' collision!" in caplog.text
+
+
+def main_of_two() -> None:
+    return None
+
+
+def test_tags_are_text() -> None:
+    with pytest.raises(InvalidError, match="'team': 3"):
+        qmodal.App("demo", tags={"team": 3})  # type: ignore[dict-item]
+
+
+def test_what_needs_a_running_app_says_so() -> None:
+    app = qmodal.App("demo")
+    for op in (app_verbs.stop(app), app_verbs.get_tags(app), app_verbs.set_tags(app, {})):
+        with pytest.raises(InvalidError, match="running, deployed or looked up"):
+            next(op)
+
+
+@pytest.mark.parametrize("wrong", [{"tag": "no spaces"}, {"tag": "x" * 51}, {"strategy": "fast"}])
+def test_a_deploy_checks_its_tag_and_strategy(wrong: dict[str, str]) -> None:
+    from qmodal.deploying import check_release
+
+    with pytest.raises(InvalidError):
+        check_release(**{"tag": "", "strategy": "rolling", **wrong})
+
+
+def test_the_settings_can_be_asked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    from qmodal.config import config
+
+    monkeypatch.setenv("QMODAL_ENVIRONMENT", "dev")
+    assert config["environment"] == "dev"
+    assert config.get("environment", use_env=False) == "main"
+    assert "signing_key" not in config.to_dict()
+    with pytest.raises(KeyError):
+        config["token_id"]

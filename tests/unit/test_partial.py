@@ -53,7 +53,7 @@ class Derived(Base):
     def run(self, x: int) -> int:
         return x + 2
 
-    kept = None
+    kept = None  # type: ignore[assignment]
 
     @method()
     def other(self) -> Iterator[int]:

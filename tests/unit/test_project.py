@@ -163,7 +163,8 @@ def test_the_architecture_names_every_key() -> None:
     pool, call, app = "00" * 16, "fc-00" + "a" * 20, "ap-" + "a" * 22
     keys = Keys("")
     given = {"pool": pool, "call": call, "app_id": app, "shard": 0, "index": 7, "number": 7}
-    spelled = {**given, "worker": "<worker>", "digest": "<digest>", "name": ""}
+    spelled = {**given, "worker": "<worker>", "digest": "<digest>"}
+    spelled |= {"environment": "<environment>", "name": "<name>"}
     stand_ins = {pool: "<pool>", call: "<call>", app: "<app>", "{s00}": "{sNN}"}
     text = (ROOT / "ARCHITECTURE.md").read_text()
     for name in KEY_NAMES:

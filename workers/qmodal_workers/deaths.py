@@ -53,8 +53,10 @@ class Deaths:
         while True:
             self.look()
             self._orphanage.collect(self._known())
+            living = self._roster.living()
             self._templates.tidy(
-                {(each.report.app, each.report.number) for each in self._roster.living()}
+                {(each.report.app, each.report.number) for each in living},
+                {each.pool for each in living},
             )
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -94,7 +96,8 @@ class Deaths:
             container.ends.close()
             container.ends = None
         failed = container.report.state == "starting" and not self._was_unwanted(container)
-        detail = container.failure or container.stop_reason or ("" if status == 0 else reason)
+        detail = container.failure or container.stopping or container.stop_reason
+        detail = detail or ("" if status == 0 else reason)
         self._roster.note(
             container, state="failed" if failed else "ended", detail=detail, pid=0, connection=0
         )

@@ -9,6 +9,7 @@ import time
 from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.store.exchange import ask
+from qmodal_workers.record import STOPPED
 from qmodal_workers.roster import Container, Ending, Roster
 from qmodal_workers.watch import Watch, is_running
 
@@ -35,6 +36,17 @@ class Draining:
             container.tell(draining=True)
             self._roster.note(container, state="draining")
 
+    def end(self, container: Container, reason: str) -> None:
+        """Let it run its exit hooks, and nothing else; safe to repeat."""
+        container.stopping = container.stopping or reason
+        self.begin(container)
+        self._interrupt(container)
+
+    def _interrupt(self, container: Container) -> None:
+        doing = container.doing()
+        if container.pid and doing is not None and is_running(doing) and container.chase is None:
+            self._watch.interrupt(container, doing.serial, STOPPED)
+
     async def watch(self) -> None:
         """Wake idle readers every 50 ms until they have seen that they are to leave."""
         while True:
@@ -54,6 +66,8 @@ class Draining:
         """The connection that it may be waiting on; kills it if it has been idle for too long."""
         doing = container.doing()
         now = time.monotonic()
+        if container.stopping:
+            self._interrupt(container)
         if is_running(doing):
             container.last_input = now
             return []

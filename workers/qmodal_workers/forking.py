@@ -16,8 +16,9 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, NoReturn, TypeVar
 
 from qmodal.settings import Settings
 from qmodal.store.line import Address, Line
@@ -27,6 +28,8 @@ from qmodal.wire.spec import open_version
 from qmodal_workers import safety
 from qmodal_workers.container import main as container
 from qmodal_workers.container.load import load_version
+from qmodal_workers.container.process import die_with, speak_through
+from qmodal_workers.container.service import Service
 from qmodal_workers.passing import content_of, receive, send
 from qmodal_workers.start import Descriptors, StartRequest
 
@@ -46,6 +49,7 @@ PRELOADED = (
     "qmodal",
 )
 LONGEST_TEXT = 100_000
+T = TypeVar("T")
 
 
 def serve(descriptor: int) -> None:
@@ -57,12 +61,21 @@ def serve(descriptor: int) -> None:
     preload()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     send(end, {"blank": True})
+    _obey(end)
+
+
+def _obey(end: socket.socket) -> None:
+    prepared: Service | None = None
     while (received := receive(end)) is not None:
         message, descriptors = received
         if "load" in message:
             _load(end, message, descriptors[0])
+        elif "warm" in message:
+            prepared = _warm(end, descriptors[0])
+        elif "branch" in message:
+            _fork(end, message["branch"], descriptors, _be_branch)
         elif "fork" in message:
-            _fork(end, message["fork"], descriptors)
+            _fork(end, message["fork"], descriptors, partial(_be_container, prepared))
 
 
 def preload() -> None:
@@ -74,29 +87,49 @@ def preload() -> None:
 
 
 def _load(end: socket.socket, message: dict[str, Any], document: int) -> None:
-    """Import the version's modules; a failure is reported and ends this process."""
-    begin = time.monotonic()
+    """Import the version's modules."""
     os.environ.update(message["environ"])
-    is_loaded = False
-    try:
+
+    def load() -> None:
         signer = Signer(Settings.from_environ(os.environ).signing_key or b"")
         load_version(open_version(content_of(document), signer), message["code"])
+
+    _run_user_code(end, load, "importing it")
+
+
+def _warm(end: socket.socket, request: int) -> Service:
+    """Build the instance of the one pool that this template is for."""
+    from qmodal_workers.warming import warm
+
+    start = StartRequest.unpack(content_of(request))
+    return _run_user_code(end, lambda: warm(start), "entering it with `snap=True`")
+
+
+def _run_user_code(end: socket.socket, code: Callable[[], T], what: str) -> T:
+    """Report how it went; a failure ends this process."""
+    begin = time.monotonic()
+    is_loaded = False
+    try:
+        value = code()
         is_loaded = True
     finally:
         if not is_loaded:  # by whatever user code raises, SystemExit included
             _flush()
             send(end, {"failed": traceback.format_exc()[-LONGEST_TEXT:]})
             os._exit(1)
-    unsafe = safety.why_unsafe(safety.observe())
+    unsafe = safety.why_unsafe(safety.observe(), what)
     gc.collect()
     gc.freeze()  # a collection in a container would otherwise copy every page it marks
     _flush()
     took = int((time.monotonic() - begin) * 1000)
     send(end, {"loaded": took, "unsafe": unsafe or ""})
+    return value
 
 
-def _fork(end: socket.socket, name: str, descriptors: list[int]) -> None:
-    """Fork a container and say its pid while its parent still is the middle process.
+def _fork(
+    end: socket.socket, name: str, descriptors: list[int], be: Callable[[list[int]], NoReturn]
+) -> None:
+    """Fork a container (or another template) and say its pid while its parent still is the middle process.
 
     So no process ever becomes a child of the worker that it has not heard of.
     """
@@ -107,7 +140,7 @@ def _fork(end: socket.socket, name: str, descriptors: list[int]) -> None:
     if middle == 0:
         os.close(told)
         os.close(stay)
-        _be_middle(end, (tell, gone), descriptors)
+        _be_middle(end, (tell, gone), lambda: be(descriptors))
     _close((tell, gone, *descriptors))
     pid = int.from_bytes(os.read(told, 8), "little")
     send(end, {"forked": name, "pid": pid})
@@ -115,25 +148,39 @@ def _fork(end: socket.socket, name: str, descriptors: list[int]) -> None:
     os.waitpid(middle, 0)
 
 
-def _be_middle(end: socket.socket, pipes: tuple[int, int], descriptors: list[int]) -> NoReturn:
+def _be_middle(end: socket.socket, pipes: tuple[int, int], be: Callable[[], NoReturn]) -> NoReturn:
     tell, gone = pipes
     try:
         pid = os.fork()
         if pid == 0:
             end.close()
             _close(pipes)
-            _be_container(descriptors)
+            be()
         os.write(tell, pid.to_bytes(8, "little"))
         os.read(gone, 1)
     finally:
         os._exit(0)
 
 
-def _be_container(descriptors: list[int]) -> NoReturn:
+def _be_branch(descriptors: list[int]) -> NoReturn:
+    """A template for one pool: it has the version's modules already."""
+    try:
+        os.setsid()
+        control, stdout, stderr, worker = descriptors
+        speak_through(stdout, stderr)
+        die_with(int(content_of(worker)))
+        _obey(socket.socket(fileno=control))
+    finally:
+        os._exit(0)
+
+
+def _be_container(prepared: Service | None, descriptors: list[int]) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         request = StartRequest.unpack(content_of(descriptors[4]))
-        container.run(request, Descriptors(*descriptors[:4]), modules_loaded=True)
+        container.run(
+            request, Descriptors(*descriptors[:4]), modules_loaded=True, prepared=prepared
+        )
     finally:
         os._exit(1)
 

@@ -6,11 +6,15 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import psutil
 
 from qmodal_workers import passing
 from qmodal_workers.children import send_signal
@@ -18,12 +22,44 @@ from qmodal_workers.ends import wide_pipe
 from qmodal_workers.nursery import Adopted, Nursery
 from qmodal_workers.pipes import Pipes
 from qmodal_workers.planning import Plan, StartError, start_limit, too_slow
-from qmodal_workers.start import Descriptors
+from qmodal_workers.start import Descriptors, StartRequest
 
 # For what is our own doing: a template's start and its forks.
 OWN_SECONDS = 30.0
 log = logging.getLogger("qmodal.worker")
 T = TypeVar("T")
+
+
+Process: TypeAlias = Adopted | subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What connects us with a template; `theirs` are its socket, stdout and stderr."""
+
+    control: socket.socket
+    stdout: int
+    stderr: int
+    theirs: tuple[int, int, int]
+
+    @classmethod
+    def create(cls) -> Ends:
+        """Fresh ends."""
+        ours, theirs = passing.pair()
+        ours.setblocking(False)
+        (stdout, their_stdout), (stderr, their_stderr) = wide_pipe(), wide_pipe()
+        return cls(ours, stdout, stderr, (theirs.detach(), their_stdout, their_stderr))
+
+    def hand_over(self) -> None:
+        """The template has its ends; close them here."""
+        for fd in self.theirs:
+            os.close(fd)
+
+    def close(self) -> None:
+        """There is no template after all."""
+        self.control.close()
+        os.close(self.stdout)
+        os.close(self.stderr)
 
 
 class UnusableError(StartError):
@@ -52,39 +88,66 @@ def _spawned(
 class Template:
     """The worker's side of one template process."""
 
-    def __init__(
-        self, name: str, environ: Mapping[str, str], pipes: Pipes, nursery: Nursery | None
-    ) -> None:
+    def __init__(self, name: str, pipes: Pipes, ends: Ends, process: Process) -> None:
         self.name = name
         self.used = time.monotonic()
         self._pipes = pipes
         self._loop = asyncio.get_running_loop()
         self._blank: asyncio.Future[None] = self._loop.create_future()
         self._loaded: asyncio.Future[str] | None = None
+        self.process = process
+        self._end = ends.control
         self._forks: dict[str, asyncio.Future[int]] = {}
-        self._end, theirs = passing.pair()
-        self._end.setblocking(False)
-        (stdout, their_stdout), (stderr, their_stderr) = wide_pipe(), wide_pipe()
-        pipes.open(name, "", stdout=stdout, stderr=stderr)
-        given = (theirs.fileno(), their_stdout, their_stderr)
-        self.process: Adopted | subprocess.Popen[bytes] = (
-            nursery and nursery.template(environ, given)
-        ) or _spawned(environ, *given)
-        theirs.close()
-        os.close(their_stdout)
-        os.close(their_stderr)
+        pipes.open(name, "", stdout=ends.stdout, stderr=ends.stderr)
         self._loop.add_reader(self._end, self.pump)
         self.is_dead = False
 
+    @classmethod
+    def start(
+        cls, name: str, environ: Mapping[str, str], pipes: Pipes, nursery: Nursery | None
+    ) -> Template:
+        """A blank one."""
+        ends = Ends.create()
+        process = nursery and nursery.template(environ, ends.theirs)
+        made = cls(name, pipes, ends, process or _spawned(environ, *ends.theirs))
+        ends.hand_over()
+        return made
+
+    async def branch(self, name: str) -> Template:
+        """A template that goes on from here; raises UnusableError."""
+        ends = Ends.create()
+        worker = passing.hold(str(os.getpid()).encode())
+        try:
+            pid = await self._forked_by({"branch": name}, [*ends.theirs, worker], name)
+        except BaseException:
+            ends.close()
+            raise
+        finally:
+            os.close(worker)
+            ends.hand_over()
+        made = Template(name, self._pipes, ends, Adopted(pid))
+        made._blank.set_result(None)
+        await _until_adopted(pid)
+        return made
+
     async def load(self, plan: Plan) -> None:
         """Import the version, once; raises StartError if that fails, UnusableError if unsafe."""
+        message = {"load": True, "code": plan.code, "environ": dict(plan.environ)}
+        await self._run(plan, message, plan.document)
+
+    async def warm(self, plan: Plan, request: StartRequest) -> None:
+        """Build the pool's instance, once; raises as `load` does."""
+        await self._run(plan, {"warm": True}, request.pack())
+
+    async def _run(self, plan: Plan, message: Mapping[str, Any], document: bytes) -> None:
         if self._loaded is None:
             self._loaded = self._loop.create_future()
             self._pipes.name(self.name, app=plan.spec.app_id)
-            document = passing.hold(plan.document)
-            message = {"load": True, "code": plan.code, "environ": dict(plan.environ)}
-            self._send(message, [document])
-            os.close(document)
+            held = passing.hold(document)
+            try:
+                self._send(message, [held])
+            finally:
+                os.close(held)
         await self._own(self._blank)
         try:
             # The time limit is for user code, so our own imports come before it.
@@ -105,8 +168,13 @@ class Template:
     async def fork(self, container: str, theirs: Descriptors, request: int) -> int:
         """The pid of a new container; raises UnusableError."""
         self.used = time.monotonic()
-        forked = self._forks[container] = self._loop.create_future()
-        self._send({"fork": container}, [*theirs.as_tuple(), request])
+        return await self._forked_by({"fork": container}, [*theirs.as_tuple(), request], container)
+
+    async def _forked_by(
+        self, message: Mapping[str, Any], descriptors: list[int], name: str
+    ) -> int:
+        forked = self._forks[name] = self._loop.create_future()
+        self._send(message, descriptors)
         try:
             return await self._own(forked)
         finally:
@@ -175,3 +243,14 @@ class Template:
             self._end.close()
             self.process.kill()
             self._pipes.finish(self.name, lambda: None)
+
+
+async def _until_adopted(pid: int) -> None:
+    """Until its middle parent is gone and the process is ours: before, nobody can wait for it."""
+    for _ in range(1000):
+        try:
+            if psutil.Process(pid).ppid() == os.getpid():
+                return
+        except psutil.Error:
+            return
+        await asyncio.sleep(0.001)

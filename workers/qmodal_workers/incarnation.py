@@ -86,7 +86,6 @@ class Incarnation:
             self.worker,
             starter=starter,
             draining=self._draining,
-            watch=self._watch,
         )
         self._nudges = Nudges(
             client,

@@ -38,6 +38,12 @@ class Plan:
     options: FunctionOptions
 
     @property
+    def has_snapshot(self) -> bool:
+        """Whether the pool's instance is built once, in a template of its own."""
+        is_class = self.version.functions[self.spec.function].is_class
+        return is_class and self.options.enable_memory_snapshot
+
+    @property
     def environ(self) -> Mapping[str, str]:
         """Variables that are set before user code is imported."""
         return self.options.environ
@@ -70,7 +76,7 @@ class Planner:
         record = await self._client.aio(self._client.apps.record(spec.app_id))
         if record is None or record.state == "stopped":
             raise StartError(f"app {spec.app_id} has stopped")
-        version, document = await self._version(record)
+        version, document = await self._version(record, spec.number or record.version)
         function = version.functions.get(spec.function)
         if function is None:
             raise StartError(
@@ -99,15 +105,15 @@ class Planner:
             _keep(self._specs, pool, (spec, signed))
         return self._specs[pool]
 
-    async def _version(self, record: AppRecord) -> tuple[Version, bytes]:
-        key = (record.app_id, record.version)
+    async def _version(self, record: AppRecord, number: int) -> tuple[Version, bytes]:
+        key = (record.app_id, number)
         if key not in self._versions:
             document = await self._client.aio(self._client.apps.version(*key))
             if document is None:
-                raise StartError(f"version {record.version} of {record.name!r} is gone")
+                raise StartError(f"version {number} of {record.name!r} is gone")
             version = open_version(document, self._client.signer)
             if (version.app_id, version.number) != key:
-                raise StartError(f"version {record.version} of {record.name!r} is another's")
+                raise StartError(f"version {number} of {record.name!r} is another's")
             _keep(self._versions, key, (version, document))
         return self._versions[key]
 

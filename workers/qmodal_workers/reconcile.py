@@ -8,11 +8,12 @@ import logging
 
 from qmodal.client import Client
 from qmodal.exception import Error
+from qmodal.store.apps import AppRecord
 from qmodal.store.exchange import Op
+from qmodal.store.fleet import ContainerReport
 from qmodal_workers.draining import Draining
-from qmodal_workers.roster import Ending, Roster
+from qmodal_workers.roster import Roster
 from qmodal_workers.starter import Starter
-from qmodal_workers.watch import Watch
 
 LOOK_SECONDS = 1.0
 log = logging.getLogger("qmodal.worker")
@@ -29,14 +30,12 @@ class Reconciler:
         *,
         starter: Starter,
         draining: Draining,
-        watch: Watch,
     ) -> None:
         self._client = client
         self._roster = roster
         self._worker = worker
         self._starter = starter
         self._draining = draining
-        self._watch = watch
         self._hinted = asyncio.Event()
         self.is_closed = False
 
@@ -49,30 +48,29 @@ class Reconciler:
         while True:
             self._hinted.clear()
             try:
-                assigned, stopped = await self._client.aio(self._look())
+                assigned, apps = await self._client.aio(self._look())
             except Error as error:
                 log.warning("assignments cannot be read: %s", error)
             else:
-                self.apply(assigned, stopped)
+                self.apply(assigned, apps)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._hinted.wait()
 
-    def _look(self) -> Op[tuple[dict[str, str], set[str]]]:
-        """What is assigned, and which apps of our containers have ended."""
+    def _look(self) -> Op[tuple[dict[str, str], dict[str, AppRecord | None]]]:
+        """What is assigned, and the apps of our containers."""
         assigned = yield from self._client.fleet.assigned([self._worker])
-        stopped: set[str] = set()
+        apps: dict[str, AppRecord | None] = {}
         for app in sorted({each.report.app for each in self._roster.living()} - {""}):
-            record = yield from self._client.apps.record(app)
-            if record is None or record.state == "stopped":
-                stopped.add(app)
-        return assigned[self._worker], stopped
+            apps[app] = yield from self._client.apps.record(app)
+        return assigned[self._worker], apps
 
-    def apply(self, assigned: dict[str, str], stopped: set[str]) -> None:
-        """Start, drain, kill and forget what has to be."""
+    def apply(self, assigned: dict[str, str], apps: dict[str, AppRecord | None]) -> None:
+        """Start, drain, end and forget what has to be."""
         for container in self._roster.living():
-            if container.report.app in stopped:
-                self._watch.kill(container, Ending("its app has stopped"))
+            why = _why_over(container.report, apps)
+            if why:
+                self._draining.end(container, why)
             elif container.id not in assigned:
                 self._draining.begin(container)
         for container in self._roster:
@@ -85,3 +83,15 @@ class Reconciler:
         for name, pool in assigned.items():
             if name not in self._roster:
                 self._starter.begin(name, pool)
+
+
+def _why_over(report: ContainerReport, apps: dict[str, AppRecord | None]) -> str:
+    """Why a container should leave at once; empty if it should not."""
+    if report.app not in apps:
+        return ""
+    record = apps[report.app]
+    if record is None or record.state == "stopped":
+        return "its app has stopped"
+    if report.number < record.least and not report.pinned:
+        return f"version {record.version} has replaced it"
+    return ""

@@ -20,7 +20,8 @@ MOST_HELD = 256
 State = Literal["starting", "idle", "busy", "stopped"]
 STATES: tuple[State, ...] = ("starting", "idle", "busy", "stopped")
 # Why the worker interrupts an input; the container raises InputTimeout or InputCancellation.
-TIMEOUT, CANCELLED = 1, 2
+# STOPPED: it has no outcome, and is given back.
+TIMEOUT, CANCELLED, STOPPED = 1, 2, 3
 
 _SEQUENCE = struct.Struct("<Q")
 _HEAD = struct.Struct("<8xQQQQQQQQ")  # behind the sequence

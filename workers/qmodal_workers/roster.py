@@ -58,6 +58,7 @@ class Container:
     last_input: float = 0.0  # when it was last seen busy, while draining
     released: int = 0  # serial of the input behind which entries were released
     stop_reason: str = ""
+    stopping: str = ""  # why it should leave at once, without finishing its input
     failure: str = ""
 
     @property

@@ -26,17 +26,17 @@ class Facts:
     cpus: int = 1
 
 
-def why_unsafe(facts: Facts) -> str | None:
-    """One reason against forking, None if there is none."""
+def why_unsafe(facts: Facts, what: str = "importing it") -> str | None:
+    """One reason against forking after `what` was done, None if there is none."""
     if facts.threads:
-        return f"importing it started threads ({', '.join(facts.threads[:3])})"
+        return f"{what} started threads ({', '.join(facts.threads[:3])})"
     if facts.is_looping:
-        return "importing it left an event loop running"
+        return f"{what} left an event loop running"
     if facts.has_cuda:
-        return "importing it initialised CUDA"
+        return f"{what} initialised CUDA"
     surplus = facts.native_threads - facts.pools * max(1, facts.cpus - 1)
     if surplus > 0:
-        return f"importing it started {surplus} threads of a library that may not survive a fork"
+        return f"{what} started {surplus} threads of a library that may not survive a fork"
     return None
 
 

@@ -91,9 +91,10 @@ class Starter:
             function=plan.spec.function,
             label=plan.spec.label,
             number=plan.version.number,
+            pinned=plan.spec.number > 0,
         )
         ends = Ends.create()
-        request = passing.hold(self._request(container, plan).pack())
+        request = passing.hold(self._request(container.id, plan).pack())
         try:
             pid = await self._fork(container, plan, ends, request)
         except BaseException:
@@ -106,15 +107,15 @@ class Starter:
             ends.hand_over()
         self._adopt(container, ends, pid)
 
-    def _request(self, container: Container, plan: Plan) -> StartRequest:
+    def _request(self, container: str, plan: Plan) -> StartRequest:
         return StartRequest(
-            container=container.id,
+            container=container,
             worker=self._worker,
             pool=plan.pool,
             spec=plan.signed,
             version=plan.document,
             code=plan.code,
-            environ={**plan.environ, CONTAINER_VARIABLE: container.id},
+            environ={**plan.environ, CONTAINER_VARIABLE: container},
             parent=os.getpid(),
         )
 
@@ -123,6 +124,10 @@ class Starter:
             return template.fork(container.id, ends.theirs, request)
 
         try:
+            if plan.has_snapshot:
+                pid = await self._fork_warm(container, plan, start)
+                if pid:
+                    return pid
             return await self._templates.fork(plan, start)
         except UnusableError as error:
             if container.ending is not None:
@@ -130,11 +135,25 @@ class Starter:
             self._say_once(container, plan, str(error))
             return self._begin_afresh(container, plan, ends, request)
 
-    def _say_once(self, container: Container, plan: Plan, why: str) -> None:
+    async def _fork_warm(self, container: Container, plan: Plan, start: Any) -> int:
+        """From the pool's own template; 0 if that cannot be, so the container runs all hooks."""
+        try:
+            return await self._templates.fork_warm(plan, self._request("", plan), start)
+        except UnusableError as error:
+            self._say_once(container, plan, str(error), "run their `snap=True` hooks themselves")
+            return 0
+
+    def _say_once(
+        self,
+        container: Container,
+        plan: Plan,
+        why: str,
+        what: str = "start in interpreters of their own",
+    ) -> None:
         said = (plan.spec.app_id, why)
         if said not in self._said and plan.options.fork:
             self._said.add(said)
-            text = f"containers start in interpreters of their own, which takes longer: {why}"
+            text = f"containers {what}, which takes longer: {why}"
             log.warning("%s: %s", plan.version.name, text)
             self._logs.pipes.say(container.id, plan.spec.app_id, text)
 

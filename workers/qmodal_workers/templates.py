@@ -12,10 +12,13 @@ from qmodal_workers.forks import Template, UnusableError
 from qmodal_workers.nursery import Nursery
 from qmodal_workers.pipes import Pipes
 from qmodal_workers.planning import Plan, StartError
+from qmodal_workers.start import StartRequest
 
 IDLE_SECONDS = 600.0
 SPARE_DELAY = 0.5
-Key = tuple[str, int, frozenset[tuple[str, str]]]
+# A pool's template holds what its hooks have loaded.
+IDLE_WARM_SECONDS = 120.0
+Key = tuple[str, int, frozenset[tuple[str, str]], str]
 
 
 class Templates:
@@ -30,6 +33,7 @@ class Templates:
         self._names = itertools.count(1)
         self._spare: Template | None = None
         self._by_key: dict[Key, Template] = {}
+        self._branches: dict[Key, asyncio.Task[Template]] = {}
         self._unsafe: dict[Key, str] = {}
         self._ended: list[Template] = []
         self._later: asyncio.TimerHandle | None = None
@@ -49,15 +53,50 @@ class Templates:
         self._later = None
         if sys.platform == "linux" and (self._spare is None or self._spare.is_dead):
             name = f"template-{next(self._names)}"
-            self._spare = Template(name, self._environ, self._pipes, self._nursery)
+            self._spare = Template.start(name, self._environ, self._pipes, self._nursery)
 
     async def fork(self, plan: Plan, start: Callable[[Template], Awaitable[int]]) -> int:
         """A container's pid from `start(template)`; raises UnusableError or StartError."""
+        return await start(await self._loaded(plan))
+
+    async def fork_warm(
+        self, plan: Plan, request: StartRequest, start: Callable[[Template], Awaitable[int]]
+    ) -> int:
+        """The same, from a template in which the pool's instance is there already."""
+        key = _key(plan, plan.pool)
+        self._check(key, plan)
+        if key not in self._branches:
+            task = asyncio.create_task(self._branch(key, plan, request), name="warm a pool")
+            self._branches[key] = task
+            task.add_done_callback(lambda task: self._branched(key, task))
+        # Whoever is cancelled here is not the only one who waits.
+        template = await asyncio.shield(self._branches[key])
+        return await start(template)
+
+    def _branched(self, key: Key, task: asyncio.Task[Template]) -> None:
+        del self._branches[key]
+        if not task.cancelled():
+            task.exception()  # nobody may be waiting any more
+
+    async def _branch(self, key: Key, plan: Plan, request: StartRequest) -> Template:
+        found = self._by_key.get(key)
+        if found is None or found.is_dead:
+            self._discard(key)
+            version = await self._loaded(plan)
+            found = self._by_key[key] = await version.branch(f"template-{next(self._names)}")
+        await self._prepared(key, found, found.warm(plan, request))
+        return found
+
+    async def _loaded(self, plan: Plan) -> Template:
         key = _key(plan)
         self._check(key, plan)
         template = self._take(key)
+        await self._prepared(key, template, template.load(plan))
+        return template
+
+    async def _prepared(self, key: Key, template: Template, work: Awaitable[None]) -> None:
         try:
-            await template.load(plan)
+            await work
         except UnusableError as error:
             if not template.is_dead:
                 self._unsafe[key] = str(error)
@@ -67,7 +106,6 @@ class Templates:
             # The next start may find the outage over that made the import fail.
             self._discard(key)
             raise
-        return await start(template)
 
     def _check(self, key: Key, plan: Plan) -> None:
         if sys.platform != "linux":
@@ -95,13 +133,14 @@ class Templates:
             template.close()
             self._ended.append(template)
 
-    def tidy(self, used: set[tuple[str, int]]) -> None:
-        """End those that were idle for long, unless containers of that (app, version) run."""
+    def tidy(self, used: set[tuple[str, int]], pools: set[str]) -> None:
+        """End those that were idle for long; `used`: of which (app, version) containers run."""
         now = time.monotonic()
         for key, template in list(self._by_key.items()):
-            if key[:2] in used:
+            limit = IDLE_WARM_SECONDS if key[3] else IDLE_SECONDS
+            if key[:2] in used and (not key[3] or key[3] in pools):
                 template.used = now
-            elif template.is_dead or now - template.used > IDLE_SECONDS:
+            elif template.is_dead or now - template.used > limit:
                 self._discard(key)
         self._ended = [each for each in self._ended if each.process.poll() is None]
 
@@ -114,6 +153,8 @@ class Templates:
         """End all."""
         if self._later is not None:
             self._later.cancel()
+        for task in self._branches.values():
+            task.cancel()
         for template in self._all():
             template.close()
             template.process.wait()
@@ -121,5 +162,6 @@ class Templates:
             self._nursery.close()
 
 
-def _key(plan: Plan) -> Key:
-    return plan.spec.app_id, plan.version.number, frozenset(plan.environ.items())
+def _key(plan: Plan, pool: str = "") -> Key:
+    """The template of a version and environment, or the one of a pool."""
+    return plan.spec.app_id, plan.version.number, frozenset(plan.environ.items()), pool

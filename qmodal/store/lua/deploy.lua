@@ -1,7 +1,8 @@
 -- Publish version `number` of an app and make it the current one; a deployed app also takes its
--- name, and its autoscaler overrides end. Returns OK, or STALE if another deploy came first.
+-- name, and its autoscaler overrides end. Containers of versions below `least` (0: none) are to
+-- leave at once. Returns OK, or STALE if another deploy came first.
 local apps, app, settings, version = unpack(KEYS)
-local title, app_id, name, environment, state, number, text, ttl, now = unpack(ARGV)
+local title, app_id, name, environment, state, number, text, ttl, now, least = unpack(ARGV)
 if redis.call('HGET', app, 'version') == number and redis.call('GET', version) == text then
   return 'OK' -- the same request again: its first reply was lost
 end
@@ -10,6 +11,7 @@ local owner = redis.call('HGET', apps, title)
 if state == 'deployed' and owner and owner ~= app_id then return 'STALE' end
 redis.call('HSET', app, 'name', name, 'environment', environment, 'state', state,
   'version', number, 'at:' .. number, now)
+if least ~= '0' then redis.call('HSET', app, 'least', least) end
 redis.call('SET', version, text)
 redis.call('DEL', settings)
 if state == 'deployed' then

@@ -20,7 +20,7 @@ from qmodal.wire.payload import dump_value, load_arguments
 from qmodal.wire.remote_error import dump_exception
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.record import TIMEOUT
+from qmodal_workers.record import STOPPED, TIMEOUT
 
 _OWN = str(Path(__file__).parent)
 
@@ -75,7 +75,9 @@ class Invoker:
         try:
             value = self._call(function, envelope, payload, serial)
             form, content = dump_value(value, plain_only=self.plain_only)
-        except (InputTimeout, InputCancellation, asyncio.CancelledError):
+        except (InputTimeout, InputCancellation, asyncio.CancelledError) as error:
+            if self.interrupts.why == STOPPED:
+                raise Preempted from error
             return self._interrupted()
         except KeyboardInterrupt as error:
             raise Preempted from error

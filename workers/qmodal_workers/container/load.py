@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
 from qmodal import context
+from qmodal.client import is_plain_only
 from qmodal.exception import ExecutionError, NotFoundError
 from qmodal.options import FunctionOptions
 from qmodal.secret import missing_keys
-from qmodal.wire.spec import FunctionSpec, Version
+from qmodal.wire.spec import FunctionSpec, PoolSpec, Version
 
 
 def load_version(version: Version, code: str | None) -> None:
@@ -30,27 +32,36 @@ def load_version(version: Version, code: str | None) -> None:
         sys.modules["__main__"] = sys.modules[version.main]
 
 
-def find(version: Version, tag: str, *, plain_only: bool) -> tuple[FunctionSpec, Any]:
-    """The spec and the decorated object (a Function or a Cls) under that tag."""
-    spec = version.functions.get(tag)
+def find(version: Version, pool: PoolSpec) -> tuple[FunctionSpec, PoolSpec, Any]:
+    """The spec, the pool, and the decorated object (a Function or a Cls) that it serves."""
+    spec = version.functions.get(pool.function)
     if spec is None:
         raise ExecutionError(
-            f"version {version.number} of {version.name!r} has no {tag!r}; deploy again"
+            f"version {version.number} of {version.name!r} has no {pool.function!r}; deploy again"
         )
     if spec.serialized is not None:
-        if plain_only:
+        if is_plain_only():
             raise ExecutionError(
-                f"{tag!r} was published as a pickle (`serialized=True`), which QMODAL_PAYLOADS=plain "
+                f"{spec.tag!r} was published as a pickle (`serialized=True`), which QMODAL_PAYLOADS=plain "
                 "does not open; define it in a file."
             )
         import cloudpickle
 
-        return spec, cloudpickle.loads(spec.serialized)
+        return spec, pool, cloudpickle.loads(spec.serialized)
+    for other in version.functions.values():
+        if other.serialized is None and other is not spec:
+            with suppress(ExecutionError):
+                _attach(_resolved(other), version, is_pinned=pool.number > 0)
+    found = _resolved(spec)
+    _attach(found, version, is_pinned=pool.number > 0)
+    return spec, pool, found
+
+
+def _resolved(spec: FunctionSpec) -> Any:
     found: Any = sys.modules[spec.module]
     for part in spec.qualname.split("."):
         found = _attribute(found, part, spec)
-    _attach(found, version)
-    return spec, found
+    return found
 
 
 def check_secrets(options: FunctionOptions) -> None:
@@ -73,8 +84,8 @@ def _attribute(owner: ModuleType | Any, name: str, spec: FunctionSpec) -> Any:
         ) from None
 
 
-def _attach(found: Any, version: Version) -> None:
-    """Calls that user code makes to functions of its own app go to this very app."""
+def _attach(found: Any, version: Version, *, is_pinned: bool) -> None:
+    """Calls that user code makes to its own app go to this very app, and version if pinned."""
     app = getattr(found, "_app", None)
     if app is not None:
-        app._attach(version)
+        app._attach(version, is_pinned=is_pinned)

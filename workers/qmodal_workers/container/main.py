@@ -21,18 +21,27 @@ from qmodal_workers.container.invoke import Invoker
 from qmodal_workers.container.load import check_secrets, find, load_version
 from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.container.process import become, reseed
-from qmodal_workers.container.service import Service, start_service
+from qmodal_workers.container.service import Service, build_service
 from qmodal_workers.container.serving import Serving
 from qmodal_workers.record import Doing, Record
 from qmodal_workers.start import Control, Descriptors, StartRequest
 
 
-def run(request: StartRequest, descriptors: Descriptors, *, modules_loaded: bool) -> NoReturn:
-    """Be that container until the end of the process; user code never outlives this call."""
+def run(
+    request: StartRequest,
+    descriptors: Descriptors,
+    *,
+    modules_loaded: bool,
+    prepared: Service | None = None,
+) -> NoReturn:
+    """Be that container until the end of the process; user code never outlives this call.
+
+    `prepared`: what the template has built for this very pool, its `snap=True` hooks included.
+    """
     status = 1
     try:
         become(descriptors, parent=request.parent)
-        status = _serve(request, descriptors, modules_loaded=modules_loaded)
+        status = _serve(request, descriptors, modules_loaded=modules_loaded, prepared=prepared)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -48,7 +57,13 @@ def _flush() -> None:
             continue  # the worker is gone, or user code closed it
 
 
-def _serve(request: StartRequest, descriptors: Descriptors, *, modules_loaded: bool) -> int:
+def _serve(
+    request: StartRequest,
+    descriptors: Descriptors,
+    *,
+    modules_loaded: bool,
+    prepared: Service | None,
+) -> int:
     begin = time.monotonic()
     control = Control(descriptors.control)
     record = Record(descriptors.record)
@@ -57,7 +72,7 @@ def _serve(request: StartRequest, descriptors: Descriptors, *, modules_loaded: b
     os.environ.update(request.environ)
     loop = UserLoop()
     try:
-        serving = _start(request, record, loop, modules_loaded=modules_loaded)
+        serving = _start(request, record, loop, modules_loaded=modules_loaded, prepared=prepared)
         connection = serving.claims.connect_first()
     except BaseException:
         control.send(failed=traceback.format_exc())
@@ -69,7 +84,12 @@ def _serve(request: StartRequest, descriptors: Descriptors, *, modules_loaded: b
 
 
 def _start(
-    request: StartRequest, record: Record, loop: UserLoop, *, modules_loaded: bool
+    request: StartRequest,
+    record: Record,
+    loop: UserLoop,
+    *,
+    modules_loaded: bool,
+    prepared: Service | None,
 ) -> Serving:
     client = Client(Settings.from_environ(os.environ))
     clients.use(client)
@@ -79,15 +99,15 @@ def _start(
     version = open_version(request.version, client.signer)
     if not modules_loaded:
         load_version(version, request.code)
-    plain_only = client.settings.payloads == "plain"
-    spec, found = find(version, pool.function, plain_only=plain_only)
+    service = prepared or build_service(*find(version, pool), loop)
+    spec = version.functions[pool.function]
     options = FunctionOptions.from_plain({**spec.options, **_variant(pool.variant)})
     interrupts = Interrupts(record, loop)
     check_secrets(options)
-    service = start_service(spec, pool, found, loop, plain_only=plain_only)
+    service.enter(loop)
     invoker = Invoker(
         container=request.container,
-        plain_only=plain_only,
+        plain_only=client.settings.payloads == "plain",
         timeout=float(options.timeout),
         loop=loop,
         interrupts=interrupts,

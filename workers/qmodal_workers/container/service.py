@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmodal import parameters
+from qmodal.client import is_plain_only
 from qmodal.cls import Cls
 from qmodal.exception import ExecutionError
 from qmodal.function import Function
@@ -30,41 +31,43 @@ class Service:
         except KeyError:
             raise ExecutionError(f"there is no method {method!r} in this version") from None
 
+    def enter(self, loop: UserLoop) -> None:
+        """Run the other enter hooks; raises whatever they raise."""
+        if self.cls is not None:
+            _run_hooks(self.cls, self.instance, "enter", loop)
+
     def leave(self, loop: UserLoop) -> None:
         """Run the exit hooks; the first that fails stops the rest."""
         if self.cls is not None:
-            for hook in hooks_of(self.cls, "exit"):
-                loop.finish(hook.raw_f(self.instance))
+            _run_hooks(self.cls, self.instance, "exit", loop)
 
 
-KINDS: tuple[HookKind, ...] = ("snap_enter", "enter")
-
-
-def start_service(
-    spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop, *, plain_only: bool
-) -> Service:
-    """Build the instance and run its enter hooks; raises whatever they raise."""
+def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop) -> Service:
+    """Build the instance and run its `snap=True` hooks; raises whatever they raise."""
     if not spec.is_class:
         raw = found._raw() if isinstance(found, Function) else found
         return Service({"": raw})
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
-    instance = _build(cls, spec, pool, plain_only=plain_only)
+    instance = _build(cls, spec, pool)
     if isinstance(found, Cls):
         found().adopt(instance, pool.parameters)
-    for kind in KINDS:
-        for hook in hooks_of(cls, kind):
-            loop.finish(hook.raw_f(instance))
+    _run_hooks(cls, instance, "snap_enter", loop)
     bound = {
         name: partial.raw_f.__get__(instance, cls) for name, partial in methods_of(cls).items()
     }
     return Service(bound, instance, cls)
 
 
-def _build(cls: type, spec: FunctionSpec, pool: PoolSpec, *, plain_only: bool) -> Any:
+def _run_hooks(cls: type, instance: Any, kind: HookKind, loop: UserLoop) -> None:
+    for hook in hooks_of(cls, kind):
+        loop.finish(hook.raw_f(instance))
+
+
+def _build(cls: type, spec: FunctionSpec, pool: PoolSpec) -> Any:
     if spec.parameters is None:
         if not pool.parameters:
             return cls()
-        args, kwargs = parameters.decode_legacy(pool.parameters, plain_only=plain_only)
+        args, kwargs = parameters.decode_legacy(pool.parameters, plain_only=is_plain_only())
         return cls(*args, **kwargs)
     instance: Any = object.__new__(cls)
     for name, value in (parameters.decode(pool.parameters) if pool.parameters else {}).items():

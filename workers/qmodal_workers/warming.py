@@ -1,0 +1,37 @@
+"""What a pool's own template does before it forks: build the instance, run its `snap=True` hooks."""
+
+from __future__ import annotations
+
+import os
+
+from qmodal import client as clients
+from qmodal import context
+from qmodal.client import Client
+from qmodal.settings import Settings
+from qmodal.wire.spec import open_pool_spec, open_version
+from qmodal_workers.container.load import find
+from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.process import reseed
+from qmodal_workers.container.service import Service, build_service
+from qmodal_workers.start import StartRequest
+
+
+def warm(request: StartRequest) -> Service:
+    """The pool's instance, as all of its containers will find it; raises what user code raises.
+
+    Neither the connections nor the event loop of these hooks outlive them: a fork would share
+    both.
+    """
+    os.environ.update(request.environ)
+    client = Client(Settings.from_environ(os.environ))
+    clients.use(client)
+    context.serve()
+    reseed()
+    loop = UserLoop()
+    try:
+        pool = open_pool_spec(request.spec, client.signer)
+        version = open_version(request.version, client.signer)
+        return build_service(*find(version, pool), loop)
+    finally:
+        loop.close()
+        client.close()
