@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from qmodal import invocation, mapping, pool_verbs
+from qmodal import invocation, mapping, pool_verbs, streaming
 from qmodal.binding import Binding, specs_of
 from qmodal.call import FunctionCall
 from qmodal.definition import (
@@ -94,6 +94,14 @@ class Function(Generic[P, R, OriginalR]):
     def remote(self) -> Verb[P, R]:
         """Run it in its pool and wait for the result; raises what it raises."""
         return Verb(self._remote)
+
+    @property
+    def remote_gen(self) -> streaming.RemoteGen[P]:
+        """Run a generator in its pool; its items as they are produced, once iteration begins.
+
+        >>> for line in lines_of.remote_gen("log.txt"): ...
+        """
+        return streaming.RemoteGen(self._generator_target)
 
     @property
     def spawn(self) -> Verb[P, FunctionCall[R]]:
@@ -198,10 +206,10 @@ class Function(Generic[P, R, OriginalR]):
 
     @property
     def is_generator(self) -> bool:
-        """Whether the local definition yields."""
-        from qmodal.partial import is_generator
-
-        return is_generator(self._raw_f)
+        """Whether it yields items, as declared or as its code says."""
+        if self._known is not None:
+            return self._known[1].is_generator
+        return streaming.yields(self._source, "" if self._binding is None else self._binding.method)
 
     def _target(self) -> Op[Target]:
         definition = yield from self._source.definition()
@@ -240,10 +248,13 @@ class Function(Generic[P, R, OriginalR]):
     def _plain_target(self, verb: str) -> Op[Target]:
         target = yield from self._target()
         if target.is_generator:
-            raise InvalidError(
-                f"A generator function cannot be called with `.{verb}(...)`."
-                + (" Use `.remote_gen(...)` instead." if verb == "remote" else "")
-            )
+            raise InvalidError(streaming.refusal(verb))
+        return target
+
+    def _generator_target(self) -> Op[Target]:
+        target = yield from self._target()
+        if not target.is_generator:
+            raise InvalidError(streaming.refusal("remote_gen"))
         return target
 
     def _remote(self, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
