@@ -59,7 +59,7 @@ def test_items_can_be_iterated_without_blocking_a_loop(user: Any) -> None:
     async def both() -> list[list[int]]:
         found = await asyncio.gather(consume(user.count), consume(user.acount))
         await current().aclose()
-        return found
+        return [*found]
 
     assert asyncio.run(both()) == [list(range(3000))] * 2
 
@@ -91,10 +91,13 @@ def test_a_function_that_returns_what_has_not_run_yet_fails(user: Any, kind: str
 
 def test_nothing_is_sent_before_the_first_item_is_asked_for(user: Any, tmp_path: Path) -> None:
     path = tmp_path / "progress"
+    key = current().keys.pool(user.note.hydrate().object_id[3:])
+    look = (b"HGET", key, b"submitted")
+    before = int(current().run(ask_one(*look)) or 0)
     items = user.note.remote_gen(str(path), 2)
-    key = current().keys.pool(user.note.object_id[3:] if user.note._known else "00" * 16)
-    assert not current().run(ask_one(b"HGET", key, b"submitted"))
+    assert int(current().run(ask_one(*look)) or 0) == before
     assert next(items) == 0
+    assert int(current().run(ask_one(*look))) == before + 1
     items.close()
     wait_until(Path(f"{path}.done").exists, what="the end of the run")
 
@@ -171,6 +174,30 @@ def test_a_running_generator_can_be_cancelled(user: Any, tmp_path: Path) -> None
     with pytest.raises(RemoteError, match="cancelled"):
         next(items)
     wait_until(path.exists, what="the end of the generator")
+
+
+def test_a_generator_that_waits_for_its_reader_can_be_cancelled(user: Any, tmp_path: Path) -> None:
+    path = tmp_path / "cleaned"
+    items = user.identify.remote_gen(str(path), 100_000_000)
+    call = qmodal.FunctionCall.from_id(next(items))
+    wait_until(
+        lambda: current().run(ask_one(b"HGET", current().keys.call(call.object_id), b"waits")),
+        what="a full stream",
+    )
+    call.cancel()
+    received(items, RemoteError)
+    wait_until(path.exists, what="the end of the generator")
+
+
+def test_a_generator_that_is_interrupted_after_its_first_item_is_lost(
+    user: Any, tmp_path: Path
+) -> None:
+    items = user.interrupted.remote_gen(str(tmp_path / "once"))
+    assert received(items, WorkerLost) == [0]
+
+
+def test_a_generator_can_read_another_one(user: Any) -> None:
+    assert list(user.doubled.remote_gen(2000)) == list(range(0, 4000, 2))
 
 
 def test_a_generator_that_has_produced_does_not_run_again(user: Any, tmp_path: Path) -> None:

@@ -109,9 +109,25 @@ async def atoo_long(n: int, path: str) -> AsyncIterator[int]:
 
 
 @app.function()
-def identify(path: str) -> Iterator[str | None]:
+def doubled(n: int) -> Iterator[int]:
+    for each in count.remote_gen(n):
+        yield 2 * each
+
+
+@app.function()
+def interrupted(path: str) -> Iterator[int]:
+    yield 0
+    if not Path(path).exists():
+        Path(path).touch()
+        raise KeyboardInterrupt
+    yield 1
+
+
+@app.function()
+def identify(path: str, n: int = 0) -> Iterator[Any]:
     try:
         yield qmodal.current_function_call_id()
+        yield from range(n)
         time.sleep(30)
     finally:
         Path(path).touch()

@@ -167,11 +167,13 @@ class Emitter:
         self._queue.put(None)
 
     def _send_all(self) -> None:
-        while not self._is_over and self.verdict == "OK":
-            batch = self._next_batch()
-            if not batch:
-                return
-            self._send(batch)
+        try:
+            while not self._is_over and self.verdict == "OK":
+                self._send(self._next_batch())
+        except BaseException:
+            self.verdict = "STALE"  # else the generator would wait for us until its time is up
+            self._has_moved()
+            raise
 
     def _next_batch(self) -> list[_Made]:
         batch: list[_Made] = []
@@ -189,7 +191,7 @@ class Emitter:
         return batch
 
     def _send(self, batch: list[_Made]) -> None:
-        """Until all of it is there, for as long as the attempt lasts."""
+        """Until all of it is there, for as long as the attempt lasts; it may be empty at the end."""
         emission = self._attempt.emission(self.sent, [made.signed for made in batch])
         end = emission.first + len(batch)
         stored = 0
