@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import (
     TYPE_CHECKING,
@@ -13,13 +13,12 @@ from typing import (
     Self,
     TypeVar,
     Unpack,
-    cast,
     dataclass_transform,
-    overload,
 )
 
 from qmodal import app_verbs
 from qmodal.cls import Cls
+from qmodal.decorators import ClsDecorator, FunctionDecorator
 from qmodal.definition import Definition, LocalSource, definitions_of
 from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
@@ -41,36 +40,6 @@ R = TypeVar("R")
 OriginalR = TypeVar("OriginalR")
 C = TypeVar("C")
 log = logging.getLogger("qmodal")
-
-
-class FunctionDecorator:
-    """What `@app.function(...)` returns; keeps parameter and result types."""
-
-    def __init__(self, register: Callable[[Any], Any]) -> None:
-        self._register = register
-
-    @overload
-    def __call__(self, function: PartialFunction[P, R, OriginalR]) -> Function[P, R, OriginalR]: ...
-    @overload
-    def __call__(
-        self, function: Callable[P, Coroutine[Any, Any, R]]
-    ) -> Function[P, R, Coroutine[Any, Any, R]]: ...
-    @overload
-    def __call__(self, function: Callable[P, R]) -> Function[P, R, R]: ...
-    def __call__(self, function: Any) -> Any:
-        """Register the function."""
-        return self._register(function)
-
-
-class ClsDecorator:
-    """What `@app.cls(...)` returns; type checkers go on seeing the user's class."""
-
-    def __init__(self, register: Callable[[Any], Any]) -> None:
-        self._register = register
-
-    def __call__(self, user_cls: C) -> C:
-        """Register the class."""
-        return cast("C", self._register(user_cls))
 
 
 class App:

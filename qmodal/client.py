@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from qmodal.store.calls import Calls
     from qmodal.store.exchange import Command, Op
     from qmodal.store.fleet import Fleet
+    from qmodal.store.items import Items
     from qmodal.store.logs import Logs
     from qmodal.store.observing import Observing
     from qmodal.store.pools import Pools
@@ -58,6 +59,13 @@ class Client:
         from qmodal.store.calls import Calls
 
         return Calls(self.keys)
+
+    @cached_property
+    def items(self) -> Items:
+        """What generators produce."""
+        from qmodal.store.items import Items
+
+        return Items(self.keys)
 
     @cached_property
     def pools(self) -> Pools:

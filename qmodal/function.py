@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
-from qmodal import invocation, legacy, mapping, pool_verbs, web_calls
-from qmodal.binding import Binding, specs_of
+from qmodal import invocation, legacy, mapping, pool_verbs, streaming, web_calls
+from qmodal.binding import Binding
 from qmodal.call import FunctionCall
 from qmodal.definition import (
     Definition,
@@ -16,13 +16,12 @@ from qmodal.definition import (
     Source,
     portable,
 )
-from qmodal.exception import ExecutionError, InvalidError, NotFoundError
-from qmodal.options import FunctionOptions
+from qmodal.exception import ExecutionError, InvalidError
+from qmodal.hydration import target_of
 from qmodal.store.exchange import Op
 from qmodal.target import Target
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats
 from qmodal.verb import Verb
-from qmodal.wire.spec import PoolSpec
 
 if TYPE_CHECKING:
     from qmodal.app import App
@@ -94,6 +93,14 @@ class Function(Generic[P, R, OriginalR]):
     def remote(self) -> Verb[P, R]:
         """Run it in its pool and wait for the result; raises what it raises."""
         return Verb(self._remote)
+
+    @property
+    def remote_gen(self) -> streaming.RemoteGen[P]:
+        """Run a generator in its pool; its items as they are produced, once iteration begins.
+
+        >>> for line in lines_of.remote_gen("log.txt"): ...
+        """
+        return streaming.RemoteGen(self._generator_target)
 
     @property
     def spawn(self) -> Verb[P, FunctionCall[R]]:
@@ -212,42 +219,19 @@ class Function(Generic[P, R, OriginalR]):
 
     @property
     def is_generator(self) -> bool:
-        """Whether the local definition yields."""
-        from qmodal.partial import is_generator
-
-        return is_generator(self._raw_f)
+        """Whether it yields items, as declared or as its code says."""
+        if self._known is not None:
+            return self._known[1].is_generator
+        return streaming.yields(self._source, "" if self._binding is None else self._binding.method)
 
     def _target(self) -> Op[Target]:
         definition = yield from self._source.definition()
         known = self._known
         if known is None or known[0] is not definition:
-            known = self._known = (definition, self._build(definition))
+            known = self._known = (definition, target_of(definition, self._binding, self._name))
             if not isinstance(self._source, LocalSource):
                 self._source = FixedSource(definition)
         return known[1]
-
-    def _build(self, definition: Definition) -> Target:
-        spec, binding = definition.spec, self._binding
-        name = "" if binding is None else binding.method
-        method = spec.methods.get(name)
-        if method is None:
-            raise _no_method(definition, name)
-        pool = PoolSpec(
-            app_id=definition.app_id,
-            function=spec.tag,
-            parameters=b"" if binding is None else binding.instance.encoded(specs_of(spec)),
-            label=_label(spec.tag if binding is None else binding.instance.label(), definition),
-            number=definition.number,
-        )
-        return Target(
-            spec=pool,
-            pool=pool.pool,
-            method=name,
-            name=self._name,
-            is_generator=method.is_generator,
-            options=FunctionOptions.from_plain(spec.options),
-            main_by_reference=definition.main_by_reference,
-        )
 
     def _fanout_target(self) -> Op[Target]:
         return self._plain_target("map")
@@ -256,10 +240,13 @@ class Function(Generic[P, R, OriginalR]):
         target = yield from self._target()
         web_calls.check_callable(target, verb)
         if target.is_generator:
-            raise InvalidError(
-                f"A generator function cannot be called with `.{verb}(...)`."
-                + (" Use `.remote_gen(...)` instead." if verb == "remote" else "")
-            )
+            raise InvalidError(streaming.refusal(verb))
+        return target
+
+    def _generator_target(self) -> Op[Target]:
+        target = yield from self._target()
+        if not target.is_generator:
+            raise InvalidError(streaming.refusal("remote_gen"))
         return target
 
     def _remote(self, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
@@ -287,18 +274,6 @@ class Function(Generic[P, R, OriginalR]):
             )
         target = yield from self._target()
         return (yield from pool_verbs.update_autoscaler(target, dict(changes)))
-
-
-def _label(label: str, definition: Definition) -> str:
-    return f"{label}@v{definition.number}" if definition.number else label
-
-
-def _no_method(definition: Definition, method: str) -> NotFoundError:
-    known = ", ".join(sorted(definition.spec.methods)) or "no methods"
-    owner = definition.spec.tag.removesuffix(".*")
-    return NotFoundError(
-        f"{owner!r} of app {definition.app_name!r} has no method {method!r}: {known}."
-    )
 
 
 def _rebuilt(source: Source, name: str, binding: Binding | None) -> Function[..., Any, Any]:

@@ -17,7 +17,7 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
     call = target.new_call()
     submission = target.submission(client, [arguments], call=call, total=1, keep=False)
     reader = OutputReader(client, call)
-    outputs = reader.accept((yield from _request(client, target, submission)))
+    outputs = reader.accept((yield from request(client, target, submission)))
     block = FIRST_BLOCK_MS
     while not outputs:
         outputs = yield from reader.read(block)
@@ -38,7 +38,8 @@ def _delivered(client: Client, call: str, output: Output, submission: Submission
     return value
 
 
-def _request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
+def request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
+    """Submit and wait a second for first outputs, in one write."""
     try:
         return (yield from client.calls.request(submission, block=FIRST_BLOCK_MS))
     except UnknownPoolError:

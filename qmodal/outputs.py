@@ -48,7 +48,7 @@ class OutputReader:
             self.cursor = output.entry
             if output.index < 0:
                 raise RemoteError(f"call {self.call} was cancelled")
-            if output.index not in self.seen:
+            if output.index not in self.seen and not output.is_item:
                 self.seen.add(output.index)
                 fresh.append(output)
         return fresh
@@ -61,10 +61,11 @@ class OutputReader:
         outputs = yield from self.client.calls.read(self.call, self.cursor, block=block)
         fresh = self.accept(outputs)
         if not outputs:
-            yield from self._check()
+            yield from self.check()
         return fresh
 
-    def _check(self) -> Op[None]:
+    def check(self) -> Op[None]:
+        """After a read without outputs: raises as `read`, or starts from 0 if there should be some."""
         record = yield from self.client.calls.record(self.call)
         if record is None:
             raise OutputExpiredError(

@@ -150,6 +150,8 @@ def _looks(kind: bytes, name: str) -> Iterable[Command]:
             yield (b"SMEMBERS", name)
         case b"zset":
             yield (b"ZRANGE", name, 0, -1)
+        case b"list":
+            yield (b"LRANGE", name, 0, -1)
         case _:
             yield (b"XRANGE", name, b"-", b"+")
             if name.endswith((":inputs", ":again")):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from qmodal.store.apps import AppRecord
 from qmodal.store.exchange import Command
 from qmodal.store.fleet import ContainerReport, WorkerReport
+from qmodal.store.items import ROOM, Emission
 from qmodal.store.keys import GROUP
+from qmodal.store.pools import Claimed
 from qmodal.store.script import script
 from tests.bench import APP, Bench
 from tests.model import command_of
@@ -105,6 +108,41 @@ def purge(bench: Bench) -> Command:
     return command_of(bench.client.pools.purge(bench.pool, reason="over"))
 
 
+def emission(
+    bench: Bench, count: int = 3, *, of: Claimed | None = None, **changes: Any
+) -> Emission:
+    """Items of what `ta-a-1` claims now, or of that."""
+    (claimed,) = bench.claim() if of is None else (of,)
+    fields: dict[str, Any] = {
+        "pool": bench.pool,
+        "container": "ta-a-1",
+        "lane": claimed.lane,
+        "entry": claimed.entry,
+        "call": claimed.call,
+        "index": int(claimed.fields[5]),
+        "first": 0,
+        "signed": [b"item %d" % n for n in range(count)],
+    }
+    return Emission(**(fields | changes))
+
+
+def emit(bench: Bench) -> Command:
+    bench.submit()
+    return bench.client.items.emit_command(emission(bench))
+
+
+def emit_too_much(bench: Bench) -> Command:
+    bench.submit()
+    return bench.client.items.emit_command(emission(bench, ROOM + 1))
+
+
+def take(bench: Bench) -> Command:
+    call = bench.submit()
+    bench.ask(*bench.client.items.emit_command(emission(bench, ROOM + 1)))
+    outputs = bench.client.run(bench.client.calls.read(call, b"0", block=0, count=ROOM))
+    return bench.client.items.take_command(call, [output.entry for output in outputs])
+
+
 def open_pool(bench: Bench) -> Command:
     op = bench.client.pools.open(bench.pool, spec=b"new", app=APP, function="f", label="g")
     return command_of(op)
@@ -158,6 +196,6 @@ def override(bench: Bench) -> Command:
 
 CASES: list[Callable[[Bench], Command]] = [
     *(submit, submit_end, settle, retry, retry_later, promote, release, reclaim, reclaim_lost),
-    *(bury, cancel, purge, open_pool, join, leave, observe),
+    *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override),
 ]

@@ -59,12 +59,13 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """One entry of a call's outputs: a signed outcome, or a script's `note` (lost, cancelled)."""
+    """One entry of a call's outputs: a signed outcome (or item), or a script's `note`."""
 
     entry: bytes
     index: int
     signed: bytes | None
     note: str | None
+    is_item: bool = False
 
 
 def parse_outputs(reply: Any) -> list[Output]:
@@ -73,9 +74,10 @@ def parse_outputs(reply: Any) -> list[Output]:
         return []
     found = []
     for entry, fields in reply[0][1]:
-        is_signed = fields[2] == b"o"
+        is_signed = fields[2] in (b"o", b"y")
         note = None if is_signed else fields[3].decode(errors="replace")
-        found.append(Output(entry, int(fields[1]), fields[3] if is_signed else None, note))
+        signed = fields[3] if is_signed else None
+        found.append(Output(entry, int(fields[1]), signed, note, fields[2] == b"y"))
     return found
 
 

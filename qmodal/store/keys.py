@@ -103,6 +103,14 @@ class Keys:
         """String: an outcome above 1 MiB; lives as long as its call's result."""
         return f"{self.call(call)}:result:{index}"
 
+    def more(self, call: str) -> str:
+        """List, 10 s: the reader of a generator has made room for whoever waits to produce."""
+        return f"{self.call(call)}:more"
+
+    def item_blob(self, call: str, index: int, number: int) -> str:
+        """String, 1 h: a generator's item above 1 MiB; deleted when it was read."""
+        return f"{self.call(call)}:item:{index}:{number}"
+
     def fleet(self, name: str) -> str:
         """The start of a key that concerns the whole installation."""
         return f"{self.prefix}:{{fleet}}:{name}"

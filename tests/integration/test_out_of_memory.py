@@ -17,10 +17,11 @@ from tests.servers import TestServer, run_server, server_binary
 ALLOWED = [
     *(cases.settle, cases.retry, cases.retry_later, cases.release, cases.reclaim),
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
-    *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe),
+    *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
 ]
 REFUSED = [
     *(cases.submit, cases.submit_end, cases.open_pool, cases.join, cases.deploy, cases.override),
+    *(cases.emit, cases.emit_too_much),
 ]
 
 

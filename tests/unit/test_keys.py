@@ -26,6 +26,7 @@ def test_pool_and_call_keys_of_one_shard_share_its_tag() -> None:
         *(KEYS.wake_marker(POOL), KEYS.active(shard), KEYS.dead(shard), KEYS.calls(shard)),
         *(KEYS.call(CALL), KEYS.outputs(CALL), KEYS.moved(CALL)),
         *(KEYS.blob(CALL, 0), KEYS.result_blob(CALL, 0)),
+        *(KEYS.more(CALL), KEYS.item_blob(CALL, 0, 0)),
     ]
     assert {tag(name) for name in names} == {f"s{shard:02d}"}
     assert len(set(names)) == len(names)

@@ -175,4 +175,5 @@ def test_the_architecture_names_every_key() -> None:
             found = found.replace(value, stand_in)
         found = found.replace("blob:7", "blob:<index>").replace("result:7", "result:<index>")
         found = found.replace("version:7", "version:<number>")
+        found = found.replace("item:7:7", "item:<index>:<number>")
         assert f"`{found.removeprefix(':')}`" in text, name

@@ -15,6 +15,7 @@ from qmodal.store.apps import AppRecord, Apps
 from qmodal.store.calls import Calls, Submission
 from qmodal.store.exchange import Exchange
 from qmodal.store.fleet import Fleet
+from qmodal.store.items import Emission, Items
 from qmodal.store.keys import Keys, pool_id, shard_of
 from qmodal.store.observing import Observing
 from qmodal.store.pools import Claimed, Pools, Settled
@@ -37,6 +38,17 @@ SUBMISSION = Submission(
     blobs=[(0, b"b"), (1, b"c")],
 )
 POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
+ITEMS = Items(KEYS)
+EMISSION = Emission(
+    pool=POOL,
+    container="ta-1",
+    lane=2,
+    entry="1-1",
+    call=CALL,
+    index=0,
+    first=0,
+    signed=[b"a", b"b"],
+)
 RECORD = AppRecord(app_id="ap-1", name="n", environment="main", state="deployed", version=1)
 
 
@@ -70,6 +82,8 @@ METHODS: dict[str, Callable[[], Any]] = {
     "bury": lambda: POOLS.bury(POOL, CLAIMED, reason="r"),
     "purge": lambda: POOLS.purge(POOL, reason="r"),
     "promote": lambda: POOLS.promote(POOL),
+    "emit": lambda: ITEMS.emit_command(EMISSION),
+    "take": lambda: ITEMS.take_command(CALL, [b"1-1", b"1-2"]),
     "observe": lambda: Observing(KEYS).observe([POOL]),
     "renew": lambda: FLEET.renew("wk-1", {"ta-1": None}),
     "sweep": lambda: FLEET.sweep(),

@@ -104,7 +104,6 @@ ABSENT = {
         "with_options": LATER,
         "with_concurrency": LATER,
         "with_batching": LATER,
-        "remote_gen": LATER,
         "experimental_spawn_map": "`spawn_map` itself returns the FunctionCall",
         "from_id": "pools have ids of their own; use `from_name`",
     },

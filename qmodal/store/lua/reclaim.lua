@@ -1,6 +1,6 @@
 -- Take back what a dead consumer holds, 100 entries a lane a run, and remove the consumer once
 -- it holds nothing. Entries named `<lane> <entry>` after the head (or all, if the first is `*`)
--- are charged one delivery; one at its budget ends as lost.
+-- are charged one delivery; one at its budget ends as lost, and so does a generator that produced.
 -- Returns how many were given back, how many were lost, and 1 when the consumer is gone.
 -- include: record
 -- include: drop
@@ -24,7 +24,8 @@ for lane, stream in ipairs({inputs, again}) do
     local ours = shaped(fields)
     if ours and lane == 2 then redis.call('SREM', calls .. fields[4] .. ':moved', entry) end
     if ours and (charged['*'] or charged[lane .. ' ' .. entry]) then fields[10] = fields[10] + 1 end
-    if ours and tonumber(fields[10]) < tonumber(budget) then
+    local made = ours and redis.call('HGET', calls .. fields[4], 'made:' .. fields[6])
+    if ours and not made and tonumber(fields[10]) < tonumber(budget) then
       readd(pool, calls .. fields[4], again, fields)
       back = back + 1
     else

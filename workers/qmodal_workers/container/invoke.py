@@ -18,6 +18,7 @@ from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import Kind, Outcome, text_outcome
 from qmodal.wire.payload import dump_value, load_arguments
 from qmodal.wire.remote_error import dump_exception
+from qmodal_workers.container.generate import refuse_unexpected
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.record import STOPPED, TIMEOUT
@@ -95,7 +96,9 @@ class Invoker:
         args, kwargs = load_arguments(envelope.format, payload, plain_only=self.plain_only)
         target = function()
         with self.interrupts.listening(serial):
-            return self.loop.finish(target(*args, **kwargs))
+            value = target(*args, **kwargs)
+            refuse_unexpected(target, value)
+            return self.loop.finish(value)
 
     def _interrupted(self) -> tuple[Kind, str, bytes]:
         if self.interrupts.is_preempted and not self.interrupts.why:

@@ -23,6 +23,7 @@ class Service:
     callables: dict[str, Callable[..., Any]]
     instance: Any = None
     cls: type | None = None
+    generators: frozenset[str] = frozenset()
 
     def find(self, method: str) -> Callable[..., Any]:
         """The callable of that name; ExecutionError if this version has none."""
@@ -46,7 +47,7 @@ def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
     """Build the instance and run its `snap=True` hooks; raises whatever they raise."""
     if not spec.is_class:
         raw = found._raw() if isinstance(found, Function) else found
-        return Service({"": raw})
+        return Service({"": raw}, generators=_generators(spec))
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
     instance = _build(cls, spec, pool)
     if isinstance(found, Cls):
@@ -55,7 +56,11 @@ def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
     bound = {
         name: partial.raw_f.__get__(instance, cls) for name, partial in methods_of(cls).items()
     }
-    return Service(bound, instance, cls)
+    return Service(bound, instance, cls, _generators(spec))
+
+
+def _generators(spec: FunctionSpec) -> frozenset[str]:
+    return frozenset(name for name, method in spec.methods.items() if method.is_generator)
 
 
 def _run_hooks(cls: type, instance: Any, kind: HookKind, loop: UserLoop) -> None:

@@ -18,6 +18,8 @@ from qmodal.wire.outcome import INLINE_BYTES, Outcome
 from qmodal.wire.signing import UnknownKeyError, mac_of
 from qmodal_workers.container.admission import Admission, RefusedError
 from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.emitter import Attempt, Emitter
+from qmodal_workers.container.generate import Drive
 from qmodal_workers.container.invoke import Invoker, Preempted
 from qmodal_workers.container.pace import Pace
 from qmodal_workers.container.service import Service
@@ -118,7 +120,7 @@ class Serving:
         context.enter_input(envelope.call, envelope.index)
         try:
             outcome = self.invoker.invoke(
-                self._finder(envelope.method), envelope, payload, self.serial
+                self._finder(claimed, envelope), envelope, payload, self.serial
             )
         except Preempted:
             self._stop("user code was interrupted")
@@ -150,8 +152,15 @@ class Serving:
         pools, pool = self.client.pools, self.pool
         self._insist(lambda: pools.reclaim(pool, self.container, reason=reason, charged=charged))
 
-    def _finder(self, method: str) -> Callable[[], Callable[..., Any]]:
-        return lambda: self.service.find(method)
+    def _finder(self, claimed: Claimed, envelope: Envelope) -> Callable[[], Callable[..., Any]]:
+        method = envelope.method
+        if method not in self.service.generators:
+            return lambda: self.service.find(method)
+        attempt = Attempt(
+            pool=self.pool, container=self.container, claimed=claimed, envelope=envelope
+        )
+        emitter = Emitter(self.client, attempt, plain_only=self.invoker.plain_only)
+        return lambda: Drive(self.service.find(method), emitter, self.invoker.loop)
 
     def _conclude(self, claimed: Claimed, envelope: Envelope, outcome: Outcome) -> None:
         delay = next_step(outcome, self.options.retries, claimed.retries)

@@ -1,0 +1,47 @@
+"""From a definition and a binding to the target of calls: which pool, which method."""
+
+from __future__ import annotations
+
+from qmodal.binding import Binding, specs_of
+from qmodal.definition import Definition
+from qmodal.exception import NotFoundError
+from qmodal.options import FunctionOptions
+from qmodal.target import Target
+from qmodal.wire.spec import PoolSpec
+
+
+def target_of(definition: Definition, binding: Binding | None, title: str) -> Target:
+    """The target that people call `title`; raises NotFoundError for an unknown method."""
+    spec = definition.spec
+    name = "" if binding is None else binding.method
+    method = spec.methods.get(name)
+    if method is None:
+        raise _no_method(definition, name)
+    pool = PoolSpec(
+        app_id=definition.app_id,
+        function=spec.tag,
+        parameters=b"" if binding is None else binding.instance.encoded(specs_of(spec)),
+        label=_label(spec.tag if binding is None else binding.instance.label(), definition),
+        number=definition.number,
+    )
+    return Target(
+        spec=pool,
+        pool=pool.pool,
+        method=name,
+        name=title,
+        is_generator=method.is_generator,
+        options=FunctionOptions.from_plain(spec.options),
+        main_by_reference=definition.main_by_reference,
+    )
+
+
+def _label(label: str, definition: Definition) -> str:
+    return f"{label}@v{definition.number}" if definition.number else label
+
+
+def _no_method(definition: Definition, method: str) -> NotFoundError:
+    known = ", ".join(sorted(definition.spec.methods)) or "no methods"
+    owner = definition.spec.tag.removesuffix(".*")
+    return NotFoundError(
+        f"{owner!r} of app {definition.app_name!r} has no method {method!r}: {known}."
+    )

@@ -1,0 +1,123 @@
+"""The sending side of a generator, alone: what it does when the server or the input is not there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from qmodal.client import Client
+from qmodal.exception import SerializationError
+from qmodal.settings import Settings
+from qmodal.store.items import ROOM
+from qmodal.wire.envelope import Envelope
+from qmodal.wire.item import open_item
+from qmodal.wire.signing import mac_of
+from qmodal_workers.container.emitter import ABANDON_SECONDS, Attempt, Emitter
+from tests.bench import Bench
+from tests.servers import TestServer, run_server, server_binary
+from tests.support import wait_until
+
+
+def emitter_of(bench: Bench) -> tuple[str, Emitter]:
+    """A call that `ta-a-1` runs, and what sends its items."""
+    call = bench.submit(1, envelopes=[bytes(40)])
+    (claimed,) = bench.claim()
+    envelope = Envelope(
+        pool=bench.pool,
+        call=call,
+        index=0,
+        method="",
+        created=0,
+        deadline=None,
+        python="3",
+        format="m",
+        payload=b"",
+        blob=None,
+    )
+    attempt = Attempt(pool=bench.pool, container="ta-a-1", claimed=claimed, envelope=envelope)
+    return call, Emitter(bench.client, attempt, plain_only=True)
+
+
+def numbers(bench: Bench, call: str) -> list[int]:
+    """The numbers of the items that the server has."""
+    signer, request = bench.client.signer, mac_of(bytes(40))
+    return [
+        open_item(item, signer, call=call, index=0, request=request).number
+        for _, _, item in bench.outputs(call)
+    ]
+
+
+def test_the_first_item_is_there_before_the_generator_goes_on(bench: Bench) -> None:
+    call, emitter = emitter_of(bench)
+    emitter.put("first")
+    assert emitter.must_wait
+    emitter.wait()
+    assert numbers(bench, call) == [0]
+    emitter.stop()
+
+
+def test_quick_items_are_all_there_after_finish(bench: Bench) -> None:
+    call, emitter = emitter_of(bench)
+    for n in range(900):
+        emitter.put(n)
+        emitter.wait()
+    emitter.finish()
+    emitter.stop()
+    assert numbers(bench, call) == list(range(900))
+
+
+def test_a_generator_that_is_stopped_does_not_wait_for_a_reader(bench: Bench) -> None:
+    call, emitter = emitter_of(bench)
+    for n in range(ROOM + 100):
+        emitter.put(n)
+    began = time.monotonic()
+    emitter.stop()
+    assert ABANDON_SECONDS <= time.monotonic() - began < ABANDON_SECONDS + 1
+    bench.client.run(bench.client.items.close(call))
+
+
+def test_an_input_that_was_taken_away_is_noticed(bench: Bench) -> None:
+    call, emitter = emitter_of(bench)
+    bench.client.run(bench.client.calls.cancel(call))
+    emitter.put(0)
+    emitter.wait()
+    emitter.finish()
+    assert emitter.verdict == "STALE"
+    emitter.put(1)
+    emitter.stop()
+    assert emitter.count == 2
+
+
+def test_what_cannot_travel_is_told_and_not_counted(bench: Bench) -> None:
+    _, emitter = emitter_of(bench)
+    with pytest.raises(SerializationError):
+        emitter.put(object())
+    emitter.finish()
+    emitter.stop()
+    assert emitter.count == 0
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[TestServer]:
+    """A server that no other test needs to write to."""
+    with run_server(server_binary()) as running:
+        yield running
+
+
+@pytest.mark.parametrize("size", [1, 2_000_000])
+def test_items_wait_while_the_server_is_full(own_server: TestServer, size: int) -> None:
+    client = Client(Settings(redis_url=own_server.url, signing_key=bytes(32)))
+    bench = Bench(client)
+    call, emitter = emitter_of(bench)
+    bench.ask(b"CONFIG", b"RESETSTAT")
+    with own_server.full():
+        emitter.put(bytes(size))
+        wait_until(lambda: b"_OOM:" in bench.ask(b"INFO", b"errorstats"), what="a refusal")
+        assert bench.outputs(call) == []
+    emitter.finish()
+    wait_until(lambda: numbers(bench, call) == [0], what="the item on the server")
+    emitter.stop()
+    client.close()
+    bench.line.close()

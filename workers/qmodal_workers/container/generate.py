@@ -1,0 +1,108 @@
+"""Drive a user's generator to its end: as a function it returns how many items it has produced."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from types import AsyncGeneratorType, CoroutineType, GeneratorType
+from typing import Any
+
+from qmodal.exception import InputCancellation, InputTimeout, InvalidError
+from qmodal_workers.container.emitter import Emitter
+from qmodal_workers.container.loop import UserLoop
+
+_UNFINISHED = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
+# What the reader leaves no room for must not hold these up.
+_INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A callable with the parameters of the generator function `raw`."""
+
+    raw: Callable[..., Any]
+    emitter: Emitter
+    loop: UserLoop
+
+    def __call__(self, *args: Any, **kwargs: Any) -> int:
+        """Run it; raises what it raises once its items are on the server."""
+        try:
+            self._run(self.raw(*args, **kwargs))
+        except _INTERRUPTIONS:
+            raise
+        except BaseException:
+            self.emitter.finish()
+            raise
+        else:
+            self.emitter.finish()
+        finally:
+            self.emitter.stop()
+        return self.emitter.count
+
+    def _run(self, made: Any) -> None:
+        if inspect.isawaitable(made):
+            made = self.loop.finish(made)
+        if isinstance(made, AsyncIterator):
+            self.loop.finish(self._drain_aio(made))
+        elif isinstance(made, Iterator):
+            self._drain(made)
+        else:
+            raise InvalidError(
+                f"The function is declared as a generator and returned a {type(made).__name__}; "
+                "leave out `is_generator=True`, or return a generator."
+            )
+
+    def _drain(self, items: Iterator[Any]) -> None:
+        try:
+            for item in items:
+                self.emitter.put(item)
+                self.emitter.wait()
+                self._check()
+        finally:
+            # Its `finally` blocks run now, while its input is still current.
+            close = getattr(items, "close", None)
+            if close is not None:
+                close()
+
+    async def _drain_aio(self, items: AsyncIterator[Any]) -> None:
+        moved = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        self.emitter.wake_with(lambda: _set(loop, moved))
+        try:
+            async for item in items:
+                self.emitter.put(item)
+                while self.emitter.must_wait:
+                    moved.clear()
+                    if self.emitter.must_wait:
+                        await moved.wait()
+                self.emitter.resume()
+                self._check()
+        finally:
+            close = getattr(items, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _check(self) -> None:
+        if self.emitter.verdict == "STALE":
+            raise InputCancellation
+
+
+def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with suppress(RuntimeError):  # the loop was closed: the container is about to end
+        loop.call_soon_threadsafe(event.set)
+
+
+def refuse_unexpected(function: Callable[..., Any], value: object) -> None:
+    """Raise InvalidError if a plain function has returned what has not run yet."""
+    if type(value) not in _UNFINISHED or inspect.iscoroutinefunction(function):
+        return
+    if inspect.iscoroutine(value):
+        value.close()
+        hint = "declare the function with `async def`, or run the coroutine in it"
+    else:
+        hint = "declare it with `is_generator=True` and call it with `.remote_gen(...)`"
+    name = getattr(function, "__qualname__", type(function).__name__)
+    raise InvalidError(f"{name} returned a {type(value).__name__} unexpectedly; {hint}.")
