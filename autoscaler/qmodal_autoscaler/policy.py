@@ -96,13 +96,14 @@ def _leaving(
     now: float,
 ) -> tuple[Memory, Rollout]:
     """The containers to drain and retire, within what one step down may take."""
-    if now < memory.held_until(settings):
-        return memory, Rollout()
     failing = bool(snapshot.failures)
     old = outgoing(census, need, settings, memory, failing=failing, now=now)
-    spare = shrink.surplus(census, snapshot, settings, memory, now)
-    chosen = {c.id: c for c in [*old.drain, *spare]}
-    chosen |= {c.id: c for c in shrink.excess(census, settings, [*chosen, *_ids(old.retire)])}
+    chosen = {c.id: c for c in old.drain}
+    # Old code gives way without any history: held back with the rest, it answered calls for ten
+    # seconds after a deploy.
+    if now >= memory.held_until(settings):
+        chosen |= {c.id: c for c in shrink.surplus(census, snapshot, settings, memory, now)}
+        chosen |= {c.id: c for c in shrink.excess(census, settings, [*chosen, *_ids(old.retire)])}
     step = shrink.next_step(memory.step, len(census.live), now)
     drain = list(chosen.values())[: max(0, shrink.allowance(step))]
     if drain:

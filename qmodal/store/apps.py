@@ -90,7 +90,10 @@ class Apps:
                 ),
             )
         )
-        return bool(reply == b"OK")
+        is_published = bool(reply == b"OK")
+        if is_published and record.version > 1:
+            yield from ask_one(b"PUBLISH", keys.wake, b"")  # containers of the old one give way
+        return is_published
 
     def version(self, app_id: str, number: int) -> Op[bytes | None]:
         """The signed document of one version."""

@@ -484,6 +484,13 @@ def test_the_old_version_stays_while_the_new_one_fails_to_start() -> None:
     assert decided(snapshot).retire == ()
 
 
+def test_old_code_gives_way_to_a_deploy_however_young_the_pool_is() -> None:
+    decision = decide(Memory.empty(NOW), pool(old("a"), old("b")), PoolSettings(), NOW)
+    assert decision.drain == ("a",)
+    later = decide(decision.memory, pool(old("b")), PoolSettings(), NOW + 1)
+    assert later.drain == ("b",)
+
+
 # --- for any walk -------------------------------------------------------------------------------
 
 
