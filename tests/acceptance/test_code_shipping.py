@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import os
 import secrets
 import shutil
@@ -95,7 +96,9 @@ class Yard:
     def deploy(self) -> int:
         """Deploy the shop; which version it is now."""
         said = self.near.run(QMODAL, "deploy", self.source / "shop.py")
-        return int(said.split()[3])
+        found = re.search(r"version (\d+)", said)
+        assert found is not None, said
+        return int(found[1])
 
     def versions(self, name: str) -> set[int]:
         """Which versions of the function have containers."""

@@ -202,7 +202,7 @@ def test_a_stored_result_that_was_changed_is_not_opened(stage: Stage) -> None:
 def shop(running: Stage) -> Iterator[None]:
     """A deployed app with one function and one class."""
     client, made = running.client, qmodal.App("bad-input")
-    made.function(name="square")(running.user.square.get_raw_f())
+    made.function(name="square")(running.user.square._raw())
     made.cls()(running.user.Model._user_cls)
     made.deploy()
     yield

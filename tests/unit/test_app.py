@@ -282,5 +282,5 @@ def test_the_settings_can_be_asked_by_name(monkeypatch: pytest.MonkeyPatch) -> N
     assert config["environment"] == "dev"
     assert config.get("environment", use_env=False) == "main"
     assert "signing_key" not in config.to_dict()
-    with pytest.raises(KeyError):
+    with pytest.raises(InvalidError):
         config["token_id"]

@@ -46,6 +46,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 BARE = "`*bare` is there to say what to do when the parentheses were forgotten"
 FRESH = "a default that is made anew for each call, not one that all calls share"
 # What differs, and why. A name alone: the whole parameter list; `name(parameter)`: that parameter.
+VERB = "the verb passes on what it is given to an operation that takes Modal's parameters"
 DIFFERENCES = {
     "App.__init__(secrets)": FRESH + "; an empty tuple here",
     "App.__init__(volumes)": FRESH,
@@ -56,6 +57,11 @@ DIFFERENCES = {
     "App.cls(fork)": "qmodal's own: an interpreter for each container instead of a fork",
     "App.function(delivery)": "qmodal's own: whether an input may run twice",
     "App.cls(delivery)": "qmodal's own: whether an input may run twice",
+    "App.lookup": VERB,
+    "App.stop": VERB,
+    "App.set_tags": VERB,
+    "App.get_tags": VERB,
+    "runner.deploy_app(staged)": "a rollout in steps belongs to Modal's own service",
     "App.deploy(name)": "by position too, as `qmodal.runner.deploy_app` takes it",
     "LocalEntrypoint.__init__": "made by `@app.local_entrypoint`, never by programs",
     "Function.map(kwargs)": FRESH,
@@ -82,14 +88,9 @@ LATER = "a later part of qmodal"
 HOSTED = "about Modal's own service"
 ABSENT = {
     "App": {
-        "lookup": LATER,
-        "include": LATER,
-        "stop": LATER,
         "logs": LATER,
         "info": LATER,
         "stats": LATER,
-        "set_tags": LATER,
-        "get_tags": LATER,
         "server": HOSTED,
         "sandboxes": HOSTED,
         "get_dashboard_url": HOSTED,
