@@ -57,7 +57,6 @@ DIFFERENCES = {
     "App.cls(fork)": "qmodal's own: an interpreter for each container instead of a fork",
     "App.function(delivery)": "qmodal's own: whether an input may run twice",
     "App.cls(delivery)": "qmodal's own: whether an input may run twice",
-    "App.lookup": VERB,
     "App.stop": VERB,
     "App.set_tags": VERB,
     "App.get_tags": VERB,
