@@ -14,8 +14,9 @@ from qmodal.exception import (
     RemoteError,
     WorkerLost,
 )
+from qmodal.seen import Indexes
 from qmodal.store.calls import CallRecord, Output
-from qmodal.store.exchange import Op
+from qmodal.store.exchange import Later, Op
 from qmodal.wire.outcome import Outcome, open_outcome
 from qmodal.wire.payload import load_value
 from qmodal.wire.remote_error import load_exception
@@ -37,7 +38,7 @@ class OutputReader:
         self.client = client
         self.call = call
         self.cursor = b"0"
-        self.seen: set[int] = set()
+        self.seen = Indexes()
         self.record: CallRecord | None = None
 
     def accept(self, outputs: list[Output]) -> list[Output]:
@@ -47,8 +48,7 @@ class OutputReader:
             self.cursor = output.entry
             if output.index < 0:
                 raise RemoteError(f"call {self.call} was cancelled")
-            if output.index not in self.seen:
-                self.seen.add(output.index)
+            if self.seen.add(output.index):
                 fresh.append(output)
         return fresh
 
@@ -60,10 +60,11 @@ class OutputReader:
         outputs = yield from self.client.calls.read(self.call, self.cursor, block=block)
         fresh = self.accept(outputs)
         if not outputs:
-            yield from self._check()
+            yield from self.check()
         return fresh
 
-    def _check(self) -> Op[None]:
+    def check(self) -> Op[None]:
+        """Ask the record; raises for a call that is gone or cancelled."""
         record = yield from self.client.calls.record(self.call)
         if record is None:
             raise OutputExpiredError(
@@ -77,8 +78,10 @@ class OutputReader:
         self.record = record
 
 
-def resolve(client: Client, call: str, output: Output, request: bytes | None = None) -> Op[Any]:
-    """The value of an output; raises what the input raised."""
+def resolve(
+    client: Client, call: str, output: Output, request: bytes | None = None, *, keep: bool = True
+) -> Op[Any]:
+    """The value of an output; raises what the input raised. Nobody else can, unless `keep`."""
     if output.signed is None:
         raise note_error(output.note or "")
     try:
@@ -94,6 +97,8 @@ def resolve(client: Client, call: str, output: Output, request: bytes | None = N
     if outcome.blob is not None:
         stored = yield from client.calls.result_blob(call, output.index)
         payload = _checked(call, stored, outcome.blob)
+        if not keep:
+            yield Later((b"UNLINK", client.keys.result_blob(call, output.index)))
     return _value(client, outcome, payload)
 
 

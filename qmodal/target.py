@@ -77,7 +77,7 @@ class Target:
         return Submission(
             call=call,
             pool=self.pool,
-            digest=digest or mac_of(envelopes[0]),
+            digest=digest or (mac_of(envelopes[0]) if envelopes else b"empty"),
             envelopes=envelopes,
             first=first,
             total=total,

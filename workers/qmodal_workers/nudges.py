@@ -26,11 +26,12 @@ class Nudges:
         *,
         assigned: Callable[[], None],
         cancelled: Callable[[str, str], None],
+        killed: Callable[[str, str], None],
     ) -> None:
         self._address = Address(client.settings.redis_url or "")
         self._channel = client.keys.nudge(worker)
         self._assigned = assigned
-        self._cancelled = cancelled
+        self._of_input = {"cancelled": cancelled, "killed": killed}
 
     async def listen(self) -> None:
         """Listen for ever; after a loss of the connection everything is looked at again."""
@@ -67,8 +68,8 @@ class Nudges:
     def _obey(self, words: list[str]) -> None:
         if words == ["assigned"]:
             self._assigned()
-        elif len(words) == 3 and words[0] == "cancelled":
-            self._cancelled(words[1], words[2])
+        elif len(words) == 3 and words[0] in self._of_input:
+            self._of_input[words[0]](words[1], words[2])
 
 
 async def _ping(line: AsyncLine) -> None:

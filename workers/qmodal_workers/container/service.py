@@ -10,6 +10,7 @@ from qmodal import parameters
 from qmodal.cls import Cls
 from qmodal.exception import ExecutionError
 from qmodal.partial import HookKind, hooks_of, methods_of
+from qmodal.variant import opened
 from qmodal.wire.spec import FunctionSpec, PoolSpec
 from qmodal_workers.container.loop import UserLoop
 
@@ -47,7 +48,7 @@ def start_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
     instance = _build(cls, spec, pool)
     if isinstance(found, Cls):
-        found().adopt(instance, pool.parameters)
+        found._with(opened(pool.variant))().adopt(instance, pool.parameters)
     for kind in KINDS:
         for hook in hooks_of(cls, kind):
             loop.finish(hook.raw_f(instance))
