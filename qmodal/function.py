@@ -178,7 +178,6 @@ class Function(Generic[P, R, OriginalR]):
 
         Lasts until the next deploy. Raises InvalidError for a method: the instance has the pool.
         """
-        legacy.warn("Function.update_autoscaler", "use Function.autoscaler.update")
         return pool_verbs.UpdateAutoscaler(self._update)
 
     def get_raw_f(self) -> Callable[P, OriginalR]:
@@ -195,7 +194,7 @@ class Function(Generic[P, R, OriginalR]):
     get_web_uri = web_calls.WebUrl("Function.get_web_uri")
     is_web = web_calls.IsWeb()
     lookup = legacy.Removed("Function.from_name(app_name, name)")
-    keep_warm = legacy.Removed("f.autoscaler.update(min_containers=n)")
+    keep_warm = legacy.Removed("f.update_autoscaler(min_containers=n)")
     web_url = legacy.Removed("f.get_web_url()")
     resolve = legacy.Removed("f.hydrate()")
 
