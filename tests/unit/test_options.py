@@ -66,7 +66,6 @@ def test_without_options_a_function_has_the_defaults() -> None:
         ({"volumes": {PurePosixPath("/a/b/"): VOLUME}}, "volumes", {"/a/b": VOLUME}),
         ({"secrets": [VOLUME]}, "secrets", (VOLUME,)),
         ({"region": ["eu", "us"]}, "region", ("eu", "us")),
-        ({"delivery": "at_most_once"}, "delivery", "at_most_once"),
         ({"i6pn": True, "proxy": None}, "recorded", {"i6pn": True}),
     ],
 )
