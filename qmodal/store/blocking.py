@@ -24,12 +24,11 @@ def repeat_delay(attempt: int) -> float:
     return REPEAT_SECONDS[min(attempt, len(REPEAT_SECONDS) - 1)]
 
 
-def is_refused(request: Exchange, replies: list[Reply]) -> bool:
-    """Whether what a waiting exchange submitted was not accepted, so that waiting is in vain."""
-    before = replies[: len(request.commands) - 1]
-    if not request.waits or not before:
+def is_refused(request: Exchange, before: list[Reply]) -> bool:
+    """Whether the replies `before` that of the blocking command say that waiting is in vain."""
+    if not before:
         return False
-    return first_error(before) is not None or request.expects not in (None, before[-1])
+    return request.expects not in (None, before[-1]) or first_error(before) is not None
 
 
 def unreachable(address: Address, error: Exception) -> ConnectionError:
@@ -65,7 +64,10 @@ class Blocking:
             request = next(op)
             while True:
                 try:
-                    replies = self._answer(request)
+                    if type(request) is Exchange:
+                        replies = self.exchange(request)
+                    else:
+                        replies = self._aside(request)
                 except Error as error:  # the operation may know what to do about it
                     request = op.throw(error)
                 else:
@@ -74,14 +76,12 @@ class Blocking:
             result: T = done.value
             return result
 
-    def _answer(self, request: Effect) -> list[Reply]:
+    def _aside(self, request: Effect) -> list[Reply]:
         if isinstance(request, Later):
-            self.later(request.command)
-            return []
-        if isinstance(request, Pause):
+            self._later.append(request.command)
+        elif isinstance(request, Pause):
             time.sleep(request.seconds)
-            return []
-        return self.exchange(request)
+        return []
 
     def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
@@ -89,13 +89,12 @@ class Blocking:
         attempt = 0
         while True:
             try:
-                replies = self._once(request)
+                replies, refusal = self._once(request)
             except LOST as error:
                 # Those that lie idle were lost with it; trying one after another takes too long.
                 self._drop_idle()
                 give_up(self.address, error, ends)
             else:
-                refusal = first_error(replies)
                 if refusal is None:
                     return replies
                 self._repair(refusal, ends)
@@ -113,29 +112,31 @@ class Blocking:
         if time.monotonic() > ends:
             raise unreachable(self.address, error) from error
 
-    def _once(self, request: Exchange) -> list[Reply]:
+    def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
         line = self._take()
         try:
             replies = self._talk(line, request)
         except BaseException:  # also KeyboardInterrupt: replies are still on their way
             line.close()
             raise
-        if is_refused(request, replies) and len(replies) < len(request.commands):
+        if len(replies) < len(request.commands):
             line.close()
         else:
             self._idle.append(line)
-        return replies
+        return replies, first_error(replies)
 
     def _talk(self, line: Line, request: Exchange) -> list[Reply]:
-        later = self._take_later()
-        line.write((*later, *request.commands))
-        for _ in later:
-            line.read()
-        replies: list[Reply] = []
-        last = len(request.commands) - 1
-        for position in range(last + 1):
-            if position == last and is_refused(request, replies):
-                break
+        commands = request.commands
+        if self._later:
+            later = self._take_later()
+            line.write((*later, *commands))
+            line.replies(len(later))
+        else:
+            line.write(commands)
+        if not request.waits:
+            return line.replies(len(commands))
+        replies = line.replies(len(commands) - 1)
+        if not is_refused(request, replies):
             replies.append(line.read())
         return replies
 

@@ -160,6 +160,17 @@ class Line:
             self._receive()
         return reply
 
+    def replies(self, count: int) -> list[Reply]:
+        """The next replies, as `read` gives them."""
+        gets, found = self._reader.gets, []
+        while len(found) < count:
+            reply = gets()
+            if reply is NOTHING:
+                self._receive()
+            else:
+                found.append(reply)
+        return found
+
     def _receive(self) -> None:
         count = 0 if self._sock is None else self._sock.recv_into(self._buffer)
         if not count:
@@ -169,7 +180,7 @@ class Line:
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send, then read exactly as many replies as were sent."""
         self.write(commands)
-        return [self.read() for _ in commands]
+        return self.replies(len(commands))
 
     def close(self) -> None:
         """Drop the connection; whatever it still waits for is lost with it."""

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 
 from qmodal.exception import Error
-from qmodal.store.aio import AsyncLine
+from qmodal.store.aio_line import AsyncLine
 from qmodal.store.exchange import Reply
 from qmodal.store.line import LOST, Address
 

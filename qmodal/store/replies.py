@@ -79,7 +79,10 @@ def judge(error: Exception) -> Verdict:
 
 def first_error(replies: Iterable[object]) -> Exception | None:
     """The first error among replies."""
-    return next((reply for reply in replies if isinstance(reply, Exception)), None)
+    for reply in replies:
+        if isinstance(reply, Exception):
+            return reply
+    return None
 
 
 def to_exception(error: Exception, verdict: Verdict) -> Error:
