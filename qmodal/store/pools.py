@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from qmodal.store.exchange import Command, Op, ask_one
 from qmodal.store.keys import GROUP, Keys, Lane, shard_of
@@ -12,23 +12,25 @@ from qmodal.store.script import script
 
 KEEP_POOL_MS = 30 * 24 * 3600 * 1000
 BUDGET = 3
+# Envelope, call, index of the first input; once given back also retries, losses, number of inputs.
+_NAMES = (b"e", b"c", b"i", b"r", b"d", b"n")
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
+class Claimed(NamedTuple):
     """One delivered entry; `lane` 1 is the inputs stream, 2 the one of re-added inputs."""
 
     lane: Lane
     entry: str
-    fields: tuple[bytes, ...]
+    fields: Sequence[bytes]
 
     @property
     def is_shaped(self) -> bool:
         """Whether it was written by our scripts, as far as can be seen."""
-        if len(self.fields) != 12 or self.fields[0::2] != (b"e", b"c", b"i", b"r", b"d", b"at"):
+        fields = self.fields
+        if len(fields) not in (6, 12) or tuple(fields[::2]) != _NAMES[: len(fields) // 2]:
             return False
         # Python refuses to read numbers of thousands of digits, and would end the container.
-        return all(len(each) < 20 and each.isdigit() for each in self.fields[5:12:2])
+        return all([len(each) < 20 and each.isdigit() for each in fields[5::2]])
 
     @property
     def envelope(self) -> bytes:
@@ -43,16 +45,15 @@ class Claimed:
     @property
     def retries(self) -> int:
         """Retries used so far."""
-        return int(self.fields[7])
+        return int(self.fields[7]) if len(self.fields) > 6 else 0
 
     @property
     def lost(self) -> int:
         """Deliveries lost to dead containers so far."""
-        return int(self.fields[9])
+        return int(self.fields[9]) if len(self.fields) > 6 else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What settle needs of one attempt."""
 
     lane: int
@@ -111,23 +112,22 @@ class Pools:
 
     def parse_claim(self, pool: str, reply: Any) -> list[Claimed]:
         """The entries of a claim's reply."""
+        if not reply:
+            return []
         again = self.keys.again(pool).encode()
         return [
-            Claimed(2 if stream == again else 1, entry.decode(), tuple(fields or ()))
-            for stream, entries in reply or ()
+            Claimed(2 if stream == again else 1, entry.decode(), fields or ())
+            for stream, entries in reply
             for entry, fields in entries
         ]
 
     def settle_command(self, pool: str, attempts: Sequence[Settled]) -> Command:
         """Record outcomes; the reply is [inflight, 1 or 0 for each attempt]."""
-        keys = self.keys
-        names: list[str] = []
+        key = self.keys.call
+        names = [key(attempt.call) for attempt in attempts]
         arguments: list[Any] = []
-        for attempt in attempts:
-            call = keys.call(attempt.call)
-            blob = keys.blob(attempt.call, attempt.index) if attempt.has_blob else call
-            names += (call, call + ":outputs", call + ":moved", blob)
-            arguments += (attempt.lane, attempt.entry, attempt.index, attempt.outcome)
+        for lane, entry, _, index, outcome, has_blob in attempts:
+            arguments += (lane, entry, index, outcome, 1 if has_blob else 0)
         return script("settle").command(
             self._lanes(pool), (GROUP,), more_keys=names, more=arguments
         )

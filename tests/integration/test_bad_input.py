@@ -84,9 +84,9 @@ def test_what_was_written_past_the_scripts_is_set_aside(stage: Stage, forge: For
         (b"\x00", b"\xff"),
         (b"e", b""),
         tuple(str(n) for n in range(200)),
-        (b"e", b"x", b"c", b"fc", b"i", b"-1", b"r", b"0", b"d", b"0", b"at", b"0"),
-        (b"e", b"x", b"c", b"fc", b"i", b"0", b"r", b"9" * 5000, b"d", b"9" * 5000, b"at", b"0"),
-        (b"e", b"x", b"c", b"\xff}:{", b"i", b"0", b"r", b"0x1", b"d", b"1e3", b"at", b"0"),
+        (b"e", b"x", b"c", b"fc", b"i", b"-1", b"r", b"0", b"d", b"0", b"n", b"0"),
+        (b"e", b"x", b"c", b"fc", b"i", b"0", b"r", b"9" * 5000, b"d", b"9" * 5000, b"n", b"0"),
+        (b"e", b"x", b"c", b"\xff}:{", b"i", b"0", b"r", b"0x1", b"d", b"1e3", b"n", b"0"),
     ],
     ids=["bytes", "a part", "too many", "negative", "huge numbers", "odd numbers"],
 )

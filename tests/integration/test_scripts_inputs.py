@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import pytest
 from tests.bench import Bench, index_of, state_of
 from tests.model import command_of
 
-ENTRY = (b"e", b"x", b"c", b"fc-00nobody", b"i", 0, b"r", 0, b"d", 0, b"at", 1)
+ENTRY = (b"e", b"x", b"c", b"fc-00nobody", b"i", 0, b"r", 0, b"d", 0, b"n", 1)
 
 
 def test_only_the_first_settle_of_an_entry_counts(bench: Bench) -> None:
@@ -203,7 +202,7 @@ def test_what_others_wrote_into_a_stream_stops_no_script(
     if way == "release":
         held = [(one.lane, one.entry, call) for one in (ours, foreign)]
         assert bench.client.run(pools.release(pool, held)) == 1
-        retry = pools.retry(pool, replace(foreign, fields=ours.fields), delay=0)
+        retry = pools.retry(pool, foreign._replace(fields=ours.fields), delay=0)
         assert not bench.client.run(retry)
     elif way == "bury":
         assert bench.client.run(pools.bury(pool, foreign, reason="foreign"))

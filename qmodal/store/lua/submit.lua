@@ -29,7 +29,7 @@ for n = 8, #KEYS do redis.call('PERSIST', KEYS[n]) end
 if known[1] then redis.call('PERSIST', call) redis.call('PERSIST', outputs) end
 local joined, from, to = join(active, pool, inputs, again, pool_id, group), nil, nil
 for n = 1, count do
-  to = redis.call('XADD', inputs, '*', 'e', ARGV[10 + n], 'c', id, 'i', first + n - 1, 'r', 0, 'd', 0, 'at', now)
+  to = redis.call('XADD', inputs, '*', 'e', ARGV[10 + n], 'c', id, 'i', first + n - 1)
   from = from or to
 end
 redis.call('HSET', call, 'ids:' .. first, from .. ' ' .. to)

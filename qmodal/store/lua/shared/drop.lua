@@ -2,5 +2,5 @@
 local function drop(pool, call, fields, reason)
   redis.call('HINCRBY', pool, 'inflight', -1)
   redis.call('UNLINK', call .. ':blob:' .. fields[6])
-  record(call, call .. ':outputs', fields[6], 'x', reason)
+  record(call, 'x', {fields[6], reason})
 end
