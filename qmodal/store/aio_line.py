@@ -102,7 +102,7 @@ class AsyncLine:
         parameters["socket_timeout"] = None
         kind = _KINDS.get(parameters.pop("connection_class"), asyncio_connection.Connection)
         self._connection = kind(retry=Retry(NoBackoff(), 0), **parameters)
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.WriteTransport | None = None
         self._replies: _Replies | None = None
 
     async def connect(self) -> None:
@@ -123,9 +123,9 @@ class AsyncLine:
     def _take_over(self) -> None:
         writer = self._connection._writer
         assert writer is not None
-        self._transport = writer.transport
+        self._transport = transport = writer.transport
         self._replies = _Replies(asyncio.get_running_loop())
-        self._transport.set_protocol(self._replies)
+        transport.set_protocol(self._replies)
 
     async def write(self, commands: Sequence[Command]) -> None:
         """Send the commands in one write."""

@@ -11,6 +11,7 @@ from collections.abc import Generator
 from typing import Any, NamedTuple, TypeVar
 
 Command = tuple[Any, ...]
+Packed = Command | bytes  # bytes: packed before
 Reply = Any
 T = TypeVar("T")
 

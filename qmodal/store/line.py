@@ -10,7 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from qmodal.exception import ConfigurationError
-from qmodal.store.exchange import Command, Reply
+from qmodal.store.exchange import Command, Packed, Reply
 
 # The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
 BLOCK_SECONDS = 5.0
@@ -30,6 +30,7 @@ READ_SECONDS = BLOCK_SECONDS + 3.0
 # What one receive takes at most.
 BUFFER_BYTES = 1 << 17
 NOTHING = object()
+_pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 # InvalidResponse: whatever listens there does not speak Redis's protocol.
 LOST = (
     redis_errors.ConnectionError,
@@ -101,12 +102,9 @@ def _leave_timeouts_to_the_kernel(sock: object) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
 
 
-def pack(commands: Sequence[Command]) -> bytes:
+def pack(commands: Sequence[Packed]) -> bytes:
     """The commands as one write."""
-    if len(commands) == 1:
-        packed: bytes = hiredis.pack_command(commands[0])
-        return packed
-    return b"".join([hiredis.pack_command(command) for command in commands])
+    return b"".join([each if isinstance(each, bytes) else _pack(each) for each in commands])
 
 
 def reply_error(text: str) -> redis_errors.ResponseError:
@@ -126,14 +124,14 @@ def new_reader() -> hiredis.Reader:
 class Line:
     """A blocking connection; not for use by two threads at once."""
 
-    __slots__ = ("_buffer", "_connection", "_reader", "_sock")
+    __slots__ = ("_buffer", "_connection", "_feed", "_reader", "_sock")
 
     def __init__(self, address: Address) -> None:
         parameters = address.parameters()
         kind: type[Connection] | type[SSLConnection] = parameters.pop("connection_class")
         self._connection = kind(retry=Retry(NoBackoff(), 0), **parameters)
         self._sock: socket.socket | None = None
-        self._reader = new_reader()
+        self._renew()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
 
     def connect(self) -> None:
@@ -146,12 +144,12 @@ class Line:
         _leave_timeouts_to_the_kernel(sock)
         self._sock = sock
 
-    def write(self, commands: Sequence[Command]) -> None:
+    def write(self, commands: Sequence[Packed]) -> None:
         """Send the commands in one write."""
         if self._sock is None:
             self.connect()
-            assert self._sock is not None
-        self._sock.sendall(pack(commands))
+        sock: Any = self._sock
+        sock.sendall(pack(commands))
 
     def read(self) -> Reply:
         """The next reply; an error reply is returned, not raised. A lost connection raises."""
@@ -162,7 +160,8 @@ class Line:
 
     def replies(self, count: int) -> list[Reply]:
         """The next replies, as `read` gives them."""
-        gets, found = self._reader.gets, []
+        gets = self._reader.gets
+        found: list[Reply] = []
         while len(found) < count:
             reply = gets()
             if reply is NOTHING:
@@ -175,7 +174,7 @@ class Line:
         count = 0 if self._sock is None else self._sock.recv_into(self._buffer)
         if not count:
             raise redis_errors.ConnectionError("the server closed the connection")
-        self._reader.feed(self._buffer, 0, count)
+        self._feed(self._buffer, 0, count)
 
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send, then read exactly as many replies as were sent."""
@@ -185,5 +184,9 @@ class Line:
     def close(self) -> None:
         """Drop the connection; whatever it still waits for is lost with it."""
         self._sock = None
-        self._reader = new_reader()
+        self._renew()
         self._connection.disconnect()
+
+    def _renew(self) -> None:
+        self._reader = new_reader()
+        self._feed: Callable[[memoryview, int, int], object] = self._reader.feed

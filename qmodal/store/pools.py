@@ -30,7 +30,7 @@ class Claimed(NamedTuple):
         if len(fields) not in (6, 12) or tuple(fields[::2]) != _NAMES[: len(fields) // 2]:
             return False
         # Python refuses to read numbers of thousands of digits, and would end the container.
-        return all([len(each) < 20 and each.isdigit() for each in fields[5::2]])
+        return all(len(each) < 20 and each.isdigit() for each in fields[5::2])
 
     @property
     def envelope(self) -> bytes:
@@ -53,7 +53,8 @@ class Claimed(NamedTuple):
         return int(self.fields[9]) if len(self.fields) > 6 else 0
 
 
-class Settled(NamedTuple):
+@dataclass(slots=True)
+class Settled:
     """What settle needs of one attempt."""
 
     lane: int
@@ -126,8 +127,8 @@ class Pools:
         key = self.keys.call
         names = [key(attempt.call) for attempt in attempts]
         arguments: list[Any] = []
-        for lane, entry, _, index, outcome, has_blob in attempts:
-            arguments += (lane, entry, index, outcome, 1 if has_blob else 0)
+        for each in attempts:
+            arguments += (each.lane, each.entry, each.index, each.outcome, int(each.has_blob))
         return script("settle").command(
             self._lanes(pool), (GROUP,), more_keys=names, more=arguments
         )

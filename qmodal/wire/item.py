@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import NoneType
 
 import msgpack
 
@@ -10,7 +11,7 @@ from qmodal.wire.envelope import SHAPE, MalformedError, Types, unpack_fields
 from qmodal.wire.signing import Signer
 
 KIND = "item"
-_TYPES: Types = (str, int, bytes, str, int, str, str, bytes, bytes | None)
+_TYPES: Types = (str, int, bytes, str, int, str, str, bytes, (bytes, NoneType))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from types import NoneType
+from typing import Any, Literal, NamedTuple
 
 import msgpack
 
@@ -16,11 +16,10 @@ Kind = Literal["value", "error", "timeout", "cancelled", "lost"]
 KINDS = ("value", "error", "timeout", "cancelled", "lost")
 # An outcome above this is stored apart; up to it, settle writes it even when memory is full.
 INLINE_BYTES = 1024 * 1024
-_TYPES: Types = (str, int, bytes, str, str, bytes, bytes | None, str, int, int)
+_TYPES: Types = (str, int, bytes, str, str, bytes, (bytes, NoneType), str, int, int)
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """How an attempt ended; `started` in ms since 1970, `took` in microseconds."""
 
     kind: Kind
@@ -63,15 +62,7 @@ def open_outcome(
         raise MalformedError("the outcome answers another request")
     if kind not in KINDS:
         raise MalformedError(f"unknown kind of outcome {kind!r}")
-    return Outcome(
-        kind=kind,
-        format=form,
-        payload=payload,
-        blob=blob,
-        container=container,
-        started=started,
-        took=took,
-    )
+    return Outcome(kind, form, payload, container, started, took, blob)
 
 
 def text_outcome(kind: Kind, text: str, **more: Any) -> Outcome:

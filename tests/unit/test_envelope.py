@@ -124,7 +124,7 @@ def test_signed_bytes_of_another_shape_are_malformed(body: bytes) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_outcome_comes_back_as_it_was(kind: Any) -> None:
-    outcome = replace(OUTCOME, kind=kind, blob=b"d" * 32)
+    outcome = OUTCOME._replace(kind=kind, blob=b"d" * 32)
     data = outcome.seal(SIGNER, call="fc", index=1, request=b"mac")
     assert open_outcome(data, SIGNER, call="fc", index=1) == outcome
     assert open_outcome(data, SIGNER, call="fc", index=1, request=b"mac") == outcome

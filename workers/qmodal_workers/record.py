@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -24,12 +25,14 @@ STATES: tuple[State, ...] = ("starting", "idle", "busy", "stopped")
 TIMEOUT, CANCELLED, STOPPED = 1, 2, 3
 
 _SEQUENCE = struct.Struct("<Q")
-_HEAD = struct.Struct("<8xQQQQQQQQ")  # behind the sequence
+_HEAD_AT = 8  # behind the sequence
+_HEAD = struct.Struct("<QQQQQQQQQ")
 _ENTRY = struct.Struct("<BQQ")
 _HELD_AT = 128
 _TICK_AT = 6136
 _WORKER_AT = 6144
 _WORKER = struct.Struct("<QQQ")
+Entry = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Doing:
     completed: int = 0
     waiting: bool = False
     running: int = 0
-    held: tuple[tuple[int, int, int], ...] = ()
+    held: tuple[Entry, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +69,13 @@ class Told:
 class Record:
     """One container's shared memory."""
 
-    __slots__ = ("_map", "_sequence", "fd")
+    __slots__ = ("_fresh", "_map", "_sequence", "connection", "fd", "timeout")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
+        self.connection = 0
+        self.timeout = 0
+        self._fresh: Sequence[Entry] | None = None
         self._map = mmap.mmap(fd, SIZE)
         self._sequence = 0
 
@@ -86,23 +92,57 @@ class Record:
 
     def write(self, doing: Doing) -> None:
         """The container: publish the whole half."""
-        held = doing.held[:MOST_HELD]
-        body = _HEAD.pack(
+        self.connection, self.timeout = doing.connection, doing.timeout
+        self.hold(doing.held)
+        self.post(
             STATES.index(doing.state),
-            doing.connection,
             doing.serial,
             doing.started,
-            doing.timeout,
             doing.completed,
             doing.running << 1 | doing.waiting,
-            len(held),
-        )[8:]
+            0,
+            len(self._fresh or ()),
+        )
+
+    def hold(self, entries: Sequence[Entry]) -> None:
+        """The container: what it has claimed, in order; published with what is posted next."""
+        self._fresh = entries[:MOST_HELD]
+
+    def post(
+        self,
+        state: int,
+        serial: int,
+        started: int,
+        completed: int,
+        flags: int,
+        first: int,
+        end: int,
+    ) -> None:
+        """The container: publish all but the claimed entries, of which `first` to `end` are held.
+
+        Once an input; so plain numbers, and no entry is written twice.
+        """
+        page, fresh = self._map, self._fresh
         self._sequence += 2
-        _SEQUENCE.pack_into(self._map, 0, self._sequence - 1)
-        self._map[8 : 8 + len(body)] = body
-        for n, entry in enumerate(held):
-            _ENTRY.pack_into(self._map, _HELD_AT + n * _ENTRY.size, *entry)
-        _SEQUENCE.pack_into(self._map, 0, self._sequence)
+        _SEQUENCE.pack_into(page, 0, self._sequence - 1)
+        if fresh is not None:
+            for n, entry in enumerate(fresh):
+                _ENTRY.pack_into(page, _HELD_AT + n * _ENTRY.size, *entry)
+            self._fresh = None
+        _HEAD.pack_into(
+            page,
+            _HEAD_AT,
+            state,
+            self.connection,
+            serial,
+            started,
+            self.timeout,
+            completed,
+            flags,
+            end,
+            first,
+        )
+        _SEQUENCE.pack_into(page, 0, self._sequence)
 
     def tick(self, moment: int) -> None:
         """The release thread: it ran at that moment; apart from the rest, which is another's."""
@@ -128,6 +168,12 @@ class Record:
         return Told(bool(draining), target, why)
 
     @property
+    def target(self) -> int:
+        """The serial of the input that the worker wants interrupted."""
+        wanted: int = _SEQUENCE.unpack_from(self._map, _WORKER_AT + 8)[0]
+        return wanted
+
+    @property
     def is_draining(self) -> bool:
         """Whether the worker wants no further claims; cheap enough to ask between inputs."""
         return self._map[_WORKER_AT] != 0
@@ -139,14 +185,12 @@ class Record:
 
 
 def _parse(copy: bytes) -> Doing | None:
-    state, connection, serial, started, timeout, completed, running, count = _HEAD.unpack_from(
-        copy, 0
+    state, connection, serial, started, timeout, completed, running, end, first = _HEAD.unpack_from(
+        copy, _HEAD_AT
     )
-    held = tuple(
-        _ENTRY.unpack_from(copy, _HELD_AT + n * _ENTRY.size) for n in range(min(count, MOST_HELD))
-    )
-    if state >= len(STATES) or count > MOST_HELD:
+    if state >= len(STATES) or end > MOST_HELD:
         return None  # user code wrote into it
+    held = tuple(_ENTRY.unpack_from(copy, _HELD_AT + n * _ENTRY.size) for n in range(first, end))
     return Doing(
         state=STATES[state],
         connection=connection,

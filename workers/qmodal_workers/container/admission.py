@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from qmodal.client import Client
 from qmodal.exception import Error
@@ -86,4 +86,4 @@ class Admission:
             size = len(outcome.payload)
             return text_outcome("lost", f"the result of {size} bytes could not be stored: {error}")
         digest = hashlib.sha256(outcome.payload).digest()
-        return replace(outcome, payload=b"", blob=digest)
+        return outcome._replace(payload=b"", blob=digest)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from qmodal.client import Client
 from qmodal.exception import EnqueueError
-from qmodal.store.exchange import Command, Exchange, Reply
-from qmodal.store.line import BLOCK_SECONDS, LOST, Address, Line
+from qmodal.store.exchange import Command, Exchange, Packed, Reply
+from qmodal.store.line import BLOCK_SECONDS, LOST, Address, Line, pack
 from qmodal.store.pools import Claimed, Pools, Settled
 from qmodal.store.replies import StreamGoneError, Verdict, judge
 from qmodal.store.script import load_commands
@@ -29,6 +29,7 @@ class Claims:
         self._line: Line | None = None
         self.connection = 0
         self.inflight = 0
+        self._packed: dict[tuple[int, int], bytes] = {}
         self.is_gone = False  # the pool's streams are gone and it is not known any more
 
     def connect(self) -> list[Claimed]:
@@ -63,18 +64,16 @@ class Claims:
 
         Returns None when the connection was lost: read again what is held.
         """
-        commands: list[Command] = [*also]
+        commands: list[Packed] = [*also]
         if ended:
             commands.append(self._pools.settle_command(self._pool, ended))
-        block = FIRST_BLOCK_MS if ended else BLOCK_MS
-        claim = self._pools.claim_command(self._pool, self._container, count=count, block=block)
+        commands.append(self._claim_command(count, FIRST_BLOCK_MS if ended else BLOCK_MS))
         try:
             line = self._line
             if line is None:
                 return None
-            line.write((*commands, claim))
-            for _ in also:
-                line.read()
+            line.write(commands)
+            line.replies(len(also))
             if ended:
                 self._settled(line.read(), ended)
             return self._parse(line.read())
@@ -82,6 +81,16 @@ class Claims:
             self._drop()
             self.settle(ended)
             return None
+
+    def _claim_command(self, count: int, block: int) -> bytes:
+        """The same few again and again, so they are packed once."""
+        packed = self._packed.get((count, block))
+        if packed is None:
+            command = self._pools.claim_command(
+                self._pool, self._container, count=count, block=block
+            )
+            packed = self._packed[count, block] = pack((command,))
+        return packed
 
     def _settled(self, reply: Reply, ended: Sequence[Settled]) -> None:
         if isinstance(reply, Exception):

@@ -8,8 +8,7 @@ Redis does nothing either, since an exception there would break the protocol.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from importlib import import_module
 from types import FrameType
 
 from qmodal.exception import InputCancellation, InputTimeout
@@ -17,6 +16,8 @@ from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.record import TIMEOUT, Record
 
 SIGNAL = signal.SIGUSR2
+# The one in `signal` first tries to find an enumeration for our handler, by way of an exception.
+_getsignal = import_module("_signal").getsignal
 
 
 class Interrupts:
@@ -28,24 +29,19 @@ class Interrupts:
         self.serial = 0
         self.why = 0
         self.is_preempted = False
-        signal.signal(SIGNAL, self._arrive)
+        self._receiver = self._arrive
+        signal.signal(SIGNAL, self._receiver)
         signal.signal(signal.SIGINT, self._preempt)
 
-    @contextmanager
-    def listening(self, serial: int) -> Iterator[None]:
-        """While user code of that input runs."""
+    def listen(self, serial: int) -> None:
+        """User code of that input runs from here on, until `serial` is set to 0; may interrupt it."""
         # User code may have taken the signal over; it would make the next time limit ineffective.
-        if signal.getsignal(SIGNAL) != self._arrive:
-            signal.signal(SIGNAL, self._arrive)
+        if _getsignal(SIGNAL) is not self._receiver:
+            signal.signal(SIGNAL, self._receiver)
         self.why = 0
         self.serial = serial
-        try:
-            told = self._record.told()
-            if told.target == serial:
-                self._arrive(SIGNAL, None)
-            yield
-        finally:
-            self.serial = 0
+        if self._record.target == serial:
+            self._arrive(SIGNAL, None)
 
     def _preempt(self, _number: int, _frame: FrameType | None) -> None:
         """SIGINT: the container ends, and user code that runs learns of it; our own code goes on."""

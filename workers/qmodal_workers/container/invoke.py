@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
+from types import NoneType, TracebackType
 from typing import Any
 
 from qmodal.exception import InputCancellation, InputTimeout
@@ -24,6 +24,8 @@ from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.record import STOPPED, TIMEOUT
 
 _OWN = str(Path(__file__).parent)
+# Neither awaitable nor a generator: nothing to find out about such a value.
+_ORDINARY = frozenset({NoneType, bool, int, float, str, bytes, list, dict, tuple, set})
 
 
 class Preempted(BaseException):
@@ -57,14 +59,7 @@ class Invoker:
         kind, form, content = self._guarded(function, envelope, payload, serial)
         took = (time.perf_counter_ns() - begin) // 1000
         _flush()
-        return Outcome(
-            kind=kind,
-            format=form,
-            payload=content,
-            container=self.container,
-            started=started // 1_000_000,
-            took=took,
-        )
+        return Outcome(kind, form, content, self.container, started // 1_000_000, took)
 
     def _guarded(
         self,
@@ -95,10 +90,16 @@ class Invoker:
     ) -> Any:
         args, kwargs = load_arguments(envelope.format, payload, plain_only=self.plain_only)
         target = function()
-        with self.interrupts.listening(serial):
+        interrupts = self.interrupts
+        try:
+            interrupts.listen(serial)
             value = target(*args, **kwargs)
+            if type(value) in _ORDINARY:
+                return value
             refuse_unexpected(target, value)
             return self.loop.finish(value)
+        finally:
+            interrupts.serial = 0
 
     def _interrupted(self) -> tuple[Kind, str, bytes]:
         if self.interrupts.is_preempted and not self.interrupts.why:

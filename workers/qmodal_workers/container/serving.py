@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,8 +25,9 @@ from qmodal_workers.container.pace import Pace
 from qmodal_workers.container.service import Service
 from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
 from qmodal_workers.container.verdict import next_step
-from qmodal_workers.record import Doing, Record
+from qmodal_workers.record import STATES, Record
 
+IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 FLUSH_SECONDS = 0.005
 REPORT_SECONDS = 2.0
 INSIST_SECONDS = 0.5
@@ -51,16 +52,18 @@ class Serving:
     pace: Pace = field(default_factory=Pace)
     shelf: Shelf = field(init=False)
     _ended: list[Settled] = field(default_factory=list)
+    _taken: int = 0  # from the front of what was claimed last
     _flushed: float = 0.0
     _reported: float = 0.0
     _is_stopping: bool = False
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self._release, time.monotonic_ns, self.record.tick)
+        self.record.timeout = int(self.invoker.timeout * 1e9)
 
     def run(self) -> None:
         """Serve until told to stop; everything claimed is settled or given back at the end."""
-        self.shelf.refill(self.claims.held)
+        self._refill()
         while True:
             claimed = self.shelf.start()
             if claimed is not None:
@@ -78,17 +81,27 @@ class Serving:
         return self._is_stopping or self.record.is_draining or self.claims.is_gone
 
     def _claim(self) -> None:
-        self._publish("idle")
+        self._publish_idle()
         ended = self._take_ended()
         claimed = self.claims.claim(
             ended, count=self.pace.count(self.claims.inflight), also=self._learned()
         )
         if claimed:
             self.shelf.put(claimed)
+            self._note(claimed)
         else:
             # The connection was lost, or nothing came for seconds: what this container holds
             # without knowing, because a reply was lost, nobody else would ever run.
-            self.shelf.refill(self.claims.held)
+            self._refill()
+
+    def _refill(self) -> None:
+        self.shelf.refill(self.claims.held)
+        self._note(self.shelf.waiting())
+
+    def _note(self, claimed: Sequence[Claimed]) -> None:
+        self._taken = 0
+        self.record.connection = self.claims.connection
+        self.record.hold([(lane, *_entry_numbers(entry)) for lane, entry, _ in claimed])
 
     def _learned(self) -> tuple[Command, ...]:
         """Now and then the pool learns how long its inputs take, in a write that goes anyway."""
@@ -100,6 +113,7 @@ class Serving:
         return ((b"HSET", key, b"service_time", round(self.pace.service_time, 6)),)
 
     def _attempt(self, claimed: Claimed) -> None:
+        self._taken += 1
         if claimed.lost == BUDGET - 1 if claimed.is_shaped else False:
             self.shelf.release_all()  # whatever kills us on its last delivery takes nobody along
         try:
@@ -116,7 +130,7 @@ class Serving:
 
     def _run(self, claimed: Claimed, envelope: Envelope, payload: bytes) -> None:
         self.serial += 1
-        self._publish("busy", claimed)
+        self._publish_busy()
         context.enter_input(envelope.call, envelope.index)
         try:
             outcome = self.invoker.invoke(
@@ -133,7 +147,7 @@ class Serving:
         self.pace.ran(seconds)
         if seconds > LONG_SECONDS:
             # It has ended: the worker must not time it out while the server keeps us waiting.
-            self._publish("idle")
+            self._publish_idle()
         self._conclude(claimed, envelope, outcome)
         if self.options.single_use_containers:
             self._stop("single use")
@@ -187,7 +201,7 @@ class Serving:
         """After a long input the worker may have released, from outside, what lay behind it."""
         if len(self.shelf):
             self.claims.settle(self._take_ended())
-            self.shelf.refill(self.claims.held)
+            self._refill()
 
     def _take_ended(self) -> list[Settled]:
         ended, self._ended = self._ended, []
@@ -213,21 +227,15 @@ class Serving:
         self._is_stopping = True
         self.shelf.release_all()
 
-    def _publish(self, state: Any, running: Claimed | None = None) -> None:
-        waiting = self.shelf.waiting() if len(self.shelf) else []
-        held = waiting if running is None else [running, *waiting]
-        self.record.write(
-            Doing(
-                state=state,
-                connection=self.claims.connection,
-                serial=0 if running is None else self.serial,
-                started=time.monotonic_ns(),
-                timeout=int(self.invoker.timeout * 1e9),
-                completed=self.completed,
-                running=int(running is not None),
-                held=tuple((one.lane, *_entry_numbers(one.entry)) for one in held),
-            )
-        )
+    def _publish_busy(self) -> None:
+        taken = self._taken
+        end = taken + len(self.shelf)
+        self.record.post(BUSY, self.serial, self.shelf.since, self.completed, 2, taken - 1, end)
+
+    def _publish_idle(self) -> None:
+        taken = self._taken
+        end = taken + len(self.shelf)
+        self.record.post(IDLE, 0, time.monotonic_ns(), self.completed, 0, taken, end)
 
 
 def _entry_numbers(entry: str) -> tuple[int, int]:
