@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
-from qmodal import invocation, legacy, mapping, pool_verbs, spawning, streaming, web_calls
+from qmodal import invocation, legacy, pool_verbs, streaming, web_calls
 from qmodal.autoscaler import Autoscaler
 from qmodal.binding import Binding
 from qmodal.call import FunctionCall
@@ -21,6 +21,7 @@ from qmodal.exception import ExecutionError, InvalidError
 from qmodal.function_info import Info, describe
 from qmodal.hydration import target_of
 from qmodal.keywords import VariantOptions
+from qmodal.map_verbs import MapVerbs
 from qmodal.store.exchange import Op
 from qmodal.target import Target
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats, FunctionInfo
@@ -35,7 +36,7 @@ R = TypeVar("R")
 OriginalR = TypeVar("OriginalR")
 
 
-class Function(Generic[P, R, OriginalR]):
+class Function(MapVerbs[R], Generic[P, R, OriginalR]):
     """A function that runs elsewhere; made by `@app.function()` or found with `from_name`.
 
     >>> square.remote(3)
@@ -124,30 +125,6 @@ class Function(Generic[P, R, OriginalR]):
         return self._local
 
     @property
-    def map(self) -> mapping.Map[R]:
-        """Run it for each element of one or more iterables, in parallel; results in order.
-
-        >>> list(square.map([1, 2, 3]))
-        [1, 4, 9]
-        """
-        return mapping.Map(self._fanout_target)
-
-    @property
-    def starmap(self) -> mapping.StarMap[R]:
-        """As `map`, with each element unpacked as positional arguments."""
-        return mapping.StarMap(self._fanout_target)
-
-    @property
-    def for_each(self) -> mapping.ForEach:
-        """As `map`, waiting for all and dropping the results."""
-        return mapping.ForEach(self._fanout_target)
-
-    @property
-    def spawn_map(self) -> spawning.SpawnMap[R]:
-        """Submit an input for each element; one FunctionCall with all of them."""
-        return spawning.SpawnMap(self._fanout_target)
-
-    @property
     def hydrate(self) -> Verb[[], Function[P, R, OriginalR]]:
         """Find out now, rather than on first use, what this handle stands for; returns itself."""
         return Verb(self._hydrate)
@@ -163,6 +140,7 @@ class Function(Generic[P, R, OriginalR]):
 
         Lasts until the next deploy. Raises InvalidError for a method: the instance has the pool.
         """
+        legacy.warn("Function.update_autoscaler", "use Function.autoscaler.update")
         return pool_verbs.UpdateAutoscaler(self._update)
 
     @property
@@ -206,7 +184,7 @@ class Function(Generic[P, R, OriginalR]):
     get_web_uri = web_calls.WebUrl("Function.get_web_uri")
     is_web = web_calls.IsWeb()
     lookup = legacy.Removed("Function.from_name(app_name, name)")
-    keep_warm = legacy.Removed("f.update_autoscaler(min_containers=n)")
+    keep_warm = legacy.Removed("f.autoscaler.update(min_containers=n)")
     web_url = legacy.Removed("f.get_web_url()")
     resolve = legacy.Removed("f.hydrate()")
 
