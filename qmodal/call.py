@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from qmodal import legacy
 from qmodal.client import current
 from qmodal.exception import InvalidError, OutputExpiredError
+from qmodal.following import Following, Gathering
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
-from qmodal.store.calls import Output
 from qmodal.store.exchange import Op
 from qmodal.verb import Verb
 from qmodal.wire.ids import is_call_id
+
+if TYPE_CHECKING:
+    from qmodal.types import InputInfo
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -79,40 +81,38 @@ class FunctionCall(Generic[R]):
         """Cancel all inputs, queued and running, without retry; `get` then raises RemoteError."""
         return _Cancel(self._cancel)
 
-    def iter(self, *, start: int = 0, end: int | None = None) -> Iterator[R]:
-        """The results of inputs `start` to `end` (half-open) in index order."""
-        count = self.num_inputs()
-        stop = count if end is None else end
-        if not 0 <= start <= stop <= count:
-            raise ValueError(f"start {start} and end {end} are no range within {count} inputs")
-        client = current()
-        reader = OutputReader(client, self._call)
-        arrived: dict[int, Output] = {}
-        for index in range(start, stop):
-            while index not in arrived:
-                fresh = client.run(reader.read(BLOCK_MS))
-                arrived |= {output.index: output for output in fresh if output.index >= start}
-            yield client.run(resolve(client, self._call, arrived.pop(index)))
+    @property
+    def iter(self) -> Following[R]:
+        """The results of inputs `start` to `end` (half-open) in index order.
 
-    @staticmethod
-    def gather(*function_calls: FunctionCall[T]) -> Sequence[T]:
-        """The results of several calls in their order; the first failure raises."""
-        return [call.get() for call in function_calls]
+        Raises what a failed input raised when its turn comes, and ValueError for a bad range.
+        """
+        return Following(self._call, self._count)
+
+    # `FunctionCall.gather(a, b)`: the results of several calls; see `Gathering`.
+    gather: ClassVar[Gathering] = Gathering()
+
+    @property
+    def get_call_graph(self) -> Verb[[], list[InputInfo]]:
+        """The call's inputs, and below each the inputs of the calls that it made."""
+        return Verb(self._graph)
 
     def _get(self, timeout: float | None = None, *, index: int = 0) -> Op[R]:
+        if index < 0:
+            raise ValueError(f"index {index} is negative; inputs count from 0")
         client = current()
         reader = OutputReader(client, self._call)
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
-            block = BLOCK_MS if ends is None else int(min(BLOCK_MS, _left(ends) * 1000))
-            outputs = yield from reader.read(block)
+            before = reader.cursor
+            outputs = yield from reader.read(_block(ends))
             for output in outputs:
                 if output.index == index:
                     value: R = yield from resolve(client, self._call, output)
                     return value
             self._check_progress(reader, index)
-            is_late = ends is not None and _left(ends) <= 0
-            if is_late and not outputs and not _has_unread(reader):
+            # What moved the cursor, forwards or back to the start, may have left more to read.
+            if ends is not None and _left(ends) <= 0 and reader.cursor == before:
                 raise TimeoutError(f"call {self._call} has no result for input {index} yet")
 
     def _check_progress(self, reader: OutputReader, index: int) -> None:
@@ -122,6 +122,11 @@ class FunctionCall(Generic[R]):
         raise OutputExpiredError(
             f"call {self._call} has {record.total} inputs, none of index {index}"
         )
+
+    def _graph(self) -> Op[list[InputInfo]]:
+        from qmodal.call_graph import graph_of
+
+        return (yield from graph_of(current(), self._call))
 
     def _count(self) -> Op[int]:
         if self._num_inputs is None:
@@ -143,10 +148,8 @@ def _left(ends: float) -> float:
     return max(0.0, ends - time.monotonic())
 
 
-def _has_unread(reader: OutputReader) -> bool:
-    """The record said that more was settled than was read: it is there at the next read."""
-    record = reader.record
-    return record is not None and record.settled > len(reader.seen) and reader.cursor == b"0"
+def _block(ends: float | None) -> int:
+    return BLOCK_MS if ends is None else int(min(BLOCK_MS, _left(ends) * 1000))
 
 
 class _Get(Verb[Any, R]):

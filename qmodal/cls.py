@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from qmodal import legacy, parameters, pool_verbs
 from qmodal.binding import Binding
@@ -12,11 +12,13 @@ from qmodal.client import is_plain_only
 from qmodal.definition import LocalSource, NamedSource, Source, portable
 from qmodal.exception import NotFoundError
 from qmodal.function import Function
+from qmodal.keywords import VariantOptions
 from qmodal.local_instance import LocalInstance, has_constructor
 from qmodal.parameters import ParameterSpec
 from qmodal.partial import BOUND, methods_of
 from qmodal.store.exchange import Op
 from qmodal.target import Target
+from qmodal.variant import Variant
 from qmodal.verb import Verb
 
 if TYPE_CHECKING:
@@ -33,10 +35,18 @@ class Cls(Generic[T]):
     >>> Model(size=3).generate.remote("hello")
     """
 
-    def __init__(self, source: Source, name: str, *, user_cls: type[T] | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        *,
+        user_cls: type[T] | None = None,
+        variant: Variant | None = None,
+    ) -> None:
         self._source = source
         self._name = name
         self._user_cls = user_cls
+        self._variant = variant or Variant()
         self._parameters: tuple[ParameterSpec, ...] | None = None
         self._methods: tuple[str, ...] = ()
         if user_cls is not None:
@@ -78,6 +88,24 @@ class Cls(Generic[T]):
         legacy.warn("Cls.lookup", "use Cls.from_name(...), which looks up on first use")
         found = cls.from_name(app_name, name, environment_name=environment_name)
         return found.hydrate()
+
+    def with_options(self, **options: Unpack[VariantOptions]) -> Cls[T]:
+        """The same class, whose instances have pools of their own with these options.
+
+        >>> Large = Model.with_options(memory=32768, max_containers=1)
+        """
+        return self._with(self._variant.with_options(**options))
+
+    def with_concurrency(self, *, max_inputs: int, target_inputs: int | None = None) -> Cls[T]:
+        """The same class with pools of its own, for several inputs at once; only recorded yet."""
+        return self._with(self._variant.with_concurrency(max_inputs, target_inputs))
+
+    def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Cls[T]:
+        """The same class with pools of its own, for batches of inputs; only recorded yet."""
+        return self._with(self._variant.with_batching(max_batch_size, wait_ms))
+
+    def _with(self, variant: Variant) -> Cls[T]:
+        return Cls(self._source, self._name, user_cls=self._user_cls, variant=variant)
 
     @property
     def hydrate(self) -> Verb[[], Cls[T]]:
@@ -132,7 +160,8 @@ class Obj:
         return self.label()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (portable(self._cls._source), self._cls._name, self._args, self._kwargs)
+        cls = self._cls
+        return _rebuilt, (portable(cls._source), cls._name, self._args, self._kwargs, cls._variant)
 
     @property
     def update_autoscaler(self) -> pool_verbs.UpdateAutoscaler:
@@ -166,6 +195,7 @@ class Obj:
                 f"{self._cls._name}.{name}",
                 local=self._local_method(name),
                 binding=Binding(name, self),
+                variant=self._cls._variant,
             )
         return function
 
@@ -228,5 +258,7 @@ class Obj:
         return (yield from pool_verbs.current_stats(target))
 
 
-def _rebuilt(source: Source, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Obj:
-    return Obj(Cls(source, name), args, kwargs)
+def _rebuilt(
+    source: Source, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], variant: Variant
+) -> Obj:
+    return Obj(Cls(source, name, variant=variant), args, kwargs)

@@ -7,46 +7,68 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from qmodal.client import Client
+from qmodal.exception import InvalidError, RemoteError
 from qmodal.invocation import submit
-from qmodal.outputs import OutputReader, resolve
+from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, resolve
+from qmodal.store.calls import Output
 from qmodal.store.exchange import Later, Op
-from qmodal.target import Arguments, Target
+from qmodal.store.keys import shard_of
+from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
+from qmodal.wire.ids import derived_call_id, is_call_id
 
 R = TypeVar("R")
 OUTSTANDING = 1000
 CHUNK = 100
+# While inputs may still fail to come, their iterator's exception is looked for this often.
+UNFED_MS = 250
 FindTarget = Callable[[], Op[Target]]
 
 
-class Fanout(Generic[R]):
-    """The state of one map: what was submitted, what arrived, what may be yielded."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """What a map does with its results; `resume` is the key or id of a call to go on with.
 
-    def __init__(
-        self,
-        client: Client,
-        target: Target,
-        *,
-        ordered: bool = True,
-        return_exceptions: bool = False,
-        is_delivery: bool = False,
-    ) -> None:
+    `keep`: the results stay for others to fetch, and the end of this process ends nothing.
+    """
+
+    ordered: bool = True
+    return_exceptions: bool = False
+    keep: bool = False
+    resume: str | None = None
+
+
+class Fanout(Generic[R]):
+    """The state of one map: what was submitted, what arrived, what may be yielded.
+
+    One thread or task submits and another one receives; each number is written by one of them.
+    """
+
+    def __init__(self, client: Client, target: Target, how: How) -> None:
         self._client = client
         self._target = target
-        self._ordered = ordered
-        self._return_exceptions = return_exceptions
-        self._is_delivery = is_delivery
-        self._reader = OutputReader(client, target.new_call())
+        self._how = how
+        self._reader = OutputReader(client, _call_of(target, how))
+        # The reader of a map may take its time over each result: an hour, even if others have less.
+        kept = int(client.settings.result_ttl * 1000)
+        self._ttl = kept if how.keep else max(kept, DELIVERED_TTL_MS)
         self._digest = b""
         self._arrived: dict[int, Any] = {}
+        self._fatal: list[int] = []
         self._next = 0
         self.submitted = 0
         self.settled = 0
+        self.failed = 0
         self.is_fed = False
 
     @property
     def call(self) -> str:
         """The id of the call."""
         return self._reader.call
+
+    @property
+    def target(self) -> Target:
+        """Whom the inputs are for."""
+        return self._target
 
     @property
     def room(self) -> int:
@@ -58,57 +80,109 @@ class Fanout(Generic[R]):
         """Whether every result was taken."""
         return self.is_fed and self.settled == self.submitted and not self._arrived
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether `ready` has something."""
+        if self._how.ordered and not self._fatal:
+            return self._next in self._arrived
+        return bool(self._arrived)
+
+    @property
+    def patience(self) -> int:
+        """Milliseconds that a read for results may wait."""
+        if self.is_ready:
+            return 0
+        return BLOCK_MS if self.is_fed else UNFED_MS
+
+    def attach(self) -> Op[None]:
+        """Go on with a call that an earlier producer has begun; nothing, if there is none.
+
+        Raises InvalidError if it is another function's, RemoteError if it was cancelled.
+        """
+        if self._how.resume is None:
+            return
+        record = yield from self._client.calls.record(self.call)
+        if record is None:
+            return
+        if record.pool != self._target.pool:
+            raise InvalidError(f"call {self.call} is not one of {self._target.name!r}")
+        if record.state == CANCELLED:
+            raise RemoteError(f"call {self.call} was cancelled")
+        self._digest = record.digest
+        self.submitted = record.submitted
+        self.is_fed = record.total is not None
+
     def feed(self, chunk: list[Arguments], *, is_last: bool) -> Op[None]:
         """Submit the next inputs."""
+        if chunk or (is_last and (self.submitted or self._how.keep)):
+            end = self.submitted + len(chunk)
+            submission = self._target.submission(
+                self._client,
+                chunk,
+                call=self.call,
+                first=self.submitted,
+                total=end if is_last else None,
+                digest=self._digest,
+                ttl=self._ttl,
+            )
+            self._digest = submission.digest
+            yield from submit(self._client, self._target, submission)
+            self.submitted = end
         self.is_fed = is_last
-        if not chunk and not (is_last and self.submitted):
-            return
-        end = self.submitted + len(chunk)
-        submission = self._target.submission(
-            self._client,
-            chunk,
-            call=self.call,
-            first=self.submitted,
-            total=end if is_last else None,
-            digest=self._digest,
-        )
-        self._digest = submission.digest
-        yield from submit(self._client, self._target, submission)
-        self.submitted = end
 
     def receive(self, block: int) -> Op[None]:
         """Take in results; a failed input is kept as its exception."""
-        for output in (yield from self._reader.read(block)):
-            try:
-                value = yield from resolve(
-                    self._client, self.call, output, is_delivery=self._is_delivery
-                )
-            except BaseException as error:  # also SystemExit, which user code may raise
-                value = Failure(error, is_fatal=not self._is_returned(error))
-            self._arrived[output.index] = value
-            self.settled += 1
+        outputs = yield from self._reader.read(block)
+        for output in outputs:
+            yield from self._take_in(output)
+        if outputs and not self._how.keep:
+            yield Later(self._client.calls.delivered_command(self.call, self._reader.cursor))
 
-    def _is_returned(self, error: BaseException) -> bool:
-        return self._return_exceptions and isinstance(error, Exception)
+    def _take_in(self, output: Output) -> Op[None]:
+        try:
+            value = yield from resolve(
+                self._client, self.call, output, is_delivery=not self._how.keep
+            )
+        except BaseException as error:  # also SystemExit, which user code may raise
+            is_fatal = not (self._how.return_exceptions and isinstance(error, Exception))
+            value = Failure(error, is_fatal=is_fatal)
+            self.failed += 1
+            if is_fatal:
+                self._fatal.append(output.index)
+        self._arrived[output.index] = value
+        self.settled += 1
 
     def ready(self) -> Iterator[Any]:
         """Results whose turn it is; failures first, as a map stops at the first that arrives."""
-        for index, value in list(self._arrived.items()):
-            if isinstance(value, Failure) and value.is_fatal:
-                yield self._arrived.pop(index)
-        if not self._ordered:
-            while self._arrived:
-                yield self._arrived.pop(next(iter(self._arrived)))
+        while self._fatal:
+            yield self._arrived.pop(self._fatal.pop(0))
+        while not self._how.ordered and self._arrived:
+            yield self._arrived.pop(next(iter(self._arrived)))
         while self._next in self._arrived:
-            yield self._arrived.pop(self._next)
+            value = self._arrived.pop(self._next)
             self._next += 1
+            yield value
+
+    def prolong(self) -> Op[None]:
+        """More inputs will come, some day: the call must not expire until then."""
+        if self.submitted:
+            yield from self._client.calls.prolong(self.call, DELIVERED_TTL_MS)
 
     def stop(self) -> Op[None]:
         """Nobody wants the rest: cancel what is queued, and forget the call."""
+        if self._how.keep:
+            return
         if self.settled < self.submitted:
-            running = yield from self._client.calls.cancel(self.call)
-            yield from self._client.calls.nudge_cancelled(running)
+            yield from self._client.calls.cancel(self.call, spare=True)
         yield Later(self._client.calls.forget_command(self.call))
+
+
+def _call_of(target: Target, how: How) -> str:
+    if how.resume is None:
+        return target.new_call()
+    if is_call_id(how.resume):
+        return how.resume
+    return derived_call_id(shard_of(target.pool), target.pool, how.resume)
 
 
 @dataclass(frozen=True, slots=True)

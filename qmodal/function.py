@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
-from qmodal import invocation, legacy, mapping, pool_verbs, streaming, web_calls
+from qmodal import invocation, legacy, pool_verbs, streaming, web_calls
+from qmodal.autoscaler import Autoscaler
 from qmodal.binding import Binding
 from qmodal.call import FunctionCall
 from qmodal.definition import (
@@ -17,10 +18,14 @@ from qmodal.definition import (
     portable,
 )
 from qmodal.exception import ExecutionError, InvalidError
+from qmodal.function_info import Info, describe
 from qmodal.hydration import target_of
+from qmodal.keywords import VariantOptions
+from qmodal.map_verbs import MapVerbs
 from qmodal.store.exchange import Op
 from qmodal.target import Target
-from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats
+from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats, FunctionInfo
+from qmodal.variant import Variant
 from qmodal.verb import Verb
 
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ R = TypeVar("R")
 OriginalR = TypeVar("OriginalR")
 
 
-class Function(Generic[P, R, OriginalR]):
+class Function(MapVerbs[R], Generic[P, R, OriginalR]):
     """A function that runs elsewhere; made by `@app.function()` or found with `from_name`.
 
     >>> square.remote(3)
@@ -46,19 +51,21 @@ class Function(Generic[P, R, OriginalR]):
         raw_f: Callable[..., Any] | None = None,
         local: Callable[..., Any] | None = None,
         binding: Binding | None = None,
+        variant: Variant | None = None,
     ) -> None:
         self._source = source
         self._name = name
         self._raw_f = raw_f
         self._local = local or raw_f
         self._binding = binding
+        self._variant = variant or Variant()
         self._known: tuple[Definition, Target] | None = None
 
     def __repr__(self) -> str:
         return f"Function({self._name!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuilt, (portable(self._source), self._name, self._binding)
+        return _rebuilt, (portable(self._source), self._name, self._binding, self._variant)
 
     @classmethod
     def from_name(
@@ -118,51 +125,6 @@ class Function(Generic[P, R, OriginalR]):
         return self._local
 
     @property
-    def map(self) -> mapping.Map[R]:
-        """Run it for each element of one or more iterables, in parallel; results in order.
-
-        >>> list(square.map([1, 2, 3]))
-        [1, 4, 9]
-        """
-        return mapping.Map(self._fanout_target, self._name)
-
-    def starmap(
-        self,
-        input_iterator: Iterable[Iterable[Any]],
-        *,
-        kwargs: dict[str, Any] | None = None,
-        order_outputs: bool = True,
-        return_exceptions: bool = False,
-        wrap_returned_exceptions: bool | None = None,
-    ) -> mapping.Results[R]:
-        """As `map`, with each element unpacked as positional arguments."""
-        legacy.note_wrapping(wrap_returned_exceptions)
-        inputs = ((tuple(element), kwargs or {}) for element in input_iterator)
-        return mapping.Results(
-            self._fanout_target, self._name, inputs, order_outputs, return_exceptions
-        )
-
-    def for_each(
-        self,
-        *input_iterators: Iterable[Any],
-        kwargs: dict[str, Any] | None = None,
-        ignore_exceptions: bool = False,
-    ) -> None:
-        """As `map`, waiting for all and dropping the results."""
-        for _ in self.map(
-            *input_iterators,
-            kwargs=kwargs,
-            order_outputs=False,
-            return_exceptions=ignore_exceptions,
-        ):
-            continue
-
-    @property
-    def spawn_map(self) -> mapping.SpawnMap:
-        """Submit an input for each element; one FunctionCall with all of them."""
-        return mapping.SpawnMap(self._fanout_target, self._name)
-
-    @property
     def hydrate(self) -> Verb[[], Function[P, R, OriginalR]]:
         """Find out now, rather than on first use, what this handle stands for; returns itself."""
         return Verb(self._hydrate)
@@ -178,7 +140,35 @@ class Function(Generic[P, R, OriginalR]):
 
         Lasts until the next deploy. Raises InvalidError for a method: the instance has the pool.
         """
+        legacy.warn("Function.update_autoscaler", "use Function.autoscaler.update")
         return pool_verbs.UpdateAutoscaler(self._update)
+
+    @property
+    def autoscaler(self) -> Autoscaler:
+        """Read and change the pool's limits: `f.autoscaler.update(max_containers=4)`."""
+        return Autoscaler(self._pool_target)
+
+    @property
+    def info(self) -> Info:
+        """How the function is configured: `f.info()`."""
+        return Info(self._info)
+
+    def with_options(self, **options: Unpack[VariantOptions]) -> Function[P, R, OriginalR]:
+        """The same function in a pool of its own with these options; raises InvalidError.
+
+        >>> heavy = square.with_options(timeout=3600, max_containers=2)
+        """
+        return self._with(self._variant.with_options(**options))
+
+    def with_concurrency(
+        self, *, max_inputs: int, target_inputs: int | None = None
+    ) -> Function[P, R, OriginalR]:
+        """The same function in a pool of its own, for several inputs at once; only recorded yet."""
+        return self._with(self._variant.with_concurrency(max_inputs, target_inputs))
+
+    def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Function[P, R, OriginalR]:
+        """The same function in a pool of its own, for batches of inputs; only recorded yet."""
+        return self._with(self._variant.with_batching(max_batch_size, wait_ms))
 
     def get_raw_f(self) -> Callable[P, OriginalR]:
         """The decorated Python function itself."""
@@ -194,7 +184,7 @@ class Function(Generic[P, R, OriginalR]):
     get_web_uri = web_calls.WebUrl("Function.get_web_uri")
     is_web = web_calls.IsWeb()
     lookup = legacy.Removed("Function.from_name(app_name, name)")
-    keep_warm = legacy.Removed("f.update_autoscaler(min_containers=n)")
+    keep_warm = legacy.Removed("f.autoscaler.update(min_containers=n)")
     web_url = legacy.Removed("f.get_web_url()")
     resolve = legacy.Removed("f.hydrate()")
 
@@ -227,7 +217,8 @@ class Function(Generic[P, R, OriginalR]):
         definition = yield from self._source.definition()
         known = self._known
         if known is None or known[0] is not definition:
-            known = self._known = (definition, target_of(definition, self._binding, self._name))
+            target = target_of(definition, self._binding, self._variant, self._name)
+            known = self._known = (definition, target)
             if not isinstance(self._source, LocalSource):
                 self._source = FixedSource(definition)
         return known[1]
@@ -267,13 +258,32 @@ class Function(Generic[P, R, OriginalR]):
         return (yield from pool_verbs.current_stats(target))
 
     def _update(self, **changes: int | None) -> Op[FunctionAutoscalerSettings]:
+        target = yield from self._pool_target()
+        return (yield from pool_verbs.update_autoscaler(target, dict(changes)))
+
+    def _pool_target(self) -> Op[Target]:
         if self._binding is not None:
             raise InvalidError(
                 "A method has no autoscaler settings of its own. Call it on the class instance instead."
             )
-        target = yield from self._target()
-        return (yield from pool_verbs.update_autoscaler(target, dict(changes)))
+        return (yield from self._target())
+
+    def _info(self, **_refresh: bool) -> Op[FunctionInfo]:
+        definition = yield from self._source.definition()
+        return describe(definition.spec, self._variant)
+
+    def _with(self, variant: Variant) -> Function[P, R, OriginalR]:
+        if self._binding is not None:
+            raise InvalidError(
+                "A method runs in the pool of its instance. Use `with_options` and its like on the class."
+            )
+        variant.over({}).check_kind(is_generator=self.is_generator)
+        return Function(
+            self._source, self._name, raw_f=self._raw_f, local=self._local, variant=variant
+        )
 
 
-def _rebuilt(source: Source, name: str, binding: Binding | None) -> Function[..., Any, Any]:
-    return Function(source, name, binding=binding)
+def _rebuilt(
+    source: Source, name: str, binding: Binding | None, variant: Variant
+) -> Function[..., Any, Any]:
+    return Function(source, name, binding=binding, variant=variant)

@@ -5,22 +5,30 @@ from __future__ import annotations
 from qmodal.binding import Binding, specs_of
 from qmodal.definition import Definition
 from qmodal.exception import NotFoundError
-from qmodal.options import FunctionOptions
 from qmodal.target import Target
+from qmodal.variant import Variant
 from qmodal.wire.spec import PoolSpec
 
 
-def target_of(definition: Definition, binding: Binding | None, title: str) -> Target:
-    """The target that people call `title`; raises NotFoundError for an unknown method."""
+def target_of(
+    definition: Definition, binding: Binding | None, variant: Variant, title: str
+) -> Target:
+    """The target that people call `title`; raises NotFoundError for an unknown method.
+
+    Raises InvalidError where the variant's options are not for a function of its kind.
+    """
     spec = definition.spec
     name = "" if binding is None else binding.method
     method = spec.methods.get(name)
     if method is None:
         raise _no_method(definition, name)
+    options = variant.over(spec.options)
+    options.check_kind(is_generator=method.is_generator)
     pool = PoolSpec(
         app_id=definition.app_id,
         function=spec.tag,
         parameters=b"" if binding is None else binding.instance.encoded(specs_of(spec)),
+        variant=variant.packed,
         label=_label(spec.tag if binding is None else binding.instance.label(), definition),
         number=definition.number,
     )
@@ -30,7 +38,7 @@ def target_of(definition: Definition, binding: Binding | None, title: str) -> Ta
         method=name,
         name=title,
         is_generator=method.is_generator,
-        options=FunctionOptions.from_plain(spec.options),
+        options=options,
         main_by_reference=definition.main_by_reference,
     )
 

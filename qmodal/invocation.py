@@ -8,14 +8,14 @@ from qmodal.client import Client, current
 from qmodal.outputs import BLOCK_MS, FIRST_BLOCK_MS, OutputReader, resolve
 from qmodal.store.calls import Output, Submission, UnknownPoolError
 from qmodal.store.exchange import Later, Op
-from qmodal.target import Arguments, Target
+from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
 
 
 def remote(target: Target, arguments: Arguments) -> Op[Any]:
     """Submit and wait: one round trip, as the read for the result goes out with the input."""
     client = current()
     call = target.new_call()
-    submission = target.submission(client, [arguments], call=call, total=1, keep=False)
+    submission = target.submission(client, [arguments], call=call, total=1, ttl=DELIVERED_TTL_MS)
     reader = OutputReader(client, call)
     outputs = reader.accept((yield from request(client, target, submission)))
     block = FIRST_BLOCK_MS

@@ -46,3 +46,22 @@ class OptionKeywords(TypedDict, total=False):
     concurrency_limit: int | None
     container_idle_timeout: int | None
     allow_concurrent_inputs: int | None
+
+
+class VariantOptions(TypedDict, total=False):
+    """What `with_options` can change; see `qmodal.options.VARIANT_OPTIONS`."""
+
+    cpu: float | tuple[float, float] | None
+    memory: int | tuple[int, int] | None
+    gpu: str | Sequence[str] | None
+    env: Mapping[str, str | None] | None
+    secrets: Sequence[Any] | None
+    volumes: Mapping[Any, Any]
+    retries: int | Retries | None
+    max_containers: int | None
+    buffer_containers: int | None
+    scaledown_window: int | None
+    timeout: int | None
+    region: str | Sequence[str] | None
+    cloud: str | None
+    routing_region: str | None

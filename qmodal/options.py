@@ -141,7 +141,10 @@ class FunctionOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalerOverride:
-    """What `autoscaler.update` changes for a running pool; None leaves the function's own setting."""
+    """What `autoscaler.update` changes for a running pool; None leaves the function's own setting.
+
+    `max_containers` 0 takes the function's own limit away.
+    """
 
     min_containers: int | None = None
     max_containers: int | None = None
@@ -149,13 +152,16 @@ class AutoscalerOverride:
     scaledown_window: int | None = None
 
     def __post_init__(self) -> None:
-        _checked(self.to_plain())
+        _checked({name: value for name, value in self.to_plain().items() if value})
         if self.min_containers is not None:
-            check_amount(self.min_containers, self.max_containers)
+            check_amount(self.min_containers, self.max_containers or None)
 
     def apply(self, options: FunctionOptions) -> FunctionOptions:
         """The options with this override; raises InvalidError if minimum and maximum now cross."""
-        changed = replace(options, **dict[str, Any](self.to_plain()))
+        values: dict[str, Any] = self.to_plain()
+        if self.max_containers == 0:
+            values["max_containers"] = None
+        changed = replace(options, **values)
         check_amount(changed.min_containers, changed.max_containers)
         return changed
 
@@ -227,7 +233,13 @@ def _checked_overrides(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[s
     for name in given:
         if name not in VARIANT_OPTIONS:
             raise TypeError(f"with_options() got an unexpected keyword argument '{name}'")
-    return _checked({name: value for name, value in given.items() if value not in (None, {})})
+    # Modal's rule: what is empty sets nothing, so an option cannot be unset; `retries=0` is a number.
+    set_ones = {
+        name: value
+        for name, value in given.items()
+        if value or (name == "retries" and value is not None)
+    }
+    return _checked(set_ones)
 
 
 def _checked(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -36,20 +36,21 @@ class Style:
     """How lines are shown."""
 
     timestamps: bool = False
+    progress: bool = True
 
 
 _style: Style | None = None
 
 
 @contextmanager
-def enable_output(*, show_timestamps: bool = False) -> Iterator[None]:
-    """Within the block, apps that run show what their containers print.
+def enable_output(*, show_timestamps: bool = False, show_progress: bool = True) -> Iterator[None]:
+    """Within the block, apps that run show what their containers print, and maps how far they are.
 
     >>> with qmodal.enable_output(), app.run():
     ...     greet.remote("you")
     """
     global _style
-    before, _style = _style, Style(show_timestamps)
+    before, _style = _style, Style(show_timestamps, show_progress)
     try:
         yield
     finally:
@@ -59,6 +60,11 @@ def enable_output(*, show_timestamps: bool = False) -> Iterator[None]:
 def is_enabled() -> bool:
     """Whether apps that run now show what their containers print."""
     return _style is not None
+
+
+def shows_progress() -> bool:
+    """Whether maps that run now show a bar on a terminal."""
+    return _style is not None and _style.progress
 
 
 @contextmanager

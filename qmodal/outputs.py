@@ -14,6 +14,7 @@ from qmodal.exception import (
     RemoteError,
     WorkerLost,
 )
+from qmodal.seen import Indexes
 from qmodal.store.calls import CallRecord, Output
 from qmodal.store.exchange import Later, Op
 from qmodal.wire.envelope import MalformedError
@@ -38,7 +39,7 @@ class OutputReader:
         self.client = client
         self.call = call
         self.cursor = b"0"
-        self.seen: set[int] = set()
+        self.seen = Indexes()
         self.record: CallRecord | None = None
 
     def accept(self, outputs: list[Output]) -> list[Output]:
@@ -48,8 +49,7 @@ class OutputReader:
             self.cursor = output.entry
             if output.index < 0:
                 raise RemoteError(f"call {self.call} was cancelled")
-            if output.index not in self.seen and not output.is_item:
-                self.seen.add(output.index)
+            if not output.is_item and self.seen.add(output.index):
                 fresh.append(output)
         return fresh
 

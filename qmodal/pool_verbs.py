@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qmodal.client import Client, current
+from qmodal.exception import InvalidError
 from qmodal.options import AutoscalerOverride, FunctionOptions
 from qmodal.store.exchange import Op
 from qmodal.target import Target
@@ -45,9 +46,30 @@ def _container_states(client: Client, pool: str) -> Op[list[str]]:
 
 def update_autoscaler(target: Target, changes: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
     """Override the pool's settings until the next deploy; None leaves a setting as it is."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return (yield from _override(target, given))
+
+
+def reset_autoscaler(target: Target, changes: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
+    """As `update_autoscaler`, where None means no minimum, no buffer, no limit."""
+    if changes.get("max_containers") == 0:
+        raise InvalidError("`max_containers` must be at least 1, not 0; None takes the limit away")
+    given = {name: 0 if value is None else value for name, value in changes.items()}
+    if given.get("scaledown_window") == 0:
+        given["scaledown_window"] = FunctionOptions().scaledown_window
+    return (yield from _override(target, given))
+
+
+def current_settings(target: Target) -> Op[FunctionAutoscalerSettings]:
+    """The settings in force."""
+    overrides = yield from current().apps.overrides(target.spec.app_id)
+    override = AutoscalerOverride.from_plain(overrides.get(target.pool, {}))
+    return effective(override.apply(target.options))
+
+
+def _override(target: Target, given: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
     client, app_id = current(), target.spec.app_id
     overrides = yield from client.apps.overrides(app_id)
-    given = {name: value for name, value in changes.items() if value is not None}
     override = AutoscalerOverride.from_plain({**overrides.get(target.pool, {}), **given})
     options = override.apply(target.options)
     yield from target.open(client)

@@ -22,7 +22,7 @@ from qmodal.invocation import request
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
 from qmodal.store.calls import Output
 from qmodal.store.exchange import Later, Op
-from qmodal.target import Arguments, Target
+from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
 from qmodal.verb import is_in_loop
 from qmodal.wire.envelope import MalformedError
 from qmodal.wire.item import Item, open_item
@@ -108,7 +108,7 @@ class Stream:
     def start(self, arguments: Arguments) -> Op[list[Output]]:
         """Submit, and wait for what comes first."""
         submission = self._target.submission(
-            self._client, [arguments], call=self._reader.call, total=1, keep=False
+            self._client, [arguments], call=self._reader.call, total=1, ttl=DELIVERED_TTL_MS
         )
         self._request = submission.digest
         return (yield from request(self._client, self._target, submission))

@@ -63,9 +63,12 @@ class Target:
         first: int = 0,
         total: int | None = None,
         digest: bytes = b"",
-        keep: bool = True,
+        ttl: int | None = None,
     ) -> Submission:
-        """Signed envelopes for the inputs; raises SerializationError and RequestSizeError."""
+        """Signed envelopes for the inputs; `ttl` in ms, None for that of results.
+
+        Raises SerializationError and RequestSizeError.
+        """
         now = time.time_ns() // 1_000_000
         envelopes: list[bytes] = []
         blobs: list[tuple[int, bytes]] = []
@@ -77,11 +80,11 @@ class Target:
         return Submission(
             call=call,
             pool=self.pool,
-            digest=digest or mac_of(envelopes[0]),
+            digest=digest or (mac_of(envelopes[0]) if envelopes else b"empty"),
             envelopes=envelopes,
             first=first,
             total=total,
-            ttl=int(client.settings.result_ttl * 1000) if keep else DELIVERED_TTL_MS,
+            ttl=int(client.settings.result_ttl * 1000) if ttl is None else ttl,
             parent=context.current_input_id() or "",
             now=now,
             blobs=blobs,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
 from qmodal import legacy
@@ -30,6 +31,85 @@ class FunctionAutoscalerSettings:
     max_containers: int | None
     buffer_containers: int
     scaledown_window: int
+
+
+class InputStatus(IntEnum):
+    """What became of an input; what cannot be told is PENDING."""
+
+    PENDING = 0
+    SUCCESS = 1
+    FAILURE = 2
+    TERMINATED = 3
+    TIMEOUT = 4
+    INIT_FAILURE = 5
+
+
+@dataclass
+class InputInfo:
+    """One input in a call graph; `task_id` is its container, "" while it has no outcome."""
+
+    input_id: str
+    function_call_id: str
+    task_id: str
+    status: InputStatus
+    function_name: str
+    module_name: str
+    children: list[InputInfo] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """Images are recorded and not built."""
+
+    image_name: str | None = None
+    image_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingInfo:
+    """How inputs are collected; milliseconds."""
+
+    max_batch_size: int
+    wait_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConcurrencyInfo:
+    """How many inputs a container takes at once."""
+
+    max_inputs: int | None
+    target_inputs: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionInfo:
+    """How a function is configured; times in seconds, sizes in MiB."""
+
+    cpu: float | tuple[float, float] | None = None
+    memory_mib: int | tuple[int, int] | None = None
+    gpus: list[tuple[str, int]] = field(default_factory=list)
+    ephemeral_disk_mib: int | None = None
+    image_info: ImageInfo = ImageInfo()
+    startup_timeout: int | None = None
+    timeout: int = 300
+    max_retries: int | None = None
+    nonpreemptible: bool = False
+    regions: list[str] | None = None
+    routing_region: str | None = None
+    cloud: str | None = None
+    cluster_info: None = None
+    batching_info: BatchingInfo | None = None
+    concurrency_info: ConcurrencyInfo | None = None
+    schedule: str | None = None
+    restrict_modal_access: bool = False
+    block_network: bool = False
+    single_use_containers: bool = False
+    volumes: dict[str, Any] = field(default_factory=dict)
+    cloud_bucket_mounts: dict[str, Any] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
+    web_info: None = None
+    method_names: list[str] | None = None
+    method_details: None = None
 
 
 if TYPE_CHECKING:

@@ -100,7 +100,7 @@ def cancel(bench: Bench) -> Command:
     bench.claim()
     keys = bench.client.keys
     names = (keys.call(call), keys.outputs(call), keys.pool(bench.pool), keys.inputs(bench.pool))
-    return script("cancel").command((*names, keys.moved(call)), (GROUP, 1, b"-", b"+"))
+    return script("cancel").command((*names, keys.moved(call)), (GROUP, 1, call, 0, b"-", b"+"))
 
 
 def purge(bench: Bench) -> Command:

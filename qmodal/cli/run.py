@@ -152,7 +152,7 @@ def _within_app(request: Request, runnable: Runnable, start: Start, arguments: A
     result = None
     is_complete = False
     with (
-        enable_output(show_timestamps=request.timestamps),
+        enable_output(show_timestamps=request.timestamps, show_progress=not request.quiet),
         app.run(name=name, detach=request.detach, environment_name=request.environment),
     ):
         _introduce(request, runnable, app)

@@ -10,12 +10,13 @@ from qmodal.exception import InternalFailure
 from qmodal.store.exchange import Command, Exchange, Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys, Lane, shard_of
 from qmodal.store.script import script
-from qmodal.wire.ids import worker_of
+from qmodal.wire.ids import input_of, worker_of
 
 # A payload that is stored apart waits this long for the submit that names it.
 BLOB_SECONDS = 3600
-# A submit may have been repeated while its call was answered; the record outlives that.
-SUBMIT_CHUNK = 100
+# Calls made by one call's inputs that are remembered for its call graph, about.
+MOST_CHILDREN = 10_000
+CHILDREN_MS = 7 * 24 * 3600 * 1000
 
 
 class UnknownPoolError(InternalFailure):
@@ -120,7 +121,16 @@ class Calls:
             more_keys=blobs,
             more=submission.envelopes,
         )
-        return (*stored, submit)
+        return (*stored, *self._child_commands(submission), submit)
+
+    def _child_commands(self, submission: Submission) -> tuple[Command, ...]:
+        """Note the call with the one whose input makes it, for the call graph."""
+        if not submission.parent or submission.first:
+            return ()
+        parent, index = input_of(submission.parent)
+        children = self.keys.children(parent)
+        note = (b"XADD", children, b"MAXLEN", b"~", MOST_CHILDREN, b"*", index, submission.call)
+        return note, (b"PEXPIRE", children, max(submission.ttl, CHILDREN_MS))
 
     def submit(self, submission: Submission) -> Op[None]:
         """Accept the inputs; safe to repeat. Raises UnknownPoolError, EnqueueError."""
@@ -178,50 +188,57 @@ class Calls:
         """The command that deletes a delivered call."""
         keys = self.keys
         blobs = [keys.result_blob(call, index) for index in indexes]
-        return (b"UNLINK", keys.call(call), keys.outputs(call), keys.moved(call), *blobs)
+        names = (keys.call(call), keys.outputs(call), keys.moved(call), keys.children(call))
+        return (b"UNLINK", *names, *blobs)
 
-    def cancel(self, call: str) -> Op[list[tuple[str, str]]]:
-        """Cancel all inputs; returns (container, entry) of those that were running."""
+    def delivered_command(self, call: str, cursor: bytes) -> Command:
+        """The command that deletes the outputs up to the cursor."""
+        millis, _, number = cursor.partition(b"-")
+        behind = b"%b-%d" % (millis, int(number or 0) + 1)
+        return (b"XTRIM", self.keys.outputs(call), b"MINID", behind)
+
+    def prolong(self, call: str, ttl: int) -> Op[None]:
+        """Keep a call of which nothing is in flight for another `ttl` ms: more will come."""
+        names = (self.keys.call(call), self.keys.outputs(call))
+        yield from ask(*((b"PEXPIRE", name, ttl, b"GT") for name in names))
+
+    def cancel(self, call: str, *, spare: bool = False) -> Op[list[tuple[str, str]]]:
+        """Cancel all inputs; returns (container, entry) of those that were running.
+
+        With `spare` those that containers hold go on, and only what is queued is ended.
+        """
         record = yield from self.record(call)
         if record is None or (record.is_finished and record.state != "cancelled"):
             return []
-        fields = yield from ask_one(b"HGETALL", self.keys.call(call))
-        ranges = [
-            tuple(value.split(b" "))
-            for name, value in zip(fields[::2], fields[1::2], strict=True)
-            if name.startswith(b"ids:")
-        ]
-        running: list[tuple[str, str]] = []
+        ends = yield from ask_one(b"HMGET", self.keys.call(call), b"from", b"to")
         # A call without inputs has no range, and has to be marked as cancelled all the same.
-        for first, last in ranges or [(b"0-1", b"0-1")]:
-            running += yield from self._cancel_range(call, record.pool, 1, first, last)
+        first, last = (end or b"0-1" for end in ends)
+        running = yield from self._cancel_range(call, record.pool, 1, (first, last), spare)
         moved = yield from ask_one(b"SMEMBERS", self.keys.moved(call))
         for entry in moved:
-            running += yield from self._cancel_range(call, record.pool, 2, entry, entry)
+            running += yield from self._cancel_range(call, record.pool, 2, (entry, entry), spare)
         return running
 
     def _cancel_range(
-        self, call: str, pool: str, lane: Lane, first: bytes, last: bytes
+        self, call: str, pool: str, lane: Lane, between: tuple[bytes, bytes], spare: bool
     ) -> Op[list[tuple[str, str]]]:
         keys = self.keys
+        names = (
+            keys.call(call),
+            keys.outputs(call),
+            keys.pool(pool),
+            keys.again(pool) if lane == 2 else keys.inputs(pool),
+            keys.moved(call),
+        )
         running: list[tuple[str, str]] = []
-        while True:
-            reply = yield from ask_one(
-                *script("cancel").command(
-                    (
-                        keys.call(call),
-                        keys.outputs(call),
-                        keys.pool(pool),
-                        keys.again(pool) if lane == 2 else keys.inputs(pool),
-                        keys.moved(call),
-                    ),
-                    (GROUP, lane, first, last),
-                )
-            )
-            holders = [part.decode() for part in reply[1:]]
+        first, last = between
+        while first:
+            cancel = script("cancel").command(names, (GROUP, lane, call, int(spare), first, last))
+            behind, *found = yield from ask_one(*cancel)
+            holders = [part.decode() for part in found]
             running += zip(holders[::2], holders[1::2], strict=True)
-            if reply[0] < SUBMIT_CHUNK:
-                return running
+            first = behind and b"(" + behind
+        return running
 
     def nudge_cancelled(
         self, running: Sequence[tuple[str, str]], *, kill: bool = False

@@ -95,6 +95,10 @@ class Keys:
         """Set: ids of the call's entries in `again`; one in `inputs` may have the same id."""
         return f"{self.call(call)}:moved"
 
+    def children(self, call: str) -> str:
+        """Stream, capped: index -> calls that this input made. Goes as its call, or after 7 days."""
+        return f"{self.call(call)}:children"
+
     def blob(self, call: str, index: int) -> str:
         """String: an argument payload above 32 KiB. One hour until submit persists it."""
         return f"{self.call(call)}:blob:{index}"

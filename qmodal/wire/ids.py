@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import os
 import secrets
@@ -65,6 +66,18 @@ def worker_of(container: str) -> str:
 def input_id(call: str, index: int) -> str:
     """The id of one input of a call."""
     return f"in-{call[3:]}-{index}"
+
+
+def input_of(name: str) -> tuple[str, int]:
+    """The call and the index of an input by its id."""
+    call, _, index = name[3:].rpartition("-")
+    return f"fc-{call}", int(index)
+
+
+def derived_call_id(shard: int, pool: str, key: str) -> str:
+    """The call id that stands for a key in a pool: the same in any process."""
+    digest = hashlib.sha256(f"{pool} {key}".encode()).digest()
+    return f"fc-{shard:02d}{_base62(int.from_bytes(digest[:16], 'big'), 22)}"
 
 
 def is_call_id(text: str) -> bool:

@@ -29,6 +29,23 @@ def test_cancel_reaches_every_place_where_an_input_can_be(bench: Bench) -> None:
     assert [one.call for one in bench.claim("ta-a-2", count=50)] == [bystander]
 
 
+def test_what_containers_hold_can_be_spared(bench: Bench) -> None:
+    call = bench.submit(3)
+    (running,) = bench.claim()
+    assert bench.client.run(bench.client.calls.cancel(call, spare=True)) == []
+    assert bench.inflight() == 1
+    assert bench.settle(running) == [0, 1]
+    assert bench.outputs(call) == [(-1, b"x", b"cancelled")]
+
+
+def test_inputs_of_other_calls_stand_between_those_of_a_cancelled_one(bench: Bench) -> None:
+    call = bench.submit(1, total=None)
+    bystanders = [bench.submit() for _ in range(600)]
+    bench.submit(1, call=call, first=1, total=2)
+    bench.client.run(bench.client.calls.cancel(call))
+    assert [one.call for one in bench.claim(count=700)] == bystanders
+
+
 def test_a_cancelled_call_takes_no_more_inputs(bench: Bench) -> None:
     call = bench.submit(1, total=None)
     bench.client.run(bench.client.calls.cancel(call))
@@ -38,11 +55,11 @@ def test_a_cancelled_call_takes_no_more_inputs(bench: Bench) -> None:
 
 
 def test_a_cancel_that_was_broken_off_goes_on_when_repeated(bench: Bench) -> None:
-    call = bench.submit(3, total=None)
-    bench.submit(3, call=call, first=3)
+    call = bench.submit(250, total=None)
+    bench.submit(3, call=call, first=250)
     op = bench.client.calls.cancel(call)
     request = next(op)
-    for _ in range(3):  # record, ranges, and the walk of the first range
+    for _ in range(3):  # record, range, and the first run of the walk
         assert isinstance(request, Exchange)
         request = op.send(bench.line.exchange(request.commands))
     assert bench.record(call).state == "cancelled"

@@ -63,7 +63,7 @@ def commands(made: Any) -> tuple[tuple[Any, ...], ...]:
 
 def cancel_walk() -> tuple[Any, ...]:
     """The walk of a cancel, which comes after two looks."""
-    op = CALLS._cancel_range(CALL, POOL, 1, b"1-1", b"2-2")
+    op = CALLS._cancel_range(CALL, POOL, 1, (b"1-1", b"2-2"), False)
     return commands(op)[0]
 
 

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 import qmodal
-from qmodal import app, cls, config, exception, mapping, runner, types
-from qmodal.keywords import OptionKeywords
+from qmodal import app, cls, config, exception, following, mapping, runner, spawning, types
+from qmodal.keywords import OptionKeywords, VariantOptions
 from qmodal.options import FunctionOptions
 from qmodal.verb import Verb
 
@@ -44,6 +44,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "exception.simulate_preemption": exception.simulate_preemption,
 }
 BARE = "`*bare` is there to say what to do when the parentheses were forgotten"
+RESUME = "qmodal's own: the key of a map that another process may go on with"
 FRESH = "a default that is made anew for each call, not one that all calls share"
 # What differs, and why. A name alone: the whole parameter list; `name(parameter)`: that parameter.
 VERB = "the verb passes on what it is given to an operation that takes Modal's parameters"
@@ -67,7 +68,11 @@ DIFFERENCES = {
     "Function.starmap(kwargs)": FRESH,
     "Function.for_each(kwargs)": FRESH,
     "Function.spawn_map(kwargs)": FRESH,
+    "Function.map(resume)": RESUME,
+    "Function.starmap(resume)": RESUME,
+    "Function.spawn_map(resume)": RESUME,
     "enable_output(show_timestamps)": "qmodal's own: what `qmodal run --timestamps` shows",
+    "enable_output(show_progress)": "qmodal's own: what `qmodal run --quiet` leaves out",
     "method(bare)": BARE,
     "enter(bare)": BARE,
     "exit(bare)": BARE,
@@ -98,17 +103,11 @@ ABSENT = {
     "Function": {
         "metrics": LATER,
         "logs": LATER,
-        "info": LATER,
         "stats": LATER,
-        "autoscaler": LATER,
-        "with_options": LATER,
-        "with_concurrency": LATER,
-        "with_batching": LATER,
         "experimental_spawn_map": "`spawn_map` itself returns the FunctionCall",
         "from_id": "pools have ids of their own; use `from_name`",
     },
-    "FunctionCall": {"logs": LATER, "get_call_graph": LATER},
-    "Cls": {"with_options": LATER, "with_concurrency": LATER, "with_batching": LATER},
+    "FunctionCall": {"logs": LATER},
 }
 # These raise UnimplementedError for all that is not listed here, so nothing else is offered.
 ONLY_DECLARED = {"Secret", "Volume", "Dict", "Queue"}
@@ -127,21 +126,22 @@ def ours(found: Any, *, is_method: bool) -> dict[str, tuple[str, str | None]]:
     listed: dict[str, tuple[str, str | None]] = {}
     for each in parameters:
         if each.name == "options" and each.kind is inspect.Parameter.VAR_KEYWORD:
-            listed |= keywords()
+            listed |= keywords(each.annotation)
         else:
             listed[each.name] = (each.kind.name.lower(), plain(each.default))
     return listed
 
 
-def keywords() -> dict[str, tuple[str, str | None]]:
-    """The options of decorators, which are checked by `qmodal.options`; None is taken for each."""
+def keywords(annotation: str) -> dict[str, tuple[str, str | None]]:
+    """The options of decorators and variants, which `qmodal.options` checks; None is taken for each."""
+    kind = VariantOptions if "VariantOptions" in annotation else OptionKeywords
     renamed = {
         "keep_warm",
         "concurrency_limit",
         "container_idle_timeout",
         "allow_concurrent_inputs",
     }
-    return dict.fromkeys(OptionKeywords.__annotations__.keys() - renamed, ("keyword_only", "<any>"))
+    return dict.fromkeys(kind.__annotations__.keys() - renamed, ("keyword_only", "<any>"))
 
 
 def offered(owner: type, member: str) -> Any:
@@ -153,6 +153,8 @@ def offered(owner: type, member: str) -> Any:
         return raw.__func__
     if isinstance(raw, property):
         return verb(raw)
+    if isinstance(raw, following.Gathering):
+        return type(raw).__call__
     return raw if inspect.isfunction(raw) else None
 
 
@@ -160,7 +162,8 @@ def verb(found: property) -> Any:
     """What a property that returns a Verb can be called with."""
     annotation = str(found.fget.__annotations__.get("return", "")) if found.fget else ""
     names: dict[str, Any] = {each.__name__: each for each in subclasses(Verb)}
-    names |= {"Map": mapping.Map, "SpawnMap": mapping.SpawnMap}
+    family = (mapping.Map, mapping.StarMap, mapping.ForEach, spawning.SpawnMap, following.Following)
+    names |= {each.__name__: each for each in family}
     head = annotation.split("[")[0].rsplit(".", 1)[-1]
     if head == "Verb":
         return (lambda: None) if "[[]" in annotation else (lambda *args, **kwargs: None)
@@ -261,7 +264,8 @@ def test_images_have_all_names_of_modals() -> None:
 
 
 def test_records_have_modals_fields() -> None:
-    for name in ("FunctionCurrentStats", "FunctionAutoscalerSettings"):
+    records = ("FunctionCurrentStats", "FunctionAutoscalerSettings", "FunctionInfo", "InputInfo")
+    for name in records:
         assert set(getattr(types, name).__dataclass_fields__) == set(FACTS["records"][name])
 
 

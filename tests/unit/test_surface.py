@@ -92,6 +92,8 @@ def test_old_names_that_work_warn() -> None:
     handle = function()
     with pytest.warns(DeprecationError, match="get_raw_f"):
         assert handle.get_raw_f() is plain
+    with pytest.warns(DeprecationError, match=r"autoscaler\.update"):
+        assert handle.update_autoscaler is not None
     with pytest.warns(DeprecationError, match="get_web_url"):
         assert handle.get_web_uri is not None
     with pytest.warns(DeprecationError, match="leave it out"):

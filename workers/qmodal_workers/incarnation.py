@@ -92,6 +92,7 @@ class Incarnation:
             self.worker,
             assigned=self._reconciler.hint,
             cancelled=self._watch.cancelled,
+            killed=self._watch.killed,
         )
 
     async def live(self) -> bool:

@@ -19,11 +19,12 @@ class Nudges:
         *,
         assigned: Callable[[], None],
         cancelled: Callable[[str, str], None],
+        killed: Callable[[str, str], None],
     ) -> None:
         self._address = Address(client.settings.redis_url or "")
         self._channel = client.keys.nudge(worker)
         self._assigned = assigned
-        self._cancelled = cancelled
+        self._of_input = {"cancelled": cancelled, "killed": killed}
 
     async def listen(self) -> None:
         """Listen for ever; after a loss of the connection everything is looked at again."""
@@ -33,5 +34,5 @@ class Nudges:
         words = ["assigned"] if text is None else text.split(" ")
         if words == ["assigned"]:
             self._assigned()
-        elif len(words) == 3 and words[0] in ("cancelled", "killed"):
-            self._cancelled(words[1], words[2])
+        elif len(words) == 3 and words[0] in self._of_input:
+            self._of_input[words[0]](words[1], words[2])

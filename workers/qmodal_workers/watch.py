@@ -116,6 +116,15 @@ class Watch:
         if doing is not None and is_running(doing) and entry_id(doing.held[0]) == entry:
             self.interrupt(container, doing.serial, CANCELLED)
 
+    def killed(self, name: str, entry: str) -> None:
+        """An input was cancelled, and its container is to go with it; not for one that is done."""
+        container = self._roster.find(name)
+        if container is None or not container.pid:
+            return
+        doing = container.doing()
+        if doing is not None and entry in map(entry_id, doing.held[: doing.running]):
+            self.kill(container, Ending("an input of it was cancelled, and its container with it"))
+
     async def audit(self) -> None:
         """Every renewal: what runs and is not held any more was cancelled, or somebody has it."""
         while True:

@@ -6,7 +6,7 @@
 local call, outputs, pool, inputs, again, active, marker = unpack(KEYS)
 local id, pool_id, group, channel, digest, first, total, ttl, parent, now = unpack(ARGV)
 local count = #ARGV - 10
-local known = redis.call('HMGET', call, 'digest', 'submitted', 'state')
+local known = redis.call('HMGET', call, 'digest', 'submitted', 'state', 'from')
 local submitted = tonumber(known[2] or 0)
 if known[1] and known[1] ~= digest then return 'TAKEN' end
 if known[3] == 'cancelled' or count > 0 and submitted >= first + count then return 'OK' end
@@ -32,7 +32,7 @@ for n = 1, count do
   to = redis.call('XADD', inputs, '*', 'e', ARGV[10 + n], 'c', id, 'i', first + n - 1)
   from = from or to
 end
-redis.call('HSET', call, 'ids:' .. first, from .. ' ' .. to)
+redis.call('HSET', call, 'from', known[4] or from, 'to', to)
 redis.call('HINCRBY', pool, 'inflight', count)
 redis.call('HINCRBY', pool, 'submitted', count)
 local quiet = redis.call('SET', marker, 1, 'NX', 'PX', 50)

@@ -12,6 +12,7 @@ from qmodal.cls import Cls
 from qmodal.exception import ExecutionError
 from qmodal.function import Function
 from qmodal.partial import HookKind, hooks_of, methods_of
+from qmodal.variant import opened
 from qmodal.wire.spec import FunctionSpec, PoolSpec
 from qmodal_workers.container.loop import UserLoop
 
@@ -51,7 +52,7 @@ def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
     instance = _build(cls, spec, pool)
     if isinstance(found, Cls):
-        found().adopt(instance, pool.parameters)
+        found._with(opened(pool.variant))().adopt(instance, pool.parameters)
     _run_hooks(cls, instance, "snap_enter", loop)
     bound = {
         name: partial.raw_f.__get__(instance, cls) for name, partial in methods_of(cls).items()

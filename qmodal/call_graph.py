@@ -1,0 +1,125 @@
+"""Which calls the inputs of a call have made, and what became of all of them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+from qmodal.client import Client
+from qmodal.exception import Error, OutputExpiredError, ServerWarning
+from qmodal.outputs import CANCELLED
+from qmodal.store.calls import CallRecord, Output, parse_outputs
+from qmodal.store.exchange import Op, ask
+from qmodal.types import InputInfo, InputStatus
+from qmodal.wire.ids import input_id
+from qmodal.wire.outcome import open_outcome
+from qmodal.wire.spec import open_pool_spec, open_version
+
+MOST_INPUTS = 10_000
+OF_KIND = {
+    "value": InputStatus.SUCCESS,
+    "error": InputStatus.FAILURE,
+    "lost": InputStatus.FAILURE,
+    "timeout": InputStatus.TIMEOUT,
+    "cancelled": InputStatus.TERMINATED,
+}
+OF_NOTE = {"init": InputStatus.INIT_FAILURE, "stopped": InputStatus.TERMINATED}
+
+
+def graph_of(client: Client, call: str) -> Op[list[InputInfo]]:
+    """The tree below a call; raises OutputExpiredError if the call is gone."""
+    return (yield from _Graph(client).inputs_of(call, must_exist=True))
+
+
+@dataclass(slots=True)
+class _Graph:
+    """Walks calls; at most 10 000 inputs, and a warning says if there were more."""
+
+    client: Client
+    left: int = MOST_INPUTS
+    names: dict[str, tuple[str, str]] = field(default_factory=dict)
+    met: set[str] = field(default_factory=set)
+
+    def inputs_of(self, call: str, *, must_exist: bool = False) -> Op[list[InputInfo]]:
+        """The inputs of a call, each with what is below it; none for a call that is gone."""
+        record = yield from self.client.calls.record(call)
+        if record is None and must_exist:
+            raise OutputExpiredError(f"call {call} expired, was delivered, or never existed")
+        if record is None or call in self.met:
+            return []
+        self.met.add(call)
+        inputs = yield from self._inputs(call, record)
+        below = yield from self._children(call)
+        for index, child in below:
+            if index < len(inputs):
+                inputs[index].children += yield from self.inputs_of(child)
+        return inputs
+
+    def _inputs(self, call: str, record: CallRecord) -> Op[list[InputInfo]]:
+        count = min(record.submitted, self.left)
+        if count < record.submitted:
+            warnings.warn(
+                f"the call graph has more than {MOST_INPUTS} inputs; the rest is left out",
+                ServerWarning,
+                stacklevel=2,
+            )
+        self.left -= count
+        function, module = yield from self._name(record.pool)
+        ended = yield from self._ended(call)
+        rest = InputStatus.TERMINATED if record.state == CANCELLED else InputStatus.PENDING
+        return [
+            InputInfo(input_id(call, index), call, container, status, function, module)
+            for index in range(count)
+            for container, status in [ended.get(index, ("", rest))]
+        ]
+
+    def _ended(self, call: str) -> Op[dict[int, tuple[str, InputStatus]]]:
+        ended: dict[int, tuple[str, InputStatus]] = {}
+        cursor, outputs = b"0", list[Output]()
+        while outputs or cursor == b"0":
+            read = self.client.calls.read_command(call, cursor, block=0, count=1000)
+            outputs = parse_outputs((yield from ask(read))[0])
+            ended |= {output.index: self._end(call, output) for output in outputs}
+            cursor = outputs[-1].entry if outputs else b"end"
+        return ended
+
+    def _end(self, call: str, output: Output) -> tuple[str, InputStatus]:
+        if output.signed is None:
+            word = (output.note or "").partition(": ")[0]
+            return "", OF_NOTE.get(word, InputStatus.FAILURE)
+        try:
+            outcome = open_outcome(output.signed, self.client.signer, call=call, index=output.index)
+        except Error:
+            return "", InputStatus.PENDING
+        return outcome.container, OF_KIND[outcome.kind]
+
+    def _children(self, call: str) -> Op[list[tuple[int, str]]]:
+        keys = self.client.keys
+        (entries,) = yield from ask((b"XRANGE", keys.children(call), b"-", b"+"))
+        found = [(int(fields[0]), fields[1].decode()) for _, fields in entries]
+        return list(dict.fromkeys(found))  # a submit that was repeated noted it twice
+
+    def _name(self, pool: str) -> Op[tuple[str, str]]:
+        """Function and module; empty where the server does not know them any more."""
+        if pool not in self.names:
+            try:
+                self.names[pool] = yield from self._look_up(pool)
+            except Error:
+                self.names[pool] = ("", "")
+        return self.names[pool]
+
+    def _look_up(self, pool: str) -> Op[tuple[str, str]]:
+        client = self.client
+        signed = yield from client.pools.spec(pool)
+        if signed is None:
+            return "", ""
+        spec = open_pool_spec(signed, client.signer)
+        name = spec.function.removesuffix(".*")
+        record = yield from client.apps.record(spec.app_id)
+        if record is None:
+            return name, ""
+        document = yield from client.apps.version(spec.app_id, record.version)
+        if document is None:
+            return name, ""
+        function = open_version(document, client.signer).functions.get(spec.function)
+        return name, function.module if function else ""

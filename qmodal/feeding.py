@@ -1,0 +1,158 @@
+"""How a map's inputs get to the server while its results are read: for plain callers."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any, Protocol
+
+from qmodal.client import Client
+from qmodal.fanout import CHUNK, Fanout
+from qmodal.target import Arguments
+
+# Inputs that are taken from the iterator before there is room for them.
+READ_AHEAD = 2 * CHUNK
+PROLONG_SECONDS = 600.0
+
+
+class Feeder(Protocol):
+    """Submits inputs; used by the thread that takes the results."""
+
+    def pump(self) -> None:
+        """Return once there may be results to read; raises what the input iterator raised."""
+
+    @property
+    def patience(self) -> int:
+        """Milliseconds that the next read may wait."""
+
+    def stop(self) -> None:
+        """Submit nothing any more; what is on its way has arrived afterwards."""
+
+
+class Inline:
+    """Takes inputs that are at hand between two reads: no thread could be faster."""
+
+    def __init__(self, client: Client, fanout: Fanout[Any], inputs: Iterator[Arguments]) -> None:
+        self._client = client
+        self._fanout = fanout
+        self._inputs = inputs
+
+    def pump(self) -> None:
+        """Submit a chunk, if there is room."""
+        fanout = self._fanout
+        count = min(CHUNK, fanout.room)
+        if not fanout.is_fed and count > 0:
+            chunk = list(islice(self._inputs, count))
+            self._client.run(fanout.feed(chunk, is_last=len(chunk) < count))
+
+    @property
+    def patience(self) -> int:
+        """None while more inputs can be sent."""
+        fanout = self._fanout
+        return 0 if not fanout.is_fed and fanout.room > 0 else fanout.patience
+
+    def stop(self) -> None:
+        """There is nothing that goes on by itself."""
+
+
+class Threaded:
+    """One thread takes inputs, which may wait, and another one submits what there is."""
+
+    def __init__(self, client: Client, fanout: Fanout[Any], inputs: Iterator[Arguments]) -> None:
+        self._client = client
+        self._fanout = fanout
+        self._inputs = inputs
+        self._waiting: deque[Arguments] = deque()
+        self._turn = threading.Condition()
+        self._sending = threading.Lock()
+        self._is_read = False
+        self._is_stopped = False
+        self._error: BaseException | None = None
+        for body in (self._read, self._send):
+            # The program's context goes along: which input a call is made by is in it.
+            run = contextvars.copy_context().run
+            threading.Thread(target=run, args=(self._guard, body), daemon=True).start()
+
+    def pump(self) -> None:
+        """Wait until something was submitted that has no result yet, or all has been."""
+        while not self._wait():
+            self._client.run(self._fanout.prolong())
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def patience(self) -> int:
+        """As long as the results may take."""
+        return self._fanout.patience
+
+    def stop(self) -> None:
+        """A thread that waits for the iterator ends when that gives something."""
+        with self._turn:
+            self._is_stopped = True
+            self._turn.notify_all()
+        with self._sending:
+            return
+
+    def _wait(self) -> bool:
+        with self._turn:
+            self._turn.notify_all()  # results that were taken have made room
+            return self._turn.wait_for(self._has_news, PROLONG_SECONDS)
+
+    def _has_news(self) -> bool:
+        fanout = self._fanout
+        is_moving = fanout.is_fed or fanout.is_ready or fanout.settled < fanout.submitted
+        return is_moving or self._error is not None
+
+    def _guard(self, body: Callable[[], None]) -> None:
+        try:
+            body()
+        except BaseException as error:
+            with self._turn:
+                self._error = error
+                self._turn.notify_all()
+
+    def _read(self) -> None:
+        for arguments in self._inputs:
+            with self._turn:
+                self._turn.wait_for(lambda: len(self._waiting) < READ_AHEAD or self._is_over())
+                if self._is_over():
+                    return
+                self._waiting.append(arguments)
+                self._turn.notify_all()
+        with self._turn:
+            self._is_read = True
+            self._turn.notify_all()
+
+    def _is_over(self) -> bool:
+        return self._is_stopped or self._error is not None
+
+    def _send(self) -> None:
+        while not self._fanout.is_fed and not self._is_over():
+            with self._turn:
+                self._turn.wait_for(self._can_send)
+                count = max(0, min(CHUNK, self._fanout.room, len(self._waiting)))
+                chunk = [self._waiting.popleft() for _ in range(count)]
+                is_last = self._is_read and not self._waiting
+            with self._sending:
+                if not self._is_over():
+                    self._client.run(self._fanout.feed(chunk, is_last=is_last))
+            with self._turn:
+                self._turn.notify_all()
+
+    def _can_send(self) -> bool:
+        if self._is_over():
+            return True
+        return self._fanout.room > 0 if self._waiting else self._is_read
+
+
+def feeding(
+    client: Client, fanout: Fanout[Any], inputs: Iterator[Arguments], *, is_at_hand: bool
+) -> Feeder:
+    """The feeder for these inputs; those that were submitted before are left out."""
+    if fanout.is_fed:
+        return Inline(client, fanout, iter(()))
+    kind = Inline if is_at_hand else Threaded
+    return kind(client, fanout, islice(inputs, fanout.submitted, None))

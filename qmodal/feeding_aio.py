@@ -1,0 +1,102 @@
+"""How a map's inputs get to the server while its results are read: for asyncio callers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
+
+from qmodal.client import Client
+from qmodal.fanout import CHUNK, Fanout
+from qmodal.feeding import PROLONG_SECONDS, READ_AHEAD
+from qmodal.target import Arguments
+
+
+class Feeding:
+    """One asyncio task takes inputs, which may wait, and another one submits what there is."""
+
+    def __init__(
+        self, client: Client, fanout: Fanout[Any], inputs: AsyncIterator[Arguments]
+    ) -> None:
+        self._client = client
+        self._fanout = fanout
+        self._inputs = inputs
+        self._waiting: deque[Arguments] = deque()
+        self._turn = asyncio.Condition()
+        self._is_read = False
+        self._is_stopped = False
+        self._error: BaseException | None = None
+        bodies = () if fanout.is_fed else (self._read, self._send)
+        self._tasks = [asyncio.create_task(self._guard(body)) for body in bodies]
+
+    async def pump(self) -> None:
+        """Wait until something was submitted that has no result yet, or all has been."""
+        while True:
+            try:
+                async with asyncio.timeout(PROLONG_SECONDS):
+                    await self._until(self._has_news)
+                break
+            except TimeoutError:
+                await self._client.aio(self._fanout.prolong())
+        if self._error is not None:
+            raise self._error
+
+    async def stop(self) -> None:
+        """Submit nothing any more; what is on its way has arrived afterwards."""
+        self._is_stopped = True
+        for task in self._tasks[:1]:
+            task.cancel()
+        await self._until(lambda: True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _until(self, predicate: Callable[[], bool]) -> None:
+        async with self._turn:
+            self._turn.notify_all()
+            await self._turn.wait_for(predicate)
+
+    def _has_news(self) -> bool:
+        fanout = self._fanout
+        is_moving = fanout.is_fed or fanout.is_ready or fanout.settled < fanout.submitted
+        return is_moving or self._error is not None
+
+    async def _guard(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await body()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            async with self._turn:
+                self._error = error
+                self._turn.notify_all()
+
+    async def _read(self) -> None:
+        skipped = self._fanout.submitted
+        async for arguments in self._inputs:
+            if skipped:
+                skipped -= 1
+                continue
+            self._waiting.append(arguments)
+            await self._until(lambda: len(self._waiting) < READ_AHEAD)
+        self._is_read = True
+        await self._until(lambda: True)
+
+    async def _send(self) -> None:
+        fanout = self._fanout
+        while not fanout.is_fed:
+            await self._until(self._can_send)
+            if self._is_over():
+                return
+            count = max(0, min(CHUNK, fanout.room, len(self._waiting)))
+            chunk = [self._waiting.popleft() for _ in range(count)]
+            is_last = self._is_read and not self._waiting
+            await self._client.aio(fanout.feed(chunk, is_last=is_last))
+            await self._until(lambda: True)
+
+    def _is_over(self) -> bool:
+        return self._is_stopped or self._error is not None
+
+    def _can_send(self) -> bool:
+        if self._is_over():
+            return True
+        return self._fanout.room > 0 if self._waiting else self._is_read

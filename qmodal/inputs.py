@@ -1,0 +1,88 @@
+"""The inputs of a map: iterables of either kind, zipped or unpacked, for either kind of caller."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from qmodal.exception import InvalidError
+from qmodal.target import Arguments
+
+_AT_HAND = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
+_END = object()
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What was given to a verb of the map family; `is_star` unpacks the elements of the only one."""
+
+    iterables: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    is_star: bool = False
+
+    @classmethod
+    def zipped(cls, verb: str, iterables: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Inputs:
+        """One input for each element of the zipped iterables; raises InvalidError without any."""
+        if not iterables:
+            raise InvalidError(f"{verb} needs at least one iterable of inputs")
+        return cls(iterables, kwargs or {})
+
+    @property
+    def is_at_hand(self) -> bool:
+        """Whether taking the next one can neither wait nor run code of the program."""
+        return all(type(iterable) in _AT_HAND for iterable in self.iterables)
+
+    def plain(self) -> Iterator[Arguments]:
+        """The inputs, one after another."""
+        sources = [_as_sync(iterable) for iterable in self.iterables]
+        for args in zip(*sources, strict=False):
+            yield self._input(args)
+
+    async def aio(self) -> AsyncIterator[Arguments]:
+        """The inputs, for `async for`."""
+        sources = [_as_async(iterable) for iterable in self.iterables]
+        while True:
+            try:
+                args = tuple([await anext(source) for source in sources])
+            except StopAsyncIteration:
+                return
+            yield self._input(args)
+
+    def _input(self, args: tuple[Any, ...]) -> Arguments:
+        return (tuple(args[0]) if self.is_star else args), self.kwargs
+
+
+def _as_sync(iterable: Any) -> Iterable[Any]:
+    if isinstance(iterable, AsyncIterable) and not isinstance(iterable, Iterable):
+        return _driven(iterable)
+    taken: Iterable[Any] = iterable
+    return taken
+
+
+def _driven(iterable: AsyncIterable[Any]) -> Iterator[Any]:
+    """An async iterable in a plain one, with an event loop of its own."""
+    import asyncio
+
+    from qmodal import client
+
+    iterator = aiter(iterable)
+
+    async def following() -> Any:
+        return await anext(iterator, _END)
+
+    with asyncio.Runner() as runner:
+        try:
+            while (element := runner.run(following())) is not _END:
+                yield element
+        finally:
+            runner.run(client.current().aclose())
+
+
+async def _as_async(iterable: Any) -> AsyncIterator[Any]:
+    if isinstance(iterable, AsyncIterable):
+        async for element in iterable:
+            yield element
+    else:
+        for element in iterable:
+            yield element

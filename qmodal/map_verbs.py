@@ -1,0 +1,47 @@
+"""The map family of a function's handle."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Generic, TypeVar
+
+from qmodal.mapping import ForEach, Map, StarMap
+from qmodal.spawning import SpawnMap
+from qmodal.store.exchange import Op
+from qmodal.target import Target
+
+R = TypeVar("R")
+
+
+class MapVerbs(Generic[R]):
+    """What a Function does with many inputs."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _fanout_target(self) -> Op[Target]:
+        """Whom the inputs are for."""
+
+    @property
+    def map(self) -> Map[R]:
+        """Run it for each element of one or more iterables, in parallel; results in order.
+
+        >>> list(square.map([1, 2, 3]))
+        [1, 4, 9]
+        """
+        return Map(self._fanout_target)
+
+    @property
+    def starmap(self) -> StarMap[R]:
+        """As `map`, with each element unpacked as positional arguments."""
+        return StarMap(self._fanout_target)
+
+    @property
+    def for_each(self) -> ForEach:
+        """As `map`, waiting for all and dropping the results."""
+        return ForEach(self._fanout_target)
+
+    @property
+    def spawn_map(self) -> SpawnMap[R]:
+        """Submit an input for each element; one FunctionCall with all of them."""
+        return SpawnMap(self._fanout_target)

@@ -1,0 +1,88 @@
+"""`spawn_map`: submit all inputs now, and fetch the results whenever and wherever."""
+
+from __future__ import annotations
+
+import time
+from itertools import islice
+from typing import Any, Generic, TypeVar
+
+from qmodal.call import FunctionCall
+from qmodal.client import Client, current
+from qmodal.fanout import CHUNK, Fanout, FindTarget, How
+from qmodal.inputs import Inputs
+from qmodal.mapping import refuse_in_loop, start
+from qmodal.store.exchange import Op, Pause
+from qmodal.target import Arguments
+
+R = TypeVar("R")
+# What a slow input iterator has given so far is sent after this long.
+LINGER_SECONDS = 0.01
+# Inputs of one spawned map that may wait; beyond that `spawn_map` waits, too.
+MOST_SPAWNED = 1_000_000
+
+
+class SpawnMap(Generic[R]):
+    """`f.spawn_map(...)`: submit all inputs and return the call that holds them."""
+
+    __slots__ = ("_find",)
+
+    def __init__(self, find: FindTarget) -> None:
+        self._find = find
+
+    def __call__(
+        self,
+        *input_iterators: Any,
+        kwargs: dict[str, Any] | None = None,
+        resume: str | None = None,
+    ) -> FunctionCall[R]:
+        """Submit and return the handle; with `resume`, only what was not submitted before."""
+        refuse_in_loop("spawn_map")
+        inputs = Inputs.zipped("spawn_map", input_iterators, kwargs).plain()
+        client = current()
+        fanout = client.run(start(client, self._find, How(keep=True, resume=resume)))
+        inputs = islice(inputs, fanout.submitted, None)
+        while not fanout.is_fed:
+            chunk, ends = list[Arguments](), time.monotonic() + LINGER_SECONDS
+            for arguments in inputs:
+                chunk.append(arguments)
+                if len(chunk) == CHUNK or time.monotonic() > ends:
+                    break
+            else:
+                ends = 0.0
+            client.run(_spawn(client, fanout, chunk, is_last=not ends))
+        return FunctionCall(fanout.call, fanout.submitted)
+
+    async def aio(
+        self,
+        *input_iterators: Any,
+        kwargs: dict[str, Any] | None = None,
+        resume: str | None = None,
+    ) -> FunctionCall[R]:
+        """The same without blocking the event loop; also over async iterators."""
+        inputs = Inputs.zipped("spawn_map", input_iterators, kwargs).aio()
+        client = current()
+        fanout = await client.aio(start(client, self._find, How(keep=True, resume=resume)))
+        for _ in range(fanout.submitted):
+            await anext(inputs, None)
+        while not fanout.is_fed:
+            chunk, ends = list[Arguments](), time.monotonic() + LINGER_SECONDS
+            async for arguments in inputs:
+                chunk.append(arguments)
+                if len(chunk) == CHUNK or time.monotonic() > ends:
+                    break
+            else:
+                ends = 0.0
+            await client.aio(_spawn(client, fanout, chunk, is_last=not ends))
+        return FunctionCall(fanout.call, fanout.submitted)
+
+
+def _spawn(
+    client: Client, fanout: Fanout[Any], chunk: list[Arguments], *, is_last: bool
+) -> Op[None]:
+    """Submit the next inputs of a call that nobody reads meanwhile, once there is room."""
+    while fanout.submitted - fanout.settled >= MOST_SPAWNED:
+        record = yield from client.calls.record(fanout.call)
+        fanout.settled = fanout.submitted if record is None else record.settled
+        if fanout.submitted - fanout.settled >= MOST_SPAWNED:
+            yield Pause(1.0)
+    yield from fanout.feed(chunk, is_last=is_last)

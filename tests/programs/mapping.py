@@ -1,0 +1,81 @@
+"""What the tests of maps, calls and variants run; see tests/integration/test_maps.py."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import qmodal
+
+app = qmodal.App("mapping")
+
+
+@app.function()
+def double(x: int) -> int:
+    return 2 * x
+
+
+@app.function()
+def add(x: int, y: int, plus: int = 0) -> int:
+    return x + y + plus
+
+
+@app.function(max_containers=1)
+def noted(path: str, x: int) -> int:
+    with Path(path).open("a") as file:
+        file.write(f"{x}\n")
+    time.sleep(0.004)
+    return x
+
+
+@app.function(max_containers=2)
+def wait_or_fail(path: str, x: int) -> int:
+    if x == 0:
+        raise KeyError("zero")
+    with Path(path).open("a") as file:
+        file.write(f"{x}\n")
+    time.sleep(0.3)
+    return x
+
+
+@app.function()
+def nap(seconds: float) -> tuple[float, int]:
+    time.sleep(seconds)
+    return seconds, os.getpid()
+
+
+@app.function()
+def family(n: int) -> list[int]:
+    child: Any = double
+    return list(child.map(range(n)))
+
+
+@app.function()
+def spawned() -> str:
+    child: Any = double
+    call: str = child.spawn(4).object_id
+    return call
+
+
+@app.function(timeout=20, max_containers=3)
+def place() -> tuple[int, str | None]:
+    return os.getpid(), qmodal.current_function_call_id()
+
+
+@app.cls()
+class Box:
+    size: int = qmodal.parameter(default=1)
+
+    @qmodal.method()
+    def pid(self) -> int:
+        return os.getpid()
+
+    @qmodal.method()
+    def own_pool(self) -> str:
+        """The pool that `self.pid` stands for in here."""
+        own: Any = self.pid
+        own.hydrate()
+        name: str = own.object_id
+        return name
