@@ -275,8 +275,10 @@ class App:
 
     def _find_definition(self, tag: str) -> Definition | None:
         """As published with this app, or with one that has included it."""
-        found = [self._definitions.get(tag), *(a._find_definition(tag) for a in self._included_by)]
-        return next(filter(None, found), None)
+        found = self._definitions.get(tag)
+        for app in self._included_by if found is None else ():
+            found = found or app._find_definition(tag)
+        return found
 
     def _registered(self, registered: dict[str, C]) -> dict[str, C]:
         if not self._has_definitions:

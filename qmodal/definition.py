@@ -33,6 +33,10 @@ class Source(Protocol):
         """The definition; raises ExecutionError or NotFoundError if there is none."""
         ...
 
+    def stands_for(self, definition: Definition) -> bool:
+        """Whether `definition`, asked now, would give this one without asking a server."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class LocalSource:
@@ -53,6 +57,10 @@ class LocalSource:
         yield from ()
         return definition
 
+    def stands_for(self, definition: Definition) -> bool:
+        """Whether the app is still published as it was then."""
+        return self.app._find_definition(self.tag) is definition
+
 
 @dataclass(frozen=True, slots=True)
 class FixedSource:
@@ -65,6 +73,10 @@ class FixedSource:
         yield from ()
         return self.fixed
 
+    def stands_for(self, definition: Definition) -> bool:
+        """Always: it came along."""
+        return definition is self.fixed
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NamedSource:
@@ -75,6 +87,10 @@ class NamedSource:
     environment: str | None
     is_class: bool
     number: int | None = None
+
+    def stands_for(self, _definition: Definition) -> bool:
+        """Never: it has to be looked up."""
+        return False
 
     @property
     def _what(self) -> str:

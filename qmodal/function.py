@@ -60,6 +60,7 @@ class Function(MapVerbs[R], Generic[P, R, OriginalR]):
         self._binding = binding
         self._variant = variant or Variant()
         self._known: tuple[Definition, Target] | None = None
+        self._plain: tuple[Definition, Target] | None = None  # checked: neither web nor generator
 
     def __repr__(self) -> str:
         return f"Function({self._name!r})"
@@ -227,10 +228,15 @@ class Function(MapVerbs[R], Generic[P, R, OriginalR]):
         return self._plain_target("map")
 
     def _plain_target(self, verb: str) -> Op[Target]:
+        plain = self._plain
+        if plain is not None and self._source.stands_for(plain[0]):
+            return plain[1]
         target = yield from self._target()
         web_calls.check_callable(target, verb)
         if target.is_generator:
             raise InvalidError(streaming.refusal(verb))
+        if self._known is not None:
+            self._plain = self._known
         return target
 
     def _generator_target(self) -> Op[Target]:

@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from qmodal.client import Client, current
-from qmodal.outputs import BLOCK_MS, FIRST_BLOCK_MS, OutputReader, resolve
+from qmodal.outputs import (
+    BLOCK_MS,
+    FIRST_BLOCK_MS,
+    OutputReader,
+    opened,
+    stored_apart,
+    value_of,
+)
 from qmodal.store.calls import Output, Submission, UnknownPoolError
 from qmodal.store.exchange import Later, Op
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
@@ -15,27 +22,32 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
     """Submit and wait: one round trip, as the read for the result goes out with the input."""
     client = current()
     call = target.new_call()
-    submission = target.submission(client, [arguments], call=call, total=1, ttl=DELIVERED_TTL_MS)
-    reader = OutputReader(client, call)
-    outputs = reader.accept((yield from request(client, target, submission)))
-    block = FIRST_BLOCK_MS
-    while not outputs:
-        outputs = yield from reader.read(block)
-        block = BLOCK_MS
-    # A result that was stored apart is fetched before the deletion goes out with a later write:
-    # `resolve` reads it on the way, and only then does this operation end.
-    return (yield from _delivered(client, call, outputs[0], submission))
-
-
-def _delivered(client: Client, call: str, output: Output, submission: Submission) -> Op[Any]:
+    submission = target.submission(client, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS)
+    outputs = yield from request(client, target, submission)
+    if not outputs or outputs[0].index:
+        outputs = yield from _waited(client, call, outputs)
+    # A result that was stored apart is fetched before the deletion goes out with a later write.
     forget = Later(client.calls.forget_command(call, (0,)))
     try:
-        value = yield from resolve(client, call, output, request=submission.digest)
+        outcome = opened(client, call, outputs[0], submission.digest)
+        payload = outcome.payload
+        if outcome.blob is not None:
+            payload = yield from stored_apart(client, call, 0, outcome.blob)
+        value = value_of(client, outcome, payload)
     except Exception:
         yield forget
         raise
     yield forget
     return value
+
+
+def _waited(client: Client, call: str, outputs: list[Output]) -> Op[list[Output]]:
+    reader = OutputReader(client, call)
+    fresh, block = reader.accept(outputs), FIRST_BLOCK_MS
+    while not fresh:
+        fresh = yield from reader.read(block)
+        block = BLOCK_MS
+    return fresh
 
 
 def request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:

@@ -91,10 +91,21 @@ def resolve(
 
     `is_delivery`: nobody asks for it again, so what was stored apart goes.
     """
+    outcome = opened(client, call, output, request)
+    payload = outcome.payload
+    if outcome.blob is not None:
+        payload = yield from stored_apart(client, call, output.index, outcome.blob)
+        if is_delivery:
+            yield Later((b"UNLINK", client.keys.result_blob(call, output.index)))
+    return value_of(client, outcome, payload)
+
+
+def opened(client: Client, call: str, output: Output, request: bytes | None) -> Outcome:
+    """The outcome in an output, if it answers this input; raises what a script noted instead."""
     if output.signed is None:
         raise note_error(output.note or "")
     try:
-        outcome = open_outcome(
+        return open_outcome(
             output.signed, client.signer, call=call, index=output.index, request=request
         )
     except MalformedError as error:
@@ -104,16 +115,11 @@ def resolve(
             f"the result of {call} was not signed with this process's key ({error}); it was not "
             "opened. Do all machines use the same QMODAL_SIGNING_KEY?"
         ) from error
-    payload = outcome.payload
-    if outcome.blob is not None:
-        stored = yield from client.calls.result_blob(call, output.index)
-        payload = _checked(call, stored, outcome.blob)
-        if is_delivery:
-            yield Later((b"UNLINK", client.keys.result_blob(call, output.index)))
-    return _value(client, outcome, payload)
 
 
-def _checked(call: str, stored: bytes | None, digest: bytes) -> bytes:
+def stored_apart(client: Client, call: str, index: int, digest: bytes) -> Op[bytes]:
+    """A result's payload that is not in its outcome; raises OutputExpiredError if it is gone."""
+    stored = yield from client.calls.result_blob(call, index)
     if stored is None:
         raise OutputExpiredError(f"the stored result of {call} is gone")
     if hashlib.sha256(stored).digest() != digest:
@@ -121,7 +127,8 @@ def _checked(call: str, stored: bytes | None, digest: bytes) -> bytes:
     return stored
 
 
-def _value(client: Client, outcome: Outcome, payload: bytes) -> Any:
+def value_of(client: Client, outcome: Outcome, payload: bytes) -> Any:
+    """The value of an outcome; raises what it stands for if it is none."""
     plain_only = client.settings.payloads == "plain"
     match outcome.kind:
         case "value":

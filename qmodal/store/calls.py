@@ -8,7 +8,7 @@ from typing import Any
 
 from qmodal.exception import InternalFailure
 from qmodal.store.exchange import Command, Exchange, Op, ask, ask_one
-from qmodal.store.keys import GROUP, Keys, Lane, shard_of
+from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.script import script
 from qmodal.wire.ids import input_of, worker_of
 
@@ -23,7 +23,7 @@ class UnknownPoolError(InternalFailure):
     """The pool is not known to the server (yet, or any more): open it and submit again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Submission:
     """Consecutive inputs of one call; `total` is None while more may follow."""
 
@@ -58,7 +58,7 @@ class CallRecord:
         return self.state == "cancelled" or (self.total is not None and self.settled >= self.total)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Output:
     """One entry of a call's outputs: a signed outcome (or item), or a script's `note`."""
 
@@ -73,13 +73,12 @@ def parse_outputs(reply: Any) -> list[Output]:
     """The entries in the reply of an XREAD of one outputs stream."""
     if not reply:
         return []
-    found = []
-    for entry, fields in reply[0][1]:
-        is_signed = fields[2] in (b"o", b"y")
-        note = None if is_signed else fields[3].decode(errors="replace")
-        signed = fields[3] if is_signed else None
-        found.append(Output(entry, int(fields[1]), signed, note, fields[2] == b"y"))
-    return found
+    return [
+        Output(entry, int(index), None, told.decode(errors="replace"))
+        if kind == b"x"
+        else Output(entry, int(index), told, None, kind == b"y")
+        for entry, (_, index, kind, told) in reply[0][1]
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,20 +91,9 @@ class Calls:
         """What accepts the inputs; the last command's reply is OK if they were."""
         keys, call, pool = self.keys, submission.call, submission.pool
         blobs = [keys.blob(call, index) for index, _ in submission.blobs]
-        stored = tuple(
-            (b"SET", key, payload, b"NX", b"EX", BLOB_SECONDS)
-            for key, (_, payload) in zip(blobs, submission.blobs, strict=True)
-        )
+        names, total = keys.of_pool(pool), submission.total
         submit = script("submit").command(
-            (
-                keys.call(call),
-                keys.outputs(call),
-                keys.pool(pool),
-                keys.inputs(pool),
-                keys.again(pool),
-                keys.active(shard_of(pool)),
-                keys.wake_marker(pool),
-            ),
+            (keys.call(call), names.pool, names.active, names.wake_marker),
             (
                 call,
                 pool,
@@ -113,13 +101,19 @@ class Calls:
                 keys.wake,
                 submission.digest,
                 submission.first,
-                "" if submission.total is None else submission.total,
+                b"" if total is None else total,
                 submission.ttl,
                 submission.parent,
                 submission.now,
             ),
             more_keys=blobs,
             more=submission.envelopes,
+        )
+        if not blobs and not submission.parent:
+            return (submit,)
+        stored = tuple(
+            (b"SET", key, payload, b"NX", b"EX", BLOB_SECONDS)
+            for key, (_, payload) in zip(blobs, submission.blobs, strict=True)
         )
         return (*stored, *self._child_commands(submission), submit)
 
@@ -186,10 +180,9 @@ class Calls:
 
     def forget_command(self, call: str, indexes: Iterable[int] = ()) -> Command:
         """The command that deletes a delivered call."""
-        keys = self.keys
-        blobs = [keys.result_blob(call, index) for index in indexes]
-        names = (keys.call(call), keys.outputs(call), keys.moved(call), keys.children(call))
-        return (b"UNLINK", *names, *blobs)
+        key = self.keys.call(call)
+        blobs = [self.keys.result_blob(call, index) for index in indexes]
+        return (b"UNLINK", key, key + ":outputs", key + ":moved", key + ":children", *blobs)
 
     def delivered_command(self, call: str, cursor: bytes) -> Command:
         """The command that deletes the outputs up to the cursor."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 SHARDS = 64
 GROUP = b"containers"
@@ -32,9 +32,21 @@ def pool_id(app_id: str, function: str, parameters: bytes, variant: bytes = b"")
     return digest.hexdigest()[:32]
 
 
+class PoolKeys(NamedTuple):
+    """The names of one pool's keys that its calls are made and run with."""
+
+    pool: str
+    inputs: str
+    again: str
+    active: str
+    wake_marker: str
+
+
 @lru_cache(maxsize=4096)  # asked for several times a call, always for the same few pools
-def _of_pool(prefix: str, pool: str) -> str:
-    return f"{prefix}:{{s{shard_of(pool):02d}}}:"
+def _of_pool(prefix: str, pool: str) -> PoolKeys:
+    shard = f"{prefix}:{{s{shard_of(pool):02d}}}:"
+    key = f"{shard}pool:{pool}"
+    return PoolKeys(key, f"{key}:inputs", f"{key}:again", f"{shard}active", f"{shard}wake:{pool}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +59,29 @@ class Keys:
         """The start of all keys of a shard."""
         return f"{self.prefix}:{{s{shard:02d}}}:"
 
-    def of_pool(self, pool: str) -> str:
-        """The start of all keys of a pool's shard."""
+    def of_pool(self, pool: str) -> PoolKeys:
+        """The names for a pool's calls, together."""
         return _of_pool(self.prefix, pool)
 
     def pool(self, pool: str) -> str:
         """Hash: spec, counters, learned times. No TTL while active, then 30 days (**leave**)."""
-        return f"{self.of_pool(pool)}pool:{pool}"
+        return _of_pool(self.prefix, pool).pool
 
     def inputs(self, pool: str) -> str:
         """Stream + group: submitted inputs. Deleted by **leave** when there is nothing left."""
-        return f"{self.of_pool(pool)}pool:{pool}:inputs"
+        return _of_pool(self.prefix, pool).inputs
 
     def again(self, pool: str) -> str:
         """Stream + group: inputs that were given back or retried; read before `inputs`."""
-        return f"{self.of_pool(pool)}pool:{pool}:again"
+        return _of_pool(self.prefix, pool).again
 
     def delayed(self, pool: str) -> str:
         """Zset by due time in server ms: retries that wait for **promote**."""
-        return f"{self.of_pool(pool)}pool:{pool}:delayed"
+        return f"{_of_pool(self.prefix, pool).pool}:delayed"
 
     def wake_marker(self, pool: str) -> str:
         """String, 50 ms: a wake-up was published just now."""
-        return f"{self.of_pool(pool)}wake:{pool}"
+        return _of_pool(self.prefix, pool).wake_marker
 
     def active(self, shard: int) -> str:
         """Zset of pool ids: exactly the pools of the shard whose streams and groups exist."""

@@ -224,4 +224,4 @@ class Pools:
         return count, None if following < 0 else following / 1000
 
     def _lanes(self, pool: str) -> tuple[str, str, str]:
-        return self.keys.pool(pool), self.keys.inputs(pool), self.keys.again(pool)
+        return self.keys.of_pool(pool)[:3]

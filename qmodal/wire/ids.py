@@ -30,17 +30,9 @@ class _Source:
 _source = _Source()
 
 
-def _base62(number: int, width: int) -> str:
-    digits = ""
-    while number or len(digits) < width:
-        number, digit = divmod(number, 62)
-        digits = _ALPHABET[digit] + digits
-    return digits
-
-
 def new_call_id(shard: int) -> str:
     """A call id on that shard: `fc-`, two digits of the shard, twenty or more alphanumerics."""
-    return f"fc-{shard:02d}{_source.prefix}{_base62(next(_source.counter), 6)}"
+    return f"fc-{shard:02d}{_source.prefix}{next(_source.counter):06x}"
 
 
 def new_app_id() -> str:
@@ -76,8 +68,8 @@ def input_of(name: str) -> tuple[str, int]:
 
 def derived_call_id(shard: int, pool: str, key: str) -> str:
     """The call id that stands for a key in a pool: the same in any process."""
-    digest = hashlib.sha256(f"{pool} {key}".encode()).digest()
-    return f"fc-{shard:02d}{_base62(int.from_bytes(digest[:16], 'big'), 22)}"
+    digest = hashlib.sha256(f"{pool} {key}".encode()).hexdigest()
+    return f"fc-{shard:02d}{digest[:32]}"
 
 
 def is_call_id(text: str) -> bool:

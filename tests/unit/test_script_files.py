@@ -132,7 +132,7 @@ def test_a_script_does_nothing_that_loses_inputs(path: Path) -> None:
 
 def test_names_in_a_scripts_head_are_its_interface() -> None:
     submit = Script("submit")
-    assert submit.keys[:2] == ("call", "outputs")
+    assert submit.keys[:2] == ("call", "pool")
     assert submit.arguments[-1] == "now"
     with pytest.raises(TypeError, match=r"submit\.lua takes keys \('call', .* got 1 and 0"):
         submit.command(("only one",))
