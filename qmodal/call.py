@@ -9,7 +9,7 @@ from qmodal import legacy
 from qmodal.client import current
 from qmodal.exception import InvalidError, OutputExpiredError
 from qmodal.following import Following, Gathering
-from qmodal.outputs import BLOCK_MS, OutputReader, resolve
+from qmodal.outputs import BLOCK_MS, OutputReader, parts, value_at
 from qmodal.store.exchange import Op
 from qmodal.verb import Verb
 from qmodal.wire.ids import is_call_id
@@ -107,8 +107,9 @@ class FunctionCall(Generic[R]):
             before = reader.cursor
             outputs = yield from reader.read(_block(ends))
             for output in outputs:
-                if output.index == index:
-                    value: R = yield from resolve(client, self._call, output)
+                if output.index <= index < output.index + output.count:
+                    outcome = parts(client, self._call, output)[index - output.index]
+                    value: R = yield from value_at(client, self._call, index, outcome)
                     return value
             self._check_progress(reader, index)
             # What moved the cursor, forwards or back to the start, may have left more to read.

@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 
 from qmodal.client import Client
 from qmodal.exception import Error, OutputExpiredError, ServerWarning
-from qmodal.outputs import CANCELLED
+from qmodal.outputs import CANCELLED, opened
 from qmodal.store.calls import CallRecord, Output, parse_outputs
 from qmodal.store.exchange import Op, ask
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import input_id
-from qmodal.wire.outcome import open_outcome
+from qmodal.wire.outcome import parted
 from qmodal.wire.spec import open_pool_spec, open_version
 
 MOST_INPUTS = 10_000
 OF_KIND = {
     "value": InputStatus.SUCCESS,
+    "values": InputStatus.SUCCESS,
     "error": InputStatus.FAILURE,
     "lost": InputStatus.FAILURE,
     "timeout": InputStatus.TIMEOUT,
@@ -79,19 +80,24 @@ class _Graph:
         while outputs or cursor == b"0":
             read = self.client.calls.read_command(call, cursor, block=0, count=1000)
             outputs = parse_outputs((yield from ask(read))[0])
-            ended |= {output.index: self._end(call, output) for output in outputs}
+            for output in outputs:
+                ends = self._ends(call, output)
+                ended |= {output.index + place: end for place, end in enumerate(ends)}
             cursor = outputs[-1].entry if outputs else b"end"
         return ended
 
-    def _end(self, call: str, output: Output) -> tuple[str, InputStatus]:
+    def _ends(self, call: str, output: Output) -> list[tuple[str, InputStatus]]:
+        """How each input that the output is for has ended."""
         if output.signed is None:
             word = (output.note or "").partition(": ")[0]
-            return "", OF_NOTE.get(word, InputStatus.FAILURE)
+            return [("", OF_NOTE.get(word, InputStatus.FAILURE))] * output.count
         try:
-            outcome = open_outcome(output.signed, self.client.signer, call=call, index=output.index)
+            outcome = opened(self.client, call, output, None)
+            found = [outcome] if outcome.kind != "mixed" else parted(outcome, output.count)
         except Error:
-            return "", InputStatus.PENDING
-        return outcome.container, OF_KIND[outcome.kind]
+            return [("", InputStatus.PENDING)] * output.count
+        ends = [(each.container, OF_KIND[each.kind]) for each in found]
+        return ends * output.count if len(ends) == 1 else ends
 
     def _children(self, call: str) -> Op[list[tuple[int, str]]]:
         keys = self.client.keys

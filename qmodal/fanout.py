@@ -9,12 +9,14 @@ from typing import Any, Generic, TypeVar
 from qmodal.client import Client
 from qmodal.exception import InvalidError, RemoteError
 from qmodal.invocation import submit
-from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, resolve
+from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, opened, value_at, values
+from qmodal.packing import Packing
 from qmodal.store.calls import Output
 from qmodal.store.exchange import Later, Op
 from qmodal.store.keys import shard_of
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
 from qmodal.wire.ids import derived_call_id, is_call_id
+from qmodal.wire.outcome import Outcome, parted
 
 R = TypeVar("R")
 OUTSTANDING = 1000
@@ -51,6 +53,7 @@ class Fanout(Generic[R]):
         # The reader of a map may take its time over each result: an hour, even if others have less.
         kept = int(client.settings.result_ttl * 1000)
         self._ttl = kept if how.keep else max(kept, DELIVERED_TTL_MS)
+        self.packing = Packing(target.options, is_allowed=client.settings.packing)
         self._digest = b""
         self._arrived: dict[int, Any] = {}
         self._fatal: list[int] = []
@@ -124,6 +127,7 @@ class Fanout(Generic[R]):
                 total=end if is_last else None,
                 digest=self._digest,
                 ttl=self._ttl,
+                pack=self.packing.size,
             )
             self._digest = submission.digest
             yield from submit(self._client, self._target, submission)
@@ -139,18 +143,36 @@ class Fanout(Generic[R]):
             yield Later(self._client.calls.delivered_command(self.call, self._reader.cursor))
 
     def _take_in(self, output: Output) -> Op[None]:
+        self.settled += output.count
         try:
-            value = yield from resolve(
-                self._client, self.call, output, is_delivery=not self._how.keep
+            outcome = opened(self._client, self.call, output, None)
+            self.packing.ran(outcome.took)
+            if outcome.kind == "values":
+                places = range(output.index, output.index + output.count)
+                self._arrived.update(zip(places, values(outcome, output.count), strict=True))
+                return
+            found = parted(outcome, output.count) if outcome.kind == "mixed" else [outcome]
+        except Exception as error:
+            for index in range(output.index, output.index + output.count):
+                self._fail(index, error)
+            return
+        for index, each in enumerate(found, output.index):
+            yield from self._resolve(index, each)
+
+    def _resolve(self, index: int, outcome: Outcome) -> Op[None]:
+        try:
+            self._arrived[index] = yield from value_at(
+                self._client, self.call, index, outcome, is_delivery=not self._how.keep
             )
         except BaseException as error:  # also SystemExit, which user code may raise
-            is_fatal = not (self._how.return_exceptions and isinstance(error, Exception))
-            value = Failure(error, is_fatal=is_fatal)
-            self.failed += 1
-            if is_fatal:
-                self._fatal.append(output.index)
-        self._arrived[output.index] = value
-        self.settled += 1
+            self._fail(index, error)
+
+    def _fail(self, index: int, error: BaseException) -> None:
+        is_fatal = not (self._how.return_exceptions and isinstance(error, Exception))
+        self._arrived[index] = Failure(error, is_fatal=is_fatal)
+        self.failed += 1
+        if is_fatal:
+            self._fatal.append(index)
 
     def ready(self) -> Iterator[Any]:
         """Results whose turn it is; failures first, as a map stops at the first that arrives."""

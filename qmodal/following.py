@@ -6,10 +6,11 @@ from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qmodal.client import Client, current
-from qmodal.outputs import BLOCK_MS, OutputReader, resolve
+from qmodal.outputs import BLOCK_MS, OutputReader, Plain, parts, resolve, value_at
 from qmodal.store.calls import Output, parse_outputs
 from qmodal.store.exchange import Exchange, Op
 from qmodal.verb import Verb
+from qmodal.wire.outcome import Outcome
 
 if TYPE_CHECKING:
     from qmodal.call import FunctionCall
@@ -60,14 +61,20 @@ class _Turns:
         self._start = start
         self._reader = OutputReader(client, call)
         self._arrived: dict[int, Output] = {}
+        # The pack that was opened last, as its inputs are asked for one after another.
+        self._opened: tuple[Output | None, list[Outcome | Plain]] = (None, [])
 
     def take(self, index: int) -> Op[Any]:
         """The result of this input; raises what it raised."""
         while index not in self._arrived:
             for output in (yield from self._reader.read(BLOCK_MS)):
-                if output.index >= self._start:
-                    self._arrived[output.index] = output
-        return (yield from resolve(self._client, self._call, self._arrived.pop(index)))
+                for place in range(max(output.index, self._start), output.index + output.count):
+                    self._arrived[place] = output
+        output = self._arrived.pop(index)
+        if self._opened[0] is not output:
+            self._opened = output, parts(self._client, self._call, output)
+        outcome = self._opened[1][index - output.index]
+        return (yield from value_at(self._client, self._call, index, outcome))
 
 
 class Gathering:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, NamedTuple
 
 from qmodal.client import Client
 from qmodal.exception import (
@@ -18,7 +18,7 @@ from qmodal.seen import Indexes
 from qmodal.store.calls import CallRecord, Output
 from qmodal.store.exchange import Later, Op
 from qmodal.wire.envelope import MalformedError
-from qmodal.wire.outcome import Outcome, open_outcome
+from qmodal.wire.outcome import Outcome, open_outcome, parted
 from qmodal.wire.payload import load_value
 from qmodal.wire.remote_error import load_exception
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
@@ -26,6 +26,12 @@ from qmodal.wire.signing import BadSignatureError, UnknownKeyError
 FIRST_BLOCK_MS = 1000
 BLOCK_MS = 5000
 CANCELLED = "cancelled"
+
+
+class Plain(NamedTuple):
+    """A value that came in a pack."""
+
+    value: Any
 
 
 class OutputReader:
@@ -49,7 +55,7 @@ class OutputReader:
             self.cursor = output.entry
             if output.index < 0:
                 raise RemoteError(f"call {self.call} was cancelled")
-            if not output.is_item and self.seen.add(output.index):
+            if not output.is_item and self.seen.add(output.index, output.count):
                 fresh.append(output)
         return fresh
 
@@ -87,16 +93,48 @@ def resolve(
     *,
     is_delivery: bool = False,
 ) -> Op[Any]:
-    """The value of an output; raises what the input raised.
+    """The value of an output (of the first input that it is for); raises what the input raised.
 
     `is_delivery`: nobody asks for it again, so what was stored apart goes.
     """
+    outcome = parts(client, call, output, request)[0]
+    return (yield from value_at(client, call, output.index, outcome, is_delivery=is_delivery))
+
+
+def parts(
+    client: Client, call: str, output: Output, request: bytes | None = None
+) -> list[Outcome | Plain]:
+    """What became of each input that an output is for; raises as `opened`."""
     outcome = opened(client, call, output, request)
+    if output.count == 1:
+        return [outcome]
+    try:
+        return list(map(Plain, values(outcome, output.count))) or [*parted(outcome, output.count)]
+    except MalformedError as error:
+        raise ExecutionError(f"the results of {call} were not opened: {error}") from error
+
+
+def values(outcome: Outcome, count: int) -> list[Any]:
+    """The values of a pack that has nothing but values, else []; raises MalformedError."""
+    if outcome.kind != "values":
+        return []
+    found = load_value(outcome.format, outcome.payload, plain_only=True)
+    if type(found) is not list or len(found) != count:
+        raise MalformedError(f"not the values of {count} inputs")
+    return found
+
+
+def value_at(
+    client: Client, call: str, index: int, outcome: Outcome | Plain, *, is_delivery: bool = False
+) -> Op[Any]:
+    """The value of one input; raises what it raised."""
+    if isinstance(outcome, Plain):
+        return outcome.value
     payload = outcome.payload
     if outcome.blob is not None:
-        payload = yield from stored_apart(client, call, output.index, outcome.blob)
+        payload = yield from stored_apart(client, call, index, outcome.blob)
         if is_delivery:
-            yield Later((b"UNLINK", client.keys.result_blob(call, output.index)))
+            yield Later((b"UNLINK", client.keys.result_blob(call, index)))
     return value_of(client, outcome, payload)
 
 
@@ -106,7 +144,12 @@ def opened(client: Client, call: str, output: Output, request: bytes | None) -> 
         raise note_error(output.note or "")
     try:
         return open_outcome(
-            output.signed, client.signer, call=call, index=output.index, request=request
+            output.signed,
+            client.signer,
+            call=call,
+            index=output.index,
+            count=output.count,
+            request=request,
         )
     except MalformedError as error:
         raise ExecutionError(f"the result of {call} was not opened: {error}") from error
@@ -141,6 +184,8 @@ def value_of(client: Client, outcome: Outcome, payload: bytes) -> Any:
             raise WorkerLost(payload.decode(errors="replace"))
         case "cancelled":
             raise RemoteError(payload.decode(errors="replace"))
+        case "values" | "mixed":
+            raise ExecutionError("the outcome of a pack stands where that of one input should be")
 
 
 def note_error(note: str) -> Exception:

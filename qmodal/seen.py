@@ -21,21 +21,21 @@ class Indexes:
     def __contains__(self, index: int) -> bool:
         return bisect_right(self._bounds, index) % 2 == 1
 
-    def add(self, index: int) -> bool:
-        """Take it in; False if it was there."""
+    def add(self, index: int, count: int = 1) -> bool:
+        """Take in `count` numbers from `index` on, of which all or none are there; False if all."""
         bounds = self._bounds
         place = bisect_right(bounds, index)
         if place % 2:
             return False
-        self._count += 1
+        self._count += count
         joins_before = place > 0 and bounds[place - 1] == index
-        joins_behind = place < len(bounds) and bounds[place] == index + 1
+        joins_behind = place < len(bounds) and bounds[place] == index + count
         if joins_before and joins_behind:
             del bounds[place - 1 : place + 1]
         elif joins_before:
-            bounds[place - 1] = index + 1
+            bounds[place - 1] = index + count
         elif joins_behind:
             bounds[place] = index
         else:
-            bounds[place:place] = (index, index + 1)
+            bounds[place:place] = (index, index + count)
         return True

@@ -41,6 +41,7 @@ class Settings:
     home: Path = field(default_factory=lambda: _home({}))
     prefix: str = "qmodal"
     insecure: bool = False
+    packing: bool = True
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -54,6 +55,7 @@ class Settings:
             home=_home(environ),
             prefix=_name(environ, "QMODAL_PREFIX", "qmodal"),
             insecure=_switch(environ, "QMODAL_INSECURE"),
+            packing=_switch(environ, "QMODAL_PACKING", default=True),
         )
 
     def to_environ(self) -> dict[str, str]:
@@ -65,6 +67,7 @@ class Settings:
             "QMODAL_HOME": str(self.home),
             "QMODAL_PREFIX": self.prefix,
             "QMODAL_INSECURE": "1" if self.insecure else "",
+            "QMODAL_PACKING": "" if self.packing else "off",
         }
         if self.redis_url is not None:
             environ["QMODAL_REDIS_URL"] = self.redis_url
@@ -185,10 +188,12 @@ def _home(environ: Mapping[str, str]) -> Path:
         ) from error
 
 
-def _switch(environ: Mapping[str, str], variable: str) -> bool:
+def _switch(environ: Mapping[str, str], variable: str, *, default: bool = False) -> bool:
     text = environ.get(variable, "").strip().lower()
+    if not text:
+        return default
     if text in {"1", "true", "yes", "on"}:
         return True
-    if text in {"", "0", "false", "no", "off"}:
+    if text in {"0", "false", "no", "off"}:
         return False
-    raise ConfigurationError(f"{variable} is {text!r}; write 1 to turn it on, or unset it")
+    raise ConfigurationError(f"{variable} is {text!r}; write 1 or 0, or unset it")

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgpack
+
 from qmodal import context
 from qmodal.client import Client
 from qmodal.exception import RequestSizeError
@@ -14,15 +16,18 @@ from qmodal.options import FunctionOptions
 from qmodal.store.calls import Submission
 from qmodal.store.exchange import Op
 from qmodal.store.keys import shard_of
-from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Envelope
+from qmodal.wire.envelope import BLOB_BYTES, PYTHON, SHAPE
 from qmodal.wire.ids import new_call_id
 from qmodal.wire.payload import dump_arguments
+from qmodal.wire.plain import NotPlain, pack_rows
 from qmodal.wire.signing import mac_of
 from qmodal.wire.spec import PoolSpec
 
 # A result is delivered to the caller of `.remote()` and then deleted; a caller that is paused
 # longer than this, say in a closed laptop, finds it expired.
 DELIVERED_TTL_MS = 3_600_000
+# A pack is copied for each of its inputs that is retried.
+PACK_BYTES = 16 * 1024
 LARGEST_PAYLOAD = 512 * 1024 * 1024
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -64,19 +69,20 @@ class Target:
         total: int | None = None,
         digest: bytes = b"",
         ttl: int | None = None,
+        pack: int = 1,
     ) -> Submission:
-        """Signed envelopes for the inputs; `ttl` in ms, None for that of results.
+        """Signed envelopes for the inputs, up to `pack` in each; `ttl` in ms, None for that of results.
 
         Raises SerializationError and RequestSizeError.
         """
         now = time.time_ns() // 1_000_000
-        envelopes: list[bytes] = []
-        blobs: list[tuple[int, bytes]] = []
-        for index, arguments in enumerate(inputs, first):
-            envelope, blob = self._envelope(client, arguments, call=call, index=index, now=now)
-            envelopes.append(envelope.seal(client.signer))
-            if blob is not None:
-                blobs.append((index, blob))
+        made = _Envelopes(self, client, call, now)
+        if pack > 1:
+            made.add_packs(inputs, first, pack)
+        else:
+            for index, arguments in enumerate(inputs, first):
+                made.add(arguments, index)
+        envelopes = made.sealed
         return Submission(
             call=call,
             pool=self.pool,
@@ -87,37 +93,80 @@ class Target:
             ttl=int(client.settings.result_ttl * 1000) if ttl is None else ttl,
             parent=context.current_input_id() or "",
             now=now,
-            blobs=blobs,
+            blobs=made.blobs,
+            sizes=made.sizes,
         )
 
-    def _envelope(
-        self, client: Client, arguments: Arguments, *, call: str, index: int, now: int
-    ) -> tuple[Envelope, bytes | None]:
+
+class _Envelopes:
+    """The signed envelopes of one submission."""
+
+    __slots__ = ("_call", "_client", "_now", "_plain_only", "_target", "blobs", "sealed", "sizes")
+
+    def __init__(self, target: Target, client: Client, call: str, now: int) -> None:
+        self._target = target
+        self._client = client
+        self._call = call
+        self._now = now
+        self._plain_only = client.settings.payloads == "plain"
+        self.sealed: list[bytes] = []
+        self.blobs: list[tuple[int, bytes]] = []
+        self.sizes: list[int] = []
+
+    def add(self, arguments: Arguments, index: int) -> None:
+        """An envelope with one input."""
+        args, kwargs = arguments
         form, payload = dump_arguments(
-            *arguments,
-            plain_only=client.settings.payloads == "plain",
-            main_by_reference=self.main_by_reference,
+            args,
+            kwargs,
+            plain_only=self._plain_only,
+            main_by_reference=self._target.main_by_reference,
         )
-        blob = None
         if len(payload) > BLOB_BYTES:
-            payload, blob = _set_apart(payload)
-        envelope = Envelope(
-            pool=self.pool,
-            call=call,
-            index=index,
-            method=self.method,
-            created=now,
-            deadline=None,
-            python=PYTHON,
-            format=form,
-            payload=b"" if blob else payload,
-            blob=payload if blob else None,
+            digest = _digest_of(payload)
+            self.blobs.append((index, payload))
+            self._seal(index, form, b"", digest, 1)
+        else:
+            self._seal(index, form, payload, None, 1)
+
+    def add_packs(self, inputs: Sequence[Arguments], first: int, most: int) -> None:
+        """Envelopes with up to `most` inputs; alone go those that are not plain, or large."""
+        for start in range(0, len(inputs), most):
+            group = inputs[start : start + most]
+            payload = _packed(group)
+            if payload is None:
+                for index, arguments in enumerate(group, first + start):
+                    self.add(arguments, index)
+                self.sizes += [1] * len(group)
+            else:
+                self._seal(first + start, "m", payload, None, len(group))
+                self.sizes.append(len(group))
+
+    def _seal(self, index: int, form: str, payload: bytes, blob: bytes | None, count: int) -> None:
+        target = self._target
+        body = msgpack.packb(
+            (
+                *(SHAPE, target.pool, self._call, index, target.method, self._now, None),
+                *(PYTHON, form, payload, blob, None, count),
+            )
         )
-        return envelope, blob
+        self.sealed.append(self._client.signer.sign("call", body))
 
 
-def _set_apart(payload: bytes) -> tuple[bytes, bytes]:
-    """The digest that the envelope carries instead, and the payload itself."""
+def _packed(group: Sequence[Arguments]) -> bytes | None:
+    """The inputs of one pack; None if they have to go alone."""
+    kwargs = group[0][1]
+    if len(group) == 1 or any(each is not kwargs for _, each in group):
+        return None
+    try:
+        payload = pack_rows(kwargs, [[*args] for args, _ in group])
+    except NotPlain:
+        return None
+    return payload if len(payload) <= PACK_BYTES else None
+
+
+def _digest_of(payload: bytes) -> bytes:
+    """What the envelope carries instead of a payload that is stored apart."""
     import hashlib
 
     if len(payload) > LARGEST_PAYLOAD:
@@ -125,4 +174,4 @@ def _set_apart(payload: bytes) -> tuple[bytes, bytes]:
             f"the arguments take {len(payload)} bytes, and the limit is {LARGEST_PAYLOAD}; "
             "write them to shared storage and pass the place."
         )
-    return hashlib.sha256(payload).digest(), payload
+    return hashlib.sha256(payload).digest()

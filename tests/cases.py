@@ -10,7 +10,7 @@ from qmodal.store.exchange import Command
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.items import ROOM, Emission
 from qmodal.store.keys import GROUP
-from qmodal.store.pools import Claimed
+from qmodal.store.pools import Claimed, Ended, Requeued
 from qmodal.store.script import script
 from tests.bench import APP, Bench
 from tests.model import command_of
@@ -68,6 +68,40 @@ def promote(bench: Bench) -> Command:
 def _now(bench: Bench) -> int:
     seconds, micros = bench.ask(b"TIME")
     return int(seconds) * 1000 + int(micros) // 1000
+
+
+def packed(bench: Bench) -> Claimed:
+    """A claimed pack of five inputs."""
+    bench.submit(1, envelopes=[b"pack"], sizes=[5], total=5)
+    (claimed,) = bench.claim()
+    return claimed
+
+
+def split(bench: Bench) -> Command:
+    return command_of(
+        bench.client.pools.split(
+            bench.pool,
+            "ta-a-1",
+            packed(bench),
+            keep=2,
+            ended=[Ended(0, 2, b"two")],
+            again=[Requeued(3, 1), Requeued(4, 1, 1, 600.0)],
+        )
+    )
+
+
+def split_all(bench: Bench) -> Command:
+    again = [Requeued(3, 2)]
+    op = bench.client.pools.split(
+        bench.pool, "ta-a-1", packed(bench), keep=None, ended=[Ended(0, 3, b"x")], again=again
+    )
+    return command_of(op)
+
+
+def reclaim_pack(bench: Bench) -> Command:
+    claimed = packed(bench)
+    charged = [f"1 {claimed.entry} 2"]
+    return command_of(bench.client.pools.reclaim(bench.pool, "ta-a-1", reason="x", charged=charged))
 
 
 def release(bench: Bench) -> Command:
@@ -196,6 +230,7 @@ def override(bench: Bench) -> Command:
 
 CASES: list[Callable[[Bench], Command]] = [
     *(submit, submit_end, settle, retry, retry_later, promote, release, reclaim, reclaim_lost),
+    *(split, split_all, reclaim_pack),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override),
 ]

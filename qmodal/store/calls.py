@@ -25,7 +25,10 @@ class UnknownPoolError(InternalFailure):
 
 @dataclass(slots=True, kw_only=True)
 class Submission:
-    """Consecutive inputs of one call; `total` is None while more may follow."""
+    """Consecutive inputs of one call; `total` is None while more may follow.
+
+    `sizes`: how many inputs each envelope carries; empty if each carries one.
+    """
 
     call: str
     pool: str
@@ -37,6 +40,7 @@ class Submission:
     parent: str = ""
     now: int  # ms since 1970
     blobs: Sequence[tuple[int, bytes]] = ()
+    sizes: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,25 +64,34 @@ class CallRecord:
 
 @dataclass(slots=True)
 class Output:
-    """One entry of a call's outputs: a signed outcome (or item), or a script's `note`."""
+    """One entry of a call's outputs: a signed outcome (or item), or a script's `note`.
+
+    It says what became of `count` inputs from `index` on.
+    """
 
     entry: bytes
     index: int
     signed: bytes | None
     note: str | None
     is_item: bool = False
+    count: int = 1
 
 
 def parse_outputs(reply: Any) -> list[Output]:
     """The entries in the reply of an XREAD of one outputs stream."""
     if not reply:
         return []
-    return [
-        Output(entry, int(index), None, told.decode(errors="replace"))
-        if kind == b"x"
-        else Output(entry, int(index), told, None, kind == b"y")
-        for entry, (_, index, kind, told) in reply[0][1]
-    ]
+    return [_output(entry, fields) for entry, fields in reply[0][1]]
+
+
+def _output(entry: bytes, fields: list[bytes]) -> Output:
+    _, place, kind, told = fields
+    index, _, count = place.partition(b"+")
+    if kind == b"x":
+        return Output(
+            entry, int(index), None, told.decode(errors="replace"), False, int(count or 1)
+        )
+    return Output(entry, int(index), told, None, kind == b"y", int(count or 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,7 @@ class Calls:
         """What accepts the inputs; the last command's reply is OK if they were."""
         keys, call, pool = self.keys, submission.call, submission.pool
         blobs = [keys.blob(call, index) for index, _ in submission.blobs]
-        names, total = keys.of_pool(pool), submission.total
+        names, total, sizes = keys.of_pool(pool), submission.total, submission.sizes
         submit = script("submit").command(
             (keys.call(call), names.pool, names.active, names.wake_marker),
             (
@@ -105,6 +118,8 @@ class Calls:
                 submission.ttl,
                 submission.parent,
                 submission.now,
+                sum(sizes) if sizes else len(submission.envelopes),
+                " ".join(map(str, sizes)),
             ),
             more_keys=blobs,
             more=submission.envelopes,

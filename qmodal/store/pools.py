@@ -43,6 +43,16 @@ class Claimed(NamedTuple):
         return self.fields[3].decode(errors="replace")
 
     @property
+    def first(self) -> int:
+        """The index in its call of its first input."""
+        return int(self.fields[5])
+
+    @property
+    def size(self) -> int:
+        """How many inputs it stands for, unless it was split."""
+        return int(self.fields[11]) if len(self.fields) > 6 else 1
+
+    @property
     def retries(self) -> int:
         """Retries used so far."""
         return int(self.fields[7]) if len(self.fields) > 6 else 0
@@ -53,9 +63,17 @@ class Claimed(NamedTuple):
         return int(self.fields[9]) if len(self.fields) > 6 else 0
 
 
+def charge(claimed: Claimed) -> str:
+    """How **reclaim** is told that the (first) input of the entry was started."""
+    return f"{claimed.lane} {claimed.entry} {claimed.first}"
+
+
 @dataclass(slots=True)
 class Settled:
-    """What settle needs of one attempt."""
+    """What settle needs of one attempt; with `count`, of so many inputs from `index` on.
+
+    `is_kept`: the entry stands for this input of its pack only, since the rest was split off.
+    """
 
     lane: int
     entry: str
@@ -63,6 +81,25 @@ class Settled:
     index: int
     outcome: bytes
     has_blob: bool
+    count: int = 1
+    is_kept: bool = False
+
+
+class Ended(NamedTuple):
+    """The outcome of `number` inputs of a pack."""
+
+    first: int
+    number: int
+    outcome: bytes
+
+
+class Requeued(NamedTuple):
+    """Inputs of a pack that go back in line, after `delay` seconds; `retries`: 1 for a retry."""
+
+    first: int
+    number: int
+    retries: int = 0
+    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +165,8 @@ class Pools:
         names = [key(attempt.call) for attempt in attempts]
         arguments: list[Any] = []
         for each in attempts:
-            arguments += (each.lane, each.entry, each.index, each.outcome, int(each.has_blob))
+            mark = b"b" if each.has_blob else b"k" if each.is_kept else b""
+            arguments += (each.lane, each.entry, each.index, each.count, each.outcome, mark)
         return script("settle").command(
             self._lanes(pool), (GROUP,), more_keys=names, more=arguments
         )
@@ -140,6 +178,36 @@ class Pools:
             *script("retry").command(
                 (*self._lanes(pool), keys.delayed(pool), keys.call(claimed.call)),
                 (GROUP, claimed.lane, claimed.entry, int(delay * 1000), keys.wake, pool),
+            )
+        )
+        return bool(reply)
+
+    def split(
+        self,
+        pool: str,
+        container: str,
+        claimed: Claimed,
+        *,
+        keep: int | None,
+        ended: Sequence[Ended],
+        again: Sequence[Requeued],
+    ) -> Op[bool]:
+        """End some inputs of a pack and requeue others; its entry stands for `keep` from now on.
+
+        Without `keep` nothing of the pack may be left out. False if it is not ours any more.
+        """
+        keys = self.keys
+        parts: list[Any] = [part for each in ended for part in each]
+        for first, number, retries, delay in again:
+            parts += (first, number, retries, int(delay * 1000))
+        reply = yield from ask_one(
+            *script("split").command(
+                (*self._lanes(pool), keys.delayed(pool), keys.call(claimed.call)),
+                (
+                    *(GROUP, container, claimed.lane, claimed.entry, b"" if keep is None else keep),
+                    *(keys.wake, pool, len(ended)),
+                ),
+                more=parts,
             )
         )
         return bool(reply)
@@ -170,7 +238,7 @@ class Pools:
     ) -> Op[tuple[int, int]]:
         """Take back what a dead container holds: (given back, lost).
 
-        `charged` names the started entries as `<lane> <entry>`, or is ("*",) for all of them.
+        `charged` names the started inputs as `<lane> <entry> <index>`, or is ("*",) for all.
         """
         keys, back, lost = self.keys, 0, 0
         shard = shard_of(pool)

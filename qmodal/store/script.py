@@ -1,7 +1,7 @@
 """A Lua script as a command: reads the names of its keys and arguments from the script itself.
 
 A script's head is its interface: `local a, b = unpack(KEYS)` and `local c, d = unpack(ARGV)`.
-`-- include: name` inserts `shared/name.lua`. Scripts are addressed by content (EVALSHA), so two
+`-- include: name, name` inserts `shared/name.lua` of each. Scripts are addressed by content (EVALSHA), so two
 releases can run side by side.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from qmodal.store.exchange import Command
 
-_INCLUDE = re.compile(r"^-- include: (\w+)$", re.MULTILINE)
+_INCLUDE = re.compile(r"^-- include: ([\w, ]+)$", re.MULTILINE)
 _NAMES = re.compile(r"^local ([\w, ]+?) = unpack\((KEYS|ARGV)\)$", re.MULTILINE)
 
 
@@ -29,7 +29,7 @@ class Script:
         folder = files("qmodal.store").joinpath("lua")
         text = folder.joinpath(f"{name}.lua").read_text("utf-8")
         self.name = name
-        self.text = _INCLUDE.sub(lambda found: _shared(found[1]), text)
+        self.text = _INCLUDE.sub(lambda found: "\n".join(map(_shared, found[1].split(", "))), text)
         self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest().encode()
         names = {kind: tuple(listed.split(", ")) for listed, kind in _NAMES.findall(text)}
         self.keys: tuple[str, ...] = names.get("KEYS", ())

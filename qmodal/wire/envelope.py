@@ -23,7 +23,7 @@ Types = tuple[type | tuple[type, ...], ...]
 # Tuples, as `isinstance` takes three times as long with a union.
 _TYPES: Types = (
     *(str, str, int, str, int, (int, NoneType)),
-    *(str, str, bytes, (bytes, NoneType), (str, NoneType)),
+    *(str, str, bytes, (bytes, NoneType), (str, NoneType), int),
 )
 
 
@@ -33,7 +33,10 @@ class MalformedError(Error):
 
 @dataclass(slots=True)
 class Envelope:
-    """One input as submitted; times in milliseconds since 1970, `format` as in `wire.payload`."""
+    """One input as submitted; times in milliseconds since 1970, `format` as in `wire.payload`.
+
+    With `count` it is a pack of so many inputs from `index` on, whose plain payload is a list.
+    """
 
     pool: str
     call: str
@@ -46,6 +49,7 @@ class Envelope:
     payload: bytes
     blob: bytes | None  # SHA-256 of a payload that is stored apart
     trace: str | None = None
+    count: int = 1
 
     def seal(self, signer: Signer) -> bytes:
         """The signed bytes."""
@@ -63,6 +67,7 @@ class Envelope:
                 self.payload,
                 self.blob,
                 self.trace,
+                self.count,
             )
         )
         return signer.sign("call", body)

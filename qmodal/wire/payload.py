@@ -107,7 +107,9 @@ def _unpickle(form: str, payload: bytes) -> Any:
 def _as_arguments(loaded: Any) -> Arguments:
     if isinstance(loaded, list | tuple) and len(loaded) == 2:
         args, kwargs = loaded
-        names_fit = type(kwargs) is dict and all(isinstance(name, str) for name in kwargs)
+        names_fit = type(kwargs) is dict and (
+            not kwargs or all(isinstance(name, str) for name in kwargs)
+        )
         if names_fit and type(args) in {list, tuple}:
             return tuple(args), kwargs
     raise DeserializationError("These bytes hold no arguments of a function.")

@@ -54,6 +54,21 @@ def pack(value: object) -> bytes:
     return packed
 
 
+def pack_rows(kwargs: dict[str, Any], rows: list[list[Any]]) -> bytes:
+    """As `pack([kwargs, rows])`, and in one look if all rows hold scalars only."""
+    if kwargs or not set(map(type, chain.from_iterable(rows))) <= _SCALARS:
+        return pack([kwargs, rows])
+    try:
+        return _pack([kwargs, rows], _extension)
+    except (ValueError, OverflowError) as reason:
+        raise NotPlain(f"the inputs are not plain: {reason}") from None
+
+
+def pack_scalars(values: list[Any]) -> bytes:
+    """As `pack`, of values that are known to be None, booleans, numbers, text or bytes."""
+    return _pack(values, _extension)
+
+
 def unpack(packed: bytes) -> Any:
     """The value of `pack`'s bytes; raises DeserializationError for any other bytes."""
     try:

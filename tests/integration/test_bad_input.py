@@ -23,7 +23,7 @@ from qmodal.runner import ensure_server
 from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.store.keys import shard_of
-from qmodal.target import LARGEST_PAYLOAD, _set_apart
+from qmodal.target import LARGEST_PAYLOAD, _digest_of
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.signing import Signer
@@ -241,4 +241,4 @@ def model(**parameters: Any) -> Any:
 def test_arguments_beyond_the_limit_are_refused_before_they_are_sent() -> None:
     # Zeroes that nobody looks at take no memory.
     with pytest.raises(RequestSizeError, match="shared storage"):
-        _set_apart(bytes(LARGEST_PAYLOAD + 1))
+        _digest_of(bytes(LARGEST_PAYLOAD + 1))

@@ -17,6 +17,7 @@ from tests.servers import TestServer, run_server, server_binary
 ALLOWED = [
     *(cases.settle, cases.retry, cases.retry_later, cases.release, cases.reclaim),
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
+    *(cases.split, cases.split_all, cases.reclaim_pack),
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
 ]
 REFUSED = [

@@ -18,7 +18,7 @@ from qmodal.store.fleet import Fleet
 from qmodal.store.items import Emission, Items
 from qmodal.store.keys import Keys, pool_id, shard_of
 from qmodal.store.observing import Observing
-from qmodal.store.pools import Claimed, Pools, Settled
+from qmodal.store.pools import Claimed, Ended, Pools, Requeued, Settled
 from qmodal.store.script import Script, load_commands, script
 
 FOLDER = Path(inspect.getfile(qmodal.store)).parent / "lua"
@@ -37,6 +37,7 @@ SUBMISSION = Submission(
     now=1,
     blobs=[(0, b"b"), (1, b"c")],
 )
+INCLUDED = [path.stem for path in FILES if path.parent != FOLDER]
 POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
 ITEMS = Items(KEYS)
 EMISSION = Emission(
@@ -77,6 +78,14 @@ METHODS: dict[str, Callable[[], Any]] = {
         POOL, [Settled(1, "1-1", CALL, 0, b"o", True), Settled(2, "1-2", CALL, 1, b"o", False)]
     ),
     "retry": lambda: POOLS.retry(POOL, CLAIMED, delay=1),
+    "split": lambda: POOLS.split(
+        POOL,
+        "ta-1",
+        CLAIMED,
+        keep=3,
+        ended=[Ended(0, 3, b"o")],
+        again=[Requeued(4, 2, 1, 0.5)],
+    ),
     "release": lambda: POOLS.release(POOL, [(1, "1-1", CALL), (2, "1-1", CALL)]),
     "reclaim": lambda: POOLS.reclaim(POOL, "ta-1", reason="r", charged=["*"]),
     "bury": lambda: POOLS.bury(POOL, CLAIMED, reason="r"),
@@ -133,7 +142,7 @@ def test_a_script_does_nothing_that_loses_inputs(path: Path) -> None:
 def test_names_in_a_scripts_head_are_its_interface() -> None:
     submit = Script("submit")
     assert submit.keys[:2] == ("call", "pool")
-    assert submit.arguments[-1] == "now"
+    assert submit.arguments[-1] == "sizes"
     with pytest.raises(TypeError, match=r"submit\.lua takes keys \('call', .* got 1 and 0"):
         submit.command(("only one",))
 
@@ -141,7 +150,7 @@ def test_names_in_a_scripts_head_are_its_interface() -> None:
 def test_includes_are_put_in_once_and_completely() -> None:
     for _, _, text in load_commands():
         assert "-- include:" not in text
-        for name in ("join", "record", "readd", "drop", "shaped", "set_aside"):
+        for name in INCLUDED:
             is_used = re.search(rf"\b{name}\(", text) is not None
             assert text.count(f"local function {name}(") == int(is_used), name
 

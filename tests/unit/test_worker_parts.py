@@ -144,7 +144,7 @@ def test_what_waits_is_released_from_outside_only_behind_a_long_input_that_nothi
 
 
 def test_only_started_inputs_are_charged() -> None:
-    assert charged(Doing(running=2, held=HELD)) == ["1 5-0", "2 6-1"]
+    assert charged(Doing(running=2, held=HELD, part=7)) == ["1 5-0 7", "2 6-1 7"]
     assert charged(Doing(running=0, held=HELD)) == []
     assert charged(None) == []
 

@@ -9,7 +9,7 @@ from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.store.exchange import Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys
-from qmodal.store.pools import Claimed, Settled
+from qmodal.store.pools import Claimed, Requeued, Settled
 from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import text_outcome
 from qmodal.wire.signing import mac_of
@@ -24,10 +24,10 @@ def entry_id(entry: Entry) -> str:
 
 
 def charged(doing: Doing | None) -> list[str]:
-    """The entries that a container had started, as **reclaim** names them."""
+    """The inputs that a container had started, as **reclaim** names them."""
     if doing is None:
         return []  # an unreadable record is no evidence against an input
-    return [f"{entry[0]} {entry_id(entry)}" for entry in doing.held[: doing.running]]
+    return [f"{entry[0]} {entry_id(entry)} {doing.part}" for entry in doing.held[: doing.running]]
 
 
 def read_entries(keys: Keys, pool: str, entries: Sequence[Entry]) -> Op[list[Claimed]]:
@@ -61,7 +61,23 @@ def end_overrun(client: Client, container: Container, doing: Doing) -> Op[None]:
             envelope = open_envelope(claimed.envelope, client.signer)
         except Error:
             return  # it is given back with the rest, and whoever claims it next buries it
+        if claimed.size > 1:
+            yield from _leave_alone(client, container, claimed, doing.part)
         yield from _conclude(client, container, doing, (claimed, envelope))
+
+
+def _leave_alone(client: Client, container: Container, claimed: Claimed, part: int) -> Op[None]:
+    """Put the other inputs of a pack back in line, if its container did not come to do it."""
+    first, behind = claimed.first, claimed.first + claimed.size
+    others = (Requeued(first, part - first), Requeued(part + 1, behind - part - 1))
+    yield from client.pools.split(
+        container.pool,
+        container.id,
+        claimed,
+        keep=part,
+        ended=[],
+        again=[each for each in others if each.number > 0],
+    )
 
 
 def _conclude(
@@ -80,11 +96,14 @@ def _conclude(
     if delay is not None:
         yield from client.pools.retry(container.pool, claimed, delay=delay)
         return
+    is_kept = claimed.size > 1
+    index = doing.part if is_kept else claimed.first
     sealed = outcome.seal(
-        client.signer, call=envelope.call, index=envelope.index, request=mac_of(claimed.envelope)
+        client.signer, call=envelope.call, index=index, request=mac_of(claimed.envelope)
     )
+    lane, entry, _ = claimed
     has_blob = envelope.blob is not None
-    settled = Settled(claimed.lane, claimed.entry, envelope.call, envelope.index, sealed, has_blob)
+    settled = Settled(lane, entry, envelope.call, index, sealed, has_blob, is_kept=is_kept)
     yield from ask_one(*client.pools.settle_command(container.pool, [settled]))
 
 

@@ -24,14 +24,14 @@ STATES: tuple[State, ...] = ("starting", "idle", "busy", "stopped")
 # STOPPED: it has no outcome, and is given back.
 TIMEOUT, CANCELLED, STOPPED = 1, 2, 3
 
-_SEQUENCE = struct.Struct("<Q")
-_HEAD_AT = 8  # behind the sequence
-_HEAD = struct.Struct("<QQQQQQQQQ")
+# The container's half, in words of eight bytes; a word is written at once.
+_SEQUENCE, _STATE, _CONNECTION, _SERIAL, _STARTED = range(5)
+_TIMEOUT, _COMPLETED, _FLAGS, _END, _FIRST, _PART = range(5, 11)
 _ENTRY = struct.Struct("<BQQ")
 _HELD_AT = 128
-_TICK_AT = 6136
-_WORKER_AT = 6144
-_WORKER = struct.Struct("<QQQ")
+_TICK = 767
+_DRAINING, _TARGET, _WHY = range(768, 771)
+_WORKER_AT = _DRAINING * 8
 Entry = tuple[int, int, int]
 
 
@@ -42,7 +42,7 @@ class Doing:
     `serial` numbers the inputs that this container started (0: none runs now); `started` and
     `tick` are monotonic nanoseconds; `connection` is the client id of its claiming connection;
     `held` are the claimed entries (lane, milliseconds, sequence) with those started first, and
-    `running` of them are started. `waiting`: it is blocked in another call's `.get()`.
+    `running` of them are started; of a pack the input `part` of its call runs. `waiting`: it is blocked in another call's `.get()`.
     """
 
     state: State = "starting"
@@ -54,6 +54,7 @@ class Doing:
     completed: int = 0
     waiting: bool = False
     running: int = 0
+    part: int = 0
     held: tuple[Entry, ...] = ()
 
 
@@ -69,7 +70,7 @@ class Told:
 class Record:
     """One container's shared memory."""
 
-    __slots__ = ("_fresh", "_map", "_sequence", "connection", "fd", "timeout")
+    __slots__ = ("_fresh", "_map", "_sequence", "_words", "connection", "fd", "timeout")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -77,6 +78,7 @@ class Record:
         self.timeout = 0
         self._fresh: Sequence[Entry] | None = None
         self._map = mmap.mmap(fd, SIZE)
+        self._words = memoryview(self._map).cast("Q")
         self._sequence = 0
 
     @classmethod
@@ -102,6 +104,7 @@ class Record:
             doing.running << 1 | doing.waiting,
             0,
             len(self._fresh or ()),
+            doing.part,
         )
 
     def hold(self, entries: Sequence[Entry]) -> None:
@@ -117,89 +120,100 @@ class Record:
         flags: int,
         first: int,
         end: int,
+        part: int = 0,
     ) -> None:
         """The container: publish all but the claimed entries, of which `first` to `end` are held.
 
         Once an input; so plain numbers, and no entry is written twice.
         """
-        page, fresh = self._map, self._fresh
-        self._sequence += 2
-        _SEQUENCE.pack_into(page, 0, self._sequence - 1)
+        words, fresh = self._words, self._fresh
+        self._sequence = sequence = self._sequence + 2
+        words[_SEQUENCE] = sequence - 1
         if fresh is not None:
             for n, entry in enumerate(fresh):
-                _ENTRY.pack_into(page, _HELD_AT + n * _ENTRY.size, *entry)
+                _ENTRY.pack_into(self._map, _HELD_AT + n * _ENTRY.size, *entry)
             self._fresh = None
-        _HEAD.pack_into(
-            page,
-            _HEAD_AT,
-            state,
-            self.connection,
-            serial,
-            started,
-            self.timeout,
-            completed,
-            flags,
-            end,
-            first,
-        )
-        _SEQUENCE.pack_into(page, 0, self._sequence)
+        words[_STATE] = state
+        words[_CONNECTION] = self.connection
+        words[_SERIAL] = serial
+        words[_STARTED] = started
+        words[_TIMEOUT] = self.timeout
+        words[_COMPLETED] = completed
+        words[_FLAGS] = flags
+        words[_END] = end
+        words[_FIRST] = first
+        words[_PART] = part
+        words[_SEQUENCE] = sequence
+
+    def advance(self, serial: int, started: int, part: int) -> None:
+        """The container: the next input of the pack that it runs; `part` is its index in the call."""
+        words = self._words
+        self._sequence = sequence = self._sequence + 2
+        words[_SEQUENCE] = sequence - 1
+        words[_SERIAL] = serial
+        words[_STARTED] = started
+        words[_PART] = part
+        words[_SEQUENCE] = sequence
 
     def tick(self, moment: int) -> None:
         """The release thread: it ran at that moment; apart from the rest, which is another's."""
-        _SEQUENCE.pack_into(self._map, _TICK_AT, moment)
+        self._words[_TICK] = moment
 
     def read(self) -> Doing | None:
         """The worker: a consistent reading, or None if the container was always writing."""
+        words = self._words
         for _ in range(5):
-            (before,) = _SEQUENCE.unpack_from(self._map, 0)
+            before = words[_SEQUENCE]
             copy = self._map[:_WORKER_AT]
-            (after,) = _SEQUENCE.unpack_from(self._map, 0)
-            if before == after and before % 2 == 0:
+            if before == words[_SEQUENCE] and before % 2 == 0:
                 return _parse(copy)
         return None
 
     def tell(self, told: Told) -> None:
         """The worker: publish its half; `why` before `target`, which is what is acted on."""
-        _WORKER.pack_into(self._map, _WORKER_AT, told.draining, told.target, told.why)
+        words = self._words
+        words[_DRAINING] = told.draining
+        words[_WHY] = told.why
+        words[_TARGET] = told.target
 
     def told(self) -> Told:
         """The container: what the worker wants."""
-        draining, target, why = _WORKER.unpack_from(self._map, _WORKER_AT)
-        return Told(bool(draining), target, why)
+        words = self._words
+        return Told(bool(words[_DRAINING]), words[_TARGET], words[_WHY])
 
     @property
     def target(self) -> int:
         """The serial of the input that the worker wants interrupted."""
-        wanted: int = _SEQUENCE.unpack_from(self._map, _WORKER_AT + 8)[0]
-        return wanted
+        return self._words[_TARGET]
 
     @property
     def is_draining(self) -> bool:
         """Whether the worker wants no further claims; cheap enough to ask between inputs."""
-        return self._map[_WORKER_AT] != 0
+        return self._words[_DRAINING] != 0
 
     def close(self) -> None:
         """Unmap and close."""
+        self._words.release()
         self._map.close()
         os.close(self.fd)
 
 
 def _parse(copy: bytes) -> Doing | None:
-    state, connection, serial, started, timeout, completed, running, end, first = _HEAD.unpack_from(
-        copy, _HEAD_AT
-    )
+    words = memoryview(copy).cast("Q")
+    state, end = words[_STATE], words[_END]
     if state >= len(STATES) or end > MOST_HELD:
         return None  # user code wrote into it
-    held = tuple(_ENTRY.unpack_from(copy, _HELD_AT + n * _ENTRY.size) for n in range(first, end))
+    entries = range(words[_FIRST], end)
     return Doing(
         state=STATES[state],
-        connection=connection,
-        serial=serial,
-        started=started,
-        timeout=timeout,
-        tick=_SEQUENCE.unpack_from(copy, _TICK_AT)[0],
-        completed=completed,
-        waiting=bool(running & 1),
-        running=running >> 1,
-        held=held,
+        connection=words[_CONNECTION],
+        serial=words[_SERIAL],
+        started=words[_STARTED],
+        timeout=words[_TIMEOUT],
+        tick=words[_TICK],
+        completed=words[_COMPLETED],
+        waiting=bool(words[_FLAGS] & 1),
+        running=words[_FLAGS] >> 1,
+        part=words[_PART],
+        held=tuple(_ENTRY.unpack_from(copy, _HELD_AT + n * _ENTRY.size) for n in entries),
     )

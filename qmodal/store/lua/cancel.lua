@@ -2,6 +2,7 @@
 -- looking at 250 a run; with `spare` = 1 those that a container holds are left to it.
 -- Returns the id to go on behind ('' when nothing is left there, or the call had ended), then
 -- consumer and entry of each that was running.
+-- include: shaped, kept
 local call, outputs, pool, stream, moved = unpack(KEYS)
 local group, lane, id, spare, from, to = unpack(ARGV)
 local known = redis.call('HMGET', call, 'state', 'total', 'settled', 'ttl')
@@ -27,8 +28,9 @@ for _, found in ipairs(entries) do
     end
     redis.call('XDEL', stream, entry)
     if lane == '2' then redis.call('SREM', moved, entry) end
+    if shaped(fields) then kept(pool, lane, entry, fields) end
     redis.call('UNLINK', call .. ':blob:' .. fields[6])
-    redis.call('HINCRBY', pool, 'inflight', -1)
+    redis.call('HINCRBY', pool, 'inflight', -(tonumber(fields[12]) or 1))
   end
 end
 return replies

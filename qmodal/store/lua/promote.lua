@@ -1,8 +1,6 @@
 -- Put the retries that are due back in line, 100 a run; those of ended calls are dropped.
 -- Returns how many were due, and the milliseconds until the next one (-1: none waits).
--- include: record
--- include: drop
--- include: readd
+-- include: record, drop, readd
 local pool, again, delayed = unpack(KEYS)
 local calls, channel, pool_id = unpack(ARGV)
 local time = redis.call('TIME')

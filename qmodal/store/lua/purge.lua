@@ -1,8 +1,6 @@
 -- End what waits in a pool, 100 inputs a run of one lane and of the delayed ones: its app is gone
 -- or its containers cannot start. Returns how many were ended.
--- include: record
--- include: drop
--- include: shaped
+-- include: record, drop, shaped, kept
 local pool, stream, delayed = unpack(KEYS)
 local group, lane, reason, calls = unpack(ARGV)
 local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', 100)
@@ -12,6 +10,7 @@ for _, found in ipairs(entries) do
   redis.call('XDEL', stream, entry)
   if shaped(fields) then
     if lane == '2' then redis.call('SREM', calls .. fields[4] .. ':moved', entry) end
+    kept(pool, lane, entry, fields)
     drop(pool, calls .. fields[4], fields, reason)
   end
 end

@@ -1,16 +1,12 @@
--- Take back what a dead consumer holds, 100 entries a lane a run, and remove the consumer once
--- it holds nothing. Entries named `<lane> <entry>` after the head (or all, if the first is `*`)
--- are charged one delivery; one at its budget ends as lost, and so does a generator that produced.
--- Returns how many were given back, how many were lost, and 1 when the consumer is gone.
--- include: record
--- include: drop
--- include: readd
--- include: shaped
--- include: set_aside
+-- Take back what a dead consumer holds, 100 entries a lane a run, and remove it once that is all.
+-- Charged one delivery are inputs named `<lane> <entry> <index>` after the head, or all, if that is
+-- `*`; one at its budget ends as lost, and so does a generator that produced.
+-- Returns how many inputs were given back, how many were lost, and 1 when the consumer is gone.
+-- include: record, drop, readd, shaped, set_aside, kept, piece, pieces
 local pool, inputs, again, dead = unpack(KEYS)
 local group, consumer, budget, reason, calls, channel, pool_id = unpack(ARGV)
 local charged, back, lost, full = {}, 0, 0, false
-for n = 8, #ARGV do charged[ARGV[n]] = true end
+for n = 8, #ARGV do charged[ARGV[n]:match('^%d %S+') or '*'] = ARGV[n]:match('%d+$') or '*' end
 for lane, stream in ipairs({inputs, again}) do
   local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 100, 'STREAMS', stream, '0')
   -- A server that refuses writes (MISCONF, READONLY) has not given anything back: say so.
@@ -21,16 +17,18 @@ for lane, stream in ipairs({inputs, again}) do
     local entry, fields = found[1], found[2] or {}
     redis.call('XACK', stream, group, entry)
     redis.call('XDEL', stream, entry)
-    local ours = shaped(fields)
-    if ours and lane == 2 then redis.call('SREM', calls .. fields[4] .. ':moved', entry) end
-    if ours and (charged['*'] or charged[lane .. ' ' .. entry]) then fields[10] = fields[10] + 1 end
-    local made = ours and redis.call('HGET', calls .. fields[4], 'made:' .. fields[6])
-    if ours and not made and tonumber(fields[10]) < tonumber(budget) then
-      readd(pool, calls .. fields[4], again, fields)
-      back = back + 1
-    else
-      if ours then drop(pool, calls .. fields[4], fields, reason) lost = lost + 1 end
-      set_aside(dead, pool_id, reason, fields)
+    local call = shaped(fields) and calls .. fields[4]
+    if call and lane == 2 then redis.call('SREM', call .. ':moved', entry) end
+    if call then kept(pool, lane, entry, fields) else set_aside(dead, pool_id, reason, fields) end
+    for _, part in ipairs(call and pieces(fields, charged['*'] or charged[lane .. ' ' .. entry]) or {}) do
+      if tonumber(part[10]) < tonumber(budget) and not redis.call('HGET', call, 'made:' .. part[6]) then
+        readd(pool, call, again, part)
+        back = back + part[12]
+      else
+        drop(pool, call, part, reason)
+        set_aside(dead, pool_id, reason, part)
+        lost = lost + part[12]
+      end
     end
   end
   if not full then redis.pcall('XGROUP', 'DELCONSUMER', stream, group, consumer) end

@@ -1,9 +1,6 @@
 -- Hand back inputs that were claimed and not started; takes a `call` key and two arguments
 -- (lane, entry) each, 100 a run. Returns how many were still held.
--- include: record
--- include: drop
--- include: readd
--- include: shaped
+-- include: record, drop, readd, shaped
 local pool, inputs, again = unpack(KEYS)
 local group, channel, pool_id = unpack(ARGV)
 local released = 0

@@ -1,9 +1,6 @@
 -- Give an input another attempt after `delay` milliseconds, if the caller still holds its entry.
 -- Returns 1, or 0 if somebody else owns the input now.
--- include: record
--- include: drop
--- include: readd
--- include: shaped
+-- include: record, drop, readd, wait, shaped, kept
 local pool, inputs, again, delayed, call = unpack(KEYS)
 local group, lane, entry, delay, channel, pool_id = unpack(ARGV)
 local stream = lane == '1' and inputs or again
@@ -13,12 +10,8 @@ if redis.call('XACK', stream, group, entry) == 0 then return 0 end
 redis.call('XDEL', stream, entry)
 if lane == '2' then redis.call('SREM', call .. ':moved', entry) end
 local fields = found[1][2]
-fields[8] = fields[8] + 1
-if tonumber(delay) == 0 then
-  readd(pool, call, again, fields)
-else
-  local time = redis.call('TIME')
-  redis.call('ZADD', delayed, time[1] * 1000 + math.floor(time[2] / 1000) + delay, cmsgpack.pack(fields))
-end
+kept(pool, lane, entry, fields)
+fields[8] = tostring(fields[8] + 1)
+wait(pool, call, again, delayed, fields, delay)
 redis.call('PUBLISH', channel, pool_id)
 return 1

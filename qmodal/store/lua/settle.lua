@@ -1,14 +1,14 @@
 -- Record how attempts ended, each once: whoever still holds the entry may, anybody else may not.
--- Takes one key an attempt (its call) and five arguments (lane 1 or 2, entry, index, outcome,
--- 1 if its arguments are stored apart).
--- Returns the pool's inputs in flight, then 1 for each attempt recorded and 0 for each stale one.
+-- Takes one key an attempt (its call) and six arguments (lane 1 or 2, entry, index of the first
+-- input, number of inputs, outcome; b: their arguments are stored apart, k: they are what was kept
+-- of a pack). Returns the pool's inputs in flight, then 1 for each recorded attempt, 0 for a stale one.
 -- include: record
 local pool, inputs, again = unpack(KEYS)
 local group = unpack(ARGV)
 local replies, order, outcomes, gone, ended = {0}, {}, {}, {{}, {}}, 0
 for n = 1, #KEYS - 3 do
   local call = KEYS[3 + n]
-  local lane, entry, index, outcome, has_blob = unpack(ARGV, 5 * n - 3, 5 * n + 1)
+  local lane, entry, index, count, outcome, mark = unpack(ARGV, 6 * n - 4, 6 * n + 1)
   local held = redis.call('XACK', lane == '1' and inputs or again, group, entry)
   replies[n + 1] = held
   if held == 1 then
@@ -17,11 +17,13 @@ for n = 1, #KEYS - 3 do
       into = {}
       outcomes[call], order[#order + 1] = into, call
     end
-    into[#into + 1], into[#into + 2] = index, outcome
+    local size = #into
+    into[size + 1], into[size + 2], into[size + 3] = index, count, outcome
     ids[#ids + 1] = entry
-    ended = ended + 1
+    ended = ended + count
     if lane == '2' then redis.call('SREM', call .. ':moved', entry) end
-    if has_blob == '1' then redis.call('UNLINK', call .. ':blob:' .. index) end
+    if mark == 'b' then redis.call('UNLINK', call .. ':blob:' .. index) end
+    if mark == 'k' then redis.call('HDEL', pool, 'kept:' .. lane .. ':' .. entry) end
   end
 end
 if #gone[1] > 0 then redis.call('XDEL', inputs, unpack(gone[1])) end

@@ -2,26 +2,22 @@
 -- Returns OK; GAP: an earlier chunk is missing; TAKEN: the id belongs to another call;
 -- POOL: the pool is not known; BLOB: a payload did not arrive. Only OK has written anything.
 -- A cancelled call takes no more inputs and says OK: whoever reads its outputs is told.
--- include: join
+-- include: join, append
 local call, pool, active, marker = unpack(KEYS)
-local id, pool_id, group, channel, digest, first, total, ttl, parent, now = unpack(ARGV)
-local count, inputs, joined, from, to = #ARGV - 10, pool .. ':inputs', false, nil, nil
+local id, pool_id, group, channel, digest, first, total, ttl, parent, now, count, sizes = unpack(ARGV)
+local inputs, joined, from, to = pool .. ':inputs', false, nil, nil
+count, first = tonumber(count), tonumber(first)
 local known = redis.call('HMGET', call, 'digest', 'submitted', 'state')
 local submitted = tonumber(known[2] or 0)
 if known[1] and known[1] ~= digest then return 'TAKEN' end
 if known[3] == 'cancelled' or count > 0 and submitted >= first + count then return 'OK' end
-if submitted ~= tonumber(first) then return 'GAP' end
+if submitted ~= first then return 'GAP' end
 -- An active pool is a known one.
 local is_active = redis.call('ZSCORE', active, pool_id)
 if not is_active and redis.call('HEXISTS', pool, 'spec') == 0 then return 'POOL' end
-for n = 5, #KEYS do
-  if redis.call('EXISTS', KEYS[n]) == 0 then return 'BLOB' end
-end
+for n = 5, #KEYS do if redis.call('EXISTS', KEYS[n]) == 0 then return 'BLOB' end end
 if count > 0 and not is_active then joined = join(active, pool, inputs, pool .. ':again', pool_id, group) end
-for n = 1, count do
-  to = redis.call('XADD', inputs, '*', 'e', ARGV[10 + n], 'c', id, 'i', first + n - 1)
-  from = from or to
-end
+if count > 0 then from, to = append(inputs, id, first, sizes, {unpack(ARGV, 13)}) end
 local more = total == '' and {} or {'total', total}
 if count > 0 then more[#more + 1], more[#more + 2] = 'to', to end
 if known[1] then

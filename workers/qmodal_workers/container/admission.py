@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import hmac
 from dataclasses import dataclass
+from typing import Any
 
 from qmodal.client import Client
-from qmodal.exception import Error
+from qmodal.exception import DeserializationError, Error
 from qmodal.store.exchange import ask_one
 from qmodal.store.pools import Claimed
 from qmodal.wire.envelope import PYTHON, Envelope, MalformedError, open_envelope
 from qmodal.wire.outcome import Outcome, text_outcome
+from qmodal.wire.plain import unpack
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
+
+Rows = tuple[dict[str, Any], list[list[Any]]]
 
 
 class RefusedError(Error):
@@ -31,8 +35,9 @@ class Admission:
         if not claimed.is_shaped:
             raise RefusedError("unprocessable: the entry was not written by qmodal")
         envelope = self._open(claimed.envelope)
-        place = (envelope.pool, envelope.call, str(envelope.index).encode())
-        if place != (self.pool, claimed.call, claimed.fields[5]):
+        first, behind = claimed.first - envelope.index, claimed.first + claimed.size
+        is_of_it = first >= 0 and claimed.size and behind <= envelope.index + envelope.count
+        if (envelope.pool, envelope.call) != (self.pool, claimed.call) or not is_of_it:
             raise RefusedError("unprocessable: the envelope belongs to another call or pool")
         if envelope.format == "c" and envelope.python != PYTHON:
             raise RefusedError(
@@ -40,6 +45,19 @@ class Admission:
                 f"worker runs Python {PYTHON}; use the same minor version on both sides"
             )
         return envelope, self._payload(envelope)
+
+    def rows(self, claimed: Claimed, admitted: tuple[Envelope, bytes]) -> Rows:
+        """The arguments of those inputs of a pack that the entry stands for."""
+        envelope, payload = admitted
+        try:
+            found = unpack(payload) if envelope.format == "m" else None
+        except DeserializationError as error:
+            raise RefusedError(f"unprocessable: {error}") from error
+        if found is None or not _is_pack(found, envelope.count):
+            raise RefusedError("unprocessable: the pack does not hold what it says")
+        kwargs, rows = found
+        first = claimed.first - envelope.index
+        return kwargs, rows[first : first + claimed.size]
 
     def _open(self, signed: bytes) -> Envelope:
         try:
@@ -76,9 +94,9 @@ class Admission:
             raise RefusedError("unprocessable: the stored arguments were changed")
         return stored
 
-    def store_result(self, envelope: Envelope, outcome: Outcome) -> Outcome:
+    def store_result(self, call: str, index: int, outcome: Outcome) -> Outcome:
         """The outcome with its payload stored apart, or an error text if there is no room for it."""
-        key = self.client.keys.result_blob(envelope.call, envelope.index)
+        key = self.client.keys.result_blob(call, index)
         lifetime = int(self.client.settings.result_ttl * 1000)
         try:
             self.client.run(ask_one(b"SET", key, outcome.payload, b"PX", lifetime))
@@ -87,3 +105,13 @@ class Admission:
             return text_outcome("lost", f"the result of {size} bytes could not be stored: {error}")
         digest = hashlib.sha256(outcome.payload).digest()
         return outcome._replace(payload=b"", blob=digest)
+
+
+def _is_pack(found: Any, count: int) -> bool:
+    """Whether these are keyword arguments for all and a list of positional ones for each."""
+    if type(found) is not list or len(found) != 2:
+        return False
+    kwargs, rows = found
+    if type(kwargs) is not dict or type(rows) is not list or len(rows) != count:
+        return False
+    return set(map(type, rows)) == {list} and all(type(name) is str for name in kwargs)

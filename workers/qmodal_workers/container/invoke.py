@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,18 +13,25 @@ from types import NoneType, TracebackType
 from typing import Any
 
 from qmodal.exception import InputCancellation, InputTimeout
+from qmodal.store.pools import Claimed
 from qmodal.wire.envelope import Envelope
-from qmodal.wire.outcome import Kind, Outcome, text_outcome
+from qmodal.wire.outcome import Kind, text_outcome
 from qmodal.wire.payload import dump_value, load_arguments
 from qmodal.wire.remote_error import dump_exception
 from qmodal_workers.container.generate import refuse_unexpected
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.record import STOPPED, TIMEOUT
+from qmodal_workers.record import CANCELLED, STOPPED, TIMEOUT
 
 _OWN = str(Path(__file__).parent)
+_INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError)
 # Neither awaitable nor a generator: nothing to find out about such a value.
-_ORDINARY = frozenset({NoneType, bool, int, float, str, bytes, list, dict, tuple, set})
+ORDINARY = frozenset({NoneType, bool, int, float, str, bytes, list, dict, tuple, set})
+
+
+Result = tuple[Kind, str, bytes]
+Admitted = tuple[Envelope, bytes]
+Find = Callable[[Claimed, Envelope], Callable[..., Any]]
 
 
 class Preempted(BaseException):
@@ -46,62 +52,48 @@ class Invoker:
     loop: UserLoop
     interrupts: Interrupts
 
-    def invoke(
-        self,
-        function: Callable[[], Callable[..., Any]],
-        envelope: Envelope,
-        payload: bytes,
-        serial: int,
-    ) -> Outcome:
-        """The outcome of one input; raises only Preempted."""
-        started = time.time_ns()
-        begin = time.perf_counter_ns()
-        kind, form, content = self._guarded(function, envelope, payload, serial)
-        took = (time.perf_counter_ns() - begin) // 1000
-        _flush()
-        return Outcome(kind, form, content, self.container, started // 1_000_000, took)
-
-    def _guarded(
-        self,
-        function: Callable[[], Callable[..., Any]],
-        envelope: Envelope,
-        payload: bytes,
-        serial: int,
-    ) -> tuple[Kind, str, bytes]:
+    def invoke(self, find: Find, claimed: Claimed, admitted: Admitted, serial: int) -> Result:
+        """What became of one input; raises only Preempted."""
+        envelope, payload = admitted
         try:
-            value = self._call(function, envelope, payload, serial)
+            args, kwargs = load_arguments(envelope.format, payload, plain_only=self.plain_only)
+            value = self.call(find(claimed, envelope), args, kwargs, serial)
             form, content = dump_value(value, plain_only=self.plain_only)
-        except (InputTimeout, InputCancellation, asyncio.CancelledError) as error:
-            if self.interrupts.why == STOPPED:
-                raise Preempted from error
-            return self._interrupted()
-        except KeyboardInterrupt as error:
-            raise Preempted from error
         except BaseException as error:
-            return "error", "x", self._dump(error)
+            return self.failure(error)
         return "value", form, content
 
-    def _call(
-        self,
-        function: Callable[[], Callable[..., Any]],
-        envelope: Envelope,
-        payload: bytes,
-        serial: int,
+    def call(
+        self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], serial: int
     ) -> Any:
-        args, kwargs = load_arguments(envelope.format, payload, plain_only=self.plain_only)
-        target = function()
+        """Run user code; whatever it raises, and what an interrupt aimed at `serial` raises in it."""
         interrupts = self.interrupts
         try:
             interrupts.listen(serial)
-            value = target(*args, **kwargs)
-            if type(value) in _ORDINARY:
+            value = function(*args, **kwargs)
+            if type(value) in ORDINARY:
                 return value
-            refuse_unexpected(target, value)
+            refuse_unexpected(function, value)
             return self.loop.finish(value)
         finally:
             interrupts.serial = 0
 
-    def _interrupted(self) -> tuple[Kind, str, bytes]:
+    @property
+    def was_cancelled(self) -> bool:
+        """Whether the worker had the input interrupted that ran last, because its call was ended."""
+        return self.interrupts.why == CANCELLED
+
+    def failure(self, error: BaseException) -> Result:
+        """What became of an input that raised; raises only Preempted."""
+        if isinstance(error, KeyboardInterrupt):
+            raise Preempted from error
+        if isinstance(error, _INTERRUPTIONS):
+            if self.interrupts.why == STOPPED:
+                raise Preempted from error
+            return self._interrupted()
+        return "error", "x", self._dump(error)
+
+    def _interrupted(self) -> Result:
         if self.interrupts.is_preempted and not self.interrupts.why:
             raise Preempted
         if self.interrupts.why == TIMEOUT:
@@ -123,7 +115,7 @@ def _of_user(frames: TracebackType | None) -> TracebackType | None:
     return frames
 
 
-def _flush() -> None:
+def flush() -> None:
     """What an input printed is on its way before its result is."""
     try:
         sys.stdout.flush()

@@ -15,20 +15,22 @@ class Pace:
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=RECENT)
+        self._size = 1
         self.service_time: float | None = None
 
-    def ran(self, seconds: float) -> None:
-        """An input took that long."""
+    def ran(self, seconds: float, inputs: int = 1) -> None:
+        """An entry with that many inputs took that long."""
         self._recent.append(seconds)
-        before = self.service_time
-        self.service_time = seconds if before is None else before + 0.1 * (seconds - before)
+        self._size = inputs
+        before, each = self.service_time, seconds / inputs
+        self.service_time = each if before is None else before + 0.1 * (each - before)
 
     def count(self, inflight: int) -> int:
-        """Inputs to claim next, given those in flight in the pool; leaves most to the others."""
+        """Entries to claim next, given the inputs in flight in the pool; leaves most to the others."""
         if len(self._recent) < RECENT:
             return 1
         slowest = max(self._recent)
         if slowest > SHORT_SECONDS:
             return 1
         worth = int(WORTH_SECONDS / max(slowest, 1e-6))
-        return max(1, min(worth, MOST, inflight // 4))
+        return max(1, min(worth, MOST, inflight // (4 * self._size)))

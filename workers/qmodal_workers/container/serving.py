@@ -5,32 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from qmodal import context
 from qmodal.client import Client
-from qmodal.exception import ConnectionError, EnqueueError
+from qmodal.exception import ExecutionError
 from qmodal.options import FunctionOptions
-from qmodal.store.exchange import Command, Op
-from qmodal.store.pools import BUDGET, Claimed, Settled
+from qmodal.store.exchange import Command
+from qmodal.store.pools import BUDGET, Claimed, Settled, charge
 from qmodal.wire.envelope import Envelope
-from qmodal.wire.outcome import INLINE_BYTES, Outcome
-from qmodal.wire.signing import UnknownKeyError, mac_of
+from qmodal.wire.outcome import Outcome
+from qmodal.wire.signing import UnknownKeyError
 from qmodal_workers.container.admission import Admission, RefusedError
 from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.emitter import Attempt, Emitter
 from qmodal_workers.container.generate import Drive
-from qmodal_workers.container.invoke import Invoker, Preempted
+from qmodal_workers.container.invoke import Admitted, Invoker, Preempted, flush
 from qmodal_workers.container.pace import Pace
+from qmodal_workers.container.pack import Pack, run
 from qmodal_workers.container.service import Service
 from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
-from qmodal_workers.container.verdict import next_step
 from qmodal_workers.record import STATES, Record
 
 IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 FLUSH_SECONDS = 0.005
 REPORT_SECONDS = 2.0
-INSIST_SECONDS = 0.5
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,14 +52,26 @@ class Serving:
     serial: int = 0
     pace: Pace = field(default_factory=Pace)
     shelf: Shelf = field(init=False)
-    _ended: list[Settled] = field(default_factory=list)
+    conclusions: Conclusions = field(init=False)
     _taken: int = 0  # from the front of what was claimed last
     _flushed: float = 0.0
     _reported: float = 0.0
     _is_stopping: bool = False
 
     def __post_init__(self) -> None:
-        self.shelf = Shelf(self._release, time.monotonic_ns, self.record.tick)
+        self.conclusions = Conclusions(
+            client=self.client,
+            pool=self.pool,
+            container=self.container,
+            options=self.options,
+            admission=self.admission,
+        )
+        self.shelf = Shelf(
+            self.conclusions.release,
+            self.conclusions.split_off,
+            clock=time.monotonic_ns,
+            tick=self.record.tick,
+        )
         self.record.timeout = int(self.invoker.timeout * 1e9)
 
     def run(self) -> None:
@@ -72,7 +85,8 @@ class Serving:
                 break
             else:
                 self._claim()
-        self.claims.settle(self._take_ended())
+        context.leave_input()
+        self._settle()
         self.shelf.release_all()
 
     def _must_stop(self) -> bool:
@@ -81,6 +95,7 @@ class Serving:
         return self._is_stopping or self.record.is_draining or self.claims.is_gone
 
     def _claim(self) -> None:
+        context.leave_input()
         self._publish_idle()
         ended = self._take_ended()
         claimed = self.claims.claim(
@@ -114,123 +129,131 @@ class Serving:
 
     def _attempt(self, claimed: Claimed) -> None:
         self._taken += 1
-        if claimed.lost == BUDGET - 1 if claimed.is_shaped else False:
-            self.shelf.release_all()  # whatever kills us on its last delivery takes nobody along
         try:
-            envelope, payload = self.admission.admit(claimed)
+            admitted = self.admission.admit(claimed)
+            rows = self.admission.rows(claimed, admitted) if admitted[0].count > 1 else None
         except UnknownKeyError as error:
             self._stop(f"it has another signing key than its callers: {error}")
-            self._release([claimed])
+            self.conclusions.release([claimed])
             return
         except RefusedError as error:
-            reason = str(error)
-            self._insist(lambda: self.client.pools.bury(self.pool, claimed, reason=reason))
+            bury = partial(self.client.pools.bury, self.pool, claimed, reason=str(error))
+            self.conclusions.insist(bury)
             return
-        self._run(claimed, envelope, payload)
-
-    def _run(self, claimed: Claimed, envelope: Envelope, payload: bytes) -> None:
-        self.serial += 1
-        self._publish_busy()
-        context.enter_input(envelope.call, envelope.index)
+        if claimed.lost == BUDGET - 1:
+            self.shelf.release_all()  # whatever kills us on its last delivery takes nobody along
         try:
-            outcome = self.invoker.invoke(
-                self._finder(claimed, envelope), envelope, payload, self.serial
-            )
+            if rows is None:
+                self._run(claimed, admitted)
+            else:
+                self._run_pack(Pack(claimed, admitted[0], *rows, len(rows[1]), self.shelf.lock))
         except Preempted:
             self._stop("user code was interrupted")
             self._give_back(claimed)
             return
-        finally:
-            context.leave_input()
+        if self.options.single_use_containers:
+            self._stop("single use")
+
+    def _run(self, claimed: Claimed, admitted: Admitted) -> None:
+        self.serial += 1
+        self._publish_busy()
+        envelope = admitted[0]
+        context.enter_input(envelope.call, envelope.index)
+        began = time.time_ns() // 1_000_000
+        result = self.invoker.invoke(self._find, claimed, admitted, self.serial)
         seconds = self.shelf.finish()
         self.completed += 1
         self.pace.ran(seconds)
         if seconds > LONG_SECONDS:
             # It has ended: the worker must not time it out while the server keeps us waiting.
             self._publish_idle()
-        self._conclude(claimed, envelope, outcome)
-        if self.options.single_use_containers:
-            self._stop("single use")
+        outcome = Outcome(*result, self.container, began, int(seconds * 1e6))
+        self.conclusions.input(claimed, envelope, outcome)
+        self._go_on(seconds)
+
+    def _run_pack(self, work: Pack) -> None:
+        self._publish_busy(work.claimed.first)
+        self.shelf.work_on(work)
+        function = self._found(work)
+        try:
+            self.serial = run(work, function, self.invoker, self.serial, self.record.advance)
+        except Preempted:
+            self.serial += len(work.rows)
+            if not self.invoker.interrupts.is_preempted:
+                self.conclusions.leave_alone(work)  # it alone is charged for interrupting itself
+                raise
+            self._conclude(work)
+            raise
+        self._conclude(work)
+        seconds = self.shelf.finish()
+        self.pace.ran(seconds, len(work.rows))
+        self._go_on(seconds)
+
+    def _conclude(self, work: Pack) -> None:
+        self.shelf.work_on(None)
+        self.completed += work.running + 1
+        self._publish_idle()
+        self.conclusions.pack(work)
+
+    def _found(self, work: Pack) -> Callable[..., Any]:
+        try:
+            return self.service.find(work.envelope.method)
+        except ExecutionError as error:
+            return partial(_fail, error)
+
+    def _go_on(self, seconds: float) -> None:
+        """After an input or a pack that took so long."""
         if seconds > LONG_SECONDS:
             self._look_again()
-        elif time.monotonic() - self._flushed > FLUSH_SECONDS and len(self.shelf):
-            self.claims.settle(self._take_ended())
+        elif len(self.shelf) and time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self._settle()
 
     def _give_back(self, claimed: Claimed) -> None:
         """An interrupted input runs elsewhere; one that interrupts itself does so a few times only."""
         if self.invoker.interrupts.is_preempted:
-            self._release([claimed])
+            self.conclusions.release([claimed])
             return
-        self.claims.settle(self._take_ended())
-        reason, charged = "user code raised KeyboardInterrupt", [f"{claimed.lane} {claimed.entry}"]
+        self._settle()
+        reason, charged = "user code raised KeyboardInterrupt", [charge(claimed)]
         pools, pool = self.client.pools, self.pool
-        self._insist(lambda: pools.reclaim(pool, self.container, reason=reason, charged=charged))
+        self.conclusions.insist(
+            lambda: pools.reclaim(pool, self.container, reason=reason, charged=charged)
+        )
 
-    def _finder(self, claimed: Claimed, envelope: Envelope) -> Callable[[], Callable[..., Any]]:
+    def _find(self, claimed: Claimed, envelope: Envelope) -> Callable[..., Any]:
         method = envelope.method
         if method not in self.service.generators:
-            return lambda: self.service.find(method)
+            return self.service.find(method)
         attempt = Attempt(
             pool=self.pool, container=self.container, claimed=claimed, envelope=envelope
         )
         emitter = Emitter(self.client, attempt, plain_only=self.invoker.plain_only)
-        return lambda: Drive(self.service.find(method), emitter, self.invoker.loop)
-
-    def _conclude(self, claimed: Claimed, envelope: Envelope, outcome: Outcome) -> None:
-        delay = next_step(outcome, self.options.retries, claimed.retries)
-        if delay is not None:
-            self._insist(lambda: self.client.pools.retry(self.pool, claimed, delay=delay))
-            return
-        sealed = self._stored(envelope, outcome).seal(
-            self.client.signer,
-            call=envelope.call,
-            index=envelope.index,
-            request=mac_of(claimed.envelope),
-        )
-        has_blob = envelope.blob is not None
-        self._ended.append(
-            Settled(claimed.lane, claimed.entry, envelope.call, envelope.index, sealed, has_blob)
-        )
-
-    def _stored(self, envelope: Envelope, outcome: Outcome) -> Outcome:
-        if len(outcome.payload) <= INLINE_BYTES:
-            return outcome
-        return self.admission.store_result(envelope, outcome)
+        return Drive(self.service.find(method), emitter, self.invoker.loop)
 
     def _look_again(self) -> None:
         """After a long input the worker may have released, from outside, what lay behind it."""
         if len(self.shelf):
-            self.claims.settle(self._take_ended())
+            self._settle()
             self._refill()
 
+    def _settle(self) -> None:
+        self.claims.settle(self._take_ended())
+
     def _take_ended(self) -> list[Settled]:
-        ended, self._ended = self._ended, []
+        flush()
         self._flushed = time.monotonic()
-        return ended
-
-    def _release(self, claimed: list[Claimed]) -> None:
-        held = [(one.lane, one.entry, one.call) for one in claimed]
-        self._insist(lambda: self.client.pools.release(self.pool, held))
-
-    def _insist(self, operation: Callable[[], Op[Any]]) -> None:
-        """Carry it out for as long as it takes: to die of an outage would run the input again."""
-        while True:
-            try:
-                self.client.run(operation())
-            except (ConnectionError, EnqueueError):
-                time.sleep(INSIST_SECONDS)
-            else:
-                return
+        return self.conclusions.take()
 
     def _stop(self, reason: str) -> None:
         self.reason = reason
         self._is_stopping = True
         self.shelf.release_all()
 
-    def _publish_busy(self) -> None:
+    def _publish_busy(self, part: int = 0) -> None:
         taken = self._taken
         end = taken + len(self.shelf)
-        self.record.post(BUSY, self.serial, self.shelf.since, self.completed, 2, taken - 1, end)
+        since, completed = self.shelf.since, self.completed
+        self.record.post(BUSY, self.serial, since, completed, 2, taken - 1, end, part)
 
     def _publish_idle(self) -> None:
         taken = self._taken
@@ -241,3 +264,7 @@ class Serving:
 def _entry_numbers(entry: str) -> tuple[int, int]:
     milliseconds, _, sequence = entry.partition("-")
     return int(milliseconds), int(sequence)
+
+
+def _fail(error: Exception, *_args: object, **_kwargs: object) -> None:
+    raise error

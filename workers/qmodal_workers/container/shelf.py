@@ -10,30 +10,42 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
+from qmodal.exception import Error
 from qmodal.store.pools import Claimed
+from qmodal_workers.container.pack import Pack
 
 LONG_SECONDS = 0.1
 LONG_NS = int(LONG_SECONDS * 1e9)
 LOOK_SECONDS = 0.05
 Release = Callable[[list[Claimed]], None]
+Split = Callable[[Pack], None]
 
 
 class Shelf:
     """Claimed inputs in order; `running` is the one that was started last.
 
+    `release` gives back, `split` takes apart a pack whose running input is long.
     `clock` gives nanoseconds; `tick` is told when the watching thread looks (0: it need not), so
     that the worker sees when user code does not let it.
     """
 
     def __init__(
-        self, release: Release, clock: Callable[[], int], tick: Callable[[int], None]
+        self,
+        release: Release,
+        split: Split,
+        *,
+        clock: Callable[[], int],
+        tick: Callable[[int], None],
     ) -> None:
         self._release = release
+        self._split = split
         self._clock = clock
         self._tick = tick
-        self._lock = threading.Lock()
+        self.lock = threading.Lock()
         self._waiting: deque[Claimed] = deque()
+        self._work: Pack | None = None
         self._armed = threading.Event()
         self._thread: threading.Thread | None = None
         self.running: Claimed | None = None
@@ -44,14 +56,14 @@ class Shelf:
 
     def put(self, claimed: Iterable[Claimed]) -> None:
         """Add what was claimed, behind what is there."""
-        with self._lock:
+        with self.lock:
             self._waiting.extend(claimed)
         if len(self._waiting) > 1:
             self._arm()
 
     def start(self) -> Claimed | None:
         """Take the next input to run, None if there is none."""
-        with self._lock:
+        with self.lock:
             self.running = self._waiting.popleft() if self._waiting else None
             self.since = self._clock()
             return self.running
@@ -63,7 +75,7 @@ class Shelf:
 
     def waiting(self) -> list[Claimed]:
         """What is claimed and not started."""
-        with self._lock:
+        with self.lock:
             return list(self._waiting)
 
     def refill(self, read: Callable[[], list[Claimed]]) -> None:
@@ -71,17 +83,23 @@ class Shelf:
 
         Under the lock: what is being released must not be read as held and started.
         """
-        with self._lock:
+        with self.lock:
             self._waiting = deque(read())
         if len(self._waiting) > 1:
             self._arm()
 
     def release_all(self) -> None:
         """Give everything back that was not started; what cannot be given back stays."""
-        with self._lock:
+        with self.lock:
             if self._waiting:
                 self._release(list(self._waiting))
                 self._waiting.clear()
+
+    def work_on(self, work: Pack | None) -> None:
+        """This pack is being run, or none any more."""
+        self._work = work
+        if work is not None:
+            self._arm()
 
     def _arm(self) -> None:
         if self._thread is None:
@@ -95,10 +113,18 @@ class Shelf:
         while True:
             self._armed.wait()
             self._armed.clear()
-            while self._waiting:
+            while self._waiting or self._work is not None:
                 now = self._clock()
                 self._tick(now)
-                if self.running is not None and now - self.since > LONG_NS:
-                    self.release_all()
+                self._look(now)
                 pause.wait(LOOK_SECONDS)
             self._tick(0)
+
+    def _look(self, now: int) -> None:
+        work = self._work
+        if self.running is not None and now - self.since > LONG_NS:
+            self.release_all()
+        if work is not None and work.since and now - work.since > LONG_NS:
+            # Refused or not reachable: it is tried again when it looks next.
+            with self.lock, suppress(Error):
+                self._split(work)

@@ -1,6 +1,6 @@
--- End an input that no container will finish: tell its caller why and forget it.
+-- End inputs that no container will finish: tell their caller why and forget them.
 local function drop(pool, call, fields, reason)
-  redis.call('HINCRBY', pool, 'inflight', -1)
+  redis.call('HINCRBY', pool, 'inflight', -fields[12])
   redis.call('UNLINK', call .. ':blob:' .. fields[6])
-  record(call, 'x', {fields[6], reason})
+  record(call, 'x', {fields[6], fields[12], reason})
 end

@@ -1,0 +1,51 @@
+"""How many inputs of a map travel in one entry: as many as run in a few milliseconds.
+
+A pack saves what an entry costs on both sides and on the server. It is sized by the slowest of the
+inputs that have ended lately, so that nothing waits long behind another one; a container takes it
+apart again when inputs turn out to be slower.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from qmodal.options import FunctionOptions
+
+WORTH_MICROSECONDS = 2500
+MOST = 100
+RECENT = 16
+
+
+def is_packable(options: FunctionOptions) -> bool:
+    """Whether several inputs of this function may share an entry.
+
+    Not if each has to have a container of its own, nor if none may run twice: what has ended in a
+    pack runs again when the container dies before the whole of it is written.
+    """
+    return options.delivery == "at_least_once" and not options.single_use_containers
+
+
+class Packing:
+    """Learns from outcomes, and says how many inputs to put into an entry."""
+
+    __slots__ = ("_is_allowed", "_recent")
+
+    def __init__(
+        self, options: FunctionOptions, *, is_allowed: bool, service_time: float | None = None
+    ) -> None:
+        self._is_allowed = is_allowed and is_packable(options)
+        # What the pool has learned is an average, so four times that counts as slow.
+        known = [] if service_time is None else [int(service_time * 4e6)] * RECENT
+        self._recent: deque[int] = deque(known, maxlen=RECENT)
+
+    def ran(self, microseconds: int) -> None:
+        """An input, the slowest one of its pack, took that long."""
+        self._recent.append(microseconds)
+
+    @property
+    def size(self) -> int:
+        """Inputs for each entry; 1 until enough of them have ended."""
+        recent = self._recent
+        if not self._is_allowed or len(recent) < RECENT:
+            return 1
+        return max(1, min(MOST, WORTH_MICROSECONDS // max(1, max(recent))))

@@ -1,0 +1,185 @@
+"""What follows when inputs have ended: an outcome to settle, another attempt, or back in line."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from qmodal.client import Client
+from qmodal.exception import ConnectionError, EnqueueError
+from qmodal.options import FunctionOptions
+from qmodal.store.exchange import Op
+from qmodal.store.pools import Claimed, Ended, Requeued, Settled
+from qmodal.wire.envelope import Envelope
+from qmodal.wire.outcome import INLINE_BYTES, Outcome, joined
+from qmodal.wire.plain import pack, pack_scalars
+from qmodal.wire.signing import mac_of
+from qmodal_workers.container.admission import Admission
+from qmodal_workers.container.pack import Pack
+from qmodal_workers.container.verdict import next_step
+
+INSIST_SECONDS = 0.5
+# A result of a pack above this is an outcome of its own.
+LARGE_BYTES = INLINE_BYTES // 8
+
+
+@dataclass(slots=True, kw_only=True)
+class Conclusions:
+    """Writes what cannot wait, and collects what is settled together with the next claim."""
+
+    client: Client
+    pool: str
+    container: str
+    options: FunctionOptions
+    admission: Admission
+    settled: list[Settled] = field(default_factory=list)
+
+    def input(self, claimed: Claimed, envelope: Envelope, outcome: Outcome) -> None:
+        """One input has ended."""
+        if outcome.kind != "value":
+            delay = next_step(outcome, self.options.retries, claimed.retries)
+            if delay is not None:
+                self.insist(lambda: self.client.pools.retry(self.pool, claimed, delay=delay))
+                return
+        if len(outcome.payload) > INLINE_BYTES:
+            outcome = self.admission.store_result(envelope.call, envelope.index, outcome)
+        call, index = envelope.call, envelope.index
+        sealed = outcome.seal(
+            self.client.signer, call=call, index=index, request=mac_of(claimed.envelope)
+        )
+        has_blob = envelope.blob is not None
+        self.settled.append(Settled(claimed.lane, claimed.entry, call, index, sealed, has_blob))
+
+    def pack(self, work: Pack) -> None:
+        """A pack has ended as far as it ran; what is left of it goes back in line."""
+        done, retried = work.begin + len(work.results), self._retried(work)
+        if work.is_kept and work.begin in retried:
+            delay = retried[work.begin]
+            self.insist(lambda: self.client.pools.retry(self.pool, work.claimed, delay=delay))
+            return
+        ended = [self._ended(work, *run) for run in _runs(work, retried) if run[1]]
+        if len(ended) == 1 and not retried and done == work.end:
+            first, count, sealed = ended[0]
+            lane, entry, _ = work.claimed
+            call, is_kept = work.envelope.call, work.is_kept
+            self.settled.append(Settled(lane, entry, call, first, sealed, False, count, is_kept))
+        else:
+            again = self._again(work, retried)
+            if done < work.end:
+                again.append(Requeued(work.index_of(done), work.end - done))
+            self.insist(lambda: self.split(work, None, ended, again))
+
+    def split(
+        self, work: Pack, keep: int | None, ended: list[Ended], again: list[Requeued]
+    ) -> Op[bool]:
+        """Take the pack apart; without `keep`, all of it is in `ended` or `again`."""
+        return self.client.pools.split(
+            self.pool, self.container, work.claimed, keep=keep, ended=ended, again=again
+        )
+
+    def leave_alone(self, work: Pack) -> None:
+        """As `split_off`, for as long as it takes, by the thread that ran the pack."""
+        while not work.is_kept:
+            try:
+                with work.lock:
+                    self.split_off(work)
+            except (ConnectionError, EnqueueError):
+                time.sleep(INSIST_SECONDS)
+
+    def split_off(self, work: Pack) -> None:
+        """Leave the pack's entry to the input that runs; by the release thread, under the lock."""
+        place = work.running
+        if place < 0 or work.is_kept or len(work.results) != place - work.begin:
+            return  # nothing runs at this moment
+        retried = self._retried(work)
+        ended = [self._ended(work, *run) for run in _runs(work, retried) if run[1]]
+        again = self._again(work, retried)
+        if place + 1 < work.end:
+            again.append(Requeued(work.index_of(place + 1), work.end - place - 1))
+        self.client.run(self.split(work, work.index_of(place), ended, again))
+        work.leave(place)
+
+    def _again(self, work: Pack, retried: dict[int, float]) -> list[Requeued]:
+        return [Requeued(work.index_of(at), 1, 1, delay) for at, delay in retried.items()]
+
+    def release(self, claimed: list[Claimed]) -> None:
+        """Give back what was not run."""
+        held = [(one.lane, one.entry, one.call) for one in claimed]
+        self.insist(lambda: self.client.pools.release(self.pool, held))
+
+    def take(self) -> list[Settled]:
+        """What is to be settled."""
+        settled, self.settled = self.settled, []
+        return settled
+
+    def insist(self, operation: Callable[[], Op[Any]]) -> None:
+        """Carry it out for as long as it takes: to die of an outage would run the input again."""
+        while True:
+            try:
+                self.client.run(operation())
+            except (ConnectionError, EnqueueError):
+                time.sleep(INSIST_SECONDS)
+            else:
+                return
+
+    def _retried(self, work: Pack) -> dict[int, float]:
+        """Seconds to wait before another attempt, by place in the pack."""
+        if self.options.retries is None:
+            return {}
+        used, retries = work.claimed.retries, self.options.retries
+        found = {}
+        for place, result in enumerate(work.results, work.begin):
+            delay = next_step(result, retries, used) if isinstance(result, Outcome) else None
+            if delay is not None:
+                found[place] = delay
+        return found
+
+    def _ended(self, work: Pack, place: int, results: list[Any]) -> Ended:
+        first, count = work.index_of(place), len(results)
+        outcome = self._outcome(work, results)
+        if len(outcome.payload) > INLINE_BYTES and count == 1:
+            outcome = self.admission.store_result(work.envelope.call, first, outcome)
+        sealed = outcome.seal(
+            self.client.signer,
+            call=work.envelope.call,
+            index=first,
+            count=count,
+            request=mac_of(work.claimed.envelope),
+        )
+        return Ended(first, count, sealed)
+
+    def _outcome(self, work: Pack, results: list[Any]) -> Outcome:
+        now, slowest = time.time_ns() // 1_000_000, work.slowest // 1000
+        if not any(isinstance(result, Outcome) for result in results):
+            if len(results) == 1:
+                return Outcome("value", "m", pack(results[0]), self.container, now, slowest)
+            return Outcome("values", "m", pack_scalars(results), self.container, now, slowest)
+        outcomes = [
+            result
+            if isinstance(result, Outcome)
+            else Outcome("value", "m", pack(result), self.container, now, slowest)
+            for result in results
+        ]
+        return outcomes[0] if len(outcomes) == 1 else joined(outcomes, took=slowest)
+
+
+def _runs(work: Pack, retried: dict[int, float]) -> Iterator[tuple[int, list[Any]]]:
+    """Consecutive inputs that are not retried, with what became of them; large results alone."""
+    if not retried and work.size < LARGE_BYTES:
+        yield work.begin, work.results[: work.running + 1 - work.begin]
+        return
+    begin, run = work.begin, list[Any]()
+    for place, result in enumerate(list(work.results), work.begin):
+        is_large = isinstance(result, Outcome) and len(result.payload) > LARGE_BYTES
+        if is_large or place in retried:
+            if run:
+                yield begin, run
+            if place not in retried:
+                yield place, [result]
+            begin, run = place + 1, []
+        else:
+            run.append(result)
+    if run:
+        yield begin, run
