@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from qmodal import context
 from qmodal.client import Client
+from qmodal.delivery import MOST_ODD, forget_many, status_of, tell
 from qmodal.exception import InvalidError, OutputExpiredError, RemoteError
 from qmodal.invocation import submit
 from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, resolve
@@ -14,6 +17,7 @@ from qmodal.store.calls import GapError, Output
 from qmodal.store.exchange import Later, Op
 from qmodal.store.keys import shard_of
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
+from qmodal.types import InputStatus
 from qmodal.wire.ids import derived_call_id, is_call_id
 
 R = TypeVar("R")
@@ -55,6 +59,9 @@ class Fanout(Generic[R]):
         self._digest = b"" if how.resume is None else self.call.encode()
         self._arrived: dict[int, Any] = {}
         self._fatal: list[int] = []
+        # For the call graph of the input that makes the map: what did not succeed.
+        self._parent = context.current_input_id() or ""
+        self._odd: dict[int, InputStatus] = {}
         self._next = 0
         self.submitted = 0
         self.settled = 0
@@ -169,6 +176,8 @@ class Fanout(Generic[R]):
             is_fatal = not (self._how.return_exceptions and isinstance(error, Exception))
             value = Failure(error, is_fatal=is_fatal)
             self.failed += 1
+            if self._parent and len(self._odd) < MOST_ODD:
+                self._odd[output.index] = status_of(error)
             if is_fatal:
                 self._fatal.append(output.index)
         self._arrived[output.index] = value
@@ -196,7 +205,11 @@ class Fanout(Generic[R]):
             return
         if self.settled < self.submitted:
             yield from self._client.calls.cancel(self.call, spare=True)
-        yield Later(self._client.calls.forget_command(self.call))
+        missing = islice(self._reader.seen.missing(self.submitted), MOST_ODD)
+        told = tell(self.submitted, self._odd | dict.fromkeys(missing, InputStatus.TERMINATED))
+        yield from forget_many(
+            self._client, self._parent, self.call, pool=self._target.pool, told=told
+        )
 
 
 def _call_of(target: Target, how: How) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from qmodal.client import Client, current
+from qmodal.delivery import forget
 from qmodal.outputs import BLOCK_MS, FIRST_BLOCK_MS, OutputReader, resolve
 from qmodal.store.calls import Output, Submission, UnknownPoolError
-from qmodal.store.exchange import Later, Op
+from qmodal.store.exchange import Op
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
 
 
@@ -28,13 +29,12 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
 
 
 def _delivered(client: Client, call: str, output: Output, submission: Submission) -> Op[Any]:
-    forget = Later(client.calls.forget_command(call, (0,)))
     try:
         value = yield from resolve(client, call, output, request=submission.digest)
-    except Exception:
-        yield forget
+    except Exception as error:
+        yield from forget(client, submission, error)
         raise
-    yield forget
+    yield from forget(client, submission)
     return value
 
 

@@ -25,7 +25,7 @@ from qmodal.runner import ensure_server
 from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.store.exchange import ask, ask_one
-from qmodal.types import InputStatus
+from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import new_call_id
 from tests.support import wait_until
 
@@ -191,6 +191,7 @@ def test_an_async_map_that_is_left_early_cancels_what_is_queued(user: Any, tmp_p
         gc.collect()  # what still runs for the map must not be taken for garbage
         stats = user.noted.get_current_stats
         await asyncio.to_thread(wait_until, lambda: stats().backlog == 0, what="an empty queue")
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
         await clients.current().aclose()
 
     asyncio.run(program())
@@ -371,6 +372,20 @@ def test_a_call_graph_shows_who_called_whom(user: Any) -> None:
     (below,) = root.children
     assert (below.function_name, below.function_call_id) == ("double", child)
     assert below.children == []
+
+
+def tree(infos: list[InputInfo]) -> list[Any]:
+    return [(info.function_name, info.status.name, tree(info.children)) for info in infos]
+
+
+def test_a_call_graph_shows_calls_that_were_delivered(user: Any) -> None:
+    call = user.delivered.spawn()
+    assert call.get(timeout=30) == 9
+    user.double.remote(1)
+    leaves: list[Any] = [("double", "SUCCESS", [])] * 3
+    failed: Any = ("fails", "FAILURE", [])
+    children = [("middle", "SUCCESS", leaves), failed, failed, failed, ("letters", "SUCCESS", [])]
+    assert tree(call.get_call_graph()) == [("delivered", "SUCCESS", children)]
 
 
 def test_a_call_graph_tells_how_inputs_ended(user: Any, tmp_path: Path) -> None:
