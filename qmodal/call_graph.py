@@ -6,9 +6,11 @@ import warnings
 from dataclasses import dataclass, field
 
 from qmodal.client import Client
+from qmodal.delivery import told
 from qmodal.exception import Error, OutputExpiredError, ServerWarning
 from qmodal.outputs import CANCELLED, opened
 from qmodal.store.calls import CallRecord, Output, parse_outputs
+from qmodal.store.children import Child
 from qmodal.store.exchange import Op, ask
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import input_id
@@ -16,6 +18,8 @@ from qmodal.wire.outcome import parted
 from qmodal.wire.spec import open_pool_spec, open_version
 
 MOST_INPUTS = 10_000
+# By index: the container, as far as it is known, and how the input ended.
+Ended = dict[int, tuple[str, InputStatus]]
 OF_KIND = {
     "value": InputStatus.SUCCESS,
     "values": InputStatus.SUCCESS,
@@ -29,7 +33,7 @@ OF_NOTE = {"init": InputStatus.INIT_FAILURE, "stopped": InputStatus.TERMINATED}
 
 def graph_of(client: Client, call: str) -> Op[list[InputInfo]]:
     """The tree below a call; raises OutputExpiredError if the call is gone."""
-    return (yield from _Graph(client).inputs_of(call, must_exist=True))
+    return (yield from _Graph(client).inputs_of(call))
 
 
 @dataclass(slots=True)
@@ -41,41 +45,59 @@ class _Graph:
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
     met: set[str] = field(default_factory=set)
 
-    def inputs_of(self, call: str, *, must_exist: bool = False) -> Op[list[InputInfo]]:
-        """The inputs of a call, each with what is below it; none for a call that is gone."""
+    def inputs_of(self, call: str) -> Op[list[InputInfo]]:
+        """The inputs of a call, each with what is below it; OutputExpiredError if it is gone."""
         record = yield from self.client.calls.record(call)
-        if record is None and must_exist:
+        if record is None:
             raise OutputExpiredError(f"call {call} expired, was delivered, or never existed")
-        if record is None or call in self.met:
-            return []
+        return (yield from self._with_below(call, (yield from self._inputs(call, record))))
+
+    def _with_below(self, call: str, inputs: list[InputInfo]) -> Op[list[InputInfo]]:
         self.met.add(call)
-        inputs = yield from self._inputs(call, record)
-        below = yield from self._children(call)
-        for index, child in below:
-            if index < len(inputs):
-                inputs[index].children += yield from self.inputs_of(child)
+        for child in (yield from self.client.children.of(call)):
+            if child.index < len(inputs) and child.call not in self.met:
+                inputs[child.index].children += yield from self._below(child)
         return inputs
 
+    def _below(self, child: Child) -> Op[list[InputInfo]]:
+        """A child's inputs; what was noted of one that is gone, since it was delivered."""
+        record = yield from self.client.calls.record(child.call)
+        if record is not None:
+            inputs = yield from self._inputs(child.call, record)
+        elif child.told:
+            submitted, odd = told(child.told)
+            ended = {index: ("", status) for index, status in odd.items()}
+            rest = InputStatus.SUCCESS
+            inputs = yield from self._listed(child.call, child.pool, submitted, ended, rest)
+        else:
+            inputs = []
+        return (yield from self._with_below(child.call, inputs))
+
     def _inputs(self, call: str, record: CallRecord) -> Op[list[InputInfo]]:
-        count = min(record.submitted, self.left)
-        if count < record.submitted:
+        ended = yield from self._ended(call)
+        rest = InputStatus.TERMINATED if record.state == CANCELLED else InputStatus.PENDING
+        return (yield from self._listed(call, record.pool, record.submitted, ended, rest))
+
+    def _listed(
+        self, call: str, pool: str, submitted: int, ended: Ended, rest: InputStatus
+    ) -> Op[list[InputInfo]]:
+        count = min(submitted, self.left)
+        if count < submitted:
             warnings.warn(
                 f"the call graph has more than {MOST_INPUTS} inputs; the rest is left out",
                 ServerWarning,
                 stacklevel=2,
             )
         self.left -= count
-        function, module = yield from self._name(record.pool)
-        ended = yield from self._ended(call)
-        rest = InputStatus.TERMINATED if record.state == CANCELLED else InputStatus.PENDING
+        function, module = yield from self._name(pool)
         return [
             InputInfo(input_id(call, index), call, container, status, function, module)
             for index in range(count)
             for container, status in [ended.get(index, ("", rest))]
         ]
 
-    def _ended(self, call: str) -> Op[dict[int, tuple[str, InputStatus]]]:
-        ended: dict[int, tuple[str, InputStatus]] = {}
+    def _ended(self, call: str) -> Op[Ended]:
+        ended: Ended = {}
         cursor, outputs = b"0", list[Output]()
         while outputs or cursor == b"0":
             read = self.client.calls.read_command(call, cursor, block=0, count=1000)
@@ -98,12 +120,6 @@ class _Graph:
             return [("", InputStatus.PENDING)] * output.count
         ends = [(each.container, OF_KIND[each.kind]) for each in found]
         return ends * output.count if len(ends) == 1 else ends
-
-    def _children(self, call: str) -> Op[list[tuple[int, str]]]:
-        keys = self.client.keys
-        (entries,) = yield from ask((b"XRANGE", keys.children(call), b"-", b"+"))
-        found = [(int(fields[0]), fields[1].decode()) for _, fields in entries]
-        return list(dict.fromkeys(found))  # a submit that was repeated noted it twice
 
     def _name(self, pool: str) -> Op[tuple[str, str]]:
         """Function and module; empty where the server does not know them any more."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from qmodal.store.apps import Apps
     from qmodal.store.blocking import Blocking
     from qmodal.store.calls import Calls
+    from qmodal.store.children import Children
     from qmodal.store.exchange import Command, Op
     from qmodal.store.fleet import Fleet
     from qmodal.store.items import Items
@@ -59,6 +60,13 @@ class Client:
         from qmodal.store.calls import Calls
 
         return Calls(self.keys)
+
+    @cached_property
+    def children(self) -> Children:
+        """Which calls inputs made."""
+        from qmodal.store.children import Children
+
+        return Children(self.keys)
 
     @cached_property
     def items(self) -> Items:

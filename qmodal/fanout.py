@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from qmodal import context
 from qmodal.client import Client
-from qmodal.exception import InvalidError, RemoteError
+from qmodal.delivery import MOST_ODD, forget_many, status_of, tell
+from qmodal.exception import InvalidError, OutputExpiredError, RemoteError
 from qmodal.invocation import submit
 from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, opened, value_at, values
 from qmodal.packing import Packing
-from qmodal.store.calls import Output
+from qmodal.store.calls import GapError, Output
 from qmodal.store.exchange import Later, Op
 from qmodal.store.keys import shard_of
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
+from qmodal.types import InputStatus
 from qmodal.wire.ids import derived_call_id, is_call_id
 from qmodal.wire.outcome import Outcome, parted
 
@@ -54,9 +58,13 @@ class Fanout(Generic[R]):
         kept = int(client.settings.result_ttl * 1000)
         self._ttl = kept if how.keep else max(kept, DELIVERED_TTL_MS)
         self.packing = Packing(target.options, is_allowed=client.settings.packing)
-        self._digest = b""
+        # Whoever names the same key makes the same call, also if they do so at the same time.
+        self._digest = b"" if how.resume is None else self.call.encode()
         self._arrived: dict[int, Any] = {}
         self._fatal: list[int] = []
+        # For the call graph of the input that makes the map: what did not succeed.
+        self._parent = context.current_input_id() or ""
+        self._odd: dict[int, InputStatus] = {}
         self._next = 0
         self.submitted = 0
         self.settled = 0
@@ -98,14 +106,17 @@ class Fanout(Generic[R]):
         return BLOCK_MS if self.is_fed else UNFED_MS
 
     def attach(self) -> Op[None]:
-        """Go on with a call that an earlier producer has begun; nothing, if there is none.
+        """Go on with a call that an earlier producer has begun; nothing, if a key has none yet.
 
-        Raises InvalidError if it is another function's, RemoteError if it was cancelled.
+        Raises InvalidError if it is another function's, RemoteError if it was cancelled, and
+        OutputExpiredError if there is no call of this id (any more).
         """
         if self._how.resume is None:
             return
         record = yield from self._client.calls.record(self.call)
         if record is None:
+            if self._how.resume == self.call:
+                raise OutputExpiredError(f"call {self.call} expired or never existed")
             return
         if record.pool != self._target.pool:
             raise InvalidError(f"call {self.call} is not one of {self._target.name!r}")
@@ -116,23 +127,41 @@ class Fanout(Generic[R]):
         self.is_fed = record.total is not None
 
     def feed(self, chunk: list[Arguments], *, is_last: bool) -> Op[None]:
-        """Submit the next inputs."""
-        if chunk or (is_last and (self.submitted or self._how.keep)):
-            end = self.submitted + len(chunk)
-            submission = self._target.submission(
-                self._client,
-                chunk,
-                call=self.call,
-                first=self.submitted,
-                total=end if is_last else None,
-                digest=self._digest,
-                ttl=self._ttl,
-                pack=self.packing.size,
-            )
-            self._digest = submission.digest
-            yield from submit(self._client, self._target, submission)
-            self.submitted = end
+        """Submit the next inputs, but for those that another producer of this call has submitted."""
+        while chunk or (is_last and (self.submitted or self._how.keep)):
+            try:
+                yield from self._submit(chunk, is_last=is_last)
+                break
+            except GapError:
+                lead = yield from self._lead()
+                if lead <= 0:
+                    raise
+            self.submitted += min(lead, len(chunk))
+            if lead > len(chunk):
+                break
+            chunk = chunk[lead:]
         self.is_fed = is_last
+
+    def _submit(self, chunk: list[Arguments], *, is_last: bool) -> Op[None]:
+        end = self.submitted + len(chunk)
+        submission = self._target.submission(
+            self._client,
+            chunk,
+            call=self.call,
+            first=self.submitted,
+            total=end if is_last else None,
+            digest=self._digest,
+            ttl=self._ttl,
+            pack=self.packing.size,
+        )
+        self._digest = submission.digest
+        yield from submit(self._client, self._target, submission)
+        self.submitted = end
+
+    def _lead(self) -> Op[int]:
+        """How many inputs more than this one another producer has submitted."""
+        record = yield from self._client.calls.record(self.call)
+        return 0 if record is None else record.submitted - self.submitted
 
     def receive(self, block: int) -> Op[None]:
         """Take in results; a failed input is kept as its exception."""
@@ -171,6 +200,8 @@ class Fanout(Generic[R]):
         is_fatal = not (self._how.return_exceptions and isinstance(error, Exception))
         self._arrived[index] = Failure(error, is_fatal=is_fatal)
         self.failed += 1
+        if self._parent and len(self._odd) < MOST_ODD:
+            self._odd[index] = status_of(error)
         if is_fatal:
             self._fatal.append(index)
 
@@ -196,7 +227,11 @@ class Fanout(Generic[R]):
             return
         if self.settled < self.submitted:
             yield from self._client.calls.cancel(self.call, spare=True)
-        yield Later(self._client.calls.forget_command(self.call))
+        missing = islice(self._reader.seen.missing(self.submitted), MOST_ODD)
+        told = tell(self.submitted, self._odd | dict.fromkeys(missing, InputStatus.TERMINATED))
+        yield from forget_many(
+            self._client, self._parent, self.call, pool=self._target.pool, told=told
+        )
 
 
 def _call_of(target: Target, how: How) -> str:

@@ -12,6 +12,10 @@ from qmodal.fanout import CHUNK, Fanout
 from qmodal.feeding import PROLONG_SECONDS, READ_AHEAD
 from qmodal.target import Arguments
 
+# The loop knows its tasks weakly: a map that is dropped without being closed must not take its tasks
+# along before its own end, which waits for them.
+_tasks: set[asyncio.Task[None]] = set()
+
 
 class Feeding:
     """One asyncio task takes inputs, which may wait, and another one submits what there is."""
@@ -29,6 +33,9 @@ class Feeding:
         self._error: BaseException | None = None
         bodies = () if fanout.is_fed else (self._read, self._send)
         self._tasks = [asyncio.create_task(self._guard(body)) for body in bodies]
+        for task in self._tasks:
+            _tasks.add(task)
+            task.add_done_callback(_tasks.discard)
 
     async def pump(self) -> None:
         """Wait until something was submitted that has no result yet, or all has been."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qmodal.client import Client, current
+from qmodal.delivery import forget
 from qmodal.outputs import (
     BLOCK_MS,
     FIRST_BLOCK_MS,
@@ -14,7 +15,7 @@ from qmodal.outputs import (
     value_of,
 )
 from qmodal.store.calls import Output, Submission, UnknownPoolError
-from qmodal.store.exchange import Later, Op
+from qmodal.store.exchange import Op
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
 
 
@@ -27,17 +28,16 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
     if not outputs or outputs[0].index:
         outputs = yield from _waited(client, call, outputs)
     # A result that was stored apart is fetched before the deletion goes out with a later write.
-    forget = Later(client.calls.forget_command(call, (0,)))
     try:
         outcome = opened(client, call, outputs[0], submission.digest)
         payload = outcome.payload
         if outcome.blob is not None:
             payload = yield from stored_apart(client, call, 0, outcome.blob)
         value = value_of(client, outcome, payload)
-    except Exception:
-        yield forget
+    except Exception as error:
+        yield from forget(client, submission, error)
         raise
-    yield forget
+    yield from forget(client, submission)
     return value
 
 

@@ -39,12 +39,12 @@ class Results(Generic[R]):
         if self._is_used:
             return iter(())
         self._is_used = True
-        return self._iterate()
+        return _iterate(self._find, self._inputs, self._how)
 
     def __aiter__(self) -> AsyncIterator[R]:
         self._is_used = True
         if self._running is None:
-            self._running = self._aiterate()
+            self._running = _aiterate(self._find, self._inputs, self._how)
         return self._running
 
     async def __anext__(self) -> R:
@@ -63,44 +63,46 @@ class Results(Generic[R]):
                 self._verb,
             )
 
-    def _iterate(self) -> Iterator[R]:
-        from qmodal.feeding import feeding
-        from qmodal.progress import shown
 
-        client = current()
-        fanout: Fanout[R] = client.run(start(client, self._find, self._how))
-        inputs = self._inputs
-        feeder = feeding(client, fanout, inputs.plain(), is_at_hand=inputs.is_at_hand)
-        try:
-            with shown(client, fanout):
-                while not fanout.is_done:
-                    feeder.pump()
-                    if fanout.settled < fanout.submitted:
-                        client.run(fanout.receive(feeder.patience))
-                    for value in islice(fanout.ready(), CHUNK):
-                        yield _given(value)
-        finally:
-            feeder.stop()
-            client.run(fanout.stop())
+def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
+    # No method: results that are dropped end their map at once, without waiting for a cycle to be found.
+    from qmodal.feeding import feeding
+    from qmodal.progress import shown
 
-    async def _aiterate(self) -> AsyncIterator[R]:
-        from qmodal.feeding_aio import Feeding
-        from qmodal.progress import shown
+    client = current()
+    fanout: Fanout[Any] = client.run(start(client, find, how))
+    feeder = feeding(client, fanout, inputs.plain(), is_at_hand=inputs.is_at_hand)
+    try:
+        with shown(client, fanout):
+            while not fanout.is_done:
+                feeder.pump()
+                if fanout.settled < fanout.submitted:
+                    client.run(fanout.receive(feeder.patience))
+                for value in islice(fanout.ready(), CHUNK):
+                    yield _given(value)
+    finally:
+        feeder.stop()
+        client.run(fanout.stop())
 
-        client = current()
-        fanout: Fanout[R] = await client.aio(start(client, self._find, self._how))
-        feeder = Feeding(client, fanout, self._inputs.aio())
-        try:
-            with shown(client, fanout):
-                while not fanout.is_done:
-                    await feeder.pump()
-                    if fanout.settled < fanout.submitted:
-                        await client.aio(fanout.receive(fanout.patience))
-                    for value in islice(fanout.ready(), CHUNK):
-                        yield _given(value)
-        finally:
-            await feeder.stop()
-            await client.aio(fanout.stop())
+
+async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator[Any]:
+    from qmodal.feeding_aio import Feeding
+    from qmodal.progress import shown
+
+    client = current()
+    fanout: Fanout[Any] = await client.aio(start(client, find, how))
+    feeder = Feeding(client, fanout, inputs.aio())
+    try:
+        with shown(client, fanout):
+            while not fanout.is_done:
+                await feeder.pump()
+                if fanout.settled < fanout.submitted:
+                    await client.aio(fanout.receive(fanout.patience))
+                for value in islice(fanout.ready(), CHUNK):
+                    yield _given(value)
+    finally:
+        await feeder.stop()
+        await client.aio(fanout.stop())
 
 
 def start(client: Client, find: FindTarget, how: How) -> Op[Fanout[Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 
 
 class Indexes:
@@ -20,6 +21,12 @@ class Indexes:
 
     def __contains__(self, index: int) -> bool:
         return bisect_right(self._bounds, index) % 2 == 1
+
+    def missing(self, end: int) -> Iterator[int]:
+        """Those from 0 to before `end` that are not in it."""
+        edges = [0, *self._bounds, end]
+        for begin, until in zip(edges[::2], edges[1::2], strict=False):
+            yield from range(begin, min(until, end))
 
     def add(self, index: int, count: int = 1) -> bool:
         """Take in `count` numbers from `index` on, of which all or none are there; False if all."""

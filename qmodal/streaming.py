@@ -10,6 +10,7 @@ from typing import Any, Generic, ParamSpec
 
 from qmodal.client import Client, current
 from qmodal.definition import LocalSource, Source
+from qmodal.delivery import forget
 from qmodal.exception import (
     AsyncUsageWarning,
     DeserializationError,
@@ -20,8 +21,8 @@ from qmodal.exception import (
 )
 from qmodal.invocation import request
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
-from qmodal.store.calls import Output
-from qmodal.store.exchange import Later, Op
+from qmodal.store.calls import Output, Submission
+from qmodal.store.exchange import Op
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
 from qmodal.verb import is_in_loop
 from qmodal.wire.envelope import MalformedError
@@ -104,12 +105,15 @@ class Stream:
         self._next = 0
         self._taken: list[bytes] = []
         self._is_ended = False
+        self._submission: Submission | None = None
+        self._error: Exception | None = None
 
     def start(self, arguments: Arguments) -> Op[list[Output]]:
         """Submit, and wait for what comes first."""
         submission = self._target.submission(
             self._client, [arguments], call=self._reader.call, total=1, ttl=DELIVERED_TTL_MS
         )
+        self._submission = submission
         self._request = submission.digest
         return (yield from request(self._client, self._target, submission))
 
@@ -130,7 +134,13 @@ class Stream:
         if output.index < 0:
             raise RemoteError(f"call {self._reader.call} was cancelled")
         self._is_ended = True
-        made = yield from resolve(self._client, self._reader.call, output, request=self._request)
+        try:
+            made = yield from resolve(
+                self._client, self._reader.call, output, request=self._request
+            )
+        except Exception as error:
+            self._error = error
+            raise
         if made != self._next:
             raise OutputExpiredError(f"{made} items were produced, and {self._next} arrived")
         return END
@@ -179,9 +189,10 @@ class Stream:
 
     def close(self) -> Op[None]:
         """Forget the call; one that still runs goes on, and its items are dropped."""
-        if self._is_ended:
-            yield Later(self._client.calls.forget_command(self._reader.call, (0,)))
-        elif self._request:
+        submission = self._submission
+        if submission is not None and self._is_ended:
+            yield from forget(self._client, submission, self._error)
+        elif submission is not None:
             yield from self._client.items.close(self._reader.call)
 
 

@@ -19,6 +19,10 @@ MOST_CHILDREN = 10_000
 CHILDREN_MS = 7 * 24 * 3600 * 1000
 
 
+class GapError(InternalFailure):
+    """Inputs before these were refused, or more than these are there."""
+
+
 class UnknownPoolError(InternalFailure):
     """The pool is not known to the server (yet, or any more): open it and submit again."""
 
@@ -274,6 +278,6 @@ def check_accepted(reply: object) -> None:
                 "another call has this id; was this process forked while calling?"
             )
         case b"GAP":
-            raise InternalFailure("an earlier chunk of this call was refused; start the map again")
+            raise GapError("an earlier chunk of this call was refused; start the map again")
         case _:
             raise InternalFailure(f"submit answered {reply!r}")

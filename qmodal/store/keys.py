@@ -108,7 +108,7 @@ class Keys:
         return f"{self.call(call)}:moved"
 
     def children(self, call: str) -> str:
-        """Stream, capped: index -> calls that this input made. Goes as its call, or after 7 days."""
+        """Stream, capped: index -> calls that this input made, and how delivered ones ended. 7 days."""
         return f"{self.call(call)}:children"
 
     def blob(self, call: str, index: int) -> str:

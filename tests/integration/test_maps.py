@@ -20,11 +20,13 @@ import pytest
 import qmodal
 from qmodal import client as clients
 from qmodal.exception import DeprecationError, InvalidError, OutputExpiredError, RemoteError
+from qmodal.fanout import Fanout, How
 from qmodal.runner import ensure_server
 from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.store.exchange import ask, ask_one
-from qmodal.types import InputStatus
+from qmodal.types import InputInfo, InputStatus
+from qmodal.wire.ids import new_call_id
 from tests.support import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "mapping.py"
@@ -180,6 +182,22 @@ def test_a_map_that_is_left_early_cancels_what_is_queued(user: Any, tmp_path: Pa
     assert call_keys() <= before
 
 
+def test_an_async_map_that_is_left_early_cancels_what_is_queued(user: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ran"
+
+    async def program() -> None:
+        async for _ in user.noted.map.aio(itertools.repeat(str(path)), itertools.count()):
+            break
+        gc.collect()  # what still runs for the map must not be taken for garbage
+        stats = user.noted.get_current_stats
+        await asyncio.to_thread(wait_until, lambda: stats().backlog == 0, what="an empty queue")
+        await asyncio.gather(*(asyncio.all_tasks() - {asyncio.current_task()}))
+        await clients.current().aclose()
+
+    asyncio.run(program())
+    assert len(lines(path)) < 600
+
+
 def test_an_interrupted_map_cancels_what_is_queued(user: Any, tmp_path: Path) -> None:
     path = tmp_path / "ran"
     threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -262,6 +280,32 @@ def test_a_spawned_map_is_gone_on_with_by_key_or_id(user: Any, tmp_path: Path) -
         list(user.double.map([1], resume=call.object_id))
 
 
+def test_producers_that_name_the_same_key_submit_each_input_once(user: Any, tmp_path: Path) -> None:
+    client, path = clients.current(), str(tmp_path / "ran")
+    target = client.run(user.noted._target())
+    how = How(keep=True, resume="shared " + path)
+    one, other = (Fanout[int](client, target, how) for _ in range(2))
+    inputs = [((path, n), dict[str, Any]()) for n in range(300)]
+    for fanout, end in (
+        (one, 100),
+        (other, 50),
+        (other, 200),
+        (one, 150),
+        (one, 300),
+        (other, 250),
+    ):
+        client.run(fanout.feed(inputs[fanout.submitted : end], is_last=end == 300))
+        assert fanout.submitted == end
+    client.run(other.feed(inputs[250:], is_last=True))
+    assert list(qmodal.FunctionCall.from_id(one.call).iter()) == list(range(300))
+    assert sorted(lines(Path(path))) == list(range(300))
+
+
+def test_a_map_cannot_go_on_with_a_call_that_is_gone(user: Any) -> None:
+    with pytest.raises(OutputExpiredError, match="expired or never existed"):
+        list(user.double.map([1], resume=new_call_id(3)))
+
+
 def test_an_empty_spawned_map_is_a_call_without_inputs(user: Any) -> None:
     call = user.double.spawn_map([])
     assert call.num_inputs() == 0
@@ -328,6 +372,20 @@ def test_a_call_graph_shows_who_called_whom(user: Any) -> None:
     (below,) = root.children
     assert (below.function_name, below.function_call_id) == ("double", child)
     assert below.children == []
+
+
+def tree(infos: list[InputInfo]) -> list[Any]:
+    return [(info.function_name, info.status.name, tree(info.children)) for info in infos]
+
+
+def test_a_call_graph_shows_calls_that_were_delivered(user: Any) -> None:
+    call = user.delivered.spawn()
+    assert call.get(timeout=30) == 9
+    user.double.remote(1)
+    leaves: list[Any] = [("double", "SUCCESS", [])] * 3
+    failed: Any = ("fails", "FAILURE", [])
+    children = [("middle", "SUCCESS", leaves), failed, failed, failed, ("letters", "SUCCESS", [])]
+    assert tree(call.get_call_graph()) == [("delivered", "SUCCESS", children)]
 
 
 def test_a_call_graph_tells_how_inputs_ended(user: Any, tmp_path: Path) -> None:

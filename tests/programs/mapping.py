@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,37 @@ def spawned() -> str:
     child: Any = double
     call: str = child.spawn(4).object_id
     return call
+
+
+@app.function()
+def fails(x: int) -> None:
+    raise ValueError(x)
+
+
+@app.function()
+def letters(n: int) -> Iterator[str]:
+    yield from "abc"[:n]
+
+
+@app.function()
+def middle(n: int) -> int:
+    child: Any = double
+    total: int = sum(child.map(range(n))) + child.remote(n)
+    return total
+
+
+@app.function()
+def delivered() -> int:
+    """Makes calls of all kinds, and takes their results."""
+    child: Any = middle
+    failing: Any = fails
+    items: Any = letters
+    total: int = child.remote(2)
+    for _ in failing.map(range(2), return_exceptions=True):
+        continue
+    with contextlib.suppress(ValueError):
+        failing.remote(5)
+    return total + len(list(items.remote_gen(3)))
 
 
 @app.function(timeout=20, max_containers=3)

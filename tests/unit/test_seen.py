@@ -18,6 +18,8 @@ def test_it_holds_exactly_what_was_added(seed: int) -> None:
         expected.add(index)
         assert len(seen) == len(expected)
         assert [n for n in range(-1, 62) if n in seen] == sorted(expected)
+        for end in (0, 30, 60):
+            assert list(seen.missing(end)) == sorted(set(range(end)) - expected)
 
 
 def test_a_full_run_takes_two_numbers_however_long_it_is() -> None:

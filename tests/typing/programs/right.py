@@ -91,6 +91,11 @@ def functions() -> None:
     assert_type(list(modal.FunctionCall.gather(measure.spawn("a"), measure.spawn("b"))), list[int])
     assert_type(list(measure.map(["a", "b"])), list[int])
     assert_type(list(measure.starmap([("a", 1)])), list[int])
+    assert_type(list(measure.spawn_map(["a"]).iter(start=0)), list[int])
+    assert_type(measure.with_options(timeout=3).remote("a"), int)
+    assert_type(list(measure.with_concurrency(max_inputs=2).map(["a"])), list[int])
+    assert_type(measure.autoscaler.update(max_containers=None).max_containers, int | None)
+    assert_type(measure.for_each(["a"]), None)
     assert_type(fetch.remote("u"), bytes)
     assert_type(shared.remote(1), str)
     assert_type(collected.remote(1), str)
@@ -104,6 +109,9 @@ async def in_a_loop() -> None:
     call = await fetch.spawn.aio("u")
     assert_type(await call.get.aio(timeout=3), bytes)
     assert_type([each async for each in measure.map.aio(["a"])], list[int])
+    spawned = await measure.spawn_map.aio(["a"])
+    assert_type([each async for each in spawned.iter.aio()], list[int])
+    assert_type(list(await modal.FunctionCall.gather.aio(spawned, spawned)), list[int])
 
 
 def classes() -> None:

@@ -48,6 +48,9 @@ def calls() -> None:
     text: str = measure.remote("a")  # wrong
     later: str = measure.spawn("a").get()  # wrong
     texts: list[str] = list(measure.map(["a"]))  # wrong
+    measure.with_options(timeout="long")  # wrong
+    measure.with_options(min_containers=2)  # wrong
+    measure.with_options(timeout=3).remote(3)  # wrong
     number: int = fetch.remote("u")  # wrong
     measure.spawn("a").get(index="first")  # wrong
     print(text, later, texts, number)
