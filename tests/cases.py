@@ -90,6 +90,16 @@ def reclaim_lost(bench: Bench) -> Command:
     return command_of(pools.reclaim(bench.pool, "ta-a-1", reason="x", charged=["*"], budget=1))
 
 
+def mark(bench: Bench) -> Command:
+    bench.submit()
+    return bench.client.pools.mark_command(bench.pool, "ta-a-1")
+
+
+def reclaim_marked(bench: Bench) -> Command:
+    bench.ask(*mark(bench))
+    return reclaim(bench)
+
+
 def bury(bench: Bench) -> Command:
     bench.submit(2)
     return command_of(bench.client.pools.bury(bench.pool, *bench.claim(), reason="bad"))
@@ -196,6 +206,7 @@ def override(bench: Bench) -> Command:
 
 CASES: list[Callable[[Bench], Command]] = [
     *(submit, submit_end, settle, retry, retry_later, promote, release, reclaim, reclaim_lost),
+    *(mark, reclaim_marked),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override),
 ]

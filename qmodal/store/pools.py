@@ -118,6 +118,10 @@ class Pools:
             for entry, fields in entries
         ]
 
+    def mark_command(self, pool: str, container: str) -> Command:
+        """Note that what this container has started never runs again; nothing if the pool is gone."""
+        return script("mark").command((self.keys.pool(pool),), (container,))
+
     def settle_command(self, pool: str, attempts: Sequence[Settled]) -> Command:
         """Record outcomes; the reply is [inflight, 1 or 0 for each attempt]."""
         keys = self.keys
@@ -169,7 +173,8 @@ class Pools:
     ) -> Op[tuple[int, int]]:
         """Take back what a dead container holds: (given back, lost).
 
-        `charged` names the started entries as `<lane> <entry>`, or is ("*",) for all of them.
+        `charged` names the started entries as `<lane> <entry>`, or is ("*",) for all of them; of a
+        marked container they are lost at once.
         """
         keys, back, lost = self.keys, 0, 0
         shard = shard_of(pool)

@@ -76,6 +76,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "settle": lambda: POOLS.settle_command(
         POOL, [Settled(1, "1-1", CALL, 0, b"o", True), Settled(2, "1-2", CALL, 1, b"o", False)]
     ),
+    "mark": lambda: POOLS.mark_command(POOL, "ta-1"),
     "retry": lambda: POOLS.retry(POOL, CLAIMED, delay=1),
     "release": lambda: POOLS.release(POOL, [(1, "1-1", CALL), (2, "1-1", CALL)]),
     "reclaim": lambda: POOLS.reclaim(POOL, "ta-1", reason="r", charged=["*"]),

@@ -2,7 +2,7 @@
 
 The container writes its half as a seqlock (odd while it writes); the worker reads it as a hint
 and never kills, releases or charges on one reading. The other half is the worker's: whether to
-stop claiming, and which input to interrupt.
+stop claiming, which input to interrupt, and until when its lease is good.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -30,6 +31,13 @@ _HELD_AT = 128
 _TICK_AT = 6136
 _WORKER_AT = 6144
 _WORKER = struct.Struct("<QQQ")
+_LEASE_AT = 6168
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def lease_clock() -> int:
+    """Nanoseconds that also pass while the machine sleeps, as they do for the server."""
+    return time.clock_gettime_ns(_CLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +134,16 @@ class Record:
         """The container: what the worker wants."""
         draining, target, why = _WORKER.unpack_from(self._map, _WORKER_AT)
         return Told(bool(draining), target, why)
+
+    def hold_until(self, moment: int) -> None:
+        """The worker: nobody else takes its inputs before that moment of `lease_clock`."""
+        _SEQUENCE.pack_into(self._map, _LEASE_AT, moment)
+
+    @property
+    def held_until(self) -> int:
+        """The container: that moment; 0 before the worker has said one."""
+        moment: int = _SEQUENCE.unpack_from(self._map, _LEASE_AT)[0]
+        return moment
 
     @property
     def is_draining(self) -> bool:

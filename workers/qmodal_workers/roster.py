@@ -93,9 +93,13 @@ class Container:
 
 
 class Roster:
-    """All containers of one worker; `changed` is set when a report differs from the last sent."""
+    """All containers of one worker; `changed` is set when a report differs from the last sent.
+
+    `safe_until`: the moment of `lease_clock` before which nobody else can take their inputs.
+    """
 
     def __init__(self) -> None:
+        self.safe_until = 0
         self._containers: dict[str, Container] = {}
         self._unsent: dict[str, ContainerReport | None] = {}
         self.changed = asyncio.Event()

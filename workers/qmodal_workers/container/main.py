@@ -16,10 +16,12 @@ from qmodal.settings import Settings
 from qmodal.wire.spec import open_pool_spec, open_version
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.guard import Guard
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.invoke import Invoker
 from qmodal_workers.container.load import check_secrets, find, load_version
 from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.pace import Pace
 from qmodal_workers.container.process import become, reseed
 from qmodal_workers.container.service import Service, build_service
 from qmodal_workers.container.serving import Serving
@@ -73,6 +75,8 @@ def _serve(
     loop = UserLoop()
     try:
         serving = _start(request, record, loop, modules_loaded=modules_loaded, prepared=prepared)
+        if serving.guard is not None:
+            serving.guard.start()
         connection = serving.claims.connect_first()
     except BaseException:
         control.send(failed=traceback.format_exc())
@@ -120,8 +124,10 @@ def _start(
         service=service,
         invoker=invoker,
         record=record,
-        claims=Claims(client, request.pool, request.container),
+        claims=Claims(client, request.pool, request.container, is_once=options.is_once),
         admission=Admission(client, request.pool),
+        guard=Guard(record) if options.is_once else None,
+        pace=Pace(most=1) if options.is_once else Pace(),
     )
 
 

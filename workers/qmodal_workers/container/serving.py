@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from qmodal import context
@@ -20,12 +21,13 @@ from qmodal_workers.container.admission import Admission, RefusedError
 from qmodal_workers.container.claims import Claims
 from qmodal_workers.container.emitter import Attempt, Emitter
 from qmodal_workers.container.generate import Drive
+from qmodal_workers.container.guard import Guard
 from qmodal_workers.container.invoke import Invoker, Preempted
 from qmodal_workers.container.pace import Pace
 from qmodal_workers.container.service import Service
 from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
 from qmodal_workers.container.verdict import next_step
-from qmodal_workers.record import Doing, Record
+from qmodal_workers.record import STOPPED, Doing, Record
 
 FLUSH_SECONDS = 0.005
 REPORT_SECONDS = 2.0
@@ -45,6 +47,7 @@ class Serving:
     record: Record
     claims: Claims
     admission: Admission
+    guard: Guard | None = None  # of a pool whose started inputs never run again
     reason: str = ""
     completed: int = 0
     serial: int = 0
@@ -54,6 +57,7 @@ class Serving:
     _flushed: float = 0.0
     _reported: float = 0.0
     _is_stopping: bool = False
+    _begun: Claimed | None = None  # with a guard: what was started last, settled or not
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self._release, time.monotonic_ns, self.record.tick)
@@ -100,7 +104,9 @@ class Serving:
         return ((b"HSET", key, b"service_time", round(self.pace.service_time, 6)),)
 
     def _attempt(self, claimed: Claimed) -> None:
-        if claimed.lost == BUDGET - 1 if claimed.is_shaped else False:
+        if self.guard is not None:
+            self._begin_once(self.guard, claimed)
+        elif claimed.lost == BUDGET - 1 if claimed.is_shaped else False:
             self.shelf.release_all()  # whatever kills us on its last delivery takes nobody along
         try:
             envelope, payload = self.admission.admit(claimed)
@@ -113,6 +119,12 @@ class Serving:
             self._insist(lambda: self.client.pools.bury(self.pool, claimed, reason=reason))
             return
         self._run(claimed, envelope, payload)
+
+    def _begin_once(self, guard: Guard, claimed: Claimed) -> None:
+        """If this container is lost from now on, that input is; nothing else may be."""
+        guard.check()
+        self.shelf.release_all()
+        self._begun = claimed
 
     def _run(self, claimed: Claimed, envelope: Envelope, payload: bytes) -> None:
         self.serial += 1
@@ -143,14 +155,26 @@ class Serving:
             self.claims.settle(self._take_ended())
 
     def _give_back(self, claimed: Claimed) -> None:
-        """An interrupted input runs elsewhere; one that interrupts itself does so a few times only."""
-        if self.invoker.interrupts.is_preempted:
+        """An interrupted input runs elsewhere; one that interrupts itself does so a few times only.
+
+        With a guard it has had its one run.
+        """
+        interrupts, is_once = self.invoker.interrupts, self.guard is not None
+        was_told = interrupts.is_preempted or interrupts.why == STOPPED
+        if was_told and not is_once:
             self._release([claimed])
             return
         self.claims.settle(self._take_ended())
-        reason, charged = "user code raised KeyboardInterrupt", [f"{claimed.lane} {claimed.entry}"]
-        pools, pool = self.client.pools, self.pool
-        self._insist(lambda: pools.reclaim(pool, self.container, reason=reason, charged=charged))
+        reason = "its container was stopped" if was_told else "user code raised KeyboardInterrupt"
+        reclaim = partial(
+            self.client.pools.reclaim,
+            self.pool,
+            self.container,
+            reason=reason,
+            charged=[f"{claimed.lane} {claimed.entry}"],
+            budget=1 if is_once else BUDGET,
+        )
+        self._insist(reclaim)
 
     def _finder(self, claimed: Claimed, envelope: Envelope) -> Callable[[], Callable[..., Any]]:
         method = envelope.method
@@ -215,7 +239,8 @@ class Serving:
 
     def _publish(self, state: Any, running: Claimed | None = None) -> None:
         waiting = self.shelf.waiting() if len(self.shelf) else []
-        held = waiting if running is None else [running, *waiting]
+        begun = running or self._begun
+        held = waiting if begun is None else [begun, *waiting]
         self.record.write(
             Doing(
                 state=state,
@@ -224,7 +249,7 @@ class Serving:
                 started=time.monotonic_ns(),
                 timeout=int(self.invoker.timeout * 1e9),
                 completed=self.completed,
-                running=int(running is not None),
+                running=int(begun is not None),
                 held=tuple((one.lane, *_entry_numbers(one.entry)) for one in held),
             )
         )
