@@ -56,6 +56,7 @@ class Container:
     ending: Ending | None = None
     chase: Chase | None = None
     last_input: float = 0.0  # when it was last seen busy, while draining
+    cancelled: dict[str, float] = field(default_factory=dict)  # entries, and when that was heard
     released: int = 0  # serial of the input behind which entries were released
     stop_reason: str = ""
     stopping: str = ""  # why it should leave at once, without finishing its input
