@@ -147,17 +147,24 @@ class Pools:
         )
         return bool(reply)
 
-    def release(self, pool: str, held: Sequence[tuple[int, str, str]]) -> Op[int]:
-        """Hand back (lane, entry, call) that were claimed and not started; how many were ours."""
+    def release(
+        self, pool: str, held: Sequence[tuple[int, str, str]], *, deliveries: Sequence[int] = ()
+    ) -> Op[int]:
+        """Hand back (lane, entry, call) that were claimed and not started; how many were ours.
+
+        `deliveries`, from whoever does not hold them itself: how often each was delivered when
+        its container had not started it. What was delivered again since is not handed back.
+        """
         keys, released = self.keys, 0
+        counts = deliveries or [0] * len(held)
         for start in range(0, len(held), 100):
-            chunk = held[start : start + 100]
+            chunk = list(zip(held, counts, strict=True))[start : start + 100]
             released += yield from ask_one(
                 *script("release").command(
                     self._lanes(pool),
                     (GROUP, keys.wake, pool),
-                    more_keys=[keys.call(call) for _, _, call in chunk],
-                    more=[part for lane, entry, _ in chunk for part in (lane, entry)],
+                    more_keys=[keys.call(call) for (_, _, call), _ in chunk],
+                    more=[part for (lane, entry, _), n in chunk for part in (lane, entry, n)],
                 )
             )
         return released

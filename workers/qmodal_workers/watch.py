@@ -173,7 +173,7 @@ class Watch:
 
     async def _release(self, container: Container, doing: Doing) -> None:
         with contextlib.suppress(Error):
-            await self._client.aio(outside.release_behind(self._client, container.pool, doing))
+            await self._client.aio(outside.release_behind(self._client, container, doing))
 
     def _act(self, container: Container, acting: Coroutine[None, None, None]) -> None:
         """Do that, unless something is being done about the container."""
