@@ -157,6 +157,8 @@ class Reign:
         for held in holdings:
             if held.is_over or held.container in leaving:
                 this.changes.take_off(held)
+            if held.is_assigned and held.report is not None and held.report.unfit:
+                self._observer.fleet.note_unfit(pool, held.worker)
             if held.is_assigned and held.report is not None and held.report.state == "failed":
                 last = held.report.detail.strip().rpartition("\n")[2]
                 self._journal.change(terms.label, f"{held.container} did not start: {last}")
@@ -169,7 +171,8 @@ class Reign:
         if decision.start:
             have = len(judged.snapshot.containers) - len(leaving)
             version = version_key(terms.app, terms.number)
-            need = Need(pool=pool, count=decision.start, have=have, version=version)
+            unfit = self._observer.fleet.unfit_for(pool)
+            need = Need(pool=pool, count=decision.start, have=have, version=version, unfit=unfit)
             this.changes.needs.append(need)
 
     def _end(self, pool: str, terms: Terms, this: Round) -> None:

@@ -245,3 +245,13 @@ def test_containers_that_start_count_as_capacity(stage: Stage, kind: str) -> Non
 
     stage.until(looked, "many looks")
     assert len(stage.assigned()) == 2
+
+
+def test_a_box_that_cannot_decode_an_input_is_passed_over_for_one_that_may(stage: Stage) -> None:
+    unfit, other = stage.worker(max_containers=16), stage.worker(max_containers=2)
+    stage.publish(f=options())
+    stage.submit()
+    stage.until(lambda: unfit.roster, "a container on the larger box")
+    unfit.becomes(min(unfit.roster), state="ended", unfit=True)
+    stage.until(lambda: other.assigned(), "the next one is on the other box")
+    assert stage.until(stage.serve, "it runs there") == 1

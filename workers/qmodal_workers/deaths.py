@@ -101,7 +101,12 @@ class Deaths:
         detail = container.failure or container.stopping or container.stop_reason
         detail = detail or ("" if status == 0 else reason)
         self._roster.note(
-            container, state="failed" if failed else "ended", detail=detail, pid=0, connection=0
+            container,
+            state="failed" if failed else "ended",
+            detail=detail,
+            pid=0,
+            connection=0,
+            unfit=container.is_unfit,
         )
         del self._concluding[container.id]
         log.info("%s %s: %s", container.id, container.report.state, reason)

@@ -59,6 +59,7 @@ class Container:
     cancelled: dict[str, float] = field(default_factory=dict)  # entries, and when that was heard
     released: int = 0  # serial of the input behind which entries were released
     stop_reason: str = ""
+    is_unfit: bool = False  # it stopped for an input that needs a box with another Python
     stopping: str = ""  # why it should leave at once, without finishing its input
     failure: str = ""
 

@@ -212,6 +212,7 @@ class Starter:
                 container.failure = text[-LONGEST_DETAIL:]
             case {"stop": str(reason)}:
                 container.stop_reason = reason
+                container.is_unfit = message.get("unfit") is True
             case {"pid": int()}:  # user code begins now
                 container.limited_from = time.monotonic()
             case _:

@@ -13,7 +13,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from qmodal.exception import InputCancellation, InputTimeout
+from qmodal.exception import (
+    DeserializationError,
+    ExecutionError,
+    InputCancellation,
+    InputTimeout,
+)
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import Kind, Outcome, text_outcome
 from qmodal.wire.payload import dump_value, load_arguments
@@ -30,12 +35,20 @@ class Preempted(BaseException):
     """User code was stopped by KeyboardInterrupt: the input has no outcome and runs elsewhere."""
 
 
+class Outdated(BaseException):
+    """The input needs what a newer version of the code has: it was not run, and runs there."""
+
+
+class _UnknownError(Exception):
+    """What the input needs is not in this version of the code; the cause says what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Invoker:
     """Runs one input after another on the thread that also talks to Redis.
 
     A hop to another thread would cost more than the whole rest of the path, and signals reach
-    user code only here.
+    user code only here. `has_newer_code` is asked about what this version does not know.
     """
 
     container: str
@@ -43,6 +56,7 @@ class Invoker:
     timeout: float
     loop: UserLoop
     interrupts: Interrupts
+    has_newer_code: Callable[[], bool]
 
     def invoke(
         self,
@@ -51,7 +65,7 @@ class Invoker:
         payload: bytes,
         serial: int,
     ) -> Outcome:
-        """The outcome of one input; raises only Preempted."""
+        """The outcome of one input; raises only Preempted and Outdated."""
         started = time.time_ns()
         begin = time.perf_counter_ns()
         kind, form, content = self._guarded(function, envelope, payload, serial)
@@ -82,6 +96,10 @@ class Invoker:
             return self._interrupted()
         except KeyboardInterrupt as error:
             raise Preempted from error
+        except _UnknownError as unknown:
+            if self.has_newer_code():
+                raise Outdated from unknown
+            return "error", "x", self._dump(unknown.__cause__ or unknown)
         except BaseException as error:
             return "error", "x", self._dump(error)
         return "value", form, content
@@ -93,8 +111,11 @@ class Invoker:
         payload: bytes,
         serial: int,
     ) -> Any:
-        args, kwargs = load_arguments(envelope.format, payload, plain_only=self.plain_only)
-        target = function()
+        try:
+            args, kwargs = load_arguments(envelope.format, payload, plain_only=self.plain_only)
+            target = function()
+        except (DeserializationError, ExecutionError) as error:
+            raise _UnknownError from error
         with self.interrupts.listening(serial):
             value = target(*args, **kwargs)
             refuse_unexpected(target, value)

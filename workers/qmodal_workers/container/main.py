@@ -16,6 +16,7 @@ from qmodal.settings import Settings
 from qmodal.wire.spec import open_pool_spec, open_version
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.elsewhere import Elsewhere
 from qmodal_workers.container.guard import Guard
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.invoke import Invoker
@@ -109,12 +110,14 @@ def _start(
     interrupts = Interrupts(record, loop)
     check_secrets(options)
     service.enter(loop)
+    elsewhere = Elsewhere(client, version.app_id, version.number, pool.number > 0)
     invoker = Invoker(
         container=request.container,
         plain_only=client.settings.payloads == "plain",
         timeout=float(options.timeout),
         loop=loop,
         interrupts=interrupts,
+        has_newer_code=elsewhere.has_newer_code,
     )
     return Serving(
         client=client,
@@ -126,6 +129,7 @@ def _start(
         record=record,
         claims=Claims(client, request.pool, request.container, is_once=options.is_once),
         admission=Admission(client, request.pool),
+        elsewhere=elsewhere,
         guard=Guard(record) if options.is_once else None,
         pace=Pace(most=1) if options.is_once else Pace(),
     )
@@ -142,7 +146,7 @@ def _variant(packed: bytes) -> dict[str, object]:
 
 def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> int:
     if serving.reason:
-        control.send(stop=serving.reason)
+        control.send(stop=serving.reason, unfit=serving.is_unfit)
     status = 0
     try:
         _leave(serving.service, loop)

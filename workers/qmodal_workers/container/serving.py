@@ -17,12 +17,13 @@ from qmodal.store.pools import BUDGET, Claimed, Settled
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome
 from qmodal.wire.signing import UnknownKeyError, mac_of
-from qmodal_workers.container.admission import Admission, RefusedError
+from qmodal_workers.container.admission import Admission, RefusedError, UndecodableError
 from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.elsewhere import Elsewhere
 from qmodal_workers.container.emitter import Attempt, Emitter
 from qmodal_workers.container.generate import Drive
 from qmodal_workers.container.guard import Guard
-from qmodal_workers.container.invoke import Invoker, Preempted
+from qmodal_workers.container.invoke import Invoker, Outdated, Preempted
 from qmodal_workers.container.pace import Pace
 from qmodal_workers.container.service import Service
 from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
@@ -47,8 +48,10 @@ class Serving:
     record: Record
     claims: Claims
     admission: Admission
+    elsewhere: Elsewhere
     guard: Guard | None = None  # of a pool whose started inputs never run again
     reason: str = ""
+    is_unfit: bool = False  # it stops for an input that needs another Python or qmodal
     completed: int = 0
     serial: int = 0
     pace: Pace = field(default_factory=Pace)
@@ -115,10 +118,22 @@ class Serving:
             self._release([claimed])
             return
         except RefusedError as error:
-            reason = str(error)
-            self._insist(lambda: self.client.pools.bury(self.pool, claimed, reason=reason))
+            self._refuse(claimed, error)
             return
         self._run(claimed, envelope, payload)
+
+    def _refuse(self, claimed: Claimed, error: RefusedError) -> None:
+        """Set it aside; or leave it, and this container's place, to a box that can decode it.
+
+        That is charged as a lost delivery is, so it ends even if no container ever starts there.
+        """
+        reason = str(error)
+        if isinstance(error, UndecodableError) and self.elsewhere.has_box_for(error.python):
+            self.is_unfit = True
+            self._stop(f"it has to make room: {reason}")
+            self._reclaim(claimed, reason)
+        else:
+            self._insist(lambda: self.client.pools.bury(self.pool, claimed, reason=reason))
 
     def _begin_once(self, guard: Guard, claimed: Claimed) -> None:
         """If this container is lost from now on, that input is; nothing else may be."""
@@ -134,9 +149,8 @@ class Serving:
             outcome = self.invoker.invoke(
                 self._finder(claimed, envelope), envelope, payload, self.serial
             )
-        except Preempted:
-            self._stop("user code was interrupted")
-            self._give_back(claimed)
+        except (Preempted, Outdated) as left:
+            self._leave_undone(claimed, left)
             return
         finally:
             context.leave_input()
@@ -154,25 +168,37 @@ class Serving:
         elif time.monotonic() - self._flushed > FLUSH_SECONDS and len(self.shelf):
             self.claims.settle(self._take_ended())
 
+    def _leave_undone(self, claimed: Claimed, why: Preempted | Outdated) -> None:
+        if isinstance(why, Outdated):
+            self._stop("an input needs a newer version of the app")
+            self._release([claimed])
+        else:
+            self._stop("user code was interrupted")
+            self._give_back(claimed)
+
     def _give_back(self, claimed: Claimed) -> None:
         """An interrupted input runs elsewhere; one that interrupts itself does so a few times only.
 
         With a guard it has had its one run.
         """
-        interrupts, is_once = self.invoker.interrupts, self.guard is not None
+        interrupts = self.invoker.interrupts
         was_told = interrupts.is_preempted or interrupts.why == STOPPED
-        if was_told and not is_once:
+        if was_told and self.guard is None:
             self._release([claimed])
             return
-        self.claims.settle(self._take_ended())
         reason = "its container was stopped" if was_told else "user code raised KeyboardInterrupt"
+        self._reclaim(claimed, reason)
+
+    def _reclaim(self, claimed: Claimed, reason: str) -> None:
+        """Give it back as one that had its try here; this container must be about to stop."""
+        self.claims.settle(self._take_ended())
         reclaim = partial(
             self.client.pools.reclaim,
             self.pool,
             self.container,
             reason=reason,
             charged=[f"{claimed.lane} {claimed.entry}"],
-            budget=1 if is_once else BUDGET,
+            budget=BUDGET if self.guard is None else 1,
         )
         self._insist(reclaim)
 
