@@ -5,10 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from qmodal.client import Client, current
+from qmodal.exception import Error
 from qmodal.outputs import BLOCK_MS, FIRST_BLOCK_MS, OutputReader, resolve
 from qmodal.store.calls import Output, Submission, UnknownPoolError
-from qmodal.store.exchange import Later, Op
+from qmodal.store.exchange import AtMost, Later, Op
 from qmodal.target import Arguments, Target
+
+# Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
+ABANDON_SECONDS = 1.0
 
 
 def remote(target: Target, arguments: Arguments) -> Op[Any]:
@@ -17,14 +21,27 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
     call = target.new_call()
     submission = target.submission(client, [arguments], call=call, total=1, keep=False)
     reader = OutputReader(client, call)
-    outputs = reader.accept((yield from request(client, target, submission)))
-    block = FIRST_BLOCK_MS
-    while not outputs:
-        outputs = yield from reader.read(block)
-        block = BLOCK_MS
+    try:
+        outputs = reader.accept((yield from request(client, target, submission)))
+        block = FIRST_BLOCK_MS
+        while not outputs:
+            outputs = yield from reader.read(block)
+            block = BLOCK_MS
+    except (Error, GeneratorExit):
+        raise
+    except BaseException:  # Ctrl-C, a cancelled task, or what a signal's handler has raised
+        yield AtMost(_abandon(client, call), ABANDON_SECONDS)
+        raise
     # A result that was stored apart is fetched before the deletion goes out with a later write:
     # `resolve` reads it on the way, and only then does this operation end.
     return (yield from _delivered(client, call, outputs[0], submission))
+
+
+def _abandon(client: Client, call: str) -> Op[None]:
+    """Nobody waits for it any more: end what is queued or runs, and forget the call."""
+    running = yield from client.calls.cancel(call)
+    yield from client.calls.nudge_cancelled(running)
+    yield Later(client.calls.forget_command(call, (0,)))
 
 
 def _delivered(client: Client, call: str, output: Output, submission: Submission) -> Op[Any]:

@@ -104,7 +104,7 @@ class Asynchronous:
             while True:
                 try:
                     replies = await self._answer(request)
-                except Error as error:  # the operation may know what to do about it
+                except BaseException as error:  # the operation may know what to do about it
                     request = op.throw(error)
                 else:
                     request = op.send(replies)
@@ -113,13 +113,17 @@ class Asynchronous:
             return result
 
     async def _answer(self, request: Effect) -> list[Reply]:
+        if isinstance(request, Exchange):
+            return await self.exchange(request)
         if isinstance(request, Later):
             self.later(request.command)
-            return []
-        if isinstance(request, Pause):
+        elif isinstance(request, Pause):
             await asyncio.sleep(request.seconds)
-            return []
-        return await self.exchange(request)
+        else:
+            with contextlib.suppress(Error, TimeoutError):
+                async with asyncio.timeout(request.seconds):
+                    await self.run(request.op)
+        return []
 
     async def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""

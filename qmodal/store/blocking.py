@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections import deque
 from typing import TypeVar
@@ -66,7 +67,7 @@ class Blocking:
             while True:
                 try:
                     replies = self._answer(request)
-                except Error as error:  # the operation may know what to do about it
+                except BaseException as error:  # the operation may know what to do about it
                     request = op.throw(error)
                 else:
                     request = op.send(replies)
@@ -75,13 +76,22 @@ class Blocking:
             return result
 
     def _answer(self, request: Effect) -> list[Reply]:
+        if isinstance(request, Exchange):
+            return self.exchange(request)
         if isinstance(request, Later):
             self.later(request.command)
-            return []
-        if isinstance(request, Pause):
+        elif isinstance(request, Pause):
             time.sleep(request.seconds)
-            return []
-        return self.exchange(request)
+        else:
+            # In a thread: nothing else bounds a connect and a read that are on their way.
+            doing = threading.Thread(target=self._try, args=(request.op,), daemon=True)
+            doing.start()
+            doing.join(request.seconds)
+        return []
+
+    def _try(self, op: Op[object]) -> None:
+        with contextlib.suppress(Error):
+            self.run(op)
 
     def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
