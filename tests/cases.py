@@ -115,7 +115,7 @@ def cancel(bench: Bench) -> Command:
 
 def purge(bench: Bench) -> Command:
     bench.submit(2)
-    return command_of(bench.client.pools.purge(bench.pool, reason="over"))
+    return bench.client.pools.purge_command(bench.pool, 1, till=b"+", reason="over")
 
 
 def emission(

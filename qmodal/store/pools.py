@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from qmodal.store.exchange import Command, Op, ask_one
+from qmodal.store.exchange import Command, Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys, Lane, shard_of
 from qmodal.store.script import script
 
@@ -209,19 +209,34 @@ class Pools:
         )
         return bool(reply)
 
-    def purge(self, pool: str, *, reason: str) -> Op[int]:
-        """End everything that waits or runs in the pool with `reason`; returns how many inputs."""
-        keys, ended = self.keys, 0
-        for lane, stream in ((1, keys.inputs(pool)), (2, keys.again(pool))):
-            command = script("purge").command(
-                (keys.pool(pool), stream, keys.delayed(pool)),
-                (GROUP, lane, reason, keys.calls(shard_of(pool))),
-            )
-            count = yield from ask_one(*command)
+    def purge(
+        self, pool: str, *, reason: str, is_due: Callable[[], Op[bool]] | None = None
+    ) -> Op[int]:
+        """End what waits or runs in the pool now, with `reason`; returns how many inputs.
+
+        What comes later stays. `is_due` is asked before every hundred, and ends it by False.
+        """
+        ended = 0
+        lanes = (self.keys.inputs(pool), self.keys.again(pool))
+        last = yield from ask(*((b"XREVRANGE", each, b"+", b"-", b"COUNT", 1) for each in lanes))
+        for lane, found in zip((1, 2), last, strict=True):
+            till = found[0][0] if found else b"0-0"
+            command = self.purge_command(pool, lane, till=till, reason=reason)
+            count = 1
             while count:
-                ended += count
+                if is_due is not None and not (yield from is_due()):
+                    return ended
                 count = yield from ask_one(*command)
+                ended += count
         return ended
+
+    def purge_command(self, pool: str, lane: int, *, till: bytes, reason: str) -> Command:
+        """End a hundred inputs of one lane, none behind the entry `till`; the reply is how many."""
+        keys = self.keys
+        return script("purge").command(
+            (keys.pool(pool), self._lanes(pool)[lane], keys.delayed(pool)),
+            (GROUP, lane, till, reason, keys.calls(shard_of(pool))),
+        )
 
     def promote(self, pool: str) -> Op[tuple[int, float | None]]:
         """Put due retries back in line: (how many, seconds until the next or None)."""

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from qmodal.store.exchange import Op, ask_one
 from tests.bench import Bench, index_of, state_of
+from tests.driving import before_step
 from tests.model import command_of
 
 ENTRY = (b"e", b"x", b"c", b"fc-00nobody", b"i", 0, b"r", 0, b"d", 0, b"at", 1)
@@ -282,3 +284,24 @@ def test_a_mark_does_not_bring_a_forgotten_pool_back(bench: Bench) -> None:
     assert bench.ask(*bench.client.pools.mark_command(bench.pool, "ta-a-1")) == 0
     assert not bench.ask(b"EXISTS", key)
     bench.open()
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_what_is_submitted_while_a_purge_runs_stays(bench: Bench, step: int) -> None:
+    bench.submit(250)
+    purge = bench.client.pools.purge(bench.pool, reason="it cannot start")
+    assert bench.client.run(before_step(purge, step, lambda: bench.submit(2))) == 250
+    assert bench.inflight() == 2
+
+
+def test_a_purge_ends_when_it_is_not_due_any_more(bench: Bench) -> None:
+    bench.submit(250)
+    due = iter([True, False])
+
+    def is_due() -> Op[bool]:
+        yield from ask_one(b"PING")
+        return next(due)
+
+    purge = bench.client.pools.purge(bench.pool, reason="it cannot start", is_due=is_due)
+    assert bench.client.run(purge) == 100
+    assert bench.inflight() == 150

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from qmodal.client import Client
 from qmodal.options import FunctionOptions, validated_options
-from qmodal.store.exchange import Op, ask_one
+from qmodal.store.exchange import ask_one
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.pools import Claimed
 from qmodal.sweeping import Sweeper
@@ -24,9 +22,9 @@ from qmodal_workers.outside import end_overrun, is_still_held, release_behind
 from qmodal_workers.record import Doing
 from qmodal_workers.roster import Container
 from tests.boxes import Fleet
+from tests.driving import before_step
 
 pytestmark = pytest.mark.leaves_keys
-T = TypeVar("T")
 
 SOURCE = "def add(x, y): return x + y\n"
 
@@ -191,20 +189,6 @@ def test_what_is_released_from_outside_is_not_started_by_a_container_that_looks_
         if moment == 3:
             end_and_look_again()
     assert (released, len(kept)) == ((2, 0) if moment == 3 else (0, 2))
-
-
-def before_step(op: Op[T], moment: int, act: Callable[[], None]) -> Op[T]:
-    """The operation, with something that happens before its exchange of that number."""
-    try:
-        request = next(op)
-        for step in itertools.count():
-            if step == moment:
-                act()
-            request = op.send((yield request))
-    except StopIteration as done:
-        result: T = done.value
-        return result
-    raise AssertionError
 
 
 @contextmanager

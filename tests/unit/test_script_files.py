@@ -81,7 +81,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "release": lambda: POOLS.release(POOL, [(1, "1-1", CALL), (2, "1-1", CALL)]),
     "reclaim": lambda: POOLS.reclaim(POOL, "ta-1", reason="r", charged=["*"]),
     "bury": lambda: POOLS.bury(POOL, CLAIMED, reason="r"),
-    "purge": lambda: POOLS.purge(POOL, reason="r"),
+    "purge": lambda: POOLS.purge_command(POOL, 1, till=b"+", reason="r"),
     "promote": lambda: POOLS.promote(POOL),
     "emit": lambda: ITEMS.emit_command(EMISSION),
     "take": lambda: ITEMS.take_command(CALL, [b"1-1", b"1-2"]),
