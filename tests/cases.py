@@ -12,6 +12,7 @@ from qmodal.store.items import ROOM, Emission
 from qmodal.store.keys import GROUP
 from qmodal.store.pools import Claimed
 from qmodal.store.script import script
+from qmodal.store.server import accept_command
 from tests.bench import APP, Bench
 from tests.model import command_of
 
@@ -204,9 +205,14 @@ def override(bench: Bench) -> Command:
     return command_of(bench.client.apps.override(RECORD.app_id, bench.pool, {"min": 1}))
 
 
+def accept(bench: Bench) -> Command:
+    bench.ask(b"DEL", bench.client.keys.signing)
+    return accept_command(bench.client.keys, "id", "fingerprint")
+
+
 CASES: list[Callable[[Bench], Command]] = [
     *(submit, submit_end, settle, retry, retry_later, promote, release, reclaim, reclaim_lost),
     *(mark, reclaim_marked),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
-    *(renew, sweep, lead, assign, deploy, override),
+    *(renew, sweep, lead, assign, deploy, override, accept),
 ]

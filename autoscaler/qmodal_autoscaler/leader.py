@@ -77,6 +77,6 @@ class Leadership:
                 await ruling
         except* DethronedError:
             pass
-        except* Exception as errors:
+        except* Exception:
             # The process must not end of what one leadership has met: the next one begins afresh.
-            log.error("%s has failed as the leader, and tries again", self.id, exc_info=errors)
+            log.exception("%s has failed as the leader, and tries again", self.id)

@@ -22,7 +22,7 @@ ALLOWED = [
 ]
 REFUSED = [
     *(cases.submit, cases.submit_end, cases.open_pool, cases.join, cases.deploy, cases.override),
-    *(cases.emit, cases.emit_too_much),
+    *(cases.emit, cases.emit_too_much, cases.accept),
 ]
 
 

@@ -20,6 +20,7 @@ from qmodal.store.keys import Keys, pool_id, shard_of
 from qmodal.store.observing import Observing
 from qmodal.store.pools import Claimed, Pools, Settled
 from qmodal.store.script import Script, load_commands, script
+from qmodal.store.server import accept_command
 
 FOLDER = Path(inspect.getfile(qmodal.store)).parent / "lua"
 FILES = sorted(FOLDER.rglob("*.lua"))
@@ -91,6 +92,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "assign": lambda: FLEET.assign("wk-1", {"ta-1": "p"}, epoch=1),
     "lead": lambda: FLEET.lead("as-1"),
     "deploy": lambda: APPS.publish(RECORD, document=b"d", now=1),
+    "accept": lambda: accept_command(KEYS, "id", "fingerprint"),
     "override": lambda: APPS.override("ap-1", POOL, {}),
 }
 
