@@ -3,6 +3,6 @@ std = "lua51"
 read_globals = { "redis", "KEYS", "ARGV", "cmsgpack" }
 max_line_length = 120
 files["qmodal/store/lua/shared"].ignore = { "211" } -- used by whoever includes them
-files["qmodal/store/lua/*.lua"].read_globals = { "join", "record", "readd", "drop", "shaped", "set_aside" }
+files["qmodal/store/lua/*.lua"].read_globals = { "join", "record", "readd", "drop", "shaped", "set_aside", "keep" }
 files["qmodal/store/lua/shared/drop.lua"].read_globals = { "record" }
 files["qmodal/store/lua/shared/readd.lua"].read_globals = { "drop" }

@@ -205,6 +205,14 @@ def override(bench: Bench) -> Command:
     return command_of(bench.client.apps.override(RECORD.app_id, bench.pool, {"min": 1}))
 
 
+def discard(bench: Bench) -> Command:
+    apps = bench.client.apps
+    bench.client.run(apps.store_code("ab", b"source"))
+    bench.ask(b"SADD", bench.client.keys.code_apps("ab"), RECORD.app_id)
+    bench.ask(b"EXPIRE", bench.client.keys.code_apps("ab"), 60)
+    return apps.discard_command("ab", RECORD.app_id)
+
+
 def accept(bench: Bench) -> Command:
     bench.ask(b"DEL", bench.client.keys.signing)
     return accept_command(bench.client.keys, "id", "fingerprint")
@@ -214,5 +222,5 @@ CASES: list[Callable[[Bench], Command]] = [
     *(submit, submit_end, settle, retry, retry_later, promote, release, reclaim, reclaim_lost),
     *(mark, reclaim_marked),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
-    *(renew, sweep, lead, assign, deploy, override, accept),
+    *(renew, sweep, lead, assign, deploy, override, discard, accept),
 ]

@@ -16,7 +16,7 @@ from tests.servers import TestServer, run_server, server_binary
 
 ALLOWED = [
     *(cases.settle, cases.retry, cases.retry_later, cases.release, cases.reclaim),
-    *(cases.mark, cases.reclaim_marked),
+    *(cases.mark, cases.reclaim_marked, cases.discard),
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
 ]

@@ -92,6 +92,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "assign": lambda: FLEET.assign("wk-1", {"ta-1": "p"}, epoch=1),
     "lead": lambda: FLEET.lead("as-1"),
     "deploy": lambda: APPS.publish(RECORD, document=b"d", now=1),
+    "discard": lambda: APPS.discard_command("ab", "ap-1"),
     "accept": lambda: accept_command(KEYS, "id", "fingerprint"),
     "override": lambda: APPS.override("ap-1", POOL, {}),
 }
@@ -144,7 +145,7 @@ def test_names_in_a_scripts_head_are_its_interface() -> None:
 def test_includes_are_put_in_once_and_completely() -> None:
     for _, _, text in load_commands():
         assert "-- include:" not in text
-        for name in ("join", "record", "readd", "drop", "shaped", "set_aside"):
+        for name in ("join", "record", "readd", "drop", "shaped", "set_aside", "keep"):
             is_used = re.search(rf"\b{name}\(", text) is not None
             assert text.count(f"local function {name}(") == int(is_used), name
 
