@@ -6,6 +6,7 @@ from typing import Any
 
 from qmodal.client import Client, current
 from qmodal.delivery import forget
+from qmodal.exception import Error
 from qmodal.outputs import (
     BLOCK_MS,
     FIRST_BLOCK_MS,
@@ -15,8 +16,11 @@ from qmodal.outputs import (
     value_of,
 )
 from qmodal.store.calls import Output, Submission, UnknownPoolError
-from qmodal.store.exchange import Op
+from qmodal.store.exchange import AtMost, Later, Op
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
+
+# Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
+ABANDON_SECONDS = 1.0
 
 
 def remote(target: Target, arguments: Arguments) -> Op[Any]:
@@ -24,9 +28,15 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
     client = current()
     call = target.new_call()
     submission = target.submission(client, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS)
-    outputs = yield from request(client, target, submission)
-    if not outputs or outputs[0].index:
-        outputs = yield from _waited(client, call, outputs)
+    try:
+        outputs = yield from request(client, target, submission)
+        if not outputs or outputs[0].index:
+            outputs = yield from _waited(client, call, outputs)
+    except (Error, GeneratorExit):
+        raise
+    except BaseException:  # Ctrl-C, a cancelled task, or what a signal's handler has raised
+        yield AtMost(_abandon(client, call), ABANDON_SECONDS)
+        raise
     # A result that was stored apart is fetched before the deletion goes out with a later write.
     try:
         outcome = opened(client, call, outputs[0], submission.digest)
@@ -39,6 +49,13 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
         raise
     yield from forget(client, submission)
     return value
+
+
+def _abandon(client: Client, call: str) -> Op[None]:
+    """Nobody waits for it any more: end what is queued or runs, and forget the call."""
+    running = yield from client.calls.cancel(call)
+    yield from client.calls.nudge_cancelled(running)
+    yield Later(client.calls.forget_command(call, (0,)))
 
 
 def _waited(client: Client, call: str, outputs: list[Output]) -> Op[list[Output]]:

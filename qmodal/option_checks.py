@@ -162,12 +162,8 @@ def _region(name: str, value: Any) -> str | tuple[str, ...] | None:
 
 
 def _delivery(name: str, value: Any) -> str | None:
-    # Accepting "at_most_once" without keeping it would run what must not run twice a second time.
-    if value not in (None, "at_least_once"):
-        raise InvalidError(
-            f'`{name}` must be "at_least_once", not {value!r}: an input whose container is lost runs '
-            "again, and nothing else is offered yet. Make what it does bear repetition."
-        )
+    if value not in (None, "at_least_once", "at_most_once"):
+        raise InvalidError(f'`{name}` must be "at_least_once" or "at_most_once", not {value!r}')
     return None if value is None else str(value)
 
 

@@ -91,6 +91,11 @@ class FunctionOptions:
         return replace(self, max_batch_size=max_batch_size, wait_ms=wait_ms)
 
     @property
+    def is_once(self) -> bool:
+        """Whether an input that was started never runs again because its container was lost."""
+        return self.delivery == "at_most_once"
+
+    @property
     def environ(self) -> dict[str, str]:
         """The variables that a container starts with."""
         return allowed({**self.secret_env, **self.env})

@@ -22,7 +22,7 @@ def is_packable(options: FunctionOptions) -> bool:
     Not if each has to have a container of its own, nor if none may run twice: what has ended in a
     pack runs again when the container dies before the whole of it is written.
     """
-    return options.delivery == "at_least_once" and not options.single_use_containers
+    return not (options.is_once or options.single_use_containers)
 
 
 class Packing:

@@ -140,27 +140,36 @@ def publish(
     for _ in range(MOST_TRIES):
         place = yield from _place(client, draft, app_id)
         same = replace(draft, app_id=place.app_id, number=place.number)
-        if (yield from _is_current(client, same)):
-            yield from client.apps.reset(place.app_id)
-            return Release(same, is_new=False)
-        number = place.number + 1
-        version = replace(same, number=number)
+        is_new = not (yield from _is_current(client, same))
+        version = replace(same, number=place.number + 1) if is_new else same
         record = AppRecord(
             app_id=place.app_id,
             name=name,
             environment=environment,
             state=state,
-            version=number,
-            least=number if is_recreating else 0,
+            version=version.number,
+            least=version.number if is_recreating else 0,
         )
-        document = version.seal(client.signer)
-        now = time.time_ns() // 1_000_000
-        if (yield from client.apps.publish(record, document=document, now=now)):
-            yield from client.apps.set_tags(version.app_id, app._tags)
-            yield from client.fleet.wake()
-            yield from _keep_warm(client, version)
-            return Release(version, is_new=True)
+        if (yield from _write(client, record, version)):
+            if is_new:
+                yield from _introduce(client, app, version)
+            else:
+                yield from client.apps.reset(place.app_id)
+            return Release(version, is_new=is_new)
     raise InternalFailure(f"other deploys of {name!r} were always faster; try again")
+
+
+def _write(client: Client, record: AppRecord, version: Version) -> Op[bool]:
+    """Also what is current already: its code may be there from before a deploy kept it."""
+    document, now = version.seal(client.signer), time.time_ns() // 1_000_000
+    bundle = version.bundle
+    return (yield from client.apps.publish(record, document=document, now=now, bundle=bundle))
+
+
+def _introduce(client: Client, app: App, version: Version) -> Op[None]:
+    yield from client.apps.set_tags(version.app_id, app._tags)
+    yield from client.fleet.wake()
+    yield from _keep_warm(client, version)
 
 
 @dataclass(frozen=True, slots=True)

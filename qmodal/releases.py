@@ -49,7 +49,9 @@ def rollback(client: Client, record: AppRecord, number: int | None) -> Op[Versio
         document = version.seal(client.signer)
         renewed = replace(record, version=version.number)
         now = time.time_ns() // 1_000_000
-        if (yield from client.apps.publish(renewed, document=document, now=now)):
+        bundle = version.bundle
+        publish = client.apps.publish(renewed, document=document, now=now, bundle=bundle)
+        if (yield from publish):
             yield from client.fleet.wake()
             return version
         found = yield from client.apps.record(record.app_id)
@@ -70,7 +72,6 @@ def _old(client: Client, record: AppRecord, number: int) -> Op[Version]:
     version = open_version(document, client.signer)
     if version.bundle and (yield from client.apps.code(version.bundle)) is None:
         raise NotFoundError(
-            f"the source of version {number} of {record.name!r} was not used for 30 days and is "
-            "gone; deploy it again."
+            f"the source of version {number} of {record.name!r} is gone; deploy it again."
         )
     return version

@@ -9,10 +9,10 @@ from typing import Any
 
 from qmodal.client import Client
 from qmodal.store.calls import CallRecord, Submission
+from qmodal.store.entries import Claimed, Settled
 from qmodal.store.exchange import Command
 from qmodal.store.keys import GROUP, pool_id, shard_of
 from qmodal.store.line import Address, Line
-from qmodal.store.pools import Claimed, Settled
 from qmodal.wire.ids import new_call_id
 
 TTL = 600_000

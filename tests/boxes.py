@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,19 +89,25 @@ class Fleet:
         return self.client.run(self.client.fleet.workers())
 
     def publish(
-        self, folder: Path, source: str, functions: Mapping[str, FunctionOptions | None]
+        self,
+        folder: Path,
+        source: str,
+        functions: Mapping[str, FunctionOptions | None],
+        *,
+        app_id: str = "",
+        number: int = 1,
     ) -> dict[str, Pool]:
-        """An app of plain functions from one file; the pool of each function."""
+        """An app (or its next version) of plain functions from one file; the pool of each function."""
         folder.mkdir(exist_ok=True)
         file = folder / "shop.py"
         file.write_text(source)
         bundle = pack(collect(file, None, [folder]))
-        app_id = new_app_id()
+        app_id = app_id or new_app_id()
         version = Version(
             app_id=app_id,
             name="shop",
             environment="main",
-            number=1,
+            number=number,
             is_ephemeral=False,
             python=PYTHON,
             bundle=bundle.digest,
@@ -120,7 +126,7 @@ class Fleet:
         )
         client = self.client
         record = AppRecord(
-            app_id=app_id, name="shop", environment="main", state="deployed", version=1
+            app_id=app_id, name="shop", environment="main", state="deployed", version=number
         )
         client.run(client.apps.store_code(bundle.digest, bundle.content))
         document = version.seal(client.signer)
@@ -167,8 +173,8 @@ class Fleet:
         """A new container of the pool, ready."""
         return self.until(box, self.assign(box, pool), "ready")
 
-    def call(self, pool: Pool, *args: Any) -> tuple[Call, bytes]:
-        """Submit one input; the call's id and the signed envelope."""
+    def call(self, pool: Pool, *args: Any, **changes: Any) -> tuple[Call, bytes]:
+        """Submit one input; the call's id and the signed envelope. `changes` to the envelope."""
         form, payload = dump_arguments(args, {}, plain_only=True, main_by_reference=False)
         call = new_call_id(shard_of(pool))
         envelope = Envelope(
@@ -183,7 +189,7 @@ class Fleet:
             payload=payload,
             blob=None,
         )
-        sealed = envelope.seal(self.client.signer)
+        sealed = replace(envelope, **changes).seal(self.client.signer)
         submission = Submission(
             call=call,
             pool=pool,

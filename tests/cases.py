@@ -6,12 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from qmodal.store.apps import AppRecord
+from qmodal.store.entries import Claimed, Ended, Requeued
 from qmodal.store.exchange import Command
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.items import ROOM, Emission
 from qmodal.store.keys import GROUP
-from qmodal.store.pools import Claimed, Ended, Requeued
 from qmodal.store.script import script
+from qmodal.store.server import accept_command
 from tests.bench import APP, Bench
 from tests.model import command_of
 
@@ -124,6 +125,16 @@ def reclaim_lost(bench: Bench) -> Command:
     return command_of(pools.reclaim(bench.pool, "ta-a-1", reason="x", charged=["*"], budget=1))
 
 
+def mark(bench: Bench) -> Command:
+    bench.submit()
+    return bench.client.pools.mark_command(bench.pool, "ta-a-1")
+
+
+def reclaim_marked(bench: Bench) -> Command:
+    bench.ask(*mark(bench))
+    return reclaim(bench)
+
+
 def bury(bench: Bench) -> Command:
     bench.submit(2)
     return command_of(bench.client.pools.bury(bench.pool, *bench.claim(), reason="bad"))
@@ -139,7 +150,7 @@ def cancel(bench: Bench) -> Command:
 
 def purge(bench: Bench) -> Command:
     bench.submit(2)
-    return command_of(bench.client.pools.purge(bench.pool, reason="over"))
+    return bench.client.pools.purge_command(bench.pool, 1, till=b"+", reason="over")
 
 
 def emission(
@@ -228,9 +239,23 @@ def override(bench: Bench) -> Command:
     return command_of(bench.client.apps.override(RECORD.app_id, bench.pool, {"min": 1}))
 
 
+def discard(bench: Bench) -> Command:
+    apps = bench.client.apps
+    bench.client.run(apps.store_code("ab", b"source"))
+    bench.ask(b"SADD", bench.client.keys.code_apps("ab"), RECORD.app_id)
+    bench.ask(b"EXPIRE", bench.client.keys.code_apps("ab"), 60)
+    return apps.discard_command("ab", RECORD.app_id)
+
+
+def accept(bench: Bench) -> Command:
+    bench.ask(b"DEL", bench.client.keys.signing)
+    return accept_command(bench.client.keys, "id", "fingerprint")
+
+
 CASES: list[Callable[[Bench], Command]] = [
     *(submit, submit_end, settle, retry, retry_later, promote, release, reclaim, reclaim_lost),
     *(split, split_all, reclaim_pack),
+    *(mark, reclaim_marked),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
-    *(renew, sweep, lead, assign, deploy, override),
+    *(renew, sweep, lead, assign, deploy, override, discard, accept),
 ]

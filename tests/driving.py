@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
@@ -72,3 +73,17 @@ class Background:
     def close(self) -> None:
         """Wait for the end."""
         self._threads.shutdown()
+
+
+def before_step(op: Op[T], moment: int, act: Callable[[], object]) -> Op[T]:
+    """The operation, with something that happens before its exchange of that number."""
+    try:
+        request = next(op)
+        for step in itertools.count():
+            if step == moment:
+                act()
+            request = op.send((yield request))
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError

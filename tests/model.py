@@ -7,8 +7,8 @@ from typing import Any
 
 import msgpack
 
+from qmodal.store.entries import Claimed
 from qmodal.store.exchange import Command, Exchange, Op
-from qmodal.store.pools import Claimed
 
 LOST = "lost"
 Input = tuple[str, int]  # call, index

@@ -10,9 +10,9 @@ from typing import Any
 
 from qmodal.client import Client
 from qmodal.store.calls import Submission
+from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import pool_id, shard_of
 from qmodal.store.line import Address, Line
-from qmodal.store.pools import Claimed, Settled
 from qmodal.wire.ids import new_call_id
 from tests.model import LOST, Input, WalkCall, WalkPool, command_of, delayed_input
 from tests.walk_races import collide, turn_over

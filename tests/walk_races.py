@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmodal.store.entries import Claimed
 from qmodal.store.exchange import Command
 from qmodal.store.keys import shard_of
-from qmodal.store.pools import Claimed
 from qmodal.wire.ids import new_call_id
 from tests.model import LOST, Input, WalkCall, command_of
 

@@ -41,11 +41,15 @@ class Chores:
         """Make the pool inactive, unless something is in it."""
         self._leaving.add(pool)
 
-    def purge(self, pool: str, label: str, reason: str) -> None:
-        """End what waits in the pool, and tell its callers the reason; takes as long as it takes."""
+    def purge(self, pool: str, terms: Terms, reason: str, *, current: int) -> None:
+        """End what waits in the pool, and tell its callers the reason; takes as long as it takes.
+
+        It is over when another version of the app than `current` is: that one may be able to run it.
+        """
         if pool not in self._purging and self.group is not None:
             self._purging.add(pool)
-            self.group.create_task(self._purge(pool, label, reason), name=f"purge {pool}")
+            purging = self._purge(pool, terms, reason, current)
+            self.group.create_task(purging, name=f"purge {pool}")
 
     def do(self) -> Op[None]:
         """Do what was collected, except for purges."""
@@ -64,9 +68,13 @@ class Chores:
         if seconds is not None:
             self._due.sooner(pool, time.monotonic() + seconds)
 
-    async def _purge(self, pool: str, label: str, reason: str) -> None:
+    async def _purge(self, pool: str, terms: Terms, reason: str, current: int) -> None:
+        label = terms.label
+        purging = self._client.pools.purge(
+            pool, reason=reason, is_due=lambda: self._is_current(terms.app, current)
+        )
         try:
-            count = await self._client.aio(self._client.pools.purge(pool, reason=reason))
+            count = await self._client.aio(purging)
         except UNKNOWN as error:
             self._journal.trouble(pool, f"its inputs cannot be ended: {error!r}", label=label)
         else:
@@ -75,3 +83,7 @@ class Chores:
             self._due.wake(pool)
         finally:
             self._purging.discard(pool)
+
+    def _is_current(self, app: str, number: int) -> Op[bool]:
+        record = yield from self._client.apps.record(app)
+        return (0 if record is None else record.version) == number

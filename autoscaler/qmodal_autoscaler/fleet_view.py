@@ -78,6 +78,7 @@ class FleetView:
         self._fleet = fleet
         self._boxes: dict[str, Box] = {}
         self._by_pool: dict[str, list[Holding]] = {}
+        self._unfit: dict[tuple[str, str], float] = {}
 
     def survey(self, leases: dict[str, float]) -> list[Op[None]]:
         """Take in which boxes there are; operations that read those that may have changed.
@@ -139,6 +140,16 @@ class FleetView:
         """It does not start what it is assigned: place elsewhere for a while."""
         if worker in self._boxes:
             self._boxes[worker].avoided = time.monotonic() + AVOID_SECONDS
+
+    def note_unfit(self, pool: str, worker: str) -> None:
+        """Its containers cannot decode an input of the pool: others get their chance for a while."""
+        self._unfit[pool, worker] = time.monotonic() + AVOID_SECONDS
+
+    def unfit_for(self, pool: str) -> frozenset[str]:
+        """The boxes of which that was noted lately."""
+        now = time.monotonic()
+        self._unfit = {pair: until for pair, until in self._unfit.items() if until > now}
+        return frozenset(worker for each, worker in self._unfit if each == pool)
 
     def assigned(self, worker: str, changes: dict[str, str | None]) -> None:
         """These changes were written; see `arrange`."""

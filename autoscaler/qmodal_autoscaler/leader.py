@@ -77,3 +77,6 @@ class Leadership:
                 await ruling
         except* DethronedError:
             pass
+        except* Exception:
+            # The process must not end of what one leadership has met: the next one begins afresh.
+            log.exception("%s has failed as the leader, and tries again", self.id)

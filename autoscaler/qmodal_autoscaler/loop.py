@@ -147,7 +147,7 @@ class Reign:
         self._due.plan(pool, decision.retry_at)
         self._chores.tend(observation, terms, snapshot, decision)
         if decision.give_up:
-            self._chores.purge(pool, terms.label, mind.give_up_reason)
+            self._purge(pool, terms, mind.give_up_reason)
 
     def _want(self, pool: str, this: Round, holdings: list[Holding], silent: list[Holding]) -> None:
         """Note what the decision means for the boxes."""
@@ -157,6 +157,8 @@ class Reign:
         for held in holdings:
             if held.is_over or held.container in leaving:
                 this.changes.take_off(held)
+            if held.is_assigned and held.report is not None and held.report.unfit:
+                self._observer.fleet.note_unfit(pool, held.worker)
             if held.is_assigned and held.report is not None and held.report.state == "failed":
                 last = held.report.detail.strip().rpartition("\n")[2]
                 self._journal.change(terms.label, f"{held.container} did not start: {last}")
@@ -169,7 +171,8 @@ class Reign:
         if decision.start:
             have = len(judged.snapshot.containers) - len(leaving)
             version = version_key(terms.app, terms.number)
-            need = Need(pool=pool, count=decision.start, have=have, version=version)
+            unfit = self._observer.fleet.unfit_for(pool)
+            need = Need(pool=pool, count=decision.start, have=have, version=version, unfit=unfit)
             this.changes.needs.append(need)
 
     def _end(self, pool: str, terms: Terms, this: Round) -> None:
@@ -181,9 +184,14 @@ class Reign:
             self._journal.change(terms.label, f"its containers end: {terms.ended}")
         observation = this.sight.observations.get(pool)
         if observation is not None and observation.inflight:
-            self._chores.purge(pool, terms.label, terms.ended)
+            self._purge(pool, terms, terms.ended)
         elif observation is not None and not observation.consumers:
             self._chores.leave(pool)
+
+    def _purge(self, pool: str, terms: Terms, reason: str) -> None:
+        record = self._observer.catalog.records().get(terms.app)
+        current = 0 if record is None else record.version
+        self._chores.purge(pool, terms, reason, current=current)
 
     async def _carry_out(self, this: Round) -> None:
         placed = await self._write(this.changes)

@@ -9,12 +9,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
-    """A pool that wants `count` more containers, has `have`, and runs the app `version`."""
+    """A pool that wants `count` more containers, has `have`, and runs the app `version`.
+
+    `unfit`: boxes that could not decode its inputs, taken only if there is no other.
+    """
 
     pool: str
     count: int
     have: int = 0
     version: str = ""
+    unfit: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +44,9 @@ def place(needs: Sequence[Need], workers: Sequence[WorkerRoom]) -> list[tuple[st
     while turns and free:
         have, order, count = heapq.heappop(turns)
         need = needs[order]
-        chosen = min(free, key=lambda w: (-free[w], need.version not in warm[w], w))
+        chosen = min(
+            free, key=lambda w: (w in need.unfit, -free[w], need.version not in warm[w], w)
+        )
         placed.append((need.pool, chosen))
         free[chosen] -= 1
         if not free[chosen]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import TypeVar
@@ -10,7 +11,7 @@ from typing import TypeVar
 from qmodal.exception import Error
 from qmodal.store.aio_line import AsyncLine
 from qmodal.store.blocking import give_up, is_refused, repeat_delay, unreachable
-from qmodal.store.exchange import Command, Effect, Exchange, Later, Op, Pause, Reply
+from qmodal.store.exchange import AtMost, Command, Effect, Exchange, Later, Op, Pause, Reply
 from qmodal.store.line import LOST, Address
 from qmodal.store.replies import Verdict, first_error, judge, to_exception
 from qmodal.store.script import load_commands
@@ -37,7 +38,7 @@ class Asynchronous:
                         replies = await self.exchange(request)
                     else:
                         replies = await self._aside(request)
-                except Error as error:  # the operation may know what to do about it
+                except BaseException as error:  # the operation may know what to do about it
                     request = op.throw(error)
                 else:
                     request = op.send(replies)
@@ -50,6 +51,10 @@ class Asynchronous:
             self._later.append(request.command)
         elif isinstance(request, Pause):
             await asyncio.sleep(request.seconds)
+        elif isinstance(request, AtMost):
+            with contextlib.suppress(Error, TimeoutError):
+                async with asyncio.timeout(request.seconds):
+                    await self.run(request.op)
         return []
 
     async def exchange(self, request: Exchange) -> list[Reply]:

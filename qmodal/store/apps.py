@@ -65,8 +65,13 @@ class Apps:
             least=int(reply[4] or 0),
         )
 
-    def publish(self, record: AppRecord, *, document: bytes, now: int) -> Op[bool]:
-        """Make `document` the version `record.version` and current; False if another was faster."""
+    def publish(
+        self, record: AppRecord, *, document: bytes, now: int, bundle: str | None = None
+    ) -> Op[bool]:
+        """Make `document` the version `record.version` and current; False if another was faster.
+
+        A deployed app keeps its source `bundle`, which is stored already, until it is stopped.
+        """
         keys, app_id = self.keys, record.app_id
         reply = yield from ask_one(
             *script("deploy").command(
@@ -75,6 +80,8 @@ class Apps:
                     keys.app(app_id),
                     keys.settings(app_id),
                     keys.version(app_id, record.version),
+                    keys.code(bundle or ""),
+                    keys.code_apps(bundle or ""),
                 ),
                 (
                     f"{record.environment}/{record.name}",
@@ -87,6 +94,7 @@ class Apps:
                     LIFETIMES_MS.get(record.state, 0),
                     now,
                     record.least,
+                    bundle or "",
                 ),
             )
         )
@@ -103,14 +111,15 @@ class Apps:
     def store_code(self, digest: str, content: bytes) -> Op[None]:
         """Keep a bundle; one that is there already only lives longer."""
         key = self.keys.code(digest)
-        is_there = yield from ask_one(b"EXPIRE", key, KEEP_CODE_SECONDS)
+        # GT: that of a deployed app has no lifetime and must not be given one.
+        is_there, _ = yield from ask((b"EXISTS", key), (b"EXPIRE", key, KEEP_CODE_SECONDS, b"GT"))
         if not is_there:
             yield from ask_one(b"SET", key, content, b"EX", KEEP_CODE_SECONDS)
 
     def code(self, digest: str) -> Op[bytes | None]:
         """A bundle by its SHA-256."""
         key = self.keys.code(digest)
-        replies = yield from ask((b"GET", key), (b"EXPIRE", key, KEEP_CODE_SECONDS))
+        replies = yield from ask((b"GET", key), (b"EXPIRE", key, KEEP_CODE_SECONDS, b"GT"))
         content: bytes | None = replies[0]
         return content
 
@@ -177,13 +186,22 @@ class Apps:
         if owner == app_id.encode():
             yield from ask_one(b"HDEL", keys.apps, title)
         versions = [keys.version(app_id, n + 1) for n in range(record.version)]
+        fields = yield from ask_one(b"HGETALL", keys.app(app_id))
+        about = zip(fields[::2], fields[1::2], strict=True)
+        kept = {digest.decode() for name, digest in about if name.startswith(b"code:")}
         yield from ask(
             (b"HSET", keys.app(app_id), b"state", b"stopped"),
+            *(self.discard_command(digest, app_id) for digest in sorted(kept)),
             (b"EXPIRE", keys.app(app_id), KEEP_STOPPED_SECONDS),
             (b"SETEX", keys.stopped(record.environment, record.name), KEEP_STOPPED_SECONDS, app_id),
             (b"UNLINK", keys.settings(app_id), keys.client(app_id), *versions),
             (b"PUBLISH", keys.wake, b""),
         )
+
+    def discard_command(self, digest: str, app_id: str) -> Command:
+        """The app needs that bundle no more; without another that does it goes in 30 days."""
+        keys = (self.keys.code(digest), self.keys.code_apps(digest))
+        return script("discard").command(keys, (app_id, KEEP_CODE_SECONDS))
 
     def deployed(self) -> Op[dict[str, str]]:
         """All deployed apps: `<environment>/<name>` -> id."""

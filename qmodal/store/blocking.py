@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import time
 from collections import deque
 from typing import TypeVar
 
 from qmodal.exception import ConnectionError, Error
 from qmodal.settings import redacted
-from qmodal.store.exchange import Command, Effect, Exchange, Later, Op, Pause, Reply
+from qmodal.store.exchange import AtMost, Command, Effect, Exchange, Later, Op, Pause, Reply
 from qmodal.store.line import LOST, Address, Line
 from qmodal.store.replies import Verdict, first_error, judge, to_exception
 from qmodal.store.script import load_commands
@@ -68,7 +69,7 @@ class Blocking:
                         replies = self.exchange(request)
                     else:
                         replies = self._aside(request)
-                except Error as error:  # the operation may know what to do about it
+                except BaseException as error:  # the operation may know what to do about it
                     request = op.throw(error)
                 else:
                     request = op.send(replies)
@@ -81,7 +82,16 @@ class Blocking:
             self._later.append(request.command)
         elif isinstance(request, Pause):
             time.sleep(request.seconds)
+        elif isinstance(request, AtMost):
+            # In a thread: nothing else bounds a connect and a read that are on their way.
+            doing = threading.Thread(target=self._try, args=(request.op,), daemon=True)
+            doing.start()
+            doing.join(request.seconds)
         return []
+
+    def _try(self, op: Op[object]) -> None:
+        with contextlib.suppress(Error):
+            self.run(op)
 
     def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""

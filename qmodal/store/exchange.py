@@ -2,6 +2,8 @@
 
 An operation is a generator: it yields exchanges, receives their replies and returns its result.
 The blocking and the asyncio driver run the same generators, so neither API wraps the other.
+What a driver is interrupted with (Ctrl-C, a cancelled task) is raised in the operation, which may
+still ask for something; most do not.
 Named tuples, here and wherever a call makes values: a frozen dataclass takes three times as long.
 """
 
@@ -45,7 +47,14 @@ class Later(NamedTuple):
     command: Command
 
 
-Effect = Exchange | Pause | Later
+class AtMost(NamedTuple):
+    """An operation that is worth `seconds` and no more; how it went is not said."""
+
+    op: Generator[Any, list[Reply], Any]
+    seconds: float
+
+
+Effect = Exchange | Pause | Later | AtMost
 Op = Generator[Effect, list[Reply], T]
 
 

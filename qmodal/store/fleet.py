@@ -52,6 +52,7 @@ class ContainerReport:
     detail: str = ""  # why it failed or ended
     start_ms: int = 0  # how long it took to become ready
     pinned: bool = False  # its pool keeps to that version
+    unfit: bool = False  # it ended because an input needs a box with another Python or qmodal
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,8 +189,12 @@ class Keys:
         return self.fleet(f"app:{app_id}:version:{number}")
 
     def code(self, digest: str) -> str:
-        """String: a source bundle by its SHA-256; 30 days after its last use."""
+        """String: a source bundle by its SHA-256; 30 days after its last use, if `code_apps` is empty."""
         return self.fleet(f"code:{digest}")
+
+    def code_apps(self, digest: str) -> str:
+        """Set: ids of deployed apps that have a version with that bundle; each leaves by its stop."""
+        return self.fleet(f"code:{digest}:apps")
 
     def logs(self, app_id: str) -> str:
         """Stream, capped, 7 days: what the app's containers printed."""

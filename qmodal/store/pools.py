@@ -2,104 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
-from qmodal.store.exchange import Command, Op, ask_one
-from qmodal.store.keys import GROUP, Keys, Lane, shard_of
+from qmodal.store.entries import Claimed, Ended, Requeued, Settled
+from qmodal.store.exchange import Command, Op, ask, ask_one
+from qmodal.store.keys import GROUP, Keys, shard_of
 from qmodal.store.script import script
 
 KEEP_POOL_MS = 30 * 24 * 3600 * 1000
 BUDGET = 3
-# Envelope, call, index of the first input; once given back also retries, losses, number of inputs.
-_NAMES = (b"e", b"c", b"i", b"r", b"d", b"n")
-
-
-class Claimed(NamedTuple):
-    """One delivered entry; `lane` 1 is the inputs stream, 2 the one of re-added inputs."""
-
-    lane: Lane
-    entry: str
-    fields: Sequence[bytes]
-
-    @property
-    def is_shaped(self) -> bool:
-        """Whether it was written by our scripts, as far as can be seen."""
-        fields = self.fields
-        if len(fields) not in (6, 12) or tuple(fields[::2]) != _NAMES[: len(fields) // 2]:
-            return False
-        # Python refuses to read numbers of thousands of digits, and would end the container.
-        return all(len(each) < 20 and each.isdigit() for each in fields[5::2])
-
-    @property
-    def envelope(self) -> bytes:
-        """The signed envelope."""
-        return self.fields[1]
-
-    @property
-    def call(self) -> str:
-        """The call it claims to belong to; the envelope says it with a signature."""
-        return self.fields[3].decode(errors="replace")
-
-    @property
-    def first(self) -> int:
-        """The index in its call of its first input."""
-        return int(self.fields[5])
-
-    @property
-    def size(self) -> int:
-        """How many inputs it stands for, unless it was split."""
-        return int(self.fields[11]) if len(self.fields) > 6 else 1
-
-    @property
-    def retries(self) -> int:
-        """Retries used so far."""
-        return int(self.fields[7]) if len(self.fields) > 6 else 0
-
-    @property
-    def lost(self) -> int:
-        """Deliveries lost to dead containers so far."""
-        return int(self.fields[9]) if len(self.fields) > 6 else 0
-
-
-def charge(claimed: Claimed) -> str:
-    """How **reclaim** is told that the (first) input of the entry was started."""
-    return f"{claimed.lane} {claimed.entry} {claimed.first}"
-
-
-@dataclass(slots=True)
-class Settled:
-    """What settle needs of one attempt; with `count`, of so many inputs from `index` on.
-
-    `is_kept`: the entry stands for this input of its pack only, since the rest was split off.
-    """
-
-    lane: int
-    entry: str
-    call: str
-    index: int
-    outcome: bytes
-    has_blob: bool
-    count: int = 1
-    is_kept: bool = False
-
-
-class Ended(NamedTuple):
-    """The outcome of `number` inputs of a pack."""
-
-    first: int
-    number: int
-    outcome: bytes
-
-
-class Requeued(NamedTuple):
-    """Inputs of a pack that go back in line, after `delay` seconds; `retries`: 1 for a retry."""
-
-    first: int
-    number: int
-    retries: int = 0
-    delay: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +72,10 @@ class Pools:
             for entry, fields in entries
         ]
 
+    def mark_command(self, pool: str, container: str) -> Command:
+        """Note that what this container has started never runs again; nothing if the pool is gone."""
+        return script("mark").command((self.keys.pool(pool),), (container,))
+
     def settle_command(self, pool: str, attempts: Sequence[Settled]) -> Command:
         """Record outcomes; the reply is [inflight, 1 or 0 for each attempt]."""
         key = self.keys.call
@@ -212,17 +129,24 @@ class Pools:
         )
         return bool(reply)
 
-    def release(self, pool: str, held: Sequence[tuple[int, str, str]]) -> Op[int]:
-        """Hand back (lane, entry, call) that were claimed and not started; how many were ours."""
+    def release(
+        self, pool: str, held: Sequence[tuple[int, str, str]], *, deliveries: Sequence[int] = ()
+    ) -> Op[int]:
+        """Hand back (lane, entry, call) that were claimed and not started; how many were ours.
+
+        `deliveries`, from whoever does not hold them itself: how often each was delivered when
+        its container had not started it. What was delivered again since is not handed back.
+        """
         keys, released = self.keys, 0
+        counts = deliveries or [0] * len(held)
         for start in range(0, len(held), 100):
-            chunk = held[start : start + 100]
+            chunk = list(zip(held, counts, strict=True))[start : start + 100]
             released += yield from ask_one(
                 *script("release").command(
                     self._lanes(pool),
                     (GROUP, keys.wake, pool),
-                    more_keys=[keys.call(call) for _, _, call in chunk],
-                    more=[part for lane, entry, _ in chunk for part in (lane, entry)],
+                    more_keys=[keys.call(call) for (_, _, call), _ in chunk],
+                    more=[part for (lane, entry, _), n in chunk for part in (lane, entry, n)],
                 )
             )
         return released
@@ -238,7 +162,8 @@ class Pools:
     ) -> Op[tuple[int, int]]:
         """Take back what a dead container holds: (given back, lost).
 
-        `charged` names the started inputs as `<lane> <entry> <index>`, or is ("*",) for all.
+        `charged` names the started inputs as `<lane> <entry> <index>`, or is ("*",) for all; of a
+        marked container they are lost at once.
         """
         keys, back, lost = self.keys, 0, 0
         shard = shard_of(pool)
@@ -266,19 +191,34 @@ class Pools:
         )
         return bool(reply)
 
-    def purge(self, pool: str, *, reason: str) -> Op[int]:
-        """End everything that waits or runs in the pool with `reason`; returns how many inputs."""
-        keys, ended = self.keys, 0
-        for lane, stream in ((1, keys.inputs(pool)), (2, keys.again(pool))):
-            command = script("purge").command(
-                (keys.pool(pool), stream, keys.delayed(pool)),
-                (GROUP, lane, reason, keys.calls(shard_of(pool))),
-            )
-            count = yield from ask_one(*command)
+    def purge(
+        self, pool: str, *, reason: str, is_due: Callable[[], Op[bool]] | None = None
+    ) -> Op[int]:
+        """End what waits or runs in the pool now, with `reason`; returns how many inputs.
+
+        What comes later stays. `is_due` is asked before every hundred, and ends it by False.
+        """
+        ended = 0
+        lanes = (self.keys.inputs(pool), self.keys.again(pool))
+        last = yield from ask(*((b"XREVRANGE", each, b"+", b"-", b"COUNT", 1) for each in lanes))
+        for lane, found in zip((1, 2), last, strict=True):
+            till = found[0][0] if found else b"0-0"
+            command = self.purge_command(pool, lane, till=till, reason=reason)
+            count = 1
             while count:
-                ended += count
+                if is_due is not None and not (yield from is_due()):
+                    return ended
                 count = yield from ask_one(*command)
+                ended += count
         return ended
+
+    def purge_command(self, pool: str, lane: int, *, till: bytes, reason: str) -> Command:
+        """End a hundred inputs of one lane, none behind the entry `till`; the reply is how many."""
+        keys = self.keys
+        return script("purge").command(
+            (keys.pool(pool), self._lanes(pool)[lane], keys.delayed(pool)),
+            (GROUP, lane, till, reason, keys.calls(shard_of(pool))),
+        )
 
     def promote(self, pool: str) -> Op[tuple[int, float | None]]:
         """Put due retries back in line: (how many, seconds until the next or None)."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from qmodal.exception import ConfigurationError
-from qmodal.store.exchange import Op, ask, ask_one
+from qmodal.store.exchange import Command, Op, ask, ask_one
 from qmodal.store.keys import Keys
+from qmodal.store.script import script
 
 OLDEST_REDIS = (7, 0)
 
@@ -22,14 +23,18 @@ def check_server(keys: Keys, *, key_id: str, fingerprint: str) -> Op[None]:
             "full; run: CONFIG SET maxmemory-policy noeviction"
         )
     if not accepted:
-        yield from ask_one(b"HSETNX", keys.signing, key_id, fingerprint)
-        accepted = yield from ask_one(b"HGETALL", keys.signing)
+        accepted = yield from ask_one(*accept_command(keys, key_id, fingerprint))
     known = dict(zip(accepted[::2], accepted[1::2], strict=True))
     if known.get(key_id.encode()) != fingerprint.encode():
         raise ConfigurationError(
             "this Redis is used with another signing key; set QMODAL_SIGNING_KEY (or _FILE) to the "
             "key of the other processes, or QMODAL_PREFIX to keep apart from them."
         )
+
+
+def accept_command(keys: Keys, key_id: str, fingerprint: str) -> Command:
+    """Accept the key if there is none yet; the reply is what is accepted then, as of HGETALL."""
+    return script("accept").command((keys.signing,), (key_id, fingerprint))
 
 
 def check_version(fields: dict[str, str]) -> None:

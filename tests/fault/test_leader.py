@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 from qmodal.client import Client
 from qmodal.settings import Settings
 from qmodal.store.exchange import ask_one
+from qmodal_autoscaler.leader import Leadership
 from tests.stage import Stage, options
 from tests.support import wait_until
 
@@ -124,6 +126,32 @@ def test_a_lost_box_is_replaced_by_the_others(
     stage.until(lambda: stage.serve(), "the other box serves its input", seconds=40)
     assert stage.notes(call) == [None]
     assert list(stage.client.run(stage.client.fleet.workers())) == [other.name]
+
+
+def test_a_leader_that_meets_what_nobody_thought_of_begins_again(client: Client) -> None:
+    epochs: list[int] = []
+
+    async def rule(epoch: int) -> None:
+        epochs.append(epoch)
+        if len(epochs) == 1:
+            raise RuntimeError("nobody thought of this")
+        again.set()
+        await asyncio.Event().wait()
+
+    async def lead() -> None:
+        leadership = Leadership(client, rule)
+        seeking = asyncio.create_task(leadership.seek())
+        waiting = asyncio.create_task(again.wait())
+        await asyncio.wait({seeking, waiting}, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        assert not seeking.done()
+        seeking.cancel()
+        await asyncio.wait({seeking})
+        await leadership.resign()
+        await client.aclose()
+
+    again = asyncio.Event()
+    asyncio.run(lead())
+    assert len(epochs) == 2
 
 
 @pytest.mark.parametrize(

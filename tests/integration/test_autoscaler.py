@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import statistics
 import time
 from collections.abc import Iterator
@@ -14,6 +15,11 @@ from qmodal.client import Client
 from qmodal.settings import Settings
 from qmodal.store.exchange import ask_one
 from qmodal.store.fleet import ContainerReport
+from qmodal_autoscaler.catalog import Terms
+from qmodal_autoscaler.chores import Chores
+from qmodal_autoscaler.due import Due
+from qmodal_autoscaler.journal import Journal
+from qmodal_autoscaler.pool_state import PoolSettings
 from tests.stage import Stage, autoscaling, options
 from tests.support import wait_until
 
@@ -245,3 +251,32 @@ def test_containers_that_start_count_as_capacity(stage: Stage, kind: str) -> Non
 
     stage.until(looked, "many looks")
     assert len(stage.assigned()) == 2
+
+
+def test_a_box_that_cannot_decode_an_input_is_passed_over_for_one_that_may(stage: Stage) -> None:
+    unfit, other = stage.worker(max_containers=16), stage.worker(max_containers=2)
+    stage.publish(f=options())
+    stage.submit()
+    stage.until(lambda: unfit.roster, "a container on the larger box")
+    unfit.becomes(min(unfit.roster), state="ended", unfit=True)
+    stage.until(lambda: other.assigned(), "the next one is on the other box")
+    assert stage.until(stage.serve, "it runs there") == 1
+
+
+def test_a_purge_that_a_deploy_has_overtaken_ends_nothing(stage: Stage) -> None:
+    stage.publish(f=options(max_containers=1))
+    pool, client = stage.pools["f"], stage.client
+    terms = Terms(label="f", app=stage.app_id, number=1, settings=PoolSettings())
+    call = stage.submit()
+    stage.publish(f=options())
+
+    async def purge(current: int) -> None:
+        chores = Chores(client, Due(), Journal())
+        async with asyncio.TaskGroup() as chores.group:
+            chores.purge(pool, terms, "init: no luck", current=current)
+        await client.aclose()
+
+    asyncio.run(purge(1))
+    assert stage.notes(call) == []
+    asyncio.run(purge(2))
+    assert stage.notes(call) == ["init: no luck"]

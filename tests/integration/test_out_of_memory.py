@@ -16,13 +16,14 @@ from tests.servers import TestServer, run_server, server_binary
 
 ALLOWED = [
     *(cases.settle, cases.retry, cases.retry_later, cases.release, cases.reclaim),
+    *(cases.mark, cases.reclaim_marked, cases.discard),
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
     *(cases.split, cases.split_all, cases.reclaim_pack),
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
 ]
 REFUSED = [
     *(cases.submit, cases.submit_end, cases.open_pool, cases.join, cases.deploy, cases.override),
-    *(cases.emit, cases.emit_too_much),
+    *(cases.emit, cases.emit_too_much, cases.accept),
 ]
 
 

@@ -12,9 +12,9 @@ from qmodal import client as clients
 from qmodal.call import FunctionCall
 from qmodal.client import Client
 from qmodal.exception import EnqueueError
+from qmodal.store.entries import Settled
 from qmodal.store.exchange import Exchange
 from qmodal.store.line import Address
-from qmodal.store.pools import Settled
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.payload import dump_value
 from qmodal_workers import passing

@@ -166,3 +166,55 @@ def test_an_ephemeral_app_lives_from_beat_to_beat(client: Client, line: Line) ->
     assert all(left > 20_000 for left in line.exchange([(b"PTTL", key) for key in keys]))
     line.exchange([(b"DEL", *keys)])
     assert not client.run(apps.beat("ap-1", 1, "ephemeral"))
+
+
+def lifetimes(client: Client, line: Line, *digests: str) -> list[bool]:
+    """Whether each bundle has a lifetime."""
+    left: list[int] = line.exchange([(b"PTTL", client.keys.code(each)) for each in digests])
+    assert -2 not in left
+    return [each > 0 for each in left]
+
+
+def test_the_code_of_deployed_versions_stays_until_their_app_is_stopped(
+    client: Client, line: Line
+) -> None:
+    apps, second = client.apps, replace(RECORD, version=2)
+    for digest in ("aa", "bb"):
+        client.run(apps.store_code(digest, b"source"))
+    client.run(apps.publish(RECORD, document=b"one", now=1, bundle="aa"))
+    assert lifetimes(client, line, "aa", "bb") == [False, True]
+    client.run(apps.publish(second, document=b"two", now=2, bundle="bb"))
+    client.run(apps.store_code("aa", b"source"))
+    assert client.run(apps.code("bb")) == b"source"
+    assert lifetimes(client, line, "aa", "bb") == [False, False]
+    client.run(apps.stop(second))
+    assert lifetimes(client, line, "aa", "bb") == [True, True]
+    assert not line.exchange([(b"EXISTS", client.keys.code_apps("aa"))])[0]
+
+
+def test_code_that_two_apps_have_stays_for_the_second(client: Client, line: Line) -> None:
+    apps, other = client.apps, replace(RECORD, app_id="ap-2", name="other")
+    client.run(apps.store_code("aa", b"source"))
+    for record in (RECORD, other):
+        client.run(apps.publish(record, document=b"one", now=1, bundle="aa"))
+    client.run(apps.stop(RECORD))
+    assert lifetimes(client, line, "aa") == [False]
+    client.run(apps.stop(other))
+    assert lifetimes(client, line, "aa") == [True]
+
+
+def test_a_deploy_of_the_same_keeps_code_that_was_there_before(client: Client, line: Line) -> None:
+    apps = client.apps
+    client.run(apps.store_code("aa", b"source"))
+    client.run(apps.publish(RECORD, document=b"one", now=1))
+    assert lifetimes(client, line, "aa") == [True]
+    client.run(apps.publish(RECORD, document=b"one", now=1, bundle="aa"))
+    assert lifetimes(client, line, "aa") == [False]
+    client.run(apps.stop(RECORD))
+
+
+def test_the_code_of_an_ephemeral_app_has_a_lifetime(client: Client, line: Line) -> None:
+    client.run(client.apps.store_code("aa", b"source"))
+    passing = replace(RECORD, state="ephemeral")
+    client.run(client.apps.publish(passing, document=b"one", now=1, bundle="aa"))
+    assert lifetimes(client, line, "aa") == [True]

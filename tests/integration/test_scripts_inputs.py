@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from qmodal.store.exchange import Op, ask_one
 from tests.bench import Bench, index_of, state_of
+from tests.driving import before_step
 from tests.model import command_of
 
 ENTRY = (b"e", b"x", b"c", b"fc-00nobody", b"i", 0, b"r", 0, b"d", 0, b"n", 1)
@@ -252,3 +254,53 @@ def test_a_container_can_read_again_what_it_holds(bench: Bench) -> None:
     claimed = bench.claim(count=2)
     command = bench.client.pools.held_command(bench.pool, "ta-a-1")
     assert bench.client.pools.parse_claim(bench.pool, bench.ask(*command)) == claimed
+
+
+def test_what_a_marked_container_may_have_started_never_comes_back(bench: Bench) -> None:
+    call = bench.submit(3)
+    assert bench.ask(*bench.client.pools.mark_command(bench.pool, "ta-a-1")) == 1
+    first, _, _ = bench.claim(count=3)
+    charged = [f"{first.lane} {first.entry}"]
+    op = bench.client.pools.reclaim(bench.pool, "ta-a-1", reason="gone", charged=charged)
+    assert bench.client.run(op) == (2, 1)
+    assert bench.outputs(call) == [(0, b"x", b"gone")]
+    assert [one.lost for one in bench.claim("ta-a-2", count=3)] == [0, 0]
+    assert not bench.ask(b"HEXISTS", bench.client.keys.pool(bench.pool), b"once:ta-a-1")
+
+
+def test_a_mark_is_kept_until_all_of_a_container_was_reclaimed(bench: Bench) -> None:
+    call = bench.submit(250)
+    bench.ask(*bench.client.pools.mark_command(bench.pool, "ta-a-1"))
+    assert len(bench.claim(count=250)) == 250
+    op = bench.client.pools.reclaim(bench.pool, "ta-a-1", reason="gone", charged=["*"])
+    assert bench.client.run(op) == (0, 250)
+    assert len(bench.outputs(call)) == 250
+
+
+def test_a_mark_does_not_bring_a_forgotten_pool_back(bench: Bench) -> None:
+    key = bench.client.keys.pool(bench.pool)
+    bench.ask(b"DEL", key)
+    assert bench.ask(*bench.client.pools.mark_command(bench.pool, "ta-a-1")) == 0
+    assert not bench.ask(b"EXISTS", key)
+    bench.open()
+
+
+@pytest.mark.parametrize("step", [1, 2, 3])
+def test_what_is_submitted_while_a_purge_runs_stays(bench: Bench, step: int) -> None:
+    bench.submit(250)
+    purge = bench.client.pools.purge(bench.pool, reason="it cannot start")
+    assert bench.client.run(before_step(purge, step, lambda: bench.submit(2))) == 250
+    assert bench.inflight() == 2
+
+
+def test_a_purge_ends_when_it_is_not_due_any_more(bench: Bench) -> None:
+    bench.submit(250)
+    due = iter([True, False])
+
+    def is_due() -> Op[bool]:
+        yield from ask_one(b"PING")
+        return next(due)
+
+    purge = bench.client.pools.purge(bench.pool, reason="it cannot start", is_due=is_due)
+    assert bench.client.run(purge) == 100
+    assert bench.inflight() == 150

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from qmodal.client import Client
 from qmodal.options import FunctionOptions, validated_options
+from qmodal.store.entries import Claimed
 from qmodal.store.exchange import ask_one
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.store.pools import Claimed
 from qmodal.sweeping import Sweeper
 from qmodal.wire.ids import container_id, new_worker_id
 from qmodal.wire.outcome import Outcome
+from qmodal_workers.ends import Ends
 from qmodal_workers.outside import end_overrun, is_still_held, release_behind
 from qmodal_workers.record import Doing
 from qmodal_workers.roster import Container
 from tests.boxes import Fleet
+from tests.driving import before_step
 
 pytestmark = pytest.mark.leaves_keys
 
@@ -156,10 +160,47 @@ def test_what_is_claimed_behind_a_long_input_can_be_released_for_the_container(
     for _ in range(3):
         fleet.call(pool, 1, 2)
     claimed = claim(client, pool, "ta-x-1")
-    assert client.run(release_behind(client, pool, doing(claimed))) == 2
-    assert client.run(release_behind(client, pool, doing(claimed))) == 0
+    with recorded("ta-x-1", pool, doing(claimed)) as container:
+        assert client.run(release_behind(client, container, doing(claimed))) == 2
+        assert client.run(release_behind(client, container, doing(claimed))) == 0
     assert fleet.pending(pool) == {"ta-x-1": 1}
     assert lost_deliveries(fleet, pool) == [b"0", b"0"]
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_what_is_released_from_outside_is_not_started_by_a_container_that_looks_again(
+    fleet: Fleet, client: Client, pool: str, moment: int
+) -> None:
+    """Its long input ends before one of the steps of the release, or behind the last."""
+    for _ in range(3):
+        fleet.call(pool, 1, 2)
+    claimed = claim(client, pool, "ta-x-1")
+    kept: list[Claimed] = []
+
+    def end_and_look_again() -> None:
+        assert container.ends is not None
+        container.ends.record.write(Doing(state="idle"))
+        reply = client.run(ask_one(*client.pools.held_command(pool, "ta-x-1")))
+        kept.extend(client.pools.parse_claim(pool, reply)[1:])
+
+    with recorded("ta-x-1", pool, doing(claimed)) as container:
+        op = release_behind(client, container, doing(claimed))
+        released = client.run(before_step(op, moment, end_and_look_again))
+        if moment == 3:
+            end_and_look_again()
+    assert (released, len(kept)) == ((2, 0) if moment == 3 else (0, 2))
+
+
+@contextmanager
+def recorded(name: str, pool: str, does: Doing) -> Iterator[Container]:
+    """A container with a record that says so."""
+    ends = Ends.create()
+    ends.record.write(does)
+    container = as_container(name, pool)
+    container.ends = ends
+    yield container
+    ends.hand_over()
+    ends.close()
 
 
 def test_it_is_known_whether_a_container_still_holds_an_entry(

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,11 @@ import redis
 from qmodal.client import Client
 from qmodal.exception import ConfigurationError, ConnectionError
 from qmodal.settings import Settings
+from qmodal.store.blocking import Blocking
 from qmodal.store.exchange import Exchange, ask_one
 from qmodal.store.line import Address
-from qmodal.store.server import check_version
-from tests.driving import DRIVERS
+from qmodal.store.server import check_server, check_version
+from tests.driving import DRIVERS, before_step
 from tests.servers import TestServer, run_server, server_binary
 
 AT_ONCE = 0.3
@@ -145,3 +147,30 @@ def test_a_foreign_signing_key_is_refused(client: Client, settings: Settings) ->
     friend = Client(settings)
     assert friend.run(ask_one(b"PING")) == b"PONG"
     friend.close()
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_of_two_keys_that_meet_an_empty_server_at_once_one_is_refused(
+    client: Client, settings: Settings, step: int
+) -> None:
+    driver = Blocking(Address(settings.redis_url or ""))
+    other = Client(replace(settings, signing_key=b"another key, and long enough"))
+
+    def come_first() -> None:
+        other.run(ask_one(b"PING"))
+
+    def come() -> None:
+        check = check_server(client.keys, key_id="00", fingerprint="ff")
+        driver.run(before_step(check, step, come_first))
+
+    refused = 0
+    for each in (come, come_first):
+        try:
+            each()
+        except ConfigurationError as error:
+            assert "another signing key" in str(error)
+            refused += 1
+    assert refused == 1
+    assert len(driver.exchange(Exchange(((b"HKEYS", client.keys.signing),)))[0]) == 1
+    driver.close()
+    other.close()

@@ -308,7 +308,8 @@ def test_a_delay_after_very_many_retries_is_the_limit() -> None:
     assert Retries(max_retries=10**6, backoff_coefficient=10, initial_delay=0).delay(10**5) == 1
 
 
-def test_a_delivery_that_is_not_kept_is_refused() -> None:
-    assert validated_options(delivery="at_least_once").delivery == "at_least_once"
-    with pytest.raises(InvalidError, match="runs again"):
-        validated_options(delivery="at_most_once")
+def test_a_delivery_is_one_of_two() -> None:
+    assert not validated_options(delivery="at_least_once").is_once
+    assert validated_options(delivery="at_most_once").is_once
+    with pytest.raises(InvalidError, match='"at_least_once" or "at_most_once"'):
+        validated_options(delivery="exactly_once")

@@ -13,13 +13,15 @@ import pytest
 import qmodal.store
 from qmodal.store.apps import AppRecord, Apps
 from qmodal.store.calls import Calls, Submission
+from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.store.exchange import Exchange
 from qmodal.store.fleet import Fleet
 from qmodal.store.items import Emission, Items
 from qmodal.store.keys import Keys, pool_id, shard_of
 from qmodal.store.observing import Observing
-from qmodal.store.pools import Claimed, Ended, Pools, Requeued, Settled
+from qmodal.store.pools import Pools
 from qmodal.store.script import Script, load_commands, script
+from qmodal.store.server import accept_command
 
 FOLDER = Path(inspect.getfile(qmodal.store)).parent / "lua"
 FILES = sorted(FOLDER.rglob("*.lua"))
@@ -77,6 +79,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "settle": lambda: POOLS.settle_command(
         POOL, [Settled(1, "1-1", CALL, 0, b"o", True), Settled(2, "1-2", CALL, 1, b"o", False)]
     ),
+    "mark": lambda: POOLS.mark_command(POOL, "ta-1"),
     "retry": lambda: POOLS.retry(POOL, CLAIMED, delay=1),
     "split": lambda: POOLS.split(
         POOL,
@@ -89,7 +92,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "release": lambda: POOLS.release(POOL, [(1, "1-1", CALL), (2, "1-1", CALL)]),
     "reclaim": lambda: POOLS.reclaim(POOL, "ta-1", reason="r", charged=["*"]),
     "bury": lambda: POOLS.bury(POOL, CLAIMED, reason="r"),
-    "purge": lambda: POOLS.purge(POOL, reason="r"),
+    "purge": lambda: POOLS.purge_command(POOL, 1, till=b"+", reason="r"),
     "promote": lambda: POOLS.promote(POOL),
     "emit": lambda: ITEMS.emit_command(EMISSION),
     "take": lambda: ITEMS.take_command(CALL, [b"1-1", b"1-2"]),
@@ -99,6 +102,8 @@ METHODS: dict[str, Callable[[], Any]] = {
     "assign": lambda: FLEET.assign("wk-1", {"ta-1": "p"}, epoch=1),
     "lead": lambda: FLEET.lead("as-1"),
     "deploy": lambda: APPS.publish(RECORD, document=b"d", now=1),
+    "discard": lambda: APPS.discard_command("ab", "ap-1"),
+    "accept": lambda: accept_command(KEYS, "id", "fingerprint"),
     "override": lambda: APPS.override("ap-1", POOL, {}),
 }
 

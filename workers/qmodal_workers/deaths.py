@@ -7,10 +7,12 @@ import contextlib
 import logging
 import signal
 import time
+from collections.abc import Sequence
 
 from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.store.exchange import ask
+from qmodal.store.pools import BUDGET
 from qmodal.store.replies import StreamGoneError
 from qmodal_workers import children
 from qmodal_workers.children import Orphanage, OutOfMemory
@@ -99,7 +101,12 @@ class Deaths:
         detail = container.failure or container.stopping or container.stop_reason
         detail = detail or ("" if status == 0 else reason)
         self._roster.note(
-            container, state="failed" if failed else "ended", detail=detail, pid=0, connection=0
+            container,
+            state="failed" if failed else "ended",
+            detail=detail,
+            pid=0,
+            connection=0,
+            unfit=container.is_unfit,
         )
         del self._concluding[container.id]
         log.info("%s %s: %s", container.id, container.report.state, reason)
@@ -119,8 +126,7 @@ class Deaths:
 
     async def _give_back(self, container: Container, doing: Doing | None, reason: str) -> None:
         """Repeated for as long as it takes: nobody else gives back what our container held."""
-        # Not the exit status: user code may call os._exit(0). Our own end leaves nothing started.
-        started = [] if container.ending is not None else charged(doing)
+        started, budget = _started(container, doing)
         begin = time.monotonic()
         while True:
             try:
@@ -128,7 +134,7 @@ class Deaths:
                 if container.ending is not None and container.ending.overran is not None:
                     await self._end_overrun(container, container.ending.overran)
                 reclaim = self._client.pools.reclaim(
-                    container.pool, container.id, reason=reason, charged=started
+                    container.pool, container.id, reason=reason, charged=started, budget=budget
                 )
                 back, lost = await self._client.aio(reclaim)
             except Error as error:
@@ -149,3 +155,14 @@ class Deaths:
         if connection:
             with contextlib.suppress(Error):
                 await self._client.aio(ask((b"CLIENT", b"KILL", b"ID", connection), patience=1.0))
+
+
+def _started(container: Container, doing: Doing | None) -> tuple[Sequence[str], int]:
+    """What is charged with this death, and how many deaths an input may have.
+
+    Not by the exit status: user code may call os._exit(0).
+    """
+    if container.options.is_once:
+        return ("*",) if doing is None else charged(doing), 1
+    # Our own end leaves nothing started.
+    return () if container.ending is not None else charged(doing), BUDGET

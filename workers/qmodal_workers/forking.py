@@ -32,6 +32,7 @@ from qmodal_workers.container.process import die_with, speak_through
 from qmodal_workers.container.service import Service
 from qmodal_workers.passing import content_of, receive, send
 from qmodal_workers.start import Descriptors, StartRequest
+from qmodal_workers.tie import try_fork
 
 # What a container needs later than its first import of us; each would cost it milliseconds.
 PRELOADED = (
@@ -131,33 +132,35 @@ def _fork(
 ) -> None:
     """Fork a container (or another template) and say its pid while its parent still is the middle process.
 
-    So no process ever becomes a child of the worker that it has not heard of.
+    So no process ever becomes a child of the worker that it has not heard of. Pid 0: there is none.
     """
     _flush()
     told, tell = os.pipe()
     gone, stay = os.pipe()
-    middle = os.fork()
+    middle = try_fork()
     if middle == 0:
         os.close(told)
         os.close(stay)
         _be_middle(end, (tell, gone), lambda: be(descriptors))
     _close((tell, gone, *descriptors))
-    pid = int.from_bytes(os.read(told, 8), "little")
+    pid = int.from_bytes(os.read(told, 8), "little")  # nothing to read if a fork has failed
     send(end, {"forked": name, "pid": pid})
     _close((told, stay))
-    os.waitpid(middle, 0)
+    if middle > 0:
+        os.waitpid(middle, 0)
 
 
 def _be_middle(end: socket.socket, pipes: tuple[int, int], be: Callable[[], NoReturn]) -> NoReturn:
     tell, gone = pipes
     try:
-        pid = os.fork()
+        pid = try_fork()
         if pid == 0:
             end.close()
             _close(pipes)
             be()
-        os.write(tell, pid.to_bytes(8, "little"))
-        os.read(gone, 1)
+        if pid > 0:
+            os.write(tell, pid.to_bytes(8, "little"))
+            os.read(gone, 1)
     finally:
         os._exit(0)
 

@@ -108,9 +108,14 @@ class Template:
     ) -> Template:
         """A blank one."""
         ends = Ends.create()
-        process = nursery and nursery.template(environ, ends.theirs)
-        made = cls(name, pipes, ends, process or _spawned(environ, *ends.theirs))
-        ends.hand_over()
+        try:
+            process = nursery and nursery.template(environ, ends.theirs)
+            made = cls(name, pipes, ends, process or _spawned(environ, *ends.theirs))
+        except OSError:
+            ends.close()
+            raise
+        finally:
+            ends.hand_over()
         return made
 
     async def branch(self, name: str) -> Template:
@@ -218,8 +223,10 @@ class Template:
         waiting = self._forks.pop(container, None)
         if waiting is None or waiting.done():
             send_signal(pid, signal.SIGKILL)  # whoever asked for it has given up
-        else:
+        elif pid:
             waiting.set_result(pid)
+        else:
+            waiting.set_exception(UnusableError("the system has no room for another process"))
 
     def _resolve(self, unsafe: str) -> None:
         if self._loaded is not None and not self._loaded.done():

@@ -22,11 +22,13 @@ from qmodal.wire.ids import new_worker_id
 from qmodal_workers import chores
 from qmodal_workers.deaths import Deaths
 from qmodal_workers.draining import Draining
-from qmodal_workers.lease import Lease
+from qmodal_workers.lease import Lease, extend
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.nudges import Nudges
 from qmodal_workers.reconcile import Reconciler
+from qmodal_workers.record import lease_clock
 from qmodal_workers.roster import Ending, Roster
+from qmodal_workers.silence import Silence
 from qmodal_workers.starter import Starter
 from qmodal_workers.templates import Templates
 from qmodal_workers.watch import Watch
@@ -79,6 +81,7 @@ class Incarnation:
         starter = Starter(client, roster, self.worker, logs=logs, templates=templates)
         self._deaths = Deaths(client, roster, starter=starter, templates=templates, logs=logs)
         self._watch = Watch(client, roster)
+        self._silence = Silence(roster, self._watch)
         self._draining = Draining(client, roster, self._watch, grace=options.grace)
         self._reconciler = Reconciler(
             client,
@@ -114,6 +117,7 @@ class Incarnation:
 
     async def _enroll(self) -> bool:
         """False if it was asked to stop before the server could be reached."""
+        sent = lease_clock()
         enrolling = asyncio.create_task(
             self._client.aio(self._client.fleet.enroll(self._report())), name="enroll"
         )
@@ -122,6 +126,7 @@ class Incarnation:
         stopping.cancel()
         if enrolling.done():
             await enrolling
+            extend(self.roster, sent)
             return True
         enrolling.cancel()
         return False
@@ -134,6 +139,7 @@ class Incarnation:
             "watch": self._watch.watch,
             "audit": self._watch.audit,
             "draining": self._draining.watch,
+            "silence": self._silence.watch,
             "sweep": lambda: chores.sweep(self._client, self.worker),
             "promote": lambda: chores.promote(self._client, self.roster),
         }

@@ -9,10 +9,14 @@ from collections.abc import Mapping
 
 from qmodal.client import Client
 from qmodal.exception import Error
-from qmodal.store.fleet import RENEW_SECONDS, ContainerReport
+from qmodal.store.fleet import LEASE_MS, RENEW_SECONDS, ContainerReport
+from qmodal_workers.record import lease_clock
 from qmodal_workers.roster import Roster
 
 RETRY_SECONDS = 0.5
+# Containers that may not overlap with anything end that long before the lease does.
+MARGIN_MS = 3_000
+SAFE_NS = (LEASE_MS - MARGIN_MS) * 1_000_000
 log = logging.getLogger("qmodal.worker")
 Reports = Mapping[str, ContainerReport | None]
 
@@ -34,6 +38,7 @@ class Lease:
 
     async def _renew(self) -> bool:
         reports = self._roster.take_unsent()
+        sent = lease_clock()  # the server counts from later, if it hears of it at all
         try:
             is_ours = await self._client.aio(self._client.fleet.renew(self._worker, reports))
         except Error as error:
@@ -42,6 +47,7 @@ class Lease:
             await asyncio.sleep(RETRY_SECONDS)
             return True
         if is_ours:
+            extend(self._roster, sent)
             await self._wake(reports)
         return is_ours
 
@@ -51,3 +57,11 @@ class Lease:
         with contextlib.suppress(Error):  # it looks every second anyway
             for pool in pools:
                 await self._client.aio(self._client.fleet.wake(pool))
+
+
+def extend(roster: Roster, sent: int) -> None:
+    """The lease was granted to a request that was sent at that moment of `lease_clock`."""
+    roster.safe_until = sent + SAFE_NS
+    for container in roster.running():
+        if container.ends is not None:
+            container.ends.record.hold_until(roster.safe_until)

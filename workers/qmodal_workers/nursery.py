@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from qmodal_workers.passing import pair, receive, send
-from qmodal_workers.tie import die_with_parent
+from qmodal_workers.tie import die_with_parent, try_fork
 
 ANSWER_SECONDS = 5.0
 
@@ -114,22 +114,24 @@ def _be_nursery(end: socket.socket, worker: int) -> NoReturn:
 def _fork(end: socket.socket, worker: int, environ: dict[str, str], descriptors: list[int]) -> None:
     """Fork twice, so that the worker becomes the template's parent and learns of its end."""
     told, tell = os.pipe()
-    middle = os.fork()
+    middle = try_fork()
     if middle == 0:
-        pid = os.fork()
+        pid = try_fork()
         if pid == 0:
             end.close()
             os.close(told)
             os.close(tell)
             _be_template(worker, environ, descriptors)
-        os.write(tell, pid.to_bytes(8, "little"))
+        if pid > 0:
+            os.write(tell, pid.to_bytes(8, "little"))
         os._exit(0)
     os.close(tell)
     pid = int.from_bytes(os.read(told, 8), "little")
     os.close(told)
     for fd in descriptors:
         os.close(fd)
-    os.waitpid(middle, 0)
+    if middle > 0:
+        os.waitpid(middle, 0)
     send(end, {"pid": pid})
 
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 from qmodal.client import Client
 from qmodal.exception import Error
+from qmodal.store.entries import Claimed, Requeued, Settled
 from qmodal.store.exchange import Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys
-from qmodal.store.pools import Claimed, Requeued, Settled
 from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import text_outcome
 from qmodal.wire.signing import mac_of
@@ -46,11 +46,34 @@ def read_entries(keys: Keys, pool: str, entries: Sequence[Entry]) -> Op[list[Cla
     return [claimed for claimed in found if claimed.is_shaped]
 
 
-def release_behind(client: Client, pool: str, doing: Doing) -> Op[int]:
-    """Release what a container has claimed behind the input that it runs; how many there were."""
+def release_behind(client: Client, container: Container, doing: Doing) -> Op[int]:
+    """Release what a container has claimed behind the input that it runs; how many there were.
+
+    After a long input it reads what it holds again, and will run that. Such a read counts as a
+    delivery, so what was counted while that input ran is released only if nothing was added since.
+    """
+    pool = container.pool
     entries = yield from read_entries(client.keys, pool, doing.held[doing.running :])
+    counts = yield from _deliveries(client.keys, container, entries)
+    now = container.doing()
+    if not entries or now is None or now.serial != doing.serial:
+        return 0
     held = [(claimed.lane, claimed.entry, claimed.call) for claimed in entries]
-    return (yield from client.pools.release(pool, held))
+    return (yield from client.pools.release(pool, held, deliveries=counts))
+
+
+def _deliveries(keys: Keys, container: Container, entries: Sequence[Claimed]) -> Op[list[int]]:
+    """How often each was delivered to the container; -1 for what it does not hold any more."""
+    if not entries:
+        return []
+    pool, holder = container.pool, container.id
+    replies = yield from ask(
+        *(
+            (b"XPENDING", _lane(keys, pool, one.lane), GROUP, one.entry, one.entry, 1, holder)
+            for one in entries
+        )
+    )
+    return [reply[0][3] if reply else -1 for reply in replies]
 
 
 def end_overrun(client: Client, container: Container, doing: Doing) -> Op[None]:
@@ -115,4 +138,8 @@ def is_still_held(keys: Keys, container: Container, entry: Entry) -> Op[bool]:
 
 
 def _stream(keys: Keys, pool: str, entry: Entry) -> str:
-    return keys.again(pool) if entry[0] == 2 else keys.inputs(pool)
+    return _lane(keys, pool, entry[0])
+
+
+def _lane(keys: Keys, pool: str, lane: int) -> str:
+    return keys.again(pool) if lane == 2 else keys.inputs(pool)

@@ -2,7 +2,7 @@
 
 The container writes its half as a seqlock (odd while it writes); the worker reads it as a hint
 and never kills, releases or charges on one reading. The other half is the worker's: whether to
-stop claiming, and which input to interrupt.
+stop claiming, which input to interrupt, and until when its lease is good.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,9 +31,15 @@ _TIMEOUT, _COMPLETED, _FLAGS, _END, _FIRST, _PART = range(5, 11)
 _ENTRY = struct.Struct("<BQQ")
 _HELD_AT = 128
 _TICK = 767
-_DRAINING, _TARGET, _WHY = range(768, 771)
+_DRAINING, _TARGET, _WHY, _LEASE = range(768, 772)
 _WORKER_AT = _DRAINING * 8
 Entry = tuple[int, int, int]
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def lease_clock() -> int:
+    """Nanoseconds that also pass while the machine sleeps, as they do for the server."""
+    return time.clock_gettime_ns(_CLOCK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +192,15 @@ class Record:
     def target(self) -> int:
         """The serial of the input that the worker wants interrupted."""
         return self._words[_TARGET]
+
+    def hold_until(self, moment: int) -> None:
+        """The worker: nobody else takes its inputs before that moment of `lease_clock`."""
+        self._words[_LEASE] = moment
+
+    @property
+    def held_until(self) -> int:
+        """The container: that moment; 0 before the worker has said one."""
+        return self._words[_LEASE]
 
     @property
     def is_draining(self) -> bool:

@@ -56,8 +56,10 @@ class Container:
     ending: Ending | None = None
     chase: Chase | None = None
     last_input: float = 0.0  # when it was last seen busy, while draining
+    cancelled: dict[str, float] = field(default_factory=dict)  # entries, and when that was heard
     released: int = 0  # serial of the input behind which entries were released
     stop_reason: str = ""
+    is_unfit: bool = False  # it stopped for an input that needs a box with another Python
     stopping: str = ""  # why it should leave at once, without finishing its input
     failure: str = ""
 
@@ -93,9 +95,13 @@ class Container:
 
 
 class Roster:
-    """All containers of one worker; `changed` is set when a report differs from the last sent."""
+    """All containers of one worker; `changed` is set when a report differs from the last sent.
+
+    `safe_until`: the moment of `lease_clock` before which nobody else can take their inputs.
+    """
 
     def __init__(self) -> None:
+        self.safe_until = 0
         self._containers: dict[str, Container] = {}
         self._unsent: dict[str, ContainerReport | None] = {}
         self.changed = asyncio.Event()

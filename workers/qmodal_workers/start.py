@@ -59,7 +59,8 @@ class Control:
 
     `{"pid": n}` when it exists, `{"ready": start_ms, "connection": n}` when it claims,
     `{"failed": text}` when importing or entering failed (it then exits with status 1),
-    `{"stop": reason}` when it ends by itself (single use, foreign key, newer version needed).
+    `{"stop": reason, "unfit": bool}` when it ends by itself (single use, foreign key, newer version
+    needed); unfit: an input needs another Python, or another qmodal, than this box has.
     """
 
     __slots__ = ("_socket",)

@@ -173,6 +173,7 @@ class Starter:
     def _adopt(self, container: Container, ends: Ends, pid: int) -> None:
         container.ends = ends
         ends.record.tell(container.told)
+        ends.record.hold_until(self._roster.safe_until)
         app = container.report.app
         self._logs.pipes.open(container.id, app, stdout=ends.stdout, stderr=ends.stderr)
         asyncio.get_running_loop().add_reader(ends.control, self.pump, container)
@@ -211,6 +212,7 @@ class Starter:
                 container.failure = text[-LONGEST_DETAIL:]
             case {"stop": str(reason)}:
                 container.stop_reason = reason
+                container.is_unfit = message.get("unfit") is True
             case {"pid": int()}:  # user code begins now
                 container.limited_from = time.monotonic()
             case _:

@@ -20,3 +20,11 @@ def die_with_parent(parent: int) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
     if os.getppid() != parent:
         os._exit(1)
+
+
+def try_fork() -> int:
+    """As `os.fork`, but -1 where the system has no room for another process."""
+    try:
+        return os.fork()
+    except OSError:
+        return -1

@@ -27,6 +27,9 @@ GRACE_SECONDS = 5.0
 LONG_NS = 350_000_000
 STALE_NS = 250_000_000
 AUDIT_SECONDS = 2.0
+# A hint may come before the record shows its input: for so long it is looked for there.
+SOON_SECONDS = 0.005
+REMEMBER_SECONDS = 10.0
 SIGNAL = signal.SIGUSR2
 
 
@@ -87,6 +90,8 @@ class Watch:
         if chase is not None and (chase.serial != doing.serial or not is_running(doing)):
             chase = container.chase = None
         now = time.monotonic_ns()
+        if container.cancelled:
+            self._look_for_cancelled(container, doing)
         if chase is not None:
             if time.monotonic() - chase.since > GRACE_SECONDS:
                 self._act(container, self._end_chase(container, chase))
@@ -108,13 +113,23 @@ class Watch:
         send_signal(container.pid, SIGNAL)
 
     def cancelled(self, name: str, entry: str) -> None:
-        """An input was cancelled; interrupt it if it is the one that runs."""
+        """An input was cancelled; interrupt it if it is the one that runs, now or in a moment."""
         container = self._roster.find(name)
         if container is None or not container.pid or container.ending is not None:
             return
         doing = container.doing()
         if doing is not None and is_running(doing) and entry_id(doing.held[0]) == entry:
             self.interrupt(container, doing.serial, CANCELLED)
+        else:
+            container.cancelled[entry] = time.monotonic()
+            asyncio.get_running_loop().call_later(SOON_SECONDS, self.look)
+
+    def _look_for_cancelled(self, container: Container, doing: Doing) -> None:
+        """Claimed and not started when the hint came, an input runs although nobody wants it."""
+        heard = time.monotonic() - REMEMBER_SECONDS
+        container.cancelled = {e: at for e, at in container.cancelled.items() if at > heard}
+        if is_running(doing) and entry_id(doing.held[0]) in container.cancelled:
+            self._act(container, self._audit(container))
 
     def killed(self, name: str, entry: str) -> None:
         """An input was cancelled, and its container is to go with it; not for one that is done."""
@@ -130,10 +145,13 @@ class Watch:
         while True:
             await asyncio.sleep(AUDIT_SECONDS)
             for container in self._roster.running():
-                with contextlib.suppress(Error):
-                    await self._audit(container)
+                await self._audit(container)
 
     async def _audit(self, container: Container) -> None:
+        with contextlib.suppress(Error):
+            await self._interrupt_unheld(container)
+
+    async def _interrupt_unheld(self, container: Container) -> None:
         before = container.doing()
         if before is None or not is_running(before) or container.chase is not None:
             return
@@ -164,7 +182,7 @@ class Watch:
 
     async def _release(self, container: Container, doing: Doing) -> None:
         with contextlib.suppress(Error):
-            await self._client.aio(outside.release_behind(self._client, container.pool, doing))
+            await self._client.aio(outside.release_behind(self._client, container, doing))
 
     def _act(self, container: Container, acting: Coroutine[None, None, None]) -> None:
         """Do that, unless something is being done about the container."""

@@ -1,10 +1,12 @@
 -- Publish version `number` of an app and make it the current one; a deployed app also takes its
--- name, and its autoscaler overrides end. Containers of versions below `least` (0: none) are to
--- leave at once. Returns OK, or STALE if another deploy came first.
-local apps, app, settings, version = unpack(KEYS)
-local title, app_id, name, environment, state, number, text, ttl, now, least = unpack(ARGV)
+-- name and keeps its source bundle, and its autoscaler overrides end. Containers of versions below
+-- `least` (0: none) are to leave at once. Returns OK, or STALE if another deploy came first.
+-- include: keep
+local apps, app, settings, version, code, code_apps = unpack(KEYS)
+local title, app_id, name, environment, state, number, text, ttl, now, least, digest = unpack(ARGV)
 if redis.call('HGET', app, 'version') == number and redis.call('GET', version) == text then
-  return 'OK' -- the same request again: its first reply was lost
+  if state == 'deployed' then keep(app, code, code_apps, app_id, number, digest) end
+  return 'OK' -- the same request again: its first reply was lost, or nothing has changed
 end
 if tonumber(redis.call('HGET', app, 'version') or 0) ~= number - 1 then return 'STALE' end
 local owner = redis.call('HGET', apps, title)
@@ -17,6 +19,7 @@ redis.call('DEL', settings)
 if state == 'deployed' then
   redis.call('HSET', apps, title, app_id)
   redis.call('PERSIST', app)
+  keep(app, code, code_apps, app_id, number, digest)
 else
   redis.call('PEXPIRE', app, ttl)
   redis.call('PEXPIRE', version, ttl)

@@ -1,9 +1,9 @@
--- End what waits in a pool, 100 inputs a run of one lane and of the delayed ones: its app is gone
--- or its containers cannot start. Returns how many were ended.
+-- End what waits in a pool, 100 inputs a run of one lane, up to an id, and of the delayed ones: its
+-- app is gone or its containers cannot start. Returns how many were ended.
 -- include: record, drop, shaped, kept
 local pool, stream, delayed = unpack(KEYS)
-local group, lane, reason, calls = unpack(ARGV)
-local entries = redis.call('XRANGE', stream, '-', '+', 'COUNT', 100)
+local group, lane, till, reason, calls = unpack(ARGV)
+local entries = redis.call('XRANGE', stream, '-', till, 'COUNT', 100)
 for _, found in ipairs(entries) do
   local entry, fields = found[1], found[2]
   redis.call('XACK', stream, group, entry)

@@ -1,11 +1,12 @@
--- Take back what a dead consumer holds, 100 entries a lane a run, and remove it once that is all.
--- Charged one delivery are inputs named `<lane> <entry> <index>` after the head, or all, if that is
--- `*`; one at its budget ends as lost, and so does a generator that produced.
+-- Take back what a dead consumer holds, 100 entries a lane a run, and remove it once that is nothing.
+-- Charged one delivery are inputs named `<lane> <entry> <index>` after the head, or all, if that is `*`;
+-- one at its budget (1 for a marked consumer) ends as lost, and so does a generator that produced.
 -- Returns how many inputs were given back, how many were lost, and 1 when the consumer is gone.
 -- include: record, drop, readd, shaped, set_aside, kept, piece, pieces
 local pool, inputs, again, dead = unpack(KEYS)
 local group, consumer, budget, reason, calls, channel, pool_id = unpack(ARGV)
 local charged, back, lost, full = {}, 0, 0, false
+if redis.call('HEXISTS', pool, 'once:' .. consumer) == 1 then budget = 1 end
 for n = 8, #ARGV do charged[ARGV[n]:match('^%d %S+') or '*'] = ARGV[n]:match('%d+$') or '*' end
 for lane, stream in ipairs({inputs, again}) do
   local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 100, 'STREAMS', stream, '0')
@@ -33,5 +34,6 @@ for lane, stream in ipairs({inputs, again}) do
   end
   if not full then redis.pcall('XGROUP', 'DELCONSUMER', stream, group, consumer) end
 end
+if not full then redis.call('HDEL', pool, 'once:' .. consumer) end
 if back > 0 then redis.call('PUBLISH', channel, pool_id) end
 return {back, lost, full and 0 or 1}

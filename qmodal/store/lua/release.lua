@@ -1,17 +1,25 @@
--- Hand back inputs that were claimed and not started; takes a `call` key and two arguments
--- (lane, entry) each, 100 a run. Returns how many were still held.
--- include: record, drop, readd, shaped
+-- Hand back inputs that were claimed and not started; takes a `call` key and three arguments
+-- (lane, entry, deliveries) each, 100 a run. Unless `deliveries` is 0, an entry must have been
+-- delivered exactly so often: whoever reads it again is going to start it.
+-- Returns how many were still held.
+-- include: record, drop, readd, shaped, kept
 local pool, inputs, again = unpack(KEYS)
 local group, channel, pool_id = unpack(ARGV)
 local released = 0
 for n = 0, #KEYS - 4 do
   local call = KEYS[4 + n]
-  local lane, entry = unpack(ARGV, 4 + 2 * n, 5 + 2 * n)
+  local lane, entry, deliveries = unpack(ARGV, 4 + 3 * n, 6 + 3 * n)
   local stream = lane == '1' and inputs or again
   local found = redis.call('XRANGE', stream, entry, entry)
-  if found[1] and shaped(found[1][2]) and redis.call('XACK', stream, group, entry) == 1 then
+  local is_ours = found[1] and shaped(found[1][2])
+  if is_ours and deliveries ~= '0' then
+    local pending = redis.call('XPENDING', stream, group, entry, entry, 1)
+    is_ours = pending[1] and pending[1][4] == tonumber(deliveries)
+  end
+  if is_ours and redis.call('XACK', stream, group, entry) == 1 then
     redis.call('XDEL', stream, entry)
     if lane == '2' then redis.call('SREM', call .. ':moved', entry) end
+    kept(pool, lane, entry, found[1][2])
     readd(pool, call, again, found[1][2])
     released = released + 1
   end

@@ -9,8 +9,8 @@ from typing import Any
 
 from qmodal.client import Client
 from qmodal.exception import DeserializationError, Error
+from qmodal.store.entries import Claimed
 from qmodal.store.exchange import ask_one
-from qmodal.store.pools import Claimed
 from qmodal.wire.envelope import PYTHON, Envelope, MalformedError, open_envelope
 from qmodal.wire.outcome import Outcome, text_outcome
 from qmodal.wire.plain import unpack
@@ -23,6 +23,14 @@ class RefusedError(Error):
     """The entry cannot be processed; it is set aside with this reason."""
 
 
+class UndecodableError(RefusedError):
+    """It was made for another Python (empty: or another release of qmodal), which may be elsewhere."""
+
+    def __init__(self, text: str, *, python: str = "") -> None:
+        super().__init__(text)
+        self.python = python
+
+
 @dataclass(frozen=True, slots=True)
 class Admission:
     """Checks entries for one pool."""
@@ -31,7 +39,10 @@ class Admission:
     pool: str
 
     def admit(self, claimed: Claimed) -> tuple[Envelope, bytes]:
-        """The envelope and the payload; raises RefusedError, or UnknownKeyError for a foreign key."""
+        """The envelope and the payload; raises RefusedError (UndecodableError: others may run it).
+
+        Raises UnknownKeyError for a foreign key.
+        """
         if not claimed.is_shaped:
             raise RefusedError("unprocessable: the entry was not written by qmodal")
         envelope = self._open(claimed.envelope)
@@ -40,9 +51,10 @@ class Admission:
         if (envelope.pool, envelope.call) != (self.pool, claimed.call) or not is_of_it:
             raise RefusedError("unprocessable: the envelope belongs to another call or pool")
         if envelope.format == "c" and envelope.python != PYTHON:
-            raise RefusedError(
+            raise UndecodableError(
                 f"unprocessable: the arguments carry code of Python {envelope.python}, and this "
-                f"worker runs Python {PYTHON}; use the same minor version on both sides"
+                f"worker runs Python {PYTHON}; use the same minor version on both sides",
+                python=envelope.python,
             )
         return envelope, self._payload(envelope)
 
@@ -62,8 +74,10 @@ class Admission:
     def _open(self, signed: bytes) -> Envelope:
         try:
             return open_envelope(signed, self.client.signer)
-        except (BadSignatureError, MalformedError) as error:
+        except BadSignatureError as error:
             raise RefusedError(f"unprocessable: {error}") from error
+        except MalformedError as error:  # and yet signed with our key
+            raise UndecodableError(f"unprocessable: {error}") from error
         except UnknownKeyError as error:
             if self._is_known_to_nobody(signed):
                 raise RefusedError(

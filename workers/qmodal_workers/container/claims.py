@@ -7,10 +7,11 @@ from collections.abc import Sequence
 
 from qmodal.client import Client
 from qmodal.exception import EnqueueError
+from qmodal.store.entries import Claimed, Settled
 from qmodal.store.exchange import Command, Exchange, Packed, Reply
 from qmodal.store.line import BLOCK_SECONDS, LOST, Address, Line, pack
-from qmodal.store.pools import Claimed, Pools, Settled
-from qmodal.store.replies import StreamGoneError, Verdict, judge
+from qmodal.store.pools import Pools
+from qmodal.store.replies import StreamGoneError, Verdict, first_error, judge
 from qmodal.store.script import load_commands
 
 FIRST_BLOCK_MS = 1000
@@ -19,13 +20,17 @@ RECONNECT_SECONDS = 0.2
 
 
 class Claims:
-    """Reads the pool's streams as one consumer; `inflight` is the pool's as of the last settle."""
+    """Reads the pool's streams as one consumer; `inflight` is the pool's as of the last settle.
 
-    def __init__(self, client: Client, pool: str, container: str) -> None:
+    `is_once`: the server knows, before it delivers anything, that what was started never runs again.
+    """
+
+    def __init__(self, client: Client, pool: str, container: str, *, is_once: bool = False) -> None:
         self._client = client
         self._pools: Pools = client.pools
         self._pool = pool
         self._container = container
+        self._marks = (client.pools.mark_command(pool, container),) if is_once else ()
         self._line: Line | None = None
         self.connection = 0
         self.inflight = 0
@@ -41,16 +46,23 @@ class Claims:
                 replies = line.exchange(
                     (
                         *load_commands(),
+                        *self._marks,
                         (b"CLIENT", b"ID"),
                         self._pools.held_command(self._pool, self._container),
                     )
                 )
+                self._check_marks(replies[-2 - len(self._marks) : -2])
                 self.connection = replies[-2]
                 self._line = line
                 return self._parse(replies[-1])
             except LOST:
                 line.close()
                 time.sleep(RECONNECT_SECONDS)
+
+    def _check_marks(self, replies: Sequence[Reply]) -> None:
+        refusal = first_error(replies)
+        if refusal is not None:
+            raise OSError(str(refusal))  # as good as lost: nothing may be claimed unmarked
 
     def connect_first(self) -> int:
         """Connect; the connection's client id. What is held is read again by `held`."""
@@ -131,6 +143,8 @@ class Claims:
         verdict = judge(reply)
         if verdict is Verdict.GONE:
             self.is_gone = not self._client.run(self._pools.join(self._pool))
+            if self._marks:  # they are gone with the pool
+                self._drop()
         elif verdict in (Verdict.RECONNECT, Verdict.WAIT, Verdict.LOAD, Verdict.REFUSED):
             self._drop()
             time.sleep(RECONNECT_SECONDS)

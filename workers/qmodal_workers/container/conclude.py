@@ -10,8 +10,8 @@ from typing import Any
 from qmodal.client import Client
 from qmodal.exception import ConnectionError, EnqueueError
 from qmodal.options import FunctionOptions
+from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.store.exchange import Op
-from qmodal.store.pools import Claimed, Ended, Requeued, Settled
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, joined
 from qmodal.wire.plain import pack, pack_scalars

@@ -16,8 +16,8 @@ from typing import Any
 
 from qmodal.client import Client
 from qmodal.exception import Error, SerializationError
+from qmodal.store.entries import Claimed
 from qmodal.store.items import Emission, Verdict
-from qmodal.store.pools import Claimed
 from qmodal.store.replies import StreamGoneError
 from qmodal.target import LARGEST_PAYLOAD
 from qmodal.wire.envelope import Envelope

@@ -13,7 +13,7 @@ from types import FrameType
 
 from qmodal.exception import InputCancellation, InputTimeout
 from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.record import TIMEOUT, Record
+from qmodal_workers.record import STOPPED, TIMEOUT, Record
 
 SIGNAL = signal.SIGUSR2
 # The one in `signal` first tries to find an enumeration for our handler, by way of an exception.
@@ -42,6 +42,11 @@ class Interrupts:
         self.serial = serial
         if self._record.target == serial:
             self._arrive(SIGNAL, None)
+
+    @property
+    def was_told_to_stop(self) -> bool:
+        """Whether it was not user code itself that has interrupted the input."""
+        return self.is_preempted or self.why == STOPPED
 
     def _preempt(self, _number: int, _frame: FrameType | None) -> None:
         """SIGINT: the container ends, and user code that runs learns of it; our own code goes on."""

@@ -12,8 +12,14 @@ from pathlib import Path
 from types import NoneType, TracebackType
 from typing import Any
 
-from qmodal.exception import InputCancellation, InputTimeout
-from qmodal.store.pools import Claimed
+from qmodal.exception import (
+    DeserializationError,
+    Error,
+    ExecutionError,
+    InputCancellation,
+    InputTimeout,
+)
+from qmodal.store.entries import Claimed
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import Kind, text_outcome
 from qmodal.wire.payload import dump_value, load_arguments
@@ -38,12 +44,16 @@ class Preempted(BaseException):
     """User code was stopped by KeyboardInterrupt: the input has no outcome and runs elsewhere."""
 
 
+class Outdated(BaseException):
+    """The input needs what a newer version of the code has: it was not run, and runs there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Invoker:
     """Runs one input after another on the thread that also talks to Redis.
 
     A hop to another thread would cost more than the whole rest of the path, and signals reach
-    user code only here.
+    user code only here. `has_newer_code` is asked about what this version does not know.
     """
 
     container: str
@@ -51,17 +61,28 @@ class Invoker:
     timeout: float
     loop: UserLoop
     interrupts: Interrupts
+    has_newer_code: Callable[[], bool]
 
     def invoke(self, find: Find, claimed: Claimed, admitted: Admitted, serial: int) -> Result:
-        """What became of one input; raises only Preempted."""
+        """What became of one input; raises only Preempted and Outdated."""
         envelope, payload = admitted
         try:
             args, kwargs = load_arguments(envelope.format, payload, plain_only=self.plain_only)
-            value = self.call(find(claimed, envelope), args, kwargs, serial)
+            function = find(claimed, envelope)
+        except (DeserializationError, ExecutionError) as error:
+            return self.unknown(error)
+        try:
+            value = self.call(function, args, kwargs, serial)
             form, content = dump_value(value, plain_only=self.plain_only)
         except BaseException as error:
             return self.failure(error)
         return "value", form, content
+
+    def unknown(self, error: Error) -> Result:
+        """What became of an input that needs what is not in this version of the code."""
+        if self.has_newer_code():
+            raise Outdated from error
+        return self.failure(error)
 
     def call(
         self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], serial: int

@@ -16,10 +16,13 @@ from qmodal.settings import Settings
 from qmodal.wire.spec import open_pool_spec, open_version
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.elsewhere import Elsewhere
+from qmodal_workers.container.guard import Guard
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.invoke import Invoker
 from qmodal_workers.container.load import check_secrets, find, load_version
 from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.pace import Pace
 from qmodal_workers.container.process import become, reseed
 from qmodal_workers.container.service import Service, build_service
 from qmodal_workers.container.serving import Serving
@@ -73,6 +76,8 @@ def _serve(
     loop = UserLoop()
     try:
         serving = _start(request, record, loop, modules_loaded=modules_loaded, prepared=prepared)
+        if serving.guard is not None:
+            serving.guard.start()
         connection = serving.claims.connect_first()
     except BaseException:
         control.send(failed=traceback.format_exc())
@@ -105,12 +110,14 @@ def _start(
     interrupts = Interrupts(record, loop)
     check_secrets(options)
     service.enter(loop)
+    elsewhere = Elsewhere(client, version.app_id, version.number, pool.number > 0)
     invoker = Invoker(
         container=request.container,
         plain_only=client.settings.payloads == "plain",
         timeout=float(options.timeout),
         loop=loop,
         interrupts=interrupts,
+        has_newer_code=elsewhere.has_newer_code,
     )
     return Serving(
         client=client,
@@ -120,8 +127,11 @@ def _start(
         service=service,
         invoker=invoker,
         record=record,
-        claims=Claims(client, request.pool, request.container),
+        claims=Claims(client, request.pool, request.container, is_once=options.is_once),
         admission=Admission(client, request.pool),
+        elsewhere=elsewhere,
+        guard=Guard(record) if options.is_once else None,
+        pace=Pace(most=1) if options.is_once else Pace(),
     )
 
 
@@ -136,14 +146,14 @@ def _variant(packed: bytes) -> dict[str, object]:
 
 def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> int:
     if serving.reason:
-        control.send(stop=serving.reason)
+        control.send(stop=serving.reason, unfit=serving.is_unfit)
     status = 0
     try:
         _leave(serving.service, loop)
     except BaseException:
         traceback.print_exc()
         status = 1
-    record.write(Doing(state="stopped", completed=serving.completed))
+    record.write(Doing(state="stopped", completed=serving.posting.completed))
     serving.claims.close()
     serving.client.close()
     return status

@@ -11,9 +11,13 @@ SHORT_SECONDS = 0.001
 
 
 class Pace:
-    """Learns from the slowest of the recent inputs, so that one long kind is not averaged away."""
+    """Learns from the slowest of the recent inputs, so that one long kind is not averaged away.
 
-    def __init__(self) -> None:
+    `most`: never more at once than that.
+    """
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._size = 1
         self.service_time: float | None = None
@@ -33,4 +37,4 @@ class Pace:
         if slowest > SHORT_SECONDS:
             return 1
         worth = int(WORTH_SECONDS / max(slowest, 1e-6))
-        return max(1, min(worth, MOST, inflight // (4 * self._size)))
+        return max(1, min(worth, self._most, inflight // (4 * self._size)))

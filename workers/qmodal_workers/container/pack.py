@@ -15,7 +15,7 @@ from types import NoneType
 from typing import Any
 
 from qmodal import context
-from qmodal.store.pools import Claimed
+from qmodal.store.entries import Claimed
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome
 from qmodal.wire.payload import dump_value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,24 +12,27 @@ from qmodal import context
 from qmodal.client import Client
 from qmodal.exception import ExecutionError
 from qmodal.options import FunctionOptions
+from qmodal.store.entries import Claimed, Settled, charge
 from qmodal.store.exchange import Command
-from qmodal.store.pools import BUDGET, Claimed, Settled, charge
+from qmodal.store.pools import BUDGET
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.signing import UnknownKeyError
-from qmodal_workers.container.admission import Admission, RefusedError
+from qmodal_workers.container.admission import Admission, RefusedError, UndecodableError
 from qmodal_workers.container.claims import Claims
 from qmodal_workers.container.conclude import Conclusions
+from qmodal_workers.container.elsewhere import Elsewhere
 from qmodal_workers.container.emitter import Attempt, Emitter
 from qmodal_workers.container.generate import Drive
-from qmodal_workers.container.invoke import Admitted, Invoker, Preempted, flush
+from qmodal_workers.container.guard import Guard
+from qmodal_workers.container.invoke import Admitted, Invoker, Outdated, Preempted, flush
 from qmodal_workers.container.pace import Pace
 from qmodal_workers.container.pack import Pack, run
+from qmodal_workers.container.posting import Posting
 from qmodal_workers.container.service import Service
 from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
-from qmodal_workers.record import STATES, Record
+from qmodal_workers.record import Record
 
-IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 FLUSH_SECONDS = 0.005
 REPORT_SECONDS = 2.0
 
@@ -47,13 +50,15 @@ class Serving:
     record: Record
     claims: Claims
     admission: Admission
+    elsewhere: Elsewhere
+    guard: Guard | None = None  # of a pool whose started inputs never run again
     reason: str = ""
-    completed: int = 0
+    is_unfit: bool = False  # it stops for an input that needs another Python or qmodal
     serial: int = 0
     pace: Pace = field(default_factory=Pace)
     shelf: Shelf = field(init=False)
     conclusions: Conclusions = field(init=False)
-    _taken: int = 0  # from the front of what was claimed last
+    posting: Posting = field(init=False)
     _flushed: float = 0.0
     _reported: float = 0.0
     _is_stopping: bool = False
@@ -73,6 +78,7 @@ class Serving:
             tick=self.record.tick,
         )
         self.record.timeout = int(self.invoker.timeout * 1e9)
+        self.posting = Posting(self.record, self.shelf, is_once=self.guard is not None)
 
     def run(self) -> None:
         """Serve until told to stop; everything claimed is settled or given back at the end."""
@@ -96,14 +102,14 @@ class Serving:
 
     def _claim(self) -> None:
         context.leave_input()
-        self._publish_idle()
+        self.posting.idle()
         ended = self._take_ended()
         claimed = self.claims.claim(
             ended, count=self.pace.count(self.claims.inflight), also=self._learned()
         )
         if claimed:
             self.shelf.put(claimed)
-            self._note(claimed)
+            self.posting.claimed(claimed, self.claims.connection)
         else:
             # The connection was lost, or nothing came for seconds: what this container holds
             # without knowing, because a reply was lost, nobody else would ever run.
@@ -111,12 +117,7 @@ class Serving:
 
     def _refill(self) -> None:
         self.shelf.refill(self.claims.held)
-        self._note(self.shelf.waiting())
-
-    def _note(self, claimed: Sequence[Claimed]) -> None:
-        self._taken = 0
-        self.record.connection = self.claims.connection
-        self.record.hold([(lane, *_entry_numbers(entry)) for lane, entry, _ in claimed])
+        self.posting.claimed(self.shelf.waiting(), self.claims.connection)
 
     def _learned(self) -> tuple[Command, ...]:
         """Now and then the pool learns how long its inputs take, in a write that goes anyway."""
@@ -128,7 +129,10 @@ class Serving:
         return ((b"HSET", key, b"service_time", round(self.pace.service_time, 6)),)
 
     def _attempt(self, claimed: Claimed) -> None:
-        self._taken += 1
+        self.posting.take()
+        if self.guard is not None:
+            self.guard.check()
+            self.shelf.release_all()  # if this container is lost from now on, that input only is
         try:
             admitted = self.admission.admit(claimed)
             rows = self.admission.rows(claimed, admitted) if admitted[0].count > 1 else None
@@ -137,8 +141,7 @@ class Serving:
             self.conclusions.release([claimed])
             return
         except RefusedError as error:
-            bury = partial(self.client.pools.bury, self.pool, claimed, reason=str(error))
-            self.conclusions.insist(bury)
+            self._refuse(claimed, error)
             return
         if claimed.lost == BUDGET - 1:
             self.shelf.release_all()  # whatever kills us on its last delivery takes nobody along
@@ -147,39 +150,52 @@ class Serving:
                 self._run(claimed, admitted)
             else:
                 self._run_pack(Pack(claimed, admitted[0], *rows, len(rows[1]), self.shelf.lock))
-        except Preempted:
-            self._stop("user code was interrupted")
-            self._give_back(claimed)
+        except (Preempted, Outdated) as left:
+            self._leave_undone(claimed, left)
             return
         if self.options.single_use_containers:
             self._stop("single use")
 
+    def _refuse(self, claimed: Claimed, error: RefusedError) -> None:
+        """Set it aside; or leave it, and this container's place, to a box that can decode it.
+
+        That is charged as a lost delivery is, so it ends even if no container ever starts there.
+        """
+        reason = str(error)
+        if isinstance(error, UndecodableError) and self.elsewhere.has_box_for(error.python):
+            self.is_unfit = True
+            self._stop(f"it has to make room: {reason}")
+            self._reclaim(claimed, reason)
+        else:
+            bury = partial(self.client.pools.bury, self.pool, claimed, reason=reason)
+            self.conclusions.insist(bury)
+
     def _run(self, claimed: Claimed, admitted: Admitted) -> None:
         self.serial += 1
-        self._publish_busy()
+        self.posting.busy(self.serial)
         envelope = admitted[0]
         context.enter_input(envelope.call, envelope.index)
         began = time.time_ns() // 1_000_000
         result = self.invoker.invoke(self._find, claimed, admitted, self.serial)
         seconds = self.shelf.finish()
-        self.completed += 1
+        self.posting.completed += 1
         self.pace.ran(seconds)
         if seconds > LONG_SECONDS:
             # It has ended: the worker must not time it out while the server keeps us waiting.
-            self._publish_idle()
+            self.posting.idle()
         outcome = Outcome(*result, self.container, began, int(seconds * 1e6))
         self.conclusions.input(claimed, envelope, outcome)
         self._go_on(seconds)
 
     def _run_pack(self, work: Pack) -> None:
-        self._publish_busy(work.claimed.first)
-        self.shelf.work_on(work)
         function = self._found(work)
+        self.posting.busy(self.serial, work.claimed.first)
+        self.shelf.work_on(work)
         try:
             self.serial = run(work, function, self.invoker, self.serial, self.record.advance)
         except Preempted:
             self.serial += len(work.rows)
-            if not self.invoker.interrupts.is_preempted:
+            if not self.invoker.interrupts.was_told_to_stop:
                 self.conclusions.leave_alone(work)  # it alone is charged for interrupting itself
                 raise
             self._conclude(work)
@@ -191,14 +207,15 @@ class Serving:
 
     def _conclude(self, work: Pack) -> None:
         self.shelf.work_on(None)
-        self.completed += work.running + 1
-        self._publish_idle()
+        self.posting.completed += work.running + 1
+        self.posting.idle()
         self.conclusions.pack(work)
 
     def _found(self, work: Pack) -> Callable[..., Any]:
         try:
             return self.service.find(work.envelope.method)
         except ExecutionError as error:
+            self.invoker.unknown(error)
             return partial(_fail, error)
 
     def _go_on(self, seconds: float) -> None:
@@ -208,17 +225,38 @@ class Serving:
         elif len(self.shelf) and time.monotonic() - self._flushed > FLUSH_SECONDS:
             self._settle()
 
+    def _leave_undone(self, claimed: Claimed, why: Preempted | Outdated) -> None:
+        if isinstance(why, Outdated):
+            self._stop("an input needs a newer version of the app")
+            self.conclusions.release([claimed])
+        else:
+            self._stop("user code was interrupted")
+            self._give_back(claimed)
+
     def _give_back(self, claimed: Claimed) -> None:
-        """An interrupted input runs elsewhere; one that interrupts itself does so a few times only."""
-        if self.invoker.interrupts.is_preempted:
+        """An interrupted input runs elsewhere; one that interrupts itself does so a few times only.
+
+        With a guard it has had its one run.
+        """
+        was_told = self.invoker.interrupts.was_told_to_stop
+        if was_told and self.guard is None:
             self.conclusions.release([claimed])
             return
+        reason = "its container was stopped" if was_told else "user code raised KeyboardInterrupt"
+        self._reclaim(claimed, reason)
+
+    def _reclaim(self, claimed: Claimed, reason: str) -> None:
+        """Give it back as one that had its try here; this container must be about to stop."""
         self._settle()
-        reason, charged = "user code raised KeyboardInterrupt", [charge(claimed)]
-        pools, pool = self.client.pools, self.pool
-        self.conclusions.insist(
-            lambda: pools.reclaim(pool, self.container, reason=reason, charged=charged)
+        reclaim = partial(
+            self.client.pools.reclaim,
+            self.pool,
+            self.container,
+            reason=reason,
+            charged=[charge(claimed)],
+            budget=BUDGET if self.guard is None else 1,
         )
+        self.conclusions.insist(reclaim)
 
     def _find(self, claimed: Claimed, envelope: Envelope) -> Callable[..., Any]:
         method = envelope.method
@@ -248,22 +286,6 @@ class Serving:
         self.reason = reason
         self._is_stopping = True
         self.shelf.release_all()
-
-    def _publish_busy(self, part: int = 0) -> None:
-        taken = self._taken
-        end = taken + len(self.shelf)
-        since, completed = self.shelf.since, self.completed
-        self.record.post(BUSY, self.serial, since, completed, 2, taken - 1, end, part)
-
-    def _publish_idle(self) -> None:
-        taken = self._taken
-        end = taken + len(self.shelf)
-        self.record.post(IDLE, 0, time.monotonic_ns(), self.completed, 0, taken, end)
-
-
-def _entry_numbers(entry: str) -> tuple[int, int]:
-    milliseconds, _, sequence = entry.partition("-")
-    return int(milliseconds), int(sequence)
 
 
 def _fail(error: Exception, *_args: object, **_kwargs: object) -> None:

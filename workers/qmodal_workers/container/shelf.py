@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 from qmodal.exception import Error
-from qmodal.store.pools import Claimed
+from qmodal.store.entries import Claimed
 from qmodal_workers.container.pack import Pack
 
 LONG_SECONDS = 0.1

@@ -1,0 +1,98 @@
+"""Entries of a pool's streams as values: what a container claims, and what it says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from qmodal.store.keys import Lane
+
+# Envelope, call, index of the first input; once given back also retries, losses, number of inputs.
+_NAMES = (b"e", b"c", b"i", b"r", b"d", b"n")
+
+
+class Claimed(NamedTuple):
+    """One delivered entry; `lane` 1 is the inputs stream, 2 the one of re-added inputs."""
+
+    lane: Lane
+    entry: str
+    fields: Sequence[bytes]
+
+    @property
+    def is_shaped(self) -> bool:
+        """Whether it was written by our scripts, as far as can be seen."""
+        fields = self.fields
+        if len(fields) not in (6, 12) or tuple(fields[::2]) != _NAMES[: len(fields) // 2]:
+            return False
+        # Python refuses to read numbers of thousands of digits, and would end the container.
+        return all(len(each) < 20 and each.isdigit() for each in fields[5::2])
+
+    @property
+    def envelope(self) -> bytes:
+        """The signed envelope."""
+        return self.fields[1]
+
+    @property
+    def call(self) -> str:
+        """The call it claims to belong to; the envelope says it with a signature."""
+        return self.fields[3].decode(errors="replace")
+
+    @property
+    def first(self) -> int:
+        """The index in its call of its first input."""
+        return int(self.fields[5])
+
+    @property
+    def size(self) -> int:
+        """How many inputs it stands for, unless it was split."""
+        return int(self.fields[11]) if len(self.fields) > 6 else 1
+
+    @property
+    def retries(self) -> int:
+        """Retries used so far."""
+        return int(self.fields[7]) if len(self.fields) > 6 else 0
+
+    @property
+    def lost(self) -> int:
+        """Deliveries lost to dead containers so far."""
+        return int(self.fields[9]) if len(self.fields) > 6 else 0
+
+
+def charge(claimed: Claimed) -> str:
+    """How **reclaim** is told that the (first) input of the entry was started."""
+    return f"{claimed.lane} {claimed.entry} {claimed.first}"
+
+
+@dataclass(slots=True)
+class Settled:
+    """What settle needs of one attempt; with `count`, of so many inputs from `index` on.
+
+    `is_kept`: the entry stands for this input of its pack only, since the rest was split off.
+    """
+
+    lane: int
+    entry: str
+    call: str
+    index: int
+    outcome: bytes
+    has_blob: bool
+    count: int = 1
+    is_kept: bool = False
+
+
+class Ended(NamedTuple):
+    """The outcome of `number` inputs of a pack."""
+
+    first: int
+    number: int
+    outcome: bytes
+
+
+class Requeued(NamedTuple):
+    """Inputs of a pack that go back in line, after `delay` seconds; `retries`: 1 for a retry."""
+
+    first: int
+    number: int
+    retries: int = 0
+    delay: float = 0.0

@@ -1,0 +1,73 @@
+"""A system without room for another process: whoever asked for one is told so."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qmodal_workers import passing
+from qmodal_workers.forks import Ends, Template, UnusableError
+from qmodal_workers.pipes import Pipes
+from qmodal_workers.start import Descriptors
+
+# A user who has no other process; root has no limit.
+NOBODY = 54321
+PROGRAM = f"""
+import os, resource
+from qmodal_workers import forking, nursery, passing
+
+ours, theirs = passing.pair()
+if os.geteuid() == 0:
+    os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
+room = int(os.environ["ROOM"])
+resource.setrlimit(resource.RLIMIT_NPROC, (room, room))
+forking._fork(theirs, "c", [], lambda _: os._exit(0))
+nursery._fork(theirs, os.getpid(), {{}}, [])
+print(passing.receive(ours)[0], passing.receive(ours)[0])
+"""
+
+
+@pytest.mark.parametrize("room", [0, 2], ids=["for none", "for the middle process only"])
+def test_a_template_says_that_it_cannot_fork(room: int) -> None:
+    if room and os.geteuid() != 0:
+        pytest.skip("needs a user who has no other process")
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", PROGRAM],
+        env={**os.environ, "ROOM": str(room), "PYTHONPATH": f"{root}:{root / 'workers'}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.stdout == "{'forked': 'c', 'pid': 0} {'pid': 0}\n", ended.stderr
+
+
+def test_a_container_that_could_not_be_forked_is_not_waited_for() -> None:
+    with subprocess.Popen(["sleep", "600"]) as process:
+        asyncio.run(asyncio.wait_for(_fork_in_vain(process), 10))
+
+
+async def _fork_in_vain(process: subprocess.Popen[bytes]) -> None:
+    pipes, ends = Pipes(lambda: None), Ends.create()
+    other = socket.socket(fileno=os.dup(ends.theirs[0]))
+    template = Template("template", pipes, ends, process)
+    ends.hand_over()
+    asking = asyncio.create_task(template.fork("c", Descriptors(0, 0, 0, 0), 0))
+    await asyncio.sleep(0)
+    received = passing.receive(other)
+    assert received is not None
+    for fd in received[1]:
+        os.close(fd)
+    assert received[0] == {"fork": "c"}
+    passing.send(other, {"forked": "c", "pid": 0})
+    with pytest.raises(UnusableError, match="no room"):
+        await asking
+    template.close()
+    other.close()
+    pipes.close()
