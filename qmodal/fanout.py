@@ -25,6 +25,8 @@ from qmodal.wire.outcome import Outcome, parted
 R = TypeVar("R")
 OUTSTANDING = 1000
 CHUNK = 100
+# Packs that are submitted together.
+PACKS = 5
 # While inputs may still fail to come, their iterator's exception is looked for this often.
 UNFED_MS = 250
 FindTarget = Callable[[], Op[Target]]
@@ -87,6 +89,11 @@ class Fanout(Generic[R]):
         return OUTSTANDING - (self.submitted - self.settled) - len(self._arrived)
 
     @property
+    def chunk(self) -> int:
+        """Inputs that are submitted, or results that are given out, between two looks at the server."""
+        return max(CHUNK, min(OUTSTANDING // 2, PACKS * self.packing.size))
+
+    @property
     def is_done(self) -> bool:
         """Whether every result was taken."""
         return self.is_fed and self.settled == self.submitted and not self._arrived
@@ -125,6 +132,11 @@ class Fanout(Generic[R]):
         self._digest = record.digest
         self.submitted = record.submitted
         self.is_fed = record.total is not None
+
+    def learn(self) -> Op[None]:
+        """Begin with what the pool knows of its inputs, for want of results that say it."""
+        service_time = yield from self._client.pools.service_time(self._target.pool)
+        self.packing.expect(service_time)
 
     def feed(self, chunk: list[Arguments], *, is_last: bool) -> Op[None]:
         """Submit the next inputs, but for those that another producer of this call has submitted."""

@@ -43,7 +43,7 @@ class Inline:
     def pump(self) -> None:
         """Submit a chunk, if there is room."""
         fanout = self._fanout
-        count = min(CHUNK, fanout.room)
+        count = min(fanout.chunk, fanout.room)
         if not fanout.is_fed and count > 0:
             chunk = list(islice(self._inputs, count))
             self._client.run(fanout.feed(chunk, is_last=len(chunk) < count))
@@ -133,7 +133,7 @@ class Threaded:
         while not self._fanout.is_fed and not self._is_over():
             with self._turn:
                 self._turn.wait_for(self._can_send)
-                count = max(0, min(CHUNK, self._fanout.room, len(self._waiting)))
+                count = max(0, min(self._fanout.chunk, self._fanout.room, len(self._waiting)))
                 chunk = [self._waiting.popleft() for _ in range(count)]
                 is_last = self._is_read and not self._waiting
             with self._sending:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 from qmodal.client import Client
-from qmodal.fanout import CHUNK, Fanout
+from qmodal.fanout import Fanout
 from qmodal.feeding import PROLONG_SECONDS, READ_AHEAD
 from qmodal.target import Arguments
 
@@ -94,7 +94,7 @@ class Feeding:
             await self._until(self._can_send)
             if self._is_over():
                 return
-            count = max(0, min(CHUNK, fanout.room, len(self._waiting)))
+            count = max(0, min(fanout.chunk, fanout.room, len(self._waiting)))
             chunk = [self._waiting.popleft() for _ in range(count)]
             is_last = self._is_read and not self._waiting
             await self._client.aio(fanout.feed(chunk, is_last=is_last))

@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from qmodal import legacy
 from qmodal.client import Client, current
 from qmodal.exception import InvalidError
-from qmodal.fanout import CHUNK, Failure, Fanout, FindTarget, How
+from qmodal.fanout import Failure, Fanout, FindTarget, How
 from qmodal.inputs import Inputs
 from qmodal.store.exchange import Op
 from qmodal.verb import is_in_loop
@@ -78,7 +78,7 @@ def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
                 feeder.pump()
                 if fanout.settled < fanout.submitted:
                     client.run(fanout.receive(feeder.patience))
-                for value in islice(fanout.ready(), CHUNK):
+                for value in islice(fanout.ready(), fanout.chunk):
                     yield _given(value)
     finally:
         feeder.stop()
@@ -98,7 +98,7 @@ async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator
                 await feeder.pump()
                 if fanout.settled < fanout.submitted:
                     await client.aio(fanout.receive(fanout.patience))
-                for value in islice(fanout.ready(), CHUNK):
+                for value in islice(fanout.ready(), fanout.chunk):
                     yield _given(value)
     finally:
         await feeder.stop()

@@ -30,13 +30,14 @@ class Packing:
 
     __slots__ = ("_is_allowed", "_recent")
 
-    def __init__(
-        self, options: FunctionOptions, *, is_allowed: bool, service_time: float | None = None
-    ) -> None:
+    def __init__(self, options: FunctionOptions, *, is_allowed: bool) -> None:
         self._is_allowed = is_allowed and is_packable(options)
-        # What the pool has learned is an average, so four times that counts as slow.
-        known = [] if service_time is None else [int(service_time * 4e6)] * RECENT
-        self._recent: deque[int] = deque(known, maxlen=RECENT)
+        self._recent: deque[int] = deque(maxlen=RECENT)
+
+    def expect(self, service_time: float | None) -> None:
+        """Inputs took so many seconds on the average; four times that counts as slow."""
+        if service_time is not None:
+            self._recent.extend([int(service_time * 4e6)] * RECENT)
 
     def ran(self, microseconds: int) -> None:
         """An input, the slowest one of its pack, took that long."""

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 
 from qmodal.call import FunctionCall
 from qmodal.client import Client, current
-from qmodal.fanout import CHUNK, Fanout, FindTarget, How
+from qmodal.fanout import Fanout, FindTarget, How
 from qmodal.inputs import Inputs
 from qmodal.mapping import refuse_in_loop, start
 from qmodal.store.exchange import Op, Pause
@@ -39,13 +39,13 @@ class SpawnMap(Generic[R]):
         refuse_in_loop("spawn_map")
         inputs = Inputs.zipped("spawn_map", input_iterators, kwargs).plain()
         client = current()
-        fanout = client.run(start(client, self._find, How(keep=True, resume=resume)))
+        fanout = client.run(_start(client, self._find, resume))
         inputs = islice(inputs, fanout.submitted, None)
         while not fanout.is_fed:
             chunk, ends = list[Arguments](), time.monotonic() + LINGER_SECONDS
             for arguments in inputs:
                 chunk.append(arguments)
-                if len(chunk) == CHUNK or time.monotonic() > ends:
+                if len(chunk) == fanout.chunk or time.monotonic() > ends:
                     break
             else:
                 ends = 0.0
@@ -61,19 +61,25 @@ class SpawnMap(Generic[R]):
         """The same without blocking the event loop; also over async iterators."""
         inputs = Inputs.zipped("spawn_map", input_iterators, kwargs).aio()
         client = current()
-        fanout = await client.aio(start(client, self._find, How(keep=True, resume=resume)))
+        fanout = await client.aio(_start(client, self._find, resume))
         for _ in range(fanout.submitted):
             await anext(inputs, None)
         while not fanout.is_fed:
             chunk, ends = list[Arguments](), time.monotonic() + LINGER_SECONDS
             async for arguments in inputs:
                 chunk.append(arguments)
-                if len(chunk) == CHUNK or time.monotonic() > ends:
+                if len(chunk) == fanout.chunk or time.monotonic() > ends:
                     break
             else:
                 ends = 0.0
             await client.aio(_spawn(client, fanout, chunk, is_last=not ends))
         return FunctionCall(fanout.call, fanout.submitted)
+
+
+def _start(client: Client, find: FindTarget, resume: str | None) -> Op[Fanout[Any]]:
+    fanout: Fanout[Any] = yield from start(client, find, How(keep=True, resume=resume))
+    yield from fanout.learn()
+    return fanout
 
 
 def _spawn(

@@ -45,6 +45,11 @@ class Pools:
         reply: bytes | None = yield from ask_one(b"HGET", self.keys.pool(pool), b"spec")
         return reply
 
+    def service_time(self, pool: str) -> Op[float | None]:
+        """Seconds that an input of the pool takes on the average, as far as it has learned."""
+        reply = yield from ask_one(b"HGET", self.keys.pool(pool), b"service_time")
+        return None if reply is None else float(reply)
+
     def claim_command(self, pool: str, container: str, *, count: int, block: int | None) -> Command:
         """Read new entries, re-added ones first; waits up to `block` ms if given."""
         waiting: tuple[Any, ...] = () if block is None else (b"BLOCK", block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Conclusions:
     options: FunctionOptions
     admission: Admission
     settled: list[Settled] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def input(self, claimed: Claimed, envelope: Envelope, outcome: Outcome) -> None:
         """One input has ended."""
@@ -50,7 +52,7 @@ class Conclusions:
             self.client.signer, call=call, index=index, request=mac_of(claimed.envelope)
         )
         has_blob = envelope.blob is not None
-        self.settled.append(Settled(claimed.lane, claimed.entry, call, index, sealed, has_blob))
+        self._settle(Settled(claimed.lane, claimed.entry, call, index, sealed, has_blob))
 
     def pack(self, work: Pack) -> None:
         """A pack has ended as far as it ran; what is left of it goes back in line."""
@@ -64,7 +66,7 @@ class Conclusions:
             first, count, sealed = ended[0]
             lane, entry, _ = work.claimed
             call, is_kept = work.envelope.call, work.is_kept
-            self.settled.append(Settled(lane, entry, call, first, sealed, False, count, is_kept))
+            self._settle(Settled(lane, entry, call, first, sealed, False, count, is_kept))
         else:
             again = self._again(work, retried)
             if done < work.end:
@@ -110,9 +112,14 @@ class Conclusions:
         self.insist(lambda: self.client.pools.release(self.pool, held))
 
     def take(self) -> list[Settled]:
-        """What is to be settled."""
-        settled, self.settled = self.settled, []
-        return settled
+        """What is to be settled; by the release thread, too, when the next input is a long one."""
+        with self._lock:
+            settled, self.settled = self.settled, []
+            return settled
+
+    def _settle(self, one: Settled) -> None:
+        with self._lock:
+            self.settled.append(one)
 
     def insist(self, operation: Callable[[], Op[Any]]) -> None:
         """Carry it out for as long as it takes: to die of an outage would run the input again."""

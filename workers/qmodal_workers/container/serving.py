@@ -74,6 +74,7 @@ class Serving:
         self.shelf = Shelf(
             self.conclusions.release,
             self.conclusions.split_off,
+            self._settle_behind,
             clock=time.monotonic_ns,
             tick=self.record.tick,
         )
@@ -276,6 +277,12 @@ class Serving:
 
     def _settle(self) -> None:
         self.claims.settle(self._take_ended())
+
+    def _settle_behind(self, is_long: bool) -> bool:
+        """What ended before the input that runs now does not wait for a long one."""
+        if is_long:
+            self.claims.settle(self.conclusions.take())
+        return bool(self.conclusions.settled)
 
     def _take_ended(self) -> list[Settled]:
         flush()

@@ -19,6 +19,8 @@ from qmodal_workers.container.pack import Pack
 LONG_SECONDS = 0.1
 LONG_NS = int(LONG_SECONDS * 1e9)
 LOOK_SECONDS = 0.05
+# What has ended is written, whatever runs now, if that has been running for so long.
+SETTLE_NS = 5_000_000
 Release = Callable[[list[Claimed]], None]
 Split = Callable[[Pack], None]
 
@@ -26,7 +28,8 @@ Split = Callable[[Pack], None]
 class Shelf:
     """Claimed inputs in order; `running` is the one that was started last.
 
-    `release` gives back, `split` takes apart a pack whose running input is long.
+    `release` gives back, `split` takes apart a pack whose running input is long, `settle` writes what
+    has ended before, if it is told to, and says whether there is something.
     `clock` gives nanoseconds; `tick` is told when the watching thread looks (0: it need not), so
     that the worker sees when user code does not let it.
     """
@@ -35,12 +38,14 @@ class Shelf:
         self,
         release: Release,
         split: Split,
+        settle: Callable[[bool], bool],
         *,
         clock: Callable[[], int],
         tick: Callable[[int], None],
     ) -> None:
         self._release = release
         self._split = split
+        self._settle = settle
         self._clock = clock
         self._tick = tick
         self.lock = threading.Lock()
@@ -113,18 +118,21 @@ class Shelf:
         while True:
             self._armed.wait()
             self._armed.clear()
-            while self._waiting or self._work is not None:
-                now = self._clock()
-                self._tick(now)
-                self._look(now)
+            while self._look(self._clock()):
                 pause.wait(LOOK_SECONDS)
             self._tick(0)
 
-    def _look(self, now: int) -> None:
+    def _look(self, now: int) -> bool:
+        """Whether to look again: something waits behind what runs."""
         work = self._work
-        if self.running is not None and now - self.since > LONG_NS:
+        since = work.since if work is not None and work.since else self.since
+        is_running = self.running is not None
+        self._tick(now)
+        is_pending = self._settle(is_running and now - since > SETTLE_NS)
+        if is_running and now - since > LONG_NS:
             self.release_all()
-        if work is not None and work.since and now - work.since > LONG_NS:
-            # Refused or not reachable: it is tried again when it looks next.
-            with self.lock, suppress(Error):
-                self._split(work)
+            if work is not None:
+                # Refused or not reachable: it is tried again when it looks next.
+                with self.lock, suppress(Error):
+                    self._split(work)
+        return bool(self._waiting) or work is not None or (is_running and is_pending)
