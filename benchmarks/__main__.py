@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from benchmarks.bench import Sizes
+from benchmarks.environments import FOLDER
 from benchmarks.picture import draw
 from benchmarks.report import Results, circumstances
 from benchmarks.runner import Run, is_installed
@@ -84,7 +85,7 @@ def parse() -> argparse.Namespace:
     add("--scale", type=float, default=1.0, help="make every workload so many times as long")
     add("--quick", dest="scale", action="store_const", const=QUICK, help=f"--scale {QUICK}")
     add("--unix", action="store_true", help="a Unix socket, for those who can: raw and qmodal")
-    folder = Path("build/peers")
+    folder = FOLDER
     add("--peer-env", type=Path, default=folder, help="folder of the peers' own environments")
     add("--out", type=Path, default=Path("build/benchmark"), help="folder of the results")
     options = parser.parse_args()

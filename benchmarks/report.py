@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measures import MEASURES
-from benchmarks.subjects import OURS, RAW
+from benchmarks.subjects import OURS, SUBJECTS
 
 Rounds = Mapping[int, float]
 
@@ -73,12 +73,12 @@ class Results:
         return _ratio(self.rounds(OURS, measure), self.rounds(OURS, other))
 
     def best_peer(self, measure: str) -> str | None:
-        """The best subject but the limit and qmodal; None if there is none."""
+        """The best of the other queues; None if there is none."""
         medians = {name: self.median(name, measure) for name in self.subjects}
         known = {
             name: value
             for name, value in medians.items()
-            if value is not None and name not in (RAW, OURS)
+            if value is not None and SUBJECTS[name].is_peer
         }
         choose: Callable[..., str] = min if MEASURES[measure].less_is_better else max
         return choose(known, key=known.__getitem__) if known else None

@@ -106,7 +106,7 @@ class Run:
                     round=number,
                     subject=subject,
                     workload=workload,
-                    reason=reason[:REASON],
+                    reason=" ".join(reason.split())[:REASON],
                     failed=kind == "failed",
                 )
                 self.results.refusals.append(refusal)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks.measures import MEASURES, Measure
 from benchmarks.report import Results, table
-from benchmarks.subjects import OURS, RAW
+from benchmarks.subjects import OURS, POOL, RAW
 
 NOTHING = ""
 
@@ -71,6 +71,8 @@ def goals(results: Results, name: str) -> Iterator[str]:
         yield _judged(f"{sign} {measure.to_raw:g}x raw", ratio, measure.to_raw, less)
     if measure.to_peers is not None and (lead := results.lead(name)) is not None:
         yield _judged(f"≥ {measure.to_peers:g}x peer", lead, measure.to_peers, less=False)
+    if measure.to_pool is not None and (ratio := results.ratio(name, POOL)) is not None:
+        yield _judged(f"{sign} {measure.to_pool:g}x pool", ratio, measure.to_pool, less)
     if measure.to_own is not None:
         other, most = measure.to_own
         if (ratio := results.ratio_to_own(name, other)) is not None:

@@ -13,17 +13,21 @@ class Entry:
     packages: tuple[str, ...]
     needs_server: bool = True
     knows_unix: bool = False
+    # Whether it is a queue between processes that do not know each other, as qmodal is.
+    is_peer: bool = True
 
 
 def _peer(module: str, *packages: str) -> Entry:
     return Entry(module=module, packages=(*packages, "redis", "hiredis", "uvloop"))
 
 
-RAW, OURS = "raw", "qmodal"
+RAW, OURS, POOL = "raw", "qmodal", "pool"
 SUBJECTS: dict[str, Entry] = {
-    RAW: Entry(module="hiredis", packages=("hiredis", "msgpack"), knows_unix=True),
-    OURS: Entry(module="qmodal", packages=("qmodal", "redis", "hiredis"), knows_unix=True),
-    "pool": Entry(module="concurrent.futures", packages=(), needs_server=False),
+    RAW: Entry(module="hiredis", packages=("hiredis", "msgpack"), knows_unix=True, is_peer=False),
+    OURS: Entry(
+        module="qmodal", packages=("qmodal", "redis", "hiredis"), knows_unix=True, is_peer=False
+    ),
+    POOL: Entry(module="concurrent.futures", packages=(), needs_server=False, is_peer=False),
     "rq": _peer("rq", "rq"),
     "celery": _peer("celery", "celery", "kombu"),
     "dramatiq": _peer("dramatiq", "dramatiq"),

@@ -19,7 +19,7 @@ app.conf.update(
     result_serializer="pickle",
     accept_content=["pickle", "json"],
     # Its documentation's advice for many short tasks.
-    worker_prefetch_multiplier=128 if settings.AT_ITS_BEST else 1,
+    worker_prefetch_multiplier=1 if settings.FOR_LATENCY else 128,
     worker_send_task_events=False,
     broker_connection_retry_on_startup=True,
     worker_hijack_root_logger=False,

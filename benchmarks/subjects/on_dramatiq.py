@@ -33,7 +33,7 @@ class Subject(Blocking):
 
     def commands(self) -> Commands:
         # How many a thread fetches at once; its default is 2.
-        os.environ.update({PREFETCH: "256" if settings.AT_ITS_BEST else "2"})
+        os.environ.update({PREFETCH: "2" if settings.FOR_LATENCY else "256"})
         options = ("benchmarks.subjects.on_dramatiq", "--processes", "1", "--threads", "1")
         program = settings.program("dramatiq")
         return [(*program, *options, "--skip-logging")] * settings.WORKERS

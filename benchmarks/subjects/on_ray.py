@@ -15,10 +15,9 @@ from benchmarks.shape import RESULT_SECONDS, Aio, Blocking
 from benchmarks.tasks import TASKS
 
 STORE_BYTES = 256 << 20
-# An actor's call is not repeated, and belongs to one actor from the start.
-WITH_TASKS = settings.WORKLOAD in {"w7", "w10"}
+# An actor needs its CPU to be there; its calls are not repeated, and belong to it from the start.
+WITH_TASKS = settings.WORKLOAD in {"w2", "w7", "w10"}
 CANNOT = {
-    "w2": "runs what is submitted at once",
     "w6": "has no workers of its own to start",
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from saq import Queue
+from saq.queue import JobError
 
 from benchmarks import settings
 from benchmarks.shape import RESULT_SECONDS, Aio, Commands
@@ -67,5 +68,11 @@ class AioSubject(Aio):
     async def map(self, task: str, values: Sequence[Any]) -> list[Any]:
         inputs = [{"value": value} for value in values]
         limits = {"timeout": RESULT_SECONDS, "poll_interval": MAP_POLL}
-        found: list[Any] = await self._queue.map(task, inputs, **limits)
+        try:
+            found: list[Any] = await self._queue.map(task, inputs, **limits)
+        except JobError as error:
+            # A worker that starts may give up healthy jobs as lost ("swept").
+            if "swept" not in str(error):
+                raise
+            return await self.map(task, values)
         return found

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from streaq import Worker
+from streaq import TaskStatus, Worker
 
 from benchmarks import settings
-from benchmarks.shape import IN_FLIGHT, RESULT_SECONDS, Aio, Commands, gathered
+from benchmarks.shape import RESULT_SECONDS, Aio, Commands
 from benchmarks.tasks import TASKS
 
 AT_ONCE = 16
+LIMIT = 100_000
 
 worker = Worker(redis_url=settings.URL, concurrency=AT_ONCE if settings.AT_ITS_BEST else 1)
 
@@ -69,10 +70,14 @@ class AioSubject(Aio):
 
     async def map(self, task: str, values: Sequence[Any]) -> list[Any]:
         started = await self.submit_many(task, values)
-        # A subscription for each result takes 0.1 s to close: first wait until all are there.
+        # A subscription for each result takes 0.1 s to close: wait until all are there, read them.
         await _until_taken()
-        waits: list[Coroutine[Any, Any, Any]] = [self.result(handle) for handle in started]
-        return await gathered(waits, IN_FLIGHT * 10)
+        names = {handle.id for handle in started}
+        done: dict[str, Any] = {}
+        while len(done) < len(names):
+            found = await worker.get_tasks_by_status(TaskStatus.DONE, limit=LIMIT)
+            done = {each.task_id: each.result for each in found if each.task_id in names}
+        return [done[handle.id] for handle in started]
 
 
 async def _until_taken() -> None:
