@@ -17,7 +17,8 @@ from benchmarks.resp import Look
 from benchmarks.shape import AioSubject, sleep
 
 START_SECONDS = 30.0
-PILOT = 50
+# A few inputs say little where something waits for the next poll: more, until it takes a while.
+PILOT, PILOT_GROWTH = 50, 6
 
 
 class CannotError(Exception):
@@ -126,10 +127,13 @@ class Bench:
     async def count(self, wanted: int, pilot: Callable[[int], Any]) -> int:
         """How many of the wanted inputs this subject does in about the time that is meant."""
         few = min(wanted, PILOT)
-        begin = time.perf_counter()
-        await pilot(few)
-        each = (time.perf_counter() - begin) / few
-        return max(few, min(wanted, int(self.sizes.seconds / each)))
+        while True:
+            begin = time.perf_counter()
+            await pilot(few)
+            taken = time.perf_counter() - begin
+            if few == wanted or taken > self.sizes.seconds / 10:
+                return max(few, min(wanted, int(few * self.sizes.seconds / taken)))
+            few = min(wanted, few * PILOT_GROWTH)
 
     async def sleep(self, seconds: float) -> None:
         """Leave everything alone for a while."""

@@ -53,11 +53,16 @@ class Run:
         self.server.empty()
         command = [python_of(subject, self.environments), "-m", "benchmarks.host"]
         command += [subject, workload, "--sizes", json.dumps(asdict(self.sizes))]
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
+        with contextlib.ExitStack() as files:
+            said = files.enter_context(tempfile.TemporaryFile("w+", errors="replace"))
+            # What a subject leaves in its temporary folder goes with that folder.
+            folder = files.enter_context(
+                tempfile.TemporaryDirectory(prefix="qb-", ignore_cleanup_errors=True)
+            )
             process = subprocess.Popen(
                 command,
-                env=self._environ(workload),
-                cwd=tempfile.gettempdir(),
+                env=self._environ(workload, folder),
+                cwd=folder,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=said,
@@ -74,13 +79,15 @@ class Run:
                 lines.append({"failed": f"{how}: {last}"})
         return lines
 
-    def _environ(self, workload: str) -> dict[str, str]:
+    def _environ(self, workload: str, folder: str) -> dict[str, str]:
         needed = WORKLOADS[workload]
         kept = {name: value for name, value in os.environ.items() if "QMODAL" not in name}
         return {
             **kept,
             **needed.environ,
             "PYTHONPATH": str(ROOT),
+            "TMPDIR": folder,
+            "RAY_TMPDIR": folder,
             "BENCHMARK_URL": self.server.unix_url if self.is_unix else self.server.url,
             "BENCHMARK_WORKLOAD": workload,
             "BENCHMARK_WORKERS": str(needed.workers),

@@ -23,7 +23,7 @@ class Subject(Blocking):
         return [(*settings.program("rq"), *options, QUEUE)] * settings.WORKERS
 
     def open(self) -> None:
-        self._redis = Redis.from_url(settings.URL)
+        self._redis = Redis.from_url(settings.URL, socket_timeout=None)
         self._queue = Queue(QUEUE, connection=self._redis)
 
     def close(self) -> None:
