@@ -16,7 +16,7 @@ from benchmarks.subjects import SUBJECTS
 from benchmarks.tables import document
 from benchmarks.workloads import WORKLOADS
 
-QUICK = 0.05
+QUICK, QUICK_ROUNDS, ROUNDS = 0.05, 1, 3
 
 
 def main() -> None:
@@ -78,12 +78,12 @@ def chosen_workloads(asked: Iterable[str]) -> list[str]:
 def parse() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=3)
     add = parser.add_argument
+    add("--rounds", type=int, help=f"{ROUNDS} if not given")
     add("--subjects", nargs="+", choices=SUBJECTS, metavar="NAME", help=", ".join(SUBJECTS))
     add("--workloads", nargs="+", default=[], metavar="NAME", help=", ".join(WORKLOADS))
     add("--scale", type=float, default=1.0, help="make every workload so many times as long")
-    add("--quick", dest="scale", action="store_const", const=QUICK, help=f"--scale {QUICK}")
+    add("--quick", action="store_true", help=f"--scale {QUICK} --rounds {QUICK_ROUNDS}")
     add("--unix", action="store_true", help="a Unix socket, for those who can: raw and qmodal")
     folder = FOLDER
     add("--peer-env", type=Path, default=folder, help="folder of the peers' own environments")
@@ -92,6 +92,9 @@ def parse() -> argparse.Namespace:
     known = {*WORKLOADS, *(name.partition("-")[0] for name in WORKLOADS)}
     if unknown := set(options.workloads) - known:
         parser.error(f"no such workload: {', '.join(sorted(unknown))}")
+    if options.quick:
+        options.scale *= QUICK
+    options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     options.peer_env = options.peer_env.absolute()
     return options
 

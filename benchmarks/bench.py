@@ -32,7 +32,7 @@ class Sizes:
     one_by_one: int = 10_000
     bulk: int = 30_000
     calls: int = 2_000
-    idle_calls: int = 8
+    idle_calls: int = 5
     idle_seconds: float = 2.0
     large_calls: int = 60
     mapped: int = 10_000
@@ -45,7 +45,7 @@ class Sizes:
     bursts: int = 5
     burst: int = 100
     # Seconds: slow subjects do fewer inputs rather than take longer than about this.
-    seconds: float = 15.0
+    seconds: float = 6.0
     # Seconds until an input of a killed worker counts as not coming again.
     patience: float = 20.0
 
@@ -75,6 +75,7 @@ class Bench:
     sizes: Sizes
     out: TextIO
     look: Look | None
+    runs_unpacked: bool = True
     crew: Crew = field(init=False)
 
     def __post_init__(self) -> None:

@@ -41,9 +41,11 @@ def main() -> int:
         own, face = faces(options.subject, workload)
         if reason := face.cannot.get(options.workload):
             raise CannotError(reason)
-        look = Look(settings.URL) if SUBJECTS[options.subject].needs_server else None
-        bench = Bench(face, own, Sizes(**json.loads(options.sizes)), out, look)
-        bench.say(versions=versions(SUBJECTS[options.subject].packages))
+        entry = SUBJECTS[options.subject]
+        look = Look(settings.URL) if entry.needs_server else None
+        sizes = Sizes(**json.loads(options.sizes))
+        bench = Bench(face, own, sizes, out, look, entry.runs_unpacked)
+        bench.say(versions=versions(entry.packages))
         run(face, measured(bench, workload))
     except CannotError as error:
         out.write(json.dumps({"cannot": str(error)}) + "\n")

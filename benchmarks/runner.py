@@ -46,8 +46,13 @@ class Run:
             for workload in self.workloads:
                 if number and WORKLOADS[workload].once:
                     continue
-                for subject in self.subjects:
+                for subject in self._able(workload):
                     self._note(number, subject, workload, self._measure(subject, workload))
+
+    def _able(self, workload: str) -> list[str]:
+        """Those for whom it would not only repeat another workload."""
+        is_open = not WORKLOADS[workload].is_unpacked
+        return [name for name in self.subjects if is_open or SUBJECTS[name].runs_unpacked]
 
     def _measure(self, subject: str, workload: str) -> list[dict[str, Any]]:
         self.server.empty()

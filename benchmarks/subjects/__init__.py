@@ -15,6 +15,8 @@ class Entry:
     knows_unix: bool = False
     # Whether it is a queue between processes that do not know each other, as qmodal is.
     is_peer: bool = True
+    # Whether maps are measured once more with one input an entry; for the others that is no choice.
+    runs_unpacked: bool = False
 
 
 def _peer(module: str, *packages: str) -> Entry:
@@ -23,9 +25,19 @@ def _peer(module: str, *packages: str) -> Entry:
 
 RAW, OURS, POOL = "raw", "qmodal", "pool"
 SUBJECTS: dict[str, Entry] = {
-    RAW: Entry(module="hiredis", packages=("hiredis", "msgpack"), knows_unix=True, is_peer=False),
+    RAW: Entry(
+        module="hiredis",
+        packages=("hiredis", "msgpack"),
+        knows_unix=True,
+        is_peer=False,
+        runs_unpacked=True,
+    ),
     OURS: Entry(
-        module="qmodal", packages=("qmodal", "redis", "hiredis"), knows_unix=True, is_peer=False
+        module="qmodal",
+        packages=("qmodal", "redis", "hiredis"),
+        knows_unix=True,
+        is_peer=False,
+        runs_unpacked=True,
     ),
     POOL: Entry(module="concurrent.futures", packages=(), needs_server=False, is_peer=False),
     "rq": _peer("rq", "rq"),

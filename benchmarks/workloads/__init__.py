@@ -22,6 +22,8 @@ class Workload:
     needs_asyncio: bool = False
     # Measured once, whatever the number of rounds: it takes minutes.
     once: bool = False
+    # Only for those that would do the same work packed otherwise.
+    is_unpacked: bool = False
     # Seconds after which a subject that is not done is ended.
     limit: float = 180.0
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -37,7 +39,11 @@ WORKLOADS: dict[str, Workload] = {
     "w4": Workload(run=latency.w4, for_latency=True),
     "w5": Workload(run=throughput.w5, workers=2, at_its_best=True),
     "w5-unpacked": Workload(
-        run=throughput.w5_unpacked, workers=2, at_its_best=True, environ=UNPACKED
+        run=throughput.w5_unpacked,
+        workers=2,
+        at_its_best=True,
+        environ=UNPACKED,
+        is_unpacked=True,
     ),
     "w6": Workload(run=containers.w6),
     "w7": Workload(run=containers.w7, for_latency=True, once=True),
