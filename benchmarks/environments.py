@@ -8,6 +8,7 @@ qmodal needs newer, or need a newer Python; each has a group `peer-NAME`, which 
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
@@ -47,9 +48,10 @@ def make(name: str, requirements: Sequence[str], folder: Path) -> str:
     """Make one environment; a sentence about what came of it."""
     if (folder / "bin" / "python").exists():
         return f"{name}: is in {folder}"
-    python = find_python(OLDEST_PYTHON.get(name, (3, 0)))
+    oldest = OLDEST_PYTHON.get(name, (3, 0))
+    python = find_python(oldest)
     if python is None:
-        return f"{name}: left out, it needs Python {OLDEST_PYTHON[name]}"
+        return f"{name}: left out, no Python from {oldest[0]}.{oldest[1]} on is on PATH"
     try:
         subprocess.run([python, "-m", "venv", str(folder)], check=True)
         install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check")
@@ -65,7 +67,9 @@ def find_python(oldest: tuple[int, int]) -> str | None:
     if sys.version_info[:2] >= oldest:
         return sys.executable
     names = [f"python{oldest[0]}.{minor}" for minor in range(oldest[1], NEWEST_MINOR)]
-    return next((path for path in map(shutil.which, names) if path and _runs(path)), None)
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
+    found = (str(Path(folder) / name) for name in names for folder in folders)
+    return next((path for path in found if os.access(path, os.X_OK) and _runs(path)), None)
 
 
 def _runs(python: str) -> bool:
