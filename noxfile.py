@@ -45,6 +45,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """How near calls come to a bare socket; options behind `--`."""
-    install(session)
+    """qmodal beside a bare socket and all peers, which it installs; options behind `--`."""
+    session.install("-e", ".", "--group", "test", "--group", "bench", "-c", "constraints.txt")
+    session.run("python", "-m", "benchmarks.environments")
     session.run("python", "-m", "benchmarks", *session.posargs)
