@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from qmodal import context
+from qmodal.arrivals import Arrivals, Failure
 from qmodal.client import Client
 from qmodal.delivery import MOST_ODD, forget_many, status_of, tell
 from qmodal.exception import InvalidError, OutputExpiredError, RemoteError
 from qmodal.invocation import submit
-from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, opened, value_at, values
+from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, opened, value_at, value_of, values
 from qmodal.packing import Packing
-from qmodal.store.calls import GapError, Output
+from qmodal.store.calls import GapError, Output, Submission, UnknownPoolError
 from qmodal.store.exchange import Later, Op
 from qmodal.store.keys import shard_of
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
@@ -62,12 +63,10 @@ class Fanout(Generic[R]):
         self.packing = Packing(target.options, is_allowed=client.settings.packing)
         # Whoever names the same key makes the same call, also if they do so at the same time.
         self._digest = b"" if how.resume is None else self.call.encode()
-        self._arrived: dict[int, Any] = {}
-        self._fatal: list[int] = []
+        self.arrivals = Arrivals(is_ordered=how.ordered)
         # For the call graph of the input that makes the map: what did not succeed.
         self._parent = context.current_input_id() or ""
         self._odd: dict[int, InputStatus] = {}
-        self._next = 0
         self.submitted = 0
         self.settled = 0
         self.failed = 0
@@ -86,7 +85,7 @@ class Fanout(Generic[R]):
     @property
     def room(self) -> int:
         """Inputs that may be submitted now: bounded also by results that wait for their turn."""
-        return OUTSTANDING - (self.submitted - self.settled) - len(self._arrived)
+        return OUTSTANDING - (self.submitted - self.settled) - self.arrivals.waiting
 
     @property
     def chunk(self) -> int:
@@ -96,19 +95,12 @@ class Fanout(Generic[R]):
     @property
     def is_done(self) -> bool:
         """Whether every result was taken."""
-        return self.is_fed and self.settled == self.submitted and not self._arrived
-
-    @property
-    def is_ready(self) -> bool:
-        """Whether `ready` has something."""
-        if self._how.ordered and not self._fatal:
-            return self._next in self._arrived
-        return bool(self._arrived)
+        return self.is_fed and self.settled == self.submitted and not self.arrivals.waiting
 
     @property
     def patience(self) -> int:
         """Milliseconds that a read for results may wait."""
-        if self.is_ready:
+        if self.arrivals.is_ready:
             return 0
         return BLOCK_MS if self.is_fed else UNFED_MS
 
@@ -156,77 +148,93 @@ class Fanout(Generic[R]):
 
     def _submit(self, chunk: list[Arguments], *, is_last: bool) -> Op[None]:
         end = self.submitted + len(chunk)
-        submission = self._target.submission(
+        submission = self._submission(chunk, total=end if is_last else None)
+        self._digest = submission.digest
+        yield from submit(self._client, self._target, submission)
+        self.submitted = end
+
+    def _submission(self, chunk: list[Arguments], *, total: int | None) -> Submission:
+        return self._target.submission(
             self._client,
             chunk,
             call=self.call,
             first=self.submitted,
-            total=end if is_last else None,
+            total=total,
             digest=self._digest,
             ttl=self._ttl,
             pack=self.packing.size,
         )
-        self._digest = submission.digest
-        yield from submit(self._client, self._target, submission)
-        self.submitted = end
 
     def _lead(self) -> Op[int]:
         """How many inputs more than this one another producer has submitted."""
         record = yield from self._client.calls.record(self.call)
         return 0 if record is None else record.submitted - self.submitted
 
+    def exchange(self, chunk: list[Arguments], *, is_last: bool, block: int) -> Op[None]:
+        """Submit the next inputs and take in results, in one round trip."""
+        end = self.submitted + len(chunk)
+        submission = self._submission(chunk, total=end if is_last else None)
+        calls, cursor = self._client.calls, self._reader.cursor
+        try:
+            outputs = yield from calls.request(submission, cursor=cursor, block=block)
+        except (UnknownPoolError, GapError):
+            yield from self.feed(chunk, is_last=is_last)
+            return
+        self._digest = submission.digest
+        self.submitted = end
+        self.is_fed = is_last
+        yield from self._take_in(self._reader.accept(outputs))
+
     def receive(self, block: int) -> Op[None]:
         """Take in results; a failed input is kept as its exception."""
         outputs = yield from self._reader.read(block)
+        yield from self._take_in(outputs)
+
+    def _take_in(self, outputs: list[Output]) -> Op[None]:
         for output in outputs:
-            yield from self._take_in(output)
+            stored = self._put(output)
+            if stored is not None:
+                yield from self._fetch(output.index, stored)
+            self.settled += output.count
         if outputs and not self._how.keep:
             yield Later(self._client.calls.delivered_command(self.call, self._reader.cursor))
 
-    def _take_in(self, output: Output) -> Op[None]:
-        self.settled += output.count
+    def _put(self, output: Output) -> list[Outcome] | None:
+        """Take in what has come with the output; the outcomes, if a payload has to be fetched."""
+        client, index = self._client, output.index
         try:
-            outcome = opened(self._client, self.call, output, None)
+            outcome = opened(client, self.call, output, None)
             self.packing.ran(outcome.took)
             if outcome.kind == "values":
-                places = range(output.index, output.index + output.count)
-                self._arrived.update(zip(places, values(outcome, output.count), strict=True))
-                return
-            found = parted(outcome, output.count) if outcome.kind == "mixed" else [outcome]
-        except Exception as error:
-            for index in range(output.index, output.index + output.count):
-                self._fail(index, error)
-            return
-        for index, each in enumerate(found, output.index):
-            yield from self._resolve(index, each)
-
-    def _resolve(self, index: int, outcome: Outcome) -> Op[None]:
-        try:
-            self._arrived[index] = yield from value_at(
-                self._client, self.call, index, outcome, is_delivery=not self._how.keep
-            )
+                self.arrivals.put(index, values(outcome, output.count))
+                return None
+            if outcome.kind == "mixed":
+                return parted(outcome, output.count)
+            if outcome.blob is not None:
+                return [outcome]
+            self.arrivals.put(index, [value_of(client, outcome, outcome.payload)])
         except BaseException as error:  # also SystemExit, which user code may raise
-            self._fail(index, error)
+            for failed in range(index, index + output.count):
+                self._fail(failed, error)
+        return None
+
+    def _fetch(self, first: int, outcomes: list[Outcome]) -> Op[None]:
+        for index, outcome in enumerate(outcomes, first):
+            try:
+                value = yield from value_at(
+                    self._client, self.call, index, outcome, is_delivery=not self._how.keep
+                )
+            except BaseException as error:  # as in `_put`
+                self._fail(index, error)
+            else:
+                self.arrivals.put(index, [value])
 
     def _fail(self, index: int, error: BaseException) -> None:
         is_fatal = not (self._how.return_exceptions and isinstance(error, Exception))
-        self._arrived[index] = Failure(error, is_fatal=is_fatal)
+        self.arrivals.fail(index, Failure(error, is_fatal=is_fatal))
         self.failed += 1
         if self._parent and len(self._odd) < MOST_ODD:
             self._odd[index] = status_of(error)
-        if is_fatal:
-            self._fatal.append(index)
-
-    def ready(self) -> Iterator[Any]:
-        """Results whose turn it is; failures first, as a map stops at the first that arrives."""
-        while self._fatal:
-            yield self._arrived.pop(self._fatal.pop(0))
-        while not self._how.ordered and self._arrived:
-            yield self._arrived.pop(next(iter(self._arrived)))
-        while self._next in self._arrived:
-            value = self._arrived.pop(self._next)
-            self._next += 1
-            yield value
 
     def prolong(self) -> Op[None]:
         """More inputs will come, some day: the call must not expire until then."""
@@ -252,11 +260,3 @@ def _call_of(target: Target, how: How) -> str:
     if is_call_id(how.resume):
         return how.resume
     return derived_call_id(shard_of(target.pool), target.pool, how.resume)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An input's exception on its way to its place among the results; a fatal one ends the map."""
-
-    error: BaseException
-    is_fatal: bool

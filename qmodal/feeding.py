@@ -21,12 +21,8 @@ PROLONG_SECONDS = 600.0
 class Feeder(Protocol):
     """Submits inputs; used by the thread that takes the results."""
 
-    def pump(self) -> None:
-        """Return once there may be results to read; raises what the input iterator raised."""
-
-    @property
-    def patience(self) -> int:
-        """Milliseconds that the next read may wait."""
+    def step(self) -> None:
+        """Take in results, or wait until there may be some; raises what the input iterator raised."""
 
     def stop(self) -> None:
         """Submit nothing any more; what is on its way has arrived afterwards."""
@@ -40,19 +36,24 @@ class Inline:
         self._fanout = fanout
         self._inputs = inputs
 
-    def pump(self) -> None:
-        """Submit a chunk, if there is room."""
-        fanout = self._fanout
-        count = min(fanout.chunk, fanout.room)
-        if not fanout.is_fed and count > 0:
-            chunk = list(islice(self._inputs, count))
-            self._client.run(fanout.feed(chunk, is_last=len(chunk) < count))
-
-    @property
-    def patience(self) -> int:
-        """None while more inputs can be sent."""
-        fanout = self._fanout
-        return 0 if not fanout.is_fed and fanout.room > 0 else fanout.patience
+    def step(self) -> None:
+        """Submit a chunk, if there is room for a whole pack, and read in the same round trip."""
+        fanout, room = self._fanout, self._fanout.room
+        if fanout.is_fed or room < fanout.packing.size:
+            if fanout.settled < fanout.submitted:
+                self._client.run(fanout.receive(fanout.patience))
+            return
+        count = min(fanout.chunk, room)
+        chunk = list(islice(self._inputs, count))
+        is_last = len(chunk) < count
+        if chunk:
+            if not fanout.submitted and not is_last:
+                self._client.run(fanout.learn())
+            has_room = not is_last and room - count >= fanout.packing.size
+            block = 0 if has_room else fanout.patience
+            self._client.run(fanout.exchange(chunk, is_last=is_last, block=block))
+        else:
+            self._client.run(fanout.feed(chunk, is_last=True))
 
     def stop(self) -> None:
         """There is nothing that goes on by itself."""
@@ -76,17 +77,15 @@ class Threaded:
             run = contextvars.copy_context().run
             threading.Thread(target=run, args=(self._guard, body), daemon=True).start()
 
-    def pump(self) -> None:
-        """Wait until something was submitted that has no result yet, or all has been."""
+    def step(self) -> None:
+        """Wait until something was submitted that has no result yet, or all has been; then read."""
+        fanout = self._fanout
         while not self._wait():
-            self._client.run(self._fanout.prolong())
+            self._client.run(fanout.prolong())
         if self._error is not None:
             raise self._error
-
-    @property
-    def patience(self) -> int:
-        """As long as the results may take."""
-        return self._fanout.patience
+        if fanout.settled < fanout.submitted:
+            self._client.run(fanout.receive(fanout.patience))
 
     def stop(self) -> None:
         """A thread that waits for the iterator ends when that gives something."""
@@ -103,7 +102,7 @@ class Threaded:
 
     def _has_news(self) -> bool:
         fanout = self._fanout
-        is_moving = fanout.is_fed or fanout.is_ready or fanout.settled < fanout.submitted
+        is_moving = fanout.is_fed or fanout.arrivals.is_ready or fanout.settled < fanout.submitted
         return is_moving or self._error is not None
 
     def _guard(self, body: Callable[[], None]) -> None:

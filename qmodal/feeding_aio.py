@@ -64,7 +64,7 @@ class Feeding:
 
     def _has_news(self) -> bool:
         fanout = self._fanout
-        is_moving = fanout.is_fed or fanout.is_ready or fanout.settled < fanout.submitted
+        is_moving = fanout.is_fed or fanout.arrivals.is_ready or fanout.settled < fanout.submitted
         return is_moving or self._error is not None
 
     async def _guard(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:

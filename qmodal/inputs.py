@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain, repeat
 from typing import Any
 
 from qmodal.exception import InvalidError
@@ -35,9 +36,10 @@ class Inputs:
 
     def plain(self) -> Iterator[Arguments]:
         """The inputs, one after another."""
-        sources = [_as_sync(iterable) for iterable in self.iterables]
-        for args in zip(*sources, strict=False):
-            yield self._input(args)
+        rows = zip(*map(_as_sync, self.iterables), strict=False)
+        return zip(
+            map(tuple, chain.from_iterable(rows)) if self.is_star else rows, repeat(self.kwargs)
+        )
 
     async def aio(self) -> AsyncIterator[Arguments]:
         """The inputs, for `async for`."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from qmodal import legacy
 from qmodal.client import Client, current
 from qmodal.exception import InvalidError
-from qmodal.fanout import Failure, Fanout, FindTarget, How
+from qmodal.fanout import Fanout, FindTarget, How
 from qmodal.inputs import Inputs
 from qmodal.store.exchange import Op
 from qmodal.verb import is_in_loop
@@ -75,11 +74,8 @@ def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
     try:
         with shown(client, fanout):
             while not fanout.is_done:
-                feeder.pump()
-                if fanout.settled < fanout.submitted:
-                    client.run(fanout.receive(feeder.patience))
-                for value in islice(fanout.ready(), fanout.chunk):
-                    yield _given(value)
+                feeder.step()
+                yield from fanout.arrivals.take()
     finally:
         feeder.stop()
         client.run(fanout.stop())
@@ -98,8 +94,8 @@ async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator
                 await feeder.pump()
                 if fanout.settled < fanout.submitted:
                     await client.aio(fanout.receive(fanout.patience))
-                for value in islice(fanout.ready(), fanout.chunk):
-                    yield _given(value)
+                for value in fanout.arrivals.take():
+                    yield value
     finally:
         await feeder.stop()
         await client.aio(fanout.stop())
@@ -111,14 +107,6 @@ def start(client: Client, find: FindTarget, how: How) -> Op[Fanout[Any]]:
     fanout: Fanout[Any] = Fanout(client, target, how)
     yield from fanout.attach()
     return fanout
-
-
-def _given(value: Any) -> Any:
-    if not isinstance(value, Failure):
-        return value
-    if value.is_fatal:
-        raise value.error
-    return value.error
 
 
 def refuse_in_loop(verb: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import msgpack
@@ -156,10 +157,10 @@ class _Envelopes:
 def _packed(group: Sequence[Arguments]) -> bytes | None:
     """The inputs of one pack; None if they have to go alone."""
     kwargs = group[0][1]
-    if len(group) == 1 or any(each is not kwargs for _, each in group):
+    if len(group) == 1 or set(map(id, map(itemgetter(1), group))) != {id(kwargs)}:
         return None
     try:
-        payload = pack_rows(kwargs, [[*args] for args, _ in group])
+        payload = pack_rows(kwargs, [*map(list, map(itemgetter(0), group))])
     except NotPlain:
         return None
     return payload if len(payload) <= PACK_BYTES else None

@@ -149,8 +149,8 @@ BROKEN: dict[str, tuple[Forge, str]] = {
         lambda stage: stage.client.signer.sign("call", msgpack.packb((99, "x"))),
         "not an array of the known shape",
     ),
-    "another type": (lambda stage: stage.sealed(index="0"), "a field has another type"),
+    "another type": (lambda stage: stage.sealed(index="0"), "or has another type"),
     "another call": (lambda stage: stage.sealed(), "belongs to another call or pool"),
     "another pool": (lambda stage: stage.sealed(pool="0" * 32), "belongs to another call or pool"),
-    "another index": (lambda stage: stage.sealed(index=1), "belongs to another call or pool"),
+    "another index": (lambda stage: stage.sealed(index=1), "belongs to another input"),
 }

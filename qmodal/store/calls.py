@@ -150,11 +150,13 @@ class Calls:
         replies = yield Exchange(self.submit_commands(submission))
         check_accepted(replies[-1])
 
-    def request(self, submission: Submission, *, block: int = 1000) -> Op[list[Output]]:
-        """Submit and wait up to `block` ms for the first outputs, in one round trip."""
+    def request(
+        self, submission: Submission, *, cursor: bytes = b"0", block: int = 1000
+    ) -> Op[list[Output]]:
+        """Submit, and read outputs behind the cursor, waiting up to `block` ms, in one round trip."""
         commands = self.submit_commands(submission)
-        read = self.read_command(submission.call, b"0", block=block)
-        replies = yield Exchange((*commands, read), waits=True, expects=b"OK")
+        read = self.read_command(submission.call, cursor, block=block)
+        replies = yield Exchange((*commands, read), waits=block > 0, expects=b"OK")
         check_accepted(replies[len(commands) - 1] if len(replies) >= len(commands) else replies[-1])
         return parse_outputs(replies[-1])
 

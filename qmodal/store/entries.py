@@ -23,7 +23,10 @@ class Claimed(NamedTuple):
     def is_shaped(self) -> bool:
         """Whether it was written by our scripts, as far as can be seen."""
         fields = self.fields
-        if len(fields) not in (6, 12) or tuple(fields[::2]) != _NAMES[: len(fields) // 2]:
+        if len(fields) == 6:
+            e, _, c, _, i, index = fields
+            return (e, c, i) == _NAMES[:3] and len(index) < 20 and index.isdigit()
+        if tuple(fields[::2]) != _NAMES:
             return False
         # Python refuses to read numbers of thousands of digits, and would end the container.
         return all(len(each) < 20 and each.isdigit() for each in fields[5::2])

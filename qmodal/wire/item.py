@@ -7,11 +7,11 @@ from types import NoneType
 
 import msgpack
 
-from qmodal.wire.envelope import SHAPE, MalformedError, Types, unpack_fields
+from qmodal.wire.envelope import SHAPE, MalformedError, kinds, unpack_fields
 from qmodal.wire.signing import Signer
 
 KIND = "item"
-_TYPES: Types = (str, int, bytes, str, int, str, str, bytes, (bytes, NoneType))
+_KINDS = kinds(str, int, bytes, str, int, str, str, bytes, (bytes, NoneType))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Item:
 
 def open_item(data: bytes, signer: Signer, *, call: str, index: int, request: bytes) -> Item:
     """Verify, decode and check whose it is; raises as `open_envelope`."""
-    fields = unpack_fields(signer.verify("result", data), _TYPES)
+    fields = unpack_fields(signer.verify("result", data), _KINDS)
     of_call, of_index, of_request, kind, *rest = fields
     if (of_call, of_index, of_request, kind) != (call, index, request, KIND):
         raise MalformedError("the item belongs to another input")

@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgpack
 
-from qmodal.wire.envelope import SHAPE, MalformedError, Types, unpack_fields
+from qmodal.wire.envelope import SHAPE, MalformedError, kinds, unpack_fields
 from qmodal.wire.signing import Signer
 
 # `value` and `error` carry a payload; the others a text. `values` and `mixed` are of a pack: the
@@ -18,7 +18,7 @@ Kind = Literal["value", "error", "timeout", "cancelled", "lost", "values", "mixe
 KINDS = ("value", "error", "timeout", "cancelled", "lost", "values", "mixed")
 # An outcome above this is stored apart; up to it, settle writes it even when memory is full.
 INLINE_BYTES = 1024 * 1024
-_TYPES: Types = (str, int, int, bytes, str, str, bytes, (bytes, NoneType), str, int, int)
+_KINDS = kinds(str, int, int, bytes, str, str, bytes, (bytes, NoneType), str, int, int)
 
 
 class Outcome(NamedTuple):
@@ -68,7 +68,7 @@ def open_outcome(
     request: bytes | None = None,
 ) -> Outcome:
     """Verify, decode and check that it answers this input; raises as `open_envelope`."""
-    fields = unpack_fields(signer.verify("result", data), _TYPES)
+    fields = unpack_fields(signer.verify("result", data), _KINDS)
     of_call, of_index, of_count, of_request, kind, form, payload, blob, *about = fields
     if of_call != call or of_index != index or of_count != count:
         raise MalformedError("the outcome belongs to another input")

@@ -7,7 +7,7 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Literal, TypeAlias
 
 from qmodal.exception import DeserializationError, ExecutionError, SerializationError
-from qmodal.wire.plain import NotPlain, pack, unpack
+from qmodal.wire.plain import NotPlain, pack, pack_arguments, unpack
 from qmodal.wire.remote_error import describe
 
 # m: plain msgpack. p: pickle that only refers to importable modules. c: pickle that carries code.
@@ -30,7 +30,7 @@ def dump_arguments(
     `__main__` under that name. Raises SerializationError, which names the argument.
     """
     try:
-        return "m", pack([[*args], kwargs])
+        return "m", pack_arguments(args, kwargs)
     except NotPlain as refusal:
         if plain_only:
             raise SerializationError(_not_plain(args, kwargs, refusal)) from None

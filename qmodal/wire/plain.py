@@ -46,7 +46,7 @@ def pack(value: object) -> bytes:
         packed = _pack(value, _extension)
     except (TypeError, ValueError, OverflowError, RecursionError) as reason:
         raise NotPlain(f"{type(value).__name__} is not plain: {reason}") from None
-    if _may_hide(packed) and not _is_exact(value):
+    if type(value) not in _SCALARS and _may_hide(packed) and not _is_exact(value):
         raise NotPlain(
             f"{type(value).__name__} is not plain: it holds a type that msgpack would change, "
             f"or is nested more than {MAX_DEPTH} deep",
@@ -62,6 +62,16 @@ def pack_rows(kwargs: dict[str, Any], rows: list[list[Any]]) -> bytes:
         return _pack([kwargs, rows], _extension)
     except (ValueError, OverflowError) as reason:
         raise NotPlain(f"the inputs are not plain: {reason}") from None
+
+
+def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """As `pack([[*args], kwargs])`, in one look if the arguments are positional scalars."""
+    if kwargs or not _SCALARS.issuperset(map(type, args)):
+        return pack([[*args], kwargs])
+    try:
+        return _pack([[*args], kwargs], _extension)
+    except (ValueError, OverflowError) as reason:
+        raise NotPlain(f"an argument is not plain: {reason}") from None
 
 
 def pack_scalars(values: list[Any]) -> bytes:
@@ -100,7 +110,7 @@ def _unpack(packed: bytes, depth: int) -> Any:
         raise ValueError(f"nested more than {MAX_DEPTH} deep")
     return msgpack.unpackb(
         packed,
-        ext_hook=partial(_restore, depth),
+        ext_hook=partial(_restore, depth) if depth else _restore_outermost,
         strict_map_key=False,
         timestamp=3,
         unicode_errors="surrogatepass",
@@ -179,6 +189,10 @@ def _encode_date(value: date) -> bytes:
 
 def _encode_timedelta(value: timedelta) -> bytes:
     return _pack([value.days, value.seconds, value.microseconds], _extension)
+
+
+def _restore_outermost(code: int, body: bytes) -> object:
+    return _restore(0, code, body)
 
 
 def _restore(depth: int, code: int, body: bytes) -> object:

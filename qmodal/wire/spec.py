@@ -8,8 +8,11 @@ from typing import Any
 import msgpack
 
 from qmodal.store.keys import pool_id
-from qmodal.wire.envelope import SHAPE, MalformedError, unpack_fields
+from qmodal.wire.envelope import SHAPE, MalformedError, kinds, unpack_fields
 from qmodal.wire.signing import Signer
+
+_VERSION = kinds(dict)
+_POOL = kinds(str, str, bytes, bytes, str, int)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +60,7 @@ class Version:
 
 def open_version(data: bytes, signer: Signer) -> Version:
     """Verify, then decode; raises BadSignatureError, UnknownKeyError or MalformedError."""
-    (fields,) = unpack_fields(signer.verify("code", data), (dict,))
+    (fields,) = unpack_fields(signer.verify("code", data), _VERSION)
     try:
         functions = {tag: _function(spec) for tag, spec in fields.pop("functions").items()}
         return Version(**fields, functions=functions)
@@ -99,7 +102,7 @@ class PoolSpec:
 def open_pool_spec(data: bytes, signer: Signer) -> PoolSpec:
     """Verify, then decode; raises BadSignatureError, UnknownKeyError or MalformedError."""
     app_id, function, parameters, variant, label, number = unpack_fields(
-        signer.verify("call", data), (str, str, bytes, bytes, str, int)
+        signer.verify("call", data), _POOL
     )
     return PoolSpec(
         app_id=app_id,

@@ -46,10 +46,11 @@ class Admission:
         if not claimed.is_shaped:
             raise RefusedError("unprocessable: the entry was not written by qmodal")
         envelope = self._open(claimed.envelope)
-        first, behind = claimed.first - envelope.index, claimed.first + claimed.size
-        is_of_it = first >= 0 and claimed.size and behind <= envelope.index + envelope.count
-        if (envelope.pool, envelope.call) != (self.pool, claimed.call) or not is_of_it:
+        if envelope.call.encode() != claimed.fields[3] or envelope.pool != self.pool:
             raise RefusedError("unprocessable: the envelope belongs to another call or pool")
+        first, size = claimed.first, claimed.size
+        if not envelope.index <= first < first + size <= envelope.index + envelope.count:
+            raise RefusedError("unprocessable: the envelope belongs to another input of its call")
         if envelope.format == "c" and envelope.python != PYTHON:
             raise UndecodableError(
                 f"unprocessable: the arguments carry code of Python {envelope.python}, and this "

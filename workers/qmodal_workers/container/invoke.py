@@ -92,12 +92,18 @@ class Invoker:
         try:
             interrupts.listen(serial)
             value = function(*args, **kwargs)
-            if type(value) in ORDINARY:
-                return value
+        finally:
+            interrupts.serial = 0
+        return value if type(value) in ORDINARY else self.finish(function, value, serial)
+
+    def finish(self, function: Callable[..., Any], value: Any, serial: int) -> Any:
+        """What user code has returned, once it is there: an awaitable runs until its end."""
+        try:
+            self.interrupts.listen(serial)
             refuse_unexpected(function, value)
             return self.loop.finish(value)
         finally:
-            interrupts.serial = 0
+            self.interrupts.serial = 0
 
     @property
     def was_cancelled(self) -> bool:

@@ -19,7 +19,7 @@ from qmodal.store.entries import Claimed
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome
 from qmodal.wire.payload import dump_value
-from qmodal_workers.container.invoke import Invoker, Result
+from qmodal_workers.container.invoke import ORDINARY, Invoker, Result
 
 # Values that nobody can change before the whole pack is written.
 _IMMUTABLE = frozenset({NoneType, bool, int, float})
@@ -74,30 +74,41 @@ def run(
     work: Pack, function: Callable[..., Any], invoker: Invoker, serial: int, advance: Advance
 ) -> int:
     """Run what can be run; the last serial that was used. Raises only Preempted."""
-    clock, call, results = time.monotonic_ns, work.envelope.call, work.results
+    clock, enter, interrupts = time.monotonic_ns, context.enter_input, invoker.interrupts
+    call, first, results = work.envelope.call, work.claimed.first, work.results
     rows, kwargs = work.rows, work.kwargs
-    begun = work.since = clock()
-    while work.next():
+    begun = now = work.since = clock()
+    while now - begun < LONG_NS and work.size < INLINE_BYTES and work.next():
         serial += 1
-        started, index = work.since, work.index_of(work.running)
-        advance(serial, started, index)
-        context.enter_input(call, index)
+        started, place = now, work.running
+        advance(serial, started, first + place)
+        enter(call, first + place)
         try:
-            value = invoker.call(function, rows[work.running], kwargs, serial)
-            if type(value) in _IMMUTABLE or (type(value) in _TEXTS and len(value) < SMALL):
-                results.append(value)
-            else:
-                results.append(_outcome(work, value, invoker))
+            interrupts.listen(serial)
+            value = function(*rows[place], **kwargs)
+            interrupts.serial = 0
+            if type(value) not in _IMMUTABLE:
+                value = _kept(work, value, serial, function, invoker)
+            results.append(value)
         except BaseException as error:
+            interrupts.serial = 0
             results.append(_ended(work, invoker.failure(error), invoker))
-        work.since = clock()
-        work.slowest = max(work.slowest, work.since - started)
-        if work.since - begun > LONG_NS or work.size > INLINE_BYTES or invoker.was_cancelled:
-            break
+            if invoker.was_cancelled:
+                break
+        now = work.since = clock()
+        if now - started > work.slowest:
+            work.slowest = now - started
     return serial
 
 
-def _outcome(work: Pack, value: Any, invoker: Invoker) -> Outcome:
+def _kept(
+    work: Pack, value: Any, serial: int, function: Callable[..., Any], invoker: Invoker
+) -> Any:
+    """The value as it is at this moment, whatever user code does to it later."""
+    if type(value) not in ORDINARY:
+        value = invoker.finish(function, value, serial)
+    if type(value) in _IMMUTABLE or (type(value) in _TEXTS and len(value) < SMALL):
+        return value
     form, content = dump_value(value, plain_only=invoker.plain_only)
     return _ended(work, ("value", form, content), invoker)
 
