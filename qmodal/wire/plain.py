@@ -81,8 +81,27 @@ def pack_scalars(values: list[Any]) -> bytes:
 
 def unpack(packed: bytes) -> Any:
     """The value of `pack`'s bytes; raises DeserializationError for any other bytes."""
+    value = _unpacked(packed)
+    if _may_be_deep(packed) and not _is_exact(value):
+        raise DeserializationError(f"These bytes are nested more than {MAX_DEPTH} deep.")
+    return value
+
+
+def unpack_rows(packed: bytes) -> Any:
+    """The value of `pack_rows`' bytes, looked through at once if all rows hold scalars only."""
+    value = _unpacked(packed)
     try:
-        value = _unpack(packed, 0)
+        is_flat = not value[0] and set(map(type, chain.from_iterable(value[1]))) <= _SCALARS
+    except (TypeError, LookupError):
+        is_flat = False
+    if not is_flat and not _is_exact(value):
+        raise DeserializationError(f"These bytes are nested more than {MAX_DEPTH} deep.")
+    return value
+
+
+def _unpacked(packed: bytes) -> Any:
+    try:
+        return _unpack(packed, 0)
     except (
         TypeError,
         ValueError,
@@ -93,9 +112,6 @@ def unpack(packed: bytes) -> Any:
         msgpack.UnpackException,
     ) as reason:
         raise DeserializationError(f"These bytes are no plain value: {reason}") from None
-    if _may_be_deep(packed) and not _is_exact(value):
-        raise DeserializationError(f"These bytes are nested more than {MAX_DEPTH} deep.")
-    return value
 
 
 def _pack(value: object, default: Callable[[Any], object]) -> bytes:

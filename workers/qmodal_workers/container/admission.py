@@ -13,7 +13,7 @@ from qmodal.store.entries import Claimed
 from qmodal.store.exchange import ask_one
 from qmodal.wire.envelope import PYTHON, Envelope, MalformedError, open_envelope
 from qmodal.wire.outcome import Outcome, text_outcome
-from qmodal.wire.plain import unpack
+from qmodal.wire.plain import unpack_rows
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
 
 Rows = tuple[dict[str, Any], list[list[Any]]]
@@ -63,7 +63,7 @@ class Admission:
         """The arguments of those inputs of a pack that the entry stands for."""
         envelope, payload = admitted
         try:
-            found = unpack(payload) if envelope.format == "m" else None
+            found = unpack_rows(payload) if envelope.format == "m" else None
         except DeserializationError as error:
             raise RefusedError(f"unprocessable: {error}") from error
         if found is None or not _is_pack(found, envelope.count):

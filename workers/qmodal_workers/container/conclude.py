@@ -56,7 +56,7 @@ class Conclusions:
 
     def pack(self, work: Pack) -> None:
         """A pack has ended as far as it ran; what is left of it goes back in line."""
-        done, retried = work.begin + len(work.results), self._retried(work)
+        done, retried = work.done, self._retried(work)
         if work.is_kept and work.begin in retried:
             delay = retried[work.begin]
             self.insist(lambda: self.client.pools.retry(self.pool, work.claimed, delay=delay))
@@ -92,15 +92,21 @@ class Conclusions:
 
     def split_off(self, work: Pack) -> None:
         """Leave the pack's entry to the input that runs; by the release thread, under the lock."""
-        place = work.running
-        if place < 0 or work.is_kept or len(work.results) != place - work.begin:
-            return  # nothing runs at this moment
+        struck = work.strike()
+        place = struck[0] - 1 if struck else work.end - 1
+        if work.is_kept or work.done != place:  # taken apart already, or nothing runs
+            work.waiting.extend(struck)
+            return
         retried = self._retried(work)
         ended = [self._ended(work, *run) for run in _runs(work, retried) if run[1]]
         again = self._again(work, retried)
-        if place + 1 < work.end:
-            again.append(Requeued(work.index_of(place + 1), work.end - place - 1))
-        self.client.run(self.split(work, work.index_of(place), ended, again))
+        if struck:
+            again.append(Requeued(work.index_of(struck[0]), len(struck)))
+        try:
+            self.client.run(self.split(work, work.index_of(place), ended, again))
+        except BaseException:
+            work.waiting.extend(struck)
+            raise
         work.leave(place)
 
     def _again(self, work: Pack, retried: dict[int, float]) -> list[Requeued]:
@@ -133,7 +139,7 @@ class Conclusions:
 
     def _retried(self, work: Pack) -> dict[int, float]:
         """Seconds to wait before another attempt, by place in the pack."""
-        if self.options.retries is None:
+        if self.options.retries is None or not work.has_outcomes:
             return {}
         used, retries = work.claimed.retries, self.options.retries
         found = {}
@@ -159,7 +165,7 @@ class Conclusions:
 
     def _outcome(self, work: Pack, results: list[Any]) -> Outcome:
         now, slowest = time.time_ns() // 1_000_000, work.slowest // 1000
-        if not any(isinstance(result, Outcome) for result in results):
+        if not work.has_outcomes:
             if len(results) == 1:
                 return Outcome("value", "m", pack(results[0]), self.container, now, slowest)
             return Outcome("values", "m", pack_scalars(results), self.container, now, slowest)
@@ -175,7 +181,7 @@ class Conclusions:
 def _runs(work: Pack, retried: dict[int, float]) -> Iterator[tuple[int, list[Any]]]:
     """Consecutive inputs that are not retried, with what became of them; large results alone."""
     if not retried and work.size < LARGE_BYTES:
-        yield work.begin, work.results[: work.running + 1 - work.begin]
+        yield work.begin, list(work.results)
         return
     begin, run = work.begin, list[Any]()
     for place, result in enumerate(list(work.results), work.begin):

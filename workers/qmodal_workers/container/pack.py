@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import NoneType
 from typing import Any
@@ -31,8 +33,10 @@ Advance = Callable[[int, int, int], None]
 
 @dataclass(slots=True)
 class Pack:
-    """The inputs `begin` to `end` of one entry, by their place in it; `lock` guards both.
+    """The inputs `begin` to `end` of one entry, by their place in it.
 
+    `waiting` are the places that are not started: the running thread takes them from the left, the
+    release thread from the right, and no lock is needed for that. `lock` is for what follows from it.
     `results` holds, from `begin` on, a plain value or an Outcome for each input that has ended.
     Times in monotonic nanoseconds, `size` in bytes.
     """
@@ -41,28 +45,37 @@ class Pack:
     envelope: Envelope
     kwargs: dict[str, Any]
     rows: list[list[Any]]  # positional arguments of each input
-    end: int
     lock: threading.Lock
+    end: int = 0
     begin: int = 0
-    running: int = -1
     since: int = 0
     slowest: int = 0
     size: int = 0
+    waiting: deque[int] = field(default_factory=deque)
     results: list[Any] = field(default_factory=list)
+    has_outcomes: bool = False  # among the results
     is_kept: bool = False  # the entry stands for one input, the rest was split off
+
+    def __post_init__(self) -> None:
+        self.end = len(self.rows)
+        self.waiting.extend(range(self.end))
 
     def index_of(self, place: int) -> int:
         """The index in its call of the input at that place."""
         return self.claimed.first + place
 
-    def next(self) -> bool:
-        """Start the next input, if there is one."""
-        with self.lock:
-            place = self.running + 1
-            if place >= self.end:
-                return False
-            self.running = place
-            return True
+    @property
+    def done(self) -> int:
+        """The place behind the last that has ended."""
+        return self.begin + len(self.results)
+
+    def strike(self) -> list[int]:
+        """Take all that is not started away from the thread that runs the pack."""
+        struck = []
+        with suppress(IndexError):
+            while True:
+                struck.append(self.waiting.pop())
+        return struck[::-1]
 
     def leave(self, place: int) -> None:
         """Nothing but the input that runs is ours any more; its result may be there meanwhile."""
@@ -76,11 +89,17 @@ def run(
     """Run what can be run; the last serial that was used. Raises only Preempted."""
     clock, enter, interrupts = time.monotonic_ns, context.enter_input, invoker.interrupts
     call, first, results = work.envelope.call, work.claimed.first, work.results
-    rows, kwargs = work.rows, work.kwargs
+    rows, kwargs, waiting = work.rows, work.kwargs, work.waiting
     begun = now = work.since = clock()
-    while now - begun < LONG_NS and work.size < INLINE_BYTES and work.next():
-        serial += 1
-        started, place = now, work.running
+    interrupts.why = 0
+    while (
+        waiting and now - begun < LONG_NS and work.size < INLINE_BYTES and not invoker.was_cancelled
+    ):
+        try:
+            place = waiting.popleft()
+        except IndexError:  # struck at this moment
+            break
+        serial, started = serial + 1, now
         advance(serial, started, first + place)
         enter(call, first + place)
         try:
@@ -89,15 +108,12 @@ def run(
             interrupts.serial = 0
             if type(value) not in _IMMUTABLE:
                 value = _kept(work, value, serial, function, invoker)
-            results.append(value)
         except BaseException as error:
             interrupts.serial = 0
-            results.append(_ended(work, invoker.failure(error), invoker))
-            if invoker.was_cancelled:
-                break
+            value = _ended(work, invoker.failure(error), invoker)
+        results.append(value)
         now = work.since = clock()
-        if now - started > work.slowest:
-            work.slowest = now - started
+        work.slowest = max(work.slowest, now - started)
     return serial
 
 
@@ -115,6 +131,7 @@ def _kept(
 
 def _ended(work: Pack, result: Result, invoker: Invoker) -> Outcome:
     work.size += len(result[2])
+    work.has_outcomes = True
     took = time.monotonic_ns() - work.since
     began = (time.time_ns() - took) // 1_000_000
     return Outcome(*result, invoker.container, began, took // 1000)

@@ -150,7 +150,7 @@ class Serving:
             if rows is None:
                 self._run(claimed, admitted)
             else:
-                self._run_pack(Pack(claimed, admitted[0], *rows, len(rows[1]), self.shelf.lock))
+                self._run_pack(Pack(claimed, admitted[0], *rows, self.shelf.lock))
         except (Preempted, Outdated) as left:
             self._leave_undone(claimed, left)
             return
@@ -207,8 +207,9 @@ class Serving:
         self._go_on(seconds)
 
     def _conclude(self, work: Pack) -> None:
-        self.shelf.work_on(None)
-        self.posting.completed += work.running + 1
+        with work.lock:  # the release thread may be taking it apart
+            self.shelf.work_on(None)
+        self.posting.completed += work.done
         self.posting.idle()
         self.conclusions.pack(work)
 
