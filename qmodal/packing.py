@@ -11,7 +11,7 @@ from collections import deque
 
 from qmodal.options import FunctionOptions
 
-WORTH_MICROSECONDS = 2500
+WORTH_MICROSECONDS = 5000
 MOST = 100
 RECENT = 16
 # Of so many, this one by length: three in four are not longer. Now and then one that had to wait for

@@ -206,10 +206,11 @@ class Calls:
         return (b"UNLINK", key, key + ":outputs", key + ":moved", key + ":children", *blobs)
 
     def delivered_command(self, call: str, cursor: bytes) -> Command:
-        """The command that deletes the outputs up to the cursor."""
-        millis, _, number = cursor.partition(b"-")
-        behind = b"%b-%d" % (millis, int(number or 0) + 1)
-        return (b"XTRIM", self.keys.outputs(call), b"MINID", behind)
+        """The command that deletes the outputs up to the cursor, but for less than a hundred of them.
+
+        Whole nodes of the stream go in one step each; to be exact takes a step for every entry.
+        """
+        return (b"XTRIM", self.keys.outputs(call), b"MINID", b"~", cursor)
 
     def prolong(self, call: str, ttl: int) -> Op[None]:
         """Keep a call of which nothing is in flight for another `ttl` ms: more will come."""

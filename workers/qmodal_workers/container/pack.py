@@ -91,7 +91,6 @@ def run(
     call, first, results = work.envelope.call, work.claimed.first, work.results
     rows, kwargs, waiting = work.rows, work.kwargs, work.waiting
     begun = now = work.since = clock()
-    interrupts.why = 0
     while (
         waiting and now - begun < LONG_NS and work.size < INLINE_BYTES and not invoker.was_cancelled
     ):

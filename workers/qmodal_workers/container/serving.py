@@ -192,6 +192,7 @@ class Serving:
         function = self._found(work)
         self.posting.busy(self.serial, work.claimed.first)
         self.shelf.work_on(work)
+        self.invoker.interrupts.why = 0
         try:
             self.serial = run(work, function, self.invoker, self.serial, self.record.advance)
         except Preempted:
