@@ -129,10 +129,11 @@ def test_an_input_that_its_container_had_not_started_runs_elsewhere(
 ) -> None:
     report = fleet.ready(box, pools["work"])
     # It waits for inputs and stands still: one is delivered, and nobody is there to start it.
-    wait_until(lambda: report.container in fleet.pending(pools["work"]), what="it waits")
+    about = (b"CLIENT", b"LIST", b"ID", report.connection)
+    wait_until(lambda: b"flags=b" in fleet.client.run(ask_one(*about)), what="it waits")
     os.kill(report.pid, signal.SIGSTOP)
     job = begin(0)
-    wait_until(lambda: fleet.pending(pools["work"])[report.container] == 1, what="delivered")
+    wait_until(lambda: fleet.pending(pools["work"]).get(report.container), what="delivered")
     os.kill(report.pid, signal.SIGKILL)
     fleet.ready(box, pools["work"])
     assert fleet.value(job.called) == 0
