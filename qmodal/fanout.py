@@ -11,9 +11,9 @@ from qmodal import context
 from qmodal.arrivals import Arrivals, Failure
 from qmodal.client import Client
 from qmodal.delivery import MOST_ODD, forget_many, status_of, tell
-from qmodal.exception import InvalidError, OutputExpiredError, RemoteError
+from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
 from qmodal.invocation import submit
-from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, opened, value_at, value_of, values
+from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, value_of, values
 from qmodal.packing import Packing
 from qmodal.store.calls import GapError, Output, Submission, UnknownPoolError
 from qmodal.store.exchange import Later, Op
@@ -201,33 +201,41 @@ class Fanout(Generic[R]):
 
     def _put(self, output: Output) -> list[Outcome] | None:
         """Take in what has come with the output; the outcomes, if a payload has to be fetched."""
-        client, index = self._client, output.index
+        index = output.index
         try:
-            outcome = opened(client, self.call, output, None)
+            outcome = opened(self._client, self.call, output, None)
             self.packing.ran(outcome.took)
             if outcome.kind == "values":
                 self.arrivals.put(index, values(outcome, output.count))
                 return None
             if outcome.kind == "mixed":
                 return parted(outcome, output.count)
-            if outcome.blob is not None:
-                return [outcome]
-            self.arrivals.put(index, [value_of(client, outcome, outcome.payload)])
-        except BaseException as error:  # also SystemExit, which user code may raise
+        except Exception as error:
             for failed in range(index, index + output.count):
                 self._fail(failed, error)
+            return None
+        if outcome.blob is not None:
+            return [outcome]
+        self._put_value(index, outcome, outcome.payload)
         return None
 
     def _fetch(self, first: int, outcomes: list[Outcome]) -> Op[None]:
+        client, call = self._client, self.call
         for index, outcome in enumerate(outcomes, first):
             try:
-                value = yield from value_at(
-                    self._client, self.call, index, outcome, is_delivery=not self._how.keep
+                payload = yield from fetched(
+                    client, call, index, outcome, is_delivery=not self._how.keep
                 )
-            except BaseException as error:  # as in `_put`
+            except Error as error:  # but what the process is interrupted with ends the map
                 self._fail(index, error)
             else:
-                self.arrivals.put(index, [value])
+                self._put_value(index, outcome, payload)
+
+    def _put_value(self, index: int, outcome: Outcome, payload: bytes) -> None:
+        try:
+            self.arrivals.put(index, [value_of(self._client, outcome, payload)])
+        except BaseException as error:  # also SystemExit, which user code may raise
+            self._fail(index, error)
 
     def _fail(self, index: int, error: BaseException) -> None:
         is_fatal = not (self._how.return_exceptions and isinstance(error, Exception))

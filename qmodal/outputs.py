@@ -130,12 +130,20 @@ def value_at(
     """The value of one input; raises what it raised."""
     if isinstance(outcome, Plain):
         return outcome.value
-    payload = outcome.payload
-    if outcome.blob is not None:
-        payload = yield from stored_apart(client, call, index, outcome.blob)
-        if is_delivery:
-            yield Later((b"UNLINK", client.keys.result_blob(call, index)))
+    payload = yield from fetched(client, call, index, outcome, is_delivery=is_delivery)
     return value_of(client, outcome, payload)
+
+
+def fetched(
+    client: Client, call: str, index: int, outcome: Outcome, *, is_delivery: bool = False
+) -> Op[bytes]:
+    """The payload of an outcome, wherever it is stored."""
+    if outcome.blob is None:
+        return outcome.payload
+    payload = yield from stored_apart(client, call, index, outcome.blob)
+    if is_delivery:
+        yield Later((b"UNLINK", client.keys.result_blob(call, index)))
+    return payload
 
 
 def opened(client: Client, call: str, output: Output, request: bytes | None) -> Outcome:

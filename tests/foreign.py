@@ -152,5 +152,5 @@ BROKEN: dict[str, tuple[Forge, str]] = {
     "another type": (lambda stage: stage.sealed(index="0"), "or has another type"),
     "another call": (lambda stage: stage.sealed(), "belongs to another call or pool"),
     "another pool": (lambda stage: stage.sealed(pool="0" * 32), "belongs to another call or pool"),
-    "another index": (lambda stage: stage.sealed(index=1), "belongs to another input"),
+    "another index": (lambda stage: stage.sealed(index=1), "belongs to another"),
 }

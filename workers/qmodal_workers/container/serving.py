@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 from qmodal import context
 from qmodal.client import Client
-from qmodal.exception import ExecutionError
 from qmodal.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled, charge
 from qmodal.store.exchange import Command
 from qmodal.store.pools import BUDGET
-from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.signing import UnknownKeyError
 from qmodal_workers.container.admission import Admission, RefusedError, UndecodableError
 from qmodal_workers.container.claims import Claims
 from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.elsewhere import Elsewhere
-from qmodal_workers.container.emitter import Attempt, Emitter
-from qmodal_workers.container.generate import Drive
+from qmodal_workers.container.finder import Finder
 from qmodal_workers.container.guard import Guard
 from qmodal_workers.container.invoke import Admitted, Invoker, Outdated, Preempted, flush
 from qmodal_workers.container.pace import Pace
@@ -58,6 +53,7 @@ class Serving:
     pace: Pace = field(default_factory=Pace)
     shelf: Shelf = field(init=False)
     conclusions: Conclusions = field(init=False)
+    finder: Finder = field(init=False)
     posting: Posting = field(init=False)
     _flushed: float = 0.0
     _reported: float = 0.0
@@ -70,6 +66,13 @@ class Serving:
             container=self.container,
             options=self.options,
             admission=self.admission,
+        )
+        self.finder = Finder(
+            client=self.client,
+            pool=self.pool,
+            container=self.container,
+            service=self.service,
+            invoker=self.invoker,
         )
         self.shelf = Shelf(
             self.conclusions.release,
@@ -177,7 +180,7 @@ class Serving:
         envelope = admitted[0]
         context.enter_input(envelope.call, envelope.index)
         began = time.time_ns() // 1_000_000
-        result = self.invoker.invoke(self._find, claimed, admitted, self.serial)
+        result = self.invoker.invoke(self.finder.find, claimed, admitted, self.serial)
         seconds = self.shelf.finish()
         self.posting.completed += 1
         self.pace.ran(seconds)
@@ -189,7 +192,7 @@ class Serving:
         self._go_on(seconds)
 
     def _run_pack(self, work: Pack) -> None:
-        function = self._found(work)
+        function = self.finder.of_pack(work)
         self.posting.busy(self.serial, work.claimed.first)
         self.shelf.work_on(work)
         self.invoker.interrupts.why = 0
@@ -213,13 +216,6 @@ class Serving:
         self.posting.completed += work.done
         self.posting.idle()
         self.conclusions.pack(work)
-
-    def _found(self, work: Pack) -> Callable[..., Any]:
-        try:
-            return self.service.find(work.envelope.method)
-        except ExecutionError as error:
-            self.invoker.unknown(error)
-            return partial(_fail, error)
 
     def _go_on(self, seconds: float) -> None:
         """After an input or a pack that took so long."""
@@ -261,16 +257,6 @@ class Serving:
         )
         self.conclusions.insist(reclaim)
 
-    def _find(self, claimed: Claimed, envelope: Envelope) -> Callable[..., Any]:
-        method = envelope.method
-        if method not in self.service.generators:
-            return self.service.find(method)
-        attempt = Attempt(
-            pool=self.pool, container=self.container, claimed=claimed, envelope=envelope
-        )
-        emitter = Emitter(self.client, attempt, plain_only=self.invoker.plain_only)
-        return Drive(self.service.find(method), emitter, self.invoker.loop)
-
     def _look_again(self) -> None:
         """After a long input the worker may have released, from outside, what lay behind it."""
         if len(self.shelf):
@@ -295,7 +281,3 @@ class Serving:
         self.reason = reason
         self._is_stopping = True
         self.shelf.release_all()
-
-
-def _fail(error: Exception, *_args: object, **_kwargs: object) -> None:
-    raise error
