@@ -41,7 +41,7 @@ def split(walk: Walk, pool: str) -> None:
 
 
 def split_foreign(walk: Walk, pool: str) -> None:
-    """A container takes apart what another one holds, or what nobody has claimed."""
+    """A container takes apart what another one holds."""
     container, part = _splittable(walk, pool)
     if part is None:
         return
