@@ -10,6 +10,9 @@ from tests.bench import Bench
 from tests.cases import cancel_command
 from tests.model import command_of
 
+Ends = list[tuple[bytes, bytes, bytes]]
+Pieces = list[tuple[int, int, int, int]]
+
 
 def packed(bench: Bench) -> Claimed:
     """A claimed pack of five inputs."""
@@ -35,6 +38,42 @@ def kept(bench: Bench) -> Claimed:
     claimed = packed(bench)
     assert bench.client.run(parts(bench, claimed))
     return claimed
+
+
+def outputs(bench: Bench, call: str) -> Ends:
+    """(index, or index+count; kind; outcome) of each output."""
+    found = bench.ask(b"XRANGE", bench.client.keys.outputs(call), b"-", b"+")
+    return [(fields[1], fields[2], fields[3]) for _, fields in found]
+
+
+def shapes(claimed: list[Claimed]) -> Pieces:
+    """(first index, size, retries, losses) of each entry."""
+    return [(one.first, one.size, one.retries, one.lost) for one in claimed]
+
+
+def notes(bench: Bench) -> list[bytes]:
+    """The entries that stand for one input of their pack."""
+    fields: list[bytes] = bench.ask(b"HKEYS", bench.client.keys.pool(bench.pool))
+    return [field for field in fields if field.startswith(b"kept:")]
+
+
+def settle_part(
+    bench: Bench, claimed: Claimed, index: int, count: int, *, is_kept: bool
+) -> list[int]:
+    """Settle so many inputs of an entry; the script's reply."""
+    lane, entry, _ = claimed
+    settled = Settled(lane, entry, claimed.call, index, b"end", False, count, is_kept)
+    reply: list[int] = bench.ask(*bench.client.pools.settle_command(bench.pool, [settled]))
+    return reply
+
+
+def again_in_line(bench: Bench, claimed: Claimed) -> Claimed:
+    """The same pack in the other lane."""
+    held = [(claimed.lane, claimed.entry, claimed.call)]
+    assert bench.client.run(bench.client.pools.release(bench.pool, held)) == 1
+    (moved,) = bench.claim()
+    assert moved.lane == 2
+    return moved
 
 
 def submit_packs(bench: Bench) -> Command:
