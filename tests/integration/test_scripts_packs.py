@@ -115,6 +115,25 @@ def test_an_input_that_kills_its_containers_takes_no_other_one_of_its_pack_along
     assert shapes(found) == [(0, 2, 0, 0), (3, 2, 0, 0)]
 
 
+@pytest.mark.parametrize("way", ["cancel", "cancel what waits", "bury", "purge"])
+def test_a_pack_that_is_ended_from_outside_ends_as_a_whole(bench: Bench, way: str) -> None:
+    claimed, pools = packed(bench), bench.client.pools
+    told = [(b"0+5", b"x", b"over")]
+    if way == "bury":
+        assert bench.client.run(pools.bury(bench.pool, claimed, reason="over"))
+    elif way == "purge":
+        assert bench.client.run(pools.purge(bench.pool, reason="over")) == 5
+    else:
+        if way == "cancel what waits":
+            unclaimed(bench, claimed)
+        assert len(bench.client.run(bench.client.calls.cancel(claimed.call))) == (way == "cancel")
+        told = [(b"-1", b"x", b"cancelled")]
+    assert outputs(bench, claimed.call) == told
+    assert bench.record(claimed.call).is_finished
+    assert bench.inflight() == 0
+    assert bench.claim("ta-a-2", count=9) == []
+
+
 @pytest.mark.parametrize("lane", [1, 2])
 def test_a_pack_is_taken_apart(bench: Bench, lane: int) -> None:
     claimed = packed(bench) if lane == 1 else again_in_line(bench, packed(bench))
