@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from qmodal.client import Client
@@ -55,18 +54,12 @@ class Conclusions:
 
     def pack(self, work: Pack) -> None:
         """A pack has ended as far as it ran; what is left of it goes back in line."""
-        if work.parting is not None:
-            # No reply came: if the server did it, the entry stands for one input since then.
-            keep, part = work.parting
-            self.insist(part)
-            work.leave(keep)
-        results = work.results
-        done, retried = work.begin + len(results), self._retried(work, results)
+        done, retried = work.begin + len(work.results), self._retried(work)
         if work.is_kept and work.begin in retried:
             delay = retried[work.begin]
             self.insist(lambda: self.client.pools.retry(self.pool, work.claimed, delay=delay))
             return
-        ended = [self._ended(work, *run) for run in _runs(work, results, retried) if run[1]]
+        ended = [self._ended(work, *run) for run in _runs(work, retried) if run[1]]
         if len(ended) == 1 and not retried and done == work.end:
             first, count, sealed = ended[0]
             lane, entry, _ = work.claimed
@@ -97,16 +90,15 @@ class Conclusions:
 
     def split_off(self, work: Pack) -> None:
         """Leave the pack's entry to the input that runs; by the release thread, under the lock."""
-        place, results = work.running, list(work.results)  # it may end at any moment
-        if place < 0 or work.is_kept or len(results) != place - work.begin:
+        place = work.running
+        if place < 0 or work.is_kept or len(work.results) != place - work.begin:
             return  # nothing runs at this moment
-        retried = self._retried(work, results)
-        ended = [self._ended(work, *run) for run in _runs(work, results, retried) if run[1]]
+        retried = self._retried(work)
+        ended = [self._ended(work, *run) for run in _runs(work, retried) if run[1]]
         again = self._again(work, retried)
         if place + 1 < work.end:
             again.append(Requeued(work.index_of(place + 1), work.end - place - 1))
-        work.parting = place, partial(self.split, work, work.index_of(place), ended, again)
-        self.client.run(work.parting[1]())
+        self.client.run(self.split(work, work.index_of(place), ended, again))
         work.leave(place)
 
     def _again(self, work: Pack, retried: dict[int, float]) -> list[Requeued]:
@@ -132,13 +124,13 @@ class Conclusions:
             else:
                 return
 
-    def _retried(self, work: Pack, results: list[Any]) -> dict[int, float]:
+    def _retried(self, work: Pack) -> dict[int, float]:
         """Seconds to wait before another attempt, by place in the pack."""
         if self.options.retries is None:
             return {}
         used, retries = work.claimed.retries, self.options.retries
         found = {}
-        for place, result in enumerate(results, work.begin):
+        for place, result in enumerate(work.results, work.begin):
             delay = next_step(result, retries, used) if isinstance(result, Outcome) else None
             if delay is not None:
                 found[place] = delay
@@ -173,15 +165,13 @@ class Conclusions:
         return outcomes[0] if len(outcomes) == 1 else joined(outcomes, took=slowest)
 
 
-def _runs(
-    work: Pack, results: list[Any], retried: dict[int, float]
-) -> Iterator[tuple[int, list[Any]]]:
+def _runs(work: Pack, retried: dict[int, float]) -> Iterator[tuple[int, list[Any]]]:
     """Consecutive inputs that are not retried, with what became of them; large results alone."""
     if not retried and work.size < LARGE_BYTES:
-        yield work.begin, results
+        yield work.begin, work.results[: work.running + 1 - work.begin]
         return
     begin, run = work.begin, list[Any]()
-    for place, result in enumerate(results, work.begin):
+    for place, result in enumerate(list(work.results), work.begin):
         is_large = isinstance(result, Outcome) and len(result.payload) > LARGE_BYTES
         if is_large or place in retried:
             if run:

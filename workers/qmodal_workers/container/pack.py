@@ -16,7 +16,6 @@ from typing import Any
 
 from qmodal import context
 from qmodal.store.entries import Claimed
-from qmodal.store.exchange import Op
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome
 from qmodal.wire.payload import dump_value
@@ -51,7 +50,6 @@ class Pack:
     size: int = 0
     results: list[Any] = field(default_factory=list)
     is_kept: bool = False  # the entry stands for one input, the rest was split off
-    parting: tuple[int, Callable[[], Op[bool]]] | None = None  # a split that may have been done
 
     def index_of(self, place: int) -> int:
         """The index in its call of the input at that place."""
@@ -70,7 +68,6 @@ class Pack:
         """Nothing but the input that runs is ours any more; its result may be there meanwhile."""
         del self.results[: place - self.begin]
         self.begin, self.end, self.is_kept = place, place + 1, True
-        self.parting = None
 
 
 def run(

@@ -96,9 +96,8 @@ class Shelf:
                 self._waiting.clear()
 
     def work_on(self, work: Pack | None) -> None:
-        """This pack is being run, or none any more: then nobody is taking it apart either."""
-        with self.lock:
-            self._work = work
+        """This pack is being run, or none any more."""
+        self._work = work
         if work is not None:
             self._arm()
 
@@ -128,5 +127,4 @@ class Shelf:
         if work is not None and work.since and now - work.since > LONG_NS:
             # Refused or not reachable: it is tried again when it looks next.
             with self.lock, suppress(Error):
-                if self._work is work:
-                    self._split(work)
+                self._split(work)
