@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from qmodal.store.apps import AppRecord
-from qmodal.store.entries import Claimed, Ended, Requeued
+from qmodal.store.entries import Claimed
 from qmodal.store.exchange import Command
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.items import ROOM, Emission
@@ -71,40 +71,6 @@ def _now(bench: Bench) -> int:
     return int(seconds) * 1000 + int(micros) // 1000
 
 
-def packed(bench: Bench) -> Claimed:
-    """A claimed pack of five inputs."""
-    bench.submit(1, envelopes=[b"pack"], sizes=[5], total=5)
-    (claimed,) = bench.claim()
-    return claimed
-
-
-def split(bench: Bench) -> Command:
-    return command_of(
-        bench.client.pools.split(
-            bench.pool,
-            "ta-a-1",
-            packed(bench),
-            keep=2,
-            ended=[Ended(0, 2, b"two")],
-            again=[Requeued(3, 1), Requeued(4, 1, 1, 600.0)],
-        )
-    )
-
-
-def split_all(bench: Bench) -> Command:
-    again = [Requeued(3, 2)]
-    op = bench.client.pools.split(
-        bench.pool, "ta-a-1", packed(bench), keep=None, ended=[Ended(0, 3, b"x")], again=again
-    )
-    return command_of(op)
-
-
-def reclaim_pack(bench: Bench) -> Command:
-    claimed = packed(bench)
-    charged = [f"1 {claimed.entry} 2"]
-    return command_of(bench.client.pools.reclaim(bench.pool, "ta-a-1", reason="x", charged=charged))
-
-
 def release(bench: Bench) -> Command:
     call = bench.submit(2)
     held = [(one.lane, one.entry, call) for one in bench.claim(count=2)]
@@ -143,6 +109,11 @@ def bury(bench: Bench) -> Command:
 def cancel(bench: Bench) -> Command:
     call = bench.submit(2)
     bench.claim()
+    return cancel_command(bench, call)
+
+
+def cancel_command(bench: Bench, call: str) -> Command:
+    """Cancel what of the call is in the inputs stream."""
     keys = bench.client.keys
     names = (keys.call(call), keys.outputs(call), keys.pool(bench.pool), keys.inputs(bench.pool))
     return script("cancel").command((*names, keys.moved(call)), (GROUP, 1, call, 0, b"-", b"+"))
@@ -254,7 +225,6 @@ def accept(bench: Bench) -> Command:
 
 CASES: list[Callable[[Bench], Command]] = [
     *(submit, submit_end, settle, retry, retry_later, promote, release, reclaim, reclaim_lost),
-    *(split, split_all, reclaim_pack),
     *(mark, reclaim_marked),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, discard, accept),

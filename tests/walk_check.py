@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qmodal.store.calls import parse_outputs
 from qmodal.store.keys import shard_of
 from tests.model import LOST
 
@@ -12,13 +13,14 @@ if TYPE_CHECKING:
 
 
 def check(walk: Walk) -> None:
-    """Compare counters, streams, lifetimes and the active index with the model."""
+    """Compare counters, notes, streams, lifetimes and the active index with the model."""
     keys = walk.pools_of.keys
     for pool, state in walk.pools.items():
         names = (keys.inputs(pool), keys.again(pool))
-        inflight, score, streams, first, second, delayed = walk.line.exchange(
+        inflight, fields, score, streams, first, second, delayed = walk.line.exchange(
             [
                 (b"HGET", keys.pool(pool), b"inflight"),
+                (b"HKEYS", keys.pool(pool)),
                 (b"ZSCORE", keys.active(shard_of(pool)), pool),
                 (b"EXISTS", *names),
                 *((b"XLEN", name) for name in names),
@@ -26,45 +28,57 @@ def check(walk: Walk) -> None:
             ]
         )
         assert int(inflight or 0) == state.inflight()
+        notes = {field for field in fields if field.startswith(b"kept:")}
+        assert notes == {b"kept:%d:%b" % (lane, entry.encode()) for lane, entry in state.kept}
         assert (score is not None, streams) == (state.is_active, 2 if state.is_active else 0)
         assert delayed == len(state.delayed)
-        assert first + second == state.inflight() - delayed
-    _check_lifetimes(walk)
+        assert first + second == state.entries()
+    _check_records(walk)
 
 
-def _check_lifetimes(walk: Walk) -> None:
+def _check_records(walk: Walk) -> None:
     keys = walk.calls_of.keys
     known = list(walk.calls)
     lifetimes = walk.line.exchange([(b"PTTL", keys.call(call)) for call in known])
-    for call, left in zip(known, lifetimes, strict=True):
+    counts = walk.line.exchange([(b"HGET", keys.call(call), b"settled") for call in known])
+    for call, left, settled in zip(known, lifetimes, counts, strict=True):
         about = walk.calls[call]
         assert left > 0 if about.is_ended else left == -1, f"lifetime {left} of {about}"
+        assert int(settled) == len(about.outcomes)
         if about.is_ended and (about.is_cancelled or about.total is not None):
             _check_outputs(walk, call)
 
 
 def _check_outputs(walk: Walk, call: str) -> None:
     """The call has ended: each input has its one outcome, and nothing else is left."""
-    keys, about = walk.calls_of.keys, walk.calls.pop(call)
+    keys, about = walk.calls_of.keys, walk.calls[call]
     blobs = [keys.blob(call, index) for index in range(about.submitted)]
-    outputs, left, kept = walk.line.exchange(
+    outputs, left, is_moved, *kept = walk.line.exchange(
         [
             (b"XRANGE", keys.outputs(call), b"-", b"+"),
             (b"PTTL", keys.outputs(call)),
-            (b"EXISTS", keys.moved(call), *blobs),
+            (b"EXISTS", keys.moved(call)),
+            *((b"EXISTS", blob) for blob in blobs),
         ]
     )
-    found = [(int(fields[1]), fields[3]) for _, fields in outputs]
+    found = [
+        (output.index + n, output.signed or (output.note or "").encode())
+        for output in parse_outputs([[b"outputs", outputs]])
+        for n in range(output.count)
+    ]
     expected = dict(about.outcomes)
     if about.is_cancelled:
         expected[-1] = b"cancelled"
     assert sorted(found) == sorted(expected.items())
     assert left > 0 or not outputs
-    waiting = {one for one in walk.pools[about.pool].delayed if one[0] == call}
-    blobs_left = waiting & {(call, index) for index in about.blobs}
-    assert kept == len(blobs_left), f"moved or blobs left of {call}: {about}"
-    if waiting:
-        walk.calls[call] = about  # they come up one day, and must be dropped then
+    state = walk.pools[about.pool]
+    unfinished = state.unfinished(call)
+    indexes = {index for part in unfinished for _, index in part.inputs()}
+    assert {index for index, there in enumerate(kept) if there} == indexes & about.blobs
+    held = [claimed for held in state.held.values() for claimed in held.values()]
+    assert is_moved == any(claimed.lane == 2 and claimed.call == call for claimed in held)
+    if not unfinished:  # else it comes up one day, and must be dropped then
+        del walk.calls[call]
 
 
 def finish(walk: Walk) -> None:
@@ -78,6 +92,7 @@ def finish(walk: Walk) -> None:
                 attempts = walk.attempts(pool, container, list(held)[:100])
                 if attempts:
                     walk.line.exchange([walk.pools_of.settle_command(pool, attempts)])
+    assert not any(state.kept for state in walk.pools.values())
     check(walk)
     for pool, state in walk.pools.items():
         for container in list(state.held):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmodal.store.entries import Claimed
 from qmodal.store.exchange import Command
 from qmodal.store.keys import shard_of
 from qmodal.wire.ids import new_call_id
-from tests.model import LOST, Input, WalkCall, command_of
+from tests.model import LOST, Part, WalkCall, command_of
+from tests.walk_ends import cancel_call
+from tests.walk_submits import submission_of, submitted
 
 if TYPE_CHECKING:
     from tests.walk import Walk
@@ -24,15 +25,15 @@ def turn_over(walk: Walk, pool: str) -> None:
         for container, held in state.held.items()
         for attempt in walk.attempts(pool, container, list(held))
     ]
-    call = new_call_id(shard_of(pool))
-    walk.calls[call] = WalkCall(pool, 1)
+    call, sizes = new_call_id(shard_of(pool)), [walk.random.choice((1, 3))]
+    walk.calls[call] = WalkCall(pool, sizes[0])
     container = walk.container_for(pool)
     commands = [
         *([walk.pools_of.settle_command(pool, attempts)] if attempts else []),
         *(_retire(walk, pool, container) for container in state.held),
         command_of(walk.pools_of.leave(pool)),
         command_of(walk.pools_of.leave(pool)),
-        *walk.calls_of.submit_commands(walk.submission(call, 1)),
+        *walk.calls_of.submit_commands(submission_of(walk, call, sizes)),
         walk.pools_of.claim_command(pool, container, count=1, block=None),
     ]
     gone = len(state.held) + bool(attempts)
@@ -40,7 +41,7 @@ def turn_over(walk: Walk, pool: str) -> None:
     replies = walk.line.exchange(commands)
     assert replies[gone] == 1, "the empty pool did not leave"
     assert replies[-2] == b"OK"
-    walk.submitted(call, 1)
+    submitted(walk, call, sizes)
     walk.claimed(pool, container, replies[-1])
 
 
@@ -48,24 +49,23 @@ def collide(walk: Walk, pool: str) -> None:
     """A call gets an entry in both streams in one millisecond, so their ids may be equal."""
     state = walk.pools[pool]
     for container, held in state.held.items():
-        for one, claimed in held.items():
-            about = walk.calls[one[0]]
-            if about.total is None and len(state.queued) < 100:
-                _collide(walk, pool, container, one, claimed)
+        for part in held:
+            about = walk.calls[part.call]
+            if about.total is None and not about.is_cancelled and len(state.queued) < 100:
+                _collide(walk, pool, container, part)
                 return
 
 
-def _collide(walk: Walk, pool: str, container: str, one: Input, claimed: Claimed) -> None:
-    state = walk.pools[pool]
-    entry = (claimed.lane, claimed.entry, one[0])
+def _collide(walk: Walk, pool: str, container: str, part: Part) -> None:
+    claimed = walk.take(pool, container, part)
+    entry = (claimed.lane, claimed.entry, part.call)
     release = command_of(walk.pools_of.release(pool, [entry]))
-    submit = walk.calls_of.submit_commands(walk.submission(one[0], 1))
+    submit = walk.calls_of.submit_commands(submission_of(walk, part.call, [2]))
     assert walk.line.exchange([release, *submit])[0] == 1
-    del state.held[container][one]
-    state.queued.add(one)
-    walk.submitted(one[0], 1)
+    walk.requeued(pool, part)
+    submitted(walk, part.call, [2])
     if walk.random.random() < 0.3:
-        walk.cancel_call(pool, one[0])
+        cancel_call(walk, pool, part.call)
 
 
 def _retire(walk: Walk, pool: str, container: str) -> Command:

@@ -218,7 +218,7 @@ class Pools:
         return ended
 
     def purge_command(self, pool: str, lane: int, *, till: bytes, reason: str) -> Command:
-        """End a hundred inputs of one lane, none behind the entry `till`; the reply is how many."""
+        """End a hundred entries of one lane, none behind `till`; the reply is how many inputs."""
         keys = self.keys
         return script("purge").command(
             (keys.pool(pool), self._lanes(pool)[lane], keys.delayed(pool)),

@@ -12,18 +12,19 @@ from qmodal.settings import Settings
 from qmodal.store.exchange import Command
 from tests import cases
 from tests.bench import Bench
+from tests.pack_cases import PACK_CASES, submit_packs
 from tests.servers import TestServer, run_server, server_binary
 
 ALLOWED = [
     *(cases.settle, cases.retry, cases.retry_later, cases.release, cases.reclaim),
     *(cases.mark, cases.reclaim_marked, cases.discard),
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
-    *(cases.split, cases.split_all, cases.reclaim_pack),
+    *(case for case in PACK_CASES if case is not submit_packs),
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
 ]
 REFUSED = [
     *(cases.submit, cases.submit_end, cases.open_pool, cases.join, cases.deploy, cases.override),
-    *(cases.emit, cases.emit_too_much, cases.accept),
+    *(cases.emit, cases.emit_too_much, cases.accept, submit_packs),
 ]
 
 
@@ -66,7 +67,7 @@ def test_a_full_server_refuses(
 
 
 def test_every_case_is_in_one_of_the_tables() -> None:
-    assert {*ALLOWED, *REFUSED} == set(cases.CASES)
+    assert {*ALLOWED, *REFUSED} == {*cases.CASES, *PACK_CASES}
 
 
 @pytest.mark.parametrize("blobs", [(), [(0, b"big")]], ids=["inline", "with a blob"])

@@ -188,10 +188,18 @@ def test_one_run_of_reclaim_is_bounded_and_keeps_the_consumer(bench: Bench) -> N
         (b"hello", b"world"),
         (*ENTRY[:9], b"many", *ENTRY[10:]),
         (*ENTRY[:7], b"few", *ENTRY[8:]),
+        (*ENTRY[:5], b"zero", *ENTRY[6:]),
+        (*ENTRY[:5], b"1" + b"0" * 15, *ENTRY[6:]),
+        (*ENTRY[:11], 0),
+        (*ENTRY[:11], b"1.5"),
+        (*ENTRY[:11], 1000),
         (b"x", b"y", *ENTRY[2:]),
         tuple(b"%d" % n for n in range(400)),
     ],
-    ids=["short", "bad deliveries", "bad retries", "other names", "long"],
+    ids=[
+        *("short", "bad deliveries", "bad retries", "bad index", "large index"),
+        *("no inputs", "half inputs", "large pack", "other names", "long"),
+    ],
 )
 @pytest.mark.parametrize("way", ["bury", "reclaim", "purge", "release"])
 def test_what_others_wrote_into_a_stream_stops_no_script(

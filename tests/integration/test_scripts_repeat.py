@@ -11,6 +11,7 @@ from qmodal.store.exchange import Command
 from qmodal.store.script import load_commands
 from tests.bench import Bench, state_of
 from tests.cases import CASES, WORKER
+from tests.pack_cases import PACK_CASES
 
 
 @pytest.fixture
@@ -20,7 +21,7 @@ def clean_fleet(bench: Bench) -> Bench:
     return bench
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.__name__)
+@pytest.mark.parametrize("case", [*CASES, *PACK_CASES], ids=lambda case: case.__name__)
 def test_a_script_run_twice_changes_nothing_more(
     clean_fleet: Bench, case: Callable[[Bench], Command]
 ) -> None:
@@ -36,7 +37,7 @@ def test_a_script_run_twice_changes_nothing_more(
 
 
 def test_every_script_is_among_the_cases(bench: Bench) -> None:
-    tried = {case(bench)[1] for case in CASES}
+    tried = {case(bench)[1] for case in (*CASES, *PACK_CASES)}
     known = {script_of(text) for _, _, text in load_commands()}
     assert tried == known
     bench.client.run(bench.client.fleet.retire(WORKER))

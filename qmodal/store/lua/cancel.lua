@@ -28,9 +28,10 @@ for _, found in ipairs(entries) do
     end
     redis.call('XDEL', stream, entry)
     if lane == '2' then redis.call('SREM', moved, entry) end
-    if shaped(fields) then kept(pool, lane, entry, fields) end
+    local ours = shaped(fields)
+    if ours then kept(pool, lane, entry, fields) end
     redis.call('UNLINK', call .. ':blob:' .. fields[6])
-    redis.call('HINCRBY', pool, 'inflight', -(tonumber(fields[12]) or 1))
+    redis.call('HINCRBY', pool, 'inflight', -(ours and fields[12] or 1))
   end
 end
 return replies

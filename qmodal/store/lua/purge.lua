@@ -1,23 +1,27 @@
--- End what waits in a pool, 100 inputs a run of one lane, up to an id, and of the delayed ones: its
--- app is gone or its containers cannot start. Returns how many were ended.
+-- End what waits in a pool, 100 entries a run of one lane, up to an id, and of the delayed ones: its
+-- app is gone or its containers cannot start. Returns how many inputs were ended.
 -- include: record, drop, shaped, kept
 local pool, stream, delayed = unpack(KEYS)
 local group, lane, till, reason, calls = unpack(ARGV)
+local ended = 0
 local entries = redis.call('XRANGE', stream, '-', till, 'COUNT', 100)
 for _, found in ipairs(entries) do
   local entry, fields = found[1], found[2]
   redis.call('XACK', stream, group, entry)
   redis.call('XDEL', stream, entry)
-  if shaped(fields) then
+  local ours = shaped(fields)
+  if ours then
     if lane == '2' then redis.call('SREM', calls .. fields[4] .. ':moved', entry) end
     kept(pool, lane, entry, fields)
     drop(pool, calls .. fields[4], fields, reason)
   end
+  ended = ended + (ours and fields[12] or 1)
 end
 local waiting = redis.call('ZRANGE', delayed, 0, 99)
 for _, member in ipairs(waiting) do
   redis.call('ZREM', delayed, member)
   local fields = cmsgpack.unpack(member)
   drop(pool, calls .. fields[4], fields, reason)
+  ended = ended + fields[12]
 end
-return #entries + #waiting
+return ended

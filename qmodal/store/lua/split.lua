@@ -10,7 +10,8 @@ local found = redis.call('XRANGE', stream, entry, entry)
 if not found[1] or not shaped(found[1][2]) then return 0 end
 if not redis.call('XPENDING', stream, group, entry, entry, 1, consumer)[1] then return 0 end
 local fields, outcomes, done, note = found[1][2], {}, 0, 'kept:' .. lane .. ':' .. entry
-if redis.call('HEXISTS', pool, note) == 1 then return 1 end -- it was split before
+-- It was split before; or it is one input, of which a note would stay, as `kept` looks for none.
+if redis.call('HEXISTS', pool, note) == 1 or keep ~= '' and fields[12] == '1' then return 1 end
 if keep ~= '' then
   redis.call('HDEL', pool, note) -- a first write that a full server allows: results are to be kept
   redis.call('HSET', pool, note, keep)
