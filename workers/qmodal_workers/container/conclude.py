@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from qmodal.client import Client
@@ -56,12 +57,18 @@ class Conclusions:
 
     def pack(self, work: Pack) -> None:
         """A pack has ended as far as it ran; what is left of it goes back in line."""
-        done, retried = work.done, self._retried(work)
+        if work.parting is not None:
+            # No reply came: if the server did it, the entry stands for one input since then.
+            keep, part = work.parting
+            self.insist(part)
+            work.leave(keep)
+        results, done = work.results, work.done
+        retried = self._retried(work, results)
         if work.is_kept and work.begin in retried:
             delay = retried[work.begin]
             self.insist(lambda: self.client.pools.retry(self.pool, work.claimed, delay=delay))
             return
-        ended = [self._ended(work, *run) for run in _runs(work, retried) if run[1]]
+        ended = [self._ended(work, *run) for run in _runs(work, results, retried) if run[1]]
         if len(ended) == 1 and not retried and done == work.end:
             first, count, sealed = ended[0]
             lane, entry, _ = work.claimed
@@ -92,22 +99,32 @@ class Conclusions:
 
     def split_off(self, work: Pack) -> None:
         """Leave the pack's entry to the input that runs; by the release thread, under the lock."""
-        struck = work.strike()
-        place = struck[0] - 1 if struck else work.end - 1
-        if work.is_kept or work.done != place:  # taken apart already, or nothing runs
-            work.waiting.extend(struck)
+        if work.parting is None and not self._part(work):
             return
-        retried = self._retried(work)
-        ended = [self._ended(work, *run) for run in _runs(work, retried) if run[1]]
-        again = self._again(work, retried)
-        if struck:
-            again.append(Requeued(work.index_of(struck[0]), len(struck)))
+        assert work.parting is not None
+        keep, part = work.parting
         try:
-            self.client.run(self.split(work, work.index_of(place), ended, again))
-        except BaseException:
-            work.waiting.extend(struck)
+            self.client.run(part())
+        except EnqueueError:  # refused; after any other error the server may have done it
+            work.give_back()
             raise
-        work.leave(place)
+        work.leave(keep)
+
+    def _part(self, work: Pack) -> bool:
+        """Decide how to take it apart; False if that was done, or nothing runs at this moment."""
+        work.strike()
+        place = work.struck[0] - 1 if work.struck else work.end - 1
+        results = list(work.results)  # the input may end at any moment
+        if work.is_kept or len(results) != place - work.begin:
+            work.give_back()
+            return False
+        retried = self._retried(work, results)
+        ended = [self._ended(work, *run) for run in _runs(work, results, retried) if run[1]]
+        again = self._again(work, retried)
+        if work.struck:
+            again.append(Requeued(work.index_of(work.struck[0]), len(work.struck)))
+        work.parting = place, partial(self.split, work, work.index_of(place), ended, again)
+        return True
 
     def _again(self, work: Pack, retried: dict[int, float]) -> list[Requeued]:
         return [Requeued(work.index_of(at), 1, 1, delay) for at, delay in retried.items()]
@@ -137,13 +154,13 @@ class Conclusions:
             else:
                 return
 
-    def _retried(self, work: Pack) -> dict[int, float]:
+    def _retried(self, work: Pack, results: list[Any]) -> dict[int, float]:
         """Seconds to wait before another attempt, by place in the pack."""
         if self.options.retries is None or not work.has_outcomes:
             return {}
         used, retries = work.claimed.retries, self.options.retries
         found = {}
-        for place, result in enumerate(work.results, work.begin):
+        for place, result in enumerate(results, work.begin):
             delay = next_step(result, retries, used) if isinstance(result, Outcome) else None
             if delay is not None:
                 found[place] = delay
@@ -178,13 +195,15 @@ class Conclusions:
         return outcomes[0] if len(outcomes) == 1 else joined(outcomes, took=slowest)
 
 
-def _runs(work: Pack, retried: dict[int, float]) -> Iterator[tuple[int, list[Any]]]:
+def _runs(
+    work: Pack, results: list[Any], retried: dict[int, float]
+) -> Iterator[tuple[int, list[Any]]]:
     """Consecutive inputs that are not retried, with what became of them; large results alone."""
     if not retried and work.size < LARGE_BYTES:
-        yield work.begin, list(work.results)
+        yield work.begin, results
         return
     begin, run = work.begin, list[Any]()
-    for place, result in enumerate(list(work.results), work.begin):
+    for place, result in enumerate(results, work.begin):
         is_large = isinstance(result, Outcome) and len(result.payload) > LARGE_BYTES
         if is_large or place in retried:
             if run:

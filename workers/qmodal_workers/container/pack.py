@@ -18,6 +18,7 @@ from typing import Any
 
 from qmodal import context
 from qmodal.store.entries import Claimed
+from qmodal.store.exchange import Op
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome
 from qmodal.wire.payload import dump_value
@@ -54,7 +55,9 @@ class Pack:
     waiting: deque[int] = field(default_factory=deque)
     results: list[Any] = field(default_factory=list)
     has_outcomes: bool = False  # among the results
+    struck: list[int] = field(default_factory=list)  # places that will not be started here
     is_kept: bool = False  # the entry stands for one input, the rest was split off
+    parting: tuple[int, Callable[[], Op[bool]]] | None = None  # a split that may have been done
 
     def __post_init__(self) -> None:
         self.end = len(self.rows)
@@ -69,18 +72,23 @@ class Pack:
         """The place behind the last that has ended."""
         return self.begin + len(self.results)
 
-    def strike(self) -> list[int]:
+    def strike(self) -> None:
         """Take all that is not started away from the thread that runs the pack."""
-        struck = []
         with suppress(IndexError):
             while True:
-                struck.append(self.waiting.pop())
-        return struck[::-1]
+                self.struck.insert(0, self.waiting.pop())
+
+    def give_back(self) -> None:
+        """What was struck may be started after all."""
+        self.waiting.extend(self.struck)
+        self.struck.clear()
+        self.parting = None
 
     def leave(self, place: int) -> None:
         """Nothing but the input that runs is ours any more; its result may be there meanwhile."""
         del self.results[: place - self.begin]
         self.begin, self.end, self.is_kept = place, place + 1, True
+        self.parting = None
 
 
 def run(

@@ -211,8 +211,7 @@ class Serving:
         self._go_on(seconds)
 
     def _conclude(self, work: Pack) -> None:
-        with work.lock:  # the release thread may be taking it apart
-            self.shelf.work_on(None)
+        self.shelf.work_on(None)
         self.posting.completed += work.done
         self.posting.idle()
         self.conclusions.pack(work)

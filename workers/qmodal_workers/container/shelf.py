@@ -101,8 +101,9 @@ class Shelf:
                 self._waiting.clear()
 
     def work_on(self, work: Pack | None) -> None:
-        """This pack is being run, or none any more."""
-        self._work = work
+        """This pack is being run, or none any more: then nobody is taking it apart either."""
+        with self.lock:
+            self._work = work
         if work is not None:
             self._arm()
 
@@ -134,5 +135,6 @@ class Shelf:
             if work is not None:
                 # Refused or not reachable: it is tried again when it looks next.
                 with self.lock, suppress(Error):
-                    self._split(work)
+                    if self._work is work:
+                        self._split(work)
         return bool(self._waiting) or work is not None or (is_running and is_pending)
