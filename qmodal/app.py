@@ -28,6 +28,7 @@ from qmodal.options import FunctionOptions, validated_options
 from qmodal.parameters import parameter
 from qmodal.partial import PartialFunction
 from qmodal.registration import Registered, class_entry, function_entry, refuse_bare
+from qmodal.secret import Secret
 from qmodal.verb import Verb
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ class App:
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise InvalidError(f"The name of an App must be a str, not {type(name).__name__}.")
-        if not isinstance(secrets, list | tuple):
+        if not isinstance(secrets, list | tuple) or not all(isinstance(s, Secret) for s in secrets):
             raise InvalidError("`secrets` of an App must be a list of Secret objects.")
         self._name = name
         self._tags = app_verbs.checked_tags(tags or {})

@@ -54,12 +54,12 @@ def lookup(name: str, environment: str | None, create: bool) -> Op[App]:
     from qmodal.app import App
     from qmodal.publish import publish
 
-    client = clients.current()
-    environment = environment or client.settings.environment
     if is_app_id(name) and create:
         raise InvalidError("`create_if_missing=True` needs an App's name, and this is an id.")
     if not is_app_id(name):
         check_name("App", name)
+    client = clients.current()
+    environment = environment or client.settings.environment
     version = yield from find_version(client, name, environment)
     if version is None and create:
         release = yield from publish(

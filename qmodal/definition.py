@@ -46,8 +46,8 @@ class LocalSource:
         definition = self.app._find_definition(self.tag)
         if definition is None:
             raise ExecutionError(
-                f"{self.tag.removesuffix('.*')} has not been hydrated with the metadata it needs to run, "
-                "because the App it is defined on is not running. Use `qmodal run`, `with app.run():` "
+                f"{self.tag.removesuffix('.*')} has not been hydrated with the metadata it needs to run "
+                "on Modal, because the App it is defined on is not running. Use `qmodal run`, `with app.run():` "
                 "or `app.deploy()`."
             )
         yield from ()
@@ -142,11 +142,13 @@ def definitions_of(
 
 
 def portable(source: Source) -> Source:
-    """The source as it can travel to another process; raises ExecutionError if it cannot yet."""
+    """The source as it can travel to another process; raises InvalidError if it cannot yet."""
     if not isinstance(source, LocalSource):
         return source
-    try:
-        next(source.definition())
-    except StopIteration as done:
-        return FixedSource(done.value)
-    raise InvalidError("The handle is not hydrated, so it cannot be passed on.")
+    definition = source.app._find_definition(source.tag)
+    if definition is None:
+        raise InvalidError(
+            f"Can't serialize object {source.tag.removesuffix('.*')} which hasn't been hydrated: the "
+            "App it is defined on is not running."
+        )
+    return FixedSource(definition)

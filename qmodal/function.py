@@ -21,6 +21,7 @@ from qmodal.exception import ExecutionError, InvalidError
 from qmodal.function_info import Info, describe
 from qmodal.hydration import target_of
 from qmodal.keywords import VariantOptions
+from qmodal.local_instance import note_volumes
 from qmodal.map_verbs import MapVerbs
 from qmodal.store.exchange import Op
 from qmodal.target import Target
@@ -122,6 +123,7 @@ class Function(MapVerbs[R], Generic[P, R, OriginalR]):
                 f"The definition of {self._name!r} is not here, so it cannot be called locally; "
                 "import the module that defines it."
             )
+        note_volumes(self._source, self._name)
         return self._local
 
     @property

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from qmodal import legacy
-from qmodal.client import Client, current
+from qmodal.client import Client, current_for
 from qmodal.exception import InvalidError
 from qmodal.fanout import CHUNK, Failure, Fanout, FindTarget, How
 from qmodal.inputs import Inputs
@@ -67,7 +67,7 @@ class Results(Generic[R]):
         from qmodal.feeding import feeding
         from qmodal.progress import shown
 
-        client = current()
+        client = current_for(self._find)
         fanout: Fanout[R] = client.run(start(client, self._find, self._how))
         inputs = self._inputs
         feeder = feeding(client, fanout, inputs.plain(), is_at_hand=inputs.is_at_hand)
@@ -87,7 +87,7 @@ class Results(Generic[R]):
         from qmodal.feeding_aio import Feeding
         from qmodal.progress import shown
 
-        client = current()
+        client = current_for(self._find)
         fanout: Fanout[R] = await client.aio(start(client, self._find, self._how))
         feeder = Feeding(client, fanout, self._inputs.aio())
         try:

@@ -115,7 +115,7 @@ class Starter:
             spec=plan.signed,
             version=plan.document,
             code=plan.code,
-            environ={**plan.environ, CONTAINER_VARIABLE: container},
+            environ={**plan.environ, CONTAINER_VARIABLE: container, "MODAL_TASK_ID": container},
             parent=os.getpid(),
         )
 
