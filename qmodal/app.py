@@ -27,7 +27,7 @@ from qmodal.keywords import OptionKeywords
 from qmodal.options import FunctionOptions, validated_options
 from qmodal.parameters import parameter
 from qmodal.partial import PartialFunction
-from qmodal.registration import Registered, class_entry, function_entry, refuse_bare
+from qmodal.registration import Registered, class_entry, function_entry, is_interactive, refuse_bare
 from qmodal.secret import Secret
 from qmodal.verb import Verb
 
@@ -256,7 +256,7 @@ class App:
         return [tag for tag in self._functions if self._is_web(tag)]
 
     def _register(self, entry: Registered) -> None:
-        if entry.tag in self._entries:
+        if entry.tag in self._entries and not is_interactive(entry.raw):
             kind = "class" if entry.is_class else "function"
             log.warning("%s name '%s' collision!", kind, entry.tag.removesuffix(".*"))
         self._entries[entry.tag] = entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 from collections.abc import Callable
@@ -130,6 +131,9 @@ class Client:
         loop = asyncio.get_running_loop()
         driver = self._loops.get(loop)
         if driver is None:
+            if not self._loops:
+                # redis-py complains, once the interpreter ends, of each connection it finds open.
+                atexit.register(self._leave_closed_loops)
             self._leave_closed_loops()
             from qmodal.store.aio import Asynchronous
             from qmodal.store.line import Address

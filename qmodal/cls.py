@@ -57,6 +57,9 @@ class Cls(Generic[T]):
     def __repr__(self) -> str:
         return f"Cls({self._name!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt_cls, (portable(self._source), self._name, self._variant)
+
     @classmethod
     def from_name(
         cls,
@@ -258,7 +261,11 @@ class Obj:
         return (yield from pool_verbs.current_stats(target))
 
 
+def _rebuilt_cls(source: Source, name: str, variant: Variant) -> Cls[Any]:
+    return Cls(source, name, variant=variant)
+
+
 def _rebuilt(
     source: Source, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], variant: Variant
 ) -> Obj:
-    return Obj(Cls(source, name, variant=variant), args, kwargs)
+    return Obj(_rebuilt_cls(source, name, variant), args, kwargs)

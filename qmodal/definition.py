@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -52,6 +55,44 @@ class LocalSource:
             )
         yield from ()
         return definition
+
+
+# The app whose serialized functions are being pickled, and what the version of this container has.
+_publishing: ContextVar[App | None] = ContextVar("qmodal_publishing", default=None)
+_served: dict[str, Definition] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSource:
+    """A definition of the very version that this container serves.
+
+    A serialized function that calls another one of its app is pickled before the app has an id.
+    """
+
+    tag: str
+
+    def definition(self) -> Op[Definition]:
+        """The definition; raises ExecutionError outside of such a container."""
+        yield from ()
+        try:
+            return _served[self.tag]
+        except KeyError:
+            raise ExecutionError(f"{self.tag!r} is not part of what runs here") from None
+
+
+@contextmanager
+def publishing(app: App) -> Iterator[None]:
+    """Meanwhile handles of that app are pickled as parts of the version to come."""
+    token = _publishing.set(app)
+    try:
+        yield
+    finally:
+        _publishing.reset(token)
+
+
+def serve(version: Version, *, is_pinned: bool) -> None:
+    """This container serves that version: what an OwnSource stands for from now on."""
+    _served.update(definitions_of(version, is_pinned=is_pinned))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +158,7 @@ class NamedSource:
             return spec
         if not self.is_class and f"{self.name}.*" in functions:
             raise NotFoundError(
-                f"{self._what}: '{self.name}' is a qmodal.Cls. Use `qmodal.Cls.from_name` instead."
+                f"{self._what}: '{self.name}' is a modal.Cls. Use `modal.Cls.from_name` instead."
             )
         names = ", ".join(sorted(name.removesuffix(".*") for name in functions)) or "nothing"
         raise NotFoundError(f"{self._what}: the app has {names}.")
@@ -143,8 +184,13 @@ def definitions_of(
 
 def portable(source: Source) -> Source:
     """The source as it can travel to another process; raises InvalidError if it cannot yet."""
+    if isinstance(source, OwnSource) and source.tag in _served:
+        return FixedSource(_served[source.tag])
     if not isinstance(source, LocalSource):
         return source
+    app = _publishing.get()
+    if app is not None and (app is source.app or app in source.app._included_by):
+        return OwnSource(source.tag)
     definition = source.app._find_definition(source.tag)
     if definition is None:
         raise InvalidError(

@@ -10,7 +10,7 @@ import pytest
 
 import qmodal
 from qmodal import app_verbs
-from qmodal.exception import DeprecationError, ExecutionError, InvalidError
+from qmodal.exception import DeprecationError, InvalidError
 from qmodal.registration import class_entry, function_entry
 
 
