@@ -91,6 +91,14 @@ class FunctionOptions:
         return replace(self, max_batch_size=max_batch_size, wait_ms=wait_ms)
 
     @property
+    def slots(self) -> int:
+        """How many inputs a container runs at once: one, while concurrency is only recorded.
+
+        Counting on `target_inputs` would leave an input waiting for one that waits for it.
+        """
+        return 1
+
+    @property
     def environ(self) -> dict[str, str]:
         """The variables that a container starts with."""
         return allowed({**self.secret_env, **self.env})
