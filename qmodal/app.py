@@ -200,7 +200,13 @@ class App:
         """
         from qmodal.runner import RunContext
 
-        return RunContext(self, name=name, detach=detach, environment=environment_name)
+        return RunContext(
+            self,
+            name=name,
+            detach=detach,
+            environment=environment_name,
+            interactive=interactive,
+        )
 
     @property
     def deploy(self) -> Deploy:
