@@ -131,7 +131,11 @@ class Cls(Generic[T]):
         return self._source.app if isinstance(self._source, LocalSource) else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Obj:
-        """The handle of the instance with these parameters; its pool exists once it is called."""
+        """The handle of the instance with these parameters; its pool exists once it is called.
+
+        Raises ValueError for an argument that cannot travel; its type is checked by the first call.
+        """
+        parameters.check_portable(args, kwargs)
         return Obj(self, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
