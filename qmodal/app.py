@@ -245,7 +245,8 @@ class App:
         return self
 
     def _options(self, given: dict[str, Any]) -> FunctionOptions:
-        given = {name: value for name, value in given.items() if value is not None}
+        # None means "not given" for all but `timeout`, which nothing can be without.
+        given = {k: value for k, value in given.items() if value is not None or k == "timeout"}
         defaults = self._defaults
         given.setdefault("image", defaults["image"])
         given["secrets"] = [*defaults["secrets"], *given.get("secrets", [])]

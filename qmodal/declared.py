@@ -98,6 +98,10 @@ class _Named(Declared):
     """One that is looked up by its name."""
 
     __slots__ = ()
+
+    def __init__(self) -> None:
+        raise RuntimeError(f"Class {type(self).__name__} has no constructor; use its `from_name`.")
+
     objects = _Kept()
     delete = _Kept()
     create_deployed = _Kept()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +19,7 @@ from qmodal.source.loader import main_origin
 from qmodal.wire.spec import FunctionSpec, MethodSpec
 
 LARGEST_SERIALIZED = 16 * 1024 * 1024
+LARGE_SERIALIZED = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,5 +181,12 @@ def _serialized(raw: Any) -> bytes:
         raise SerializationError(
             f"{raw.__qualname__} takes {len(serialized)} bytes when serialized, above the limit of "
             "16 MiB; it probably refers to large global objects. Load them inside."
+        )
+    if len(serialized) > LARGE_SERIALIZED:
+        warnings.warn(
+            f"{raw.__qualname__} takes {len(serialized)} bytes when serialized, which each of its "
+            "containers loads; does it refer to large global objects?",
+            UserWarning,
+            stacklevel=2,
         )
     return serialized
