@@ -24,6 +24,7 @@ from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
 from qmodal.function import Function
 from qmodal.keywords import OptionKeywords
+from qmodal.log_verbs import Logs
 from qmodal.options import FunctionOptions, validated_options
 from qmodal.parameters import parameter
 from qmodal.partial import PartialFunction
@@ -232,6 +233,11 @@ class App:
     def get_tags(self) -> Verb[..., dict[str, str]]:
         """The tags of the running or deployed app."""
         return Verb(partial(app_verbs.get_tags, self))
+
+    @property
+    def logs(self) -> Logs:
+        """What its containers printed: `fetch(since=...)`, `tail(100)`, `stream(timeout)`."""
+        return Logs(partial(app_verbs.log_place, self))
 
     def include(self, other_app: App, inherit_tags: bool = True) -> Self:
         """Take in the functions and classes of another app, not its entrypoints; returns itself."""

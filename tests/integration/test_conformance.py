@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from qmodal.exception import InvalidError, NotFoundError
 from qmodal.runner import ensure_server
 from qmodal.settings import Settings
 from qmodal.source.loader import load_file
+from qmodal.types import LogEntry
 from tests.support import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "conformance.py"
@@ -98,6 +102,60 @@ def test_a_container_is_stopped_by_its_id(user: Any, tmp_path: Path, how: tuple[
     assert (first, b"left in peace\n") in [(chunk.container, chunk.text) for chunk in printed]
     with pytest.raises(NotFoundError, match=f"no container {first}"):
         wait_until(lambda: _stop(first), what="it is gone")
+
+
+def test_what_containers_print_can_be_read_by_app_and_by_function(user: Any) -> None:
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    user.prints.remote("a")
+    user.prints.remote("b")
+    found = wait_until(lambda: _complete(user.prints.logs.tail()), what="all has arrived")
+    assert [entry.message for entry in found if entry.source == "stdout"] == OUT
+    assert {entry.object_id for entry in found} == {user.prints.object_id}
+    assert all(entry.context_ids[0].startswith("ta-") for entry in found)
+    logs = user.prints.logs
+    assert [entry.message for entry in logs.tail(1, source="stderr")] == ["err b"]
+    assert [entry.message for entry in logs.fetch(since=before, search_text="out")] == OUT[::2]
+    assert not list(logs.fetch(since=before - timedelta(days=1), until=before))
+    assert {entry.message for entry in found} <= {e.message for e in user.app.logs.tail(10_000)}
+    assert not list(user.where.logs.tail())
+
+
+def test_lines_are_streamed_as_they_are_printed(user: Any) -> None:
+    stream = user.prints.logs.stream()
+    seen = threading.Event()
+
+    def again_and_again() -> None:
+        while not seen.wait(0.05):
+            user.prints.remote("later")
+
+    printing = threading.Thread(target=again_and_again)
+    printing.start()
+    try:
+        assert next(stream).message in (*OUT, "out later", "err later")
+    finally:
+        seen.set()
+        printing.join()
+    assert not list(user.prints.logs.stream(timeout=0))
+
+    async def tail() -> list[str]:
+        found = [entry.message async for entry in user.app.logs.tail.aio(1000, source="stderr")]
+        await clients.current().aclose()
+        return found
+
+    assert "err b" in asyncio.run(tail())
+
+
+def test_an_unknown_source_is_refused(user: Any) -> None:
+    with pytest.raises(InvalidError, match="'stdin'"):
+        user.app.logs.tail(source="stdin")
+
+
+OUT = ["out a", "and more", "out b", "and more"]
+
+
+def _complete(entries: Iterator[LogEntry]) -> list[LogEntry]:
+    found = list(entries)
+    return found if len(found) >= 6 else []
 
 
 def _stop(which: str, *how: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -103,3 +104,9 @@ class Long:
     @modal.exit()
     def leave(self) -> None:
         print("left in peace")
+
+
+@app.function(max_containers=1)
+def prints(text: str) -> None:
+    print(f"out {text}\nand more")
+    print(f"err {text}", file=sys.stderr)

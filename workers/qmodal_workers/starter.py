@@ -174,7 +174,9 @@ class Starter:
         container.ends = ends
         ends.record.tell(container.told)
         app = container.report.app
-        self._logs.pipes.open(container.id, app, stdout=ends.stdout, stderr=ends.stderr)
+        self._logs.pipes.open(
+            container.id, app, stdout=ends.stdout, stderr=ends.stderr, pool=container.pool
+        )
         asyncio.get_running_loop().add_reader(ends.control, self.pump, container)
         self._roster.note(container, pid=pid)
         if container.ending is not None:
