@@ -69,6 +69,26 @@ def test_a_concurrent_function_that_waits_for_itself_gets_more_containers(user: 
     assert user.countdown.spawn(3).get(timeout=60) == 0
 
 
+def test_callers_of_a_batched_function_give_and_get_one_of_each(user: Any) -> None:
+    assert user.joined.remote("ab", right="cd") == "abcd"
+    assert list(user.joined.map(["a", "b"], ["c", "d"])) == ["ac", "bd"]
+    assert user.Doubler(by=3).double.remote(2) == 6
+    assert user.joined.local(["ab"], ["cd"]).close() is None
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [("no list", r"must be a list\."), ([1, 2], "must be a list of equal length as its inputs")],
+)
+def test_what_a_batched_function_returns_is_a_list_as_long_as_its_inputs(
+    user: Any, result: Any, text: str
+) -> None:
+    with pytest.raises(InvalidError, match=f"Output of batched function wrong {text}"):
+        user.wrong.remote(result)
+    with pytest.raises(TypeError, match="argument"):
+        user.wrong.remote()
+
+
 def test_classes_and_instances_travel_as_handles(user: Any) -> None:
     assert user.area_of.remote(user.Model, size=3) == 9
     assert user.area_of.remote(user.Model(size=4)) == 16

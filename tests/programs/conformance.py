@@ -37,6 +37,27 @@ def countdown(n: int) -> int:
     return n and countdown.remote(n - 1)
 
 
+@app.function()
+@modal.batched(max_batch_size=4, wait_ms=50)
+async def joined(left: list[str], right: list[str]) -> list[str]:
+    return [a + b for a, b in zip(left, right, strict=True)]
+
+
+@app.function()
+@modal.batched(max_batch_size=4, wait_ms=50)
+def wrong(result: list[Any]) -> Any:
+    return result[0]
+
+
+@app.cls()
+class Doubler:
+    by: int = modal.parameter(default=2)
+
+    @modal.batched(max_batch_size=4, wait_ms=50)
+    def double(self, x: list[int]) -> list[int]:
+        return [each * self.by for each in x]
+
+
 @app.cls()
 class Model:
     size: int = modal.parameter(default=1)
