@@ -24,10 +24,12 @@ from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
 from qmodal.function import Function
 from qmodal.keywords import OptionKeywords
+from qmodal.log_verbs import Logs
 from qmodal.options import FunctionOptions, validated_options
 from qmodal.parameters import parameter
 from qmodal.partial import PartialFunction
-from qmodal.registration import Registered, class_entry, function_entry, refuse_bare
+from qmodal.registration import Registered, class_entry, function_entry, is_interactive, refuse_bare
+from qmodal.secret import Secret
 from qmodal.verb import Verb
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class App:
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise InvalidError(f"The name of an App must be a str, not {type(name).__name__}.")
-        if not isinstance(secrets, list | tuple):
+        if not isinstance(secrets, list | tuple) or not all(isinstance(s, Secret) for s in secrets):
             raise InvalidError("`secrets` of an App must be a list of Secret objects.")
         self._name = name
         self._tags = app_verbs.checked_tags(tags or {})
@@ -199,7 +201,13 @@ class App:
         """
         from qmodal.runner import RunContext
 
-        return RunContext(self, name=name, detach=detach, environment=environment_name)
+        return RunContext(
+            self,
+            name=name,
+            detach=detach,
+            environment=environment_name,
+            interactive=interactive,
+        )
 
     @property
     def deploy(self) -> Deploy:
@@ -226,6 +234,11 @@ class App:
         """The tags of the running or deployed app."""
         return Verb(partial(app_verbs.get_tags, self))
 
+    @property
+    def logs(self) -> Logs:
+        """What its containers printed: `fetch(since=...)`, `tail(100)`, `stream(timeout)`."""
+        return Logs(partial(app_verbs.log_place, self))
+
     def include(self, other_app: App, inherit_tags: bool = True) -> Self:
         """Take in the functions and classes of another app, not its entrypoints; returns itself."""
         for entry in other_app._entries.values():
@@ -238,7 +251,8 @@ class App:
         return self
 
     def _options(self, given: dict[str, Any]) -> FunctionOptions:
-        given = {name: value for name, value in given.items() if value is not None}
+        # None means "not given" for all but `timeout`, which nothing can be without.
+        given = {k: value for k, value in given.items() if value is not None or k == "timeout"}
         defaults = self._defaults
         given.setdefault("image", defaults["image"])
         given["secrets"] = [*defaults["secrets"], *given.get("secrets", [])]
@@ -255,7 +269,7 @@ class App:
         return [tag for tag in self._functions if self._is_web(tag)]
 
     def _register(self, entry: Registered) -> None:
-        if entry.tag in self._entries:
+        if entry.tag in self._entries and not is_interactive(entry.raw):
             kind = "class" if entry.is_class else "function"
             log.warning("%s name '%s' collision!", kind, entry.tag.removesuffix(".*"))
         self._entries[entry.tag] = entry

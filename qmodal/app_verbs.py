@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qmodal import client as clients
 from qmodal.client import Client
 from qmodal.exception import InvalidError, NotFoundError
+from qmodal.log_verbs import Place
 from qmodal.names import check_name, is_app_id
 from qmodal.store.apps import AppRecord
 from qmodal.store.exchange import Op
@@ -54,12 +55,12 @@ def lookup(name: str, environment: str | None, create: bool) -> Op[App]:
     from qmodal.app import App
     from qmodal.publish import publish
 
-    client = clients.current()
-    environment = environment or client.settings.environment
     if is_app_id(name) and create:
         raise InvalidError("`create_if_missing=True` needs an App's name, and this is an id.")
     if not is_app_id(name):
         check_name("App", name)
+    client = clients.current()
+    environment = environment or client.settings.environment
     version = yield from find_version(client, name, environment)
     if version is None and create:
         release = yield from publish(
@@ -104,6 +105,12 @@ def get_tags(app: App, *, client: Any = None) -> Op[dict[str, str]]:
     """The tags of the app on the server."""
     record = yield from _record(app, "get_tags")
     return (yield from clients.current().apps.tags(record.app_id))
+
+
+def log_place(app: App) -> Op[Place]:
+    """Whose output `app.logs` is."""
+    record = yield from _record(app, "logs")
+    return Place(record.app_id)
 
 
 def checked_tags(tags: Mapping[Any, Any]) -> dict[str, str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
+from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmodal.exception import ConfigurationError
 from qmodal.settings import Settings
@@ -137,6 +139,9 @@ class Client:
         loop = asyncio.get_running_loop()
         driver = self._loops.get(loop)
         if driver is None:
+            if not self._loops:
+                # redis-py complains, once the interpreter ends, of each connection it finds open.
+                atexit.register(self._leave_closed_loops)
             self._leave_closed_loops()
             from qmodal.store.aio import Asynchronous
             from qmodal.store.line import Address
@@ -179,6 +184,25 @@ def current() -> Client:
             if _current is None:
                 _current = Client(resolve(Settings.from_environ(os.environ)))
     return _current
+
+
+def known() -> Client | None:
+    """The process's client, if there is one yet."""
+    return _current
+
+
+def current_for(find: Callable[[], Op[Any]]) -> Client:
+    """The process's client for an operation; what that refuses by itself goes before a missing server.
+
+    A program that forgot `app.run()` as a rule has no server either, and should hear of the former.
+    """
+    try:
+        return current()
+    except ConfigurationError as reason:
+        missing = reason
+    for _exchange in find():
+        break
+    raise missing
 
 
 def is_plain_only() -> bool:

@@ -57,6 +57,9 @@ class Cls(Generic[T]):
     def __repr__(self) -> str:
         return f"Cls({self._name!r})"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt_cls, (portable(self._source), self._name, self._variant)
+
     @classmethod
     def from_name(
         cls,
@@ -128,7 +131,11 @@ class Cls(Generic[T]):
         return self._source.app if isinstance(self._source, LocalSource) else None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Obj:
-        """The handle of the instance with these parameters; its pool exists once it is called."""
+        """The handle of the instance with these parameters; its pool exists once it is called.
+
+        Raises ValueError for an argument that cannot travel; its type is checked by the first call.
+        """
+        parameters.check_portable(args, kwargs)
         return Obj(self, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
@@ -258,7 +265,11 @@ class Obj:
         return (yield from pool_verbs.current_stats(target))
 
 
+def _rebuilt_cls(source: Source, name: str, variant: Variant) -> Cls[Any]:
+    return Cls(source, name, variant=variant)
+
+
 def _rebuilt(
     source: Source, name: str, args: tuple[Any, ...], kwargs: dict[str, Any], variant: Variant
 ) -> Obj:
-    return Obj(Cls(source, name, variant=variant), args, kwargs)
+    return Obj(_rebuilt_cls(source, name, variant), args, kwargs)

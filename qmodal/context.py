@@ -12,16 +12,17 @@ from qmodal.wire.ids import input_id
 _input: ContextVar[tuple[str, int] | None] = ContextVar("qmodal_input", default=None)
 _serving_pid: int | None = None
 _importing = False
-_for_container = False
+# The template that imports user code for its containers; their modules must find themselves there.
+_importing_pid: int | None = None
 
 
 def is_local() -> bool:
-    """Whether this process is none that serves inputs; its child processes are local again.
+    """False in the process that serves inputs, also while it imports; True in its child processes.
 
     >>> if qmodal.is_local():
     ...     print("on the caller's machine")
     """
-    return _serving_pid != os.getpid()
+    return os.getpid() not in (_serving_pid, _importing_pid)
 
 
 def current_input_id() -> str | None:
@@ -63,18 +64,13 @@ def is_importing() -> bool:
     return _importing
 
 
-def is_remote() -> bool:
-    """Whether this process serves inputs, or imports user code in order to."""
-    return _for_container or not is_local()
-
-
 @contextmanager
 def importing(*, for_container: bool = False) -> Iterator[None]:
     """While user code is imported, starting an app would start it again in every container."""
-    global _importing, _for_container
-    before = _importing, _for_container
-    _importing, _for_container = True, for_container
+    global _importing, _importing_pid
+    before = _importing, _importing_pid
+    _importing, _importing_pid = True, os.getpid() if for_container else None
     try:
         yield
     finally:
-        _importing, _for_container = before
+        _importing, _importing_pid = before

@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from qmodal.exception import UnimplementedError
+from qmodal.names import check_name
 
 
 class Declared:
@@ -97,6 +98,10 @@ class _Named(Declared):
     """One that is looked up by its name."""
 
     __slots__ = ()
+
+    def __init__(self) -> None:
+        raise RuntimeError(f"Class {type(self).__name__} has no constructor; use its `from_name`.")
+
     objects = _Kept()
     delete = _Kept()
     create_deployed = _Kept()
@@ -124,7 +129,8 @@ class Volume(_Named):
         create_options: Any = None,
         client: Any = None,
     ) -> Volume:
-        """The volume of that name."""
+        """The volume of that name; raises InvalidError for a name that none can have."""
+        check_name("Volume", name)
         made: Volume = cls._declare("from_name", name)
         return made
 
@@ -167,7 +173,8 @@ class _Stored(_Named):
         create_if_missing: bool = False,
         client: Any = None,
     ) -> Any:
-        """The one of that name."""
+        """The one of that name; raises InvalidError for a name that none can have."""
+        check_name(cls.__name__, name)
         return cls._declare("from_name", name)
 
     @classmethod

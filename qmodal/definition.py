@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -50,8 +53,8 @@ class LocalSource:
         definition = self.app._find_definition(self.tag)
         if definition is None:
             raise ExecutionError(
-                f"{self.tag.removesuffix('.*')} has not been hydrated with the metadata it needs to run, "
-                "because the App it is defined on is not running. Use `qmodal run`, `with app.run():` "
+                f"{self.tag.removesuffix('.*')} has not been hydrated with the metadata it needs to run "
+                "on Modal, because the App it is defined on is not running. Use `qmodal run`, `with app.run():` "
                 "or `app.deploy()`."
             )
         yield from ()
@@ -60,6 +63,48 @@ class LocalSource:
     def stands_for(self, definition: Definition) -> bool:
         """Whether the app is still published as it was then."""
         return self.app._find_definition(self.tag) is definition
+
+
+# The app whose serialized functions are being pickled, and what the version of this container has.
+_publishing: ContextVar[App | None] = ContextVar("qmodal_publishing", default=None)
+_served: dict[str, Definition] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSource:
+    """A definition of the very version that this container serves.
+
+    A serialized function that calls another one of its app is pickled before the app has an id.
+    """
+
+    tag: str
+
+    def definition(self) -> Op[Definition]:
+        """The definition; raises ExecutionError outside of such a container."""
+        yield from ()
+        try:
+            return _served[self.tag]
+        except KeyError:
+            raise ExecutionError(f"{self.tag!r} is not part of what runs here") from None
+
+    def stands_for(self, definition: Definition) -> bool:
+        """Whether the container serves that one."""
+        return _served.get(self.tag) is definition
+
+
+@contextmanager
+def publishing(app: App) -> Iterator[None]:
+    """Meanwhile handles of that app are pickled as parts of the version to come."""
+    token = _publishing.set(app)
+    try:
+        yield
+    finally:
+        _publishing.reset(token)
+
+
+def serve(version: Version, *, is_pinned: bool) -> None:
+    """This container serves that version: what an OwnSource stands for from now on."""
+    _served.update(definitions_of(version, is_pinned=is_pinned))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +178,7 @@ class NamedSource:
             return spec
         if not self.is_class and f"{self.name}.*" in functions:
             raise NotFoundError(
-                f"{self._what}: '{self.name}' is a qmodal.Cls. Use `qmodal.Cls.from_name` instead."
+                f"{self._what}: '{self.name}' is a modal.Cls. Use `modal.Cls.from_name` instead."
             )
         names = ", ".join(sorted(name.removesuffix(".*") for name in functions)) or "nothing"
         raise NotFoundError(f"{self._what}: the app has {names}.")
@@ -158,11 +203,18 @@ def definitions_of(
 
 
 def portable(source: Source) -> Source:
-    """The source as it can travel to another process; raises ExecutionError if it cannot yet."""
+    """The source as it can travel to another process; raises InvalidError if it cannot yet."""
+    if isinstance(source, OwnSource) and source.tag in _served:
+        return FixedSource(_served[source.tag])
     if not isinstance(source, LocalSource):
         return source
-    try:
-        next(source.definition())
-    except StopIteration as done:
-        return FixedSource(done.value)
-    raise InvalidError("The handle is not hydrated, so it cannot be passed on.")
+    app = _publishing.get()
+    if app is not None and (app is source.app or app in source.app._included_by):
+        return OwnSource(source.tag)
+    definition = source.app._find_definition(source.tag)
+    if definition is None:
+        raise InvalidError(
+            f"Can't serialize object {source.tag.removesuffix('.*')} which hasn't been hydrated: the "
+            "App it is defined on is not running."
+        )
+    return FixedSource(definition)

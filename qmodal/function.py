@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
 from qmodal import invocation, legacy, pool_verbs, streaming, web_calls
@@ -21,6 +22,8 @@ from qmodal.exception import ExecutionError, InvalidError
 from qmodal.function_info import Info, describe
 from qmodal.hydration import target_of
 from qmodal.keywords import VariantOptions
+from qmodal.local_instance import note_volumes
+from qmodal.log_verbs import Logs, pool_place
 from qmodal.map_verbs import MapVerbs
 from qmodal.store.exchange import Op
 from qmodal.target import Target
@@ -123,6 +126,7 @@ class Function(MapVerbs[R], Generic[P, R, OriginalR]):
                 f"The definition of {self._name!r} is not here, so it cannot be called locally; "
                 "import the module that defines it."
             )
+        note_volumes(self._source, self._name)
         return self._local
 
     @property
@@ -153,6 +157,11 @@ class Function(MapVerbs[R], Generic[P, R, OriginalR]):
     def info(self) -> Info:
         """How the function is configured: `f.info()`."""
         return Info(self._info)
+
+    @property
+    def logs(self) -> Logs:
+        """What the containers of its pool printed: `fetch(since=...)`, `tail(100)`, `stream()`."""
+        return Logs(partial(pool_place, self._target))
 
     def with_options(self, **options: Unpack[VariantOptions]) -> Function[P, R, OriginalR]:
         """The same function in a pool of its own with these options; raises InvalidError.

@@ -8,6 +8,11 @@ from typing import Any
 from qmodal.exception import InvalidError
 from qmodal.partial import ClassMark, PartialFunction
 
+INTERACTIVE = (
+    "qmodal has no interactive mode, as its containers have no terminal: call the function with "
+    "`.local()` to look into it."
+)
+
 
 def clustered(size: int, *, rdma: bool = False) -> ClassMark:
     """Start `size` containers together for each input; recorded, calling it is refused."""
@@ -36,6 +41,5 @@ def interact() -> None:
     if is_local():
         raise InvalidError("Interactivity only works inside a Modal Function's container.")
     raise InvalidError(
-        "Cannot use modal.interact() without running Modal in interactive mode, which qmodal does "
-        "not have: call the function with `.local()` to look into it."
+        f"Cannot use modal.interact() without running Modal in interactive mode. {INTERACTIVE}"
     )

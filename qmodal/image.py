@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from qmodal.context import is_remote
+from qmodal.context import is_local
 from qmodal.exception import InvalidError, UnimplementedError
 
 log = logging.getLogger("qmodal")
@@ -152,7 +152,7 @@ class Image:
         try:
             yield
         except ImportError as error:
-            level = logging.WARNING if is_remote() else logging.INFO
+            level = logging.INFO if is_local() else logging.WARNING
             log.log(level, "image.imports(): %s; the program goes on without it", error)
 
     def to_plain(self) -> dict[str, Any]:

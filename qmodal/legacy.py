@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import NoReturn
 
-from qmodal.context import is_remote
+from qmodal.context import is_local
 from qmodal.exception import DeprecationError
 
 # Names of the package that are gone, or that a self-hosted system cannot have, and what to do.
@@ -38,7 +38,7 @@ def warn(old: str, new: str, *, level: int = 2) -> None:
 
     Containers say nothing: the same line has warned its author where the app was started.
     """
-    if is_remote():
+    if not is_local():
         return
     warnings.warn(f"{old} is an old name: {new}", DeprecationError, stacklevel=level + 1)
 

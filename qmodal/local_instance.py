@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
 from typing import Any
 
+from qmodal.context import is_local
+from qmodal.definition import LocalSource, Source
 from qmodal.parameters import ParameterSpec
 from qmodal.partial import HookKind, hooks_of, methods_of
 
@@ -43,9 +46,34 @@ class LocalInstance:
             self._is_entered = True
             for kind in ENTER:
                 for hook in hooks_of(user_cls, kind):
-                    hook.raw_f(self.instance)
+                    _finish(hook.raw_f(self.instance))
         bound: Callable[..., Any] = partial.raw_f.__get__(self.instance, user_cls)
         return bound
+
+
+def note_volumes(source: Source, name: str) -> None:
+    """Warn that a function which mounts volumes finds nothing in them on the caller's machine."""
+    entry = source.app._entries.get(source.tag) if isinstance(source, LocalSource) else None
+    if entry is not None and entry.options.volumes and is_local():
+        warnings.warn(
+            f"The {name} function is executing locally and will not have access to the mounted "
+            "Volume data",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _finish(value: Any) -> None:
+    """Wait for an async hook, also within a running loop: the method that needs it is a plain one."""
+    if inspect.isawaitable(value):
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+
+        async def hook() -> None:
+            await value
+
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, hook()).result()
 
 
 def _arguments(

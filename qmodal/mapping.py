@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, TypeVar
 
 from qmodal import legacy
-from qmodal.client import Client, current
+from qmodal.client import Client, current_for
 from qmodal.exception import InvalidError
 from qmodal.fanout import Fanout, FindTarget, How
 from qmodal.inputs import Inputs
@@ -68,7 +68,7 @@ def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
     from qmodal.feeding import feeding
     from qmodal.progress import shown
 
-    client = current()
+    client = current_for(find)
     fanout: Fanout[Any] = client.run(start(client, find, how))
     feeder = feeding(client, fanout, inputs.plain(), is_at_hand=inputs.is_at_hand)
     try:
@@ -85,7 +85,7 @@ async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator
     from qmodal.feeding_aio import Feeding
     from qmodal.progress import shown
 
-    client = current()
+    client = current_for(find)
     fanout: Fanout[Any] = await client.aio(start(client, find, how))
     feeder = Feeding(client, fanout, inputs.aio())
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from qmodal.exception import InvalidError
 from qmodal.retries import Retries
+from qmodal.secret import Secret
 
 # Accepted so that programs written for Modal run unchanged; nothing on a self-hosted box reads them.
 RECORDED: dict[str, Any] = {
@@ -104,7 +105,7 @@ def _secrets(name: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Collection):
         raise InvalidError(f"`{name}` must be a list of modal.Secret, not {type(value).__name__}")
     for secret in value:
-        if secret is None or isinstance(secret, str | bytes | Mapping):
+        if not isinstance(secret, Secret):
             raise InvalidError(f"`{name}` must be a list of modal.Secret, but holds {secret!r:.40}")
     return tuple(value)
 

@@ -96,6 +96,14 @@ class FunctionOptions:
         return self.delivery == "at_most_once"
 
     @property
+    def slots(self) -> int:
+        """How many inputs a container runs at once: one, while concurrency is only recorded.
+
+        Counting on `target_inputs` would leave an input waiting for one that waits for it.
+        """
+        return 1
+
+    @property
     def environ(self) -> dict[str, str]:
         """The variables that a container starts with."""
         return allowed({**self.secret_env, **self.env})

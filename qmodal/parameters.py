@@ -113,6 +113,24 @@ def bind(
     return bound
 
 
+def check_portable(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raise ValueError for a constructor's argument that no process could be sent."""
+    for name, value in [*enumerate(args), *kwargs.items()]:
+        if type(value) in TYPES.values():
+            continue
+        from qmodal.wire import pickled
+
+        try:
+            pickled.dumps(value)
+        except InvalidError:
+            continue  # a handle whose app does not run yet may have done so by the first call
+        except Exception as reason:
+            raise ValueError(
+                "Only pickle-able types are allowed in remote class constructors: "
+                f"argument {name} of type {type(value)}."
+            ) from reason
+
+
 def encode(bound: Mapping[str, Any]) -> bytes:
     """The bytes of bound parameters: equal if and only if names, values and types are."""
     return _within_limit(pack([_TYPED, [[name, bound[name]] for name in sorted(bound)]]))

@@ -23,7 +23,7 @@ def current_stats(target: Target) -> Op[FunctionCurrentStats]:
     runners = sum(state in _ALIVE for state in states)
     if observation is None:
         return FunctionCurrentStats(0, runners, 0, states.count("ready"))
-    slots = target.options.max_inputs
+    slots = target.options.slots
     running = observation.running(slots)
     return FunctionCurrentStats(
         backlog=max(0, observation.inflight - running - observation.delayed),

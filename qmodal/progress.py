@@ -86,7 +86,7 @@ class Bar:
         except Error:
             return 0
         waiting = fanout.submitted - fanout.settled
-        return 0 if seen is None else min(waiting, seen.running(fanout.target.options.max_inputs))
+        return 0 if seen is None else min(waiting, seen.running(fanout.target.options.slots))
 
 
 class _Screen:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qmodal.client import Client
+from qmodal.definition import publishing
 from qmodal.exception import InternalFailure, InvalidError
 from qmodal.options import FunctionOptions
 from qmodal.source.bundle import Bundle, collect, pack, roots_of
@@ -102,7 +103,9 @@ def version_of(
     functions = {}
     for name_there, entry in app._entries.items():
         module = entry.raw.__module__
-        functions[name_there] = entry.spec(module=code.module if module == "__main__" else module)
+        with publishing(app):
+            spec = entry.spec(module=code.module if module == "__main__" else module)
+        functions[name_there] = spec
     return Version(
         app_id="",
         name=name,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qmodal import parameters
@@ -14,9 +15,11 @@ from qmodal.local_instance import has_constructor
 from qmodal.options import FunctionOptions
 from qmodal.partial import PartialFunction, hooks_of, is_async, is_generator, methods_of
 from qmodal.schedule import check_schedule
+from qmodal.source.loader import main_origin
 from qmodal.wire.spec import FunctionSpec, MethodSpec
 
 LARGEST_SERIALIZED = 16 * 1024 * 1024
+LARGE_SERIALIZED = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +81,7 @@ def function_entry(
         raise TypeError("`@app.function` belongs on a function; for a class use `@app.cls()`.")
     if not inspect.isroutine(raw):
         raise TypeError(f"`@app.function` belongs on a function, not on a {type(raw).__name__}.")
-    _check_place(raw, options)
+    options = _in_place(raw, options)
     method = _method_spec(raw, is_generator)
     is_web = isinstance(target, PartialFunction) and bool(target.web)
     options.check_kind(is_generator=method.is_generator, is_web=is_web)
@@ -91,18 +94,10 @@ def class_entry(target: Any, options: FunctionOptions) -> Registered:
     raw, options = _unmarked(target, options)
     if not isinstance(raw, type):
         raise TypeError("`@app.cls` belongs on a class; for a function use `@app.function()`.")
+    if is_interactive(raw):
+        options = replace(options, serialized=True)
     methods = methods_of(raw)
-    if not methods:
-        raise InvalidError(
-            f"{raw.__name__} has no method to call: decorate one with `@qmodal.method()`."
-        )
-    if options.schedule is not None:
-        raise InvalidError("A class cannot have a schedule; put it on a function that calls it.")
-    if hooks_of(raw, "snap_enter") and not options.enable_memory_snapshot:
-        raise InvalidError(
-            f"{raw.__name__} has `@enter(snap=True)` methods, which need "
-            "`@app.cls(enable_memory_snapshot=True)`."
-        )
+    _check_class(raw, options)
     if not has_constructor(raw):
         parameters.parameters_of(raw)
     specs = {
@@ -116,6 +111,20 @@ def class_entry(target: Any, options: FunctionOptions) -> Registered:
         options = options.with_recorded(web=web)
     note_legacy_hooks(raw)
     return Registered(tag=f"{raw.__name__}.*", raw=raw, options=options, methods=specs)
+
+
+def _check_class(raw: type, options: FunctionOptions) -> None:
+    if not methods_of(raw):
+        raise InvalidError(
+            f"{raw.__name__} has no method to call: decorate one with `@qmodal.method()`."
+        )
+    if options.schedule is not None:
+        raise InvalidError("A class cannot have a schedule; put it on a function that calls it.")
+    if hooks_of(raw, "snap_enter") and not options.enable_memory_snapshot:
+        raise InvalidError(
+            f"{raw.__name__} has `@enter(snap=True)` methods, which need "
+            "`@app.cls(enable_memory_snapshot=True)`."
+        )
 
 
 def _unmarked(target: Any, options: FunctionOptions) -> tuple[Any, FunctionOptions]:
@@ -136,7 +145,15 @@ def _unmarked(target: Any, options: FunctionOptions) -> tuple[Any, FunctionOptio
     return target.raw_f, options.with_recorded(**target.recorded)
 
 
-def _check_place(raw: Callable[..., Any], options: FunctionOptions) -> None:
+def is_interactive(raw: Any) -> bool:
+    """Whether it was typed into a notebook or an interpreter: no container could import it."""
+    return raw.__module__ == "__main__" and main_origin() == (None, None)
+
+
+def _in_place(raw: Callable[..., Any], options: FunctionOptions) -> FunctionOptions:
+    """The options for a function where it is defined; raises InvalidError if it cannot be there."""
+    if is_interactive(raw):
+        options = replace(options, serialized=True)
     if "<locals>" in raw.__qualname__ and not options.serialized:
         raise InvalidError(
             f"The function {raw.__qualname__} is defined inside another one, where containers cannot "
@@ -148,6 +165,7 @@ def _check_place(raw: Callable[..., Any], options: FunctionOptions) -> None:
             f"{raw.__qualname__} looks like a method; use `@app.cls()` on the class and "
             "`@qmodal.method()` on the method."
         )
+    return options
 
 
 def _method_spec(raw: Callable[..., Any], declared: bool | None) -> MethodSpec:
@@ -163,5 +181,12 @@ def _serialized(raw: Any) -> bytes:
         raise SerializationError(
             f"{raw.__qualname__} takes {len(serialized)} bytes when serialized, above the limit of "
             "16 MiB; it probably refers to large global objects. Load them inside."
+        )
+    if len(serialized) > LARGE_SERIALIZED:
+        warnings.warn(
+            f"{raw.__qualname__} takes {len(serialized)} bytes when serialized, which each of its "
+            "containers loads; does it refer to large global objects?",
+            UserWarning,
+            stacklevel=2,
         )
     return serialized

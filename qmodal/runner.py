@@ -16,7 +16,8 @@ from qmodal import client as clients
 from qmodal import context, output
 from qmodal.client import Client
 from qmodal.deploying import DeployResult, deploy
-from qmodal.exception import Error, InvalidError
+from qmodal.exception import Error, InvalidError, UnimplementedError
+from qmodal.gang import INTERACTIVE
 from qmodal.publish import publish
 from qmodal.settings import Settings
 from qmodal.store.apps import BEAT_SECONDS, AppRecord, AppState
@@ -89,8 +90,16 @@ class RunContext:
     """`with app.run():` and `async with app.run():`."""
 
     def __init__(
-        self, app: App, *, name: str | None, detach: bool, environment: str | None
+        self,
+        app: App,
+        *,
+        name: str | None,
+        detach: bool,
+        environment: str | None,
+        interactive: bool = False,
     ) -> None:
+        if interactive:
+            raise UnimplementedError(INTERACTIVE)
         self._app = app
         self._name = name
         self._state: AppState = "detached" if detach else "ephemeral"
@@ -187,7 +196,13 @@ def run_app(
     stream_output: bool = True,
 ) -> RunContext:
     """`app.run(...)` as a function."""
-    return RunContext(app, name=name, detach=detach, environment=environment_name)
+    return RunContext(
+        app,
+        name=name,
+        detach=detach,
+        environment=environment_name,
+        interactive=interactive,
+    )
 
 
 def deploy_app(

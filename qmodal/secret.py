@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qmodal.context import is_remote
+from qmodal.context import is_local
 from qmodal.exception import InvalidError, UnimplementedError
+from qmodal.names import check_name
 
 # What connects a container to its server is not for programs to change.
 RESERVED = "QMODAL_"
@@ -67,7 +68,7 @@ class Secret:
 
         In a container it stands for nothing: the values came along.
         """
-        if is_remote():
+        if not is_local():
             return Secret._made("from_local_environ", dict)
         missing = [key for key in env_keys if key not in os.environ]
         if missing:
@@ -96,8 +97,10 @@ class Secret:
     ) -> Secret:
         """Variables that the environment of the boxes' workers has to provide.
 
-        A container without one of `required_keys` fails to start and says so.
+        A container without one of `required_keys` fails to start and says so. Raises InvalidError
+        for a name that no secret can have.
         """
+        check_name("Secret", name)
         return Secret._made("from_name", dict, name, required_keys)
 
     def variables(self) -> dict[str, str]:

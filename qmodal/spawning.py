@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from qmodal.call import FunctionCall
-from qmodal.client import Client, current
+from qmodal.client import Client, current_for
 from qmodal.fanout import Fanout, FindTarget, How
 from qmodal.inputs import Inputs
 from qmodal.mapping import refuse_in_loop, start
@@ -38,7 +38,7 @@ class SpawnMap(Generic[R]):
         """Submit and return the handle; with `resume`, only what was not submitted before."""
         refuse_in_loop("spawn_map")
         inputs = Inputs.zipped("spawn_map", input_iterators, kwargs).plain()
-        client = current()
+        client = current_for(self._find)
         fanout = client.run(_start(client, self._find, resume))
         inputs = islice(inputs, fanout.submitted, None)
         while not fanout.is_fed:
@@ -60,7 +60,7 @@ class SpawnMap(Generic[R]):
     ) -> FunctionCall[R]:
         """The same without blocking the event loop; also over async iterators."""
         inputs = Inputs.zipped("spawn_map", input_iterators, kwargs).aio()
-        client = current()
+        client = current_for(self._find)
         fanout = await client.aio(_start(client, self._find, resume))
         for _ in range(fanout.submitted):
             await anext(inputs, None)

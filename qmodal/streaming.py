@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
 from typing import Any, Generic, ParamSpec
 
-from qmodal.client import Client, current
+from qmodal.client import Client, current_for
 from qmodal.definition import LocalSource, Source
 from qmodal.delivery import forget
 from qmodal.exception import (
@@ -59,7 +59,7 @@ class RemoteGen(Generic[P]):
                 AsyncUsageWarning,
                 stacklevel=3,
             )
-        client = current()
+        client = current_for(self._find)
         stream = Stream(client, client.run(self._find()))
         try:
             fresh = client.run(stream.start(arguments))
@@ -77,7 +77,7 @@ class RemoteGen(Generic[P]):
                 client.run(stream.close())
 
     async def _aiterate(self, arguments: Arguments) -> AsyncGenerator[Any, None]:
-        client = current()
+        client = current_for(self._find)
         stream = Stream(client, await client.aio(self._find()))
         try:
             fresh = await client.aio(stream.start(arguments))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from qmodal import legacy
 
@@ -55,6 +56,21 @@ class InputInfo:
     function_name: str
     module_name: str
     children: list[InputInfo] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line that a container printed, without its end, at a time in UTC.
+
+    `object_id` is its pool's (`fu-...`), or the app's for what was printed while modules were
+    imported; `context_ids` has the container.
+    """
+
+    message: str
+    timestamp: datetime
+    source: Literal["stdout", "stderr", "system"]
+    object_id: str
+    context_ids: list[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from qmodal import client
@@ -36,11 +37,13 @@ class Verb(Generic[P, R]):
                 AsyncUsageWarning,
                 stacklevel=2,
             )
-        return client.current().run(self._op(*args, **kwargs))
+        known = client.known() or client.current_for(partial(self._op, *args, **kwargs))
+        return known.run(self._op(*args, **kwargs))
 
     async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
         """Do it without blocking the event loop."""
-        return await client.current().aio(self._op(*args, **kwargs))
+        known = client.known() or client.current_for(partial(self._op, *args, **kwargs))
+        return await known.aio(self._op(*args, **kwargs))
 
 
 def _name(op: Callable[..., object]) -> str:

@@ -169,7 +169,7 @@ def _running(
         max_containers=options.max_containers,
         buffer_containers=options.buffer_containers,
         scaledown_window=float(options.scaledown_window),
-        slots=options.target_inputs,
+        slots=options.slots,
         ephemeral=version.is_ephemeral,
     )
     return Terms(
@@ -177,7 +177,7 @@ def _running(
         app=spec.app_id,
         number=version.number,
         settings=settings,
-        capacity=options.max_inputs,
+        capacity=options.slots,
     )
 
 

@@ -32,7 +32,7 @@ BUILT_IN = {
     "serve": Command("qmodal.cli.serve:serve", "Run an app and publish it anew when it changes."),
     "up": Command("qmodal.cli.up:up", "Run the whole system on this machine."),
     "app": Command("qmodal.cli.app:app", "List and stop apps, and read their logs."),
-    "container": Command("qmodal.cli.fleet:container", "List containers."),
+    "container": Command("qmodal.cli.fleet:container", "List and stop containers."),
     "worker list": Command("qmodal.cli.fleet:workers", "List the workers of all boxes."),
     "doctor": Command("qmodal.cli.doctor:doctor", "Check the settings against the server."),
     "key": Command("qmodal.cli.key:key", "Show what a second machine needs."),

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmodal.cli.tables import Columns, age, as_json, show, size
-from qmodal.store.exchange import ask_one
+from qmodal.exception import NotFoundError
+from qmodal.store.exchange import Pause, ask_one
 
 if TYPE_CHECKING:
     from qmodal.client import Client
     from qmodal.store.exchange import Op
     from qmodal.store.fleet import ContainerReport, WorkerReport
     from qmodal.store.observing import Observation
+
+LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,7 @@ def look(client: Client) -> Op[FleetView]:
 
 @click.group()
 def container() -> None:
-    """List containers."""
+    """List and stop containers."""
 
 
 @container.command("list")
@@ -78,6 +81,37 @@ def containers(as_json: bool) -> None:
         for worker, each in fleet.alive
     ]
     show(rows, _CONTAINER_COLUMNS, as_json=as_json)
+
+
+@container.command("stop")
+@click.argument("which", metavar="ID")
+@click.option("--graceful", is_flag=True, help="Let it finish what it runs.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def stop(which: str, graceful: bool, yes: bool) -> None:
+    """Stop a container. What it runs is interrupted and runs again elsewhere."""
+    from qmodal.client import current
+
+    client = current()
+    if not client.run(_is_alive(client, which)):
+        raise NotFoundError(f"There is no container {which} that runs.")
+    if not yes:
+        click.confirm(f"Stop {which}?", abort=True)
+    client.run(_end(client, which, graceful=graceful))
+    click.echo(f"{which} finishes what it runs and leaves" if graceful else f"Stopped {which}")
+
+
+def _end(client: Client, which: str, *, graceful: bool) -> Op[None]:
+    """Ask its box until it does so: what is published may be lost."""
+    while (yield from _is_alive(client, which, leaving=not graceful)):
+        yield from client.fleet.nudge_stopped(which, graceful=graceful)
+        yield Pause(LOOK_SECONDS)
+
+
+def _is_alive(client: Client, which: str, *, leaving: bool = True) -> Op[bool]:
+    """Whether the container exists; `leaving`: one that is about to go counts, too."""
+    fleet = yield from look(client)
+    states = {each.container: each.state for _, each in fleet.alive}
+    return which in states and (leaving or states[which] != "draining")
 
 
 @click.command("list")

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
-from qmodal.exception import ConfigurationError, InvalidError
+from qmodal.exception import ConfigurationError, InvalidError, UnimplementedError
 from qmodal.settings import Settings
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ class Request:
     environment: str | None
     as_module: bool
     timestamps: bool
+    interactive: bool
 
     @property
     def wants_help(self) -> bool:
@@ -65,6 +66,7 @@ class Request:
 @click.option("-e", "--env", "environment", help="The environment to run in.")
 @click.option("-m", "as_module", is_flag=True, help="The reference is a module, not a file.")
 @click.option("--timestamps", is_flag=True, help="Put the time in front of each line of output.")
+@click.option("-i", "--interactive", is_flag=True, hidden=True)
 @click.argument("text", metavar="FILE[::OBJECT]")
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF THE OBJECT]")
 def run(**given: Any) -> None:
@@ -74,11 +76,23 @@ def run(**given: Any) -> None:
     for the length of the command. `qmodal run FILE --help` shows the options of the object.
     """
     request = Request(**given)
+    if request.interactive:
+        _refuse_interactive(request)
     if request.wants_help:
         _prepare(request)
         return
     with ended_by_signals():
         _run(request)
+
+
+def _refuse_interactive(request: Request) -> NoReturn:
+    if request.quiet:
+        raise InvalidError("To use interactive mode, remove the --quiet flag")
+    if request.text.partition("::")[0] == "-":
+        raise InvalidError("Interactive mode needs the terminal, and the script takes its place.")
+    from qmodal.gang import INTERACTIVE
+
+    raise UnimplementedError(INTERACTIVE)
 
 
 def _run(request: Request) -> None:

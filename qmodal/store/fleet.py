@@ -11,6 +11,7 @@ import msgpack
 from qmodal.store.exchange import Op, ask, ask_one
 from qmodal.store.keys import Keys
 from qmodal.store.script import script
+from qmodal.wire.ids import worker_of
 
 LEASE_MS = 10_000
 RENEW_SECONDS = 2.0
@@ -92,6 +93,12 @@ class Fleet:
         """Hint to the boxes that they should look at once at what they should run."""
         if workers:
             yield from ask(*((b"PUBLISH", self.keys.nudge(each), b"assigned") for each in workers))
+
+    def nudge_stopped(self, container: str, *, graceful: bool) -> Op[None]:
+        """Ask a container's box to end it: now, or once it has finished what it runs."""
+        channel = self.keys.nudge(worker_of(container))
+        how = "graceful" if graceful else "now"
+        yield from ask_one(b"PUBLISH", channel, f"stopped {container} {how}")
 
     def retire(self, worker: str) -> Op[None]:
         """Remove a box that has stopped and holds nothing, or was cleared by the sweep."""

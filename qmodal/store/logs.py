@@ -18,12 +18,16 @@ LETTERS: dict[Source, bytes] = {source: letter for letter, source in SOURCES.ite
 
 @dataclass(frozen=True, slots=True)
 class LogChunk:
-    """Text that a container printed; `entry` is its place in the stream (ms since 1970 - n)."""
+    """Text that a container printed; `entry` is its place in the stream (ms since 1970 - n).
+
+    `pool` is empty for what was printed before there was a pool: while modules were imported.
+    """
 
     container: str
     source: Source
     text: bytes
     entry: str = ""
+    pool: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Logs:
         """Add chunks at the end; the oldest go when there are too many."""
         key = self.keys.logs(app_id)
         entries = (
-            (b"c", chunk.container, b"s", LETTERS[chunk.source], b"t", chunk.text)
+            (b"c", chunk.container, b"s", LETTERS[chunk.source], b"t", chunk.text, b"p", chunk.pool)
             for chunk in chunks
         )
         yield from ask(
@@ -46,9 +50,18 @@ class Logs:
 
     def tail(self, app_id: str, count: int = 100) -> Op[list[LogChunk]]:
         """The newest chunks, oldest first."""
-        reply = yield from ask_one(
-            b"XREVRANGE", self.keys.logs(app_id), b"+", b"-", b"COUNT", count
-        )
+        return (yield from self.before(app_id, "+", count=count))
+
+    def between(self, app_id: str, start: str, end: str, *, count: int) -> Op[list[LogChunk]]:
+        """The oldest chunks from one place to another; `(` before a place leaves it out."""
+        key = self.keys.logs(app_id)
+        reply = yield from ask_one(b"XRANGE", key, start, end, b"COUNT", count)
+        return [_chunk(entry, fields) for entry, fields in reply]
+
+    def before(self, app_id: str, end: str, *, count: int) -> Op[list[LogChunk]]:
+        """The newest chunks up to a place, oldest first."""
+        key = self.keys.logs(app_id)
+        reply = yield from ask_one(b"XREVRANGE", key, end, b"-", b"COUNT", count)
         return [_chunk(entry, fields) for entry, fields in reversed(reply)]
 
     def follow(
@@ -66,4 +79,5 @@ class Logs:
 
 
 def _chunk(entry: bytes, fields: Sequence[bytes]) -> LogChunk:
-    return LogChunk(fields[1].decode(), SOURCES[fields[3]], fields[5], entry.decode())
+    pool = fields[7].decode() if len(fields) > 7 else ""  # an earlier release wrote none
+    return LogChunk(fields[1].decode(), SOURCES[fields[3]], fields[5], entry.decode(), pool)

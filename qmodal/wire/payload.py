@@ -6,7 +6,12 @@ from collections.abc import Iterator
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any, Literal, TypeAlias
 
-from qmodal.exception import DeserializationError, ExecutionError, SerializationError
+from qmodal.exception import (
+    DeserializationError,
+    ExecutionError,
+    InvalidError,
+    SerializationError,
+)
 from qmodal.wire.plain import NotPlain, pack, pack_arguments, unpack
 from qmodal.wire.remote_error import describe
 
@@ -125,6 +130,8 @@ def _pickle_arguments(
 
     try:
         return _with_format(pickled.dumps((args, kwargs), main_by_reference=main_by_reference))
+    except InvalidError:  # a handle that cannot travel says so itself
+        raise
     except Exception as reason:
         _blame_one(args, kwargs, main_by_reference=main_by_reference)
         raise SerializationError(f"The arguments cannot be pickled: {describe(reason)}") from reason

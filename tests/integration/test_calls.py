@@ -316,7 +316,7 @@ def test_what_is_deployed_is_found_by_name_from_another_process(user: Any, tmp_p
         check=False,
     )
     assert done.stdout.startswith("144 ('x', 1.5)\n"), done.stderr
-    assert "Use `qmodal.Cls.from_name` instead" in done.stdout
+    assert "Use `modal.Cls.from_name` instead" in done.stdout
 
 
 def test_an_interrupted_program_ends_its_app_quietly(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import qmodal
 from qmodal import app_verbs
-from qmodal.exception import DeprecationError, ExecutionError, InvalidError
+from qmodal.exception import DeprecationError, InvalidError
 from qmodal.registration import class_entry, function_entry
 
 
@@ -64,7 +64,7 @@ def test_a_function_of_an_app_that_does_not_run_says_so() -> None:
     handle = qmodal.App("demo").function()(square)
     with pytest.raises(AttributeError, match="not hydrated"):
         _ = handle.object_id
-    with pytest.raises(ExecutionError, match="has not been hydrated"):
+    with pytest.raises(InvalidError, match="Can't serialize object square which hasn't been hydr"):
         pickle.dumps(handle)
 
 

@@ -11,6 +11,7 @@ import pytest
 from qmodal.exception import DeprecationError, InvalidError
 from qmodal.options import AutoscalerOverride, FunctionOptions, plain_overrides, validated_options
 from qmodal.retries import Retries
+from qmodal.secret import Secret
 from qmodal.wire.plain import pack, unpack
 
 NAN = float("nan")
@@ -30,6 +31,7 @@ class Image:
 
 
 VOLUME = Volume("data")
+SECRET = Secret.from_dict({"A": "1"})
 
 
 def test_without_options_a_function_has_the_defaults() -> None:
@@ -64,7 +66,7 @@ def test_without_options_a_function_has_the_defaults() -> None:
         ({"memory": (512, 1024)}, "memory", (512, 1024)),
         ({"env": {"A": "1", "B": None}}, "env", {"A": "1"}),
         ({"volumes": {PurePosixPath("/a/b/"): VOLUME}}, "volumes", {"/a/b": VOLUME}),
-        ({"secrets": [VOLUME]}, "secrets", (VOLUME,)),
+        ({"secrets": [SECRET]}, "secrets", (SECRET,)),
         ({"region": ["eu", "us"]}, "region", ("eu", "us")),
         ({"i6pn": True, "proxy": None}, "recorded", {"i6pn": True}),
     ],
@@ -191,7 +193,7 @@ def test_options_travel_as_plain_values() -> None:
         gpu=["A100", "any"],
         cpu=(0.5, 2),
         region="eu",
-        secrets=[VOLUME],
+        secrets=[SECRET],
         volumes={"/a": VOLUME},
         image=Image(),
         experimental_options={"a": object},

@@ -14,7 +14,18 @@ from typing import Any
 import pytest
 
 import qmodal
-from qmodal import app, cls, config, exception, following, mapping, runner, spawning, types
+from qmodal import (
+    app,
+    cls,
+    config,
+    exception,
+    following,
+    log_verbs,
+    mapping,
+    runner,
+    spawning,
+    types,
+)
 from qmodal.keywords import OptionKeywords, VariantOptions
 from qmodal.options import FunctionOptions
 from qmodal.verb import Verb
@@ -35,6 +46,7 @@ CLASSES: dict[str, type] = {
     "Cron": qmodal.Cron,
     "Period": qmodal.Period,
     "Config": config.Config,
+    "Logs": log_verbs.Logs,
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "runner.run_app": runner.run_app,
@@ -92,7 +104,6 @@ LATER = "a later part of qmodal"
 HOSTED = "about Modal's own service"
 ABSENT = {
     "App": {
-        "logs": LATER,
         "info": LATER,
         "stats": LATER,
         "server": HOSTED,
@@ -102,12 +113,11 @@ ABSENT = {
     "LocalEntrypoint": {"info": HOSTED, "app": "an attribute of each instance"},
     "Function": {
         "metrics": LATER,
-        "logs": LATER,
         "stats": LATER,
         "experimental_spawn_map": "`spawn_map` itself returns the FunctionCall",
         "from_id": "pools have ids of their own; use `from_name`",
     },
-    "FunctionCall": {"logs": LATER},
+    "FunctionCall": {"logs": "what a container prints is kept by pool, not by input"},
 }
 # These raise UnimplementedError for all that is not listed here, so nothing else is offered.
 ONLY_DECLARED = {"Secret", "Volume", "Dict", "Queue"}
@@ -162,7 +172,8 @@ def verb(found: property) -> Any:
     """What a property that returns a Verb can be called with."""
     annotation = str(found.fget.__annotations__.get("return", "")) if found.fget else ""
     names: dict[str, Any] = {each.__name__: each for each in subclasses(Verb)}
-    family = (mapping.Map, mapping.StarMap, mapping.ForEach, spawning.SpawnMap, following.Following)
+    family: tuple[Any, ...] = (mapping.Map, mapping.StarMap, mapping.ForEach, spawning.SpawnMap)
+    family += (following.Following, log_verbs.Fetch, log_verbs.Tail, log_verbs.Stream)
     names |= {each.__name__: each for each in family}
     head = annotation.split("[")[0].rsplit(".", 1)[-1]
     if head == "Verb":
@@ -265,7 +276,7 @@ def test_images_have_all_names_of_modals() -> None:
 
 def test_records_have_modals_fields() -> None:
     records = ("FunctionCurrentStats", "FunctionAutoscalerSettings", "FunctionInfo", "InputInfo")
-    for name in records:
+    for name in (*records, "LogEntry"):
         assert set(getattr(types, name).__dataclass_fields__) == set(FACTS["records"][name])
 
 

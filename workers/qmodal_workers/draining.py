@@ -15,6 +15,7 @@ from qmodal_workers.watch import Watch, is_running
 
 LOOK_SECONDS = 0.05
 UNWANTED = "it is not wanted any more"
+BY_HAND = "somebody has stopped it"
 
 
 class Draining:
@@ -35,6 +36,16 @@ class Draining:
             container.last_input = time.monotonic()
             container.tell(draining=True)
             self._roster.note(container, state="draining")
+
+    def stopped(self, name: str, how: str) -> None:
+        """Somebody has asked for the end of a container: `graceful`, or now."""
+        container = self._roster.find(name)
+        if container is None or not container.pid or container.is_over:
+            return
+        if how == "graceful":
+            self.begin(container)
+        else:
+            self.end(container, BY_HAND)
 
     def end(self, container: Container, reason: str) -> None:
         """Let it run its exit hooks, and nothing else; safe to repeat."""

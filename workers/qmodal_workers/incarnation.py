@@ -96,6 +96,7 @@ class Incarnation:
             assigned=self._reconciler.hint,
             cancelled=self._watch.cancelled,
             killed=self._watch.killed,
+            stopped=self._draining.stopped,
         )
 
     async def live(self) -> bool:

@@ -1,4 +1,4 @@
-"""Hear hints at once: assignments changed, an input was cancelled. The truth is read elsewhere."""
+"""Hear hints at once: assignments changed, an input was cancelled, a container is to stop."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ class Nudges:
         assigned: Callable[[], None],
         cancelled: Callable[[str, str], None],
         killed: Callable[[str, str], None],
+        stopped: Callable[[str, str], None],
     ) -> None:
         self._address = Address(client.settings.redis_url or "")
         self._channel = client.keys.nudge(worker)
         self._assigned = assigned
-        self._of_input = {"cancelled": cancelled, "killed": killed}
+        self._of_container = {"cancelled": cancelled, "killed": killed, "stopped": stopped}
 
     async def listen(self) -> None:
         """Listen for ever; after a loss of the connection everything is looked at again."""
@@ -34,5 +35,5 @@ class Nudges:
         words = ["assigned"] if text is None else text.split(" ")
         if words == ["assigned"]:
             self._assigned()
-        elif len(words) == 3 and words[0] in self._of_input:
-            self._of_input[words[0]](words[1], words[2])
+        elif len(words) == 3 and words[0] in self._of_container:
+            self._of_container[words[0]](words[1], words[2])

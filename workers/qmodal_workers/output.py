@@ -28,6 +28,7 @@ class Output:
 
     container: str
     app: str
+    pool: str = ""
     is_finished: bool = False  # nothing will be added
     _chunks: deque[tuple[Source, bytearray]] = field(default_factory=deque)
     _lines: dict[Source, Line] = field(default_factory=dict)
@@ -79,7 +80,10 @@ class Output:
             self._mark_dropped()
             taken.extend(self._chunks)
             self._chunks, self._size = deque(), 0
-        return [LogChunk(self.container, source, bytes(content)) for source, content in taken]
+        return [
+            LogChunk(self.container, source, bytes(content), pool=self.pool)
+            for source, content in taken
+        ]
 
     @property
     def is_waiting(self) -> bool:

@@ -42,10 +42,11 @@ class Pipes:
         self._thread = threading.Thread(target=self._run, name="pipes", daemon=True)
         self._thread.start()
 
-    def open(self, container: str, app: str, *, stdout: int, stderr: int) -> None:
+    def open(self, container: str, app: str, *, stdout: int, stderr: int, pool: str = "") -> None:
         """Read these two from now on, until they end or `finish` is called."""
         with self._lock:
             output = self._outputs.setdefault(container, Output(container, app))
+            output.pool = pool
         pipes = [_Pipe(stdout, "stdout", output), _Pipe(stderr, "stderr", output)]
         self._ask(lambda: self._register(container, pipes))
 

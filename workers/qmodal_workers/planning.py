@@ -45,8 +45,19 @@ class Plan:
 
     @property
     def environ(self) -> Mapping[str, str]:
-        """Variables that are set before user code is imported."""
-        return self.options.environ
+        """Variables that are set before user code is imported; its own cannot replace Modal's.
+
+        Lookups by name in a container go to the environment of its own app, wherever its box looks.
+        """
+        environment = self.version.environment
+        return {
+            **self.options.environ,
+            "QMODAL_ENVIRONMENT": environment,
+            "MODAL_ENVIRONMENT": environment,
+            "MODAL_IS_REMOTE": "1",
+            "MODAL_REGION": "self-hosted",
+            "MODAL_CLOUD_PROVIDER": "self-hosted",
+        }
 
 
 def start_limit(options: FunctionOptions) -> float:

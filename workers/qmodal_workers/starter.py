@@ -115,7 +115,7 @@ class Starter:
             spec=plan.signed,
             version=plan.document,
             code=plan.code,
-            environ={**plan.environ, CONTAINER_VARIABLE: container},
+            environ={**plan.environ, CONTAINER_VARIABLE: container, "MODAL_TASK_ID": container},
             parent=os.getpid(),
         )
 
@@ -175,7 +175,9 @@ class Starter:
         ends.record.tell(container.told)
         ends.record.hold_until(self._roster.safe_until)
         app = container.report.app
-        self._logs.pipes.open(container.id, app, stdout=ends.stdout, stderr=ends.stderr)
+        self._logs.pipes.open(
+            container.id, app, stdout=ends.stdout, stderr=ends.stderr, pool=container.pool
+        )
         asyncio.get_running_loop().add_reader(ends.control, self.pump, container)
         self._roster.note(container, pid=pid)
         if container.ending is not None:

@@ -11,6 +11,8 @@ from typing import Any
 
 from qmodal import context
 from qmodal.client import is_plain_only
+from qmodal.cls import Cls
+from qmodal.definition import OwnSource, serve
 from qmodal.exception import ExecutionError, NotFoundError
 from qmodal.options import FunctionOptions
 from qmodal.secret import missing_keys
@@ -47,7 +49,11 @@ def find(version: Version, pool: PoolSpec) -> tuple[FunctionSpec, PoolSpec, Any]
             )
         import cloudpickle
 
-        return spec, pool, cloudpickle.loads(spec.serialized)
+        serve(version, is_pinned=pool.number > 0)
+        loaded: Any = cloudpickle.loads(spec.serialized)
+        if spec.is_class:
+            loaded = Cls(OwnSource(spec.tag), spec.tag.removesuffix(".*"), user_cls=loaded)
+        return spec, pool, loaded
     for other in version.functions.values():
         if other.serialized is None and other is not spec:
             with suppress(ExecutionError):

@@ -14,6 +14,7 @@ from qmodal.function import Function
 from qmodal.partial import HookKind, hooks_of, methods_of
 from qmodal.variant import opened
 from qmodal.wire.spec import FunctionSpec, PoolSpec
+from qmodal_workers.container.batching import batch_of_one
 from qmodal_workers.container.loop import UserLoop
 
 
@@ -48,16 +49,23 @@ def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
     """Build the instance and run its `snap=True` hooks; raises whatever they raise."""
     if not spec.is_class:
         raw = found._raw() if isinstance(found, Function) else found
+        if "max_batch_size" in spec.options or "batching" in opened(pool.variant).changes:
+            raw = batch_of_one(raw)
         return Service({"": raw}, generators=_generators(spec))
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
     instance = _build(cls, spec, pool)
     if isinstance(found, Cls):
         found._with(opened(pool.variant))().adopt(instance, pool.parameters)
     _run_hooks(cls, instance, "snap_enter", loop)
-    bound = {
-        name: partial.raw_f.__get__(instance, cls) for name, partial in methods_of(cls).items()
-    }
-    return Service(bound, instance, cls, _generators(spec))
+    return Service(_bound(cls, instance), instance, cls, _generators(spec))
+
+
+def _bound(cls: type, instance: Any) -> dict[str, Callable[..., Any]]:
+    found = {}
+    for name, partial in methods_of(cls).items():
+        bound = partial.raw_f.__get__(instance, cls)
+        found[name] = batch_of_one(bound) if partial.kind == "batched" else bound
+    return found
 
 
 def _generators(spec: FunctionSpec) -> frozenset[str]:
