@@ -14,15 +14,24 @@ from qmodal.types import InputStatus
 MOST_ODD = 1000
 
 
-def forget(client: Client, submission: Submission, error: BaseException | None = None) -> Op[None]:
-    """With the next write, delete a delivered call of one input, which ended like this."""
+def forget(
+    client: Client,
+    submission: Submission,
+    error: BaseException | None = None,
+    *,
+    blobs: tuple[int, ...] = (),
+) -> Op[None]:
+    """With the next write, delete a delivered call of one input, which ended like this.
+
+    `blobs`: the inputs whose results are stored apart.
+    """
     call = submission.call
     if not submission.parent:
-        yield Later(client.calls.forget_command(call, (0,)))
+        yield Later(client.calls.forget_command(call, blobs))
         return
     told = tell(1, {} if error is None else {0: status_of(error)})
     for command in client.children.forget_commands(
-        submission.parent, call, (0,), pool=submission.pool, told=told
+        submission.parent, call, blobs, pool=submission.pool, told=told
     ):
         yield Later(command)
 

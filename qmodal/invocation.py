@@ -45,9 +45,9 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
             payload = yield from stored_apart(client, call, 0, outcome.blob)
         value = value_of(client, outcome, payload)
     except Exception as error:
-        yield from forget(client, submission, error)
+        yield from forget(client, submission, error, blobs=(0,))
         raise
-    yield from forget(client, submission)
+    yield from forget(client, submission, blobs=() if outcome.blob is None else (0,))
     return value
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 AGAIN_SECONDS = 0.06
 # Looks begin no more often than this; what is woken in between shares the next one.
 COALESCE_SECONDS = 0.002
+# A container that was idle has answered by then, without us beside it on its processor.
+SERVED_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,11 @@ class Due:
         self._now.add(pool)
         self._again[pool] = time.monotonic() + AGAIN_SECONDS
         self._changed.set()
+
+    def hint(self, pool: str) -> None:
+        """Somebody hinted at a pool that has containers: they come first, then we look."""
+        self.sooner(pool, time.monotonic() + SERVED_SECONDS)
+        self._again[pool] = time.monotonic() + AGAIN_SECONDS
 
     def everything(self) -> None:
         """Look at all there is."""

@@ -119,6 +119,10 @@ class FleetView:
         """The containers of a pool."""
         return self._by_pool.get(pool, [])
 
+    def is_served(self, pool: str) -> bool:
+        """Whether a container of the pool was ready when we looked last."""
+        return any(held.report and held.report.state == "ready" for held in self.of_pool(pool))
+
     def rooms(self, server_ms: float) -> list[WorkerRoom]:
         """What room each box has."""
         return [box.room(server_ms) for box in self._boxes.values()]

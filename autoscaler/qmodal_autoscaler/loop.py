@@ -57,8 +57,8 @@ class Reign:
         self._client = client
         self._journal = journal = Journal()
         self._due = due = Due()
-        self._wakes = Wakes(client, due)
         self._observer = Observer(client, journal)
+        self._wakes = Wakes(client, due, self._observer.fleet.is_served)
         self._assigner = Assigner(client.fleet, self._observer.fleet, epoch)
         self._chores = Chores(client, due, journal)
         self._detached = Detached(client, journal)

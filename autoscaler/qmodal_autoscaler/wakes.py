@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from qmodal.client import Client
 from qmodal.store.line import Address
 from qmodal.store.listen import listen
@@ -9,19 +11,25 @@ from qmodal_autoscaler.due import Due
 
 
 class Wakes:
-    """Subscribes to the wake channel; a message is a pool, or empty for all of them."""
+    """Subscribes to the wake channel; a message is a pool, or empty for all of them.
 
-    def __init__(self, client: Client, due: Due) -> None:
+    `is_served`: whether the pool has a container that is ready.
+    """
+
+    def __init__(self, client: Client, due: Due, is_served: Callable[[str], bool]) -> None:
         self._address = Address(client.settings.redis_url or "")
         self._channel = client.keys.wake
         self._due = due
+        self._is_served = is_served
 
     async def listen(self) -> None:
         """Listen for ever; after a loss of the connection everything is looked at again."""
         await listen(self._address, self._channel, self._hear)
 
     def _hear(self, pool: str | None) -> None:
-        if pool:
-            self._due.wake(pool)
-        else:
+        if not pool:
             self._due.everything()
+        elif self._is_served(pool):
+            self._due.hint(pool)
+        else:
+            self._due.wake(pool)

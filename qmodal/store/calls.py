@@ -182,7 +182,7 @@ class Calls:
             pool=pool.decode(),
             state=state.decode(),
             submitted=int(submitted),
-            settled=int(settled),
+            settled=int(settled or 0),
             total=None if total is None else int(total),
             created=int(created),
             parent=(parent or b"").decode(),
@@ -203,7 +203,7 @@ class Calls:
         """The command that deletes a delivered call."""
         key = self.keys.call(call)
         blobs = [self.keys.result_blob(call, index) for index in indexes]
-        return (b"UNLINK", key, key + ":outputs", key + ":moved", key + ":children", *blobs)
+        return (b"UNLINK", key, key + ":outputs", key + ":children", *blobs)
 
     def delivered_command(self, call: str, cursor: bytes) -> Command:
         """The command that deletes the outputs up to the cursor, but for less than a hundred of them.
@@ -227,7 +227,8 @@ class Calls:
             return []
         ends = yield from ask_one(b"HMGET", self.keys.call(call), b"from", b"to")
         # A call without inputs has no range, and has to be marked as cancelled all the same.
-        first, last = (end or b"0-1" for end in ends)
+        first = ends[0] or b"0-1"
+        last = ends[1] or first
         running = yield from self._cancel_range(call, record.pool, 1, (first, last), spare)
         moved = yield from ask_one(b"SMEMBERS", self.keys.moved(call))
         for entry in moved:

@@ -8,7 +8,7 @@ local group, lane, id, spare, from, to = unpack(ARGV)
 local known = redis.call('HMGET', call, 'state', 'total', 'settled', 'ttl')
 if not known[1] then return {''} end
 if known[1] == 'open' then
-  if known[2] and tonumber(known[3]) >= tonumber(known[2]) then return {''} end
+  if known[2] and tonumber(known[3] or 0) >= tonumber(known[2]) then return {''} end
   -- The first write must be one that a full server allows: cancelling frees memory.
   redis.call('PEXPIRE', call, known[4])
   redis.call('HSET', call, 'state', 'cancelled')

@@ -19,12 +19,13 @@ for n = 5, #KEYS do if redis.call('EXISTS', KEYS[n]) == 0 then return 'BLOB' end
 if count > 0 and not is_active then joined = join(active, pool, inputs, pool .. ':again', pool_id, group) end
 if count > 0 then from, to = append(inputs, id, first, sizes, {unpack(ARGV, 13)}) end
 local more = total == '' and {} or {'total', total}
-if count > 0 then more[#more + 1], more[#more + 2] = 'to', to end
+if count > 0 and (known[1] or to ~= from) then more[#more + 1], more[#more + 2] = 'to', to end
+if parent ~= '' then more[#more + 1], more[#more + 2] = 'parent', parent end
 if known[1] then
   redis.call('HSET', call, 'submitted', first + count, unpack(more))
 else
-  redis.call('HSET', call, 'pool', pool_id, 'digest', digest, 'submitted', count, 'settled', 0, 'state', 'open',
-    'ttl', ttl, 'parent', parent, 'created', now, 'from', from or '0-1', unpack(more))
+  redis.call('HSET', call, 'pool', pool_id, 'digest', digest, 'submitted', count, 'state', 'open', 'ttl', ttl,
+    'created', now, 'from', from or '0-1', unpack(more))
   if count == 0 then redis.call('PEXPIRE', call, ttl) end
 end
 if count == 0 then return 'OK' end
