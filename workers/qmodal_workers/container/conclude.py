@@ -103,11 +103,8 @@ class Conclusions:
             return
         assert work.parting is not None
         keep, part = work.parting
-        try:
-            self.client.run(part())
-        except EnqueueError:  # refused; after any other error the server may have done it
-            work.give_back()
-            raise
+        # Whatever it raises, an attempt before it may have been carried out.
+        self.client.run(part())
         work.leave(keep)
 
     def _part(self, work: Pack) -> bool:
