@@ -39,7 +39,7 @@ R = TypeVar("R")
 OriginalR = TypeVar("OriginalR")
 
 
-class Function(MapVerbs[R], Generic[P, R, OriginalR]):
+class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     """A function that runs elsewhere; made by `@app.function()` or found with `from_name`.
 
     >>> square.remote(3)
@@ -193,10 +193,6 @@ class Function(MapVerbs[R], Generic[P, R, OriginalR]):
     get_web_url = web_calls.WebUrl()
     get_web_uri = web_calls.WebUrl("Function.get_web_uri")
     is_web = web_calls.IsWeb()
-    lookup = legacy.Removed("Function.from_name(app_name, name)")
-    keep_warm = legacy.Removed("f.autoscaler.update(min_containers=n)")
-    web_url = legacy.Removed("f.get_web_url()")
-    resolve = legacy.Removed("f.hydrate()")
 
     @property
     def object_id(self) -> str:
@@ -232,9 +228,6 @@ class Function(MapVerbs[R], Generic[P, R, OriginalR]):
             if not isinstance(self._source, LocalSource):
                 self._source = FixedSource(definition)
         return known[1]
-
-    def _fanout_target(self) -> Op[Target]:
-        return self._plain_target("map")
 
     def _plain_target(self, verb: str) -> Op[Target]:
         plain = self._plain

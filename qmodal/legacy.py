@@ -53,10 +53,21 @@ class Removed:
         self._name = ""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self._name = f"{owner.__name__}.{name}"
+        self._name = f"{owner.__name__.removesuffix('Names')}.{name}"
 
     def __get__(self, instance: object, owner: type | None = None) -> NoReturn:
         raise AttributeError(f"{self._name} does not exist any more: use {self._instead}")
+
+
+class FunctionNames:
+    """What a Function had under other names."""
+
+    __slots__ = ()
+
+    lookup = Removed("Function.from_name(app_name, name)")
+    keep_warm = Removed("f.autoscaler.update(min_containers=n)")
+    web_url = Removed("f.get_web_url()")
+    resolve = Removed("f.hydrate()")
 
 
 def note_wrapping(wrap_returned_exceptions: object) -> None:

@@ -19,8 +19,11 @@ class MapVerbs(Generic[R]):
     __slots__ = ()
 
     @abstractmethod
+    def _plain_target(self, verb: str) -> Op[Target]:
+        """Whom the inputs are for; raises InvalidError for what `verb` cannot call."""
+
     def _fanout_target(self) -> Op[Target]:
-        """Whom the inputs are for."""
+        return self._plain_target("map")
 
     @property
     def map(self) -> Map[R]:
