@@ -1,9 +1,9 @@
 -- Append envelopes to a pool's stream, each with the number of inputs that `sizes` says, one if it
 -- says nothing. Returns the ids of the first and the last entry.
 local function append(inputs, call, index, sizes, envelopes)
-  local size, from, to = sizes:gmatch('%d+'), nil, nil
+  local size, from, to = sizes ~= '' and sizes:gmatch('%d+'), nil, nil
   for _, envelope in ipairs(envelopes) do
-    local count = size() or '1'
+    local count = size and size() or '1'
     if count == '1' then
       to = redis.call('XADD', inputs, '*', 'e', envelope, 'c', call, 'i', index)
     else
