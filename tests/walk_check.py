@@ -44,7 +44,7 @@ def _check_records(walk: Walk) -> None:
     for call, left, settled in zip(known, lifetimes, counts, strict=True):
         about = walk.calls[call]
         assert left > 0 if about.is_ended else left == -1, f"lifetime {left} of {about}"
-        assert int(settled) == len(about.outcomes)
+        assert int(settled or 0) == len(about.outcomes)
         if about.is_ended and (about.is_cancelled or about.total is not None):
             _check_outputs(walk, call)
 
