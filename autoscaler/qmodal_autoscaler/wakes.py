@@ -13,7 +13,8 @@ from qmodal_autoscaler.due import Due
 class Wakes:
     """Subscribes to the wake channel; a message is a pool, or empty for all of them.
 
-    `is_served`: whether the pool has a container that is ready.
+    A plus before the pool: inputs came, and nothing else is known to have changed. `is_served`:
+    whether the pool has a container that is ready.
     """
 
     def __init__(self, client: Client, due: Due, is_served: Callable[[str], bool]) -> None:
@@ -29,7 +30,7 @@ class Wakes:
     def _hear(self, pool: str | None) -> None:
         if not pool:
             self._due.everything()
-        elif self._is_served(pool):
-            self._due.hint(pool)
+        elif pool.startswith("+") and self._is_served(pool[1:]):
+            self._due.hint(pool[1:])
         else:
-            self._due.wake(pool)
+            self._due.wake(pool.removeprefix("+"))

@@ -202,7 +202,7 @@ class Keys:
 
     @property
     def wake(self) -> str:
-        """Channel: ids of pools that need a look; a hint, never the truth."""
+        """Channel: ids of pools that need a look (`+`: inputs came); a hint, never the truth."""
         return f"{self.prefix}:wake"
 
     def nudge(self, worker: str) -> str:

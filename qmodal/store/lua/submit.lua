@@ -33,5 +33,5 @@ for n = 5, #KEYS do redis.call('PERSIST', KEYS[n]) end
 if known[1] then redis.call('PERSIST', call) redis.call('PERSIST', call .. ':outputs') end
 redis.call('HINCRBY', pool, 'inflight', count)
 redis.call('HINCRBY', pool, 'submitted', count)
-if redis.call('SET', marker, 1, 'NX', 'PX', 50) or joined then redis.call('PUBLISH', channel, pool_id) end
+if redis.call('SET', marker, 1, 'NX', 'PX', 50) or joined then redis.call('PUBLISH', channel, '+' .. pool_id) end
 return 'OK'
