@@ -10,7 +10,8 @@ RECENT = 16
 # Of so many, this one by length: one that had to wait for a processor says nothing of the rest, and
 # what is claimed behind a long one is given back.
 USUAL = 12
-SHORT_SECONDS = 0.001
+SHORT_SECONDS = 0.0005
+PACKS_SECONDS = 0.010
 
 
 class Pace:
@@ -36,8 +37,9 @@ class Pace:
         """Entries to claim next, given the inputs in flight in the pool; leaves others something."""
         if len(self._recent) < RECENT:
             return 1
-        usual = sorted(self._recent)[USUAL]
+        usual = max(sorted(self._recent)[USUAL], 1e-6)
+        if self._size > 1:  # nobody packs inputs of which some are long
+            return max(1, min(int(PACKS_SECONDS / usual), self._most, inflight // (2 * self._size)))
         if usual > SHORT_SECONDS:
             return 1
-        worth = int(WORTH_SECONDS / max(usual, 1e-6))
-        return max(1, min(worth, self._most, inflight // (2 * self._size)))
+        return max(1, min(int(WORTH_SECONDS / usual), self._most, inflight // 2))
