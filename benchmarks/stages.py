@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 from benchmarks.tasks import TASKS
 from qmodal.client import Client
-from qmodal.store.calls import Submission, parse_outputs
+from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import shard_of
 from qmodal.store.line import Address, Line, pack
+from qmodal.store.output import parse_outputs
 from qmodal.wire.envelope import PYTHON, Envelope, open_envelope
 from qmodal.wire.ids import new_call_id
 from qmodal.wire.outcome import Outcome, open_outcome

@@ -107,7 +107,7 @@ class FunctionCall(Generic[R]):
             before = reader.cursor
             outputs = yield from reader.read(_block(ends))
             for output in outputs:
-                if output.index <= index < output.index + output.count:
+                if index in output.fresh:
                     outcome = parts(client, self._call, output)[index - output.index]
                     value: R = yield from value_at(client, self._call, index, outcome)
                     return value

@@ -9,9 +9,10 @@ from qmodal.client import Client
 from qmodal.delivery import told
 from qmodal.exception import Error, OutputExpiredError, ServerWarning
 from qmodal.outputs import CANCELLED, opened
-from qmodal.store.calls import CallRecord, Output, parse_outputs
+from qmodal.store.calls import CallRecord
 from qmodal.store.children import Child
 from qmodal.store.exchange import Op, ask
+from qmodal.store.output import Output, parse_outputs
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import input_id
 from qmodal.wire.outcome import parted

@@ -15,9 +15,10 @@ from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteErro
 from qmodal.invocation import submit
 from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, value_of, values
 from qmodal.packing import Packing
-from qmodal.store.calls import GapError, Output, Submission, UnknownPoolError
+from qmodal.store.calls import GapError, Submission, UnknownPoolError
 from qmodal.store.exchange import Later, Op
 from qmodal.store.keys import shard_of
+from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
 from qmodal.types import InputStatus
 from qmodal.wire.ids import derived_call_id, is_call_id
@@ -95,7 +96,7 @@ class Fanout(Generic[R]):
     @property
     def is_done(self) -> bool:
         """Whether every result was taken."""
-        return self.is_fed and self.settled == self.submitted and not self.arrivals.waiting
+        return self.is_fed and self.settled >= self.submitted and not self.arrivals.waiting
 
     @property
     def patience(self) -> int:
@@ -192,44 +193,41 @@ class Fanout(Generic[R]):
 
     def _take_in(self, outputs: list[Output]) -> Op[None]:
         for output in outputs:
-            stored = self._put(output)
-            if stored is not None:
-                yield from self._fetch(output.index, stored)
-            self.settled += output.count
+            for index, outcome in self._put(output):
+                yield from self._fetch(index, outcome)
+            self.settled += len(output.fresh)
         if outputs and not self._how.keep:
             yield Later(self._client.calls.delivered_command(self.call, self._reader.cursor))
 
-    def _put(self, output: Output) -> list[Outcome] | None:
-        """Take in what has come with the output; the outcomes, if a payload has to be fetched."""
-        index = output.index
+    def _put(self, output: Output) -> list[tuple[int, Outcome]]:
+        """Take in what has come with the output; the outcomes whose payload may have to be fetched."""
+        first, fresh = output.index, output.fresh
         try:
             outcome = opened(self._client, self.call, output, None)
             self.packing.ran(outcome.took)
             if outcome.kind == "values":
-                self.arrivals.put(index, values(outcome, output.count))
-                return None
-            if outcome.kind == "mixed":
-                return parted(outcome, output.count)
+                found = values(outcome, output.count)
+                self.arrivals.put(fresh.start, found[fresh.start - first : fresh.stop - first])
+                return []
+            outcomes = parted(outcome, output.count) if outcome.kind == "mixed" else [outcome]
         except Exception as error:
-            for failed in range(index, index + output.count):
+            for failed in fresh:
                 self._fail(failed, error)
-            return None
-        if outcome.blob is not None:
-            return [outcome]
-        self._put_value(index, outcome, outcome.payload)
-        return None
+            return []
+        if outcome.kind != "mixed" and outcome.blob is None:
+            self._put_value(first, outcome, outcome.payload)
+            return []
+        return [(index, outcomes[index - first]) for index in fresh]
 
-    def _fetch(self, first: int, outcomes: list[Outcome]) -> Op[None]:
-        client, call = self._client, self.call
-        for index, outcome in enumerate(outcomes, first):
-            try:
-                payload = yield from fetched(
-                    client, call, index, outcome, is_delivery=not self._how.keep
-                )
-            except Error as error:  # but what the process is interrupted with ends the map
-                self._fail(index, error)
-            else:
-                self._put_value(index, outcome, payload)
+    def _fetch(self, index: int, outcome: Outcome) -> Op[None]:
+        try:
+            payload = yield from fetched(
+                self._client, self.call, index, outcome, is_delivery=not self._how.keep
+            )
+        except Error as error:  # but what the process is interrupted with ends the map
+            self._fail(index, error)
+        else:
+            self._put_value(index, outcome, payload)
 
     def _put_value(self, index: int, outcome: Outcome, payload: bytes) -> None:
         try:

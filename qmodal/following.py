@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qmodal.client import Client, current
 from qmodal.outputs import BLOCK_MS, OutputReader, Plain, parts, resolve, value_at
-from qmodal.store.calls import Output, parse_outputs
 from qmodal.store.exchange import Exchange, Op
+from qmodal.store.output import Output, parse_outputs
 from qmodal.verb import Verb
 from qmodal.wire.outcome import Outcome
 
@@ -68,8 +68,7 @@ class _Turns:
         """The result of this input; raises what it raised."""
         while index not in self._arrived:
             for output in (yield from self._reader.read(BLOCK_MS)):
-                for place in range(max(output.index, self._start), output.index + output.count):
-                    self._arrived[place] = output
+                self._arrived |= {at: output for at in output.fresh if at >= self._start}
         output = self._arrived.pop(index)
         if self._opened[0] is not output:
             self._opened = output, parts(self._client, self._call, output)

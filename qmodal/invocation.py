@@ -15,8 +15,9 @@ from qmodal.outputs import (
     stored_apart,
     value_of,
 )
-from qmodal.store.calls import Output, Submission, UnknownPoolError
+from qmodal.store.calls import Submission, UnknownPoolError
 from qmodal.store.exchange import AtMost, Later, Op
+from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
 
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.

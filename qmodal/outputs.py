@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from qmodal.client import Client
@@ -15,8 +16,9 @@ from qmodal.exception import (
     WorkerLost,
 )
 from qmodal.seen import Indexes
-from qmodal.store.calls import CallRecord, Output
+from qmodal.store.calls import CallRecord
 from qmodal.store.exchange import Later, Op
+from qmodal.store.output import Output
 from qmodal.wire.envelope import MalformedError
 from qmodal.wire.outcome import Outcome, open_outcome, parted
 from qmodal.wire.payload import load_value
@@ -55,8 +57,13 @@ class OutputReader:
             self.cursor = output.entry
             if output.index < 0:
                 raise RemoteError(f"call {self.call} was cancelled")
-            if not output.is_item and self.seen.add(output.index, output.count):
+            if output.is_item:
+                continue
+            parts = self.seen.add(output.index, output.count)
+            if parts and len(parts[0]) == output.count:
                 fresh.append(output)
+            else:
+                fresh += [replace(output, known=part) for part in parts]
         return fresh
 
     def read(self, block: int) -> Op[list[Output]]:

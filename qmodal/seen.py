@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 
 
@@ -28,21 +28,27 @@ class Indexes:
         for begin, until in zip(edges[::2], edges[1::2], strict=False):
             yield from range(begin, min(until, end))
 
-    def add(self, index: int, count: int = 1) -> bool:
-        """Take in `count` numbers from `index` on, of which all or none are there; False if all."""
-        bounds = self._bounds
-        place = bisect_right(bounds, index)
-        if place % 2:
-            return False
-        self._count += count
-        joins_before = place > 0 and bounds[place - 1] == index
-        joins_behind = place < len(bounds) and bounds[place] == index + count
-        if joins_before and joins_behind:
-            del bounds[place - 1 : place + 1]
-        elif joins_before:
-            bounds[place - 1] = index + count
-        elif joins_behind:
-            bounds[place] = index
-        else:
-            bounds[place:place] = (index, index + count)
-        return True
+    def add(self, index: int, count: int = 1) -> list[range]:
+        """Take in `count` numbers from `index` on; those of them that were not there."""
+        bounds, end = self._bounds, index + count
+        if bounds and bounds[-1] == index:  # in order, as nearly always
+            bounds[-1] = end
+            self._count += count
+            return [range(index, end)]
+        first, last = bisect_left(bounds, index), bisect_right(bounds, end)
+        # Bounds between `first` and `last` lie within what is added, or at its edges.
+        edges = bounds[first:last]
+        begin = index if first % 2 == 0 else None
+        fresh = []
+        for edge in edges:
+            if begin is None:
+                begin = edge
+            else:
+                fresh.append(range(begin, edge))
+                begin = None
+        if begin is not None:
+            fresh.append(range(begin, end))
+        bounds[first:last] = [index] * (first % 2 == 0) + [end] * (last % 2 == 0)
+        fresh = [each for each in fresh if each]
+        self._count += sum(map(len, fresh))
+        return fresh

@@ -21,8 +21,9 @@ from qmodal.exception import (
 )
 from qmodal.invocation import request
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
-from qmodal.store.calls import Output, Submission
+from qmodal.store.calls import Submission
 from qmodal.store.exchange import Op
+from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
 from qmodal.verb import is_in_loop
 from qmodal.wire.envelope import MalformedError

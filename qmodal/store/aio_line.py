@@ -68,22 +68,25 @@ class _Replies(asyncio.Protocol):
             raise self._lost
 
     async def next(self) -> Reply:
-        """The next reply, within READ_SECONDS; raises TimeoutError and why the connection ended."""
+        """The next reply; raises TimeoutError after READ_SECONDS of silence, and why the line ended."""
         reply = self._gets()
         if reply is not NOTHING:
             return reply
-        late = self._loop.call_later(READ_SECONDS, self._expire)
         try:
             while reply is NOTHING:
                 if self._lost is not None:
                     raise self._lost
+                # Anew for each part: a large reply on a slow line takes as long as it takes.
+                late = self._loop.call_later(READ_SECONDS, self._expire)
                 self._waiter = self._loop.create_future()
-                await self._waiter
+                try:
+                    await self._waiter
+                finally:
+                    late.cancel()
                 reply = self._gets()
             return reply
         finally:
             self._waiter = None
-            late.cancel()
 
     def _expire(self) -> None:
         if self._waiter is not None and not self._waiter.done():

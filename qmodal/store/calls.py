@@ -9,6 +9,7 @@ from typing import Any
 from qmodal.exception import InternalFailure
 from qmodal.store.exchange import Command, Exchange, Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys, Lane
+from qmodal.store.output import Output, parse_outputs
 from qmodal.store.script import script
 from qmodal.wire.ids import input_of, worker_of
 
@@ -64,38 +65,6 @@ class CallRecord:
     def is_finished(self) -> bool:
         """Whether no output will follow."""
         return self.state == "cancelled" or (self.total is not None and self.settled >= self.total)
-
-
-@dataclass(slots=True)
-class Output:
-    """One entry of a call's outputs: a signed outcome (or item), or a script's `note`.
-
-    It says what became of `count` inputs from `index` on.
-    """
-
-    entry: bytes
-    index: int
-    signed: bytes | None
-    note: str | None
-    is_item: bool = False
-    count: int = 1
-
-
-def parse_outputs(reply: Any) -> list[Output]:
-    """The entries in the reply of an XREAD of one outputs stream."""
-    if not reply:
-        return []
-    return [_output(entry, fields) for entry, fields in reply[0][1]]
-
-
-def _output(entry: bytes, fields: list[bytes]) -> Output:
-    _, place, kind, told = fields
-    index, _, count = place.partition(b"+")
-    if kind == b"x":
-        return Output(
-            entry, int(index), None, told.decode(errors="replace"), False, int(count or 1)
-        )
-    return Output(entry, int(index), told, None, kind == b"y", int(count or 1))
 
 
 @dataclass(frozen=True, slots=True)

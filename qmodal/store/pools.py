@@ -13,6 +13,8 @@ from qmodal.store.script import script
 
 KEEP_POOL_MS = 30 * 24 * 3600 * 1000
 BUDGET = 3
+# Of each of the two streams; a container's shared record has room for twice as many.
+MOST_CLAIMED = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Pools:
     def held_command(self, pool: str, container: str) -> Command:
         """Read what is already pending for the container: a claim's reply may have been lost."""
         return (
-            *(b"XREADGROUP", b"GROUP", GROUP, container, b"COUNT", 256, b"STREAMS"),
+            *(b"XREADGROUP", b"GROUP", GROUP, container, b"COUNT", MOST_CLAIMED, b"STREAMS"),
             *(self.keys.again(pool), self.keys.inputs(pool), b"0", b"0"),
         )
 
@@ -103,6 +105,12 @@ class Pools:
             )
         )
         return bool(reply)
+
+    def kept(self, pool: str, packs: Sequence[Claimed]) -> Op[list[bytes | None]]:
+        """For each entry the index of the input that it was left to, None if it is a whole pack."""
+        notes = [f"kept:{one.lane}:{one.entry}" for one in packs]
+        reply: list[bytes | None] = yield from ask_one(b"HMGET", self.keys.pool(pool), *notes)
+        return reply
 
     def split(
         self,

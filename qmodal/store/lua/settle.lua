@@ -9,7 +9,12 @@ local replies, order, outcomes, gone, ended = {0}, {}, {}, {{}, {}}, 0
 for n = 1, #KEYS - 3 do
   local call = KEYS[3 + n]
   local lane, entry, index, count, outcome, mark = unpack(ARGV, 6 * n - 4, 6 * n + 1)
-  local held = redis.call('XACK', lane == '1' and inputs or again, group, entry)
+  local note, held = 'kept:' .. lane .. ':' .. entry, 0
+  -- Without its note (after a rollback) what was kept is the whole pack; and with one, no pack is whole.
+  if mark == 'k' and redis.call('HDEL', pool, note) == 1
+    or mark ~= 'k' and (count == '1' or redis.call('HEXISTS', pool, note) == 0) then
+    held = redis.call('XACK', lane == '1' and inputs or again, group, entry)
+  end
   replies[n + 1] = held
   if held == 1 then
     local into, ids = outcomes[call], gone[tonumber(lane)]
@@ -17,13 +22,11 @@ for n = 1, #KEYS - 3 do
       into = {}
       outcomes[call], order[#order + 1] = into, call
     end
-    local size = #into
-    into[size + 1], into[size + 2], into[size + 3] = index, count, outcome
+    into[#into + 1], into[#into + 2], into[#into + 3] = index, count, outcome
     ids[#ids + 1] = entry
     ended = ended + count
     if lane == '2' then redis.call('SREM', call .. ':moved', entry) end
     if mark == 'b' then redis.call('UNLINK', call .. ':blob:' .. index) end
-    if mark == 'k' then redis.call('HDEL', pool, 'kept:' .. lane .. ':' .. entry) end
   end
 end
 if #gone[1] > 0 then redis.call('XDEL', inputs, unpack(gone[1])) end

@@ -10,10 +10,13 @@ count, first = tonumber(count), tonumber(first)
 local known = redis.call('HMGET', call, 'digest', 'submitted', 'state')
 local submitted = tonumber(known[2] or 0)
 if known[1] and known[1] ~= digest then return 'TAKEN' end
-if known[3] == 'cancelled' or count > 0 and submitted >= first + count then return 'OK' end
+if known[3] == 'cancelled' or count > 0 and submitted >= first + count then
+  -- Another producer may have submitted these, not knowing that they are the last.
+  if total ~= '' and known[3] == 'open' and submitted == first + count then redis.call('HSET', call, 'total', total) end
+  return 'OK'
+end
 if submitted ~= first then return 'GAP' end
--- An active pool is a known one.
-local is_active = redis.call('ZSCORE', active, pool_id)
+local is_active = redis.call('ZSCORE', active, pool_id) -- and so known
 if not is_active and redis.call('HEXISTS', pool, 'spec') == 0 then return 'POOL' end
 for n = 5, #KEYS do if redis.call('EXISTS', KEYS[n]) == 0 then return 'BLOB' end end
 if count > 0 and not is_active then joined = join(active, pool, inputs, pool .. ':again', pool_id, group) end

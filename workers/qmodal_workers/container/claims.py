@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from qmodal.client import Client
-from qmodal.exception import EnqueueError
+from qmodal.exception import ConnectionError, EnqueueError
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.exchange import Command, Exchange, Packed, Reply
 from qmodal.store.line import BLOCK_SECONDS, LOST, Address, Line, pack
@@ -35,6 +35,7 @@ class Claims:
         self.connection = 0
         self.inflight = 0
         self._packed: dict[tuple[int, int], bytes] = {}
+        self.is_doubtful = False  # what was settled was not all ours: look again at what is held
         self.is_gone = False  # the pool's streams are gone and it is not known any more
 
     def connect(self) -> list[Claimed]:
@@ -109,7 +110,8 @@ class Claims:
             # The claim behind it is still out there; the results must not wait for it.
             self.settle(ended)
         else:
-            self.inflight = reply[0]
+            self.inflight, *recorded = reply
+            self.is_doubtful = self.is_doubtful or 0 in recorded
 
     def settle(self, ended: Sequence[Settled]) -> None:
         """Settle without claiming, repeated for as long as it takes; a stale attempt is no error."""
@@ -124,10 +126,36 @@ class Claims:
                 return  # a server that lost its data has nobody who waits for these results
             except EnqueueError:  # it writes nothing now; to give up would run the input again
                 time.sleep(RECONNECT_SECONDS)
-        self.inflight = replies[0][0]
+        self.inflight, *recorded = replies[0]
+        self.is_doubtful = self.is_doubtful or 0 in recorded
 
     def held(self) -> list[Claimed]:
-        """What the server says this container holds; connects if there is no connection."""
+        """What the server says this container holds; connects if there is no connection.
+
+        A pack that was taken apart, of which the server has lost how it ended, is given back: its
+        entry looks as if it stood for all of it.
+        """
+        self.is_doubtful = False
+        held = self._held()
+        packs = [one for one in held if one.size > 1]
+        if not packs:
+            return held
+        while True:
+            try:
+                apart = self._give_back_apart(packs)
+            except (ConnectionError, EnqueueError):
+                time.sleep(RECONNECT_SECONDS)
+            else:
+                return [one for one in held if one not in apart]
+
+    def _give_back_apart(self, packs: list[Claimed]) -> list[Claimed]:
+        notes = self._client.run(self._pools.kept(self._pool, packs))
+        apart = [one for one, note in zip(packs, notes, strict=True) if note is not None]
+        given = [(one.lane, one.entry, one.call) for one in apart]
+        self._client.run(self._pools.release(self._pool, given))
+        return apart
+
+    def _held(self) -> list[Claimed]:
         if self._line is None:
             return self.connect()
         try:

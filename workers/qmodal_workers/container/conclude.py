@@ -72,7 +72,7 @@ class Conclusions:
         if len(ended) == 1 and not retried and done == work.end:
             first, count, sealed = ended[0]
             lane, entry, _ = work.claimed
-            call, is_kept = work.envelope.call, work.is_kept
+            call, is_kept = work.envelope.call, work.is_kept and work.claimed.size > 1
             self._settle(Settled(lane, entry, call, first, sealed, False, count, is_kept))
         else:
             again = self._again(work, retried)
@@ -136,6 +136,21 @@ class Conclusions:
         with self._lock:
             settled, self.settled = self.settled, []
             return settled
+
+    def put_back(self, settled: list[Settled]) -> None:
+        """They could not be settled; they come first next time."""
+        with self._lock:
+            self.settled[:0] = settled
+
+    def scatter(self, claimed: Claimed) -> None:
+        """Put the inputs of a pack back in line one by one: here each has to have its own turn."""
+        first, size = claimed.first, claimed.size
+        again = [Requeued(index, 1) for index in range(first, first + size)]
+        self.insist(
+            lambda: self.client.pools.split(
+                self.pool, self.container, claimed, keep=None, ended=[], again=again
+            )
+        )
 
     def _settle(self, one: Settled) -> None:
         with self._lock:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 
+from qmodal.store.exchange import Command
+from qmodal.store.pools import MOST_CLAIMED
+
 WORTH_SECONDS = 0.005
-MOST = 256
 RECENT = 16
 # Of so many, this one by length: one that had to wait for a processor says nothing of the rest, and
 # what is claimed behind a long one is given back.
 USUAL = 12
 SHORT_SECONDS = 0.0005
 PACKS_SECONDS = 0.010
+REPORT_SECONDS = 2.0
 
 
 class Pace:
@@ -20,10 +24,11 @@ class Pace:
     `most`: never more at once than that.
     """
 
-    def __init__(self, most: int = MOST) -> None:
+    def __init__(self, most: int = MOST_CLAIMED) -> None:
         self._most = most
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._size = 1
+        self._told = 0.0
         self.service_time: float | None = None
 
     def ran(self, seconds: float, inputs: int = 1) -> None:
@@ -32,6 +37,14 @@ class Pace:
         self._size = inputs
         before, each = self.service_time, seconds / inputs
         self.service_time = each if before is None else before + 0.1 * (each - before)
+
+    def news(self, key: str) -> tuple[Command, ...]:
+        """Now and then what the pool learns of its inputs' times, for a write that goes anyway."""
+        now = time.monotonic()
+        if self.service_time is None or now - self._told < REPORT_SECONDS:
+            return ()
+        self._told = now
+        return ((b"HSET", key, b"service_time", round(self.service_time, 6)),)
 
     def count(self, inflight: int) -> int:
         """Entries to claim next, given the inputs in flight in the pool; leaves others something."""

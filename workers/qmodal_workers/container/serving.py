@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +11,6 @@ from qmodal import context
 from qmodal.client import Client
 from qmodal.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled, charge
-from qmodal.store.exchange import Command
 from qmodal.store.pools import BUDGET
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.signing import UnknownKeyError
@@ -29,7 +29,6 @@ from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
 from qmodal_workers.record import Record
 
 FLUSH_SECONDS = 0.005
-REPORT_SECONDS = 2.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,9 +53,10 @@ class Serving:
     shelf: Shelf = field(init=False)
     conclusions: Conclusions = field(init=False)
     finder: Finder = field(init=False)
+    key: str = field(init=False)
     posting: Posting = field(init=False)
+    settling: threading.Lock = field(default_factory=threading.Lock)
     _flushed: float = 0.0
-    _reported: float = 0.0
     _is_stopping: bool = False
 
     def __post_init__(self) -> None:
@@ -82,6 +82,7 @@ class Serving:
             tick=self.record.tick,
         )
         self.record.timeout = int(self.invoker.timeout * 1e9)
+        self.key = self.client.keys.pool(self.pool)
         self.posting = Posting(self.record, self.shelf, is_once=self.guard is not None)
 
     def run(self) -> None:
@@ -107,58 +108,65 @@ class Serving:
     def _claim(self) -> None:
         context.leave_input()
         self.posting.idle()
-        ended = self._take_ended()
+        with self.settling:
+            ended = self._take_ended()
         claimed = self.claims.claim(
-            ended, count=self.pace.count(self.claims.inflight), also=self._learned()
+            ended, count=self.pace.count(self.claims.inflight), also=self.pace.news(self.key)
         )
-        if claimed:
+        if claimed and not self.claims.is_doubtful:
             self.shelf.put(claimed)
             self.posting.claimed(claimed, self.claims.connection)
         else:
-            # The connection was lost, or nothing came for seconds: what this container holds
-            # without knowing, because a reply was lost, nobody else would ever run.
+            # The connection was lost, something was not settled, or nothing came for seconds: what
+            # this container holds without knowing, nobody else would ever run.
             self._refill()
 
     def _refill(self) -> None:
-        self.shelf.refill(self.claims.held)
+        with self.settling:
+            self.shelf.refill(self.claims.held)
         self.posting.claimed(self.shelf.waiting(), self.claims.connection)
-
-    def _learned(self) -> tuple[Command, ...]:
-        """Now and then the pool learns how long its inputs take, in a write that goes anyway."""
-        now = time.monotonic()
-        if self.pace.service_time is None or now - self._reported < REPORT_SECONDS:
-            return ()
-        self._reported = now
-        key = self.client.keys.pool(self.pool)
-        return ((b"HSET", key, b"service_time", round(self.pace.service_time, 6)),)
 
     def _attempt(self, claimed: Claimed) -> None:
         self.posting.take()
         if self.guard is not None:
             self.guard.check()
             self.shelf.release_all()  # if this container is lost from now on, that input only is
-        try:
-            admitted = self.admission.admit(claimed)
-            rows = self.admission.rows(claimed, admitted) if admitted[0].count > 1 else None
-        except UnknownKeyError as error:
-            self._stop(f"it has another signing key than its callers: {error}")
-            self.conclusions.release([claimed])
-            return
-        except RefusedError as error:
-            self._refuse(claimed, error)
+        admitted = self._admit(claimed)
+        if admitted is None:
             return
         if claimed.lost == BUDGET - 1:
             self.shelf.release_all()  # whatever kills us on its last delivery takes nobody along
         try:
-            if rows is None:
+            if admitted[0].count == 1:
                 self._run(claimed, admitted)
             else:
-                self._run_pack(Pack(claimed, admitted[0], *rows, self.shelf.lock))
+                self._run_rows(claimed, admitted)
         except (Preempted, Outdated) as left:
             self._leave_undone(claimed, left)
             return
+        except RefusedError as error:
+            self._refuse(claimed, error)
+            return
         if self.options.single_use_containers:
             self._stop("single use")
+
+    def _admit(self, claimed: Claimed) -> Admitted | None:
+        try:
+            return self.admission.admit(claimed)
+        except UnknownKeyError as error:
+            self._stop(f"it has another signing key than its callers: {error}")
+            self.conclusions.release([claimed])
+        except RefusedError as error:
+            self._refuse(claimed, error)
+        return None
+
+    def _run_rows(self, claimed: Claimed, admitted: Admitted) -> None:
+        is_alone = self.guard is not None or self.options.single_use_containers
+        if is_alone and claimed.size > 1:  # packed by a producer that knew other options
+            self.conclusions.scatter(claimed)
+            return
+        kwargs, rows = self.admission.rows(claimed, admitted)
+        self._run_pack(Pack(claimed, admitted[0], kwargs, rows, self.shelf.lock))
 
     def _refuse(self, claimed: Claimed, error: RefusedError) -> None:
         """Set it aside; or leave it, and this container's place, to a box that can decode it.
@@ -192,12 +200,12 @@ class Serving:
         self._go_on(seconds)
 
     def _run_pack(self, work: Pack) -> None:
-        function = self.finder.of_pack(work)
-        self.posting.busy(self.serial, work.claimed.first)
+        function, before = self.finder.of_pack(work), self.serial
+        self.posting.busy(before + 1, work.claimed.first)
         self.shelf.work_on(work)
         self.invoker.interrupts.why = 0
         try:
-            self.serial = run(work, function, self.invoker, self.serial, self.record.advance)
+            self.serial = run(work, function, self.invoker, before, self.record.advance)
         except Preempted:
             self.serial += len(work.rows)
             if not self.invoker.interrupts.was_told_to_stop:
@@ -205,9 +213,9 @@ class Serving:
                 raise
             self._conclude(work)
             raise
-        self._conclude(work)
         seconds = self.shelf.finish()
-        self.pace.ran(seconds, len(work.rows))
+        self.pace.ran(seconds, max(1, self.serial - before))
+        self._conclude(work)
         self._go_on(seconds)
 
     def _conclude(self, work: Pack) -> None:
@@ -263,12 +271,22 @@ class Serving:
             self._refill()
 
     def _settle(self) -> None:
-        self.claims.settle(self._take_ended())
+        with self.settling:
+            self.claims.settle(self._take_ended())
 
     def _settle_behind(self, is_long: bool) -> bool:
-        """What ended before the input that runs now does not wait for a long one."""
-        if is_long:
-            self.claims.settle(self.conclusions.take())
+        """What ended before the input that runs now does not wait for a long one.
+
+        By the release thread. While it is at it, nobody reads what is held: that would start again.
+        """
+        if is_long and self.guard is None:
+            with self.settling:
+                settled = self.conclusions.take()
+                try:
+                    self.claims.settle(settled)
+                except BaseException:
+                    self.conclusions.put_back(settled)
+                    raise
         return bool(self.conclusions.settled)
 
     def _take_ended(self) -> list[Settled]:

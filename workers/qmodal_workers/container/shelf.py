@@ -129,12 +129,17 @@ class Shelf:
         since = work.since if work is not None and work.since else self.since
         is_running = self.running is not None
         self._tick(now)
-        is_pending = self._settle(is_running and now - since > SETTLE_NS)
-        if is_running and now - since > LONG_NS:
-            self.release_all()
-            if work is not None:
-                # Refused or not reachable: it is tried again when it looks next.
-                with self.lock, suppress(Error):
-                    if self._work is work:
-                        self._split(work)
-        return bool(self._waiting) or work is not None or (is_running and is_pending)
+        is_pending = True
+        # Refused or not reachable: it is tried again when it looks next.
+        with suppress(Error):
+            is_pending = self._settle(is_running and now - since > SETTLE_NS)
+            if is_running and now - since > LONG_NS:
+                self.release_all()
+                if work is not None:
+                    self._take_apart(work)
+        return bool(self._waiting) or self._work is not None or is_pending
+
+    def _take_apart(self, work: Pack) -> None:
+        with self.lock:
+            if self._work is work:
+                self._split(work)
