@@ -180,8 +180,7 @@ class Walk:
             lane, entry, _ = claimed
             outcome, (call, first, size) = self.outcome(), part
             has_blob = first in self.calls[call].blobs
-            # What was alone in its pack is told apart by nobody but its container.
-            is_kept = (lane, entry) in kept or (len(claimed.fields) > 6 and size == 1)
+            is_kept = (lane, entry) in kept
             settled = Settled(lane, entry, call, first, outcome, has_blob, size, is_kept)
             self.ended(part, outcome)
             attempts.append(settled)

@@ -171,7 +171,7 @@ def test_a_single_input_can_be_ended_kept_and_requeued_as_a_pack_is(bench: Bench
         keep = pools.split(bench.pool, "ta-a-1", first, keep=0, ended=[], again=[])
         assert bench.client.run(keep)
     assert notes(bench) == []  # nobody would delete it
-    assert settle_part(bench, first, 0, 1, is_kept=True) == [1, 1]
+    assert settle_part(bench, first, 0, 1, is_kept=False) == [1, 1]
     requeue = [Requeued(1, 1, 1)]
     op = pools.split(bench.pool, "ta-a-1", second, keep=None, ended=[], again=requeue)
     assert bench.client.run(op)
@@ -293,3 +293,19 @@ def test_a_pack_of_a_cancelled_call_comes_apart_and_nothing_of_it_comes_back(
     assert bench.claim("ta-a-2", count=9) == []
     assert notes(bench) == []
     assert bench.ask(b"EXISTS", bench.client.keys.moved(claimed.call)) == 0
+
+
+def test_a_kept_input_cannot_be_ended_without_its_note(bench: Bench) -> None:
+    """A server that lost the split has the whole pack again, which must not end with one input."""
+    claimed = packed(bench)
+    assert settle_part(bench, claimed, 2, 1, is_kept=True) == [5, 0]
+    assert settle_part(bench, claimed, 0, 5, is_kept=False) == [0, 1]
+
+
+def test_a_pack_that_was_taken_apart_cannot_be_ended_as_a_whole(bench: Bench) -> None:
+    """A container that reads again what it holds sees the entry as it was written."""
+    claimed = packed(bench)
+    assert bench.client.run(parts(bench, claimed, keep=2))
+    left = bench.inflight()
+    assert settle_part(bench, claimed, 0, 5, is_kept=False) == [left, 0]
+    assert settle_part(bench, claimed, 2, 1, is_kept=True) == [left - 1, 1]
