@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -12,7 +13,6 @@ from qmodal.following import Following, Gathering
 from qmodal.outputs import BLOCK_MS, OutputReader, parts, value_at
 from qmodal.store.exchange import Op
 from qmodal.verb import Verb
-from qmodal.wire.ids import is_call_id
 
 if TYPE_CHECKING:
     from qmodal.types import InputInfo
@@ -47,11 +47,11 @@ class FunctionCall(Generic[R]):
 
     @classmethod
     def from_id(cls, function_call_id: str, client: Any = None) -> FunctionCall[Any]:
-        """The handle of a call by its id; asks nothing of the server. Raises InvalidError.
+        """The handle of a call by its id; asks nothing of the server. Raises InvalidError for another kind.
 
         >>> FunctionCall.from_id("fc-...").get()
         """
-        if not is_call_id(str(function_call_id)):
+        if not re.fullmatch("fc-[0-9A-Za-z]+", str(function_call_id)):
             raise InvalidError(f"{function_call_id!r} is not the id of a call; they begin with fc-")
         return FunctionCall(function_call_id)
 

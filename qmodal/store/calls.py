@@ -135,8 +135,15 @@ class Calls:
         return (b"XREAD", b"COUNT", count, *waiting, b"STREAMS", self.keys.outputs(call), cursor)
 
     def read(self, call: str, cursor: bytes, *, block: int, count: int = 100) -> Op[list[Output]]:
-        """Outputs behind the cursor; an empty list after `block` ms without any."""
+        """Outputs behind the cursor; an empty list after `block` ms without any.
+
+        From the start it does not wait for a call that does not exist.
+        """
         command = self.read_command(call, cursor, block=block, count=count)
+        if cursor == b"0" and block:
+            look = (b"EXISTS", self.keys.call(call))
+            replies = yield Exchange((look, command), waits=True, expects=1)
+            return parse_outputs(replies[1]) if len(replies) > 1 else []
         replies = yield Exchange((command,), waits=bool(block))
         return parse_outputs(replies[0])
 

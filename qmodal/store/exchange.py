@@ -31,7 +31,7 @@ class Exchange(NamedTuple):
 
     commands: tuple[Command, ...]
     waits: bool = False
-    expects: bytes | None = None
+    expects: bytes | int | None = None
     patience: float = 20.0
 
 
