@@ -1,7 +1,7 @@
 """The inputs that a container has claimed and not finished: started one by one, or given back.
 
 Claiming several short inputs at once saves round trips, but nothing may wait behind a busy
-container while another is idle: when an input runs longer than 100 ms, what lies behind it is
+container while another is idle: when an input runs longer than 25 ms, what lies behind it is
 released. Starting and releasing take the same lock, so an input is never both.
 """
 
@@ -16,9 +16,12 @@ from qmodal.exception import Error
 from qmodal.store.entries import Claimed
 from qmodal_workers.container.pack import Pack
 
+# After an input of that length the worker may have released what was behind it.
 LONG_SECONDS = 0.1
 LONG_NS = int(LONG_SECONDS * 1e9)
-LOOK_SECONDS = 0.05
+# Several are claimed only if they are much shorter than that together.
+RELEASE_NS = 25_000_000
+LOOK_SECONDS = 0.01
 # What has ended is written, whatever runs now, if that has been running for so long.
 SETTLE_NS = 5_000_000
 Release = Callable[[list[Claimed]], None]
@@ -133,10 +136,10 @@ class Shelf:
         # Refused or not reachable: it is tried again when it looks next.
         with suppress(Error):
             is_pending = self._settle(is_running and now - since > SETTLE_NS)
-            if is_running and now - since > LONG_NS:
+            if is_running and now - since > RELEASE_NS:
                 self.release_all()
-                if work is not None:
-                    self._take_apart(work)
+            if is_running and now - since > LONG_NS and work is not None:
+                self._take_apart(work)
         return bool(self._waiting) or self._work is not None or is_pending
 
     def _take_apart(self, work: Pack) -> None:
