@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-import msgpack
-
 from qmodal import context
 from qmodal.client import Client
 from qmodal.exception import RequestSizeError
@@ -17,7 +15,7 @@ from qmodal.options import FunctionOptions
 from qmodal.store.calls import Submission
 from qmodal.store.exchange import Op
 from qmodal.store.keys import shard_of
-from qmodal.wire.envelope import BLOB_BYTES, PYTHON, SHAPE
+from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Envelope
 from qmodal.wire.ids import new_call_id
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.plain import NotPlain, pack_rows
@@ -145,13 +143,11 @@ class _Envelopes:
 
     def _seal(self, index: int, form: str, payload: bytes, blob: bytes | None, count: int) -> None:
         target = self._target
-        body = msgpack.packb(
-            (
-                *(SHAPE, target.pool, self._call, index, target.method, self._now, None),
-                *(PYTHON, form, payload, blob, None, count),
-            )
+        envelope = Envelope(
+            *(target.pool, self._call, index, target.method, self._now, None),
+            *(PYTHON, form, payload, blob, None, count),
         )
-        self.sealed.append(self._client.signer.sign("call", body))
+        self.sealed.append(envelope.seal(self._client.signer))
 
 
 def _packed(group: Sequence[Arguments]) -> bytes | None:
