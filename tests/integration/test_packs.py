@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -54,14 +55,21 @@ def test_short_inputs_share_entries_and_results_keep_their_order(user: Any) -> N
     assert sorted(user.echo.map(range(COUNT), order_outputs=False)) == list(range(COUNT))
 
 
-def test_packing_can_be_turned_off(user: Any) -> None:
-    before, entries = clients.current(), entries_of(user.echo)
-    clients.use(Client(replace(before.settings, packing=False)))
+@contextmanager
+def unpacked() -> Iterator[None]:
+    """An entry for each input."""
+    before = clients.use(Client(replace(clients.current().settings, packing=False)))
     try:
-        assert list(user.echo.map(range(COUNT))) == list(range(COUNT))
+        yield
     finally:
         clients.current().close()
         clients.use(before)
+
+
+def test_packing_can_be_turned_off(user: Any) -> None:
+    entries = entries_of(user.echo)
+    with unpacked():
+        assert list(user.echo.map(range(COUNT))) == list(range(COUNT))
     assert entries_of(user.echo) == entries + COUNT
 
 
@@ -112,13 +120,15 @@ def test_a_retry_runs_the_input_that_failed_and_no_other(user: Any, mark: str) -
     )
 
 
-def test_nothing_waits_in_a_pack_behind_a_long_input(user: Any, mark: str) -> None:
+@pytest.mark.parametrize("way", [nullcontext, unpacked], ids=["packed", "claimed together"])
+def test_neither_inputs_nor_results_wait_for_a_long_input(user: Any, mark: str, way: Any) -> None:
     seen = []
-    for x in user.waits_for.map([mark] * COUNT, range(COUNT), order_outputs=False):
-        seen.append(x)
-        if len(seen) == COUNT - 1:
-            assert 300 not in seen
-            Path(mark).touch()
+    with way():
+        for x in user.waits_for.map([mark] * COUNT, range(COUNT), order_outputs=False):
+            seen.append(x)
+            if len(seen) == COUNT - 1:
+                assert 300 not in seen
+                Path(mark).touch()
     assert sorted(seen) == list(range(COUNT))
 
 
