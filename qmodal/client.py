@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmodal.exception import ConfigurationError
+from qmodal.packing import Learned
 from qmodal.settings import Settings
 from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
@@ -45,6 +46,7 @@ class Client:
         self.settings = settings
         self.keys = Keys(settings.prefix)
         self.signer = Signer(settings.signing_key)
+        self.learned = Learned()
         self._loops: dict[asyncio.AbstractEventLoop, Asynchronous] = {}
         self._is_checked = False
 

@@ -43,9 +43,8 @@ def current_function_call_id() -> str | None:
     return None if found is None else found[0]
 
 
-def enter_input(call: str, index: int) -> None:
-    """From here on this thread works on that input."""
-    _input.set((call, index))
+# `enter((call, index))`: from here on this thread works on that input.
+enter = _input.set
 
 
 def leave_input() -> None:

@@ -61,7 +61,11 @@ class Fanout(Generic[R]):
         # The reader of a map may take its time over each result: an hour, even if others have less.
         kept = int(client.settings.result_ttl * 1000)
         self._ttl = kept if how.keep else max(kept, DELIVERED_TTL_MS)
-        self.packing = Packing(target.options, is_allowed=client.settings.packing)
+        self.packing = Packing(
+            target.options,
+            client.learned.of(target.pool),
+            is_allowed=client.settings.packing,
+        )
         # Whoever names the same key makes the same call, also if they do so at the same time.
         self._digest = b"" if how.resume is None else self.call.encode()
         self.arrivals = Arrivals(is_ordered=how.ordered)
@@ -86,12 +90,16 @@ class Fanout(Generic[R]):
     @property
     def room(self) -> int:
         """Inputs that may be submitted now: bounded also by results that wait for their turn."""
-        return OUTSTANDING - (self.submitted - self.settled) - self.arrivals.waiting
+        return (
+            max(OUTSTANDING, 12 * self.packing.size)
+            - (self.submitted - self.settled)
+            - self.arrivals.waiting
+        )
 
     @property
     def chunk(self) -> int:
         """Inputs that are submitted, or results that are given out, between two looks at the server."""
-        return max(CHUNK, min(OUTSTANDING // 2, PACKS * self.packing.size))
+        return max(CHUNK, min(2000, PACKS * self.packing.size))
 
     @property
     def is_done(self) -> bool:
@@ -127,7 +135,9 @@ class Fanout(Generic[R]):
         self.is_fed = record.total is not None
 
     def learn(self) -> Op[None]:
-        """Begin with what the pool knows of its inputs, for want of results that say it."""
+        """Begin with what the pool knows of its inputs, if this process knows nothing."""
+        if not self.packing.is_ignorant:
+            return
         service_time = yield from self._client.pools.service_time(self._target.pool)
         self.packing.expect(service_time)
 

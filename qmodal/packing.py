@@ -12,8 +12,9 @@ from collections import deque
 from qmodal.options import FunctionOptions
 
 WORTH_MICROSECONDS = 5000
-MOST = 100
+MOST = 400
 RECENT = 16
+MOST_POOLS = 1000
 # Of so many, this one by length: three in four are not longer. Now and then one that had to wait for
 # a processor says nothing of the rest.
 USUAL = 12
@@ -28,14 +29,34 @@ def is_packable(options: FunctionOptions) -> bool:
     return not (options.is_once or options.single_use_containers)
 
 
+class Learned:
+    """What a process has learned of pools' inputs: µs of the last outcomes, by pool."""
+
+    __slots__ = ("_recent",)
+
+    def __init__(self) -> None:
+        self._recent: dict[str, deque[int]] = {}
+
+    def of(self, pool: str) -> deque[int]:
+        """Of that pool; shared by all who add to it."""
+        if len(self._recent) >= MOST_POOLS and pool not in self._recent:
+            self._recent.clear()
+        return self._recent.setdefault(pool, deque(maxlen=RECENT))
+
+
 class Packing:
     """Learns from outcomes, and says how many inputs to put into an entry."""
 
     __slots__ = ("_is_allowed", "_recent")
 
-    def __init__(self, options: FunctionOptions, *, is_allowed: bool) -> None:
+    def __init__(self, options: FunctionOptions, recent: deque[int], *, is_allowed: bool) -> None:
         self._is_allowed = is_allowed and is_packable(options)
-        self._recent: deque[int] = deque(maxlen=RECENT)
+        self._recent = recent
+
+    @property
+    def is_ignorant(self) -> bool:
+        """Whether more has to be known of the pool's inputs before any are packed."""
+        return self._is_allowed and len(self._recent) < RECENT
 
     def expect(self, service_time: float | None) -> None:
         """Inputs took so many seconds on the average; four times that counts as slow."""
@@ -43,14 +64,13 @@ class Packing:
             self._recent.extend([int(service_time * 4e6)] * RECENT)
 
     def ran(self, microseconds: int) -> None:
-        """An input, the slowest one of its pack, took that long."""
+        """An input, or each one of a pack on the average, took that long."""
         self._recent.append(microseconds)
 
     @property
     def size(self) -> int:
         """Inputs for each entry; 1 until enough of them have ended."""
-        recent = self._recent
-        if not self._is_allowed or len(recent) < RECENT:
+        if not self._is_allowed or self.is_ignorant:
             return 1
-        usual = sorted(recent)[USUAL]
+        usual = sorted(self._recent)[USUAL]
         return max(1, min(MOST, WORTH_MICROSECONDS // max(1, usual)))

@@ -24,7 +24,7 @@ _KINDS = kinds(str, int, int, bytes, str, str, bytes, (bytes, NoneType), str, in
 class Outcome(NamedTuple):
     """How an attempt ended; `started` in ms since 1970, `took` in microseconds.
 
-    Of a pack, `took` is what its slowest input took.
+    Of a pack, `took` is what one of its inputs took on the average.
     """
 
     kind: Kind

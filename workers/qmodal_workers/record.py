@@ -26,12 +26,12 @@ STATES: tuple[State, ...] = ("starting", "idle", "busy", "stopped")
 TIMEOUT, CANCELLED, STOPPED = 1, 2, 3
 
 # The container's half, in words of eight bytes; a word is written at once.
-_SEQUENCE, _STATE, _CONNECTION, _SERIAL, _STARTED = range(5)
-_TIMEOUT, _COMPLETED, _FLAGS, _END, _FIRST, _PART = range(5, 11)
+_SEQUENCE, _STATE, _CONNECTION, SERIAL, STARTED = range(5)
+_TIMEOUT, _COMPLETED, _FLAGS, _END, _FIRST, _PART, _BASE = range(5, 12)
 _ENTRY = struct.Struct("<BQQ")
 _HELD_AT = 128
 _TICK = 767
-_DRAINING, _TARGET, _WHY, _LEASE = range(768, 772)
+_DRAINING, TARGET, _WHY, _LEASE = range(768, 772)
 _WORKER_AT = _DRAINING * 8
 Entry = tuple[int, int, int]
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -75,9 +75,13 @@ class Told:
 
 
 class Record:
-    """One container's shared memory."""
+    """One container's shared memory.
 
-    __slots__ = ("_fresh", "_map", "_sequence", "_words", "connection", "fd", "timeout")
+    Within a pack, between two posts, the container only writes `words[STARTED]` and then
+    `words[SERIAL]`: whoever reads them the other way round takes no input for older than it is.
+    """
+
+    __slots__ = ("_fresh", "_map", "_sequence", "connection", "fd", "timeout", "words")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -85,7 +89,7 @@ class Record:
         self.timeout = 0
         self._fresh: Sequence[Entry] | None = None
         self._map = mmap.mmap(fd, SIZE)
-        self._words = memoryview(self._map).cast("Q")
+        self.words = memoryview(self._map).cast("Q")
         self._sequence = 0
 
     @classmethod
@@ -133,7 +137,7 @@ class Record:
 
         Once an input; so plain numbers, and no entry is written twice.
         """
-        words, fresh = self._words, self._fresh
+        words, fresh = self.words, self._fresh
         self._sequence = sequence = self._sequence + 2
         words[_SEQUENCE] = sequence - 1
         if fresh is not None:
@@ -142,79 +146,66 @@ class Record:
             self._fresh = None
         words[_STATE] = state
         words[_CONNECTION] = self.connection
-        words[_SERIAL] = serial
-        words[_STARTED] = started
+        words[SERIAL] = serial
+        words[STARTED] = started
         words[_TIMEOUT] = self.timeout
         words[_COMPLETED] = completed
         words[_FLAGS] = flags
         words[_END] = end
         words[_FIRST] = first
         words[_PART] = part
-        words[_SEQUENCE] = sequence
-
-    def advance(self, serial: int, started: int, part: int) -> None:
-        """The container: the next input of the pack that it runs; `part` is its index in the call."""
-        words = self._words
-        self._sequence = sequence = self._sequence + 2
-        words[_SEQUENCE] = sequence - 1
-        words[_SERIAL] = serial
-        words[_STARTED] = started
-        words[_PART] = part
+        words[_BASE] = serial
         words[_SEQUENCE] = sequence
 
     def tick(self, moment: int) -> None:
         """The release thread: it ran at that moment; apart from the rest, which is another's."""
-        self._words[_TICK] = moment
+        self.words[_TICK] = moment
 
     def read(self) -> Doing | None:
         """The worker: a consistent reading, or None if the container was always writing."""
-        words = self._words
+        words = self.words
         for _ in range(5):
             before = words[_SEQUENCE]
             copy = self._map[:_WORKER_AT]
+            serial, started = words[SERIAL], words[STARTED]
             if before == words[_SEQUENCE] and before % 2 == 0:
-                return _parse(copy)
+                return _parse(copy, serial, started)
         return None
 
     def tell(self, told: Told) -> None:
         """The worker: publish its half; `why` before `target`, which is what is acted on."""
-        words = self._words
+        words = self.words
         words[_DRAINING] = told.draining
         words[_WHY] = told.why
-        words[_TARGET] = told.target
+        words[TARGET] = told.target
 
     def told(self) -> Told:
         """The container: what the worker wants."""
-        words = self._words
-        return Told(bool(words[_DRAINING]), words[_TARGET], words[_WHY])
-
-    @property
-    def target(self) -> int:
-        """The serial of the input that the worker wants interrupted."""
-        return self._words[_TARGET]
+        words = self.words
+        return Told(bool(words[_DRAINING]), words[TARGET], words[_WHY])
 
     def hold_until(self, moment: int) -> None:
         """The worker: nobody else takes its inputs before that moment of `lease_clock`."""
-        self._words[_LEASE] = moment
+        self.words[_LEASE] = moment
 
     @property
     def held_until(self) -> int:
         """The container: that moment; 0 before the worker has said one."""
-        return self._words[_LEASE]
+        return self.words[_LEASE]
 
     @property
     def is_draining(self) -> bool:
         """Whether the worker wants no further claims; cheap enough to ask between inputs."""
-        return self._words[_DRAINING] != 0
+        return self.words[_DRAINING] != 0
 
     def close(self) -> None:
         """Unmap and close."""
-        self._words.release()
+        self.words.release()
         self._map.close()
         os.close(self.fd)
 
 
-def _parse(copy: bytes) -> Doing | None:
+def _parse(copy: bytes, serial: int, started: int) -> Doing | None:
     words = memoryview(copy).cast("Q")
     state, end = words[_STATE], words[_END]
     if state >= len(STATES) or end > MOST_HELD:
@@ -223,13 +214,13 @@ def _parse(copy: bytes) -> Doing | None:
     return Doing(
         state=STATES[state],
         connection=words[_CONNECTION],
-        serial=words[_SERIAL],
-        started=words[_STARTED],
+        serial=serial,
+        started=started,
         timeout=words[_TIMEOUT],
         tick=words[_TICK],
         completed=words[_COMPLETED],
         waiting=bool(words[_FLAGS] & 1),
         running=words[_FLAGS] >> 1,
-        part=words[_PART],
+        part=words[_PART] + serial - words[_BASE],
         held=tuple(_ENTRY.unpack_from(copy, _HELD_AT + n * _ENTRY.size) for n in entries),
     )

@@ -193,18 +193,18 @@ class Conclusions:
         return Ended(first, count, sealed)
 
     def _outcome(self, work: Pack, results: list[Any]) -> Outcome:
-        now, slowest = time.time_ns() // 1_000_000, work.slowest // 1000
+        now, each = time.time_ns() // 1_000_000, work.each // 1000
         if not work.has_outcomes:
             if len(results) == 1:
-                return Outcome("value", "m", pack(results[0]), self.container, now, slowest)
-            return Outcome("values", "m", pack_scalars(results), self.container, now, slowest)
+                return Outcome("value", "m", pack(results[0]), self.container, now, each)
+            return Outcome("values", "m", pack_scalars(results), self.container, now, each)
         outcomes = [
             result
             if isinstance(result, Outcome)
-            else Outcome("value", "m", pack(result), self.container, now, slowest)
+            else Outcome("value", "m", pack(result), self.container, now, each)
             for result in results
         ]
-        return outcomes[0] if len(outcomes) == 1 else joined(outcomes, took=slowest)
+        return outcomes[0] if len(outcomes) == 1 else joined(outcomes, took=each)
 
 
 def _runs(

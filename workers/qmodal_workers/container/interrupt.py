@@ -13,7 +13,7 @@ from types import FrameType
 
 from qmodal.exception import InputCancellation, InputTimeout
 from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.record import STOPPED, TIMEOUT, Record
+from qmodal_workers.record import STOPPED, TARGET, TIMEOUT, Record
 
 SIGNAL = signal.SIGUSR2
 # The one in `signal` first tries to find an enumeration for our handler, by way of an exception.
@@ -25,6 +25,7 @@ class Interrupts:
 
     def __init__(self, record: Record, loop: UserLoop) -> None:
         self._record = record
+        self._words = record.words
         self._loop = loop
         self.serial = 0
         self.why = 0
@@ -40,7 +41,7 @@ class Interrupts:
             signal.signal(SIGNAL, self._receiver)
         self.why = 0
         self.serial = serial
-        if self._record.target == serial:
+        if self._words[TARGET] == serial:
             self._arrive(SIGNAL, None)
 
     @property

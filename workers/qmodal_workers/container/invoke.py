@@ -27,7 +27,7 @@ from qmodal.wire.remote_error import dump_exception
 from qmodal_workers.container.generate import refuse_unexpected
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.record import CANCELLED, STOPPED, TIMEOUT
+from qmodal_workers.record import STOPPED, TIMEOUT
 
 _OWN = str(Path(__file__).parent)
 _INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError)
@@ -104,11 +104,6 @@ class Invoker:
             return self.loop.finish(value)
         finally:
             self.interrupts.serial = 0
-
-    @property
-    def was_cancelled(self) -> bool:
-        """Whether the worker had the input interrupted that ran last, because its call was ended."""
-        return self.interrupts.why == CANCELLED
 
     def failure(self, error: BaseException) -> Result:
         """What became of an input that raised; raises only Preempted."""

@@ -52,7 +52,7 @@ class Pace:
             return 1
         usual = max(sorted(self._recent)[USUAL], 1e-6)
         if self._size > 1:  # nobody packs inputs of which some are long
-            return max(1, min(int(PACKS_SECONDS / usual), self._most, inflight // (2 * self._size)))
+            return max(1, min(int(PACKS_SECONDS / usual), self._most, inflight // (4 * self._size)))
         if usual > SHORT_SECONDS:
             return 1
         return max(1, min(int(WORTH_SECONDS / usual), self._most, inflight // 2))

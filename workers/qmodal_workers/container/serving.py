@@ -186,7 +186,7 @@ class Serving:
         self.serial += 1
         self.posting.busy(self.serial)
         envelope = admitted[0]
-        context.enter_input(envelope.call, envelope.index)
+        context.enter((envelope.call, envelope.index))
         began = time.time_ns() // 1_000_000
         result = self.invoker.invoke(self.finder.find, claimed, admitted, self.serial)
         seconds = self.shelf.finish()
@@ -205,7 +205,7 @@ class Serving:
         self.shelf.work_on(work)
         self.invoker.interrupts.why = 0
         try:
-            self.serial = run(work, function, self.invoker, before, self.record.advance)
+            self.serial = run(work, function, self.invoker, before, self.record)
         except Preempted:
             self.serial += len(work.rows)
             if not self.invoker.interrupts.was_told_to_stop:
