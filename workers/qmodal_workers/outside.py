@@ -10,6 +10,7 @@ from qmodal.exception import Error
 from qmodal.store.entries import Claimed, Requeued, Settled
 from qmodal.store.exchange import Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys
+from qmodal.store.pools import MOST_CLAIMED
 from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import text_outcome
 from qmodal.wire.signing import mac_of
@@ -52,14 +53,32 @@ def release_behind(client: Client, container: Container, doing: Doing) -> Op[int
     After a long input it reads what it holds again, and will run that. Such a read counts as a
     delivery, so what was counted while that input ran is released only if nothing was added since.
     """
-    pool = container.pool
-    entries = yield from read_entries(client.keys, pool, doing.held[doing.running :])
-    counts = yield from _deliveries(client.keys, container, entries)
+    keys, pool = client.keys, container.pool
+    listed = doing.held[doing.running :]
+    entries = yield from read_entries(
+        keys, pool, (*listed, *(yield from _ahead(keys, container, doing)))
+    )
+    counts = yield from _deliveries(keys, container, entries)
     now = container.doing()
     if not entries or now is None or now.serial != doing.serial:
         return 0
     held = [(claimed.lane, claimed.entry, claimed.call) for claimed in entries]
     return (yield from client.pools.release(pool, held, deliveries=counts))
+
+
+def _ahead(keys: Keys, container: Container, doing: Doing) -> Op[list[Entry]]:
+    """What the container holds behind the running input without having read it.
+
+    In the stream of that one only: in the other one it may be what has ended and is not settled.
+    """
+    if not doing.ahead:
+        return []
+    lane, *_ = running = doing.held[0]
+    stream, behind = _lane(keys, container.pool, lane), f"({entry_id(running)}"
+    held = yield from ask_one(b"XPENDING", stream, GROUP, behind, b"+", MOST_CLAIMED, container.id)
+    numbers = [reply[0].split(b"-") for reply in held]
+    found = [(lane, int(milliseconds), int(sequence)) for milliseconds, sequence in numbers]
+    return [entry for entry in found if entry not in doing.held]
 
 
 def _deliveries(keys: Keys, container: Container, entries: Sequence[Claimed]) -> Op[list[int]]:

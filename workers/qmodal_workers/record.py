@@ -34,6 +34,8 @@ _TICK = 767
 _DRAINING, TARGET, _WHY, _LEASE = range(768, 772)
 _WORKER_AT = _DRAINING * 8
 Entry = tuple[int, int, int]
+# Flags: bit by bit, and from ONE_RUNS on how many entries are started.
+WAITING, AHEAD, ONE_RUNS = 1, 2, 4
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -49,7 +51,8 @@ class Doing:
     `serial` numbers the inputs that this container started (0: none runs now); `started` and
     `tick` are monotonic nanoseconds; `connection` is the client id of its claiming connection;
     `held` are the claimed entries (lane, milliseconds, sequence) with those started first, and
-    `running` of them are started; of a pack the input `part` of its call runs. `waiting`: it is blocked in another call's `.get()`.
+    `running` of them are started; of a pack the input `part` of its call runs. `ahead`: more was
+    claimed than is listed. `waiting`: it is blocked in another call's `.get()`.
     """
 
     state: State = "starting"
@@ -60,6 +63,7 @@ class Doing:
     tick: int = 0  # when the release thread last ran; 0 = it is not armed
     completed: int = 0
     waiting: bool = False
+    ahead: bool = False
     running: int = 0
     part: int = 0
     held: tuple[Entry, ...] = ()
@@ -112,7 +116,7 @@ class Record:
             doing.serial,
             doing.started,
             doing.completed,
-            doing.running << 1 | doing.waiting,
+            ONE_RUNS * doing.running | AHEAD * doing.ahead | WAITING * doing.waiting,
             0,
             len(self._fresh or ()),
             doing.part,
@@ -219,8 +223,9 @@ def _parse(copy: bytes, serial: int, started: int) -> Doing | None:
         timeout=words[_TIMEOUT],
         tick=words[_TICK],
         completed=words[_COMPLETED],
-        waiting=bool(words[_FLAGS] & 1),
-        running=words[_FLAGS] >> 1,
+        waiting=bool(words[_FLAGS] & WAITING),
+        ahead=bool(words[_FLAGS] & AHEAD),
+        running=words[_FLAGS] // ONE_RUNS,
         part=words[_PART] + serial - words[_BASE],
         held=tuple(_ENTRY.unpack_from(copy, _HELD_AT + n * _ENTRY.size) for n in entries),
     )

@@ -47,7 +47,7 @@ def is_blocking(doing: Doing, now: int) -> bool:
     """Whether entries wait behind a long input, in a container too busy to release them itself."""
     return (
         is_running(doing)
-        and len(doing.held) > doing.running
+        and (doing.ahead or len(doing.held) > doing.running)
         and now - doing.started > LONG_NS
         and now - doing.tick > STALE_NS
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from qmodal.client import Client
 from qmodal.exception import ConnectionError, EnqueueError
@@ -17,6 +18,13 @@ from qmodal.store.script import load_commands
 FIRST_BLOCK_MS = 1000
 BLOCK_MS = int(BLOCK_SECONDS * 1000)
 RECONNECT_SECONDS = 0.2
+
+
+class _Asked(NamedTuple):
+    """What was sent and is not answered yet; `skipped` replies come first."""
+
+    ended: Sequence[Settled]
+    skipped: int
 
 
 class Claims:
@@ -34,7 +42,8 @@ class Claims:
         self._line: Line | None = None
         self.connection = 0
         self.inflight = 0
-        self._packed: dict[tuple[int, int], bytes] = {}
+        self._packed: dict[tuple[int, int | None], bytes] = {}
+        self._asked: _Asked | None = None
         self.is_doubtful = False  # what was settled was not all ours: look again at what is held
         self.is_gone = False  # the pool's streams are gone and it is not known any more
 
@@ -77,25 +86,47 @@ class Claims:
 
         Returns None when the connection was lost: read again what is held.
         """
+        self.ask(ended, count=count, block=FIRST_BLOCK_MS if ended else BLOCK_MS, also=also)
+        return self.answer()
+
+    def ask(
+        self,
+        ended: Sequence[Settled],
+        *,
+        count: int,
+        block: int | None = None,
+        also: Sequence[Command] = (),
+    ) -> None:
+        """Send the same without reading what is answered; nothing else goes out before `answer`."""
         commands: list[Packed] = [*also]
         if ended:
             commands.append(self._pools.settle_command(self._pool, ended))
-        commands.append(self._claim_command(count, FIRST_BLOCK_MS if ended else BLOCK_MS))
+        commands.append(self._claim_command(count, block))
+        self._asked = _Asked(ended, len(also))
         try:
-            line = self._line
-            if line is None:
-                return None
-            line.write(commands)
-            line.replies(len(also))
-            if ended:
-                self._settled(line.read(), ended)
+            if self._line is not None:
+                self._line.write(commands)
+        except LOST:
+            self._drop()
+
+    def answer(self) -> list[Claimed] | None:
+        """What came of the last `ask`; None when the connection was lost."""
+        asked, self._asked = self._asked, None
+        line = self._line
+        try:
+            if asked is None or line is None:
+                raise OSError
+            line.replies(asked.skipped)
+            if asked.ended:
+                self._settled(line.read(), asked.ended)
             return self._parse(line.read())
         except LOST:
             self._drop()
-            self.settle(ended)
+            if asked is not None:
+                self.settle(asked.ended)
             return None
 
-    def _claim_command(self, count: int, block: int) -> bytes:
+    def _claim_command(self, count: int, block: int | None) -> bytes:
         """The same few again and again, so they are packed once."""
         packed = self._packed.get((count, block))
         if packed is None:
@@ -135,6 +166,8 @@ class Claims:
         A pack that was taken apart, of which the server has lost how it ended, is given back: its
         entry looks as if it stood for all of it.
         """
+        if self._asked is not None:
+            self.answer()  # what it brings is held, and read again
         self.is_doubtful = False
         held = self._held()
         packs = [one for one in held if one.size > 1]

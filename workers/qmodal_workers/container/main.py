@@ -22,7 +22,6 @@ from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.invoke import Invoker
 from qmodal_workers.container.load import check_secrets, find, load_version
 from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.container.pace import Pace
 from qmodal_workers.container.process import become, reseed
 from qmodal_workers.container.service import Service, build_service
 from qmodal_workers.container.serving import Serving
@@ -131,7 +130,6 @@ def _start(
         admission=Admission(client, request.pool),
         elsewhere=elsewhere,
         guard=Guard(record) if options.is_once else None,
-        pace=Pace(most=1) if options.is_once else Pace(),
     )
 
 

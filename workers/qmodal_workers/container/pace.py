@@ -50,9 +50,20 @@ class Pace:
         """Entries to claim next, given the inputs in flight in the pool; leaves others something."""
         if len(self._recent) < RECENT:
             return 1
-        usual = max(sorted(self._recent)[USUAL], 1e-6)
+        usual = self._usual()
         if self._size > 1:  # nobody packs inputs of which some are long
             return max(1, min(int(PACKS_SECONDS / usual), self._most, inflight // (4 * self._size)))
         if usual > SHORT_SECONDS:
             return 1
         return max(1, min(int(WORTH_SECONDS / usual), self._most, inflight // 2))
+
+    def ahead(self, inflight: int) -> int:
+        """Entries to claim before the last ones have run: 0 unless they are short, and many wait."""
+        count = self.count(inflight)
+        if count > 1:
+            return count
+        are_packs = self._size > 1 and len(self._recent) == RECENT
+        return int(are_packs and inflight > 4 * self._size and self._usual() < PACKS_SECONDS)
+
+    def _usual(self) -> float:
+        return max(sorted(self._recent)[USUAL], 1e-6)

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 from qmodal.store.entries import Claimed
 from qmodal_workers.container.shelf import Shelf
-from qmodal_workers.record import STATES, Record
+from qmodal_workers.record import AHEAD, ONE_RUNS, STATES, Record
 
 IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
-ONE_RUNS = 1 << 1
 
 
 class Posting:
@@ -42,7 +41,8 @@ class Posting:
         """It runs; of a pack, the input `part` of its call will."""
         taken, shelf = self._taken, self._shelf
         end = taken + len(shelf)
-        self._record.post(BUSY, serial, shelf.since, self.completed, ONE_RUNS, taken - 1, end, part)
+        flags = ONE_RUNS | AHEAD if shelf.is_expecting else ONE_RUNS
+        self._record.post(BUSY, serial, shelf.since, self.completed, flags, taken - 1, end, part)
 
     def idle(self) -> None:
         """Nothing runs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +9,7 @@ from functools import partial
 from qmodal import context
 from qmodal.client import Client
 from qmodal.options import FunctionOptions
-from qmodal.store.entries import Claimed, Settled, charge
+from qmodal.store.entries import Claimed, charge
 from qmodal.store.pools import BUDGET
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.signing import UnknownKeyError
@@ -20,15 +19,13 @@ from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.elsewhere import Elsewhere
 from qmodal_workers.container.finder import Finder
 from qmodal_workers.container.guard import Guard
-from qmodal_workers.container.invoke import Admitted, Invoker, Outdated, Preempted, flush
-from qmodal_workers.container.pace import Pace
+from qmodal_workers.container.intake import Intake
+from qmodal_workers.container.invoke import Admitted, Invoker, Outdated, Preempted
 from qmodal_workers.container.pack import Pack, run
 from qmodal_workers.container.posting import Posting
 from qmodal_workers.container.service import Service
 from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
 from qmodal_workers.record import Record
-
-FLUSH_SECONDS = 0.005
 
 
 @dataclass(slots=True, kw_only=True)
@@ -49,14 +46,11 @@ class Serving:
     reason: str = ""
     is_unfit: bool = False  # it stops for an input that needs another Python or qmodal
     serial: int = 0
-    pace: Pace = field(default_factory=Pace)
-    shelf: Shelf = field(init=False)
     conclusions: Conclusions = field(init=False)
     finder: Finder = field(init=False)
-    key: str = field(init=False)
+    intake: Intake = field(init=False)
+    shelf: Shelf = field(init=False)
     posting: Posting = field(init=False)
-    settling: threading.Lock = field(default_factory=threading.Lock)
-    _flushed: float = 0.0
     _is_stopping: bool = False
 
     def __post_init__(self) -> None:
@@ -74,20 +68,20 @@ class Serving:
             service=self.service,
             invoker=self.invoker,
         )
-        self.shelf = Shelf(
-            self.conclusions.release,
-            self.conclusions.split_off,
-            self._settle_behind,
-            clock=time.monotonic_ns,
-            tick=self.record.tick,
+        self.intake = Intake(
+            claims=self.claims,
+            record=self.record,
+            conclusions=self.conclusions,
+            key=self.client.keys.pool(self.pool),
+            options=self.options,
         )
+        self.shelf = self.intake.shelf
+        self.posting = self.intake.posting
         self.record.timeout = int(self.invoker.timeout * 1e9)
-        self.key = self.client.keys.pool(self.pool)
-        self.posting = Posting(self.record, self.shelf, is_once=self.guard is not None)
 
     def run(self) -> None:
         """Serve until told to stop; everything claimed is settled or given back at the end."""
-        self._refill()
+        self.intake.refill()
         while True:
             claimed = self.shelf.start()
             if claimed is not None:
@@ -95,9 +89,9 @@ class Serving:
             elif self._must_stop():
                 break
             else:
-                self._claim()
+                self.intake.claim()
         context.leave_input()
-        self._settle()
+        self.intake.settle()
         self.shelf.release_all()
 
     def _must_stop(self) -> bool:
@@ -105,28 +99,8 @@ class Serving:
             self._stop("preempted")
         return self._is_stopping or self.record.is_draining or self.claims.is_gone
 
-    def _claim(self) -> None:
-        context.leave_input()
-        self.posting.idle()
-        with self.settling:
-            ended = self._take_ended()
-        claimed = self.claims.claim(
-            ended, count=self.pace.count(self.claims.inflight), also=self.pace.news(self.key)
-        )
-        if claimed and not self.claims.is_doubtful:
-            self.shelf.put(claimed)
-            self.posting.claimed(claimed, self.claims.connection)
-        else:
-            # The connection was lost, something was not settled, or nothing came for seconds: what
-            # this container holds without knowing, nobody else would ever run.
-            self._refill()
-
-    def _refill(self) -> None:
-        with self.settling:
-            self.shelf.refill(self.claims.held)
-        self.posting.claimed(self.shelf.waiting(), self.claims.connection)
-
     def _attempt(self, claimed: Claimed) -> None:
+        self.intake.reach()
         self.posting.take()
         if self.guard is not None:
             self.guard.check()
@@ -191,7 +165,7 @@ class Serving:
         result = self.invoker.invoke(self.finder.find, claimed, admitted, self.serial)
         seconds = self.shelf.finish()
         self.posting.completed += 1
-        self.pace.ran(seconds)
+        self.intake.pace.ran(seconds)
         if seconds > LONG_SECONDS:
             # It has ended: the worker must not time it out while the server keeps us waiting.
             self.posting.idle()
@@ -214,7 +188,7 @@ class Serving:
             self._conclude(work)
             raise
         seconds = self.shelf.finish()
-        self.pace.ran(seconds, max(1, self.serial - before))
+        self.intake.pace.ran(seconds, max(1, self.serial - before))
         self._conclude(work)
         self._go_on(seconds)
 
@@ -228,8 +202,8 @@ class Serving:
         """After an input or a pack that took so long."""
         if seconds > LONG_SECONDS:
             self._look_again()
-        elif len(self.shelf) and time.monotonic() - self._flushed > FLUSH_SECONDS:
-            self._settle()
+        else:
+            self.intake.settle_soon()
 
     def _leave_undone(self, claimed: Claimed, why: Preempted | Outdated) -> None:
         if isinstance(why, Outdated):
@@ -253,7 +227,7 @@ class Serving:
 
     def _reclaim(self, claimed: Claimed, reason: str) -> None:
         """Give it back as one that had its try here; this container must be about to stop."""
-        self._settle()
+        self.intake.settle()
         reclaim = partial(
             self.client.pools.reclaim,
             self.pool,
@@ -266,33 +240,9 @@ class Serving:
 
     def _look_again(self) -> None:
         """After a long input the worker may have released, from outside, what lay behind it."""
-        if len(self.shelf):
-            self._settle()
-            self._refill()
-
-    def _settle(self) -> None:
-        with self.settling:
-            self.claims.settle(self._take_ended())
-
-    def _settle_behind(self, is_long: bool) -> bool:
-        """What ended before the input that runs now does not wait for a long one.
-
-        By the release thread. While it is at it, nobody reads what is held: that would start again.
-        """
-        if is_long and self.guard is None:
-            with self.settling:
-                settled = self.conclusions.take()
-                try:
-                    self.claims.settle(settled)
-                except BaseException:
-                    self.conclusions.put_back(settled)
-                    raise
-        return bool(self.conclusions.settled)
-
-    def _take_ended(self) -> list[Settled]:
-        flush()
-        self._flushed = time.monotonic()
-        return self.conclusions.take()
+        if self.shelf.has_more:
+            self.intake.settle()
+            self.intake.refill()
 
     def _stop(self, reason: str) -> None:
         self.reason = reason

@@ -26,13 +26,15 @@ LOOK_SECONDS = 0.01
 SETTLE_NS = 5_000_000
 Release = Callable[[list[Claimed]], None]
 Split = Callable[[Pack], None]
+Fetch = Callable[[], list[Claimed]]
 
 
 class Shelf:
     """Claimed inputs in order; `running` is the one that was started last.
 
     `release` gives back, `split` takes apart a pack whose running input is long, `settle` writes what
-    has ended before, if it is told to, and says whether there is something.
+    has ended before, if it is told to, and says whether there is something. `fetch` reads what was
+    claimed ahead, once `expect` said that something was.
     `clock` gives nanoseconds; `tick` is told when the watching thread looks (0: it need not), so
     that the worker sees when user code does not let it.
     """
@@ -42,6 +44,7 @@ class Shelf:
         release: Release,
         split: Split,
         settle: Callable[[bool], bool],
+        fetch: Fetch,
         *,
         clock: Callable[[], int],
         tick: Callable[[int], None],
@@ -49,10 +52,13 @@ class Shelf:
         self._release = release
         self._split = split
         self._settle = settle
+        self._fetch = fetch
         self._clock = clock
         self._tick = tick
         self.lock = threading.Lock()
         self._waiting: deque[Claimed] = deque()
+        self._ahead: list[Claimed] = []
+        self.is_expecting = False
         self._work: Pack | None = None
         self._armed = threading.Event()
         self._thread: threading.Thread | None = None
@@ -62,12 +68,34 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def has_more(self) -> bool:
+        """Whether something is claimed behind what runs."""
+        return bool(self._waiting) or self.is_expecting or bool(self._ahead)
+
     def put(self, claimed: Iterable[Claimed]) -> None:
         """Add what was claimed, behind what is there."""
         with self.lock:
             self._waiting.extend(claimed)
         if len(self._waiting) > 1:
             self._arm()
+
+    def expect(self) -> None:
+        """More was claimed ahead, and is read when the shelf is empty."""
+        self.is_expecting = True
+        self._arm()
+
+    def take_ahead(self) -> list[Claimed]:
+        """What was claimed ahead and not given back meanwhile; it is not on the shelf."""
+        with self.lock:
+            self._read_ahead()
+            taken, self._ahead = self._ahead, []
+            return taken
+
+    def _read_ahead(self) -> None:
+        if self.is_expecting:
+            self.is_expecting = False
+            self._ahead += self._fetch()
 
     def start(self) -> Claimed | None:
         """Take the next input to run, None if there is none."""
@@ -86,12 +114,14 @@ class Shelf:
         with self.lock:
             return list(self._waiting)
 
-    def refill(self, read: Callable[[], list[Claimed]]) -> None:
+    def refill(self, read: Fetch) -> None:
         """Replace what is claimed by what the server says is held.
 
         Under the lock: what is being released must not be read as held and started.
         """
         with self.lock:
+            self.is_expecting = False
+            self._ahead.clear()
             self._waiting = deque(read())
         if len(self._waiting) > 1:
             self._arm()
@@ -99,9 +129,12 @@ class Shelf:
     def release_all(self) -> None:
         """Give everything back that was not started; what cannot be given back stays."""
         with self.lock:
-            if self._waiting:
-                self._release(list(self._waiting))
+            self._read_ahead()
+            unstarted = [*self._waiting, *self._ahead]
+            if unstarted:
+                self._release(unstarted)
                 self._waiting.clear()
+                self._ahead.clear()
 
     def work_on(self, work: Pack | None) -> None:
         """This pack is being run, or none any more: then nobody is taking it apart either."""
@@ -140,7 +173,7 @@ class Shelf:
                 self.release_all()
             if is_running and now - since > LONG_NS and work is not None:
                 self._take_apart(work)
-        return bool(self._waiting) or self._work is not None or is_pending
+        return self.has_more or self._work is not None or is_pending
 
     def _take_apart(self, work: Pack) -> None:
         with self.lock:
