@@ -1,0 +1,131 @@
+"""What a container claims and settles: in batches, and ahead of its need while inputs are short."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field
+
+from qmodal import context
+from qmodal.options import FunctionOptions
+from qmodal.packing import is_packable
+from qmodal.store.entries import Claimed, Settled
+from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.conclude import Conclusions
+from qmodal_workers.container.invoke import flush
+from qmodal_workers.container.pace import Pace
+from qmodal_workers.container.posting import Posting
+from qmodal_workers.container.shelf import Shelf
+from qmodal_workers.record import Record
+
+FLUSH_SECONDS = 0.005
+
+
+@dataclass(slots=True, kw_only=True)
+class Intake:
+    """Fills the shelf, and writes what has ended with the same commands.
+
+    While the last inputs of a batch run, the next batch is on its way already (`reach`): the server
+    and this container work at the same time.
+    """
+
+    claims: Claims
+    record: Record
+    conclusions: Conclusions
+    options: FunctionOptions
+    key: str
+    pace: Pace = field(init=False)
+    shelf: Shelf = field(init=False)
+    posting: Posting = field(init=False)
+    _may_reach: bool = field(init=False)
+    _settling: threading.Lock = field(default_factory=threading.Lock)
+    _flushed: float = 0.0
+    _low: int = 0  # with so many on the shelf the next ones are claimed
+
+    def __post_init__(self) -> None:
+        is_once = self.options.is_once
+        self.pace = Pace(most=1) if is_once else Pace()
+        self.shelf = Shelf(
+            self.conclusions.release,
+            self.conclusions.split_off,
+            self._settle_behind,
+            self._fetch,
+            clock=time.monotonic_ns,
+            tick=self.record.tick,
+        )
+        self.posting = Posting(self.record, self.shelf, is_once=is_once)
+        # Whoever may start one input only, or one at a time, has no use for others.
+        self._may_reach = is_packable(self.options)
+
+    def claim(self) -> None:
+        """Fill the empty shelf: with what was claimed ahead, else with what comes."""
+        context.leave_input()
+        self.posting.idle()
+        if self.shelf.is_expecting:
+            claimed = self.shelf.take_ahead()
+            is_good = not self.claims.is_doubtful
+        else:
+            with self._settling:
+                ended = self._take_ended()
+            count, news = self.pace.count(self.claims.inflight), self.pace.news(self.key)
+            claimed = self.claims.claim(ended, count=count, also=news) or []
+            is_good = bool(claimed) and not self.claims.is_doubtful
+        if is_good:
+            self._low = len(claimed) // 2
+            self.shelf.put(claimed)
+            self.posting.claimed(claimed, self.claims.connection)
+        else:
+            # The connection was lost, something was not settled, or nothing came for seconds: what
+            # this container holds without knowing, nobody else would ever run.
+            self.refill()
+
+    def refill(self) -> None:
+        """Put on the shelf what the server says is held, and nothing else."""
+        with self._settling:
+            self.shelf.refill(self.claims.held)
+        self.posting.claimed(self.shelf.waiting(), self.claims.connection)
+
+    def reach(self) -> None:
+        """Claim the next ones while the last ones run, if they are short."""
+        shelf = self.shelf
+        if len(shelf) > self._low or shelf.is_expecting or not self._may_reach:
+            return
+        count = self.pace.ahead(self.claims.inflight)
+        if count and not self.record.is_draining:
+            with self._settling:
+                ended = self._take_ended()
+            self.claims.ask(ended, count=count, also=self.pace.news(self.key))
+            shelf.expect()
+
+    def _fetch(self) -> list[Claimed]:
+        return self.claims.answer() or []  # a lost connection is noticed by the next claim
+
+    def settle_soon(self) -> None:
+        """Write what has ended if that has been waiting for a while, and has to wait on."""
+        if len(self.shelf) and time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Write what has ended."""
+        with self._settling:
+            self.claims.settle(self._take_ended())
+
+    def _settle_behind(self, is_long: bool) -> bool:
+        """What ended before the input that runs now does not wait for a long one.
+
+        By the release thread. While it is at it, nobody reads what is held: that would start again.
+        """
+        if is_long and not self.options.is_once:
+            with self._settling:
+                settled = self.conclusions.take()
+                try:
+                    self.claims.settle(settled)
+                except BaseException:
+                    self.conclusions.put_back(settled)
+                    raise
+        return bool(self.conclusions.settled)
+
+    def _take_ended(self) -> list[Settled]:
+        flush()
+        self._flushed = time.monotonic()
+        return self.conclusions.take()
