@@ -71,7 +71,7 @@ class Intake:
             claimed = self.claims.claim(ended, count=count, also=news) or []
             is_good = bool(claimed) and not self.claims.is_doubtful
         if is_good:
-            self._low = len(claimed) // 2
+            self._low = len(claimed) * 3 // 4
             self.shelf.put(claimed)
             self.posting.claimed(claimed, self.claims.connection)
         else:
