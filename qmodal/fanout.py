@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from qmodal import context
 from qmodal.arrivals import Arrivals, Failure
@@ -16,7 +16,7 @@ from qmodal.invocation import submit
 from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, value_of, values
 from qmodal.packing import Packing
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
-from qmodal.store.exchange import Later, Op
+from qmodal.store.exchange import Later, Meanwhile, Op
 from qmodal.store.keys import shard_of
 from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
@@ -27,8 +27,8 @@ from qmodal.wire.outcome import Outcome, parted
 R = TypeVar("R")
 OUTSTANDING = 1000
 CHUNK = 100
-# Packs that are submitted together.
-PACKS = 5
+# Packs that are submitted together, and those that may be outstanding if they hold many inputs.
+PACKS, PACKS_OUTSTANDING = 2, 12
 # While inputs may still fail to come, their iterator's exception is looked for this often.
 UNFED_MS = 250
 FindTarget = Callable[[], Op[Target]]
@@ -45,6 +45,15 @@ class How:
     return_exceptions: bool = False
     keep: bool = False
     resume: str | None = None
+
+
+class Batch(NamedTuple):
+    """Consecutive inputs, the last of which has the index before `end`, and what submits them."""
+
+    chunk: list[Arguments]
+    end: int
+    is_last: bool
+    submission: Submission
 
 
 class Fanout(Generic[R]):
@@ -99,7 +108,7 @@ class Fanout(Generic[R]):
     @property
     def chunk(self) -> int:
         """Inputs that are submitted, or results that are given out, between two looks at the server."""
-        return max(CHUNK, min(2000, PACKS * self.packing.size))
+        return max(CHUNK, PACKS * self.packing.size)
 
     @property
     def is_done(self) -> bool:
@@ -158,42 +167,49 @@ class Fanout(Generic[R]):
         self.is_fed = is_last
 
     def _submit(self, chunk: list[Arguments], *, is_last: bool) -> Op[None]:
-        end = self.submitted + len(chunk)
-        submission = self._submission(chunk, total=end if is_last else None)
-        self._digest = submission.digest
-        yield from submit(self._client, self._target, submission)
-        self.submitted = end
+        batch = self.batch(chunk, first=self.submitted, is_last=is_last)
+        yield from submit(self._client, self._target, batch.submission)
+        self.submitted = batch.end
 
-    def _submission(self, chunk: list[Arguments], *, total: int | None) -> Submission:
-        return self._target.submission(
+    def batch(self, chunk: list[Arguments], *, first: int, is_last: bool) -> Batch:
+        """The inputs from index `first` on, ready to be sent; raises as `Target.submission`."""
+        submission = self._target.submission(
             self._client,
             chunk,
             call=self.call,
-            first=self.submitted,
-            total=total,
+            first=first,
+            total=first + len(chunk) if is_last else None,
             digest=self._digest,
             ttl=self._ttl,
             pack=self.packing.size,
         )
+        self._digest = submission.digest
+        return Batch(chunk, first + len(chunk), is_last, submission)
 
     def _lead(self) -> Op[int]:
         """How many inputs more than this one another producer has submitted."""
         record = yield from self._client.calls.record(self.call)
         return 0 if record is None else record.submitted - self.submitted
 
-    def exchange(self, chunk: list[Arguments], *, is_last: bool, block: int) -> Op[None]:
-        """Submit the next inputs and take in results, in one round trip."""
-        end = self.submitted + len(chunk)
-        submission = self._submission(chunk, total=end if is_last else None)
-        calls, cursor = self._client.calls, self._reader.cursor
+    def send(self, batch: Batch, *, meanwhile: Meanwhile) -> Op[None]:
+        """Submit the batch; `meanwhile` as in `Exchange`."""
         try:
-            outputs = yield from calls.request(submission, cursor=cursor, block=block)
+            yield from self._client.calls.submit(batch.submission, meanwhile=meanwhile)
         except (UnknownPoolError, GapError):
-            yield from self.feed(chunk, is_last=is_last)
+            yield from self.feed(batch.chunk, is_last=batch.is_last)
+        else:
+            self.submitted, self.is_fed = batch.end, batch.is_last
+
+    def exchange(self, batch: Batch, *, block: int, meanwhile: Meanwhile) -> Op[None]:
+        """Submit the batch and take in results, in one round trip."""
+        try:
+            outputs = yield from self._client.calls.request(
+                batch.submission, cursor=self._reader.cursor, block=block, meanwhile=meanwhile
+            )
+        except (UnknownPoolError, GapError):
+            yield from self.feed(batch.chunk, is_last=batch.is_last)
             return
-        self._digest = submission.digest
-        self.submitted = end
-        self.is_fed = is_last
+        self.submitted, self.is_fed = batch.end, batch.is_last
         yield from self._take_in(self._reader.accept(outputs))
 
     def receive(self, block: int) -> Op[None]:

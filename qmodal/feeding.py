@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Protocol
 
+from qmodal.ahead import Ahead
 from qmodal.client import Client
 from qmodal.fanout import CHUNK, Fanout
+from qmodal.inputs import Inputs
 from qmodal.target import Arguments
 
 # Inputs that are taken from the iterator before there is room for them.
@@ -29,31 +31,15 @@ class Feeder(Protocol):
 
 
 class Inline:
-    """Takes inputs that are at hand between two reads: no thread could be faster."""
+    """Takes inputs that are at hand between two reads."""
 
-    def __init__(self, client: Client, fanout: Fanout[Any], inputs: Iterator[Arguments]) -> None:
+    def __init__(self, client: Client, ahead: Ahead) -> None:
         self._client = client
-        self._fanout = fanout
-        self._inputs = inputs
+        self._ahead = ahead
 
     def step(self) -> None:
-        """Submit a chunk, if there is room for a whole pack, and read in the same round trip."""
-        fanout, room = self._fanout, self._fanout.room
-        if fanout.is_fed or room < fanout.packing.size:
-            if fanout.settled < fanout.submitted:
-                self._client.run(fanout.receive(fanout.patience))
-            return
-        count = min(fanout.chunk, room)
-        chunk = list(islice(self._inputs, count))
-        is_last = len(chunk) < count
-        if chunk:
-            if not fanout.submitted and not is_last:
-                self._client.run(fanout.learn())
-            has_room = not is_last and room - count >= fanout.packing.size
-            block = 0 if has_room else fanout.patience
-            self._client.run(fanout.exchange(chunk, is_last=is_last, block=block))
-        else:
-            self._client.run(fanout.feed(chunk, is_last=True))
+        """Submit a chunk, if there is room for it, and read in the same round trip."""
+        self._client.run(self._ahead.step())
 
     def stop(self) -> None:
         """There is nothing that goes on by itself."""
@@ -147,11 +133,9 @@ class Threaded:
         return self._fanout.room > 0 if self._waiting else self._is_read
 
 
-def feeding(
-    client: Client, fanout: Fanout[Any], inputs: Iterator[Arguments], *, is_at_hand: bool
-) -> Feeder:
+def feeding(client: Client, fanout: Fanout[Any], inputs: Inputs) -> Feeder:
     """The feeder for these inputs; those that were submitted before are left out."""
-    if fanout.is_fed:
-        return Inline(client, fanout, iter(()))
-    kind = Inline if is_at_hand else Threaded
-    return kind(client, fanout, islice(inputs, fanout.submitted, None))
+    following = islice(inputs.plain(), fanout.submitted, None)
+    if inputs.is_at_hand or fanout.is_fed:
+        return Inline(client, Ahead(fanout, following))
+    return Threaded(client, fanout, following)

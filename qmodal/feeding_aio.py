@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any
+from itertools import islice
+from typing import Any, Protocol
 
+from qmodal.ahead import Ahead
 from qmodal.client import Client
 from qmodal.fanout import Fanout
 from qmodal.feeding import PROLONG_SECONDS, READ_AHEAD
+from qmodal.inputs import Inputs
 from qmodal.target import Arguments
 
 # The loop knows its tasks weakly: a map that is dropped without being closed must not take its tasks
@@ -17,7 +20,32 @@ from qmodal.target import Arguments
 _tasks: set[asyncio.Task[None]] = set()
 
 
-class Feeding:
+class Feeder(Protocol):
+    """Submits inputs; used by the task that takes the results."""
+
+    async def step(self) -> None:
+        """Take in results, or wait until there may be some; raises what the input iterator raised."""
+
+    async def stop(self) -> None:
+        """Submit nothing any more; what is on its way has arrived afterwards."""
+
+
+class Inline:
+    """Takes inputs that are at hand between two reads."""
+
+    def __init__(self, client: Client, ahead: Ahead) -> None:
+        self._client = client
+        self._ahead = ahead
+
+    async def step(self) -> None:
+        """Submit a chunk, if there is room for it, and read in the same round trip."""
+        await self._client.aio(self._ahead.step())
+
+    async def stop(self) -> None:
+        """There is nothing that goes on by itself."""
+
+
+class Tasks:
     """One asyncio task takes inputs, which may wait, and another one submits what there is."""
 
     def __init__(
@@ -31,14 +59,13 @@ class Feeding:
         self._is_read = False
         self._is_stopped = False
         self._error: BaseException | None = None
-        bodies = () if fanout.is_fed else (self._read, self._send)
-        self._tasks = [asyncio.create_task(self._guard(body)) for body in bodies]
+        self._tasks = [asyncio.create_task(self._guard(body)) for body in (self._read, self._send)]
         for task in self._tasks:
             _tasks.add(task)
             task.add_done_callback(_tasks.discard)
 
-    async def pump(self) -> None:
-        """Wait until something was submitted that has no result yet, or all has been."""
+    async def step(self) -> None:
+        """Wait until something was submitted that has no result yet, or all has been; then read."""
         while True:
             try:
                 async with asyncio.timeout(PROLONG_SECONDS):
@@ -48,6 +75,9 @@ class Feeding:
                 await self._client.aio(self._fanout.prolong())
         if self._error is not None:
             raise self._error
+        fanout = self._fanout
+        if fanout.settled < fanout.submitted:
+            await self._client.aio(fanout.receive(fanout.patience))
 
     async def stop(self) -> None:
         """Submit nothing any more; what is on its way has arrived afterwards."""
@@ -107,3 +137,10 @@ class Feeding:
         if self._is_over():
             return True
         return self._fanout.room > 0 if self._waiting else self._is_read
+
+
+def feeding(client: Client, fanout: Fanout[Any], inputs: Inputs) -> Feeder:
+    """The feeder for these inputs; those that were submitted before are left out."""
+    if inputs.is_at_hand or fanout.is_fed:
+        return Inline(client, Ahead(fanout, islice(inputs.plain(), fanout.submitted, None)))
+    return Tasks(client, fanout, inputs.aio())

@@ -70,7 +70,7 @@ def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
 
     client = current_for(find)
     fanout: Fanout[Any] = client.run(start(client, find, how))
-    feeder = feeding(client, fanout, inputs.plain(), is_at_hand=inputs.is_at_hand)
+    feeder = feeding(client, fanout, inputs)
     try:
         with shown(client, fanout):
             while not fanout.is_done:
@@ -82,18 +82,16 @@ def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
 
 
 async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator[Any]:
-    from qmodal.feeding_aio import Feeding
+    from qmodal.feeding_aio import feeding
     from qmodal.progress import shown
 
     client = current_for(find)
     fanout: Fanout[Any] = await client.aio(start(client, find, how))
-    feeder = Feeding(client, fanout, inputs.aio())
+    feeder = feeding(client, fanout, inputs)
     try:
         with shown(client, fanout):
             while not fanout.is_done:
-                await feeder.pump()
-                if fanout.settled < fanout.submitted:
-                    await client.aio(fanout.receive(fanout.patience))
+                await feeder.step()
                 for value in fanout.arrivals.take():
                     yield value
     finally:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
+from qmodal.ahead import Ahead
 from qmodal.call import FunctionCall
 from qmodal.client import Client, current_for
 from qmodal.fanout import Fanout, FindTarget, How
@@ -37,13 +39,15 @@ class SpawnMap(Generic[R]):
     ) -> FunctionCall[R]:
         """Submit and return the handle; with `resume`, only what was not submitted before."""
         refuse_in_loop("spawn_map")
-        inputs = Inputs.zipped("spawn_map", input_iterators, kwargs).plain()
+        inputs = Inputs.zipped("spawn_map", input_iterators, kwargs)
         client = current_for(self._find)
         fanout = client.run(_start(client, self._find, resume))
-        inputs = islice(inputs, fanout.submitted, None)
+        following = islice(inputs.plain(), fanout.submitted, None)
+        if inputs.is_at_hand:
+            client.run(_spawn_ahead(client, fanout, following))
         while not fanout.is_fed:
             chunk, ends = list[Arguments](), time.monotonic() + LINGER_SECONDS
-            for arguments in inputs:
+            for arguments in following:
                 chunk.append(arguments)
                 if len(chunk) == fanout.chunk or time.monotonic() > ends:
                     break
@@ -59,21 +63,31 @@ class SpawnMap(Generic[R]):
         resume: str | None = None,
     ) -> FunctionCall[R]:
         """The same without blocking the event loop; also over async iterators."""
-        inputs = Inputs.zipped("spawn_map", input_iterators, kwargs).aio()
+        inputs = Inputs.zipped("spawn_map", input_iterators, kwargs)
         client = current_for(self._find)
         fanout = await client.aio(_start(client, self._find, resume))
-        for _ in range(fanout.submitted):
-            await anext(inputs, None)
-        while not fanout.is_fed:
-            chunk, ends = list[Arguments](), time.monotonic() + LINGER_SECONDS
-            async for arguments in inputs:
-                chunk.append(arguments)
-                if len(chunk) == fanout.chunk or time.monotonic() > ends:
-                    break
-            else:
-                ends = 0.0
-            await client.aio(_spawn(client, fanout, chunk, is_last=not ends))
+        if inputs.is_at_hand:
+            following = islice(inputs.plain(), fanout.submitted, None)
+            await client.aio(_spawn_ahead(client, fanout, following))
+        else:
+            await _spawn_slow(client, fanout, inputs.aio())
         return FunctionCall(fanout.call, fanout.submitted)
+
+
+async def _spawn_slow(
+    client: Client, fanout: Fanout[Any], inputs: AsyncIterator[Arguments]
+) -> None:
+    for _ in range(fanout.submitted):
+        await anext(inputs, None)
+    while not fanout.is_fed:
+        chunk, ends = list[Arguments](), time.monotonic() + LINGER_SECONDS
+        async for arguments in inputs:
+            chunk.append(arguments)
+            if len(chunk) == fanout.chunk or time.monotonic() > ends:
+                break
+        else:
+            ends = 0.0
+        await client.aio(_spawn(client, fanout, chunk, is_last=not ends))
 
 
 def _start(client: Client, find: FindTarget, resume: str | None) -> Op[Fanout[Any]]:
@@ -82,13 +96,26 @@ def _start(client: Client, find: FindTarget, resume: str | None) -> Op[Fanout[An
     return fanout
 
 
+def _spawn_ahead(client: Client, fanout: Fanout[Any], inputs: Iterator[Arguments]) -> Op[None]:
+    """Submit inputs that are at hand."""
+    ahead = Ahead(fanout, inputs)
+    while not fanout.is_fed:
+        yield from _until_room(client, fanout)
+        yield from ahead.send()
+
+
 def _spawn(
     client: Client, fanout: Fanout[Any], chunk: list[Arguments], *, is_last: bool
 ) -> Op[None]:
-    """Submit the next inputs of a call that nobody reads meanwhile, once there is room."""
+    """Submit the next inputs."""
+    yield from _until_room(client, fanout)
+    yield from fanout.feed(chunk, is_last=is_last)
+
+
+def _until_room(client: Client, fanout: Fanout[Any]) -> Op[None]:
+    """Wait until few enough inputs wait, of a call whose results nobody reads meanwhile."""
     while fanout.submitted - fanout.settled >= MOST_SPAWNED:
         record = yield from client.calls.record(fanout.call)
         fanout.settled = fanout.submitted if record is None else record.settled
         if fanout.submitted - fanout.settled >= MOST_SPAWNED:
             yield Pause(1.0)
-    yield from fanout.feed(chunk, is_last=is_last)

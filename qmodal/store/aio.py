@@ -101,12 +101,12 @@ class Asynchronous:
 
     async def _talk(self, line: AsyncLine, request: Exchange) -> list[Reply]:
         commands = request.commands
-        if self._later:
-            later = [self._later.popleft() for _ in range(min(len(self._later), 100))]
-            await line.write((*later, *commands))
+        later = [self._later.popleft() for _ in range(min(len(self._later), 100))]
+        await line.write((*later, *commands) if later else commands)
+        if request.meanwhile is not None:
+            request.meanwhile()
+        if later:
             await line.replies(len(later))
-        else:
-            await line.write(commands)
         if not request.waits:
             return await line.replies(len(commands))
         replies = await line.replies(len(commands) - 1)

@@ -137,12 +137,12 @@ class Blocking:
 
     def _talk(self, line: Line, request: Exchange) -> list[Reply]:
         commands = request.commands
-        if self._later:
-            later = self._take_later()
-            line.write((*later, *commands))
+        later = self._take_later() if self._later else ()
+        line.write((*later, *commands) if later else commands)
+        if request.meanwhile is not None:
+            request.meanwhile()
+        if later:
             line.replies(len(later))
-        else:
-            line.write(commands)
         if not request.waits:
             return line.replies(len(commands))
         replies = line.replies(len(commands) - 1)

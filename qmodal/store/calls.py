@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmodal.exception import InternalFailure
-from qmodal.store.exchange import Command, Exchange, Op, ask, ask_one
+from qmodal.store.exchange import Command, Exchange, Meanwhile, Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.output import Output, parse_outputs
 from qmodal.store.script import script
@@ -114,18 +114,25 @@ class Calls:
         note = (b"XADD", children, b"MAXLEN", b"~", MOST_CHILDREN, b"*", index, submission.call)
         return note, (b"PEXPIRE", children, max(submission.ttl, CHILDREN_MS))
 
-    def submit(self, submission: Submission) -> Op[None]:
+    def submit(self, submission: Submission, *, meanwhile: Meanwhile | None = None) -> Op[None]:
         """Accept the inputs; safe to repeat. Raises UnknownPoolError, EnqueueError."""
-        replies = yield Exchange(self.submit_commands(submission))
+        replies = yield Exchange(self.submit_commands(submission), meanwhile=meanwhile)
         check_accepted(replies[-1])
 
     def request(
-        self, submission: Submission, *, cursor: bytes = b"0", block: int = 1000
+        self,
+        submission: Submission,
+        *,
+        cursor: bytes = b"0",
+        block: int = 1000,
+        meanwhile: Meanwhile | None = None,
     ) -> Op[list[Output]]:
         """Submit, and read outputs behind the cursor, waiting up to `block` ms, in one round trip."""
         commands = self.submit_commands(submission)
         read = self.read_command(submission.call, cursor, block=block)
-        replies = yield Exchange((*commands, read), waits=block > 0, expects=b"OK")
+        replies = yield Exchange(
+            (*commands, read), waits=block > 0, expects=b"OK", meanwhile=meanwhile
+        )
         check_accepted(replies[len(commands) - 1] if len(replies) >= len(commands) else replies[-1])
         return parse_outputs(replies[-1])
 

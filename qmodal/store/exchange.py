@@ -9,13 +9,16 @@ Named tuples, here and wherever a call makes values: a frozen dataclass takes th
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any, NamedTuple, TypeVar
 
 Command = tuple[Any, ...]
 Packed = Command | bytes  # bytes: packed before
 Reply = Any
 T = TypeVar("T")
+
+
+Meanwhile = Callable[[], None]
 
 
 class Exchange(NamedTuple):
@@ -27,12 +30,15 @@ class Exchange(NamedTuple):
     replies then end early.
     `patience`: seconds during which a lost connection is retried; the commands must be safe to
     repeat, which every script is.
+    `meanwhile` is called between writing and reading, each time that it is written: what it does
+    costs no time as long as the server is at work. It raises nothing.
     """
 
     commands: tuple[Command, ...]
     waits: bool = False
     expects: bytes | int | None = None
     patience: float = 20.0
+    meanwhile: Meanwhile | None = None
 
 
 class Pause(NamedTuple):
