@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from redis.retry import Retry
 
 from qmodal.exception import ConfigurationError
 from qmodal.store.exchange import Command, Packed, Reply
+from qmodal.store.spin import QUICK_SECONDS, SPIN_SECONDS, spin
 
 # The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
 BLOCK_SECONDS = 5.0
@@ -124,13 +126,14 @@ def new_reader() -> hiredis.Reader:
 class Line:
     """A blocking connection; not for use by two threads at once."""
 
-    __slots__ = ("_buffer", "_connection", "_feed", "_reader", "_sock")
+    __slots__ = ("_buffer", "_connection", "_feed", "_is_quick", "_may_spin", "_reader", "_sock")
 
     def __init__(self, address: Address) -> None:
         parameters = address.parameters()
         kind: type[Connection] | type[SSLConnection] = parameters.pop("connection_class")
         self._connection = kind(retry=Retry(NoBackoff(), 0), **parameters)
         self._sock: socket.socket | None = None
+        self._may_spin = self._is_quick = False
         self._renew()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
 
@@ -142,6 +145,7 @@ class Line:
             raise refused(error) from error
         sock: Any = self._connection._sock
         _leave_timeouts_to_the_kernel(sock)
+        self._may_spin = type(sock) is socket.socket
         self._sock = sock
 
     def write(self, commands: Sequence[Packed]) -> None:
@@ -171,9 +175,16 @@ class Line:
         return found
 
     def _receive(self) -> None:
-        count = 0 if self._sock is None else self._sock.recv_into(self._buffer)
+        sock = self._sock
+        if sock is None:
+            raise redis_errors.ConnectionError("not connected")
+        begin = time.perf_counter()
+        count = spin(sock, self._buffer, begin + SPIN_SECONDS) if self._is_quick else None
+        if count is None:
+            count = sock.recv_into(self._buffer)
         if not count:
             raise redis_errors.ConnectionError("the server closed the connection")
+        self._is_quick = self._may_spin and time.perf_counter() - begin < QUICK_SECONDS
         self._feed(self._buffer, 0, count)
 
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
