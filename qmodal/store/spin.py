@@ -15,7 +15,7 @@ from collections.abc import Callable
 
 SPIN_SECONDS = 0.0003
 # After a wait of up to that length the next one is expected to be short, too.
-QUICK_SECONDS = 0.0
+QUICK_SECONDS = 0.0006
 _NOW = socket.MSG_DONTWAIT
 _give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))
 # Threads that look at the same time would only keep the interpreter lock from each other.

@@ -10,7 +10,7 @@ from qmodal import context
 from qmodal.options import FunctionOptions
 from qmodal.packing import is_packable
 from qmodal.store.entries import Claimed, Settled
-from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.claims import BLOCK_MS, FIRST_BLOCK_MS, Claims
 from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.invoke import flush
 from qmodal_workers.container.pace import Pace
@@ -40,6 +40,7 @@ class Intake:
     _may_reach: bool = field(init=False)
     _settling: threading.Lock = field(default_factory=threading.Lock)
     _flushed: float = 0.0
+    _count: int = 1  # entries to claim next
     _low: int = 0  # with so many on the shelf the next ones are claimed
 
     def __post_init__(self) -> None:
@@ -59,16 +60,18 @@ class Intake:
 
     def claim(self) -> None:
         """Fill the empty shelf: with what was claimed ahead, else with what comes."""
-        context.leave_input()
-        self.posting.idle()
         if self.shelf.is_expecting:
+            self._rest()
             claimed = self.shelf.take_ahead()
             is_good = not self.claims.is_doubtful
         else:
             with self._settling:
                 ended = self._take_ended()
-            count, news = self.pace.count(self.claims.inflight), self.pace.news(self.key)
-            claimed = self.claims.claim(ended, count=count, also=news) or []
+            block = FIRST_BLOCK_MS if ended else BLOCK_MS
+            news = self.pace.news(self.key)
+            self.claims.ask(ended, count=self._count, block=block, also=news)
+            self._rest()  # what nobody waits for comes after the write
+            claimed = self.claims.answer() or []
             is_good = bool(claimed) and not self.claims.is_doubtful
         if is_good:
             self._low = len(claimed) * 3 // 4
@@ -78,6 +81,11 @@ class Intake:
             # The connection was lost, something was not settled, or nothing came for seconds: what
             # this container holds without knowing, nobody else would ever run.
             self.refill()
+
+    def _rest(self) -> None:
+        context.leave_input()
+        self.posting.idle()
+        self._count = self.pace.count(self.claims.inflight)
 
     def refill(self) -> None:
         """Put on the shelf what the server says is held, and nothing else."""
