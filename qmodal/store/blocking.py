@@ -147,7 +147,7 @@ class Blocking:
             return line.replies(len(commands))
         replies = line.replies(len(commands) - 1)
         if not is_refused(request, replies):
-            replies.append(line.read())
+            replies.append(line.wait())
         return replies
 
     def _take(self) -> Line:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import socket
 import struct
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,7 +23,7 @@ from redis.retry import Retry
 
 from qmodal.exception import ConfigurationError
 from qmodal.store.exchange import Command, Packed, Reply
-from qmodal.store.spin import QUICK_SECONDS, SPIN_SECONDS, spin
+from qmodal.store.patience import Patience
 
 # The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
 BLOCK_SECONDS = 5.0
@@ -126,14 +125,15 @@ def new_reader() -> hiredis.Reader:
 class Line:
     """A blocking connection; not for use by two threads at once."""
 
-    __slots__ = ("_buffer", "_connection", "_feed", "_is_quick", "_may_spin", "_reader", "_sock")
+    __slots__ = ("_answers", "_buffer", "_connection", "_feed", "_reader", "_sock", "_waits")
 
     def __init__(self, address: Address) -> None:
         parameters = address.parameters()
         kind: type[Connection] | type[SSLConnection] = parameters.pop("connection_class")
         self._connection = kind(retry=Retry(NoBackoff(), 0), **parameters)
         self._sock: socket.socket | None = None
-        self._may_spin = self._is_quick = False
+        # Replies come soon; what a blocking command waits for may take any time.
+        self._answers, self._waits = Patience(), Patience()
         self._renew()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
 
@@ -145,7 +145,6 @@ class Line:
             raise refused(error) from error
         sock: Any = self._connection._sock
         _leave_timeouts_to_the_kernel(sock)
-        self._may_spin = type(sock) is socket.socket
         self._sock = sock
 
     def write(self, commands: Sequence[Packed]) -> None:
@@ -157,35 +156,26 @@ class Line:
 
     def read(self) -> Reply:
         """The next reply; an error reply is returned, not raised. A lost connection raises."""
-        gets = self._reader.gets
-        while (reply := gets()) is NOTHING:
-            self._receive()
-        return reply
+        return self._next(self._answers)
+
+    def wait(self) -> Reply:
+        """The same, of a command that blocks on the server."""
+        return self._next(self._waits)
 
     def replies(self, count: int) -> list[Reply]:
         """The next replies, as `read` gives them."""
-        gets = self._reader.gets
-        found: list[Reply] = []
-        while len(found) < count:
-            reply = gets()
-            if reply is NOTHING:
-                self._receive()
-            else:
-                found.append(reply)
-        return found
+        return [self._next(self._answers) for _ in range(count)]
 
-    def _receive(self) -> None:
-        sock = self._sock
-        if sock is None:
-            raise redis_errors.ConnectionError("not connected")
-        begin = time.perf_counter()
-        count = spin(sock, self._buffer, begin + SPIN_SECONDS) if self._is_quick else None
-        if count is None:
-            count = sock.recv_into(self._buffer)
-        if not count:
-            raise redis_errors.ConnectionError("the server closed the connection")
-        self._is_quick = self._may_spin and time.perf_counter() - begin < QUICK_SECONDS
-        self._feed(self._buffer, 0, count)
+    def _next(self, patience: Patience) -> Reply:
+        gets = self._reader.gets
+        while (reply := gets()) is NOTHING:
+            if self._sock is None:
+                raise redis_errors.ConnectionError("not connected")
+            count = patience.receive(self._sock, self._buffer)
+            if not count:
+                raise redis_errors.ConnectionError("the server closed the connection")
+            self._feed(self._buffer, 0, count)
+        return reply
 
     def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send, then read exactly as many replies as were sent."""

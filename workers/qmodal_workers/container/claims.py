@@ -119,7 +119,7 @@ class Claims:
             line.replies(asked.skipped)
             if asked.ended:
                 self._settled(line.read(), asked.ended)
-            return self._parse(line.read())
+            return self._parse(line.wait())
         except LOST:
             self._drop()
             if asked is not None:
