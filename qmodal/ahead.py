@@ -5,12 +5,12 @@ No thread could be faster. It is the same operation for plain and for asyncio ca
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
 from qmodal.exception import Error
 from qmodal.fanout import Batch, Fanout
+from qmodal.inputs import Inputs
 from qmodal.store.exchange import Op
 from qmodal.target import Arguments
 
@@ -18,9 +18,10 @@ from qmodal.target import Arguments
 class Ahead:
     """Submits inputs whose iterator can neither wait nor run code of the program."""
 
-    def __init__(self, fanout: Fanout[Any], inputs: Iterator[Arguments]) -> None:
+    def __init__(self, fanout: Fanout[Any], inputs: Inputs) -> None:
         self._fanout = fanout
-        self._inputs = inputs
+        self._inputs = islice(inputs.plain(), fanout.submitted, None)
+        fanout.packing.count(inputs.count)
         self._first = fanout.submitted
         self._next: Batch | None = None
         self._is_taken = fanout.is_fed

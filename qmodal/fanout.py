@@ -100,7 +100,7 @@ class Fanout(Generic[R]):
     def room(self) -> int:
         """Inputs that may be submitted now: bounded also by results that wait for their turn."""
         return (
-            max(OUTSTANDING, 12 * self.packing.size)
+            max(OUTSTANDING, PACKS_OUTSTANDING * self.packing.size)
             - (self.submitted - self.settled)
             - self.arrivals.waiting
         )
@@ -173,6 +173,7 @@ class Fanout(Generic[R]):
 
     def batch(self, chunk: list[Arguments], *, first: int, is_last: bool) -> Batch:
         """The inputs from index `first` on, ready to be sent; raises as `Target.submission`."""
+        self.packing.count(first + len(chunk))
         submission = self._target.submission(
             self._client,
             chunk,

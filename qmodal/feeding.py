@@ -135,7 +135,6 @@ class Threaded:
 
 def feeding(client: Client, fanout: Fanout[Any], inputs: Inputs) -> Feeder:
     """The feeder for these inputs; those that were submitted before are left out."""
-    following = islice(inputs.plain(), fanout.submitted, None)
     if inputs.is_at_hand or fanout.is_fed:
-        return Inline(client, Ahead(fanout, following))
-    return Threaded(client, fanout, following)
+        return Inline(client, Ahead(fanout, inputs))
+    return Threaded(client, fanout, islice(inputs.plain(), fanout.submitted, None))

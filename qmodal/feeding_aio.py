@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from itertools import islice
 from typing import Any, Protocol
 
 from qmodal.ahead import Ahead
@@ -142,5 +141,5 @@ class Tasks:
 def feeding(client: Client, fanout: Fanout[Any], inputs: Inputs) -> Feeder:
     """The feeder for these inputs; those that were submitted before are left out."""
     if inputs.is_at_hand or fanout.is_fed:
-        return Inline(client, Ahead(fanout, islice(inputs.plain(), fanout.submitted, None)))
+        return Inline(client, Ahead(fanout, inputs))
     return Tasks(client, fanout, inputs.aio())

@@ -34,6 +34,11 @@ class Inputs:
         """Whether taking the next one can neither wait nor run code of the program."""
         return all(type(iterable) in _AT_HAND for iterable in self.iterables)
 
+    @property
+    def count(self) -> int:
+        """How many there are, of inputs that are at hand; else 0."""
+        return min(map(len, self.iterables)) if self.is_at_hand else 0
+
     def plain(self) -> Iterator[Arguments]:
         """The inputs, one after another."""
         rows = zip(*map(_as_sync, self.iterables), strict=False)

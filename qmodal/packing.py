@@ -15,6 +15,9 @@ WORTH_MICROSECONDS = 5000
 MOST = 400
 RECENT = 16
 MOST_POOLS = 1000
+# A map is at least so many packs: there are containers for all of them, and these inputs may take
+# longer than those before them did.
+LEAST_PACKS = 32
 # Of so many, this one by length: three in four are not longer. Now and then one that had to wait for
 # a processor says nothing of the rest.
 USUAL = 12
@@ -47,11 +50,16 @@ class Learned:
 class Packing:
     """Learns from outcomes, and says how many inputs to put into an entry."""
 
-    __slots__ = ("_is_allowed", "_recent")
+    __slots__ = ("_inputs", "_is_allowed", "_recent")
 
     def __init__(self, options: FunctionOptions, recent: deque[int], *, is_allowed: bool) -> None:
         self._is_allowed = is_allowed and is_packable(options)
         self._recent = recent
+        self._inputs = 0
+
+    def count(self, inputs: int) -> None:
+        """The map has at least so many inputs."""
+        self._inputs = max(self._inputs, inputs)
 
     @property
     def is_ignorant(self) -> bool:
@@ -73,4 +81,4 @@ class Packing:
         if not self._is_allowed or self.is_ignorant:
             return 1
         usual = sorted(self._recent)[USUAL]
-        return max(1, min(MOST, WORTH_MICROSECONDS // max(1, usual)))
+        return max(1, min(MOST, WORTH_MICROSECONDS // max(1, usual), self._inputs // LEAST_PACKS))

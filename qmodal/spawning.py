@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
@@ -42,9 +42,9 @@ class SpawnMap(Generic[R]):
         inputs = Inputs.zipped("spawn_map", input_iterators, kwargs)
         client = current_for(self._find)
         fanout = client.run(_start(client, self._find, resume))
-        following = islice(inputs.plain(), fanout.submitted, None)
         if inputs.is_at_hand:
-            client.run(_spawn_ahead(client, fanout, following))
+            client.run(_spawn_ahead(client, fanout, inputs))
+        following = islice(inputs.plain(), fanout.submitted, None)
         while not fanout.is_fed:
             chunk, ends = list[Arguments](), time.monotonic() + LINGER_SECONDS
             for arguments in following:
@@ -67,8 +67,7 @@ class SpawnMap(Generic[R]):
         client = current_for(self._find)
         fanout = await client.aio(_start(client, self._find, resume))
         if inputs.is_at_hand:
-            following = islice(inputs.plain(), fanout.submitted, None)
-            await client.aio(_spawn_ahead(client, fanout, following))
+            await client.aio(_spawn_ahead(client, fanout, inputs))
         else:
             await _spawn_slow(client, fanout, inputs.aio())
         return FunctionCall(fanout.call, fanout.submitted)
@@ -96,7 +95,7 @@ def _start(client: Client, find: FindTarget, resume: str | None) -> Op[Fanout[An
     return fanout
 
 
-def _spawn_ahead(client: Client, fanout: Fanout[Any], inputs: Iterator[Arguments]) -> Op[None]:
+def _spawn_ahead(client: Client, fanout: Fanout[Any], inputs: Inputs) -> Op[None]:
     """Submit inputs that are at hand."""
     ahead = Ahead(fanout, inputs)
     while not fanout.is_fed:

@@ -21,10 +21,10 @@ RECONNECT_SECONDS = 0.2
 
 
 class _Asked(NamedTuple):
-    """What was sent and is not answered yet; `skipped` replies come first."""
+    """What was sent and is not answered yet; `told` replies come first."""
 
     ended: Sequence[Settled]
-    skipped: int
+    told: int
 
 
 class Claims:
@@ -44,6 +44,7 @@ class Claims:
         self.inflight = 0
         self._packed: dict[tuple[int, int | None], bytes] = {}
         self._asked: _Asked | None = None
+        self.told: list[Reply] = []  # the replies to what went along with the last claim
         self.is_doubtful = False  # what was settled was not all ours: look again at what is held
         self.is_gone = False  # the pool's streams are gone and it is not known any more
 
@@ -116,7 +117,7 @@ class Claims:
         try:
             if asked is None or line is None:
                 raise OSError
-            line.replies(asked.skipped)
+            self.told = line.replies(asked.told)
             if asked.ended:
                 self._settled(line.read(), asked.ended)
             return self._parse(line.wait())

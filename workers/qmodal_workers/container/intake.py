@@ -10,6 +10,8 @@ from qmodal import context
 from qmodal.options import FunctionOptions
 from qmodal.packing import is_packable
 from qmodal.store.entries import Claimed, Settled
+from qmodal.store.exchange import Command
+from qmodal.store.keys import Keys
 from qmodal_workers.container.claims import BLOCK_MS, FIRST_BLOCK_MS, Claims
 from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.invoke import flush
@@ -33,14 +35,13 @@ class Intake:
     record: Record
     conclusions: Conclusions
     options: FunctionOptions
-    key: str
+    keys: Keys
     pace: Pace = field(init=False)
     shelf: Shelf = field(init=False)
     posting: Posting = field(init=False)
     _may_reach: bool = field(init=False)
     _settling: threading.Lock = field(default_factory=threading.Lock)
     _flushed: float = 0.0
-    _count: int = 1  # entries to claim next
     _low: int = 0  # with so many on the shelf the next ones are claimed
 
     def __post_init__(self) -> None:
@@ -68,10 +69,10 @@ class Intake:
             with self._settling:
                 ended = self._take_ended()
             block = FIRST_BLOCK_MS if ended else BLOCK_MS
-            news = self.pace.news(self.key)
-            self.claims.ask(ended, count=self._count, block=block, also=news)
+            count = self.pace.count(self._inflight(ended))
+            self.claims.ask(ended, count=count, block=block, also=self._news())
             self._rest()  # what nobody waits for comes after the write
-            claimed = self.claims.answer() or []
+            claimed = self._fetch()
             is_good = bool(claimed) and not self.claims.is_doubtful
         if is_good:
             self._low = len(claimed) * 3 // 4
@@ -82,10 +83,13 @@ class Intake:
             # this container holds without knowing, nobody else would ever run.
             self.refill()
 
+    def _inflight(self, ended: list[Settled]) -> int:
+        """Inputs in flight in the pool, as far as is known, once these are settled."""
+        return self.claims.inflight - sum([each.count for each in ended])
+
     def _rest(self) -> None:
         context.leave_input()
         self.posting.idle()
-        self._count = self.pace.count(self.claims.inflight)
 
     def refill(self) -> None:
         """Put on the shelf what the server says is held, and nothing else."""
@@ -98,15 +102,21 @@ class Intake:
         shelf = self.shelf
         if len(shelf) > self._low or shelf.is_expecting or not self._may_reach:
             return
-        count = self.pace.ahead(self.claims.inflight)
-        if count and not self.record.is_draining:
+        if self.pace.ahead(self.claims.inflight) and not self.record.is_draining:
             with self._settling:
                 ended = self._take_ended()
-            self.claims.ask(ended, count=count, also=self.pace.news(self.key))
+            count = self.pace.ahead(self._inflight(ended))
+            self.claims.ask(ended, count=max(1, count), also=self._news())
             shelf.expect()
 
     def _fetch(self) -> list[Claimed]:
-        return self.claims.answer() or []  # a lost connection is noticed by the next claim
+        claimed = self.claims.answer() or []  # a lost connection is noticed by the next claim
+        self.pace.hear(self.claims.told)
+        return claimed
+
+    def _news(self) -> tuple[Command, ...]:
+        keys, pool = self.keys, self.conclusions.pool
+        return self.pace.news(keys.pool(pool), keys.inputs(pool))
 
     def settle_soon(self) -> None:
         """Write what has ended if that has been waiting for a while, and has to wait on."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 
-from qmodal.store.exchange import Command
+from qmodal.store.exchange import Command, Reply
 from qmodal.store.pools import MOST_CLAIMED
 
 WORTH_SECONDS = 0.005
@@ -15,7 +16,7 @@ RECENT = 16
 USUAL = 12
 SHORT_SECONDS = 0.0005
 PACKS_SECONDS = 0.010
-REPORT_SECONDS = 2.0
+REPORT_SECONDS = 0.5
 
 
 class Pace:
@@ -29,6 +30,7 @@ class Pace:
         self._recent: deque[float] = deque(maxlen=RECENT)
         self._size = 1
         self._told = 0.0
+        self._sharing = 1
         self.service_time: float | None = None
 
     def ran(self, seconds: float, inputs: int = 1) -> None:
@@ -38,24 +40,35 @@ class Pace:
         before, each = self.service_time, seconds / inputs
         self.service_time = each if before is None else before + 0.1 * (each - before)
 
-    def news(self, key: str) -> tuple[Command, ...]:
-        """Now and then what the pool learns of its inputs' times, for a write that goes anyway."""
+    def news(self, pool: str, stream: str) -> tuple[Command, ...]:
+        """For a write that goes anyway, now and then: who else claims, and what inputs take here."""
         now = time.monotonic()
-        if self.service_time is None or now - self._told < REPORT_SECONDS:
+        if now - self._told < REPORT_SECONDS:
             return ()
         self._told = now
-        return ((b"HSET", key, b"service_time", round(self.service_time, 6)),)
+        asking: Command = (b"XINFO", b"GROUPS", stream)
+        if self.service_time is None:
+            return (asking,)
+        return asking, (b"HSET", pool, b"service_time", round(self.service_time, 6))
+
+    def hear(self, replies: Sequence[Reply]) -> None:
+        """What was answered to `news`."""
+        if replies and not isinstance(replies[0], Exception):
+            for group in replies[0]:
+                about = dict(zip(group[::2], group[1::2], strict=True))
+                self._sharing = max(1, about.get(b"consumers", 1))
 
     def count(self, inflight: int) -> int:
         """Entries to claim next, given the inputs in flight in the pool; leaves others something."""
         if len(self._recent) < RECENT:
             return 1
         usual = self._usual()
+        share = inflight // (2 * self._sharing * self._size)
         if self._size > 1:  # nobody packs inputs of which some are long
-            return max(1, min(int(PACKS_SECONDS / usual), self._most, inflight // (4 * self._size)))
+            return max(1, min(int(PACKS_SECONDS / usual), self._most, share))
         if usual > SHORT_SECONDS:
             return 1
-        return max(1, min(int(WORTH_SECONDS / usual), self._most, inflight // 2))
+        return max(1, min(int(WORTH_SECONDS / usual), self._most, share))
 
     def ahead(self, inflight: int) -> int:
         """Entries to claim before the last ones have run: 0 unless they are short, and many wait."""
@@ -63,7 +76,8 @@ class Pace:
         if count > 1:
             return count
         are_packs = self._size > 1 and len(self._recent) == RECENT
-        return int(are_packs and inflight > 4 * self._size and self._usual() < PACKS_SECONDS)
+        has_share = inflight > 2 * self._sharing * self._size
+        return int(are_packs and has_share and self._usual() < PACKS_SECONDS)
 
     def _usual(self) -> float:
         return max(sorted(self._recent)[USUAL], 1e-6)

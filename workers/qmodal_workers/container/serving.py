@@ -72,7 +72,7 @@ class Serving:
             claims=self.claims,
             record=self.record,
             conclusions=self.conclusions,
-            key=self.client.keys.pool(self.pool),
+            keys=self.client.keys,
             options=self.options,
         )
         self.shelf = self.intake.shelf
