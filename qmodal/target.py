@@ -156,7 +156,7 @@ def _packed(group: Sequence[Arguments]) -> bytes | None:
     if len(group) == 1 or set(map(id, map(itemgetter(1), group))) != {id(kwargs)}:
         return None
     try:
-        payload = pack_rows(kwargs, [*map(list, map(itemgetter(0), group))])
+        payload = pack_rows(kwargs, [*map(itemgetter(0), group)])
     except NotPlain:
         return None
     return payload if len(payload) <= PACK_BYTES else None

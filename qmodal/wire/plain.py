@@ -54,14 +54,17 @@ def pack(value: object) -> bytes:
     return packed
 
 
-def pack_rows(kwargs: dict[str, Any], rows: list[list[Any]]) -> bytes:
-    """As `pack([kwargs, rows])`, and in one look if all rows hold scalars only."""
-    if kwargs or not set(map(type, chain.from_iterable(rows))) <= _SCALARS:
-        return pack([kwargs, rows])
+def pack_rows(kwargs: dict[str, Any], rows: list[tuple[Any, ...]]) -> bytes:
+    """As `pack([kwargs, lists of the rows])`, and in one look if all rows hold scalars only."""
+    if kwargs or not _SCALARS.issuperset(map(type, chain.from_iterable(rows))):
+        return pack([kwargs, [*map(list, rows)]])
+    # Nothing in it is a tuple or of a derived class, so that the rows themselves can pass for lists.
+    packer = msgpack.Packer(default=_extension, unicode_errors="surrogatepass")
     try:
-        return _pack([kwargs, rows], _extension)
+        packed: bytes = packer.pack((kwargs, rows))
     except (ValueError, OverflowError) as reason:
         raise NotPlain(f"the inputs are not plain: {reason}") from None
+    return packed
 
 
 def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:

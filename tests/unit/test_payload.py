@@ -21,7 +21,7 @@ import pytest
 from qmodal.exception import DeserializationError, ExecutionError, SerializationError
 from qmodal.wire import pickled
 from qmodal.wire.payload import dump_arguments, dump_value, load_arguments, load_value
-from qmodal.wire.plain import MAX_DEPTH, NotPlain, pack, unpack
+from qmodal.wire.plain import MAX_DEPTH, NotPlain, pack, pack_rows, unpack
 
 Point = collections.namedtuple("Point", "x y")
 
@@ -330,6 +330,17 @@ def test_a_result_that_cannot_be_rebuilt_is_an_execution_error(form: str, payloa
 def test_a_result_comes_back(value: Any) -> None:
     form, payload = dump_value(value, plain_only=False)
     assert same(load_value(form, payload, plain_only=False), value)
+
+
+@pytest.mark.parametrize("value", [*EXACT, *REFUSED], ids=lambda value: repr(value)[:30])
+def test_the_rows_of_a_pack_have_the_bytes_that_a_list_of_lists_has(value: Any) -> None:
+    try:
+        expected = pack([{}, [[value, "a"], [1]]])
+    except NotPlain:
+        with pytest.raises(NotPlain):
+            pack_rows({}, [(value, "a"), (1,)])
+    else:
+        assert pack_rows({}, [(value, "a"), (1,)]) == expected
 
 
 async def coroutine() -> None: ...
