@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,19 @@ def test_what_is_claimed_behind_a_long_input_can_be_released_for_the_container(
         assert client.run(release_behind(client, container, doing(claimed))) == 0
     assert fleet.pending(pool) == {"ta-x-1": 1}
     assert lost_deliveries(fleet, pool) == [b"0", b"0"]
+
+
+def test_what_a_container_has_claimed_ahead_is_released_with_it_and_what_has_ended_is_not(
+    fleet: Fleet, client: Client, pool: str
+) -> None:
+    for _ in range(3):
+        fleet.call(pool, 1, 2)
+    ended, running, _unread = claim(client, pool, "ta-x-1")
+    does = replace(doing([running]), ahead=True)
+    with recorded("ta-x-1", pool, does) as container:
+        assert client.run(release_behind(client, container, does)) == 1
+    assert fleet.pending(pool) == {"ta-x-1": 2}
+    assert ended.entry < running.entry
 
 
 @pytest.mark.parametrize("moment", range(4))

@@ -1,0 +1,181 @@
+"""What a container claims ahead of its need: run once, in turn, or given back, whatever comes between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from qmodal.options import FunctionOptions
+from qmodal.store.entries import Claimed, Settled
+from qmodal.store.keys import GROUP
+from qmodal_workers.container.admission import Admission
+from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.conclude import Conclusions
+from qmodal_workers.container.intake import Intake
+from qmodal_workers.container.pace import RECENT
+from qmodal_workers.record import Doing, Record, Told
+from tests.bench import Bench, index_of
+from tests.support import wait_until
+
+NAME = "ta-a-1"
+INPUTS = 200
+
+
+class Holder:
+    """A container's intake without a container: the test starts and ends its inputs."""
+
+    def __init__(self, bench: Bench, options: FunctionOptions) -> None:
+        client, pool = bench.client, bench.pool
+        self.conclusions = Conclusions(
+            client=client,
+            pool=pool,
+            container=NAME,
+            options=options,
+            admission=Admission(client, pool),
+        )
+        self.record = Record.create()
+        self.claims = Claims(client, pool, NAME, is_once=options.is_once)
+        self.intake = Intake(
+            claims=self.claims,
+            record=self.record,
+            conclusions=self.conclusions,
+            options=options,
+            keys=client.keys,
+        )
+        self.claims.connect()
+        for _ in range(RECENT):
+            self.intake.pace.ran(0.00001)
+
+    def run(self, count: int) -> list[int]:
+        """Start and end so many inputs, reaching for more as a container does; their indexes."""
+        ran = list[int]()
+        while len(ran) < count:
+            claimed = self.intake.shelf.start()
+            if claimed is None:
+                self.intake.claim()
+                continue
+            self.intake.reach()
+            self.end(claimed)
+            ran.append(index_of(claimed))
+        return ran
+
+    def run_until_reached(self) -> list[int]:
+        """Run until something is claimed ahead, while the shelf is not empty."""
+        ran = self.run(1)
+        while not (self.intake.shelf.is_expecting and len(self.intake.shelf)):
+            ran += self.run(1)
+        return ran
+
+    def end(self, claimed: Claimed) -> None:
+        """An input has ended."""
+        self.intake.shelf.finish()
+        settled = Settled(
+            claimed.lane, claimed.entry, claimed.call, index_of(claimed), b"done", has_blob=False
+        )
+        self.conclusions.settled.append(settled)
+
+    def close(self) -> None:
+        """Give back what was not started."""
+        self.intake.settle()
+        self.intake.shelf.release_all()
+        self.claims.close()
+        wait_until(lambda: self.doing().tick == 0, what="the release thread sleeps")
+        self.record.close()
+
+    def doing(self) -> Doing:
+        """What the record says."""
+        found = self.record.read()
+        assert found is not None
+        return found
+
+
+def holder_of(bench: Bench, options: FunctionOptions) -> Iterator[Holder]:
+    made = Holder(bench, options)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def holder(bench: Bench) -> Iterator[Holder]:
+    """One whose inputs are short, so that it claims many."""
+    yield from holder_of(bench, FunctionOptions())
+
+
+@pytest.fixture
+def once(bench: Bench) -> Iterator[Holder]:
+    """The same for inputs that never run twice."""
+    yield from holder_of(bench, FunctionOptions(delivery="at_most_once"))
+
+
+def pending(bench: Bench) -> int:
+    """How many entries containers hold."""
+    found: int = bench.ask(b"XPENDING", bench.client.keys.inputs(bench.pool), GROUP)[0]
+    return found
+
+
+def indexes(bench: Bench, call: str) -> list[int]:
+    return [index for index, _, _ in bench.outputs(call)]
+
+
+def test_what_was_claimed_ahead_runs_in_its_turn_and_once(bench: Bench, holder: Holder) -> None:
+    call = bench.submit(INPUTS)
+    assert holder.run(INPUTS) == list(range(INPUTS))
+    holder.intake.settle()
+    assert indexes(bench, call) == list(range(INPUTS))
+    assert bench.inflight() == 0
+
+
+def test_the_next_inputs_are_on_their_way_before_the_last_ones_have_run(
+    bench: Bench, holder: Holder
+) -> None:
+    bench.submit(INPUTS)
+    holder.run_until_reached()
+    bench.ask(b"PING")  # the claim was sent before
+    unsettled = len(holder.conclusions.settled)
+    assert pending(bench) > len(holder.intake.shelf) + unsettled
+
+
+def test_what_was_claimed_ahead_is_given_back_behind_a_long_input(
+    bench: Bench, holder: Holder
+) -> None:
+    call = bench.submit(INPUTS)
+    ran = holder.run_until_reached()
+    holder.intake.shelf.release_all()  # as the release thread does
+    assert pending(bench) <= len(ran)  # nothing but what has ended
+    others = [index_of(one) for one in bench.claim("ta-a-2", INPUTS)]
+    assert sorted(ran + others) == list(range(INPUTS))
+    holder.intake.settle()
+    assert indexes(bench, call) == ran
+
+
+@pytest.mark.parametrize("is_read", [False, True])
+def test_a_connection_that_is_lost_behind_a_claim_loses_no_input(
+    bench: Bench, holder: Holder, is_read: bool
+) -> None:
+    call = bench.submit(INPUTS)
+    ran = holder.run_until_reached()
+    if is_read:
+        bench.ask(b"PING")  # the claim before it was carried out
+    bench.ask(b"CLIENT", b"KILL", b"ID", holder.claims.connection)
+    ran += holder.run(INPUTS - len(ran))
+    assert sorted(ran) == list(range(INPUTS))
+    holder.intake.settle()
+    assert sorted(indexes(bench, call)) == list(range(INPUTS))
+    assert bench.inflight() == 0
+
+
+def test_inputs_that_never_run_twice_are_claimed_one_by_one(bench: Bench, once: Holder) -> None:
+    bench.submit(INPUTS)
+    once.run(10)
+    assert not once.intake.shelf.has_more
+    once.intake.settle()
+    assert pending(bench) == 0
+
+
+def test_a_container_that_drains_reaches_for_nothing(bench: Bench, holder: Holder) -> None:
+    bench.submit(INPUTS)
+    holder.run(1)
+    holder.record.tell(Told(draining=True))
+    holder.run(len(holder.intake.shelf))
+    assert not holder.intake.shelf.is_expecting
