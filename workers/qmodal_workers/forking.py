@@ -6,6 +6,7 @@ a subreaper, is the parent of every container and learns how each one ends.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gc
 import importlib
@@ -81,6 +82,7 @@ def preload() -> None:
     """Import what every container needs, and read what it would read from disk."""
     for name in PRELOADED:
         importlib.import_module(name)
+    codecs.lookup("idna")  # every host name is encoded so, which imports three modules
     load_commands()
     Line(Address("redis://localhost"))  # only made, not connected
 
