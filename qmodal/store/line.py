@@ -147,6 +147,11 @@ class Line:
         _leave_timeouts_to_the_kernel(sock)
         self._sock = sock
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a socket; without one, the first write makes it."""
+        return self._sock is not None
+
     def write(self, commands: Sequence[Packed]) -> None:
         """Send the commands in one write."""
         if self._sock is None:

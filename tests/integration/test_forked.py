@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from qmodal.client import Client
+from qmodal.store.blocking import Blocking
+from qmodal.store.exchange import ask_one
 from qmodal.store.line import Address, Line
 from tests.bench import Bench
 from tests.boxes import Box, Fleet
@@ -60,6 +62,26 @@ def test_what_a_module_has_put_in_place_of_the_output_is_not_where_containers_pr
     report = fleet.ready(box, pools["say"])
     fleet.value(fleet.call(pools["say"], "heard"))
     wait_until(lambda: b"heard" in fleet.printed(report.app), what="the output is there")
+
+
+def test_a_line_that_a_driver_has_ready_connects_in_parent_and_child_for_itself(
+    server: TestServer,
+) -> None:
+    driver = Blocking(Address(server.url))
+    driver.prepare()
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writable, b"%d" % driver.run(ask_one(b"CLIENT", b"ID")))
+        finally:
+            os._exit(0)
+    connection = driver.run(ask_one(b"CLIENT", b"ID"))
+    os.waitpid(child, 0)
+    os.close(writable)
+    with os.fdopen(readable, "rb") as pipe:
+        assert int(pipe.read()) not in (0, connection)
+    driver.close()
 
 
 def test_a_line_made_before_a_fork_is_ended_by_the_child_that_connected_it(

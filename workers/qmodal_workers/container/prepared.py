@@ -28,5 +28,6 @@ class Prepared:
     def create(cls, document: bytes) -> Prepared:
         """From the signed version and the environment; raises what is wrong with either."""
         client = Client(Settings.from_environ(os.environ))
+        client.blocking.prepare()
         line = Line(Address(client.settings.redis_url or ""))
         return cls(client, open_version(document, client.signer), line)
