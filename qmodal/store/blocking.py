@@ -173,9 +173,13 @@ class Blocking:
             raise to_exception(error, judge(error)) from error
         self._loaded = True
 
+    def prepare(self) -> None:
+        """Have a line ready, which connects when it is first used, in a forked child too."""
+        self._idle.append(Line(self.address))
+
     def _after_fork(self) -> None:
         """The parent's sockets must not be used, nor closed with a goodbye, by a child."""
-        self._idle = deque()
+        self._idle = deque(line for line in self._idle if not line.is_connected)
         self._later = deque()
         self._pid = os.getpid()
 

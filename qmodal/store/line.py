@@ -7,6 +7,7 @@ connected, its socket is read and written here: its own reading took a third of 
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
@@ -143,9 +144,16 @@ class Line:
             self._connection.connect()
         except redis_errors.ResponseError as error:
             raise refused(error) from error
+        # Made before a fork, it would not shut down what others may hold open, too.
+        self._connection.pid = os.getpid()
         sock: Any = self._connection._sock
         _leave_timeouts_to_the_kernel(sock)
         self._sock = sock
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether there is a socket; without one, the first write makes it."""
+        return self._sock is not None
 
     def write(self, commands: Sequence[Packed]) -> None:
         """Send the commands in one write."""

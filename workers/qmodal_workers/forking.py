@@ -6,6 +6,7 @@ a subreaper, is the parent of every container and learns how each one ends.
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gc
 import importlib
@@ -17,17 +18,16 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from qmodal.settings import Settings
 from qmodal.store.line import Address, Line
 from qmodal.store.script import load_commands
-from qmodal.wire.signing import Signer
-from qmodal.wire.spec import open_version
 from qmodal_workers import safety
 from qmodal_workers.container import main as container
 from qmodal_workers.container.load import load_version
+from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through
 from qmodal_workers.container.service import Service
 from qmodal_workers.passing import content_of, receive, send
@@ -62,19 +62,18 @@ def serve(descriptor: int) -> None:
     preload()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     send(end, {"blank": True})
-    _obey(end)
+    _obey(end, None)
 
 
-def _obey(end: socket.socket) -> None:
-    prepared: Service | None = None
+def _obey(end: socket.socket, prepared: Prepared | None) -> None:
     while (received := receive(end)) is not None:
         message, descriptors = received
         if "load" in message:
-            _load(end, message, descriptors[0])
-        elif "warm" in message:
-            prepared = _warm(end, descriptors[0])
+            prepared = _load(end, message, descriptors[0])
+        elif "warm" in message and prepared is not None:
+            prepared = replace(prepared, service=_warm(end, descriptors[0]))
         elif "branch" in message:
-            _fork(end, message["branch"], descriptors, _be_branch)
+            _fork(end, message["branch"], descriptors, partial(_be_branch, prepared))
         elif "fork" in message:
             _fork(end, message["fork"], descriptors, partial(_be_container, prepared))
 
@@ -83,19 +82,21 @@ def preload() -> None:
     """Import what every container needs, and read what it would read from disk."""
     for name in PRELOADED:
         importlib.import_module(name)
+    codecs.lookup("idna")  # every host name is encoded so, which imports three modules
     load_commands()
     Line(Address("redis://localhost"))  # only made, not connected
 
 
-def _load(end: socket.socket, message: dict[str, Any], document: int) -> None:
-    """Import the version's modules."""
+def _load(end: socket.socket, message: dict[str, Any], document: int) -> Prepared:
+    """Import the version's modules, and make what its containers begin with."""
     os.environ.update(message["environ"])
 
-    def load() -> None:
-        signer = Signer(Settings.from_environ(os.environ).signing_key or b"")
-        load_version(open_version(content_of(document), signer), message["code"])
+    def load() -> Prepared:
+        prepared = Prepared.create(content_of(document))
+        load_version(prepared.version, message["code"])
+        return prepared
 
-    _run_user_code(end, load, "importing it")
+    return _run_user_code(end, load, "importing it")
 
 
 def _warm(end: socket.socket, request: int) -> Service:
@@ -165,25 +166,23 @@ def _be_middle(end: socket.socket, pipes: tuple[int, int], be: Callable[[], NoRe
         os._exit(0)
 
 
-def _be_branch(descriptors: list[int]) -> NoReturn:
+def _be_branch(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
     """A template for one pool: it has the version's modules already."""
     try:
         os.setsid()
         control, stdout, stderr, worker = descriptors
         speak_through(stdout, stderr)
         die_with(int(content_of(worker)))
-        _obey(socket.socket(fileno=control))
+        _obey(socket.socket(fileno=control), prepared)
     finally:
         os._exit(0)
 
 
-def _be_container(prepared: Service | None, descriptors: list[int]) -> NoReturn:
+def _be_container(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
         request = StartRequest.unpack(content_of(descriptors[4]))
-        container.run(
-            request, Descriptors(*descriptors[:4]), modules_loaded=True, prepared=prepared
-        )
+        container.run(request, Descriptors(*descriptors[:4]), prepared=prepared)
     finally:
         os._exit(1)
 

@@ -15,9 +15,7 @@ def main() -> None:
     from qmodal_workers.passing import content_of
     from qmodal_workers.start import Descriptors, StartRequest
 
-    container.run(
-        StartRequest.unpack(content_of(request)), Descriptors(*descriptors), modules_loaded=False
-    )
+    container.run(StartRequest.unpack(content_of(request)), Descriptors(*descriptors))
 
 
 if __name__ == "__main__":

@@ -30,15 +30,24 @@ class _Asked(NamedTuple):
 class Claims:
     """Reads the pool's streams as one consumer; `inflight` is the pool's as of the last settle.
 
-    `is_once`: the server knows, before it delivers anything, that what was started never runs again.
+    `line`: one to connect first. `is_once`: the server knows, before it delivers anything, that what was started never runs again.
     """
 
-    def __init__(self, client: Client, pool: str, container: str, *, is_once: bool = False) -> None:
+    def __init__(
+        self,
+        client: Client,
+        pool: str,
+        container: str,
+        *,
+        is_once: bool = False,
+        line: Line | None = None,
+    ) -> None:
         self._client = client
         self._pools: Pools = client.pools
         self._pool = pool
         self._container = container
         self._marks = (client.pools.mark_command(pool, container),) if is_once else ()
+        self._first = line
         self._line: Line | None = None
         self.connection = 0
         self.inflight = 0
@@ -51,7 +60,8 @@ class Claims:
     def connect(self) -> list[Claimed]:
         """(Re)connect, for as long as it takes; what the server says this container holds."""
         while True:
-            line = Line(Address(self._client.settings.redis_url or ""))
+            line = self._first or Line(Address(self._client.settings.redis_url or ""))
+            self._first = None
             try:
                 line.connect()
                 replies = line.exchange(

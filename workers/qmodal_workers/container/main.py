@@ -10,10 +10,8 @@ from typing import NoReturn
 
 from qmodal import client as clients
 from qmodal import context
-from qmodal.client import Client
 from qmodal.options import FunctionOptions
-from qmodal.settings import Settings
-from qmodal.wire.spec import open_pool_spec, open_version
+from qmodal.wire.spec import open_pool_spec
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
 from qmodal_workers.container.elsewhere import Elsewhere
@@ -22,6 +20,7 @@ from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.invoke import Invoker
 from qmodal_workers.container.load import check_secrets, find, load_version
 from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import become, reseed
 from qmodal_workers.container.service import Service, build_service
 from qmodal_workers.container.serving import Serving
@@ -33,17 +32,16 @@ def run(
     request: StartRequest,
     descriptors: Descriptors,
     *,
-    modules_loaded: bool,
-    prepared: Service | None = None,
+    prepared: Prepared | None = None,
 ) -> NoReturn:
     """Be that container until the end of the process; user code never outlives this call.
 
-    `prepared`: what the template has built for this very pool, its `snap=True` hooks included.
+    `prepared`: what the template has made already, which then has imported the version's modules.
     """
     status = 1
     try:
         become(descriptors, parent=request.parent)
-        status = _serve(request, descriptors, modules_loaded=modules_loaded, prepared=prepared)
+        status = _serve(request, descriptors, prepared)
     except BaseException:
         traceback.print_exc()
     finally:
@@ -59,13 +57,7 @@ def _flush() -> None:
             continue  # the worker is gone, or user code closed it
 
 
-def _serve(
-    request: StartRequest,
-    descriptors: Descriptors,
-    *,
-    modules_loaded: bool,
-    prepared: Service | None,
-) -> int:
+def _serve(request: StartRequest, descriptors: Descriptors, prepared: Prepared | None) -> int:
     begin = time.monotonic()
     control = Control(descriptors.control)
     record = Record(descriptors.record)
@@ -74,7 +66,7 @@ def _serve(
     os.environ.update(request.environ)
     loop = UserLoop()
     try:
-        serving = _start(request, record, loop, modules_loaded=modules_loaded, prepared=prepared)
+        serving = _start(request, record, loop, prepared)
         if serving.guard is not None:
             serving.guard.start()
         connection = serving.claims.connect_first()
@@ -91,19 +83,17 @@ def _start(
     request: StartRequest,
     record: Record,
     loop: UserLoop,
-    *,
-    modules_loaded: bool,
-    prepared: Service | None,
+    prepared: Prepared | None,
 ) -> Serving:
-    client = Client(Settings.from_environ(os.environ))
+    base = prepared or Prepared.create(request.version)
+    client, version = base.client, base.version
     clients.use(client)
     context.serve()
     reseed()
     pool = open_pool_spec(request.spec, client.signer)
-    version = open_version(request.version, client.signer)
-    if not modules_loaded:
+    if prepared is None:
         load_version(version, request.code)
-    service = prepared or build_service(*find(version, pool), loop)
+    service = base.service or build_service(*find(version, pool), loop)
     spec = version.functions[pool.function]
     options = FunctionOptions.from_plain({**spec.options, **_variant(pool.variant)})
     interrupts = Interrupts(record, loop)
@@ -126,7 +116,9 @@ def _start(
         service=service,
         invoker=invoker,
         record=record,
-        claims=Claims(client, request.pool, request.container, is_once=options.is_once),
+        claims=Claims(
+            client, request.pool, request.container, is_once=options.is_once, line=base.line
+        ),
         admission=Admission(client, request.pool),
         elsewhere=elsewhere,
         guard=Guard(record) if options.is_once else None,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -10,8 +9,10 @@ import time
 from typing import TextIO
 
 from qmodal_workers.start import Descriptors
+from qmodal_workers.tie import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
+# Ours, as long as user code has not put others in their place.
+_streams: list[TextIO] = []
 
 
 def become(descriptors: Descriptors, *, parent: int) -> None:
@@ -32,10 +33,13 @@ def speak_through(stdout: int, stderr: int) -> None:
     for source, target in ((nothing, 0), (stdout, 1), (stderr, 2)):
         os.dup2(source, target)
         os.close(source)
+    if _streams == [sys.stdin, sys.stdout, sys.stderr]:
+        return  # as the template has made them: they hold numbers, and nothing unwritten
     # New objects: the old ones may believe that they are files, which can seek.
     sys.stdin = _stdin()
     # A line printed before a SIGKILL is lost in a block buffer.
     sys.stdout, sys.stderr = _text(1), _text(2)
+    _streams[:] = [sys.stdin, sys.stdout, sys.stderr]
 
 
 def _stdin() -> TextIO:
@@ -59,9 +63,7 @@ def die_with(parent: int) -> None:
         if time.monotonic() > ends:
             os._exit(1)
         time.sleep(0.0002)
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
+    die_with_parent(parent)
 
 
 def reseed() -> None:

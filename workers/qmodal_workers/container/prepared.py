@@ -1,0 +1,33 @@
+"""What all containers of a version begin with; a template makes it once for those that it forks.
+
+What is done before a fork costs each of them neither time nor memory of its own.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from qmodal.client import Client
+from qmodal.settings import Settings
+from qmodal.store.line import Address, Line
+from qmodal.wire.spec import Version, open_version
+from qmodal_workers.container.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Nothing in it is connected; `service` is of the one pool that has been entered."""
+
+    client: Client
+    version: Version
+    line: Line
+    service: Service | None = None
+
+    @classmethod
+    def create(cls, document: bytes) -> Prepared:
+        """From the signed version and the environment; raises what is wrong with either."""
+        client = Client(Settings.from_environ(os.environ))
+        client.blocking.prepare()
+        line = Line(Address(client.settings.redis_url or ""))
+        return cls(client, open_version(document, client.signer), line)
