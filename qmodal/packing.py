@@ -11,7 +11,7 @@ from collections import deque
 
 from qmodal.options import FunctionOptions
 
-WORTH_MICROSECONDS = 5000
+WORTH_MICROSECONDS = 10000
 MOST = 400
 RECENT = 16
 MOST_POOLS = 1000

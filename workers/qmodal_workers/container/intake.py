@@ -20,7 +20,9 @@ from qmodal_workers.container.posting import Posting
 from qmodal_workers.container.shelf import Shelf
 from qmodal_workers.record import Record
 
-FLUSH_SECONDS = 0.005
+# What has ended waits for so long for a write that also claims, before it has one of its own; longer
+# if such a write is near.
+FLUSH_SECONDS, AHEAD_SECONDS = 0.005, 0.025
 
 
 @dataclass(slots=True, kw_only=True)
@@ -102,11 +104,11 @@ class Intake:
         shelf = self.shelf
         if len(shelf) > self._low or shelf.is_expecting or not self._may_reach:
             return
-        if self.pace.ahead(self.claims.inflight) and not self.record.is_draining:
+        count = self.pace.ahead(self._inflight(self.conclusions.settled))
+        if count and not self.record.is_draining:
             with self._settling:
                 ended = self._take_ended()
-            count = self.pace.ahead(self._inflight(ended))
-            self.claims.ask(ended, count=max(1, count), also=self._news())
+            self.claims.ask(ended, count=count, also=self._news())
             shelf.expect()
 
     def _fetch(self) -> list[Claimed]:
@@ -120,7 +122,8 @@ class Intake:
 
     def settle_soon(self) -> None:
         """Write what has ended if that has been waiting for a while, and has to wait on."""
-        if len(self.shelf) and time.monotonic() - self._flushed > FLUSH_SECONDS:
+        limit = AHEAD_SECONDS if self.shelf.is_expecting else FLUSH_SECONDS
+        if len(self.shelf) and time.monotonic() - self._flushed > limit:
             self.settle()
 
     def settle(self) -> None:

@@ -15,7 +15,7 @@ RECENT = 16
 # what is claimed behind a long one is given back.
 USUAL = 12
 SHORT_SECONDS = 0.0005
-PACKS_SECONDS = 0.010
+PACKS_SECONDS = 0.015
 REPORT_SECONDS = 0.5
 
 
