@@ -44,6 +44,7 @@ class Intake:
     _may_reach: bool = field(init=False)
     _settling: threading.Lock = field(default_factory=threading.Lock)
     _flushed: float = 0.0
+    _is_dry: bool = True  # nothing came of the last claim
     _low: int = 0  # with so many on the shelf the next ones are claimed
 
     def __post_init__(self) -> None:
@@ -65,17 +66,13 @@ class Intake:
         """Fill the empty shelf: with what was claimed ahead, else with what comes."""
         if self.shelf.is_expecting:
             self._rest()
-            claimed = self.shelf.take_ahead()
-            is_good = not self.claims.is_doubtful
+            claimed, may_be_none = self.shelf.take_ahead(), True
         else:
-            with self._settling:
-                ended = self._take_ended()
-            block = FIRST_BLOCK_MS if ended else BLOCK_MS
-            count = self.pace.count(self._inflight(ended))
-            self.claims.ask(ended, count=count, block=block, also=self._news())
+            may_be_none = self._ask()
             self._rest()  # what nobody waits for comes after the write
             claimed = self._fetch()
-            is_good = bool(claimed) and not self.claims.is_doubtful
+        self._is_dry = not claimed
+        is_good = bool(claimed or may_be_none) and not self.claims.is_doubtful
         if is_good:
             self._low = len(claimed) * 3 // 4
             self.shelf.put(claimed)
@@ -84,6 +81,19 @@ class Intake:
             # The connection was lost, something was not settled, or nothing came for seconds: what
             # this container holds without knowing, nobody else would ever run.
             self.refill()
+
+    def _ask(self) -> bool:
+        """Settle and claim; whether nothing may come of it, as it does not wait.
+
+        Whoever waits has no use for several: what comes is shared with the others that wait.
+        """
+        with self._settling:
+            ended = self._take_ended()
+        count = 1 if self._is_dry else self.pace.count(self._inflight(ended))
+        waits = FIRST_BLOCK_MS if ended else BLOCK_MS
+        block = waits if count == 1 else None
+        self.claims.ask(ended, count=count, block=block, also=self._news())
+        return block is None
 
     def _inflight(self, ended: list[Settled]) -> int:
         """Inputs in flight in the pool, as far as is known, once these are settled."""

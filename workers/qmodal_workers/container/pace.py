@@ -15,7 +15,8 @@ RECENT = 16
 # what is claimed behind a long one is given back.
 USUAL = 12
 SHORT_SECONDS = 0.0005
-PACKS_SECONDS = 0.015
+# Packs are claimed for so long a time, and one ahead if it is not longer than that.
+PACKS_SECONDS, AHEAD_SECONDS = 0.010, 0.015
 REPORT_SECONDS = 0.5
 
 
@@ -77,7 +78,7 @@ class Pace:
             return count
         are_packs = self._size > 1 and len(self._recent) == RECENT
         has_share = inflight > 2 * self._sharing * self._size
-        return int(are_packs and has_share and self._usual() < PACKS_SECONDS)
+        return int(are_packs and has_share and self._usual() < AHEAD_SECONDS)
 
     def _usual(self) -> float:
         return max(sorted(self._recent)[USUAL], 1e-6)

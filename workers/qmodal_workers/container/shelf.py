@@ -20,7 +20,7 @@ from qmodal_workers.container.pack import Pack
 LONG_SECONDS = 0.1
 LONG_NS = int(LONG_SECONDS * 1e9)
 # Several are claimed only if they are much shorter than that together.
-RELEASE_NS = 25_000_000
+RELEASE_NS = 12_000_000
 LOOK_SECONDS = 0.01
 # What has ended is written, whatever runs now, if that has been running for so long.
 SETTLE_NS = 5_000_000
