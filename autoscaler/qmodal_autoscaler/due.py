@@ -11,8 +11,10 @@ from dataclasses import dataclass
 AGAIN_SECONDS = 0.06
 # Looks begin no more often than this; what is woken in between shares the next one.
 COALESCE_SECONDS = 0.002
-# A container that was idle has answered by then, without us beside it on its processor.
-SERVED_SECONDS = 0.01
+# A container that was idle has answered by then, without us beside it on its processor. Looks that
+# change nothing, one hint after the other, come later and later.
+SERVED_SECONDS, CALM_SECONDS = 0.01, 0.12
+QUIET_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Due:
         self._now: set[str] = set()
         self._again: dict[str, float] = {}
         self._timers: dict[str, float] = {}
+        self._calm: dict[str, tuple[float, float]] = {}  # when it was hinted at last, and the delay
         self._everything = True
         self._changed = asyncio.Event()
         self._began = 0.0
@@ -42,8 +45,21 @@ class Due:
 
     def hint(self, pool: str) -> None:
         """Somebody hinted at a pool that has containers: they come first, then we look."""
-        self.sooner(pool, time.monotonic() + SERVED_SECONDS)
-        self._again[pool] = time.monotonic() + AGAIN_SECONDS
+        now = time.monotonic()
+        before, delay = self._calm.get(pool, (0.0, SERVED_SECONDS))
+        if now - before > QUIET_SECONDS:
+            delay = SERVED_SECONDS
+        self._calm[pool] = now, delay
+        self.sooner(pool, now + delay)
+        if delay < AGAIN_SECONDS:
+            self._again[pool] = now + AGAIN_SECONDS
+
+    def looked(self, pool: str, *, is_calm: bool) -> None:
+        """Somebody has looked at the pool; `is_calm`: and changed nothing."""
+        if pool in self._calm:
+            before, delay = self._calm[pool]
+            delay = min(2 * delay, CALM_SECONDS) if is_calm else SERVED_SECONDS
+            self._calm[pool] = before, delay
 
     def everything(self) -> None:
         """Look at all there is."""
@@ -66,6 +82,7 @@ class Due:
         """The pool is gone: no timers."""
         self._timers.pop(pool, None)
         self._again.pop(pool, None)
+        self._calm.pop(pool, None)
 
     async def wait(self) -> Wanted:
         """What is due, as soon as something is."""

@@ -145,6 +145,7 @@ class Reign:
         this.judged[pool] = Judged(terms, snapshot, decision)
         self._want(pool, this, seen, silent)
         self._due.plan(pool, decision.retry_at)
+        self._due.looked(pool, is_calm=not (decision.start or decision.drain or decision.retire))
         self._chores.tend(observation, terms, snapshot, decision)
         if decision.give_up:
             self._purge(pool, terms, mind.give_up_reason)
