@@ -19,7 +19,13 @@ import pytest
 
 import qmodal
 from qmodal import client as clients
-from qmodal.exception import DeprecationError, InvalidError, OutputExpiredError, RemoteError
+from qmodal.exception import (
+    DeprecationError,
+    InvalidError,
+    OutputExpiredError,
+    RemoteError,
+    SerializationError,
+)
 from qmodal.fanout import Fanout, How
 from qmodal.runner import ensure_server
 from qmodal.settings import Settings
@@ -447,3 +453,31 @@ def test_autoscaler_settings_are_updated_reset_and_left(user: Any) -> None:
             scaler.update(**wrong)
     with pytest.raises(InvalidError, match="on the class instance"):
         user.Box().pid.autoscaler.settings()
+
+
+@pytest.mark.parametrize("at", [0, 99, 100, 350])
+def test_an_input_that_cannot_be_sent_is_told_after_the_results_before_its_chunk(
+    user: Any, at: int
+) -> None:
+    inputs: list[Any] = list(range(400))
+    inputs[at] = threading.Lock()
+    results = user.double.map(inputs)
+    taken = []
+    with pytest.raises(SerializationError, match="argument 1"):
+        taken.extend(results)
+    assert taken == [2 * n for n in range(len(taken))]
+    with pytest.raises(SerializationError, match="argument 1"):
+        user.double.spawn_map(inputs)
+
+
+def test_an_asyncio_map_of_inputs_at_hand_is_in_order(user: Any) -> None:
+    async def both() -> tuple[list[int], list[int]]:
+        mapped = [x async for x in user.double.map.aio(range(2500))]
+        call = await user.double.spawn_map.aio(list(range(250)))
+        found = mapped, [x async for x in call.iter.aio()]
+        await clients.current().aclose()
+        return found
+
+    mapped, spawned = asyncio.run(both())
+    assert mapped == [2 * n for n in range(2500)]
+    assert spawned == [2 * n for n in range(250)]
