@@ -1,7 +1,7 @@
 """The inputs that a container has claimed and not finished: started one by one, or given back.
 
 Claiming several short inputs at once saves round trips, but nothing may wait behind a busy
-container while another is idle: when an input runs longer than 25 ms, what lies behind it is
+container while another is idle: when an input runs longer than 12 ms, what lies behind it is
 released. Starting and releasing take the same lock, so an input is never both.
 """
 
