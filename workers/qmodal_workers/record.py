@@ -176,6 +176,10 @@ class Record:
                 return _parse(copy, serial, started)
         return None
 
+    def age(self, now: int) -> int:
+        """The worker: for how many nanoseconds an input runs, at a glance; 0 if none does."""
+        return max(0, now - self.words[STARTED]) if self.words[SERIAL] else 0
+
     def tell(self, told: Told) -> None:
         """The worker: publish its half; `why` before `target`, which is what is acted on."""
         words = self.words

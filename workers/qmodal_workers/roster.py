@@ -87,6 +87,12 @@ class Container:
         """What its record says; None if that cannot be read."""
         return None if self.ends is None else self.ends.record.read()
 
+    def is_calm(self, now: int, limit: int) -> bool:
+        """Whether nothing has run for `limit` nanoseconds, nor is to be interrupted; at a glance."""
+        if self.ends is None or self.chase is not None or self.cancelled:
+            return False
+        return self.ends.record.age(now) < limit
+
     def tell(self, **changes: Any) -> None:
         """Change what it is told through the record."""
         self.told = replace(self.told, **changes)

@@ -69,13 +69,15 @@ class Watch:
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
-        """Look once."""
+        """Look once; at most containers no more than a glance, as there may be many."""
+        now = time.monotonic_ns()
         for container in self._roster.running():
             if container.ending is not None:
                 continue
             if container.report.state == "starting":
                 self._look_at_start(container)
-            self._look_at_input(container, container.doing())
+            if not container.is_calm(now, LONG_NS):
+                self._look_at_input(container, container.doing())
 
     def _look_at_start(self, container: Container) -> None:
         begin = container.limited_from
