@@ -16,7 +16,7 @@ from qmodal.target import Arguments
 
 
 class Ahead:
-    """Submits inputs whose iterator can neither wait nor run code of the program."""
+    """Submits inputs that are there already, in lists and the like."""
 
     def __init__(self, fanout: Fanout[Any], inputs: Inputs) -> None:
         self._fanout = fanout
@@ -24,16 +24,17 @@ class Ahead:
         fanout.packing.count(inputs.count)
         self._first = fanout.submitted
         self._next: Batch | None = None
-        self._is_taken = fanout.is_fed
-        self._error: Error | None = None
+        self._is_exhausted = fanout.is_fed
+        self._error: Exception | None = None
 
     def step(self) -> Op[None]:
         """Submit a chunk, if there is room for it, and take in results in the same round trip."""
         fanout, batch = self._fanout, (yield from self._upcoming())
         count = 0 if batch is None else len(batch.chunk)
         if batch is None or fanout.room < count:
-            if fanout.settled < fanout.submitted:
-                yield from fanout.receive(fanout.patience)
+            # Something is missing even if as much has arrived as was submitted here: another producer
+            # of the same call may have submitted more.
+            yield from fanout.receive(fanout.patience)
         elif not count:
             yield from fanout.feed([], is_last=True)
             self._next = None
@@ -51,9 +52,9 @@ class Ahead:
         yield from self._fanout.send(batch, meanwhile=self._make)
 
     def _upcoming(self) -> Op[Batch | None]:
-        if not self._is_taken and self._next is None:
+        if not self._is_exhausted and self._next is None:
             chunk = self._take()
-            if not self._first and not self._is_taken:
+            if not self._first and not self._is_exhausted:
                 yield from self._fanout.learn()
             self._seal(chunk)
         if self._error is not None:
@@ -61,19 +62,30 @@ class Ahead:
         return self._next
 
     def _make(self) -> None:
-        """Make the next one; again, if what was sent meanwhile has to be sent again."""
-        if not self._is_taken and self._next is None:
+        """Make the next one, unless it was: what is sent meanwhile may have to be sent again."""
+        if not self._is_exhausted and self._next is None:
             self._seal(self._take())
 
     def _take(self) -> list[Arguments]:
         count = self._fanout.chunk
-        chunk = list(islice(self._inputs, count))
-        self._is_taken = len(chunk) < count
+        try:
+            chunk = list(islice(self._inputs, count))
+        except Exception as error:  # elements that `starmap` cannot unpack
+            self._fail(error)
+            return []
+        self._is_exhausted = len(chunk) < count
         return chunk
 
     def _seal(self, chunk: list[Arguments]) -> None:
-        try:
-            self._next = self._fanout.batch(chunk, first=self._first, is_last=self._is_taken)
-        except Error as error:  # what was submitted before it comes first
-            self._error, self._is_taken = error, True
-        self._first += len(chunk)
+        if self._error is None:
+            try:
+                batch = self._fanout.batch(chunk, first=self._first, is_last=self._is_exhausted)
+            except Error as error:
+                self._fail(error)
+            else:
+                self._next = batch
+                self._first = batch.end
+
+    def _fail(self, error: Exception) -> None:
+        """It is raised once what was sent meanwhile has its place."""
+        self._error, self._is_exhausted = error, True

@@ -48,7 +48,7 @@ class How:
 
 
 class Batch(NamedTuple):
-    """Consecutive inputs, the last of which has the index before `end`, and what submits them."""
+    """Consecutive inputs up to the index before `end`, and what submits them."""
 
     chunk: list[Arguments]
     end: int
@@ -99,11 +99,8 @@ class Fanout(Generic[R]):
     @property
     def room(self) -> int:
         """Inputs that may be submitted now: bounded also by results that wait for their turn."""
-        return (
-            max(OUTSTANDING, PACKS_OUTSTANDING * self.packing.size)
-            - (self.submitted - self.settled)
-            - self.arrivals.waiting
-        )
+        most = max(OUTSTANDING, PACKS_OUTSTANDING * self.packing.size)
+        return most - (self.submitted - self.settled) - self.arrivals.waiting
 
     @property
     def chunk(self) -> int:
@@ -198,6 +195,9 @@ class Fanout(Generic[R]):
             yield from self._client.calls.submit(batch.submission, meanwhile=meanwhile)
         except (UnknownPoolError, GapError):
             yield from self.feed(batch.chunk, is_last=batch.is_last)
+        except BaseException:
+            self.submitted = batch.end  # perhaps; `stop` ends what is there
+            raise
         else:
             self.submitted, self.is_fed = batch.end, batch.is_last
 
@@ -209,9 +209,12 @@ class Fanout(Generic[R]):
             )
         except (UnknownPoolError, GapError):
             yield from self.feed(batch.chunk, is_last=batch.is_last)
-            return
-        self.submitted, self.is_fed = batch.end, batch.is_last
-        yield from self._take_in(self._reader.accept(outputs))
+        except BaseException:
+            self.submitted = batch.end  # perhaps; `stop` ends what is there
+            raise
+        else:
+            self.submitted, self.is_fed = batch.end, batch.is_last
+            yield from self._take_in(self._reader.accept(outputs))
 
     def receive(self, block: int) -> Op[None]:
         """Take in results; a failed input is kept as its exception."""

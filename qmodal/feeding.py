@@ -70,7 +70,7 @@ class Threaded:
             self._client.run(fanout.prolong())
         if self._error is not None:
             raise self._error
-        if fanout.settled < fanout.submitted:
+        if fanout.settled < fanout.submitted or fanout.arrivals.waiting:
             self._client.run(fanout.receive(fanout.patience))
 
     def stop(self) -> None:

@@ -75,7 +75,7 @@ class Tasks:
         if self._error is not None:
             raise self._error
         fanout = self._fanout
-        if fanout.settled < fanout.submitted:
+        if fanout.settled < fanout.submitted or fanout.arrivals.waiting:
             await self._client.aio(fanout.receive(fanout.patience))
 
     async def stop(self) -> None:

@@ -31,7 +31,7 @@ class Inputs:
 
     @property
     def is_at_hand(self) -> bool:
-        """Whether taking the next one can neither wait nor run code of the program."""
+        """Whether the next one can be taken without waiting."""
         return all(type(iterable) in _AT_HAND for iterable in self.iterables)
 
     @property

@@ -51,8 +51,8 @@ class Due:
             delay = SERVED_SECONDS
         self._calm[pool] = now, delay
         self.sooner(pool, now + delay)
-        if delay < AGAIN_SECONDS:
-            self._again[pool] = now + AGAIN_SECONDS
+        # Also if that is no later: a look that is under way plans anew when it ends.
+        self._again.setdefault(pool, now + max(delay, AGAIN_SECONDS))
 
     def looked(self, pool: str, *, is_calm: bool) -> None:
         """Somebody has looked at the pool; `is_calm`: and changed nothing."""

@@ -31,7 +31,7 @@ class Exchange(NamedTuple):
     `patience`: seconds during which a lost connection is retried; the commands must be safe to
     repeat, which every script is.
     `meanwhile` is called between writing and reading, each time that it is written: what it does
-    costs no time as long as the server is at work. It raises nothing.
+    costs no time as long as the server is at work. What it raises, if anything, drops the connection.
     """
 
     commands: tuple[Command, ...]

@@ -13,8 +13,8 @@ from qmodal.store.script import script
 
 KEEP_POOL_MS = 30 * 24 * 3600 * 1000
 BUDGET = 3
-# Of each of the two streams; a container's shared record has room for twice as many.
-MOST_CLAIMED = 128
+# What a container may hold of each of the two streams; its shared record has room for twice as many.
+MOST_HELD = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Pools:
     def held_command(self, pool: str, container: str) -> Command:
         """Read what is already pending for the container: a claim's reply may have been lost."""
         return (
-            *(b"XREADGROUP", b"GROUP", GROUP, container, b"COUNT", MOST_CLAIMED, b"STREAMS"),
+            *(b"XREADGROUP", b"GROUP", GROUP, container, b"COUNT", MOST_HELD, b"STREAMS"),
             *(self.keys.again(pool), self.keys.inputs(pool), b"0", b"0"),
         )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from qmodal.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import GROUP
+from qmodal.store.pools import MOST_HELD
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
 from qmodal_workers.container.conclude import Conclusions
@@ -49,7 +52,11 @@ class Holder:
 
     def run(self, count: int) -> list[int]:
         """Start and end so many inputs, reaching for more as a container does; their indexes."""
-        ran = list[int]()
+        return [index for _, index in self.run_named(count)]
+
+    def run_named(self, count: int) -> list[tuple[str, int]]:
+        """The same; their calls, too."""
+        ran = list[tuple[str, int]]()
         while len(ran) < count:
             claimed = self.intake.shelf.start()
             if claimed is None:
@@ -57,7 +64,7 @@ class Holder:
                 continue
             self.intake.reach()
             self.end(claimed)
-            ran.append(index_of(claimed))
+            ran.append((claimed.call, index_of(claimed)))
         return ran
 
     def run_until_reached(self) -> list[int]:
@@ -163,6 +170,44 @@ def test_a_connection_that_is_lost_behind_a_claim_loses_no_input(
     holder.intake.settle()
     assert sorted(indexes(bench, call)) == list(range(INPUTS))
     assert bench.inflight() == 0
+
+
+def test_a_claim_whose_answer_is_lost_runs_nothing_twice(bench: Bench, holder: Holder) -> None:
+    call = bench.submit(INPUTS)
+    ran = holder.run_until_reached()
+    bench.ask(b"PING")
+    line: Any = holder.claims._line
+    line._sock.recv(1 << 20)
+    line._sock.shutdown(socket.SHUT_RDWR)
+    ran += holder.run(INPUTS - len(ran))
+    assert sorted(ran) == list(range(INPUTS))
+    holder.intake.settle()
+    assert sorted(indexes(bench, call)) == list(range(INPUTS))
+
+
+def test_inputs_of_a_cancelled_call_make_no_others_run_twice(bench: Bench, holder: Holder) -> None:
+    ours = bench.submit(100)
+    cancelled = bench.submit(10)
+    bench.submit(INPUTS)
+    ran = list[tuple[str, int]]()
+    while cancelled not in {call for call, _ in ran}:
+        ran += holder.run_named(1)
+    bench.client.run(bench.client.calls.cancel(cancelled))
+    while bench.inflight() > len(holder.conclusions.settled):
+        ran += holder.run_named(1)
+    assert [index for call, index in ran if call == ours] == list(range(100))
+    assert len(ran) == len(set(ran))
+
+
+def test_a_container_knows_all_that_it_holds(bench: Bench, holder: Holder) -> None:
+    bench.submit(10 * MOST_HELD)
+    holder.run(MOST_HELD)
+    shelf = holder.intake.shelf
+    while not (shelf.is_expecting and len(shelf) > MOST_HELD // 4):
+        holder.run(1)
+    holder.intake.settle()
+    holder.intake.refill()
+    assert len(shelf) == pending(bench) > MOST_HELD // 4
 
 
 def test_inputs_that_never_run_twice_are_claimed_one_by_one(bench: Bench, once: Holder) -> None:

@@ -52,10 +52,12 @@ def test_a_container_outlives_a_server_that_refuses_writes(
     call = bench.submit(2)
     claims = Claims(bench.client, bench.pool, "ta-a-1")
     assert claims.connect() == []
-    (held,) = claims.claim([], count=1) or []
+    claims.ask([], count=1)
+    (held,) = claims.answer() or []
     done = Settled(held.lane, held.entry, call, 0, b"done", has_blob=False)
     with server.configured(min_replicas_to_write="1"):
-        assert claims.claim([], count=1) == []
+        claims.ask([], count=1)
+        assert claims.answer() == []
         settling = background.start(claims.settle, [done])
         with pytest.raises(TimeoutError):
             settling.result(timeout=0.3)

@@ -10,7 +10,7 @@ from qmodal.exception import Error
 from qmodal.store.entries import Claimed, Requeued, Settled
 from qmodal.store.exchange import Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys
-from qmodal.store.pools import MOST_CLAIMED
+from qmodal.store.pools import MOST_HELD
 from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import text_outcome
 from qmodal.wire.signing import mac_of
@@ -75,7 +75,7 @@ def _ahead(keys: Keys, container: Container, doing: Doing) -> Op[list[Entry]]:
         return []
     lane, *_ = running = doing.held[0]
     stream, behind = _lane(keys, container.pool, lane), f"({entry_id(running)}"
-    held = yield from ask_one(b"XPENDING", stream, GROUP, behind, b"+", MOST_CLAIMED, container.id)
+    held = yield from ask_one(b"XPENDING", stream, GROUP, behind, b"+", MOST_HELD, container.id)
     numbers = [reply[0].split(b"-") for reply in held]
     found = [(lane, int(milliseconds), int(sequence)) for milliseconds, sequence in numbers]
     return [entry for entry in found if entry not in doing.held]

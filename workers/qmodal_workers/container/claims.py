@@ -12,7 +12,7 @@ from qmodal.store.entries import Claimed, Settled
 from qmodal.store.exchange import Command, Exchange, Packed, Reply
 from qmodal.store.line import BLOCK_SECONDS, LOST, Address, Line, pack
 from qmodal.store.pools import Pools
-from qmodal.store.replies import StreamGoneError, Verdict, first_error, judge
+from qmodal.store.replies import StreamGoneError, Verdict, first_error, judge, to_exception
 from qmodal.store.script import load_commands
 
 FIRST_BLOCK_MS = 1000
@@ -21,10 +21,10 @@ RECONNECT_SECONDS = 0.2
 
 
 class _Asked(NamedTuple):
-    """What was sent and is not answered yet; `told` replies come first."""
+    """What was sent and is not answered yet; `news` replies come first."""
 
     ended: Sequence[Settled]
-    told: int
+    news: int
 
 
 class Claims:
@@ -53,7 +53,7 @@ class Claims:
         self.inflight = 0
         self._packed: dict[tuple[int, int | None], bytes] = {}
         self._asked: _Asked | None = None
-        self.told: list[Reply] = []  # the replies to what went along with the last claim
+        self.news: list[Reply] = []  # the replies to the news that went along with the last claim
         self.is_doubtful = False  # what was settled was not all ours: look again at what is held
         self.is_gone = False  # the pool's streams are gone and it is not known any more
 
@@ -90,30 +90,23 @@ class Claims:
         self.connect()
         return self.connection
 
-    def claim(
-        self, ended: Sequence[Settled], *, count: int, also: Sequence[Command] = ()
-    ) -> list[Claimed] | None:
-        """Settle what ended and wait for what comes next, in one write.
-
-        Returns None when the connection was lost: read again what is held.
-        """
-        self.ask(ended, count=count, block=FIRST_BLOCK_MS if ended else BLOCK_MS, also=also)
-        return self.answer()
-
     def ask(
         self,
         ended: Sequence[Settled],
         *,
         count: int,
         block: int | None = None,
-        also: Sequence[Command] = (),
+        news: Sequence[Command] = (),
     ) -> None:
-        """Send the same without reading what is answered; nothing else goes out before `answer`."""
-        commands: list[Packed] = [*also]
+        """Settle what ended and claim what comes next, in one write; nothing else before `answer`.
+
+        Waits for up to `block` ms for something to come, if given.
+        """
+        commands: list[Packed] = [*news]
         if ended:
             commands.append(self._pools.settle_command(self._pool, ended))
         commands.append(self._claim_command(count, block))
-        self._asked = _Asked(ended, len(also))
+        self._asked = _Asked(ended, len(news))
         try:
             if self._line is not None:
                 self._line.write(commands)
@@ -127,7 +120,7 @@ class Claims:
         try:
             if asked is None or line is None:
                 raise OSError
-            self.told = line.replies(asked.told)
+            self.news = line.replies(asked.news)
             if asked.ended:
                 self._settled(line.read(), asked.ended)
             return self._parse(line.wait())
@@ -136,6 +129,9 @@ class Claims:
             if asked is not None:
                 self.settle(asked.ended)
             return None
+        except BaseException:
+            self._drop()  # a reply may be left, which would pass for that to the next command
+            raise
 
     def _claim_command(self, count: int, block: int | None) -> bytes:
         """The same few again and again, so they are packed once."""
@@ -221,7 +217,7 @@ class Claims:
             self._drop()
             time.sleep(RECONNECT_SECONDS)
         else:
-            raise reply
+            raise to_exception(reply, verdict) from reply
         return []
 
     def _drop(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 
 from qmodal import context
 from qmodal.options import FunctionOptions
@@ -22,7 +23,7 @@ from qmodal_workers.record import Record
 
 # What has ended waits for so long for a write that also claims, before it has one of its own; longer
 # if such a write is near.
-FLUSH_SECONDS, AHEAD_SECONDS = 0.005, 0.025
+FLUSH_SECONDS, LATER_SECONDS = 0.005, 0.025
 
 
 @dataclass(slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Intake:
     _settling: threading.Lock = field(default_factory=threading.Lock)
     _flushed: float = 0.0
     _is_dry: bool = True  # nothing came of the last claim
-    _low: int = 0  # with so many on the shelf the next ones are claimed
+    _low: int = 0  # with at most so many on the shelf the next ones are claimed
 
     def __post_init__(self) -> None:
         is_once = self.options.is_once
@@ -64,16 +65,16 @@ class Intake:
 
     def claim(self) -> None:
         """Fill the empty shelf: with what was claimed ahead, else with what comes."""
-        if self.shelf.is_expecting:
-            self._rest()
-            claimed, may_be_none = self.shelf.take_ahead(), True
-        else:
-            may_be_none = self._ask()
-            self._rest()  # what nobody waits for comes after the write
+        context.leave_input()
+        # First of all: what has ended must not be timed out while something keeps us waiting here.
+        self.posting.idle()
+        claimed = self.shelf.take_ahead()
+        may_be_empty = True
+        if claimed is None:
+            may_be_empty = self._ask()
             claimed = self._fetch()
         self._is_dry = not claimed
-        is_good = bool(claimed or may_be_none) and not self.claims.is_doubtful
-        if is_good:
+        if not self.claims.is_doubtful and (claimed or may_be_empty):
             self._low = len(claimed) * 3 // 4
             self.shelf.put(claimed)
             self.posting.claimed(claimed, self.claims.connection)
@@ -83,47 +84,45 @@ class Intake:
             self.refill()
 
     def _ask(self) -> bool:
-        """Settle and claim; whether nothing may come of it, as it does not wait.
+        """Settle and claim; whether that answers at once, even if there is nothing.
 
         Whoever waits has no use for several: what comes is shared with the others that wait.
         """
         with self._settling:
             ended = self._take_ended()
         count = 1 if self._is_dry else self.pace.count(self._inflight(ended))
-        waits = FIRST_BLOCK_MS if ended else BLOCK_MS
-        block = waits if count == 1 else None
-        self.claims.ask(ended, count=count, block=block, also=self._news())
+        block = None if count > 1 else FIRST_BLOCK_MS if ended else BLOCK_MS
+        self.claims.ask(ended, count=count, block=block, news=self._news())
         return block is None
 
     def _inflight(self, ended: list[Settled]) -> int:
         """Inputs in flight in the pool, as far as is known, once these are settled."""
         return self.claims.inflight - sum([each.count for each in ended])
 
-    def _rest(self) -> None:
-        context.leave_input()
-        self.posting.idle()
-
     def refill(self) -> None:
         """Put on the shelf what the server says is held, and nothing else."""
         with self._settling:
+            # What has ended is held, too, until it is settled, and would run again.
+            self.claims.settle(self._take_ended())
             self.shelf.refill(self.claims.held)
         self.posting.claimed(self.shelf.waiting(), self.claims.connection)
 
     def reach(self) -> None:
         """Claim the next ones while the last ones run, if they are short."""
-        shelf = self.shelf
-        if len(shelf) > self._low or shelf.is_expecting or not self._may_reach:
+        if len(self.shelf) > self._low or self.shelf.is_expecting or not self._may_reach:
             return
         count = self.pace.ahead(self._inflight(self.conclusions.settled))
         if count and not self.record.is_draining:
             with self._settling:
                 ended = self._take_ended()
-            self.claims.ask(ended, count=count, also=self._news())
-            shelf.expect()
+            ask = partial(self.claims.ask, ended, count=count, news=self._news())
+            self.shelf.expect(ask)
+        elif self.conclusions.settled and not len(self.shelf):
+            self.settle()  # what runs next may take long, and keep every thread from writing this
 
     def _fetch(self) -> list[Claimed]:
         claimed = self.claims.answer() or []  # a lost connection is noticed by the next claim
-        self.pace.hear(self.claims.told)
+        self.pace.hear(self.claims.news)
         return claimed
 
     def _news(self) -> tuple[Command, ...]:
@@ -132,7 +131,7 @@ class Intake:
 
     def settle_soon(self) -> None:
         """Write what has ended if that has been waiting for a while, and has to wait on."""
-        limit = AHEAD_SECONDS if self.shelf.is_expecting else FLUSH_SECONDS
+        limit = LATER_SECONDS if self.shelf.is_expecting else FLUSH_SECONDS
         if len(self.shelf) and time.monotonic() - self._flushed > limit:
             self.settle()
 

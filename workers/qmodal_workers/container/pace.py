@@ -7,16 +7,18 @@ from collections import deque
 from collections.abc import Sequence
 
 from qmodal.store.exchange import Command, Reply
-from qmodal.store.pools import MOST_CLAIMED
+from qmodal.store.pools import MOST_HELD
 
 WORTH_SECONDS = 0.005
 RECENT = 16
+# As many may be claimed ahead.
+MOST_CLAIMED = MOST_HELD // 2
 # Of so many, this one by length: one that had to wait for a processor says nothing of the rest, and
 # what is claimed behind a long one is given back.
 USUAL = 12
 SHORT_SECONDS = 0.0005
 # Packs are claimed for so long a time, and one ahead if it is not longer than that.
-PACKS_SECONDS, AHEAD_SECONDS = 0.010, 0.015
+PACKS_SECONDS, LONGEST_AHEAD = 0.010, 0.015
 REPORT_SECONDS = 0.5
 
 
@@ -78,7 +80,7 @@ class Pace:
             return count
         are_packs = self._size > 1 and len(self._recent) == RECENT
         has_share = inflight > 2 * self._sharing * self._size
-        return int(are_packs and has_share and self._usual() < AHEAD_SECONDS)
+        return int(are_packs and has_share and self._usual() < LONGEST_AHEAD)
 
     def _usual(self) -> float:
         return max(sorted(self._recent)[USUAL], 1e-6)

@@ -28,7 +28,7 @@ class Posting:
         self.completed = 0
 
     def claimed(self, claimed: Sequence[Claimed], connection: int) -> None:
-        """These are held now, and nothing else."""
+        """These are held now, and nothing else but what is claimed ahead."""
         self._taken = 0
         self._record.connection = connection
         self._record.hold([(lane, *_entry_numbers(entry)) for lane, entry, _ in claimed])

@@ -80,22 +80,31 @@ class Shelf:
         if len(self._waiting) > 1:
             self._arm()
 
-    def expect(self) -> None:
-        """More was claimed ahead, and is read when the shelf is empty."""
-        self.is_expecting = True
+    def expect(self, ask: Callable[[], None]) -> None:
+        """Claim more with `ask`; what comes of it is read when the shelf is empty."""
+        with self.lock:
+            ask()
+            self.is_expecting = True
         self._arm()
 
-    def take_ahead(self) -> list[Claimed]:
-        """What was claimed ahead and not given back meanwhile; it is not on the shelf."""
+    def take_ahead(self) -> list[Claimed] | None:
+        """What was claimed ahead and not given back meanwhile; None if nothing was.
+
+        It is not on the shelf. Under the lock, as all that reads it: the release thread may be at it.
+        """
         with self.lock:
+            if not (self.is_expecting or self._ahead):
+                return None
             self._read_ahead()
             taken, self._ahead = self._ahead, []
             return taken
 
     def _read_ahead(self) -> None:
         if self.is_expecting:
-            self.is_expecting = False
-            self._ahead += self._fetch()
+            try:
+                self._ahead += self._fetch()
+            finally:
+                self.is_expecting = False
 
     def start(self) -> Claimed | None:
         """Take the next input to run, None if there is none."""
@@ -120,9 +129,9 @@ class Shelf:
         Under the lock: what is being released must not be read as held and started.
         """
         with self.lock:
-            self.is_expecting = False
-            self._ahead.clear()
             self._waiting = deque(read())
+            self._ahead.clear()
+            self.is_expecting = False
         if len(self._waiting) > 1:
             self._arm()
 
