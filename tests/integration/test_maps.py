@@ -481,3 +481,12 @@ def test_an_asyncio_map_of_inputs_at_hand_is_in_order(user: Any) -> None:
     mapped, spawned = asyncio.run(both())
     assert mapped == [2 * n for n in range(2500)]
     assert spawned == [2 * n for n in range(250)]
+
+
+def test_a_map_whose_inputs_end_in_an_error_leaves_none_in_line(user: Any) -> None:
+    pairs: list[Any] = [(n, n) for n in range(250)]
+    for bad in (*pairs, 5), (*pairs[:10], 5):
+        with pytest.raises(TypeError, match="not iterable"):
+            list(user.add.starmap(list(bad)))
+        wait_until(lambda: user.add.get_current_stats().backlog == 0, what="the end of the backlog")
+    assert user.add.remote(1, 2) == 3

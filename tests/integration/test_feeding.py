@@ -1,0 +1,94 @@
+"""A map's producer against a server without containers: the test ends its inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from qmodal.ahead import Ahead
+from qmodal.fanout import OUTSTANDING, Fanout, How
+from qmodal.inputs import Inputs
+from qmodal.options import FunctionOptions
+from qmodal.store.entries import Claimed, Settled
+from qmodal.target import Target
+from qmodal.wire.envelope import open_envelope
+from qmodal.wire.outcome import Outcome
+from qmodal.wire.plain import pack
+from qmodal.wire.signing import mac_of
+from tests.bench import Bench
+
+STEPS = 100
+
+
+def fanout_of(bench: Bench, how: How) -> Fanout[Any]:
+    spec: Any = None
+    target = Target(
+        spec=spec,
+        pool=bench.pool,
+        method="",
+        name="f",
+        is_generator=False,
+        options=FunctionOptions(),
+        main_by_reference=False,
+    )
+    return Fanout(bench.client, target, how)
+
+
+def settle(bench: Bench, claimed: list[Claimed]) -> None:
+    """They end well, after so long that none will be packed."""
+    attempts = []
+    for one in claimed:
+        envelope = open_envelope(one.envelope, bench.client.signer)
+        outcome = Outcome("value", "m", pack(1), "ta-a-1", 1, 50_000)
+        sealed = outcome.seal(
+            bench.client.signer,
+            call=envelope.call,
+            index=envelope.index,
+            request=mac_of(one.envelope),
+        )
+        attempts.append(
+            Settled(one.lane, one.entry, one.call, envelope.index, sealed, has_blob=False)
+        )
+    bench.ask(*bench.client.pools.settle_command(bench.pool, attempts))
+
+
+def test_inputs_that_cannot_be_unpacked_leave_none_behind_that_were_sent_before(
+    bench: Bench,
+) -> None:
+    fanout = fanout_of(bench, How())
+    pairs: list[Any] = [(n,) for n in range(150)]
+    ahead = Ahead(fanout, Inputs(([*pairs, 5],), {}, is_star=True))
+    with pytest.raises(TypeError):
+        for _ in range(STEPS):
+            bench.client.run(ahead.step())
+    bench.client.run(fanout.stop())
+    assert bench.ask(b"XLEN", bench.client.keys.inputs(bench.pool)) == 0
+    assert bench.inflight() == 0
+
+
+def test_a_producer_reads_on_though_as_much_has_arrived_as_it_has_submitted(bench: Bench) -> None:
+    """Another producer of the same call is ahead of it, and only the first result is missing."""
+    run = bench.client.run
+    one, other = (fanout_of(bench, How(keep=True, resume="key")) for _ in range(2))
+    inputs = Inputs((range(3 * OUTSTANDING),), {})
+    ahead, further = Ahead(one, inputs), Ahead(other, inputs)
+    for producer in (ahead, further):
+        for _ in range(9):
+            run(producer.step())
+    held = bench.claim(count=OUTSTANDING)
+    settle(bench, held[1:])
+    other.settled = other.submitted  # whoever takes its results wants no order
+    for _ in range(5):
+        run(further.step())
+    settle(bench, bench.claim(count=OUTSTANDING))
+    for _ in range(STEPS):
+        if one.settled >= one.submitted:
+            break
+        run(ahead.step())
+    settle(bench, held[:1])
+    for _ in range(STEPS):
+        run(ahead.step())
+        if one.arrivals.is_ready:
+            break
+    assert one.arrivals.is_ready
