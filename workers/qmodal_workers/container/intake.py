@@ -109,7 +109,7 @@ class Intake:
 
     def reach(self) -> None:
         """Claim the next ones while the last ones run, if they are short."""
-        if len(self.shelf) > self._low or self.shelf.is_expecting or not self._may_reach:
+        if self.shelf.is_expecting or not self._may_reach or len(self.shelf) > self._low:
             return
         count = self.pace.ahead(self._inflight(self.conclusions.settled))
         if count and not self.record.is_draining:
