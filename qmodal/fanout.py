@@ -25,6 +25,7 @@ from qmodal.wire.ids import derived_call_id, is_call_id
 from qmodal.wire.outcome import Outcome, parted
 
 R = TypeVar("R")
+T = TypeVar("T")
 OUTSTANDING = 1000
 CHUNK = 100
 # Packs that are submitted together, and those that may be outstanding if they hold many inputs.
@@ -191,30 +192,30 @@ class Fanout(Generic[R]):
 
     def send(self, batch: Batch, *, meanwhile: Meanwhile) -> Op[None]:
         """Submit the batch; `meanwhile` as in `Exchange`."""
-        try:
-            yield from self._client.calls.submit(batch.submission, meanwhile=meanwhile)
-        except (UnknownPoolError, GapError):
-            yield from self.feed(batch.chunk, is_last=batch.is_last)
-        except BaseException:
-            self.submitted = batch.end  # perhaps; `stop` ends what is there
-            raise
-        else:
-            self.submitted, self.is_fed = batch.end, batch.is_last
+        submit_it = self._client.calls.submit(batch.submission, meanwhile=meanwhile)
+        yield from self._delivered(batch, submit_it)
 
     def exchange(self, batch: Batch, *, block: int, meanwhile: Meanwhile) -> Op[None]:
         """Submit the batch and take in results, in one round trip."""
+        cursor = self._reader.cursor
+        request = self._client.calls.request(
+            batch.submission, cursor=cursor, block=block, meanwhile=meanwhile
+        )
+        outputs = yield from self._delivered(batch, request)
+        yield from self._take_in(self._reader.accept(outputs or []))
+
+    def _delivered(self, batch: Batch, submitting: Op[T]) -> Op[T | None]:
+        """Its result, once the batch is submitted; None if that took another way."""
         try:
-            outputs = yield from self._client.calls.request(
-                batch.submission, cursor=self._reader.cursor, block=block, meanwhile=meanwhile
-            )
+            result = yield from submitting
         except (UnknownPoolError, GapError):
             yield from self.feed(batch.chunk, is_last=batch.is_last)
+            return None
         except BaseException:
             self.submitted = batch.end  # perhaps; `stop` ends what is there
             raise
-        else:
-            self.submitted, self.is_fed = batch.end, batch.is_last
-            yield from self._take_in(self._reader.accept(outputs))
+        self.submitted, self.is_fed = batch.end, batch.is_last
+        return result
 
     def receive(self, block: int) -> Op[None]:
         """Take in results; a failed input is kept as its exception."""

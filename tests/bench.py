@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from qmodal.client import Client
+from qmodal.options import FunctionOptions
 from qmodal.store.calls import CallRecord, Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.exchange import Command
 from qmodal.store.keys import GROUP, pool_id, shard_of
 from qmodal.store.line import Address, Line
+from qmodal.target import Target
 from qmodal.wire.ids import new_call_id
+from qmodal.wire.spec import PoolSpec
 
 TTL = 600_000
 APP = "ap-bench"
@@ -118,6 +121,19 @@ class Bench:
             self.client.run(pools.reclaim(self.pool, consumer, reason="over", charged=()))
         assert self.client.run(pools.leave(self.pool))
         self.line.close()
+
+
+def target_of(spec: PoolSpec) -> Target:
+    """A function that nobody serves."""
+    return Target(
+        spec=spec,
+        pool=spec.pool,
+        method="",
+        name="f",
+        is_generator=False,
+        options=FunctionOptions(),
+        main_by_reference=False,
+    )
 
 
 def index_of(claimed: Claimed) -> int:

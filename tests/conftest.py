@@ -12,7 +12,15 @@ import redis
 from qmodal.client import Client
 from qmodal.settings import Settings
 from tests.bench import Bench
-from tests.servers import TestServer, delete_keys, leftovers, run_server, server_binary
+from tests.boxes import Box, Fleet
+from tests.servers import (
+    TestServer,
+    delete_keys,
+    leftovers,
+    no_process_left,
+    run_server,
+    server_binary,
+)
 
 PASSED = pytest.StashKey[bool]()
 
@@ -78,3 +86,16 @@ def bench(client: Client) -> Iterator[Bench]:
     yield made
     if made.ask(b"HEXISTS", client.keys.pool(made.pool), b"app"):
         made.clear()
+
+
+@pytest.fixture
+def fleet(client: Client) -> Fleet:
+    """Boxes on the test's own keys."""
+    return Fleet(client)
+
+
+@pytest.fixture
+def box(fleet: Fleet) -> Iterator[Box]:
+    """One worker; nothing of it is left afterwards."""
+    with no_process_left(), fleet.box() as made:
+        yield made

@@ -14,6 +14,7 @@ COALESCE_SECONDS = 0.002
 # A container that was idle has answered by then, without us beside it on its processor. Looks that
 # change nothing, one hint after the other, come later and later.
 SERVED_SECONDS, CALM_SECONDS = 0.01, 0.12
+# After a pause of that length the first hint counts as news again.
 QUIET_SECONDS = 1.0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,12 @@ from typing import Any
 import psutil
 import pytest
 
-from qmodal.client import Client
 from qmodal.options import validated_options
 from qmodal.store.exchange import ask_one
 from qmodal.wire.outcome import Outcome
 from tests.boxes import Box, Call, Fleet, Pool
 from tests.cable import cable
-from tests.servers import TestServer, no_process_left
+from tests.servers import TestServer
 from tests.stacks import is_gone
 from tests.support import wait_until
 
@@ -46,17 +45,6 @@ def nap(seconds):
     return seconds
 """
 ONCE = {"delivery": "at_most_once"}
-
-
-@pytest.fixture
-def fleet(client: Client) -> Fleet:
-    return Fleet(client)
-
-
-@pytest.fixture
-def box(fleet: Fleet) -> Iterator[Box]:
-    with no_process_left(), fleet.box() as made:
-        yield made
 
 
 @dataclass

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from qmodal.client import Client
 from qmodal.options import validated_options
 from qmodal.store.exchange import ask_one
 from qmodal.sweeping import Sweeper
@@ -47,17 +45,6 @@ def hold():
         time.sleep(600)
     os.kill(os.getpid(), 9)
 """
-
-
-@pytest.fixture
-def fleet(client: Client) -> Fleet:
-    return Fleet(client)
-
-
-@pytest.fixture
-def box(fleet: Fleet) -> Iterator[Box]:
-    with no_process_left(), fleet.box() as made:
-        yield made
 
 
 def deliveries_lost(fleet: Fleet, pool: str) -> list[int]:

@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from qmodal.ahead import Ahead
-from qmodal.fanout import OUTSTANDING, Fanout, How
+from qmodal.fanout import OUTSTANDING, PACKS_OUTSTANDING, Fanout, How
 from qmodal.inputs import Inputs
-from qmodal.options import FunctionOptions
+from qmodal.packing import MOST
 from qmodal.store.entries import Claimed, Settled
-from qmodal.target import Target
 from qmodal.wire.envelope import open_envelope
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.plain import pack
 from qmodal.wire.signing import mac_of
-from tests.bench import Bench
+from qmodal.wire.spec import PoolSpec
+from tests.bench import Bench, target_of
 
 STEPS = 100
 
 
 def fanout_of(bench: Bench, how: How) -> Fanout[Any]:
-    spec: Any = None
-    target = Target(
-        spec=spec,
-        pool=bench.pool,
-        method="",
-        name="f",
-        is_generator=False,
-        options=FunctionOptions(),
-        main_by_reference=False,
-    )
+    target = replace(target_of(PoolSpec(app_id="ap", function="f")), pool=bench.pool)
     return Fanout(bench.client, target, how)
 
 
@@ -92,3 +84,12 @@ def test_a_producer_reads_on_though_as_much_has_arrived_as_it_has_submitted(benc
         if one.arrivals.is_ready:
             break
     assert one.arrivals.is_ready
+
+
+def test_so_many_inputs_are_outstanding_at_most(bench: Bench) -> None:
+    fanout = fanout_of(bench, How())
+    fanout.packing.count(100_000)
+    assert fanout.room == OUTSTANDING
+    fanout.packing.expect(1e-6)
+    assert fanout.packing.size == MOST
+    assert fanout.room == PACKS_OUTSTANDING * MOST

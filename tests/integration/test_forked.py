@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from qmodal.client import Client
 from qmodal.store.blocking import Blocking
 from qmodal.store.exchange import ask_one
 from qmodal.store.line import Address, Line
 from tests.bench import Bench
 from tests.boxes import Box, Fleet
-from tests.servers import TestServer, no_process_left
+from tests.servers import TestServer
 from tests.support import wait_until
 
 pytestmark = pytest.mark.leaves_keys
@@ -34,17 +32,6 @@ def new_modules():
 def say(text):
     print(text)
 """
-
-
-@pytest.fixture
-def fleet(client: Client) -> Fleet:
-    return Fleet(client)
-
-
-@pytest.fixture
-def box(fleet: Fleet) -> Iterator[Box]:
-    with no_process_left(), fleet.box() as made:
-        yield made
 
 
 def test_a_container_imports_nothing_that_its_template_has_not(

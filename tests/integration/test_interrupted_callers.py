@@ -13,12 +13,12 @@ import pytest
 from qmodal import client as clients
 from qmodal import invocation
 from qmodal.client import Client
-from qmodal.options import FunctionOptions
 from qmodal.store.exchange import AtMost, Op, Pause, ask_one
 from qmodal.store.line import Address
 from qmodal.target import Target
 from qmodal.wire.ids import new_app_id
 from qmodal.wire.spec import PoolSpec
+from tests.bench import target_of
 from tests.driving import DRIVERS
 from tests.servers import TestServer
 from tests.support import wait_until
@@ -29,15 +29,7 @@ def target(client: Client) -> Iterator[Target]:
     """A function that nobody serves."""
     spec = PoolSpec(app_id=new_app_id(), function="f")
     before = clients.use(client)
-    yield Target(
-        spec=spec,
-        pool=spec.pool,
-        method="",
-        name="f",
-        is_generator=False,
-        options=FunctionOptions(),
-        main_by_reference=False,
-    )
+    yield target_of(spec)
     clients.use(before)
     assert client.run(client.pools.leave(spec.pool))
 

@@ -31,11 +31,6 @@ SOURCE = "def add(x, y): return x + y\n"
 
 
 @pytest.fixture
-def fleet(client: Client) -> Fleet:
-    return Fleet(client)
-
-
-@pytest.fixture
 def pool(fleet: Fleet, tmp_path: Path) -> str:
     return fleet.publish(tmp_path / "src", SOURCE, {"add": None})["add"]
 

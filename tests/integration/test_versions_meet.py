@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +16,6 @@ from qmodal.store.keys import shard_of
 from qmodal.wire.ids import new_worker_id
 from qmodal.wire.outcome import Outcome
 from tests.boxes import Box, Call, Fleet, Pool
-from tests.servers import no_process_left
 from tests.support import wait_until
 
 pytestmark = pytest.mark.leaves_keys
@@ -25,17 +23,6 @@ pytestmark = pytest.mark.leaves_keys
 OLD = "def name_of(kind): return kind.__name__\n"
 NEW = OLD + "class Recent: pass\n"
 OTHER_PYTHON = "3.99"
-
-
-@pytest.fixture
-def fleet(client: Client) -> Fleet:
-    return Fleet(client)
-
-
-@pytest.fixture
-def box(fleet: Fleet) -> Iterator[Box]:
-    with no_process_left(), fleet.box() as made:
-        yield made
 
 
 @pytest.fixture

@@ -6,17 +6,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from qmodal.client import Client
 from qmodal.options import validated_options
 from qmodal.wire.outcome import Outcome
 from tests.boxes import PROGRAM, Box, Fleet
-from tests.servers import no_process_left
 from tests.stacks import is_gone
 from tests.support import wait_until
 
@@ -64,17 +61,6 @@ import threading, time
 threading.Thread(target=time.sleep, args=(600,), daemon=True, name="ticker").start()
 def add(x, y): return x + y
 """
-
-
-@pytest.fixture
-def fleet(client: Client) -> Fleet:
-    return Fleet(client)
-
-
-@pytest.fixture
-def box(fleet: Fleet) -> Iterator[Box]:
-    with no_process_left(), fleet.box() as made:
-        yield made
 
 
 def test_it_starts_what_is_assigned_and_serves_calls(

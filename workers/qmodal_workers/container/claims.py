@@ -30,7 +30,8 @@ class _Asked(NamedTuple):
 class Claims:
     """Reads the pool's streams as one consumer; `inflight` is the pool's as of the last settle.
 
-    `line`: one to connect first. `is_once`: the server knows, before it delivers anything, that what was started never runs again.
+    `line`: one to connect first. `is_once`: the server knows, before it delivers anything, that what
+    was started never runs again.
     """
 
     def __init__(
