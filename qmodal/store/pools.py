@@ -52,6 +52,22 @@ class Pools:
         reply = yield from ask_one(b"HGET", self.keys.pool(pool), b"service_time")
         return None if reply is None else float(reply)
 
+    def learn_command(self, pool: str, service_time: float) -> Command:
+        """Tell the pool what its inputs take in seconds."""
+        return (b"HSET", self.keys.pool(pool), b"service_time", round(service_time, 6))
+
+    def sharing_command(self, pool: str) -> Command:
+        """Ask who claims from the pool; `parse_sharing` reads the reply."""
+        return (b"XINFO", b"GROUPS", self.keys.inputs(pool))
+
+    @staticmethod
+    def parse_sharing(reply: Any) -> int:
+        """How many containers claim from the pool: one at least."""
+        if isinstance(reply, Exception) or not reply:
+            return 1
+        about = dict(zip(reply[0][::2], reply[0][1::2], strict=True))
+        return max(1, about[b"consumers"])
+
     def claim_command(self, pool: str, container: str, *, count: int, block: int | None) -> Command:
         """Read new entries, re-added ones first; waits up to `block` ms if given."""
         waiting: tuple[Any, ...] = () if block is None else (b"BLOCK", block)

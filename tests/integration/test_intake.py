@@ -44,7 +44,7 @@ class Holder:
             record=self.record,
             conclusions=self.conclusions,
             options=options,
-            keys=client.keys,
+            pools=client.pools,
         )
         self.claims.connect()
         for _ in range(RECENT):
@@ -208,6 +208,17 @@ def test_a_container_knows_all_that_it_holds(bench: Bench, holder: Holder) -> No
     holder.intake.settle()
     holder.intake.refill()
     assert len(shelf) == pending(bench) > MOST_HELD // 4
+
+
+def test_a_container_leaves_a_share_to_the_others_that_claim(bench: Bench, holder: Holder) -> None:
+    bench.submit(INPUTS)
+    for number in range(2, 10):
+        bench.claim(f"ta-a-{number}")
+    largest = 0
+    for _ in range(50):
+        holder.run(1)
+        largest = max(largest, len(holder.intake.shelf))
+    assert 0 < largest <= INPUTS // (2 * 9)
 
 
 def test_inputs_that_never_run_twice_are_claimed_one_by_one(bench: Bench, once: Holder) -> None:

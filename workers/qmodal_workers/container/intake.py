@@ -12,7 +12,7 @@ from qmodal.options import FunctionOptions
 from qmodal.packing import is_packable
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.exchange import Command
-from qmodal.store.keys import Keys
+from qmodal.store.pools import Pools
 from qmodal_workers.container.claims import BLOCK_MS, FIRST_BLOCK_MS, Claims
 from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.invoke import flush
@@ -38,7 +38,7 @@ class Intake:
     record: Record
     conclusions: Conclusions
     options: FunctionOptions
-    keys: Keys
+    pools: Pools
     pace: Pace = field(init=False)
     shelf: Shelf = field(init=False)
     posting: Posting = field(init=False)
@@ -126,8 +126,7 @@ class Intake:
         return claimed
 
     def _news(self) -> tuple[Command, ...]:
-        keys, pool = self.keys, self.conclusions.pool
-        return self.pace.news(keys.pool(pool), keys.inputs(pool))
+        return self.pace.news(self.pools, self.conclusions.pool)
 
     def settle_soon(self) -> None:
         """Write what has ended if that has been waiting for a while, and has to wait on."""

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from qmodal.store.exchange import Command, Reply
-from qmodal.store.pools import MOST_HELD
+from qmodal.store.pools import MOST_HELD, Pools
 
 WORTH_SECONDS = 0.005
 RECENT = 16
@@ -43,23 +43,21 @@ class Pace:
         before, each = self.service_time, seconds / inputs
         self.service_time = each if before is None else before + 0.1 * (each - before)
 
-    def news(self, pool: str, stream: str) -> tuple[Command, ...]:
+    def news(self, pools: Pools, pool: str) -> tuple[Command, ...]:
         """For a write that goes anyway, now and then: who else claims, and what inputs take here."""
         now = time.monotonic()
         if now - self._told < REPORT_SECONDS:
             return ()
         self._told = now
-        asking: Command = (b"XINFO", b"GROUPS", stream)
+        asking = pools.sharing_command(pool)
         if self.service_time is None:
             return (asking,)
-        return asking, (b"HSET", pool, b"service_time", round(self.service_time, 6))
+        return asking, pools.learn_command(pool, self.service_time)
 
     def hear(self, replies: Sequence[Reply]) -> None:
         """What was answered to `news`."""
-        if replies and not isinstance(replies[0], Exception):
-            for group in replies[0]:
-                about = dict(zip(group[::2], group[1::2], strict=True))
-                self._sharing = max(1, about.get(b"consumers", 1))
+        if replies:
+            self._sharing = Pools.parse_sharing(replies[0])
 
     def count(self, inflight: int) -> int:
         """Entries to claim next, given the inputs in flight in the pool; leaves others something."""

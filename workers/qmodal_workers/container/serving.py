@@ -72,7 +72,7 @@ class Serving:
             claims=self.claims,
             record=self.record,
             conclusions=self.conclusions,
-            keys=self.client.keys,
+            pools=self.client.pools,
             options=self.options,
         )
         self.shelf = self.intake.shelf
