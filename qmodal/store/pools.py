@@ -65,7 +65,7 @@ class Pools:
         """How many containers claim from the pool: one at least."""
         if isinstance(reply, Exception) or not reply:
             return 1
-        about = dict(zip(reply[0][::2], reply[0][1::2], strict=True))
+        about: dict[bytes, int] = dict(zip(reply[0][::2], reply[0][1::2], strict=True))
         return max(1, about[b"consumers"])
 
     def claim_command(self, pool: str, container: str, *, count: int, block: int | None) -> Command:
