@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 from qmodal.client import Client
 from qmodal.delivery import told
 from qmodal.exception import Error, OutputExpiredError, ServerWarning
-from qmodal.outputs import CANCELLED, opened
+from qmodal.outputs import CANCELLED, opened, outcomes_in
 from qmodal.store.calls import CallRecord
 from qmodal.store.children import Child
 from qmodal.store.exchange import Op, ask
 from qmodal.store.output import Output, parse_outputs
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import input_id
-from qmodal.wire.outcome import parted
 from qmodal.wire.spec import open_pool_spec, open_version
 
 MOST_INPUTS = 10_000
@@ -116,7 +115,7 @@ class _Graph:
             return [("", OF_NOTE.get(word, InputStatus.FAILURE))] * output.count
         try:
             outcome = opened(self.client, call, output, None)
-            found = [outcome] if outcome.kind != "mixed" else parted(outcome, output.count)
+            found = outcomes_in(outcome, output) if outcome.kind == "mixed" else [outcome]
         except Error:
             return [("", InputStatus.PENDING)] * output.count
         ends = [(each.container, OF_KIND[each.kind]) for each in found]

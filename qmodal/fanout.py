@@ -13,7 +13,7 @@ from qmodal.client import Client
 from qmodal.delivery import MOST_ODD, forget_many, status_of, tell
 from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
 from qmodal.invocation import submit
-from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, value_of, values
+from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, outcomes_in, value_of
 from qmodal.packing import Packing
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
 from qmodal.store.exchange import Later, Meanwhile, Op
@@ -22,7 +22,7 @@ from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
 from qmodal.types import InputStatus
 from qmodal.wire.ids import derived_call_id, is_call_id
-from qmodal.wire.outcome import Outcome, parted
+from qmodal.wire.outcome import Outcome, values
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -235,12 +235,12 @@ class Fanout(Generic[R]):
         first, fresh = output.index, output.fresh
         try:
             outcome = opened(self._client, self.call, output, None)
-            self.packing.ran(outcome.took)
+            self.packing.ran(outcome.took, outcome.size)
             if outcome.kind == "values":
-                found = values(outcome, output.count)
-                self.arrivals.put(fresh.start, found[fresh.start - first : fresh.stop - first])
+                begin, end = fresh.start - outcome.first, fresh.stop - outcome.first
+                self.arrivals.put(fresh.start, values(outcome)[begin:end])
                 return []
-            outcomes = parted(outcome, output.count) if outcome.kind == "mixed" else [outcome]
+            outcomes = outcomes_in(outcome, output)
         except Exception as error:
             for failed in fresh:
                 self._fail(failed, error)

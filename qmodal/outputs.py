@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from qmodal.client import Client
 from qmodal.exception import (
@@ -20,11 +20,12 @@ from qmodal.store.calls import CallRecord
 from qmodal.store.exchange import Later, Op
 from qmodal.store.output import Output
 from qmodal.wire.envelope import MalformedError
-from qmodal.wire.outcome import Outcome, open_outcome, parted
+from qmodal.wire.outcome import Outcome, open_outcome, parted, values
 from qmodal.wire.payload import load_value
 from qmodal.wire.remote_error import load_exception
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
 
+T = TypeVar("T")
 FIRST_BLOCK_MS = 1000
 BLOCK_MS = 5000
 CANCELLED = "cancelled"
@@ -113,22 +114,27 @@ def parts(
 ) -> list[Outcome | Plain]:
     """What became of each input that an output is for; raises as `opened`."""
     outcome = opened(client, call, output, request)
-    if output.count == 1:
-        return [outcome]
     try:
-        return list(map(Plain, values(outcome, output.count))) or [*parted(outcome, output.count)]
+        if outcome.kind == "values":
+            return list(map(Plain, cut(values(outcome), outcome, output)))
+        return [*outcomes_in(outcome, output)]
     except MalformedError as error:
         raise ExecutionError(f"the results of {call} were not opened: {error}") from error
 
 
-def values(outcome: Outcome, count: int) -> list[Any]:
-    """The values of a pack that has nothing but values, else []; raises MalformedError."""
-    if outcome.kind != "values":
-        return []
-    found = load_value(outcome.format, outcome.payload, plain_only=True)
-    if type(found) is not list or len(found) != count:
-        raise MalformedError(f"not the values of {count} inputs")
-    return found
+def outcomes_in(outcome: Outcome, output: Output) -> list[Outcome]:
+    """One for each input that the output is for; raises MalformedError."""
+    if outcome.kind == "mixed":
+        return cut(parted(outcome), outcome, output)
+    if output.count > 1:
+        raise MalformedError(f"one outcome of {output.count} inputs")
+    return [outcome]
+
+
+def cut(found: list[T], outcome: Outcome, output: Output) -> list[T]:
+    """What is for the output's inputs: all, unless others of the outcome's ended elsewhere."""
+    begin = output.index - outcome.first
+    return found if len(found) == output.count else found[begin : begin + output.count]
 
 
 def value_at(

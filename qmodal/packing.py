@@ -71,9 +71,10 @@ class Packing:
         if service_time is not None:
             self._recent.extend([int(service_time * 4e6)] * RECENT)
 
-    def ran(self, microseconds: int) -> None:
-        """An input, or each one of a pack on the average, took that long."""
-        self._recent.append(microseconds)
+    def ran(self, microseconds: int, inputs: int = 1) -> None:
+        """So many inputs took that long on the average; as long as nothing is known, each counts."""
+        times = min(inputs, RECENT) if self.is_ignorant else 1
+        self._recent.extend([microseconds] * times)
 
     @property
     def size(self) -> int:

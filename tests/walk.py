@@ -25,6 +25,7 @@ from tests.model import (
 from tests.walk_ends import bury, cancel, purge, reclaim
 from tests.walk_packs import late_split, split, split_foreign
 from tests.walk_races import collide, turn_over
+from tests.walk_runs import settle_run
 from tests.walk_submits import extend, submit
 
 
@@ -48,7 +49,8 @@ class Walk:
             partial(submit, self): 16,
             partial(extend, self): 5,
             self.claim: 24,
-            self.settle: 15,
+            self.settle: 12,
+            partial(settle_run, self): 6,
             self.again: 14,
             self.retry: 6,
             self.promote: 5,

@@ -71,6 +71,7 @@ def charge(claimed: Claimed) -> str:
 class Settled:
     """What settle needs of one attempt; with `count`, of so many inputs from `index` on.
 
+    These are a pack, or `entry` names one entry for each, with blanks between them.
     `is_kept`: the entry stands for this input of its pack only, since the rest was split off.
     """
 

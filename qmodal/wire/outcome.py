@@ -8,23 +8,27 @@ from typing import Any, Literal, NamedTuple
 
 import msgpack
 
+from qmodal.exception import DeserializationError
 from qmodal.wire.envelope import SHAPE, MalformedError, kinds, unpack_fields
+from qmodal.wire.plain import join, unpack_joined
 from qmodal.wire.signing import Signer
 
-# `value` and `error` carry a payload; the others a text. `values` and `mixed` are of a pack: the
-# values of its inputs as one plain list, or a kind, a format and a payload of each. `lost` and `cancelled` also come
-# unsigned, from scripts, which have no key: they can end a call but not put a value into it.
+# `value` and `error` carry a payload; the others a text. `values` and `mixed` are of several inputs:
+# their values as one plain list, or a kind, a format and a payload of each. `lost` and `cancelled`
+# also come unsigned, from scripts, which have no key: they can end a call but not put a value into it.
 Kind = Literal["value", "error", "timeout", "cancelled", "lost", "values", "mixed"]
 KINDS = ("value", "error", "timeout", "cancelled", "lost", "values", "mixed")
 # An outcome above this is stored apart; up to it, settle writes it even when memory is full.
 INLINE_BYTES = 1024 * 1024
+_PLAIN = {("value", "m")}
 _KINDS = kinds(str, int, int, bytes, str, str, bytes, (bytes, NoneType), str, int, int)
 
 
 class Outcome(NamedTuple):
     """How an attempt ended; `started` in ms since 1970, `took` in microseconds.
 
-    Of a pack, `took` is what one of its inputs took on the average.
+    One that was opened says which `size` inputs of its call it is for, from `first` on; of several,
+    `took` is what one of them took on the average.
     """
 
     kind: Kind
@@ -34,6 +38,8 @@ class Outcome(NamedTuple):
     started: int = 0
     took: int = 0
     blob: bytes | None = None  # SHA-256 of a payload that is stored apart
+    first: int = 0
+    size: int = 1
 
     def seal(
         self, signer: Signer, *, call: str, index: int, request: bytes, count: int = 1
@@ -67,17 +73,20 @@ def open_outcome(
     count: int = 1,
     request: bytes | None = None,
 ) -> Outcome:
-    """Verify, decode and check that it answers this input; raises as `open_envelope`."""
+    """Verify, decode and check that it answers these inputs (among others, perhaps).
+
+    Raises as `open_envelope`.
+    """
     fields = unpack_fields(signer.verify("result", data), _KINDS)
     of_call, of_index, of_count, of_request, kind, form, payload, blob, *about = fields
-    if of_call != call or of_index != index or of_count != count:
+    if of_call != call or not of_index <= index < index + count <= of_index + of_count:
         raise MalformedError("the outcome belongs to another input")
     if request is not None and of_request != request:
         raise MalformedError("the outcome answers another request")
     if kind not in KINDS:
         raise MalformedError(f"unknown kind of outcome {kind!r}")
     container, started, took = about
-    return Outcome(kind, form, payload, container, started, took, blob)
+    return Outcome(kind, form, payload, container, started, took, blob, of_index, of_count)
 
 
 def text_outcome(kind: Kind, text: str, **more: Any) -> Outcome:
@@ -85,15 +94,30 @@ def text_outcome(kind: Kind, text: str, **more: Any) -> Outcome:
     return Outcome(kind=kind, format="t", payload=text.encode(errors="replace"), **more)
 
 
-def joined(outcomes: Sequence[Outcome], *, took: int) -> Outcome:
-    """The outcomes of consecutive inputs of a pack as one."""
-    parts = [(each.kind, each.format, each.payload) for each in outcomes]
-    last = outcomes[-1]
-    return Outcome("mixed", "m", msgpack.packb(parts), last.container, last.started, took)
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """The outcomes of consecutive inputs as one."""
+    _, _, _, container, started, *_ = outcomes[-1]
+    took = sum([each.took for each in outcomes]) // len(outcomes)
+    if {each[:2] for each in outcomes} == _PLAIN:
+        payload = join([each.payload for each in outcomes])
+        return Outcome("values", "m", payload, container, started, took)
+    payload = msgpack.packb([each[:3] for each in outcomes])
+    return Outcome("mixed", "m", payload, container, started, took)
 
 
-def parted(outcome: Outcome, count: int) -> list[Outcome]:
-    """What `joined` has joined; raises MalformedError."""
+def values(outcome: Outcome) -> list[Any]:
+    """The values that were joined in it; raises MalformedError."""
+    try:
+        found = unpack_joined(outcome.payload)
+    except DeserializationError as error:
+        raise MalformedError(f"not a list of values: {error}") from error
+    if type(found) is not list or len(found) != outcome.size:
+        raise MalformedError(f"not the values of {outcome.size} inputs")
+    return found
+
+
+def parted(outcome: Outcome) -> list[Outcome]:
+    """The outcomes that were joined in it; raises MalformedError."""
     try:
         parts = msgpack.unpackb(outcome.payload)
         found = [
@@ -101,6 +125,6 @@ def parted(outcome: Outcome, count: int) -> list[Outcome]:
         ]
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise MalformedError(f"not a list of outcomes: {error}") from error
-    if len(found) != count:
-        raise MalformedError(f"{len(found)} outcomes of {count} inputs")
+    if len(found) != outcome.size:
+        raise MalformedError(f"{len(found)} outcomes of {outcome.size} inputs")
     return found

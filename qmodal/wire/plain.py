@@ -7,7 +7,7 @@ frozenset, complex, date, datetime, timedelta and integers beyond 64 bits, which
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import date, datetime, time, timedelta, timezone
 from functools import partial
 from itertools import chain
@@ -82,12 +82,23 @@ def pack_scalars(values: list[Any]) -> bytes:
     return _pack(values, _extension)
 
 
-def unpack(packed: bytes) -> Any:
+def join(packed: Sequence[bytes]) -> bytes:
+    """The list of values of which each is packed already."""
+    head: bytes = msgpack.Packer().pack_array_header(len(packed))
+    return head + b"".join(packed)
+
+
+def unpack(packed: bytes, most: int = MAX_DEPTH) -> Any:
     """The value of `pack`'s bytes; raises DeserializationError for any other bytes."""
     value = _unpacked(packed)
-    if _may_be_deep(packed) and not _is_exact(value):
-        raise DeserializationError(f"These bytes are nested more than {MAX_DEPTH} deep.")
+    if _may_be_deep(packed) and not _is_exact(value, most):
+        raise DeserializationError(f"These bytes are nested more than {most} deep.")
     return value
+
+
+def unpack_joined(packed: bytes) -> Any:
+    """The values of `join`'s bytes, each nested as deep as one may be; raises as `unpack`."""
+    return unpack(packed, MAX_DEPTH + 1)
 
 
 def unpack_rows(packed: bytes) -> Any:
@@ -151,10 +162,10 @@ def _may_be_deep(packed: bytes) -> bool:
     )
 
 
-def _is_exact(value: object) -> bool:
+def _is_exact(value: object, most: int = MAX_DEPTH) -> bool:
     """Whether all of it is plain and not too deep; a flat list costs no Python step per element."""
     groups: list[Iterable[Any]] = [(value,)]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(most + 1):
         kinds = set(map(type, chain.from_iterable(groups)))
         if kinds <= _SCALARS:
             return True

@@ -80,7 +80,7 @@ class Holder:
         settled = Settled(
             claimed.lane, claimed.entry, claimed.call, index_of(claimed), b"done", has_blob=False
         )
-        self.conclusions.settled.append(settled)
+        self.conclusions.put_back([*self.conclusions.take(), settled])
 
     def close(self) -> None:
         """Give back what was not started."""
@@ -139,7 +139,7 @@ def test_the_next_inputs_are_on_their_way_before_the_last_ones_have_run(
     bench.submit(INPUTS)
     holder.run_until_reached()
     bench.ask(b"PING")  # the claim was sent before
-    unsettled = len(holder.conclusions.settled)
+    unsettled = holder.conclusions.waiting
     assert pending(bench) > len(holder.intake.shelf) + unsettled
 
 
@@ -193,7 +193,7 @@ def test_inputs_of_a_cancelled_call_make_no_others_run_twice(bench: Bench, holde
     while cancelled not in {call for call, _ in ran}:
         ran += holder.run_named(1)
     bench.client.run(bench.client.calls.cancel(cancelled))
-    while bench.inflight() > len(holder.conclusions.settled):
+    while bench.inflight() > holder.conclusions.waiting:
         ran += holder.run_named(1)
     assert [index for call, index in ran if call == ours] == list(range(100))
     assert len(ran) == len(set(ran))

@@ -126,8 +126,8 @@ def test_signed_bytes_of_another_shape_are_malformed(body: bytes) -> None:
 def test_an_outcome_comes_back_as_it_was(kind: Any) -> None:
     outcome = OUTCOME._replace(kind=kind, blob=b"d" * 32)
     data = outcome.seal(SIGNER, call="fc", index=1, request=b"mac")
-    assert open_outcome(data, SIGNER, call="fc", index=1) == outcome
-    assert open_outcome(data, SIGNER, call="fc", index=1, request=b"mac") == outcome
+    assert open_outcome(data, SIGNER, call="fc", index=1) == outcome._replace(first=1)
+    assert open_outcome(data, SIGNER, call="fc", index=1, request=b"mac") == outcome._replace(first=1)
 
 
 @pytest.mark.parametrize(

@@ -1,31 +1,30 @@
 -- Record how attempts ended, each once: whoever still holds the entry may, anybody else may not.
 -- Takes one key an attempt (its call) and six arguments (lane 1 or 2, entry, index of the first
 -- input, number of inputs, outcome; b: their arguments are stored apart, k: they are what was kept
--- of a pack). Returns the pool's inputs in flight, then 1 for each recorded attempt, 0 for a stale one.
--- include: record
+-- of a pack). Several entries, with blanks between them, each stand for one of the inputs. Returns the
+-- pool's inputs in flight, then 1 for each recorded attempt, 0 for one of which something was stale.
+-- include: record, acknowledge
 local pool, inputs, again = unpack(KEYS)
 local group = unpack(ARGV)
 local replies, order, outcomes, gone, ended = {0}, {}, {}, {{}, {}}, 0
 for n = 1, #KEYS - 3 do
-  local call = KEYS[3 + n]
+  local call, runs, entries, held = KEYS[3 + n], {}, {}, 0
   local lane, entry, index, count, outcome, mark = unpack(ARGV, 6 * n - 4, 6 * n + 1)
-  local note, held = 'kept:' .. lane .. ':' .. entry, 0
+  local note, ids, into = 'kept:' .. lane .. ':' .. entry, gone[tonumber(lane)], outcomes[call] or {}
   -- Without its note (after a rollback) what was kept is the whole pack; and with one, no pack is whole.
   if mark == 'k' and redis.call('HDEL', pool, note) == 1
-    or mark ~= 'k' and (count == '1' or redis.call('HEXISTS', pool, note) == 0) then
-    held = redis.call('XACK', lane == '1' and inputs or again, group, entry)
+    or mark ~= 'k' and (count == '1' or entry:find(' ') or redis.call('HEXISTS', pool, note) == 0) then
+    runs, entries = acknowledge(lane == '1' and inputs or again, group, entry, index, count)
   end
-  replies[n + 1] = held
-  if held == 1 then
-    local into, ids = outcomes[call], gone[tonumber(lane)]
-    if not into then
-      into = {}
-      outcomes[call], order[#order + 1] = into, call
-    end
-    into[#into + 1], into[#into + 2], into[#into + 3] = index, count, outcome
-    ids[#ids + 1] = entry
-    ended = ended + count
-    if lane == '2' then redis.call('SREM', call .. ':moved', entry) end
+  for at = 1, #runs, 2 do
+    into[#into + 1], into[#into + 2], into[#into + 3] = runs[at], runs[at + 1], outcome
+    held = held + runs[at + 1]
+  end
+  replies[n + 1], ended = held == tonumber(count) and 1 or 0, ended + held
+  if held > 0 then
+    if not outcomes[call] then outcomes[call], order[#order + 1] = into, call end
+    for _, id in ipairs(entries) do ids[#ids + 1] = id end
+    if lane == '2' then redis.call('SREM', call .. ':moved', unpack(entries)) end
     if mark == 'b' then redis.call('UNLINK', call .. ':blob:' .. index) end
   end
 end

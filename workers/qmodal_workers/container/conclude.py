@@ -20,6 +20,7 @@ from qmodal.wire.plain import pack, pack_scalars
 from qmodal.wire.signing import mac_of
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.pack import Pack
+from qmodal_workers.container.runs import Done, in_runs, sealed
 from qmodal_workers.container.verdict import next_step
 
 INSIST_SECONDS = 0.5
@@ -36,8 +37,14 @@ class Conclusions:
     container: str
     options: FunctionOptions
     admission: Admission
-    settled: list[Settled] = field(default_factory=list)
+    _settled: list[Settled] = field(default_factory=list)
+    _done: list[Done] = field(default_factory=list)  # each was one entry, and is not sealed yet
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def waiting(self) -> int:
+        """Inputs that have ended and are to be settled."""
+        return len(self._done) + sum([each.count for each in self._settled])
 
     def input(self, claimed: Claimed, envelope: Envelope, outcome: Outcome) -> None:
         """One input has ended."""
@@ -48,12 +55,8 @@ class Conclusions:
                 return
         if len(outcome.payload) > INLINE_BYTES:
             outcome = self.admission.store_result(envelope.call, envelope.index, outcome)
-        call, index = envelope.call, envelope.index
-        sealed = outcome.seal(
-            self.client.signer, call=call, index=index, request=mac_of(claimed.envelope)
-        )
-        has_blob = envelope.blob is not None
-        self._settle(Settled(claimed.lane, claimed.entry, call, index, sealed, has_blob))
+        with self._lock:
+            self._done.append(Done(claimed, envelope, outcome))
 
     def pack(self, work: Pack) -> None:
         """A pack has ended as far as it ran; what is left of it goes back in line."""
@@ -134,13 +137,14 @@ class Conclusions:
     def take(self) -> list[Settled]:
         """What is to be settled; by the release thread, too, when the next input is a long one."""
         with self._lock:
-            settled, self.settled = self.settled, []
-            return settled
+            settled, self._settled = self._settled, []
+            done, self._done = self._done, []
+        return settled + [sealed(run, self.client.signer) for run in in_runs(done)]
 
     def put_back(self, settled: list[Settled]) -> None:
         """They could not be settled; they come first next time."""
         with self._lock:
-            self.settled[:0] = settled
+            self._settled[:0] = settled
 
     def scatter(self, claimed: Claimed) -> None:
         """Put the inputs of a pack back in line one by one: here each has to have its own turn."""
@@ -154,7 +158,7 @@ class Conclusions:
 
     def _settle(self, one: Settled) -> None:
         with self._lock:
-            self.settled.append(one)
+            self._settled.append(one)
 
     def insist(self, operation: Callable[[], Op[Any]]) -> None:
         """Carry it out for as long as it takes: to die of an outage would run the input again."""
@@ -204,7 +208,7 @@ class Conclusions:
             else Outcome("value", "m", pack(result), self.container, now, each)
             for result in results
         ]
-        return outcomes[0] if len(outcomes) == 1 else joined(outcomes, took=each)
+        return outcomes[0] if len(outcomes) == 1 else joined(outcomes)
 
 
 def _runs(

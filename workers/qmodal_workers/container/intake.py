@@ -90,14 +90,11 @@ class Intake:
         """
         with self._settling:
             ended = self._take_ended()
-        count = 1 if self._is_dry else self.pace.count(self._inflight(ended))
+        inflight = self.claims.inflight - sum([each.count for each in ended])
+        count = 1 if self._is_dry else self.pace.count(inflight)
         block = None if count > 1 else FIRST_BLOCK_MS if ended else BLOCK_MS
         self.claims.ask(ended, count=count, block=block, news=self._news())
         return block is None
-
-    def _inflight(self, ended: list[Settled]) -> int:
-        """Inputs in flight in the pool, as far as is known, once these are settled."""
-        return self.claims.inflight - sum([each.count for each in ended])
 
     def refill(self) -> None:
         """Put on the shelf what the server says is held, and nothing else."""
@@ -111,13 +108,13 @@ class Intake:
         """Claim the next ones while the last ones run, if they are short."""
         if self.shelf.is_expecting or not self._may_reach or len(self.shelf) > self._low:
             return
-        count = self.pace.ahead(self._inflight(self.conclusions.settled))
+        count = self.pace.ahead(self.claims.inflight - self.conclusions.waiting)
         if count and not self.record.is_draining:
             with self._settling:
                 ended = self._take_ended()
             ask = partial(self.claims.ask, ended, count=count, news=self._news())
             self.shelf.expect(ask)
-        elif self.conclusions.settled and not len(self.shelf):
+        elif self.conclusions.waiting and not len(self.shelf):
             self.settle()  # what runs next may take long, and keep every thread from writing this
 
     def _fetch(self) -> list[Claimed]:
@@ -152,7 +149,7 @@ class Intake:
                 except BaseException:
                     self.conclusions.put_back(settled)
                     raise
-        return bool(self.conclusions.settled)
+        return self.conclusions.waiting > 0
 
     def _take_ended(self) -> list[Settled]:
         flush()

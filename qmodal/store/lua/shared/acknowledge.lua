@@ -1,0 +1,20 @@
+-- Acknowledge an entry, or several with blanks between them, each for one of `count` inputs. Returns
+-- index and number, one after the other, of each run of inputs whose entries were still held; and all ids.
+local function acknowledge(stream, group, entry, index, count)
+  local entries, runs = {}, {}
+  for id in entry:gmatch('%S+') do entries[#entries + 1] = id end
+  local held = redis.call('XACK', stream, group, unpack(entries))
+  if held == #entries then return {index, count}, entries end
+  -- Somebody else has had the others, and they are not in the stream any more.
+  for n, id in ipairs(held > 0 and entries or {}) do
+    if #redis.call('XRANGE', stream, id, id) > 0 then
+      local at, last = index + n - 1, #runs
+      if last > 0 and runs[last - 1] + runs[last] == at then
+        runs[last] = runs[last] + 1
+      else
+        runs[last + 1], runs[last + 2] = at, 1
+      end
+    end
+  end
+  return runs, entries
+end
