@@ -123,7 +123,7 @@ class Cycle:
         envelope = Envelope(
             pool=self._pool,
             call=call,
-            index=0,
+            first=0,
             method="",
             created=_now(),
             deadline=None,
@@ -174,10 +174,10 @@ class Cycle:
         sealed = Outcome("value", form, payload, CONTAINER).seal(
             self._client.signer,
             call=envelope.call,
-            index=envelope.index,
+            index=envelope.first,
             request=mac_of(claimed.envelope),
         )
-        return Settled(claimed.lane, claimed.entry, envelope.call, envelope.index, sealed, False)
+        return Settled(claimed.lane, claimed.entry, envelope.call, envelope.first, sealed, False)
 
     def _settle(self, settled: Settled) -> None:
         pools = self._client.pools

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ class Fleet:
         envelope = Envelope(
             pool=pool,
             call=call,
-            index=0,
+            first=0,
             method="",
             created=_now(),
             deadline=None,
@@ -189,7 +189,7 @@ class Fleet:
             payload=payload,
             blob=None,
         )
-        sealed = replace(envelope, **changes).seal(self.client.signer)
+        sealed = envelope._replace(**changes).seal(self.client.signer)
         submission = Submission(
             call=call,
             pool=pool,

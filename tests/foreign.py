@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Stage:
         made = Envelope(
             pool=target.pool,
             call=target.new_call(),
-            index=0,
+            first=0,
             method="",
             created=1,
             deadline=None,
@@ -67,7 +67,7 @@ class Stage:
             payload=self.payload(3),
             blob=None,
         )
-        return replace(made, **changes)
+        return made._replace(**changes)
 
     def sealed(self, **changes: Any) -> bytes:
         """Such an input, signed by us."""
@@ -149,8 +149,8 @@ BROKEN: dict[str, tuple[Forge, str]] = {
         lambda stage: stage.client.signer.sign("call", msgpack.packb((99, "x"))),
         "not an array of the known shape",
     ),
-    "another type": (lambda stage: stage.sealed(index="0"), "or has another type"),
+    "another type": (lambda stage: stage.sealed(first="0"), "or has another type"),
     "another call": (lambda stage: stage.sealed(), "belongs to another call or pool"),
     "another pool": (lambda stage: stage.sealed(pool="0" * 32), "belongs to another call or pool"),
-    "another index": (lambda stage: stage.sealed(index=1), "belongs to another"),
+    "another index": (lambda stage: stage.sealed(first=1), "belongs to another"),
 }

@@ -10,6 +10,7 @@ from qmodal.store.keys import Lane
 
 # Envelope, call, index of the first input; once given back also retries, losses, number of inputs.
 _NAMES = (b"e", b"c", b"i", b"r", b"d", b"n")
+_FRESH = _NAMES[:3]
 
 
 class Claimed(NamedTuple):
@@ -25,7 +26,7 @@ class Claimed(NamedTuple):
         fields = self.fields
         if len(fields) == 6:
             e, _, c, _, i, index = fields
-            return (e, c, i) == _NAMES[:3] and len(index) < 20 and index.isdigit()
+            return (e, c, i) == _FRESH and len(index) < 20 and index.isdigit()
         if tuple(fields[::2]) != _NAMES:
             return False
         # Python refuses to read numbers of thousands of digits, and would end the container.

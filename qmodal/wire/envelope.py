@@ -7,10 +7,9 @@ forging that changes a budget, never what runs.
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from itertools import product
 from types import NoneType
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 
@@ -41,16 +40,15 @@ class MalformedError(Error):
     """The bytes are signed and still not of the shape that this version understands."""
 
 
-@dataclass(slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """One input as submitted; times in milliseconds since 1970, `format` as in `wire.payload`.
 
-    With `count` it is a pack of so many inputs from `index` on, whose plain payload is a list.
+    With `size` it is a pack of so many inputs from `first` on, whose plain payload is a list.
     """
 
     pool: str
     call: str
-    index: int
+    first: int
     method: str
     created: int
     deadline: int | None
@@ -59,34 +57,17 @@ class Envelope:
     payload: bytes
     blob: bytes | None  # SHA-256 of a payload that is stored apart
     trace: str | None = None
-    count: int = 1
+    size: int = 1
 
     def seal(self, signer: Signer) -> bytes:
         """The signed bytes."""
-        body: bytes = msgpack.packb(
-            (
-                SHAPE,
-                self.pool,
-                self.call,
-                self.index,
-                self.method,
-                self.created,
-                self.deadline,
-                self.python,
-                self.format,
-                self.payload,
-                self.blob,
-                self.trace,
-                self.count,
-            )
-        )
+        body: bytes = msgpack.packb((SHAPE, *self))
         return signer.sign("call", body)
 
 
 def open_envelope(data: bytes, signer: Signer) -> Envelope:
     """Verify, then decode; raises BadSignatureError, UnknownKeyError or MalformedError."""
-    fields = unpack_fields(signer.verify("call", data), _KINDS)
-    return Envelope(*fields)
+    return Envelope._make(unpack_fields(signer.verify("call", data), _KINDS))
 
 
 def unpack_fields(body: bytes, allowed: Kinds) -> list[Any]:

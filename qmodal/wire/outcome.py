@@ -17,6 +17,7 @@ from qmodal.wire.signing import Signer
 # their values as one plain list, or a kind, a format and a payload of each. `lost` and `cancelled`
 # also come unsigned, from scripts, which have no key: they can end a call but not put a value into it.
 Kind = Literal["value", "error", "timeout", "cancelled", "lost", "values", "mixed"]
+Result = tuple[Kind, str, bytes]  # kind, format and payload of an outcome
 KINDS = ("value", "error", "timeout", "cancelled", "lost", "values", "mixed")
 # An outcome above this is stored apart; up to it, settle writes it even when memory is full.
 INLINE_BYTES = 1024 * 1024
@@ -94,15 +95,11 @@ def text_outcome(kind: Kind, text: str, **more: Any) -> Outcome:
     return Outcome(kind=kind, format="t", payload=text.encode(errors="replace"), **more)
 
 
-def joined(outcomes: Sequence[Outcome]) -> Outcome:
-    """The outcomes of consecutive inputs as one."""
-    _, _, _, container, started, *_ = outcomes[-1]
-    took = sum([each.took for each in outcomes]) // len(outcomes)
-    if {each[:2] for each in outcomes} == _PLAIN:
-        payload = join([each.payload for each in outcomes])
-        return Outcome("values", "m", payload, container, started, took)
-    payload = msgpack.packb([each[:3] for each in outcomes])
-    return Outcome("mixed", "m", payload, container, started, took)
+def joined(results: Sequence[Result]) -> Result:
+    """Those of consecutive inputs as one."""
+    if {(kind, form) for kind, form, _ in results} == _PLAIN:
+        return "values", "m", join([payload for _, _, payload in results])
+    return "mixed", "m", msgpack.packb(results)
 
 
 def values(outcome: Outcome) -> list[Any]:

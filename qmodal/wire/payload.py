@@ -19,6 +19,7 @@ from qmodal.wire.remote_error import describe
 Format: TypeAlias = Literal["m", "p", "c"]
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
+_SEQUENCES = frozenset({list, tuple})
 _PLAIN_ONLY = "QMODAL_PAYLOADS=plain allows only plain values"
 
 
@@ -110,12 +111,12 @@ def _unpickle(form: str, payload: bytes) -> Any:
 
 
 def _as_arguments(loaded: Any) -> Arguments:
-    if isinstance(loaded, list | tuple) and len(loaded) == 2:
+    if type(loaded) in _SEQUENCES and len(loaded) == 2:
         args, kwargs = loaded
         names_fit = type(kwargs) is dict and (
             not kwargs or all(isinstance(name, str) for name in kwargs)
         )
-        if names_fit and type(args) in {list, tuple}:
+        if names_fit and type(args) in _SEQUENCES:
             return tuple(args), kwargs
     raise DeserializationError("These bytes hold no arguments of a function.")
 

@@ -34,6 +34,11 @@ _COMPLEX_FORM = struct.Struct(">dd")
 _BIN_OR_EXT = bytes([*range(0xC4, 0xCA), *range(0xD4, 0xD9)])
 _NESTING = bytes([*range(0x80, 0xA0), *range(0xDC, 0xE0), *_BIN_OR_EXT])
 _WORTH_COUNTING = 4096
+_EXACTLY: dict[str, Any] = {
+    "strict_map_key": False,
+    "timestamp": 3,
+    "unicode_errors": "surrogatepass",
+}
 
 
 class NotPlain(SerializationError):
@@ -115,7 +120,7 @@ def unpack_rows(packed: bytes) -> Any:
 
 def _unpacked(packed: bytes) -> Any:
     try:
-        return _unpack(packed, 0)
+        return msgpack.unpackb(packed, ext_hook=_restore_outermost, **_EXACTLY)
     except (
         TypeError,
         ValueError,
@@ -138,13 +143,7 @@ def _pack(value: object, default: Callable[[Any], object]) -> bytes:
 def _unpack(packed: bytes, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise ValueError(f"nested more than {MAX_DEPTH} deep")
-    return msgpack.unpackb(
-        packed,
-        ext_hook=partial(_restore, depth) if depth else _restore_outermost,
-        strict_map_key=False,
-        timestamp=3,
-        unicode_errors="surrogatepass",
-    )
+    return msgpack.unpackb(packed, ext_hook=partial(_restore, depth), **_EXACTLY)
 
 
 def _may_hide(packed: bytes) -> bool:

@@ -11,6 +11,7 @@ import hmac
 
 from qmodal.exception import Error
 
+_is_equal = hmac.compare_digest
 PURPOSES = ("call", "result", "code")
 HEAD = 20
 
@@ -49,12 +50,12 @@ class Signer:
         """The body, if it was signed with our key; else UnknownKeyError or BadSignatureError."""
         if len(data) < HEAD:
             raise BadSignatureError("the bytes are too short to be signed")
-        if data[:4] != self.key_id:
+        if not data.startswith(self.key_id):
             raise UnknownKeyError(f"signed with key {data[:4].hex()}, not {self.key_id.hex()}")
         body = data[HEAD:]
         state = self._states[purpose].copy()
         state.update(body)
-        if not hmac.compare_digest(state.digest(), data[4:HEAD]):
+        if not _is_equal(state.digest(), data[4:HEAD]):
             raise BadSignatureError("the signature does not fit the bytes")
         return body
 

@@ -27,7 +27,7 @@ def emitter_of(bench: Bench) -> tuple[str, Emitter]:
     envelope = Envelope(
         pool=bench.pool,
         call=call,
-        index=0,
+        first=0,
         method="",
         created=0,
         deadline=None,

@@ -36,11 +36,11 @@ def settle(bench: Bench, claimed: list[Claimed]) -> None:
         sealed = outcome.seal(
             bench.client.signer,
             call=envelope.call,
-            index=envelope.index,
+            index=envelope.first,
             request=mac_of(one.envelope),
         )
         attempts.append(
-            Settled(one.lane, one.entry, one.call, envelope.index, sealed, has_blob=False)
+            Settled(one.lane, one.entry, one.call, envelope.first, sealed, has_blob=False)
         )
     bench.ask(*bench.client.pools.settle_command(bench.pool, attempts))
 

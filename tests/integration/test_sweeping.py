@@ -65,14 +65,13 @@ def as_container(name: str, pool: str, options: FunctionOptions | None = None) -
 
 def doing(claimed: list[Claimed]) -> Doing:
     """A container that runs the first of them for three seconds, and may for one."""
-    numbers = [(each.lane, *map(int, each.entry.split("-"))) for each in claimed]
     return Doing(
         state="busy",
         serial=1,
         started=time.monotonic_ns() - 3_000_000_000,
         timeout=1_000_000_000,
         running=1,
-        held=tuple((lane, milliseconds, number) for lane, milliseconds, number in numbers),
+        held=tuple((each.lane, each.entry) for each in claimed),
     )
 
 

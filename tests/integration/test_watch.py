@@ -54,14 +54,9 @@ def writes(container: Container, *held: Claimed, serial: int = 1) -> None:
             serial=serial if held else 0,
             started=time.monotonic_ns() - 10**9,
             running=int(bool(held)),
-            held=tuple((one.lane, *_numbers(one.entry)) for one in held),
+            held=tuple((one.lane, one.entry) for one in held),
         )
     )
-
-
-def _numbers(entry: str) -> tuple[int, int]:
-    milliseconds, number = entry.split("-")
-    return int(milliseconds), int(number)
 
 
 @contextmanager

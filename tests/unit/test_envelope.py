@@ -24,7 +24,7 @@ SIGNER = Signer(b"k" * 32)
 ENVELOPE = Envelope(
     pool="pool",
     call="fc-00x",
-    index=3,
+    first=3,
     method="run",
     created=1_700_000_000_000,
     deadline=None,
@@ -72,12 +72,12 @@ POOL = PoolSpec(app_id="ap-1", function="f", parameters=b"p", variant=b"v", labe
     [
         {},
         {"deadline": 5, "blob": b"d" * 32, "payload": b"", "trace": "00-ab-cd-01"},
-        {"method": "", "index": 2**40, "payload": bytes(100_000)},
+        {"method": "", "first": 2**40, "payload": bytes(100_000)},
         {"call": "é\N{SNOWMAN}"},
     ],
 )
 def test_an_envelope_comes_back_as_it_was(changes: dict[str, Any]) -> None:
-    envelope = replace(ENVELOPE, **changes)
+    envelope = ENVELOPE._replace(**changes)
     assert open_envelope(envelope.seal(SIGNER), SIGNER) == envelope
 
 

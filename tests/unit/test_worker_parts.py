@@ -19,7 +19,7 @@ from qmodal_workers.safety import Facts, count_pools, why_unsafe
 from qmodal_workers.watch import is_blocking, is_overdue
 
 SECOND = 1_000_000_000
-HELD = ((1, 5, 0), (2, 6, 1), (1, 7, 0))
+HELD = ((1, "5-0"), (2, "6-1"), (1, "7-0"))
 
 
 def report(name: str = "ta-x-1") -> ContainerReport:
@@ -137,7 +137,7 @@ def test_only_a_running_input_can_be_overdue(doing: Doing, *, overdue: bool) -> 
     ],
 )
 def test_what_waits_is_released_from_outside_only_behind_a_long_input_that_nothing_else_ends(
-    held: tuple[tuple[int, int, int], ...], started: int, tick: int, *, blocking: bool
+    held: tuple[tuple[int, str], ...], started: int, tick: int, *, blocking: bool
 ) -> None:
     doing = Doing(serial=1, running=1, started=started, tick=tick, held=held)
     assert is_blocking(doing, SECOND + 1) is blocking

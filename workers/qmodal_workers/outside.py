@@ -15,33 +15,28 @@ from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import text_outcome
 from qmodal.wire.signing import mac_of
 from qmodal_workers.container.verdict import next_step
-from qmodal_workers.record import Doing
-from qmodal_workers.roster import Container, Entry
-
-
-def entry_id(entry: Entry) -> str:
-    """The stream's id of an entry in a record."""
-    return f"{entry[1]}-{entry[2]}"
+from qmodal_workers.record import Doing, Entry
+from qmodal_workers.roster import Container
 
 
 def charged(doing: Doing | None) -> list[str]:
     """The inputs that a container had started, as **reclaim** names them."""
     if doing is None:
         return []  # an unreadable record is no evidence against an input
-    return [f"{entry[0]} {entry_id(entry)} {doing.part}" for entry in doing.held[: doing.running]]
+    return [f"{lane} {entry} {doing.part}" for lane, entry in doing.held[: doing.running]]
 
 
 def read_entries(keys: Keys, pool: str, entries: Sequence[Entry]) -> Op[list[Claimed]]:
     """The entries that still exist and look like ours."""
     replies = yield from ask(
         *(
-            (b"XRANGE", _stream(keys, pool, each), entry_id(each), entry_id(each))
-            for each in entries
+            (b"XRANGE", _lane(keys, pool, lane), entry, entry)
+            for lane, entry in entries
         )
     )
     found = [
-        Claimed(2 if entry[0] == 2 else 1, entry_id(entry), tuple(reply[0][1]))
-        for entry, reply in zip(entries, replies, strict=True)
+        Claimed(2 if lane == 2 else 1, entry, tuple(reply[0][1]))
+        for (lane, entry), reply in zip(entries, replies, strict=True)
         if reply
     ]
     return [claimed for claimed in found if claimed.is_shaped]
@@ -73,11 +68,10 @@ def _ahead(keys: Keys, container: Container, doing: Doing) -> Op[list[Entry]]:
     """
     if not doing.ahead:
         return []
-    lane, *_ = running = doing.held[0]
-    stream, behind = _lane(keys, container.pool, lane), f"({entry_id(running)}"
+    lane, running = doing.held[0]
+    stream, behind = _lane(keys, container.pool, lane), f"({running}"
     held = yield from ask_one(b"XPENDING", stream, GROUP, behind, b"+", MOST_HELD, container.id)
-    numbers = [reply[0].split(b"-") for reply in held]
-    found = [(lane, int(milliseconds), int(sequence)) for milliseconds, sequence in numbers]
+    found = [(lane, reply[0].decode()) for reply in held]
     return [entry for entry in found if entry not in doing.held]
 
 
@@ -151,13 +145,10 @@ def _conclude(
 
 def is_still_held(keys: Keys, container: Container, entry: Entry) -> Op[bool]:
     """Whether the entry is pending for the container; not so once it was cancelled or reclaimed."""
-    stream, name = _stream(keys, container.pool, entry), entry_id(entry)
+    lane, name = entry
+    stream = _lane(keys, container.pool, lane)
     reply = yield from ask_one(b"XPENDING", stream, GROUP, name, name, 1)
     return bool(reply) and reply[0][1] == container.id.encode()
-
-
-def _stream(keys: Keys, pool: str, entry: Entry) -> str:
-    return _lane(keys, pool, entry[0])
 
 
 def _lane(keys: Keys, pool: str, lane: int) -> str:

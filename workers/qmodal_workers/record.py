@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 import tempfile
 import time
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-SIZE = 8192
+SIZE = 16384
 MOST_HELD = 256
 State = Literal["starting", "idle", "busy", "stopped"]
 STATES: tuple[State, ...] = ("starting", "idle", "busy", "stopped")
@@ -27,13 +26,11 @@ TIMEOUT, CANCELLED, STOPPED = 1, 2, 3
 
 # The container's half, in words of eight bytes; a word is written at once.
 _SEQUENCE, _STATE, _CONNECTION, SERIAL, STARTED = range(5)
-_TIMEOUT, _COMPLETED, _FLAGS, _END, _FIRST, _PART, _BASE = range(5, 12)
-_ENTRY = struct.Struct("<BQQ")
-_HELD_AT = 128
-_TICK = 767
-_DRAINING, TARGET, _WHY, _LEASE = range(768, 772)
-_WORKER_AT = _DRAINING * 8
-Entry = tuple[int, int, int]
+_TIMEOUT, _COMPLETED, _FLAGS, _END, _FIRST, _PART, _BASE, _LENGTH, _TICK = range(5, 14)
+# Then the names of what is held, as text: room for the longest ones.
+_HELD_AT, _MOST_BYTES = 128, MOST_HELD * 48
+_DRAINING, TARGET, _WHY, _LEASE = range(2040, 2044)
+Entry = tuple[int, str]  # lane, id
 # Flags: bit by bit, and from ONE_RUNS on how many entries are started.
 WAITING, AHEAD, ONE_RUNS = 1, 2, 4
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -50,8 +47,7 @@ class Doing:
 
     `serial` numbers the inputs that this container started (0: none runs now); `started` and
     `tick` are monotonic nanoseconds; `connection` is the client id of its claiming connection;
-    `held` are the claimed entries (lane, milliseconds, sequence) with those started first, and
-    `running` of them are started; of a pack the input `part` of its call runs. `ahead`: more was
+    `held` are the claimed entries (lane, id) with those started first, and `running` of them are started; of a pack the input `part` of its call runs. `ahead`: more was
     claimed than is listed. `waiting`: it is blocked in another call's `.get()`.
     """
 
@@ -91,7 +87,7 @@ class Record:
         self.fd = fd
         self.connection = 0
         self.timeout = 0
-        self._fresh: Sequence[Entry] | None = None
+        self._fresh: Sequence[str] | None = None
         self._map = mmap.mmap(fd, SIZE)
         self.words = memoryview(self._map).cast("Q")
         self._sequence = 0
@@ -110,7 +106,7 @@ class Record:
     def write(self, doing: Doing) -> None:
         """The container: publish the whole half."""
         self.connection, self.timeout = doing.connection, doing.timeout
-        self.hold(doing.held)
+        self.hold([name_of(*entry) for entry in doing.held])
         self.post(
             STATES.index(doing.state),
             doing.serial,
@@ -122,9 +118,9 @@ class Record:
             doing.part,
         )
 
-    def hold(self, entries: Sequence[Entry]) -> None:
+    def hold(self, names: Sequence[str]) -> None:
         """The container: what it has claimed, in order; published with what is posted next."""
-        self._fresh = entries[:MOST_HELD]
+        self._fresh = names[:MOST_HELD]
 
     def post(
         self,
@@ -145,8 +141,9 @@ class Record:
         self._sequence = sequence = self._sequence + 2
         words[_SEQUENCE] = sequence - 1
         if fresh is not None:
-            for n, entry in enumerate(fresh):
-                _ENTRY.pack_into(self._map, _HELD_AT + n * _ENTRY.size, *entry)
+            text = " ".join(fresh).encode()
+            self._map[_HELD_AT : _HELD_AT + len(text)] = text
+            words[_LENGTH] = len(text)
             self._fresh = None
         words[_STATE] = state
         words[_CONNECTION] = self.connection
@@ -170,7 +167,7 @@ class Record:
         words = self.words
         for _ in range(5):
             before = words[_SEQUENCE]
-            copy = self._map[:_WORKER_AT]
+            copy = self._map[: _HELD_AT + min(words[_LENGTH], _MOST_BYTES)]
             serial, started = words[SERIAL], words[STARTED]
             if before == words[_SEQUENCE] and before % 2 == 0:
                 return _parse(copy, serial, started)
@@ -213,14 +210,22 @@ class Record:
         os.close(self.fd)
 
 
+def name_of(lane: int, entry: str) -> str:
+    """How a claimed entry stands in a record."""
+    return f"{lane}:{entry}"
+
+
 def _parse(copy: bytes, serial: int, started: int) -> Doing | None:
-    words = memoryview(copy).cast("Q")
-    state, end = words[_STATE], words[_END]
-    if state >= len(STATES) or end > MOST_HELD:
+    words = memoryview(copy[:_HELD_AT]).cast("Q")
+    state, first, end = words[_STATE], words[_FIRST], words[_END]
+    try:
+        named = [name.partition(":") for name in copy[_HELD_AT:].decode().split()[first:end]]
+        held = tuple([(int(lane), entry) for lane, _, entry in named])
+        found = STATES[state]
+    except (ValueError, IndexError):
         return None  # user code wrote into it
-    entries = range(words[_FIRST], end)
     return Doing(
-        state=STATES[state],
+        state=found,
         connection=words[_CONNECTION],
         serial=serial,
         started=started,
@@ -231,5 +236,5 @@ def _parse(copy: bytes, serial: int, started: int) -> Doing | None:
         ahead=bool(words[_FLAGS] & AHEAD),
         running=words[_FLAGS] // ONE_RUNS,
         part=words[_PART] + serial - words[_BASE],
-        held=tuple(_ENTRY.unpack_from(copy, _HELD_AT + n * _ENTRY.size) for n in entries),
+        held=held,
     )

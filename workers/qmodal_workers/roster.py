@@ -14,8 +14,6 @@ from qmodal.store.fleet import ContainerReport
 from qmodal_workers.ends import Ends
 from qmodal_workers.record import Doing, Told
 
-Entry = tuple[int, int, int]
-
 
 @dataclass(frozen=True, slots=True)
 class Ending:

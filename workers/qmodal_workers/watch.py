@@ -16,7 +16,6 @@ from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal_workers import outside
 from qmodal_workers.children import is_stopped, send_signal
-from qmodal_workers.outside import entry_id
 from qmodal_workers.planning import start_limit, too_slow
 from qmodal_workers.record import CANCELLED, TIMEOUT, Doing
 from qmodal_workers.roster import Chase, Container, Ending, Roster
@@ -120,7 +119,7 @@ class Watch:
         if container is None or not container.pid or container.ending is not None:
             return
         doing = container.doing()
-        if doing is not None and is_running(doing) and entry_id(doing.held[0]) == entry:
+        if doing is not None and is_running(doing) and doing.held[0][1] == entry:
             self.interrupt(container, doing.serial, CANCELLED)
         else:
             container.cancelled[entry] = time.monotonic()
@@ -130,7 +129,7 @@ class Watch:
         """Claimed and not started when the hint came, an input runs although nobody wants it."""
         heard = time.monotonic() - REMEMBER_SECONDS
         container.cancelled = {e: at for e, at in container.cancelled.items() if at > heard}
-        if is_running(doing) and entry_id(doing.held[0]) in container.cancelled:
+        if is_running(doing) and doing.held[0][1] in container.cancelled:
             self._act(container, self._audit(container))
 
     def killed(self, name: str, entry: str) -> None:
@@ -139,7 +138,7 @@ class Watch:
         if container is None or not container.pid:
             return
         doing = container.doing()
-        if doing is not None and entry in map(entry_id, doing.held[: doing.running]):
+        if doing is not None and entry in [name for _, name in doing.held[: doing.running]]:
             self.kill(container, Ending("an input of it was cancelled, and its container with it"))
 
     async def audit(self) -> None:

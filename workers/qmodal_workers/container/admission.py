@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,11 +44,15 @@ class Admission:
         """
         if not claimed.is_shaped:
             raise RefusedError("unprocessable: the entry was not written by qmodal")
-        envelope = self._open(claimed.envelope)
-        if envelope.call.encode() != claimed.fields[3] or envelope.pool != self.pool:
+        _, signed, _, call, *_ = claimed.fields
+        try:
+            envelope = open_envelope(signed, self.client.signer)
+        except (BadSignatureError, UnknownKeyError, MalformedError) as error:
+            raise self._refusal(error, signed) from error
+        if envelope.call.encode() != call or envelope.pool != self.pool:
             raise RefusedError("unprocessable: the envelope belongs to another call or pool")
         first, size = claimed.first, claimed.size
-        if not envelope.index <= first < first + size <= envelope.index + envelope.count:
+        if not envelope.first <= first < first + size <= envelope.first + envelope.size:
             raise RefusedError("unprocessable: the envelope belongs to another input of its call")
         if envelope.format == "c" and envelope.python != PYTHON:
             raise UndecodableError(
@@ -57,7 +60,7 @@ class Admission:
                 f"worker runs Python {PYTHON}; use the same minor version on both sides",
                 python=envelope.python,
             )
-        return envelope, self._payload(envelope)
+        return envelope, envelope.payload if envelope.blob is None else self._stored(envelope)
 
     def rows(self, claimed: Claimed, admitted: tuple[Envelope, bytes]) -> Rows:
         """The arguments of those inputs of a pack that the entry stands for."""
@@ -66,26 +69,24 @@ class Admission:
             found = unpack_rows(payload) if envelope.format == "m" else None
         except DeserializationError as error:
             raise RefusedError(f"unprocessable: {error}") from error
-        if found is None or not _is_pack(found, envelope.count):
+        if found is None or not _is_pack(found, envelope.size):
             raise RefusedError("unprocessable: the pack does not hold what it says")
         kwargs, rows = found
-        first = claimed.first - envelope.index
+        first = claimed.first - envelope.first
         return kwargs, rows[first : first + claimed.size]
 
-    def _open(self, signed: bytes) -> Envelope:
-        try:
-            return open_envelope(signed, self.client.signer)
-        except BadSignatureError as error:
-            raise RefusedError(f"unprocessable: {error}") from error
-        except MalformedError as error:  # and yet signed with our key
-            raise UndecodableError(f"unprocessable: {error}") from error
-        except UnknownKeyError as error:
-            if self._is_known_to_nobody(signed):
-                raise RefusedError(
-                    f"unprocessable: {error}, and this Redis does not accept that key; give the "
-                    "caller the QMODAL_SIGNING_KEY of the other processes"
-                ) from error
-            raise
+    def _refusal(self, error: Error, signed: bytes) -> Error:
+        """What not to have opened it comes to."""
+        if isinstance(error, MalformedError):  # and yet signed with our key
+            return UndecodableError(f"unprocessable: {error}")
+        if not isinstance(error, UnknownKeyError):
+            return RefusedError(f"unprocessable: {error}")
+        if not self._is_known_to_nobody(signed):
+            return UnknownKeyError(str(error))
+        return RefusedError(
+            f"unprocessable: {error}, and this Redis does not accept that key; give the "
+            "caller the QMODAL_SIGNING_KEY of the other processes"
+        )
 
     def _is_known_to_nobody(self, signed: bytes) -> bool:
         """Whether the server accepts our key and not this one.
@@ -99,13 +100,12 @@ class Admission:
         )
         return theirs is None and ours == signer.fingerprint.encode()
 
-    def _payload(self, envelope: Envelope) -> bytes:
-        if envelope.blob is None:
-            return envelope.payload
-        stored = self.client.run(self.client.calls.input_blob(envelope.call, envelope.index))
+    def _stored(self, envelope: Envelope) -> bytes:
+        """The payload that is not in its envelope."""
+        stored = self.client.run(self.client.calls.input_blob(envelope.call, envelope.first))
         if stored is None:
             raise RefusedError("unprocessable: the stored arguments are gone")
-        if not hmac.compare_digest(hashlib.sha256(stored).digest(), envelope.blob):
+        if hashlib.sha256(stored).digest() != envelope.blob:
             raise RefusedError("unprocessable: the stored arguments were changed")
         return stored
 

@@ -14,7 +14,6 @@ from qmodal.exception import ConnectionError, EnqueueError
 from qmodal.options import FunctionOptions
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.store.exchange import Op
-from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, joined
 from qmodal.wire.plain import pack, pack_scalars
 from qmodal.wire.signing import mac_of
@@ -46,17 +45,19 @@ class Conclusions:
         """Inputs that have ended and are to be settled."""
         return len(self._done) + sum([each.count for each in self._settled])
 
-    def input(self, claimed: Claimed, envelope: Envelope, outcome: Outcome) -> None:
+    def input(self, done: Done) -> None:
         """One input has ended."""
-        if outcome.kind != "value":
-            delay = next_step(outcome, self.options.retries, claimed.retries)
+        claimed, (call, index), result = done.claimed, done.envelope[1:3], done.result
+        if result[0] != "value":
+            delay = next_step(Outcome(*result), self.options.retries, claimed.retries)
             if delay is not None:
                 self.insist(lambda: self.client.pools.retry(self.pool, claimed, delay=delay))
                 return
-        if len(outcome.payload) > INLINE_BYTES:
-            outcome = self.admission.store_result(envelope.call, envelope.index, outcome)
+        if len(result[2]) > INLINE_BYTES:
+            stored = self.admission.store_result(call, index, Outcome(*result))
+            done = done._replace(result=stored[:3], blob=stored.blob)
         with self._lock:
-            self._done.append(Done(claimed, envelope, outcome))
+            self._done.append(done)
 
     def pack(self, work: Pack) -> None:
         """A pack has ended as far as it ran; what is left of it goes back in line."""
@@ -139,7 +140,7 @@ class Conclusions:
         with self._lock:
             settled, self._settled = self._settled, []
             done, self._done = self._done, []
-        return settled + [sealed(run, self.client.signer) for run in in_runs(done)]
+        return settled + [sealed(run, self.container, self.client.signer) for run in in_runs(done)]
 
     def put_back(self, settled: list[Settled]) -> None:
         """They could not be settled; they come first next time."""
@@ -208,7 +209,10 @@ class Conclusions:
             else Outcome("value", "m", pack(result), self.container, now, each)
             for result in results
         ]
-        return outcomes[0] if len(outcomes) == 1 else joined(outcomes)
+        if len(outcomes) == 1:
+            return outcomes[0]
+        result = joined([outcome[:3] for outcome in outcomes])
+        return Outcome(*result, self.container, now, each)
 
 
 def _runs(

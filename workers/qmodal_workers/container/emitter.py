@@ -54,7 +54,7 @@ class Attempt:
             lane=self.claimed.lane,
             entry=self.claimed.entry,
             call=self.envelope.call,
-            index=self.envelope.index,
+            index=self.envelope.first,
             first=first,
             signed=signed,
         )
@@ -119,7 +119,7 @@ class Emitter:
             payload, apart, digest = b"", payload, hashlib.sha256(payload).digest()
         item = Item(self.count, self._attempt.claimed.entry, form, payload, digest)
         signed = item.seal(
-            self._client.signer, call=envelope.call, index=envelope.index, request=self._request
+            self._client.signer, call=envelope.call, index=envelope.first, request=self._request
         )
         return _Made(signed, apart)
 
@@ -213,7 +213,7 @@ class Emitter:
         if made.payload is not None:
             envelope = self._attempt.envelope
             items = self._client.items
-            self._client.run(items.store(envelope.call, envelope.index, number, made.payload))
+            self._client.run(items.store(envelope.call, envelope.first, number, made.payload))
 
     def _emit(self, emission: Emission, batch: list[_Made]) -> None:
         done = self.sent - emission.first

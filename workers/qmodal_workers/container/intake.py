@@ -23,7 +23,7 @@ from qmodal_workers.record import Record
 
 # What has ended waits for so long for a write that also claims, before it has one of its own; longer
 # if such a write is near.
-FLUSH_SECONDS, LATER_SECONDS = 0.005, 0.025
+FLUSH_NS, LATER_NS = 5_000_000, 25_000_000
 
 
 @dataclass(slots=True, kw_only=True)
@@ -44,7 +44,7 @@ class Intake:
     posting: Posting = field(init=False)
     _may_reach: bool = field(init=False)
     _settling: threading.Lock = field(default_factory=threading.Lock)
-    _flushed: float = 0.0
+    _flushed: int = 0
     _is_dry: bool = True  # nothing came of the last claim
     _low: int = 0  # with at most so many on the shelf the next ones are claimed
 
@@ -127,8 +127,8 @@ class Intake:
 
     def settle_soon(self) -> None:
         """Write what has ended if that has been waiting for a while, and has to wait on."""
-        limit = LATER_SECONDS if self.shelf.is_expecting else FLUSH_SECONDS
-        if len(self.shelf) and time.monotonic() - self._flushed > limit:
+        limit = LATER_NS if self.shelf.is_expecting else FLUSH_NS
+        if self.shelf.ended - self._flushed > limit and len(self.shelf):
             self.settle()
 
     def settle(self) -> None:
@@ -153,5 +153,5 @@ class Intake:
 
     def _take_ended(self) -> list[Settled]:
         flush()
-        self._flushed = time.monotonic()
+        self._flushed = time.monotonic_ns()
         return self.conclusions.take()

@@ -21,7 +21,7 @@ from qmodal.exception import (
 )
 from qmodal.store.entries import Claimed
 from qmodal.wire.envelope import Envelope
-from qmodal.wire.outcome import Kind, text_outcome
+from qmodal.wire.outcome import Result, text_outcome
 from qmodal.wire.payload import dump_value, load_arguments
 from qmodal.wire.remote_error import dump_exception
 from qmodal_workers.container.generate import refuse_unexpected
@@ -35,7 +35,6 @@ _INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError)
 ORDINARY = frozenset({NoneType, bool, int, float, str, bytes, list, dict, tuple, set})
 
 
-Result = tuple[Kind, str, bytes]
 Admitted = tuple[Envelope, bytes]
 Find = Callable[[Claimed, Envelope], Callable[..., Any]]
 

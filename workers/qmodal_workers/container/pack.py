@@ -21,9 +21,9 @@ from qmodal import context
 from qmodal.store.entries import Claimed
 from qmodal.store.exchange import Op
 from qmodal.wire.envelope import Envelope
-from qmodal.wire.outcome import INLINE_BYTES, Outcome
+from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
 from qmodal.wire.payload import dump_value
-from qmodal_workers.container.invoke import ORDINARY, Invoker, Result
+from qmodal_workers.container.invoke import ORDINARY, Invoker
 from qmodal_workers.record import CANCELLED, SERIAL, STARTED, Record
 
 # Values that nobody can change before the whole pack is written.

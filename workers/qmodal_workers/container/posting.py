@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from qmodal.store.entries import Claimed
 from qmodal_workers.container.shelf import Shelf
-from qmodal_workers.record import AHEAD, ONE_RUNS, STATES, Record
+from qmodal_workers.record import AHEAD, ONE_RUNS, STATES, Record, name_of
 
 IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 
@@ -31,7 +31,7 @@ class Posting:
         """These are held now, and nothing else but what is claimed ahead."""
         self._taken = 0
         self._record.connection = connection
-        self._record.hold([(lane, *_entry_numbers(entry)) for lane, entry, _ in claimed])
+        self._record.hold([name_of(lane, entry) for lane, entry, _ in claimed])
 
     def take(self) -> None:
         """The next one is being looked at."""
@@ -53,8 +53,3 @@ class Posting:
             self._record.post(IDLE, 0, now, self.completed, ONE_RUNS, taken - 1, end)
         else:
             self._record.post(IDLE, 0, now, self.completed, 0, taken, end)
-
-
-def _entry_numbers(entry: str) -> tuple[int, int]:
-    milliseconds, _, sequence = entry.partition("-")
-    return int(milliseconds), int(sequence)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -11,7 +10,6 @@ from qmodal.client import Client
 from qmodal.options import FunctionOptions
 from qmodal.store.entries import Claimed, charge
 from qmodal.store.pools import BUDGET
-from qmodal.wire.outcome import Outcome
 from qmodal.wire.signing import UnknownKeyError
 from qmodal_workers.container.admission import Admission, RefusedError, UndecodableError
 from qmodal_workers.container.claims import Claims
@@ -23,6 +21,7 @@ from qmodal_workers.container.intake import Intake
 from qmodal_workers.container.invoke import Admitted, Invoker, Outdated, Preempted
 from qmodal_workers.container.pack import Pack, run
 from qmodal_workers.container.posting import Posting
+from qmodal_workers.container.runs import Done
 from qmodal_workers.container.service import Service
 from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
 from qmodal_workers.record import Record
@@ -111,7 +110,7 @@ class Serving:
         if claimed.lost == BUDGET - 1:
             self.shelf.release_all()  # whatever kills us on its last delivery takes nobody along
         try:
-            if admitted[0].count == 1:
+            if admitted[0].size == 1:
                 self._run(claimed, admitted)
             else:
                 self._run_rows(claimed, admitted)
@@ -160,8 +159,7 @@ class Serving:
         self.serial += 1
         self.posting.busy(self.serial)
         envelope = admitted[0]
-        context.enter((envelope.call, envelope.index))
-        began = time.time_ns() // 1_000_000
+        context.enter((envelope.call, envelope.first))
         result = self.invoker.invoke(self.finder.find, claimed, admitted, self.serial)
         seconds = self.shelf.finish()
         self.posting.completed += 1
@@ -169,8 +167,7 @@ class Serving:
         if seconds > LONG_SECONDS:
             # It has ended: the worker must not time it out while the server keeps us waiting.
             self.posting.idle()
-        outcome = Outcome(*result, self.container, began, int(seconds * 1e6))
-        self.conclusions.input(claimed, envelope, outcome)
+        self.conclusions.input(Done(claimed, envelope, result, self.shelf.ended, seconds))
         self._go_on(seconds)
 
     def _run_pack(self, work: Pack) -> None:

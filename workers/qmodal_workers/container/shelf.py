@@ -63,7 +63,7 @@ class Shelf:
         self._armed = threading.Event()
         self._thread: threading.Thread | None = None
         self.running: Claimed | None = None
-        self.since = 0
+        self.since = self.ended = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -116,7 +116,8 @@ class Shelf:
     def finish(self) -> float:
         """The started input has ended; how many seconds it ran."""
         self.running = None
-        return (self._clock() - self.since) / 1e9
+        self.ended = self._clock()
+        return (self.ended - self.since) / 1e9
 
     def waiting(self) -> list[Claimed]:
         """What is claimed and not started."""
