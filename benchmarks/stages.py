@@ -20,7 +20,7 @@ from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import shard_of
 from qmodal.store.line import Address, Line, pack
 from qmodal.store.output import parse_outputs
-from qmodal.wire.envelope import PYTHON, Envelope, open_envelope
+from qmodal.wire.envelope import PYTHON, Envelope, Head, open_envelope
 from qmodal.wire.ids import new_call_id
 from qmodal.wire.outcome import Outcome, open_outcome
 from qmodal.wire.payload import dump_arguments, dump_value, load_arguments, load_value
@@ -120,18 +120,8 @@ class Cycle:
         time.sleep(ANSWERED_SECONDS)
 
     def _sealed(self, call: str, form: str, payload: bytes) -> bytes:
-        envelope = Envelope(
-            pool=self._pool,
-            call=call,
-            first=0,
-            method="",
-            created=_now(),
-            deadline=None,
-            python=PYTHON,
-            format=form,
-            payload=payload,
-            blob=None,
-        )
+        head = Head(self._pool, call, "", _now(), None, PYTHON)
+        envelope = Envelope(head, 0, 1, form, payload, None)
         return envelope.seal(self._client.signer)
 
     def _commands(self, call: str, sealed: bytes) -> tuple[Any, ...]:

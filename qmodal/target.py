@@ -15,7 +15,7 @@ from qmodal.options import FunctionOptions
 from qmodal.store.calls import Submission
 from qmodal.store.exchange import Op
 from qmodal.store.keys import shard_of
-from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Envelope
+from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Envelope, Head
 from qmodal.wire.ids import new_call_id
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.plain import NotPlain, pack_rows
@@ -100,13 +100,12 @@ class Target:
 class _Envelopes:
     """The signed envelopes of one submission."""
 
-    __slots__ = ("_call", "_client", "_now", "_plain_only", "_target", "blobs", "sealed", "sizes")
+    __slots__ = ("_client", "_head", "_plain_only", "_target", "blobs", "sealed", "sizes")
 
     def __init__(self, target: Target, client: Client, call: str, now: int) -> None:
         self._target = target
         self._client = client
-        self._call = call
-        self._now = now
+        self._head = Head(target.pool, call, target.method, now, None, PYTHON)
         self._plain_only = client.settings.payloads == "plain"
         self.sealed: list[bytes] = []
         self.blobs: list[tuple[int, bytes]] = []
@@ -142,11 +141,7 @@ class _Envelopes:
                 self.sizes.append(len(group))
 
     def _seal(self, index: int, form: str, payload: bytes, blob: bytes | None, count: int) -> None:
-        target = self._target
-        envelope = Envelope(
-            *(target.pool, self._call, index, target.method, self._now, None),
-            *(PYTHON, form, payload, blob, None, count),
-        )
+        envelope = Envelope(self._head, index, count, form, payload, blob)
         self.sealed.append(envelope.seal(self._client.signer))
 
 

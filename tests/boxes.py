@@ -24,12 +24,13 @@ from qmodal.store.calls import Submission
 from qmodal.store.exchange import ask_one
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.keys import GROUP, shard_of
-from qmodal.wire.envelope import PYTHON, Envelope
+from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import container_id, new_app_id, new_call_id
 from qmodal.wire.outcome import Outcome, open_outcome
 from qmodal.wire.payload import dump_arguments, load_value
 from qmodal.wire.signing import mac_of
 from qmodal.wire.spec import FunctionSpec, MethodSpec, PoolSpec, Version
+from tests.envelopes import envelope_of
 from tests.support import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -177,19 +178,10 @@ class Fleet:
         """Submit one input; the call's id and the signed envelope. `changes` to the envelope."""
         form, payload = dump_arguments(args, {}, plain_only=True, main_by_reference=False)
         call = new_call_id(shard_of(pool))
-        envelope = Envelope(
-            pool=pool,
-            call=call,
-            first=0,
-            method="",
-            created=_now(),
-            deadline=None,
-            python=PYTHON,
-            format=form,
-            payload=payload,
-            blob=None,
+        envelope = envelope_of(
+            pool=pool, call=call, created=_now(), format=form, payload=payload, **changes
         )
-        sealed = envelope._replace(**changes).seal(self.client.signer)
+        sealed = envelope.seal(self.client.signer)
         submission = Submission(
             call=call,
             pool=pool,

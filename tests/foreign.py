@@ -15,9 +15,10 @@ from qmodal.client import Client
 from qmodal.store.calls import Submission
 from qmodal.store.keys import shard_of
 from qmodal.target import Target
-from qmodal.wire.envelope import PYTHON, Envelope
+from qmodal.wire.envelope import Envelope
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.signing import Signer, mac_of
+from tests.envelopes import changed, envelope_of
 from tests.servers import leftovers
 
 STRANGER = Signer(b"the key of somebody else")
@@ -55,19 +56,8 @@ class Stage:
     def envelope(self, **changes: Any) -> Envelope:
         """A valid input of a new call, but for the changes."""
         target = self.square
-        made = Envelope(
-            pool=target.pool,
-            call=target.new_call(),
-            first=0,
-            method="",
-            created=1,
-            deadline=None,
-            python=PYTHON,
-            format="m",
-            payload=self.payload(3),
-            blob=None,
-        )
-        return made._replace(**changes)
+        made = envelope_of(pool=target.pool, call=target.new_call(), payload=self.payload(3))
+        return changed(made, **changes)
 
     def sealed(self, **changes: Any) -> bytes:
         """Such an input, signed by us."""

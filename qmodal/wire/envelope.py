@@ -7,6 +7,7 @@ forging that changes a budget, never what runs.
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from itertools import product
 from types import NoneType
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ SHAPE = 1
 PYTHON = f"{sys.version_info[0]}.{sys.version_info[1]}"
 BLOB_BYTES = 32 * 1024
 Kinds = frozenset[tuple[type, ...]]
+_new = tuple.__new__
 
 
 def kinds(*types: type | tuple[type, ...]) -> Kinds:
@@ -30,48 +32,76 @@ def kinds(*types: type | tuple[type, ...]) -> Kinds:
     return frozenset(product(*(each if isinstance(each, tuple) else (each,) for each in types)))
 
 
-_KINDS = kinds(
-    *(str, str, int, str, int, (int, NoneType)),
-    *(str, str, bytes, (bytes, NoneType), (str, NoneType), int),
-)
+# Of an envelope, which begins with another shape than what else is signed, and of its head.
+ENVELOPE_SHAPE = 2
+_KINDS = kinds(bytes, int, int, str, bytes, (bytes, NoneType))
+_HEAD_KINDS = kinds(str, str, str, int, (int, NoneType), str, (str, NoneType))
+_HEADS = 64
 
 
 class MalformedError(Error):
     """The bytes are signed and still not of the shape that this version understands."""
 
 
-class Envelope(NamedTuple):
-    """One input as submitted; times in milliseconds since 1970, `format` as in `wire.payload`.
-
-    With `size` it is a pack of so many inputs from `first` on, whose plain payload is a list.
-    """
+class Head(NamedTuple):
+    """What all inputs of a submission have in common; times in milliseconds since 1970."""
 
     pool: str
     call: str
-    first: int
     method: str
     created: int
     deadline: int | None
     python: str
+    trace: str | None = None
+
+
+class Envelope(NamedTuple):
+    """One input as submitted; `format` as in `wire.payload`.
+
+    With `size` it is a pack of so many inputs from `first` on, whose plain payload is a list.
+    """
+
+    head: Head
+    first: int
+    size: int
     format: str
     payload: bytes
     blob: bytes | None  # SHA-256 of a payload that is stored apart
-    trace: str | None = None
-    size: int = 1
+
+    @property
+    def call(self) -> str:
+        """The call that it belongs to."""
+        return self.head.call
 
     def seal(self, signer: Signer) -> bytes:
         """The signed bytes."""
-        body: bytes = msgpack.packb((SHAPE, *self))
+        head, *own = self
+        body: bytes = msgpack.packb((ENVELOPE_SHAPE, _packed(head), *own))
         return signer.sign("call", body)
 
 
 def open_envelope(data: bytes, signer: Signer) -> Envelope:
     """Verify, then decode; raises BadSignatureError, UnknownKeyError or MalformedError."""
-    return Envelope._make(unpack_fields(signer.verify("call", data), _KINDS))
+    body = signer.verify("call", data)
+    fields = unpack_fields(body, _KINDS, ENVELOPE_SHAPE)
+    fields[0] = _opened(fields[0])
+    return _new(Envelope, fields)
 
 
-def unpack_fields(body: bytes, allowed: Kinds) -> list[Any]:
-    """The fields, of one of these combinations of types, of an array that begins with our shape.
+# A map's inputs have the same head, one after another.
+@lru_cache(maxsize=_HEADS)
+def _packed(head: Head) -> bytes:
+    packed: bytes = msgpack.packb((SHAPE, *head))
+    return packed
+
+
+@lru_cache(maxsize=_HEADS)
+def _opened(packed: bytes) -> Head:
+    return Head._make(unpack_fields(packed, _HEAD_KINDS))
+
+
+def unpack_fields(body: bytes, allowed: Kinds, shape: int = SHAPE) -> list[Any]:
+    """The fields, of one of these combinations of types, of an array that begins with that shape.
 
     Raises MalformedError.
     """
@@ -79,7 +109,7 @@ def unpack_fields(body: bytes, allowed: Kinds) -> list[Any]:
         fields = msgpack.unpackb(body, use_list=True, raw=False, strict_map_key=False)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise MalformedError(f"not msgpack: {error}") from error
-    if type(fields) is not list or not fields or fields[0] != SHAPE:
+    if type(fields) is not list or not fields or fields[0] != shape:
         raise MalformedError("not an array of the known shape")
     del fields[0]
     if tuple(map(type, fields)) not in allowed:

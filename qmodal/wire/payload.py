@@ -45,7 +45,15 @@ def dump_arguments(
 
 def load_arguments(form: str, payload: bytes, *, plain_only: bool) -> Arguments:
     """The arguments of `dump_arguments`' bytes; raises DeserializationError."""
-    return _as_arguments(_load(form, payload, plain_only=plain_only))
+    loaded = unpack(payload) if form == "m" else _load(form, payload, plain_only=plain_only)
+    if type(loaded) in _SEQUENCES and len(loaded) == 2:
+        args, kwargs = loaded
+        names_fit = type(kwargs) is dict and (
+            not kwargs or all(isinstance(name, str) for name in kwargs)
+        )
+        if names_fit and type(args) in _SEQUENCES:
+            return tuple(args), kwargs
+    raise DeserializationError("These bytes hold no arguments of a function.")
 
 
 def dump_value(
@@ -108,17 +116,6 @@ def _unpickle(form: str, payload: bytes) -> Any:
         ) from missing
     except Exception as reason:
         raise DeserializationError(f"The pickle cannot be loaded: {describe(reason)}") from reason
-
-
-def _as_arguments(loaded: Any) -> Arguments:
-    if type(loaded) in _SEQUENCES and len(loaded) == 2:
-        args, kwargs = loaded
-        names_fit = type(kwargs) is dict and (
-            not kwargs or all(isinstance(name, str) for name in kwargs)
-        )
-        if names_fit and type(args) in _SEQUENCES:
-            return tuple(args), kwargs
-    raise DeserializationError("These bytes hold no arguments of a function.")
 
 
 def _pickle_arguments(

@@ -11,11 +11,11 @@ from qmodal.client import Client
 from qmodal.exception import SerializationError
 from qmodal.settings import Settings
 from qmodal.store.items import ROOM
-from qmodal.wire.envelope import Envelope
 from qmodal.wire.item import open_item
 from qmodal.wire.signing import mac_of
 from qmodal_workers.container.emitter import ABANDON_SECONDS, Attempt, Emitter
 from tests.bench import Bench
+from tests.envelopes import envelope_of
 from tests.servers import TestServer, run_server, server_binary
 from tests.support import wait_until
 
@@ -24,18 +24,7 @@ def emitter_of(bench: Bench) -> tuple[str, Emitter]:
     """A call that `ta-a-1` runs, and what sends its items."""
     call = bench.submit(1, envelopes=[bytes(40)])
     (claimed,) = bench.claim()
-    envelope = Envelope(
-        pool=bench.pool,
-        call=call,
-        first=0,
-        method="",
-        created=0,
-        deadline=None,
-        python="3",
-        format="m",
-        payload=b"",
-        blob=None,
-    )
+    envelope = envelope_of(pool=bench.pool, call=call)
     attempt = Attempt(pool=bench.pool, container="ta-a-1", claimed=claimed, envelope=envelope)
     return call, Emitter(bench.client, attempt, plain_only=True)
 

@@ -13,11 +13,11 @@ from qmodal.exception import ConnectionError, EnqueueError
 from qmodal.options import FunctionOptions
 from qmodal.settings import Settings
 from qmodal.store.exchange import Op
-from qmodal.wire.envelope import PYTHON, Envelope
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.pack import Pack
 from tests.bench import Bench
+from tests.envelopes import envelope_of
 
 SIZE = 5
 CONTAINER = "ta-a-1"
@@ -57,7 +57,7 @@ def client(settings: Settings) -> Iterator[Faulty]:
 def pack_at(bench: Bench, place: int) -> tuple[Pack, Conclusions]:
     """A claimed pack whose input at `place` runs; those before it have ended."""
     call = bench.submission(0).call
-    envelope = Envelope(bench.pool, call, 0, "", 1, None, PYTHON, "m", b"", None, None, SIZE)
+    envelope = envelope_of(pool=bench.pool, call=call, size=SIZE)
     sealed = envelope.seal(bench.client.signer)
     bench.submit(1, call=call, envelopes=[sealed], sizes=[SIZE], total=SIZE)
     (claimed,) = bench.claim(CONTAINER)

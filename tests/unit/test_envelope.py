@@ -8,7 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from qmodal.wire.envelope import PYTHON, SHAPE, Envelope, MalformedError, open_envelope
+from qmodal.wire.envelope import ENVELOPE_SHAPE, SHAPE, MalformedError, open_envelope
 from qmodal.wire.outcome import KINDS, Outcome, open_outcome, text_outcome
 from qmodal.wire.signing import BadSignatureError, Signer, UnknownKeyError
 from qmodal.wire.spec import (
@@ -19,20 +19,10 @@ from qmodal.wire.spec import (
     open_pool_spec,
     open_version,
 )
+from tests.envelopes import changed, envelope_of
 
 SIGNER = Signer(b"k" * 32)
-ENVELOPE = Envelope(
-    pool="pool",
-    call="fc-00x",
-    first=3,
-    method="run",
-    created=1_700_000_000_000,
-    deadline=None,
-    python=PYTHON,
-    format="m",
-    payload=b"\x00\xff",
-    blob=None,
-)
+ENVELOPE = envelope_of(first=3, method="run", created=1_700_000_000_000, payload=b"\x00\xff")
 OUTCOME = Outcome(kind="value", format="m", payload=b"42", container="ta-a-1", started=5, took=7)
 VERSION = Version(
     app_id="ap-1",
@@ -77,7 +67,7 @@ POOL = PoolSpec(app_id="ap-1", function="f", parameters=b"p", variant=b"v", labe
     ],
 )
 def test_an_envelope_comes_back_as_it_was(changes: dict[str, Any]) -> None:
-    envelope = ENVELOPE._replace(**changes)
+    envelope = changed(ENVELOPE, **changes)
     assert open_envelope(envelope.seal(SIGNER), SIGNER) == envelope
 
 
@@ -89,11 +79,22 @@ def test_an_envelope_of_another_key_or_direction_stays_closed() -> None:
         open_envelope(result, SIGNER)
 
 
-GOOD = [SHAPE, "pool", "fc", 0, "m", 1, None, "3.11", "m", b"", None, None]
+HEAD = [SHAPE, "pool", "fc", "run", 1, None, "3.11", None]
+GOOD = [ENVELOPE_SHAPE, msgpack.packb(HEAD), 0, 1, "m", b"", None]
+ANSWER = [SHAPE, "fc", 1, 1, b"mac", "value", "m", b"42", None, "ta", 5, 7]
 
 
 def _with(position: int, value: object) -> list[object]:
     return [*GOOD[:position], value, *GOOD[position + 1 :]]
+
+
+def _with_head(position: int, value: object) -> list[object]:
+    return _with(1, msgpack.packb([*HEAD[:position], value, *HEAD[position + 1 :]]))
+
+
+def test_what_the_others_are_changed_from_is_well_formed() -> None:
+    assert open_envelope(SIGNER.sign("call", msgpack.packb(GOOD)), SIGNER).call == "fc"
+    assert open_outcome(SIGNER.sign("result", msgpack.packb(ANSWER)), SIGNER, call="fc", index=1)
 
 
 @pytest.mark.parametrize(
@@ -107,14 +108,19 @@ def _with(position: int, value: object) -> list[object]:
         msgpack.packb([*GOOD, None]),
         msgpack.packb({"a": 1}),
         msgpack.packb(None),
-        msgpack.packb(_with(0, 2)),
+        msgpack.packb(_with(0, 1)),
+        msgpack.packb(_with_head(0, 2)),
+        msgpack.packb(_with(1, msgpack.packb(HEAD)[:-1])),
+        msgpack.packb(_with(1, msgpack.packb(HEAD[:-1]))),
         b"\x91" * 2000 + b"\xc0",
         b"\xdd\xff\xff\xff\xff",
         b"\xc6\xff\xff\xff\xffabc",
         b"\xd9\x02\xff\xfe",
-        *(msgpack.packb(_with(position, [1])) for position in range(1, 12)),
-        *(msgpack.packb(_with(position, "text")) for position in (3, 5, 6, 9, 10)),
-        msgpack.packb(_with(1, b"bytes")),
+        *(msgpack.packb(_with(position, [1])) for position in range(1, 7)),
+        *(msgpack.packb(_with(position, "text")) for position in (1, 2, 3, 5, 6)),
+        *(msgpack.packb(_with_head(position, [1])) for position in range(1, 8)),
+        *(msgpack.packb(_with_head(position, "text")) for position in (4, 5)),
+        msgpack.packb(_with_head(1, b"bytes")),
     ],
 )
 def test_signed_bytes_of_another_shape_are_malformed(body: bytes) -> None:
@@ -127,7 +133,9 @@ def test_an_outcome_comes_back_as_it_was(kind: Any) -> None:
     outcome = OUTCOME._replace(kind=kind, blob=b"d" * 32)
     data = outcome.seal(SIGNER, call="fc", index=1, request=b"mac")
     assert open_outcome(data, SIGNER, call="fc", index=1) == outcome._replace(first=1)
-    assert open_outcome(data, SIGNER, call="fc", index=1, request=b"mac") == outcome._replace(first=1)
+    assert open_outcome(data, SIGNER, call="fc", index=1, request=b"mac") == outcome._replace(
+        first=1
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,11 +155,11 @@ def test_an_outcome_answers_only_its_own_input(asked: dict[str, Any], sentence: 
 
 
 @pytest.mark.parametrize(
-    ("position", "value"), [(4, "other"), (4, ["value"]), (5, 1), (6, "text"), (9, "x"), (7, "x")]
+    ("position", "value"),
+    [(5, "other"), (5, ["value"]), (6, 1), (7, "text"), (10, "x"), (8, "x"), (3, True)],
 )
 def test_an_outcome_of_another_shape_is_malformed(position: int, value: object) -> None:
-    fields: list[object] = [SHAPE, "fc", 1, b"mac", "value", "m", b"42", None, "ta", 5, 7]
-    fields[position] = value
+    fields = [*ANSWER[:position], value, *ANSWER[position + 1 :]]
     with pytest.raises(MalformedError):
         open_outcome(SIGNER.sign("result", msgpack.packb(fields)), SIGNER, call="fc", index=1)
 

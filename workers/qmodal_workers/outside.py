@@ -29,10 +29,7 @@ def charged(doing: Doing | None) -> list[str]:
 def read_entries(keys: Keys, pool: str, entries: Sequence[Entry]) -> Op[list[Claimed]]:
     """The entries that still exist and look like ours."""
     replies = yield from ask(
-        *(
-            (b"XRANGE", _lane(keys, pool, lane), entry, entry)
-            for lane, entry in entries
-        )
+        *((b"XRANGE", _lane(keys, pool, lane), entry, entry) for lane, entry in entries)
     )
     found = [
         Claimed(2 if lane == 2 else 1, entry, tuple(reply[0][1]))

@@ -31,8 +31,9 @@ _TIMEOUT, _COMPLETED, _FLAGS, _END, _FIRST, _PART, _BASE, _LENGTH, _TICK = range
 _HELD_AT, _MOST_BYTES = 128, MOST_HELD * 48
 _DRAINING, TARGET, _WHY, _LEASE = range(2040, 2044)
 Entry = tuple[int, str]  # lane, id
-# Flags: bit by bit, and from ONE_RUNS on how many entries are started.
-WAITING, AHEAD, ONE_RUNS = 1, 2, 4
+# Flags: bit by bit, and from ONE_RUNS on how many entries are started. EACH: the serials after that of
+# the last post are the entries that follow; else they are inputs of the same one.
+WAITING, AHEAD, EACH, ONE_RUNS = 1, 2, 4, 8
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -77,8 +78,7 @@ class Told:
 class Record:
     """One container's shared memory.
 
-    Within a pack, between two posts, the container only writes `words[STARTED]` and then
-    `words[SERIAL]`: whoever reads them the other way round takes no input for older than it is.
+    Between two posts the container only writes `words[STARTED]` and then `words[SERIAL]`: whoever reads them the other way round takes no input for older than it is.
     """
 
     __slots__ = ("_fresh", "_map", "_sequence", "connection", "fd", "timeout", "words")
@@ -217,7 +217,9 @@ def name_of(lane: int, entry: str) -> str:
 
 def _parse(copy: bytes, serial: int, started: int) -> Doing | None:
     words = memoryview(copy[:_HELD_AT]).cast("Q")
-    state, first, end = words[_STATE], words[_FIRST], words[_END]
+    state, flags, steps = words[_STATE], words[_FLAGS], serial - words[_BASE]
+    done = steps if flags & EACH else 0  # of the entries
+    first, end = words[_FIRST] + done, words[_END]
     try:
         named = [name.partition(":") for name in copy[_HELD_AT:].decode().split()[first:end]]
         held = tuple([(int(lane), entry) for lane, _, entry in named])
@@ -231,10 +233,10 @@ def _parse(copy: bytes, serial: int, started: int) -> Doing | None:
         started=started,
         timeout=words[_TIMEOUT],
         tick=words[_TICK],
-        completed=words[_COMPLETED],
-        waiting=bool(words[_FLAGS] & WAITING),
-        ahead=bool(words[_FLAGS] & AHEAD),
-        running=words[_FLAGS] // ONE_RUNS,
-        part=words[_PART] + serial - words[_BASE],
+        completed=words[_COMPLETED] + done,
+        waiting=bool(flags & WAITING),
+        ahead=bool(flags & AHEAD),
+        running=flags // ONE_RUNS,
+        part=words[_PART] + steps - done,
         held=held,
     )

@@ -10,7 +10,7 @@ from qmodal.client import Client
 from qmodal.exception import DeserializationError, Error
 from qmodal.store.entries import Claimed
 from qmodal.store.exchange import ask_one
-from qmodal.wire.envelope import PYTHON, Envelope, MalformedError, open_envelope
+from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_envelope
 from qmodal.wire.outcome import Outcome, text_outcome
 from qmodal.wire.plain import unpack_rows
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
@@ -30,12 +30,14 @@ class UndecodableError(RefusedError):
         self.python = python
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Admission:
     """Checks entries for one pool."""
 
     client: Client
     pool: str
+    _head: Head | None = None  # the last one, and its call as entries name it
+    _call: bytes = b""
 
     def admit(self, claimed: Claimed) -> tuple[Envelope, bytes]:
         """The envelope and the payload; raises RefusedError (UndecodableError: others may run it).
@@ -44,21 +46,24 @@ class Admission:
         """
         if not claimed.is_shaped:
             raise RefusedError("unprocessable: the entry was not written by qmodal")
-        _, signed, _, call, *_ = claimed.fields
+        fields = claimed.fields
         try:
-            envelope = open_envelope(signed, self.client.signer)
+            envelope = open_envelope(fields[1], self.client.signer)
         except (BadSignatureError, UnknownKeyError, MalformedError) as error:
-            raise self._refusal(error, signed) from error
-        if envelope.call.encode() != call or envelope.pool != self.pool:
+            raise self._refusal(error, fields[1]) from error
+        head = envelope.head
+        if head is not self._head:
+            self._head, self._call = head, head.call.encode()
+        if fields[3] != self._call or head.pool != self.pool:
             raise RefusedError("unprocessable: the envelope belongs to another call or pool")
         first, size = claimed.first, claimed.size
         if not envelope.first <= first < first + size <= envelope.first + envelope.size:
             raise RefusedError("unprocessable: the envelope belongs to another input of its call")
-        if envelope.format == "c" and envelope.python != PYTHON:
+        if envelope.format == "c" and head.python != PYTHON:
             raise UndecodableError(
-                f"unprocessable: the arguments carry code of Python {envelope.python}, and this "
+                f"unprocessable: the arguments carry code of Python {head.python}, and this "
                 f"worker runs Python {PYTHON}; use the same minor version on both sides",
-                python=envelope.python,
+                python=head.python,
             )
         return envelope, envelope.payload if envelope.blob is None else self._stored(envelope)
 

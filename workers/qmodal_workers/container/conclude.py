@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -37,7 +38,8 @@ class Conclusions:
     options: FunctionOptions
     admission: Admission
     _settled: list[Settled] = field(default_factory=list)
-    _done: list[Done] = field(default_factory=list)  # each was one entry, and is not sealed yet
+    # Each was one entry, and is not sealed yet. Appended by one thread, taken by either of two.
+    _done: deque[Done] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -47,17 +49,16 @@ class Conclusions:
 
     def input(self, done: Done) -> None:
         """One input has ended."""
-        claimed, (call, index), result = done.claimed, done.envelope[1:3], done.result
+        claimed, envelope, result = done.claimed, done.envelope, done.result
         if result[0] != "value":
             delay = next_step(Outcome(*result), self.options.retries, claimed.retries)
             if delay is not None:
                 self.insist(lambda: self.client.pools.retry(self.pool, claimed, delay=delay))
                 return
         if len(result[2]) > INLINE_BYTES:
-            stored = self.admission.store_result(call, index, Outcome(*result))
+            stored = self.admission.store_result(envelope.call, envelope.first, Outcome(*result))
             done = done._replace(result=stored[:3], blob=stored.blob)
-        with self._lock:
-            self._done.append(done)
+        self._done.append(done)
 
     def pack(self, work: Pack) -> None:
         """A pack has ended as far as it ran; what is left of it goes back in line."""
@@ -139,7 +140,7 @@ class Conclusions:
         """What is to be settled; by the release thread, too, when the next input is a long one."""
         with self._lock:
             settled, self._settled = self._settled, []
-            done, self._done = self._done, []
+        done = [self._done.popleft() for _ in range(len(self._done))]
         return settled + [sealed(run, self.container, self.client.signer) for run in in_runs(done)]
 
     def put_back(self, settled: list[Settled]) -> None:

@@ -30,7 +30,7 @@ class Finder:
 
     def find(self, claimed: Claimed, envelope: Envelope) -> Callable[..., Any]:
         """The callable of one input; raises ExecutionError if this version has none."""
-        method = envelope.method
+        method = envelope.head.method
         if method not in self.service.generators:
             return self.service.find(method)
         attempt = Attempt(
@@ -45,7 +45,7 @@ class Finder:
         Raises Outdated if a newer version may have what this one lacks.
         """
         try:
-            return self.service.find(work.envelope.method)
+            return self.service.find(work.envelope.head.method)
         except ExecutionError as error:
             self.invoker.unknown(error)
             return partial(_fail, error)

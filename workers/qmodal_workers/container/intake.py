@@ -106,15 +106,16 @@ class Intake:
 
     def reach(self) -> None:
         """Claim the next ones while the last ones run, if they are short."""
-        if self.shelf.is_expecting or not self._may_reach or len(self.shelf) > self._low:
+        shelf = self.shelf
+        if len(shelf.queue) > self._low or shelf.is_expecting or not self._may_reach:
             return
         count = self.pace.ahead(self.claims.inflight - self.conclusions.waiting)
         if count and not self.record.is_draining:
             with self._settling:
                 ended = self._take_ended()
             ask = partial(self.claims.ask, ended, count=count, news=self._news())
-            self.shelf.expect(ask)
-        elif self.conclusions.waiting and not len(self.shelf):
+            shelf.expect(ask)
+        elif self.conclusions.waiting and not shelf.queue:
             self.settle()  # what runs next may take long, and keep every thread from writing this
 
     def _fetch(self) -> list[Claimed]:
@@ -128,7 +129,7 @@ class Intake:
     def settle_soon(self) -> None:
         """Write what has ended if that has been waiting for a while, and has to wait on."""
         limit = LATER_NS if self.shelf.is_expecting else FLUSH_NS
-        if self.shelf.ended - self._flushed > limit and len(self.shelf):
+        if self.shelf.ended - self._flushed > limit and self.shelf.queue:
             self.settle()
 
     def settle(self) -> None:

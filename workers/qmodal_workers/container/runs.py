@@ -36,7 +36,7 @@ def in_runs(done: Iterable[Done]) -> Iterator[list[Done]]:
     following: tuple[str, int, int] | None = None  # call, lane and index that would go on with it
     for one in done:
         (lane, _, _), envelope, (_, _, payload), _, _, blob = one
-        call, index = envelope.call, envelope.first
+        call, index = envelope.head.call, envelope.first
         is_small = len(payload) <= SMALL_BYTES and envelope.blob is None and blob is None
         if run and (following != (call, lane, index) or not is_small):
             yield run

@@ -100,14 +100,14 @@ class Serving:
 
     def _attempt(self, claimed: Claimed) -> None:
         self.intake.reach()
-        self.posting.take()
+        self.posting.taken += 1
         if self.guard is not None:
             self.guard.check()
             self.shelf.release_all()  # if this container is lost from now on, that input only is
         admitted = self._admit(claimed)
         if admitted is None:
             return
-        if claimed.lost == BUDGET - 1:
+        if claimed.lane == 2 and claimed.lost == BUDGET - 1:
             self.shelf.release_all()  # whatever kills us on its last delivery takes nobody along
         try:
             if admitted[0].size == 1:
@@ -159,7 +159,7 @@ class Serving:
         self.serial += 1
         self.posting.busy(self.serial)
         envelope = admitted[0]
-        context.enter((envelope.call, envelope.first))
+        context.enter((envelope.head.call, envelope.first))
         result = self.invoker.invoke(self.finder.find, claimed, admitted, self.serial)
         seconds = self.shelf.finish()
         self.posting.completed += 1
@@ -172,7 +172,7 @@ class Serving:
 
     def _run_pack(self, work: Pack) -> None:
         function, before = self.finder.of_pack(work), self.serial
-        self.posting.busy(before + 1, work.claimed.first)
+        self.posting.packed(before + 1, work.claimed.first)
         self.shelf.work_on(work)
         self.invoker.interrupts.why = 0
         try:

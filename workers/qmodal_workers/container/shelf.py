@@ -56,7 +56,7 @@ class Shelf:
         self._clock = clock
         self._tick = tick
         self.lock = threading.Lock()
-        self._waiting: deque[Claimed] = deque()
+        self.queue: deque[Claimed] = deque()  # changed under the lock only
         self._ahead: list[Claimed] = []
         self.is_expecting = False
         self._work: Pack | None = None
@@ -66,18 +66,18 @@ class Shelf:
         self.since = self.ended = 0
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.queue)
 
     @property
     def has_more(self) -> bool:
         """Whether something is claimed behind what runs."""
-        return bool(self._waiting) or self.is_expecting or bool(self._ahead)
+        return bool(self.queue) or self.is_expecting or bool(self._ahead)
 
     def put(self, claimed: Iterable[Claimed]) -> None:
         """Add what was claimed, behind what is there."""
         with self.lock:
-            self._waiting.extend(claimed)
-        if len(self._waiting) > 1:
+            self.queue.extend(claimed)
+        if len(self.queue) > 1:
             self._arm()
 
     def expect(self, ask: Callable[[], None]) -> None:
@@ -109,7 +109,7 @@ class Shelf:
     def start(self) -> Claimed | None:
         """Take the next input to run, None if there is none."""
         with self.lock:
-            self.running = self._waiting.popleft() if self._waiting else None
+            self.running = self.queue.popleft() if self.queue else None
             self.since = self._clock()
             return self.running
 
@@ -122,7 +122,7 @@ class Shelf:
     def waiting(self) -> list[Claimed]:
         """What is claimed and not started."""
         with self.lock:
-            return list(self._waiting)
+            return list(self.queue)
 
     def refill(self, read: Fetch) -> None:
         """Replace what is claimed by what the server says is held.
@@ -130,20 +130,20 @@ class Shelf:
         Under the lock: what is being released must not be read as held and started.
         """
         with self.lock:
-            self._waiting = deque(read())
+            self.queue = deque(read())
             self._ahead.clear()
             self.is_expecting = False
-        if len(self._waiting) > 1:
+        if len(self.queue) > 1:
             self._arm()
 
     def release_all(self) -> None:
         """Give everything back that was not started; what cannot be given back stays."""
         with self.lock:
             self._read_ahead()
-            unstarted = [*self._waiting, *self._ahead]
+            unstarted = [*self.queue, *self._ahead]
             if unstarted:
                 self._release(unstarted)
-                self._waiting.clear()
+                self.queue.clear()
                 self._ahead.clear()
 
     def work_on(self, work: Pack | None) -> None:
