@@ -15,7 +15,7 @@ from qmodal.options import FunctionOptions
 from qmodal.store.calls import Submission
 from qmodal.store.exchange import Op
 from qmodal.store.keys import shard_of
-from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Envelope, Head
+from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Head, seal
 from qmodal.wire.ids import new_call_id
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.plain import NotPlain, pack_rows
@@ -105,7 +105,7 @@ class _Envelopes:
     def __init__(self, target: Target, client: Client, call: str, now: int) -> None:
         self._target = target
         self._client = client
-        self._head = Head(target.pool, call, target.method, now, None, PYTHON)
+        self._head = Head(target.pool, call, target.method, now, None, PYTHON).pack()
         self._plain_only = client.settings.payloads == "plain"
         self.sealed: list[bytes] = []
         self.blobs: list[tuple[int, bytes]] = []
@@ -141,8 +141,8 @@ class _Envelopes:
                 self.sizes.append(len(group))
 
     def _seal(self, index: int, form: str, payload: bytes, blob: bytes | None, count: int) -> None:
-        envelope = Envelope(self._head, index, count, form, payload, blob)
-        self.sealed.append(envelope.seal(self._client.signer))
+        own = (index, count, form, payload, blob)
+        self.sealed.append(seal(self._client.signer, self._head, own))
 
 
 def _packed(group: Sequence[Arguments]) -> bytes | None:

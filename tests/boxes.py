@@ -30,7 +30,7 @@ from qmodal.wire.outcome import Outcome, open_outcome
 from qmodal.wire.payload import dump_arguments, load_value
 from qmodal.wire.signing import mac_of
 from qmodal.wire.spec import FunctionSpec, MethodSpec, PoolSpec, Version
-from tests.envelopes import envelope_of
+from tests.envelopes import changed, envelope_of
 from tests.support import wait_until
 
 ROOT = Path(__file__).parents[1]
@@ -178,10 +178,8 @@ class Fleet:
         """Submit one input; the call's id and the signed envelope. `changes` to the envelope."""
         form, payload = dump_arguments(args, {}, plain_only=True, main_by_reference=False)
         call = new_call_id(shard_of(pool))
-        envelope = envelope_of(
-            pool=pool, call=call, created=_now(), format=form, payload=payload, **changes
-        )
-        sealed = envelope.seal(self.client.signer)
+        envelope = envelope_of(pool=pool, call=call, created=_now(), format=form, payload=payload)
+        sealed = changed(envelope, **changes).seal(self.client.signer)
         submission = Submission(
             call=call,
             pool=pool,

@@ -8,7 +8,7 @@ from typing import Any
 
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.store.exchange import Command, Op, ask, ask_one
-from qmodal.store.keys import GROUP, Keys, shard_of
+from qmodal.store.keys import GROUP, Keys, Lane, shard_of
 from qmodal.store.script import script
 
 KEEP_POOL_MS = 30 * 24 * 3600 * 1000
@@ -89,11 +89,11 @@ class Pools:
         if not reply:
             return []
         again = self.keys.again(pool).encode()
-        return [
-            Claimed(2 if stream == again else 1, entry.decode(), fields or ())
-            for stream, entries in reply
-            for entry, fields in entries
-        ]
+        found: list[Claimed] = []
+        for stream, entries in reply:
+            lane: Lane = 2 if stream == again else 1
+            found += [Claimed(lane, entry.decode(), fields or ()) for entry, fields in entries]
+        return found
 
     def mark_command(self, pool: str, container: str) -> Command:
         """Note that what this container has started never runs again; nothing if the pool is gone."""

@@ -54,6 +54,11 @@ class Head(NamedTuple):
     python: str
     trace: str | None = None
 
+    def pack(self) -> bytes:
+        """Its bytes in each of their envelopes."""
+        packed: bytes = msgpack.packb((SHAPE, *self))
+        return packed
+
 
 class Envelope(NamedTuple):
     """One input as submitted; `format` as in `wire.payload`.
@@ -75,9 +80,13 @@ class Envelope(NamedTuple):
 
     def seal(self, signer: Signer) -> bytes:
         """The signed bytes."""
-        head, *own = self
-        body: bytes = msgpack.packb((ENVELOPE_SHAPE, _packed(head), *own))
-        return signer.sign("call", body)
+        return seal(signer, self.head.pack(), self[1:])
+
+
+def seal(signer: Signer, head: bytes, own: tuple[int, int, str, bytes, bytes | None]) -> bytes:
+    """The signed bytes of an envelope with that packed head and those other fields."""
+    body: bytes = msgpack.packb((ENVELOPE_SHAPE, head, *own))
+    return signer.sign("call", body)
 
 
 def open_envelope(data: bytes, signer: Signer) -> Envelope:
@@ -89,12 +98,6 @@ def open_envelope(data: bytes, signer: Signer) -> Envelope:
 
 
 # A map's inputs have the same head, one after another.
-@lru_cache(maxsize=_HEADS)
-def _packed(head: Head) -> bytes:
-    packed: bytes = msgpack.packb((SHAPE, *head))
-    return packed
-
-
 @lru_cache(maxsize=_HEADS)
 def _opened(packed: bytes) -> Head:
     return Head._make(unpack_fields(packed, _HEAD_KINDS))
