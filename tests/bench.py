@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qmodal.client import Client
+from qmodal.fanout import Fanout, How
 from qmodal.options import FunctionOptions
 from qmodal.store.calls import CallRecord, Submission
 from qmodal.store.entries import Claimed, Settled
@@ -121,6 +122,12 @@ class Bench:
             self.client.run(pools.reclaim(self.pool, consumer, reason="over", charged=()))
         assert self.client.run(pools.leave(self.pool))
         self.line.close()
+
+
+def fanout_of(bench: Bench, how: How) -> Fanout[Any]:
+    """A map of the bench's pool."""
+    target = replace(target_of(PoolSpec(app_id="ap", function="f")), pool=bench.pool)
+    return Fanout(bench.client, target, how)
 
 
 def target_of(spec: PoolSpec) -> Target:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from qmodal.ahead import Ahead
-from qmodal.fanout import OUTSTANDING, PACKS_OUTSTANDING, Fanout, How
+from qmodal.fanout import OUTSTANDING, PACKS_OUTSTANDING, How
 from qmodal.inputs import Inputs
 from qmodal.packing import MOST
 from qmodal.store.entries import Claimed, Settled
@@ -16,15 +15,9 @@ from qmodal.wire.envelope import open_envelope
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.plain import pack
 from qmodal.wire.signing import mac_of
-from qmodal.wire.spec import PoolSpec
-from tests.bench import Bench, target_of
+from tests.bench import Bench, fanout_of
 
 STEPS = 100
-
-
-def fanout_of(bench: Bench, how: How) -> Fanout[Any]:
-    target = replace(target_of(PoolSpec(app_id="ap", function="f")), pool=bench.pool)
-    return Fanout(bench.client, target, how)
 
 
 def settle(bench: Bench, claimed: list[Claimed]) -> None:

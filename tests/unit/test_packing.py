@@ -90,3 +90,13 @@ def test_inputs_that_need_a_container_for_themselves_are_never_packed(
     made.count(MANY)
     assert made.size == 1
     assert not made.is_ignorant
+
+
+def test_while_little_is_known_each_input_of_a_shared_outcome_counts() -> None:
+    made = packing([])
+    made.ran(1, RECENT - 1)
+    assert made.is_ignorant
+    made.ran(1, 1)
+    assert made.size == MOST
+    made.ran(MANY, 400)  # now a pack is one that is known, however many it holds
+    assert made.size == MOST

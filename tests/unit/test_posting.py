@@ -1,0 +1,140 @@
+"""What a worker reads in a container's record while inputs come and go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from qmodal.store.entries import Claimed
+from qmodal_workers.container.posting import Posting
+from qmodal_workers.container.shelf import Shelf
+from qmodal_workers.record import SERIAL, STARTED, Doing, Record
+
+ENTRIES = [
+    Claimed(1, "5-0", ()),
+    Claimed(1, "5-1", ()),
+    Claimed(2, "6-0", ()),
+    Claimed(1, "7-3", ()),
+]
+NAMES = tuple((lane, entry) for lane, entry, _ in ENTRIES)
+
+
+class Container:
+    """One that runs what it claimed, as far as its record goes."""
+
+    def __init__(self, *, is_once: bool = False) -> None:
+        self.record = Record.create()
+        self.shelf = Shelf(
+            lambda _: None,
+            lambda _: None,
+            lambda _: False,
+            list,
+            clock=time.monotonic_ns,
+            tick=self.record.tick,
+        )
+        self.posting = Posting(self.record, self.shelf, is_once=is_once)
+        self.shelf.queue.extend(ENTRIES)
+        self.posting.claimed(ENTRIES, 9)
+        self.serial = 0
+
+    def take(self) -> None:
+        """Look at the next input."""
+        self.shelf.start()
+        self.posting.taken += 1
+
+    def run(self) -> Doing:
+        """Run the next input; what the worker reads meanwhile."""
+        self.take()
+        self.serial += 1
+        self.posting.busy(self.serial)
+        doing = self.read()
+        self.posting.completed += 1
+        return doing
+
+    def read(self) -> Doing:
+        """What the worker reads."""
+        doing = self.record.read()
+        assert doing is not None
+        return doing
+
+
+@pytest.fixture
+def container() -> Iterator[Container]:
+    made = Container()
+    yield made
+    made.record.close()
+
+
+def test_each_input_is_seen_in_its_turn(container: Container) -> None:
+    seen = [container.run() for _ in ENTRIES]
+    assert [doing.held for doing in seen] == [NAMES, NAMES[1:], NAMES[2:], NAMES[3:]]
+    assert [doing.serial for doing in seen] == [1, 2, 3, 4]
+    assert [doing.completed for doing in seen] == [0, 1, 2, 3]
+    assert {(doing.state, doing.running, doing.part, doing.ahead) for doing in seen} == {
+        ("busy", 1, 0, False)
+    }
+    assert sorted(doing.started for doing in seen) == [doing.started for doing in seen]
+    assert seen[0].started < seen[-1].started
+
+
+def test_what_was_given_back_is_not_seen_any_more(container: Container) -> None:
+    container.run()
+    container.shelf.queue.pop()
+    assert container.run().held == NAMES[1:3]
+    container.shelf.queue.clear()
+    assert container.read().held == NAMES[1:3]  # as of its last word
+
+
+def test_an_input_that_was_refused_is_passed_over(container: Container) -> None:
+    container.run()
+    container.take()
+    doing = container.run()
+    assert (doing.held, doing.serial, doing.completed) == (NAMES[2:], 2, 1)
+
+
+def test_it_is_seen_that_more_was_claimed_ahead(container: Container) -> None:
+    assert not container.run().ahead
+    container.shelf.is_expecting = True
+    doing = container.run()
+    assert (doing.ahead, doing.held) == (True, NAMES[1:])
+
+
+def test_the_inputs_of_a_pack_are_parts_of_its_entry(container: Container) -> None:
+    container.run()
+    container.take()
+    container.posting.packed(2, 40)
+    words = container.record.words
+    words[STARTED], words[SERIAL] = 1, 3  # as `pack.run` does for its second input
+    doing = container.read()
+    assert (doing.serial, doing.part, doing.held, doing.completed) == (3, 41, NAMES[1:], 1)
+    container.serial = 3
+    assert container.run().held == NAMES[2:]
+
+
+@pytest.mark.parametrize(("is_once", "running"), [(False, 0), (True, 1)])
+def test_between_inputs_only_one_that_never_runs_again_counts_as_started(
+    *, is_once: bool, running: int
+) -> None:
+    container = Container(is_once=is_once)
+    container.run()
+    container.posting.idle()
+    doing = container.read()
+    assert (doing.state, doing.serial, doing.running) == ("idle", 0, running)
+    assert doing.held == NAMES[1 - running :]
+    container.record.close()
+
+
+@pytest.mark.parametrize(
+    ("at", "garbage"),
+    [(1, 99), (10, 2**63), (12, 2**63), (16, 0xFFFFFFFFFFFFFFFF)],
+    ids=["state", "first", "length", "names"],
+)
+def test_what_user_code_wrote_over_it_is_not_believed(
+    container: Container, at: int, garbage: int
+) -> None:
+    container.run()
+    container.record.words[at] = garbage
+    doing = container.record.read()
+    assert doing is None or doing.state == "busy"
