@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -19,6 +18,7 @@ from qmodal.seen import Indexes
 from qmodal.store.calls import CallRecord
 from qmodal.store.exchange import Later, Op
 from qmodal.store.output import Output
+from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError
 from qmodal.wire.outcome import Outcome, open_outcome, parted, values
 from qmodal.wire.payload import load_value
@@ -186,7 +186,7 @@ def stored_apart(client: Client, call: str, index: int, digest: bytes) -> Op[byt
     stored = yield from client.calls.result_blob(call, index)
     if stored is None:
         raise OutputExpiredError(f"the stored result of {call} is gone")
-    if hashlib.sha256(stored).digest() != digest:
+    if digest_of(stored) != digest:
         raise DeserializationError(f"the stored result of {call} was changed; it was not opened")
     return stored
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import suppress
@@ -26,6 +25,7 @@ from qmodal.store.exchange import Op
 from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
 from qmodal.verb import is_in_loop
+from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError
 from qmodal.wire.item import Item, open_item
 from qmodal.wire.payload import load_value
@@ -182,7 +182,7 @@ class Stream:
         stored = yield from self._client.items.fetch(call, output.index, item.number)
         if stored is None:
             raise OutputExpiredError(f"item {item.number} of {call} is gone")
-        if hashlib.sha256(stored).digest() != item.blob:
+        if digest_of(stored) != item.blob:
             raise DeserializationError(
                 f"item {item.number} of {call} was changed; it was not opened"
             )

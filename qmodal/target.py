@@ -15,6 +15,7 @@ from qmodal.options import FunctionOptions
 from qmodal.store.calls import Submission
 from qmodal.store.exchange import Op
 from qmodal.store.keys import shard_of
+from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Head, seal
 from qmodal.wire.ids import new_call_id
 from qmodal.wire.payload import dump_arguments
@@ -159,11 +160,9 @@ def _packed(group: Sequence[Arguments]) -> bytes | None:
 
 def _digest_of(payload: bytes) -> bytes:
     """What the envelope carries instead of a payload that is stored apart."""
-    import hashlib
-
     if len(payload) > LARGEST_PAYLOAD:
         raise RequestSizeError(
             f"the arguments take {len(payload)} bytes, and the limit is {LARGEST_PAYLOAD}; "
             "write them to shared storage and pass the place."
         )
-    return hashlib.sha256(payload).digest()
+    return digest_of(payload)

@@ -29,8 +29,8 @@ from qmodal.store.patience import Patience
 # The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
 BLOCK_SECONDS = 5.0
 READ_SECONDS = BLOCK_SECONDS + 3.0
-# What one receive takes at most.
-BUFFER_BYTES = 1 << 17
+# What one receive takes at most; of its memory only what was ever filled is there.
+BUFFER_BYTES = 1 << 20
 NOTHING = object()
 _pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 # InvalidResponse: whatever listens there does not speak Redis's protocol.

@@ -71,7 +71,7 @@ class Envelope(NamedTuple):
     size: int
     format: str
     payload: bytes
-    blob: bytes | None  # SHA-256 of a payload that is stored apart
+    blob: bytes | None  # digest of a payload that is stored apart
 
     @property
     def call(self) -> str:

@@ -22,7 +22,7 @@ class Item:
     attempt: str
     format: str
     payload: bytes
-    blob: bytes | None = None  # SHA-256 of a payload that is stored apart
+    blob: bytes | None = None  # digest of a payload that is stored apart
 
     def seal(self, signer: Signer, *, call: str, index: int, request: bytes) -> bytes:
         """The signed bytes, bound to its place in the results of exactly that request."""

@@ -38,7 +38,7 @@ class Outcome(NamedTuple):
     container: str = ""
     started: int = 0
     took: int = 0
-    blob: bytes | None = None  # SHA-256 of a payload that is stored apart
+    blob: bytes | None = None  # digest of a payload that is stored apart
     first: int = 0
     size: int = 1
 

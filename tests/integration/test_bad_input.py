@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +23,7 @@ from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.store.keys import shard_of
 from qmodal.target import LARGEST_PAYLOAD, _digest_of
+from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.signing import Signer
@@ -130,7 +130,7 @@ def test_an_input_of_an_unknown_format_or_method_is_an_error(stage: Stage) -> No
 
 
 def test_stored_arguments_that_were_changed_are_not_opened(stage: Stage) -> None:
-    digest = hashlib.sha256(b"what was signed").digest()
+    digest = digest_of(b"what was signed")
     call = stage.accept_own(b"something else", payload=b"", blob=digest)
     with pytest.raises(RemoteError, match="stored arguments were changed"):
         call.get(timeout=20)

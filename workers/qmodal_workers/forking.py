@@ -36,6 +36,7 @@ from qmodal_workers.tie import try_fork
 
 # What a container needs later than its first import of us; each would cost it milliseconds.
 PRELOADED = (
+    "blake3",
     "cloudpickle",
     "hiredis",
     "msgpack",

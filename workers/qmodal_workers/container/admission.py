@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 from qmodal.client import Client
 from qmodal.exception import DeserializationError, Error
 from qmodal.store.entries import Claimed
-from qmodal.store.exchange import ask_one
+from qmodal.store.exchange import Exchange, ask_one
+from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_envelope
 from qmodal.wire.outcome import Outcome, text_outcome
 from qmodal.wire.plain import unpack_rows
@@ -110,7 +110,7 @@ class Admission:
         stored = self.client.run(self.client.calls.input_blob(envelope.call, envelope.first))
         if stored is None:
             raise RefusedError("unprocessable: the stored arguments are gone")
-        if hashlib.sha256(stored).digest() != envelope.blob:
+        if digest_of(stored) != envelope.blob:
             raise RefusedError("unprocessable: the stored arguments were changed")
         return stored
 
@@ -118,13 +118,17 @@ class Admission:
         """The outcome with its payload stored apart, or an error text if there is no room for it."""
         key = self.client.keys.result_blob(call, index)
         lifetime = int(self.client.settings.result_ttl * 1000)
+        digests: list[bytes] = []
+        store = Exchange(
+            ((b"SET", key, outcome.payload, b"PX", lifetime),),
+            meanwhile=lambda: digests.append(digest_of(outcome.payload)),
+        )
         try:
-            self.client.run(ask_one(b"SET", key, outcome.payload, b"PX", lifetime))
+            self.client.blocking.exchange(store)
         except Error as error:
             size = len(outcome.payload)
             return text_outcome("lost", f"the result of {size} bytes could not be stored: {error}")
-        digest = hashlib.sha256(outcome.payload).digest()
-        return outcome._replace(payload=b"", blob=digest)
+        return outcome._replace(payload=b"", blob=digests[-1])
 
 
 def _is_pack(found: Any, count: int) -> bool:

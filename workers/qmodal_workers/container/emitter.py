@@ -6,7 +6,6 @@ interrupted there at any moment by an exception, so it shares no lock with the o
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from qmodal.store.entries import Claimed
 from qmodal.store.items import Emission, Verdict
 from qmodal.store.replies import StreamGoneError
 from qmodal.target import LARGEST_PAYLOAD
+from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.item import Item
 from qmodal.wire.outcome import INLINE_BYTES
@@ -116,7 +116,7 @@ class Emitter:
                 "write it to shared storage and yield the place."
             )
         if len(payload) > INLINE_BYTES:
-            payload, apart, digest = b"", payload, hashlib.sha256(payload).digest()
+            payload, apart, digest = b"", payload, digest_of(payload)
         item = Item(self.count, self._attempt.claimed.entry, form, payload, digest)
         signed = item.seal(
             self._client.signer, call=envelope.call, index=envelope.first, request=self._request

@@ -27,7 +27,7 @@ class Done(NamedTuple):
     result: Result
     ended: int
     took: float
-    blob: bytes | None = None  # SHA-256 of a result that is stored apart
+    blob: bytes | None = None  # digest of a result that is stored apart
 
 
 def in_runs(done: Iterable[Done]) -> Iterator[list[Done]]:
