@@ -61,7 +61,7 @@ class _Turns:
         self._start = start
         self._reader = OutputReader(client, call)
         self._arrived: dict[int, Output] = {}
-        # The pack that was opened last, as its inputs are asked for one after another.
+        # The output that was opened last, as its inputs are asked for one after another.
         self._opened: tuple[Output | None, list[Outcome | Plain]] = (None, [])
 
     def take(self, index: int) -> Op[Any]:
@@ -102,7 +102,7 @@ def _gather(*function_calls: FunctionCall[Any]) -> Op[Sequence[Any]]:
         outputs = yield from _read(client, list(waiting.values()))
         for name, fresh in outputs.items():
             for output in fresh:
-                if output.index == 0:
+                if 0 in output.fresh and name in waiting:
                     found[name] = yield from resolve(client, name, output)
                     del waiting[name]
         if not outputs:

@@ -32,7 +32,7 @@ CANCELLED = "cancelled"
 
 
 class Plain(NamedTuple):
-    """A value that came in a pack."""
+    """A value that came with others."""
 
     value: Any
 
@@ -206,7 +206,7 @@ def value_of(client: Client, outcome: Outcome, payload: bytes) -> Any:
         case "cancelled":
             raise RemoteError(payload.decode(errors="replace"))
         case "values" | "mixed":
-            raise ExecutionError("the outcome of a pack stands where that of one input should be")
+            raise ExecutionError("the outcome of several inputs stands where that of one should be")
 
 
 def note_error(note: str) -> Exception:

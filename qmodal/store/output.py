@@ -7,7 +7,8 @@ from typing import Any
 
 # The index of the note that a call was cancelled.
 CANCELLED_INDEX = -1
-MOST_IN_PACK = 999
+# No output is for more of them.
+MOST_INPUTS = 999
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ def _output(entry: bytes, fields: list[bytes]) -> Output | None:
         first, count = int(index), int(several or 1)
     except ValueError:
         return None
-    if not (first >= 0 and 1 <= count <= MOST_IN_PACK) and first != CANCELLED_INDEX:
+    if first < CANCELLED_INDEX or not 1 <= count <= MOST_INPUTS:
         return None
     if kind == b"x":
         return Output(entry, first, None, told.decode(errors="replace"), False, count)

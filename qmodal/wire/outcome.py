@@ -45,7 +45,7 @@ class Outcome(NamedTuple):
     def seal(
         self, signer: Signer, *, call: str, index: int, request: bytes, count: int = 1
     ) -> bytes:
-        """The signed bytes, bound to the input(s) and to exactly the request that they answer."""
+        """The signed bytes, bound to the input(s) and to exactly the request that (the first of) them was."""
         body: bytes = msgpack.packb(
             (
                 SHAPE,

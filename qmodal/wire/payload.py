@@ -45,6 +45,7 @@ def dump_arguments(
 
 def load_arguments(form: str, payload: bytes, *, plain_only: bool) -> Arguments:
     """The arguments of `dump_arguments`' bytes; raises DeserializationError."""
+    # As `_load`; for each input a step less counts.
     loaded = unpack(payload) if form == "m" else _load(form, payload, plain_only=plain_only)
     if type(loaded) in _SEQUENCES and len(loaded) == 2:
         args, kwargs = loaded

@@ -96,7 +96,7 @@ def join(packed: Sequence[bytes]) -> bytes:
 def unpack(packed: bytes, most: int = MAX_DEPTH) -> Any:
     """The value of `pack`'s bytes; raises DeserializationError for any other bytes."""
     value = _unpacked(packed)
-    if len(packed) > MAX_DEPTH and _may_be_deep(packed) and not _is_exact(value, most):
+    if _may_be_deep(packed) and not _is_exact(value, most):
         raise DeserializationError(f"These bytes are nested more than {most} deep.")
     return value
 

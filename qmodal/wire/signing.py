@@ -11,7 +11,7 @@ import hmac
 
 from qmodal.exception import Error
 
-_is_equal = hmac.compare_digest
+_is_equal = hmac.compare_digest  # looked up once: it is asked for each input
 PURPOSES = ("call", "result", "code")
 HEAD = 20
 

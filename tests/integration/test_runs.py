@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
+from qmodal import FunctionCall
+from qmodal import client as clients
+from qmodal.call_graph import graph_of
+from qmodal.exception import ExecutionError
 from qmodal.fanout import Fanout, How
 from qmodal.options import FunctionOptions
-from qmodal.outputs import OutputReader, Plain, parts, value_at
-from qmodal.store.entries import Claimed
-from qmodal.wire.outcome import Result
+from qmodal.outputs import OutputReader, Plain, opened, parts, value_at
+from qmodal.store.entries import Claimed, Settled
+from qmodal.types import InputStatus
+from qmodal.wire.outcome import Outcome, Result
 from qmodal.wire.payload import dump_value
-from qmodal.wire.plain import MAX_DEPTH
+from qmodal.wire.plain import MAX_DEPTH, pack
 from qmodal.wire.remote_error import dump_exception
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.conclude import Conclusions
@@ -54,16 +60,28 @@ def submitted(bench: Bench, *rows: Any, **how: Any) -> Fanout[Any]:
     return fanout
 
 
-def end(
-    bench: Bench, conclusions: Conclusions, claimed: list[Claimed], ending: Ending = value
-) -> list[int]:
-    """The inputs have ended so, and are settled together; the script's reply."""
+def finish(conclusions: Conclusions, claimed: list[Claimed], ending: Ending = value) -> None:
+    """The inputs have ended so, a moment ago, each after as many ms as its index says."""
+    now = time.monotonic_ns()
     for one in claimed:
         envelope, _ = conclusions.admission.admit(one)
-        conclusions.input(Done(one, envelope, ending(index_of(one)), 0, 0.1))
+        index = index_of(one)
+        conclusions.input(Done(one, envelope, ending(index), now, index / 1000))
+
+
+def settle(bench: Bench, conclusions: Conclusions) -> list[int]:
+    """Settle what has ended; the script's reply."""
     attempts = conclusions.take()
     reply: list[int] = bench.ask(*bench.client.pools.settle_command(bench.pool, attempts))
     return reply
+
+
+def end(
+    bench: Bench, conclusions: Conclusions, claimed: list[Claimed], ending: Ending = value
+) -> list[int]:
+    """Both."""
+    finish(conclusions, claimed, ending)
+    return settle(bench, conclusions)
 
 
 def places(bench: Bench, call: str) -> list[bytes]:
@@ -81,7 +99,11 @@ def test_inputs_that_end_one_after_another_are_one_output(
     bench: Bench, conclusions: Conclusions
 ) -> None:
     fanout = submitted(bench)
-    assert end(bench, conclusions, bench.claim(count=COUNT)) == [0, 1]
+    held = bench.claim(count=COUNT)
+    finish(conclusions, held)
+    assert conclusions.waiting == COUNT
+    assert settle(bench, conclusions) == [0, 1]
+    assert conclusions.waiting == 0
     assert places(bench, fanout.call) == [b"0+%d" % COUNT]
     assert taken(fanout, bench) == list(range(COUNT))
     assert fanout.is_done
@@ -166,6 +188,108 @@ def test_large_results_and_arguments_have_outcomes_of_their_own(
     assert places(bench, fanout.call) == [b"0+2", b"2", b"3+2", b"5", b"6+2"]
     assert bench.ask(b"EXISTS", bench.client.keys.blob(fanout.call, 2)) == 0
     assert taken(fanout, bench) == [0, 1, 2, 3, 4, large, 6, 7]
+
+
+def test_a_result_that_is_stored_apart_has_an_outcome_of_its_own(
+    bench: Bench, conclusions: Conclusions
+) -> None:
+    fanout, large = submitted(bench), bytes(2_000_000)
+    end(bench, conclusions, bench.claim(count=COUNT), lambda n: value(large if n == 2 else n))
+    assert places(bench, fanout.call) == [b"0+2", b"2", b"3+5"]
+    assert taken(fanout, bench) == [0, 1, large, 3, 4, 5, 6, 7]
+
+
+def test_inputs_of_two_lanes_share_nothing(bench: Bench, conclusions: Conclusions) -> None:
+    fanout = submitted(bench)
+    held = bench.claim(count=COUNT)
+    stale = [(one.lane, one.entry, one.call) for one in held if index_of(one) in (3, 4)]
+    bench.client.run(bench.client.pools.release(bench.pool, stale))
+    kept = [one for one in held if index_of(one) not in (3, 4)]
+    end(bench, conclusions, sorted(kept + bench.claim(count=COUNT), key=index_of))
+    assert places(bench, fanout.call) == [b"0+3", b"3+2", b"5+3"]
+    assert taken(fanout, bench) == list(range(COUNT))
+    assert bench.inflight() == 0
+
+
+def test_no_outcome_is_for_more_inputs_than_readers_believe(
+    bench: Bench, conclusions: Conclusions
+) -> None:
+    fanout = submitted(bench, *range(1000))
+    end(bench, conclusions, bench.claim(count=1000))
+    assert places(bench, fanout.call) == [b"0+256", b"256+256", b"512+256", b"768+232"]
+    assert taken(fanout, bench) == list(range(1000))
+
+
+def test_a_shared_outcome_says_how_long_one_took_and_when_the_first_began(
+    bench: Bench, conclusions: Conclusions
+) -> None:
+    fanout = submitted(bench)
+    end(bench, conclusions, bench.claim(count=COUNT)[1:])
+    (output,) = bench.client.run(OutputReader(bench.client, fanout.call).read(0))
+    outcome = opened(bench.client, fanout.call, output, None)
+    assert outcome.took == 4000  # 1 to 7 ms
+    assert 0 <= time.time() * 1000 - outcome.started < 5000
+    assert (outcome.first, outcome.size, outcome.container) == (1, COUNT - 1, CONTAINER)
+
+
+def test_the_call_graph_tells_inputs_of_a_shared_outcome_apart(
+    bench: Bench, conclusions: Conclusions
+) -> None:
+    fanout = submitted(bench, keep=True)
+    ending: Ending = lambda n: error("no") if n == 5 else value(n)  # noqa: E731
+    end(bench, conclusions, bench.claim(count=COUNT), ending)
+    found = bench.client.run(graph_of(bench.client, fanout.call))
+    assert [each.status for each in found] == [
+        InputStatus.FAILURE if n == 5 else InputStatus.SUCCESS for n in range(COUNT)
+    ]
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        ("values", "m", pack([1, 2])),
+        ("values", "m", pack({"a": 1})),
+        ("values", "m", b"\xc1"),
+        ("value", "m", pack(1)),
+        ("mixed", "m", pack([("value", "m", b"\x01")])),
+    ],
+    ids=["too few", "no list", "no msgpack", "one", "too few outcomes"],
+)
+def test_an_outcome_that_does_not_hold_what_it_says_fails_its_inputs(
+    bench: Bench, result: Result
+) -> None:
+    fanout = submitted(bench, return_exceptions=True)
+    held = bench.claim(count=COUNT)
+    sealed = Outcome(*result).seal(
+        bench.client.signer, call=fanout.call, index=0, count=COUNT, request=b""
+    )
+    entries = " ".join(one.entry for one in held)
+    settled = Settled(1, entries, fanout.call, 0, sealed, False, COUNT)
+    bench.ask(*bench.client.pools.settle_command(bench.pool, [settled]))
+    found = taken(fanout, bench)
+    assert [isinstance(each, Exception) for each in found] == [True] * COUNT
+    (output,) = bench.client.run(OutputReader(bench.client, fanout.call).read(0))
+    with pytest.raises(ExecutionError):
+        parts(bench.client, fanout.call, output)
+
+
+def test_an_outcome_that_somebody_put_there_twice_is_taken_once(
+    bench: Bench, conclusions: Conclusions
+) -> None:
+    fanout = submitted(bench, keep=True)
+    end(bench, conclusions, bench.claim(count=COUNT))
+    key = bench.client.keys.outputs(fanout.call)
+    ((entry, (*_, signed)),) = bench.ask(b"XRANGE", key, b"-", b"+")
+    bench.ask(b"XDEL", key, entry)
+    for place in ("0", "0+8", "-1+99999999999999", "0+8"):
+        bench.ask(b"XADD", key, b"*", b"i", place, b"o", signed)
+    before = clients.use(bench.client)
+    try:
+        assert FunctionCall.gather(FunctionCall.from_id(fanout.call)) == [0]
+        assert len(bench.client.run(graph_of(bench.client, fanout.call))) == COUNT
+    finally:
+        clients.use(before)
+    assert taken(fanout, bench) == list(range(COUNT))
 
 
 def test_inputs_of_two_calls_share_nothing(bench: Bench, conclusions: Conclusions) -> None:

@@ -138,6 +138,20 @@ def test_an_outcome_comes_back_as_it_was(kind: Any) -> None:
     )
 
 
+@pytest.mark.parametrize(("index", "count"), [(4, 4), (4, 1), (7, 1), (5, 2)])
+def test_an_outcome_of_several_inputs_answers_each_of_them(index: int, count: int) -> None:
+    data = OUTCOME.seal(SIGNER, call="fc", index=4, count=4, request=b"mac")
+    outcome = open_outcome(data, SIGNER, call="fc", index=index, count=count)
+    assert (outcome.first, outcome.size) == (4, 4)
+
+
+@pytest.mark.parametrize(("index", "count"), [(3, 1), (3, 2), (7, 2), (8, 1), (3, 6), (4, 0)])
+def test_an_outcome_of_several_inputs_answers_no_other(index: int, count: int) -> None:
+    data = OUTCOME.seal(SIGNER, call="fc", index=4, count=4, request=b"mac")
+    with pytest.raises(MalformedError):
+        open_outcome(data, SIGNER, call="fc", index=index, count=count)
+
+
 @pytest.mark.parametrize(
     ("asked", "sentence"),
     [

@@ -10,7 +10,18 @@ import pytest
 from qmodal.store.entries import Claimed
 from qmodal_workers.container.posting import Posting
 from qmodal_workers.container.shelf import Shelf
-from qmodal_workers.record import SERIAL, STARTED, Doing, Record
+from qmodal_workers.record import (
+    _END,
+    _FIRST,
+    _FLAGS,
+    _LENGTH,
+    _STATE,
+    ONE_RUNS,
+    SERIAL,
+    STARTED,
+    Doing,
+    Record,
+)
 
 ENTRIES = [
     Claimed(1, "5-0", ()),
@@ -42,7 +53,7 @@ class Container:
     def take(self) -> None:
         """Look at the next input."""
         self.shelf.start()
-        self.posting.taken += 1
+        self.posting.take()
 
     def run(self) -> Doing:
         """Run the next input; what the worker reads meanwhile."""
@@ -126,15 +137,42 @@ def test_between_inputs_only_one_that_never_runs_again_counts_as_started(
     container.record.close()
 
 
+def test_after_a_pause_the_next_one_is_posted_as_a_whole(container: Container) -> None:
+    container.run()
+    container.posting.idle()
+    doing = container.run()
+    assert (doing.state, doing.serial, doing.running) == ("busy", 2, 1)
+    assert doing.held == NAMES[1:]
+
+
+def test_of_the_next_claim_the_first_one_is_posted_as_a_whole(container: Container) -> None:
+    container.run()
+    container.posting.claimed(ENTRIES[2:], 9)
+    container.posting.take()
+    container.shelf.queue.popleft()
+    container.serial += 1
+    container.posting.busy(2)
+    assert container.read().held == NAMES[2:]
+
+
 @pytest.mark.parametrize(
     ("at", "garbage"),
-    [(1, 99), (10, 2**63), (12, 2**63), (16, 0xFFFFFFFFFFFFFFFF)],
-    ids=["state", "first", "length", "names"],
+    [(_STATE, 99), (_FIRST, 2**63), (_END, 0), (_LENGTH, 0), (_FLAGS, 5 * ONE_RUNS)],
+    ids=["state", "first", "end", "length", "running"],
 )
-def test_what_user_code_wrote_over_it_is_not_believed(
+def test_a_record_that_user_code_wrote_into_is_not_believed(
     container: Container, at: int, garbage: int
 ) -> None:
     container.run()
     container.record.words[at] = garbage
-    doing = container.record.read()
-    assert doing is None or doing.state == "busy"
+    assert container.record.read() is None
+
+
+@pytest.mark.parametrize(
+    "name", ["x:5-0", "3:5-0", "1:x-0", "1:5", "1:5-0-0", "1:-", f"1:{2**64}-0", "1:5-\N{BULLET}"]
+)
+def test_what_is_no_name_of_an_entry_is_not_believed(container: Container, name: str) -> None:
+    """The server would answer with an error, again and again."""
+    container.record.hold([name])
+    container.record.post(1, 1, 1, 0, ONE_RUNS, 0, 1)
+    assert container.record.read() is None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ Entry = tuple[int, str]  # lane, id
 # Flags: bit by bit, and from ONE_RUNS on how many entries are started. EACH: the serials after that of
 # the last post are the entries that follow; else they are inputs of the same one.
 WAITING, AHEAD, EACH, ONE_RUNS = 1, 2, 4, 8
+_NAME = re.compile(rb"([12]):(\d{1,20})-(\d{1,20})")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -48,8 +50,9 @@ class Doing:
 
     `serial` numbers the inputs that this container started (0: none runs now); `started` and
     `tick` are monotonic nanoseconds; `connection` is the client id of its claiming connection;
-    `held` are the claimed entries (lane, id) with those started first, and `running` of them are started; of a pack the input `part` of its call runs. `ahead`: more was
-    claimed than is listed. `waiting`: it is blocked in another call's `.get()`.
+    `held` are the claimed entries (lane, id) with those started first, and `running` of them are
+    started; of a pack the input `part` of its call runs. `ahead`: more was claimed than is listed.
+    `waiting`: it is blocked in another call's `.get()`.
     """
 
     state: State = "starting"
@@ -78,7 +81,8 @@ class Told:
 class Record:
     """One container's shared memory.
 
-    Between two posts the container only writes `words[STARTED]` and then `words[SERIAL]`: whoever reads them the other way round takes no input for older than it is.
+    Between two posts the container only writes `words[STARTED]` and then `words[SERIAL]`: whoever
+    reads them the other way round takes no input for older than it is.
     """
 
     __slots__ = ("_fresh", "_map", "_sequence", "connection", "fd", "timeout", "words")
@@ -219,15 +223,12 @@ def _parse(copy: bytes, serial: int, started: int) -> Doing | None:
     words = memoryview(copy[:_HELD_AT]).cast("Q")
     state, flags, steps = words[_STATE], words[_FLAGS], serial - words[_BASE]
     done = steps if flags & EACH else 0  # of the entries
-    first, end = words[_FIRST] + done, words[_END]
-    try:
-        named = [name.partition(":") for name in copy[_HELD_AT:].decode().split()[first:end]]
-        held = tuple([(int(lane), entry) for lane, _, entry in named])
-        found = STATES[state]
-    except (ValueError, IndexError):
+    first, end, running = words[_FIRST] + done, words[_END], flags // ONE_RUNS
+    held = [_entry(name) for name in copy[_HELD_AT:].split()[first:end]]
+    if state >= len(STATES) or running > len(held) or None in held:
         return None  # user code wrote into it
     return Doing(
-        state=found,
+        state=STATES[state],
         connection=words[_CONNECTION],
         serial=serial,
         started=started,
@@ -236,7 +237,16 @@ def _parse(copy: bytes, serial: int, started: int) -> Doing | None:
         completed=words[_COMPLETED] + done,
         waiting=bool(flags & WAITING),
         ahead=bool(flags & AHEAD),
-        running=flags // ONE_RUNS,
+        running=running,
         part=words[_PART] + steps - done,
-        held=held,
+        held=tuple([entry for entry in held if entry]),
     )
+
+
+def _entry(name: bytes) -> Entry | None:
+    """The entry of that name; None for what the server would not take as one."""
+    found = _NAME.fullmatch(name)
+    if found is None or max(map(int, found.groups())) >= 1 << 64:
+        return None
+    lane, entry = name.decode().split(":")
+    return int(lane), entry

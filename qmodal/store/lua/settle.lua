@@ -13,7 +13,7 @@ for n = 1, #KEYS - 3 do
   local note, ids, into = 'kept:' .. lane .. ':' .. entry, gone[tonumber(lane)], outcomes[call] or {}
   -- Without its note (after a rollback) what was kept is the whole pack; and with one, no pack is whole.
   if mark == 'k' and redis.call('HDEL', pool, note) == 1
-    or mark ~= 'k' and (count == '1' or entry:find(' ') or redis.call('HEXISTS', pool, note) == 0) then
+    or mark ~= 'k' and (count == '1' or redis.call('HEXISTS', pool, note) == 0) then
     runs, entries = acknowledge(lane == '1' and inputs or again, group, entry, index, count)
   end
   for at = 1, #runs, 2 do

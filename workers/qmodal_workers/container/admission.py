@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from qmodal.client import Client
@@ -36,8 +36,9 @@ class Admission:
 
     client: Client
     pool: str
-    _head: Head | None = None  # the last one, and its call as entries name it
-    _call: bytes = b""
+    # The last one, and its call as entries name it.
+    _head: Head | None = field(default=None, init=False)
+    _call: bytes = field(default=b"", init=False)
 
     def admit(self, claimed: Claimed) -> tuple[Envelope, bytes]:
         """The envelope and the payload; raises RefusedError (UndecodableError: others may run it).

@@ -38,7 +38,7 @@ class Conclusions:
     options: FunctionOptions
     admission: Admission
     _settled: list[Settled] = field(default_factory=list)
-    # Each was one entry, and is not sealed yet. Appended by one thread, taken by either of two.
+    # Each was one entry, and is not sealed yet. One thread appends, which takes no lock.
     _done: deque[Done] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -140,7 +140,7 @@ class Conclusions:
         """What is to be settled; by the release thread, too, when the next input is a long one."""
         with self._lock:
             settled, self._settled = self._settled, []
-        done = [self._done.popleft() for _ in range(len(self._done))]
+            done = [self._done.popleft() for _ in range(len(self._done))]
         return settled + [sealed(run, self.container, self.client.signer) for run in in_runs(done)]
 
     def put_back(self, settled: list[Settled]) -> None:

@@ -15,11 +15,10 @@ IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 class Posting:
     """Keeps the record true; what was claimed together is written once, and then pointed into.
 
-    `taken`: how many were taken from the front of what was claimed last. `is_once`: nothing that was
-    started may start again elsewhere.
+    `is_once`: nothing that was started may start again elsewhere.
     """
 
-    __slots__ = ("_is_once", "_place", "_record", "_shelf", "_words", "completed", "taken")
+    __slots__ = ("_is_once", "_place", "_record", "_shelf", "_taken", "_words", "completed")
 
     def __init__(self, record: Record, shelf: Shelf, *, is_once: bool) -> None:
         self._record = record
@@ -28,19 +27,23 @@ class Posting:
         self._is_once = is_once
         # Of the last input that was posted: the next one differs in serial and start, if in nothing else.
         self._place: tuple[int, int, bool] | None = None
-        self.taken = 0
+        self._taken = 0  # from the front of what was claimed last
         self.completed = 0
 
     def claimed(self, claimed: Sequence[Claimed], connection: int) -> None:
         """These are held now, and nothing else but what is claimed ahead."""
-        self.taken, self._place = 0, None
+        self._taken, self._place = 0, None
         self._record.connection = connection
         self._record.hold([name_of(lane, entry) for lane, entry, _ in claimed])
+
+    def take(self) -> None:
+        """The next one is being looked at."""
+        self._taken += 1
 
     def busy(self, serial: int) -> None:
         """The one that was taken last runs."""
         shelf = self._shelf
-        place = (self.taken + len(shelf.queue), self.taken - serial, shelf.is_expecting)
+        place = (self._taken + len(shelf.queue), self._taken - serial, shelf.is_expecting)
         if place == self._place:
             self._words[STARTED] = shelf.since
             self._words[SERIAL] = serial
@@ -57,13 +60,13 @@ class Posting:
         """Nothing runs."""
         self._place = None
         # Settled or not, what was started last counts as started when this is the end.
-        running = int(self._is_once and self.taken > 0)
+        running = int(self._is_once and self._taken > 0)
         self._post(IDLE, 0, time.monotonic_ns(), 0, running=running)
 
     def _post(
         self, state: int, serial: int, since: int, flags: int, *, running: int, part: int = 0
     ) -> None:
-        taken, shelf = self.taken, self._shelf
+        taken, shelf = self._taken, self._shelf
         if serial and shelf.is_expecting:
             flags |= AHEAD
         self._record.post(

@@ -15,8 +15,9 @@ from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import Outcome, Result, joined
 from qmodal.wire.signing import Signer, mac_of
 
-# A result above this is an outcome of its own, so that no outcome of several is large.
-SMALL_BYTES = 1024
+# A result above this is an outcome of its own, and no outcome is for more inputs than that: none of
+# several is large, or longer than readers believe an output to be.
+SMALL_BYTES, MOST_IN_RUN = 1024, 256
 
 
 class Done(NamedTuple):
@@ -35,14 +36,14 @@ def in_runs(done: Iterable[Done]) -> Iterator[list[Done]]:
     run: list[Done] = []
     following: tuple[str, int, int] | None = None  # call, lane and index that would go on with it
     for one in done:
-        (lane, _, _), envelope, (_, _, payload), _, _, blob = one
-        call, index = envelope.head.call, envelope.first
-        is_small = len(payload) <= SMALL_BYTES and envelope.blob is None and blob is None
-        if run and (following != (call, lane, index) or not is_small):
+        envelope = one.envelope
+        call, lane, index = envelope.head.call, one.claimed.lane, envelope.first
+        is_small = len(one.result[2]) <= SMALL_BYTES and one.blob is None and envelope.blob is None
+        if run and not (is_small and following == (call, lane, index)):
             yield run
             run = []
         run.append(one)
-        following = (call, lane, index + 1) if is_small else None
+        following = (call, lane, index + 1) if is_small and len(run) < MOST_IN_RUN else None
     if run:
         yield run
 
@@ -50,12 +51,12 @@ def in_runs(done: Iterable[Done]) -> Iterator[list[Done]]:
 def sealed(run: list[Done], container: str, signer: Signer) -> Settled:
     """The run's outcome, ready to be written."""
     (lane, entry, fields), envelope, result, ended, took, blob = run[0]
+    began = time.time_ns() - (time.monotonic_ns() - ended) - int(took * 1e9)
     if len(run) > 1:
         result = joined([one.result for one in run])
         took = sum([one.took for one in run]) / len(run)
         entry = " ".join([one.claimed.entry for one in run])
-    began = time.time_ns() - (time.monotonic_ns() - ended) - int(took * 1e9)
-    outcome = Outcome(*result, container, began // 1_000_000, int(took * 1e6), blob)
+    outcome = Outcome(*result, container, began // 1_000_000, round(took * 1e6), blob)
     call, first = envelope.call, envelope.first
     signed = outcome.seal(signer, call=call, index=first, count=len(run), request=mac_of(fields[1]))
     return Settled(lane, entry, call, first, signed, envelope.blob is not None, len(run))

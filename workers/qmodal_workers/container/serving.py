@@ -100,7 +100,7 @@ class Serving:
 
     def _attempt(self, claimed: Claimed) -> None:
         self.intake.reach()
-        self.posting.taken += 1
+        self.posting.take()
         if self.guard is not None:
             self.guard.check()
             self.shelf.release_all()  # if this container is lost from now on, that input only is

@@ -5,7 +5,8 @@ local function acknowledge(stream, group, entry, index, count)
   for id in entry:gmatch('%S+') do entries[#entries + 1] = id end
   local held = redis.call('XACK', stream, group, unpack(entries))
   if held == #entries then return {index, count}, entries end
-  -- Somebody else has had the others, and they are not in the stream any more.
+  -- Somebody else has had the others. We are the only ones who delete an entry, and only when it is
+  -- settled or put back, so what is still there was ours; or nobody's, after a rollback, which is as good.
   for n, id in ipairs(held > 0 and entries or {}) do
     if #redis.call('XRANGE', stream, id, id) > 0 then
       local at, last = index + n - 1, #runs
