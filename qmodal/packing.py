@@ -17,7 +17,7 @@ RECENT = 16
 MOST_POOLS = 1000
 # A map is at least so many packs: there are containers for all of them, and these inputs may take
 # longer than those before them did.
-LEAST_PACKS = 32
+LEAST_PACKS = 16
 # Of so many, this one by length: three in four are not longer. Now and then one that had to wait for
 # a processor says nothing of the rest.
 USUAL = 12
