@@ -15,6 +15,7 @@ from benchmarks.tasks import TASKS
 CHUNK = 100
 CANNOT = {
     "w6": "has no workers of its own to start",
+    "cost": "has no server",
 }
 
 
