@@ -70,7 +70,7 @@ class Holder:
     def run_until_reached(self) -> list[int]:
         """Run until something is claimed ahead, while the shelf is not empty."""
         ran = self.run(1)
-        while not (self.intake.shelf.is_expecting and len(self.intake.shelf)):
+        while not (self.intake.shelf.is_expecting and self.intake.shelf.queue):
             ran += self.run(1)
         return ran
 
@@ -140,7 +140,7 @@ def test_the_next_inputs_are_on_their_way_before_the_last_ones_have_run(
     holder.run_until_reached()
     bench.ask(b"PING")  # the claim was sent before
     unsettled = holder.conclusions.waiting
-    assert pending(bench) > len(holder.intake.shelf) + unsettled
+    assert pending(bench) > len(holder.intake.shelf.queue) + unsettled
 
 
 def test_what_was_claimed_ahead_is_given_back_behind_a_long_input(
@@ -203,11 +203,11 @@ def test_a_container_knows_all_that_it_holds(bench: Bench, holder: Holder) -> No
     bench.submit(10 * MOST_HELD)
     holder.run(MOST_HELD)
     shelf = holder.intake.shelf
-    while not (shelf.is_expecting and len(shelf) > MOST_HELD // 4):
+    while not (shelf.is_expecting and len(shelf.queue) > MOST_HELD // 4):
         holder.run(1)
     holder.intake.settle()
     holder.intake.refill()
-    assert len(shelf) == pending(bench) > MOST_HELD // 4
+    assert len(shelf.queue) == pending(bench) > MOST_HELD // 4
 
 
 def test_a_container_leaves_a_share_to_the_others_that_claim(bench: Bench, holder: Holder) -> None:
@@ -217,7 +217,7 @@ def test_a_container_leaves_a_share_to_the_others_that_claim(bench: Bench, holde
     largest = 0
     for _ in range(50):
         holder.run(1)
-        largest = max(largest, len(holder.intake.shelf))
+        largest = max(largest, len(holder.intake.shelf.queue))
     assert 0 < largest <= INPUTS // (2 * 9)
 
 
@@ -233,5 +233,5 @@ def test_a_container_that_drains_reaches_for_nothing(bench: Bench, holder: Holde
     bench.submit(INPUTS)
     holder.run(1)
     holder.record.tell(Told(draining=True))
-    holder.run(len(holder.intake.shelf))
+    holder.run(len(holder.intake.shelf.queue))
     assert not holder.intake.shelf.is_expecting

@@ -30,7 +30,7 @@ Fetch = Callable[[], list[Claimed]]
 
 
 class Shelf:
-    """Claimed inputs in order; `running` is the one that was started last.
+    """Claimed inputs in order; `running` is the one that was started last, `queue` is behind it.
 
     `release` gives back, `split` takes apart a pack whose running input is long, `settle` writes what
     has ended before, if it is told to, and says whether there is something. `fetch` reads what was
@@ -64,9 +64,6 @@ class Shelf:
         self._thread: threading.Thread | None = None
         self.running: Claimed | None = None
         self.since = self.ended = 0
-
-    def __len__(self) -> int:
-        return len(self.queue)
 
     @property
     def has_more(self) -> bool:
