@@ -7,6 +7,7 @@ connected, its socket is read and written here: its own reading took a third of 
 
 from __future__ import annotations
 
+import mmap
 import os
 import socket
 import struct
@@ -29,7 +30,7 @@ from qmodal.store.patience import Patience
 # The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
 BLOCK_SECONDS = 5.0
 READ_SECONDS = BLOCK_SECONDS + 3.0
-# What one receive takes at most; of its memory only what was ever filled is there.
+# What one receive takes at most.
 BUFFER_BYTES = 1 << 20
 NOTHING = object()
 _pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
@@ -136,7 +137,10 @@ class Line:
         # Replies come soon; what a blocking command waits for may take any time.
         self._answers, self._waits = Patience(), Patience()
         self._renew()
-        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        # A bytearray's zeros would be written, a mebibyte for every line; and private, as templates
+        # make lines for their containers, which must not receive into the same memory.
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES, flags=flags))
 
     def connect(self) -> None:
         """Connect and log in; raises redis-py's connection errors and ConfigurationError."""

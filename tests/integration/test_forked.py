@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+import psutil
 import pytest
 
 from qmodal.store.blocking import Blocking
@@ -98,3 +99,30 @@ def test_a_line_made_before_a_fork_is_ended_by_the_child_that_connected_it(
         os.waitpid(child, 0)
         os.close(readable)
         os.close(writable)
+
+
+def test_what_a_line_receives_after_a_fork_is_not_in_the_memory_of_others(
+    server: TestServer,
+) -> None:
+    line = Line(Address(server.url))
+    child = os.fork()
+    if child == 0:
+        try:
+            line.exchange((("PING",),))
+        finally:
+            os._exit(line._buffer[:5] != b"+PONG")
+    assert os.waitpid(child, 0)[1] == 0
+    assert line._buffer[:5] == bytes(5)
+    line.close()
+
+
+def test_a_line_takes_no_memory_for_what_it_has_not_received(server: TestServer) -> None:
+    """Each can receive a mebibyte at once."""
+    process = psutil.Process()
+    before = process.memory_info().rss
+    lines = [Line(Address(server.url)) for _ in range(64)]
+    for line in lines:
+        assert line.exchange((("PING",),)) == [b"PONG"]
+    assert process.memory_info().rss - before < 16 << 20
+    for line in lines:
+        line.close()

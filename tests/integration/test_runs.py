@@ -158,7 +158,10 @@ def test_failures_and_values_share_an_outcome_and_stay_apart(
     bench: Bench, conclusions: Conclusions
 ) -> None:
     fanout = submitted(bench, return_exceptions=True)
-    odd_fails: Ending = lambda index: error(f"{index} is odd") if index % 2 else value({index})  # noqa: E731
+
+    def odd_fails(index: int) -> Result:
+        return error(f"{index} is odd") if index % 2 else value({index})
+
     end(bench, conclusions, bench.claim(count=COUNT), odd_fails)
     assert places(bench, fanout.call) == [b"0+%d" % COUNT]
     found = taken(fanout, bench)
@@ -183,8 +186,7 @@ def test_large_results_and_arguments_have_outcomes_of_their_own(
 ) -> None:
     fanout = submitted(bench, 0, 1, bytes(100_000), 3, 4, 5, 6, 7)
     large = bytes(SMALL_BYTES)
-    ending: Ending = lambda index: value(large if index == 5 else index)  # noqa: E731
-    end(bench, conclusions, bench.claim(count=COUNT), ending)
+    end(bench, conclusions, bench.claim(count=COUNT), lambda n: value(large if n == 5 else n))
     assert places(bench, fanout.call) == [b"0+2", b"2", b"3+2", b"5", b"6+2"]
     assert bench.ask(b"EXISTS", bench.client.keys.blob(fanout.call, 2)) == 0
     assert taken(fanout, bench) == [0, 1, 2, 3, 4, large, 6, 7]
@@ -236,8 +238,7 @@ def test_the_call_graph_tells_inputs_of_a_shared_outcome_apart(
     bench: Bench, conclusions: Conclusions
 ) -> None:
     fanout = submitted(bench, keep=True)
-    ending: Ending = lambda n: error("no") if n == 5 else value(n)  # noqa: E731
-    end(bench, conclusions, bench.claim(count=COUNT), ending)
+    end(bench, conclusions, bench.claim(count=COUNT), lambda n: error("") if n == 5 else value(n))
     found = bench.client.run(graph_of(bench.client, fanout.call))
     assert [each.status for each in found] == [
         InputStatus.FAILURE if n == 5 else InputStatus.SUCCESS for n in range(COUNT)
