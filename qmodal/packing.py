@@ -1,8 +1,8 @@
 """How many inputs of a map travel in one entry: as many as run in a few milliseconds.
 
 A pack saves what an entry costs on both sides and on the server. It is sized by the slower ones of
-what has ended lately (an input, or the average of those that ended together), so that nothing waits long behind another
-one; a container takes it apart again when inputs turn out to be slower.
+what has ended lately (an input, or the average of those that ended together), so that nothing waits
+long behind another one; a container takes it apart again when inputs turn out to be slower.
 """
 
 from __future__ import annotations

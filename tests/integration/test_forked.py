@@ -110,9 +110,9 @@ def test_what_a_line_receives_after_a_fork_is_not_in_the_memory_of_others(
         try:
             line.exchange((("PING",),))
         finally:
-            os._exit(line._buffer[:5] != b"+PONG")
+            os._exit(int(bytes(line._buffer[:5]) != b"+PONG"))
     assert os.waitpid(child, 0)[1] == 0
-    assert line._buffer[:5] == bytes(5)
+    assert bytes(line._buffer[:5]) == bytes(5)
     line.close()
 
 
