@@ -106,7 +106,8 @@ class Fanout(Generic[R]):
     @property
     def chunk(self) -> int:
         """Inputs that are submitted, or results that are given out, between two looks at the server."""
-        return max(CHUNK, PACKS * self.packing.size)
+        size = self.packing.size
+        return size * max(CHUNK // size, PACKS)  # no pack is smaller than the others
 
     @property
     def is_done(self) -> bool:

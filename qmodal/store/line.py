@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import select
 import socket
 import struct
 import sys
@@ -165,6 +166,14 @@ class Line:
             self.connect()
         sock: Any = self._sock
         sock.sendall(pack(commands))
+
+    def is_readable(self, seconds: float) -> bool:
+        """Whether something comes, or the connection ends, within that time; another thread may close it."""
+        sock = self._sock
+        try:
+            return sock is None or bool(select.select([sock], [], [], seconds)[0])
+        except (ValueError, OSError):  # closed meanwhile, or too many files are open
+            return True
 
     def read(self) -> Reply:
         """The next reply; an error reply is returned, not raised. A lost connection raises."""

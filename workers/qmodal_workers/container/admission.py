@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from qmodal.client import Client
 from qmodal.exception import DeserializationError, Error
@@ -15,7 +16,16 @@ from qmodal.wire.outcome import Outcome, text_outcome
 from qmodal.wire.plain import unpack_rows
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
 
+Admitted = tuple[Envelope, bytes]
 Rows = tuple[dict[str, Any], list[list[Any]]]
+
+
+class _Foreseen(NamedTuple):
+    """A pack that was checked before its turn."""
+
+    claimed: Claimed
+    admitted: Admitted
+    rows: Rows
 
 
 class RefusedError(Error):
@@ -37,14 +47,27 @@ class Admission:
     client: Client
     pool: str
     # The last one, and its call as entries name it.
-    _head: Head | None = field(default=None, init=False)
-    _call: bytes = field(default=b"", init=False)
+    _known: tuple[Head | None, bytes] = field(default=(None, b""), init=False)
+    _foreseen: _Foreseen | None = field(default=None, init=False)
 
-    def admit(self, claimed: Claimed) -> tuple[Envelope, bytes]:
+    def foresee(self, claimed: Claimed) -> None:
+        """Check a pack before its turn, by another thread; what is wrong is found when it is admitted."""
+        if claimed.is_shaped and claimed.size > 1:
+            with suppress(Error):
+                admitted = self._admit(claimed)
+                self._foreseen = _Foreseen(claimed, admitted, self._rows(claimed, admitted))
+
+    def admit(self, claimed: Claimed) -> Admitted:
         """The envelope and the payload; raises RefusedError (UndecodableError: others may run it).
 
         Raises UnknownKeyError for a foreign key.
         """
+        foreseen = self._foreseen
+        if foreseen is not None and foreseen.claimed is claimed:
+            return foreseen.admitted
+        return self._admit(claimed)
+
+    def _admit(self, claimed: Claimed) -> Admitted:
         if not claimed.is_shaped:
             raise RefusedError("unprocessable: the entry was not written by qmodal")
         fields = claimed.fields
@@ -53,9 +76,11 @@ class Admission:
         except (BadSignatureError, UnknownKeyError, MalformedError) as error:
             raise self._refusal(error, fields[1]) from error
         head = envelope.head
-        if head is not self._head:
-            self._head, self._call = head, head.call.encode()
-        if fields[3] != self._call or head.pool != self.pool:
+        known, call = self._known
+        if head is not known:
+            call = head.call.encode()
+            self._known = head, call
+        if fields[3] != call or head.pool != self.pool:
             raise RefusedError("unprocessable: the envelope belongs to another call or pool")
         first, size = claimed.first, claimed.size
         if not envelope.first <= first < first + size <= envelope.first + envelope.size:
@@ -68,8 +93,15 @@ class Admission:
             )
         return envelope, envelope.payload if envelope.blob is None else self._stored(envelope)
 
-    def rows(self, claimed: Claimed, admitted: tuple[Envelope, bytes]) -> Rows:
+    def rows(self, claimed: Claimed, admitted: Admitted) -> Rows:
         """The arguments of those inputs of a pack that the entry stands for."""
+        foreseen = self._foreseen
+        if foreseen is not None and foreseen.claimed is claimed:
+            self._foreseen = None
+            return foreseen.rows
+        return self._rows(claimed, admitted)
+
+    def _rows(self, claimed: Claimed, admitted: Admitted) -> Rows:
         envelope, payload = admitted
         try:
             found = unpack_rows(payload) if envelope.format == "m" else None

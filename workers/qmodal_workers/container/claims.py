@@ -114,6 +114,11 @@ class Claims:
         except LOST:
             self._drop()
 
+    def is_answered(self, seconds: float) -> bool:
+        """Whether `answer` need not wait (long); waits so long for that."""
+        line = self._line
+        return line is None or line.is_readable(seconds)
+
     def answer(self) -> list[Claimed] | None:
         """What came of the last `ask`; None when the connection was lost."""
         asked, self._asked = self._asked, None

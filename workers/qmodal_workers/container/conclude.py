@@ -40,12 +40,14 @@ class Conclusions:
     _settled: list[Settled] = field(default_factory=list)
     # Each was one entry, and is not sealed yet. One thread appends, which takes no lock.
     _done: deque[Done] = field(default_factory=deque)
+    _packs: deque[Pack] = field(default_factory=deque)  # whole ones, of plain values
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def waiting(self) -> int:
         """Inputs that have ended and are to be settled."""
-        return len(self._done) + sum([each.count for each in self._settled])
+        packed = sum([len(work.results) for work in list(self._packs)])
+        return len(self._done) + packed + sum([each.count for each in self._settled])
 
     def input(self, done: Done) -> None:
         """One input has ended."""
@@ -62,6 +64,9 @@ class Conclusions:
 
     def pack(self, work: Pack) -> None:
         """A pack has ended as far as it ran; what is left of it goes back in line."""
+        if not (work.has_outcomes or work.is_kept or work.parting) and work.done == work.end:
+            self._packs.append(work)  # sealed by whoever writes it
+            return
         if work.parting is not None:
             # No reply came: if the server did it, the entry stands for one input since then.
             keep, part = work.parting
@@ -75,10 +80,8 @@ class Conclusions:
             return
         ended = [self._ended(work, *run) for run in _runs(work, results, retried) if run[1]]
         if len(ended) == 1 and not retried and done == work.end:
-            first, count, sealed = ended[0]
-            lane, entry, _ = work.claimed
-            call, is_kept = work.envelope.call, work.is_kept and work.claimed.size > 1
-            self._settle(Settled(lane, entry, call, first, sealed, False, count, is_kept))
+            with self._lock:
+                self._settled.append(self._whole(work, ended[0]))
         else:
             again = self._again(work, retried)
             if done < work.end:
@@ -141,6 +144,10 @@ class Conclusions:
         with self._lock:
             settled, self._settled = self._settled, []
             done = [self._done.popleft() for _ in range(len(self._done))]
+            packs = [self._packs.popleft() for _ in range(len(self._packs))]
+        settled += [
+            self._whole(work, self._ended(work, work.begin, work.results)) for work in packs
+        ]
         return settled + [sealed(run, self.container, self.client.signer) for run in in_runs(done)]
 
     def put_back(self, settled: list[Settled]) -> None:
@@ -158,9 +165,12 @@ class Conclusions:
             )
         )
 
-    def _settle(self, one: Settled) -> None:
-        with self._lock:
-            self._settled.append(one)
+    def _whole(self, work: Pack, ended: Ended) -> Settled:
+        """The pack's entry, which stood for these inputs only."""
+        lane, entry, _ = work.claimed
+        first, count, sealed = ended
+        call, is_kept = work.envelope.call, work.is_kept and work.claimed.size > 1
+        return Settled(lane, entry, call, first, sealed, False, count, is_kept)
 
     def insist(self, operation: Callable[[], Op[Any]]) -> None:
         """Carry it out for as long as it takes: to die of an outage would run the input again."""

@@ -18,7 +18,7 @@ from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.invoke import flush
 from qmodal_workers.container.pace import Pace
 from qmodal_workers.container.posting import Posting
-from qmodal_workers.container.shelf import Shelf
+from qmodal_workers.container.shelf import LOOK_SECONDS, Shelf
 from qmodal_workers.record import Record
 
 # What has ended waits for so long for a write that also claims, before it has one of its own; longer
@@ -56,6 +56,7 @@ class Intake:
             self.conclusions.split_off,
             self._settle_behind,
             self._fetch,
+            self._prepare,
             clock=time.monotonic_ns,
             tick=self.record.tick,
         )
@@ -68,6 +69,7 @@ class Intake:
         context.leave_input()
         # First of all: what has ended must not be timed out while something keeps us waiting here.
         self.posting.idle()
+        self._keep_plan()
         claimed = self.shelf.take_ahead()
         may_be_empty = True
         if claimed is None:
@@ -107,16 +109,33 @@ class Intake:
     def reach(self) -> None:
         """Claim the next ones while the last ones run, if they are short."""
         shelf = self.shelf
-        if len(shelf.queue) > self._low or shelf.is_expecting or not self._may_reach:
+        if len(shelf.queue) > self._low or shelf.has_ahead or not self._may_reach:
             return
         count = self.pace.ahead(self.claims.inflight - self.conclusions.waiting)
         if count and not self.record.is_draining:
-            with self._settling:
-                ended = self._take_ended()
-            ask = partial(self.claims.ask, ended, count=count, news=self._news())
-            shelf.expect(ask)
+            shelf.planned = count
+            if self.pace.leaves_time:
+                shelf.ring()
+            else:
+                self._keep_plan()
         elif self.conclusions.waiting and not shelf.queue:
             self.settle()  # what runs next may take long, and keep every thread from writing this
+
+    def _prepare(self) -> None:
+        """By the release thread: settle, claim, and look at what comes of it, while user code runs."""
+        self._keep_plan()
+        if self.claims.is_answered(LOOK_SECONDS):
+            for claimed in self.shelf.read_ahead()[:1]:
+                self.conclusions.admission.foresee(claimed)
+
+    def _keep_plan(self) -> None:
+        """Claim ahead what is planned, if it still is, and settle what has ended with the same write."""
+        with self._settling:
+            if self.shelf.planned:
+                ended = self._take_ended()
+                ask = partial(self.claims.ask, ended, count=self.shelf.planned, news=self._news())
+                if not self.shelf.expect(ask):
+                    self.conclusions.put_back(ended)
 
     def _fetch(self) -> list[Claimed]:
         claimed = self.claims.answer() or []  # a lost connection is noticed by the next claim

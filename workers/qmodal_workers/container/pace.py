@@ -19,6 +19,8 @@ USUAL = 12
 SHORT_SECONDS = 0.0005
 # Packs are claimed for so long a time, and one ahead if it is not longer than that.
 PACKS_SECONDS, LONGEST_AHEAD = 0.010, 0.015
+# What another thread does meanwhile costs more than it saves if the entry takes less.
+UNHURRIED_SECONDS = 0.002
 REPORT_SECONDS = 0.5
 
 
@@ -79,6 +81,11 @@ class Pace:
         are_packs = self._size > 1 and len(self._recent) == RECENT
         has_share = inflight > 2 * self._sharing * self._size
         return int(are_packs and has_share and self._usual() < LONGEST_AHEAD)
+
+    @property
+    def leaves_time(self) -> bool:
+        """Whether an entry usually takes so long that the next one can be made ready meanwhile."""
+        return self._size > 1 and self._usual() > UNHURRIED_SECONDS
 
     def _usual(self) -> float:
         return max(sorted(self._recent)[USUAL], 1e-6)

@@ -43,7 +43,7 @@ class Posting:
     def busy(self, serial: int) -> None:
         """The one that was taken last runs."""
         shelf = self._shelf
-        place = (self._taken + len(shelf.queue), self._taken - serial, shelf.is_expecting)
+        place = (self._taken + len(shelf.queue), self._taken - serial, shelf.has_ahead)
         if place == self._place:
             self._words[STARTED] = shelf.since
             self._words[SERIAL] = serial
@@ -67,7 +67,7 @@ class Posting:
         self, state: int, serial: int, since: int, flags: int, *, running: int, part: int = 0
     ) -> None:
         taken, shelf = self._taken, self._shelf
-        if serial and shelf.is_expecting:
+        if serial and shelf.has_ahead:
             flags |= AHEAD
         self._record.post(
             state,

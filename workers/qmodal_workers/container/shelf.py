@@ -34,7 +34,8 @@ class Shelf:
 
     `release` gives back, `split` takes apart a pack whose running input is long, `settle` writes what
     has ended before, if it is told to, and says whether there is something. `fetch` reads what was
-    claimed ahead, once `expect` said that something was.
+    claimed ahead, once `expect` said that something was. `prepare` does what was planned, by the
+    watching thread.
     `clock` gives nanoseconds; `tick` is told when the watching thread looks (0: it need not), so
     that the worker sees when user code does not let it.
     """
@@ -45,6 +46,7 @@ class Shelf:
         split: Split,
         settle: Callable[[bool], bool],
         fetch: Fetch,
+        prepare: Callable[[], None],
         *,
         clock: Callable[[], int],
         tick: Callable[[int], None],
@@ -53,14 +55,19 @@ class Shelf:
         self._split = split
         self._settle = settle
         self._fetch = fetch
+        self._prepare = prepare
         self._clock = clock
         self._tick = tick
         self.lock = threading.Lock()
         self.queue: deque[Claimed] = deque()  # changed under the lock only
-        self._ahead: list[Claimed] = []
-        self.is_expecting = False
+        # Of what is claimed ahead: how many entries are planned, whether they were asked for, which came.
+        self.planned = 0
+        self.is_expecting = self._is_rung = False
+        self._ahead: list[Claimed] | None = None
         self._work: Pack | None = None
         self._armed = threading.Event()
+        self._bell = threading.Lock()  # free: there is something to do at once
+        self._bell.acquire()
         self._thread: threading.Thread | None = None
         self.running: Claimed | None = None
         self.since = self.ended = 0
@@ -68,7 +75,12 @@ class Shelf:
     @property
     def has_more(self) -> bool:
         """Whether something is claimed behind what runs."""
-        return bool(self.queue) or self.is_expecting or bool(self._ahead)
+        return bool(self.queue or self.planned or self.is_expecting or self._ahead)
+
+    @property
+    def has_ahead(self) -> bool:
+        """Whether anything was or will be claimed ahead since the shelf was filled."""
+        return self.planned > 0 or self.is_expecting or self._ahead is not None
 
     def put(self, claimed: Iterable[Claimed]) -> None:
         """Add what was claimed, behind what is there."""
@@ -77,12 +89,28 @@ class Shelf:
         if len(self.queue) > 1:
             self._arm()
 
-    def expect(self, ask: Callable[[], None]) -> None:
-        """Claim more with `ask`; what comes of it is read when the shelf is empty."""
-        with self.lock:
-            ask()
-            self.is_expecting = True
+    def ring(self) -> None:
+        """Have the watching thread `prepare` what is planned, and read what comes of it."""
+        self._is_rung = True
         self._arm()
+        if self._bell.locked():
+            self._bell.release()
+
+    def expect(self, ask: Callable[[], None]) -> bool:
+        """Claim what is planned with `ask`; False, and nothing is asked for, if it was called off."""
+        with self.lock:
+            if not self.planned:
+                return False
+            self.is_expecting, self.planned = True, 0
+            ask()
+        self._arm()
+        return True
+
+    def read_ahead(self) -> list[Claimed]:
+        """What was claimed ahead, which stays so."""
+        with self.lock:
+            self._read_ahead()
+            return self._ahead or []
 
     def take_ahead(self) -> list[Claimed] | None:
         """What was claimed ahead and not given back meanwhile; None if nothing was.
@@ -90,16 +118,16 @@ class Shelf:
         It is not on the shelf. Under the lock, as all that reads it: the release thread may be at it.
         """
         with self.lock:
-            if not (self.is_expecting or self._ahead):
-                return None
             self._read_ahead()
-            taken, self._ahead = self._ahead, []
+            taken, self._ahead = self._ahead, None
             return taken
 
     def _read_ahead(self) -> None:
+        self._is_rung = False
         if self.is_expecting:
+            self._ahead = []
             try:
-                self._ahead += self._fetch()
+                self._ahead = self._fetch()
             finally:
                 self.is_expecting = False
 
@@ -128,20 +156,22 @@ class Shelf:
         """
         with self.lock:
             self.queue = deque(read())
-            self._ahead.clear()
-            self.is_expecting = False
+            self._ahead = None
+            self.is_expecting = self._is_rung = False
+            self.planned = 0
         if len(self.queue) > 1:
             self._arm()
 
     def release_all(self) -> None:
         """Give everything back that was not started; what cannot be given back stays."""
         with self.lock:
+            self.planned = 0
             self._read_ahead()
-            unstarted = [*self.queue, *self._ahead]
+            unstarted = [*self.queue, *(self._ahead or ())]
             if unstarted:
                 self._release(unstarted)
                 self.queue.clear()
-                self._ahead.clear()
+                self._ahead = None if self._ahead is None else []
 
     def work_on(self, work: Pack | None) -> None:
         """This pack is being run, or none any more: then nobody is taking it apart either."""
@@ -158,12 +188,11 @@ class Shelf:
 
     def _watch(self) -> None:
         """Look while something waits; it sleeps without a timer while inputs come one by one."""
-        pause = threading.Event()
         while True:
             self._armed.wait()
             self._armed.clear()
             while self._look(self._clock()):
-                pause.wait(LOOK_SECONDS)
+                self._bell.acquire(timeout=LOOK_SECONDS)
             self._tick(0)
 
     def _look(self, now: int) -> bool:
@@ -175,6 +204,8 @@ class Shelf:
         is_pending = True
         # Refused or not reachable: it is tried again when it looks next.
         with suppress(Error):
+            if is_running and self._is_rung and now - since < RELEASE_NS:
+                self._prepare()
             is_pending = self._settle(is_running and now - since > SETTLE_NS)
             if is_running and now - since > RELEASE_NS:
                 self.release_all()
