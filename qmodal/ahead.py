@@ -5,14 +5,14 @@ No thread could be faster. It is the same operation for plain and for asyncio ca
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Sequence
 from typing import Any
 
+from qmodal.columns import Arguments
 from qmodal.exception import Error
 from qmodal.fanout import Batch, Fanout
 from qmodal.inputs import Inputs
 from qmodal.store.exchange import Op
-from qmodal.target import Arguments
 
 
 class Ahead:
@@ -20,7 +20,7 @@ class Ahead:
 
     def __init__(self, fanout: Fanout[Any], inputs: Inputs) -> None:
         self._fanout = fanout
-        self._inputs = islice(inputs.plain(), fanout.submitted, None)
+        self._following = inputs.following(fanout.submitted)
         fanout.packing.count(inputs.count)
         self._first = fanout.submitted
         self._next: Batch | None = None
@@ -66,17 +66,17 @@ class Ahead:
         if not self._is_exhausted and self._next is None:
             self._seal(self._take())
 
-    def _take(self) -> list[Arguments]:
+    def _take(self) -> Sequence[Arguments]:
         count = self._fanout.chunk
         try:
-            chunk = list(islice(self._inputs, count))
+            chunk = self._following(count)
         except Exception as error:  # elements that `starmap` cannot unpack
             self._fail(error)
             return []
         self._is_exhausted = len(chunk) < count
         return chunk
 
-    def _seal(self, chunk: list[Arguments]) -> None:
+    def _seal(self, chunk: Sequence[Arguments]) -> None:
         if self._error is None:
             try:
                 batch = self._fanout.batch(chunk, first=self._first, is_last=self._is_exhausted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, TypeVar
 from qmodal import context
 from qmodal.arrivals import Arrivals, Failure
 from qmodal.client import Client
+from qmodal.columns import Arguments
 from qmodal.delivery import MOST_ODD, forget_many, status_of, tell
 from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
 from qmodal.invocation import submit
@@ -19,7 +20,7 @@ from qmodal.store.calls import GapError, Submission, UnknownPoolError
 from qmodal.store.exchange import Later, Meanwhile, Op
 from qmodal.store.keys import shard_of
 from qmodal.store.output import Output
-from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
+from qmodal.target import DELIVERED_TTL_MS, Target
 from qmodal.types import InputStatus
 from qmodal.wire.ids import derived_call_id, is_call_id
 from qmodal.wire.outcome import Outcome, values
@@ -51,7 +52,7 @@ class How:
 class Batch(NamedTuple):
     """Consecutive inputs up to the index before `end`, and what submits them."""
 
-    chunk: list[Arguments]
+    chunk: Sequence[Arguments]
     end: int
     is_last: bool
     submission: Submission
@@ -149,7 +150,7 @@ class Fanout(Generic[R]):
         service_time = yield from self._client.pools.service_time(self._target.pool)
         self.packing.expect(service_time)
 
-    def feed(self, chunk: list[Arguments], *, is_last: bool) -> Op[None]:
+    def feed(self, chunk: Sequence[Arguments], *, is_last: bool) -> Op[None]:
         """Submit the next inputs, but for those that another producer of this call has submitted."""
         while chunk or (is_last and (self.submitted or self._how.keep)):
             try:
@@ -165,12 +166,12 @@ class Fanout(Generic[R]):
             chunk = chunk[lead:]
         self.is_fed = is_last
 
-    def _submit(self, chunk: list[Arguments], *, is_last: bool) -> Op[None]:
+    def _submit(self, chunk: Sequence[Arguments], *, is_last: bool) -> Op[None]:
         batch = self.batch(chunk, first=self.submitted, is_last=is_last)
         yield from submit(self._client, self._target, batch.submission)
         self.submitted = batch.end
 
-    def batch(self, chunk: list[Arguments], *, first: int, is_last: bool) -> Batch:
+    def batch(self, chunk: Sequence[Arguments], *, first: int, is_last: bool) -> Batch:
         """The inputs from index `first` on, ready to be sent; raises as `Target.submission`."""
         self.packing.count(first + len(chunk))
         submission = self._target.submission(

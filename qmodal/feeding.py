@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from qmodal.ahead import Ahead
 from qmodal.client import Client
+from qmodal.columns import Arguments
 from qmodal.fanout import CHUNK, Fanout
 from qmodal.inputs import Inputs
-from qmodal.target import Arguments
 
 # Inputs that are taken from the iterator before there is room for them.
 READ_AHEAD = 2 * CHUNK

@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from qmodal.ahead import Ahead
 from qmodal.client import Client
+from qmodal.columns import Arguments
 from qmodal.fanout import Fanout
 from qmodal.feeding import PROLONG_SECONDS, READ_AHEAD
 from qmodal.inputs import Inputs
-from qmodal.target import Arguments
 
 # The loop knows its tasks weakly: a map that is dropped without being closed must not take its tasks
 # along before its own end, which waits for them.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, repeat
+from functools import partial
+from itertools import chain, islice, repeat
 from typing import Any
 
+from qmodal.columns import Arguments, Columns
 from qmodal.exception import InvalidError
-from qmodal.target import Arguments
 
 _AT_HAND = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
 _END = object()
@@ -45,6 +46,14 @@ class Inputs:
         return zip(
             map(tuple, chain.from_iterable(rows)) if self.is_star else rows, repeat(self.kwargs)
         )
+
+    def following(self, start: int) -> Callable[[int], Sequence[Arguments]]:
+        """What takes the next inputs, so many of them; of those at hand, beginning with that one."""
+        if self.is_star:
+            plain = islice(self.plain(), start, None)
+            return lambda count: [*islice(plain, count)]
+        iterators = [islice(each, start, None) for each in self.iterables]
+        return partial(Columns.taken, iterators, self.kwargs)
 
     async def aio(self) -> AsyncIterator[Arguments]:
         """The inputs, for `async for`."""

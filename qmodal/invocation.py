@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from qmodal.client import Client, current
+from qmodal.columns import Arguments
 from qmodal.delivery import forget
 from qmodal.exception import Error
 from qmodal.outputs import (
@@ -18,7 +19,7 @@ from qmodal.outputs import (
 from qmodal.store.calls import Submission, UnknownPoolError
 from qmodal.store.exchange import AtMost, Later, Op
 from qmodal.store.output import Output
-from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
+from qmodal.target import DELIVERED_TTL_MS, Target
 
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
 ABANDON_SECONDS = 1.0

@@ -12,7 +12,8 @@ from collections import deque
 from qmodal.options import FunctionOptions
 
 WORTH_MICROSECONDS = 10000
-MOST = 400
+# No output is for more than 999.
+MOST = 900
 RECENT = 16
 MOST_POOLS = 1000
 # A map is at least so many packs: there are containers for all of them, and these inputs may take

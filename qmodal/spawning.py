@@ -10,11 +10,11 @@ from typing import Any, Generic, TypeVar
 from qmodal.ahead import Ahead
 from qmodal.call import FunctionCall
 from qmodal.client import Client, current_for
+from qmodal.columns import Arguments
 from qmodal.fanout import Fanout, FindTarget, How
 from qmodal.inputs import Inputs
 from qmodal.mapping import refuse_in_loop, start
 from qmodal.store.exchange import Op, Pause
-from qmodal.target import Arguments
 
 R = TypeVar("R")
 # What a slow input iterator has given so far is sent after this long.

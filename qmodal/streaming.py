@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, Generic, ParamSpec
 
 from qmodal.client import Client, current_for
+from qmodal.columns import Arguments
 from qmodal.definition import LocalSource, Source
 from qmodal.delivery import forget
 from qmodal.exception import (
@@ -23,7 +24,7 @@ from qmodal.outputs import BLOCK_MS, OutputReader, resolve
 from qmodal.store.calls import Submission
 from qmodal.store.exchange import Op
 from qmodal.store.output import Output
-from qmodal.target import DELIVERED_TTL_MS, Arguments, Target
+from qmodal.target import DELIVERED_TTL_MS, Target
 from qmodal.verb import is_in_loop
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
 from qmodal import context
 from qmodal.client import Client
+from qmodal.columns import Arguments, Columns
 from qmodal.exception import RequestSizeError
 from qmodal.options import FunctionOptions
 from qmodal.store.calls import Submission
@@ -19,7 +21,7 @@ from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Head, seal
 from qmodal.wire.ids import new_call_id
 from qmodal.wire.payload import dump_arguments
-from qmodal.wire.plain import NotPlain, pack_rows
+from qmodal.wire.plain import NotPlain, pack_columns
 from qmodal.wire.signing import mac_of
 from qmodal.wire.spec import PoolSpec
 
@@ -27,9 +29,8 @@ from qmodal.wire.spec import PoolSpec
 # longer than this, say in a closed laptop, finds it expired.
 DELIVERED_TTL_MS = 3_600_000
 # A pack is copied for each of its inputs that is retried.
-PACK_BYTES = 16 * 1024
+PACK_BYTES = 8 * 1024
 LARGEST_PAYLOAD = 512 * 1024 * 1024
-Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +131,13 @@ class _Envelopes:
 
     def add_packs(self, inputs: Sequence[Arguments], first: int, most: int) -> None:
         """Envelopes with up to `most` inputs; alone go those that are not plain, or large."""
-        for start in range(0, len(inputs), most):
+        start = 0
+        while start < len(inputs):
             group = inputs[start : start + most]
             payload = _packed(group)
+            if payload is not None and len(payload) > PACK_BYTES:
+                most = max(1, len(group) * PACK_BYTES // len(payload) - 1)
+                continue
             if payload is None:
                 for index, arguments in enumerate(group, first + start):
                     self.add(arguments, index)
@@ -140,6 +145,7 @@ class _Envelopes:
             else:
                 self._seal(first + start, "m", payload, None, len(group))
                 self.sizes.append(len(group))
+            start += len(group)
 
     def _seal(self, index: int, form: str, payload: bytes, blob: bytes | None, count: int) -> None:
         own = (index, count, form, payload, blob)
@@ -148,14 +154,24 @@ class _Envelopes:
 
 def _packed(group: Sequence[Arguments]) -> bytes | None:
     """The inputs of one pack; None if they have to go alone."""
-    kwargs = group[0][1]
-    if len(group) == 1 or set(map(id, map(itemgetter(1), group))) != {id(kwargs)}:
+    if len(group) == 1:
         return None
     try:
-        payload = pack_rows(kwargs, [*map(itemgetter(0), group)])
+        kwargs, columns = _by_column(group)
+        return pack_columns(kwargs, columns) if columns else None
     except NotPlain:
         return None
-    return payload if len(payload) <= PACK_BYTES else None
+
+
+def _by_column(group: Sequence[Arguments]) -> tuple[dict[str, Any], Sequence[Sequence[Any]]]:
+    """The keyword arguments of all, and lists of the positional ones; no list if that cannot be."""
+    if isinstance(group, Columns):
+        return group.kwargs, group.columns
+    kwargs = group[0][1]
+    if set(map(id, map(itemgetter(1), group))) == {id(kwargs)}:
+        with suppress(ValueError):  # not the same number of arguments in each
+            return kwargs, [*zip(*map(itemgetter(0), group), strict=True)]
+    return kwargs, []
 
 
 def _digest_of(payload: bytes) -> bytes:

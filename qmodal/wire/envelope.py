@@ -33,7 +33,7 @@ def kinds(*types: type | tuple[type, ...]) -> Kinds:
 
 
 # Of an envelope, which begins with another shape than what else is signed, and of its head.
-ENVELOPE_SHAPE = 2
+ENVELOPE_SHAPE = 3
 _KINDS = kinds(bytes, int, int, str, bytes, (bytes, NoneType))
 _HEAD_KINDS = kinds(str, str, str, int, (int, NoneType), str, (str, NoneType))
 _HEADS = 64
@@ -63,7 +63,7 @@ class Head(NamedTuple):
 class Envelope(NamedTuple):
     """One input as submitted; `format` as in `wire.payload`.
 
-    With `size` it is a pack of so many inputs from `first` on, whose plain payload is a list.
+    With `size` it is a pack of so many inputs from `first` on, whose plain payload holds their arguments by position.
     """
 
     head: Head

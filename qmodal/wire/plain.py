@@ -59,14 +59,14 @@ def pack(value: object) -> bytes:
     return packed
 
 
-def pack_rows(kwargs: dict[str, Any], rows: list[tuple[Any, ...]]) -> bytes:
-    """As `pack([kwargs, lists of the rows])`, and in one look if all rows hold scalars only."""
-    if kwargs or not _SCALARS.issuperset(map(type, chain.from_iterable(rows))):
-        return pack([kwargs, [*map(list, rows)]])
-    # Nothing in it is a tuple or of a derived class, so that the rows themselves can pass for lists.
+def pack_columns(kwargs: dict[str, Any], columns: Sequence[Sequence[Any]]) -> bytes:
+    """As `pack([kwargs, lists of the columns])`, and in one look if all of them hold scalars only."""
+    if kwargs or not _SCALARS.issuperset(map(type, chain.from_iterable(columns))):
+        return pack([kwargs, [*map(list, columns)]])
+    # Nothing in it is a tuple or of a derived class, so that the columns themselves can pass for lists.
     packer = msgpack.Packer(default=_extension, unicode_errors="surrogatepass")
     try:
-        packed: bytes = packer.pack((kwargs, rows))
+        packed: bytes = packer.pack((kwargs, columns))
     except (ValueError, OverflowError) as reason:
         raise NotPlain(f"the inputs are not plain: {reason}") from None
     return packed
@@ -106,8 +106,8 @@ def unpack_joined(packed: bytes) -> Any:
     return unpack(packed, MAX_DEPTH + 1)
 
 
-def unpack_rows(packed: bytes) -> Any:
-    """The value of `pack_rows`' bytes, looked through at once if all rows hold scalars only."""
+def unpack_columns(packed: bytes) -> Any:
+    """The value of `pack_columns`' bytes, looked through at once if all of them hold scalars only."""
     value = _unpacked(packed)
     try:
         is_flat = not value[0] and set(map(type, chain.from_iterable(value[1]))) <= _SCALARS

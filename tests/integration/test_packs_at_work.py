@@ -61,7 +61,7 @@ def pack_at(bench: Bench, place: int) -> tuple[Pack, Conclusions]:
     sealed = envelope.seal(bench.client.signer)
     bench.submit(1, call=call, envelopes=[sealed], sizes=[SIZE], total=SIZE)
     (claimed,) = bench.claim(CONTAINER)
-    work = Pack(claimed, envelope, {}, [[n] for n in range(SIZE)], threading.Lock())
+    work = Pack(claimed, envelope, {}, [[*range(SIZE)]], threading.Lock())
     for _ in range(place + 1):
         work.waiting.popleft()
     work.results.extend(range(place))

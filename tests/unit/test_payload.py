@@ -21,7 +21,7 @@ import pytest
 from qmodal.exception import DeserializationError, ExecutionError, SerializationError
 from qmodal.wire import pickled
 from qmodal.wire.payload import dump_arguments, dump_value, load_arguments, load_value
-from qmodal.wire.plain import MAX_DEPTH, NotPlain, pack, pack_rows, unpack
+from qmodal.wire.plain import MAX_DEPTH, NotPlain, pack, pack_columns, unpack
 
 Point = collections.namedtuple("Point", "x y")
 
@@ -333,14 +333,14 @@ def test_a_result_comes_back(value: Any) -> None:
 
 
 @pytest.mark.parametrize("value", [*EXACT, *REFUSED], ids=lambda value: type(value).__name__)
-def test_the_rows_of_a_pack_have_the_bytes_that_a_list_of_lists_has(value: Any) -> None:
+def test_the_arguments_of_a_pack_have_the_bytes_that_lists_of_them_have(value: Any) -> None:
     try:
-        expected = pack([{}, [[value, "a"], [1]]])
+        expected = pack([{}, [[value, 1], ["a", "b"]]])
     except NotPlain:
         with pytest.raises(NotPlain):
-            pack_rows({}, [(value, "a"), (1,)])
+            pack_columns({}, [(value, 1), ("a", "b")])
     else:
-        assert pack_rows({}, [(value, "a"), (1,)]) == expected
+        assert pack_columns({}, [(value, 1), ("a", "b")]) == expected
 
 
 async def coroutine() -> None: ...

@@ -42,6 +42,7 @@ class Container:
             lambda _: None,
             lambda _: False,
             list,
+            lambda: None,
             clock=time.monotonic_ns,
             tick=self.record.tick,
         )

@@ -13,11 +13,11 @@ from qmodal.store.exchange import Exchange, ask_one
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_envelope
 from qmodal.wire.outcome import Outcome, text_outcome
-from qmodal.wire.plain import unpack_rows
+from qmodal.wire.plain import unpack_columns
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
 
 Admitted = tuple[Envelope, bytes]
-Rows = tuple[dict[str, Any], list[list[Any]]]
+Packed = tuple[dict[str, Any], list[list[Any]]]
 
 
 class _Foreseen(NamedTuple):
@@ -25,7 +25,7 @@ class _Foreseen(NamedTuple):
 
     claimed: Claimed
     admitted: Admitted
-    rows: Rows
+    arguments: Packed
 
 
 class RefusedError(Error):
@@ -55,7 +55,7 @@ class Admission:
         if claimed.is_shaped and claimed.size > 1:
             with suppress(Error):
                 admitted = self._admit(claimed)
-                self._foreseen = _Foreseen(claimed, admitted, self._rows(claimed, admitted))
+                self._foreseen = _Foreseen(claimed, admitted, self._arguments(claimed, admitted))
 
     def admit(self, claimed: Claimed) -> Admitted:
         """The envelope and the payload; raises RefusedError (UndecodableError: others may run it).
@@ -93,25 +93,27 @@ class Admission:
             )
         return envelope, envelope.payload if envelope.blob is None else self._stored(envelope)
 
-    def rows(self, claimed: Claimed, admitted: Admitted) -> Rows:
+    def arguments(self, claimed: Claimed, admitted: Admitted) -> Packed:
         """The arguments of those inputs of a pack that the entry stands for."""
         foreseen = self._foreseen
         if foreseen is not None and foreseen.claimed is claimed:
             self._foreseen = None
-            return foreseen.rows
-        return self._rows(claimed, admitted)
+            return foreseen.arguments
+        return self._arguments(claimed, admitted)
 
-    def _rows(self, claimed: Claimed, admitted: Admitted) -> Rows:
+    def _arguments(self, claimed: Claimed, admitted: Admitted) -> Packed:
         envelope, payload = admitted
         try:
-            found = unpack_rows(payload) if envelope.format == "m" else None
+            found = unpack_columns(payload) if envelope.format == "m" else None
         except DeserializationError as error:
             raise RefusedError(f"unprocessable: {error}") from error
         if found is None or not _is_pack(found, envelope.size):
             raise RefusedError("unprocessable: the pack does not hold what it says")
-        kwargs, rows = found
-        first = claimed.first - envelope.first
-        return kwargs, rows[first : first + claimed.size]
+        kwargs, columns = found
+        if claimed.size < envelope.size:
+            first = claimed.first - envelope.first
+            columns = [each[first : first + claimed.size] for each in columns]
+        return kwargs, columns
 
     def _refusal(self, error: Error, signed: bytes) -> Error:
         """What not to have opened it comes to."""
@@ -165,10 +167,10 @@ class Admission:
 
 
 def _is_pack(found: Any, count: int) -> bool:
-    """Whether these are keyword arguments for all and a list of positional ones for each."""
+    """Whether these are keyword arguments for all, and at least one list of a positional one of each."""
     if type(found) is not list or len(found) != 2:
         return False
-    kwargs, rows = found
-    if type(kwargs) is not dict or type(rows) is not list or len(rows) != count:
+    kwargs, columns = found
+    if type(kwargs) is not dict or type(columns) is not list or set(map(type, columns)) != {list}:
         return False
-    return set(map(type, rows)) == {list} and all(type(name) is str for name in kwargs)
+    return set(map(len, columns)) == {count} and all(type(name) is str for name in kwargs)

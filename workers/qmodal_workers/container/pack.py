@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -47,7 +47,7 @@ class Pack:
     claimed: Claimed
     envelope: Envelope
     kwargs: dict[str, Any]
-    rows: list[list[Any]]  # positional arguments of each input
+    columns: list[list[Any]]  # the first, the second, ... argument of all inputs
     lock: threading.Lock
     end: int = 0
     begin: int = 0
@@ -62,7 +62,7 @@ class Pack:
     parting: tuple[int, Callable[[], Op[bool]]] | None = None  # a split that may have been done
 
     def __post_init__(self) -> None:
-        self.end = len(self.rows)
+        self.end = self.claimed.size
         self.waiting.extend(range(self.end))
 
     def index_of(self, place: int) -> int:
@@ -113,35 +113,36 @@ def run(
         invoker.interrupts,
         record.words,
     )
-    call, first, rows, take = (
-        work.envelope.call,
-        work.claimed.first,
-        work.rows,
-        work.waiting.popleft,
-    )
+    call, first, append = work.envelope.call, work.claimed.first, work.results.append
     perform = partial(function, **work.kwargs) if work.kwargs else function
     now = work.begun = work.since = clock()
     until = now + LONG_NS
-    while now < until and work.size < INLINE_BYTES and interrupts.why != CANCELLED:
-        try:
-            place = take()
-        except IndexError:  # none is left, or all were struck at this moment
-            break
+    for place, args in _started(work):
         words[STARTED] = now
         serial = words[SERIAL] = serial + 1
         enter((call, first + place))
         try:
             interrupts.listen(serial)
-            value = perform(*rows[place])
+            value = perform(*args)
             interrupts.serial = 0
             if type(value) not in _IMMUTABLE:
                 value = _kept(work, value, serial, function, invoker)
         except BaseException as error:
             interrupts.serial = 0
             value = _ended(work, invoker.failure(error), invoker)
-        work.results.append(value)
+        append(value)
         now = work.since = clock()
+        if now >= until or work.size >= INLINE_BYTES or interrupts.why == CANCELLED:
+            break
     return serial
+
+
+def _started(work: Pack) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """The inputs that run here, each with its place, which nobody else can take from then on."""
+    take = work.waiting.popleft
+    with suppress(IndexError):  # none is left, or all were struck at this moment
+        for args in zip(*work.columns, strict=True):
+            yield take(), args
 
 
 def _kept(

@@ -138,8 +138,8 @@ class Serving:
         if is_alone and claimed.size > 1:  # packed by a producer that knew other options
             self.conclusions.scatter(claimed)
             return
-        kwargs, rows = self.admission.rows(claimed, admitted)
-        self._run_pack(Pack(claimed, admitted[0], kwargs, rows, self.shelf.lock))
+        kwargs, columns = self.admission.arguments(claimed, admitted)
+        self._run_pack(Pack(claimed, admitted[0], kwargs, columns, self.shelf.lock))
 
     def _refuse(self, claimed: Claimed, error: RefusedError) -> None:
         """Set it aside; or leave it, and this container's place, to a box that can decode it.
@@ -178,7 +178,7 @@ class Serving:
         try:
             self.serial = run(work, function, self.invoker, before, self.record)
         except Preempted:
-            self.serial += len(work.rows)
+            self.serial += work.claimed.size
             if not self.invoker.interrupts.was_told_to_stop:
                 self.conclusions.leave_alone(work)  # it alone is charged for interrupting itself
                 raise
