@@ -131,21 +131,19 @@ class _Envelopes:
 
     def add_packs(self, inputs: Sequence[Arguments], first: int, most: int) -> None:
         """Envelopes with up to `most` inputs; alone go those that are not plain, or large."""
-        start = 0
-        while start < len(inputs):
+        for start in range(0, len(inputs), most):
             group = inputs[start : start + most]
             payload = _packed(group)
-            if payload is not None and len(payload) > PACK_BYTES:
-                most = max(1, len(group) * PACK_BYTES // len(payload) - 1)
-                continue
             if payload is None:
                 for index, arguments in enumerate(group, first + start):
                     self.add(arguments, index)
                 self.sizes += [1] * len(group)
+            elif len(payload) > PACK_BYTES:
+                fewer = len(group) * PACK_BYTES // len(payload) - 1
+                self.add_packs(group, first + start, max(1, fewer))
             else:
                 self._seal(first + start, "m", payload, None, len(group))
                 self.sizes.append(len(group))
-            start += len(group)
 
     def _seal(self, index: int, form: str, payload: bytes, blob: bytes | None, count: int) -> None:
         own = (index, count, form, payload, blob)

@@ -9,98 +9,13 @@ from typing import Any
 import pytest
 
 from qmodal.options import FunctionOptions
-from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import GROUP
 from qmodal.store.pools import MOST_HELD
-from qmodal_workers.container.admission import Admission
-from qmodal_workers.container.claims import Claims
-from qmodal_workers.container.conclude import Conclusions
-from qmodal_workers.container.intake import Intake
-from qmodal_workers.container.pace import RECENT
-from qmodal_workers.record import Doing, Record, Told
+from qmodal_workers.record import Told
 from tests.bench import Bench, index_of
-from tests.support import wait_until
+from tests.holder import Holder, holder_of
 
-NAME = "ta-a-1"
 INPUTS = 200
-
-
-class Holder:
-    """A container's intake without a container: the test starts and ends its inputs."""
-
-    def __init__(self, bench: Bench, options: FunctionOptions) -> None:
-        client, pool = bench.client, bench.pool
-        self.conclusions = Conclusions(
-            client=client,
-            pool=pool,
-            container=NAME,
-            options=options,
-            admission=Admission(client, pool),
-        )
-        self.record = Record.create()
-        self.claims = Claims(client, pool, NAME, is_once=options.is_once)
-        self.intake = Intake(
-            claims=self.claims,
-            record=self.record,
-            conclusions=self.conclusions,
-            options=options,
-            pools=client.pools,
-        )
-        self.claims.connect()
-        for _ in range(RECENT):
-            self.intake.pace.ran(0.00001)
-
-    def run(self, count: int) -> list[int]:
-        """Start and end so many inputs, reaching for more as a container does; their indexes."""
-        return [index for _, index in self.run_named(count)]
-
-    def run_named(self, count: int) -> list[tuple[str, int]]:
-        """The same; their calls, too."""
-        ran = list[tuple[str, int]]()
-        while len(ran) < count:
-            claimed = self.intake.shelf.start()
-            if claimed is None:
-                self.intake.claim()
-                continue
-            self.intake.reach()
-            self.end(claimed)
-            ran.append((claimed.call, index_of(claimed)))
-        return ran
-
-    def run_until_reached(self) -> list[int]:
-        """Run until something is claimed ahead, while the shelf is not empty."""
-        ran = self.run(1)
-        while not (self.intake.shelf.is_expecting and self.intake.shelf.queue):
-            ran += self.run(1)
-        return ran
-
-    def end(self, claimed: Claimed) -> None:
-        """An input has ended."""
-        self.intake.shelf.finish()
-        settled = Settled(
-            claimed.lane, claimed.entry, claimed.call, index_of(claimed), b"done", has_blob=False
-        )
-        self.conclusions.put_back([*self.conclusions.take(), settled])
-
-    def close(self) -> None:
-        """Give back what was not started."""
-        self.intake.settle()
-        self.intake.shelf.release_all()
-        self.claims.close()
-        wait_until(lambda: self.doing().tick == 0, what="the release thread sleeps")
-        self.record.close()
-
-    def doing(self) -> Doing:
-        """What the record says."""
-        found = self.record.read()
-        assert found is not None
-        return found
-
-
-def holder_of(bench: Bench, options: FunctionOptions) -> Iterator[Holder]:
-    made = Holder(bench, options)
-    yield made
-    made.close()
 
 
 @pytest.fixture

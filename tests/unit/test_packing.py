@@ -14,6 +14,7 @@ from qmodal.packing import (
     Learned,
     Packing,
 )
+from qmodal.store.output import MOST_INPUTS
 
 MANY = 10**6
 
@@ -46,6 +47,10 @@ def test_packs_are_as_large_as_inputs_are_short_and_a_short_map_is_shared(
     recent: list[int], inputs: int, size: int
 ) -> None:
     assert packing(recent, inputs=inputs).size == size
+
+
+def test_no_pack_is_longer_than_readers_believe_an_output_to_be() -> None:
+    assert MOST <= MOST_INPUTS
 
 
 def test_a_map_that_turns_out_longer_may_have_larger_packs() -> None:
