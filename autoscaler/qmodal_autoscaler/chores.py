@@ -11,6 +11,7 @@ from qmodal.store.observing import Observation
 from qmodal_autoscaler.catalog import Terms
 from qmodal_autoscaler.due import Due
 from qmodal_autoscaler.journal import Journal
+from qmodal_autoscaler.policy import serves_alone
 from qmodal_autoscaler.pool_state import Decision, PoolSnapshot
 from qmodal_autoscaler.together import UNKNOWN, together
 
@@ -25,6 +26,7 @@ class Chores:
         self._promoting: set[str] = set()
         self._leaving: set[str] = set()
         self._purging: set[str] = set()
+        self._served: dict[str, bool] = {}
         self.group: asyncio.TaskGroup | None = None
 
     def tend(
@@ -33,6 +35,9 @@ class Chores:
         """Find what there is to do about a pool."""
         if observation.delayed:
             self._promoting.add(observation.pool)
+        is_served = serves_alone(snapshot, decision, terms.settings)
+        if is_served != observation.is_served:
+            self._served[observation.pool] = is_served
         is_empty = not (observation.inflight or observation.consumers or snapshot.containers)
         if is_empty and not decision.start and not terms.settings.min_containers:
             self.leave(observation.pool)
@@ -50,6 +55,13 @@ class Chores:
             self._purging.add(pool)
             purging = self._purge(pool, terms, reason, current)
             self.group.create_task(purging, name=f"purge {pool}")
+
+    def say(self) -> Op[None]:
+        """Say which pools serve a lone input; before a container is told to end."""
+        served, self._served = self._served, {}
+        if served:
+            serve = self._client.observing.serve
+            yield from together(serve(pool, is_served=value) for pool, value in served.items())
 
     def do(self) -> Op[None]:
         """Do what was collected, except for purges."""

@@ -195,6 +195,7 @@ class Reign:
         self._chores.purge(pool, terms, reason, current=current)
 
     async def _carry_out(self, this: Round) -> None:
+        await self._client.aio(self._chores.say())
         placed = await self._write(this.changes)
         for pool, judged in this.judged.items():
             self._tell(pool, judged, this.now, placed[pool])

@@ -44,6 +44,13 @@ def decide(memory: Memory, snapshot: PoolSnapshot, settings: PoolSettings, now: 
     )
 
 
+def serves_alone(snapshot: PoolSnapshot, decision: Decision, settings: PoolSettings) -> bool:
+    """Whether an input that comes alone finds a container ready, and changes nothing else."""
+    is_steady = not (decision.start or decision.drain or decision.retire or snapshot.stale)
+    is_ready = any(container.state == "ready" for container in snapshot.containers)
+    return is_steady and is_ready and not settings.buffer_containers
+
+
 def _blind(
     census: Census, settings: PoolSettings, memory: Memory, pause: crash.Backoff, now: float
 ) -> Decision:

@@ -33,6 +33,7 @@ class Observation:
     consumers: tuple[ConsumerView, ...]
     service_time: float | None
     start_time: float | None
+    is_served: bool = False  # a lone input is not published: a container is ready for it
 
     def running(self, slots: int = 1) -> int:
         """Started inputs: a container runs at most `slots` of the entries that it holds."""
@@ -72,12 +73,16 @@ class Observing:
         flat = [part for name, value in seconds.items() for part in (name, round(value, 6))]
         yield from ask_one(b"HSET", self.keys.pool(pool), *flat)
 
+    def serve(self, pool: str, *, is_served: bool) -> Op[None]:
+        """Say whether a container is ready for a lone input, which then need not be published."""
+        yield from ask_one(b"HSET", self.keys.pool(pool), b"served", int(is_served))
+
 
 def _observation(pool: str, reply: Sequence[Any]) -> Observation | None:
     if not reply:
         return None
     fields, entries, delayed, first, second = reply
-    app, function, label, inflight, submitted, service_time, start_time = fields
+    app, function, label, inflight, submitted, service_time, start_time, served = fields
     total = entries + delayed
     return Observation(
         pool=pool,
@@ -92,6 +97,7 @@ def _observation(pool: str, reply: Sequence[Any]) -> Observation | None:
         consumers=_consumers(first, second),
         service_time=None if service_time is None else float(service_time),
         start_time=None if start_time is None else float(start_time),
+        is_served=served == b"1",
     )
 
 

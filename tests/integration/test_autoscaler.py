@@ -67,6 +67,20 @@ def test_a_pool_shrinks_to_nothing_after_its_window_and_costs_nothing_then(stage
     assert left > 0
 
 
+def test_a_pool_says_whether_a_lone_input_needs_a_look(stage: Stage) -> None:
+    def is_served() -> bool:
+        (seen,) = stage.client.run(stage.client.observing.observe([stage.pools["f"]]))
+        return seen is not None and seen.is_served
+
+    stage.worker()
+    stage.publish(f=options(scaledown_window=WINDOW))
+    stage.submit()
+    stage.until(lambda: stage.serve() and not stage.serve(), "the input ends")
+    stage.until(is_served, "a pool that serves")
+    stage.until(lambda: not stage.assigned(), "the container is told to end")
+    assert not is_served()
+
+
 def test_a_container_with_inputs_too_short_to_be_seen_stays(stage: Stage) -> None:
     stage.worker()
     stage.publish(f=options(scaledown_window=WINDOW))

@@ -9,6 +9,7 @@ import pytest
 from qmodal.exception import InternalFailure
 from qmodal.store.calls import UnknownPoolError
 from qmodal.store.keys import pool_id
+from qmodal.store.line import Address, Line
 from tests.bench import Bench, state_of
 
 
@@ -19,6 +20,37 @@ def test_a_repeated_submit_is_accepted_and_changes_nothing(bench: Bench) -> None
     bench.client.run(bench.client.calls.submit(submission))
     assert state_of(bench.line, bench.client.settings.prefix) == before
     assert bench.inflight() == 3
+
+
+def hints(bench: Bench, line: Line) -> int:
+    """How many hints at the pool there were since this was asked last."""
+    bench.ask(b"PUBLISH", bench.client.keys.wake, b"that is all")
+    texts = list(iter(lambda: line.read()[2], b"that is all"))
+    return texts.count(b"+" + bench.pool.encode())
+
+
+def test_only_a_lone_input_that_finds_a_container_is_no_news(bench: Bench) -> None:
+    def submitted(count: int) -> int:
+        bench.ask(b"DEL", bench.client.keys.wake_marker(bench.pool))
+        bench.submit(count)
+        return hints(bench, line)
+
+    def served(is_served: bool) -> None:
+        bench.client.run(bench.client.observing.serve(bench.pool, is_served=is_served))
+
+    line = Line(Address(bench.client.settings.redis_url or ""))
+    line.exchange([(b"SUBSCRIBE", bench.client.keys.wake)])
+    served(True)
+    assert submitted(1) == 1  # the pool was not active: whatever was said before is over
+    assert submitted(1) == 1  # not alone
+    bench.settle(*bench.claim(count=2))
+    assert submitted(1) == 0
+    bench.settle(*bench.claim())
+    assert submitted(2) == 1
+    bench.settle(*bench.claim(count=2))
+    served(False)
+    assert submitted(1) == 1
+    line.close()
 
 
 @pytest.mark.parametrize(

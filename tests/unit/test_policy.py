@@ -10,7 +10,7 @@ import pytest
 
 from qmodal_autoscaler.crash import backoff
 from qmodal_autoscaler.place import Need, WorkerRoom, place
-from qmodal_autoscaler.policy import decide
+from qmodal_autoscaler.policy import decide, serves_alone
 from qmodal_autoscaler.pool_state import (
     ContainerState,
     ContainerView,
@@ -335,6 +335,30 @@ def test_a_lowered_maximum_drains_idle_containers_at_once_and_never_busy_ones() 
     assert decision.drain == ("idle-0", "idle-1")
     assert (decision.desired, decision.retire) == (2, ())
     assert decided(pool(*fleet(busy=6)), peak, max_containers=2).drain == ()
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "settings", "is_served"),
+    [
+        pytest.param(pool(*fleet(busy=1)), {}, True, id="ready, and everything stays as it is"),
+        pytest.param(pool(), {}, False, id="nothing there"),
+        pytest.param(pool(*fleet(starting=1), waiting=1), {}, False, id="not ready yet"),
+        pytest.param(pool(*fleet(busy=1), waiting=9), {}, False, id="more are started"),
+        pytest.param(pool(*fleet(idle=1)), {}, False, id="it is told to end"),
+        pytest.param(pool(*fleet(busy=1), stale=True), {}, False, id="the counts are not known"),
+        pytest.param(
+            pool(*fleet(busy=1, idle=1)), {"buffer_containers": 1}, False, id="it asks for a buffer"
+        ),
+        pytest.param(
+            pool(*fleet(busy=1), container("b", state="draining")), {}, True, id="others leave"
+        ),
+    ],
+)
+def test_when_a_lone_input_changes_nothing(
+    snapshot: PoolSnapshot, settings: dict[str, Any], is_served: bool
+) -> None:
+    decision = decided(snapshot, **settings)
+    assert serves_alone(snapshot, decision, PoolSettings(**settings)) == is_served
 
 
 # --- missing numbers ----------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 local pool, inputs, again, delayed = unpack(KEYS)
 local group = unpack(ARGV)
 local fields = redis.call('HMGET', pool, 'app', 'function', 'label', 'inflight', 'submitted',
-  'service_time', 'start_time')
+  'service_time', 'start_time', 'served')
 if not fields[1] then return {} end
 local consumers = {}
 for lane, stream in ipairs({inputs, again}) do
