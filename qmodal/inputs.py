@@ -52,7 +52,7 @@ class Inputs:
         if self.is_star:
             plain = islice(self.plain(), start, None)
             return lambda count: [*islice(plain, count)]
-        iterators = [islice(each, start, None) for each in self.iterables]
+        iterators = [islice(_as_sync(each), start, None) for each in self.iterables]
         return partial(Columns.taken, iterators, self.kwargs)
 
     async def aio(self) -> AsyncIterator[Arguments]:

@@ -130,7 +130,11 @@ class _Envelopes:
             self._seal(index, form, payload, None, 1)
 
     def add_packs(self, inputs: Sequence[Arguments], first: int, most: int) -> None:
-        """Envelopes with up to `most` inputs; alone go those that are not plain, or large."""
+        """Envelopes with up to `most` inputs.
+
+        Alone go those that are not plain, or large, and those of a group without positional
+        arguments or with now more, now fewer of them.
+        """
         for start in range(0, len(inputs), most):
             group = inputs[start : start + most]
             payload = _packed(group)
@@ -139,8 +143,8 @@ class _Envelopes:
                     self.add(arguments, index)
                 self.sizes += [1] * len(group)
             elif len(payload) > PACK_BYTES:
-                fewer = len(group) * PACK_BYTES // len(payload) - 1
-                self.add_packs(group, first + start, max(1, fewer))
+                fitting = len(group) * PACK_BYTES // len(payload)
+                self.add_packs(group, first + start, max(1, min(fitting, len(group) // 2)))
             else:
                 self._seal(first + start, "m", payload, None, len(group))
                 self.sizes.append(len(group))

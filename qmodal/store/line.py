@@ -171,8 +171,10 @@ class Line:
         """Whether something comes, or the connection ends, within that time; another thread may close it."""
         sock = self._sock
         try:
-            return sock is None or bool(select.select([sock], [], [], seconds)[0])
-        except (ValueError, OSError):  # closed meanwhile, or too many files are open
+            poll = select.poll()
+            poll.register(-1 if sock is None else sock, select.POLLIN)
+            return bool(poll.poll(seconds * 1000))
+        except (ValueError, OSError):  # closed
             return True
 
     def read(self) -> Reply:

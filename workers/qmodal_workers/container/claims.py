@@ -55,6 +55,9 @@ class Claims:
         self._packed: dict[tuple[int, int | None], bytes] = {}
         self._asked: _Asked | None = None
         self.news: list[Reply] = []  # the replies to the news that went along with the last claim
+        self.unsettled: list[
+            Settled
+        ] = []  # of a claim whose answer was an error; settled by nobody yet
         self.is_doubtful = False  # what was settled was not all ours: look again at what is held
         self.is_gone = False  # the pool's streams are gone and it is not known any more
 
@@ -129,6 +132,7 @@ class Claims:
             self.news = line.replies(asked.news)
             if asked.ended:
                 self._settled(line.read(), asked.ended)
+                asked = asked._replace(ended=())
             return self._parse(line.wait())
         except LOST:
             self._drop()
@@ -137,6 +141,7 @@ class Claims:
             return None
         except BaseException:
             self._drop()  # a reply may be left, which would pass for that to the next command
+            self.unsettled += asked.ended if asked is not None else ()
             raise
 
     def _claim_command(self, count: int, block: int | None) -> bytes:

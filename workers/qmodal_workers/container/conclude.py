@@ -64,7 +64,7 @@ class Conclusions:
 
     def pack(self, work: Pack) -> None:
         """A pack has ended as far as it ran; what is left of it goes back in line."""
-        if not (work.has_outcomes or work.is_kept or work.parting) and work.done == work.end:
+        if work.done == work.end and not (work.has_outcomes or work.parting):
             self._packs.append(work)  # sealed by whoever writes it
             return
         if work.parting is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
-from functools import partial
 
 from qmodal import context
 from qmodal.options import FunctionOptions
@@ -69,6 +68,7 @@ class Intake:
         context.leave_input()
         # First of all: what has ended must not be timed out while something keeps us waiting here.
         self.posting.idle()
+        flush()
         self._keep_plan()
         claimed = self.shelf.take_ahead()
         may_be_empty = True
@@ -100,6 +100,7 @@ class Intake:
 
     def refill(self) -> None:
         """Put on the shelf what the server says is held, and nothing else."""
+        flush()
         with self._settling:
             # What has ended is held, too, until it is settled, and would run again.
             self.claims.settle(self._take_ended())
@@ -113,10 +114,9 @@ class Intake:
             return
         count = self.pace.ahead(self.claims.inflight - self.conclusions.waiting)
         if count and not self.record.is_draining:
-            shelf.planned = count
-            if self.pace.leaves_time:
-                shelf.ring()
-            else:
+            flush()
+            shelf.plan(count, is_rung=self.pace.leaves_time)
+            if not self.pace.leaves_time:
                 self._keep_plan()
         elif self.conclusions.waiting and not shelf.queue:
             self.settle()  # what runs next may take long, and keep every thread from writing this
@@ -133,8 +133,8 @@ class Intake:
         with self._settling:
             if self.shelf.planned:
                 ended = self._take_ended()
-                ask = partial(self.claims.ask, ended, count=self.shelf.planned, news=self._news())
-                if not self.shelf.expect(ask):
+                news = self._news()
+                if not self.shelf.expect(lambda n: self.claims.ask(ended, count=n, news=news)):
                     self.conclusions.put_back(ended)
 
     def _fetch(self) -> list[Claimed]:
@@ -153,6 +153,7 @@ class Intake:
 
     def settle(self) -> None:
         """Write what has ended."""
+        flush()
         with self._settling:
             self.claims.settle(self._take_ended())
 
@@ -172,6 +173,6 @@ class Intake:
         return self.conclusions.waiting > 0
 
     def _take_ended(self) -> list[Settled]:
-        flush()
         self._flushed = time.monotonic_ns()
-        return self.conclusions.take()
+        unsettled, self.claims.unsettled = self.claims.unsettled, []
+        return unsettled + self.conclusions.take()

@@ -151,7 +151,10 @@ def _kept(
     """The value as it is at this moment, whatever user code does to it later."""
     if type(value) not in ORDINARY:
         value = invoker.finish(function, value, serial)
-    if type(value) in _IMMUTABLE or (type(value) in _TEXTS and len(value) < SMALL):
+    if type(value) in _IMMUTABLE:
+        return value
+    if type(value) in _TEXTS and len(value) < SMALL:
+        work.size += len(value)
         return value
     form, content = dump_value(value, plain_only=invoker.plain_only)
     return _ended(work, ("value", form, content), invoker)

@@ -190,9 +190,9 @@ class Serving:
         self._go_on(seconds)
 
     def _conclude(self, work: Pack) -> None:
-        self.posting.completed += work.done
         self.posting.idle()  # before anything that may keep us waiting
         self.shelf.work_on(None)
+        self.posting.completed += work.done
         self.conclusions.pack(work)
 
     def _go_on(self, seconds: float) -> None:
