@@ -31,10 +31,7 @@ class Ahead:
         """Submit a chunk, if there is room for it, and take in results in the same round trip."""
         fanout, batch = self._fanout, (yield from self._upcoming())
         count = 0 if batch is None else len(batch.chunk)
-        is_idle = (
-            fanout.settled >= fanout.submitted
-        )  # then room for less is as good: it may get no more
-        if batch is None or (fanout.room < count and not is_idle):
+        if batch is None or (fanout.room < count and not fanout.is_idle):
             # Something is missing even if as much has arrived as was submitted here: another producer
             # of the same call may have submitted more.
             yield from fanout.receive(fanout.patience)

@@ -18,11 +18,9 @@ from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, o
 from qmodal.packing import Packing
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
 from qmodal.store.exchange import Later, Meanwhile, Op
-from qmodal.store.keys import shard_of
 from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Target
 from qmodal.types import InputStatus
-from qmodal.wire.ids import derived_call_id, is_call_id
 from qmodal.wire.outcome import Outcome, values
 
 R = TypeVar("R")
@@ -68,7 +66,7 @@ class Fanout(Generic[R]):
         self._client = client
         self._target = target
         self._how = how
-        self._reader = OutputReader(client, _call_of(target, how))
+        self._reader = OutputReader(client, target.new_call(how.resume))
         # The reader of a map may take its time over each result: an hour, even if others have less.
         kept = int(client.settings.result_ttl * 1000)
         self._ttl = kept if how.keep else max(kept, DELIVERED_TTL_MS)
@@ -111,9 +109,14 @@ class Fanout(Generic[R]):
         return size * max(CHUNK // size, PACKS)  # no pack is smaller than the others
 
     @property
+    def is_idle(self) -> bool:
+        """Whether nothing is outstanding: there will be no more room, if inputs became slower."""
+        return self.settled >= self.submitted and not self.arrivals.waiting
+
+    @property
     def is_done(self) -> bool:
         """Whether every result was taken."""
-        return self.is_fed and self.settled >= self.submitted and not self.arrivals.waiting
+        return self.is_fed and self.is_idle
 
     @property
     def patience(self) -> int:
@@ -291,11 +294,3 @@ class Fanout(Generic[R]):
         yield from forget_many(
             self._client, self._parent, self.call, pool=self._target.pool, told=told
         )
-
-
-def _call_of(target: Target, how: How) -> str:
-    if how.resume is None:
-        return target.new_call()
-    if is_call_id(how.resume):
-        return how.resume
-    return derived_call_id(shard_of(target.pool), target.pool, how.resume)

@@ -19,7 +19,7 @@ from qmodal.store.exchange import Op
 from qmodal.store.keys import shard_of
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Head, seal
-from qmodal.wire.ids import new_call_id
+from qmodal.wire.ids import derived_call_id, is_call_id, new_call_id
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.plain import NotPlain, pack_columns
 from qmodal.wire.signing import mac_of
@@ -56,9 +56,13 @@ class Target:
             label=spec.label,
         )
 
-    def new_call(self) -> str:
-        """A fresh call id on the pool's shard."""
-        return new_call_id(shard_of(self.pool))
+    def new_call(self, resume: str | None = None) -> str:
+        """A fresh call id on the pool's shard, or that of the call with this key or id."""
+        if resume is None:
+            return new_call_id(shard_of(self.pool))
+        if is_call_id(resume):
+            return resume
+        return derived_call_id(shard_of(self.pool), self.pool, resume)
 
     def submission(
         self,

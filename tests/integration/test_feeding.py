@@ -9,7 +9,7 @@ import pytest
 from qmodal.ahead import Ahead
 from qmodal.fanout import OUTSTANDING, PACKS_OUTSTANDING, How
 from qmodal.inputs import Inputs
-from qmodal.packing import MOST
+from qmodal.packing import MOST, RECENT
 from qmodal.store.entries import Claimed, Settled
 from qmodal.wire.envelope import open_envelope
 from qmodal.wire.outcome import Outcome
@@ -26,14 +26,17 @@ def settle(bench: Bench, claimed: list[Claimed]) -> None:
     for one in claimed:
         envelope = open_envelope(one.envelope, bench.client.signer)
         outcome = Outcome("value", "m", pack(1), "ta-a-1", 1, 50_000)
+        if one.size > 1:
+            outcome = outcome._replace(kind="values", payload=pack([1] * one.size))
         sealed = outcome.seal(
             bench.client.signer,
             call=envelope.call,
             index=envelope.first,
+            count=one.size,
             request=mac_of(one.envelope),
         )
         attempts.append(
-            Settled(one.lane, one.entry, one.call, envelope.first, sealed, has_blob=False)
+            Settled(one.lane, one.entry, one.call, envelope.first, sealed, False, one.size)
         )
     bench.ask(*bench.client.pools.settle_command(bench.pool, attempts))
 
@@ -77,6 +80,27 @@ def test_a_producer_reads_on_though_as_much_has_arrived_as_it_has_submitted(benc
         if one.arrivals.is_ready:
             break
     assert one.arrivals.is_ready
+
+
+def test_a_map_whose_inputs_turn_out_slow_goes_on(bench: Bench) -> None:
+    fanout = fanout_of(bench, How())
+    for _ in range(RECENT):
+        fanout.packing.ran(1)
+    ahead = Ahead(fanout, Inputs((range(20 * MOST),)))
+    bench.client.run(ahead.step())
+    assert fanout.packing.size == MOST
+    before = 0
+    for _ in range(3):
+        for _ in range(STEPS):
+            settle(bench, bench.claim(count=OUTSTANDING))
+            bench.client.run(ahead.step())
+            fanout.arrivals.take()
+            if fanout.submitted > before and fanout.is_idle:
+                break
+        assert fanout.packing.size == 1
+        assert fanout.submitted > before
+        before = fanout.submitted
+    bench.client.run(fanout.stop())
 
 
 def test_so_many_inputs_are_outstanding_at_most(bench: Bench) -> None:

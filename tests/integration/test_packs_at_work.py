@@ -141,3 +141,23 @@ def test_what_may_be_in_line_again_is_not_run_after_a_refusal(bench: Bench, clie
     settle(bench, conclusions)
     assert places(bench, work.envelope.call) == [(0, 2), (2, 1)]
     assert bench.inflight() == 2
+
+
+def test_what_did_not_run_of_a_pack_goes_back_in_line(bench: Bench) -> None:
+    work, conclusions = pack_at(bench, 2)
+    work.results.append(2)
+    conclusions.pack(work)
+    settle(bench, conclusions)
+    assert places(bench, work.envelope.call) == [(0, 3)]
+    assert [(one.first, one.size) for one in bench.claim("ta-a-2", 9)] == [(3, 2)]
+
+
+def test_a_whole_pack_waits_until_it_is_written(bench: Bench) -> None:
+    work, conclusions = pack_at(bench, SIZE - 1)
+    work.results.append(SIZE - 1)
+    conclusions.pack(work)
+    assert conclusions.waiting == SIZE
+    settle(bench, conclusions)
+    assert conclusions.waiting == 0
+    assert places(bench, work.envelope.call) == [(0, SIZE)]
+    assert bench.inflight() == 0
