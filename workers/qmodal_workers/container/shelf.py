@@ -195,8 +195,13 @@ class Shelf:
             self._armed.wait()
             self._armed.clear()
             while self._look(self._clock()):
-                self._bell.acquire(timeout=LOOK_SECONDS)
+                self._bell.acquire(timeout=self._pause(self._clock()))
             self._tick(0)
+
+    def _pause(self, now: int) -> float:
+        """Seconds until the next look: no later than what lies behind a long input is given back."""
+        left = (self.since + RELEASE_NS - now) / 1e9
+        return min(LOOK_SECONDS, left + 0.0002) if left > 0 else LOOK_SECONDS
 
     def _look(self, now: int) -> bool:
         """Whether to look again: something waits behind what runs."""
