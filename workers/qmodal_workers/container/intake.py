@@ -115,8 +115,9 @@ class Intake:
         count = self.pace.ahead(self.claims.inflight - self.conclusions.waiting)
         if count and not self.record.is_draining:
             flush()
-            shelf.plan(count, is_rung=self.pace.leaves_time)
-            if not self.pace.leaves_time:
+            leaves_time = self.pace.leaves_time
+            shelf.plan(count, is_rung=leaves_time)
+            if not leaves_time:
                 self._keep_plan()
         elif self.conclusions.waiting and not shelf.queue:
             self.settle()  # what runs next may take long, and keep every thread from writing this
