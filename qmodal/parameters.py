@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import sys
 import typing
@@ -16,7 +17,14 @@ from qmodal.wire.plain import NotPlain, pack, unpack
 SIZE_LIMIT = 16 * 1024
 TYPES: dict[str, type] = {"int": int, "str": str, "bytes": bytes, "bool": bool}
 
-_UNSET: Any = object()
+
+class _Unset(enum.Enum):
+    """No default was given: a member of an enum, as it stays itself in a class that was pickled."""
+
+    UNSET = enum.auto()
+
+
+_UNSET: Any = _Unset.UNSET
 _TYPED, _LEGACY_PLAIN, _LEGACY_PICKLE = "p", "m", "c"
 
 
@@ -152,11 +160,11 @@ def encode_legacy(
     init: Callable[..., Any] | None = None,
     plain_only: bool = False,
 ) -> bytes:
-    """The bytes of arguments for a class's own `__init__`, with the defaults of `init` filled in.
+    """The bytes of arguments for a class's own `__init__`: those that were passed, and no others.
 
     Raises TypeError if `init` does not take them and SerializationError if they cannot be pickled.
     """
-    args, ordered = _with_defaults(init, args, kwargs)
+    args, ordered = _in_order(init, args, kwargs)
     try:
         return _within_limit(pack([_LEGACY_PLAIN, [[*args], ordered]]))
     except NotPlain as refusal:
@@ -246,14 +254,18 @@ def _check_value(kind: str, value: Any) -> None:
         raise ValueError(f"a class parameter must fit in 64 bits with a sign, {value} does not")
 
 
-def _with_defaults(
+def _in_order(
     init: Callable[..., Any] | None,
     args: tuple[Any, ...],
     kwargs: Mapping[str, Any],
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments in one spelling, whether they were passed by position or by keyword.
+
+    Defaults stay where they are, with the class: a sentinel or a default factory means something
+    only as long as it is that very object, and a lock or a lambda cannot be sent at all.
+    """
     if init is not None:
         bound = inspect.signature(init).bind(None, *args, **kwargs)
-        bound.apply_defaults()
         args, kwargs = bound.args[1:], bound.kwargs
     return args, {name: kwargs[name] for name in sorted(kwargs)}
 
