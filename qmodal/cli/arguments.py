@@ -44,7 +44,13 @@ class Arguments:
 
     @staticmethod
     def _positional_only(signature: Signature, own: Mapping[str, Any]) -> dict[str, Any]:
+        """The positional-only ones up to the last that was written.
+
+        One that was left out before it has no other way to get its default than from here.
+        """
         only = [p for p in signature.parameters.values() if p.kind is Parameter.POSITIONAL_ONLY]
+        while only and only[-1].name not in own:
+            only.pop()
         return {parameter.name: own.get(parameter.name, parameter.default) for parameter in only}
 
 

@@ -230,8 +230,18 @@ def test_arguments_fit_the_call() -> None:
     signature = signature_of(positional)
     args, kwargs = Arguments(values={"a": 1, "d": 9}).for_call(signature)
     assert positional(*args, **kwargs) == (1, 2, 3, 9)
+    assert (args, kwargs) == ((1,), {"d": 9})
     args, kwargs = Arguments(values={}, rest=("x", "y")).for_call(signature_of(rest))
     assert rest(*args, **kwargs) == ("x", "y")
+
+
+def test_what_was_not_written_is_left_to_the_callee_unless_something_behind_it_was() -> None:
+    def optional(a: int = 1, b: int = 2, /, c: int = 3) -> None: ...
+
+    signature = signature_of(optional)
+    assert Arguments(values={}).for_call(signature) == ((), {})
+    assert Arguments(values={"c": 4}).for_call(signature) == ((), {"c": 4})
+    assert Arguments(values={"b": 5}).for_call(signature) == ((1, 5), {})
 
 
 def test_help_names_options_and_defaults_but_no_docstring() -> None:
