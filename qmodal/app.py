@@ -17,19 +17,20 @@ from typing import (
 )
 
 from qmodal import app_verbs
+from qmodal.app_defaults import AppDefaults
 from qmodal.cls import Cls
 from qmodal.decorators import ClsDecorator, FunctionDecorator
 from qmodal.definition import Definition, LocalSource, definitions_of
 from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
 from qmodal.function import Function
+from qmodal.image import Image
 from qmodal.keywords import OptionKeywords
 from qmodal.log_verbs import Logs
-from qmodal.options import FunctionOptions, validated_options
+from qmodal.options import FunctionOptions
 from qmodal.parameters import parameter
 from qmodal.partial import PartialFunction
 from qmodal.registration import Registered, class_entry, function_entry, is_interactive, refuse_bare
-from qmodal.secret import Secret
 from qmodal.verb import Verb
 
 if TYPE_CHECKING:
@@ -67,17 +68,11 @@ class App:
     ) -> None:
         if name is not None and not isinstance(name, str):
             raise InvalidError(f"The name of an App must be a str, not {type(name).__name__}.")
-        if not isinstance(secrets, list | tuple) or not all(isinstance(s, Secret) for s in secrets):
-            raise InvalidError("`secrets` of an App must be a list of Secret objects.")
+        self._defaults = AppDefaults(image, secrets, volumes)
         self._name = name
         self._tags = app_verbs.checked_tags(tags or {})
         self._has_definitions = True
         self._included_by: list[App] = []
-        self._defaults: dict[str, Any] = {
-            "image": image,
-            "secrets": list(secrets),
-            "volumes": dict(volumes or {}),
-        }
         self._entries: dict[str, Registered] = {}
         self._functions: dict[str, Function[..., Any, Any]] = {}
         self._classes: dict[str, Cls[Any]] = {}
@@ -100,6 +95,15 @@ class App:
     def description(self) -> str | None:
         """What lists call it."""
         return self._description
+
+    @property
+    def image(self) -> Image | None:
+        """The Image of functions and classes that name none; set, it is that of later ones."""
+        return self._defaults.image
+
+    @image.setter
+    def image(self, image: Image | None) -> None:
+        self._defaults.image = image
 
     @property
     def registered_functions(self) -> dict[str, Function[..., Any, Any]]:
@@ -251,13 +255,7 @@ class App:
         return self
 
     def _options(self, given: dict[str, Any]) -> FunctionOptions:
-        # None means "not given" for all but `timeout`, which nothing can be without.
-        given = {k: value for k, value in given.items() if value is not None or k == "timeout"}
-        defaults = self._defaults
-        given.setdefault("image", defaults["image"])
-        given["secrets"] = [*defaults["secrets"], *given.get("secrets", [])]
-        given["volumes"] = {**defaults["volumes"], **given.get("volumes", {})}
-        return validated_options(**given)
+        return self._defaults.options(given)
 
     def _is_web(self, tag: str) -> bool:
         entry = self._entries.get(tag)

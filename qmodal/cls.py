@@ -6,16 +6,16 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
-from qmodal import legacy, parameters, pool_verbs
+from qmodal import handles, legacy, parameters, pool_verbs
 from qmodal.binding import Binding
 from qmodal.client import is_plain_only
 from qmodal.definition import LocalSource, NamedSource, Source, portable
-from qmodal.exception import NotFoundError
+from qmodal.exception import InvalidError, NotFoundError
 from qmodal.function import Function
 from qmodal.keywords import VariantOptions
 from qmodal.local_instance import LocalInstance, has_constructor
 from qmodal.parameters import ParameterSpec
-from qmodal.partial import BOUND, methods_of
+from qmodal.partial import methods_of
 from qmodal.store.exchange import Op
 from qmodal.target import Target
 from qmodal.variant import Variant
@@ -139,12 +139,14 @@ class Cls(Generic[T]):
         return Obj(self, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("__") or name not in self._methods:
-            if self._user_cls is not None and not name.startswith("__"):
-                return getattr(self._user_cls, name)
+        if not name.startswith("__") and self._user_cls is not None and name not in self._methods:
+            return getattr(self._user_cls, name)
+        # Which methods a class has that was looked up is not known before it is used.
+        if name.startswith("_"):
             raise AttributeError(f"{self._name!r} has no attribute {name!r}")
         raise AttributeError(
-            "You can't access methods on a Cls directly - Did you forget to instantiate the class first?"
+            "You can't access methods on a Cls directly - Did you forget to instantiate the class "
+            f"first?\nInstead of `{self._name}.{name}`, write `{self._name}(...).{name}`."
         )
 
     def _hydrate(self) -> Op[Cls[T]]:
@@ -209,7 +211,14 @@ class Obj:
     def _local_method(self, name: str) -> Callable[..., Any] | None:
         if self._cls._user_cls is None:
             return None
-        return lambda *args, **kwargs: self._local().method(name)(*args, **kwargs)
+
+        def local(*args: Any, **kwargs: Any) -> Any:
+            here = self._local()
+            result = here.method(name)(*args, **kwargs)
+            handles.keep(self, here.instance, result)
+            return result
+
+        return local
 
     def _local(self) -> LocalInstance:
         if self._instance is None:
@@ -219,14 +228,14 @@ class Obj:
             self._instance = LocalInstance.build(
                 user_cls, self._cls._parameters, self._args, self._kwargs
             )
-            self._instance.instance.__dict__[BOUND] = self
+            handles.stand_for(self._instance.instance, self)
         return self._instance
 
     def adopt(self, instance: Any, parameters: bytes) -> None:
         """Stand for an instance that a container has built: `self.other.remote()` works in it."""
         self._parameters = parameters
         self._instance = LocalInstance(instance, is_entered=True)
-        instance.__dict__[BOUND] = self
+        handles.stand_for(instance, self)
 
     def encoded(self, specs: tuple[ParameterSpec, ...] | None) -> bytes:
         """The parameters as the pool's identity: the same for equal values in any process."""
@@ -253,6 +262,11 @@ class Obj:
     def _target(self) -> Op[Target]:
         """Any method stands for the pool."""
         definition = yield from self._cls._source.definition()
+        if not definition.spec.methods:
+            raise InvalidError(
+                f"{self._cls._name} has no method to call, so its instances have no containers: "
+                "decorate one with `@modal.method()`."
+            )
         name = next(iter(definition.spec.methods))
         return (yield from self._method(name)._target())
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from qmodal.context import is_local
 from qmodal.definition import LocalSource, Source
-from qmodal.parameters import ParameterSpec
+from qmodal.exception import InvalidError
+from qmodal.handles import has_room
+from qmodal.parameters import ParameterSpec, declared_by, parameters_of
 from qmodal.partial import HookKind, hooks_of, methods_of
 
 ENTER: tuple[HookKind, ...] = ("snap_enter", "enter")
@@ -33,10 +35,7 @@ class LocalInstance:
         """The instance with its parameters set; raises TypeError for arguments it does not take."""
         if specs is None:
             return cls(user_cls(*args, **kwargs))
-        instance: Any = object.__new__(user_cls)
-        for name, value in _arguments(user_cls, specs, args, kwargs).items():
-            setattr(instance, name, value)
-        return cls(instance)
+        return cls(made(user_cls, _arguments(user_cls, specs, args, kwargs)))
 
     def method(self, name: str) -> Callable[..., Any]:
         """The bound method; a plain one finds the instance entered, an async one does not."""
@@ -49,6 +48,18 @@ class LocalInstance:
                     _finish(hook.raw_f(self.instance))
         bound: Callable[..., Any] = partial.raw_f.__get__(self.instance, user_cls)
         return bound
+
+
+def made(user_cls: type, parameters: Mapping[str, Any]) -> Any:
+    """An instance with its parameters set and without `__init__`, which such a class has not."""
+    instance: Any = object.__new__(user_cls)
+    for name, value in parameters.items():
+        try:
+            setattr(instance, name, value)
+        except AttributeError:
+            # A frozen dataclass refuses; its own `__init__` would set them like this.
+            object.__setattr__(instance, name, value)
+    return instance
 
 
 def note_volumes(source: Source, name: str) -> None:
@@ -95,4 +106,24 @@ def _arguments(
 
 def has_constructor(user_cls: type) -> bool:
     """Whether the class has an `__init__` of its own or inherited: the older constructor style."""
-    return inspect.getattr_static(user_cls, "__init__") is not object.__init__
+    init = inspect.getattr_static(user_cls, "__init__")
+    # `typing` gives one to classes that implement a Protocol.
+    return init is not object.__init__ and getattr(init, "__module__", None) != "typing"
+
+
+def check_construction(user_cls: type) -> None:
+    """Raise InvalidError for a class whose instances could not be made with its parameters."""
+    declared = declared_by(user_cls)
+    if declared and has_constructor(user_cls):
+        raise InvalidError(
+            "A class can't have both a custom __init__ constructor and dataclass-style "
+            f"modal.parameter() annotations: {user_cls.__name__} has both. Drop the one or the "
+            "other; what __init__ did beside can be done in an `@modal.enter()` method."
+        )
+    if declared and not has_room(user_cls):
+        raise InvalidError(
+            f"The instances of {user_cls.__name__} have no room for {', '.join(declared)}: a class "
+            "with modal.parameter() attributes cannot have `__slots__`; leave them out."
+        )
+    if not has_constructor(user_cls):
+        parameters_of(user_cls)

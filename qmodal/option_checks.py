@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from qmodal.declared import CloudBucketMount, Volume
 from qmodal.exception import InvalidError
+from qmodal.image import Image
 from qmodal.retries import Retries
 from qmodal.secret import Secret
 
@@ -23,6 +25,8 @@ RECORDED: dict[str, Any] = {
     "network_file_systems": {},
     "include_source": None,
 }
+# What follows names a trial of the hosted system: accepted, and not even recorded.
+EXPERIMENTAL = "_experimental_"
 LONGEST_TIMEOUT = 24 * 60 * 60
 
 _GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9+!._-]*(:[1-9][0-9]{0,2})?")
@@ -49,6 +53,12 @@ def check_amount(min_containers: int, max_containers: int | None) -> None:
 
 
 def _anything(_: str, value: Any) -> Any:
+    return value
+
+
+def _image(_: str, value: Any) -> Image | None:
+    if value is not None and not isinstance(value, Image):
+        raise InvalidError(f"Expected modal.Image object. Got {type(value)}.")
     return value
 
 
@@ -111,14 +121,12 @@ def _secrets(name: str, value: Any) -> tuple[Any, ...]:
 
 
 def _gpu(name: str, value: Any) -> str | tuple[str, ...] | None:
-    if value is None:
+    if not value:
         return None
     wanted = value if isinstance(value, list | tuple) else [value]
     for kind in wanted:
         if not (isinstance(kind, str) and _GPU.fullmatch(kind)):
             raise InvalidError(f'`{name}` must look like "A100" or "A100:2", not {kind!r}')
-    if not wanted:
-        raise InvalidError(f"`{name}` must not be an empty list; leave it out for no GPU")
     return value if isinstance(value, str) else tuple(wanted)
 
 
@@ -129,6 +137,11 @@ def _volumes(name: str, value: Any) -> dict[str, Any]:
     for path, volume in (value or {}).items():
         if not isinstance(path, str | PurePosixPath) or not PurePosixPath(path).is_absolute():
             raise InvalidError(f"`{name}`: {path!r} must be an absolute path")
+        if not isinstance(volume, Volume | CloudBucketMount):
+            raise InvalidError(
+                f"`{name}`: {path} must have a modal.Volume or modal.CloudBucketMount, "
+                f"not {type(volume)}"
+            )
         if any(volume is other for other in mounted.values()):
             raise InvalidError(f"`{name}`: the same volume cannot be mounted at two paths")
         mounted[str(PurePosixPath(path))] = volume
@@ -169,7 +182,7 @@ def _delivery(name: str, value: Any) -> str | None:
 
 
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
-    "image": _anything,
+    "image": _image,
     "schedule": _anything,
     "env": _env,
     "secrets": _secrets,

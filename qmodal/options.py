@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from qmodal.exception import DeprecationError, InvalidError
-from qmodal.option_checks import CHECKS, RECORDED, check_amount, check_whole
+from qmodal.option_checks import CHECKS, EXPERIMENTAL, RECORDED, check_amount, check_whole
 from qmodal.retries import Retries
 from qmodal.secret import allowed, gathered
 from qmodal.wire.plain import NotPlain, pack
@@ -264,6 +264,8 @@ def _checked(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
             checked = CHECKS[name](name, value)
             if value is not None:
                 changes[name] = checked
+        elif name.startswith(EXPERIMENTAL):
+            continue
         elif name not in RECORDED:
             raise TypeError(f"got an unexpected keyword argument '{name}'")
         elif value != RECORDED[name]:

@@ -90,6 +90,16 @@ def parameters_of(user_class: type) -> tuple[ParameterSpec, ...]:
     return tuple(specs.values())
 
 
+def declared_by(user_class: type) -> tuple[str, ...]:
+    """The names of a class's `parameter(...)` attributes, also of those that a dataclass has taken."""
+    declared: dict[str, Any] = {}
+    for owner in reversed(user_class.__mro__):
+        # With `slots=True` the declaration remains as the default of a field only.
+        fields = vars(owner).get("__dataclass_fields__", {})
+        declared |= {**vars(owner), **{name: fields[name].default for name in fields}}
+    return tuple(name for name, value in declared.items() if isinstance(value, Parameter))
+
+
 def bind(
     specs: Iterable[ParameterSpec],
     args: tuple[Any, ...],

@@ -20,6 +20,7 @@ from typing import (
 )
 
 from qmodal.exception import InvalidError
+from qmodal.handles import handle_of
 from qmodal.legacy_hooks import HookKind as HookKind
 from qmodal.legacy_hooks import legacy_hooks
 from qmodal.options import check_batching, check_concurrency
@@ -33,8 +34,6 @@ OriginalR = TypeVar("OriginalR")
 T = TypeVar("T")
 
 Kind: TypeAlias = Literal["method", "batched", "web", "enter", "snap_enter", "exit"]
-# Where an instance keeps the handle (a `cls.Obj`) that stands for it.
-BOUND = "_qmodal_obj"
 _HOOKS = frozenset({"enter", "snap_enter", "exit"})
 
 
@@ -60,7 +59,7 @@ class PartialFunction(Generic[P, R, OriginalR]):
     def __get__(self, instance: object, owner: type | None = None) -> Function[P, R, OriginalR]: ...
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """On an instance: the method as other code calls it, in the pool of the same parameters."""
-        bound = getattr(instance, "__dict__", {}).get(BOUND)
+        bound = handle_of(instance)
         return self if bound is None else bound._method(self.raw_f.__name__)
 
     @property
@@ -195,7 +194,10 @@ def concurrent(
 def as_kind(decorator: str, target: Any, kind: Kind) -> PartialFunction[..., Any, Any]:
     """The function marked as `kind`; raises InvalidError or TypeError if it cannot be that."""
     if isinstance(target, type):
-        raise TypeError(f"`@modal.{decorator}` belongs on a function, not on a class.")
+        raise InvalidError(
+            f"Cannot apply `@modal.{decorator}` to a class. "
+            "Hint: consider applying to a method instead."
+        )
     partial = _marked(decorator, target)
     if partial.kind is not None:
         raise InvalidError(

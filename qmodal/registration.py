@@ -11,7 +11,7 @@ from typing import Any
 from qmodal import parameters
 from qmodal.exception import InvalidError, SerializationError
 from qmodal.legacy_hooks import note_legacy_hooks
-from qmodal.local_instance import has_constructor
+from qmodal.local_instance import check_construction, has_constructor
 from qmodal.options import FunctionOptions
 from qmodal.partial import PartialFunction, hooks_of, is_async, is_generator, methods_of
 from qmodal.schedule import check_schedule
@@ -98,8 +98,6 @@ def class_entry(target: Any, options: FunctionOptions) -> Registered:
         options = replace(options, serialized=True)
     methods = methods_of(raw)
     _check_class(raw, options)
-    if not has_constructor(raw):
-        parameters.parameters_of(raw)
     specs = {
         name: MethodSpec(is_generator=partial.is_generator, is_async=partial.is_async)
         for name, partial in methods.items()
@@ -114,10 +112,7 @@ def class_entry(target: Any, options: FunctionOptions) -> Registered:
 
 
 def _check_class(raw: type, options: FunctionOptions) -> None:
-    if not methods_of(raw):
-        raise InvalidError(
-            f"{raw.__name__} has no method to call: decorate one with `@qmodal.method()`."
-        )
+    check_construction(raw)
     if options.schedule is not None:
         raise InvalidError("A class cannot have a schedule; put it on a function that calls it.")
     if hooks_of(raw, "snap_enter") and not options.enable_memory_snapshot:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import gc
 import logging
 import pickle
-from typing import Any
+import weakref
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import pytest
 
 import qmodal
-from qmodal import app_verbs
+from qmodal import app_verbs, handles
+from qmodal.definition import Definition, FixedSource
 from qmodal.exception import DeprecationError, InvalidError
 from qmodal.registration import class_entry, function_entry
 
@@ -139,12 +145,192 @@ def test_a_generator_is_known_as_one() -> None:
     assert entry.methods[""].is_generator
 
 
-def test_a_class_without_methods_is_refused() -> None:
-    class Empty:
-        pass
+class HooksOnly:
+    size: int = qmodal.parameter(default=1)
 
-    with pytest.raises(InvalidError, match="no method to call"):
-        class_entry(Empty, qmodal.App("demo")._options({}))
+    @qmodal.enter()
+    def load(self) -> None: ...
+
+
+def test_a_class_may_have_hooks_and_no_methods() -> None:
+    app = qmodal.App("demo")
+    handle: Any = app.cls()(HooksOnly)
+    assert app.registered_classes == {"HooksOnly": handle}
+    assert handle(size=2).size == 2
+    entry = class_entry(HooksOnly, app._options({}))
+    assert entry.spec(module="m").methods == {}
+
+
+def test_a_class_without_methods_says_that_it_has_no_containers() -> None:
+    app = qmodal.App("demo")
+    handle: Any = app.cls()(HooksOnly)
+    spec = class_entry(HooksOnly, app._options({})).spec(module="m")
+    handle._source = FixedSource(Definition(app_id="ap-1", app_name="demo", spec=spec))
+    with pytest.raises(InvalidError, match="HooksOnly has no method to call"):
+        next(handle()._target())
+
+
+class Both:
+    size: float = qmodal.parameter()
+
+    def __init__(self, size: float) -> None:
+        self.size = size
+
+
+class Inherits(Older):
+    size: int = qmodal.parameter(init=False)
+
+
+@dataclasses.dataclass
+class Generated:
+    size: int = qmodal.parameter()
+
+
+@dataclasses.dataclass(slots=True)
+class GeneratedSlots:
+    size: int = qmodal.parameter(default=1)
+
+
+@pytest.mark.parametrize("both", [Both, Inherits, Generated, GeneratedSlots])
+def test_a_class_has_a_constructor_or_parameters(both: type) -> None:
+    words = (
+        r"^A class can't have both a custom __init__ constructor and dataclass-style "
+        r"modal.parameter\(\) annotations"
+    )
+    with pytest.raises(InvalidError, match=words):
+        qmodal.App("demo").cls()(both)
+
+
+class Cramped:
+    __slots__ = ("state",)
+    size: int = qmodal.parameter(default=1)
+
+
+@dataclasses.dataclass(slots=True, init=False)
+class CrampedFields:
+    size: int = qmodal.parameter(default=1)
+
+
+@pytest.mark.parametrize("cramped", [Cramped, CrampedFields])
+def test_parameters_need_room_in_the_instances(cramped: type) -> None:
+    with pytest.raises(InvalidError, match=r"no room for size: .* cannot have `__slots__`"):
+        qmodal.App("demo").cls()(cramped)
+
+
+class Named(Protocol):
+    def helper(self) -> str: ...
+
+
+class Greeter(Named):
+    name: str = qmodal.parameter()
+
+    def helper(self) -> str:
+        return self.name
+
+    @qmodal.method()
+    def greet(self) -> str:
+        return f"hello {self.name}"
+
+
+@dataclasses.dataclass(frozen=True, init=False)
+class Frozen:
+    name: str = qmodal.parameter()
+
+    @qmodal.method()
+    def greet(self) -> str:
+        return f"hello {self.name}"
+
+
+@pytest.mark.parametrize("user_class", [Greeter, Frozen])
+def test_parameters_fit_classes_of_protocols_and_frozen_ones(user_class: type) -> None:
+    handle: Any = qmodal.App("demo").cls()(user_class)
+    assert handle(name="ada").greet.local() == "hello ada"
+
+
+class Slotted:
+    __slots__ = ("size",)
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    @qmodal.method()
+    def inner(self) -> int:
+        return self.size
+
+    @qmodal.method()
+    def outer(self) -> tuple[str, int]:
+        step: Any = self.inner
+        return type(step).__name__, step.local()
+
+    @qmodal.method()
+    async def later(self) -> tuple[str, int]:
+        gc.collect()
+        step: Any = self.inner
+        return type(step).__name__, step.local()
+
+    @qmodal.method()
+    def several(self) -> Iterator[str]:
+        gc.collect()
+        yield type(self.inner).__name__
+        gc.collect()
+        yield type(self.inner).__name__
+
+
+def test_an_instance_with_slots_knows_its_handle_for_as_long_as_its_methods_run() -> None:
+    handle: Any = qmodal.App("demo").cls()(Slotted)
+    instance = handle(3)
+    assert instance.outer.local() == ("Function", 3)
+    assert handle(4).outer.local() == ("Function", 4)
+    assert asyncio.run(handle(5).later.local()) == ("Function", 5)
+    assert list(handle(6).several.local()) == ["Function", "Function"]
+    raw = instance._local().instance
+    reference = weakref.ref(instance)
+    del instance
+    gc.collect()
+    assert reference() is None
+    assert handles.handle_of(raw) is None
+
+
+def test_an_image_of_an_app_is_that_of_what_is_defined_afterwards() -> None:
+    first, second = qmodal.Image.debian_slim(), qmodal.Image.from_scratch()
+    app = qmodal.App("demo", image=first)
+    assert (app.image, qmodal.App("bare").image) == (first, None)
+    assert app._options({}).image is first
+    app.image = second
+    assert app._options({}).image is second
+    assert app._options({"image": first}).image is first
+    with pytest.raises(InvalidError, match="image has to be a modal Image"):
+        app.image = 17  # type: ignore[assignment]
+    assert app.image is second
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"image": 17}, "image has to be a modal Image, not <class 'int'>"),
+        ({"secrets": 17}, "`secrets` of an App must be a list"),
+        ({"volumes": 17}, "`volumes` must be a dict"),
+        ({"volumes": {"/a": 17}}, "must have a modal.Volume"),
+    ],
+)
+def test_an_app_takes_no_other_objects(given: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidError, match=words):
+        qmodal.App("demo", **given)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"image": 17}, "^Expected modal.Image object. Got"),
+        ({"secrets": 17}, "`secrets` must be a list"),
+        ({"secrets": {"A": "1"}}, "`secrets` must be a list"),
+        ({"volumes": [1]}, "`volumes` must be a dict"),
+    ],
+)
+def test_a_decorator_takes_no_other_objects(given: dict[str, Any], words: str) -> None:
+    for decorator in ("function", "cls"):
+        with pytest.raises(InvalidError, match=words):
+            getattr(qmodal.App("demo"), decorator)(**given)
 
 
 def test_old_names_of_options_name_the_new_ones() -> None:
@@ -192,13 +378,17 @@ def test_equal_values_are_one_pool(
 def test_the_older_constructor_takes_positional_arguments() -> None:
     handle: Any = qmodal.App("demo").cls()(Older)
     assert handle("x").show.local() == "x 10.3"
-    assert handle("x").encoded(None) == handle(foo="x", bar=10.3).encoded(None)
+    assert handle("x", 2).encoded(None) == handle(foo="x", bar=2).encoded(None)
 
 
 def test_methods_are_not_reached_without_an_instance() -> None:
     handle: Any = qmodal.App("demo").cls()(Plain)
     with pytest.raises(AttributeError, match="forget to instantiate"):
         _ = handle.double
+    found = qmodal.Cls.from_name("demo", "Plain")
+    with pytest.raises(AttributeError, match=r"write `Plain\(...\).double`"):
+        found.double.remote(1)
+    assert not hasattr(found, "_repr_html_")
 
 
 def test_a_lookup_with_a_dot_points_to_the_class() -> None:

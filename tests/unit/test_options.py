@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
 
+from qmodal.declared import CloudBucketMount, Volume
 from qmodal.exception import DeprecationError, InvalidError
+from qmodal.image import Image
 from qmodal.options import AutoscalerOverride, FunctionOptions, plain_overrides, validated_options
 from qmodal.retries import Retries
 from qmodal.secret import Secret
@@ -17,20 +18,8 @@ from qmodal.wire.plain import pack, unpack
 NAN = float("nan")
 
 
-@dataclass
-class Volume:
-    name: str
-
-    def to_plain(self) -> dict[str, str]:
-        return {"volume": self.name}
-
-
-class Image:
-    def __repr__(self) -> str:
-        return "Image()"
-
-
-VOLUME = Volume("data")
+VOLUME = Volume.from_name("data")
+BUCKET = CloudBucketMount("bucket")
 SECRET = Secret.from_dict({"A": "1"})
 
 
@@ -66,6 +55,7 @@ def test_without_options_a_function_has_the_defaults() -> None:
         ({"memory": (512, 1024)}, "memory", (512, 1024)),
         ({"env": {"A": "1", "B": None}}, "env", {"A": "1"}),
         ({"volumes": {PurePosixPath("/a/b/"): VOLUME}}, "volumes", {"/a/b": VOLUME}),
+        ({"volumes": {"/b": BUCKET}}, "volumes", {"/b": BUCKET}),
         ({"secrets": [SECRET]}, "secrets", (SECRET,)),
         ({"region": ["eu", "us"]}, "region", ("eu", "us")),
         ({"i6pn": True, "proxy": None}, "recorded", {"i6pn": True}),
@@ -107,8 +97,9 @@ def test_a_good_value_is_kept(given: dict[str, Any], field: str, value: Any) -> 
         ({"retries": 1.0}, "^Retries parameter must be"),
         ({"gpu": 1}, "`gpu`"),
         ({"gpu": "A100:0"}, "`gpu`"),
-        ({"gpu": ""}, "`gpu`"),
-        ({"gpu": []}, "`gpu`"),
+        ({"gpu": ["A100", ""]}, "`gpu`"),
+        ({"image": 17}, r"^Expected modal.Image object. Got <class 'int'>\.$"),
+        ({"image": Image}, "^Expected modal.Image object"),
         ({"gpu": "A 100"}, "`gpu`"),
         ({"cpu": 0}, "`cpu`"),
         ({"cpu": NAN}, "`cpu`"),
@@ -127,6 +118,8 @@ def test_a_good_value_is_kept(given: dict[str, Any], field: str, value: Any) -> 
         ({"volumes": {"relative": VOLUME}}, "`volumes`.*absolute"),
         ({"volumes": {"/a": VOLUME, "/b": VOLUME}}, "same volume"),
         ({"volumes": [VOLUME]}, "`volumes`"),
+        ({"volumes": {"/a": 17}}, "`volumes`: /a must have a modal.Volume"),
+        ({"volumes": {"/a": "data"}}, "`volumes`: /a must have a modal.Volume"),
         ({"region": ""}, "`region`"),
         ({"region": [1]}, "`region`"),
         ({"cloud": 1}, "`cloud`"),
@@ -168,6 +161,18 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
         FunctionOptions().with_overrides(min_containers=1)
 
 
+@pytest.mark.parametrize("nothing", [None, False, "", []])
+def test_an_empty_gpu_is_none(nothing: Any) -> None:
+    assert validated_options(gpu=nothing) == FunctionOptions()
+
+
+def test_experimental_options_are_accepted_and_change_nothing() -> None:
+    options = validated_options(_experimental_restrict_output=True, _experimental_new=object())
+    assert options == FunctionOptions()
+    with pytest.raises(DeprecationError, match="buffer_containers"):
+        validated_options(_experimental_buffer_containers=1)
+
+
 def test_overrides_replace_what_they_name_and_none_unsets_nothing() -> None:
     options = validated_options(retries=3, cpu=2, memory=512, volumes={"/a": VOLUME}, i6pn=True)
     changed = options.with_overrides(
@@ -195,13 +200,13 @@ def test_options_travel_as_plain_values() -> None:
         region="eu",
         secrets=[SECRET],
         volumes={"/a": VOLUME},
-        image=Image(),
+        image=Image.debian_slim(),
         experimental_options={"a": object},
         min_containers=1,
     ).with_concurrency(10, 5)
     plain = unpack(pack(options.to_plain()))
-    assert plain["volumes"] == {"/a": {"volume": "data"}}
-    assert plain["image"] == "Image()"
+    assert plain["volumes"]["/a"]["name"] == "data"
+    assert plain["image"] == {"kind": "Image", "steps": [["debian_slim", []]]}
     assert "timeout" not in plain
     back = FunctionOptions.from_plain({**plain, "from_a_newer_version": 1})
     assert (back.retries, back.gpu, back.cpu) == (options.retries, ("A100", "any"), (0.5, 2))

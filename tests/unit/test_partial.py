@@ -20,6 +20,7 @@ from qmodal.partial import (
     method,
     methods_of,
 )
+from qmodal.web import asgi_app, fastapi_endpoint, web_server
 
 
 class Base:
@@ -132,8 +133,17 @@ def with_default(a: int, b: int = 2) -> None: ...
 @pytest.mark.parametrize(
     ("mark", "target", "error", "text"),
     [
-        (method(), Base, TypeError, "not on a class"),
-        (enter(), Base, TypeError, "not on a class"),
+        (method(), Base, InvalidError, "^Cannot apply `@modal.method` to a class. Hint: consider "),
+        (enter(), Base, InvalidError, "^Cannot apply `@modal.enter` to a class. Hint: consider "),
+        (BATCHED, Base, InvalidError, "^Cannot apply `@modal.batched` to a class. Hint: consider "),
+        (asgi_app(), Base, InvalidError, "^Cannot apply `@modal.asgi_app` to a class. Hint: "),
+        (web_server(80), Base, InvalidError, "^Cannot apply `@modal.web_server` to a class. Hint"),
+        (
+            fastapi_endpoint(),
+            Base,
+            InvalidError,
+            "^Cannot apply `@modal.fastapi_endpoint` to a class. Hint: consider applying to a method",
+        ),
         (method(), staticmethod(plain), TypeError, "not on a staticmethod"),
         (method(), 3, TypeError, "not on a int"),
         (method(), Function(), InvalidError, "Hint: swap the order of the decorators."),

@@ -11,6 +11,7 @@ from qmodal.client import is_plain_only
 from qmodal.cls import Cls
 from qmodal.exception import ExecutionError
 from qmodal.function import Function
+from qmodal.local_instance import made
 from qmodal.partial import HookKind, hooks_of, methods_of
 from qmodal.variant import opened
 from qmodal.wire.spec import FunctionSpec, PoolSpec
@@ -26,6 +27,7 @@ class Service:
     instance: Any = None
     cls: type | None = None
     generators: frozenset[str] = frozenset()
+    handle: Any = None  # kept, as an instance with `__slots__` does not refer to its own
 
     def find(self, method: str) -> Callable[..., Any]:
         """The callable of that name; ExecutionError if this version has none."""
@@ -54,10 +56,12 @@ def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
         return Service({"": raw}, generators=_generators(spec))
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
     instance = _build(cls, spec, pool)
+    handle = None
     if isinstance(found, Cls):
-        found._with(opened(pool.variant))().adopt(instance, pool.parameters)
+        handle = found._with(opened(pool.variant))()
+        handle.adopt(instance, pool.parameters)
     _run_hooks(cls, instance, "snap_enter", loop)
-    return Service(_bound(cls, instance), instance, cls, _generators(spec))
+    return Service(_bound(cls, instance), instance, cls, _generators(spec), handle)
 
 
 def _bound(cls: type, instance: Any) -> dict[str, Callable[..., Any]]:
@@ -83,7 +87,4 @@ def _build(cls: type, spec: FunctionSpec, pool: PoolSpec) -> Any:
             return cls()
         args, kwargs = parameters.decode_legacy(pool.parameters, plain_only=is_plain_only())
         return cls(*args, **kwargs)
-    instance: Any = object.__new__(cls)
-    for name, value in (parameters.decode(pool.parameters) if pool.parameters else {}).items():
-        setattr(instance, name, value)
-    return instance
+    return made(cls, parameters.decode(pool.parameters) if pool.parameters else {})
