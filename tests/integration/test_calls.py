@@ -208,6 +208,17 @@ def test_the_older_constructor_takes_any_picklable_argument(user: Any) -> None:
     assert user.Older("x").show.remote() == ("x", 1.5)
 
 
+def test_what_a_constructor_was_not_given_comes_from_the_class(user: Any) -> None:
+    assert user.Record().values.remote() == (1, [])
+    assert user.Record(tags=["a"]).values.remote() == (1, ["a"])
+
+
+def test_an_instance_with_slots_serves_and_calls_itself(user: Any) -> None:
+    instance = user.Slotted(3)
+    instance.update_autoscaler(max_containers=2)
+    assert instance.through_self.remote() == (3, True)
+
+
 @pytest.mark.parametrize(
     ("kwargs", "error"),
     [

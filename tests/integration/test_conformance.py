@@ -103,7 +103,13 @@ def test_a_handle_of_an_app_that_does_not_run_cannot_travel(user: Any) -> None:
 def test_serialized_functions_and_classes_call_each_other(user: Any) -> None:
     assert user.twice.remote(1) == 11
     assert user.Shift(by=100).again.remote(1) == 116
-    assert user.Shift().handle.remote().remote(2) == 12
+    assert user.Shift(by=10).handle.remote().remote(2) == 12
+
+
+def test_a_serialized_class_knows_what_was_not_given(user: Any) -> None:
+    assert user.Shift(by=10).unset.remote() == ("", False)
+    with pytest.raises(InvalidError, match="Missing required parameter: by"):
+        user.Shift().unset.remote()
 
 
 @pytest.mark.parametrize("how", [(), ("--graceful",)])

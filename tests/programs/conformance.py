@@ -90,7 +90,9 @@ def _serialized() -> tuple[Any, Any]:
 
     @app.cls(serialized=True)
     class Shift:
-        by: int = modal.parameter(default=10)
+        by: int = modal.parameter()
+        label: str = modal.parameter(default="")
+        state: str = modal.parameter(init=False)
 
         @modal.method()
         def shift(self, x: int) -> int:
@@ -103,6 +105,10 @@ def _serialized() -> tuple[Any, Any]:
         @modal.method()
         def handle(self) -> Any:
             return twice
+
+        @modal.method()
+        def unset(self) -> tuple[str, bool]:
+            return self.label, hasattr(self, "state")
 
     return twice, Shift
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -156,6 +158,37 @@ class Older:
     @qmodal.method()
     def show(self) -> Any:
         return self.foo, self.bar
+
+
+LOCK = threading.Lock()
+
+
+@app.cls()
+class Slotted:
+    __slots__ = ("lock", "size")
+
+    def __init__(self, size: int, lock: Any = LOCK) -> None:
+        self.size, self.lock = size, lock
+
+    @qmodal.method()
+    def through_self(self) -> Any:
+        own: Any = self.describe
+        return own.remote()
+
+    @qmodal.method()
+    def describe(self) -> tuple[int, bool]:
+        return self.size, self.lock is LOCK
+
+
+@app.cls()
+@dataclasses.dataclass(frozen=True, slots=True)
+class Record:
+    size: int = 1
+    tags: list[str] = dataclasses.field(default_factory=list)
+
+    @qmodal.method()
+    def values(self) -> tuple[int, list[str]]:
+        return self.size, self.tags
 
 
 @app.cls()
