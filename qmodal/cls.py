@@ -135,7 +135,7 @@ class Cls(Generic[T]):
 
         Raises ValueError for an argument that cannot travel; its type is checked by the first call.
         """
-        parameters.check_portable(args, kwargs)
+        parameters.check_portable(args, kwargs, by_value=self._parameters is None)
         return Obj(self, args, kwargs)
 
     def __getattr__(self, name: str) -> Any:

@@ -131,15 +131,20 @@ def bind(
     return bound
 
 
-def check_portable(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Raise ValueError for a constructor's argument that no process could be sent."""
+def check_portable(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], *, by_value: bool = True
+) -> None:
+    """Raise ValueError for a constructor's argument that no process could be sent.
+
+    Without `by_value`, for a class with parameters, that is also code which cannot be imported.
+    """
     for name, value in [*enumerate(args), *kwargs.items()]:
         if type(value) in TYPES.values():
             continue
         from qmodal.wire import pickled
 
         try:
-            pickled.dumps(value)
+            (pickled.dumps if by_value else pickled.dumps_by_reference)(value)
         except InvalidError:
             continue  # a handle whose app does not run yet may have done so by the first call
         except Exception as reason:

@@ -45,7 +45,7 @@ def listing(as_json: bool) -> None:
 _COLUMNS = ("name", "environment", "app", "version", "containers", "backlog")
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 @click.argument("which", metavar="NAME|ID")
 @environment_option
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
@@ -64,7 +64,7 @@ def stop(which: str, environment: str | None, yes: bool) -> None:
     click.echo(f"Stopped {record.name} ({record.app_id})")
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 @click.argument("which", metavar="NAME|ID")
 @environment_option
 @click.option("-f", "--follow", is_flag=True, help="Go on until the app ends, or Ctrl-C.")
@@ -85,7 +85,7 @@ def logs(which: str, environment: str | None, follow: bool, timestamps: bool) ->
             _follow(client, app_id, chunks[-1].entry if chunks else "0", screen)
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 @click.argument("which", metavar="NAME|ID")
 @environment_option
 @as_json
@@ -103,7 +103,7 @@ def history(which: str, environment: str | None, as_json: bool) -> None:
 _HISTORY_COLUMNS = ("version", "current", "published", "tag", "python", "functions")
 
 
-@app.command()
+@app.command(no_args_is_help=True)
 @click.argument("which", metavar="NAME|ID")
 @click.argument("version", type=int, required=False)
 @environment_option

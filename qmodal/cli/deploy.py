@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from qmodal.app import App
 
 
-@click.command()
+@click.command(no_args_is_help=True)
 @click.option("--name", help="The app's name, instead of the one in its definition.")
 @click.option("-e", "--env", "environment", help="The environment to deploy to.")
 @click.option("-m", "as_module", is_flag=True, help="The reference is a module, not a file.")

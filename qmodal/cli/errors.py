@@ -8,12 +8,15 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import click
 
 from qmodal.exception import AuthError, ConfigurationError, ConnectionError, Error
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+# What a command without its arguments raises to show its usage; click 8.1 shows that by itself.
+_USAGE: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 # A server that nobody finds is as a rule a wrong address.
 _OF_SETTINGS = (ConfigurationError, AuthError, ConnectionError)
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
@@ -24,8 +27,11 @@ _BETWEEN = (f"{Path(click.__file__).parent}{os.sep}", f"{os.sep}asyncio{os.sep}"
 def exit_code_of(failure: Error | click.ClickException | click.Abort) -> int:
     """Say what failed, and return the exit code for it."""
     match failure:
+        case click.UsageError() if isinstance(failure, _USAGE):
+            click.echo(failure.format_message(), err=True)
+            return failure.exit_code
         case click.UsageError():
-            _say(f"{failure.format_message()}{_hint(failure)}")
+            _say(f"{failure.format_message().removesuffix('.')}{_hint(failure)}")
             return failure.exit_code
         case click.ClickException():
             _say(failure.format_message())

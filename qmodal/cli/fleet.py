@@ -83,7 +83,7 @@ def containers(as_json: bool) -> None:
     show(rows, _CONTAINER_COLUMNS, as_json=as_json)
 
 
-@container.command("stop")
+@container.command("stop", no_args_is_help=True)
 @click.argument("which", metavar="ID")
 @click.option("--graceful", is_flag=True, help="Let it finish what it runs.")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")

@@ -53,7 +53,7 @@ class Request:
         return shlex.join((self.text, *self.rest))
 
 
-@click.command(context_settings={"allow_interspersed_args": False})
+@click.command(no_args_is_help=True, context_settings={"allow_interspersed_args": False})
 @click.option("-d", "--detach", is_flag=True, help="The app goes on if this command ends early.")
 @click.option("-q", "--quiet", is_flag=True, help="Show the program's output and nothing else.")
 @click.option("-n", "--name", help="What lists call the app.")

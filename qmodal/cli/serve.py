@@ -31,7 +31,7 @@ class Published:
     files: tuple[str, ...]
 
 
-@click.command()
+@click.command(no_args_is_help=True)
 @click.option("-n", "--name", help="What lists call the app.")
 @click.option("--timeout", type=float, help="Seconds after which it ends by itself.")
 @click.option("-e", "--env", "environment", help="The environment to run in.")

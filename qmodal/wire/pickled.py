@@ -35,6 +35,11 @@ def dumps(value: object, *, main_by_reference: bool = False) -> bytes:
     return file.getvalue()
 
 
+def dumps_by_reference(value: object) -> bytes:
+    """The pickle of `value` without any code in it: as plain pickle does it, or raises what that raises."""
+    return pickle.dumps(value, PROTOCOL)
+
+
 def dumps_tree(value: object) -> bytes:
     """A pickle that equal trees share, whichever of their leaves are the same object; else `dumps`."""
     file = io.BytesIO()

@@ -84,8 +84,8 @@ def test_two_words_win_over_one() -> None:
     ("argv", "code", "said"),
     [
         (["nope"], 2, r"Error: .*nope.* \(see qmodal --help\)\n"),
-        (["run"], 2, r"Error: .*FILE.* \(see qmodal run --help\)\n"),
-        (["run", "--nope"], 2, r"Error: .*--nope.* \(see qmodal run --help\)\n"),
+        (["run", "-q"], 2, r"Error: .*FILE.*[^.] \(see qmodal run --help\)\n"),
+        (["run", "--nope"], 2, r"Error: .*--nope.*[^.] \(see qmodal run --help\)\n"),
         (["failing", "interrupted"], 130, r"\n"),
     ],
 )
@@ -94,6 +94,29 @@ def test_wrong_usage_and_ctrl_c_say_one_line_at_most(
 ) -> None:
     assert status(*argv) == code
     assert re.fullmatch(said, capsys.readouterr().err)
+
+
+def with_arguments(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The names of all commands that cannot do without an argument, and of groups."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        own = (*path, *name.split())
+        if isinstance(command, click.Group):
+            yield own
+            yield from with_arguments(command, own)
+        elif command and any(isinstance(p, click.Argument) and p.required for p in command.params):
+            yield own
+
+
+@pytest.mark.parametrize("path", [(), *with_arguments(commands)], ids=" ".join)
+def test_a_command_without_its_arguments_shows_its_usage(
+    path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert status(*path) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith(f"{' '.join(('Usage: qmodal', *path))} [OPTIONS]")
+    assert (shown.out, "--help" in shown.err) == ("", True)
 
 
 def test_a_confirmation_that_nobody_gives_is_a_failure(

@@ -137,6 +137,9 @@ def test_a_constructor_takes_only_what_can_travel() -> None:
     model: Any = Model
     with pytest.raises(ValueError, match=text):
         model(size=threading.Lock())
+    with pytest.raises(ValueError, match=text):
+        model(size=lambda: 1)
+    model(size=[1])  # its type is checked by the first call, as in Modal
 
 
 def test_a_local_call_warns_of_volumes_that_are_not_there() -> None:
