@@ -24,6 +24,7 @@ from qmodal.wire.outcome import Outcome, open_outcome, parted, values
 from qmodal.wire.payload import load_value
 from qmodal.wire.remote_error import load_exception
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
+from qmodal.wording import clause
 
 T = TypeVar("T")
 FIRST_BLOCK_MS = 1000
@@ -176,7 +177,7 @@ def opened(client: Client, call: str, output: Output, request: bytes | None) -> 
         raise ExecutionError(f"the result of {call} was not opened: {error}") from error
     except (BadSignatureError, UnknownKeyError) as error:
         raise ExecutionError(
-            f"the result of {call} was not signed with this process's key ({error}); it was not "
+            f"the result of {call} was not signed with this process's key ({clause(error)}); it was not "
             "opened. Do all machines use the same QMODAL_SIGNING_KEY?"
         ) from error
 

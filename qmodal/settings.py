@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 from qmodal.exception import ConfigurationError
+from qmodal.wording import clause
 
 DAY = 86_400.0
 SHORTEST_RESULT_TTL = 60.0
@@ -134,7 +135,7 @@ def _signing_key(environ: Mapping[str, str]) -> bytes | None:
         text = Path(name).expanduser().read_text(encoding="utf-8")
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigurationError(
-            f"QMODAL_SIGNING_KEY_FILE is {name!r}, which cannot be read ({error}); "
+            f"QMODAL_SIGNING_KEY_FILE is {name!r}, which cannot be read ({clause(error)}); "
             "name a text file that holds the key"
         ) from error
     return parse_key(text, f"The file of QMODAL_SIGNING_KEY_FILE ({name})")
@@ -184,7 +185,7 @@ def _home(environ: Mapping[str, str]) -> Path:
         return Path(name).expanduser().absolute()
     except RuntimeError as error:
         raise ConfigurationError(
-            f"QMODAL_HOME: {name} has no meaning for this user ({error}); write an absolute path"
+            f"QMODAL_HOME: {name} has no meaning for this user ({clause(error)}); write an absolute path"
         ) from error
 
 

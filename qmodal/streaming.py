@@ -31,6 +31,7 @@ from qmodal.wire.envelope import MalformedError
 from qmodal.wire.item import Item, open_item
 from qmodal.wire.payload import load_value
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
+from qmodal.wording import clause
 
 P = ParamSpec("P")
 FindTarget = Callable[[], Op[Target]]
@@ -174,7 +175,7 @@ class Stream:
             )
         except (BadSignatureError, UnknownKeyError, MalformedError) as error:
             raise ExecutionError(
-                f"an item of {call} was not signed for it with this process's key ({error}); it was "
+                f"an item of {call} was not signed for it with this process's key ({clause(error)}); it was "
                 "not opened. Do all machines use the same QMODAL_SIGNING_KEY?"
             ) from error
 

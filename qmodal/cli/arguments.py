@@ -14,6 +14,7 @@ from typing import Any, Literal, Union
 import click
 
 from qmodal.exception import ExecutionError, InvalidError
+from qmodal.wording import clause
 
 _TYPES: dict[Any, click.ParamType[Any]] = {
     Parameter.empty: click.STRING,
@@ -67,7 +68,7 @@ def signature_of(owner: Callable[..., Any], *, skip_first: bool = False) -> Sign
         name = getattr(owner, "__qualname__", repr(owner))
         raise ExecutionError(
             f"Unable to generate command line interface for app entrypoint `{name}`: "
-            f"its type hints cannot be evaluated ({error})."
+            f"its type hints cannot be evaluated ({clause(error)})."
         ) from error
     parameters = list(signature.parameters.values())[int(skip_first) :]
     return Signature([_with_hint(parameter, hints) for parameter in parameters])

@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from qmodal.exception import AuthError, ConfigurationError, ConnectionError, Error
+from qmodal.wording import clause
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 # What a command without its arguments raises to show its usage; click 8.1 shows that by itself.
@@ -29,9 +30,9 @@ def exit_code_of(failure: Error | click.ClickException | click.Abort) -> int:
     match failure:
         case click.UsageError() if isinstance(failure, _USAGE):
             click.echo(failure.format_message(), err=True)
-            return failure.exit_code
+            return MISUSED
         case click.UsageError():
-            _say(f"{failure.format_message().removesuffix('.')}{_hint(failure)}")
+            _say(f"{clause(failure.format_message())}{_hint(failure)}")
             return failure.exit_code
         case click.ClickException():
             _say(failure.format_message())

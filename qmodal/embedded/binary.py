@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qmodal.exception import ConfigurationError
+from qmodal.wording import clause
 
 OLDEST = (7, 0)
 ON_PATH = ("valkey-server", "redis-server")
@@ -81,7 +82,7 @@ def probe_version(binary: Path) -> ServerVersion:
         ).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
         raise ConfigurationError(
-            f"{binary} cannot be run ({error}); set QMODAL_REDIS_URL to another server"
+            f"{binary} cannot be run ({clause(error)}); set QMODAL_REDIS_URL to another server"
         ) from error
     found = _BANNER.search(banner)
     if found is None:

@@ -22,6 +22,7 @@ from qmodal.embedded.folder import (
 from qmodal.embedded.ping import ping
 from qmodal.exception import ConfigurationError
 from qmodal.settings import parse_key
+from qmodal.wording import clause
 
 ADDRESS = "address.json"
 
@@ -56,7 +57,7 @@ class Home:
             self.data.mkdir(exist_ok=True, mode=0o700)
         except OSError as error:
             raise ConfigurationError(
-                f"QMODAL_HOME: {self.folder} cannot be used ({error}); name a folder of your own"
+                f"QMODAL_HOME: {self.folder} cannot be used ({clause(error)}); name a folder of your own"
             ) from error
         if not is_ours(self.folder):
             raise ConfigurationError(

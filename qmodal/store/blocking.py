@@ -15,6 +15,7 @@ from qmodal.store.exchange import AtMost, Command, Effect, Exchange, Later, Op, 
 from qmodal.store.line import LOST, Address, Line
 from qmodal.store.replies import Verdict, first_error, judge, to_exception
 from qmodal.store.script import load_commands
+from qmodal.wording import clause
 
 T = TypeVar("T")
 REPEAT_SECONDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -34,7 +35,7 @@ def is_refused(request: Exchange, before: list[Reply]) -> bool:
 
 def unreachable(address: Address, error: Exception) -> ConnectionError:
     """The error for a server that did not come back within the patience of an exchange."""
-    where, why = redacted(address.url), str(error).rstrip(".")
+    where, why = redacted(address.url), clause(error)
     return ConnectionError(
         f"Redis at {where} cannot be reached: {why}. Is the server up, and QMODAL_REDIS_URL right?"
     )

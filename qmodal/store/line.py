@@ -27,6 +27,7 @@ from redis.retry import Retry
 from qmodal.exception import ConfigurationError
 from qmodal.store.exchange import Command, Packed, Reply
 from qmodal.store.patience import Patience
+from qmodal.wording import clause
 
 # The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
 BLOCK_SECONDS = 5.0
@@ -56,7 +57,7 @@ class Address:
             found: dict[str, Any] = dict(parse_url(self.url))
         except ValueError as error:
             raise ConfigurationError(
-                f"the Redis URL is not understood ({error}); write redis://host:6379/0, "
+                f"the Redis URL is not understood ({clause(error)}); write redis://host:6379/0, "
                 "rediss://user:password@host or unix:///path/to/socket."
             ) from None
         found.setdefault("connection_class", Connection)
@@ -88,7 +89,7 @@ def _keepalive() -> dict[int, int]:
 def refused(error: Exception) -> ConfigurationError:
     """The error for a server that answers, and says no to how we log in."""
     return ConfigurationError(
-        f"Redis does not accept the connection: {error}. Check the database number, user and "
+        f"Redis does not accept the connection: {clause(error)}. Check the database number, user and "
         "password in QMODAL_REDIS_URL."
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from redis import exceptions as redis_errors
 
 from qmodal.exception import ConfigurationError, EnqueueError, Error, InternalFailure
+from qmodal.wording import clause
 
 
 class Verdict(enum.Enum):
@@ -94,12 +95,12 @@ def to_exception(error: Exception, verdict: Verdict) -> Error:
             return EnqueueError(f"Redis refused the write, so nothing was accepted: {error}")
         case Verdict.DENIED:
             return ConfigurationError(
-                f"Redis does not let us in: {error}. Check the user and password in QMODAL_REDIS_URL "
+                f"Redis does not let us in: {clause(error)}. Check the user and password in QMODAL_REDIS_URL "
                 "and that the ACL allows qmodal's keys and channels."
             )
         case Verdict.REDIRECT:
             return ConfigurationError(
-                f"the server is a Redis Cluster ({error}), which this version does not route to; "
+                f"the server is a Redis Cluster ({clause(error)}), which this version does not route to; "
                 "point QMODAL_REDIS_URL at a single server or a Sentinel's master."
             )
         case _:

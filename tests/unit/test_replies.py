@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
+from collections.abc import Callable
 
 import pytest
 
 from qmodal.exception import ConfigurationError, EnqueueError, Error, InternalFailure
-from qmodal.store.line import LOST, Address, Line
+from qmodal.store.blocking import unreachable
+from qmodal.store.line import LOST, Address, Line, refused
 from qmodal.store.replies import StreamGoneError, Verdict, first_error, judge, to_exception
 
 ROWS = [
@@ -85,6 +88,23 @@ def test_what_repeating_does_not_mend_becomes_an_exception(
     error = to_exception(ValueError("x"), verdict)
     assert type(error) is kind
     assert advice in str(error)
+
+
+SENTENCES: list[Callable[[Exception], Exception]] = [
+    lambda error: to_exception(error, Verdict.DENIED),
+    lambda error: to_exception(error, Verdict.REDIRECT),
+    refused,
+    lambda error: unreachable(Address("redis://host"), error),
+]
+
+
+@pytest.mark.parametrize("made", SENTENCES)
+def test_an_answer_that_is_a_sentence_does_not_end_ours(
+    made: Callable[[Exception], Exception],
+) -> None:
+    text = str(made(ValueError("Authentication required.")))
+    assert "Authentication required" in text
+    assert re.search(r"\.\s*[.;,)]", text) is None
 
 
 def test_the_first_error_counts() -> None:

@@ -15,6 +15,7 @@ from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_en
 from qmodal.wire.outcome import Outcome, text_outcome
 from qmodal.wire.plain import unpack_columns
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
+from qmodal.wording import clause
 
 Admitted = tuple[Envelope, bytes]
 Packed = tuple[dict[str, Any], list[list[Any]]]
@@ -124,7 +125,7 @@ class Admission:
         if not self._is_known_to_nobody(signed):
             return UnknownKeyError(str(error))
         return RefusedError(
-            f"unprocessable: {error}, and this Redis does not accept that key; give the "
+            f"unprocessable: {clause(error)}, and this Redis does not accept that key; give the "
             "caller the QMODAL_SIGNING_KEY of the other processes"
         )
 
