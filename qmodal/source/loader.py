@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import os
+import shlex
 import sys
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
@@ -32,7 +34,7 @@ def module_name_of(path: Path) -> str:
             f"call it `{stem.replace('.', '_')}.py`."
         )
     if stem == "__init__":
-        raise InvalidError(f"{path} is a package; name it with -m: `-m {_dotted(path)}`.")
+        raise InvalidError(f"{path} is a package; name it with -m: {_as_module(path)}.")
     return f"{RENAMED}{stem}" if _is_taken(stem, _located(path)) else stem
 
 
@@ -72,7 +74,7 @@ def load_module(dotted: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and f"{dotted}.".startswith(f"{error.name}."):
             raise InvalidError(
-                f"There is no module `{dotted}` (seen from {Path.cwd()})."
+                f"There is no module `{dotted}` (seen from {Path.cwd()}).{_elsewhere(dotted)}"
             ) from error
         raise
 
@@ -157,14 +159,22 @@ def _execute(name: str, location: Path) -> ModuleType:
         if isinstance(error, ImportError) and "no known parent package" in str(error):
             raise InvalidError(
                 f"{location.name} uses a relative import, which needs its package: "
-                f"use -m, as in `-m {_dotted(location)}`."
+                f"use -m, as in {_as_module(location)}."
             ) from error
         raise
     return module
 
 
-def _dotted(path: Path) -> str:
-    """How -m would name the file: from the topmost folder that is a package."""
+def _as_module(path: Path) -> str:
+    """How -m would name the file, and what has to be set so that it is found."""
+    dotted, root = _dotted(path)
+    if root == Path.cwd() or str(root) in _PATH_AT_START:
+        return f"`-m {dotted}`"
+    return f"`-m {dotted}` with {_on_path(root)}"
+
+
+def _dotted(path: Path) -> tuple[str, Path]:
+    """The file's name from the topmost folder that is a package, and the folder which holds that."""
     location = _located(path)
     names = [] if location.stem == "__init__" else [location.stem]
     folder = location.parent
@@ -173,4 +183,17 @@ def _dotted(path: Path) -> str:
     while (folder.parent / "__init__.py").is_file():
         folder = folder.parent
         names.insert(0, folder.name)
-    return ".".join(names)
+    return ".".join(names), folder.parent
+
+
+def _elsewhere(dotted: str) -> str:
+    """The advice for a module that is not in the current folder but in `src`, or further up."""
+    relative = Path(*dotted.split("."))
+    for root in (Path.cwd() / "src", *Path.cwd().parents):
+        if any((root / name).is_file() for name in (f"{relative}.py", relative / "__init__.py")):
+            return f" It is there with {_on_path(root)}."
+    return ""
+
+
+def _on_path(root: Path) -> str:
+    return f"`PYTHONPATH={shlex.quote(os.path.relpath(root))}` before the command"

@@ -192,3 +192,51 @@ def test_a_running_program_knows_where_it_came_from(
     ).stdout
     relative_or_not = origin.format(here=tmp_path)
     assert output.strip() in (relative_or_not, relative_or_not.replace(f"{tmp_path}/", ""))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A package in `src`, one beside it, and one that is a level deeper."""
+    for name in ("src/proj/__init__.py", "pkg/__init__.py", "pkg/sub/__init__.py"):
+        write(tmp_path / name)
+    for name in ("src/proj/app.py", "pkg/app.py", "pkg/sub/app.py"):
+        write(tmp_path / name, "from . import nothing")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("seen_from", "file", "advice"),
+    [
+        (".", "pkg/app.py", "as in `-m pkg.app`."),
+        (".", "pkg/sub/app.py", "as in `-m pkg.sub.app`."),
+        (".", "src/proj/app.py", "as in `-m proj.app` with `PYTHONPATH=src` before the command."),
+        ("pkg/sub", "app.py", "as in `-m pkg.sub.app` with `PYTHONPATH=../..` before the command."),
+        ("src", "proj/app.py", "as in `-m proj.app`."),
+        (".", "src/proj/__init__.py", "`-m proj` with `PYTHONPATH=src` before the command."),
+    ],
+)
+def test_the_advice_for_a_file_of_a_package_can_be_followed(
+    project: Path, monkeypatch: pytest.MonkeyPatch, seen_from: str, file: str, advice: str
+) -> None:
+    monkeypatch.chdir(project / seen_from)
+    with pytest.raises(InvalidError) as failure:
+        load_file(Path(file))
+    assert str(failure.value).endswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("seen_from", "module", "advice"),
+    [
+        (".", "proj.app", " It is there with `PYTHONPATH=src` before the command."),
+        ("pkg/sub", "pkg.sub.app", " It is there with `PYTHONPATH=../..` before the command."),
+        (".", "proj", " It is there with `PYTHONPATH=src` before the command."),
+        (".", "proj.nope", ""),
+    ],
+)
+def test_a_module_that_is_not_here_is_looked_for_in_src_and_further_up(
+    project: Path, monkeypatch: pytest.MonkeyPatch, seen_from: str, module: str, advice: str
+) -> None:
+    monkeypatch.chdir(project / seen_from)
+    with pytest.raises(InvalidError) as failure:
+        load_module(module)
+    assert str(failure.value) == f"There is no module `{module}` (seen from {Path.cwd()}).{advice}"
