@@ -177,7 +177,10 @@ class Keys:
         return self.fleet(f"app:{app_id}:client")
 
     def app(self, app_id: str) -> str:
-        """Hash: name, state, current version. No TTL while deployed; heartbeat TTL if ephemeral."""
+        """Hash: name, environment, state, versions, tags. No TTL while deployed; 7 days once stopped.
+
+        30 s after the last heartbeat if ephemeral, 24 h if detached.
+        """
         return self.fleet(f"app:{app_id}")
 
     def settings(self, app_id: str) -> str:
@@ -185,7 +188,7 @@ class Keys:
         return self.fleet(f"app:{app_id}:settings")
 
     def version(self, app_id: str, number: int) -> str:
-        """String: one signed version of an app. Lives as its app."""
+        """String: one signed version of an app. Goes on stop, else lives as its app."""
         return self.fleet(f"app:{app_id}:version:{number}")
 
     def code(self, digest: str) -> str:
