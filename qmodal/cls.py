@@ -141,9 +141,9 @@ class Cls(Generic[T]):
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("__") and self._user_cls is not None and name not in self._methods:
             return getattr(self._user_cls, name)
+        if name.startswith("_") or hasattr(Cls, name):
+            raise AttributeError(f"{self._name!r} has no {name!r}, as it is not defined here")
         # Which methods a class has that was looked up is not known before it is used.
-        if name.startswith("_"):
-            raise AttributeError(f"{self._name!r} has no attribute {name!r}")
         raise AttributeError(
             "You can't access methods on a Cls directly - Did you forget to instantiate the class "
             f"first?\nInstead of `{self._name}.{name}`, write `{self._name}(...).{name}`."

@@ -60,7 +60,7 @@ class PartialFunction(Generic[P, R, OriginalR]):
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         """On an instance: the method as other code calls it, in the pool of the same parameters."""
         bound = handle_of(instance)
-        return self if bound is None else bound._method(self.raw_f.__name__)
+        return self if bound is None else bound._method(_attribute(type(instance), self))
 
     @property
     def is_generator(self) -> bool:
@@ -285,6 +285,15 @@ def _refuse_bare(decorator: str, bare: tuple[Any, ...]) -> None:
             f"@modal.{decorator} takes keywords only. Did you forget the parentheses? "
             f"Write `@modal.{decorator}(...)`.",
         )
+
+
+def _attribute(user_class: type, partial: PartialFunction[..., Any, Any]) -> str:
+    """What the class calls it: another decorator may have given the function another name."""
+    for owner in user_class.__mro__:
+        for name, member in vars(owner).items():
+            if member is partial:
+                return name
+    return partial.raw_f.__name__
 
 
 def _name(partial: PartialFunction[..., Any, Any]) -> str:

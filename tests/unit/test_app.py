@@ -8,7 +8,7 @@ import gc
 import logging
 import pickle
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import pytest
@@ -389,6 +389,8 @@ def test_methods_are_not_reached_without_an_instance() -> None:
     with pytest.raises(AttributeError, match=r"write `Plain\(...\).double`"):
         found.double.remote(1)
     assert not hasattr(found, "_repr_html_")
+    with pytest.raises(AttributeError, match="it is not defined here"):
+        _ = found.app
 
 
 def test_a_lookup_with_a_dot_points_to_the_class() -> None:
@@ -406,8 +408,16 @@ def test_handles_of_calls_travel_by_id() -> None:
     assert pickle.loads(pickle.dumps(call)) == call
 
 
+def renaming(raw: Callable[..., Any]) -> Callable[..., Any]:
+    def wrapped(*args: Any) -> Any:
+        return raw(*args)
+
+    return wrapped
+
+
 class Chained:
     @qmodal.method()
+    @renaming
     def inner(self, x: int) -> int:
         return x + 1
 
