@@ -48,7 +48,7 @@ def _label(label: str, definition: Definition) -> str:
 
 
 def _no_method(definition: Definition, method: str) -> NotFoundError:
-    known = ", ".join(sorted(definition.spec.methods)) or "no methods"
+    known = ", ".join(sorted(definition.spec.methods)) or "it has none"
     owner = definition.spec.tag.removesuffix(".*")
     return NotFoundError(
         f"{owner!r} of app {definition.app_name!r} has no method {method!r}: {known}."
