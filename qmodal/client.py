@@ -38,9 +38,12 @@ NO_SERVER = (
 
 
 class Client:
-    """One server as one process sees it; `settings` must name a server and a key."""
+    """One server as one process sees it; `settings` must name a server and a key.
 
-    def __init__(self, settings: Settings) -> None:
+    `is_checked`: somebody has made sure already that the server is one to trust calls to.
+    """
+
+    def __init__(self, settings: Settings, *, is_checked: bool = False) -> None:
         if settings.redis_url is None or settings.signing_key is None:
             raise ConfigurationError(NO_SERVER)
         self.settings = settings
@@ -48,7 +51,7 @@ class Client:
         self.signer = Signer(settings.signing_key)
         self.learned = Learned()
         self._loops: dict[asyncio.AbstractEventLoop, Asynchronous] = {}
-        self._is_checked = False
+        self._is_checked = is_checked
 
     @cached_property
     def blocking(self) -> Blocking:

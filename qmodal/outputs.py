@@ -12,6 +12,7 @@ from qmodal.exception import (
     FunctionTimeoutError,
     OutputExpiredError,
     RemoteError,
+    ResourceExhaustedError,
     WorkerLost,
 )
 from qmodal.seen import Indexes
@@ -204,6 +205,8 @@ def value_of(client: Client, outcome: Outcome, payload: bytes) -> Any:
             raise FunctionTimeoutError(payload.decode(errors="replace"))
         case "lost":
             raise WorkerLost(payload.decode(errors="replace"))
+        case "unstored":
+            raise ResourceExhaustedError(payload.decode(errors="replace"))
         case "cancelled":
             raise RemoteError(payload.decode(errors="replace"))
         case "values" | "mixed":

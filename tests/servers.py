@@ -94,6 +94,85 @@ def run_server(binary: Path, *options: str) -> Iterator[TestServer]:
                 process.kill()
 
 
+class Restarted:
+    """A server that keeps its data over restarts, and loads them for as long as it is told to.
+
+    `key-load-delay` (microseconds for each key) is a setting of Redis and Valkey for their own tests.
+    """
+
+    def __init__(self, binary: Path, folder: Path) -> None:
+        self._command: list[str | Path] = [
+            *(binary, "--port", "0", "--unixsocket", folder / "s", "--dir", folder, "--save", ""),
+            *("--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no"),
+        ]
+        self.url = f"unix://{folder}/s"
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        wait_until(self.is_ready, what="it is up")
+        with self.plain() as plain:
+            # It answers between two keys once it has read a kilobyte.
+            for number in range(100):
+                plain.set(f"filler:{number}", os.urandom(2000))
+
+    def plain(self) -> redis.Redis:
+        """A redis-py client of it, to look from the side; use it in a `with`."""
+        return redis.Redis.from_url(self.url)
+
+    def is_ready(self) -> bool:
+        """Whether it answers, and not that it is loading."""
+        try:
+            with self.plain() as plain:
+                return bool(plain.ping())
+        except redis.ConnectionError:
+            return False
+
+    def refusals(self) -> int:
+        """How many commands it has refused because it is loading."""
+        with self.plain() as plain:
+            stats: dict[str, dict[str, int]] = plain.info("errorstats")
+        return int(stats.get("errorstat_LOADING", {}).get("count", 0))
+
+    def restart(self) -> None:
+        """It ends, and comes back as a server that is loading."""
+        with self.plain() as plain:
+            plain.save()
+        self.close()
+        command = [*self._command, "--key-load-delay", "100000"]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        wait_until(self._is_loading, what="it loads")
+
+    def _is_loading(self) -> bool:
+        try:
+            with self.plain() as plain:
+                plain.get("x")
+        except redis.BusyLoadingError:
+            return True
+        except redis.ConnectionError:
+            pass
+        return False
+
+    def loaded(self) -> None:
+        """It reads the rest at once."""
+        with self.plain() as plain:
+            plain.config_set("key-load-delay", 0)
+        wait_until(self.is_ready, what="it has loaded")
+
+    def close(self) -> None:
+        """It ends."""
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def restarted_server(binary: Path) -> Iterator[Restarted]:
+    """Such a server on a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix="qm-") as folder:
+        made = Restarted(binary, Path(folder))
+        try:
+            yield made
+        finally:
+            made.close()
+
+
 def leftovers(plain: redis.Redis, prefix: str) -> list[str]:
     """Keys under the prefix that have no lifetime and are not meant to stay."""
     names = [key.decode() for key in plain.scan_iter(f"{prefix}:*", count=1000)]

@@ -10,11 +10,12 @@ from typing import TypeVar
 
 from qmodal.exception import Error
 from qmodal.store.aio_line import AsyncLine
-from qmodal.store.blocking import give_up, is_refused, repeat_delay, unreachable
+from qmodal.store.blocking import is_refused
 from qmodal.store.exchange import AtMost, Command, Effect, Exchange, Later, Op, Pause, Reply
 from qmodal.store.line import LOST, Address
-from qmodal.store.replies import Verdict, first_error, judge, to_exception
+from qmodal.store.replies import Verdict, first_error
 from qmodal.store.script import load_commands
+from qmodal.store.waiting import Wait, check_size
 
 T = TypeVar("T")
 
@@ -59,37 +60,39 @@ class Asynchronous:
 
     async def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
-        ends = time.monotonic() + request.patience
-        attempt = 0
+        wait, begin = None, time.monotonic()
         while True:
             try:
                 replies, refusal = await self._once(request)
             except LOST as error:
                 # Those that lie idle were lost with it; trying one after another takes too long.
                 await self._drop_idle()
-                give_up(self.address, error, ends)
+                failure: Exception = error
+                is_lost = True
             else:
                 if refusal is None:
                     return replies
-                await self._repair(refusal, ends)
-            await asyncio.sleep(repeat_delay(attempt))
-            attempt += 1
+                failure, is_lost = refusal, False
+            wait = wait or Wait(self.address, request, begin)
+            await self._repair(wait.failed(failure, is_lost=is_lost))
+            if wait.may_be_too_large:
+                await self.run(check_size(request))
+            await asyncio.sleep(wait.delay)
 
-    async def _repair(self, error: Exception, ends: float) -> None:
-        verdict = judge(error)
+    async def _repair(self, verdict: Verdict) -> None:
         if verdict is Verdict.LOAD:
             self._loaded = False
-        elif verdict is Verdict.RECONNECT:
+        elif verdict in (Verdict.RECONNECT, Verdict.LOADING):
             await self._drop_idle()
-        elif verdict is not Verdict.WAIT:
-            raise to_exception(error, verdict) from error
-        if time.monotonic() > ends:
-            raise unreachable(self.address, error) from error
 
     async def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
         line = await self._take()
+        replies: list[Reply] = []
         try:
-            replies = await self._talk(line, request)
+            refusal = None if self._loaded else await self._load(line)
+            if refusal is None:
+                replies = await self._talk(line, request)
+                refusal = first_error(replies)
         except BaseException:  # also CancelledError: replies are still on their way
             await line.close()
             raise
@@ -97,7 +100,7 @@ class Asynchronous:
             await line.close()
         else:
             self._idle.append(line)
-        return replies, first_error(replies)
+        return replies, refusal
 
     async def _talk(self, line: AsyncLine, request: Exchange) -> list[Reply]:
         commands = request.commands
@@ -116,24 +119,16 @@ class Asynchronous:
 
     async def _take(self) -> AsyncLine:
         if self._idle:
-            line = self._idle.pop()
-        else:
-            line = AsyncLine(self.address)
-            await line.connect()
-        if not self._loaded:
-            await self._load(line)
+            return self._idle.pop()
+        line = AsyncLine(self.address)
+        await line.connect()
         return line
 
-    async def _load(self, line: AsyncLine) -> None:
-        try:
-            error = first_error(await line.exchange(load_commands()))
-        except BaseException:
-            await line.close()
-            raise
-        if error is not None:
-            await line.close()
-            raise to_exception(error, judge(error)) from error
-        self._loaded = True
+    async def _load(self, line: AsyncLine) -> Exception | None:
+        """Make the scripts known; what the server says if it refuses."""
+        refusal = first_error(await line.exchange(load_commands()))
+        self._loaded = refusal is None
+        return refusal
 
     def later(self, command: Command) -> None:
         """Send the command along with some later write; nobody reads its reply."""
@@ -154,7 +149,9 @@ class Asynchronous:
         """Send what was put off and close all idle connections."""
         while self._later:
             try:
-                await self._once(Exchange(((b"PING",),)))
-            except LOST:
+                _, refusal = await self._once(Exchange(((b"PING",),)))
+            except LOST as error:
+                refusal = error
+            if refusal is not None:
                 self._later.clear()
         await self._drop_idle()

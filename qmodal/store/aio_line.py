@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,16 @@ from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
 from qmodal.store.exchange import Command, Reply
-from qmodal.store.line import NOTHING, READ_SECONDS, Address, new_reader, pack, refused
+from qmodal.store.line import (
+    LOST,
+    NOTHING,
+    READ_SECONDS,
+    Address,
+    new_reader,
+    pack,
+    raise_said,
+    refused,
+)
 
 _KINDS: dict[type, type[asyncio_connection.AbstractConnection]] = {
     UnixDomainSocketConnection: asyncio_connection.UnixDomainSocketConnection,
@@ -30,8 +40,9 @@ class _Replies(asyncio.Protocol):
     cost more than the rest of a call.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.BaseTransport) -> None:
         self._loop = loop
+        self._transport = transport
         self._gets = (reader := new_reader()).gets
         self._feed = reader.feed
         self._waiter: asyncio.Future[None] | None = None
@@ -43,6 +54,8 @@ class _Replies(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if isinstance(exc, BrokenPipeError | ConnectionResetError):
+            self._feed(_unread(self._transport))
         self._lost = exc or redis_errors.ConnectionError("the server closed the connection")
         self._wake()
         self.resume_writing()
@@ -66,6 +79,10 @@ class _Replies(asyncio.Protocol):
                 await self._writable
         if self._lost is not None:
             raise self._lost
+
+    def said(self) -> Reply:
+        """What has been received and not been read."""
+        return self._gets()
 
     async def next(self) -> Reply:
         """The next reply; raises TimeoutError after READ_SECONDS of silence, and why the line ended."""
@@ -91,6 +108,17 @@ class _Replies(asyncio.Protocol):
     def _expire(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(TimeoutError("the server does not answer"))
+
+
+def _unread(transport: asyncio.BaseTransport) -> bytes:
+    """What a server has said that ended the connection before we wrote, so that writing failed first."""
+    sock = transport.get_extra_info("socket")
+    if sock is None or transport.get_extra_info("sslcontext") is not None:
+        return b""
+    try:
+        return os.read(sock.fileno(), 65536)
+    except OSError:
+        return b""
 
 
 class AsyncLine:
@@ -127,7 +155,7 @@ class AsyncLine:
         writer = self._connection._writer
         assert writer is not None
         self._transport = transport = writer.transport
-        self._replies = _Replies(asyncio.get_running_loop())
+        self._replies = _Replies(asyncio.get_running_loop(), transport)
         transport.set_protocol(self._replies)
 
     async def write(self, commands: Sequence[Command]) -> None:
@@ -135,7 +163,11 @@ class AsyncLine:
         if self._replies is None or self._transport is None:
             raise redis_errors.ConnectionError("not connected")
         self._transport.write(pack(commands))
-        await self._replies.writable()
+        try:
+            await self._replies.writable()
+        except LOST:
+            raise_said([self._replies.said()])
+            raise
 
     async def read(self) -> Reply:
         """The next reply; an error reply is returned, not raised. A lost connection raises."""
@@ -144,8 +176,15 @@ class AsyncLine:
         return await self._replies.next()
 
     async def replies(self, count: int) -> list[Reply]:
-        """The next replies, as `read` gives them."""
-        return [await self.read() for _ in range(count)]
+        """The next replies, as `read` gives them; what a server says before it hangs up is raised."""
+        found: list[Reply] = []
+        try:
+            while len(found) < count:
+                found.append(await self.read())
+        except LOST:
+            raise_said(found)
+            raise
+        return found
 
     async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
         """Send, then read exactly as many replies as were sent."""

@@ -9,21 +9,14 @@ import time
 from collections import deque
 from typing import TypeVar
 
-from qmodal.exception import ConnectionError, Error
-from qmodal.settings import redacted
+from qmodal.exception import Error
 from qmodal.store.exchange import AtMost, Command, Effect, Exchange, Later, Op, Pause, Reply
 from qmodal.store.line import LOST, Address, Line
-from qmodal.store.replies import Verdict, first_error, judge, to_exception
+from qmodal.store.replies import Verdict, first_error
 from qmodal.store.script import load_commands
-from qmodal.wording import clause
+from qmodal.store.waiting import Wait, check_size
 
 T = TypeVar("T")
-REPEAT_SECONDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-
-
-def repeat_delay(attempt: int) -> float:
-    """Seconds to wait before the given repetition (0 is the first): at once, then ever slower."""
-    return REPEAT_SECONDS[min(attempt, len(REPEAT_SECONDS) - 1)]
 
 
 def is_refused(request: Exchange, before: list[Reply]) -> bool:
@@ -31,23 +24,6 @@ def is_refused(request: Exchange, before: list[Reply]) -> bool:
     if not before:
         return False
     return request.expects not in (None, before[-1]) or first_error(before) is not None
-
-
-def unreachable(address: Address, error: Exception) -> ConnectionError:
-    """The error for a server that did not come back within the patience of an exchange."""
-    where, why = redacted(address.url), clause(error)
-    return ConnectionError(
-        f"Redis at {where} cannot be reached: {why}. Is the server up, and QMODAL_REDIS_URL right?"
-    )
-
-
-def give_up(address: Address, error: Exception, ends: float) -> None:
-    """Raise if a connection that could not be made or was lost is not worth another try."""
-    verdict = judge(error)
-    if verdict is Verdict.DENIED:
-        raise to_exception(error, verdict) from error
-    if time.monotonic() > ends:
-        raise unreachable(address, error) from error
 
 
 class Blocking:
@@ -96,37 +72,39 @@ class Blocking:
 
     def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
-        ends = time.monotonic() + request.patience
-        attempt = 0
+        wait, begin = None, time.monotonic()
         while True:
             try:
                 replies, refusal = self._once(request)
             except LOST as error:
                 # Those that lie idle were lost with it; trying one after another takes too long.
                 self._drop_idle()
-                give_up(self.address, error, ends)
+                failure: Exception = error
+                is_lost = True
             else:
                 if refusal is None:
                     return replies
-                self._repair(refusal, ends)
-            time.sleep(repeat_delay(attempt))
-            attempt += 1
+                failure, is_lost = refusal, False
+            wait = wait or Wait(self.address, request, begin)
+            self._repair(wait.failed(failure, is_lost=is_lost))
+            if wait.may_be_too_large:
+                self.run(check_size(request))
+            time.sleep(wait.delay)
 
-    def _repair(self, error: Exception, ends: float) -> None:
-        verdict = judge(error)
+    def _repair(self, verdict: Verdict) -> None:
         if verdict is Verdict.LOAD:
             self._loaded = False
-        elif verdict is Verdict.RECONNECT:
+        elif verdict in (Verdict.RECONNECT, Verdict.LOADING):
             self._drop_idle()
-        elif verdict is not Verdict.WAIT:
-            raise to_exception(error, verdict) from error
-        if time.monotonic() > ends:
-            raise unreachable(self.address, error) from error
 
     def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
         line = self._take()
+        replies: list[Reply] = []
         try:
-            replies = self._talk(line, request)
+            refusal = None if self._loaded else self._load(line)
+            if refusal is None:
+                replies = self._talk(line, request)
+                refusal = first_error(replies)
         except BaseException:  # also KeyboardInterrupt: replies are still on their way
             line.close()
             raise
@@ -134,7 +112,7 @@ class Blocking:
             line.close()
         else:
             self._idle.append(line)
-        return replies, first_error(replies)
+        return replies, refusal
 
     def _talk(self, line: Line, request: Exchange) -> list[Reply]:
         commands = request.commands
@@ -155,24 +133,17 @@ class Blocking:
         if self._pid != os.getpid():
             self._after_fork()
         try:
-            line = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
             line = Line(self.address)
             line.connect()
-        if not self._loaded:
-            self._load(line)
-        return line
+            return line
 
-    def _load(self, line: Line) -> None:
-        try:
-            error = first_error(line.exchange(load_commands()))
-        except BaseException:
-            line.close()
-            raise
-        if error is not None:
-            line.close()
-            raise to_exception(error, judge(error)) from error
-        self._loaded = True
+    def _load(self, line: Line) -> Exception | None:
+        """Make the scripts known; what the server says if it refuses."""
+        refusal = first_error(line.exchange(load_commands()))
+        self._loaded = refusal is None
+        return refusal
 
     def prepare(self) -> None:
         """Have a line ready, which connects when it is first used, in a forked child too."""
@@ -206,7 +177,9 @@ class Blocking:
         """Send what was put off and close all idle connections."""
         while self._later and self._pid == os.getpid():
             try:
-                self._once(Exchange(((b"PING",),)))
-            except LOST:
+                _, refusal = self._once(Exchange(((b"PING",),)))
+            except LOST as error:
+                refusal = error
+            if refusal is not None:
                 self._later.clear()
         self._drop_idle()

@@ -16,8 +16,8 @@ Command = tuple[Any, ...]
 Packed = Command | bytes  # bytes: packed before
 Reply = Any
 T = TypeVar("T")
-
-
+# What an outage may last for whoever waits for an answer: a restart, a failover.
+PATIENCE_SECONDS = 20.0
 Meanwhile = Callable[[], None]
 
 
@@ -29,7 +29,9 @@ class Exchange(NamedTuple):
     `expects`: the reply before the blocking one without which waiting is in vain, too; the
     replies then end early.
     `patience`: seconds during which a lost connection is retried; the commands must be safe to
-    repeat, which every script is.
+    repeat, which every script is. `loading`: seconds for which a server is waited for that says it
+    is loading its data, and up to 20 of them for one that is not ready for another reason; None: as
+    `patience`, if that is short, else five minutes.
     `meanwhile` is called between writing and reading, each time that it is written: what it does
     costs no time as long as the server is at work. What it raises, if anything, drops the connection.
     """
@@ -37,8 +39,9 @@ class Exchange(NamedTuple):
     commands: tuple[Command, ...]
     waits: bool = False
     expects: bytes | int | None = None
-    patience: float = 20.0
+    patience: float = PATIENCE_SECONDS
     meanwhile: Meanwhile | None = None
+    loading: float | None = None
 
 
 class Pause(NamedTuple):
@@ -64,9 +67,11 @@ Effect = Exchange | Pause | Later | AtMost
 Op = Generator[Effect, list[Reply], T]
 
 
-def ask(*commands: Command, patience: float = 20.0) -> Op[list[Reply]]:
+def ask(
+    *commands: Command, patience: float = PATIENCE_SECONDS, loading: float | None = None
+) -> Op[list[Reply]]:
     """Send the commands in one write and return their replies."""
-    return (yield Exchange(commands, patience=patience))
+    return (yield Exchange(commands, patience=patience, loading=loading))
 
 
 def ask_one(*command: Any) -> Op[Reply]:

@@ -7,6 +7,7 @@ connected, its socket is read and written here: its own reading took a third of 
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 import select
@@ -27,6 +28,7 @@ from redis.retry import Retry
 from qmodal.exception import ConfigurationError
 from qmodal.store.exchange import Command, Packed, Reply
 from qmodal.store.patience import Patience
+from qmodal.store.replies import PASSING, NotReadyError, judge
 from qmodal.wording import clause
 
 # The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
@@ -86,8 +88,10 @@ def _keepalive() -> dict[int, int]:
     }
 
 
-def refused(error: Exception) -> ConfigurationError:
-    """The error for a server that answers, and says no to how we log in."""
+def refused(error: Exception) -> Exception:
+    """The error for a server that answers, and says no to how we log in; or that it is not ready."""
+    if judge(error) in PASSING:
+        return NotReadyError(str(error))
     return ConfigurationError(
         f"Redis does not accept the connection: {clause(error)}. Check the database number, user and "
         "password in QMODAL_REDIS_URL."
@@ -105,6 +109,12 @@ def _leave_timeouts_to_the_kernel(sock: object) -> None:
         sock.settimeout(None)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+
+
+def raise_said(replies: Sequence[Reply]) -> None:
+    """Raise the last of the replies before a connection ended, if it is an error: it says why."""
+    if replies and isinstance(replies[-1], Exception):
+        raise NotReadyError(str(replies[-1])) from replies[-1]
 
 
 def pack(commands: Sequence[Packed]) -> bytes:
@@ -166,7 +176,20 @@ class Line:
         if self._sock is None:
             self.connect()
         sock: Any = self._sock
-        sock.sendall(pack(commands))
+        try:
+            sock.sendall(pack(commands))
+        except OSError:
+            self._raise_last_words()
+            raise
+
+    def _raise_last_words(self) -> None:
+        """Raise what the server said before it ended the connection, if it said why."""
+        said = self._reader.gets()
+        with contextlib.suppress(*LOST):
+            if said is NOTHING and self.is_readable(0):
+                said = self._next(self._answers)
+        if isinstance(said, Exception):
+            raise NotReadyError(str(said)) from said
 
     def is_readable(self, seconds: float) -> bool:
         """Whether something comes, or the connection ends, within that time; another thread may close it."""
@@ -187,8 +210,15 @@ class Line:
         return self._next(self._waits)
 
     def replies(self, count: int) -> list[Reply]:
-        """The next replies, as `read` gives them."""
-        return [self._next(self._answers) for _ in range(count)]
+        """The next replies, as `read` gives them; what a server says before it hangs up is raised."""
+        found: list[Reply] = []
+        try:
+            while len(found) < count:
+                found.append(self._next(self._answers))
+        except LOST:
+            raise_said(found)
+            raise
+        return found
 
     def _next(self, patience: Patience) -> Reply:
         gets = self._reader.gets

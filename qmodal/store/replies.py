@@ -7,7 +7,14 @@ from collections.abc import Iterable
 
 from redis import exceptions as redis_errors
 
-from qmodal.exception import ConfigurationError, EnqueueError, Error, InternalFailure
+from qmodal.exception import (
+    ConfigurationError,
+    EnqueueError,
+    Error,
+    InternalFailure,
+    RequestSizeError,
+    ResourceExhaustedError,
+)
 from qmodal.wording import clause
 
 
@@ -16,9 +23,12 @@ class Verdict(enum.Enum):
 
     LOAD = "the script is not known there: load the scripts and repeat"
     RECONNECT = "the server cannot serve now: find it again and repeat"
+    LOADING = "the server reads its data back, which may take minutes: repeat until it has"
     WAIT = "the server is busy with a script: repeat in a moment"
     GONE = "the stream or its group is gone: create it or leave"
-    REFUSED = "the server has no room or cannot persist: tell the producer"
+    FULL = "the server has no memory left: tell the producer"
+    REFUSED = "the server cannot persist or replicate: tell the producer"
+    TOO_LARGE = "the request is larger than the server takes: tell the producer"
     DENIED = "the server does not let this user in, or not this far: tell the operator"
     REDIRECT = "a cluster node that does not hold the key"
     BROKEN = "none of the above can happen with our commands: a mistake of ours"
@@ -27,40 +37,88 @@ class Verdict(enum.Enum):
 _BY_WORD = {
     "NOSCRIPT": Verdict.LOAD,
     "READONLY": Verdict.RECONNECT,
-    "LOADING": Verdict.RECONNECT,
+    "LOADING": Verdict.LOADING,
     "MASTERDOWN": Verdict.RECONNECT,
     "BUSY": Verdict.WAIT,
     "NOGROUP": Verdict.GONE,
     "UNBLOCKED": Verdict.GONE,
-    "OOM": Verdict.REFUSED,
+    "OOM": Verdict.FULL,
     "MISCONF": Verdict.REFUSED,
-    "NOREPLICAS": Verdict.REFUSED,
+    "NOREPLICAS": Verdict.RECONNECT,
     "NOAUTH": Verdict.DENIED,
     "WRONGPASS": Verdict.DENIED,
     "NOPERM": Verdict.DENIED,
+    "DENIED": Verdict.DENIED,
     "MOVED": Verdict.REDIRECT,
     "ASK": Verdict.REDIRECT,
+    "TRYAGAIN": Verdict.RECONNECT,
+    "CLUSTERDOWN": Verdict.RECONNECT,
+}
+# What an answer comes to that may pass and has not; the others are those of a server that is not ready.
+_IN_VAIN = {
+    "NOREPLICAS": Verdict.REFUSED,
     "TRYAGAIN": Verdict.REDIRECT,
     "CLUSTERDOWN": Verdict.REDIRECT,
 }
+# Where the first word says nothing.
+_BY_TEXT = (
+    ("instance state changed", Verdict.RECONNECT),  # a blocked reader's server became a replica
+    ("max number of clients", Verdict.RECONNECT),
+    ("Protocol error: ", Verdict.TOO_LARGE),
+    ("ACL failure in script", Verdict.DENIED),
+    ("user executing the script", Verdict.DENIED),
+    ("NOGROUP", Verdict.GONE),  # within a script the word is not the first
+)
+PASSING = (Verdict.LOAD, Verdict.RECONNECT, Verdict.LOADING, Verdict.WAIT)
 # redis-py strips the first word from the errors that it has a class for.
 _BY_CLASS: tuple[tuple[type[Exception], Verdict], ...] = (
     (redis_errors.NoScriptError, Verdict.LOAD),
     (redis_errors.ReadOnlyError, Verdict.RECONNECT),
-    (redis_errors.BusyLoadingError, Verdict.RECONNECT),
+    (redis_errors.BusyLoadingError, Verdict.LOADING),
     (redis_errors.MasterDownError, Verdict.RECONNECT),
-    (redis_errors.OutOfMemoryError, Verdict.REFUSED),
+    (redis_errors.OutOfMemoryError, Verdict.FULL),
     (redis_errors.NoPermissionError, Verdict.DENIED),
     (redis_errors.AuthenticationError, Verdict.DENIED),
     (redis_errors.MovedError, Verdict.REDIRECT),
     (redis_errors.AskError, Verdict.REDIRECT),
-    (redis_errors.TryAgainError, Verdict.REDIRECT),
-    (redis_errors.ClusterDownError, Verdict.REDIRECT),
+    (redis_errors.TryAgainError, Verdict.RECONNECT),
+    (redis_errors.ClusterDownError, Verdict.RECONNECT),
 )
 
 
 class StreamGoneError(Error):
     """The pool's stream or group is gone; join the pool again or leave it."""
+
+
+class NoRoomError(EnqueueError, ResourceExhaustedError):
+    """Redis has no memory left, so nothing was accepted; free some on the server and retry."""
+
+
+class NotReadyError(redis_errors.ConnectionError):
+    """What a server said when it did not let us in for now, or before it ended the connection."""
+
+
+_NOTHING_ACCEPTED = "Redis refused the write, so nothing was accepted: {}"
+_EXCEPTIONS: dict[Verdict, tuple[type[Error], str]] = {
+    Verdict.GONE: (StreamGoneError, "{}"),
+    Verdict.FULL: (NoRoomError, _NOTHING_ACCEPTED),
+    Verdict.REFUSED: (EnqueueError, _NOTHING_ACCEPTED),
+    Verdict.TOO_LARGE: (
+        RequestSizeError,
+        "Redis does not take a request of this size: {}. Raise the server's proto-max-bulk-len, "
+        "or write large values to shared storage and pass the place.",
+    ),
+    Verdict.DENIED: (
+        ConfigurationError,
+        "Redis does not let us in: {}. Check the user and password in QMODAL_REDIS_URL "
+        "and that the ACL allows qmodal's keys and channels.",
+    ),
+    Verdict.REDIRECT: (
+        ConfigurationError,
+        "the server is a Redis Cluster ({}), which this version does not route to; "
+        "point QMODAL_REDIS_URL at a single server or a Sentinel's master.",
+    ),
+}
 
 
 def judge(error: Exception) -> Verdict:
@@ -69,13 +127,14 @@ def judge(error: Exception) -> Verdict:
         if isinstance(error, kind):
             return verdict
     text = str(error).strip()
-    if "instance state changed" in text:  # a blocked reader's server became a replica
-        return Verdict.RECONNECT
-    if "ACL failure in script" in text or "user executing the script" in text:
-        return Verdict.DENIED
-    if "NOGROUP" in text:  # within a script the word is not the first
-        return Verdict.GONE
-    return _BY_WORD.get(text.partition(" ")[0].rstrip(":"), Verdict.BROKEN)
+    for part, verdict in _BY_TEXT:
+        if part in text:
+            return verdict
+    return _BY_WORD.get(_word(text), Verdict.BROKEN)
+
+
+def _word(text: str) -> str:
+    return text.partition(" ")[0].rstrip(":")
 
 
 def first_error(replies: Iterable[object]) -> Exception | None:
@@ -88,20 +147,16 @@ def first_error(replies: Iterable[object]) -> Exception | None:
 
 def to_exception(error: Exception, verdict: Verdict) -> Error:
     """The exception that users see for an error which repeating does not mend."""
-    match verdict:
-        case Verdict.GONE:
-            return StreamGoneError(str(error))
-        case Verdict.REFUSED:
-            return EnqueueError(f"Redis refused the write, so nothing was accepted: {error}")
-        case Verdict.DENIED:
-            return ConfigurationError(
-                f"Redis does not let us in: {clause(error)}. Check the user and password in QMODAL_REDIS_URL "
-                "and that the ACL allows qmodal's keys and channels."
-            )
-        case Verdict.REDIRECT:
-            return ConfigurationError(
-                f"the server is a Redis Cluster ({clause(error)}), which this version does not route to; "
-                "point QMODAL_REDIS_URL at a single server or a Sentinel's master."
-            )
-        case _:
-            return InternalFailure(f"Redis answered: {error}")
+    kind, text = _EXCEPTIONS.get(verdict, (InternalFailure, "Redis answered: {}"))
+    return kind(text.format(error if text.endswith("{}") else clause(error)))
+
+
+def in_vain(error: Exception) -> Error | None:
+    """The exception for an answer that was waited out and has not passed, None if it means "not ready"."""
+    verdict = _IN_VAIN.get(_word(str(error).strip()), judge(error))
+    return None if verdict in PASSING else to_exception(error, verdict)
+
+
+def is_answer(error: Exception) -> bool:
+    """Whether a server has said this, in the words that we know."""
+    return judge(error) is not Verdict.BROKEN

@@ -6,6 +6,7 @@ from qmodal.exception import ConfigurationError
 from qmodal.store.exchange import Command, Op, ask, ask_one
 from qmodal.store.keys import Keys
 from qmodal.store.script import script
+from qmodal.store.waiting import LOADING_SECONDS
 
 OLDEST_REDIS = (7, 0)
 
@@ -13,7 +14,9 @@ OLDEST_REDIS = (7, 0)
 def check_server(keys: Keys, *, key_id: str, fingerprint: str) -> Op[None]:
     """Raise ConfigurationError for a server that is too old, may evict, or has another key."""
     server, memory, accepted = yield from ask(
-        (b"INFO", b"server"), (b"INFO", b"memory"), (b"HGETALL", keys.signing), patience=2.0
+        *((b"INFO", b"server"), (b"INFO", b"memory"), (b"HGETALL", keys.signing)),
+        patience=2.0,
+        loading=LOADING_SECONDS,
     )
     check_version(server_fields(server))
     policy = server_fields(memory).get("maxmemory_policy", "noeviction")

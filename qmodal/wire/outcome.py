@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import NoneType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import msgpack
 
@@ -16,9 +16,10 @@ from qmodal.wire.signing import Signer
 # `value` and `error` carry a payload; the others a text. `values` and `mixed` are of several inputs:
 # their values as one plain list, or a kind, a format and a payload of each. `lost` and `cancelled`
 # also come unsigned, from scripts, which have no key: they can end a call but not put a value into it.
-Kind = Literal["value", "error", "timeout", "cancelled", "lost", "values", "mixed"]
+# `unstored`: the server had no room for the value.
+Kind = Literal["value", "error", "timeout", "cancelled", "lost", "unstored", "values", "mixed"]
 Result = tuple[Kind, str, bytes]  # kind, format and payload of an outcome
-KINDS = ("value", "error", "timeout", "cancelled", "lost", "values", "mixed")
+KINDS = get_args(Kind)
 # An outcome above this is stored apart; up to it, settle writes it even when memory is full.
 INLINE_BYTES = 1024 * 1024
 _PLAIN = {("value", "m")}

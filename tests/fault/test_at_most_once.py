@@ -163,9 +163,14 @@ def test_a_silent_server_ends_its_container_in_time_and_no_other(
     once, other = fleet.ready(box, pools["work"]), fleet.ready(box, pools["nap"])
     job = begin()
     job.started()
+    done = fleet.ready(box, pools["work"])
+    short = begin(0.5, "short")
+    short.started()
     with server.frozen():
         wait_until(lambda: is_gone(once.pid), what="it ends", seconds=9)
+        assert not is_gone(done.pid), "user code had ended there"
     assert job.outcome() == "its worker was cut off from the server"
+    assert fleet.value(short.called) == 0.5
     assert (job.runs(), job.waiting()) == (1, 0)
     assert fleet.until(box, once.container, "ended").detail
     assert fleet.until(box, other.container, "ready").pid == other.pid

@@ -51,10 +51,10 @@ def test_a_script_that_is_not_there(line: Line) -> None:
 @pytest.mark.parametrize("write", [SET, SCRIPT_SET], ids=["command", "script"])
 def test_writes_that_a_server_in_trouble_refuses(line: Line, write: tuple[object, ...]) -> None:
     line.exchange([(b"CONFIG", b"SET", b"min-replicas-to-write", 1)])
-    assert provoke(line, *write) is Verdict.REFUSED
+    assert provoke(line, *write) is Verdict.RECONNECT
     line.exchange([(b"CONFIG", b"SET", b"min-replicas-to-write", 0)])
     line.exchange([(b"CONFIG", b"SET", b"maxmemory", 1)])
-    assert provoke(line, *write) is Verdict.REFUSED
+    assert provoke(line, *write) is Verdict.FULL
     line.exchange([(b"CONFIG", b"SET", b"maxmemory", 0)])
     line.exchange([(b"REPLICAOF", b"127.0.0.1", 1)])
     assert provoke(line, *write) is Verdict.RECONNECT
@@ -123,10 +123,3 @@ def test_a_server_that_is_busy_with_a_script(own: TestServer, line: Line) -> Non
     thread.join()
     other.close()
     assert found == [Verdict.WAIT]
-
-
-def test_a_node_of_a_cluster(tmp_path: Path) -> None:
-    with run_server(server_binary(), "--cluster-enabled", "yes") as node:
-        line = Line(Address(node.url))
-        assert provoke(line, *SET) is Verdict.REDIRECT
-        line.close()

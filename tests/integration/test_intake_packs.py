@@ -252,9 +252,11 @@ def test_results_whose_settle_was_refused_are_settled_later_and_run_once(
     holder.intake.claim()
     assert (len(shelf.queue), holder.conclusions.waiting) == (1, SIZE)
     try:
+        bench.ask(b"CONFIG", b"RESETSTAT")
         bench.ask(b"ACL", b"SETUSER", b"default", b"-evalsha")
         running = start(holder)
-        wait_until(lambda: holder.claims.unsettled, what="a refusal")
+        refused = b"errorstat_NOPERM"
+        wait_until(lambda: refused in bench.ask(b"INFO", b"errorstats"), what="a refusal")
     finally:
         bench.ask(b"ACL", b"SETUSER", b"default", b"+evalsha")
     holder.end(running)

@@ -9,25 +9,44 @@ from collections.abc import Callable
 
 import pytest
 
-from qmodal.exception import ConfigurationError, EnqueueError, Error, InternalFailure
-from qmodal.store.blocking import unreachable
+from qmodal.exception import (
+    ConfigurationError,
+    EnqueueError,
+    Error,
+    InternalFailure,
+    RequestSizeError,
+    ResourceExhaustedError,
+)
 from qmodal.store.line import LOST, Address, Line, refused
-from qmodal.store.replies import StreamGoneError, Verdict, first_error, judge, to_exception
+from qmodal.store.replies import (
+    NoRoomError,
+    StreamGoneError,
+    Verdict,
+    first_error,
+    in_vain,
+    judge,
+    to_exception,
+)
+from qmodal.store.waiting import not_ready, unreachable
 
 ROWS = [
     ("NOSCRIPT No matching script. Please use EVAL.", Verdict.LOAD),
     ("READONLY You can't write against a read only replica.", Verdict.RECONNECT),
-    ("LOADING Redis is loading the dataset in memory", Verdict.RECONNECT),
+    ("LOADING Redis is loading the dataset in memory", Verdict.LOADING),
     ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", None),
     ("BUSY Redis is busy running a script. You can only call SCRIPT KILL.", Verdict.WAIT),
     ("NOGROUP No such key 'x' or consumer group 'g'", Verdict.GONE),
     ("-NOGROUP No such key 'x' script: f_1, on @user_script:1.", Verdict.GONE),
     ("UNBLOCKED the stream key no longer exists", Verdict.GONE),
     ("UNBLOCKED force unblock from blocking operation, instance state changed", None),
-    ("OOM command not allowed when used memory > 'maxmemory'.", Verdict.REFUSED),
-    ("OOM command not allowed when used memory > 'maxmemory'. script: 1", Verdict.REFUSED),
+    ("OOM command not allowed when used memory > 'maxmemory'.", Verdict.FULL),
+    ("OOM command not allowed when used memory > 'maxmemory'. script: 1", Verdict.FULL),
     ("MISCONF Redis is configured to save RDB snapshots", Verdict.REFUSED),
-    ("NOREPLICAS Not enough good replicas to write.", Verdict.REFUSED),
+    ("NOREPLICAS Not enough good replicas to write.", None),
+    ("ERR max number of clients reached", None),
+    ("ERR max number of clients + cluster connections reached", None),
+    ("ERR Protocol error: invalid bulk length", Verdict.TOO_LARGE),
+    ("DENIED Redis is running in protected mode", Verdict.DENIED),
     ("NOAUTH Authentication required.", Verdict.DENIED),
     ("WRONGPASS invalid username-password pair or user is disabled.", Verdict.DENIED),
     ("NOPERM this user has no permissions to run the 'get' command", Verdict.DENIED),
@@ -35,8 +54,8 @@ ROWS = [
     ("ERR The user executing the script can't run this command", Verdict.DENIED),
     ("MOVED 3999 127.0.0.1:6381", Verdict.REDIRECT),
     ("ASK 3999 127.0.0.1:6381", Verdict.REDIRECT),
-    ("TRYAGAIN Multiple keys request during rehashing of slot", Verdict.REDIRECT),
-    ("CLUSTERDOWN Hash slot not served", Verdict.REDIRECT),
+    ("TRYAGAIN Multiple keys request during rehashing of slot", None),
+    ("CLUSTERDOWN Hash slot not served", None),
     ("ERR unknown command 'x'", Verdict.BROKEN),
     ("WRONGTYPE Operation against a key holding the wrong kind of value", Verdict.BROKEN),
     ("BUSYGROUP Consumer Group name already exists", Verdict.BROKEN),
@@ -77,6 +96,8 @@ def test_an_error_reply_means(text: str, verdict: Verdict | None) -> None:
     [
         (Verdict.GONE, StreamGoneError, "x"),
         (Verdict.REFUSED, EnqueueError, "nothing was accepted"),
+        (Verdict.FULL, NoRoomError, "nothing was accepted"),
+        (Verdict.TOO_LARGE, RequestSizeError, "proto-max-bulk-len"),
         (Verdict.DENIED, ConfigurationError, "Check the user and password in QMODAL_REDIS_URL"),
         (Verdict.REDIRECT, ConfigurationError, "point QMODAL_REDIS_URL at a single server"),
         (Verdict.BROKEN, InternalFailure, "Redis answered: x"),
@@ -94,7 +115,9 @@ SENTENCES: list[Callable[[Exception], Exception]] = [
     lambda error: to_exception(error, Verdict.DENIED),
     lambda error: to_exception(error, Verdict.REDIRECT),
     refused,
+    lambda error: to_exception(error, Verdict.TOO_LARGE),
     lambda error: unreachable(Address("redis://host"), error),
+    lambda error: not_ready(Address("redis://host"), error, 1.0),
 ]
 
 
@@ -111,3 +134,21 @@ def test_the_first_error_counts() -> None:
     first, second = ValueError(), KeyError()
     assert first_error([b"OK", first, None, second]) is first
     assert first_error([b"OK", None, []]) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("NOREPLICAS Not enough good replicas to write.", EnqueueError),
+        ("CLUSTERDOWN Hash slot not served", ConfigurationError),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", ConfigurationError),
+        ("LOADING Redis is loading the dataset in memory", type(None)),
+        ("BUSY Redis is busy running a script.", type(None)),
+    ],
+)
+def test_what_was_waited_out_in_vain_comes_to(text: str, kind: type[object]) -> None:
+    assert type(in_vain(arriving(text))) is kind
+
+
+def test_a_full_server_is_an_exhausted_resource() -> None:
+    assert issubclass(NoRoomError, ResourceExhaustedError)

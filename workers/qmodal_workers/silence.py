@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from qmodal_workers.record import lease_clock
-from qmodal_workers.roster import Ending, Roster
-from qmodal_workers.watch import Watch
+from qmodal_workers.roster import Container, Ending, Roster
+from qmodal_workers.watch import Watch, is_running
 
 LOOK_SECONDS = 0.1
 CUT_OFF = "its worker was cut off from the server"
@@ -37,6 +37,13 @@ class Silence:
             return
         for container in self._roster.running():
             if container.options.is_once and container.report.state != "starting":
-                if container.ending is None:
-                    log.warning("%s ends: %s", container.id, CUT_OFF)
-                self._watch.kill(container, Ending(CUT_OFF))
+                self._end(container)
+
+    def _end(self, container: Container) -> None:
+        """Kill it if it runs an input: the outcome of one that has ended waits for the server."""
+        doing = container.doing()
+        if doing is not None and not is_running(doing):
+            return
+        if container.ending is None:
+            log.warning("%s ends: %s", container.id, CUT_OFF)
+        self._watch.kill(container, Ending(CUT_OFF))

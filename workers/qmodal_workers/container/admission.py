@@ -7,15 +7,21 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from qmodal.client import Client
-from qmodal.exception import DeserializationError, Error
+from qmodal.exception import (
+    DeserializationError,
+    Error,
+    RequestSizeError,
+    ResourceExhaustedError,
+)
 from qmodal.store.entries import Claimed
-from qmodal.store.exchange import Exchange, ask_one
+from qmodal.store.exchange import Exchange, Op, ask_one
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_envelope
 from qmodal.wire.outcome import Outcome, text_outcome
 from qmodal.wire.plain import unpack_columns
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
 from qmodal.wording import clause
+from qmodal_workers.container.insist import insist
 
 Admitted = tuple[Envelope, bytes]
 Packed = tuple[dict[str, Any], list[list[Any]]]
@@ -135,15 +141,17 @@ class Admission:
         Given back, such an entry would come again to every container, stop each, and let nothing
         else through; one of an accepted key has a container elsewhere that can run it.
         """
-        signer, client = self.client.signer, self.client
-        ours, theirs = client.run(
-            ask_one(b"HMGET", client.keys.signing, signer.key_id.hex(), key_id_of(signed).hex())
+        signer, keys = self.client.signer, self.client.keys
+        ours, theirs = insist(
+            self.client,
+            lambda: ask_one(b"HMGET", keys.signing, signer.key_id.hex(), key_id_of(signed).hex()),
         )
         return theirs is None and ours == signer.fingerprint.encode()
 
     def _stored(self, envelope: Envelope) -> bytes:
         """The payload that is not in its envelope."""
-        stored = self.client.run(self.client.calls.input_blob(envelope.call, envelope.first))
+        calls = self.client.calls
+        stored = insist(self.client, lambda: calls.input_blob(envelope.call, envelope.first))
         if stored is None:
             raise RefusedError("unprocessable: the stored arguments are gone")
         if digest_of(stored) != envelope.blob:
@@ -151,7 +159,7 @@ class Admission:
         return stored
 
     def store_result(self, call: str, index: int, outcome: Outcome) -> Outcome:
-        """The outcome with its payload stored apart, or an error text if there is no room for it."""
+        """The outcome with its payload stored apart, or what says that the server has no room for it."""
         key = self.client.keys.result_blob(call, index)
         lifetime = int(self.client.settings.result_ttl * 1000)
         digests: list[bytes] = []
@@ -160,11 +168,16 @@ class Admission:
             meanwhile=lambda: digests.append(digest_of(outcome.payload)),
         )
         try:
-            self.client.blocking.exchange(store)
-        except Error as error:
+            insist(self.client, lambda: _sent(store), lasting=ResourceExhaustedError)
+        except (ResourceExhaustedError, RequestSizeError) as error:
             size = len(outcome.payload)
-            return text_outcome("lost", f"the result of {size} bytes could not be stored: {error}")
+            text = f"the result of {size} bytes could not be stored: {error}"
+            return text_outcome("unstored", text)
         return outcome._replace(payload=b"", blob=digests[-1])
+
+
+def _sent(exchange: Exchange) -> Op[None]:
+    yield exchange
 
 
 def _is_pack(found: Any, count: int) -> bool:

@@ -7,13 +7,22 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from qmodal.client import Client
-from qmodal.exception import ConnectionError, EnqueueError
+from qmodal.exception import ConfigurationError
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.exchange import Command, Exchange, Packed, Reply
 from qmodal.store.line import BLOCK_SECONDS, LOST, Address, Line, pack
 from qmodal.store.pools import Pools
-from qmodal.store.replies import StreamGoneError, Verdict, first_error, judge, to_exception
+from qmodal.store.replies import (
+    PASSING,
+    NotReadyError,
+    StreamGoneError,
+    Verdict,
+    first_error,
+    judge,
+    to_exception,
+)
 from qmodal.store.script import load_commands
+from qmodal_workers.container.insist import OUTAGES, insist
 
 FIRST_BLOCK_MS = 1000
 BLOCK_MS = int(BLOCK_SECONDS * 1000)
@@ -68,26 +77,34 @@ class Claims:
             self._first = None
             try:
                 line.connect()
-                replies = line.exchange(
-                    (
-                        *load_commands(),
-                        *self._marks,
-                        (b"CLIENT", b"ID"),
-                        self._pools.held_command(self._pool, self._container),
-                    )
-                )
-                self._check_marks(replies[-2 - len(self._marks) : -2])
-                self.connection = replies[-2]
-                self._line = line
-                return self._parse(replies[-1])
-            except LOST:
+                held = self._introduced(line)
+            except (*LOST, ConfigurationError) as error:
                 line.close()
+                if isinstance(error, ConfigurationError) and not self.connection:
+                    raise  # it has nothing yet that it could keep, and its start says why it failed
                 time.sleep(RECONNECT_SECONDS)
+            else:
+                self._line = line
+                return self._parse(held)
 
-    def _check_marks(self, replies: Sequence[Reply]) -> None:
+    def _introduced(self, line: Line) -> Reply:
+        """Make the server ready to hand out inputs; what it says is held. Nothing is claimed unmarked."""
+        replies = line.exchange(
+            (
+                *load_commands(),
+                *self._marks,
+                (b"CLIENT", b"ID"),
+                self._pools.held_command(self._pool, self._container),
+            )
+        )
         refusal = first_error(replies)
-        if refusal is not None:
-            raise OSError(str(refusal))  # as good as lost: nothing may be claimed unmarked
+        verdict = Verdict.GONE if refusal is None else judge(refusal)
+        if refusal is not None and verdict in (*PASSING, Verdict.FULL, Verdict.REFUSED):
+            raise NotReadyError(str(refusal)) from refusal
+        if refusal is not None and verdict is not Verdict.GONE:
+            raise to_exception(refusal, verdict) from refusal
+        *_, self.connection, held = replies
+        return held
 
     def connect_first(self) -> int:
         """Connect; the connection's client id. What is held is read again by `held`."""
@@ -173,7 +190,7 @@ class Claims:
                 replies = self._client.blocking.exchange(Exchange((command,), patience=3600.0))
             except StreamGoneError:
                 return  # a server that lost its data has nobody who waits for these results
-            except EnqueueError:  # it writes nothing now; to give up would run the input again
+            except OUTAGES:  # to give up would run the input again
                 time.sleep(RECONNECT_SECONDS)
         self.inflight, *recorded = replies[0]
         self.is_doubtful = self.is_doubtful or 0 in recorded
@@ -194,7 +211,7 @@ class Claims:
         while True:
             try:
                 apart = self._give_back_apart(packs)
-            except (ConnectionError, EnqueueError):
+            except OUTAGES:
                 time.sleep(RECONNECT_SECONDS)
             else:
                 return [one for one in held if one not in apart]
@@ -221,10 +238,10 @@ class Claims:
             return self._pools.parse_claim(self._pool, reply)
         verdict = judge(reply)
         if verdict is Verdict.GONE:
-            self.is_gone = not self._client.run(self._pools.join(self._pool))
+            self.is_gone = not insist(self._client, lambda: self._pools.join(self._pool))
             if self._marks:  # they are gone with the pool
                 self._drop()
-        elif verdict in (Verdict.RECONNECT, Verdict.WAIT, Verdict.LOAD, Verdict.REFUSED):
+        elif verdict in (*PASSING, Verdict.FULL, Verdict.REFUSED, Verdict.DENIED):
             self._drop()
             time.sleep(RECONNECT_SECONDS)
         else:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from qmodal.client import Client
-from qmodal.exception import ConnectionError, EnqueueError
 from qmodal.options import FunctionOptions
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.store.exchange import Op
@@ -19,11 +18,11 @@ from qmodal.wire.outcome import INLINE_BYTES, Outcome, joined
 from qmodal.wire.plain import pack, pack_scalars
 from qmodal.wire.signing import mac_of
 from qmodal_workers.container.admission import Admission
+from qmodal_workers.container.insist import INSIST_SECONDS, OUTAGES, insist
 from qmodal_workers.container.pack import Pack
 from qmodal_workers.container.runs import Done, in_runs, sealed
 from qmodal_workers.container.verdict import next_step
 
-INSIST_SECONDS = 0.5
 # A result of a pack above this is an outcome of its own.
 LARGE_BYTES = INLINE_BYTES // 8
 
@@ -102,7 +101,7 @@ class Conclusions:
             try:
                 with work.lock:
                     self.split_off(work)
-            except (ConnectionError, EnqueueError):
+            except OUTAGES:
                 time.sleep(INSIST_SECONDS)
 
     def split_off(self, work: Pack) -> None:
@@ -173,14 +172,8 @@ class Conclusions:
         return Settled(lane, entry, call, first, sealed, False, count, is_kept)
 
     def insist(self, operation: Callable[[], Op[Any]]) -> None:
-        """Carry it out for as long as it takes: to die of an outage would run the input again."""
-        while True:
-            try:
-                self.client.run(operation())
-            except (ConnectionError, EnqueueError):
-                time.sleep(INSIST_SECONDS)
-            else:
-                return
+        """Carry it out for as long as it takes."""
+        insist(self.client, operation)
 
     def _retried(self, work: Pack, results: list[Any]) -> dict[int, float]:
         """Seconds to wait before another attempt, by place in the pack."""

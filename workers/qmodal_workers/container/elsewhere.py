@@ -10,6 +10,7 @@ from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.store.exchange import Op
 from qmodal.store.fleet import WorkerReport
+from qmodal_workers.container.insist import insist
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +30,14 @@ class Elsewhere:
         if self.is_pinned:
             return False
         with suppress(Error):
-            record = self.client.run(self.client.apps.record(self.app_id))
+            record = insist(self.client, lambda: self.client.apps.record(self.app_id))
             return record is not None and record.version > self.number
         return False
 
     def has_box_for(self, python: str) -> bool:
         """Whether a living box has that Python; without one: whether it has another qmodal."""
         with suppress(Error):
-            return any(_suits(box, python) for box in self.client.run(self._boxes()))
+            return any(_suits(box, python) for box in insist(self.client, self._boxes))
         return False
 
     def _boxes(self) -> Op[list[WorkerReport]]:

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 
-from qmodal_workers.record import Record, lease_clock
+from qmodal_workers.record import SERIAL, Record, lease_clock
 
 LOOK_SECONDS = 0.25
 
@@ -34,4 +34,6 @@ class Guard:
     def _watch(self) -> None:
         while True:
             time.sleep(LOOK_SECONDS)
-            self.check()
+            # What has ended runs no more, and its outcome waits for the server.
+            if self._record.words[SERIAL]:
+                self.check()

@@ -11,6 +11,7 @@ from typing import NoReturn
 from qmodal import client as clients
 from qmodal import context
 from qmodal.options import FunctionOptions
+from qmodal.store import waiting
 from qmodal.wire.spec import open_pool_spec
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
@@ -88,6 +89,7 @@ def _start(
     base = prepared or Prepared.create(request.version)
     client, version = base.client, base.version
     clients.use(client)
+    waiting.log.disabled = True  # the worker says it once for the box
     context.serve()
     reseed()
     pool = open_pool_spec(request.spec, client.signer)

@@ -27,7 +27,8 @@ class Prepared:
     @classmethod
     def create(cls, document: bytes) -> Prepared:
         """From the signed version and the environment; raises what is wrong with either."""
-        client = Client(Settings.from_environ(os.environ))
+        # By the worker. A server that is not ready, or was set otherwise since, must not end a container.
+        client = Client(Settings.from_environ(os.environ), is_checked=True)
         client.blocking.prepare()
         line = Line(Address(client.settings.redis_url or ""))
         return cls(client, open_version(document, client.signer), line)

@@ -20,8 +20,11 @@ def become(descriptors: Descriptors, *, parent: int) -> None:
     os.setsid()
     os.umask(0o077)
     speak_through(descriptors.stdout, descriptors.stderr)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD, signal.SIGPIPE):
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
+    signal.signal(
+        signal.SIGPIPE, signal.SIG_IGN
+    )  # as Python has it: a lost connection kills nobody
     # A terminal's Ctrl-C is for the client; the worker decides about containers.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     die_with(parent)

@@ -79,7 +79,18 @@ class Serving:
         self.record.timeout = int(self.invoker.timeout * 1e9)
 
     def run(self) -> None:
-        """Serve until told to stop; everything claimed is settled or given back at the end."""
+        """Serve until told to stop; everything claimed is settled or given back at the end.
+
+        Also when something goes wrong that nobody has thought of: what has ended must not run again.
+        """
+        try:
+            self._serve()
+        finally:
+            context.leave_input()
+            self.intake.settle()
+            self.shelf.release_all()
+
+    def _serve(self) -> None:
         self.intake.refill()
         while True:
             claimed = self.shelf.start()
@@ -89,9 +100,6 @@ class Serving:
                 break
             else:
                 self.intake.claim()
-        context.leave_input()
-        self.intake.settle()
-        self.shelf.release_all()
 
     def _must_stop(self) -> bool:
         if self.invoker.interrupts.is_preempted and not self._is_stopping:
@@ -164,7 +172,7 @@ class Serving:
         seconds = self.shelf.finish()
         self.posting.completed += 1
         self.intake.pace.ran(seconds)
-        if seconds > LONG_SECONDS:
+        if seconds > LONG_SECONDS or self.guard is not None:
             # It has ended: the worker must not time it out while the server keeps us waiting.
             self.posting.idle()
         self.conclusions.input(Done(claimed, envelope, result, self.shelf.ended, seconds))
