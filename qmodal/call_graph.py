@@ -25,6 +25,7 @@ OF_KIND = {
     "values": InputStatus.SUCCESS,
     "error": InputStatus.FAILURE,
     "lost": InputStatus.FAILURE,
+    "unstored": InputStatus.FAILURE,
     "timeout": InputStatus.TIMEOUT,
     "cancelled": InputStatus.TERMINATED,
 }

@@ -6,9 +6,10 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import redis
 
 from qmodal.client import Client
-from qmodal.exception import SerializationError
+from qmodal.exception import InternalFailure, SerializationError
 from qmodal.settings import Settings
 from qmodal.store.items import ROOM
 from qmodal.wire.item import open_item
@@ -27,6 +28,11 @@ def emitter_of(bench: Bench) -> tuple[str, Emitter]:
     envelope = envelope_of(pool=bench.pool, call=call)
     attempt = Attempt(pool=bench.pool, container="ta-a-1", claimed=claimed, envelope=envelope)
     return call, Emitter(bench.client, attempt, plain_only=True)
+
+
+def oom_errors(plain: redis.Redis) -> int:
+    """How often the server has refused a write for want of memory."""
+    return int(plain.info("errorstats").get("errorstat_OOM", {}).get("count", 0))
 
 
 def numbers(bench: Bench, call: str) -> list[int]:
@@ -109,3 +115,35 @@ def test_items_wait_while_the_server_is_full(own_server: TestServer, size: int) 
     emitter.stop()
     client.close()
     bench.line.close()
+
+
+def test_items_that_nothing_mends_end_their_generator(bench: Bench) -> None:
+    call, emitter = emitter_of(bench)
+    bench.ask(b"SET", bench.client.keys.outputs(call), b"no stream")
+    emitter.put("first")
+    emitter.wait()
+    for told in (emitter.check, emitter.finish):
+        with pytest.raises(InternalFailure, match="WRONGTYPE"):
+            told()
+    emitter.stop()
+    bench.ask(b"DEL", bench.client.keys.outputs(call))
+
+
+def test_a_generator_that_waits_for_memory_says_so_once(
+    bench: Bench,
+    server: TestServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("qmodal_workers.container.emitter.REPEAT_SECONDS", 0.01)
+    call, emitter = emitter_of(bench)
+    with server.configured(maxmemory="1"), server.plain() as plain:
+        plain.config_resetstat()
+        emitter.put("first")
+        wait_until(lambda: oom_errors(plain) > 2, what="it is refused again and again")
+    emitter.wait()
+    emitter.stop()
+    assert numbers(bench, call) == [0]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be stored yet" in line
+    assert "maxmemory" in line

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from qmodal.client import Client
-from qmodal.exception import EnqueueError
+from qmodal.exception import EnqueueError, ResourceExhaustedError
+from qmodal.outputs import value_of
 from qmodal.settings import Settings
 from qmodal.store.exchange import Command
+from qmodal.wire.outcome import Outcome
+from qmodal_workers.container.admission import Admission
 from tests import cases
 from tests.bench import Bench
 from tests.pack_cases import PACK_CASES, submit_packs
@@ -101,6 +104,22 @@ def test_inputs_of_a_dead_container_come_back_although_the_server_is_full(
         op = bench.client.pools.reclaim(bench.pool, "ta-a-1", reason="gone", charged=["*"])
         assert bench.client.run(op) == (250, 0)
     assert len(bench.claim("ta-a-2", count=300)) == 250
+
+
+@pytest.mark.parametrize(
+    ("setting", "sentence"),
+    [("maxmemory", "maxmemory"), ("proto_max_bulk_len", "proto-max-bulk-len")],
+)
+def test_a_result_that_finds_no_room_says_so_and_is_no_lost_worker(
+    bench: Bench, own_server: TestServer, setting: str, sentence: str
+) -> None:
+    client, call = bench.client, bench.submit()
+    value = Outcome("value", "m", bytes(2 << 20))
+    with own_server.configured(**{setting: str(1 << 20)}):
+        outcome = Admission(client, bench.pool).store_result(call, 0, value)
+        with pytest.raises(ResourceExhaustedError, match=rf"2097152 bytes.*{sentence}"):
+            value_of(client, outcome, outcome.payload)
+    assert Admission(client, bench.pool).store_result(call, 0, value).blob
 
 
 def test_scripts_can_be_loaded_into_a_full_server(bench: Bench, own_server: TestServer) -> None:

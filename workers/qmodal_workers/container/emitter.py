@@ -6,15 +6,17 @@ interrupted there at any moment by an exception, so it shares no lock with the o
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from qmodal.client import Client
-from qmodal.exception import Error, SerializationError
+from qmodal.exception import Error, InputCancellation, SerializationError
 from qmodal.store.entries import Claimed
 from qmodal.store.items import Emission, Verdict
 from qmodal.store.replies import StreamGoneError
@@ -25,6 +27,7 @@ from qmodal.wire.item import Item
 from qmodal.wire.outcome import INLINE_BYTES
 from qmodal.wire.payload import dump_value
 from qmodal.wire.signing import mac_of
+from qmodal_workers.container.insist import OUTAGES
 
 MOST_UNSENT = 256
 MOST_UNSENT_BYTES = 8 * 1024 * 1024
@@ -89,6 +92,8 @@ class Emitter:
         self._sent_bytes = 0
         self._is_slow = False
         self._is_over = False
+        self._has_said = False
+        self._failure: Error | None = None
         self.count = 0
         self.sent = 0
         self.verdict: Verdict = "OK"
@@ -150,9 +155,18 @@ class Emitter:
         self._wake = wake
 
     def finish(self) -> None:
-        """Wait until everything is on the server, or nobody wants it."""
+        """Wait until everything is on the server, or nobody wants it; raises as `check`."""
         while self.verdict == "OK" and self.sent < self.count:
             self._moved.get()
+        if self._failure is not None:
+            raise self._failure
+
+    def check(self) -> None:
+        """Raise what ends the generator: why its items cannot be stored, or that they are not ours."""
+        if self._failure is not None:
+            raise self._failure
+        if self.verdict == "STALE":
+            raise InputCancellation
 
     def stop(self) -> None:
         """Send what is left for as long as a second, and no more."""
@@ -203,11 +217,19 @@ class Emitter:
                 self._emit(emission, batch)
             except StreamGoneError:
                 self.verdict = "STALE"
-            except (
-                Error
-            ):  # no room, or no server: both may pass, and the attempt has its time limit
+            except OUTAGES as error:  # they may pass, and the attempt has its time limit
+                self._say(error)
                 time.sleep(REPEAT_SECONDS)
+            except Error as error:
+                self._failure, self.verdict = error, "STALE"
         self._has_moved()
+
+    def _say(self, error: Error) -> None:
+        """Why the generator waits, once."""
+        if not self._has_said:
+            self._has_said = True
+            with suppress(Exception):  # user code has put something else in the place of stderr
+                sys.stderr.write(f"qmodal: items cannot be stored yet, and wait: {error}\n")
 
     def _store(self, number: int, made: _Made) -> None:
         if made.payload is not None:

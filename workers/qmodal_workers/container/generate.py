@@ -60,7 +60,7 @@ class Drive:
             for item in items:
                 self.emitter.put(item)
                 self.emitter.wait()
-                self._check()
+                self.emitter.check()
         finally:
             # Its `finally` blocks run now, while its input is still current.
             close = getattr(items, "close", None)
@@ -79,15 +79,11 @@ class Drive:
                     if self.emitter.must_wait:
                         await moved.wait()
                 self.emitter.resume()
-                self._check()
+                self.emitter.check()
         finally:
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
-
-    def _check(self) -> None:
-        if self.emitter.verdict == "STALE":
-            raise InputCancellation
 
 
 def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
