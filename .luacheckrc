@@ -4,7 +4,7 @@ read_globals = { "redis", "KEYS", "ARGV", "cmsgpack" }
 max_line_length = 120
 files["qmodal/store/lua/shared"].ignore = { "211" } -- used by whoever includes them
 files["qmodal/store/lua/*.lua"].read_globals = {
-  "acknowledge", "announce", "append", "drop", "join", "keep", "kept", "piece", "pieces", "readd", "record", "set_aside", "shaped", "wait",
+  "acknowledge", "announce", "append", "discard", "drop", "join", "keep", "kept", "piece", "pieces", "readd", "record", "set_aside", "shaped", "wait",
 }
 files["qmodal/store/lua/shared/drop.lua"].read_globals = { "record" }
 files["qmodal/store/lua/shared/readd.lua"].read_globals = { "drop" }

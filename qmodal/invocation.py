@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from qmodal.client import Client, current
 from qmodal.columns import Arguments
@@ -23,6 +24,8 @@ from qmodal.target import DELIVERED_TTL_MS, Target
 
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
 ABANDON_SECONDS = 1.0
+MOST_OPENINGS = 10
+T = TypeVar("T")
 
 
 def remote(target: Target, arguments: Arguments) -> Op[Any]:
@@ -71,20 +74,28 @@ def _waited(client: Client, call: str, outputs: list[Output]) -> Op[list[Output]
 
 def request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
     """Submit and wait a second for first outputs, in one write."""
-    try:
-        return (yield from client.calls.request(submission, block=FIRST_BLOCK_MS))
-    except UnknownPoolError:
-        yield from target.open(client)
-        return (yield from client.calls.request(submission, block=FIRST_BLOCK_MS))
+    calls = client.calls
+    return (
+        yield from _opened(client, target, lambda: calls.request(submission, block=FIRST_BLOCK_MS))
+    )
 
 
 def submit(client: Client, target: Target, submission: Submission) -> Op[None]:
     """Submit; a pool that the server does not know (yet, or any more) is opened first."""
-    try:
-        yield from client.calls.submit(submission)
-    except UnknownPoolError:
-        yield from target.open(client)
-        yield from client.calls.submit(submission)
+    yield from _opened(client, target, lambda: client.calls.submit(submission))
+
+
+def _opened(client: Client, target: Target, submitting: Callable[[], Op[T]]) -> Op[T]:
+    """What the submission comes to; its pool is opened before it is repeated.
+
+    A server that was ended may have lost the opening again by the time that the submit is repeated.
+    """
+    for _ in range(MOST_OPENINGS):
+        try:
+            return (yield from submitting())
+        except UnknownPoolError:
+            yield from target.open(client)
+    return (yield from submitting())
 
 
 def spawn(target: Target, arguments: Arguments) -> Op[str]:

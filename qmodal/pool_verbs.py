@@ -68,12 +68,16 @@ def current_settings(target: Target) -> Op[FunctionAutoscalerSettings]:
 
 
 def _override(target: Target, given: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
-    client, app_id = current(), target.spec.app_id
-    overrides = yield from client.apps.overrides(app_id)
-    override = AutoscalerOverride.from_plain({**overrides.get(target.pool, {}), **given})
-    options = override.apply(target.options)
+    client = current()
+
+    def changed(before: dict[str, Any]) -> dict[str, int]:
+        override = AutoscalerOverride.from_plain({**before, **given})
+        override.apply(target.options)  # raises if minimum and maximum cross
+        return override.to_plain()
+
     yield from target.open(client)
-    yield from client.apps.override(app_id, target.pool, override.to_plain())
+    settings = yield from client.apps.override(target.spec.app_id, target.pool, changed)
+    options = AutoscalerOverride.from_plain(settings).apply(target.options)
     if options.min_containers:
         yield from client.pools.join(target.pool)
     return effective(options)

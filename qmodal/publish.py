@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from qmodal.client import Client
 from qmodal.definition import publishing
-from qmodal.exception import InternalFailure, InvalidError
+from qmodal.exception import InternalFailure, InvalidError, NotFoundError
 from qmodal.options import FunctionOptions
 from qmodal.source.bundle import Bundle, collect, pack, roots_of
 from qmodal.source.imports import locate
@@ -188,7 +188,11 @@ def _place(client: Client, draft: Version, app_id: str) -> Op[_Place]:
     if not found:
         return _Place(new_app_id(), 0)
     record = yield from client.apps.record(found)
-    return _Place(found, record.version if record else 0)
+    if record is None or record.state != "stopped":
+        return _Place(found, record.version if record else 0)
+    if draft.is_ephemeral:
+        raise NotFoundError(f"app {found} has stopped; start it again to publish more of it.")
+    return _Place(new_app_id(), 0)
 
 
 def _is_current(client: Client, version: Version) -> Op[bool]:

@@ -41,9 +41,9 @@ def rollback(client: Client, record: AppRecord, number: int | None) -> Op[Versio
 
     Raises InvalidError if that is the current one, NotFoundError if it or its code is gone.
     """
-    if record.state != "deployed":
-        raise InvalidError(f"{record.name!r} is not deployed, so it cannot be rolled back.")
     for _ in range(MOST_TRIES):
+        if record.state != "deployed":
+            raise InvalidError(f"{record.name!r} is not deployed, so it cannot be rolled back.")
         old = yield from _old(client, record, number or record.version - 1)
         version = replace(old, number=record.version + 1)
         document = version.seal(client.signer)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgpack
+
 from qmodal.store.apps import AppRecord
 from qmodal.store.entries import Claimed
 from qmodal.store.exchange import Command
@@ -206,16 +208,40 @@ def deploy(bench: Bench) -> Command:
 
 
 def override(bench: Bench) -> Command:
-    bench.client.run(bench.client.apps.publish(RECORD, document=b"doc", now=1))
-    return command_of(bench.client.apps.override(RECORD.app_id, bench.pool, {"min": 1}))
-
-
-def discard(bench: Bench) -> Command:
     apps = bench.client.apps
+    bench.client.run(apps.publish(RECORD, document=b"doc", now=1))
+    bench.client.run(apps.override(RECORD.app_id, bench.pool, lambda _: {"min": 1}))
+    before, after = msgpack.packb({"min": 1}), msgpack.packb({"min": 2})
+    return apps.override_command(RECORD.app_id, bench.pool, before, after)
+
+
+def stop(bench: Bench) -> Command:
+    apps, keys = bench.client.apps, bench.client.keys
     bench.client.run(apps.store_code("ab", b"source"))
-    bench.ask(b"SADD", bench.client.keys.code_apps("ab"), RECORD.app_id)
-    bench.ask(b"EXPIRE", bench.client.keys.code_apps("ab"), 60)
-    return apps.discard_command("ab", RECORD.app_id)
+    bench.client.run(apps.publish(RECORD, document=b"doc", now=1))
+    bench.ask(b"HSET", keys.app(RECORD.app_id), b"code:1", b"ab")
+    bench.ask(b"SADD", keys.code_apps("ab"), RECORD.app_id)
+    bench.ask(b"EXPIRE", keys.code_apps("ab"), 60)
+    return command_of(apps.stop(RECORD))
+
+
+def tag(bench: Bench) -> Command:
+    bench.client.run(bench.client.apps.publish(RECORD, document=b"doc", now=1))
+    return command_of(bench.client.apps.set_tags(RECORD.app_id, {"team": "a"}))
+
+
+def resign(bench: Bench) -> Command:
+    bench.client.run(bench.client.fleet.lead("as-1"))
+    return command_of(bench.client.fleet.resign("as-1"))
+
+
+def enroll(bench: Bench) -> Command:
+    return command_of(bench.client.fleet.enroll(REPORT))
+
+
+def retire(bench: Bench) -> Command:
+    bench.client.run(bench.client.fleet.enroll(REPORT))
+    return command_of(bench.client.fleet.retire(WORKER))
 
 
 def accept(bench: Bench) -> Command:
@@ -227,5 +253,6 @@ CASES: list[Callable[[Bench], Command]] = [
     *(submit, submit_end, settle, retry, retry_later, promote, release, reclaim, reclaim_lost),
     *(mark, reclaim_marked),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
-    *(renew, sweep, lead, assign, deploy, override, discard, accept),
+    *(renew, sweep, lead, assign, deploy, override, stop, tag, accept),
+    *(resign, enroll, retire),
 ]

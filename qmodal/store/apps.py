@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -111,10 +111,11 @@ class Apps:
     def store_code(self, digest: str, content: bytes) -> Op[None]:
         """Keep a bundle; one that is there already only lives longer."""
         key = self.keys.code(digest)
-        # GT: that of a deployed app has no lifetime and must not be given one.
-        is_there, _ = yield from ask((b"EXISTS", key), (b"EXPIRE", key, KEEP_CODE_SECONDS, b"GT"))
-        if not is_there:
-            yield from ask_one(b"SET", key, content, b"EX", KEEP_CODE_SECONDS)
+        yield from ask(
+            # NX: of two publishers at once, the later one must not give a lifetime to what was deployed.
+            (b"SET", key, content, b"NX", b"EX", KEEP_CODE_SECONDS),
+            (b"EXPIRE", key, KEEP_CODE_SECONDS, b"GT"),  # GT: what has none must not get one
+        )
 
     def code(self, digest: str) -> Op[bytes | None]:
         """A bundle by its SHA-256."""
@@ -160,8 +161,9 @@ class Apps:
         return found
 
     def set_tags(self, app_id: str, tags: Mapping[str, str]) -> Op[None]:
-        """Replace them."""
-        yield from ask_one(b"HSET", self.keys.app(app_id), b"tags", msgpack.packb(dict(tags)))
+        """Replace them; of an app that is gone, none are kept."""
+        command = script("tag").command((self.keys.app(app_id),), (msgpack.packb(dict(tags)),))
+        yield from ask_one(*command)
 
     def published(self, app_id: str, count: int) -> Op[list[tuple[int, bytes | None]]]:
         """When each version was published (ms since 1970) and its signed document, first to last."""
@@ -181,27 +183,25 @@ class Apps:
     def stop(self, record: AppRecord) -> Op[None]:
         """End the app: no new inputs, its containers go, its name is free."""
         keys, app_id = self.keys, record.app_id
-        title = f"{record.environment}/{record.name}"
-        owner = yield from ask_one(b"HGET", keys.apps, title)
-        if owner == app_id.encode():
-            yield from ask_one(b"HDEL", keys.apps, title)
-        versions = [keys.version(app_id, n + 1) for n in range(record.version)]
-        fields = yield from ask_one(b"HGETALL", keys.app(app_id))
-        about = zip(fields[::2], fields[1::2], strict=True)
-        kept = {digest.decode() for name, digest in about if name.startswith(b"code:")}
-        yield from ask(
-            (b"HSET", keys.app(app_id), b"state", b"stopped"),
-            *(self.discard_command(digest, app_id) for digest in sorted(kept)),
-            (b"EXPIRE", keys.app(app_id), KEEP_STOPPED_SECONDS),
-            (b"SETEX", keys.stopped(record.environment, record.name), KEEP_STOPPED_SECONDS, app_id),
-            (b"UNLINK", keys.settings(app_id), keys.client(app_id), *versions),
-            (b"PUBLISH", keys.wake, b""),
+        yield from ask_one(
+            *script("stop").command(
+                (
+                    keys.apps,
+                    keys.app(app_id),
+                    keys.stopped(record.environment, record.name),
+                    keys.settings(app_id),
+                    keys.client(app_id),
+                ),
+                (
+                    f"{record.environment}/{record.name}",
+                    app_id,
+                    KEEP_STOPPED_SECONDS,
+                    KEEP_CODE_SECONDS,
+                    keys.code(""),
+                    keys.wake,
+                ),
+            )
         )
-
-    def discard_command(self, digest: str, app_id: str) -> Command:
-        """The app needs that bundle no more; without another that does it goes in 30 days."""
-        keys = (self.keys.code(digest), self.keys.code_apps(digest))
-        return script("discard").command(keys, (app_id, KEEP_CODE_SECONDS))
 
     def deployed(self) -> Op[dict[str, str]]:
         """All deployed apps: `<environment>/<name>` -> id."""
@@ -211,14 +211,26 @@ class Apps:
             for title, app_id in zip(reply[::2], reply[1::2], strict=True)
         }
 
-    def override(self, app_id: str, pool: str, settings: Mapping[str, Any]) -> Op[None]:
-        """Keep a pool's autoscaler overrides, until the next deploy, and have them looked at."""
-        yield from ask_one(
-            *script("override").command(
-                (self.keys.app(app_id), self.keys.settings(app_id)),
-                (pool, msgpack.packb(dict(settings)), self.keys.wake),
-            )
-        )
+    def override(
+        self, app_id: str, pool: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
+    ) -> Op[dict[str, Any]]:
+        """Change a pool's autoscaler overrides, until the next deploy, and have them looked at.
+
+        `change` makes the new ones of those before; again, if somebody else was faster. The new ones.
+        """
+        before = (yield from ask_one(b"HGET", self.keys.settings(app_id), pool)) or b""
+        while True:
+            settings = dict(change(msgpack.unpackb(before) if before else {}))
+            packed: bytes = msgpack.packb(settings)
+            now = yield from ask_one(*self.override_command(app_id, pool, before, packed))
+            if now in (packed, None):  # None: the app is gone, and its overrides with it
+                return settings
+            before = now
+
+    def override_command(self, app_id: str, pool: str, before: bytes, packed: bytes) -> Command:
+        """Keep these overrides if they were `before`; the reply is what they are then."""
+        keys = (self.keys.app(app_id), self.keys.settings(app_id))
+        return script("override").command(keys, (pool, before, packed, self.keys.wake))
 
     def overrides(self, app_id: str) -> Op[dict[str, dict[str, Any]]]:
         """All overrides of an app: pool id -> settings."""

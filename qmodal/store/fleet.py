@@ -65,12 +65,11 @@ class Fleet:
     def enroll(self, report: WorkerReport) -> Op[None]:
         """Register a box with a fresh lease."""
         keys, worker = self.keys, report.worker
-        seconds, micros = yield from ask_one(b"TIME")
-        ends = int(seconds) * 1000 + int(micros) // 1000 + LEASE_MS
-        yield from ask(
-            (b"HSET", keys.worker(worker), b"report", msgpack.packb(asdict(report))),
-            (b"ZADD", keys.workers, ends, worker),
-            (b"PUBLISH", keys.wake, b""),
+        yield from ask_one(
+            *script("enroll").command(
+                (keys.worker(worker), keys.workers),
+                (worker, msgpack.packb(asdict(report)), LEASE_MS, keys.wake),
+            )
         )
 
     def renew(self, worker: str, reports: Mapping[str, ContainerReport | None]) -> Op[bool]:
@@ -103,10 +102,16 @@ class Fleet:
     def retire(self, worker: str) -> Op[None]:
         """Remove a box that has stopped and holds nothing, or was cleared by the sweep."""
         keys = self.keys
-        yield from ask(
-            (b"ZREM", keys.workers, worker),
-            (b"UNLINK", keys.worker(worker), keys.assigned(worker), keys.containers(worker)),
-            (b"PUBLISH", keys.wake, b""),
+        yield from ask_one(
+            *script("retire").command(
+                (
+                    keys.workers,
+                    keys.worker(worker),
+                    keys.assigned(worker),
+                    keys.containers(worker),
+                ),
+                (worker, keys.wake),
+            )
         )
 
     def sweep(self, *, latest: int = 0) -> Op[list[str]]:
@@ -178,9 +183,7 @@ class Fleet:
 
     def resign(self, autoscaler: str) -> Op[None]:
         """Give the leadership up at once, if held."""
-        held = yield from ask_one(b"GET", self.keys.leader)
-        if held == autoscaler.encode():
-            yield from ask_one(b"DEL", self.keys.leader)
+        yield from ask_one(*script("resign").command((self.keys.leader,), (autoscaler,)))
 
 
 def _read(packed: Sequence[bytes | None], kind: type[R]) -> list[R]:

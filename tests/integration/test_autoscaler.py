@@ -130,7 +130,8 @@ def test_changed_settings_take_effect_within_300_milliseconds(stage: Stage) -> N
     stage.submit(count=10)
     stage.until(lambda: len(stage.assigned()) == 1, "one container")
     begin = time.monotonic()
-    override = stage.client.apps.override(stage.app_id, stage.pools["f"], {"max_containers": 4})
+    limits = {"max_containers": 4}
+    override = stage.client.apps.override(stage.app_id, stage.pools["f"], lambda _: limits)
     stage.client.run(override)
     stage.until(lambda: len(stage.assigned()) == 4, "four containers")
     assert time.monotonic() - begin < 0.3

@@ -20,14 +20,14 @@ from tests.servers import TestServer, run_server, server_binary
 
 ALLOWED = [
     *(cases.settle, cases.retry, cases.retry_later, cases.release, cases.reclaim),
-    *(cases.mark, cases.reclaim_marked, cases.discard),
+    *(cases.mark, cases.reclaim_marked, cases.stop, cases.resign, cases.enroll, cases.retire),
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
     *(case for case in PACK_CASES if case is not submit_packs),
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
 ]
 REFUSED = [
     *(cases.submit, cases.submit_end, cases.open_pool, cases.join, cases.deploy, cases.override),
-    *(cases.emit, cases.emit_too_much, cases.accept, submit_packs),
+    *(cases.emit, cases.emit_too_much, cases.accept, cases.tag, submit_packs),
 ]
 
 

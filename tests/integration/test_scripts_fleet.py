@@ -141,15 +141,15 @@ def test_of_two_deploys_of_one_version_the_second_is_stale(client: Client) -> No
 
 def test_overrides_end_with_the_next_deploy_and_with_their_app(client: Client) -> None:
     apps = client.apps
-    client.run(apps.override("ap-1", "pool", {"min": 1}))
+    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1}))
     assert client.run(apps.overrides("ap-1")) == {}, "there is no such app"
     client.run(apps.publish(RECORD, document=b"one", now=1))
-    client.run(apps.override("ap-1", "pool", {"min": 1}))
+    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1}))
     assert client.run(apps.overrides("ap-1")) == {"pool": {"min": 1}}
     second = replace(RECORD, version=2)
     client.run(apps.publish(second, document=b"two", now=1))
     assert client.run(apps.overrides("ap-1")) == {}
-    client.run(apps.override("ap-1", "pool", {"min": 2}))
+    client.run(apps.override("ap-1", "pool", lambda _: {"min": 2}))
     client.run(apps.stop(second))
     assert client.run(apps.overrides("ap-1")) == {}
 
@@ -158,7 +158,7 @@ def test_an_ephemeral_app_lives_from_beat_to_beat(client: Client, line: Line) ->
     apps = client.apps
     passing = replace(RECORD, state="ephemeral")
     client.run(apps.publish(passing, document=b"one", now=1))
-    client.run(apps.override("ap-1", "pool", {"min": 1}))
+    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1}))
     keys = (client.keys.app("ap-1"), client.keys.version("ap-1", 1), client.keys.settings("ap-1"))
     assert client.run(apps.find("main", "shop")) is None
     line.exchange([(b"PEXPIRE", key, 1000) for key in keys])
@@ -218,3 +218,32 @@ def test_the_code_of_an_ephemeral_app_has_a_lifetime(client: Client, line: Line)
     passing = replace(RECORD, state="ephemeral")
     client.run(client.apps.publish(passing, document=b"one", now=1, bundle="aa"))
     assert lifetimes(client, line, "aa") == [True]
+
+
+def test_a_stopped_app_frees_its_name_whatever_it_was_deployed_as_last(client: Client) -> None:
+    """Whoever stops it may know an older version only."""
+    apps = client.apps
+    client.run(apps.publish(RECORD, document=b"one", now=1))
+    client.run(apps.publish(replace(RECORD, version=2), document=b"two", now=2))
+    client.run(apps.stop(RECORD))
+    assert client.run(apps.find("main", "shop")) is None
+    assert client.run(apps.version("ap-1", 2)) is None
+    assert client.run(apps.last_stopped("main", "shop")) == "ap-1"
+
+
+def test_a_change_of_overrides_starts_from_what_a_deploy_has_left(client: Client) -> None:
+    apps = client.apps
+    client.run(apps.publish(RECORD, document=b"one", now=1))
+    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1, "max": 9}))
+    seen = list[dict[str, int]]()
+
+    def change(before: dict[str, int]) -> dict[str, int]:
+        if not seen:
+            client.run(apps.publish(replace(RECORD, version=2), document=b"two", now=1))
+        seen.append(before)
+        return {**before, "min": 2}
+
+    assert client.run(apps.override("ap-1", "pool", change)) == {"min": 2}
+    assert seen == [{"min": 1, "max": 9}, {}]
+    assert client.run(apps.overrides("ap-1")) == {"pool": {"min": 2}}
+    client.run(apps.stop(replace(RECORD, version=2)))

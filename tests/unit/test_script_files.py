@@ -15,7 +15,7 @@ from qmodal.store.apps import AppRecord, Apps
 from qmodal.store.calls import Calls, Submission
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.store.exchange import Exchange
-from qmodal.store.fleet import Fleet
+from qmodal.store.fleet import Fleet, WorkerReport
 from qmodal.store.items import Emission, Items
 from qmodal.store.keys import Keys, pool_id, shard_of
 from qmodal.store.observing import Observing
@@ -51,6 +51,9 @@ EMISSION = Emission(
     index=0,
     first=0,
     signed=[b"a", b"b"],
+)
+REPORT = WorkerReport(
+    worker="wk-1", host="h", pid=1, cpus=1.0, memory=1, max_containers=1, python="3", version="0"
 )
 RECORD = AppRecord(app_id="ap-1", name="n", environment="main", state="deployed", version=1)
 
@@ -102,9 +105,13 @@ METHODS: dict[str, Callable[[], Any]] = {
     "assign": lambda: FLEET.assign("wk-1", {"ta-1": "p"}, epoch=1),
     "lead": lambda: FLEET.lead("as-1"),
     "deploy": lambda: APPS.publish(RECORD, document=b"d", now=1),
-    "discard": lambda: APPS.discard_command("ab", "ap-1"),
+    "resign": lambda: FLEET.resign("as-1"),
+    "enroll": lambda: FLEET.enroll(REPORT),
+    "retire": lambda: FLEET.retire("wk-1"),
     "accept": lambda: accept_command(KEYS, "id", "fingerprint"),
-    "override": lambda: APPS.override("ap-1", POOL, {}),
+    "override": lambda: APPS.override_command("ap-1", POOL, b"", b""),
+    "stop": lambda: APPS.stop(RECORD),
+    "tag": lambda: APPS.set_tags("ap-1", {}),
 }
 
 

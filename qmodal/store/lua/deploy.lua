@@ -1,6 +1,7 @@
 -- Publish version `number` of an app and make it the current one; a deployed app also takes its
 -- name and keeps its source bundle, and its autoscaler overrides end. Containers of versions below
--- `least` (0: none) are to leave at once. Returns OK, or STALE if another deploy came first.
+-- `least` (0: none) are to leave at once. Returns OK, or STALE if another deploy came first, or the
+-- app was stopped meanwhile.
 -- include: keep
 local apps, app, settings, version, code, code_apps = unpack(KEYS)
 local title, app_id, name, environment, state, number, text, ttl, now, least, digest = unpack(ARGV)
@@ -8,9 +9,13 @@ if redis.call('HGET', app, 'version') == number and redis.call('GET', version) =
   if state == 'deployed' then keep(app, code, code_apps, app_id, number, digest) end
   return 'OK' -- the same request again: its first reply was lost, or nothing has changed
 end
-if tonumber(redis.call('HGET', app, 'version') or 0) ~= number - 1 then return 'STALE' end
+local known = redis.call('HMGET', app, 'version', 'state')
+if tonumber(known[1] or 0) ~= number - 1 or known[2] == 'stopped' then return 'STALE' end
 local owner = redis.call('HGET', apps, title)
-if state == 'deployed' and owner and owner ~= app_id then return 'STALE' end
+if state == 'deployed' and owner and owner ~= app_id then
+  -- One that has stopped, or is gone, may have kept the name through a loss of data.
+  if redis.call('HGET', app:sub(1, -1 - #app_id) .. owner, 'state') == 'deployed' then return 'STALE' end
+end
 redis.call('HSET', app, 'name', name, 'environment', environment, 'state', state,
   'version', number, 'at:' .. number, now)
 if least ~= '0' then redis.call('HSET', app, 'least', least) end
