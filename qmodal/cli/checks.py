@@ -211,7 +211,7 @@ def _needed(prefix: str) -> list[tuple[str, ...]]:
         ("PUBLISH", channel, ""),
         ("SUBSCRIBE", channel),
         ("CLIENT", "ID"),
-        ("CLIENT", "UNBLOCK", "0"),
+        ("CLIENT", "LIST", "ID", "0"),
         ("CLIENT", "KILL", "ID", "0"),
         ("INFO", "server"),
         ("TIME",),

@@ -99,6 +99,17 @@ class Fleet:
         how = "graceful" if graceful else "now"
         yield from ask_one(b"PUBLISH", channel, f"stopped {container} {how}")
 
+    def end_waits(self, connections: Sequence[int]) -> Op[None]:
+        """Have claims end that wait for something to come, by ending their connections.
+
+        Not by CLIENT UNBLOCK: Redis 7.0 crashes if it is sent to a client that CLIENT PAUSE keeps
+        waiting. Whoever is at something else is left alone: ids are given anew by a restarted server.
+        """
+        (listed,) = yield from ask((b"CLIENT", b"LIST", b"ID", *connections), patience=0.5)
+        waiting = [each for each in map(_client_of, listed.splitlines()) if each]
+        if waiting:
+            yield from ask(*((b"CLIENT", b"KILL", b"ID", each) for each in waiting), patience=0.5)
+
     def retire(self, worker: str) -> Op[None]:
         """Remove a box that has stopped and holds nothing, or was cleared by the sweep."""
         keys = self.keys
@@ -184,6 +195,13 @@ class Fleet:
     def resign(self, autoscaler: str) -> Op[None]:
         """Give the leadership up at once, if held."""
         yield from ask_one(*script("resign").command((self.keys.leader,), (autoscaler,)))
+
+
+def _client_of(line: bytes) -> bytes:
+    """The id in a line of CLIENT LIST, if that client waits in a claim."""
+    about = dict(pair.partition(b"=")[::2] for pair in line.split(b" "))
+    is_waiting = about.get(b"cmd") == b"xreadgroup" and b"b" in about.get(b"flags", b"")
+    return about.get(b"id", b"") if is_waiting else b""
 
 
 def _read(packed: Sequence[bytes | None], kind: type[R]) -> list[R]:

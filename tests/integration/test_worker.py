@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import psutil
 import pytest
 
 from qmodal.options import validated_options
+from qmodal.store.exchange import ask_one
 from qmodal.wire.outcome import Outcome
 from tests.boxes import PROGRAM, Box, Fleet
 from tests.stacks import is_gone
@@ -160,6 +162,33 @@ def test_a_container_that_is_taken_off_finishes_its_input(
     fleet.take_off(box, report.container)
     fleet.until(box, report.container, "draining")
     assert fleet.value(called) == 0.7
+
+
+def test_a_worker_that_stops_while_clients_are_paused_stops_behind_it(
+    fleet: Fleet, box: Box, tmp_path: Path
+) -> None:
+    """Redis 7.0.15 crashes if a client that it keeps waiting is told to wait no longer."""
+    pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
+    report = fleet.ready(box, pools["sleepy"])
+    called = fleet.call(pools["sleepy"], 0.3)
+    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
+    fleet.client.run(ask_one(b"CLIENT", b"PAUSE", 5000, b"WRITE"))
+    about = (b"CLIENT", b"LIST", b"ID", report.connection)
+    wait_until(lambda: b"cmd=evalsha" in fleet.client.run(ask_one(*about)), what="it settles")
+    before = looks(fleet)
+    box.process.send_signal(signal.SIGTERM)
+    wait_until(lambda: looks(fleet) > before + 2, what="its worker has looked at it")
+    fleet.client.run(ask_one(b"CLIENT", b"UNPAUSE"))
+    assert box.process.wait(5) == 0
+    assert fleet.value(called) == 0.3
+    assert fleet.pending(pools["sleepy"]) == {}
+
+
+def looks(fleet: Fleet) -> int:
+    """How often anybody has looked at a client's connection."""
+    stats = fleet.client.run(ask_one(b"INFO", b"commandstats"))
+    calls = re.findall(rb"cmdstat_client\|(?:list|unblock):calls=(\d+)", stats)
+    return sum(map(int, calls))
 
 
 def test_containers_of_a_stopped_app_are_killed(fleet: Fleet, box: Box, tmp_path: Path) -> None:

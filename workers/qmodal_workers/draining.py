@@ -8,7 +8,6 @@ import time
 
 from qmodal.client import Client
 from qmodal.exception import Error
-from qmodal.store.exchange import ask
 from qmodal_workers.record import STOPPED
 from qmodal_workers.roster import Container, Ending, Roster
 from qmodal_workers.watch import Watch, is_running
@@ -69,9 +68,8 @@ class Draining:
                 for connection in self._blocked(container)
             ]
             if connections:
-                commands = [(b"CLIENT", b"UNBLOCK", each) for each in connections]
                 with contextlib.suppress(Error):
-                    await self._client.aio(ask(*commands, patience=0.5))
+                    await self._client.aio(self._client.fleet.end_waits(connections))
 
     def _blocked(self, container: Container) -> list[int]:
         """The connection that it may be waiting on; kills it if it has been idle for too long."""

@@ -9,13 +9,14 @@ import signal
 import sys
 
 from qmodal.client import Client
-from qmodal.exception import ConnectionError
+from qmodal.exception import ConnectionError, EnqueueError
 from qmodal_workers.children import become_subreaper
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.nursery import Nursery
 from qmodal_workers.templates import Templates
 
+AGAIN_SECONDS = 0.5
 log = logging.getLogger("qmodal.worker")
 
 
@@ -54,7 +55,8 @@ async def _come_back(
         try:
             if not await incarnation.live():
                 return
-        except ConnectionError as error:
+        except (ConnectionError, EnqueueError) as error:
             log.warning("%s", error)
+            await asyncio.sleep(AGAIN_SECONDS)
             continue
         log.warning("%s was given up; coming back under a new id", incarnation.worker)
