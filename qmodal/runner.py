@@ -78,7 +78,10 @@ class Heartbeat:
     def _beat(self) -> None:
         while not self._stopped.wait(BEAT_SECONDS):
             try:
-                op = self._client.apps.beat(self._app_id, self.number, self._state)
+                # No longer than until the next one: whoever ends the app waits for this thread.
+                op = self._client.apps.beat(
+                    self._app_id, self.number, self._state, patience=BEAT_SECONDS
+                )
                 self.is_lost = not self._client.blocking.run(op)
             except Error:
                 continue  # the next one may get through; 30 s are six beats

@@ -5,27 +5,42 @@ from __future__ import annotations
 import socket
 from typing import Literal
 
-State = Literal["silent", "loading", "ready"]
+State = Literal["silent", "busy", "loading", "ready"]
+# It is there, and will serve others than us, or us later.
+_BUSY = (b"-BUSY", b"-MASTERDOWN", b"-ERR max number of clients")
 
 
 def ping(path: str, password: str = "", *, timeout: float = 0.5) -> State:
-    """What the server at this socket is doing; `silent` also means that there is none.
+    """What the server at this socket is doing; `silent`: there is none.
 
-    `loading`: it is reading its append-only file back. `timeout` is in seconds.
+    `loading`: it is reading its append-only file back. `busy`: it has not answered within `timeout`
+    seconds, or has no time for us. Nobody may take that for a server that is not there.
     """
     request = f"AUTH {password}\r\nPING\r\n" if password else "PING\r\n"
-    expected = request.count("\n")
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(timeout)
             connection.connect(path)
-            connection.sendall(request.encode())
-            reply = _lines(connection, expected)
+            return _asked(connection, request)
+    except BlockingIOError:  # as many wait for it to accept as it lets wait
+        return "busy"
     except OSError:
         return "silent"
-    if reply.count(b"\n") < expected:
+
+
+def _asked(connection: socket.socket, request: str) -> State:
+    try:
+        connection.sendall(request.encode())
+        *_, last = _lines(connection, request.count("\n")).splitlines() or [b""]
+    except TimeoutError:
+        return "busy"
+    except (BrokenPipeError, ConnectionResetError):  # without a place for us it hangs up
+        return "busy"
+    if not last:
         return "silent"
-    return "loading" if reply.splitlines()[-1].startswith(b"-LOADING") else "ready"
+    if last.startswith(b"-LOADING"):
+        return "loading"
+    return "busy" if last.startswith(_BUSY) else "ready"
 
 
 def _lines(connection: socket.socket, count: int) -> bytes:

@@ -81,7 +81,7 @@ class Supervisor:
                     return ""
                 case "loading":
                     silent_until = time.monotonic() + PATIENCE
-                case "silent" if time.monotonic() > silent_until:
+                case _ if time.monotonic() > silent_until:
                     return f"The server does not answer after {PATIENCE:g} s" + self._said()
             if not self.server.running:
                 return f"The server {self.server.end}" + self._said()

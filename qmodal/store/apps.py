@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import msgpack
 
-from qmodal.store.exchange import Command, Op, ask, ask_one
+from qmodal.store.exchange import PATIENCE_SECONDS, Command, Op, ask, ask_one
 from qmodal.store.keys import Keys
 from qmodal.store.script import script
 
@@ -124,11 +124,14 @@ class Apps:
         content: bytes | None = replies[0]
         return content
 
-    def beat(self, app_id: str, number: int, state: AppState) -> Op[bool]:
+    def beat(
+        self, app_id: str, number: int, state: AppState, *, patience: float = PATIENCE_SECONDS
+    ) -> Op[bool]:
         """The app's client is alive; False if the app was given up meanwhile."""
         replies = yield from ask(
             *self._prolong(app_id, number, state),
             (b"SET", self.keys.client(app_id), b"1", b"PX", HEARTBEAT_MS),
+            patience=patience,
         )
         return bool(replies[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 
 import pytest
@@ -11,9 +12,10 @@ from qmodal.store.fleet import ContainerReport
 from qmodal.store.logs import LogChunk
 from qmodal.sweeping import View
 from qmodal_workers import passing, safety
+from qmodal_workers.container.guard import Guard
 from qmodal_workers.output import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, Output
 from qmodal_workers.outside import charged
-from qmodal_workers.record import Doing
+from qmodal_workers.record import Doing, Record, lease_clock
 from qmodal_workers.roster import Container, Roster
 from qmodal_workers.safety import Facts, count_pools, why_unsafe
 from qmodal_workers.watch import is_blocking, is_overdue
@@ -192,3 +194,16 @@ def test_reports_are_coalesced_and_kept_until_sent() -> None:
     roster.put_back(unsent)
     assert roster.take_unsent() == {container.id: None}
     assert roster.take_unsent() == {}
+
+
+def test_an_input_waits_for_a_lease_that_is_about_to_be_renewed() -> None:
+    record = Record.create()
+    record.hold_until(1)
+    guard = Guard(record)
+    assert not guard.is_safe
+    renewing = threading.Timer(0.05, lambda: record.hold_until(lease_clock() + 60_000_000_000))
+    renewing.start()
+    guard.admit()
+    assert guard.is_safe
+    renewing.join()
+    record.close()

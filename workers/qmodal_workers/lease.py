@@ -32,6 +32,8 @@ class Lease:
     async def keep(self) -> None:
         """Returns when the worker was given up; a server that is silent has not said so."""
         while await self._renew():
+            if lease_clock() > self._roster.safe_until:
+                continue  # it took so long that what was granted is nearly over
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RENEW_SECONDS):
                     await self._roster.changed.wait()

@@ -13,6 +13,8 @@ import time
 from qmodal_workers.record import SERIAL, Record, lease_clock
 
 LOOK_SECONDS = 0.25
+RENEWED_SECONDS = 5.0
+SOON_SECONDS = 0.02
 
 
 class Guard:
@@ -26,10 +28,25 @@ class Guard:
         self.check()
         threading.Thread(target=self._watch, name="lease", daemon=True).start()
 
+    @property
+    def is_safe(self) -> bool:
+        """Whether nobody else may take this container's inputs now; so, too, before the worker says one."""
+        return not 0 < self._record.held_until < lease_clock()
+
     def check(self) -> None:
         """Kill this process and what it has started, if the lease is not safe any more."""
-        if 0 < self._record.held_until < lease_clock():
+        if not self.is_safe:
             os.killpg(os.getpgid(0), signal.SIGKILL)
+
+    def admit(self) -> None:
+        """Before an input starts: as `check`, unless the worker renews the lease in a moment.
+
+        After a silence of the server the container may claim again before the worker has renewed.
+        """
+        ends = time.monotonic() + RENEWED_SECONDS
+        while not self.is_safe and time.monotonic() < ends:
+            time.sleep(SOON_SECONDS)
+        self.check()
 
     def _watch(self) -> None:
         while True:

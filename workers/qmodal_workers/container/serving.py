@@ -110,7 +110,7 @@ class Serving:
         self.intake.reach()
         self.posting.take()
         if self.guard is not None:
-            self.guard.check()
+            self.guard.admit()
             self.shelf.release_all()  # if this container is lost from now on, that input only is
         admitted = self._admit(claimed)
         if admitted is None:
