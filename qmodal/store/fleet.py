@@ -109,13 +109,21 @@ class Fleet:
             (b"PUBLISH", keys.wake, b""),
         )
 
-    def sweep(self, *, latest: int = 0) -> Op[list[str]]:
-        """Give up boxes whose lease has ended; their ids, and of those not cleared before.
+    def sweep(self, leases: Mapping[str, float], *, latest: int = 0) -> Op[dict[str, int]]:
+        """Give up these boxes, unless their lease ends at another time meanwhile, or has not ended.
 
-        Does nothing if the server gets to it after `latest` (ms of its own clock; 0: any time).
+        Gives up nobody if the server gets to it after `latest` (ms of its own clock; 0: any time).
+        Returns when each was given up, in ms of the server's clock; those that were before (0 in
+        `leases`) are named, too.
         """
-        reply = yield from ask_one(*script("sweep").command((self.keys.workers,), (latest,)))
-        return [worker.decode() for worker in reply]
+        flat = [part for worker, ends in leases.items() for part in (worker, ends)]
+        records = self.keys.worker("")
+        reply = yield from ask_one(
+            *script("sweep").command((self.keys.workers,), (records, latest), more=flat)
+        )
+        return {
+            worker.decode(): since for worker, since in zip(reply[::2], reply[1::2], strict=True)
+        }
 
     def workers(self) -> Op[dict[str, float]]:
         """All boxes, with the end of their lease in server ms (0: given up)."""

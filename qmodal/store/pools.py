@@ -188,17 +188,19 @@ class Pools:
         reason: str,
         charged: Iterable[str],
         budget: int = BUDGET,
+        since: int = 0,
     ) -> Op[tuple[int, int]]:
         """Take back what a dead container holds: (given back, lost).
 
         `charged` names the started inputs as `<lane> <entry> <index>`, or is ("*",) for all; of a
-        marked container they are lost at once.
+        marked container they are lost at once. What was put back in line at `since` (ms of the
+        server's clock) or later is not charged, as it has been if it had to be.
         """
         keys, back, lost = self.keys, 0, 0
         shard = shard_of(pool)
         command = script("reclaim").command(
             (*self._lanes(pool), keys.dead(shard)),
-            (GROUP, container, budget, reason, keys.calls(shard), keys.wake, pool),
+            (GROUP, container, budget, reason, keys.calls(shard), keys.wake, pool, since),
             more=tuple(charged),
         )
         while True:
