@@ -95,6 +95,13 @@ class Pools:
             found += [Claimed(lane, entry.decode(), fields or ()) for entry, fields in entries]
         return found
 
+    def holds(self, pool: str, container: str, lane: int, entry: str) -> Op[bool]:
+        """Whether the container still has the entry: not once that was cancelled, or taken back."""
+        stream = self.keys.again(pool) if lane == 2 else self.keys.inputs(pool)
+        about = (b"XPENDING", stream, GROUP, entry, entry, 1, container)
+        (reply,) = yield from ask(about, patience=1.0)
+        return bool(reply)
+
     def mark_command(self, pool: str, container: str) -> Command:
         """Note that what this container has started never runs again; nothing if the pool is gone."""
         return script("mark").command((self.keys.pool(pool),), (container,))

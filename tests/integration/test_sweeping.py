@@ -19,7 +19,7 @@ from qmodal.sweeping import Sweeper
 from qmodal.wire.ids import container_id, new_worker_id
 from qmodal.wire.outcome import Outcome
 from qmodal_workers.ends import Ends
-from qmodal_workers.outside import end_overrun, is_still_held, release_behind
+from qmodal_workers.outside import end_overrun, release_behind
 from qmodal_workers.record import Doing
 from qmodal_workers.roster import Container
 from tests.boxes import Fleet
@@ -258,8 +258,7 @@ def test_it_is_known_whether_a_container_still_holds_an_entry(
     call, _ = fleet.call(pool, 1, 2)
     claimed = claim(client, pool, "ta-x-1")
     entry = doing(claimed).held[0]
-    container = as_container("ta-x-1", pool)
-    assert client.run(is_still_held(client.keys, container, entry))
-    assert not client.run(is_still_held(client.keys, as_container("ta-x-2", pool), entry))
+    assert client.run(client.pools.holds(pool, "ta-x-1", *entry))
+    assert not client.run(client.pools.holds(pool, "ta-x-2", *entry))
     client.run(client.calls.cancel(call))
-    assert not client.run(is_still_held(client.keys, container, entry))
+    assert not client.run(client.pools.holds(pool, "ta-x-1", *entry))

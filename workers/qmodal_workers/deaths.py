@@ -18,7 +18,7 @@ from qmodal_workers import children
 from qmodal_workers.children import Orphanage, OutOfMemory
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.outside import charged, end_overrun
-from qmodal_workers.record import Doing
+from qmodal_workers.record import STOPPED, Doing
 from qmodal_workers.roster import Container, Roster
 from qmodal_workers.starter import Starter
 from qmodal_workers.templates import Templates
@@ -163,6 +163,13 @@ def _started(container: Container, doing: Doing | None) -> tuple[Sequence[str], 
     Not by the exit status: user code may call os._exit(0).
     """
     if container.options.is_once:
-        return ("*",) if doing is None else charged(doing), 1
-    # Our own end leaves nothing started.
-    return () if container.ending is not None else charged(doing), BUDGET
+        return charged(doing), 1
+    return () if _was_told(container, doing) else charged(doing), BUDGET
+
+
+def _was_told(container: Container, doing: Doing | None) -> bool:
+    """Whether it ended because we wanted it to: killed, or by an input that was told to stop."""
+    chase = container.chase
+    if container.ending is not None or chase is None or doing is None:
+        return container.ending is not None
+    return chase.why == STOPPED and chase.serial == doing.serial

@@ -97,6 +97,7 @@ class Incarnation:
             cancelled=self._watch.cancelled,
             killed=self._watch.killed,
             stopped=self._draining.stopped,
+            told=self._watch.told,
         )
 
     async def live(self) -> bool:
