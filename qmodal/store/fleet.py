@@ -68,7 +68,7 @@ class Fleet:
         seconds, micros = yield from ask_one(b"TIME")
         ends = int(seconds) * 1000 + int(micros) // 1000 + LEASE_MS
         yield from ask(
-            (b"HSET", keys.worker(worker), b"report", msgpack.packb(asdict(report))),
+            (b"HSET", keys.worker(worker), b"report", _packed(report)),
             (b"ZADD", keys.workers, ends, worker),
             (b"PUBLISH", keys.wake, b""),
         )
@@ -77,7 +77,7 @@ class Fleet:
         """Renew the lease and report changed containers (None: gone); False if given up."""
         flat: list[Any] = []
         for container, report in reports.items():
-            flat += (container, b"" if report is None else msgpack.packb(asdict(report)))
+            flat += (container, b"" if report is None else _packed(report))
         reply = yield from ask_one(
             *script("renew").command(
                 (self.keys.workers, self.keys.containers(worker)), (worker, LEASE_MS), more=flat
@@ -189,6 +189,12 @@ class Fleet:
         held = yield from ask_one(b"GET", self.keys.leader)
         if held == autoscaler.encode():
             yield from ask_one(b"DEL", self.keys.leader)
+
+
+def _packed(report: WorkerReport | ContainerReport) -> bytes:
+    """As it travels; half a character, as a file name may have, must not stop the lease."""
+    packed: bytes = msgpack.packb(asdict(report), unicode_errors="replace")
+    return packed
 
 
 def _read(packed: Sequence[bytes | None], kind: type[R]) -> list[R]:

@@ -145,7 +145,10 @@ def test_what_waits_is_released_from_outside_only_behind_a_long_input_that_nothi
 def test_only_started_inputs_are_charged() -> None:
     assert charged(Doing(running=2, held=HELD, part=7)) == ["1 5-0 7", "2 6-1 7"]
     assert charged(Doing(running=0, held=HELD)) == []
-    assert charged(None) == []
+
+
+def test_of_a_container_with_an_unreadable_record_everything_is_charged() -> None:
+    assert charged(None) == ["*"]
 
 
 def test_a_request_of_any_size_travels_with_its_message() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from qmodal_workers.outlive import outlived
 from qmodal_workers.record import lease_clock
-from qmodal_workers.roster import Ending, Roster
+from qmodal_workers.roster import Container, Ending, Roster
 from qmodal_workers.watch import Watch
 
 LOOK_SECONDS = 0.1
@@ -37,6 +38,10 @@ class Silence:
             return
         for container in self._roster.running():
             if container.options.is_once and container.report.state != "starting":
-                if container.ending is None:
-                    log.warning("%s ends: %s", container.id, CUT_OFF)
-                self._watch.kill(container, Ending(CUT_OFF))
+                with outlived(container.id):
+                    self._end(container)
+
+    def _end(self, container: Container) -> None:
+        if container.ending is None:
+            log.warning("%s ends: %s", container.id, CUT_OFF)
+        self._watch.kill(container, Ending(CUT_OFF))

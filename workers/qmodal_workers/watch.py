@@ -16,6 +16,7 @@ from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal_workers import outside
 from qmodal_workers.children import is_stopped, send_signal
+from qmodal_workers.outlive import outlived
 from qmodal_workers.planning import start_limit, too_slow
 from qmodal_workers.record import CANCELLED, TIMEOUT, Doing
 from qmodal_workers.roster import Chase, Container, Ending, Roster
@@ -72,12 +73,16 @@ class Watch:
         """Look once; at most containers no more than a glance, as there may be many."""
         now = time.monotonic_ns()
         for container in self._roster.running():
-            if container.ending is not None:
-                continue
-            if container.report.state == "starting":
-                self._look_at_start(container)
-            if not container.is_calm(now, LONG_NS):
-                self._look_at_input(container, container.doing())
+            with outlived(container.id):
+                self._look_at(container, now)
+
+    def _look_at(self, container: Container, now: int) -> None:
+        if container.ending is not None:
+            return
+        if container.report.state == "starting":
+            self._look_at_start(container)
+        if not container.is_calm(now, LONG_NS):
+            self._look_at_input(container, container.doing())
 
     def _look_at_start(self, container: Container) -> None:
         begin = container.limited_from
@@ -163,7 +168,8 @@ class Watch:
         while True:
             await asyncio.sleep(AUDIT_SECONDS)
             for container in self._roster.running():
-                await self._audit(container)
+                with outlived(container.id):
+                    await self._audit(container)
 
     async def _audit(self, container: Container) -> None:
         with contextlib.suppress(Error):
