@@ -28,6 +28,9 @@ from qmodal_workers.container.service import Service
 from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
 from qmodal_workers.record import Record
 
+# So many interruptions that did not come from the worker, or losses before one, end an input.
+INTERRUPTIONS = 2
+
 
 @dataclass(slots=True, kw_only=True)
 class Serving:
@@ -222,18 +225,19 @@ class Serving:
             self._give_back(claimed)
 
     def _give_back(self, claimed: Claimed) -> None:
-        """An interrupted input runs elsewhere; one that interrupts itself does so a few times only.
+        """An interrupted input runs elsewhere; with a guard it has had its one run.
 
-        With a guard it has had its one run.
+        Nobody but user code itself, or somebody beside the worker, sends SIGINT: once that may have
+        been anybody's, but who is interrupted again elsewhere does it itself, and would do so for ever.
         """
         was_told = self.invoker.interrupts.was_told_to_stop
         if was_told and self.guard is None:
             self.conclusions.release([claimed])
             return
         reason = "its container was stopped" if was_told else "user code raised KeyboardInterrupt"
-        self._reclaim(claimed, reason)
+        self._reclaim(claimed, reason, budget=INTERRUPTIONS)
 
-    def _reclaim(self, claimed: Claimed, reason: str) -> None:
+    def _reclaim(self, claimed: Claimed, reason: str, *, budget: int = BUDGET) -> None:
         """Give it back as one that had its try here; this container must be about to stop."""
         self.intake.settle()
         reclaim = partial(
@@ -242,7 +246,7 @@ class Serving:
             self.container,
             reason=reason,
             charged=[charge(claimed)],
-            budget=BUDGET if self.guard is None else 1,
+            budget=budget if self.guard is None else 1,
         )
         self.conclusions.insist(reclaim)
 
