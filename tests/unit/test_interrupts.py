@@ -76,8 +76,13 @@ def test_our_own_code_is_not_interrupted(interrupts: Interrupts) -> None:
 def test_after_a_hint_an_input_starts_only_if_it_is_still_ours(
     interrupts: Interrupts, record: Record, *, is_wanted: bool
 ) -> None:
-    asked: list[int] = []
-    interrupts.is_wanted = lambda: asked.append(1) or is_wanted  # type: ignore[func-returns-value]
+    asked: list[bool] = []
+
+    def ask() -> bool:
+        asked.append(is_wanted)
+        return is_wanted
+
+    interrupts.is_wanted = ask
     interrupts.listen(1)
     assert not asked
     record.cancelled()
@@ -90,4 +95,4 @@ def test_after_a_hint_an_input_starts_only_if_it_is_still_ours(
         assert interrupts.why == CANCELLED
     record.heard = record.cancels
     interrupts.listen(3)
-    assert asked == [1]
+    assert asked == [is_wanted]
