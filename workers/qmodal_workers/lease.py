@@ -52,7 +52,8 @@ class Lease:
             return True
         if is_ours:
             extend(self._roster, sent)
-            await self._wake(reports)
+            with outlived("its wakes"):
+                await self._wake(reports)
         return is_ours
 
     async def _wake(self, reports: Reports) -> None:
