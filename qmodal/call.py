@@ -78,7 +78,13 @@ class FunctionCall(Generic[R]):
 
     @property
     def cancel(self) -> _Cancel:
-        """Cancel all inputs, queued and running, without retry; `get` then raises RemoteError."""
+        """Cancel all inputs, queued and running, without retry; `get` then raises RemoteError.
+
+        Once it returns, none of them starts. Those that run are interrupted, which user code may
+        delay or resist: after 5 s its container is killed. A worker that does not answer within a
+        second, because it or its box stands still or is cut off, is not waited for: what its
+        containers had claimed may still start there, for a moment after it goes on.
+        """
         return _Cancel(self._cancel)
 
     @property
@@ -142,7 +148,7 @@ class FunctionCall(Generic[R]):
     def _cancel(self, terminate_containers: bool = False) -> Op[None]:
         client = current()
         running = yield from client.calls.cancel(self._call)
-        yield from client.calls.nudge_cancelled(running, kill=terminate_containers)
+        yield from client.calls.tell_cancelled(running, kill=terminate_containers)
 
 
 def _left(ends: float) -> float:

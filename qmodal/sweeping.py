@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from qmodal.store.exchange import Op, ask_one
 from qmodal.store.fleet import LEASE_MS, Fleet
@@ -11,7 +12,9 @@ from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
 from qmodal.wire.ids import worker_of
 
-GAP_MS = 2_000
+# Between two looks: for longer than that somebody stood still, the server or we, and nobody knows
+# what the boxes could do meanwhile. It then counts as one ordinary look.
+GAP_MS, LOOK_MS = 2_000, 1_000
 # A sweep that the server gets to later than this after it was asked sees leases of its own pause.
 LATE_MS = 1_000
 AUDIT_MS = 10_000
@@ -20,25 +23,39 @@ LOST_BOX = "its worker was lost"
 
 @dataclass(slots=True)
 class View:
-    """Since when somebody has looked at the server without a break; times in ms of its clock.
+    """For how long boxes could have renewed their leases and did not; times in ms of the server.
 
     A server that was stopped, or a sweeper that was cut off, finds every lease ended. Whoever
-    believed that at once would take the work of the whole fleet away.
+    believed that at once would take the work of the whole fleet away. So a box is overdue when its
+    lease has ended and, since it was last renewed, the server was there for the time of a lease.
+    Pauses are left out of that time and do not begin it anew: a server that stands still again and
+    again would else never find a lost box.
     """
 
-    since: int = 0
     last: int = 0
+    _seen: dict[str, tuple[float, int]] = field(default_factory=dict)  # end of the lease, and time
 
-    def look(self, now: int) -> bool:
-        """Note a look; whether the view has been unbroken for a full lease."""
-        if not self.last or now - self.last > GAP_MS or now < self.last:
-            self.since = now
+    def look(self, now: int, leases: Mapping[str, float]) -> dict[str, float]:
+        """Note a look at when the leases end; those of boxes that are to be given up, or were (0)."""
+        passed = self._passed(now)
         self.last = now
-        return now - self.since >= LEASE_MS
+        self._seen = {box: (ends, self._time(box, ends, passed)) for box, ends in leases.items()}
+        return {
+            box: ends
+            for box, (ends, time) in self._seen.items()
+            if not ends or (ends <= now and time >= LEASE_MS)
+        }
 
-    def lose(self) -> None:
-        """The connection was lost: start over."""
-        self.last = 0
+    def _passed(self, now: int) -> int:
+        """The time since the look before that counts."""
+        gap = now - self.last
+        if not self.last or gap < 0:
+            return 0
+        return gap if gap <= GAP_MS else LOOK_MS
+
+    def _time(self, box: str, ends: float, passed: int) -> int:
+        before, time = self._seen.get(box, (ends, -passed))
+        return time + passed if before == ends else 0
 
 
 class Sweeper:
@@ -54,37 +71,40 @@ class Sweeper:
 
     def sweep(self) -> Op[list[str]]:
         """Give up and clear the boxes whose lease has ended; their ids."""
-        try:
-            return (yield from self._sweep())
-        except BaseException:
-            self._view.lose()
-            raise
-
-    def _sweep(self) -> Op[list[str]]:
         seconds, micros = yield from ask_one(b"TIME")
         now = int(seconds) * 1000 + int(micros) // 1000
-        if not self._view.look(now):
-            return []
-        lost = yield from self._fleet.sweep(latest=now + LATE_MS)
-        lost = [worker for worker in lost if worker != self._own]
-        for worker in lost:
-            yield from self.clear(worker)
+        leases = yield from self._fleet.workers()
+        overdue = self._view.look(now, leases)
+        overdue.pop(self._own, None)
+        lost: dict[str, int] = {}
+        if overdue:
+            lost = yield from self._fleet.sweep(overdue, latest=now + LATE_MS)
+        for worker, since in lost.items():
+            yield from self.clear(worker, since=since)
         if now - self._audited >= AUDIT_MS:
             self._audited = now
-            yield from self.audit()
-        return lost
+            yield from self.audit(since=now)
+        return list(lost)
 
-    def clear(self, worker: str) -> Op[None]:
-        """Take back what a given-up worker's containers hold, then remove its record."""
+    def clear(self, worker: str, *, since: int = 0) -> Op[None]:
+        """Take back what a box's containers hold that was given up at `since`, then remove its record.
+
+        A container may live on and claim what was just put back in line, even before the next one
+        is reclaimed. So one box's end is charged to an input once: not again if it was put back
+        after that moment.
+        """
         assigned = yield from self._fleet.assigned([worker])
         reported = yield from self._fleet.containers([worker])
         held = {report.container: report.pool for report in reported[worker]} | assigned[worker]
         for container, pool in held.items():
-            yield from self._reclaim(pool, container)
+            yield from self._reclaim(pool, container, since)
         yield from self._fleet.retire(worker)
 
-    def audit(self) -> Op[list[str]]:
-        """Reclaim the consumers of workers that no record is left of; their names."""
+    def audit(self, *, since: int = 0) -> Op[list[str]]:
+        """Reclaim the consumers of workers that no record is left of; their names.
+
+        `since`: when this audit began; it charges an input once, as `clear` does.
+        """
         pools = yield from self._observing.active()
         seen = yield from self._observing.observe(pools)
         # Workers last: whoever enrolled while we looked is then known, too.
@@ -97,9 +117,11 @@ class Sweeper:
             if worker_of(consumer.name) not in workers
         ]
         for pool, container in orphans:
-            yield from self._reclaim(pool, container)
+            yield from self._reclaim(pool, container, since)
         return [container for _, container in orphans]
 
-    def _reclaim(self, pool: str, container: str) -> Op[None]:
+    def _reclaim(self, pool: str, container: str, since: int) -> Op[None]:
         # No record of a lost box is left that would say which of its inputs had started.
-        yield from self._pools.reclaim(pool, container, reason=LOST_BOX, charged=("*",))
+        yield from self._pools.reclaim(
+            pool, container, reason=LOST_BOX, charged=("*",), since=since
+        )

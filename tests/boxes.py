@@ -35,6 +35,10 @@ from tests.support import wait_until
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = "from qmodal_workers.cli import worker; worker()"
+# Its containers may claim for a second after its last renewal, and not for seven.
+SHORT_LEASE = (
+    "from qmodal.store import fleet; fleet.LEASE_MS, fleet.RENEW_SECONDS = 4_000, 0.2; " + PROGRAM
+)
 Pool = str
 Call = str
 
@@ -65,12 +69,12 @@ class Fleet:
         self.epoch = client.run(client.fleet.lead("au-test"))
 
     @contextmanager
-    def box(self, *options: str, **environ: str) -> Iterator[Box]:
-        """A worker, enrolled."""
+    def box(self, *options: str, program: str = PROGRAM, **environ: str) -> Iterator[Box]:
+        """A worker, enrolled; `program` is what it runs."""
         before = set(self.workers())
         paths = [str(ROOT), str(ROOT / "workers"), os.environ.get("PYTHONPATH", "")]
         process = subprocess.Popen(
-            [sys.executable, "-P", "-W", "error", "-c", PROGRAM, *options],
+            [sys.executable, "-P", "-W", "error", "-c", program, *options],
             env={
                 **os.environ,
                 **self.client.settings.to_environ(),

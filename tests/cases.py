@@ -189,7 +189,7 @@ def renew(bench: Bench) -> Command:
 def sweep(bench: Bench) -> Command:
     bench.client.run(bench.client.fleet.enroll(REPORT))
     bench.ask(b"ZADD", bench.client.keys.workers, 1, WORKER)
-    return command_of(bench.client.fleet.sweep())
+    return command_of(bench.client.fleet.sweep({WORKER: 1.0}))
 
 
 def lead(bench: Bench) -> Command:

@@ -75,6 +75,18 @@ class Background:
         self._threads.shutdown()
 
 
+def before_each_step(op: Op[T], act: Callable[[], object]) -> Op[T]:
+    """The operation, with something that happens before each of its exchanges."""
+    try:
+        request = next(op)
+        while True:
+            act()
+            request = op.send((yield request))
+    except StopIteration as done:
+        result: T = done.value
+        return result
+
+
 def before_step(op: Op[T], moment: int, act: Callable[[], object]) -> Op[T]:
     """The operation, with something that happens before its exchange of that number."""
     try:

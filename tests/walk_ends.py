@@ -24,11 +24,15 @@ def reclaim(walk: Walk, pool: str) -> None:
     is_unknown = walk.random.random() < 0.2
     charges = {} if is_unknown else _charges(walk, held)
     charged = [f"{held[one].lane} {held[one].entry} {at}" for one, at in charges.items()]
+    since = _some_moment(walk, held)
     back, lost = 0, 0
     for part, claimed in held.items():
         walk.take(pool, container, part)
         walk.outdated(pool, container, part, claimed)
-        for piece, is_charged in _pieces(part, charges.get(part), is_unknown=is_unknown):
+        at, is_any = charges.get(part), is_unknown
+        if claimed.lane == 2 and 0 < since <= _moment(claimed):
+            at, is_any = None, False
+        for piece, is_charged in _pieces(part, at, is_unknown=is_any):
             if is_charged and _charge(walk, piece):
                 walk.ended(piece, LOST.encode())
                 lost += piece.size
@@ -37,8 +41,22 @@ def reclaim(walk: Walk, pool: str) -> None:
                 back += piece.size
     del state.held[container]
     told = ["*"] if is_unknown else charged
-    op = walk.pools_of.reclaim(pool, container, reason=LOST, charged=told, budget=BUDGET)
+    op = walk.pools_of.reclaim(
+        pool, container, reason=LOST, charged=told, budget=BUDGET, since=since
+    )
     assert walk.run(op) == (back, lost)
+
+
+def _moment(claimed: Claimed) -> int:
+    """When the entry was added, in ms of the server's clock."""
+    return int(claimed.entry.partition("-")[0])
+
+
+def _some_moment(walk: Walk, held: dict[Part, Claimed]) -> int:
+    """What was put back in line from then on is not charged; 0: everything may be."""
+    if not held or walk.random.random() < 0.6:
+        return 0
+    return _moment(walk.random.choice(list(held.values())))
 
 
 def _charges(walk: Walk, held: dict[Part, Claimed]) -> dict[Part, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import secrets
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,10 @@ BLOB_SECONDS = 3600
 # Calls made by one call's inputs that are remembered for its call graph, about.
 MOST_CHILDREN = 10_000
 CHILDREN_MS = 7 * 24 * 3600 * 1000
+
+
+# For so long a cancel waits for workers that do not answer; what they answer later stays for so long.
+TOLD_SECONDS, TOLD_MS = 1.0, 10_000
 
 
 class GapError(InternalFailure):
@@ -238,6 +244,30 @@ class Calls:
             running += zip(holders[::2], holders[1::2], strict=True)
             first = behind and b"(" + behind
         return running
+
+    def tell_cancelled(self, running: Sequence[tuple[str, str]], *, kill: bool = False) -> Op[None]:
+        """As `nudge_cancelled`; returns once the workers have heard it, after a second at the most.
+
+        From then on no container of theirs starts one of these inputs.
+        """
+        yield from self.nudge_cancelled(running, kill=kill)
+        workers = {worker_of(holder) for holder, _ in running}
+        if not workers:
+            return
+        token = secrets.token_hex(8)
+        reached = yield from ask(
+            *((b"PUBLISH", self.keys.nudge(each), f"told {token}") for each in workers)
+        )
+        ends = time.monotonic() + TOLD_SECONDS
+        for _ in range(sum(map(bool, reached))):
+            left = round(max(0.01, ends - time.monotonic()), 3)
+            read = (b"BLPOP", self.keys.told(token), left)
+            yield Exchange((read,), waits=True, patience=left)
+
+    def heard(self, token: str) -> Op[None]:
+        """A worker has heard all that was published before the token."""
+        key = self.keys.told(token)
+        yield from ask((b"RPUSH", key, 1), (b"PEXPIRE", key, TOLD_MS), patience=TOLD_SECONDS)
 
     def nudge_cancelled(
         self, running: Sequence[tuple[str, str]], *, kill: bool = False

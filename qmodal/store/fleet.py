@@ -68,7 +68,7 @@ class Fleet:
         yield from ask_one(
             *script("enroll").command(
                 (keys.worker(worker), keys.workers),
-                (worker, msgpack.packb(asdict(report)), LEASE_MS, keys.wake),
+                (worker, _packed(report), LEASE_MS, keys.wake),
             )
         )
 
@@ -76,7 +76,7 @@ class Fleet:
         """Renew the lease and report changed containers (None: gone); False if given up."""
         flat: list[Any] = []
         for container, report in reports.items():
-            flat += (container, b"" if report is None else msgpack.packb(asdict(report)))
+            flat += (container, b"" if report is None else _packed(report))
         reply = yield from ask_one(
             *script("renew").command(
                 (self.keys.workers, self.keys.containers(worker)), (worker, LEASE_MS), more=flat
@@ -125,13 +125,21 @@ class Fleet:
             )
         )
 
-    def sweep(self, *, latest: int = 0) -> Op[list[str]]:
-        """Give up boxes whose lease has ended; their ids, and of those not cleared before.
+    def sweep(self, leases: Mapping[str, float], *, latest: int = 0) -> Op[dict[str, int]]:
+        """Give up these boxes, unless their lease ends at another time meanwhile, or has not ended.
 
-        Does nothing if the server gets to it after `latest` (ms of its own clock; 0: any time).
+        Gives up nobody if the server gets to it after `latest` (ms of its own clock; 0: any time).
+        Returns when each was given up, in ms of the server's clock; those that were before (0 in
+        `leases`) are named, too.
         """
-        reply = yield from ask_one(*script("sweep").command((self.keys.workers,), (latest,)))
-        return [worker.decode() for worker in reply]
+        flat = [part for worker, ends in leases.items() for part in (worker, ends)]
+        records = self.keys.worker("")
+        reply = yield from ask_one(
+            *script("sweep").command((self.keys.workers,), (records, latest), more=flat)
+        )
+        return {
+            worker.decode(): since for worker, since in zip(reply[::2], reply[1::2], strict=True)
+        }
 
     def workers(self) -> Op[dict[str, float]]:
         """All boxes, with the end of their lease in server ms (0: given up)."""
@@ -202,6 +210,12 @@ def _client_of(line: bytes) -> bytes:
     about = dict(pair.partition(b"=")[::2] for pair in line.split(b" "))
     is_waiting = about.get(b"cmd") == b"xreadgroup" and b"b" in about.get(b"flags", b"")
     return about.get(b"id", b"") if is_waiting else b""
+
+
+def _packed(report: WorkerReport | ContainerReport) -> bytes:
+    """As it travels; half a character, as a file name may have, must not stop the lease."""
+    packed: bytes = msgpack.packb(asdict(report), unicode_errors="replace")
+    return packed
 
 
 def _read(packed: Sequence[bytes | None], kind: type[R]) -> list[R]:

@@ -148,6 +148,10 @@ class Keys:
         """Hash: container id -> what it is and does, as its worker reports it."""
         return self.fleet(f"worker:{worker}:containers")
 
+    def told(self, token: str) -> str:
+        """List, 10 s: an element for each worker that has heard what a cancel told it."""
+        return self.fleet(f"told:{token}")
+
     @property
     def leader(self) -> str:
         """String, 5 s: id of the leading autoscaler."""

@@ -95,6 +95,13 @@ class Pools:
             found += [Claimed(lane, entry.decode(), fields or ()) for entry, fields in entries]
         return found
 
+    def holds(self, pool: str, container: str, lane: int, entry: str) -> Op[bool]:
+        """Whether the container still has the entry: not once that was cancelled, or taken back."""
+        stream = self.keys.again(pool) if lane == 2 else self.keys.inputs(pool)
+        about = (b"XPENDING", stream, GROUP, entry, entry, 1, container)
+        (reply,) = yield from ask(about, patience=1.0)
+        return bool(reply)
+
     def mark_command(self, pool: str, container: str) -> Command:
         """Note that what this container has started never runs again; nothing if the pool is gone."""
         return script("mark").command((self.keys.pool(pool),), (container,))
@@ -188,17 +195,19 @@ class Pools:
         reason: str,
         charged: Iterable[str],
         budget: int = BUDGET,
+        since: int = 0,
     ) -> Op[tuple[int, int]]:
         """Take back what a dead container holds: (given back, lost).
 
         `charged` names the started inputs as `<lane> <entry> <index>`, or is ("*",) for all; of a
-        marked container they are lost at once.
+        marked container they are lost at once. What was put back in line at `since` (ms of the
+        server's clock) or later is not charged, as it has been if it had to be.
         """
         keys, back, lost = self.keys, 0, 0
         shard = shard_of(pool)
         command = script("reclaim").command(
             (*self._lanes(pool), keys.dead(shard)),
-            (GROUP, container, budget, reason, keys.calls(shard), keys.wake, pool),
+            (GROUP, container, budget, reason, keys.calls(shard), keys.wake, pool, since),
             more=tuple(charged),
         )
         while True:

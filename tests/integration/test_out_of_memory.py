@@ -126,4 +126,4 @@ def test_scripts_can_be_loaded_into_a_full_server(bench: Bench, own_server: Test
     bench.submit()
     bench.ask(b"SCRIPT", b"FLUSH")
     with own_server.full():
-        assert bench.client.run(bench.client.fleet.sweep()) == []
+        assert bench.client.run(bench.client.fleet.sweep({})) == {}

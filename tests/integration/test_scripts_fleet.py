@@ -74,15 +74,25 @@ def test_renewal_moves_the_end_of_the_lease(client: Client, box: str, line: Line
 
 
 def test_a_box_that_was_given_up_cannot_renew(client: Client, box: str, line: Line) -> None:
-    assert client.run(client.fleet.sweep()) == []
+    fleet = client.fleet
+    assert client.run(fleet.sweep(client.run(fleet.workers()))) == {}, "its lease has not ended"
     line.exchange([(b"ZADD", client.keys.workers, 1, box)])
-    assert client.run(client.fleet.sweep()) == [box]
+    (since,) = client.run(fleet.sweep({box: 1.0})).values()
     assert not client.run(client.fleet.renew(box, {CONTAINER.container: CONTAINER}))
     assert client.run(client.fleet.containers([box])) == {box: []}
     assert client.run(client.fleet.workers()) == {box: 0.0}
-    assert client.run(client.fleet.sweep()) == [box], "a box is named until it is cleared"
-    client.run(client.fleet.retire(box))
-    assert client.run(client.fleet.sweep()) == []
+    assert client.run(fleet.sweep({box: 0.0})) == {box: since}, "it is named until it is cleared"
+    client.run(fleet.retire(box))
+    assert client.run(fleet.sweep({box: 0.0})) == {}
+
+
+def test_a_box_that_has_renewed_since_it_was_looked_at_is_not_given_up(
+    client: Client, box: str, line: Line
+) -> None:
+    line.exchange([(b"ZADD", client.keys.workers, 1, box)])
+    leases = client.run(client.fleet.workers())
+    assert client.run(client.fleet.renew(box, {}))
+    assert client.run(client.fleet.sweep(leases)) == {}
 
 
 def test_renewal_does_not_enroll(client: Client) -> None:

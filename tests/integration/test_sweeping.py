@@ -19,11 +19,11 @@ from qmodal.sweeping import Sweeper
 from qmodal.wire.ids import container_id, new_worker_id
 from qmodal.wire.outcome import Outcome
 from qmodal_workers.ends import Ends
-from qmodal_workers.outside import end_overrun, is_still_held, release_behind
+from qmodal_workers.outside import end_overrun, release_behind
 from qmodal_workers.record import Doing
 from qmodal_workers.roster import Container
 from tests.boxes import Fleet
-from tests.driving import before_step
+from tests.driving import before_each_step, before_step
 
 pytestmark = pytest.mark.leaves_keys
 
@@ -107,6 +107,47 @@ def test_the_audit_reclaims_consumers_without_a_worker_and_no_others(
     assert fleet.pending(pool) == {living: 1}
 
 
+@pytest.mark.parametrize("way", ["clear", "audit"])
+def test_the_end_of_a_box_is_charged_once_although_its_containers_live_on(
+    fleet: Fleet, client: Client, pool: str, way: str
+) -> None:
+    """They claim what was put back in line before the next one of them is reclaimed."""
+    worker = enroll(client)
+    containers = [container_id(worker, n) for n in range(1, 4)]
+    for container in containers:
+        client.run(client.fleet.assign(worker, {container: pool}, epoch=fleet.epoch))
+        fleet.call(pool, 1, 2)
+        assert len(claim(client, pool, container, count=1)) == 1
+    client.run(ask_one(b"ZADD", client.keys.workers, 1, worker))
+    since = client.run(client.fleet.sweep({worker: 1.0}))[worker]
+    if way == "audit":
+        client.run(client.fleet.retire(worker))
+    sweeper = Sweeper(client.keys)
+    op = sweeper.clear(worker, since=since) if way == "clear" else sweeper.audit(since=since)
+
+    def claim_again() -> None:
+        for container in containers:
+            claim(client, pool, container)
+
+    client.run(before_each_step(op, claim_again))
+    claim_again()
+    client.run(Sweeper(client.keys).audit(since=since))
+    assert lost_deliveries(fleet, pool) == [b"1"] * 3
+
+
+def test_what_a_marked_container_may_have_started_is_lost_whenever_it_was_put_back(
+    fleet: Fleet, client: Client, pool: str
+) -> None:
+    called = fleet.call(pool, 1, 2)
+    client.run(ask_one(*client.pools.mark_command(pool, "ta-x-1")))
+    (claimed,) = claim(client, pool, "ta-x-1")
+    client.run(client.pools.release(pool, [(1, claimed.entry, claimed.call)]))
+    assert len(claim(client, pool, "ta-x-1")) == 1
+    reclaim = client.pools.reclaim(pool, "ta-x-1", reason="gone", charged=("*",), since=1)
+    assert client.run(reclaim) == (0, 1)
+    assert fleet.outcome(called) == "gone"
+
+
 def test_a_sweeper_that_has_just_begun_gives_nobody_up(fleet: Fleet, client: Client) -> None:
     worker = enroll(client)
     client.run(ask_one(b"ZADD", client.keys.workers, 1, worker))
@@ -119,8 +160,8 @@ def test_a_sweep_that_the_server_gets_to_too_late_does_nothing(
 ) -> None:
     worker = enroll(client)
     client.run(ask_one(b"ZADD", client.keys.workers, 1, worker))
-    assert client.run(client.fleet.sweep(latest=2)) == []
-    assert client.run(client.fleet.sweep()) == [worker]
+    assert client.run(client.fleet.sweep({worker: 1.0}, latest=2)) == {}
+    assert list(client.run(client.fleet.sweep({worker: 1.0}))) == [worker]
     assert fleet.workers() == {worker: 0.0}
 
 
@@ -217,8 +258,7 @@ def test_it_is_known_whether_a_container_still_holds_an_entry(
     call, _ = fleet.call(pool, 1, 2)
     claimed = claim(client, pool, "ta-x-1")
     entry = doing(claimed).held[0]
-    container = as_container("ta-x-1", pool)
-    assert client.run(is_still_held(client.keys, container, entry))
-    assert not client.run(is_still_held(client.keys, as_container("ta-x-2", pool), entry))
+    assert client.run(client.pools.holds(pool, "ta-x-1", *entry))
+    assert not client.run(client.pools.holds(pool, "ta-x-2", *entry))
     client.run(client.calls.cancel(call))
-    assert not client.run(is_still_held(client.keys, container, entry))
+    assert not client.run(client.pools.holds(pool, "ta-x-1", *entry))

@@ -113,7 +113,7 @@ def test_a_script_beyond_the_users_rights_says_so(make: str, guarded: TestServer
     )
     driver = DRIVERS[make](Address(settings.redis_url or ""))
     with pytest.raises(ConfigurationError, match="the ACL allows"):
-        driver.run(Client(settings).fleet.sweep())
+        driver.run(Client(settings).fleet.sweep({}))
     driver.close()
 
 

@@ -35,7 +35,7 @@ NAMES = tuple((lane, entry) for lane, entry, _ in ENTRIES)
 class Container:
     """One that runs what it claimed, as far as its record goes."""
 
-    def __init__(self, *, is_once: bool = False) -> None:
+    def __init__(self) -> None:
         self.record = Record.create()
         self.shelf = Shelf(
             lambda _: None,
@@ -46,7 +46,7 @@ class Container:
             clock=time.monotonic_ns,
             tick=self.record.tick,
         )
-        self.posting = Posting(self.record, self.shelf, is_once=is_once)
+        self.posting = Posting(self.record, self.shelf)
         self.shelf.queue.extend(ENTRIES)
         self.posting.claimed(ENTRIES, 9)
         self.serial = 0
@@ -125,17 +125,31 @@ def test_the_inputs_of_a_pack_are_parts_of_its_entry(container: Container) -> No
     assert container.run().held == NAMES[2:]
 
 
-@pytest.mark.parametrize(("is_once", "running"), [(False, 0), (True, 1)])
-def test_between_inputs_only_one_that_never_runs_again_counts_as_started(
-    *, is_once: bool, running: int
-) -> None:
-    container = Container(is_once=is_once)
+def test_what_ran_last_counts_as_started_until_the_next_claim(container: Container) -> None:
     container.run()
     container.posting.idle()
     doing = container.read()
-    assert (doing.state, doing.serial, doing.running) == ("idle", 0, running)
-    assert doing.held == NAMES[1 - running :]
-    container.record.close()
+    assert (doing.state, doing.serial, doing.running) == ("idle", 0, 1)
+    assert doing.held == NAMES
+    container.posting.claimed([], 9)
+    container.posting.idle()
+    assert container.read().running == 0
+
+
+def test_of_a_pack_that_has_ended_the_last_input_counts_as_started(container: Container) -> None:
+    container.take()
+    container.posting.packed(1, 40)
+    container.posting.idle(43)
+    container.posting.idle()
+    doing = container.read()
+    assert (doing.held[0], doing.running, doing.part) == (NAMES[0], 1, 43)
+
+
+def test_an_input_whose_arguments_are_being_fetched_counts_as_started(container: Container) -> None:
+    container.run()
+    container.take()
+    container.posting.idle()
+    assert container.read().held == NAMES[1:]
 
 
 def test_after_a_pause_the_next_one_is_posted_as_a_whole(container: Container) -> None:

@@ -1,4 +1,4 @@
-"""The pure parts of a worker: judging forks, output, limits, reports, and the sweeper's view."""
+"""The pure parts of a worker: judging forks, output, limits, and reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import pytest
 
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.logs import LogChunk
-from qmodal.sweeping import View
 from qmodal_workers import passing, safety
 from qmodal_workers.container.guard import Guard
 from qmodal_workers.output import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, Output
@@ -148,17 +147,10 @@ def test_what_waits_is_released_from_outside_only_behind_a_long_input_that_nothi
 def test_only_started_inputs_are_charged() -> None:
     assert charged(Doing(running=2, held=HELD, part=7)) == ["1 5-0 7", "2 6-1 7"]
     assert charged(Doing(running=0, held=HELD)) == []
-    assert charged(None) == []
 
 
-def test_a_sweeper_acts_only_after_an_unbroken_lease() -> None:
-    view = View()
-    looks = [view.look(now) for now in range(1000, 13_000, 1000)]
-    assert looks == [False] * 10 + [True] * 2
-    assert view.look(15_000) is False  # the server stood still
-    assert [view.look(now) for now in range(16_000, 26_000, 1000)] == [False] * 9 + [True]
-    view.lose()
-    assert view.look(26_000) is False
+def test_of_a_container_with_an_unreadable_record_everything_is_charged() -> None:
+    assert charged(None) == ["*"]
 
 
 def test_a_request_of_any_size_travels_with_its_message() -> None:

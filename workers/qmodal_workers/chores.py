@@ -8,6 +8,7 @@ import logging
 from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.sweeping import Sweeper
+from qmodal_workers.outlive import outlived
 from qmodal_workers.roster import Roster
 
 SWEEP_SECONDS = 1.0
@@ -32,10 +33,18 @@ async def promote(client: Client, roster: Roster) -> None:
     while True:
         following = [PROMOTE_SECONDS]
         for pool in {container.pool for container in roster.living()}:
-            try:
-                _, due_in = await client.aio(client.pools.promote(pool))
-            except Error as error:
-                log.warning("retries of pool %s cannot be promoted: %s", pool, error)
-            else:
-                following += [] if due_in is None else [due_in]
+            due_in = None
+            with outlived(f"retries of pool {pool}"):
+                due_in = await _promote(client, pool)
+            following += [] if due_in is None else [due_in]
         await asyncio.sleep(max(0.005, min(following)))
+
+
+async def _promote(client: Client, pool: str) -> float | None:
+    """Seconds until the next one is due, if that is known."""
+    try:
+        _, due_in = await client.aio(client.pools.promote(pool))
+    except Error as error:
+        log.warning("retries of pool %s cannot be promoted: %s", pool, error)
+        return None
+    return due_in

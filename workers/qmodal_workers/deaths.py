@@ -17,8 +17,9 @@ from qmodal.store.replies import StreamGoneError
 from qmodal_workers import children
 from qmodal_workers.children import Orphanage, OutOfMemory
 from qmodal_workers.logs import LogWriter
+from qmodal_workers.outlive import outlived
 from qmodal_workers.outside import charged, end_overrun
-from qmodal_workers.record import Doing
+from qmodal_workers.record import STOPPED, Doing
 from qmodal_workers.roster import Container, Roster
 from qmodal_workers.starter import Starter
 from qmodal_workers.templates import Templates
@@ -53,23 +54,36 @@ class Deaths:
     async def watch(self) -> None:
         """Look every second: a signal may come before its child is known."""
         while True:
-            self.look()
-            self._orphanage.collect(self._known())
-            living = self._roster.living()
-            self._templates.tidy(
-                {(each.report.app, each.report.number) for each in living},
-                {each.pool for each in living},
-            )
+            with outlived("ended containers"):
+                self.look()
+            with outlived("processes that nobody waits for"):
+                self._orphanage.collect(self._known())
+            with outlived("templates"):
+                self._tidy()
             await asyncio.sleep(LOOK_SECONDS)
 
+    def _tidy(self) -> None:
+        living = self._roster.living()
+        self._templates.tidy(
+            {(each.report.app, each.report.number) for each in living},
+            {each.pool for each in living},
+        )
+
     def look(self) -> None:
-        """Find out which containers have ended."""
+        """Find out which containers have ended, and of which of them that is not concluded."""
         for container in self._roster.running():
-            if container.id in self._concluding:
-                continue
-            status = children.exit_status(container.pid)
-            if status is not None:
-                self._ended(container, status)
+            with outlived(container.id):
+                self._look_at(container)
+
+    def _look_at(self, container: Container) -> None:
+        concluding = self._concluding.get(container.id)
+        if concluding is not None:
+            if concluding.done():  # and the container is not over: something went wrong there
+                self._begin_to_conclude(container)
+            return
+        status = children.exit_status(container.pid)
+        if status is not None:
+            self._ended(container, status)
 
     def _known(self) -> set[int]:
         self._templates.pump()
@@ -77,29 +91,47 @@ class Deaths:
         return running | self._templates.pids
 
     def _ended(self, container: Container, status: int) -> None:
-        children.end_session(container.pid)
-        children.end_orphans(container.pid, container.id, self._known())
-        children.collect(container.pid)
-        if container.process is not None:
-            container.process.returncode = status
-        self._starter.pump(container)  # what it said last
-        self._concluding[container.id] = asyncio.create_task(
-            self._conclude(container, status), name=f"end {container.id}"
-        )
+        container.status = status
+        try:
+            children.end_session(container.pid)
+            children.end_orphans(container.pid, container.id, self._known())
+            if container.process is not None:
+                container.process.returncode = status
+            self._starter.pump(container)  # what it said last
+        finally:
+            # Whatever that comes to: from here on its pid may be anybody's, so this is not done twice.
+            children.collect(container.pid)
+            self._begin_to_conclude(container)
 
-    async def _conclude(self, container: Container, status: int) -> None:
-        reason = self._reason(container, status)
-        doing = container.doing()
-        await self._give_back(container, doing, reason)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._logs.finish(container.id), LOG_SECONDS)
+    def _begin_to_conclude(self, container: Container) -> None:
+        concluding = asyncio.create_task(self._conclude(container), name=f"end {container.id}")
+        self._concluding[container.id] = concluding
+
+    async def _conclude(self, container: Container) -> None:
+        reason = self._reason(container, container.status)
+        try:
+            await self._give_back(container, reason)
+            with contextlib.suppress(TimeoutError), outlived(f"the output of {container.id}"):
+                await asyncio.wait_for(self._logs.finish(container.id), LOG_SECONDS)
+            self._close(container)
+            self._report(container, reason)
+        except Exception:
+            log.exception("the end of %s is not concluded yet", container.id)
+            await asyncio.sleep(REPEAT_SECONDS)
+            return  # it stays in the list, and the next look begins anew
+        del self._concluding[container.id]
+        log.info("%s %s: %s", container.id, container.report.state, reason)
+
+    def _close(self, container: Container) -> None:
         if container.ends is not None:
             asyncio.get_running_loop().remove_reader(container.ends.control)
             container.ends.close()
             container.ends = None
+
+    def _report(self, container: Container, reason: str) -> None:
         failed = container.report.state == "starting" and not self._was_unwanted(container)
         detail = container.failure or container.stopping or container.stop_reason
-        detail = detail or ("" if status == 0 else reason)
+        detail = detail or ("" if container.status == 0 else reason)
         self._roster.note(
             container,
             state="failed" if failed else "ended",
@@ -108,8 +140,6 @@ class Deaths:
             connection=0,
             unfit=container.is_unfit,
         )
-        del self._concluding[container.id]
-        log.info("%s %s: %s", container.id, container.report.state, reason)
 
     def _was_unwanted(self, container: Container) -> bool:
         return container.told.draining
@@ -124,8 +154,9 @@ class Deaths:
             return f"its container was killed by signal {-status}"
         return f"its container exited with status {status}"
 
-    async def _give_back(self, container: Container, doing: Doing | None, reason: str) -> None:
+    async def _give_back(self, container: Container, reason: str) -> None:
         """Repeated for as long as it takes: nobody else gives back what our container held."""
+        doing = container.doing()
         started, budget = _started(container, doing)
         begin = time.monotonic()
         while True:
@@ -163,6 +194,13 @@ def _started(container: Container, doing: Doing | None) -> tuple[Sequence[str], 
     Not by the exit status: user code may call os._exit(0).
     """
     if container.options.is_once:
-        return ("*",) if doing is None else charged(doing), 1
-    # Our own end leaves nothing started.
-    return () if container.ending is not None else charged(doing), BUDGET
+        return charged(doing), 1
+    return () if _was_told(container, doing) else charged(doing), BUDGET
+
+
+def _was_told(container: Container, doing: Doing | None) -> bool:
+    """Whether it ended because we wanted it to: killed, or by an input that was told to stop."""
+    chase = container.chase
+    if container.ending is not None or chase is None or doing is None:
+        return container.ending is not None
+    return chase.why == STOPPED and chase.serial == doing.serial

@@ -25,6 +25,7 @@ from qmodal_workers.draining import Draining
 from qmodal_workers.lease import Lease, extend
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.nudges import Nudges
+from qmodal_workers.outlive import repeated
 from qmodal_workers.reconcile import Reconciler
 from qmodal_workers.record import lease_clock
 from qmodal_workers.roster import Ending, Roster
@@ -97,6 +98,7 @@ class Incarnation:
             cancelled=self._watch.cancelled,
             killed=self._watch.killed,
             stopped=self._draining.stopped,
+            told=self._watch.told,
         )
 
     async def live(self) -> bool:
@@ -105,7 +107,10 @@ class Incarnation:
             return False
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._deaths.look)
         async with asyncio.TaskGroup() as group:
-            loops = [group.create_task(loop(), name=name) for name, loop in self._loops().items()]
+            loops = [
+                group.create_task(repeated(name, loop), name=name)
+                for name, loop in self._loops().items()
+            ]
             lease = group.create_task(self._lease.keep(), name="lease")
             stop = group.create_task(self._shut_down(), name="stop")
             done, _ = await asyncio.wait({lease, stop}, return_when=asyncio.FIRST_COMPLETED)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import LEASE_MS, RENEW_SECONDS, ContainerReport
+from qmodal_workers.outlive import outlived
 from qmodal_workers.record import lease_clock
 from qmodal_workers.roster import Roster
 
@@ -41,16 +42,20 @@ class Lease:
     async def _renew(self) -> bool:
         reports = self._roster.take_unsent()
         sent = lease_clock()  # the server counts from later, if it hears of it at all
-        try:
-            is_ours = await self._client.aio(self._client.fleet.renew(self._worker, reports))
-        except Error as error:
+        is_ours: bool | None = None
+        with outlived("its lease"):
+            try:
+                is_ours = await self._client.aio(self._client.fleet.renew(self._worker, reports))
+            except Error as error:
+                log.warning("the lease was not renewed: %s", error)
+        if is_ours is None:
             self._roster.put_back(reports)
-            log.warning("the lease was not renewed: %s", error)
             await asyncio.sleep(RETRY_SECONDS)
             return True
         if is_ours:
             extend(self._roster, sent)
-            await self._wake(reports)
+            with outlived("its wakes"):
+                await self._wake(reports)
         return is_ours
 
     async def _wake(self, reports: Reports) -> None:

@@ -21,10 +21,12 @@ class Nudges:
         cancelled: Callable[[str, str], None],
         killed: Callable[[str, str], None],
         stopped: Callable[[str, str], None],
+        told: Callable[[str], None],
     ) -> None:
         self._address = Address(client.settings.redis_url or "")
         self._channel = client.keys.nudge(worker)
         self._assigned = assigned
+        self._told = told
         self._of_container = {"cancelled": cancelled, "killed": killed, "stopped": stopped}
 
     async def listen(self) -> None:
@@ -35,5 +37,7 @@ class Nudges:
         words = ["assigned"] if text is None else text.split(" ")
         if words == ["assigned"]:
             self._assigned()
+        elif words[0] == "told" and len(words) == 2:
+            self._told(words[1])  # all that came before was heard
         elif len(words) == 3 and words[0] in self._of_container:
             self._of_container[words[0]](words[1], words[2])

@@ -20,9 +20,13 @@ from qmodal_workers.roster import Container
 
 
 def charged(doing: Doing | None) -> list[str]:
-    """The inputs that a container had started, as **reclaim** names them."""
+    """The inputs that a container had started, as **reclaim** names them.
+
+    Of an unreadable record all of them: it ended while it wrote that, or user code has damaged it,
+    and an input that does so has to have an end as well.
+    """
     if doing is None:
-        return []  # an unreadable record is no evidence against an input
+        return ["*"]
     return [f"{lane} {entry} {doing.part}" for lane, entry in doing.held[: doing.running]]
 
 
@@ -138,14 +142,6 @@ def _conclude(
     has_blob = envelope.blob is not None
     settled = Settled(lane, entry, envelope.call, index, sealed, has_blob, is_kept=is_kept)
     yield from ask_one(*client.pools.settle_command(container.pool, [settled]))
-
-
-def is_still_held(keys: Keys, container: Container, entry: Entry) -> Op[bool]:
-    """Whether the entry is pending for the container; not so once it was cancelled or reclaimed."""
-    lane, name = entry
-    stream = _lane(keys, container.pool, lane)
-    reply = yield from ask_one(b"XPENDING", stream, GROUP, name, name, 1)
-    return bool(reply) and reply[0][1] == container.id.encode()
 
 
 def _lane(keys: Keys, pool: str, lane: int) -> str:

@@ -12,6 +12,7 @@ from qmodal.store.apps import AppRecord
 from qmodal.store.exchange import Op
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers.draining import Draining
+from qmodal_workers.outlive import outlived
 from qmodal_workers.roster import Roster
 from qmodal_workers.starter import Starter
 
@@ -68,11 +69,12 @@ class Reconciler:
     def apply(self, assigned: dict[str, str], apps: dict[str, AppRecord | None]) -> None:
         """Start, drain, end and forget what has to be."""
         for container in self._roster.living():
-            why = _why_over(container.report, apps)
-            if why:
-                self._draining.end(container, why)
-            elif container.id not in assigned:
-                self._draining.begin(container)
+            with outlived(container.id):
+                why = _why_over(container.report, apps)
+                if why:
+                    self._draining.end(container, why)
+                elif container.id not in assigned:
+                    self._draining.begin(container)
         for container in self._roster:
             if container.is_over and container.id not in assigned:
                 self._roster.forget(container)
@@ -82,7 +84,8 @@ class Reconciler:
     def _start_missing(self, assigned: dict[str, str]) -> None:
         for name, pool in assigned.items():
             if name not in self._roster:
-                self._starter.begin(name, pool)
+                with outlived(name):
+                    self._starter.begin(name, pool)
 
 
 def _why_over(report: ContainerReport, apps: dict[str, AppRecord | None]) -> str:

@@ -2,7 +2,8 @@
 
 The container writes its half as a seqlock (odd while it writes); the worker reads it as a hint
 and never kills, releases or charges on one reading. The other half is the worker's: whether to
-stop claiming, which input to interrupt, and until when its lease is good.
+stop claiming, which input to interrupt, how often it heard of a cancelled one, and until when its
+lease is good.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ _SEQUENCE, _STATE, _CONNECTION, SERIAL, STARTED = range(5)
 _TIMEOUT, _COMPLETED, _FLAGS, _END, _FIRST, _PART, _BASE, _LENGTH, _TICK = range(5, 14)
 # Then the names of what is held, as text: room for the longest ones.
 _HELD_AT, _MOST_BYTES = 128, MOST_HELD * 48
-_DRAINING, TARGET, _WHY, _LEASE = range(2040, 2044)
+_DRAINING, TARGET, _WHY, _LEASE, CANCELS = range(2040, 2045)
+# Before a worker has said how long its lease is good: a day.
+_UNSAID_NS = 24 * 3600 * 10**9
 Entry = tuple[int, str]  # lane, id
 # Flags: bit by bit, and from ONE_RUNS on how many entries are started. EACH: the serials after that of
 # the last post are the entries that follow; else they are inputs of the same one.
@@ -51,7 +54,8 @@ class Doing:
     `serial` numbers the inputs that this container started (0: none runs now); `started` and
     `tick` are monotonic nanoseconds; `connection` is the client id of its claiming connection;
     `held` are the claimed entries (lane, id) with those started first, and `running` of them are
-    started; of a pack the input `part` of its call runs. `ahead`: more was claimed than is listed.
+    started, which counts until their outcome is stored: with `serial` 0 user code has ended. Of a
+    pack the input `part` of its call runs. `ahead`: more was claimed than is listed.
     `waiting`: it is blocked in another call's `.get()`.
     """
 
@@ -83,14 +87,17 @@ class Record:
 
     Between two posts the container only writes `words[STARTED]` and then `words[SERIAL]`: whoever
     reads them the other way round takes no input for older than it is.
+    `heard`: the container asked the server for what it has claimed when its worker had heard of so
+    many cancelled inputs.
     """
 
-    __slots__ = ("_fresh", "_map", "_sequence", "connection", "fd", "timeout", "words")
+    __slots__ = ("_fresh", "_map", "_sequence", "connection", "fd", "heard", "timeout", "words")
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
         self.connection = 0
         self.timeout = 0
+        self.heard = 0
         self._fresh: Sequence[str] | None = None
         self._map = mmap.mmap(fd, SIZE)
         self.words = memoryview(self._map).cast("Q")
@@ -193,6 +200,15 @@ class Record:
         words = self.words
         return Told(bool(words[_DRAINING]), words[TARGET], words[_WHY])
 
+    def cancelled(self) -> None:
+        """The worker: it has heard that one of the claimed inputs was cancelled."""
+        self.words[CANCELS] += 1
+
+    @property
+    def cancels(self) -> int:
+        """The container: how many of them its worker has heard of."""
+        return self.words[CANCELS]
+
     def hold_until(self, moment: int) -> None:
         """The worker: nobody else takes its inputs before that moment of `lease_clock`."""
         self.words[_LEASE] = moment
@@ -201,6 +217,12 @@ class Record:
     def held_until(self) -> int:
         """The container: that moment; 0 before the worker has said one."""
         return self.words[_LEASE]
+
+    @property
+    def lease_left(self) -> int:
+        """The container: nanoseconds for which nobody else takes its inputs; none left: perhaps."""
+        until = self.words[_LEASE]
+        return until - lease_clock() if until else _UNSAID_NS
 
     @property
     def is_draining(self) -> bool:

@@ -52,6 +52,7 @@ class Container:
     process: subprocess.Popen[bytes] | None = None
     told: Told = field(default_factory=Told)
     ending: Ending | None = None
+    status: int = 0  # how its process has ended, once it has
     chase: Chase | None = None
     last_input: float = 0.0  # when it was last seen busy, while draining
     cancelled: dict[str, float] = field(default_factory=dict)  # entries, and when that was heard

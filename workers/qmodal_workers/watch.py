@@ -16,6 +16,7 @@ from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal_workers import outside
 from qmodal_workers.children import is_stopped, send_signal
+from qmodal_workers.outlive import outlived
 from qmodal_workers.planning import start_limit, too_slow
 from qmodal_workers.record import CANCELLED, TIMEOUT, Doing
 from qmodal_workers.roster import Chase, Container, Ending, Roster
@@ -60,6 +61,7 @@ class Watch:
         self._roster = roster
         self._suspects: dict[str, int] = {}
         self._acting: dict[str, asyncio.Task[None]] = {}
+        self._answers: set[asyncio.Task[None]] = set()
 
     async def watch(self) -> None:
         """Look for ever."""
@@ -71,12 +73,16 @@ class Watch:
         """Look once; at most containers no more than a glance, as there may be many."""
         now = time.monotonic_ns()
         for container in self._roster.running():
-            if container.ending is not None:
-                continue
-            if container.report.state == "starting":
-                self._look_at_start(container)
-            if not container.is_calm(now, LONG_NS):
-                self._look_at_input(container, container.doing())
+            with outlived(container.id):
+                self._look_at(container, now)
+
+    def _look_at(self, container: Container, now: int) -> None:
+        if container.ending is not None:
+            return
+        if container.report.state == "starting":
+            self._look_at_start(container)
+        if not container.is_calm(now, LONG_NS):
+            self._look_at_input(container, container.doing())
 
     def _look_at_start(self, container: Container) -> None:
         begin = container.limited_from
@@ -118,6 +124,9 @@ class Watch:
         container = self._roster.find(name)
         if container is None or not container.pid or container.ending is not None:
             return
+        if container.ends is not None:
+            # Before we look what runs; from here on it starts none without looking whether it may.
+            container.ends.record.cancelled()
         doing = container.doing()
         if doing is not None and is_running(doing) and doing.held[0][1] == entry:
             self.interrupt(container, doing.serial, CANCELLED)
@@ -138,15 +147,29 @@ class Watch:
         if container is None or not container.pid:
             return
         doing = container.doing()
-        if doing is not None and entry in [name for _, name in doing.held[: doing.running]]:
+        runs = [at for _, at in doing.held[: doing.running]] if doing and is_running(doing) else []
+        if entry in runs:
             self.kill(container, Ending("an input of it was cancelled, and its container with it"))
+        else:
+            self.cancelled(name, entry)
+
+    def told(self, token: str) -> None:
+        """Somebody has cancelled inputs, and waits until we have heard of all of them."""
+        answer = asyncio.create_task(self._answer(token))
+        self._answers.add(answer)
+        answer.add_done_callback(self._answers.discard)
+
+    async def _answer(self, token: str) -> None:
+        with contextlib.suppress(Error):
+            await self._client.aio(self._client.calls.heard(token))
 
     async def audit(self) -> None:
         """Every renewal: what runs and is not held any more was cancelled, or somebody has it."""
         while True:
             await asyncio.sleep(AUDIT_SECONDS)
             for container in self._roster.running():
-                await self._audit(container)
+                with outlived(container.id):
+                    await self._audit(container)
 
     async def _audit(self, container: Container) -> None:
         with contextlib.suppress(Error):
@@ -156,7 +179,7 @@ class Watch:
         before = container.doing()
         if before is None or not is_running(before) or container.chase is not None:
             return
-        held = outside.is_still_held(self._client.keys, container, before.held[0])
+        held = self._client.pools.holds(container.pool, container.id, *before.held[0])
         if await self._client.aio(held) or container.is_over:
             return
         after = container.doing()

@@ -14,6 +14,7 @@ from qmodal_workers.children import become_subreaper
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.nursery import Nursery
+from qmodal_workers.outlive import repeated
 from qmodal_workers.templates import Templates
 
 AGAIN_SECONDS = 0.5
@@ -35,7 +36,7 @@ async def work(client: Client, options: WorkerOptions, nursery: Nursery | None =
         loop.add_signal_handler(number, stop.ask)
     logs = LogWriter(client)
     templates = Templates({**os.environ, **client.settings.to_environ()}, logs.pipes, nursery)
-    writing = asyncio.create_task(logs.write(), name="logs")
+    writing = asyncio.create_task(repeated("logs", logs.write), name="logs")
     try:
         templates.prepare()
         await _come_back(client, options, stop, logs=logs, templates=templates)

@@ -1,13 +1,14 @@
 -- Take back what a dead consumer holds, 100 entries a lane a run, and remove it once that is nothing.
 -- Charged one delivery are inputs named `<lane> <entry> <index>` after the head, or all, if that is `*`;
 -- one at its budget (1 for a marked consumer) ends as lost, and so does a generator that produced.
+-- Not charged is what was put back in line at `since` (ms, 0: never) or later, unless the consumer is marked.
 -- Returns how many inputs were given back, how many were lost, and 1 when the consumer is gone.
 -- include: record, drop, readd, shaped, set_aside, kept, piece, pieces
 local pool, inputs, again, dead = unpack(KEYS)
-local group, consumer, budget, reason, calls, channel, pool_id = unpack(ARGV)
+local group, consumer, budget, reason, calls, channel, pool_id, since = unpack(ARGV)
 local charged, back, lost, full = {}, 0, 0, false
-if redis.call('HEXISTS', pool, 'once:' .. consumer) == 1 then budget = 1 end
-for n = 8, #ARGV do charged[ARGV[n]:match('^%d %S+') or '*'] = ARGV[n]:match('%d+$') or '*' end
+if redis.call('HEXISTS', pool, 'once:' .. consumer) == 1 then budget, since = 1, '0' end
+for n = 9, #ARGV do charged[ARGV[n]:match('^%d %S+') or '*'] = ARGV[n]:match('%d+$') or '*' end
 for lane, stream in ipairs({inputs, again}) do
   local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', 100, 'STREAMS', stream, '0')
   -- A server that refuses writes (MISCONF, READONLY) has not given anything back: say so.
@@ -21,7 +22,9 @@ for lane, stream in ipairs({inputs, again}) do
     local call = shaped(fields) and calls .. fields[4]
     if call and lane == 2 then redis.call('SREM', call .. ':moved', entry) end
     if call then kept(pool, lane, entry, fields) else set_aside(dead, pool_id, reason, fields) end
-    for _, part in ipairs(call and pieces(fields, charged['*'] or charged[lane .. ' ' .. entry]) or {}) do
+    local is_new = since ~= '0' and lane == 2 and tonumber(entry:match('^%d+')) >= tonumber(since)
+    local ran = not is_new and (charged['*'] or charged[lane .. ' ' .. entry]) or nil
+    for _, part in ipairs(call and pieces(fields, ran) or {}) do
       if tonumber(part[10]) < tonumber(budget) and not redis.call('HGET', call, 'made:' .. part[6]) then
         readd(pool, call, again, part)
         back = back + part[12]

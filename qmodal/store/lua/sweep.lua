@@ -1,12 +1,21 @@
 #!lua flags=allow-oom
--- Give up the boxes whose lease has ended; from now on they cannot renew. Does nothing when run
--- after server time `latest` (ms, 0: any time): after a pause of the server all leases look ended.
--- Returns their ids, those given up earlier and not yet cleared included.
+-- Give up boxes whose lease has ended; from now on they cannot renew. Takes worker and end of its lease, as it
+-- was seen, of each: a box that has renewed since then is left alone. Gives up nobody when run after server
+-- time `latest` (ms, 0: any time): after a pause of the server all leases look ended.
+-- Returns worker and the time (ms) at which it was given up of each, and of those that were given up earlier.
 local workers = unpack(KEYS)
-local latest = unpack(ARGV)
+local records, latest = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if latest ~= '0' and now > tonumber(latest) then return {} end
-local lost = redis.call('ZRANGEBYSCORE', workers, '-inf', now)
-for _, worker in ipairs(lost) do redis.call('ZADD', workers, 'XX', 0, worker) end
+local is_late, lost = latest ~= '0' and now > tonumber(latest), {}
+for n = 3, #ARGV, 2 do
+  local worker, ends = ARGV[n], tonumber(ARGV[n + 1])
+  local score = tonumber(redis.call('ZSCORE', workers, worker) or -1)
+  if score == 0 or score == ends and ends <= now and not is_late then
+    redis.call('ZADD', workers, 'XX', 0, worker)
+    -- Whatever is put back in line from here on was not lost with this box.
+    redis.call('HSETNX', records .. worker, 'lost', now)
+    lost[#lost + 1], lost[#lost + 2] = worker, tonumber(redis.call('HGET', records .. worker, 'lost'))
+  end
+end
 return lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -49,10 +50,11 @@ class UndecodableError(RefusedError):
 
 @dataclass(slots=True)
 class Admission:
-    """Checks entries for one pool."""
+    """Checks entries for one pool; `before_large` is called before a payload is fetched."""
 
     client: Client
     pool: str
+    before_large: Callable[[], None] = lambda: None
     # The last one, and its call as entries name it.
     _known: tuple[Head | None, bytes] = field(default=(None, b""), init=False)
     _foreseen: _Foreseen | None = field(default=None, init=False)
@@ -61,8 +63,11 @@ class Admission:
         """Check a pack before its turn, by another thread; what is wrong is found when it is admitted."""
         if claimed.is_shaped and claimed.size > 1:
             with suppress(Error):
-                admitted = self._admit(claimed)
-                self._foreseen = _Foreseen(claimed, admitted, self._arguments(claimed, admitted))
+                envelope = self._opened(claimed)
+                if envelope.blob is None:
+                    admitted = envelope, envelope.payload
+                    arguments = self._arguments(claimed, admitted)
+                    self._foreseen = _Foreseen(claimed, admitted, arguments)
 
     def admit(self, claimed: Claimed) -> Admitted:
         """The envelope and the payload; raises RefusedError (UndecodableError: others may run it).
@@ -72,9 +77,13 @@ class Admission:
         foreseen = self._foreseen
         if foreseen is not None and foreseen.claimed is claimed:
             return foreseen.admitted
-        return self._admit(claimed)
+        envelope = self._opened(claimed)
+        if envelope.blob is None:
+            return envelope, envelope.payload
+        self.before_large()
+        return envelope, self._stored(envelope)
 
-    def _admit(self, claimed: Claimed) -> Admitted:
+    def _opened(self, claimed: Claimed) -> Envelope:
         if not claimed.is_shaped:
             raise RefusedError("unprocessable: the entry was not written by qmodal")
         fields = claimed.fields
@@ -98,7 +107,7 @@ class Admission:
                 f"worker runs Python {PYTHON}; use the same minor version on both sides",
                 python=head.python,
             )
-        return envelope, envelope.payload if envelope.blob is None else self._stored(envelope)
+        return envelope
 
     def arguments(self, claimed: Claimed, admitted: Admitted) -> Packed:
         """The arguments of those inputs of a pack that the entry stands for."""

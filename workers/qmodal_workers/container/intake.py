@@ -23,6 +23,11 @@ from qmodal_workers.record import Record
 # What has ended waits for so long for a write that also claims, before it has one of its own; longer
 # if such a write is near.
 FLUSH_NS, LATER_NS = 5_000_000, 25_000_000
+# A worker that renews every two seconds leaves its lease good for five at least. With less than that
+# it stands still, and so may we have: what is claimed may be somebody else's, or cancelled.
+SURE_NS = 4_000_000_000
+# Without a lease: until the next look whether there is one again.
+STAND_BY_SECONDS = 0.05
 
 
 @dataclass(slots=True, kw_only=True)
@@ -46,6 +51,7 @@ class Intake:
     _flushed: int = 0
     _is_dry: bool = True  # nothing came of the last claim
     _low: int = 0  # with at most so many on the shelf the next ones are claimed
+    _noted: int = 0  # cancelled inputs that were heard of when the last claim was asked for
 
     def __post_init__(self) -> None:
         is_once = self.options.is_once
@@ -59,7 +65,7 @@ class Intake:
             clock=time.monotonic_ns,
             tick=self.record.tick,
         )
-        self.posting = Posting(self.record, self.shelf, is_once=is_once)
+        self.posting = Posting(self.record, self.shelf)
         # Whoever may start one input only, or one at a time, has no use for others.
         self._may_reach = is_packable(self.options)
 
@@ -69,6 +75,9 @@ class Intake:
         # First of all: what has ended must not be timed out while something keeps us waiting here.
         self.posting.idle()
         flush()
+        if self.record.lease_left <= 0:
+            self._stand_by()
+            return
         self._keep_plan()
         claimed = self.shelf.take_ahead()
         may_be_empty = True
@@ -76,14 +85,27 @@ class Intake:
             may_be_empty = self._ask()
             claimed = self._fetch()
         self._is_dry = not claimed
-        if not self.claims.is_doubtful and (claimed or may_be_empty):
+        is_sure = not self.claims.is_doubtful and self.record.lease_left > SURE_NS
+        if is_sure and (claimed or may_be_empty):
             self._low = len(claimed) * 3 // 4
+            self.record.heard = self._noted
             self.shelf.put(claimed)
             self.posting.claimed(claimed, self.claims.connection)
         else:
             # The connection was lost, something was not settled, or nothing came for seconds: what
-            # this container holds without knowing, nobody else would ever run.
+            # this container holds without knowing, nobody else would ever run. Or its worker stands
+            # still: what came may have been taken back before we read it.
             self.refill()
+
+    def _stand_by(self) -> None:
+        """Claim nothing, as the worker's lease may have ended.
+
+        Others take what this box holds for lost, one container after another: what they put back
+        in line would come here, to be lost again.
+        """
+        self.settle()
+        self.shelf.release_all()
+        time.sleep(STAND_BY_SECONDS)
 
     def _ask(self) -> bool:
         """Settle and claim; whether that answers at once, even if there is nothing.
@@ -94,9 +116,15 @@ class Intake:
             ended = self._take_ended()
         inflight = self.claims.inflight - sum([each.count for each in ended])
         count = 1 if self._is_dry else self.pace.count(inflight)
-        block = None if count > 1 else FIRST_BLOCK_MS if ended else BLOCK_MS
+        block = None if count > 1 else self._block(FIRST_BLOCK_MS if ended else BLOCK_MS)
+        self._noted = self.record.cancels
         self.claims.ask(ended, count=count, block=block, news=self._news())
         return block is None
+
+    def _block(self, most: int) -> int:
+        """Milliseconds to wait for something: not until after the worker's lease."""
+        left = self.record.lease_left // 100_000_000 * 100  # in steps, as each is packed once
+        return max(1, min(most, left))
 
     def refill(self) -> None:
         """Put on the shelf what the server says is held, and nothing else."""
@@ -104,7 +132,11 @@ class Intake:
         with self._settling:
             # What has ended is held, too, until it is settled, and would run again.
             self.claims.settle(self._take_ended())
+            noted = self.record.cancels
             self.shelf.refill(self.claims.held)
+            self.record.heard = noted
+        if self.record.lease_left <= 0:
+            self.shelf.release_all()
         self.posting.claimed(self.shelf.waiting(), self.claims.connection)
 
     def reach(self) -> None:
@@ -135,7 +167,12 @@ class Intake:
             if self.shelf.planned:
                 ended = self._take_ended()
                 news = self._news()
-                if not self.shelf.expect(lambda n: self.claims.ask(ended, count=n, news=news)):
+
+                def ask(count: int) -> None:
+                    self._noted = self.record.cancels
+                    self.claims.ask(ended, count=count, news=news)
+
+                if not self.shelf.expect(ask):
                     self.conclusions.put_back(ended)
 
     def _fetch(self) -> list[Claimed]:

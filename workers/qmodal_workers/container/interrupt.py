@@ -8,12 +8,14 @@ Redis does nothing either, since an exception there would break the protocol.
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
 
 from qmodal.exception import InputCancellation, InputTimeout
 from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.record import STOPPED, TARGET, TIMEOUT, Record
+from qmodal_workers.record import CANCELLED, CANCELS, STOPPED, TARGET, TIMEOUT, Record
 
 SIGNAL = signal.SIGUSR2
 # The one in `signal` first tries to find an enumeration for our handler, by way of an exception.
@@ -21,7 +23,10 @@ _getsignal = import_module("_signal").getsignal
 
 
 class Interrupts:
-    """The signal's receiver; `serial` is the input whose user code is on the stack, else 0."""
+    """The signal's receiver; `serial` is the input whose user code is on the stack, else 0.
+
+    `is_wanted` asks the server whether the input that is about to start was not cancelled.
+    """
 
     def __init__(self, record: Record, loop: UserLoop) -> None:
         self._record = record
@@ -30,6 +35,8 @@ class Interrupts:
         self.serial = 0
         self.why = 0
         self.is_preempted = False
+        self.is_wanted: Callable[[], bool] = lambda: True
+        self._is_entering = False
         self._receiver = self._arrive
         signal.signal(SIGNAL, self._receiver)
         signal.signal(signal.SIGINT, self._preempt)
@@ -40,19 +47,39 @@ class Interrupts:
         if _getsignal(SIGNAL) is not self._receiver:
             signal.signal(SIGNAL, self._receiver)
         self.why = 0
+        # Its worker first writes that it has heard of a cancelled input, then looks which one runs;
+        # here it is the other way round, so that one of the two sees the other.
+        if self._words[CANCELS] != self._record.heard and not self.is_wanted():
+            self.why = CANCELLED
+            raise InputCancellation
         self.serial = serial
         if self._words[TARGET] == serial:
             self._arrive(SIGNAL, None)
 
     @property
     def was_told_to_stop(self) -> bool:
-        """Whether it was not user code itself that has interrupted the input."""
-        return self.is_preempted or self.why == STOPPED
+        """Whether the worker has interrupted the input, so that it has no part in that.
+
+        SIGINT tells nothing of the kind: user code sends it to its own process, too.
+        """
+        return self.why == STOPPED
+
+    @contextmanager
+    def entering(self) -> Iterator[None]:
+        """User code that is no input's runs: SIGINT raises KeyboardInterrupt in it, and no more.
+
+        Kept for later it would end the container before its first input, and the next one as well.
+        """
+        self._is_entering = True
+        try:
+            yield
+        finally:
+            self._is_entering = self.is_preempted = False
 
     def _preempt(self, _number: int, _frame: FrameType | None) -> None:
         """SIGINT: the container ends, and user code that runs learns of it; our own code goes on."""
         self.is_preempted = True
-        if self.serial and not self._loop.cancel():
+        if (self.serial or self._is_entering) and not self._loop.cancel():
             raise KeyboardInterrupt
 
     def _arrive(self, _number: int, _frame: FrameType | None) -> None:

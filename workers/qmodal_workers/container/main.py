@@ -100,7 +100,8 @@ def _start(
     options = FunctionOptions.from_plain({**spec.options, **_variant(pool.variant)})
     interrupts = Interrupts(record, loop)
     check_secrets(options)
-    service.enter(loop)
+    with interrupts.entering():
+        service.enter(loop)
     elsewhere = Elsewhere(client, version.app_id, version.number, pool.number > 0)
     invoker = Invoker(
         container=request.container,

@@ -13,21 +13,18 @@ IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 
 
 class Posting:
-    """Keeps the record true; what was claimed together is written once, and then pointed into.
+    """Keeps the record true; what was claimed together is written once, and then pointed into."""
 
-    `is_once`: nothing that was started may start again elsewhere.
-    """
+    __slots__ = ("_part", "_place", "_record", "_shelf", "_taken", "_words", "completed")
 
-    __slots__ = ("_is_once", "_place", "_record", "_shelf", "_taken", "_words", "completed")
-
-    def __init__(self, record: Record, shelf: Shelf, *, is_once: bool) -> None:
+    def __init__(self, record: Record, shelf: Shelf) -> None:
         self._record = record
         self._words = record.words
         self._shelf = shelf
-        self._is_once = is_once
         # Of the last input that was posted: the next one differs in serial and start, if in nothing else.
         self._place: tuple[int, int, bool] | None = None
         self._taken = 0  # from the front of what was claimed last
+        self._part = 0  # the input that ran last, if that was one of a pack
         self.completed = 0
 
     def claimed(self, claimed: Sequence[Claimed], connection: int) -> None:
@@ -56,12 +53,18 @@ class Posting:
         self._place = None
         self._post(BUSY, serial, self._shelf.since, 0, running=1, part=part)
 
-    def idle(self) -> None:
-        """Nothing runs."""
+    def idle(self, part: int | None = None) -> None:
+        """No user code runs; `part` is the index of the input of a pack that was the last.
+
+        What was taken last counts as started on: whatever ends this container before its outcome
+        is stored may come of it (a result that takes all memory), and would come again for ever if
+        nobody was charged. Once it is stored, its entry is gone and the charge finds nothing.
+        """
         self._place = None
-        # Settled or not, what was started last counts as started when this is the end.
-        running = int(self._is_once and self._taken > 0)
-        self._post(IDLE, 0, time.monotonic_ns(), 0, running=running)
+        if part is not None:
+            self._part = part
+        running = int(self._taken > 0)
+        self._post(IDLE, 0, time.monotonic_ns(), 0, running=running, part=self._part)
 
     def _post(
         self, state: int, serial: int, since: int, flags: int, *, running: int, part: int = 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
 from qmodal import context
 from qmodal.client import Client
+from qmodal.exception import Error
 from qmodal.options import FunctionOptions
 from qmodal.store.entries import Claimed, charge
 from qmodal.store.pools import BUDGET
@@ -25,6 +27,9 @@ from qmodal_workers.container.runs import Done
 from qmodal_workers.container.service import Service
 from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
 from qmodal_workers.record import Record
+
+# So many interruptions that did not come from the worker, or losses before one, end an input.
+INTERRUPTIONS = 2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -51,6 +56,7 @@ class Serving:
     shelf: Shelf = field(init=False)
     posting: Posting = field(init=False)
     _is_stopping: bool = False
+    _confirmed: tuple[str, int] = ("", 0)  # an entry that is ours, after so many cancelled ones
 
     def __post_init__(self) -> None:
         self.conclusions = Conclusions(
@@ -77,6 +83,9 @@ class Serving:
         self.shelf = self.intake.shelf
         self.posting = self.intake.posting
         self.record.timeout = int(self.invoker.timeout * 1e9)
+        self.invoker.interrupts.is_wanted = self._is_wanted
+        # Its arguments may take more memory than there is.
+        self.admission.before_large = self.posting.idle
 
     def run(self) -> None:
         """Serve until told to stop; everything claimed is settled or given back at the end.
@@ -94,7 +103,10 @@ class Serving:
         self.intake.refill()
         while True:
             claimed = self.shelf.start()
-            if claimed is not None:
+            if claimed is not None and self.shelf.is_stale:
+                self.shelf.finish()
+                self.intake.refill()
+            elif claimed is not None:
                 self._attempt(claimed)
             elif self._must_stop():
                 break
@@ -102,7 +114,8 @@ class Serving:
                 self.intake.claim()
 
     def _must_stop(self) -> bool:
-        if self.invoker.interrupts.is_preempted and not self._is_stopping:
+        # Not before its first input: else one that is always interrupted earlier never ends.
+        if self.invoker.interrupts.is_preempted and self.serial and not self._is_stopping:
             self._stop("preempted")
         return self._is_stopping or self.record.is_draining or self.claims.is_gone
 
@@ -198,7 +211,8 @@ class Serving:
         self._go_on(seconds)
 
     def _conclude(self, work: Pack) -> None:
-        self.posting.idle()  # before anything that may keep us waiting
+        # Before anything that may keep us waiting.
+        self.posting.idle(work.index_of(max(work.begin, work.done - 1)))
         self.shelf.work_on(None)
         self.posting.completed += work.done
         self.conclusions.pack(work)
@@ -219,18 +233,19 @@ class Serving:
             self._give_back(claimed)
 
     def _give_back(self, claimed: Claimed) -> None:
-        """An interrupted input runs elsewhere; one that interrupts itself does so a few times only.
+        """An interrupted input runs elsewhere; with a guard it has had its one run.
 
-        With a guard it has had its one run.
+        Nobody but user code itself, or somebody beside the worker, sends SIGINT: once that may have
+        been anybody's, but who is interrupted again elsewhere does it itself, and would do so for ever.
         """
         was_told = self.invoker.interrupts.was_told_to_stop
         if was_told and self.guard is None:
             self.conclusions.release([claimed])
             return
         reason = "its container was stopped" if was_told else "user code raised KeyboardInterrupt"
-        self._reclaim(claimed, reason)
+        self._reclaim(claimed, reason, budget=INTERRUPTIONS)
 
-    def _reclaim(self, claimed: Claimed, reason: str) -> None:
+    def _reclaim(self, claimed: Claimed, reason: str, *, budget: int = BUDGET) -> None:
         """Give it back as one that had its try here; this container must be about to stop."""
         self.intake.settle()
         reclaim = partial(
@@ -239,9 +254,21 @@ class Serving:
             self.container,
             reason=reason,
             charged=[charge(claimed)],
-            budget=BUDGET if self.guard is None else 1,
+            budget=budget if self.guard is None else 1,
         )
         self.conclusions.insist(reclaim)
+
+    def _is_wanted(self) -> bool:
+        """Whether the input that is about to start is still ours; asked once after a hint."""
+        claimed, hint = self.shelf.running, self.record.cancels
+        if claimed is None or self._confirmed == (claimed.entry, hint):
+            return True
+        holds = self.client.pools.holds(self.pool, self.container, claimed.lane, claimed.entry)
+        with suppress(Error):  # what nobody can tell us stays ours, until we settle it
+            if not self.client.run(holds):
+                return False
+        self._confirmed = claimed.entry, hint
+        return True
 
     def _look_again(self) -> None:
         """After a long input the worker may have released, from outside, what lay behind it."""

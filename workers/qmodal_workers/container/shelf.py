@@ -72,6 +72,7 @@ class Shelf:
         self._thread: threading.Thread | None = None
         self.running: Claimed | None = None
         self.since = self.ended = 0
+        self._good_until = 0  # when what is on the shelf is to be looked up again
 
     @property
     def has_more(self) -> bool:
@@ -87,6 +88,7 @@ class Shelf:
         """Add what was claimed, behind what is there."""
         with self.lock:
             self.queue.extend(claimed)
+            self._good_until = self._clock() + LONG_NS
         if len(self.queue) > 1:
             self._arm()
 
@@ -141,6 +143,15 @@ class Shelf:
             self.since = self._clock()
             return self.running
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the started input was claimed so long ago that it may be somebody else's.
+
+        Or cancelled: what lies behind an input that runs for that long was given back, so this
+        process stood still meanwhile.
+        """
+        return self.since > self._good_until
+
     def finish(self) -> float:
         """The started input has ended; how many seconds it ran."""
         self.running = None
@@ -162,6 +173,7 @@ class Shelf:
             self._ahead = None
             self.is_expecting = self._is_rung = False
             self.planned = 0
+            self._good_until = self._clock() + LONG_NS
         if len(self.queue) > 1:
             self._arm()
 
