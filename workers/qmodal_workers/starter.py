@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +15,7 @@ from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers import passing
-from qmodal_workers.children import CONTAINER_VARIABLE, send_signal
+from qmodal_workers.children import CONTAINER_VARIABLE, interpreter, send_signal
 from qmodal_workers.ends import Ends
 from qmodal_workers.forks import Template, UnusableError
 from qmodal_workers.learning import StartTimes
@@ -161,7 +160,7 @@ class Starter:
         descriptors = [*ends.theirs.as_tuple(), request]
         container.process = subprocess.Popen(
             [
-                *(sys.executable, "-P", "-m", "qmodal_workers.fresh"),
+                *interpreter("qmodal_workers.fresh"),
                 *map(str, [*descriptors, os.getpid()]),
             ],
             stdin=subprocess.DEVNULL,
@@ -215,6 +214,9 @@ class Starter:
             case {"stop": str(reason)}:
                 container.stop_reason = reason
                 container.is_unfit = message.get("unfit") is True
+                # What it does at its end has the same limit as if it had been told to.
+                container.last_input = time.monotonic()
+                container.tell(draining=True)
             case {"pid": int()}:  # user code begins now
                 container.limited_from = time.monotonic()
             case _:

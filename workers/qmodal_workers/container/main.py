@@ -6,12 +6,15 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from functools import partial
 from typing import NoReturn
 
 from qmodal import client as clients
 from qmodal import context
 from qmodal.options import FunctionOptions
 from qmodal.wire.spec import open_pool_spec
+from qmodal_workers.container import plain
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
 from qmodal_workers.container.elsewhere import Elsewhere
@@ -63,7 +66,7 @@ def _serve(request: StartRequest, descriptors: Descriptors, prepared: Prepared |
     record = Record(descriptors.record)
     record.write(Doing())
     control.send(pid=os.getpid())
-    os.environ.update(request.environ)
+    plain.set_variables(request.environ)
     loop = UserLoop()
     try:
         serving = _start(request, record, loop, prepared)
@@ -138,11 +141,13 @@ def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> 
     if serving.reason:
         control.send(stop=serving.reason, unfit=serving.is_unfit)
     status = 0
-    try:
-        _leave(serving.service, loop)
-    except BaseException:
-        traceback.print_exc()
-        status = 1
+    endings: tuple[Callable[[], None], ...] = (partial(_leave, serving.service, loop), plain.end)
+    for leave in endings:
+        try:
+            leave()
+        except BaseException:
+            traceback.print_exc()
+            status = 1
     record.write(Doing(state="stopped", completed=serving.posting.completed))
     serving.claims.close()
     serving.client.close()
