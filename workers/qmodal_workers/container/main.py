@@ -7,6 +7,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import NoReturn
 
@@ -61,9 +62,14 @@ def _flush() -> None:
 
 
 def _serve(request: StartRequest, descriptors: Descriptors, prepared: Prepared | None) -> int:
+    with closing(Control(descriptors.control)) as control:
+        return _live(request, control, Record(descriptors.record), prepared)
+
+
+def _live(
+    request: StartRequest, control: Control, record: Record, prepared: Prepared | None
+) -> int:
     begin = time.monotonic()
-    control = Control(descriptors.control)
-    record = Record(descriptors.record)
     record.write(Doing())
     control.send(pid=os.getpid())
     plain.set_variables(request.environ)
