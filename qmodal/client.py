@@ -48,6 +48,8 @@ class Client:
         self.signer = Signer(settings.signing_key)
         self.learned = Learned()
         self._loops: dict[asyncio.AbstractEventLoop, Asynchronous] = {}
+        self._of_parents: list[object] = []
+        self._pid = os.getpid()
         self._is_checked = False
 
     @cached_property
@@ -139,6 +141,10 @@ class Client:
         import asyncio
 
         loop = asyncio.get_running_loop()
+        if self._pid != os.getpid():
+            # The sockets are the parent's. To collect them would close its loops' transports.
+            self._of_parents.append(self._loops)
+            self._loops, self._pid = {}, os.getpid()
         driver = self._loops.get(loop)
         if driver is None:
             if not self._loops:

@@ -25,7 +25,7 @@ from qmodal.store.line import Address, Line
 from qmodal.store.script import load_commands
 from qmodal_workers import safety
 from qmodal_workers.container import main as container
-from qmodal_workers.container import plain
+from qmodal_workers.container import offspring, plain
 from qmodal_workers.container.load import load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through
@@ -112,10 +112,12 @@ def _run_user_code(end: socket.socket, code: Callable[[], T], what: str) -> T:
     """Report how it went; a failure ends this process."""
     begin = time.monotonic()
     is_loaded = False
+    offspring.watch()
     try:
         value = code()
         is_loaded = True
     finally:
+        offspring.end_if_child(sys.exception() if not is_loaded else None)
         if not is_loaded:  # by whatever user code raises, SystemExit included
             _flush()
             send(end, {"failed": traceback.format_exc()[-LONGEST_TEXT:]})

@@ -27,6 +27,7 @@ from qmodal.wire.remote_error import dump_exception
 from qmodal_workers.container.generate import refuse_unexpected
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.offspring import end_if_child
 from qmodal_workers.record import STOPPED, TIMEOUT
 
 _OWN = str(Path(__file__).parent)
@@ -75,6 +76,7 @@ class Invoker:
             form, content = dump_value(value, plain_only=self.plain_only)
         except BaseException as error:
             return self.failure(error)
+        end_if_child()
         return "value", form, content
 
     def unknown(self, error: Error) -> Result:
@@ -106,6 +108,7 @@ class Invoker:
 
     def failure(self, error: BaseException) -> Result:
         """What became of an input that raised; raises only Preempted."""
+        end_if_child(error)
         if isinstance(error, KeyboardInterrupt):
             raise Preempted from error
         if isinstance(error, _INTERRUPTIONS):

@@ -8,6 +8,8 @@ import inspect
 from collections.abc import Awaitable
 from typing import Any
 
+from qmodal_workers.container.offspring import end_if_child
+
 
 class UserLoop:
     """Awaits what user code returns, one awaitable at a time, always in the same loop."""
@@ -29,7 +31,14 @@ class UserLoop:
     async def _remember(self, value: Awaitable[Any]) -> Any:
         self.task = asyncio.current_task()
         try:
-            return await value
+            result = await value
+        except BaseException as error:
+            end_if_child(error)
+            raise
+        else:
+            # Before its loop goes on, whose descriptors are its parent's, too.
+            end_if_child()
+            return result
         finally:
             self.task = None
 

@@ -15,7 +15,7 @@ from qmodal import client as clients
 from qmodal import context
 from qmodal.options import FunctionOptions
 from qmodal.wire.spec import open_pool_spec
-from qmodal_workers.container import plain
+from qmodal_workers.container import offspring, plain
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
 from qmodal_workers.container.elsewhere import Elsewhere
@@ -24,6 +24,7 @@ from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.invoke import Invoker
 from qmodal_workers.container.load import check_secrets, find, load_version
 from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.offspring import end_if_child
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import become, reseed
 from qmodal_workers.container.service import Service, build_service
@@ -43,6 +44,7 @@ def run(
     `prepared`: what the template has made already, which then has imported the version's modules.
     """
     status = 1
+    offspring.watch()
     try:
         become(descriptors, parent=request.parent)
         status = _serve(request, descriptors, prepared)
@@ -79,7 +81,8 @@ def _live(
         if serving.guard is not None:
             serving.guard.start()
         connection = serving.claims.connect_first()
-    except BaseException:
+    except BaseException as error:
+        end_if_child(error)
         control.send(failed=traceback.format_exc())
         traceback.print_exc()
         return 1
@@ -106,8 +109,10 @@ def _start(
     spec = version.functions[pool.function]
     options = FunctionOptions.from_plain({**spec.options, **_variant(pool.variant)})
     interrupts = Interrupts(record, loop)
+    offspring.watch(interrupts.disarm)
     check_secrets(options)
     service.enter(loop)
+    end_if_child()
     elsewhere = Elsewhere(client, version.app_id, version.number, pool.number > 0)
     invoker = Invoker(
         container=request.container,
@@ -151,7 +156,9 @@ def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> 
     for leave in endings:
         try:
             leave()
-        except BaseException:
+            end_if_child()
+        except BaseException as error:
+            end_if_child(error)
             traceback.print_exc()
             status = 1
     record.write(Doing(state="stopped", completed=serving.posting.completed))

@@ -24,6 +24,7 @@ from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
 from qmodal.wire.payload import dump_value
 from qmodal_workers.container.invoke import ORDINARY, Invoker
+from qmodal_workers.container.offspring import end_if_child, here
 from qmodal_workers.record import CANCELLED, SERIAL, STARTED, Record
 
 # Values that nobody can change before the whole pack is written.
@@ -125,6 +126,8 @@ def run(
             interrupts.listen(serial)
             value = perform(*args)
             interrupts.serial = 0
+            if here.is_child:
+                end_if_child()
             if type(value) not in _IMMUTABLE:
                 value = _kept(work, value, serial, function, invoker)
         except BaseException as error:
