@@ -17,7 +17,7 @@ from qmodal.store.fleet import ContainerReport
 from qmodal_workers import passing
 from qmodal_workers.children import CONTAINER_VARIABLE, interpreter, send_signal
 from qmodal_workers.ends import Ends
-from qmodal_workers.forks import Template, UnusableError
+from qmodal_workers.forks import OWN_SECONDS, Template, UnusableError
 from qmodal_workers.learning import StartTimes
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.planning import Plan, Planner, StartError
@@ -170,6 +170,8 @@ class Starter:
         return container.process.pid
 
     def _adopt(self, container: Container, ends: Ends, pid: int) -> None:
+        # Until it says that user code begins: so long it may take for its own imports, too.
+        container.limited_from = time.monotonic() + OWN_SECONDS
         container.ends = ends
         ends.record.tell(container.told)
         ends.record.hold_until(self._roster.safe_until)

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
+
+# The system's own, as of the import of this: gevent puts others in their place, which do nothing
+# while user code is busy.
+from _thread import start_new_thread
+from time import sleep
 
 from qmodal_workers.record import Record, lease_clock
 
@@ -24,7 +27,7 @@ class Guard:
     def start(self) -> None:
         """Look now, and from now on."""
         self.check()
-        threading.Thread(target=self._watch, name="lease", daemon=True).start()
+        start_new_thread(self._watch, ())
 
     def check(self) -> None:
         """Kill this process and what it has started, if the lease is not safe any more."""
@@ -33,5 +36,5 @@ class Guard:
 
     def _watch(self) -> None:
         while True:
-            time.sleep(LOOK_SECONDS)
+            sleep(LOOK_SECONDS)
             self.check()

@@ -8,12 +8,9 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-
-# As multiprocessing ends its children; it is not among the documented names.
-_wait_for_threads: Callable[[], None] = vars(threading)["_shutdown"]
 
 
 def begin() -> None:
@@ -40,7 +37,9 @@ def end() -> None:
 
     The interpreter itself is not taken down: there would be the frames of our own below it.
     """
-    _wait_for_threads()
+    # As multiprocessing ends its children; it is not among the documented names. Looked up now, as
+    # who replaces threads replaces it, too.
+    vars(threading)["_shutdown"]()
     atexit._run_exitfuncs()
 
 
