@@ -7,6 +7,7 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, TracebackType
@@ -89,20 +90,25 @@ class Invoker:
         self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], serial: int
     ) -> Any:
         """Run user code; whatever it raises, and what an interrupt aimed at `serial` raises in it."""
-        interrupts = self.interrupts
+        interrupts, own = self.interrupts, copy_context()
         try:
             interrupts.listen(serial)
-            value = function(*args, **kwargs)
+            value = own.run(function, *args, **kwargs)
         finally:
             interrupts.serial = 0
-        return value if type(value) in ORDINARY else self.finish(function, value, serial)
+        return value if type(value) in ORDINARY else self.finish(function, value, serial, own)
 
-    def finish(self, function: Callable[..., Any], value: Any, serial: int) -> Any:
-        """What user code has returned, once it is there: an awaitable runs until its end."""
+    def finish(
+        self, function: Callable[..., Any], value: Any, serial: int, context: Context
+    ) -> Any:
+        """What user code has returned, once it is there: an awaitable runs until its end.
+
+        In the same context: what an input sets is there for all of it, and not for the next one.
+        """
         try:
             self.interrupts.listen(serial)
             refuse_unexpected(function, value)
-            return self.loop.finish(value)
+            return self.loop.finish(value, context)
         finally:
             self.interrupts.serial = 0
 
