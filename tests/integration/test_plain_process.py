@@ -14,6 +14,7 @@ import pytest
 from qmodal.options import validated_options
 from qmodal.wire.outcome import Outcome
 from tests.boxes import Box, Fleet
+from tests.support import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 
@@ -89,6 +90,9 @@ def main():
 def zone():
     return time.strftime("%Z", time.localtime(0)), time.tzname[0]
 
+def started():
+    return "/added" in sys.path, sys.flags.utf8_mode
+
 def leave_to_the_end(path):
     def say(text):
         with open(path, "a") as file:
@@ -128,10 +132,18 @@ def test_a_container_ends_as_a_program_does(fleet: Fleet, box: Box, tmp_path: Pa
 def test_variables_that_a_process_reads_at_its_start_hold(
     fleet: Fleet, box: Box, tmp_path: Path
 ) -> None:
-    options = {"zone": validated_options(env={"TZ": "XYZ-3"})}
-    pool = fleet.publish(tmp_path / "src", SOURCE, options)["zone"]
-    fleet.ready(box, pool)
-    assert fleet.value(fleet.call(pool)) == ("XYZ", "XYZ")
+    late = {"PYTHONPATH": "/added", "PYTHONUTF8": "1"}
+    options = {
+        "zone": validated_options(env={"TZ": "XYZ-3"}),
+        "started": validated_options(env=late),
+    }
+    pools = fleet.publish(tmp_path / "src", SOURCE, options)
+    report = fleet.ready(box, pools["started"])
+    assert fleet.value(fleet.call(pools["started"])) == (True, 1)
+    said = b"a process reads PYTHONPATH, PYTHONUTF8 only when it starts"
+    wait_until(lambda: said in fleet.printed(report.app), what="it says why")
+    fleet.ready(box, pools["zone"])
+    assert fleet.value(fleet.call(pools["zone"])) == ("XYZ", "XYZ")
 
 
 def test_the_main_module_is_not_that_of_the_worker(fleet: Fleet, box: Box, tmp_path: Path) -> None:

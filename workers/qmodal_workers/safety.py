@@ -5,6 +5,7 @@ from __future__ import annotations
 import _thread
 import asyncio
 import os
+import re
 import select
 import socket
 import sys
@@ -16,6 +17,13 @@ from pathlib import Path
 
 # These libraries stop their threads before a fork, or start them again behind it.
 FORK_SAFE = ("openblas", "libgomp", "libomp", "libiomp", "mkl_", "libblis")
+
+# Variables that a process reads once, when it starts: set later they say nothing to it.
+_AT_START = re.compile(
+    "LD_.*|LANG|LC_.*|GLIBC_TUNABLES|MALLOC_.*"
+    "|PYTHON(PATH|HASHSEED|WARNINGS|OPTIMIZE|DEVMODE|FAULTHANDLER|MALLOC|TRACEMALLOC|UTF8|INTMAXSTRDIGITS)"
+)
+
 
 # What a library replaces that makes all of a process cooperative, as gevent and eventlet do. What a
 # template does itself would wait in a loop that it does not run, and a fork would share that loop.
@@ -69,6 +77,12 @@ def why_unsafe(facts: Facts, what: str = "importing it") -> str | None:
     if surplus > 0:
         return f"{what} started {surplus} threads of a library that may not survive a fork"
     return None
+
+
+def why_too_late(environ: Iterable[str]) -> str | None:
+    """Why a process that runs already does not do for the variables of these names; None if it does."""
+    names = sorted(name for name in environ if _AT_START.fullmatch(name))
+    return f"a process reads {', '.join(names)} only when it starts" if names else None
 
 
 def observe() -> Facts:

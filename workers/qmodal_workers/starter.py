@@ -165,9 +165,17 @@ class Starter:
             ],
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,
-            env={**self._environ, **plan.environ},
+            env=self._variables(plan),
         )
         return container.process.pid
+
+    def _variables(self, plan: Plan) -> dict[str, str]:
+        """For an interpreter of its own, which finds us where this one does, whatever user code adds."""
+        variables = {**self._environ, **plan.environ}
+        paths = [
+            each["PYTHONPATH"] for each in (plan.environ, self._environ) if "PYTHONPATH" in each
+        ]
+        return {**variables, "PYTHONPATH": os.pathsep.join(paths)} if paths else variables
 
     def _adopt(self, container: Container, ends: Ends, pid: int) -> None:
         # Until it says that user code begins: so long it may take for its own imports, too.
