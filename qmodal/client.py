@@ -51,6 +51,8 @@ class Client:
         self.signer = Signer(settings.signing_key)
         self.learned = Learned()
         self._loops: dict[asyncio.AbstractEventLoop, Asynchronous] = {}
+        self._of_parents: list[object] = []
+        self._pid = os.getpid()
         self._is_checked = is_checked
 
     @cached_property
@@ -142,6 +144,10 @@ class Client:
         import asyncio
 
         loop = asyncio.get_running_loop()
+        if self._pid != os.getpid():
+            # The sockets are the parent's. To collect them would close its loops' transports.
+            self._of_parents.append(self._loops)
+            self._loops, self._pid = {}, os.getpid()
         driver = self._loops.get(loop)
         if driver is None:
             if not self._loops:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
+from typing import Any
 
 from qmodal.wire.ids import input_id
 
@@ -50,6 +51,19 @@ enter = _input.set
 def leave_input() -> None:
     """No input runs in this thread any more."""
     _input.set(None)
+
+
+Known = tuple[ContextVar[Any], Any]
+
+
+def others(variables: Context) -> list[Known]:
+    """What is set there, but for the input."""
+    return [each for each in variables.items() if each[0] is not _input]
+
+
+def differ(known: Sequence[Known]) -> bool:
+    """Whether one of these has another value here and now."""
+    return any(variable.get(None) is not value for variable, value in known)
 
 
 def serve() -> None:

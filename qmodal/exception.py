@@ -7,7 +7,9 @@ class Error(Exception):
     """Something qmodal was asked to do could not be done."""
 
     def __init__(self, *args: object) -> None:
-        super().__init__(*(args or ((self.__doc__ or "").splitlines()[0],)))
+        # An interpreter that was told `-OO` has no docstrings.
+        text = self.__doc__ or type(self).__name__
+        super().__init__(*(args or (text.splitlines()[0],)))
 
 
 class InvalidError(Error):

@@ -108,6 +108,7 @@ class RunContext:
         self._state: AppState = "detached" if detach else "ephemeral"
         self._environment = environment
         self._stack = ExitStack()
+        self._pid = 0
 
     def __enter__(self) -> App:
         app = self._app
@@ -122,6 +123,7 @@ class RunContext:
             client = stack.enter_context(ensure_server())
             self._start(client, stack)
             self._stack = stack.pop_all()
+            self._pid = os.getpid()
         return app
 
     def _start(self, client: Client, stack: ExitStack) -> None:
@@ -151,6 +153,8 @@ class RunContext:
         traceback: TracebackType | None,
     ) -> bool:
         stack = self._stack.pop_all()
+        if self._pid != os.getpid():
+            return False  # a forked child leaves the block; the app is its parent's
         stack.__exit__(kind, error, traceback)
         # Ctrl-C is the ordinary way to end an app; it is not the program's failure.
         return kind is KeyboardInterrupt

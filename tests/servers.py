@@ -214,3 +214,42 @@ def _described(pids: Iterable[int]) -> Iterator[str]:
             yield f"{pid} {' '.join(psutil.Process(pid).cmdline())}"
         except psutil.NoSuchProcess:
             continue
+
+
+@dataclass
+class RestartableServer:
+    """A server on a Unix socket that keeps what it has acknowledged."""
+
+    command: list[str]
+    url: str
+    log: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def restart(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it by that signal, if it runs, and start it again; returns when it answers."""
+        self.stop(number)
+        with self.log.open("wb") as out:
+            self.process = subprocess.Popen(self.command, stdout=out, stderr=out)
+        wait_until(lambda: "eady to accept" in self.log.read_text(), what="the server is up")
+
+    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """End it by that signal, if it runs."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait()
+
+
+@contextmanager
+def restartable_server(folder: Path) -> Iterator[RestartableServer]:
+    """One that runs; `folder` has a short path."""
+    socket = folder / "s"
+    options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
+    options += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+    made = RestartableServer(
+        [str(server_binary()), *options], f"unix://{socket}", folder / "server.log"
+    )
+    try:
+        made.restart()
+        yield made
+    finally:
+        made.stop()

@@ -27,7 +27,7 @@ from redis.retry import Retry
 
 from qmodal.exception import ConfigurationError
 from qmodal.store.exchange import Command, Packed, Reply
-from qmodal.store.patience import Patience
+from qmodal.store.patience import Patience, is_plain
 from qmodal.store.replies import PASSING, NotReadyError, judge
 from qmodal.wording import clause
 
@@ -104,7 +104,7 @@ def _leave_timeouts_to_the_kernel(sock: object) -> None:
     The kernel keeps the same limits without being asked; half of the system calls of a call were
     those polls. A TLS socket has its own ways.
     """
-    if type(sock) is socket.socket:
+    if is_plain(sock):
         limit = struct.pack("ll", int(READ_SECONDS), 0)
         sock.settimeout(None)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)

@@ -7,11 +7,13 @@ only if the wait before was about as short: what waits for long costs nothing.
 
 from __future__ import annotations
 
+import _socket
 import os
 import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import TypeGuard
 
 LOOK_SECONDS = 0.0003
 # After a wait of up to that length the next one is expected to be short, too.
@@ -20,6 +22,11 @@ _NOW = socket.MSG_DONTWAIT
 _give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))
 # Threads that look at the same time would only keep the interpreter lock from each other.
 _turn = threading.Lock()
+
+
+def is_plain(sock: object) -> TypeGuard[socket.socket]:
+    """Whether it is a socket as the system has it: not TLS, which knows no flags, nor one of gevent."""
+    return type(sock).__base__ is _socket.socket
 
 
 class Patience:
@@ -36,9 +43,8 @@ class Patience:
         count = self._look(sock, buffer, begin + LOOK_SECONDS) if self._is_quick else None
         if count is None:
             count = sock.recv_into(buffer)
-        # A TLS socket knows no flags.
-        is_plain = type(sock) is socket.socket
-        self._is_quick = is_plain and time.perf_counter() - begin < QUICK_SECONDS
+        is_native = type(sock).__base__ is _socket.socket
+        self._is_quick = is_native and time.perf_counter() - begin < QUICK_SECONDS
         return count
 
     def _look(self, sock: socket.socket, buffer: memoryview, until: float) -> int | None:

@@ -112,6 +112,16 @@ def test_a_serialized_class_knows_what_was_not_given(user: Any) -> None:
         user.Shift().unset.remote()
 
 
+@pytest.mark.parametrize("name", ["plain", "coroutine", "awaitable"])
+def test_context_variables_are_those_of_import_and_enter_whatever_inputs_have_set(
+    user: Any, name: str
+) -> None:
+    method = getattr(user.Contexts(), name)
+    expected = ["imported", "entered", "awaited"]
+    assert [method.remote(x) for x in range(3)] == [expected] * 3
+    assert list(method.map(range(40))) == [expected] * 40
+
+
 @pytest.mark.parametrize("how", [(), ("--graceful",)])
 def test_a_container_is_stopped_by_its_id(user: Any, tmp_path: Path, how: tuple[str, ...]) -> None:
     path = tmp_path / "tasks"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,57 @@ class Long:
     @modal.exit()
     def leave(self) -> None:
         print("left in peace")
+
+
+IMPORTED, ENTERED, AWAITED = (ContextVar(name, default="unset") for name in ("i", "e", "a"))
+IMPORTED.set("imported")
+
+
+def variables(x: int) -> list[str]:
+    """What is set when an input begins, which then sets all of it."""
+    found = [variable.get() for variable in (IMPORTED, ENTERED, AWAITED)]
+    for variable in (IMPORTED, ENTERED, AWAITED):
+        variable.set(f"by {x}")
+    return found
+
+
+@app.cls(max_containers=1)
+class Contexts:
+    @modal.enter()
+    def enter(self) -> None:
+        ENTERED.set("entered")
+
+    @modal.enter()
+    async def enter_aio(self) -> None:
+        AWAITED.set("awaited")
+
+    @modal.method()
+    def plain(self, x: int) -> list[str]:
+        return variables(x)
+
+    @modal.method()
+    async def coroutine(self, x: int) -> list[str]:
+        return variables(x)
+
+    @modal.method()
+    def awaitable(self, x: int) -> Any:
+        """As a decorator's wrapper is: what it sets is there for the coroutine."""
+        before = variables(x)
+
+        async def end() -> Any:
+            return before if IMPORTED.get() == f"by {x}" else IMPORTED.get()
+
+        return Later(end)
+
+
+class Later:
+    """An awaitable that is neither a coroutine nor a future."""
+
+    def __init__(self, make: Any) -> None:
+        self.make = make
+
+    def __await__(self) -> Any:
+        return self.make().__await__()
 
 
 @app.function(max_containers=1)

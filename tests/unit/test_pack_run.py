@@ -6,12 +6,15 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
 
+from qmodal import context
 from qmodal.store.entries import Claimed
 from qmodal.wire.outcome import INLINE_BYTES
+from qmodal.wire.payload import load_value
 from qmodal_workers.container import pack
 from qmodal_workers.container.interrupt import SIGNAL, Interrupts
 from qmodal_workers.container.invoke import Invoker
@@ -114,3 +117,40 @@ def test_what_was_struck_is_not_started(running: Running) -> None:
 
     assert running.run(strikes) == [0, 1, 2]
     assert running.work.struck == [3, 4, 5]
+
+
+def test_no_input_sees_what_another_has_set(running: Running) -> None:
+    old, new = ContextVar("old", default=-1), ContextVar("new", default=-1)
+    third = ContextVar("third", default=-1)
+
+    def sets(x: int) -> list[int]:
+        found = [each.get() for each in (old, new, third)]
+        for each in ((), (old,), (new,), (old, new), (third,), ())[x]:
+            each.set(x)
+        if x == 3:
+            raise ValueError(x)
+        return found
+
+    def run() -> list[Any]:
+        old.set(7)
+        third.set(8)
+        return [load_value(each.format, each.payload, plain_only=False) for each in outcomes()]
+
+    def outcomes() -> list[Any]:
+        running.run(sets)
+        return [each for each in running.work.results if each.kind == "value"]
+
+    assert copy_context().run(run) == [[7, -1, 8]] * 5
+
+
+def test_an_input_knows_itself_whatever_was_set_before(running: Running) -> None:
+    variable = ContextVar("variable", default=-1)
+    seen = []
+
+    def sets(x: int) -> None:
+        seen.append(context._input.get())
+        variable.set(x)
+
+    running.run(sets)
+    assert [each and each[1] for each in seen] == [*range(SIZE)]
+    assert variable.get() == -1

@@ -41,6 +41,7 @@ def report(name: str = "ta-x-1") -> ContainerReport:
     [
         (Facts(), None),
         (Facts(threads=("ticker",)), "threads (ticker)"),
+        (Facts(replaced=("os.fork", "socket.socket")), "replaced os.fork, socket.socket"),
         (Facts(is_looping=True), "event loop"),
         (Facts(has_cuda=True), "CUDA"),
         (Facts(native_threads=1, pools=1, cpus=2), None),
@@ -71,6 +72,7 @@ def test_the_facts_of_this_process_can_be_seen() -> None:
     facts = safety.observe()
     assert facts.cpus >= 1
     assert not facts.has_cuda
+    assert not facts.replaced
 
 
 def test_lines_are_kept_whole() -> None:

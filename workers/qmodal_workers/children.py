@@ -6,8 +6,9 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,16 @@ import psutil
 # Tells whose a process is that has left its container's session; user code may read it.
 CONTAINER_VARIABLE = "QMODAL_CONTAINER"
 _PR_SET_CHILD_SUBREAPER = 36
+# As multiprocessing has it; it is not among the documented names.
+_flags: Callable[[], list[str]] = vars(subprocess)["_args_from_interpreter_flags"]
+
+
+def interpreter(module: str) -> list[str]:
+    """The command line that runs a module in a fresh interpreter, with the options of this one.
+
+    `-W`, `-X` and `-O` hold for forked containers, and so they do for all others.
+    """
+    return [sys.executable, *_flags(), *(() if sys.flags.safe_path else ("-P",)), "-m", module]
 
 
 def become_subreaper() -> bool:

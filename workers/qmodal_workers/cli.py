@@ -24,7 +24,6 @@ def worker(
     max_containers: int | None, labels: tuple[str, ...], grace: float, *, insecure: bool
 ) -> None:
     """Run containers on this machine until SIGTERM or Ctrl-C; a second one does not wait."""
-    import logging
     import os
     from dataclasses import replace
 
@@ -34,7 +33,6 @@ def worker(
     from qmodal_workers.incarnation import WorkerOptions, cpus
     from qmodal_workers.worker import run
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = Settings.from_environ(os.environ)
         settings = replace(settings, insecure=settings.insecure or insecure)

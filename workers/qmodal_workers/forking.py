@@ -12,7 +12,6 @@ import gc
 import importlib
 import io
 import os
-import signal
 import socket
 import sys
 import time
@@ -26,6 +25,7 @@ from qmodal.store.line import Address, Line
 from qmodal.store.script import load_commands
 from qmodal_workers import safety
 from qmodal_workers.container import main as container
+from qmodal_workers.container import offspring, plain
 from qmodal_workers.container.load import load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through
@@ -59,9 +59,9 @@ def serve(descriptor: int) -> None:
     end = socket.socket(fileno=descriptor)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True, errors="replace")
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
     preload()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    plain.begin()
     send(end, {"blank": True})
     _obey(end, None)
 
@@ -90,7 +90,7 @@ def preload() -> None:
 
 def _load(end: socket.socket, message: dict[str, Any], document: int) -> Prepared:
     """Import the version's modules, and make what its containers begin with."""
-    os.environ.update(message["environ"])
+    plain.set_variables(message["environ"])
 
     def load() -> Prepared:
         prepared = Prepared.create(content_of(document))
@@ -112,10 +112,12 @@ def _run_user_code(end: socket.socket, code: Callable[[], T], what: str) -> T:
     """Report how it went; a failure ends this process."""
     begin = time.monotonic()
     is_loaded = False
+    offspring.watch()
     try:
         value = code()
         is_loaded = True
     finally:
+        offspring.end_if_child(sys.exception() if not is_loaded else None)
         if not is_loaded:  # by whatever user code raises, SystemExit included
             _flush()
             send(end, {"failed": traceback.format_exc()[-LONGEST_TEXT:]})
@@ -181,7 +183,6 @@ def _be_branch(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
 
 def _be_container(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
     try:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         request = StartRequest.unpack(content_of(descriptors[4]))
         container.run(request, Descriptors(*descriptors[:4]), prepared=prepared)
     finally:

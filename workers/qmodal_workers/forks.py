@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 import psutil
 
 from qmodal_workers import passing
-from qmodal_workers.children import send_signal
+from qmodal_workers.children import interpreter, send_signal
 from qmodal_workers.ends import wide_pipe
 from qmodal_workers.nursery import Adopted, Nursery
 from qmodal_workers.pipes import Pipes
@@ -73,7 +72,7 @@ def _spawned(
     # Its own session: a Ctrl-C in the worker's terminal is none of its business.
     return subprocess.Popen(
         [
-            *(sys.executable, "-P", "-m", "qmodal_workers.template"),
+            *interpreter("qmodal_workers.template"),
             *(str(control), str(os.getpid())),
         ],
         stdin=subprocess.DEVNULL,

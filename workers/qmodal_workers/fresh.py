@@ -12,9 +12,11 @@ def main() -> None:
     *descriptors, request, worker = map(int, sys.argv[1:7])
     die_with_parent(worker)
     from qmodal_workers.container import main as container
+    from qmodal_workers.container import plain
     from qmodal_workers.passing import content_of
     from qmodal_workers.start import Descriptors, StartRequest
 
+    plain.begin()
     container.run(StartRequest.unpack(content_of(request)), Descriptors(*descriptors))
 
 

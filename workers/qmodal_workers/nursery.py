@@ -141,7 +141,6 @@ def _be_template(worker: int, environ: dict[str, str], descriptors: list[int]) -
 
     try:
         os.setsid()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with(worker)
         control, stdout, stderr = descriptors
         speak_through(stdout, stderr)

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import tempfile
+from array import array
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 MOST_DESCRIPTORS = 8
 _MESSAGE_BYTES = 1 << 18
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_INTS = array("i")
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -35,10 +37,19 @@ def send(end: socket.socket, message: Mapping[str, Any], descriptors: Sequence[i
 
 def receive(end: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
     """The next message with its descriptors; None when the other end is gone."""
-    packed, descriptors, _, _ = socket.recv_fds(end, _MESSAGE_BYTES, MOST_DESCRIPTORS, _FLAGS)
+    # Not `recv_fds`, which forgets the flags: programs that user code starts would inherit them.
+    room = socket.CMSG_LEN(MOST_DESCRIPTORS * _INTS.itemsize)
+    packed, ancillary, _, _ = end.recvmsg(_MESSAGE_BYTES, room, _FLAGS)
     if not packed:
         return None
-    return unpack(packed), descriptors
+    return unpack(packed), [fd for _, _, data in ancillary for fd in _passed(data)]
+
+
+def _passed(data: bytes) -> list[int]:
+    found = array("i", data[: len(data) - len(data) % _INTS.itemsize]).tolist()
+    for fd in found if not _FLAGS else ():
+        os.set_inheritable(fd, False)
+    return found
 
 
 def unpack(packed: bytes) -> dict[str, Any]:

@@ -39,8 +39,8 @@ class Chase:
 class Container:
     """One container; `report` is what others are told.
 
-    `asked`: when it was assigned, `limited_from`: when its user code began (0: not yet), both in
-    monotonic seconds.
+    `asked`: when it was assigned, `limited_from`: when its user code began, or will have begun for
+    certain (0: there is no process yet), both in monotonic seconds.
     """
 
     report: ContainerReport

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import os
+import re
+import select
+import socket
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +18,44 @@ from pathlib import Path
 # These libraries stop their threads before a fork, or start them again behind it.
 FORK_SAFE = ("openblas", "libgomp", "libomp", "libiomp", "mkl_", "libblis")
 
+# Variables that a process reads once, when it starts: set later they say nothing to it.
+_AT_START = re.compile(
+    "LD_.*|LANG|LC_.*|GLIBC_TUNABLES|MALLOC_.*"
+    "|PYTHON(PATH|HASHSEED|WARNINGS|OPTIMIZE|DEVMODE|FAULTHANDLER|MALLOC|TRACEMALLOC|UTF8|INTMAXSTRDIGITS)"
+)
+
+
+# What a library replaces that makes all of a process cooperative, as gevent and eventlet do. What a
+# template does itself would wait in a loop that it does not run, and a fork would share that loop.
+_NAMES = {
+    os: ("fork", "waitpid", "read"),
+    socket: ("socket",),
+    select: ("select", "poll", "epoll"),
+    threading: ("Lock", "Thread"),
+    _thread: ("start_new_thread", "allocate_lock"),
+    time: ("sleep",),
+}
+
+
+def _now() -> dict[str, object]:
+    return {
+        f"{module.__name__}.{name}": getattr(module, name, None)
+        for module, names in _NAMES.items()
+        for name in names
+    }
+
+
+_ORIGINAL = _now()
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
     """What is seen of a process. `pools`: mapped files of libraries whose threads survive a fork."""
 
     threads: tuple[str, ...] = ()  # Python threads beyond the main one
+    replaced: tuple[
+        str, ...
+    ] = ()  # functions of the system that user code has put others in place of
     is_looping: bool = False
     has_cuda: bool = False
     native_threads: int = 0  # beyond the main one and Python's own
@@ -30,6 +67,8 @@ def why_unsafe(facts: Facts, what: str = "importing it") -> str | None:
     """One reason against forking after `what` was done, None if there is none."""
     if facts.threads:
         return f"{what} started threads ({', '.join(facts.threads[:3])})"
+    if facts.replaced:
+        return f"{what} replaced {', '.join(facts.replaced[:3])}, as gevent does"
     if facts.is_looping:
         return f"{what} left an event loop running"
     if facts.has_cuda:
@@ -40,11 +79,18 @@ def why_unsafe(facts: Facts, what: str = "importing it") -> str | None:
     return None
 
 
+def why_too_late(environ: Iterable[str]) -> str | None:
+    """Why a process that runs already does not do for the variables of these names; None if it does."""
+    names = sorted(name for name in environ if _AT_START.fullmatch(name))
+    return f"a process reads {', '.join(names)} only when it starts" if names else None
+
+
 def observe() -> Facts:
     """The facts about this process."""
     living = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     return Facts(
         threads=tuple(thread.name for thread in living),
+        replaced=tuple(name for name, now in _now().items() if now is not _ORIGINAL[name]),
         is_looping=asyncio._get_running_loop() is not None,
         has_cuda=_has_cuda(),
         native_threads=max(0, _threads() - 1 - len(living)),

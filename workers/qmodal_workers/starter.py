@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,9 +15,9 @@ from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers import passing
-from qmodal_workers.children import CONTAINER_VARIABLE, send_signal
+from qmodal_workers.children import CONTAINER_VARIABLE, interpreter, send_signal
 from qmodal_workers.ends import Ends
-from qmodal_workers.forks import Template, UnusableError
+from qmodal_workers.forks import OWN_SECONDS, Template, UnusableError
 from qmodal_workers.learning import StartTimes
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.planning import Plan, Planner, StartError
@@ -161,16 +160,26 @@ class Starter:
         descriptors = [*ends.theirs.as_tuple(), request]
         container.process = subprocess.Popen(
             [
-                *(sys.executable, "-P", "-m", "qmodal_workers.fresh"),
+                *interpreter("qmodal_workers.fresh"),
                 *map(str, [*descriptors, os.getpid()]),
             ],
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,
-            env={**self._environ, **plan.environ},
+            env=self._variables(plan),
         )
         return container.process.pid
 
+    def _variables(self, plan: Plan) -> dict[str, str]:
+        """For an interpreter of its own, which finds us where this one does, whatever user code adds."""
+        variables = {**self._environ, **plan.environ}
+        paths = [
+            each["PYTHONPATH"] for each in (plan.environ, self._environ) if "PYTHONPATH" in each
+        ]
+        return {**variables, "PYTHONPATH": os.pathsep.join(paths)} if paths else variables
+
     def _adopt(self, container: Container, ends: Ends, pid: int) -> None:
+        # Until it says that user code begins: so long it may take for its own imports, too.
+        container.limited_from = time.monotonic() + OWN_SECONDS
         container.ends = ends
         ends.record.tell(container.told)
         ends.record.hold_until(self._roster.safe_until)
@@ -215,6 +224,9 @@ class Starter:
             case {"stop": str(reason)}:
                 container.stop_reason = reason
                 container.is_unfit = message.get("unfit") is True
+                # What it does at its end has the same limit as if it had been told to.
+                container.last_input = time.monotonic()
+                container.tell(draining=True)
             case {"pid": int()}:  # user code begins now
                 container.limited_from = time.monotonic()
             case _:

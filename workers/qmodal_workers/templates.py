@@ -12,6 +12,7 @@ from qmodal_workers.forks import Template, UnusableError
 from qmodal_workers.nursery import Nursery
 from qmodal_workers.pipes import Pipes
 from qmodal_workers.planning import Plan, StartError
+from qmodal_workers.safety import why_too_late
 from qmodal_workers.start import StartRequest
 
 IDLE_SECONDS = 600.0
@@ -112,6 +113,9 @@ class Templates:
             raise UnusableError("templates need Linux")
         if not plan.options.fork:
             raise UnusableError("it says fork=False")
+        late = why_too_late(plan.environ)
+        if late is not None:
+            raise UnusableError(late)
         if key in self._unsafe:
             raise UnusableError(self._unsafe[key])
 

@@ -9,6 +9,7 @@ from qmodal import context
 from qmodal.client import Client
 from qmodal.settings import Settings
 from qmodal.wire.spec import open_pool_spec, open_version
+from qmodal_workers.container import plain
 from qmodal_workers.container.load import find
 from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.container.process import reseed
@@ -22,7 +23,7 @@ def warm(request: StartRequest) -> Service:
     Neither the connections nor the event loop of these hooks outlive them: a fork would share
     both.
     """
-    os.environ.update(request.environ)
+    plain.set_variables(request.environ)
     client = Client(Settings.from_environ(os.environ))
     clients.use(client)
     context.serve()

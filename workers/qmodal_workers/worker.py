@@ -24,6 +24,8 @@ log = logging.getLogger("qmodal.worker")
 def run(client: Client, options: WorkerOptions) -> None:
     """Work until SIGTERM or SIGINT; raises ConfigurationError for a server we cannot use."""
     nursery = Nursery.start() if sys.platform == "linux" else None
+    # Behind the nursery, as its containers are to find none of this.
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(work(client, options, nursery))
 
 

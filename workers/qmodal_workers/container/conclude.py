@@ -40,7 +40,7 @@ class Conclusions:
     # Each was one entry, and is not sealed yet. One thread appends, which takes no lock.
     _done: deque[Done] = field(default_factory=deque)
     _packs: deque[Pack] = field(default_factory=deque)  # whole ones, of plain values
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=lambda: threading.Lock())
 
     @property
     def waiting(self) -> int:

@@ -6,13 +6,14 @@ interrupted there at any moment by an exception, so it shares no lock with the o
 
 from __future__ import annotations
 
+import queue
 import sys
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from queue import Empty, SimpleQueue
+from queue import Empty
 from typing import Any
 
 from qmodal.client import Client
@@ -83,8 +84,9 @@ class Emitter:
         self._attempt = attempt
         self._plain_only = plain_only
         self._request = mac_of(attempt.claimed.envelope)
-        self._queue: SimpleQueue[_Made | None] = SimpleQueue()
-        self._moved: SimpleQueue[None] = SimpleQueue()
+        # Queues of the same kind as the thread, whatever user code has put in place of both.
+        self._queue: queue.SimpleQueue[_Made | None] = queue.SimpleQueue()
+        self._moved: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._wake: Callable[[], Any] | None = None
         self._thread: threading.Thread | None = None
         self._resumed = 0.0

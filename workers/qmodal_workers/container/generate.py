@@ -13,6 +13,7 @@ from typing import Any
 from qmodal.exception import InputCancellation, InputTimeout, InvalidError
 from qmodal_workers.container.emitter import Emitter
 from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.offspring import end_if_child
 
 _UNFINISHED = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
 # What the reader leaves no room for must not hold these up.
@@ -33,10 +34,12 @@ class Drive:
             self._run(self.raw(*args, **kwargs))
         except _INTERRUPTIONS:
             raise
-        except BaseException:
+        except BaseException as error:
+            end_if_child(error)
             self.emitter.finish()
             raise
         else:
+            end_if_child()
             self.emitter.finish()
         finally:
             self.emitter.stop()
@@ -58,6 +61,7 @@ class Drive:
     def _drain(self, items: Iterator[Any]) -> None:
         try:
             for item in items:
+                end_if_child()
                 self.emitter.put(item)
                 self.emitter.wait()
                 self.emitter.check()
@@ -73,6 +77,7 @@ class Drive:
         self.emitter.wake_with(lambda: _set(loop, moved))
         try:
             async for item in items:
+                end_if_child()
                 self.emitter.put(item)
                 while self.emitter.must_wait:
                     moved.clear()

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
-import time
+
+# The system's own, as of the import of this: gevent puts others in their place, which do nothing
+# while user code is busy.
+from _thread import start_new_thread
+from time import monotonic, sleep
 
 from qmodal_workers.record import SERIAL, Record, lease_clock
 
@@ -26,7 +29,7 @@ class Guard:
     def start(self) -> None:
         """Look now, and from now on."""
         self.check()
-        threading.Thread(target=self._watch, name="lease", daemon=True).start()
+        start_new_thread(self._watch, ())
 
     @property
     def is_safe(self) -> bool:
@@ -43,14 +46,14 @@ class Guard:
 
         After a silence of the server the container may claim again before the worker has renewed.
         """
-        ends = time.monotonic() + RENEWED_SECONDS
-        while not self.is_safe and time.monotonic() < ends:
-            time.sleep(SOON_SECONDS)
+        ends = monotonic() + RENEWED_SECONDS
+        while not self.is_safe and monotonic() < ends:
+            sleep(SOON_SECONDS)
         self.check()
 
     def _watch(self) -> None:
         while True:
-            time.sleep(LOOK_SECONDS)
+            sleep(LOOK_SECONDS)
             # What has ended runs no more, and its outcome waits for the server.
             if self._record.words[SERIAL]:
                 self.check()

@@ -47,7 +47,7 @@ class Intake:
     shelf: Shelf = field(init=False)
     posting: Posting = field(init=False)
     _may_reach: bool = field(init=False)
-    _settling: threading.Lock = field(default_factory=threading.Lock)
+    _settling: threading.Lock = field(default_factory=lambda: threading.Lock())
     _flushed: int = 0
     _is_dry: bool = True  # nothing came of the last claim
     _low: int = 0  # with at most so many on the shelf the next ones are claimed

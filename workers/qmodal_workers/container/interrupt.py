@@ -39,7 +39,17 @@ class Interrupts:
         self._is_entering = False
         self._receiver = self._arrive
         signal.signal(SIGNAL, self._receiver)
-        signal.signal(signal.SIGINT, self._preempt)
+        self._interrupted = self._preempt
+        signal.signal(signal.SIGINT, self._interrupted)
+
+    def disarm(self) -> None:
+        """In a process that user code has forked: no signal is about an input there."""
+        for number, ours, usual in (
+            (SIGNAL, self._receiver, signal.SIG_DFL),
+            (signal.SIGINT, self._interrupted, signal.default_int_handler),
+        ):
+            if _getsignal(number) is ours:
+                signal.signal(number, usual)
 
     def listen(self, serial: int) -> None:
         """User code of that input runs from here on, until `serial` is set to 0; may interrupt it."""

@@ -7,6 +7,7 @@ import contextlib
 import sys
 import traceback
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from pathlib import Path
 from types import NoneType, TracebackType
@@ -27,6 +28,7 @@ from qmodal.wire.remote_error import dump_exception
 from qmodal_workers.container.generate import refuse_unexpected
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.offspring import end_if_child
 from qmodal_workers.record import STOPPED, TIMEOUT
 
 _OWN = str(Path(__file__).parent)
@@ -75,6 +77,7 @@ class Invoker:
             form, content = dump_value(value, plain_only=self.plain_only)
         except BaseException as error:
             return self.failure(error)
+        end_if_child()
         return "value", form, content
 
     def unknown(self, error: Error) -> Result:
@@ -87,25 +90,31 @@ class Invoker:
         self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], serial: int
     ) -> Any:
         """Run user code; whatever it raises, and what an interrupt aimed at `serial` raises in it."""
-        interrupts = self.interrupts
+        interrupts, own = self.interrupts, copy_context()
         try:
             interrupts.listen(serial)
-            value = function(*args, **kwargs)
+            value = own.run(function, *args, **kwargs)
         finally:
             interrupts.serial = 0
-        return value if type(value) in ORDINARY else self.finish(function, value, serial)
+        return value if type(value) in ORDINARY else self.finish(function, value, serial, own)
 
-    def finish(self, function: Callable[..., Any], value: Any, serial: int) -> Any:
-        """What user code has returned, once it is there: an awaitable runs until its end."""
+    def finish(
+        self, function: Callable[..., Any], value: Any, serial: int, context: Context
+    ) -> Any:
+        """What user code has returned, once it is there: an awaitable runs until its end.
+
+        In the same context: what an input sets is there for all of it, and not for the next one.
+        """
         try:
             self.interrupts.listen(serial)
             refuse_unexpected(function, value)
-            return self.loop.finish(value)
+            return self.loop.finish(value, context)
         finally:
             self.interrupts.serial = 0
 
     def failure(self, error: BaseException) -> Result:
         """What became of an input that raised; raises only Preempted."""
+        end_if_child(error)
         if isinstance(error, KeyboardInterrupt):
             raise Preempted from error
         if isinstance(error, _INTERRUPTIONS):

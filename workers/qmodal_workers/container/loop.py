@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import inspect
 from collections.abc import Awaitable
+from contextvars import Context, copy_context
 from typing import Any
+
+from qmodal_workers.container.offspring import end_if_child
 
 
 class UserLoop:
@@ -18,18 +20,34 @@ class UserLoop:
         self._runner: asyncio.Runner | None = None
         self.task: asyncio.Task[Any] | None = None
 
-    def finish(self, value: Any) -> Any:
-        """The value itself, or what it resolves to if it is awaitable."""
+    def finish(self, value: Any, context: Context | None = None) -> Any:
+        """The value itself, or what it resolves to in that context if it is awaitable."""
         if not inspect.isawaitable(value):
             return value
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(self._remember(value), context=contextvars.copy_context())
+        return self._runner.run(self._remember(value), context=context or copy_context())
+
+    def finish_here(self, value: Any) -> Any:
+        """The same; the context variables that it sets stay set, as a plain function's do."""
+        context = copy_context()
+        result = self.finish(value, context)
+        for variable, now in context.items():
+            if variable.get(context) is not now:
+                variable.set(now)
+        return result
 
     async def _remember(self, value: Awaitable[Any]) -> Any:
         self.task = asyncio.current_task()
         try:
-            return await value
+            result = await value
+        except BaseException as error:
+            end_if_child(error)
+            raise
+        else:
+            # Before its loop goes on, whose descriptors are its parent's, too.
+            end_if_child()
+            return result
         finally:
             self.task = None
 

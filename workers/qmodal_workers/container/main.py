@@ -6,6 +6,9 @@ import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
+from contextlib import closing
+from functools import partial
 from typing import NoReturn
 
 from qmodal import client as clients
@@ -13,6 +16,7 @@ from qmodal import context
 from qmodal.options import FunctionOptions
 from qmodal.store import waiting
 from qmodal.wire.spec import open_pool_spec
+from qmodal_workers.container import offspring, plain
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
 from qmodal_workers.container.elsewhere import Elsewhere
@@ -21,6 +25,7 @@ from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.invoke import Invoker
 from qmodal_workers.container.load import check_secrets, find, load_version
 from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.offspring import end_if_child
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import become, reseed
 from qmodal_workers.container.service import Service, build_service
@@ -40,6 +45,7 @@ def run(
     `prepared`: what the template has made already, which then has imported the version's modules.
     """
     status = 1
+    offspring.watch()
     try:
         become(descriptors, parent=request.parent)
         status = _serve(request, descriptors, prepared)
@@ -59,19 +65,25 @@ def _flush() -> None:
 
 
 def _serve(request: StartRequest, descriptors: Descriptors, prepared: Prepared | None) -> int:
+    with closing(Control(descriptors.control)) as control:
+        return _live(request, control, Record(descriptors.record), prepared)
+
+
+def _live(
+    request: StartRequest, control: Control, record: Record, prepared: Prepared | None
+) -> int:
     begin = time.monotonic()
-    control = Control(descriptors.control)
-    record = Record(descriptors.record)
     record.write(Doing())
     control.send(pid=os.getpid())
-    os.environ.update(request.environ)
+    plain.set_variables(request.environ)
     loop = UserLoop()
     try:
         serving = _start(request, record, loop, prepared)
         if serving.guard is not None:
             serving.guard.start()
         connection = serving.claims.connect_first()
-    except BaseException:
+    except BaseException as error:
+        end_if_child(error)
         control.send(failed=traceback.format_exc())
         traceback.print_exc()
         return 1
@@ -99,9 +111,11 @@ def _start(
     spec = version.functions[pool.function]
     options = FunctionOptions.from_plain({**spec.options, **_variant(pool.variant)})
     interrupts = Interrupts(record, loop)
+    offspring.watch(interrupts.disarm)
     check_secrets(options)
     with interrupts.entering():
         service.enter(loop)
+    end_if_child()
     elsewhere = Elsewhere(client, version.app_id, version.number, pool.number > 0)
     invoker = Invoker(
         container=request.container,
@@ -141,11 +155,15 @@ def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> 
     if serving.reason:
         control.send(stop=serving.reason, unfit=serving.is_unfit)
     status = 0
-    try:
-        _leave(serving.service, loop)
-    except BaseException:
-        traceback.print_exc()
-        status = 1
+    endings: tuple[Callable[[], None], ...] = (partial(_leave, serving.service, loop), plain.end)
+    for leave in endings:
+        try:
+            leave()
+            end_if_child()
+        except BaseException as error:
+            end_if_child(error)
+            traceback.print_exc()
+            status = 1
     record.write(Doing(state="stopped", completed=serving.posting.completed))
     serving.claims.close()
     serving.client.close()

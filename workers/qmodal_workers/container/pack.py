@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from types import NoneType
@@ -24,10 +25,13 @@ from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
 from qmodal.wire.payload import dump_value
 from qmodal_workers.container.invoke import ORDINARY, Invoker
+from qmodal_workers.container.offspring import end_if_child, here
 from qmodal_workers.record import CANCELLED, SERIAL, STARTED, Record
 
 # Values that nobody can change before the whole pack is written.
 _IMMUTABLE = frozenset({NoneType, bool, int, float})
+# For a context in which nothing is set: as a rule it is one variable, which is looked at without a loop.
+_NEVER_SET: context.Known = (ContextVar("never", default=None), None)
 _TEXTS = frozenset({str, bytes})
 SMALL = 1024
 LONG_NS = 100_000_000
@@ -106,7 +110,30 @@ class Pack:
 def run(
     work: Pack, function: Callable[..., Any], invoker: Invoker, serial: int, record: Record
 ) -> int:
-    """Run what can be run; the last serial that was used. Raises only Preempted."""
+    """Run what can be run; the last serial that was used. Raises only Preempted.
+
+    Each input has a context of its own, which those share that change nothing in it: a context for
+    each took a third of the time of a short one.
+    """
+    work.begun = work.since = time.monotonic_ns()
+    inputs, is_over = _started(work), False
+    context.leave_input()  # so that it is set, and what else is set can be counted
+    while not is_over:
+        own = copy_context()
+        serial, is_over = own.run(_run_in, own, work, inputs, function, invoker, serial, record)
+    return serial
+
+
+def _run_in(
+    own: Context,
+    work: Pack,
+    inputs: Iterator[tuple[int, tuple[Any, ...]]],
+    function: Callable[..., Any],
+    invoker: Invoker,
+    serial: int,
+    record: Record,
+) -> tuple[int, bool]:
+    """Until one has changed its context, or all is done: the last serial, and which of the two."""
     clock, enter, interrupts, words = (
         time.monotonic_ns,
         context.enter,
@@ -115,9 +142,9 @@ def run(
     )
     call, first, append = work.envelope.call, work.claimed.first, work.results.append
     perform = partial(function, **work.kwargs) if work.kwargs else function
-    now = work.begun = work.since = clock()
-    until = now + LONG_NS
-    for place, args in _started(work):
+    until, now, size = work.begun + LONG_NS, work.since, len(own)
+    (one, value_of_one), *more = context.others(own) or [_NEVER_SET]
+    for place, args in inputs:
         words[STARTED] = now
         serial = words[SERIAL] = serial + 1
         enter((call, first + place))
@@ -125,6 +152,8 @@ def run(
             interrupts.listen(serial)
             value = perform(*args)
             interrupts.serial = 0
+            if here.is_child:
+                end_if_child()
             if type(value) not in _IMMUTABLE:
                 value = _kept(work, value, serial, function, invoker)
         except BaseException as error:
@@ -134,7 +163,9 @@ def run(
         now = work.since = clock()
         if now >= until or work.size >= INLINE_BYTES or interrupts.why == CANCELLED:
             break
-    return serial
+        if len(own) != size or one.get() is not value_of_one or (more and context.differ(more)):
+            return serial, False
+    return serial, True
 
 
 def _started(work: Pack) -> Iterator[tuple[int, tuple[Any, ...]]]:
@@ -150,7 +181,8 @@ def _kept(
 ) -> Any:
     """The value as it is at this moment, whatever user code does to it later."""
     if type(value) not in ORDINARY:
-        value = invoker.finish(function, value, serial)
+        # In a copy of its context, which is in use.
+        value = invoker.finish(function, value, serial, copy_context())
     if type(value) in _IMMUTABLE:
         return value
     if type(value) in _TEXTS and len(value) < SMALL:

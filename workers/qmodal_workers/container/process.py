@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
-from typing import TextIO
+from typing import Any, TextIO
 
 from qmodal_workers.start import Descriptors
 from qmodal_workers.tie import die_with_parent
@@ -17,16 +16,11 @@ _streams: list[TextIO] = []
 
 def become(descriptors: Descriptors, *, parent: int) -> None:
     """Detach from whoever forked us, and send our output to the worker's pipes."""
-    os.setsid()
-    os.umask(0o077)
-    speak_through(descriptors.stdout, descriptors.stderr)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(
-        signal.SIGPIPE, signal.SIG_IGN
-    )  # as Python has it: a lost connection kills nobody
     # A terminal's Ctrl-C is for the client; the worker decides about containers.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.setsid()
+    speak_through(descriptors.stdout, descriptors.stderr)
+    for fd in (descriptors.control, descriptors.record):
+        os.set_inheritable(fd, False)  # no business of a program that user code starts
     die_with(parent)
 
 
@@ -39,18 +33,26 @@ def speak_through(stdout: int, stderr: int) -> None:
     if _streams == [sys.stdin, sys.stdout, sys.stderr]:
         return  # as the template has made them: they hold numbers, and nothing unwritten
     # New objects: the old ones may believe that they are files, which can seek.
-    sys.stdin = _stdin()
-    # A line printed before a SIGKILL is lost in a block buffer.
-    sys.stdout, sys.stderr = _text(1), _text(2)
-    _streams[:] = [sys.stdin, sys.stdout, sys.stderr]
+    _streams[:] = [_input(), _output(1), _output(2)]
+    for name, stream in zip(("stdin", "stdout", "stderr"), _streams, strict=True):
+        _name(stream, f"<{name}>")
+        setattr(sys, name, stream)
+        # Also for whoever asks for the first ones: what an object that nobody flushes holds is lost.
+        setattr(sys, f"__{name}__", stream)
 
 
-def _stdin() -> TextIO:
+def _input() -> TextIO:
     return open(0, encoding="utf-8", closefd=False)
 
 
-def _text(fd: int) -> TextIO:
-    return open(fd, "w", encoding="utf-8", errors="replace", buffering=1, closefd=False)
+def _output(fd: int) -> TextIO:
+    # A line printed before a SIGKILL is lost in a block buffer.
+    return open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+
+
+def _name(stream: Any, name: str) -> None:
+    """As Python's own are called; `open` calls them by their numbers."""
+    stream.buffer.raw.name = name
 
 
 def die_with(parent: int) -> None:

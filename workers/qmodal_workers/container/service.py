@@ -78,7 +78,7 @@ def _generators(spec: FunctionSpec) -> frozenset[str]:
 
 def _run_hooks(cls: type, instance: Any, kind: HookKind, loop: UserLoop) -> None:
     for hook in hooks_of(cls, kind):
-        loop.finish(hook.raw_f(instance))
+        loop.finish_here(hook.raw_f(instance))
 
 
 def _build(cls: type, spec: FunctionSpec, pool: PoolSpec) -> Any:

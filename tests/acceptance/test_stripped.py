@@ -1,0 +1,107 @@
+"""An interpreter that strips docstrings and assertions and takes warnings for errors: nothing misses them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.installed import QMODAL, Desk, desk
+
+IMPORTS = """
+import importlib, pkgutil, qmodal
+count = 0
+for package in ("qmodal", "qmodal_workers", "qmodal_autoscaler"):
+    path = importlib.import_module(package).__path__
+    for module in pkgutil.walk_packages(path, package + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+            count += 1
+kinds = [kind for kind in vars(qmodal.exception).values() if isinstance(kind, type)]
+made = [kind() for kind in kinds]
+errors = [each for each in made if isinstance(each, qmodal.exception.Error)]
+assert not "this is not run"
+print(count > 150, len(errors) > 20, all(map(str, errors)))
+"""
+PROGRAM = '''
+"""A program."""
+import qmodal
+
+app = qmodal.App("stripped")
+assert False, "not run"
+
+@app.function()
+def square(x: int) -> int:
+    """Its square."""
+    return x * x
+
+@app.function(retries=1)
+def fail(x: int) -> None:
+    """Never."""
+    raise ValueError(x)
+
+@app.function()
+def count(n: int):
+    """One after another."""
+    yield from range(n)
+
+@app.function()
+async def nested(x: int) -> int:
+    return square.local(x)
+
+@app.cls()
+class Scale:
+    """By a factor."""
+
+    by: int = qmodal.parameter(default=3)
+
+    @qmodal.enter()
+    def load(self) -> None:
+        """Before the first."""
+        self.loaded = True
+
+    @qmodal.method()
+    def scale(self, x: int) -> int:
+        """Scaled."""
+        return self.loaded and self.by * x
+
+@app.local_entrypoint()
+def main() -> None:
+    """What `--help` would show."""
+    try:
+        fail.remote(1)
+    except ValueError as error:
+        print("failed", error)
+    try:
+        qmodal.FunctionCall.from_id("fc-00").get(timeout=1)
+    except qmodal.exception.OutputExpiredError:
+        print("expired")
+    print(square.remote(4), sum(square.map(range(100))), list(count.remote_gen(3)), nested.remote(5))
+    print(Scale(by=4).scale.remote(2), Scale().scale.spawn(2).get())
+'''
+
+
+@pytest.fixture
+def stripped() -> Iterator[Desk]:
+    with desk(PYTHONOPTIMIZE="2", PYTHONWARNINGS="error") as made:
+        yield made
+
+
+def test_every_module_can_be_imported_and_every_exception_has_a_text(stripped: Desk) -> None:
+    assert stripped.python(IMPORTS) == "True True True"
+
+
+def test_an_app_runs(stripped: Desk) -> None:
+    program = stripped.base / "program.py"
+    program.write_text(PROGRAM)
+    lines = stripped.run(QMODAL, "run", program).splitlines()
+    said = [line for line in lines if not line.startswith(("Traceback", " ", "ValueError"))]
+    assert said == ["failed 1", "expired", "16 328350 [0, 1, 2] 25", "8 6"]
+
+
+@pytest.mark.parametrize(
+    "argv", [("--help",), ("run", "program.py", "--help"), ("worker", "--help"), ("app", "--help")]
+)
+def test_the_commands_show_their_usage(stripped: Desk, argv: tuple[str, ...]) -> None:
+    (stripped.base / "program.py").write_text(PROGRAM)
+    assert "Usage: qmodal" in stripped.run(QMODAL, *argv)
