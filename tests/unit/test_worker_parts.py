@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from qmodal.settings import Settings
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.logs import LogChunk
 from qmodal.sweeping import View
@@ -14,6 +15,7 @@ from qmodal_workers import passing, safety
 from qmodal_workers.output import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, Output
 from qmodal_workers.outside import charged
 from qmodal_workers.record import Doing
+from qmodal_workers.redaction import Redaction
 from qmodal_workers.roster import Container, Roster
 from qmodal_workers.safety import Facts, count_pools, why_unsafe
 from qmodal_workers.watch import is_blocking, is_overdue
@@ -94,6 +96,39 @@ def test_half_a_line_is_sent_at_the_end() -> None:
     output.feed("stdout", b"\xff", 0.0)
     output.is_finished = True
     assert output.take(0.0) == [LogChunk("c", "stdout", b"\xff")]
+
+
+@pytest.mark.parametrize(
+    ("printed", "logged"),
+    [
+        (b"the key is " + b"6b" * 16 + b".\n", b"the key is ***.\n"),
+        (b"redis://:a%2Bpassword@h a+password\n", b"redis://:***@h ***\n"),
+        (b"nothing to hide\n", b"nothing to hide\n"),
+    ],
+)
+def test_credentials_are_stars_in_the_output(printed: bytes, logged: bytes) -> None:
+    settings = Settings(signing_key=b"k" * 16, redis_url="redis://:a%2Bpassword@h")
+    output = Output("c", "a", redaction=Redaction(settings))
+    for byte in printed:
+        output.feed("stdout", bytes([byte]), 0.0)
+    assert output.take(0.0) == [LogChunk("c", "stdout", logged)]
+
+
+def test_a_short_password_is_hidden_in_urls_only() -> None:
+    hide = Redaction(Settings(redis_url="redis://:in@h"))
+    assert hide(b"in redis://:in@h") == b"in redis://:***@h"
+    assert hide.text("no \udc80 matter") == "no \udc80 matter"
+
+
+def test_a_secret_at_the_cut_of_a_line_without_end_is_hidden() -> None:
+    key = b"k" * 16
+    output = Output("c", "a", redaction=Redaction(Settings(signing_key=key)))
+    line = b"x" * (LONGEST_LINE + 7) + key.hex().encode() + b"\n"
+    for place in (LONGEST_LINE + 12, LONGEST_LINE + 30):
+        output.feed("stdout", line[:place], 0.0)
+        output.feed("stdout", line[place:], 0.0)
+        printed = b"".join(chunk.text for chunk in output.take(0.0))
+        assert printed == b"x" * (LONGEST_LINE + 7) + b"***\n"
 
 
 def test_a_line_without_end_is_cut() -> None:

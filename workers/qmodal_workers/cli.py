@@ -29,6 +29,7 @@ def worker(
     from dataclasses import replace
 
     from qmodal.client import Client, resolve
+    from qmodal.credentials import withdraw
     from qmodal.exception import ConfigurationError
     from qmodal.settings import Settings
     from qmodal_workers.incarnation import WorkerOptions, cpus
@@ -40,6 +41,7 @@ def worker(
         settings = replace(settings, insecure=settings.insecure or insecure)
         if settings.redis_url is None or settings.signing_key is None:
             settings = resolve(settings)
+        withdraw(settings)  # before anything is forked
         options = WorkerOptions(
             max_containers=max_containers or 16 * cpus(), labels=labels, grace=grace
         )

@@ -22,6 +22,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
+from qmodal.settings import Settings
 from qmodal.store.line import Address, Line
 from qmodal.store.script import load_commands
 from qmodal_workers import safety
@@ -30,7 +31,7 @@ from qmodal_workers.container.load import load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through
 from qmodal_workers.container.service import Service
-from qmodal_workers.passing import content_of, receive, send
+from qmodal_workers.passing import content_of, receive, send, unpack
 from qmodal_workers.start import Descriptors, StartRequest
 from qmodal_workers.tie import try_fork
 
@@ -70,7 +71,7 @@ def _obey(end: socket.socket, prepared: Prepared | None) -> None:
     while (received := receive(end)) is not None:
         message, descriptors = received
         if "load" in message:
-            prepared = _load(end, message, descriptors[0])
+            prepared = _load(end, message, *descriptors)
         elif "warm" in message and prepared is not None:
             prepared = replace(prepared, service=_warm(end, descriptors[0]))
         elif "branch" in message:
@@ -88,12 +89,13 @@ def preload() -> None:
     Line(Address("redis://localhost"))  # only made, not connected
 
 
-def _load(end: socket.socket, message: dict[str, Any], document: int) -> Prepared:
+def _load(end: socket.socket, message: dict[str, Any], document: int, settings: int) -> Prepared:
     """Import the version's modules, and make what its containers begin with."""
     os.environ.update(message["environ"])
 
     def load() -> Prepared:
-        prepared = Prepared.create(content_of(document))
+        told = Settings.from_environ(unpack(content_of(settings)))
+        prepared = Prepared.create(content_of(document), told)
         load_version(prepared.version, message["code"])
         return prepared
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
+import msgpack
 import psutil
 
 from qmodal_workers import passing
@@ -138,21 +139,23 @@ class Template:
     async def load(self, plan: Plan) -> None:
         """Import the version, once; raises StartError if that fails, UnusableError if unsafe."""
         message = {"load": True, "code": plan.code, "environ": dict(plan.environ)}
-        await self._run(plan, message, plan.document)
+        settings = msgpack.packb(plan.settings.to_environ())
+        await self._run(plan, message, plan.document, settings)
 
     async def warm(self, plan: Plan, request: StartRequest) -> None:
         """Build the pool's instance, once; raises as `load` does."""
         await self._run(plan, {"warm": True}, request.pack())
 
-    async def _run(self, plan: Plan, message: Mapping[str, Any], document: bytes) -> None:
+    async def _run(self, plan: Plan, message: Mapping[str, Any], *documents: bytes) -> None:
         if self._loaded is None:
             self._loaded = self._loop.create_future()
             self._pipes.name(self.name, app=plan.spec.app_id)
-            held = passing.hold(document)
+            held = [passing.hold(document) for document in documents]
             try:
-                self._send(message, [held])
+                self._send(message, held)
             finally:
-                os.close(held)
+                for fd in held:
+                    os.close(fd)
         await self._own(self._blank)
         try:
             # The time limit is for user code, so our own imports come before it.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.options import FunctionOptions
+from qmodal.settings import Settings
 from qmodal.source.bundle import unpack, unpacked
 from qmodal.store.apps import AppRecord
 from qmodal.wire.plain import unpack as unpack_plain
@@ -36,6 +37,7 @@ class Plan:
     document: bytes
     code: str | None
     options: FunctionOptions
+    settings: Settings  # of its containers
 
     @property
     def has_snapshot(self) -> bool:
@@ -103,6 +105,7 @@ class Planner:
             document=document,
             code=await self._code(version),
             options=FunctionOptions.from_plain({**function.options, **variant}),
+            settings=replace(self._client.settings, environment=version.environment),
         )
 
     async def _spec(self, pool: str) -> tuple[PoolSpec, bytes]:

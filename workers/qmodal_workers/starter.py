@@ -9,7 +9,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from qmodal.client import Client
@@ -44,7 +43,6 @@ class Starter:
         self._planner = Planner(client)
         self._times = StartTimes(client)
         self._said: set[tuple[str, str]] = set()
-        self._environ: Mapping[str, str] = {**os.environ, **client.settings.to_environ()}
 
     def begin(self, name: str, pool: str) -> Container:
         """Begin to start a container; it is in the roster from now on."""
@@ -81,6 +79,7 @@ class Starter:
 
     def fail(self, container: Container, detail: str) -> None:
         """It ended before it had a process."""
+        detail = self._logs.redaction.text(detail)
         log.warning("%s did not start: %s", container.id, detail)
         self._roster.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
 
@@ -116,6 +115,7 @@ class Starter:
             version=plan.document,
             code=plan.code,
             environ={**plan.environ, CONTAINER_VARIABLE: container, "MODAL_TASK_ID": container},
+            settings=plan.settings.to_environ(),
             parent=os.getpid(),
         )
 
@@ -166,7 +166,7 @@ class Starter:
             ],
             stdin=subprocess.DEVNULL,
             pass_fds=descriptors,
-            env={**self._environ, **plan.environ},
+            env={**self._templates.environ, **plan.environ},
         )
         return container.process.pid
 
@@ -211,9 +211,9 @@ class Starter:
                     container, state=state, connection=connection, start_ms=int(took * 1000)
                 )
             case {"failed": str(text)}:
-                container.failure = text[-LONGEST_DETAIL:]
+                container.failure = self._logs.redaction.text(text)[-LONGEST_DETAIL:]
             case {"stop": str(reason)}:
-                container.stop_reason = reason
+                container.stop_reason = self._logs.redaction.text(reason)
                 container.is_unfit = message.get("unfit") is True
             case {"pid": int()}:  # user code begins now
                 container.limited_from = time.monotonic()

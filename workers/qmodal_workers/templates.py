@@ -27,7 +27,7 @@ class Templates:
     def __init__(
         self, environ: Mapping[str, str], pipes: Pipes, nursery: Nursery | None = None
     ) -> None:
-        self._environ = environ
+        self.environ = environ  # of every process of user code
         self._nursery = nursery
         self._pipes = pipes
         self._names = itertools.count(1)
@@ -53,7 +53,7 @@ class Templates:
         self._later = None
         if sys.platform == "linux" and (self._spare is None or self._spare.is_dead):
             name = f"template-{next(self._names)}"
-            self._spare = Template.start(name, self._environ, self._pipes, self._nursery)
+            self._spare = Template.start(name, self.environ, self._pipes, self._nursery)
 
     async def fork(self, plan: Plan, start: Callable[[Template], Awaitable[int]]) -> int:
         """A container's pid from `start(template)`; raises UnusableError or StartError."""

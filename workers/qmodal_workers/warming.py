@@ -23,7 +23,7 @@ def warm(request: StartRequest) -> Service:
     both.
     """
     os.environ.update(request.environ)
-    client = Client(Settings.from_environ(os.environ))
+    client = Client(Settings.from_environ(request.settings))
     clients.use(client)
     context.serve()
     reseed()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 
 from qmodal.client import Client
+from qmodal.credentials import CredentialFiles
 from qmodal.exception import ConnectionError
 from qmodal_workers.children import become_subreaper
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
@@ -33,7 +33,8 @@ async def work(client: Client, options: WorkerOptions, nursery: Nursery | None =
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.ask)
     logs = LogWriter(client)
-    templates = Templates({**os.environ, **client.settings.to_environ()}, logs.pipes, nursery)
+    files = CredentialFiles(client.settings)
+    templates = Templates(files.environ(), logs.pipes, nursery)
     writing = asyncio.create_task(logs.write(), name="logs")
     try:
         templates.prepare()
@@ -42,6 +43,7 @@ async def work(client: Client, options: WorkerOptions, nursery: Nursery | None =
         templates.close()
         writing.cancel()
         logs.pipes.close()
+        files.close()
         await client.aclose()
 
 

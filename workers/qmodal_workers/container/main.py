@@ -11,6 +11,7 @@ from typing import NoReturn
 from qmodal import client as clients
 from qmodal import context
 from qmodal.options import FunctionOptions
+from qmodal.settings import Settings
 from qmodal.wire.spec import open_pool_spec
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims
@@ -85,7 +86,7 @@ def _start(
     loop: UserLoop,
     prepared: Prepared | None,
 ) -> Serving:
-    base = prepared or Prepared.create(request.version)
+    base = prepared or Prepared.create(request.version, Settings.from_environ(request.settings))
     client, version = base.client, base.version
     clients.use(client)
     context.serve()
