@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -12,6 +16,8 @@ from qmodal.store.fleet import ContainerReport
 from qmodal.store.logs import LogChunk
 from qmodal.sweeping import View
 from qmodal_workers import passing, safety
+from qmodal_workers.kept import keep
+from qmodal_workers.marks import Marks, mark_of, wear
 from qmodal_workers.output import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, Output
 from qmodal_workers.outside import charged
 from qmodal_workers.record import Doing
@@ -176,6 +182,34 @@ def test_what_waits_is_released_from_outside_only_behind_a_long_input_that_nothi
 ) -> None:
     doing = Doing(serial=1, running=1, started=started, tick=tick, held=held)
     assert is_blocking(doing, SECOND + 1) is blocking
+
+
+def test_a_bounded_table_forgets_what_is_oldest() -> None:
+    kept: dict[str, int] = {}
+    for number, key in enumerate("abcad"):
+        keep(kept, key, number, most=3)
+    assert kept == {"c": 2, "a": 3, "d": 4}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no marks elsewhere")
+def test_a_mark_stays_through_fork_exec_session_and_an_empty_environment() -> None:
+    marks = Marks()
+    mark = marks.new()
+    assert marks.is_ours(mark)
+    assert not Marks().is_ours(mark)
+    assert mark_of(os.getpid()) == 0
+
+    before = resource.getrlimit(resource.RLIMIT_RTTIME)
+    wear(mark)
+    try:
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_RTTIME, before)
+    with child:
+        assert mark_of(child.pid) == mark
+        marks.end_all()
+        assert child.wait(5) == -signal.SIGKILL
+    assert mark_of(child.pid) == 0
 
 
 def test_only_started_inputs_are_charged() -> None:

@@ -17,6 +17,7 @@ from qmodal.store.replies import StreamGoneError
 from qmodal_workers import children
 from qmodal_workers.children import Orphanage, OutOfMemory
 from qmodal_workers.logs import LogWriter
+from qmodal_workers.marks import mark_of
 from qmodal_workers.outside import charged, end_overrun
 from qmodal_workers.record import Doing
 from qmodal_workers.roster import Container, Roster
@@ -54,12 +55,13 @@ class Deaths:
         """Look every second: a signal may come before its child is known."""
         while True:
             self.look()
-            self._orphanage.collect(self._known())
             living = self._roster.living()
             self._templates.tidy(
                 {(each.report.app, each.report.number) for each in living},
                 {each.pool for each in living},
             )
+            self._end_strangers()
+            self._orphanage.collect(self._known())
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
@@ -76,10 +78,23 @@ class Deaths:
         running = {container.pid for container in self._roster.running()}
         return running | self._templates.pids
 
+    def _end_strangers(self) -> None:
+        """End what those have left that are over, such as the child of one that was just killed."""
+        marks = self._templates.marks
+        living = self._templates.living_marks
+        living |= {container.mark for container in self._roster.living()}
+        children.end_orphans(
+            self._known(), lambda pid: marks.is_ours(mark := mark_of(pid)) and mark not in living
+        )
+
     def _ended(self, container: Container, status: int) -> None:
-        children.end_session(container.pid)
-        children.end_orphans(container.pid, container.id, self._known())
-        children.collect(container.pid)
+        pid, mark = container.pid, container.mark
+        children.end_session(pid)
+        children.end_orphans(
+            self._known(),
+            lambda orphan: mark_of(orphan) == mark or children.belongs(orphan, pid, container.id),
+        )
+        children.collect(pid)
         if container.process is not None:
             container.process.returncode = status
         self._starter.pump(container)  # what it said last

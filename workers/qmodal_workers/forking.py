@@ -31,6 +31,7 @@ from qmodal_workers.container.load import load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through
 from qmodal_workers.container.service import Service
+from qmodal_workers.marks import wear
 from qmodal_workers.passing import content_of, receive, send, unpack
 from qmodal_workers.start import Descriptors, StartRequest
 from qmodal_workers.tie import try_fork
@@ -173,9 +174,11 @@ def _be_branch(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
     """A template for one pool: it has the version's modules already."""
     try:
         os.setsid()
-        control, stdout, stderr, worker = descriptors
+        control, stdout, stderr, told = descriptors
         speak_through(stdout, stderr)
-        die_with(int(content_of(worker)))
+        message = unpack(content_of(told))
+        die_with(message["worker"])
+        wear(message["mark"])
         _obey(socket.socket(fileno=control), prepared)
     finally:
         os._exit(0)

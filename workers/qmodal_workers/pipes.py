@@ -79,7 +79,10 @@ class Pipes:
             for pipe in self._pipes.pop(container, []):
                 self._read_rest(pipe)
                 self._forget(pipe)
-                pipe.output.is_finished = True
+            with self._lock:
+                if container in self._outputs:
+                    self._outputs[container].is_finished = True
+            self._notify()  # it may have nothing to send, and is forgotten when that is seen
             done()
 
         self._ask(finish)

@@ -18,6 +18,7 @@ from qmodal_workers import passing
 from qmodal_workers.children import CONTAINER_VARIABLE, send_signal
 from qmodal_workers.ends import Ends
 from qmodal_workers.forks import Template, UnusableError
+from qmodal_workers.kept import keep
 from qmodal_workers.learning import StartTimes
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.planning import Plan, Planner, StartError
@@ -42,7 +43,7 @@ class Starter:
         self._templates = templates
         self._planner = Planner(client)
         self._times = StartTimes(client)
-        self._said: set[tuple[str, str]] = set()
+        self._said: dict[tuple[str, str], None] = {}
 
     def begin(self, name: str, pool: str) -> Container:
         """Begin to start a container; it is in the roster from now on."""
@@ -56,7 +57,7 @@ class Starter:
             state="starting",
             since=time.time_ns() // 1_000_000,
         )
-        container = Container(report=report)
+        container = Container(report=report, mark=self._templates.marks.new())
         self._roster.add(container)
         starting = asyncio.create_task(self._start(container), name=f"start {name}")
         starting.add_done_callback(lambda task: self._started(container, task))
@@ -82,6 +83,7 @@ class Starter:
         detail = self._logs.redaction.text(detail)
         log.warning("%s did not start: %s", container.id, detail)
         self._roster.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
+        self._logs.pipes.finish(container.id, lambda: None)  # something may have been said of it
 
     async def _spawn(self, container: Container, plan: Plan) -> None:
         self._roster.note(
@@ -93,7 +95,7 @@ class Starter:
             pinned=plan.spec.number > 0,
         )
         ends = Ends.create()
-        request = passing.hold(self._request(container.id, plan).pack())
+        request = passing.hold(self._request(container, plan).pack())
         try:
             pid = await self._fork(container, plan, ends, request)
         except BaseException:
@@ -106,16 +108,19 @@ class Starter:
             ends.hand_over()
         self._adopt(container, ends, pid)
 
-    def _request(self, container: str, plan: Plan) -> StartRequest:
+    def _request(self, container: Container | None, plan: Plan) -> StartRequest:
+        """What a container is told, or (None) the template of its pool."""
+        name = "" if container is None else container.id
         return StartRequest(
-            container=container,
+            container=name,
             worker=self._worker,
             pool=plan.pool,
             spec=plan.signed,
             version=plan.document,
             code=plan.code,
-            environ={**plan.environ, CONTAINER_VARIABLE: container, "MODAL_TASK_ID": container},
+            environ={**plan.environ, CONTAINER_VARIABLE: name, "MODAL_TASK_ID": name},
             settings=plan.settings.to_environ(),
+            mark=0 if container is None else container.mark,
             parent=os.getpid(),
         )
 
@@ -138,7 +143,7 @@ class Starter:
     async def _fork_warm(self, container: Container, plan: Plan, start: Any) -> int:
         """From the pool's own template; 0 if that cannot be, so the container runs all hooks."""
         try:
-            return await self._templates.fork_warm(plan, self._request("", plan), start)
+            return await self._templates.fork_warm(plan, self._request(None, plan), start)
         except UnusableError as error:
             self._say_once(container, plan, str(error), "run their `snap=True` hooks themselves")
             return 0
@@ -152,7 +157,7 @@ class Starter:
     ) -> None:
         said = (plan.spec.app_id, why)
         if said not in self._said and plan.options.fork:
-            self._said.add(said)
+            keep(self._said, said, None)
             text = f"containers {what}, which takes longer: {why}"
             log.warning("%s: %s", plan.version.name, text)
             self._logs.pipes.say(container.id, plan.spec.app_id, text)

@@ -13,6 +13,7 @@ from qmodal.exception import ConnectionError
 from qmodal_workers.children import become_subreaper
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
 from qmodal_workers.logs import LogWriter
+from qmodal_workers.marks import Marks
 from qmodal_workers.nursery import Nursery
 from qmodal_workers.templates import Templates
 
@@ -21,11 +22,14 @@ log = logging.getLogger("qmodal.worker")
 
 def run(client: Client, options: WorkerOptions) -> None:
     """Work until SIGTERM or SIGINT; raises ConfigurationError for a server we cannot use."""
-    nursery = Nursery.start() if sys.platform == "linux" else None
-    asyncio.run(work(client, options, nursery))
+    marks = Marks()
+    nursery = Nursery.start(marks) if sys.platform == "linux" else None
+    asyncio.run(work(client, options, marks, nursery))
 
 
-async def work(client: Client, options: WorkerOptions, nursery: Nursery | None = None) -> None:
+async def work(
+    client: Client, options: WorkerOptions, marks: Marks, nursery: Nursery | None = None
+) -> None:
     """Work until SIGTERM or SIGINT, in the running loop."""
     become_subreaper()
     stop = Stop()
@@ -34,7 +38,7 @@ async def work(client: Client, options: WorkerOptions, nursery: Nursery | None =
         loop.add_signal_handler(number, stop.ask)
     logs = LogWriter(client)
     files = CredentialFiles(client.settings)
-    templates = Templates(files.environ(), logs.pipes, nursery)
+    templates = Templates(files.environ(), logs.pipes, nursery=nursery, marks=marks)
     writing = asyncio.create_task(logs.write(), name="logs")
     try:
         templates.prepare()

@@ -25,6 +25,7 @@ from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import become, reseed
 from qmodal_workers.container.service import Service, build_service
 from qmodal_workers.container.serving import Serving
+from qmodal_workers.marks import wear
 from qmodal_workers.record import Doing, Record
 from qmodal_workers.start import Control, Descriptors, StartRequest
 
@@ -42,6 +43,7 @@ def run(
     status = 1
     try:
         become(descriptors, parent=request.parent)
+        wear(request.mark)
         status = _serve(request, descriptors, prepared)
     except BaseException:
         traceback.print_exc()
