@@ -32,9 +32,11 @@ def worker(
     from qmodal.credentials import withdraw
     from qmodal.exception import ConfigurationError
     from qmodal.settings import Settings
+    from qmodal.streams import open_missing
     from qmodal_workers.incarnation import WorkerOptions, cpus
     from qmodal_workers.worker import run
 
+    open_missing()  # before anything is forked
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = Settings.from_environ(os.environ)
