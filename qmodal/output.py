@@ -95,7 +95,7 @@ class Screen:
         text = self._decoder(chunk).decode(chunk.text)
         if self._style.timestamps:
             text = _stamped(text, chunk.entry)
-        if not text or self._is_closed:
+        if not text or self._is_closed or sys.stdout is None:
             return
         try:
             sys.stdout.write(_coloured(text, chunk.source))

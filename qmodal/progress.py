@@ -25,7 +25,8 @@ LOOKS = 4
 @contextmanager
 def shown(client: Client, fanout: Fanout[Any]) -> Iterator[None]:
     """Show a bar during the block, if output is enabled and standard error is a terminal."""
-    if not (output.shows_progress() and sys.stderr.isatty()):
+    is_terminal = sys.stderr is not None and sys.stderr.isatty()
+    if not (output.shows_progress() and is_terminal):
         yield
         return
     bar = Bar(client, fanout)
@@ -125,5 +126,5 @@ def _made() -> Progress:
         TimeElapsedColumn(),
     )
     # What the program prints goes above the bar; into a file, it must stay what it is.
-    redirects = sys.stdout.isatty()
+    redirects = sys.stdout is not None and sys.stdout.isatty()
     return Progress(*columns, console=Console(stderr=True), redirect_stdout=redirects)

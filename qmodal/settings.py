@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import urllib.parse
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ SHORTEST_RESULT_TTL = 60.0
 SHORTEST_KEY = 16
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HEX_KEY = re.compile(r"(?:[0-9a-fA-F]{2}){16,}")
 _SCHEMES = {
     "redis": "redis",
@@ -60,7 +62,10 @@ class Settings:
         )
 
     def to_environ(self) -> dict[str, str]:
-        """The variables that give a child process these settings; holds the key, so never log it."""
+        """The variables that spell these settings, the key and the server's password among them.
+
+        They are for a descriptor; a process's environment gets `credentials.child_environ`.
+        """
         environ = {
             "QMODAL_ENVIRONMENT": self.environment,
             "QMODAL_PAYLOADS": self.payloads,
@@ -78,8 +83,15 @@ class Settings:
 
 
 def redacted(url: str) -> str:
-    """The URL as it may be shown: passwords are stars. It rather hides too much than too little."""
-    shown = re.sub(r"(://[^:/?#@]*:).*@", r"\1***@", url, flags=re.DOTALL)
+    """The URL as it may be shown: passwords are stars. It rather hides too much than too little.
+
+    Also what is no URL, such as one whose scheme was forgotten.
+    """
+    before, at, host = url.rpartition("@")
+    scheme = _SCHEME.match(before)
+    begin = scheme[0] if scheme else ""
+    user, colon, _ = before.removeprefix(begin).partition(":")
+    shown = f"{begin}{user if colon else ''}{colon}***@{host}" if at else url
     return re.sub(r"([?&]password=)[^&#]*", r"\1***", shown)
 
 
@@ -96,9 +108,14 @@ def parse_key(text: str, variable: str) -> bytes:
 
 
 def _redis_url(environ: Mapping[str, str]) -> str | None:
-    for variable in ("QMODAL_REDIS_URL", "REDIS_URL"):
-        if url := environ.get(variable, "").strip():
-            return _translated(url, variable)
+    if url := environ.get("QMODAL_REDIS_URL", "").strip():
+        return _translated(url, "QMODAL_REDIS_URL")
+    name = environ.get("QMODAL_REDIS_URL_FILE", "").strip()
+    if name:
+        url = _content(name, "QMODAL_REDIS_URL_FILE", "the URL")
+        return _translated(url, f"The file of QMODAL_REDIS_URL_FILE ({name})")
+    if url := environ.get("REDIS_URL", "").strip():
+        return _translated(url, "REDIS_URL")
     return None
 
 
@@ -131,14 +148,24 @@ def _signing_key(environ: Mapping[str, str]) -> bytes | None:
     name = environ.get("QMODAL_SIGNING_KEY_FILE", "").strip()
     if not name:
         return None
-    try:
-        text = Path(name).expanduser().read_text(encoding="utf-8")
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ConfigurationError(
-            f"QMODAL_SIGNING_KEY_FILE is {name!r}, which cannot be read ({clause(error)}); "
-            "name a text file that holds the key"
-        ) from error
+    text = _content(name, "QMODAL_SIGNING_KEY_FILE", "the key")
     return parse_key(text, f"The file of QMODAL_SIGNING_KEY_FILE ({name})")
+
+
+def _content(name: str, variable: str, what: str) -> str:
+    try:
+        return Path(name).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, ValueError, RuntimeError) as error:
+        if os.sep not in name:  # it may be the secret itself, in the wrong variable
+            raise ConfigurationError(
+                f"{variable} names no file that can be read; write the path of a text file that "
+                f"holds {what}"
+            ) from None
+        raise ConfigurationError(
+            f"{variable} is {redacted(name)!r}, which cannot be read "
+            f"({getattr(error, 'strerror', None) or type(error).__name__}); name a text file that "
+            f"holds {what}"
+        ) from None
 
 
 def _name(environ: Mapping[str, str], variable: str, default: str) -> str:

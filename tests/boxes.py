@@ -100,6 +100,7 @@ class Fleet:
         functions: Mapping[str, FunctionOptions | None],
         *,
         app_id: str = "",
+        name: str = "shop",
         number: int = 1,
     ) -> dict[str, Pool]:
         """An app (or its next version) of plain functions from one file; the pool of each function."""
@@ -110,7 +111,7 @@ class Fleet:
         app_id = app_id or new_app_id()
         version = Version(
             app_id=app_id,
-            name="shop",
+            name=name,
             environment="main",
             number=number,
             is_ephemeral=False,
@@ -118,25 +119,25 @@ class Fleet:
             bundle=bundle.digest,
             main=None,
             functions={
-                name: FunctionSpec(
-                    tag=name,
+                function: FunctionSpec(
+                    tag=function,
                     module="shop",
-                    qualname=name,
+                    qualname=function,
                     is_class=False,
                     methods={"": MethodSpec()},
                     options=(options or validated_options()).to_plain(),
                 )
-                for name, options in functions.items()
+                for function, options in functions.items()
             },
         )
         client = self.client
         record = AppRecord(
-            app_id=app_id, name="shop", environment="main", state="deployed", version=number
+            app_id=app_id, name=name, environment="main", state="deployed", version=number
         )
         client.run(client.apps.store_code(bundle.digest, bundle.content))
         document = version.seal(client.signer)
         assert client.run(client.apps.publish(record, document=document, now=_now()))
-        return {name: self._open(app_id, name) for name in functions}
+        return {function: self._open(app_id, function) for function in functions}
 
     def _open(self, app_id: str, function: str) -> Pool:
         spec = PoolSpec(app_id=app_id, function=function, label=function)

@@ -15,6 +15,7 @@ def autoscaler(*, insecure: bool) -> None:
     from dataclasses import replace
 
     from qmodal.client import Client, resolve
+    from qmodal.credentials import withdraw
     from qmodal.exception import ConfigurationError
     from qmodal.settings import Settings
     from qmodal_autoscaler.process import run
@@ -23,7 +24,9 @@ def autoscaler(*, insecure: bool) -> None:
     try:
         settings = Settings.from_environ(os.environ)
         settings = replace(settings, insecure=settings.insecure or insecure)
-        asyncio.run(run(Client(resolve(settings))))
+        settings = resolve(settings)
+        withdraw(settings)
+        asyncio.run(run(Client(settings)))
     except ConfigurationError as error:
         click.echo(f"qmodal autoscaler: {error}", err=True)
         raise SystemExit(2) from None

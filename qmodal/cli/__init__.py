@@ -13,6 +13,7 @@ import click
 from qmodal import __version__
 from qmodal.cli.errors import exit_code_of, show_failure
 from qmodal.exception import Error
+from qmodal.streams import open_missing
 
 GROUP = "qmodal.commands"
 
@@ -97,6 +98,7 @@ def commands() -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run one command and exit: 0, 1 for a failure, 2 for wrong usage or settings, 130 for Ctrl-C."""
+    open_missing()
     # What user code raises is shown by Python's own way out, which ends with 1, too.
     sys.excepthook = show_failure
     try:

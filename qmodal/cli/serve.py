@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qmodal.credentials import CredentialFiles
 from qmodal.exception import Error
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Serving:
         from qmodal.wire.ids import new_app_id
 
         self._client = client
+        self._files = CredentialFiles(client.settings)
         self._app_id = new_app_id()
         self._given = {**given, "app_id": self._app_id}
 
@@ -94,10 +95,13 @@ class Serving:
 
     def _publish(self) -> Published | None:
         """Publish in a fresh interpreter, as code that was imported stays what it was."""
-        environ = {**os.environ, **self._client.settings.to_environ()}
         command = [sys.executable, "-P", "-m", "qmodal.cli.republish", json.dumps(self._given)]
         done = subprocess.run(
-            command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, check=False
+            command,
+            env=self._files.environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            check=False,
         )
         if done.returncode:
             click.echo("It was not published; waiting for the next change", err=True)

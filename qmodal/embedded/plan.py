@@ -17,12 +17,12 @@ class Plan:
     server: list[str]
     server_log: str
     socket: str
-    url: str
+    url: str = field(repr=False)
     key_file: str
     lock: int
     kept: bool
     grace: float
-    password: str = ""
+    password: str = field(default="", repr=False)
     children: dict[str, list[str]] = field(default_factory=dict)
     # Folders that are ours alone and go with the stack.
     remove: list[str] = field(default_factory=list)

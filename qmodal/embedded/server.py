@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from qmodal.embedded.folder import write_private
@@ -14,7 +14,7 @@ class Listen:
 
     address: str
     port: int
-    password: str
+    password: str = field(repr=False)
 
 
 def server_command(

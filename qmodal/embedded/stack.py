@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from qmodal.credentials import child_environ, password_of
 from qmodal.embedded.binary import find_binary
 from qmodal.embedded.folder import SOCKET, write_private
 from qmodal.embedded.home import unix_url
@@ -159,7 +160,9 @@ def launch(plan: Plan, *, place: Place, settings: Settings, key: bytes) -> Stack
     """
     told = replace(settings, redis_url=plan.url, signing_key=key)
     try:
-        process = _spawn(plan, place, {**os.environ, **told.to_environ()})
+        url_file = _written(plan.url, place.folder / "url") if password_of(plan.url) else ""
+        environ = child_environ(told, key_file=plan.key_file, url_file=url_file)
+        process = _spawn(plan, place, environ)
     finally:
         os.close(plan.lock)
     stack = Stack(process, url=plan.url, key=key, place=place)
@@ -169,6 +172,11 @@ def launch(plan: Plan, *, place: Place, settings: Settings, key: bytes) -> Stack
         stack.close(grace=0.0)
         raise
     return stack
+
+
+def _written(url: str, file: Path) -> str:
+    write_private(file, url + "\n")
+    return str(file)
 
 
 def _spawn(plan: Plan, place: Place, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgpack
 
@@ -50,20 +50,13 @@ class Apps:
 
     def record(self, app_id: str) -> Op[AppRecord | None]:
         """The app's record; None if it never was or its time is over."""
-        reply = yield from ask_one(
-            b"HMGET", self.keys.app(app_id), b"name", b"environment", b"state", b"version", b"least"
-        )
-        if reply[2] is None:
-            return None
-        name, environment, state = (part.decode() for part in reply[:3])
-        return AppRecord(
-            app_id=app_id,
-            name=name,
-            environment=environment,
-            state=state,
-            version=int(reply[3]),
-            least=int(reply[4] or 0),
-        )
+        return (yield from self.records([app_id]))[app_id]
+
+    def records(self, app_ids: Collection[str]) -> Op[dict[str, AppRecord | None]]:
+        """The records of several apps, in one exchange."""
+        fields = (b"name", b"environment", b"state", b"version", b"least")
+        replies = yield from ask(*((b"HMGET", self.keys.app(app), *fields) for app in app_ids))
+        return {app: _record(app, *reply) for app, reply in zip(app_ids, replies, strict=True)}
 
     def publish(
         self, record: AppRecord, *, document: bytes, now: int, bundle: str | None = None
@@ -242,3 +235,17 @@ class Apps:
             pool.decode(): msgpack.unpackb(packed)
             for pool, packed in zip(reply[::2], reply[1::2], strict=True)
         }
+
+
+def _record(app_id: str, *fields: bytes | None) -> AppRecord | None:
+    name, environment, state, version, least = fields
+    if name is None or environment is None or state is None:
+        return None
+    return AppRecord(
+        app_id=app_id,
+        name=name.decode(),
+        environment=environment.decode(),
+        state=cast("AppState", state.decode()),
+        version=int(version or 0),
+        least=int(least or 0),
+    )

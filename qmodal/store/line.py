@@ -15,7 +15,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import hiredis
@@ -51,7 +51,7 @@ LOST = (
 class Address:
     """Where the server is and how to get in."""
 
-    url: str
+    url: str = field(repr=False)
 
     def parameters(self) -> dict[str, Any]:
         """Keyword arguments for redis-py's connections, `connection_class` among them."""

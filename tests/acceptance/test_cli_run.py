@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +14,8 @@ import pytest
 
 from qmodal.client import Client
 from qmodal.settings import Settings
-from tests.commands import qmodal, started
+from tests.commands import PROGRAM as PROGRAM_FILE
+from tests.commands import environ, qmodal, started
 from tests.servers import no_process_left
 from tests.stacks import short_folder
 from tests.support import wait_until
@@ -114,6 +117,16 @@ def test_a_functions_result_is_written_and_not_printed(file: Path) -> None:
     assert result.read_text() == "hello Ada"
     assert "hello Ada" not in said.stdout
     assert said.stderr == ""
+
+
+def test_it_works_without_standard_streams(file: Path) -> None:
+    result = file.parent / "result"
+    line = shlex.join([PROGRAM_FILE, "run", "-w", str(result), f"{file}::greet"])
+    closed = ["sh", "-c", f"exec {line} <&- >&- 2>&-"]
+    environment = environ(QMODAL_HOME=str(file.parent / "home"))
+    ended = subprocess.run(closed, cwd=file.parent, env=environment, timeout=50, check=False)
+    assert ended.returncode == 0
+    assert result.read_text() == "hello you"
 
 
 def test_a_method_takes_its_options_and_its_classs(file: Path) -> None:

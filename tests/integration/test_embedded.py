@@ -96,7 +96,8 @@ def test_children_get_the_address_and_the_key_and_the_server_does_not(base: Path
         told = Settings.from_environ(lines)
         assert (told.redis_url, told.signing_key, told.environment) == (stack.url, b"k" * 16, "dev")
         members = [psutil.Process(pid) for pid in family(stack.supervisor, 3)]
-        assert all((b"k" * 16).hex() not in " ".join(member.cmdline()) for member in members)
+        shown = [str((member.cmdline(), member.environ())) for member in members]
+        assert not any((b"k" * 16).hex() in each for each in shown)
         server = next(member for member in members if "valkey-server" in member.name())
         assert set(server.environ()) <= {"PATH", "LC_CTYPE"}
 
@@ -258,6 +259,9 @@ def test_up_prints_the_one_line_that_a_second_machine_needs(base: Path) -> None:
         assert mode(home / "password") == mode(home / "server.conf") == 0o600
         everybody = map(command_line, psutil.pids())
         assert not any(password in seen for seen in everybody)
+        stack = family(process.pid, 4)
+        assert not any(password in str(psutil.Process(pid).environ()) for pid in stack)
+        assert mode(home / "url") == 0o600
         process.terminate()
         assert process.wait(10) == 0
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -98,9 +98,36 @@ def test_a_poll_finds_a_result_behind_many_others(bench: Bench, client: Client) 
         clients.use(before)
 
 
-def test_a_fork_that_failed_in_the_nursery_is_nobodys_pid(tmp_path: Path) -> None:
+def test_a_fork_that_failed_in_the_nursery_is_nobodys_pid() -> None:
     ours, theirs = passing.pair()
-    with ours, theirs, (tmp_path / "out").open("wb") as out:
-        passing.send(theirs, {"pid": 0})
-        descriptors = (out.fileno(), out.fileno(), out.fileno())
-        assert Nursery(ours, 0).template({}, descriptors) is None
+
+    async def ask() -> None:
+        nursery = Nursery(ours, 0)
+        asked = [nursery.ask({}, 0, (0, 1, 2)) for _ in range(2)]
+        for pid in (0, 7):
+            passing.send(theirs, {"pid": pid})
+        assert await asyncio.gather(*asked) == [0, 7]
+        assert not nursery.is_lost
+
+    with ours, theirs:
+        asyncio.run(ask())
+
+
+@pytest.mark.parametrize("is_gone", [True, False], ids=["gone", "silent"])
+def test_a_nursery_that_does_not_answer_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch, *, is_gone: bool
+) -> None:
+    ours, theirs = passing.pair()
+    monkeypatch.setattr("qmodal_workers.nursery.ANSWER_SECONDS", 5.0 if is_gone else 0.01)
+
+    async def ask() -> None:
+        nursery = Nursery(ours, 0)
+        asked = [nursery.ask({}, 0, (0, 1, 2)) for _ in range(2)]
+        if is_gone:
+            theirs.close()
+        async with asyncio.timeout(2):
+            assert await asyncio.gather(*asked) == [0, 0]
+        assert nursery.is_lost
+
+    with ours, theirs:
+        asyncio.run(ask())

@@ -291,6 +291,23 @@ def test_a_configuration_problem_is_one_line_and_exit_status_2(tmp_path: Path) -
     assert "QMODAL_REDIS_URL" in ended.stderr
 
 
+def test_a_worker_without_standard_streams_works_and_gives_their_numbers_to_nothing_else(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    program = f"""
+import os, sys
+os.closerange(0, 3)
+os.execv(sys.executable, [sys.executable, "-P", "-W", "error", "-c", {PROGRAM!r}])
+"""
+    pool = fleet.publish(tmp_path / "src", SOURCE, {"say": None})["say"]
+    with fleet.box(program=program) as box:
+        report = fleet.ready(box, pool)
+        fleet.value(fleet.call(pool, "heard"))
+        wait_until(lambda: b"heard" in fleet.printed(report.app), what="it is logged")
+        places = [Path(f"/proc/{box.process.pid}/fd/{fd}").readlink() for fd in range(3)]
+        assert places == [Path(os.devnull)] * 3
+
+
 def test_it_leaves_in_order_when_idle(fleet: Fleet, box: Box, tmp_path: Path) -> None:
     pools = fleet.publish(tmp_path / "src", SOURCE, {"add": None})
     fleet.ready(box, pools["add"])

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 
 import pytest
 
+from qmodal.credentials import CredentialFiles, credential_variables
+from qmodal.embedded.server import Listen
 from qmodal.exception import ConfigurationError
 from qmodal.settings import Settings, redacted
+from qmodal.store.line import Address
+from qmodal_workers.start import StartRequest
 
 KEY = "sixteen bytes ok"
 
@@ -78,6 +83,7 @@ def test_a_key_is_hex_or_text(text: str, key: bytes | None, tmp_path: Path) -> N
         ("REDIS_URL", "amqp://h"),
         ("QMODAL_SIGNING_KEY", "short"),
         ("QMODAL_SIGNING_KEY_FILE", "/no/such/file"),
+        ("QMODAL_REDIS_URL_FILE", "/no/such/file"),
         ("QMODAL_ENVIRONMENT", "a b"),
         ("QMODAL_PREFIX", "{x}"),
         ("QMODAL_PREFIX", "x" * 65),
@@ -109,6 +115,9 @@ def test_an_error_about_a_url_hides_its_password() -> None:
         ("redis://u:se@cr/et@h", "redis://u:***@h"),
         ("unix:///s?db=1&password=secret", "unix:///s?db=1&password=***"),
         ("unix://:secret@/run/s", "unix://:***@/run/s"),
+        ("redis://secret@h", "redis://***@h"),
+        ("user:secret@h:6379", "user:***@h:6379"),
+        ("redis:/:se://cret@h", "redis:***@h"),
     ],
 )
 def test_a_shown_url_has_no_password(url: str, shown: str) -> None:
@@ -130,7 +139,73 @@ def test_a_child_process_reads_the_same_settings() -> None:
     assert Settings.from_environ(Settings().to_environ()) == Settings()
 
 
+def test_a_url_may_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "url"
+    file.write_text("valkey://:pw@h\n")
+    environ = {"QMODAL_REDIS_URL_FILE": str(file), "REDIS_URL": "redis://another"}
+    assert Settings.from_environ(environ).redis_url == "redis://:pw@h"
+    assert (
+        Settings.from_environ({**environ, "QMODAL_REDIS_URL": "redis://x"}).redis_url == "redis://x"
+    )
+
+
+@pytest.mark.parametrize("variable", ["QMODAL_SIGNING_KEY_FILE", "QMODAL_REDIS_URL_FILE"])
+@pytest.mark.parametrize("text", ["00ff" * 16, "redis://:00ff00ff@host"])
+def test_a_secret_in_the_variable_of_its_file_is_not_shown(variable: str, text: str) -> None:
+    with pytest.raises(ConfigurationError, match=variable) as caught:
+        Settings.from_environ({variable: text})
+    assert "00ff" not in "".join(traceback.format_exception(caught.value))
+
+
 def test_a_shown_record_has_no_secrets() -> None:
-    shown = repr(Settings(redis_url="redis://:secret@h", signing_key=b"k" * 16))
-    assert "secret" not in shown
-    assert "kkk" not in shown
+    url, key = "redis://:secret@h", b"k" * 16
+    settings = Settings(redis_url=url, signing_key=key)
+    start = StartRequest(
+        container="c",
+        worker="w",
+        pool="p",
+        spec=b"",
+        version=b"",
+        code=None,
+        environ={},
+        settings=settings.to_environ(),
+    )
+    listen = Listen(address="h", port=1, password="secret")
+    for record in (settings, Address(url), start, listen):
+        assert "secret" not in repr(record)
+        assert "kkk" not in repr(record)
+        assert key.hex() not in repr(record)
+
+
+@pytest.mark.parametrize(
+    ("variables", "taken"),
+    [
+        ({"QMODAL_SIGNING_KEY": "k"}, ["QMODAL_SIGNING_KEY"]),
+        ({"QMODAL_REDIS_URL": "redis://:own@h"}, ["QMODAL_REDIS_URL"]),
+        ({"QMODAL_REDIS_URL": "redis://h"}, []),
+        ({"REDIS_URL": "rediss://:own@h"}, ["REDIS_URL"]),
+        ({"REDIS_URL": "redis://:theirs@h"}, []),
+        ({"REDIS_URL": "redis://[h"}, []),
+        ({"REDIS_URL": "unix:///s?db=1&password=own"}, ["REDIS_URL"]),
+        ({"QMODAL_SIGNING_KEY_FILE": "/key", "OTHER": "own"}, []),
+    ],
+)
+def test_only_variables_that_hold_the_credentials_are_taken_away(
+    variables: dict[str, str], taken: list[str]
+) -> None:
+    settings = Settings(redis_url="redis://:own@h", signing_key=b"k" * 16)
+    assert credential_variables(variables, settings) == taken
+    assert (
+        credential_variables({"REDIS_URL": "redis://:x@h"}, Settings(redis_url="redis://h")) == []
+    )
+
+
+def test_the_files_of_a_process_spell_its_settings() -> None:
+    settings = Settings(redis_url="redis://:secret@h", signing_key=b"k" * 16)
+    files = CredentialFiles(settings)
+    environ = files.environ()
+    assert "secret" not in str(environ)
+    assert Settings.from_environ(environ) == settings
+    files.close()
+    with pytest.raises(ConfigurationError, match="cannot be read"):
+        Settings.from_environ(environ)

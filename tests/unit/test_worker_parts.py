@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
+from qmodal.settings import Settings
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.logs import LogChunk
 from qmodal_workers import passing, safety
 from qmodal_workers.container.guard import Guard
+from qmodal_workers.kept import keep
+from qmodal_workers.marks import Marks, mark_of, wear
 from qmodal_workers.output import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, Output
 from qmodal_workers.outside import charged
 from qmodal_workers.record import Doing, Record, lease_clock
+from qmodal_workers.redaction import Redaction
 from qmodal_workers.roster import Container, Roster
 from qmodal_workers.safety import Facts, count_pools, why_unsafe
 from qmodal_workers.watch import is_blocking, is_overdue
@@ -99,6 +107,39 @@ def test_half_a_line_is_sent_at_the_end() -> None:
     assert output.take(0.0) == [LogChunk("c", "stdout", b"\xff")]
 
 
+@pytest.mark.parametrize(
+    ("printed", "logged"),
+    [
+        (b"the key is " + b"6b" * 16 + b".\n", b"the key is ***.\n"),
+        (b"redis://:a%2Bpassword@h a+password\n", b"redis://:***@h ***\n"),
+        (b"nothing to hide\n", b"nothing to hide\n"),
+    ],
+)
+def test_credentials_are_stars_in_the_output(printed: bytes, logged: bytes) -> None:
+    settings = Settings(signing_key=b"k" * 16, redis_url="redis://:a%2Bpassword@h")
+    output = Output("c", "a", redaction=Redaction(settings))
+    for byte in printed:
+        output.feed("stdout", bytes([byte]), 0.0)
+    assert output.take(0.0) == [LogChunk("c", "stdout", logged)]
+
+
+def test_a_short_password_is_hidden_in_urls_only() -> None:
+    hide = Redaction(Settings(redis_url="redis://:in@h"))
+    assert hide(b"in redis://:in@h") == b"in redis://:***@h"
+    assert hide.text("no \udc80 matter") == "no \udc80 matter"
+
+
+def test_a_secret_at_the_cut_of_a_line_without_end_is_hidden() -> None:
+    key = b"k" * 16
+    output = Output("c", "a", redaction=Redaction(Settings(signing_key=key)))
+    line = b"x" * (LONGEST_LINE + 7) + key.hex().encode() + b"\n"
+    for place in (LONGEST_LINE + 12, LONGEST_LINE + 30):
+        output.feed("stdout", line[:place], 0.0)
+        output.feed("stdout", line[place:], 0.0)
+        printed = b"".join(chunk.text for chunk in output.take(0.0))
+        assert printed == b"x" * (LONGEST_LINE + 7) + b"***\n"
+
+
 def test_a_line_without_end_is_cut() -> None:
     output = Output("c", "a")
     output.feed("stdout", b"x" * (LONGEST_LINE + 1), 0.0)
@@ -144,6 +185,34 @@ def test_what_waits_is_released_from_outside_only_behind_a_long_input_that_nothi
 ) -> None:
     doing = Doing(serial=1, running=1, started=started, tick=tick, held=held)
     assert is_blocking(doing, SECOND + 1) is blocking
+
+
+def test_a_bounded_table_forgets_what_is_oldest() -> None:
+    kept: dict[str, int] = {}
+    for number, key in enumerate("abcad"):
+        keep(kept, key, number, most=3)
+    assert kept == {"c": 2, "a": 3, "d": 4}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there are no marks elsewhere")
+def test_a_mark_stays_through_fork_exec_session_and_an_empty_environment() -> None:
+    marks = Marks()
+    mark = marks.new()
+    assert marks.is_ours(mark)
+    assert not Marks().is_ours(mark)
+    assert mark_of(os.getpid()) == 0
+
+    before = resource.getrlimit(resource.RLIMIT_RTTIME)
+    wear(mark)
+    try:
+        child = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})
+    finally:
+        resource.setrlimit(resource.RLIMIT_RTTIME, before)
+    with child:
+        assert mark_of(child.pid) == mark
+        marks.end_all()
+        assert child.wait(5) == -signal.SIGKILL
+    assert mark_of(child.pid) == 0
 
 
 def test_only_started_inputs_are_charged() -> None:

@@ -88,16 +88,17 @@ def end_session(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def end_orphans(pid: int, container: str, known: set[int]) -> None:
-    """Kill what the container left behind outside of its process group, and what that started."""
-    for orphan in own_children() - known - {pid}:
-        with contextlib.suppress(psutil.Error, ProcessLookupError):
-            if _belongs(orphan, pid, container):
+def end_orphans(known: set[int], is_left: Callable[[int], bool]) -> None:
+    """Kill the children for which `is_left` is true, and all that they have started."""
+    for orphan in own_children() - known:
+        with contextlib.suppress(psutil.Error, OSError):
+            if is_left(orphan):
                 for process in _family(orphan):
                     process.kill()
 
 
-def _belongs(orphan: int, pid: int, container: str) -> bool:
+def belongs(orphan: int, pid: int, container: str) -> bool:
+    """Whether the process is of that container, as far as that shows without a mark."""
     if os.getsid(orphan) == pid:
         return True
     return psutil.Process(orphan).environ().get(CONTAINER_VARIABLE) == container

@@ -28,16 +28,20 @@ def worker(
     from dataclasses import replace
 
     from qmodal.client import Client, resolve
+    from qmodal.credentials import withdraw
     from qmodal.exception import ConfigurationError
     from qmodal.settings import Settings
+    from qmodal.streams import open_missing
     from qmodal_workers.incarnation import WorkerOptions, cpus
     from qmodal_workers.worker import run
 
+    open_missing()  # before anything is forked
     try:
         settings = Settings.from_environ(os.environ)
         settings = replace(settings, insecure=settings.insecure or insecure)
         if settings.redis_url is None or settings.signing_key is None:
             settings = resolve(settings)
+        withdraw(settings)  # before anything is forked
         options = WorkerOptions(
             max_containers=max_containers or 16 * cpus(), labels=labels, grace=grace
         )

@@ -17,6 +17,7 @@ from qmodal.store.replies import StreamGoneError
 from qmodal_workers import children
 from qmodal_workers.children import Orphanage, OutOfMemory
 from qmodal_workers.logs import LogWriter
+from qmodal_workers.marks import mark_of
 from qmodal_workers.outlive import outlived
 from qmodal_workers.outside import charged, end_overrun
 from qmodal_workers.record import STOPPED, Doing
@@ -56,10 +57,11 @@ class Deaths:
         while True:
             with outlived("ended containers"):
                 self.look()
-            with outlived("processes that nobody waits for"):
-                self._orphanage.collect(self._known())
             with outlived("templates"):
                 self._tidy()
+            with outlived("processes that nobody waits for"):
+                self._end_strangers()
+                self._orphanage.collect(self._known())
             await asyncio.sleep(LOOK_SECONDS)
 
     def _tidy(self) -> None:
@@ -90,17 +92,32 @@ class Deaths:
         running = {container.pid for container in self._roster.running()}
         return running | self._templates.pids
 
+    def _end_strangers(self) -> None:
+        """End what those have left that are over, such as the child of one that was just killed."""
+        marks = self._templates.marks
+        living = self._templates.living_marks
+        living |= {container.mark for container in self._roster.living()}
+        children.end_orphans(
+            self._known(), lambda pid: marks.is_ours(mark := mark_of(pid)) and mark not in living
+        )
+
     def _ended(self, container: Container, status: int) -> None:
+        pid, mark = container.pid, container.mark
         container.status = status
         try:
-            children.end_session(container.pid)
-            children.end_orphans(container.pid, container.id, self._known())
+            children.end_session(pid)
+            children.end_orphans(
+                self._known(),
+                lambda orphan: (
+                    mark_of(orphan) == mark or children.belongs(orphan, pid, container.id)
+                ),
+            )
             if container.process is not None:
                 container.process.returncode = status
             self._starter.pump(container)  # what it said last
         finally:
             # Whatever that comes to: from here on its pid may be anybody's, so this is not done twice.
-            children.collect(container.pid)
+            children.collect(pid)
             self._begin_to_conclude(container)
 
     def _begin_to_conclude(self, container: Container) -> None:

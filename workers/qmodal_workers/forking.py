@@ -21,6 +21,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
+from qmodal.settings import Settings
 from qmodal.store.line import Address, Line
 from qmodal.store.script import load_commands
 from qmodal_workers import safety
@@ -30,7 +31,8 @@ from qmodal_workers.container.load import load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through
 from qmodal_workers.container.service import Service
-from qmodal_workers.passing import content_of, receive, send
+from qmodal_workers.marks import wear
+from qmodal_workers.passing import content_of, receive, send, unpack
 from qmodal_workers.start import Descriptors, StartRequest
 from qmodal_workers.tie import try_fork
 
@@ -70,7 +72,7 @@ def _obey(end: socket.socket, prepared: Prepared | None) -> None:
     while (received := receive(end)) is not None:
         message, descriptors = received
         if "load" in message:
-            prepared = _load(end, message, descriptors[0])
+            prepared = _load(end, message, *descriptors)
         elif "warm" in message and prepared is not None:
             prepared = replace(prepared, service=_warm(end, descriptors[0]))
         elif "branch" in message:
@@ -88,12 +90,13 @@ def preload() -> None:
     Line(Address("redis://localhost"))  # only made, not connected
 
 
-def _load(end: socket.socket, message: dict[str, Any], document: int) -> Prepared:
+def _load(end: socket.socket, message: dict[str, Any], document: int, settings: int) -> Prepared:
     """Import the version's modules, and make what its containers begin with."""
     plain.set_variables(message["environ"])
 
     def load() -> Prepared:
-        prepared = Prepared.create(content_of(document))
+        told = Settings.from_environ(unpack(content_of(settings)))
+        prepared = Prepared.create(content_of(document), told)
         load_version(prepared.version, message["code"])
         return prepared
 
@@ -173,9 +176,11 @@ def _be_branch(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
     """A template for one pool: it has the version's modules already."""
     try:
         os.setsid()
-        control, stdout, stderr, worker = descriptors
+        control, stdout, stderr, told = descriptors
         speak_through(stdout, stderr)
-        die_with(int(content_of(worker)))
+        message = unpack(content_of(told))
+        die_with(message["worker"])
+        wear(message["mark"])
         _obey(socket.socket(fileno=control), prepared)
     finally:
         os._exit(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
@@ -13,12 +14,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
-import psutil
+import msgpack
 
 from qmodal_workers import passing
 from qmodal_workers.children import interpreter, send_signal
 from qmodal_workers.ends import wide_pipe
-from qmodal_workers.nursery import Adopted, Nursery
+from qmodal_workers.marks import Mark
+from qmodal_workers.nursery import Adopted, Expected, Nursery, until_adopted
 from qmodal_workers.pipes import Pipes
 from qmodal_workers.planning import Plan, StartError, start_limit, too_slow
 from qmodal_workers.start import Descriptors, StartRequest
@@ -29,7 +31,7 @@ log = logging.getLogger("qmodal.worker")
 T = TypeVar("T")
 
 
-Process: TypeAlias = Adopted | subprocess.Popen[bytes]
+Process: TypeAlias = Adopted | Expected | subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +68,14 @@ class UnusableError(StartError):
 
 
 def _spawned(
-    environ: Mapping[str, str], control: int, stdout: int, stderr: int
+    environ: Mapping[str, str], mark: Mark, control: int, stdout: int, stderr: int
 ) -> subprocess.Popen[bytes]:
     """A template in a fresh interpreter, in case there is no nursery any more."""
     # Its own session: a Ctrl-C in the worker's terminal is none of its business.
     return subprocess.Popen(
         [
             *interpreter("qmodal_workers.template"),
-            *(str(control), str(os.getpid())),
+            *map(str, (control, os.getpid(), mark)),
         ],
         stdin=subprocess.DEVNULL,
         stdout=stdout,
@@ -85,10 +87,13 @@ def _spawned(
 
 
 class Template:
-    """The worker's side of one template process."""
+    """The worker's side of one template process; `mark` is on all that user code starts in it."""
 
-    def __init__(self, name: str, pipes: Pipes, ends: Ends, process: Process) -> None:
+    def __init__(
+        self, name: str, pipes: Pipes, ends: Ends, process: Process, mark: Mark = 0
+    ) -> None:
         self.name = name
+        self.mark = mark
         self.used = time.monotonic()
         self._pipes = pipes
         self._loop = asyncio.get_running_loop()
@@ -103,24 +108,41 @@ class Template:
 
     @classmethod
     def start(
-        cls, name: str, environ: Mapping[str, str], pipes: Pipes, nursery: Nursery | None
+        cls,
+        name: str,
+        environ: Mapping[str, str],
+        pipes: Pipes,
+        *,
+        nursery: Nursery | None,
+        mark: Mark,
     ) -> Template:
-        """A blank one."""
+        """A blank one, from the nursery if that answers."""
         ends = Ends.create()
         try:
-            process = nursery and nursery.template(environ, ends.theirs)
-            made = cls(name, pipes, ends, process or _spawned(environ, *ends.theirs))
+            asked = _asked(nursery, environ, mark, ends)
+            process = _spawned(environ, mark, *ends.theirs) if asked is None else Expected()
+            made = cls(name, pipes, ends, process, mark)
         except OSError:
             ends.close()
             raise
         finally:
             ends.hand_over()
+        if asked is not None:
+            asked.add_done_callback(lambda answer: made._begun(answer.result()))
         return made
 
-    async def branch(self, name: str) -> Template:
+    def _begun(self, pid: int) -> None:
+        """The nursery has answered: that is its process; 0: there is none."""
+        if pid:
+            self.process = Adopted(pid)
+        if self.is_dead or not pid:
+            self.close()
+            self.process.kill()
+
+    async def branch(self, name: str, mark: Mark) -> Template:
         """A template that goes on from here; raises UnusableError."""
         ends = Ends.create()
-        worker = passing.hold(str(os.getpid()).encode())
+        worker = passing.hold(msgpack.packb({"worker": os.getpid(), "mark": mark}))
         try:
             pid = await self._forked_by({"branch": name}, [*ends.theirs, worker], name)
         except BaseException:
@@ -129,29 +151,31 @@ class Template:
         finally:
             os.close(worker)
             ends.hand_over()
-        made = Template(name, self._pipes, ends, Adopted(pid))
+        made = Template(name, self._pipes, ends, Adopted(pid), mark)
         made._blank.set_result(None)
-        await _until_adopted(pid)
+        await until_adopted(pid)
         return made
 
     async def load(self, plan: Plan) -> None:
         """Import the version, once; raises StartError if that fails, UnusableError if unsafe."""
         message = {"load": True, "code": plan.code, "environ": dict(plan.environ)}
-        await self._run(plan, message, plan.document)
+        settings = msgpack.packb(plan.settings.to_environ())
+        await self._run(plan, message, plan.document, settings)
 
     async def warm(self, plan: Plan, request: StartRequest) -> None:
         """Build the pool's instance, once; raises as `load` does."""
         await self._run(plan, {"warm": True}, request.pack())
 
-    async def _run(self, plan: Plan, message: Mapping[str, Any], document: bytes) -> None:
+    async def _run(self, plan: Plan, message: Mapping[str, Any], *documents: bytes) -> None:
         if self._loaded is None:
             self._loaded = self._loop.create_future()
             self._pipes.name(self.name, app=plan.spec.app_id)
-            held = passing.hold(document)
+            held = [passing.hold(document) for document in documents]
             try:
-                self._send(message, [held])
+                self._send(message, held)
             finally:
-                os.close(held)
+                for fd in held:
+                    os.close(fd)
         await self._own(self._blank)
         try:
             # The time limit is for user code, so our own imports come before it.
@@ -251,12 +275,12 @@ class Template:
             self._pipes.finish(self.name, lambda: None)
 
 
-async def _until_adopted(pid: int) -> None:
-    """Until its middle parent is gone and the process is ours: before, nobody can wait for it."""
-    for _ in range(1000):
-        try:
-            if psutil.Process(pid).ppid() == os.getpid():
-                return
-        except psutil.Error:
-            return
-        await asyncio.sleep(0.001)
+def _asked(
+    nursery: Nursery | None, environ: Mapping[str, str], mark: Mark, ends: Ends
+) -> asyncio.Future[int] | None:
+    """What the nursery will answer; None if there is none that takes the question."""
+    if nursery is None or nursery.is_lost:
+        return None
+    with contextlib.suppress(OSError):
+        return nursery.ask(environ, mark, ends.theirs)
+    return None

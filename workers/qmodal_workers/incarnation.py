@@ -90,6 +90,7 @@ class Incarnation:
             self.worker,
             starter=starter,
             draining=self._draining,
+            templates=templates,
         )
         self._nudges = Nudges(
             client,

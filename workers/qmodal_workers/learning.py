@@ -7,8 +7,10 @@ import contextlib
 
 from qmodal.client import Client
 from qmodal.exception import Error
+from qmodal_workers.kept import keep
 
 WEIGHT = 0.5
+MOST_POOLS = 4096
 
 
 class StartTimes:
@@ -22,12 +24,13 @@ class StartTimes:
     def learn(self, pool: str, seconds: float) -> None:
         """Take one more start into account."""
         mean = self._means.get(pool, seconds)
-        self._means[pool] = mean + WEIGHT * (seconds - mean)
-        task = asyncio.create_task(self._write(pool))
+        mean += WEIGHT * (seconds - mean)
+        keep(self._means, pool, mean, most=MOST_POOLS)
+        task = asyncio.create_task(self._write(pool, mean))
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
-    async def _write(self, pool: str) -> None:
+    async def _write(self, pool: str, mean: float) -> None:
         with contextlib.suppress(Error):
             observing = self._client.observing
-            await self._client.aio(observing.learned(pool, start_time=self._means[pool]))
+            await self._client.aio(observing.learned(pool, start_time=mean))

@@ -10,6 +10,7 @@ from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.store.logs import LogChunk
 from qmodal_workers.pipes import Pipes
+from qmodal_workers.redaction import Redaction
 
 PAUSE_SECONDS = 0.05
 MOST_UNSENT = 256
@@ -26,7 +27,8 @@ class LogWriter:
         self._some = asyncio.Event()
         self._writing = asyncio.Lock()
         self._unsent: list[tuple[str, LogChunk]] = []
-        self.pipes = Pipes(self._notify)
+        self.redaction = Redaction(client.settings)
+        self.pipes = Pipes(self._notify, self.redaction)
 
     def _notify(self) -> None:
         if not self._some.is_set() and not self._loop.is_closed():

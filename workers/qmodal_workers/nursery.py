@@ -2,20 +2,27 @@
 
 A template needs hundreds of milliseconds of imports. The worker has made them for itself, so a
 process that was forked right after them has them too, and forks a template in a few more.
+
+It outlives its worker for a moment: however that has ended, it kills what is left of its templates
+and containers, and of what these have started.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
-import select
 import signal
 import socket
+from collections import deque
 from collections.abc import Mapping
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import psutil
+
+from qmodal_workers.marks import Mark, Marks, wear
 from qmodal_workers.passing import pair, receive, send
-from qmodal_workers.tie import die_with_parent, try_fork
+from qmodal_workers.tie import try_fork
 
 ANSWER_SECONDS = 5.0
 
@@ -54,48 +61,108 @@ class Adopted:
             self._status = os.waitstatus_to_exitcode(status)
 
 
+class Expected:
+    """A process that the nursery was asked for; `pid` is 0 until it has answered."""
+
+    pid = 0
+
+    def poll(self) -> int | None:
+        """None: it has not ended."""
+        return None
+
+    def wait(self) -> int:
+        """It has no status."""
+        return 0
+
+    def kill(self) -> None:
+        """It ends by itself once it finds that nobody is at the other end of its socket."""
+
+
+async def until_adopted(pid: int) -> None:
+    """Until its middle parent is gone and the process is ours: before, nobody can wait for it."""
+    for _ in range(1000):
+        try:
+            if psutil.Process(pid).ppid() == os.getpid():
+                return
+        except psutil.Error:
+            return
+        await asyncio.sleep(0.001)
+
+
 class Nursery:
-    """The worker's side of the blank process."""
+    """The worker's side of the blank process; `is_lost` says that it forks no more templates."""
 
     def __init__(self, end: socket.socket, pid: int) -> None:
+        end.setblocking(False)
         self._end = end
         self.pid = pid
+        self.is_lost = False
+        self._asked: deque[asyncio.Future[int]] = deque()
 
     @classmethod
-    def start(cls) -> Nursery:
+    def start(cls, marks: Marks) -> Nursery:
         """Fork it; the caller must have no thread and no event loop yet."""
         ours, theirs = pair()
         worker = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _be_nursery(theirs, worker)
+            _be_nursery(theirs, worker, marks)
         theirs.close()
         return cls(ours, pid)
 
-    def template(
-        self, environ: Mapping[str, str], descriptors: tuple[int, int, int]
-    ) -> Adopted | None:
-        """A template with that socket, stdout and stderr; None if the nursery is no more."""
-        try:
-            send(self._end, {"environ": dict(environ)}, descriptors)
-            ready, _, _ = select.select([self._end], [], [], ANSWER_SECONDS)
-            answer = receive(self._end) if ready else None
-        except OSError:
-            return None
-        # 0: the fork failed there. As a pid it would mean our whole process group.
-        pid = 0 if answer is None else answer[0].get("pid", 0)
-        return Adopted(pid) if pid else None
+    def ask(
+        self, environ: Mapping[str, str], mark: Mark, descriptors: tuple[int, int, int]
+    ) -> asyncio.Future[int]:
+        """The pid of a template with that socket, stdout and stderr: 0 if there will be none.
+
+        Raises OSError if the nursery is no more, or takes nothing.
+        """
+        loop = asyncio.get_running_loop()
+        send(self._end, {"environ": dict(environ), "mark": mark}, descriptors)
+        if not self._asked:
+            loop.add_reader(self._end, self.pump)
+        asked: asyncio.Future[int] = loop.create_future()
+        self._asked.append(asked)
+        loop.call_later(ANSWER_SECONDS, self._lose, asked)
+        return asked
+
+    def pump(self) -> None:
+        """Take in its answers, which come in the order of the questions."""
+        while self._asked and not self.is_lost:
+            try:
+                answer = receive(self._end)
+            except BlockingIOError:
+                return
+            except OSError:
+                answer = None
+            if answer is None:
+                self._lose(self._asked[0])
+                return
+            # 0: the fork failed there. As a pid it would mean our whole process group.
+            self._asked.popleft().set_result(answer[0].get("pid", 0))
+        if not self._asked:
+            asyncio.get_running_loop().remove_reader(self._end)
+
+    def _lose(self, asked: asyncio.Future[int]) -> None:
+        """It did not answer that: the templates that are asked for come from elsewhere.
+
+        Its end stays open, as that tells it that the worker lives.
+        """
+        if asked in self._asked:
+            self.is_lost = True
+            asyncio.get_running_loop().remove_reader(self._end)
+            while self._asked:
+                self._asked.popleft().set_result(0)
 
     def close(self) -> None:
-        """Let it go."""
+        """Let it go; returns when nothing is left of what came from it."""
         self._end.close()
         Adopted(self.pid).wait()
 
 
-def _be_nursery(end: socket.socket, worker: int) -> NoReturn:
+def _be_nursery(end: socket.socket, worker: int, marks: Marks) -> NoReturn:
     try:
-        die_with_parent(worker)
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -106,12 +173,15 @@ def _be_nursery(end: socket.socket, worker: int) -> NoReturn:
         gc.freeze()
         while (received := receive(end)) is not None:
             message, descriptors = received
-            _fork(end, worker, message["environ"], descriptors)
+            _fork(end, worker, message, descriptors)
     finally:
+        marks.end_all()
         os._exit(0)
 
 
-def _fork(end: socket.socket, worker: int, environ: dict[str, str], descriptors: list[int]) -> None:
+def _fork(
+    end: socket.socket, worker: int, message: Mapping[str, Any], descriptors: list[int]
+) -> None:
     """Fork twice, so that the worker becomes the template's parent and learns of its end."""
     told, tell = os.pipe()
     middle = try_fork()
@@ -121,7 +191,7 @@ def _fork(end: socket.socket, worker: int, environ: dict[str, str], descriptors:
             end.close()
             os.close(told)
             os.close(tell)
-            _be_template(worker, environ, descriptors)
+            _be_template(worker, message, descriptors)
         if pid > 0:
             os.write(tell, pid.to_bytes(8, "little"))
         os._exit(0)
@@ -135,17 +205,18 @@ def _fork(end: socket.socket, worker: int, environ: dict[str, str], descriptors:
     send(end, {"pid": pid})
 
 
-def _be_template(worker: int, environ: dict[str, str], descriptors: list[int]) -> NoReturn:
+def _be_template(worker: int, message: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
     from qmodal_workers import forking
     from qmodal_workers.container.process import die_with, speak_through
 
     try:
         os.setsid()
         die_with(worker)
+        wear(message["mark"])
         control, stdout, stderr = descriptors
         speak_through(stdout, stderr)
         os.environ.clear()
-        os.environ.update(environ)
+        os.environ.update(message["environ"])
         forking.serve(control)
     finally:
         os._exit(0)

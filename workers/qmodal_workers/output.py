@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from qmodal.store.logs import LogChunk, Source
+from qmodal_workers.redaction import Redaction
 
 MOST_BYTES = 1024 * 1024
 CHUNK_BYTES = 64 * 1024
@@ -29,6 +30,7 @@ class Output:
     container: str
     app: str
     pool: str = ""
+    redaction: Redaction = field(default_factory=Redaction)
     is_finished: bool = False  # nothing will be added
     _chunks: deque[tuple[Source, bytearray]] = field(default_factory=deque)
     _lines: dict[Source, Line] = field(default_factory=dict)
@@ -38,10 +40,11 @@ class Output:
     def feed(self, source: Source, content: bytes, now: float) -> None:
         """Add what was printed."""
         line = self._lines.setdefault(source, Line())
-        content = line.content + content
+        content = self.redaction(line.content + content)
         cut = content.rfind(b"\n") + 1
         if len(content) - cut > LONGEST_LINE:
-            cut = len(content)
+            # What may be the beginning of a secret waits for the rest.
+            cut = len(content) - self.redaction.overlap
         if cut or not line.content:
             line.since = now
         line.content = content[cut:]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from qmodal.store.logs import LogChunk, Source
 from qmodal_workers.ends import PIPE_BYTES
 from qmodal_workers.output import Output
+from qmodal_workers.redaction import Redaction
 
 READ_BYTES = 64 * 1024
 
@@ -28,8 +29,9 @@ class _Pipe:
 class Pipes:
     """Reads all pipes into their `Output`; `notify` is called from the thread when there is some."""
 
-    def __init__(self, notify: Callable[[], None]) -> None:
+    def __init__(self, notify: Callable[[], None], redaction: Redaction | None = None) -> None:
         self._notify = notify
+        self._redaction = redaction or Redaction()
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._outputs: dict[str, Output] = {}
@@ -45,10 +47,14 @@ class Pipes:
     def open(self, container: str, app: str, *, stdout: int, stderr: int, pool: str = "") -> None:
         """Read these two from now on, until they end or `finish` is called."""
         with self._lock:
-            output = self._outputs.setdefault(container, Output(container, app))
+            output = self._output(container, app)
             output.pool = pool
         pipes = [_Pipe(stdout, "stdout", output), _Pipe(stderr, "stderr", output)]
         self._ask(lambda: self._register(container, pipes))
+
+    def _output(self, container: str, app: str) -> Output:
+        fresh = Output(container, app, redaction=self._redaction)
+        return self._outputs.setdefault(container, fresh)
 
     def name(self, container: str, *, app: str) -> None:
         """Whose output it is; what belongs to no app yet waits."""
@@ -59,7 +65,7 @@ class Pipes:
     def say(self, container: str, app: str, text: str) -> None:
         """Add a line of our own to the container's output."""
         with self._lock:
-            output = self._outputs.setdefault(container, Output(container, app))
+            output = self._output(container, app)
             output.feed("system", text.encode() + b"\n", time.monotonic())
         self._notify()
 
@@ -73,7 +79,10 @@ class Pipes:
             for pipe in self._pipes.pop(container, []):
                 self._read_rest(pipe)
                 self._forget(pipe)
-                pipe.output.is_finished = True
+            with self._lock:
+                if container in self._outputs:
+                    self._outputs[container].is_finished = True
+            self._notify()  # it may have nothing to send, and is forgotten when that is seen
             done()
 
         self._ask(finish)

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.options import FunctionOptions
+from qmodal.settings import Settings
 from qmodal.source.bundle import unpack, unpacked
 from qmodal.store.apps import AppRecord
 from qmodal.wire.plain import unpack as unpack_plain
 from qmodal.wire.spec import PoolSpec, Version, open_pool_spec, open_version
-
-MOST_KEPT = 256
-K = TypeVar("K")
-V = TypeVar("V")
+from qmodal_workers.kept import keep
 
 
 class StartError(Error):
@@ -36,6 +33,7 @@ class Plan:
     document: bytes
     code: str | None
     options: FunctionOptions
+    settings: Settings  # of its containers
 
     @property
     def has_snapshot(self) -> bool:
@@ -103,6 +101,7 @@ class Planner:
             document=document,
             code=await self._code(version),
             options=FunctionOptions.from_plain({**function.options, **variant}),
+            settings=replace(self._client.settings, environment=version.environment),
         )
 
     async def _spec(self, pool: str) -> tuple[PoolSpec, bytes]:
@@ -113,7 +112,7 @@ class Planner:
             spec = open_pool_spec(signed, self._client.signer)
             if spec.pool != pool:
                 raise StartError(f"pool {pool} is described as another one")
-            _keep(self._specs, pool, (spec, signed))
+            keep(self._specs, pool, (spec, signed))
         return self._specs[pool]
 
     async def _version(self, record: AppRecord, number: int) -> tuple[Version, bytes]:
@@ -125,7 +124,7 @@ class Planner:
             version = open_version(document, self._client.signer)
             if (version.app_id, version.number) != key:
                 raise StartError(f"version {number} of {record.name!r} is another's")
-            _keep(self._versions, key, (version, document))
+            keep(self._versions, key, (version, document))
         return self._versions[key]
 
     async def _code(self, version: Version) -> str | None:
@@ -146,9 +145,3 @@ async def _in_thread(content: bytes, digest: str, cache: Path) -> Path:
         return await asyncio.to_thread(unpack, content, digest, cache)
     except OSError as error:
         raise StartError(f"the source cannot be unpacked to {cache}: {error}") from error
-
-
-def _keep(kept: dict[K, V], key: K, value: V) -> None:
-    if len(kept) >= MOST_KEPT:
-        kept.pop(next(iter(kept)))
-    kept[key] = value

@@ -15,6 +15,7 @@ from qmodal_workers.draining import Draining
 from qmodal_workers.outlive import outlived
 from qmodal_workers.roster import Roster
 from qmodal_workers.starter import Starter
+from qmodal_workers.templates import Templates
 
 LOOK_SECONDS = 1.0
 log = logging.getLogger("qmodal.worker")
@@ -31,12 +32,14 @@ class Reconciler:
         *,
         starter: Starter,
         draining: Draining,
+        templates: Templates,
     ) -> None:
         self._client = client
         self._roster = roster
         self._worker = worker
         self._starter = starter
         self._draining = draining
+        self._templates = templates
         self._hinted = asyncio.Event()
         self.is_closed = False
 
@@ -59,15 +62,16 @@ class Reconciler:
                     await self._hinted.wait()
 
     def _look(self) -> Op[tuple[dict[str, str], dict[str, AppRecord | None]]]:
-        """What is assigned, and the apps of our containers."""
+        """What is assigned, and the apps of our containers and templates."""
         assigned = yield from self._client.fleet.assigned([self._worker])
-        apps: dict[str, AppRecord | None] = {}
-        for app in sorted({each.report.app for each in self._roster.living()} - {""}):
-            apps[app] = yield from self._client.apps.record(app)
+        ours = {each.report.app for each in self._roster.living()} | self._templates.apps
+        ours.discard("")
+        apps = (yield from self._client.apps.records(sorted(ours))) if ours else {}
         return assigned[self._worker], apps
 
     def apply(self, assigned: dict[str, str], apps: dict[str, AppRecord | None]) -> None:
         """Start, drain, end and forget what has to be."""
+        self._templates.note_over({app for app, record in apps.items() if _is_over(record)})
         for container in self._roster.living():
             with outlived(container.id):
                 why = _why_over(container.report, apps)
@@ -93,8 +97,12 @@ def _why_over(report: ContainerReport, apps: dict[str, AppRecord | None]) -> str
     if report.app not in apps:
         return ""
     record = apps[report.app]
-    if record is None or record.state == "stopped":
+    if record is None or _is_over(record):
         return "its app has stopped"
     if report.number < record.least and not report.pinned:
         return f"version {record.version} has replaced it"
     return ""
+
+
+def _is_over(record: AppRecord | None) -> bool:
+    return record is None or record.state == "stopped"

@@ -44,6 +44,7 @@ class Container:
     """
 
     report: ContainerReport
+    mark: int = 0  # on every process that its user code starts
     asked: float = field(default_factory=time.monotonic)
     limited_from: float = 0.0
     options: FunctionOptions = field(default_factory=FunctionOptions)
@@ -56,6 +57,7 @@ class Container:
     chase: Chase | None = None
     last_input: float = 0.0  # when it was last seen busy, while draining
     cancelled: dict[str, float] = field(default_factory=dict)  # entries, and when that was heard
+    suspect: int = 0  # serial of the input behind which entries were seen to wait, once
     released: int = 0  # serial of the input behind which entries were released
     stop_reason: str = ""
     is_unfit: bool = False  # it stopped for an input that needs a box with another Python

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
@@ -25,6 +25,8 @@ class StartRequest:
     version: bytes  # signed Version
     code: str | None  # folder of the unpacked source bundle
     environ: Mapping[str, str]  # set in the container before user code is imported or entered
+    settings: Mapping[str, str] = field(repr=False)  # with the key: they never become variables
+    mark: int = 0  # what all of its processes wear; 0 = none
     parent: int = 0  # pid of the worker, which the container must not outlive; 0 = do not check
 
     def pack(self) -> bytes:

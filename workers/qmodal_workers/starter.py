@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from qmodal.client import Client
@@ -18,6 +17,7 @@ from qmodal_workers import passing
 from qmodal_workers.children import CONTAINER_VARIABLE, interpreter, send_signal
 from qmodal_workers.ends import Ends
 from qmodal_workers.forks import OWN_SECONDS, Template, UnusableError
+from qmodal_workers.kept import keep
 from qmodal_workers.learning import StartTimes
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.planning import Plan, Planner, StartError
@@ -42,8 +42,7 @@ class Starter:
         self._templates = templates
         self._planner = Planner(client)
         self._times = StartTimes(client)
-        self._said: set[tuple[str, str]] = set()
-        self._environ: Mapping[str, str] = {**os.environ, **client.settings.to_environ()}
+        self._said: dict[tuple[str, str], None] = {}
 
     def begin(self, name: str, pool: str) -> Container:
         """Begin to start a container; it is in the roster from now on."""
@@ -57,7 +56,7 @@ class Starter:
             state="starting",
             since=time.time_ns() // 1_000_000,
         )
-        container = Container(report=report)
+        container = Container(report=report, mark=self._templates.marks.new())
         self._roster.add(container)
         starting = asyncio.create_task(self._start(container), name=f"start {name}")
         starting.add_done_callback(lambda task: self._started(container, task))
@@ -80,8 +79,10 @@ class Starter:
 
     def fail(self, container: Container, detail: str) -> None:
         """It ended before it had a process."""
+        detail = self._logs.redaction.text(detail)
         log.warning("%s did not start: %s", container.id, detail)
         self._roster.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
+        self._logs.pipes.finish(container.id, lambda: None)  # something may have been said of it
 
     async def _spawn(self, container: Container, plan: Plan) -> None:
         self._roster.note(
@@ -93,7 +94,7 @@ class Starter:
             pinned=plan.spec.number > 0,
         )
         ends = Ends.create()
-        request = passing.hold(self._request(container.id, plan).pack())
+        request = passing.hold(self._request(container, plan).pack())
         try:
             pid = await self._fork(container, plan, ends, request)
         except BaseException:
@@ -106,15 +107,19 @@ class Starter:
             ends.hand_over()
         self._adopt(container, ends, pid)
 
-    def _request(self, container: str, plan: Plan) -> StartRequest:
+    def _request(self, container: Container | None, plan: Plan) -> StartRequest:
+        """What a container is told, or (None) the template of its pool."""
+        name = "" if container is None else container.id
         return StartRequest(
-            container=container,
+            container=name,
             worker=self._worker,
             pool=plan.pool,
             spec=plan.signed,
             version=plan.document,
             code=plan.code,
-            environ={**plan.environ, CONTAINER_VARIABLE: container, "MODAL_TASK_ID": container},
+            environ={**plan.environ, CONTAINER_VARIABLE: name, "MODAL_TASK_ID": name},
+            settings=plan.settings.to_environ(),
+            mark=0 if container is None else container.mark,
             parent=os.getpid(),
         )
 
@@ -137,7 +142,7 @@ class Starter:
     async def _fork_warm(self, container: Container, plan: Plan, start: Any) -> int:
         """From the pool's own template; 0 if that cannot be, so the container runs all hooks."""
         try:
-            return await self._templates.fork_warm(plan, self._request("", plan), start)
+            return await self._templates.fork_warm(plan, self._request(None, plan), start)
         except UnusableError as error:
             self._say_once(container, plan, str(error), "run their `snap=True` hooks themselves")
             return 0
@@ -151,7 +156,7 @@ class Starter:
     ) -> None:
         said = (plan.spec.app_id, why)
         if said not in self._said and plan.options.fork:
-            self._said.add(said)
+            keep(self._said, said, None)
             text = f"containers {what}, which takes longer: {why}"
             log.warning("%s: %s", plan.version.name, text)
             self._logs.pipes.say(container.id, plan.spec.app_id, text)
@@ -171,11 +176,10 @@ class Starter:
 
     def _variables(self, plan: Plan) -> dict[str, str]:
         """For an interpreter of its own, which finds us where this one does, whatever user code adds."""
-        variables = {**self._environ, **plan.environ}
-        paths = [
-            each["PYTHONPATH"] for each in (plan.environ, self._environ) if "PYTHONPATH" in each
-        ]
-        return {**variables, "PYTHONPATH": os.pathsep.join(paths)} if paths else variables
+        own = self._templates.environ
+        paths = [each["PYTHONPATH"] for each in (plan.environ, own) if "PYTHONPATH" in each]
+        found = {**own, **plan.environ}
+        return {**found, "PYTHONPATH": os.pathsep.join(paths)} if paths else found
 
     def _adopt(self, container: Container, ends: Ends, pid: int) -> None:
         # Until it says that user code begins: so long it may take for its own imports, too.
@@ -220,9 +224,9 @@ class Starter:
                     container, state=state, connection=connection, start_ms=int(took * 1000)
                 )
             case {"failed": str(text)}:
-                container.failure = text[-LONGEST_DETAIL:]
+                container.failure = self._logs.redaction.text(text)[-LONGEST_DETAIL:]
             case {"stop": str(reason)}:
-                container.stop_reason = reason
+                container.stop_reason = self._logs.redaction.text(reason)
                 container.is_unfit = message.get("unfit") is True
                 # What it does at its end has the same limit as if it had been told to.
                 container.last_input = time.monotonic()

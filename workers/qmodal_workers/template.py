@@ -1,4 +1,4 @@
-"""The program of a template process: `python -P -m qmodal_workers.template <socket> <worker pid>`."""
+"""The program of a template process: `python -P -m qmodal_workers.template <socket> <pid> <mark>`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ def main() -> None:
     """Be a template until the worker lets go of it."""
     die_with_parent(int(sys.argv[2]))
     from qmodal_workers import forking
+    from qmodal_workers.marks import wear
 
+    wear(int(sys.argv[3]))
     forking.serve(int(sys.argv[1]))
 
 

@@ -9,6 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from qmodal_workers.forks import Template, UnusableError
+from qmodal_workers.kept import keep
+from qmodal_workers.marks import Mark, Marks
 from qmodal_workers.nursery import Nursery
 from qmodal_workers.pipes import Pipes
 from qmodal_workers.planning import Plan, StartError
@@ -26,9 +28,15 @@ class Templates:
     """Starts templates when they are needed, and ends them when they are not."""
 
     def __init__(
-        self, environ: Mapping[str, str], pipes: Pipes, nursery: Nursery | None = None
+        self,
+        environ: Mapping[str, str],
+        pipes: Pipes,
+        *,
+        nursery: Nursery | None = None,
+        marks: Marks | None = None,
     ) -> None:
-        self._environ = environ
+        self.marks = marks or Marks()
+        self.environ = environ  # of every process of user code
         self._nursery = nursery
         self._pipes = pipes
         self._names = itertools.count(1)
@@ -36,8 +44,24 @@ class Templates:
         self._by_key: dict[Key, Template] = {}
         self._branches: dict[Key, asyncio.Task[Template]] = {}
         self._unsafe: dict[Key, str] = {}
-        self._ended: list[Template] = []
+        self._ended: list[tuple[tuple[str, int], Template]] = []
         self._later: asyncio.TimerHandle | None = None
+        self._over: set[str] = set()
+        self._coming: set[Mark] = set()
+
+    @property
+    def apps(self) -> set[str]:
+        """Those of whose versions there are templates."""
+        return {key[0] for key in self._by_key}
+
+    def note_over(self, apps: set[str]) -> None:
+        """So many of `apps` have stopped: nothing will be forked for them any more."""
+        self._over = apps
+
+    @property
+    def living_marks(self) -> set[Mark]:
+        """The marks of what user code has started in templates, and may need."""
+        return {*(template.mark for template in self._all()), *self._coming}
 
     @property
     def pids(self) -> set[int]:
@@ -47,14 +71,16 @@ class Templates:
 
     def _all(self) -> list[Template]:
         spare = [self._spare] if self._spare else []
-        return [*self._by_key.values(), *spare, *self._ended]
+        return [*self._by_key.values(), *spare, *(each for _, each in self._ended)]
 
     def prepare(self) -> None:
         """Have a blank template ready: the imports that every container needs are done in it."""
         self._later = None
         if sys.platform == "linux" and (self._spare is None or self._spare.is_dead):
             name = f"template-{next(self._names)}"
-            self._spare = Template.start(name, self._environ, self._pipes, self._nursery)
+            self._spare = Template.start(
+                name, self.environ, self._pipes, nursery=self._nursery, mark=self.marks.new()
+            )
 
     async def fork(self, plan: Plan, start: Callable[[Template], Awaitable[int]]) -> int:
         """A container's pid from `start(template)`; raises UnusableError or StartError."""
@@ -84,9 +110,17 @@ class Templates:
         if found is None or found.is_dead:
             self._discard(key)
             version = await self._loaded(plan)
-            found = self._by_key[key] = await version.branch(f"template-{next(self._names)}")
+            found = self._by_key[key] = await self._branch_of(version)
         await self._prepared(key, found, found.warm(plan, request))
         return found
+
+    async def _branch_of(self, version: Template) -> Template:
+        mark = self.marks.new()
+        self._coming.add(mark)
+        try:
+            return await version.branch(f"template-{next(self._names)}", mark)
+        finally:
+            self._coming.discard(mark)
 
     async def _loaded(self, plan: Plan) -> Template:
         key = _key(plan)
@@ -100,7 +134,7 @@ class Templates:
             await work
         except UnusableError as error:
             if not template.is_dead:
-                self._unsafe[key] = str(error)
+                keep(self._unsafe, key, str(error))
             self._discard(key)
             raise
         except StartError:
@@ -135,21 +169,31 @@ class Templates:
         template = self._by_key.pop(key, None)
         if template is not None:
             template.close()
-            self._ended.append(template)
+            self._ended.append((key[:2], template))
 
     def tidy(self, used: set[tuple[str, int]], pools: set[str]) -> None:
-        """End those that were idle for long; `used`: of which (app, version) containers run."""
+        """End those that were idle for long, or whose app has stopped.
+
+        `used`: of which (app, version) containers run.
+        """
         now = time.monotonic()
         for key, template in list(self._by_key.items()):
             limit = IDLE_WARM_SECONDS if key[3] else IDLE_SECONDS
             if key[:2] in used and (not key[3] or key[3] in pools):
                 template.used = now
-            elif template.is_dead or now - template.used > limit:
+            elif template.is_dead or key[0] in self._over or now - template.used > limit:
                 self._discard(key)
-        self._ended = [each for each in self._ended if each.process.poll() is None]
+        # What its user code has started stays for the containers that it has forked.
+        self._ended = [
+            (version, each)
+            for version, each in self._ended
+            if each.process.poll() is None or version in used
+        ]
 
     def pump(self) -> None:
         """Take in what all of them have said."""
+        if self._nursery is not None:
+            self._nursery.pump()
         for template in self._all():
             template.pump()
 

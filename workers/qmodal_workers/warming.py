@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 from qmodal import client as clients
 from qmodal import context
 from qmodal.client import Client
@@ -24,7 +22,7 @@ def warm(request: StartRequest) -> Service:
     both.
     """
     plain.set_variables(request.environ)
-    client = Client(Settings.from_environ(os.environ))
+    client = Client(Settings.from_environ(request.settings))
     clients.use(client)
     context.serve()
     reseed()

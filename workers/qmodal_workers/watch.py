@@ -59,7 +59,6 @@ class Watch:
     def __init__(self, client: Client, roster: Roster) -> None:
         self._client = client
         self._roster = roster
-        self._suspects: dict[str, int] = {}
         self._acting: dict[str, asyncio.Task[None]] = {}
         self._answers: set[asyncio.Task[None]] = set()
 
@@ -108,10 +107,10 @@ class Watch:
             self._suspect(container, doing)
 
     def _suspect(self, container: Container, doing: Doing) -> None:
-        if self._suspects.get(container.id) == doing.serial:
+        if container.suspect == doing.serial:
             container.released = doing.serial
             self._act(container, self._release(container, doing))
-        self._suspects[container.id] = doing.serial
+        container.suspect = doing.serial
 
     def interrupt(self, container: Container, serial: int, why: int) -> None:
         """Have user code of that input interrupted, and the container killed if that fails."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import sys
 
 from qmodal.client import Client
+from qmodal.credentials import CredentialFiles
 from qmodal.exception import ConnectionError, EnqueueError
 from qmodal_workers.children import become_subreaper
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
 from qmodal_workers.logs import LogWriter
+from qmodal_workers.marks import Marks
 from qmodal_workers.nursery import Nursery
 from qmodal_workers.outlive import repeated
 from qmodal_workers.templates import Templates
@@ -23,13 +24,16 @@ log = logging.getLogger("qmodal.worker")
 
 def run(client: Client, options: WorkerOptions) -> None:
     """Work until SIGTERM or SIGINT; raises ConfigurationError for a server we cannot use."""
-    nursery = Nursery.start() if sys.platform == "linux" else None
+    marks = Marks()
+    nursery = Nursery.start(marks) if sys.platform == "linux" else None
     # Behind the nursery, as its containers are to find none of this.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(work(client, options, nursery))
+    asyncio.run(work(client, options, marks, nursery))
 
 
-async def work(client: Client, options: WorkerOptions, nursery: Nursery | None = None) -> None:
+async def work(
+    client: Client, options: WorkerOptions, marks: Marks, nursery: Nursery | None = None
+) -> None:
     """Work until SIGTERM or SIGINT, in the running loop."""
     become_subreaper()
     stop = Stop()
@@ -37,7 +41,8 @@ async def work(client: Client, options: WorkerOptions, nursery: Nursery | None =
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.ask)
     logs = LogWriter(client)
-    templates = Templates({**os.environ, **client.settings.to_environ()}, logs.pipes, nursery)
+    files = CredentialFiles(client.settings)
+    templates = Templates(files.environ(), logs.pipes, nursery=nursery, marks=marks)
     writing = asyncio.create_task(repeated("logs", logs.write), name="logs")
     try:
         templates.prepare()
@@ -46,6 +51,7 @@ async def work(client: Client, options: WorkerOptions, nursery: Nursery | None =
         templates.close()
         writing.cancel()
         logs.pipes.close()
+        files.close()
         await client.aclose()
 
 

@@ -14,6 +14,7 @@ from typing import NoReturn
 from qmodal import client as clients
 from qmodal import context
 from qmodal.options import FunctionOptions
+from qmodal.settings import Settings
 from qmodal.store import waiting
 from qmodal.wire.spec import open_pool_spec
 from qmodal_workers.container import offspring, plain
@@ -30,6 +31,7 @@ from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import become, reseed
 from qmodal_workers.container.service import Service, build_service
 from qmodal_workers.container.serving import Serving
+from qmodal_workers.marks import wear
 from qmodal_workers.record import Doing, Record
 from qmodal_workers.start import Control, Descriptors, StartRequest
 
@@ -48,6 +50,7 @@ def run(
     offspring.watch()
     try:
         become(descriptors, parent=request.parent)
+        wear(request.mark)
         status = _serve(request, descriptors, prepared)
     except BaseException:
         traceback.print_exc()
@@ -98,7 +101,7 @@ def _start(
     loop: UserLoop,
     prepared: Prepared | None,
 ) -> Serving:
-    base = prepared or Prepared.create(request.version)
+    base = prepared or Prepared.create(request.version, Settings.from_environ(request.settings))
     client, version = base.client, base.version
     clients.use(client)
     waiting.log.disabled = True  # the worker says it once for the box

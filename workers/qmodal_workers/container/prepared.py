@@ -5,7 +5,6 @@ What is done before a fork costs each of them neither time nor memory of its own
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from qmodal.client import Client
@@ -25,10 +24,10 @@ class Prepared:
     service: Service | None = None
 
     @classmethod
-    def create(cls, document: bytes) -> Prepared:
-        """From the signed version and the environment; raises what is wrong with either."""
+    def create(cls, document: bytes, settings: Settings) -> Prepared:
+        """From the signed version; raises what is wrong with it."""
         # By the worker. A server that is not ready, or was set otherwise since, must not end a container.
-        client = Client(Settings.from_environ(os.environ), is_checked=True)
+        client = Client(settings, is_checked=True)
         client.blocking.prepare()
         line = Line(Address(client.settings.redis_url or ""))
         return cls(client, open_version(document, client.signer), line)
