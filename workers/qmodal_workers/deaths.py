@@ -109,7 +109,8 @@ class Deaths:
             children.end_orphans(
                 self._known(),
                 lambda orphan: (
-                    mark_of(orphan) == mark or children.belongs(orphan, pid, container.id)
+                    (mark != 0 and mark_of(orphan) == mark)
+                    or children.belongs(orphan, pid, container.id)
                 ),
             )
             if container.process is not None:
