@@ -81,7 +81,7 @@ class Draining:
             container.last_input = now
             return []
         if now - container.last_input > self._grace:
-            self._watch.kill(container, Ending("its exit hooks did not end in time"))
+            self._watch.kill(container, Ending("its exit hooks, or threads, did not end in time"))
             return []
         connection = doing.connection if doing is not None else 0
         return [connection] if connection else []
