@@ -58,7 +58,7 @@ GUARDED = (
     """
 import os, threading, time
 from qmodal_workers.container.guard import Guard
-from qmodal_workers.record import Record, lease_clock
+from qmodal_workers.record import SERIAL, Record, lease_clock
 """
     + PATCH
     + """
@@ -66,6 +66,7 @@ threading.Thread = time.sleep = _thread.start_new_thread = never
 os.setsid()
 record = Record.create()
 record.hold_until(lease_clock() + 300_000_000)
+record.words[SERIAL] = 1
 Guard(record).start()
 ends = time.monotonic() + 5
 while time.monotonic() < ends:
