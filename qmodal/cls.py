@@ -130,7 +130,7 @@ class Cls(Generic[T]):
     def _app(self) -> App | None:
         return self._source.app if isinstance(self._source, LocalSource) else None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Obj:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Obj:
         """The handle of the instance with these parameters; its pool exists once it is called.
 
         Raises ValueError for an argument that cannot travel; its type is checked by the first call.

@@ -17,6 +17,7 @@ from typing import Any
 import msgpack
 
 from qmodal.exception import DeserializationError, SerializationError
+from qmodal.wire.foreign import module_and_name, type_name
 
 MAX_DEPTH = 64
 
@@ -50,10 +51,10 @@ def pack(value: object) -> bytes:
     try:
         packed = _pack(value, _extension)
     except (TypeError, ValueError, OverflowError, RecursionError) as reason:
-        raise NotPlain(f"{type(value).__name__} is not plain: {reason}") from None
+        raise NotPlain(f"{type_name(value)} is not plain: {reason}") from None
     if type(value) not in _SCALARS and _may_hide(packed) and not _is_exact(value):
         raise NotPlain(
-            f"{type(value).__name__} is not plain: it holds a type that msgpack would change, "
+            f"{type_name(value)} is not plain: it holds a type that msgpack would change, "
             f"or is nested more than {MAX_DEPTH} deep",
         )
     return packed
@@ -190,7 +191,7 @@ def _extension(value: Any, depth: int = 0) -> msgpack.ExtType:
         body = _pack(list(value), partial(_extension, depth=depth + 1))
         return msgpack.ExtType(_CODE_OF_ITEMS[kind], body)
     if kind not in _ENCODERS:
-        raise NotPlain(f"{kind.__module__}.{kind.__qualname__} is not a plain type")
+        raise NotPlain(f"{'.'.join(module_and_name(kind))} is not a plain type")
     code, encode = _ENCODERS[kind]
     return msgpack.ExtType(code, encode(value))
 

@@ -51,5 +51,5 @@ class Finder:
             return partial(_fail, error)
 
 
-def _fail(error: Exception, *_args: object, **_kwargs: object) -> None:
+def _fail(error: Exception, /, *_args: object, **_kwargs: object) -> None:
     raise error

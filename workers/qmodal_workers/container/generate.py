@@ -28,7 +28,7 @@ class Drive:
     emitter: Emitter
     loop: UserLoop
 
-    def __call__(self, *args: Any, **kwargs: Any) -> int:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> int:
         """Run it; raises what it raises once its items are on the server."""
         try:
             self._run(self.raw(*args, **kwargs))

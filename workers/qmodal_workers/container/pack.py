@@ -23,7 +23,6 @@ from qmodal.store.entries import Claimed
 from qmodal.store.exchange import Op
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
-from qmodal.wire.payload import dump_value
 from qmodal_workers.container.invoke import ORDINARY, Invoker
 from qmodal_workers.container.offspring import end_if_child, here
 from qmodal_workers.record import CANCELLED, SERIAL, STARTED, Record
@@ -158,7 +157,7 @@ def _run_in(
                 value = _kept(work, value, serial, function, invoker)
         except BaseException as error:
             interrupts.serial = 0
-            value = _ended(work, invoker.failure(error), invoker)
+            value = _ended(work, invoker.failure(error, serial), invoker)
         append(value)
         now = work.since = clock()
         if now >= until or work.size >= INLINE_BYTES or interrupts.why == CANCELLED:
@@ -188,8 +187,7 @@ def _kept(
     if type(value) in _TEXTS and len(value) < SMALL:
         work.size += len(value)
         return value
-    form, content = dump_value(value, plain_only=invoker.plain_only)
-    return _ended(work, ("value", form, content), invoker)
+    return _ended(work, ("value", *invoker.dumped(value, serial)), invoker)
 
 
 def _ended(work: Pack, result: Result, invoker: Invoker) -> Outcome:
