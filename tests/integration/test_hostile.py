@@ -18,15 +18,24 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
+from qmodal.options import validated_options
 from qmodal.runner import ensure_server
 from qmodal.settings import Settings
 from qmodal.source.loader import load_file
+from tests.boxes import Box, Fleet
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "hostile.py"
 KINDS = (
     *("RuntimeError", "RecursionError", "SystemExit", "KeyboardInterrupt", "GeneratorExit"),
     *("CancelledError", "StopIteration"),
 )
+FAILS_AT_IMPORT = """
+class LuckError(Exception):
+    def __str__(self):
+        {text}
+
+raise LuckError
+"""
 # What becomes of each way to resist, at the caller; an error of pickling that is an Exception stays.
 WAYS: dict[str, tuple[type[BaseException], str]] = {
     "returns_unpicklable": (Exception, "{kind}|deep recursion"),
@@ -221,3 +230,17 @@ def test_parameters_may_have_names_of_ours(user: Any) -> None:
             await clients.current().aclose()
 
     assert asyncio.run(calls()) == ([0, 1], (1, 2, 3, 4))
+
+
+@pytest.mark.leaves_keys
+@pytest.mark.parametrize("fork", [True, False])
+@pytest.mark.parametrize("text", ["raise SystemExit", "return 'half a pair: \\ud83d'"])
+def test_an_import_that_fails_is_reported_whatever_it_raises(
+    fleet: Fleet, box: Box, tmp_path: Path, text: str, *, fork: bool
+) -> None:
+    pools = fleet.publish(
+        tmp_path / "src", FAILS_AT_IMPORT.format(text=text), {"f": validated_options(fork=fork)}
+    )
+    report = fleet.until(box, fleet.assign(box, pools["f"]), "failed")
+    assert "LuckError: " in report.detail
+    assert "in <module>" in report.detail
