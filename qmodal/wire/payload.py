@@ -13,7 +13,8 @@ from qmodal.exception import (
     SerializationError,
 )
 from qmodal.wire.foreign import ForeignError, describe, touch, type_name
-from qmodal.wire.plain import NotPlain, pack, pack_arguments, unpack
+from qmodal.wire.plain import NotPlain, pack, unpack
+from qmodal.wire.trees import pack_arguments, pack_value
 
 # m: plain msgpack. p: pickle that only refers to importable modules. c: pickle that carries code.
 Format: TypeAlias = Literal["m", "p", "c"]
@@ -37,7 +38,7 @@ def dump_arguments(
     `__main__` under that name. Raises SerializationError, which names the argument.
     """
     try:
-        return "m", pack_arguments(args, kwargs)
+        return "m", pack_arguments(args, kwargs, may_share=plain_only)
     except NotPlain as refusal:
         if plain_only:
             raise SerializationError(_not_plain(args, kwargs, refusal)) from None
@@ -71,7 +72,7 @@ def dump_value(
     Exception, as a SerializationError if not.
     """
     try:
-        return "m", pack(value)
+        return "m", pack_value(value, may_share=plain_only)
     except NotPlain as refusal:
         if plain_only:
             raise SerializationError(f"{_PLAIN_ONLY}, but the result: {refusal}") from None
