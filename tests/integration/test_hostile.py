@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -244,3 +244,18 @@ def test_an_import_that_fails_is_reported_whatever_it_raises(
     report = fleet.until(box, fleet.assign(box, pools["f"]), "failed")
     assert "LuckError: " in report.detail
     assert "in <module>" in report.detail
+
+
+def test_a_map_ends_when_its_async_inputs_are_cancelled_from_within(user: Any) -> None:
+    async def ways() -> AsyncIterator[str]:
+        yield "pid"
+        raise asyncio.CancelledError("mine")
+
+    async def calls() -> list[Any]:
+        try:
+            return [pid async for pid in user.job.map.aio(ways(), [""] * 3)]
+        finally:
+            await clients.current().aclose()
+
+    with pytest.raises(asyncio.CancelledError, match="mine"):
+        asyncio.run(calls())
