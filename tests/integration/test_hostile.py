@@ -23,6 +23,7 @@ from qmodal.runner import ensure_server
 from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from tests.boxes import Box, Fleet
+from tests.support import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "hostile.py"
 KINDS = (
@@ -156,8 +157,8 @@ def test_an_error_of_the_inputs_own_is_no_cancellation(user: Any, tmp_path: Path
 
 
 def test_a_generators_own_cancelled_error_comes_behind_its_items(user: Any) -> None:
-    items = user.yields_cancelled.remote_gen()
-    assert next(items) == 1
+    items = user.yields_cancelled.remote_gen(3)
+    assert [next(items) for _ in range(3)] == [0, 1, 2]
     with pytest.raises(asyncio.CancelledError, match="mine"):
         next(items)
 
@@ -259,3 +260,12 @@ def test_a_map_ends_when_its_async_inputs_are_cancelled_from_within(user: Any) -
 
     with pytest.raises(asyncio.CancelledError, match="mine"):
         asyncio.run(calls())
+
+
+def test_what_an_exit_hook_raises_is_in_the_log_whatever_it_is(user: Any) -> None:
+    assert user.Exiting(kind="SystemExit").answer.remote() == 42
+
+    def printed() -> bool:
+        return any("HostileError: <its text" in line.message for line in user.app.logs.tail(1000))
+
+    wait_until(printed, what="the container has ended and said why")

@@ -220,8 +220,9 @@ async def awaits_cancelled(path: str, how: str) -> None:
 
 
 @app.function()
-async def yields_cancelled() -> AsyncIterator[int]:
-    yield 1
+async def yields_cancelled(count: int) -> AsyncIterator[int]:
+    for n in range(count):
+        yield n
     raise asyncio.CancelledError("mine")
 
 
@@ -238,7 +239,7 @@ class Entered:
         return 42
 
 
-@app.cls()
+@app.cls(single_use_containers=True)
 class Exiting:
     kind: str = qmodal.parameter()
 
