@@ -135,14 +135,15 @@ class Invoker:
         """What became of an input that raised; raises only Preempted.
 
         What only looks like an interruption, such as the CancelledError of a task that user code has
-        cancelled, is a failure like others.
+        cancelled, is a failure like others; by an InputCancellation it has cancelled itself.
         """
         end_if_child(error)
         # By its type: `isinstance` would also ask a property `__class__`, which is user code.
         kind = type(error)
         if issubclass(kind, KeyboardInterrupt):
             raise Preempted from error
-        if issubclass(kind, _INTERRUPTIONS) and self.interrupts.is_aimed:
+        is_aimed = self.interrupts.is_aimed and issubclass(kind, _INTERRUPTIONS)
+        if is_aimed or issubclass(kind, InputCancellation):
             if self.interrupts.why == STOPPED:
                 raise Preempted from error
             return self._interrupted()
