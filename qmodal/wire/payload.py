@@ -21,7 +21,7 @@ Format: TypeAlias = Literal["m", "p", "c"]
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 _SEQUENCES = frozenset({list, tuple})
-_UNFINISHED = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
+_UNFINISHED = (GeneratorType, AsyncGeneratorType, CoroutineType)
 _PLAIN_ONLY = "QMODAL_PAYLOADS=plain allows only plain values"
 
 
@@ -76,7 +76,7 @@ def dump_value(
     except NotPlain as refusal:
         if plain_only:
             raise SerializationError(f"{_PLAIN_ONLY}, but the result: {refusal}") from None
-    if type(value) in _UNFINISHED:
+    if issubclass(type(value), _UNFINISHED):
         raise TypeError(
             f"The function returned a {type_name(value)}, which cannot leave its process; "
             "yield from the function itself, or return a list.",

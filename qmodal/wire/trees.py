@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import Any
 
-from qmodal.wire.foreign import module_and_name
+from qmodal.wire.foreign import module_and_name, type_name
 from qmodal.wire.plain import (
     CONTAINERS,
     MAX_DEPTH,
@@ -21,7 +21,6 @@ from qmodal.wire.plain import (
     pack_scalar_columns,
 )
 
-_PLAIN = SCALARS | CONTAINERS
 _FROZEN = frozenset({tuple, frozenset})
 _SHORT = 16
 # Where nothing but msgpack is allowed, lists may be there again and again until they are so many.
@@ -37,8 +36,11 @@ def pack_value(value: object, *, may_share: bool = False) -> bytes:
 
     `may_share`: the copies of such a one are no harm, as long as they have an end.
     """
-    if type(value) not in SCALARS:
-        _check([(value,)], 0, may_share=may_share)
+    try:
+        if type(value) not in SCALARS and not _is_flat(value):
+            _check([(value,)], 0, may_share=may_share)
+    except TypeError as reason:  # a type that cannot be hashed
+        raise NotPlain(f"{type_name(value)} is not plain: {reason}") from None
     return pack_checked(value)
 
 
@@ -46,9 +48,14 @@ def pack_arguments(
     args: tuple[Any, ...], kwargs: dict[str, Any], *, may_share: bool = False
 ) -> bytes:
     """As `pack_value([[*args], kwargs])`, in one look if the arguments are scalars."""
-    is_flat = SCALARS.issuperset(map(type, args))
-    if not is_flat or (kwargs and not SCALARS.issuperset(map(type, kwargs.values()))):
-        _check([args, kwargs.values()], 2, may_share=may_share)
+    try:
+        nested = [each for each in args if type(each) not in SCALARS]
+        if kwargs:
+            nested += [each for each in kwargs.values() if type(each) not in SCALARS]
+        if nested and not (len(nested) == 1 and _is_flat(nested[0])):
+            _check([nested], 2, may_share=may_share)
+    except TypeError as reason:
+        raise NotPlain(f"an argument is not plain: {reason}") from None
     return pack_checked([[*args], kwargs])
 
 
@@ -65,6 +72,14 @@ def pack_columns(kwargs: dict[str, Any], columns: Sequence[Sequence[Any]]) -> by
     return pack_checked([kwargs, [*map(list, columns)]])
 
 
+def _is_flat(value: Any) -> bool:
+    """Whether it is a list, or the like, of scalars, which needs no closer look."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return SCALARS.issuperset(map(type, value))
+    return kind is dict and SCALARS.issuperset(map(type, chain(value, value.values())))
+
+
 def _check_inputs(common: Iterable[Any], columns: Sequence[Sequence[Any]]) -> None:
     distinct = [list({id(each): each for each in column}.values()) for column in columns]
     try:
@@ -75,23 +90,24 @@ def _check_inputs(common: Iterable[Any], columns: Sequence[Sequence[Any]]) -> No
 
 
 def _check(groups: list[Iterable[Any]], level: int, *, may_share: bool = False) -> None:
-    """Raise NotPlain for what msgpack would change; a level of scalars costs no Python step for each."""
+    """Raise NotPlain for what msgpack would change, and for what is there twice."""
     seen: set[int] = set()
     for _ in range(level, MAX_DEPTH + 1):
-        kinds = set(map(type, chain.from_iterable(groups)))
-        if kinds <= SCALARS:
+        nodes = [node for node in chain.from_iterable(groups) if type(node) not in SCALARS]
+        if not nodes:
             return
-        if not kinds <= _PLAIN:
-            names = sorted(".".join(module_and_name(kind)) for kind in kinds - _PLAIN)
-            raise NotPlain(f"{names[0]} is not a plain type")
-        nodes = [node for node in chain.from_iterable(groups) if type(node) in CONTAINERS]
         ids = set(map(id, nodes))
         if len(ids) < len(nodes) or (seen and not seen.isdisjoint(ids)):
             _check_shared(nodes, set(seen), may_share=may_share)
         seen |= ids
-        groups = [*nodes]
-        if dict in kinds:
-            groups += [node.values() for node in nodes if type(node) is dict]
+        groups = []
+        for node in nodes:
+            kind = type(node)
+            if kind not in CONTAINERS:
+                raise NotPlain(f"{'.'.join(module_and_name(kind))} is not a plain type")
+            groups.append(node)
+            if kind is dict:
+                groups.append(node.values())
     raise NotPlain(f"it is not plain: nested more than {MAX_DEPTH} deep")
 
 

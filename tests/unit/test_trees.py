@@ -97,6 +97,24 @@ def test_inputs_of_a_pack_may_have_something_in_common() -> None:
             pack_columns(kwargs, twice)
 
 
+class Unhashable(type):
+    def __eq__(cls, other: object) -> bool:
+        return cls is other
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Odd(metaclass=Unhashable):
+    pass
+
+
+def test_a_type_that_cannot_be_hashed_is_pickled() -> None:
+    for value in (Odd(), [1, [Odd()]]):
+        assert dump_value(value, plain_only=False)[0] == "p"
+        arguments = dump_arguments((1, value), {}, plain_only=False, main_by_reference=False)
+        assert arguments[0] == "p"
+
+
 def test_what_is_too_deep_is_pickled() -> None:
     deep: list[Any] = []
     for _ in range(MAX_DEPTH + 1):
