@@ -85,9 +85,11 @@ class Invoker:
             return load_arguments("m", payload, plain_only=self.plain_only)
         try:
             self.interrupts.listen(serial)
-            return load_arguments(envelope.format, payload, plain_only=self.plain_only)
+            loaded = load_arguments(envelope.format, payload, plain_only=self.plain_only)
         finally:
             self.interrupts.serial = 0
+        end_if_child()
+        return loaded
 
     def dumped(self, value: Any, serial: int) -> tuple[str, bytes]:
         """A result as bytes; user code may run when it has to be pickled, and may be interrupted."""
@@ -95,9 +97,11 @@ class Invoker:
             return dump_value(value, plain_only=self.plain_only)
         try:
             self.interrupts.listen_on(serial)
-            return dump_value(value, plain_only=self.plain_only)
+            dumped = dump_value(value, plain_only=self.plain_only)
         finally:
             self.interrupts.serial = 0
+        end_if_child()
+        return dumped
 
     def unknown(self, error: Error) -> Result:
         """What became of an input that needs what is not in this version of the code."""
@@ -154,6 +158,7 @@ class Invoker:
         try:
             self.interrupts.listen_on(serial)
             content = self._dump(error)
+            end_if_child()
         except _INTERRUPTIONS as interruption:
             self.interrupts.serial = 0
             if self.interrupts.is_aimed:
