@@ -20,6 +20,7 @@ from qmodal.store.exchange import Op
 from qmodal.target import Target
 from qmodal.variant import Variant
 from qmodal.verb import Verb
+from qmodal.wire.foreign import ForeignError, touch, type_name
 
 if TYPE_CHECKING:
     from qmodal.app import App
@@ -130,7 +131,7 @@ class Cls(Generic[T]):
     def _app(self) -> App | None:
         return self._source.app if isinstance(self._source, LocalSource) else None
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Obj:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Obj:
         """The handle of the instance with these parameters; its pool exists once it is called.
 
         Raises ValueError for an argument that cannot travel; its type is checked by the first call.
@@ -254,8 +255,8 @@ class Obj:
         )
 
     def label(self) -> str:
-        shown = [repr(value) for value in self._args]
-        shown += [f"{name}={value!r}" for name, value in self._kwargs.items()]
+        shown = [_shown(value) for value in self._args]
+        shown += [f"{name}={_shown(value)}" for name, value in self._kwargs.items()]
         text = ", ".join(shown)
         return f"{self._cls._name}({text if len(text) <= 200 else text[:197] + '...'})"
 
@@ -277,6 +278,13 @@ class Obj:
     def _stats(self) -> Op[FunctionCurrentStats]:
         target = yield from self._target()
         return (yield from pool_verbs.current_stats(target))
+
+
+def _shown(value: object) -> str:
+    try:
+        return touch(repr, value)
+    except ForeignError:
+        return f"<{type_name(value)}>"
 
 
 def _rebuilt_cls(source: Source, name: str, variant: Variant) -> Cls[Any]:

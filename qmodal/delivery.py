@@ -47,13 +47,12 @@ def forget_many(client: Client, parent: str, call: str, *, pool: str, told: str)
 
 def status_of(error: BaseException) -> InputStatus:
     """How an input ended that raises this at its caller."""
-    match error:
-        case FunctionTimeoutError():
-            return InputStatus.TIMEOUT
-        case RemoteError() if not isinstance(error, WorkerLost):
-            return InputStatus.TERMINATED
-        case _:
-            return InputStatus.FAILURE
+    kind = type(error)  # `isinstance` would ask a property `__class__`, which is user code
+    if issubclass(kind, FunctionTimeoutError):
+        return InputStatus.TIMEOUT
+    if issubclass(kind, RemoteError) and not issubclass(kind, WorkerLost):
+        return InputStatus.TERMINATED
+    return InputStatus.FAILURE
 
 
 def tell(count: int, odd: Mapping[int, InputStatus]) -> str:

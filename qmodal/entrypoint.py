@@ -17,6 +17,6 @@ class LocalEntrypoint:
         self.app = app
         self.name = name
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         """Run it here."""
         return self.raw_f(*args, **kwargs)

@@ -17,7 +17,7 @@ from qmodal.invocation import submit
 from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, outcomes_in, value_of
 from qmodal.packing import Packing
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
-from qmodal.store.exchange import Later, Meanwhile, Op
+from qmodal.store.exchange import CarriedError, Later, Meanwhile, Op
 from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Target
 from qmodal.types import InputStatus
@@ -268,11 +268,13 @@ class Fanout(Generic[R]):
     def _put_value(self, index: int, outcome: Outcome, payload: bytes) -> None:
         try:
             self.arrivals.put(index, [value_of(self._client, outcome, payload)])
+        except CarriedError as carried:
+            self._fail(index, carried.error)
         except BaseException as error:  # also SystemExit, which user code may raise
             self._fail(index, error)
 
     def _fail(self, index: int, error: BaseException) -> None:
-        is_fatal = not (self._how.return_exceptions and isinstance(error, Exception))
+        is_fatal = not (self._how.return_exceptions and issubclass(type(error), Exception))
         self.arrivals.fail(index, Failure(error, is_fatal=is_fatal))
         self.failed += 1
         if self._parent and len(self._odd) < MOST_ODD:

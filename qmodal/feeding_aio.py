@@ -99,12 +99,17 @@ class Tasks:
     async def _guard(self, body: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await body()
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:
-            async with self._turn:
-                self._error = error
-                self._turn.notify_all()
+            # Also a CancelledError that is the iterator's own: nothing else would end the map.
+            self._error = error
+            if self._is_stopped or self._is_being_cancelled():
+                raise
+            await self._until(lambda: True)
+
+    @staticmethod
+    def _is_being_cancelled() -> bool:
+        task = asyncio.current_task()
+        return task is not None and task.cancelling() > 0
 
     async def _read(self) -> None:
         skipped = self._fanout.submitted

@@ -247,12 +247,12 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
             raise InvalidError(streaming.refusal("remote_gen"))
         return target
 
-    def _remote(self, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
+    def _remote(self, /, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
         target = yield from self._plain_target("remote")
         result: R = yield from invocation.remote(target, (args, kwargs))
         return result
 
-    def _spawn(self, *args: P.args, **kwargs: P.kwargs) -> Op[FunctionCall[R]]:
+    def _spawn(self, /, *args: P.args, **kwargs: P.kwargs) -> Op[FunctionCall[R]]:
         target = yield from self._plain_target("spawn")
         call = yield from invocation.spawn(target, (args, kwargs))
         return FunctionCall(call, 1)

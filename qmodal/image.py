@@ -130,7 +130,7 @@ class Image:
                 raise InvalidError(f"Image.env() takes strings; {name!r} has another value")
         return self._made((*self.steps, ("env", (), {})), {**self.environ, **variables})
 
-    def pipe(self, func: Callable[..., Image], *args: Any, **kwargs: Any) -> Image:
+    def pipe(self, /, func: Callable[..., Image], *args: Any, **kwargs: Any) -> Image:
         """What the function makes of this Image."""
         return func(self, *args, **kwargs)
 

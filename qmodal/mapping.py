@@ -11,6 +11,7 @@ from qmodal.client import Client, current_for
 from qmodal.exception import InvalidError
 from qmodal.fanout import Fanout, FindTarget, How
 from qmodal.inputs import Inputs
+from qmodal.outputs import in_task
 from qmodal.store.exchange import Op
 from qmodal.verb import is_in_loop
 
@@ -92,11 +93,21 @@ async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator
         with shown(client, fanout):
             while not fanout.is_done:
                 await feeder.step()
-                for value in fanout.arrivals.take():
+                for value in _taken(fanout):
                     yield value
     finally:
         await feeder.stop()
         await client.aio(fanout.stop())
+
+
+def _taken(fanout: Fanout[Any]) -> list[Any]:
+    """What has arrived; raises as an asyncio driver would."""
+    from asyncio import CancelledError
+
+    try:
+        return fanout.arrivals.take()
+    except CancelledError as error:
+        raise in_task(error) from error
 
 
 def start(client: Client, find: FindTarget, how: How) -> Op[Fanout[Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,10 +18,11 @@ from qmodal.exception import (
 )
 from qmodal.seen import Indexes
 from qmodal.store.calls import CallRecord
-from qmodal.store.exchange import Later, Op
+from qmodal.store.exchange import CarriedError, Later, Op
 from qmodal.store.output import Output
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError
+from qmodal.wire.foreign import describe
 from qmodal.wire.outcome import Outcome, open_outcome, parted, values
 from qmodal.wire.payload import load_value
 from qmodal.wire.remote_error import load_exception
@@ -194,13 +196,13 @@ def stored_apart(client: Client, call: str, index: int, digest: bytes) -> Op[byt
 
 
 def value_of(client: Client, outcome: Outcome, payload: bytes) -> Any:
-    """The value of an outcome; raises what it stands for if it is none."""
+    """The value of an outcome; raises what it stands for if it is none, `CarriedError` if need be."""
     plain_only = client.settings.payloads == "plain"
     match outcome.kind:
         case "value":
             return load_value(outcome.format, payload, plain_only=plain_only)
         case "error":
-            raise load_exception(payload, plain_only=plain_only)
+            raise carried(load_exception(payload, plain_only=plain_only))
         case "timeout":
             raise FunctionTimeoutError(payload.decode(errors="replace"))
         case "lost":
@@ -211,6 +213,26 @@ def value_of(client: Client, outcome: Outcome, payload: bytes) -> Any:
             raise RemoteError(payload.decode(errors="replace"))
         case "values" | "mixed":
             raise ExecutionError("the outcome of several inputs stands where that of one should be")
+
+
+def carried(error: BaseException) -> BaseException:
+    """What an operation raises to raise this at its caller.
+
+    A StopIteration ends a generator, and in a coroutine it is a RuntimeError. A CancelledError would
+    there be taken for the end of the caller's own task, whose parent would not hear of the failure.
+    """
+    kind = type(error)
+    if issubclass(kind, StopIteration):
+        return CarriedError(error, RuntimeError("coroutine raised StopIteration"))
+    asyncio = sys.modules.get("asyncio")  # where that type comes from, if there is any
+    if asyncio is not None and issubclass(kind, asyncio.CancelledError):
+        return CarriedError(error, in_task(error))
+    return error
+
+
+def in_task(error: BaseException) -> RemoteError:
+    """What a task of the caller's sees instead of an input's own CancelledError."""
+    return RemoteError(f"the input failed with an error of its own: {describe(error)}")
 
 
 def note_error(note: str) -> Exception:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, Literal, overload
 
 from qmodal.exception import DeserializationError, InvalidError, SerializationError
+from qmodal.wire.foreign import ForeignError, touch, type_name
 from qmodal.wire.plain import NotPlain, pack, unpack
 
 SIZE_LIMIT = 16 * 1024
@@ -144,14 +145,14 @@ def check_portable(
         from qmodal.wire import pickled
 
         try:
-            (pickled.dumps if by_value else pickled.dumps_by_reference)(value)
-        except InvalidError:
-            continue  # a handle whose app does not run yet may have done so by the first call
-        except Exception as reason:
+            touch(pickled.dumps if by_value else pickled.dumps_by_reference, value)
+        except ForeignError as foreign:
+            if issubclass(type(foreign.reason), InvalidError):
+                continue  # a handle whose app does not run yet may have done so by the first call
             raise ValueError(
                 "Only pickle-able types are allowed in remote class constructors: "
-                f"argument {name} of type {type(value)}."
-            ) from reason
+                f"argument {name} of type {type.__repr__(type(value))}: {foreign}"
+            ) from foreign.reason
 
 
 def encode(bound: Mapping[str, Any]) -> bytes:
@@ -190,9 +191,11 @@ def encode_legacy(
     from qmodal.wire import pickled
 
     try:
-        arguments = pickled.dumps_tree((args, ordered))
-    except Exception as reason:
-        raise SerializationError(f"Constructor arguments cannot be pickled: {reason}") from reason
+        arguments = touch(pickled.dumps_tree, (args, ordered))
+    except ForeignError as foreign:
+        raise SerializationError(
+            f"Constructor arguments cannot be pickled: {foreign}"
+        ) from foreign.reason
     return _within_limit(pack([_LEGACY_PICKLE, arguments]))
 
 
@@ -264,7 +267,7 @@ def _check_value(kind: str, value: Any) -> None:
     expected = TYPES[kind]
     # An enum that is also a str, or numpy's str, would come back as another type.
     if not isinstance(value, expected) or type(value) not in TYPES.values():
-        raise TypeError(f"Expected {kind}, got {type(value).__name__}")
+        raise TypeError(f"Expected {kind}, got {type_name(value)}")
     if type(value) is int and not -(2**63) <= value < 2**63:
         raise ValueError(f"a class parameter must fit in 64 bits with a sign, {value} does not")
 

@@ -47,11 +47,11 @@ class RemoteGen(Generic[P]):
     def __init__(self, find: FindTarget) -> None:
         self._find = find
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Generator[Any, None, None]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Generator[Any, None, None]:
         """The items; nothing is sent before the first is asked for."""
         return self._iterate((args, kwargs))
 
-    def aio(self, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
+    def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
         """The items, without blocking the event loop."""
         return self._aiterate((args, kwargs))
 

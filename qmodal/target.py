@@ -21,9 +21,10 @@ from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Head, seal
 from qmodal.wire.ids import derived_call_id, is_call_id, new_call_id
 from qmodal.wire.payload import dump_arguments
-from qmodal.wire.plain import NotPlain, pack_columns
+from qmodal.wire.plain import NotPlain
 from qmodal.wire.signing import mac_of
 from qmodal.wire.spec import PoolSpec
+from qmodal.wire.trees import pack_columns
 
 # A result is delivered to the caller of `.remote()` and then deleted; a caller that is paused
 # longer than this, say in a closed laptop, finds it expired.

@@ -29,7 +29,7 @@ class Verb(Generic[P, R]):
     def __init__(self, op: Callable[P, Op[R]]) -> None:
         self._op = op
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Do it and wait."""
         if is_in_loop():
             warnings.warn(
@@ -40,7 +40,7 @@ class Verb(Generic[P, R]):
         known = client.known() or client.current_for(partial(self._op, *args, **kwargs))
         return known.run(self._op(*args, **kwargs))
 
-    async def aio(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Do it without blocking the event loop."""
         known = client.known() or client.current_for(partial(self._op, *args, **kwargs))
         return await known.aio(self._op(*args, **kwargs))

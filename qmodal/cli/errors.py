@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from qmodal.exception import AuthError, ConfigurationError, ConnectionError, Error
+from qmodal.wire.foreign import ForeignError, chain, describe, touch
 from qmodal.wording import clause
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -51,7 +52,10 @@ def show_failure(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     """An excepthook: the traceback of user code, without the frames that are ours."""
-    shown = None if _wants_everything() else user_traceback(error)
+    shown = None
+    if not _wants_everything():
+        with suppress(ForeignError):
+            shown = touch(user_traceback, error)
     if shown is None:
         sys.__excepthook__(kind, error, trace)
     else:
@@ -64,7 +68,7 @@ def user_traceback(error: BaseException) -> str | None:
     None if that leaves nothing that says where it happened: then the mistake is ours.
     """
     printed = traceback.TracebackException.from_exception(error, compact=True)
-    parts = list(_chain(printed))
+    parts = list(chain(printed))
     for part in parts:
         _cut(part.stack)
     is_placed = any(part.stack or getattr(part, "filename", None) for part in parts)
@@ -79,8 +83,15 @@ def _show_error(failure: Error) -> None:
     if _wants_everything():
         sys.__excepthook__(type(failure), failure, failure.__traceback__)
         return
+    try:
+        _say(touch(_text_of, failure))
+    except ForeignError:  # it is of a class of the user's
+        _say(describe(failure))
+
+
+def _text_of(failure: Error) -> str:
     # The notes hold the remote traceback, the one place that says which line of a function failed.
-    _say("\n".join([str(failure), *getattr(failure, "__notes__", ())]))
+    return "\n".join([str(failure), *getattr(failure, "__notes__", ())])
 
 
 def _say(text: str) -> None:
@@ -94,17 +105,6 @@ def _hint(failure: click.UsageError) -> str:
 
 def _wants_everything() -> bool:
     return os.environ.get("QMODAL_TRACEBACK", "").lower() not in ("", "0", "false")
-
-
-def _chain(
-    printed: traceback.TracebackException | None,
-) -> Iterator[traceback.TracebackException]:
-    pending = [printed]
-    while pending:
-        part = pending.pop()
-        if part is not None:
-            yield part
-            pending += [part.__cause__, part.__context__, *(part.exceptions or ())]
 
 
 def _cut(stack: traceback.StackSummary) -> None:

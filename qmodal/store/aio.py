@@ -11,7 +11,17 @@ from typing import TypeVar
 from qmodal.exception import Error
 from qmodal.store.aio_line import AsyncLine
 from qmodal.store.blocking import is_refused
-from qmodal.store.exchange import AtMost, Command, Effect, Exchange, Later, Op, Pause, Reply
+from qmodal.store.exchange import (
+    AtMost,
+    CarriedError,
+    Command,
+    Effect,
+    Exchange,
+    Later,
+    Op,
+    Pause,
+    Reply,
+)
 from qmodal.store.line import LOST, Address
 from qmodal.store.replies import Verdict, first_error
 from qmodal.store.script import load_commands
@@ -46,6 +56,8 @@ class Asynchronous:
         except StopIteration as done:
             result: T = done.value
             return result
+        except CarriedError as carried:
+            raise carried.substitute from carried.error
 
     async def _aside(self, request: Effect) -> list[Reply]:
         if isinstance(request, Later):

@@ -10,7 +10,17 @@ from collections import deque
 from typing import TypeVar
 
 from qmodal.exception import Error
-from qmodal.store.exchange import AtMost, Command, Effect, Exchange, Later, Op, Pause, Reply
+from qmodal.store.exchange import (
+    AtMost,
+    CarriedError,
+    Command,
+    Effect,
+    Exchange,
+    Later,
+    Op,
+    Pause,
+    Reply,
+)
 from qmodal.store.line import LOST, Address, Line
 from qmodal.store.replies import Verdict, first_error
 from qmodal.store.script import load_commands
@@ -53,6 +63,8 @@ class Blocking:
         except StopIteration as done:
             result: T = done.value
             return result
+        except CarriedError as carried:
+            raise carried.error from None
 
     def _aside(self, request: Effect) -> list[Reply]:
         if isinstance(request, Later):

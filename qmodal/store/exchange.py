@@ -63,6 +63,18 @@ class AtMost(NamedTuple):
     seconds: float
 
 
+class CarriedError(Exception):
+    """An operation's way to raise `error`, which as it is would not come out of a generator.
+
+    Nor of a coroutine, or as something else there: asyncio drivers raise `substitute` instead.
+    """
+
+    def __init__(self, error: BaseException, substitute: Exception) -> None:
+        super().__init__(error)
+        self.error = error
+        self.substitute = substitute
+
+
 Effect = Exchange | Pause | Later | AtMost
 Op = Generator[Effect, list[Reply], T]
 

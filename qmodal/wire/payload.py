@@ -12,14 +12,16 @@ from qmodal.exception import (
     InvalidError,
     SerializationError,
 )
-from qmodal.wire.plain import NotPlain, pack, pack_arguments, unpack
-from qmodal.wire.remote_error import describe
+from qmodal.wire.foreign import ForeignError, describe, touch, type_name
+from qmodal.wire.plain import NotPlain, pack, unpack
+from qmodal.wire.trees import pack_arguments, pack_value
 
 # m: plain msgpack. p: pickle that only refers to importable modules. c: pickle that carries code.
 Format: TypeAlias = Literal["m", "p", "c"]
 Arguments: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 
 _SEQUENCES = frozenset({list, tuple})
+_UNFINISHED = (GeneratorType, AsyncGeneratorType, CoroutineType)
 _PLAIN_ONLY = "QMODAL_PAYLOADS=plain allows only plain values"
 
 
@@ -36,7 +38,7 @@ def dump_arguments(
     `__main__` under that name. Raises SerializationError, which names the argument.
     """
     try:
-        return "m", pack_arguments(args, kwargs)
+        return "m", pack_arguments(args, kwargs, may_share=plain_only)
     except NotPlain as refusal:
         if plain_only:
             raise SerializationError(_not_plain(args, kwargs, refusal)) from None
@@ -66,31 +68,39 @@ def dump_value(
     """A result as bytes.
 
     Raises SerializationError for what is not plain when only that is allowed, TypeError for a
-    running generator or coroutine, else whatever the value's own pickling raises.
+    running generator or coroutine, else what the value's own pickling raises: as it is if that is an
+    Exception, as a SerializationError if not.
     """
     try:
-        return "m", pack(value)
+        return "m", pack_value(value, may_share=plain_only)
     except NotPlain as refusal:
         if plain_only:
             raise SerializationError(f"{_PLAIN_ONLY}, but the result: {refusal}") from None
-    if isinstance(value, GeneratorType | AsyncGeneratorType | CoroutineType):
+    if issubclass(type(value), _UNFINISHED):
         raise TypeError(
-            f"The function returned a {type(value).__name__}, which cannot leave its process; "
+            f"The function returned a {type_name(value)}, which cannot leave its process; "
             "yield from the function itself, or return a list.",
         )
     from qmodal.wire import pickled
 
-    return _with_format(pickled.dumps(value, main_by_reference=main_by_reference))
+    try:
+        return _with_format(touch(pickled.dumps, value, main_by_reference=main_by_reference))
+    except ForeignError as foreign:
+        reason = foreign.reason
+    if issubclass(type(reason), Exception):
+        raise reason
+    raise SerializationError(f"The result cannot be pickled: {describe(reason)}") from reason
 
 
 def load_value(form: str, payload: bytes, *, plain_only: bool) -> Any:
     """The value of `dump_value`'s bytes; raises ExecutionError if it cannot be rebuilt here."""
     try:
         return _load(form, payload, plain_only=plain_only)
-    except DeserializationError as reason:
+    except DeserializationError as error:
+        reason = error if error.__cause__ is None else error.__cause__
         raise ExecutionError(
-            f"Could not deserialize result due to error: {describe(reason.__cause__ or reason)}",
-        ) from reason
+            f"Could not deserialize result due to error: {describe(reason)}",
+        ) from error
 
 
 def _load(form: str, payload: bytes, *, plain_only: bool) -> Any:
@@ -109,14 +119,15 @@ def _unpickle(form: str, payload: bytes) -> Any:
     from qmodal.wire import pickled
 
     try:
-        return pickled.loads(payload)
-    except ModuleNotFoundError as missing:
+        return touch(pickled.loads, payload)
+    except ForeignError as foreign:
+        reason = foreign.reason
+    if type(reason) is ModuleNotFoundError and type(reason.name) is str:
         raise DeserializationError(
-            f"Deserialization failed because the '{missing.name}' module is not available "
+            f"Deserialization failed because the '{reason.name}' module is not available "
             "in the remote environment.",
-        ) from missing
-    except Exception as reason:
-        raise DeserializationError(f"The pickle cannot be loaded: {describe(reason)}") from reason
+        ) from reason
+    raise DeserializationError(f"The pickle cannot be loaded: {describe(reason)}") from reason
 
 
 def _pickle_arguments(
@@ -128,12 +139,15 @@ def _pickle_arguments(
     from qmodal.wire import pickled
 
     try:
-        return _with_format(pickled.dumps((args, kwargs), main_by_reference=main_by_reference))
-    except InvalidError:  # a handle that cannot travel says so itself
-        raise
-    except Exception as reason:
-        _blame_one(args, kwargs, main_by_reference=main_by_reference)
-        raise SerializationError(f"The arguments cannot be pickled: {describe(reason)}") from reason
+        payload = touch(pickled.dumps, (args, kwargs), main_by_reference=main_by_reference)
+    except ForeignError as foreign:
+        reason = foreign.reason
+    else:
+        return _with_format(payload)
+    if issubclass(type(reason), InvalidError):  # a handle that cannot travel says so itself
+        raise reason
+    _blame_one(args, kwargs, main_by_reference=main_by_reference)
+    raise SerializationError(f"The arguments cannot be pickled: {describe(reason)}") from reason
 
 
 def _blame_one(
@@ -146,11 +160,11 @@ def _blame_one(
 
     for name, value in _named(args, kwargs):
         try:
-            pickled.dumps(value, main_by_reference=main_by_reference)
-        except Exception as reason:
+            touch(pickled.dumps, value, main_by_reference=main_by_reference)
+        except ForeignError as foreign:
             raise SerializationError(
-                f"{name} of type {type(value).__name__} cannot be pickled: {describe(reason)}",
-            ) from reason
+                f"{name} of type {type_name(value)} cannot be pickled: {foreign}",
+            ) from foreign.reason
 
 
 def _not_plain(args: tuple[Any, ...], kwargs: dict[str, Any], refusal: NotPlain) -> str:

@@ -17,14 +17,15 @@ from typing import Any
 import msgpack
 
 from qmodal.exception import DeserializationError, SerializationError
+from qmodal.wire.foreign import module_and_name, type_name
 
 MAX_DEPTH = 64
 
-_SCALARS = frozenset(
+SCALARS = frozenset(
     {NoneType, bool, int, float, str, bytes, complex, datetime, date, timedelta},
 )
-_CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
-_PLAIN = _SCALARS | _CONTAINERS
+CONTAINERS = frozenset({list, dict, tuple, set, frozenset})
+_PLAIN = SCALARS | CONTAINERS
 
 _BIG_INT, _TUPLE, _SET, _FROZENSET, _COMPLEX, _DATETIME, _DATE, _TIMEDELTA = range(1, 9)
 _COMPLEX_FORM = struct.Struct(">dd")
@@ -47,39 +48,32 @@ class NotPlain(SerializationError):
 
 def pack(value: object) -> bytes:
     """The msgpack bytes from which `unpack` makes an equal value of equal types; raises NotPlain."""
-    try:
-        packed = _pack(value, _extension)
-    except (TypeError, ValueError, OverflowError, RecursionError) as reason:
-        raise NotPlain(f"{type(value).__name__} is not plain: {reason}") from None
-    if type(value) not in _SCALARS and _may_hide(packed) and not _is_exact(value):
+    packed = pack_checked(value)
+    if type(value) not in SCALARS and _may_hide(packed) and not _is_exact(value):
         raise NotPlain(
-            f"{type(value).__name__} is not plain: it holds a type that msgpack would change, "
+            f"{type_name(value)} is not plain: it holds a type that msgpack would change, "
             f"or is nested more than {MAX_DEPTH} deep",
         )
     return packed
 
 
-def pack_columns(kwargs: dict[str, Any], columns: Sequence[Sequence[Any]]) -> bytes:
-    """As `pack([kwargs, lists of the columns])`, and in one look if all of them hold scalars only."""
-    if kwargs or not _SCALARS.issuperset(map(type, chain.from_iterable(columns))):
-        return pack([kwargs, [*map(list, columns)]])
+def pack_checked(value: object) -> bytes:
+    """As `pack`, of a value in which there is nothing else than plain types, not too deep."""
+    try:
+        return _pack(value, _extension)
+    except (TypeError, ValueError, OverflowError, RecursionError) as reason:
+        raise NotPlain(f"{type_name(value)} is not plain: {reason}") from None
+
+
+def pack_scalar_columns(columns: Sequence[Sequence[Any]]) -> bytes:
+    """As `pack([{}, lists of the columns])`, of columns that hold scalars only."""
     # Nothing in it is a tuple or of a derived class, so that the columns themselves can pass for lists.
     packer = msgpack.Packer(default=_extension, unicode_errors="surrogatepass")
     try:
-        packed: bytes = packer.pack((kwargs, columns))
+        packed: bytes = packer.pack(({}, columns))
     except (ValueError, OverflowError) as reason:
         raise NotPlain(f"the inputs are not plain: {reason}") from None
     return packed
-
-
-def pack_arguments(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    """As `pack([[*args], kwargs])`, in one look if the arguments are positional scalars."""
-    if kwargs or not _SCALARS.issuperset(map(type, args)):
-        return pack([[*args], kwargs])
-    try:
-        return _pack([[*args], kwargs], _extension)
-    except (ValueError, OverflowError) as reason:
-        raise NotPlain(f"an argument is not plain: {reason}") from None
 
 
 def pack_scalars(values: list[Any]) -> bytes:
@@ -110,7 +104,7 @@ def unpack_columns(packed: bytes) -> Any:
     """The value of `pack_columns`' bytes, looked through at once if all of them hold scalars only."""
     value = _unpacked(packed)
     try:
-        is_flat = not value[0] and set(map(type, chain.from_iterable(value[1]))) <= _SCALARS
+        is_flat = not value[0] and set(map(type, chain.from_iterable(value[1]))) <= SCALARS
     except (TypeError, LookupError):
         is_flat = False
     if not is_flat and not _is_exact(value):
@@ -166,7 +160,7 @@ def _is_exact(value: object, most: int = MAX_DEPTH) -> bool:
     groups: list[Iterable[Any]] = [(value,)]
     for _ in range(most + 1):
         kinds = set(map(type, chain.from_iterable(groups)))
-        if kinds <= _SCALARS:
+        if kinds <= SCALARS:
             return True
         if not kinds <= _PLAIN:
             return False
@@ -176,7 +170,7 @@ def _is_exact(value: object, most: int = MAX_DEPTH) -> bool:
 
 def _children(nodes: Iterable[Any]) -> Iterator[Iterable[Any]]:
     for node in nodes:
-        if type(node) in _CONTAINERS:
+        if type(node) in CONTAINERS:
             yield node
         if type(node) is dict:
             yield node.values()
@@ -190,7 +184,7 @@ def _extension(value: Any, depth: int = 0) -> msgpack.ExtType:
         body = _pack(list(value), partial(_extension, depth=depth + 1))
         return msgpack.ExtType(_CODE_OF_ITEMS[kind], body)
     if kind not in _ENCODERS:
-        raise NotPlain(f"{kind.__module__}.{kind.__qualname__} is not a plain type")
+        raise NotPlain(f"{'.'.join(module_and_name(kind))} is not a plain type")
     code, encode = _ENCODERS[kind]
     return msgpack.ExtType(code, encode(value))
 

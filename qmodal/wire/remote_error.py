@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 from qmodal.exception import (
@@ -16,11 +17,20 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
+from qmodal.wire.foreign import (
+    NO_TEXT,
+    ForeignError,
+    describe,
+    formatted,
+    module_and_name,
+    touch,
+    type_name,
+)
 from qmodal.wire.plain import pack, unpack
 
-TEXT_LIMIT = 64 * 1024
 OBJECT_LIMIT = 1024 * 1024
 
+_ADDRESS = re.compile("0x[0-9a-fA-F]+")
 _NOTE = "Remote traceback (container "
 _LOCAL_ERROR = "Could not deserialize remote exception due to local error: "
 
@@ -49,25 +59,24 @@ class _Report:
         return f"{_NOTE}{self.origin}):\n{self.traceback}"
 
 
-def describe(exc: BaseException) -> str:
-    """Type and message on one line, also for an exception whose `__str__` fails."""
-    text = "<its text cannot be made: __str__ raised>"
-    # What user code raises while it describes itself has no reader; the type is still worth telling.
-    with suppress(Exception):
-        text = f"{exc!s}"
-    return _trimmed(f"{type(exc).__name__}: {text}" if text else type(exc).__name__)
-
-
 def dump_exception(exc: BaseException, *, origin: str, plain_only: bool) -> bytes:
-    """The bytes of what user code raised in container `origin`; raises nothing itself."""
-    report = _Report(
-        type=str(type(exc).__qualname__),
-        module=str(type(exc).__module__),
-        text=describe(exc),
-        traceback=_remote_traceback(exc, origin),
-        origin=origin,
-    )
+    """The bytes of what user code raised in container `origin`.
+
+    Raises nothing itself; what interrupts it, as a time limit does, passes.
+    """
+    report = _report_of(exc, describe(exc), formatted(exc, partial(_localize, origin)), origin)
     return pack(asdict(report if plain_only else _with_object(report, exc)))
+
+
+def dump_type(exc: BaseException, *, origin: str) -> bytes:
+    """As `dump_exception`, of one that cannot be looked at: its type, and nothing that runs user code."""
+    text = f"{type_name(exc)}: {NO_TEXT}"
+    return pack(asdict(_report_of(exc, text, f"{text}\n", origin)))
+
+
+def _report_of(exc: BaseException, text: str, trace: str, origin: str) -> _Report:
+    module, name = module_and_name(type(exc))
+    return _Report(type=name, module=module, text=text, traceback=trace, origin=origin)
 
 
 def load_exception(packed: bytes, *, plain_only: bool) -> BaseException:
@@ -104,19 +113,26 @@ def _with_object(report: _Report, exc: BaseException) -> _Report:
     except DeserializationError as reason:
         return replace(report, unbuildable=str(reason))
     if type(copy) is not type(exc):
-        return replace(report, unbuildable=f"its pickle makes a {type(copy).__name__}")
+        return replace(report, unbuildable=f"its pickle makes a {type_name(copy)}")
+    if not _says_the_same(describe(copy), report.text):
+        return replace(report, unbuildable=f"its pickle makes another text, {describe(copy)!r}")
     return replace(report, pickle=pickle)
 
 
-# SystemExit is caught beside Exception because an exception's own `__reduce__` or `__init__` may call
-# sys.exit, which must end neither the container nor the caller.
+def _says_the_same(text: str, original: str) -> bool:
+    """Whether the texts are equal, but for addresses, and for the order in which sets are printed."""
+    if text == original:
+        return True
+    return sorted(_ADDRESS.sub("", text)) == sorted(_ADDRESS.sub("", original))
+
+
 def _dumped(exc: BaseException) -> bytes:
     from qmodal.wire import pickled
 
     try:
-        pickle = pickled.dumps(exc)
-    except (Exception, SystemExit) as reason:
-        raise SerializationError(describe(reason)) from reason
+        pickle = touch(pickled.dumps, exc)
+    except ForeignError as foreign:
+        raise SerializationError(str(foreign)) from foreign.reason
     if len(pickle) > OBJECT_LIMIT:
         raise SerializationError(f"its pickle is {len(pickle)} bytes, the limit {OBJECT_LIMIT}")
     return pickle
@@ -126,12 +142,13 @@ def _loaded(pickle: bytes) -> BaseException:
     from qmodal.wire import pickled
 
     try:
-        error = pickled.loads(pickle)
-    except (Exception, SystemExit) as reason:
-        raise DeserializationError(describe(reason)) from reason
-    if not isinstance(error, BaseException):
-        raise DeserializationError(f"its pickle makes a {type(error).__name__}, no exception")
-    return error
+        error = touch(pickled.loads, pickle)
+    except ForeignError as foreign:
+        raise DeserializationError(str(foreign)) from foreign.reason
+    if not issubclass(type(error), BaseException):
+        raise DeserializationError(f"its pickle makes a {type_name(error)}, no exception")
+    found: BaseException = error
+    return found
 
 
 def _report(packed: bytes) -> _Report:
@@ -151,43 +168,35 @@ def _unbuildable(report: _Report, reason: str) -> ExecutionError:
 
 
 def _annotated(error: BaseException, report: _Report) -> BaseException:
-    # An exception that passes through several containers keeps one note: the newest contains the others.
-    with suppress(Exception):  # its notes are user code, too
-        kept = [note for note in getattr(error, "__notes__", ()) if not note.startswith(_NOTE)]
-        # Not add_note: it fails on exceptions that refuse new attributes.
-        object.__setattr__(error, "__notes__", [*kept, report.note])
+    with suppress(ForeignError):
+        touch(_annotate, error, report.note)
     return error
 
 
-def _remote_traceback(exc: BaseException, origin: str) -> str:
-    """The printed traceback with its causes: without our frames above the user's, files by origin."""
-    text = describe(exc)
-    with suppress(Exception):  # user code again: notes, messages and source files of its own making
-        printed = traceback.TracebackException.from_exception(exc, compact=True)
-        for part in _chain(printed):
-            _localize(part.stack, origin)
-        text = "".join(printed.format())
-    return _trimmed(text)
+def _annotate(error: BaseException, note: str) -> None:
+    # An exception that passes through several containers keeps one note: the newest contains the others.
+    kept = [each for each in getattr(error, "__notes__", ()) if not each.startswith(_NOTE)]
+    # Not add_note: it fails on exceptions that refuse new attributes.
+    object.__setattr__(error, "__notes__", [*kept, note])
 
 
-def _chain(
-    printed: traceback.TracebackException | None,
-) -> Iterator[traceback.TracebackException]:
-    pending = [printed]
-    while pending:
-        part = pending.pop()
-        if part is not None:
-            yield part
-            pending += [part.__cause__, part.__context__, *(part.exceptions or ())]
+def printed(exc: BaseException) -> str:
+    """The printed traceback with its causes, without our frames above the user's."""
+    return formatted(exc, _without_ours)
 
 
-def _localize(stack: traceback.StackSummary, origin: str) -> None:
+def _without_ours(stack: traceback.StackSummary) -> None:
     own = _own_folders()
     ours = 0
     while ours < len(stack) and stack[ours].filename.startswith(own):
         ours += 1
     if ours < len(stack):
         del stack[:ours]
+
+
+def _localize(origin: str, stack: traceback.StackSummary) -> None:
+    """Leave out our frames, and name the files by their container."""
+    _without_ours(stack)
     for frame in stack:
         _ = frame.line  # read from the file under its real name, before that changes
         frame.filename = f"{origin}:{frame.filename}"
@@ -197,10 +206,3 @@ def _own_folders() -> tuple[str, ...]:
     workers = getattr(sys.modules.get("qmodal_workers"), "__file__", None)
     folders = [Path(__file__).parent.parent, *([Path(workers).parent] if workers else [])]
     return tuple(f"{folder}{os.sep}" for folder in folders)
-
-
-def _trimmed(text: str) -> str:
-    if len(text) <= TEXT_LIMIT:
-        return text
-    half = TEXT_LIMIT // 2
-    return f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"

@@ -11,7 +11,8 @@ import pytest
 from qmodal.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import GROUP
-from qmodal.wire.plain import pack, pack_columns
+from qmodal.wire.plain import pack
+from qmodal.wire.trees import pack_columns
 from qmodal_workers.container.admission import Admission, RefusedError
 from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.shelf import RELEASE_NS

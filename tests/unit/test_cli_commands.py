@@ -183,6 +183,20 @@ def test_a_traceback_has_no_frames_but_the_users(tmp_path: Path) -> None:
     assert shown.endswith("ValueError: mine\n")
 
 
+def test_an_error_that_cannot_be_described_is_shown_by_its_type(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    class ShyError(InvalidError):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    error = ShyError("shy")
+    errors.show_failure(ShyError, error, None)
+    assert "ShyError" in capsys.readouterr().err
+    assert errors.exit_code_of(error) == 1
+    assert "ShyError" in capsys.readouterr().err
+
+
 def test_a_mistake_of_ours_is_shown_whole() -> None:
     from qmodal.cli.tables import age
 

@@ -22,6 +22,7 @@ from qmodal.exception import (
     InvalidError,
     UnimplementedError,
 )
+from tests.programs import hostile
 
 app = modal.App("conformance")
 APP_ID = "ap-" + "a" * 22
@@ -137,9 +138,21 @@ def test_a_constructor_takes_only_what_can_travel() -> None:
     model: Any = Model
     with pytest.raises(ValueError, match=text):
         model(size=threading.Lock())
-    with pytest.raises(ValueError, match=text):
-        model(size=lambda: 1)
+    with pytest.raises(ValueError, match=f"{text} <class 'function'>: .*local object"):
+        model(size=lambda: 3)
+    with pytest.raises(ValueError, match=f"{text} .*: KeyboardInterrupt"):
+        model(size=hostile.Unpicklable("KeyboardInterrupt"))
     model(size=[1])  # its type is checked by the first call, as in Modal
+
+
+class Shy:
+    def __repr__(self) -> str:
+        raise SystemExit
+
+
+def test_an_argument_that_cannot_be_shown_is_shown_by_its_type() -> None:
+    made: Any = Model
+    assert made(size=Shy()).label() == "Model(size=<Shy>)"
 
 
 def test_a_local_call_warns_of_volumes_that_are_not_there() -> None:

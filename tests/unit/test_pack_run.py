@@ -19,8 +19,9 @@ from qmodal_workers.container import pack
 from qmodal_workers.container.interrupt import SIGNAL, Interrupts
 from qmodal_workers.container.invoke import Invoker
 from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.record import CANCELLED, SERIAL, Record
+from qmodal_workers.record import CANCELLED, SERIAL, TIMEOUT, Record, Told
 from tests.envelopes import envelope_of
+from tests.programs import hostile
 
 SIZE = 6
 FIELDS = (b"e", b"", b"c", b"fc-00x", b"i", b"0", b"r", b"0", b"l", b"0", b"n", b"%d" % SIZE)
@@ -48,7 +49,7 @@ class Running:
             threading.Lock(),
         )
 
-    def run(self, function: Callable[[int], Any]) -> list[Any]:
+    def run(self, function: Callable[..., Any]) -> list[Any]:
         """Run it; the results, in which an outcome stands as its kind."""
         self.interrupts.why = 0
         pack.run(self.work, function, self.invoker, 0, self.record)
@@ -73,6 +74,43 @@ def test_all_inputs_run_one_after_another(running: Running) -> None:
 
 def test_an_input_that_raises_leaves_the_others_their_arguments(running: Running) -> None:
     assert running.run(lambda x: 12 // (x - 2)) == [-6, -12, "error", 12, 6, 4]
+
+
+def test_each_input_has_keyword_arguments_of_its_own(running: Running) -> None:
+    def adds(x: int, found: list[int], by: int) -> int:
+        found.append(x + by)
+        return sum(found)
+
+    running.work.kwargs = {"found": [], "by": 1}
+    assert running.run(adds) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("kind", ["SystemExit", "KeyboardInterrupt", "CancelledError"])
+def test_what_an_input_raises_while_it_is_looked_at_fails_that_one(
+    running: Running, kind: str
+) -> None:
+    ways = [hostile.raises_hostile, hostile.returns_unpicklable, hostile.raises_unrebuildable]
+
+    def fails(x: int) -> Any:
+        return ways[x % 3](kind) if x < 5 else x
+
+    assert running.run(fails) == [*["error"] * 5, 5]
+
+
+def test_an_input_that_describes_itself_for_ever_is_interrupted(running: Running) -> None:
+    class HangingError(Exception):
+        def __str__(self) -> str:
+            running.record.tell(Told(target=words[SERIAL], why=TIMEOUT))
+            signal.raise_signal(SIGNAL)
+            raise AssertionError("it goes on")
+
+    def fails(x: int) -> int:
+        if x == 1:
+            raise HangingError
+        return x
+
+    words = running.record.words
+    assert running.run(fails) == [0, "timeout", 2, 3, 4, 5]
 
 
 def test_what_is_left_when_one_was_cancelled_waits(running: Running) -> None:

@@ -21,7 +21,8 @@ import pytest
 from qmodal.exception import DeserializationError, ExecutionError, SerializationError
 from qmodal.wire import pickled
 from qmodal.wire.payload import dump_arguments, dump_value, load_arguments, load_value
-from qmodal.wire.plain import MAX_DEPTH, NotPlain, pack, pack_columns, unpack
+from qmodal.wire.plain import MAX_DEPTH, NotPlain, pack, unpack
+from qmodal.wire.trees import pack_columns
 
 Point = collections.namedtuple("Point", "x y")
 

@@ -11,8 +11,9 @@ from typing import Any, Never
 import pytest
 
 from qmodal.exception import ExecutionError, FunctionTimeoutError, RemoteError, SerializationError
+from qmodal.wire.foreign import describe
 from qmodal.wire.plain import pack, unpack
-from qmodal.wire.remote_error import describe, dump_exception, load_exception
+from qmodal.wire.remote_error import dump_exception, load_exception
 
 ORIGIN = "ta-box-1"
 

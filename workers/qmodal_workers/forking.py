@@ -7,7 +7,6 @@ a subreaper, is the parent of every container and learns how each one ends.
 from __future__ import annotations
 
 import codecs
-import contextlib
 import gc
 import importlib
 import io
@@ -15,7 +14,6 @@ import os
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -24,12 +22,14 @@ from typing import Any, NoReturn, TypeVar
 from qmodal.settings import Settings
 from qmodal.store.line import Address, Line
 from qmodal.store.script import load_commands
+from qmodal.wire.remote_error import printed
 from qmodal_workers import safety
 from qmodal_workers.container import main as container
 from qmodal_workers.container import offspring, plain
 from qmodal_workers.container.load import load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through
+from qmodal_workers.container.saying import flush
 from qmodal_workers.container.service import Service
 from qmodal_workers.marks import wear
 from qmodal_workers.passing import content_of, receive, send, unpack
@@ -52,7 +52,7 @@ PRELOADED = (
     "qmodal.wire.plain",
     "qmodal",
 )
-LONGEST_TEXT = 100_000
+LONGEST_TEXT = 50_000
 T = TypeVar("T")
 
 
@@ -114,21 +114,21 @@ def _warm(end: socket.socket, request: int) -> Service:
 def _run_user_code(end: socket.socket, code: Callable[[], T], what: str) -> T:
     """Report how it went; a failure ends this process."""
     begin = time.monotonic()
-    is_loaded = False
     offspring.watch()
     try:
         value = code()
-        is_loaded = True
-    finally:
-        offspring.end_if_child(sys.exception() if not is_loaded else None)
-        if not is_loaded:  # by whatever user code raises, SystemExit included
-            _flush()
-            send(end, {"failed": traceback.format_exc()[-LONGEST_TEXT:]})
+    except BaseException as error:  # whatever user code raises, SystemExit included
+        offspring.end_if_child(error)
+        try:
+            flush()
+            send(end, {"failed": printed(error)[-LONGEST_TEXT:]})
+        finally:
             os._exit(1)
+    offspring.end_if_child()
     unsafe = safety.why_unsafe(safety.observe(), what)
     gc.collect()
     gc.freeze()  # a collection in a container would otherwise copy every page it marks
-    _flush()
+    flush()
     took = int((time.monotonic() - begin) * 1000)
     send(end, {"loaded": took, "unsafe": unsafe or ""})
     return value
@@ -141,7 +141,7 @@ def _fork(
 
     So no process ever becomes a child of the worker that it has not heard of. Pid 0: there is none.
     """
-    _flush()
+    flush()
     told, tell = os.pipe()
     gone, stay = os.pipe()
     middle = try_fork()
@@ -197,9 +197,3 @@ def _be_container(prepared: Prepared | None, descriptors: list[int]) -> NoReturn
 def _close(descriptors: Iterable[int]) -> None:
     for fd in descriptors:
         os.close(fd)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()

@@ -28,7 +28,8 @@ def pair() -> tuple[socket.socket, socket.socket]:
 
 def send(end: socket.socket, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
     """Send a small message; raises OSError if the other end is gone or does not read."""
-    packed = msgpack.packb(dict(message))
+    # A traceback holds whatever user code has put into it, halves of surrogate pairs included.
+    packed = msgpack.packb(dict(message), unicode_errors="replace")
     if descriptors:
         socket.send_fds(end, [packed], descriptors)
     else:

@@ -77,7 +77,8 @@ class Control:
             for name, value in message.items()
         }
         try:
-            self._socket.send(msgpack.packb(cut))
+            # What is said of a failure may hold what no encoding knows.
+            self._socket.send(msgpack.packb(cut, unicode_errors="replace"))
         except OSError:
             return
 

@@ -37,7 +37,8 @@ class Finder:
             pool=self.pool, container=self.container, claimed=claimed, envelope=envelope
         )
         emitter = Emitter(self.client, attempt, plain_only=self.invoker.plain_only)
-        return Drive(self.service.find(method), emitter, self.invoker.loop)
+        invoker = self.invoker
+        return Drive(self.service.find(method), emitter, invoker.loop, invoker.interrupts)
 
     def of_pack(self, work: Pack) -> Callable[..., Any]:
         """The callable of a pack's inputs, or one that fails each of them.
@@ -51,5 +52,5 @@ class Finder:
             return partial(_fail, error)
 
 
-def _fail(error: Exception, *_args: object, **_kwargs: object) -> None:
+def _fail(error: Exception, /, *_args: object, **_kwargs: object) -> None:
     raise error

@@ -12,12 +12,12 @@ from typing import Any
 
 from qmodal.exception import InputCancellation, InputTimeout, InvalidError
 from qmodal_workers.container.emitter import Emitter
+from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.container.offspring import end_if_child
 
 _UNFINISHED = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
-# What the reader leaves no room for must not hold these up.
-_INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
+_INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,16 +27,16 @@ class Drive:
     raw: Callable[..., Any]
     emitter: Emitter
     loop: UserLoop
+    interrupts: Interrupts
 
-    def __call__(self, *args: Any, **kwargs: Any) -> int:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> int:
         """Run it; raises what it raises once its items are on the server."""
         try:
             self._run(self.raw(*args, **kwargs))
-        except _INTERRUPTIONS:
-            raise
         except BaseException as error:
             end_if_child(error)
-            self.emitter.finish()
+            if not self._is_interrupted(error):
+                self.emitter.finish()
             raise
         else:
             end_if_child()
@@ -44,6 +44,12 @@ class Drive:
         finally:
             self.emitter.stop()
         return self.emitter.count
+
+    def _is_interrupted(self, error: BaseException) -> bool:
+        """Whether it is not the generator's own; what its reader leaves no room for is dropped then."""
+        kind = type(error)
+        is_aimed = self.interrupts.is_aimed and issubclass(kind, _INTERRUPTIONS)
+        return is_aimed or issubclass(kind, KeyboardInterrupt)
 
     def _run(self, made: Any) -> None:
         if inspect.isawaitable(made):

@@ -14,9 +14,9 @@ from qmodal.store.exchange import Command
 from qmodal.store.pools import Pools
 from qmodal_workers.container.claims import BLOCK_MS, FIRST_BLOCK_MS, Claims
 from qmodal_workers.container.conclude import Conclusions
-from qmodal_workers.container.invoke import flush
 from qmodal_workers.container.pace import Pace
 from qmodal_workers.container.posting import Posting
+from qmodal_workers.container.saying import flush
 from qmodal_workers.container.shelf import LOOK_SECONDS, Shelf
 from qmodal_workers.record import Record
 

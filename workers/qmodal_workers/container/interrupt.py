@@ -66,6 +66,17 @@ class Interrupts:
         if self._words[TARGET] == serial:
             self._arrive(SIGNAL, None)
 
+    def listen_on(self, serial: int) -> None:
+        """As `listen`, for more user code of the same input: what has interrupted it does not come twice."""
+        self.serial = serial
+        if self._words[TARGET] == serial:
+            self._arrive(SIGNAL, None)
+
+    @property
+    def is_aimed(self) -> bool:
+        """Whether the input was interrupted, or all that this container runs."""
+        return self.why != 0 or self.is_preempted
+
     @property
     def was_told_to_stop(self) -> bool:
         """Whether the worker has interrupted the input, so that it has no part in that.

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sys
-import traceback
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from pathlib import Path
-from types import NoneType, TracebackType
+from types import NoneType
 from typing import Any
 
 from qmodal.exception import (
@@ -23,16 +19,18 @@ from qmodal.exception import (
 from qmodal.store.entries import Claimed
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import Result, text_outcome
-from qmodal.wire.payload import dump_value, load_arguments
-from qmodal.wire.remote_error import dump_exception
+from qmodal.wire.payload import Arguments, dump_value, load_arguments
+from qmodal.wire.remote_error import dump_exception, dump_type, printed
 from qmodal_workers.container.generate import refuse_unexpected
 from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.container.offspring import end_if_child
+from qmodal_workers.container.saying import show
 from qmodal_workers.record import STOPPED, TIMEOUT
 
-_OWN = str(Path(__file__).parent)
-_INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError)
+_INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
+# Values that nobody can change, and that no user code is asked about.
+IMMUTABLE = frozenset({NoneType, bool, int, float, str, bytes})
 # Neither awaitable nor a generator: nothing to find out about such a value.
 ORDINARY = frozenset({NoneType, bool, int, float, str, bytes, list, dict, tuple, set})
 
@@ -66,19 +64,44 @@ class Invoker:
 
     def invoke(self, find: Find, claimed: Claimed, admitted: Admitted, serial: int) -> Result:
         """What became of one input; raises only Preempted and Outdated."""
-        envelope, payload = admitted
         try:
-            args, kwargs = load_arguments(envelope.format, payload, plain_only=self.plain_only)
-            function = find(claimed, envelope)
+            args, kwargs = self._rebuilt(*admitted, serial)
+            function = find(claimed, admitted[0])
         except (DeserializationError, ExecutionError) as error:
             return self.unknown(error)
+        except _INTERRUPTIONS as error:
+            return self.failure(error, serial)
         try:
             value = self.call(function, args, kwargs, serial)
-            form, content = dump_value(value, plain_only=self.plain_only)
+            form, content = self.dumped(value, serial)
         except BaseException as error:
-            return self.failure(error)
+            return self.failure(error, serial)
         end_if_child()
         return "value", form, content
+
+    def _rebuilt(self, envelope: Envelope, payload: bytes, serial: int) -> Arguments:
+        """The arguments; user code may run when they are pickled, and may be interrupted."""
+        if envelope.format == "m":
+            return load_arguments("m", payload, plain_only=self.plain_only)
+        try:
+            self.interrupts.listen(serial)
+            loaded = load_arguments(envelope.format, payload, plain_only=self.plain_only)
+        finally:
+            self.interrupts.serial = 0
+        end_if_child()
+        return loaded
+
+    def dumped(self, value: Any, serial: int) -> tuple[str, bytes]:
+        """A result as bytes; user code may run when it has to be pickled, and may be interrupted."""
+        if type(value) in IMMUTABLE:
+            return dump_value(value, plain_only=self.plain_only)
+        try:
+            self.interrupts.listen_on(serial)
+            dumped = dump_value(value, plain_only=self.plain_only)
+        finally:
+            self.interrupts.serial = 0
+        end_if_child()
+        return dumped
 
     def unknown(self, error: Error) -> Result:
         """What became of an input that needs what is not in this version of the code."""
@@ -112,16 +135,40 @@ class Invoker:
         finally:
             self.interrupts.serial = 0
 
-    def failure(self, error: BaseException) -> Result:
-        """What became of an input that raised; raises only Preempted."""
+    def failure(self, error: BaseException, serial: int = 0) -> Result:
+        """What became of an input that raised; raises only Preempted.
+
+        What only looks like an interruption, such as the CancelledError of a task that user code has
+        cancelled, is a failure like others; by an InputCancellation it has cancelled itself.
+        """
         end_if_child(error)
-        if isinstance(error, KeyboardInterrupt):
+        # By its type: `isinstance` would also ask a property `__class__`, which is user code.
+        kind = type(error)
+        if issubclass(kind, KeyboardInterrupt):
             raise Preempted from error
-        if isinstance(error, _INTERRUPTIONS):
+        is_aimed = self.interrupts.is_aimed and issubclass(kind, _INTERRUPTIONS)
+        if is_aimed or issubclass(kind, InputCancellation):
             if self.interrupts.why == STOPPED:
                 raise Preempted from error
             return self._interrupted()
-        return "error", "x", self._dump(error)
+        return self._told(error, serial)
+
+    def _told(self, error: BaseException, serial: int) -> Result:
+        """The error, shown and as bytes; to describe itself it runs user code, which may be interrupted."""
+        try:
+            self.interrupts.listen_on(serial)
+            content = self._dump(error)
+            end_if_child()
+        except _INTERRUPTIONS as interruption:
+            self.interrupts.serial = 0
+            if self.interrupts.is_aimed:
+                return self.failure(interruption)
+            content = dump_type(error, origin=self.container)
+        except BaseException:  # by a handler of signals that user code has left
+            content = dump_type(error, origin=self.container)
+        finally:
+            self.interrupts.serial = 0
+        return "error", "x", content
 
     def _interrupted(self) -> Result:
         if self.interrupts.is_preempted and not self.interrupts.why:
@@ -133,22 +180,5 @@ class Invoker:
         return outcome.kind, outcome.format, outcome.payload
 
     def _dump(self, error: BaseException) -> bytes:
-        with contextlib.suppress(OSError, ValueError):  # user code closed it
-            traceback.print_exception(type(error), error, _of_user(error.__traceback__))
+        show(printed(error))
         return dump_exception(error, origin=self.container, plain_only=self.plain_only)
-
-
-def _of_user(frames: TracebackType | None) -> TracebackType | None:
-    """The traceback without our own frames at its start."""
-    while frames is not None and frames.tb_next and _OWN in frames.tb_frame.f_code.co_filename:
-        frames = frames.tb_next
-    return frames
-
-
-def flush() -> None:
-    """What an input printed is on its way before its result is."""
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except Exception:
-        return  # user code closed them, or put something else in their place

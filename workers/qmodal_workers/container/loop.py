@@ -26,7 +26,18 @@ class UserLoop:
             return value
         if self._runner is None:
             self._runner = asyncio.Runner()
-        return self._runner.run(self._remember(value), context=context or copy_context())
+        try:
+            result, error = self._runner.run(self._ended(value), context=context or copy_context())
+        except BaseException:  # of another task: SystemExit and KeyboardInterrupt end all
+            if self.task is not None:
+                self.task.cancel()
+            raise
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # it refers to this frame
+        return result
 
     def finish_here(self, value: Any) -> Any:
         """The same; the context variables that it sets stay set, as a plain function's do."""
@@ -37,19 +48,21 @@ class UserLoop:
                 variable.set(now)
         return result
 
-    async def _remember(self, value: Awaitable[Any]) -> Any:
-        self.task = asyncio.current_task()
+    async def _ended(self, value: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+        """What it resolves to, or what it has raised: asyncio would ask that for its `__class__`."""
+        task = self.task = asyncio.current_task()
         try:
             result = await value
         except BaseException as error:
             end_if_child(error)
-            raise
+            return None, error
         else:
             # Before its loop goes on, whose descriptors are its parent's, too.
             end_if_child()
-            return result
+            return result, None
         finally:
-            self.task = None
+            if self.task is task:
+                self.task = None
 
     def cancel(self) -> bool:
         """Cancel what is being awaited, from a signal handler; False if nothing is."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -16,6 +14,7 @@ from qmodal import context
 from qmodal.options import FunctionOptions
 from qmodal.settings import Settings
 from qmodal.store import waiting
+from qmodal.wire.remote_error import printed
 from qmodal.wire.spec import open_pool_spec
 from qmodal_workers.container import offspring, plain
 from qmodal_workers.container.admission import Admission
@@ -29,6 +28,7 @@ from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.container.offspring import end_if_child
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import become, reseed
+from qmodal_workers.container.saying import flush, show
 from qmodal_workers.container.service import Service, build_service
 from qmodal_workers.container.serving import Serving
 from qmodal_workers.marks import wear
@@ -52,19 +52,13 @@ def run(
         become(descriptors, parent=request.parent)
         wear(request.mark)
         status = _serve(request, descriptors, prepared)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        show(printed(error))
     finally:
-        _flush()
-        os._exit(status)
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
-        except (OSError, ValueError):
-            continue  # the worker is gone, or user code closed it
+            flush()
+        finally:
+            os._exit(status)
 
 
 def _serve(request: StartRequest, descriptors: Descriptors, prepared: Prepared | None) -> int:
@@ -87,8 +81,9 @@ def _live(
         connection = serving.claims.connect_first()
     except BaseException as error:
         end_if_child(error)
-        control.send(failed=traceback.format_exc())
-        traceback.print_exc()
+        text = printed(error)
+        control.send(failed=text)
+        show(text)
         return 1
     control.send(ready=int((time.monotonic() - begin) * 1000), connection=connection)
     serving.run()
@@ -165,7 +160,7 @@ def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> 
             end_if_child()
         except BaseException as error:
             end_if_child(error)
-            traceback.print_exc()
+            show(printed(error))
             status = 1
     record.write(Doing(state="stopped", completed=serving.posting.completed))
     serving.claims.close()

@@ -21,15 +21,15 @@ from typing import Any
 from qmodal import context
 from qmodal.store.entries import Claimed
 from qmodal.store.exchange import Op
+from qmodal.wire import plain
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
-from qmodal.wire.payload import dump_value
-from qmodal_workers.container.invoke import ORDINARY, Invoker
+from qmodal_workers.container.invoke import IMMUTABLE, ORDINARY, Invoker
 from qmodal_workers.container.offspring import end_if_child, here
 from qmodal_workers.record import CANCELLED, SERIAL, STARTED, Record
 
-# Values that nobody can change before the whole pack is written.
-_IMMUTABLE = frozenset({NoneType, bool, int, float})
+# Values that take no more room than a few bytes.
+_TINY = frozenset({NoneType, bool, int, float})
 # For a context in which nothing is set: as a rule it is one variable, which is looked at without a loop.
 _NEVER_SET: context.Known = (ContextVar("never", default=None), None)
 _TEXTS = frozenset({str, bytes})
@@ -141,7 +141,7 @@ def _run_in(
         record.words,
     )
     call, first, append = work.envelope.call, work.claimed.first, work.results.append
-    perform = partial(function, **work.kwargs) if work.kwargs else function
+    perform = _bound(function, work.kwargs)
     until, now, size = work.begun + LONG_NS, work.since, len(own)
     (one, value_of_one), *more = context.others(own) or [_NEVER_SET]
     for place, args in inputs:
@@ -154,11 +154,11 @@ def _run_in(
             interrupts.serial = 0
             if here.is_child:
                 end_if_child()
-            if type(value) not in _IMMUTABLE:
+            if type(value) not in _TINY:
                 value = _kept(work, value, serial, function, invoker)
         except BaseException as error:
             interrupts.serial = 0
-            value = _ended(work, invoker.failure(error), invoker)
+            value = _ended(work, invoker.failure(error, serial), invoker)
         append(value)
         now = work.since = clock()
         if now >= until or work.size >= INLINE_BYTES or interrupts.why == CANCELLED:
@@ -166,6 +166,16 @@ def _run_in(
         if len(own) != size or one.get() is not value_of_one or (more and context.differ(more)):
             return serial, False
     return serial, True
+
+
+def _bound(function: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any]:
+    """The function with these arguments; what one input changes in them, the next does not see."""
+    if not kwargs:
+        return function
+    if IMMUTABLE.issuperset(map(type, kwargs.values())):
+        return partial(function, **kwargs)
+    packed = plain.pack(kwargs)
+    return lambda *args: function(*args, **plain.unpack(packed))
 
 
 def _started(work: Pack) -> Iterator[tuple[int, tuple[Any, ...]]]:
@@ -183,13 +193,12 @@ def _kept(
     if type(value) not in ORDINARY:
         # In a copy of its context, which is in use.
         value = invoker.finish(function, value, serial, copy_context())
-    if type(value) in _IMMUTABLE:
+    if type(value) in _TINY:
         return value
     if type(value) in _TEXTS and len(value) < SMALL:
         work.size += len(value)
         return value
-    form, content = dump_value(value, plain_only=invoker.plain_only)
-    return _ended(work, ("value", form, content), invoker)
+    return _ended(work, ("value", *invoker.dumped(value, serial)), invoker)
 
 
 def _ended(work: Pack, result: Result, invoker: Invoker) -> Outcome:
