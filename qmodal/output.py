@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from qmodal.exception import Error
@@ -94,7 +93,7 @@ class Screen:
         """Show one chunk; nothing, once nobody reads any more."""
         text = self._decoder(chunk).decode(chunk.text)
         if self._style.timestamps:
-            text = _stamped(text, chunk.entry)
+            text = _stamped(text, chunk)
         if not text or self._is_closed:
             return
         try:
@@ -210,7 +209,6 @@ def _coloured(text: str, source: Source) -> str:
     return f"{colour}{text.removesuffix(end)}{PLAIN}{end}"
 
 
-def _stamped(text: str, entry: str) -> str:
-    moment = datetime.fromtimestamp(int(entry.partition("-")[0]) / 1000).astimezone()
-    stamp = moment.isoformat(sep=" ", timespec="milliseconds")
+def _stamped(text: str, chunk: LogChunk) -> str:
+    stamp = chunk.moment.astimezone().isoformat(sep=" ", timespec="milliseconds")
     return "".join(f"{stamp} {line}" for line in text.splitlines(keepends=True))

@@ -2,7 +2,7 @@
 -- Charged one delivery are inputs named `<lane> <entry> <index>` after the head, or all, if that is `*`;
 -- one at its budget (1 for a marked consumer) ends as lost, and so does a generator that produced.
 -- Returns how many inputs were given back, how many were lost, and 1 when the consumer is gone.
--- include: record, drop, readd, shaped, set_aside, kept, piece, pieces
+-- include: tally, record, drop, readd, shaped, set_aside, kept, piece, pieces
 local pool, inputs, again, dead = unpack(KEYS)
 local group, consumer, budget, reason, calls, channel, pool_id = unpack(ARGV)
 local charged, back, lost, full = {}, 0, 0, false
@@ -19,7 +19,7 @@ for lane, stream in ipairs({inputs, again}) do
     redis.call('XACK', stream, group, entry)
     redis.call('XDEL', stream, entry)
     local call = shaped(fields) and calls .. fields[4]
-    if call and lane == 2 then redis.call('SREM', call .. ':moved', entry) end
+    if call and lane == 2 then redis.pcall('SREM', call .. ':moved', entry) end
     if call then kept(pool, lane, entry, fields) else set_aside(dead, pool_id, reason, fields) end
     for _, part in ipairs(call and pieces(fields, charged['*'] or charged[lane .. ' ' .. entry]) or {}) do
       if tonumber(part[10]) < tonumber(budget) and not redis.call('HGET', call, 'made:' .. part[6]) then
