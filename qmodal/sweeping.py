@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from qmodal.defects import survive
+from qmodal.exception import ConnectionError
 from qmodal.store.exchange import Op, ask_one
 from qmodal.store.fleet import LEASE_MS, Fleet
-from qmodal.store.keys import Keys
+from qmodal.store.keys import Keys, is_pool_id
 from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
 from qmodal.wire.ids import worker_of
@@ -68,19 +70,24 @@ class Sweeper:
         lost = yield from self._fleet.sweep(latest=now + LATE_MS)
         lost = [worker for worker in lost if worker != self._own]
         for worker in lost:
-            yield from self.clear(worker)
+            with survive(f"clearing the lost box {worker}", but=(ConnectionError,)):
+                yield from self.clear(worker)
         if now - self._audited >= AUDIT_MS:
             self._audited = now
-            yield from self.audit()
+            with survive("the audit of readers without a box", but=(ConnectionError,)):
+                yield from self.audit()
         return lost
 
     def clear(self, worker: str) -> Op[None]:
         """Take back what a given-up worker's containers hold, then remove its record."""
         assigned = yield from self._fleet.assigned([worker])
         reported = yield from self._fleet.containers([worker])
-        held = {report.container: report.pool for report in reported[worker]} | assigned[worker]
+        # A record that cannot be read goes all the same: the audit finds what the box has held.
+        held = {report.container: report.pool for report in reported.get(worker, ())}
+        held |= assigned.get(worker, {})
         for container, pool in held.items():
-            yield from self._reclaim(pool, container)
+            if is_pool_id(pool) and worker_of(container) == worker:
+                yield from self._reclaim(pool, container)
         yield from self._fleet.retire(worker)
 
     def audit(self) -> Op[list[str]]:
@@ -97,7 +104,8 @@ class Sweeper:
             if worker_of(consumer.name) not in workers
         ]
         for pool, container in orphans:
-            yield from self._reclaim(pool, container)
+            with survive(f"taking back what {container!r} holds", but=(ConnectionError,)):
+                yield from self._reclaim(pool, container)
         return [container for _, container in orphans]
 
     def _reclaim(self, pool: str, container: str) -> Op[None]:

@@ -171,8 +171,10 @@ class FleetView:
         assigned, containers = yield from all_of(
             self._fleet.assigned([worker]), self._fleet.containers([worker])
         )
-        box.assigned = assigned[worker]
-        box.reports = {report.container: report for report in containers[worker]}
+        # What cannot be read stays as it was: nobody but us assigns, and a box lives on without us.
+        box.assigned = assigned.get(worker, box.assigned)
+        if worker in containers:
+            box.reports = {report.container: report for report in containers[worker]}
 
 
 def version_key(app: str, number: int) -> str:

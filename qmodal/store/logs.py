@@ -36,7 +36,7 @@ class LogChunk:
     @property
     def moment(self) -> datetime:
         """When it was written down, as far as the calendar goes."""
-        return datetime.fromtimestamp(min(int(self.entry.partition("-")[0]) / 1000, LATEST), UTC)
+        return moment_of(int(self.entry.partition("-")[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,11 @@ class Logs:
         if not replies[0]:
             return []
         return [_chunk(entry, fields) for entry, fields in replies[0][0][1]]
+
+
+def moment_of(millis: int) -> datetime:
+    """That many ms after 1970, as far as the calendar goes: an entry may have any number."""
+    return datetime.fromtimestamp(min(millis / 1000, LATEST), UTC)
 
 
 def _chunk(entry: bytes, fields: Sequence[bytes]) -> LogChunk:

@@ -7,6 +7,7 @@ import contextlib
 import time
 
 from qmodal.client import Client
+from qmodal.defects import survive
 from qmodal.exception import Error
 from qmodal_workers.record import STOPPED
 from qmodal_workers.roster import Container, Ending, Roster
@@ -61,12 +62,11 @@ class Draining:
         """Wake idle readers every 50 ms until they have seen that they are to leave."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            connections = [
-                connection
-                for container in self._roster.running()
-                if container.told.draining and container.ending is None
-                for connection in self._blocked(container)
-            ]
+            connections: list[int] = []
+            for container in self._roster.running():
+                if container.told.draining and container.ending is None:
+                    with survive(f"draining {container.id}"):
+                        connections += self._blocked(container)
             if connections:
                 with contextlib.suppress(Error):
                     await self._client.aio(self._client.fleet.end_waits(connections))

@@ -22,6 +22,7 @@ from qmodal.wire.ids import new_worker_id
 from qmodal_workers import chores
 from qmodal_workers.deaths import Deaths
 from qmodal_workers.draining import Draining
+from qmodal_workers.lasting import lasting
 from qmodal_workers.lease import Lease, extend
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.nudges import Nudges
@@ -105,7 +106,10 @@ class Incarnation:
             return False
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._deaths.look)
         async with asyncio.TaskGroup() as group:
-            loops = [group.create_task(loop(), name=name) for name, loop in self._loops().items()]
+            loops = [
+                group.create_task(lasting(name, loop), name=name)
+                for name, loop in self._loops().items()
+            ]
             lease = group.create_task(self._lease.keep(), name="lease")
             stop = group.create_task(self._shut_down(), name="stop")
             done, _ = await asyncio.wait({lease, stop}, return_when=asyncio.FIRST_COMPLETED)

@@ -43,9 +43,12 @@ class Lease:
         sent = lease_clock()  # the server counts from later, if it hears of it at all
         try:
             is_ours = await self._client.aio(self._client.fleet.renew(self._worker, reports))
-        except Error as error:
+        except Exception as error:
+            # Whatever it is, only the server can say that the lease is over.
             self._roster.put_back(reports)
-            log.warning("the lease was not renewed: %s", error)
+            log.warning(
+                "the lease was not renewed: %s", error, exc_info=not isinstance(error, Error)
+            )
             await asyncio.sleep(RETRY_SECONDS)
             return True
         if is_ours:

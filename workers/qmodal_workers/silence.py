@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from qmodal.defects import survive
 from qmodal_workers.record import lease_clock
 from qmodal_workers.roster import Container, Ending, Roster
 from qmodal_workers.watch import Watch, is_running
@@ -37,7 +38,8 @@ class Silence:
             return
         for container in self._roster.running():
             if container.options.is_once and container.report.state != "starting":
-                self._end(container)
+                with survive(f"the look at {container.id}"):
+                    self._end(container)
 
     def _end(self, container: Container) -> None:
         """Kill it if it runs an input: the outcome of one that has ended waits for the server."""

@@ -13,6 +13,7 @@ import time
 from collections.abc import Coroutine
 
 from qmodal.client import Client
+from qmodal.defects import survive
 from qmodal.exception import Error
 from qmodal_workers import outside
 from qmodal_workers.children import is_stopped, send_signal
@@ -71,12 +72,15 @@ class Watch:
         """Look once; at most containers no more than a glance, as there may be many."""
         now = time.monotonic_ns()
         for container in self._roster.running():
-            if container.ending is not None:
-                continue
-            if container.report.state == "starting":
-                self._look_at_start(container)
-            if not container.is_calm(now, LONG_NS):
-                self._look_at_input(container, container.doing())
+            if container.ending is None:
+                with survive(f"the look at {container.id}"):
+                    self._look_at(container, now)
+
+    def _look_at(self, container: Container, now: int) -> None:
+        if container.report.state == "starting":
+            self._look_at_start(container)
+        if not container.is_calm(now, LONG_NS):
+            self._look_at_input(container, container.doing())
 
     def _look_at_start(self, container: Container) -> None:
         begin = container.limited_from
@@ -149,7 +153,7 @@ class Watch:
                 await self._audit(container)
 
     async def _audit(self, container: Container) -> None:
-        with contextlib.suppress(Error):
+        with survive(f"the look at what {container.id} holds"), contextlib.suppress(Error):
             await self._interrupt_unheld(container)
 
     async def _interrupt_unheld(self, container: Container) -> None:

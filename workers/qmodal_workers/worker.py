@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
 
 from qmodal.client import Client
-from qmodal.exception import ConnectionError, EnqueueError
+from qmodal.defects import note
+from qmodal.exception import ConfigurationError, Error
 from qmodal_workers.children import become_subreaper
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.nursery import Nursery
 from qmodal_workers.templates import Templates
 
-AGAIN_SECONDS = 0.5
+PAUSE_SECONDS = 1.0
 log = logging.getLogger("qmodal.worker")
 
 
@@ -55,8 +57,13 @@ async def _come_back(
         try:
             if not await incarnation.live():
                 return
-        except (ConnectionError, EnqueueError) as error:
-            log.warning("%s", error)
-            await asyncio.sleep(AGAIN_SECONDS)
+        except ConfigurationError:
+            raise
+        except Error as error:
+            # Nothing that a server says is a reason for the box to go: its keeper would start it anew.
+            note("the worker", error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await stop.asked.wait()
             continue
         log.warning("%s was given up; coming back under a new id", incarnation.worker)
