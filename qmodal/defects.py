@@ -47,7 +47,7 @@ def skip(where: str, what: str) -> None:
     """Count something foreign that is left out, and say it if it is time to."""
     times = _times(where, what)
     if times is not None:
-        log.warning("%s: %s, which is left out%s", where, what, times)
+        log.warning("%s: left out%s, as %s", where, times, what)
 
 
 def _times(subject: str, kind: str) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from qmodal.store.exchange import Op
 from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport
+from qmodal.store.keys import is_pool_id
 from qmodal_autoscaler.place import WorkerRoom
 from qmodal_autoscaler.together import all_of
 
@@ -113,7 +114,12 @@ class FleetView:
 
     def pools(self) -> set[str]:
         """The pools that have containers somewhere."""
-        return set(self._by_pool)
+        return set(filter(is_pool_id, self._by_pool))
+
+    def strangers(self) -> list[Holding]:
+        """What somebody else has put on the boxes: no pool can have such a name."""
+        odd = [held for pool, held in self._by_pool.items() if not is_pool_id(pool)]
+        return [held for listed in odd for held in listed]
 
     def of_pool(self, pool: str) -> list[Holding]:
         """The containers of a pool."""

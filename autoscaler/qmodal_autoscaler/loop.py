@@ -104,6 +104,8 @@ class Reign:
         for pool in sight.pools:
             with self._journal.surviving(pool, "nothing changes", label=f"pool {pool}"):
                 self._judge(pool, this)
+        for stranger in self._observer.fleet.strangers():
+            this.changes.take_off(stranger)
         await self._carry_out(this)
         if this.is_full:
             self._forget(this)

@@ -11,6 +11,7 @@ from qmodal.exception import Error
 from qmodal.store.apps import AppRecord
 from qmodal.store.exchange import Op
 from qmodal.store.fleet import ContainerReport
+from qmodal.store.keys import is_pool_id
 from qmodal.wire.ids import worker_of
 from qmodal_workers.draining import Draining
 from qmodal_workers.roster import Container, Roster
@@ -69,11 +70,15 @@ class Reconciler:
         return self._own(listed[self._worker]), apps
 
     def _own(self, assigned: dict[str, str]) -> dict[str, str]:
-        """What is assigned, without names that are none of this box.
+        """What is assigned, without names that are none of this box, or of no pool.
 
         A container of such a name would count as a lost box's, and its inputs would be given to others.
         """
-        own = {name: pool for name, pool in assigned.items() if worker_of(name) == self._worker}
+        own = {
+            name: pool
+            for name, pool in assigned.items()
+            if worker_of(name) == self._worker and is_pool_id(pool)
+        }
         for name in assigned.keys() - own.keys():
             skip(f"what {self._worker} should run", f"{name[:80]!r} is no container of it")
         return own
