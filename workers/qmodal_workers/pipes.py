@@ -90,13 +90,12 @@ class Pipes:
     def take(self) -> list[tuple[str, LogChunk]]:
         """What can be sent: (app, chunk)."""
         now = time.monotonic()
+        taken: list[tuple[str, LogChunk]] = []
         with self._lock:
-            taken = [
-                (output.app, chunk)
-                for output in self._outputs.values()
-                if output.app
-                for chunk in output.take(now)
-            ]
+            for output in self._outputs.values():
+                if output.app:
+                    with survive(f"taking the output of {output.container}"):
+                        taken += [(output.app, chunk) for chunk in output.take(now)]
             self._outputs = {
                 name: output for name, output in self._outputs.items() if not output.is_finished
             }
