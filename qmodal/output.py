@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qmodal.defects import survive
 from qmodal.exception import Error
 
 if TYPE_CHECKING:
@@ -174,12 +175,13 @@ class Follower:
         driver = Blocking(Address(self._client.settings.redis_url or ""))
         while not self._is_stopped:
             op = self._client.logs.follow(self._app_id, self._cursor, block=BLOCK, patience=0.0)
-            try:
+            is_read = False
+            with survive("showing what containers print"), contextlib.suppress(Error):
                 self._show(driver.run(op))
-                self._is_lost = False
-            except Error:
-                # The app's own calls complain about it.
-                self._is_lost = True
+                is_read = True
+            # The app's own calls complain about a server that is gone.
+            self._is_lost = not is_read
+            if self._is_lost:
                 time.sleep(RETRY_SECONDS)
         driver.close()
 

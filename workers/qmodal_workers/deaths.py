@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from qmodal.client import Client
+from qmodal.defects import survive
 from qmodal.exception import Error
 from qmodal.store.exchange import ask
 from qmodal.store.pools import BUDGET
@@ -67,9 +68,10 @@ class Deaths:
         for container in self._roster.running():
             if container.id in self._concluding:
                 continue
-            status = children.exit_status(container.pid)
-            if status is not None:
-                self._ended(container, status)
+            with survive(f"the look at whether {container.id} lives"):
+                status = children.exit_status(container.pid)
+                if status is not None:
+                    self._ended(container, status)
 
     def _known(self) -> set[int]:
         self._templates.pump()
