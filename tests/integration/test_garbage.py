@@ -71,7 +71,6 @@ def elsewhere(client: Client, stage: Stage) -> Stage:
 
 @pytest.fixture
 def scene(client: Client, settings: Settings) -> Iterator[Scene]:
-    before = clients.use(client)
     stage = Stage(client)
     stage.publish(f=options())
     other = elsewhere(client, stage)
@@ -87,7 +86,6 @@ def scene(client: Client, settings: Settings) -> Iterator[Scene]:
             plain.unlink(key)
     for worker in (tormented, healthy):
         worker.line.close()
-    clients.use(before)
 
 
 def _furnish(scene: Scene) -> None:
@@ -155,6 +153,14 @@ def survey(scene: Scene) -> None:
             client.run(op())
         except Error:
             continue
+
+
+@pytest.fixture(autouse=True)
+def current_client(client: Client) -> Iterator[None]:
+    """Commands use the client of their process."""
+    before = clients.use(client)
+    yield
+    clients.use(before)
 
 
 def look(scene: Scene) -> None:
