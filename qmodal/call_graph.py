@@ -104,6 +104,8 @@ class _Graph:
             read = self.client.calls.read_command(call, cursor, block=0, count=1000)
             outputs = parse_outputs((yield from ask(read))[0])
             for output in outputs:
+                if output.is_foreign or output.is_item:
+                    continue
                 ends = self._ends(call, output)
                 ended |= {output.index + place: end for place, end in enumerate(ends)}
             cursor = outputs[-1].entry if outputs else b"end"

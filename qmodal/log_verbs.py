@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Protocol
 
 from qmodal.client import Client, current_for
@@ -53,7 +53,7 @@ class Wanted:
 def _entry(place: Place, chunk: LogChunk, line: str) -> LogEntry:
     return LogEntry(
         message=line,
-        timestamp=datetime.fromtimestamp(int(chunk.entry.partition("-")[0]) / 1000, UTC),
+        timestamp=chunk.moment,
         source=chunk.source,
         object_id=f"fu-{chunk.pool}" if chunk.pool else place.app_id,
         context_ids=[chunk.container],

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
+from qmodal.defects import survive
 from qmodal.exception import Error
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Screen:
         """Show one chunk; nothing, once nobody reads any more."""
         text = self._decoder(chunk).decode(chunk.text)
         if self._style.timestamps:
-            text = _stamped(text, chunk.entry)
+            text = _stamped(text, chunk)
         if not text or self._is_closed or sys.stdout is None:
             return
         try:
@@ -175,12 +175,13 @@ class Follower:
         driver = Blocking(Address(self._client.settings.redis_url or ""))
         while not self._is_stopped:
             op = self._client.logs.follow(self._app_id, self._cursor, block=BLOCK, patience=0.0)
-            try:
+            is_read = False
+            with survive("showing what containers print"), contextlib.suppress(Error):
                 self._show(driver.run(op))
-                self._is_lost = False
-            except Error:
-                # The app's own calls complain about it.
-                self._is_lost = True
+                is_read = True
+            # The app's own calls complain about a server that is gone.
+            self._is_lost = not is_read
+            if self._is_lost:
                 time.sleep(RETRY_SECONDS)
         driver.close()
 
@@ -210,7 +211,6 @@ def _coloured(text: str, source: Source) -> str:
     return f"{colour}{text.removesuffix(end)}{PLAIN}{end}"
 
 
-def _stamped(text: str, entry: str) -> str:
-    moment = datetime.fromtimestamp(int(entry.partition("-")[0]) / 1000).astimezone()
-    stamp = moment.isoformat(sep=" ", timespec="milliseconds")
+def _stamped(text: str, chunk: LogChunk) -> str:
+    stamp = chunk.moment.astimezone().isoformat(sep=" ", timespec="milliseconds")
     return "".join(f"{stamp} {line}" for line in text.splitlines(keepends=True))

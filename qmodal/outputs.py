@@ -19,7 +19,7 @@ from qmodal.exception import (
 from qmodal.seen import Indexes
 from qmodal.store.calls import CallRecord
 from qmodal.store.exchange import CarriedError, Later, Op
-from qmodal.store.output import Output
+from qmodal.store.output import CANCELLED_INDEX, Output
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError
 from qmodal.wire.foreign import describe
@@ -60,9 +60,9 @@ class OutputReader:
         fresh = []
         for output in outputs:
             self.cursor = output.entry
-            if output.index < 0:
+            if output.index == CANCELLED_INDEX:
                 raise RemoteError(f"call {self.call} was cancelled")
-            if output.is_item:
+            if output.is_item or output.is_foreign:
                 continue
             parts = self.seen.add(output.index, output.count)
             if parts and len(parts[0]) == output.count:

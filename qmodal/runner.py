@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qmodal import client as clients
 from qmodal import context, output
 from qmodal.client import Client
+from qmodal.defects import survive
 from qmodal.deploying import DeployResult, deploy
 from qmodal.exception import Error, InvalidError, UnimplementedError
 from qmodal.gang import INTERACTIVE
@@ -77,14 +78,13 @@ class Heartbeat:
 
     def _beat(self) -> None:
         while not self._stopped.wait(BEAT_SECONDS):
-            try:
+            # The next one may get through; 30 s are six beats.
+            with survive("the app's heartbeat"), suppress(Error):
                 # No longer than until the next one: whoever ends the app waits for this thread.
                 op = self._client.apps.beat(
                     self._app_id, self.number, self._state, patience=BEAT_SECONDS
                 )
                 self.is_lost = not self._client.blocking.run(op)
-            except Error:
-                continue  # the next one may get through; 30 s are six beats
             if self.is_lost:
                 return
 

@@ -134,6 +134,9 @@ class Stream:
         self._reader.cursor = output.entry
         if output.is_item:
             return (yield from self._item(output))
+        if output.is_foreign:
+            self._taken.append(output.entry)  # it takes up room
+            return SKIP
         if output.index < 0:
             raise RemoteError(f"call {self._reader.call} was cancelled")
         self._is_ended = True

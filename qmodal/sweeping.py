@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qmodal.defects import survive
+from qmodal.exception import ConnectionError
 from qmodal.store.exchange import Op, ask_one
 from qmodal.store.fleet import LEASE_MS, Fleet
-from qmodal.store.keys import Keys
+from qmodal.store.keys import Keys, is_pool_id
 from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
 from qmodal.wire.ids import worker_of
@@ -80,10 +82,12 @@ class Sweeper:
         if overdue:
             lost = yield from self._fleet.sweep(overdue, latest=now + LATE_MS)
         for worker, since in lost.items():
-            yield from self.clear(worker, since=since)
+            with survive(f"clearing the lost box {worker}", but=(ConnectionError,)):
+                yield from self.clear(worker, since=since)
         if now - self._audited >= AUDIT_MS:
             self._audited = now
-            yield from self.audit(since=now)
+            with survive("the audit of readers without a box", but=(ConnectionError,)):
+                yield from self.audit(since=now)
         return list(lost)
 
     def clear(self, worker: str, *, since: int = 0) -> Op[None]:
@@ -95,9 +99,12 @@ class Sweeper:
         """
         assigned = yield from self._fleet.assigned([worker])
         reported = yield from self._fleet.containers([worker])
-        held = {report.container: report.pool for report in reported[worker]} | assigned[worker]
+        # A record that cannot be read goes all the same: the audit finds what the box has held.
+        held = {report.container: report.pool for report in reported.get(worker, ())}
+        held |= assigned.get(worker, {})
         for container, pool in held.items():
-            yield from self._reclaim(pool, container, since)
+            if is_pool_id(pool) and worker_of(container) == worker:
+                yield from self._reclaim(pool, container, since)
         yield from self._fleet.retire(worker)
 
     def audit(self, *, since: int = 0) -> Op[list[str]]:
@@ -117,7 +124,8 @@ class Sweeper:
             if worker_of(consumer.name) not in workers
         ]
         for pool, container in orphans:
-            yield from self._reclaim(pool, container, since)
+            with survive(f"taking back what {container!r} holds", but=(ConnectionError,)):
+                yield from self._reclaim(pool, container, since)
         return [container for _, container in orphans]
 
     def _reclaim(self, pool: str, container: str, since: int) -> Op[None]:

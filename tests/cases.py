@@ -103,6 +103,11 @@ def reclaim_marked(bench: Bench) -> Command:
     return reclaim(bench)
 
 
+def note(bench: Bench) -> Command:
+    bench.submit()
+    return bench.client.pools.learn_command(bench.pool, 0.5)
+
+
 def bury(bench: Bench) -> Command:
     bench.submit(2)
     return command_of(bench.client.pools.bury(bench.pool, *bench.claim(), reason="bad"))
@@ -251,7 +256,7 @@ def accept(bench: Bench) -> Command:
 
 CASES: list[Callable[[Bench], Command]] = [
     *(submit, submit_end, settle, retry, retry_later, promote, release, reclaim, reclaim_lost),
-    *(mark, reclaim_marked),
+    *(mark, reclaim_marked, note),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, accept),
     *(resign, enroll, retire),

@@ -84,12 +84,15 @@ class PaintedWorker:
 
     def assigned(self, pool: str = "") -> list[str]:
         """The containers it should run."""
-        found = self.client.run(self.client.fleet.assigned([self.name]))[self.name]
+        found = self.client.run(self.client.fleet.assigned([self.name])).get(self.name, {})
         return sorted(name for name, its in found.items() if not pool or its == pool)
 
     def act(self) -> None:
         """Make what runs equal to what was assigned, and report it."""
-        found = self.client.run(self.client.fleet.assigned([self.name]))[self.name]
+        listed = self.client.run(self.client.fleet.assigned([self.name]))
+        if self.name not in listed:
+            return
+        found = listed[self.name]
         changed: dict[str, ContainerReport | None] = {}
         for name in self.roster.keys() - found.keys():
             pool = self.roster.pop(name).pool

@@ -10,6 +10,7 @@ from qmodal.store.exchange import Op
 from qmodal.store.fleet import Fleet
 from qmodal.wire.ids import container_id
 from qmodal_autoscaler.fleet_view import FleetView, Holding
+from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.place import Need, place
 from qmodal_autoscaler.together import together
 
@@ -37,9 +38,10 @@ class Changes:
 class Assigner:
     """Writes the changes of one leadership."""
 
-    def __init__(self, fleet: Fleet, view: FleetView, epoch: int) -> None:
+    def __init__(self, fleet: Fleet, view: FleetView, epoch: int, journal: Journal) -> None:
         self._fleet = fleet
         self._view = view
+        self._journal = journal
         self._epoch = epoch
         self._serials = itertools.count(epoch * SERIALS)
 
@@ -52,8 +54,14 @@ class Assigner:
         rooms = self._view.rooms(server_ms) if changes.needs else []
         for pool, worker in place(changes.needs, rooms):
             by_worker.setdefault(worker, {})[self._new_id(worker)] = pool
-            placed[pool] += 1
-        yield from together([self._assign(*each) for each in by_worker.items()])
+        results = yield from together([self._assign(*each) for each in by_worker.items()])
+        for worker, result in zip(by_worker, results, strict=True):
+            if isinstance(result, Exception):
+                self._journal.failed(worker, "it cannot be told what to run", result)
+                self._view.avoid(worker)
+            else:
+                self._journal.settle(worker)
+                placed.update(pool for pool in by_worker[worker].values() if pool is not None)
         self._view.arrange()
         if self._is_dethroned:
             raise DethronedError

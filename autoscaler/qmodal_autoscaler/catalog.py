@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from qmodal.client import Client
-from qmodal.exception import Error
+from qmodal.defects import skip
+from qmodal.exception import Error, InvalidError
 from qmodal.options import AutoscalerOverride, FunctionOptions
 from qmodal.store.apps import AppRecord
 from qmodal.store.exchange import Op
@@ -44,7 +44,7 @@ class Terms:
 @dataclass(frozen=True, slots=True)
 class _App:
     record: AppRecord | None
-    overrides: dict[str, dict[str, Any]]
+    overrides: dict[str, dict[str, int]]
 
 
 class Catalog:
@@ -105,7 +105,7 @@ class Catalog:
         self._versions = {key: each for key, each in self._versions.items() if key in needed}
 
     def terms(self, pool: str) -> Terms:
-        """What holds for the pool; raises UnknownTermsError, InvalidError for odd overrides."""
+        """What holds for the pool; raises UnknownTermsError."""
         spec = self._specs.get(pool)
         about = None if spec is None else self._apps.get(spec.app_id)
         if spec is None or about is None:
@@ -159,11 +159,11 @@ def _ended(spec: PoolSpec, number: int, why: str) -> Terms:
 
 
 def _running(
-    spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, Any]
+    spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, int]
 ) -> Terms:
     variant = unpack_plain(spec.variant) if spec.variant else {}
     options = FunctionOptions.from_plain({**function.options, **variant})
-    options = AutoscalerOverride.from_plain(override).apply(options)
+    options = _overridden(options, override, spec)
     settings = PoolSettings(
         min_containers=options.min_containers,
         max_containers=options.max_containers,
@@ -179,6 +179,16 @@ def _running(
         settings=settings,
         capacity=options.slots,
     )
+
+
+def _overridden(
+    options: FunctionOptions, override: dict[str, int], spec: PoolSpec
+) -> FunctionOptions:
+    try:
+        return AutoscalerOverride.from_plain(override).apply(options)
+    except InvalidError as error:  # it was not checked by us, or for an earlier version
+        skip(f"the overrides of {_label(spec)}", str(error))
+        return options
 
 
 def _label(spec: PoolSpec) -> str:

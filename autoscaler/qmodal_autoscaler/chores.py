@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from qmodal.client import Client
 from qmodal.store.exchange import Op
@@ -13,7 +15,7 @@ from qmodal_autoscaler.due import Due
 from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.policy import serves_alone
 from qmodal_autoscaler.pool_state import Decision, PoolSnapshot
-from qmodal_autoscaler.together import UNKNOWN, together
+from qmodal_autoscaler.together import together
 
 
 class Chores:
@@ -61,19 +63,23 @@ class Chores:
         served, self._served = self._served, {}
         if served:
             serve = self._client.observing.serve
-            yield from together(serve(pool, is_served=value) for pool, value in served.items())
+            yield from self._each(
+                {pool: serve(pool, is_served=value) for pool, value in served.items()}
+            )
 
     def do(self) -> Op[None]:
         """Do what was collected, except for purges."""
         promoting, self._promoting = self._promoting, set()
         leaving, self._leaving = self._leaving, set()
-        if promoting or leaving:
-            yield from together(
-                [
-                    *(self._promote(pool) for pool in promoting),
-                    *(self._client.pools.leave(pool) for pool in leaving),
-                ]
-            )
+        leave = self._client.pools.leave
+        promotions: dict[str, Op[Any]] = {pool: self._promote(pool) for pool in promoting}
+        yield from self._each(promotions | {pool: leave(pool) for pool in leaving - promoting})
+
+    def _each(self, ops: Mapping[str, Op[Any]]) -> Op[None]:
+        """Do that in each pool; what fails in one is said, and tried again with its next look."""
+        for pool, result in zip(ops, (yield from together(ops.values())), strict=True):
+            if isinstance(result, Exception):
+                self._journal.failed(pool, "it cannot be tended", result, label=f"pool {pool}")
 
     def _promote(self, pool: str) -> Op[None]:
         _, seconds = yield from self._client.pools.promote(pool)
@@ -86,13 +92,11 @@ class Chores:
             pool, reason=reason, is_due=lambda: self._is_current(terms.app, current)
         )
         try:
-            count = await self._client.aio(purging)
-        except UNKNOWN as error:
-            self._journal.trouble(pool, f"its inputs cannot be ended: {error!r}", label=label)
-        else:
-            first_line = reason.partition("\n")[0]
-            self._journal.change(label, f"{count} inputs ended: {first_line}")
-            self._due.wake(pool)
+            with self._journal.surviving(pool, "its inputs cannot be ended", label=label):
+                count = await self._client.aio(purging)
+                first_line = reason.partition("\n")[0]
+                self._journal.change(label, f"{count} inputs ended: {first_line}")
+                self._due.wake(pool)
         finally:
             self._purging.discard(pool)
 

@@ -39,7 +39,8 @@ class Detached:
                 yield from self._prolong(record)
             elif app in self._alone:
                 self._journal.change(record.name, f"{app} has done its work and ends")
-                yield from self._client.apps.stop(record)
+                with self._journal.surviving(app, "it cannot be stopped", settles=True):
+                    yield from self._client.apps.stop(record)
         self._alone &= detached.keys()
         asked = [app for app in detached if app not in self._alone]
         if not asked:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from qmodal.store.exchange import Op
 from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport
+from qmodal.store.keys import is_pool_id
 from qmodal_autoscaler.place import WorkerRoom
 from qmodal_autoscaler.together import all_of
 
@@ -113,7 +114,12 @@ class FleetView:
 
     def pools(self) -> set[str]:
         """The pools that have containers somewhere."""
-        return set(self._by_pool)
+        return set(filter(is_pool_id, self._by_pool))
+
+    def strangers(self) -> list[Holding]:
+        """What somebody else has put on the boxes: no pool can have such a name."""
+        odd = [held for pool, held in self._by_pool.items() if not is_pool_id(pool)]
+        return [held for listed in odd for held in listed]
 
     def of_pool(self, pool: str) -> list[Holding]:
         """The containers of a pool."""
@@ -171,8 +177,10 @@ class FleetView:
         assigned, containers = yield from all_of(
             self._fleet.assigned([worker]), self._fleet.containers([worker])
         )
-        box.assigned = assigned[worker]
-        box.reports = {report.container: report for report in containers[worker]}
+        # What cannot be read stays as it was: nobody but us assigns, and a box lives on without us.
+        box.assigned = assigned.get(worker, box.assigned)
+        if worker in containers:
+            box.reports = {report.container: report for report in containers[worker]}
 
 
 def version_key(app: str, number: int) -> str:

@@ -9,6 +9,7 @@ import secrets
 from collections.abc import Callable, Coroutine
 
 from qmodal.client import Client
+from qmodal.defects import survive
 from qmodal.exception import ConfigurationError, Error
 from qmodal_autoscaler.assign import DethronedError
 
@@ -34,7 +35,8 @@ class Leadership:
         """Seek the leadership and keep it, for ever; raises ConfigurationError."""
         try:
             while True:
-                await self._turn()
+                with survive(f"{self.id}, asking who leads,", but=(ConfigurationError,)):
+                    await self._turn()
                 await asyncio.sleep(RENEW_SECONDS)
         finally:
             await self._end()

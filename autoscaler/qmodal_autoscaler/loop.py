@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 
 from qmodal.client import Client
+from qmodal.store.observing import Observation
 from qmodal.sweeping import Sweeper
-from qmodal_autoscaler.assign import Assigner, Changes
+from qmodal_autoscaler.assign import Assigner, Changes, DethronedError
 from qmodal_autoscaler.catalog import Terms, UnknownTermsError
 from qmodal_autoscaler.chores import Chores
 from qmodal_autoscaler.detached import Detached
@@ -22,12 +23,14 @@ from qmodal_autoscaler.place import Need
 from qmodal_autoscaler.policy import decide
 from qmodal_autoscaler.pool_state import Decision, Memory, PoolSnapshot
 from qmodal_autoscaler.share import Holder, Hungry, lend
-from qmodal_autoscaler.together import UNKNOWN
 from qmodal_autoscaler.wakes import Wakes
 
 TICK_SECONDS = 1.0
 ROUND = "the last round"
 SWEEP = "the sweep for lost boxes"
+PLACE = "what starts and ends on the boxes"
+CHORES = "what waits for its retry, and empty pools"
+LEFT = "apps whose client has left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ class Reign:
         self._due = due = Due()
         self._observer = Observer(client, journal)
         self._wakes = Wakes(client, due, self._observer.fleet.is_served)
-        self._assigner = Assigner(client.fleet, self._observer.fleet, epoch)
+        self._assigner = Assigner(client.fleet, self._observer.fleet, epoch, journal)
         self._chores = Chores(client, due, journal)
         self._detached = Detached(client, journal)
         self._minds: dict[str, Mind] = {}
@@ -83,36 +86,31 @@ class Reign:
         sweeper = Sweeper(self._client.keys)
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            try:
-                lost = await self._client.aio(sweeper.sweep())
-            except UNKNOWN as error:
-                self._journal.trouble(SWEEP, repr(error))
-                continue
-            for worker in lost:
-                self._journal.change(worker, "it was lost; what it held is given back")
-            if lost:
-                self._due.everything()
+            with self._journal.surviving(SWEEP, "it was not made", settles=True):
+                for worker in await self._client.aio(sweeper.sweep()):
+                    self._journal.change(worker, "it was lost; what it held is given back")
+                    self._due.everything()
 
     async def _look(self) -> None:
         while True:
             wanted = await self._due.wait()
-            try:
+            surviving = self._journal.surviving
+            with surviving(ROUND, "nothing changes", but=(DethronedError,), settles=True):
                 await self._round(replace(wanted, pools=wanted.pools | self._hungry.keys()))
-            except UNKNOWN as error:
-                self._journal.trouble(ROUND, f"nothing changes: {error!r}")
 
     async def _round(self, wanted: Wanted) -> None:
         sight = await self._client.aio(self._observer.look(wanted))
         this = Round(sight, time.monotonic(), wanted.everything)
         for pool in sight.pools:
-            try:
+            with self._journal.surviving(pool, "nothing changes", label=f"pool {pool}"):
                 self._judge(pool, this)
-            except UNKNOWN as error:
-                self._journal.trouble(pool, f"nothing changes: {error!r}", label=f"pool {pool}")
+        for stranger in self._observer.fleet.strangers():
+            this.changes.take_off(stranger)
         await self._carry_out(this)
         if this.is_full:
             self._forget(this)
-            await self._tend_detached(sight)
+            with self._journal.surviving(LEFT, "they are not looked at", settles=True):
+                await self._tend_detached(sight)
 
     async def _tend_detached(self, sight: Sight) -> None:
         catalog = self._observer.catalog
@@ -120,7 +118,7 @@ class Reign:
             await self._client.aio(self._detached.tend(catalog.records(), sight.observations))
 
     def _judge(self, pool: str, this: Round) -> None:
-        """What should be done about one pool; raises one of UNKNOWN if that cannot be said."""
+        """What should be done about one pool; raises if that cannot be said."""
         observation = this.sight.observations.get(pool)
         if observation is None:
             self._chores.leave(pool)  # refused if there is something in it
@@ -137,11 +135,7 @@ class Reign:
         mind = self._minds.setdefault(pool, Mind(Memory.empty(this.now)))
         silent = mind.unreported(holdings, this.now)
         seen = [held for held in holdings if held not in silent]
-        snapshot = mind.see(
-            observation, seen, terms, now=this.now, server_ms=self._observer.server_ms
-        )
-        decision = decide(mind.memory, snapshot, terms.settings, this.now)
-        mind.memory = decision.memory
+        snapshot, decision = self._decide(pool, observation, seen, terms, this.now)
         this.judged[pool] = Judged(terms, snapshot, decision)
         self._want(pool, this, seen, silent)
         self._due.plan(pool, decision.retry_at)
@@ -149,6 +143,20 @@ class Reign:
         self._chores.tend(observation, terms, snapshot, decision)
         if decision.give_up:
             self._purge(pool, terms, mind.give_up_reason)
+
+    def _decide(
+        self, pool: str, seen: Observation, holdings: list[Holding], terms: Terms, now: float
+    ) -> tuple[PoolSnapshot, Decision]:
+        mind, server_ms = self._minds[pool], self._observer.server_ms
+        try:
+            snapshot = mind.see(seen, holdings, terms, now=now, server_ms=server_ms)
+            decision = decide(mind.memory, snapshot, terms.settings, now)
+        except Exception:
+            # What was remembered of the pool may be why, and would be so for as long as we lead.
+            del self._minds[pool]
+            raise
+        mind.memory = decision.memory
+        return snapshot, decision
 
     def _want(self, pool: str, this: Round, holdings: list[Holding], silent: list[Holding]) -> None:
         """Note what the decision means for the boxes."""
@@ -195,13 +203,20 @@ class Reign:
         self._chores.purge(pool, terms, reason, current=current)
 
     async def _carry_out(self, this: Round) -> None:
-        await self._client.aio(self._chores.say())
+        """Each step by itself: what one of them meets does not keep the others from being taken."""
+        surviving = self._journal.surviving
+        with surviving(PLACE, "it may be late", but=(DethronedError,), settles=True):
+            await self._client.aio(self._chores.say())
+            await self._place(this)
+        with surviving(CHORES, "it may be late", settles=True):
+            await self._client.aio(self._chores.do())
+
+    async def _place(self, this: Round) -> None:
         placed = await self._write(this.changes)
         for pool, judged in this.judged.items():
             self._tell(pool, judged, this.now, placed[pool])
         if this.is_full and self._hungry:
             await self._write(self._share(this, placed))
-        await self._client.aio(self._chores.do())
 
     async def _write(self, changes: Changes) -> Counter[str]:
         if not (changes.off or changes.needs):

@@ -34,6 +34,7 @@ class Observer:
         self._journal = journal
         self.fleet = FleetView(client.fleet)
         self.catalog = Catalog(client)
+        self._odd: set[str] = set()  # what could not be read in this look
         self._clock_ms = 0.0  # the server's clock is ahead of the monotonic one by this
 
     @property
@@ -54,6 +55,7 @@ class Observer:
         )
         seconds, micros = clock
         self._clock_ms = int(seconds) * 1000 + int(micros) / 1000 - time.monotonic() * 1000
+        before, self._odd = self._odd, set()
         boxes = self.fleet.survey(leases)
         pools = sorted({*active, *self.fleet.pools()})
         sight = yield from self._look_at(pools, boxes)
@@ -61,7 +63,9 @@ class Observer:
         strangers = sorted(self.fleet.pools() - set(pools))
         more = yield from self._look_at(strangers, [])
         self.catalog.keep({*pools, *strangers})
-        self._journal.keep({*pools, *strangers, LOOK})
+        self._journal.keep({*pools, *strangers})
+        for over in before - self._odd:
+            self._journal.settle(over)
         return Sight(pools + strangers, sight.observations | more.observations)
 
     def _look_at(self, pools: list[str], boxes: list[Op[None]]) -> Op[Sight]:
@@ -83,4 +87,7 @@ class Observer:
     def _all(self, ops: Iterable[Op[None]]) -> Op[None]:
         for result in (yield from together(ops)):
             if isinstance(result, Exception):
-                self._journal.trouble(LOOK, f"something cannot be read: {result!r}")
+                # Each is a subject by itself: two that take turns would be said again and again.
+                subject = f"{LOOK}: {result!r}"
+                self._odd.add(subject)
+                self._journal.failed(subject, "something cannot be read", result, label=LOOK)

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import msgpack
+from qmodal.store.exchange import Effect, Exchange, Op, ask_each
+from qmodal.store.replies import first_error, judge, to_exception
 
-from qmodal.exception import ConnectionError, Error
-from qmodal.store.exchange import Effect, Exchange, Op
-
-# What foreign or damaged bytes, another release's records or an odd reply can lead to. Whoever
-# meets one of these about one pool or one box goes on with the others.
-UNKNOWN: tuple[type[Exception], ...] = (
-    Error,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    msgpack.UnpackException,
-)
+log = logging.getLogger("qmodal.autoscaler")
 
 
 @dataclass(slots=True)
@@ -42,14 +31,20 @@ class _Run:
             self.request = effect
         except StopIteration as done:
             self.result = done.value
-        except UNKNOWN as error:
+        except Exception as error:
+            # Whoever asked for it says so; the others go on.
+            log.debug("one of several operations failed", exc_info=True)
             self.result = error
 
     def answer(self, replies: list[Any]) -> None:
-        self.advance(lambda op: op.send(replies))
-
-    def refuse(self, error: Error) -> None:
-        self.advance(lambda op: op.throw(error))
+        """Give it its replies; an error among them, unless it has asked for such."""
+        is_each = self.request is not None and self.request.each
+        refusal = None if is_each else first_error(replies)
+        if refusal is None:
+            self.advance(lambda op: op.send(replies))
+        else:
+            error = to_exception(refusal, judge(refusal))
+            self.advance(lambda op: op.throw(error))
 
 
 def together(ops: Iterable[Op[Any]]) -> Op[list[Any]]:
@@ -74,31 +69,10 @@ def all_of(*ops: Op[Any]) -> Op[list[Any]]:
     return results
 
 
-def _exchange(waiting: Sequence[_Run]) -> Op[None]:
+def _exchange(waiting: list[_Run]) -> Op[None]:
     requests = [run.request.commands if run.request else () for run in waiting]
-    try:
-        replies = yield Exchange(tuple(command for each in requests for command in each))
-    except ConnectionError:
-        raise
-    except Error:
-        # One refused command would hide the replies of all the others.
-        yield from _one_by_one(waiting)
-        return
+    replies = yield from ask_each(command for each in requests for command in each)
     start = 0
     for run, commands in zip(waiting, requests, strict=True):
         run.answer(replies[start : start + len(commands)])
         start += len(commands)
-
-
-def _one_by_one(waiting: Sequence[_Run]) -> Op[None]:
-    for run in waiting:
-        if run.request is None:
-            continue
-        try:
-            replies = yield run.request
-        except ConnectionError:
-            raise
-        except Error as error:
-            run.refuse(error)
-        else:
-            run.answer(replies)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qmodal.client import Client
+from qmodal.defects import skip
+from qmodal.store.keys import is_pool_id
 from qmodal.store.line import Address
 from qmodal.store.listen import listen
 from qmodal_autoscaler.due import Due
@@ -28,9 +30,12 @@ class Wakes:
         await listen(self._address, self._channel, self._hear)
 
     def _hear(self, pool: str | None) -> None:
-        if not pool:
+        name = (pool or "").removeprefix("+")
+        if not name:
             self._due.everything()
-        elif pool.startswith("+") and self._is_served(pool[1:]):
-            self._due.hint(pool[1:])
+        elif not is_pool_id(name):
+            skip("what somebody published as a pool", f"{name[:80]!r} is none")
+        elif name != pool and self._is_served(name):
+            self._due.hint(name)
         else:
-            self._due.wake(pool.removeprefix("+"))
+            self._due.wake(name)

@@ -10,6 +10,7 @@ import click
 
 from qmodal.cli.fleet import look
 from qmodal.cli.tables import as_json, show
+from qmodal.defects import survive
 from qmodal.exception import NotFoundError
 
 if TYPE_CHECKING:
@@ -120,10 +121,10 @@ def rollback(which: str, version: int | None, environment: str | None) -> None:
 
 
 def _release_row(release: Release, record: AppRecord) -> dict[str, Any]:
-    from datetime import datetime
+    from qmodal.store.logs import moment_of
 
     version = release.version
-    published = datetime.fromtimestamp(release.published / 1000).astimezone()
+    published = moment_of(release.published).astimezone()
     return {
         "version": release.number,
         "current": "*" if release.number == record.version else "",
@@ -174,7 +175,9 @@ def _rows(client: Client) -> Op[list[dict[str, Any]]]:
     observations = yield from client.observing.observe(pools)
     rows = []
     for title, app_id in sorted(deployed.items()):
-        record = yield from client.apps.record(app_id)
+        record = None
+        with survive(f"the look at {title}"):
+            record = yield from client.apps.record(app_id)
         if record is None:
             continue
         environment, _, name = title.partition("/")

@@ -108,7 +108,7 @@ def signing(client: Client) -> Op[Finding]:
     return Finding(
         what="signing key",
         state="fail",
-        found=f"{key_id}, but the server is used with {b', '.join(accepted).decode()}",
+        found=f"{key_id}, but the server is used with {b', '.join(accepted).decode(errors='replace')}",
         advice="set QMODAL_SIGNING_KEY (or _FILE) to the other processes' key; `qmodal key show` "
         "prints it there",
     )
@@ -176,7 +176,7 @@ def autoscaler(client: Client) -> Op[Finding]:
             found="none leads",
             advice="no containers start or end: start `qmodal autoscaler` on some machine",
         )
-    return Finding(what="autoscaler", state="ok", found=f"{leader.decode()} leads")
+    return Finding(what="autoscaler", state="ok", found=f"{leader.decode(errors='replace')} leads")
 
 
 ON_SERVER: dict[str, Check] = {

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from qmodal.exception import Error
 from qmodal.store.aio_line import AsyncLine
-from qmodal.store.blocking import is_refused
+from qmodal.store.blocking import is_refused, refusal_of
 from qmodal.store.exchange import (
     AtMost,
     CarriedError,
@@ -104,7 +104,7 @@ class Asynchronous:
             refusal = None if self._loaded else await self._load(line)
             if refusal is None:
                 replies = await self._talk(line, request)
-                refusal = first_error(replies)
+                refusal = refusal_of(request, replies)
         except BaseException:  # also CancelledError: replies are still on their way
             await line.close()
             raise

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import msgpack
 
-from qmodal.store.exchange import PATIENCE_SECONDS, Command, Op, ask, ask_one
+from qmodal.defects import survive
+from qmodal.store import reading
+from qmodal.store.exchange import PATIENCE_SECONDS, Command, Op, ask, ask_each, ask_one
 from qmodal.store.keys import Keys
 from qmodal.store.script import script
 
@@ -17,6 +19,8 @@ HEARTBEAT_MS = 30_000
 BEAT_SECONDS = 5.0
 KEEP_CODE_SECONDS = 30 * 24 * 3600
 KEEP_STOPPED_SECONDS = 7 * 24 * 3600
+# Each is looked at when the history is read or the app ends; nobody deploys so often.
+MOST_VERSIONS = 1_000_000
 KEEP_DETACHED_SECONDS = 24 * 3600
 AppState = Literal["ephemeral", "detached", "deployed", "stopped"]
 LIFETIMES_MS: dict[AppState, int] = {
@@ -37,6 +41,9 @@ class AppRecord:
     least: int = 0
 
 
+_RECORD = (b"name", b"environment", b"state", b"version", b"least")
+
+
 @dataclass(frozen=True, slots=True)
 class Apps:
     """The transitions of apps."""
@@ -46,17 +53,24 @@ class Apps:
     def find(self, environment: str, name: str) -> Op[str | None]:
         """The id of the deployed app of that name."""
         reply = yield from ask_one(b"HGET", self.keys.apps, f"{environment}/{name}")
-        return None if reply is None else reply.decode()
+        return reading.text(reply, self.keys.apps)
 
     def record(self, app_id: str) -> Op[AppRecord | None]:
         """The app's record; None if it never was or its time is over."""
-        return (yield from self.records([app_id]))[app_id]
+        reply = yield from ask_one(b"HMGET", self.keys.app(app_id), *_RECORD)
+        # Not None for one that cannot be read: that would end the containers of the app.
+        return _record(app_id, reply, self.keys.app(app_id))
 
     def records(self, app_ids: Collection[str]) -> Op[dict[str, AppRecord | None]]:
-        """The records of several apps, in one exchange."""
-        fields = (b"name", b"environment", b"state", b"version", b"least")
-        replies = yield from ask(*((b"HMGET", self.keys.app(app), *fields) for app in app_ids))
-        return {app: _record(app, *reply) for app, reply in zip(app_ids, replies, strict=True)}
+        """The records of several apps, in one exchange; without those that cannot be read."""
+        named = [(app, self.keys.app(app)) for app in app_ids]
+        replies = yield from ask_each((b"HMGET", key, *_RECORD) for _, key in named)
+        found: dict[str, AppRecord | None] = {}
+        for (app, key), reply in zip(named, replies, strict=True):
+            if reading.is_readable(reply, key):
+                with survive(f"the look at app {app}"):
+                    found[app] = _record(app, reply, key)
+        return found
 
     def publish(
         self, record: AppRecord, *, document: bytes, now: int, bundle: str | None = None
@@ -153,8 +167,8 @@ class Apps:
     def tags(self, app_id: str) -> Op[dict[str, str]]:
         """What people have noted about the app."""
         packed = yield from ask_one(b"HGET", self.keys.app(app_id), b"tags")
-        found: dict[str, str] = msgpack.unpackb(packed) if packed else {}
-        return found
+        found = reading.mapping(packed, self.keys.app(app_id)) if packed else None
+        return {name: str(value) for name, value in (found or {}).items()}
 
     def set_tags(self, app_id: str, tags: Mapping[str, str]) -> Op[None]:
         """Replace them; of an app that is gone, none are kept."""
@@ -168,13 +182,14 @@ class Apps:
         documents = [(b"GET", self.keys.version(app_id, number)) for number in numbers]
         replies = yield from ask(*times, *documents)
         return [
-            (int(at or 0), text) for at, text in zip(replies[:count], replies[count:], strict=True)
+            (max(0, reading.whole(at) or 0), text)
+            for at, text in zip(replies[:count], replies[count:], strict=True)
         ]
 
     def last_stopped(self, environment: str, name: str) -> Op[str | None]:
         """The id of the app of that name that was stopped last, within a week."""
-        reply = yield from ask_one(b"GET", self.keys.stopped(environment, name))
-        return None if reply is None else reply.decode()
+        key = self.keys.stopped(environment, name)
+        return reading.text((yield from ask_one(b"GET", key)), key)
 
     def stop(self, record: AppRecord) -> Op[None]:
         """End the app: no new inputs, its containers go, its name is free."""
@@ -202,10 +217,7 @@ class Apps:
     def deployed(self) -> Op[dict[str, str]]:
         """All deployed apps: `<environment>/<name>` -> id."""
         reply = yield from ask_one(b"HGETALL", self.keys.apps)
-        return {
-            title.decode(): app_id.decode()
-            for title, app_id in zip(reply[::2], reply[1::2], strict=True)
-        }
+        return reading.texts(reply, self.keys.apps)
 
     def override(
         self, app_id: str, pool: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
@@ -216,7 +228,8 @@ class Apps:
         """
         before = (yield from ask_one(b"HGET", self.keys.settings(app_id), pool)) or b""
         while True:
-            settings = dict(change(msgpack.unpackb(before) if before else {}))
+            known = reading.mapping(before, self.keys.settings(app_id)) if before else None
+            settings = dict(change(known or {}))
             packed: bytes = msgpack.packb(settings)
             now = yield from ask_one(*self.override_command(app_id, pool, before, packed))
             if now in (packed, None):  # None: the app is gone, and its overrides with it
@@ -228,24 +241,33 @@ class Apps:
         keys = (self.keys.app(app_id), self.keys.settings(app_id))
         return script("override").command(keys, (pool, before, packed, self.keys.wake))
 
-    def overrides(self, app_id: str) -> Op[dict[str, dict[str, Any]]]:
-        """All overrides of an app: pool id -> settings."""
-        reply = yield from ask_one(b"HGETALL", self.keys.settings(app_id))
-        return {
-            pool.decode(): msgpack.unpackb(packed)
-            for pool, packed in zip(reply[::2], reply[1::2], strict=True)
-        }
+    def overrides(self, app_id: str) -> Op[dict[str, dict[str, int]]]:
+        """All overrides of an app: pool id -> settings, which are names and whole numbers."""
+        key = self.keys.settings(app_id)
+        found: dict[str, dict[str, int]] = {}
+        for field, packed in reading.pairs((yield from ask_one(b"HGETALL", key))):
+            pool, settings = reading.text(field, key), reading.mapping(packed, key)
+            if pool is not None and settings is not None:
+                found[pool] = {name: n for name, n in settings.items() if type(n) is int and n >= 0}
+        return found
 
 
-def _record(app_id: str, *fields: bytes | None) -> AppRecord | None:
-    name, environment, state, version, least = fields
-    if name is None or environment is None or state is None:
+def _record(app_id: str, reply: Sequence[bytes | None], where: str) -> AppRecord | None:
+    if reply[2] is None:
         return None
+    name, environment, state = (reading.text(part, where) for part in reply[:3])
+    number, least = reading.whole(reply[3]), reading.whole(reply[4] or b"0")
+    if name is None or environment is None or number is None or least is None:
+        raise reading.unreadable(where, f"a name or a number is missing in {reply!r:.200}")
+    if not reading.is_a(state, AppState):
+        raise reading.unreadable(where, f"there is no state {state!r}")
+    if not 0 <= number <= MOST_VERSIONS:
+        raise reading.unreadable(where, f"version {number}")
     return AppRecord(
         app_id=app_id,
-        name=name.decode(),
-        environment=environment.decode(),
-        state=cast("AppState", state.decode()),
-        version=int(version or 0),
-        least=int(least or 0),
+        name=name,
+        environment=environment,
+        state=cast("AppState", state),
+        version=number,
+        least=least,
     )

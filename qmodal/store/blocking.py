@@ -22,7 +22,7 @@ from qmodal.store.exchange import (
     Reply,
 )
 from qmodal.store.line import LOST, Address, Line
-from qmodal.store.replies import Verdict, first_error
+from qmodal.store.replies import PASSING, Verdict, first_error, judge
 from qmodal.store.script import load_commands
 from qmodal.store.waiting import Wait, check_size
 
@@ -34,6 +34,15 @@ def is_refused(request: Exchange, before: list[Reply]) -> bool:
     if not before:
         return False
     return request.expects not in (None, before[-1]) or first_error(before) is not None
+
+
+def refusal_of(request: Exchange, replies: list[Reply]) -> Exception | None:
+    """The error reply for which the exchange has to be repeated, or fails."""
+    if not request.each:
+        return first_error(replies)
+    return first_error(
+        reply for reply in replies if isinstance(reply, Exception) and judge(reply) in PASSING
+    )
 
 
 class Blocking:
@@ -116,7 +125,7 @@ class Blocking:
             refusal = None if self._loaded else self._load(line)
             if refusal is None:
                 replies = self._talk(line, request)
-                refusal = first_error(replies)
+                refusal = refusal_of(request, replies)
         except BaseException:  # also KeyboardInterrupt: replies are still on their way
             line.close()
             raise

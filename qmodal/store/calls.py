@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmodal.exception import InternalFailure
+from qmodal.store import reading
 from qmodal.store.exchange import Command, Exchange, Meanwhile, Op, ask, ask_one
-from qmodal.store.keys import GROUP, Keys, Lane
+from qmodal.store.keys import GROUP, Keys, Lane, is_pool_id
 from qmodal.store.output import Output, parse_outputs
 from qmodal.store.script import script
 from qmodal.wire.ids import input_of, worker_of
@@ -164,19 +165,7 @@ class Calls:
         """The call's record; None if it never existed, expired or was delivered."""
         names = (b"pool", b"state", b"submitted", b"settled", b"total", b"created", b"parent")
         reply = yield from ask_one(b"HMGET", self.keys.call(call), *names, b"digest")
-        pool, state, submitted, settled, total, created, parent, digest = reply
-        if state is None:
-            return None
-        return CallRecord(
-            pool=pool.decode(),
-            state=state.decode(),
-            submitted=int(submitted),
-            settled=int(settled or 0),
-            total=None if total is None else int(total),
-            created=int(created),
-            parent=(parent or b"").decode(),
-            digest=digest,
-        )
+        return None if reply[1] is None else _record(reply, self.keys.call(call))
 
     def result_blob(self, call: str, index: int) -> Op[bytes | None]:
         """An outcome's payload that was stored apart."""
@@ -240,7 +229,7 @@ class Calls:
         while first:
             cancel = script("cancel").command(names, (GROUP, lane, call, int(spare), first, last))
             behind, *found = yield from ask_one(*cancel)
-            holders = [part.decode() for part in found]
+            holders = [reading.name(part) for part in found]
             running += zip(holders[::2], holders[1::2], strict=True)
             first = behind and b"(" + behind
         return running
@@ -279,8 +268,30 @@ class Calls:
                 *(
                     (b"PUBLISH", self.keys.nudge(worker_of(holder)), f"{verb} {holder} {entry}")
                     for holder, entry in running
+                    if holder.isascii()  # a foreign reader's name may be any bytes
                 )
             )
+
+
+def _record(reply: Sequence[bytes | None], where: str) -> CallRecord:
+    pool, state, _, _, _, _, parent, digest = reply
+    submitted, settled, total, created = (
+        reading.whole(part) for part in (reply[2], reply[3] or b"0", reply[4] or b"0", reply[5])
+    )
+    if submitted is None or settled is None or total is None or created is None:
+        raise reading.unreadable(where, f"a number is missing in {reply!r:.200}")
+    if pool is None or not is_pool_id(pool.decode(errors="replace")):
+        raise reading.unreadable(where, f"there is no pool {pool!r:.100}")
+    return CallRecord(
+        pool=pool.decode(),
+        state=(state or b"").decode(errors="replace"),
+        submitted=submitted,
+        settled=settled,
+        total=None if reply[4] is None else total,
+        created=created,
+        parent=(parent or b"").decode(errors="replace"),
+        digest=digest or b"",
+    )
 
 
 def check_accepted(reply: object) -> None:

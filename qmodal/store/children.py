@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from qmodal.store import reading
 from qmodal.store.calls import MOST_CHILDREN
 from qmodal.store.exchange import Command, Op, ask_one
 from qmodal.store.keys import Keys
-from qmodal.wire.ids import input_of
+from qmodal.wire.ids import input_of, is_call_id
 
 # How long the children of a delivered call are remembered for the call graph of who made it.
 DELIVERED_MS = 3_600_000
@@ -47,9 +48,15 @@ class Children:
     def of(self, call: str) -> Op[list[Child]]:
         """The calls that a call's inputs made, each once."""
         entries = yield from ask_one(b"XRANGE", self.keys.children(call), b"-", b"+")
-        found: dict[str, Child] = {}
-        for _, (index, child, *ended) in entries:
-            name = child.decode()
-            # A submit that was repeated noted it twice; the note of its end comes last.
-            found[name] = Child(int(index), name, *(part.decode() for part in ended))
-        return list(found.values())
+        # A submit that was repeated noted it twice; the note of its end comes last.
+        found = [_child(fields) for _, fields in entries]
+        return list({child.call: child for child in found if child is not None}.values())
+
+
+def _child(fields: Sequence[bytes]) -> Child | None:
+    """What an entry notes; None for what is no note of ours."""
+    index = reading.whole(fields[0])
+    name, *ended = (part.decode(errors="replace") for part in fields[1:])
+    if index is None or index < 0 or not is_call_id(name) or len(ended) not in (0, 2):
+        return None
+    return Child(index, name, *ended)

@@ -9,7 +9,7 @@ Named tuples, here and wherever a call makes values: a frozen dataclass takes th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, NamedTuple, TypeVar
 
 Command = tuple[Any, ...]
@@ -34,6 +34,7 @@ class Exchange(NamedTuple):
     `patience`, if that is short, else five minutes.
     `meanwhile` is called between writing and reading, each time that it is written: what it does
     costs no time as long as the server is at work. What it raises, if anything, drops the connection.
+    `each`: an error reply that says something of its own command only is a reply like the others.
     """
 
     commands: tuple[Command, ...]
@@ -42,6 +43,7 @@ class Exchange(NamedTuple):
     patience: float = PATIENCE_SECONDS
     meanwhile: Meanwhile | None = None
     loading: float | None = None
+    each: bool = False
 
 
 class Pause(NamedTuple):
@@ -84,6 +86,12 @@ def ask(
 ) -> Op[list[Reply]]:
     """Send the commands in one write and return their replies."""
     return (yield Exchange(commands, patience=patience, loading=loading))
+
+
+def ask_each(commands: Iterable[Command]) -> Op[list[Reply]]:
+    """As `ask`, for commands that have nothing to do with each other: the error of one is its reply."""
+    listed = tuple(commands)
+    return (yield Exchange(listed, each=True)) if listed else []
 
 
 def ask_one(*command: Any) -> Op[Reply]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import msgpack
 
-from qmodal.store.exchange import Op, ask, ask_one
+from qmodal.store import reading
+from qmodal.store.exchange import Op, ask, ask_each, ask_one
 from qmodal.store.keys import Keys
 from qmodal.store.script import script
 from qmodal.wire.ids import worker_of
@@ -16,7 +17,8 @@ from qmodal.wire.ids import worker_of
 LEASE_MS = 10_000
 RENEW_SECONDS = 2.0
 LEADER_MS = 5_000
-R = TypeVar("R", "WorkerReport", "ContainerReport")
+# The end of no lease is later; what anybody has written stays a number that can be counted with.
+LATEST_MS = 2.0**53
 ContainerState = Literal["starting", "ready", "draining", "failed", "ended"]
 
 
@@ -133,53 +135,66 @@ class Fleet:
         `leases`) are named, too.
         """
         flat = [part for worker, ends in leases.items() for part in (worker, ends)]
-        records = self.keys.worker("")
-        reply = yield from ask_one(
-            *script("sweep").command((self.keys.workers,), (records, latest), more=flat)
-        )
-        return {
-            worker.decode(): since for worker, since in zip(reply[::2], reply[1::2], strict=True)
-        }
+        key, records = self.keys.workers, self.keys.worker("")
+        reply = yield from ask_one(*script("sweep").command((key,), (records, latest), more=flat))
+        named = [
+            (reading.text(worker, key), since)
+            for worker, since in zip(reply[::2], reply[1::2], strict=True)
+        ]
+        return {worker: since for worker, since in named if worker is not None}
 
     def workers(self) -> Op[dict[str, float]]:
         """All boxes, with the end of their lease in server ms (0: given up)."""
-        reply = yield from ask_one(b"ZRANGE", self.keys.workers, 0, -1, b"WITHSCORES")
+        key = self.keys.workers
+        reply = yield from ask_one(b"ZRANGE", key, 0, -1, b"WITHSCORES")
+        named = [(reading.text(worker, key), ends) for worker, ends in reading.pairs(reply)]
         return {
-            worker.decode(): float(ends)
-            for worker, ends in zip(reply[::2], reply[1::2], strict=True)
+            worker: min(max(0.0, float(ends)), LATEST_MS)
+            for worker, ends in named
+            if worker is not None
         }
 
     def reports(self, workers: Sequence[str]) -> Op[list[WorkerReport]]:
-        """What the boxes are; those without a record are left out."""
-        if not workers:
-            return []
-        replies = yield from ask(
-            *((b"HGET", self.keys.worker(worker), b"report") for worker in workers)
-        )
-        return _read(replies, WorkerReport)
+        """What the boxes are; those without a record (that can be read) are left out."""
+        names = [self.keys.worker(worker) for worker in workers]
+        replies = yield from ask_each((b"HGET", name, b"report") for name in names)
+        found = [
+            (worker, reading.report(reply, WorkerReport, name))
+            for worker, name, reply in zip(workers, names, replies, strict=True)
+            if reply is not None and reading.is_readable(reply, name)
+        ]
+        return [each for worker, each in found if each is not None and each.worker == worker]
 
     def containers(self, workers: Sequence[str]) -> Op[dict[str, list[ContainerReport]]]:
-        """What each box runs, as it last reported."""
-        if not workers:
-            return {}
-        replies = yield from ask(*((b"HVALS", self.keys.containers(worker)) for worker in workers))
-        return {
-            worker: _read(reply, ContainerReport)
-            for worker, reply in zip(workers, replies, strict=True)
-        }
+        """What each box runs, as it last reported; boxes of which that cannot be read are left out."""
+        listed: dict[str, list[ContainerReport]] = {}
+        for worker, name, reply in (yield from self._of_boxes(workers, self.keys.containers)):
+            found = [
+                (field, reading.report(packed, ContainerReport, name))
+                for field, packed in reading.pairs(reply)
+            ]
+            listed[worker] = [
+                each
+                for field, each in found
+                if each is not None and each.container.encode() == field
+            ]
+        return listed
 
     def assigned(self, workers: Sequence[str]) -> Op[dict[str, dict[str, str]]]:
-        """What each box should run: container id -> pool id."""
-        if not workers:
-            return {}
-        replies = yield from ask(*((b"HGETALL", self.keys.assigned(worker)) for worker in workers))
+        """What each box should run, container id -> pool id; boxes of which that cannot be read are left out."""
         return {
-            worker: {
-                container.decode(): pool.decode()
-                for container, pool in zip(reply[::2], reply[1::2], strict=True)
-            }
-            for worker, reply in zip(workers, replies, strict=True)
+            worker: reading.texts(reply, name)
+            for worker, name, reply in (yield from self._of_boxes(workers, self.keys.assigned))
         }
+
+    def _of_boxes(
+        self, workers: Sequence[str], key: Callable[[str], str]
+    ) -> Op[list[tuple[str, str, Any]]]:
+        """Box, name and content of the hash that each box has; without those of another type."""
+        names = [key(worker) for worker in workers]
+        replies = yield from ask_each((b"HGETALL", name) for name in names)
+        found = zip(workers, names, replies, strict=True)
+        return [each for each in found if reading.is_readable(each[2], each[1])]
 
     def assign(self, worker: str, changes: Mapping[str, str | None], *, epoch: int) -> Op[bool]:
         """Put containers on a box (id -> pool) or take them off (None); False: leads no more."""
@@ -213,27 +228,6 @@ def _client_of(line: bytes) -> bytes:
 
 
 def _packed(report: WorkerReport | ContainerReport) -> bytes:
-    """As it travels; half a character, as a file name may have, must not stop the lease."""
-    packed: bytes = msgpack.packb(asdict(report), unicode_errors="replace")
+    """The report, whatever is in its texts: a detail may name a file whose name is no UTF-8."""
+    packed: bytes = msgpack.packb(asdict(report), unicode_errors="backslashreplace")
     return packed
-
-
-def _read(packed: Sequence[bytes | None], kind: type[R]) -> list[R]:
-    """The reports that can be read: what one box (or anybody) writes must not stop the others."""
-    found = []
-    for each in packed:
-        try:
-            found.append(kind(**_fields(each or b"", kind)))
-        except (ValueError, TypeError, AttributeError):
-            continue
-    return found
-
-
-def _fields(packed: bytes, kind: type[R]) -> dict[str, Any]:
-    """The fields that this release knows: a newer one on another box may report more."""
-    known = {each.name for each in fields(kind)}
-    return {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in msgpack.unpackb(packed).items()
-        if name in known
-    }

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from qmodal.defects import survive
 from qmodal.exception import Error
 from qmodal.store.aio_line import AsyncLine
 from qmodal.store.exchange import Reply
@@ -45,11 +46,17 @@ def _pass_on(reply: Reply, hear: Hear) -> None:
         case Exception():
             raise Error(str(reply))
         case [b"subscribe", *_]:
-            hear(None)
+            _tell(hear, None)
         case [b"message", _, bytes(text)]:
-            hear(text.decode(errors="replace"))
+            _tell(hear, text.decode(errors="replace"))
         case _:  # a pong
             pass
+
+
+def _tell(hear: Hear, text: str | None) -> None:
+    # Anybody may publish: what one message leads to must not cost those that come after it.
+    with survive("hearing a message"):
+        hear(text)
 
 
 async def _ping(line: AsyncLine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from qmodal.store.exchange import Exchange, Op, ask, ask_one
@@ -11,6 +12,8 @@ from qmodal.store.keys import Keys
 
 KEEP_SECONDS = 7 * 24 * 3600
 KEEP_ENTRIES = 20_000
+# Seconds since 1970: a day before the end of the calendar, for any time zone.
+LATEST = 253_402_214_400.0
 Source = Literal["stdout", "stderr", "system"]
 SOURCES: dict[bytes, Source] = {b"o": "stdout", b"e": "stderr", b"s": "system"}
 LETTERS: dict[Source, bytes] = {source: letter for letter, source in SOURCES.items()}
@@ -21,6 +24,7 @@ class LogChunk:
     """Text that a container printed; `entry` is its place in the stream (ms since 1970 - n).
 
     `pool` is empty for what was printed before there was a pool: while modules were imported.
+    An entry that is none of ours is a chunk without text, so that whoever reads on gets past it.
     """
 
     container: str
@@ -28,6 +32,11 @@ class LogChunk:
     text: bytes
     entry: str = ""
     pool: str = ""
+
+    @property
+    def moment(self) -> datetime:
+        """When it was written down, as far as the calendar goes."""
+        return moment_of(int(self.entry.partition("-")[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +87,15 @@ class Logs:
         return [_chunk(entry, fields) for entry, fields in replies[0][0][1]]
 
 
+def moment_of(millis: int) -> datetime:
+    """That many ms after 1970, as far as the calendar goes: an entry may have any number."""
+    return datetime.fromtimestamp(min(millis / 1000, LATEST), UTC)
+
+
 def _chunk(entry: bytes, fields: Sequence[bytes]) -> LogChunk:
-    pool = fields[7].decode() if len(fields) > 7 else ""  # an earlier release wrote none
-    return LogChunk(fields[1].decode(), SOURCES[fields[3]], fields[5], entry.decode(), pool)
+    about = dict(zip(fields[::2], fields[1::2], strict=True))
+    container, pool = (about.get(name, b"").decode(errors="replace") for name in (b"c", b"p"))
+    # A source that this release does not know, of a newer one, is shown all the same.
+    source = SOURCES.get(about.get(b"s", b""), "system")
+    text = about.get(b"t", b"") if about.keys() >= {b"c", b"s"} else b""
+    return LogChunk(container, source, text, entry.decode(), pool)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-# The index of the note that a call was cancelled.
-CANCELLED_INDEX = -1
+# The index of the note that a call was cancelled, and of an entry that none of our scripts has written.
+CANCELLED_INDEX, FOREIGN_INDEX = -1, -2
 # No output is for more of them.
 MOST_INPUTS = 999
 
@@ -17,6 +17,7 @@ class Output:
 
     It says what became of `count` inputs from `index` on; `fresh` are those of them that were not
     known before, as after a rollback of the server an output can repeat a part of another one.
+    A foreign entry (`is_foreign`) is for no inputs: it is there so that readers get past it.
     """
 
     entry: bytes
@@ -28,6 +29,11 @@ class Output:
     known: range | None = None
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether it was written by none of our scripts."""
+        return self.index == FOREIGN_INDEX
+
+    @property
     def fresh(self) -> range:
         """The indexes that it brings."""
         return self.known or range(self.index, self.index + self.count)
@@ -37,20 +43,19 @@ def parse_outputs(reply: Any) -> list[Output]:
     """The entries in the reply of an XREAD of one outputs stream."""
     if not reply:
         return []
-    found = [_output(entry, fields) for entry, fields in reply[0][1]]
-    return [output for output in found if output is not None]
+    return [_output(entry, fields) for entry, fields in reply[0][1]]
 
 
-def _output(entry: bytes, fields: list[bytes]) -> Output | None:
-    """One entry; None for what none of our scripts has written."""
+def _output(entry: bytes, fields: list[bytes]) -> Output:
+    foreign = Output(entry, FOREIGN_INDEX, None, None, count=0)
     try:
         _, place, kind, told = fields
         index, _, several = place.partition(b"+")
         first, count = int(index), int(several or 1)
     except ValueError:
-        return None
+        return foreign
     if first < CANCELLED_INDEX or not 1 <= count <= MOST_INPUTS:
-        return None
+        return foreign
     if kind == b"x":
         return Output(entry, first, None, told.decode(errors="replace"), False, count)
     return Output(entry, first, told, None, kind == b"y", count)

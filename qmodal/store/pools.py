@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from qmodal.store import reading
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.store.exchange import Command, Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys, Lane, shard_of
+from qmodal.store.observing import note_command
 from qmodal.store.script import script
 
 KEEP_POOL_MS = 30 * 24 * 3600 * 1000
@@ -39,7 +41,7 @@ class Pools:
     def leave(self, pool: str) -> Op[bool]:
         """Make the pool inactive; False if something is in it."""
         keys = (*self._lanes(pool), self.keys.delayed(pool), self.keys.active(shard_of(pool)))
-        reply = yield from ask_one(*script("leave").command(keys, (pool, KEEP_POOL_MS)))
+        reply = yield from ask_one(*script("leave").command(keys, (pool, GROUP, KEEP_POOL_MS)))
         return bool(reply)
 
     def spec(self, pool: str) -> Op[bytes | None]:
@@ -49,12 +51,12 @@ class Pools:
 
     def service_time(self, pool: str) -> Op[float | None]:
         """Seconds that an input of the pool takes on the average, as far as it has learned."""
-        reply = yield from ask_one(b"HGET", self.keys.pool(pool), b"service_time")
-        return None if reply is None else float(reply)
+        key = self.keys.pool(pool)
+        return reading.seconds((yield from ask_one(b"HGET", key, b"service_time")), key)
 
     def learn_command(self, pool: str, service_time: float) -> Command:
         """Tell the pool what its inputs take in seconds."""
-        return (b"HSET", self.keys.pool(pool), b"service_time", round(service_time, 6))
+        return note_command(self.keys, pool, b"service_time", round(service_time, 6))
 
     def sharing_command(self, pool: str) -> Command:
         """Ask who claims from the pool; `parse_sharing` reads the reply."""
@@ -65,8 +67,9 @@ class Pools:
         """How many containers claim from the pool: one at least."""
         if isinstance(reply, Exception) or not reply:
             return 1
-        about: dict[bytes, int] = dict(zip(reply[0][::2], reply[0][1::2], strict=True))
-        return max(1, about[b"consumers"])
+        groups = [dict(zip(group[::2], group[1::2], strict=True)) for group in reply]
+        counts: list[int] = [each[b"consumers"] for each in groups if each[b"name"] == GROUP]
+        return max([1, *counts])
 
     def claim_command(self, pool: str, container: str, *, count: int, block: int | None) -> Command:
         """Read new entries, re-added ones first; waits up to `block` ms if given."""
@@ -204,10 +207,10 @@ class Pools:
         server's clock) or later is not charged, as it has been if it had to be.
         """
         keys, back, lost = self.keys, 0, 0
-        shard = shard_of(pool)
+        shard, holder = shard_of(pool), reading.raw_name(container)
         command = script("reclaim").command(
             (*self._lanes(pool), keys.dead(shard)),
-            (GROUP, container, budget, reason, keys.calls(shard), keys.wake, pool, since),
+            (GROUP, holder, budget, reason, keys.calls(shard), keys.wake, pool, since),
             more=tuple(charged),
         )
         while True:
@@ -252,19 +255,19 @@ class Pools:
 
     def purge_command(self, pool: str, lane: int, *, till: bytes, reason: str) -> Command:
         """End a hundred entries of one lane, none behind `till`; the reply is how many inputs."""
-        keys = self.keys
+        keys, shard = self.keys, shard_of(pool)
         return script("purge").command(
-            (keys.pool(pool), self._lanes(pool)[lane], keys.delayed(pool)),
-            (GROUP, lane, till, reason, keys.calls(shard_of(pool))),
+            (keys.pool(pool), self._lanes(pool)[lane], keys.delayed(pool), keys.dead(shard)),
+            (GROUP, lane, till, reason, keys.calls(shard), pool),
         )
 
     def promote(self, pool: str) -> Op[tuple[int, float | None]]:
         """Put due retries back in line: (how many, seconds until the next or None)."""
-        keys = self.keys
+        keys, shard = self.keys, shard_of(pool)
         count, following = yield from ask_one(
             *script("promote").command(
-                (keys.pool(pool), keys.again(pool), keys.delayed(pool)),
-                (keys.calls(shard_of(pool)), keys.wake, pool),
+                (keys.pool(pool), keys.again(pool), keys.delayed(pool), keys.dead(shard)),
+                (keys.calls(shard), keys.wake, pool),
             )
         )
         return count, None if following < 0 else following / 1000

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 import redis
 
@@ -242,3 +243,44 @@ def test_arguments_beyond_the_limit_are_refused_before_they_are_sent() -> None:
     # Zeroes that nobody looks at take no memory.
     with pytest.raises(RequestSizeError, match="shared storage"):
         _digest_of(bytes(LARGEST_PAYLOAD + 1))
+
+
+def _write_odd_things(stage: Stage) -> None:
+    """What ended workers and leaders before, all of it at once."""
+    keys, pool = stage.client.keys, stage.square.pool
+    plain: Any = stage.plain  # its types know one kind of key at a time
+    worker = min(stage.client.run(stage.client.fleet.workers()))
+    plain.zadd(keys.workers, {b"\xff": 1, b"\xfe": 9e15, "wk-odd": 9e15, "wk-gone": 1})
+    plain.set(keys.assigned("wk-gone"), "no hash")
+    plain.hset(keys.worker("wk-odd"), "report", msgpack.packb({"worker": "wk-odd", "cpus": "x"}))
+    plain.hset(keys.assigned(worker), mapping={b"\xff": b"\xff", "ta-odd-1": pool, "x": ""})
+    plain.hset(keys.containers(worker), mapping={b"\xff": b"\xc1", "ta-odd": msgpack.packb([1])})
+    plain.zadd(keys.active(shard_of(pool)), {b"\xff": 0, "no pool": 0})
+    odd_times = {"service_time": "nan", "start_time": "-inf", "inflight": "x", "submitted": "-9"}
+    plain.hset(keys.pool(pool), mapping=odd_times)
+    plain.hset(keys.settings(stage.user.app.app_id), mapping={b"\xff": b"\xff", pool: b"\xc1"})
+    plain.zadd(keys.delayed(pool), {b"\xc1": 1})
+    plain.set(keys.epoch, "no number")
+    for text in (b"\xff", b"+", b"no pool", b"+" + b"0" * 40):
+        plain.publish(keys.wake, text)
+        plain.publish(keys.nudge(worker), b"cancelled " + text + b" x")
+
+
+def _take_away_odd_things(stage: Stage) -> None:
+    keys, plain = stage.client.keys, stage.plain
+    plain.zrem(keys.workers, b"\xff", b"\xfe", "wk-odd", "wk-gone")
+    plain.delete(keys.worker("wk-odd"))
+    plain.zrem(keys.active(shard_of(stage.square.pool)), b"\xff", "no pool")
+
+
+def test_odd_writes_into_the_fleets_records_end_nobody(stage: Stage) -> None:
+    def fleet() -> list[str]:
+        return sorted(stage.client.run(stage.client.fleet.workers()))
+
+    before = fleet()
+    _write_odd_things(stage)
+    assert stage.user.Model(name="after").describe.remote() is not None
+    assert list(stage.user.square.map(range(40))) == [n * n for n in range(40)]
+    wait_until(lambda: "wk-gone" not in fleet(), what="the lost box is cleared", seconds=20)
+    _take_away_odd_things(stage)
+    assert fleet() == before, "no worker has come back under another id"

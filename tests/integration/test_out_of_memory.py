@@ -27,7 +27,7 @@ ALLOWED = [
 ]
 REFUSED = [
     *(cases.submit, cases.submit_end, cases.open_pool, cases.join, cases.deploy, cases.override),
-    *(cases.emit, cases.emit_too_much, cases.accept, cases.tag, submit_packs),
+    *(cases.emit, cases.emit_too_much, cases.accept, cases.tag, cases.note, submit_packs),
 ]
 
 

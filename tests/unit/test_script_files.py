@@ -100,6 +100,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "emit": lambda: ITEMS.emit_command(EMISSION),
     "take": lambda: ITEMS.take_command(CALL, [b"1-1", b"1-2"]),
     "observe": lambda: Observing(KEYS).observe([POOL]),
+    "note": lambda: Observing(KEYS).serve(POOL, is_served=True),
     "renew": lambda: FLEET.renew("wk-1", {"ta-1": None}),
     "sweep": lambda: FLEET.sweep({"wk-1": 1.0}),
     "assign": lambda: FLEET.assign("wk-1", {"ta-1": "p"}, epoch=1),

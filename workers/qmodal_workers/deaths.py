@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 
 from qmodal.client import Client
+from qmodal.defects import survive
 from qmodal.exception import Error
 from qmodal.store.exchange import ask
 from qmodal.store.pools import BUDGET
@@ -18,7 +19,6 @@ from qmodal_workers import children
 from qmodal_workers.children import Orphanage, OutOfMemory
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.marks import mark_of
-from qmodal_workers.outlive import outlived
 from qmodal_workers.outside import charged, end_overrun
 from qmodal_workers.record import STOPPED, Doing
 from qmodal_workers.roster import Container, Roster
@@ -55,11 +55,11 @@ class Deaths:
     async def watch(self) -> None:
         """Look every second: a signal may come before its child is known."""
         while True:
-            with outlived("ended containers"):
+            with survive("ended containers"):
                 self.look()
-            with outlived("templates"):
+            with survive("templates"):
                 self._tidy()
-            with outlived("processes that nobody waits for"):
+            with survive("processes that nobody waits for"):
                 self._end_strangers()
                 self._orphanage.collect(self._known())
             await asyncio.sleep(LOOK_SECONDS)
@@ -74,7 +74,7 @@ class Deaths:
     def look(self) -> None:
         """Find out which containers have ended, and of which of them that is not concluded."""
         for container in self._roster.running():
-            with outlived(container.id):
+            with survive(f"the look at whether {container.id} lives"):
                 self._look_at(container)
 
     def _look_at(self, container: Container) -> None:
@@ -129,7 +129,7 @@ class Deaths:
         reason = self._reason(container, container.status)
         try:
             await self._give_back(container, reason)
-            with contextlib.suppress(TimeoutError), outlived(f"the output of {container.id}"):
+            with contextlib.suppress(TimeoutError), survive(f"the output of {container.id}"):
                 await asyncio.wait_for(self._logs.finish(container.id), LOG_SECONDS)
             self._close(container)
             self._report(container, reason)

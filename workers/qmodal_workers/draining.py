@@ -7,8 +7,8 @@ import contextlib
 import time
 
 from qmodal.client import Client
+from qmodal.defects import survive
 from qmodal.exception import Error
-from qmodal_workers.outlive import outlived
 from qmodal_workers.record import STOPPED
 from qmodal_workers.roster import Container, Ending, Roster
 from qmodal_workers.watch import Watch, is_running
@@ -62,10 +62,10 @@ class Draining:
         """Wake idle readers every 50 ms until they have seen that they are to leave."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            connections = list[int]()
+            connections: list[int] = []
             for container in self._roster.running():
                 if container.told.draining and container.ending is None:
-                    with outlived(container.id):
+                    with survive(f"draining {container.id}"):
                         connections += self._blocked(container)
             if connections:
                 with contextlib.suppress(Error):

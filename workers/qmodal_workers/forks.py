@@ -232,7 +232,8 @@ class Template:
     def _hear(self, message: dict[str, Any]) -> None:
         match message:
             case {"blank": True}:
-                self._blank.set_result(None)
+                if not self._blank.done():  # user code can write there, too
+                    self._blank.set_result(None)
             case {"loaded": int(), "unsafe": str(unsafe)}:
                 self._resolve(unsafe)
             case {"failed": str(text)}:

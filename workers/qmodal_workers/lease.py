@@ -8,9 +8,9 @@ import logging
 from collections.abc import Mapping
 
 from qmodal.client import Client
+from qmodal.defects import survive
 from qmodal.exception import Error
 from qmodal.store.fleet import LEASE_MS, RENEW_SECONDS, ContainerReport
-from qmodal_workers.outlive import outlived
 from qmodal_workers.record import lease_clock
 from qmodal_workers.roster import Roster
 
@@ -42,19 +42,19 @@ class Lease:
     async def _renew(self) -> bool:
         reports = self._roster.take_unsent()
         sent = lease_clock()  # the server counts from later, if it hears of it at all
-        is_ours: bool | None = None
-        with outlived("its lease"):
-            try:
-                is_ours = await self._client.aio(self._client.fleet.renew(self._worker, reports))
-            except Error as error:
-                log.warning("the lease was not renewed: %s", error)
-        if is_ours is None:
+        try:
+            is_ours = await self._client.aio(self._client.fleet.renew(self._worker, reports))
+        except Exception as error:
+            # Whatever it is, only the server can say that the lease is over.
             self._roster.put_back(reports)
+            log.warning(
+                "the lease was not renewed: %s", error, exc_info=not isinstance(error, Error)
+            )
             await asyncio.sleep(RETRY_SECONDS)
             return True
         if is_ours:
             extend(self._roster, sent)
-            with outlived("its wakes"):
+            with survive("its wakes"):
                 await self._wake(reports)
         return is_ours
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import defaultdict
 
 from qmodal.client import Client
-from qmodal.exception import Error
+from qmodal.defects import survive
 from qmodal.store.logs import LogChunk
 from qmodal_workers.pipes import Pipes
 from qmodal_workers.redaction import Redaction
@@ -15,7 +14,6 @@ from qmodal_workers.redaction import Redaction
 PAUSE_SECONDS = 0.05
 MOST_UNSENT = 256
 CHUNKS_AT_ONCE = 100
-log = logging.getLogger("qmodal.worker")
 
 
 class LogWriter:
@@ -39,7 +37,8 @@ class LogWriter:
         while True:
             await self._some.wait()
             self._some.clear()
-            await self._write_once()
+            with survive("writing what containers print"):
+                await self._write_once()
             await asyncio.sleep(PAUSE_SECONDS)
             if self._unsent or self.pipes.is_waiting:
                 self._some.set()
@@ -69,10 +68,11 @@ class LogWriter:
         logs = self._client.logs
         for start in range(0, len(chunks), CHUNKS_AT_ONCE):
             some = chunks[start : start + CHUNKS_AT_ONCE]
-            try:
+            is_written = False
+            with survive(f"writing the output of {app}"):
                 await self._client.aio(logs.append(app, some))
-            except Error as error:
-                log.warning("output of %s was not written: %s", app, error)
+                is_written = True
+            if not is_written:
                 self._unsent = [*self._unsent, *((app, chunk) for chunk in some)][-MOST_UNSENT:]
 
 

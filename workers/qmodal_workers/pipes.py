@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import selectors
 import threading
@@ -11,12 +12,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from qmodal.defects import note, survive
 from qmodal.store.logs import LogChunk, Source
 from qmodal_workers.ends import PIPE_BYTES
 from qmodal_workers.output import Output
 from qmodal_workers.redaction import Redaction
 
 READ_BYTES = 64 * 1024
+# After a look that failed.
+PAUSE_SECONDS = 0.1
+log = logging.getLogger("qmodal.worker")
 
 
 @dataclass(slots=True)
@@ -39,6 +44,7 @@ class Pipes:
         self._wishes: deque[Callable[[], None]] = deque()
         self._gone, self._wake = os.pipe()
         os.set_blocking(self._gone, False)
+        os.set_blocking(self._wake, False)
         self._selector.register(self._gone, selectors.EVENT_READ, None)
         self._is_open = True
         self._thread = threading.Thread(target=self._run, name="pipes", daemon=True)
@@ -76,27 +82,29 @@ class Pipes:
         """
 
         def finish() -> None:
-            for pipe in self._pipes.pop(container, []):
-                self._read_rest(pipe)
-                self._forget(pipe)
-            with self._lock:
-                if container in self._outputs:
-                    self._outputs[container].is_finished = True
-            self._notify()  # it may have nothing to send, and is forgotten when that is seen
-            done()
+            try:
+                for pipe in self._pipes.pop(container, []):
+                    with survive(f"reading the last output of {container}"):
+                        self._read_rest(pipe)
+                    self._forget(pipe)
+                with self._lock:
+                    if container in self._outputs:
+                        self._outputs[container].is_finished = True
+                self._notify()  # it may have nothing to send, and is forgotten when that is seen
+            finally:
+                done()
 
         self._ask(finish)
 
     def take(self) -> list[tuple[str, LogChunk]]:
         """What can be sent: (app, chunk)."""
         now = time.monotonic()
+        taken: list[tuple[str, LogChunk]] = []
         with self._lock:
-            taken = [
-                (output.app, chunk)
-                for output in self._outputs.values()
-                if output.app
-                for chunk in output.take(now)
-            ]
+            for output in self._outputs.values():
+                if output.app:
+                    with survive(f"taking the output of {output.container}"):
+                        taken += [(output.app, chunk) for chunk in output.take(now)]
             self._outputs = {
                 name: output for name, output in self._outputs.items() if not output.is_finished
             }
@@ -116,15 +124,22 @@ class Pipes:
 
     def _ask(self, wish: Callable[[], None]) -> None:
         self._wishes.append(wish)
-        os.write(self._wake, b".")
+        with contextlib.suppress(BlockingIOError):  # so many wishes wait that it is awake already
+            os.write(self._wake, b".")
 
     def _run(self) -> None:
         while self._is_open:
-            for key, _ in self._selector.select():
+            ready = []
+            with survive("waiting for output"):
+                ready = self._selector.select()
+            for key, _ in ready:
+                # The output of every container is read here: what one of them leads to ends nothing.
                 if key.data is None:
                     self._grant()
                 elif key.fileobj in self._selector.get_map():
-                    self._read(key.data)
+                    self._read_or_forget(key.data)
+            if not ready:
+                time.sleep(PAUSE_SECONDS)
         self._selector.close()
         os.close(self._gone)
 
@@ -132,12 +147,23 @@ class Pipes:
         with contextlib.suppress(BlockingIOError):
             os.read(self._gone, 4096)
         while self._wishes:
-            self._wishes.popleft()()
+            with survive("a change of what is read"):
+                self._wishes.popleft()()
 
     def _register(self, container: str, pipes: list[_Pipe]) -> None:
         self._pipes[container] = pipes
         for pipe in pipes:
-            self._selector.register(pipe.fd, selectors.EVENT_READ, pipe)
+            with survive(f"reading the output of {container}"):
+                self._selector.register(pipe.fd, selectors.EVENT_READ, pipe)
+
+    def _read_or_forget(self, pipe: _Pipe) -> None:
+        """Read once; what cannot be read is not tried again, which would go on without an end."""
+        try:
+            self._read(pipe)
+        except Exception as error:
+            note(f"reading the {pipe.source} of {pipe.output.container}", error)
+            log.debug("it is read no more", exc_info=True)
+            self._forget(pipe)
 
     def _read_rest(self, pipe: _Pipe) -> None:
         # What the pipe held at the end; somebody else may still be writing, without end.
@@ -162,10 +188,12 @@ class Pipes:
         return True
 
     def _forget(self, pipe: _Pipe) -> None:
-        if pipe.fd >= 0:
-            self._selector.unregister(pipe.fd)
-            os.close(pipe.fd)
-            pipe.fd = -1
+        fd, pipe.fd = pipe.fd, -1
+        if fd >= 0:
+            with contextlib.suppress(KeyError, ValueError):  # it could not be registered
+                self._selector.unregister(fd)
+            with survive("closing a pipe"):
+                os.close(fd)
 
     def _stop(self) -> None:
         self._is_open = False

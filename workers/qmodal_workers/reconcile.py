@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 
 from qmodal.client import Client
+from qmodal.defects import skip, survive
 from qmodal.exception import Error
 from qmodal.store.apps import AppRecord
 from qmodal.store.exchange import Op
 from qmodal.store.fleet import ContainerReport
+from qmodal.store.keys import is_pool_id
+from qmodal.wire.ids import worker_of
 from qmodal_workers.draining import Draining
-from qmodal_workers.outlive import outlived
-from qmodal_workers.roster import Roster
+from qmodal_workers.roster import Container, Roster
 from qmodal_workers.starter import Starter
 from qmodal_workers.templates import Templates
 
 LOOK_SECONDS = 1.0
-log = logging.getLogger("qmodal.worker")
+
+
+class UnreadableError(Error):
+    """What a box should run cannot be read, so nothing about it changes."""
 
 
 class Reconciler:
@@ -51,44 +55,60 @@ class Reconciler:
         """Reconcile for ever."""
         while True:
             self._hinted.clear()
-            try:
-                assigned, apps = await self._client.aio(self._look())
-            except Error as error:
-                log.warning("assignments cannot be read: %s", error)
-            else:
-                self.apply(assigned, apps)
+            with survive("the look at what is assigned"):
+                self.apply(*(await self._client.aio(self._look())))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS):
                     await self._hinted.wait()
 
     def _look(self) -> Op[tuple[dict[str, str], dict[str, AppRecord | None]]]:
         """What is assigned, and the apps of our containers and templates."""
-        assigned = yield from self._client.fleet.assigned([self._worker])
+        listed = yield from self._client.fleet.assigned([self._worker])
+        if self._worker not in listed:  # not the same as nothing, which would end all containers
+            raise UnreadableError(f"what {self._worker} should run is not there to be read")
         ours = {each.report.app for each in self._roster.living()} | self._templates.apps
-        ours.discard("")
-        apps = (yield from self._client.apps.records(sorted(ours))) if ours else {}
-        return assigned[self._worker], apps
+        apps = yield from self._client.apps.records(sorted(ours - {""}))
+        return self._own(listed[self._worker]), apps
+
+    def _own(self, assigned: dict[str, str]) -> dict[str, str]:
+        """What is assigned, without names that are none of this box, or of no pool.
+
+        A container of such a name would count as a lost box's, and its inputs would be given to others.
+        """
+        own = {
+            name: pool
+            for name, pool in assigned.items()
+            if worker_of(name) == self._worker and is_pool_id(pool)
+        }
+        for name in assigned.keys() - own.keys():
+            skip(f"what {self._worker} should run", f"{name[:80]!r} is no container of it")
+        return own
 
     def apply(self, assigned: dict[str, str], apps: dict[str, AppRecord | None]) -> None:
         """Start, drain, end and forget what has to be."""
         self._templates.note_over({app for app, record in apps.items() if _is_over(record)})
         for container in self._roster.living():
-            with outlived(container.id):
-                why = _why_over(container.report, apps)
-                if why:
-                    self._draining.end(container, why)
-                elif container.id not in assigned:
-                    self._draining.begin(container)
+            with survive(f"ending {container.id}"):
+                self._end_unwanted(container, assigned, apps)
         for container in self._roster:
             if container.is_over and container.id not in assigned:
                 self._roster.forget(container)
         if not self.is_closed:
             self._start_missing(assigned)
 
+    def _end_unwanted(
+        self, container: Container, assigned: dict[str, str], apps: dict[str, AppRecord | None]
+    ) -> None:
+        why = _why_over(container.report, apps)
+        if why:
+            self._draining.end(container, why)
+        elif container.id not in assigned:
+            self._draining.begin(container)
+
     def _start_missing(self, assigned: dict[str, str]) -> None:
         for name, pool in assigned.items():
             if name not in self._roster:
-                with outlived(name):
+                with survive(f"starting {name}"):
                     self._starter.begin(name, pool)
 
 

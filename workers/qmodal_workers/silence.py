@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from qmodal_workers.outlive import outlived
+from qmodal.defects import survive
 from qmodal_workers.record import lease_clock
 from qmodal_workers.roster import Container, Ending, Roster
 from qmodal_workers.watch import Watch, is_running
@@ -38,7 +38,7 @@ class Silence:
             return
         for container in self._roster.running():
             if container.options.is_once and container.report.state != "starting":
-                with outlived(container.id):
+                with survive(f"the look at {container.id}"):
                     self._end(container)
 
     def _end(self, container: Container) -> None:

@@ -13,10 +13,10 @@ import time
 from collections.abc import Coroutine
 
 from qmodal.client import Client
+from qmodal.defects import survive
 from qmodal.exception import Error
 from qmodal_workers import outside
 from qmodal_workers.children import is_stopped, send_signal
-from qmodal_workers.outlive import outlived
 from qmodal_workers.planning import start_limit, too_slow
 from qmodal_workers.record import CANCELLED, TIMEOUT, Doing
 from qmodal_workers.roster import Chase, Container, Ending, Roster
@@ -72,12 +72,11 @@ class Watch:
         """Look once; at most containers no more than a glance, as there may be many."""
         now = time.monotonic_ns()
         for container in self._roster.running():
-            with outlived(container.id):
-                self._look_at(container, now)
+            if container.ending is None:
+                with survive(f"the look at {container.id}"):
+                    self._look_at(container, now)
 
     def _look_at(self, container: Container, now: int) -> None:
-        if container.ending is not None:
-            return
         if container.report.state == "starting":
             self._look_at_start(container)
         if not container.is_calm(now, LONG_NS):
@@ -167,11 +166,11 @@ class Watch:
         while True:
             await asyncio.sleep(AUDIT_SECONDS)
             for container in self._roster.running():
-                with outlived(container.id):
+                with survive(container.id):
                     await self._audit(container)
 
     async def _audit(self, container: Container) -> None:
-        with contextlib.suppress(Error):
+        with survive(f"the look at what {container.id} holds"), contextlib.suppress(Error):
             await self._interrupt_unheld(container)
 
     async def _interrupt_unheld(self, container: Container) -> None:

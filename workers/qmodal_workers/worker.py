@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import sys
 
 from qmodal.client import Client
 from qmodal.credentials import CredentialFiles
-from qmodal.exception import ConnectionError, EnqueueError
+from qmodal.defects import note
+from qmodal.exception import ConfigurationError, Error
 from qmodal_workers.children import become_subreaper
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
+from qmodal_workers.lasting import lasting
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.marks import Marks
 from qmodal_workers.nursery import Nursery
-from qmodal_workers.outlive import repeated
 from qmodal_workers.templates import Templates
 
-AGAIN_SECONDS = 0.5
+PAUSE_SECONDS = 1.0
 log = logging.getLogger("qmodal.worker")
 
 
@@ -43,7 +45,7 @@ async def work(
     logs = LogWriter(client)
     files = CredentialFiles(client.settings)
     templates = Templates(files.environ(), logs.pipes, nursery=nursery, marks=marks)
-    writing = asyncio.create_task(repeated("logs", logs.write), name="logs")
+    writing = asyncio.create_task(lasting("logs", logs.write), name="logs")
     try:
         templates.prepare()
         await _come_back(client, options, stop, logs=logs, templates=templates)
@@ -64,8 +66,13 @@ async def _come_back(
         try:
             if not await incarnation.live():
                 return
-        except (ConnectionError, EnqueueError) as error:
-            log.warning("%s", error)
-            await asyncio.sleep(AGAIN_SECONDS)
+        except ConfigurationError:
+            raise
+        except Error as error:
+            # Nothing that a server says is a reason for the box to go: its keeper would start it anew.
+            note("the worker", error)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PAUSE_SECONDS):
+                    await stop.asked.wait()
             continue
         log.warning("%s was given up; coming back under a new id", incarnation.worker)

@@ -1,8 +1,8 @@
 -- End what waits in a pool, 100 entries a run of one lane, up to an id, and of the delayed ones: its
 -- app is gone or its containers cannot start. Returns how many inputs were ended.
--- include: record, drop, shaped, kept
-local pool, stream, delayed = unpack(KEYS)
-local group, lane, till, reason, calls = unpack(ARGV)
+-- include: tally, record, drop, shaped, kept, retry_of, set_aside
+local pool, stream, delayed, dead = unpack(KEYS)
+local group, lane, till, reason, calls, pool_id = unpack(ARGV)
 local ended = 0
 local entries = redis.call('XRANGE', stream, '-', till, 'COUNT', 100)
 for _, found in ipairs(entries) do
@@ -11,7 +11,7 @@ for _, found in ipairs(entries) do
   redis.call('XDEL', stream, entry)
   local ours = shaped(fields)
   if ours then
-    if lane == '2' then redis.call('SREM', calls .. fields[4] .. ':moved', entry) end
+    if lane == '2' then redis.pcall('SREM', calls .. fields[4] .. ':moved', entry) end
     kept(pool, lane, entry, fields)
     drop(pool, calls .. fields[4], fields, reason)
   end
@@ -20,8 +20,12 @@ end
 local waiting = redis.call('ZRANGE', delayed, 0, 99)
 for _, member in ipairs(waiting) do
   redis.call('ZREM', delayed, member)
-  local fields = cmsgpack.unpack(member)
-  drop(pool, calls .. fields[4], fields, reason)
-  ended = ended + fields[12]
+  local fields = retry_of(member)
+  if fields then
+    drop(pool, calls .. fields[4], fields, reason)
+  else
+    set_aside(dead, pool_id, reason, {'member', member})
+  end
+  ended = ended + (fields and fields[12] or 1)
 end
 return ended

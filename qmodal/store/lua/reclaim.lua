@@ -3,7 +3,7 @@
 -- one at its budget (1 for a marked consumer) ends as lost, and so does a generator that produced.
 -- Not charged is what was put back in line at `since` (ms, 0: never) or later, unless the consumer is marked.
 -- Returns how many inputs were given back, how many were lost, and 1 when the consumer is gone.
--- include: record, drop, readd, shaped, set_aside, kept, piece, pieces
+-- include: tally, record, drop, readd, shaped, set_aside, kept, piece, pieces
 local pool, inputs, again, dead = unpack(KEYS)
 local group, consumer, budget, reason, calls, channel, pool_id, since = unpack(ARGV)
 local charged, back, lost, full = {}, 0, 0, false
@@ -20,7 +20,7 @@ for lane, stream in ipairs({inputs, again}) do
     redis.call('XACK', stream, group, entry)
     redis.call('XDEL', stream, entry)
     local call = shaped(fields) and calls .. fields[4]
-    if call and lane == 2 then redis.call('SREM', call .. ':moved', entry) end
+    if call and lane == 2 then redis.pcall('SREM', call .. ':moved', entry) end
     if call then kept(pool, lane, entry, fields) else set_aside(dead, pool_id, reason, fields) end
     local is_new = since ~= '0' and lane == 2 and tonumber(entry:match('^%d+')) >= tonumber(since)
     local ran = not is_new and (charged['*'] or charged[lane .. ' ' .. entry]) or nil

@@ -2,7 +2,7 @@
 -- (lane, entry, deliveries) each, 100 a run. Unless `deliveries` is 0, an entry must have been
 -- delivered exactly so often: whoever reads it again is going to start it.
 -- Returns how many were still held.
--- include: record, drop, readd, shaped, kept
+-- include: tally, record, drop, readd, shaped, kept
 local pool, inputs, again = unpack(KEYS)
 local group, channel, pool_id = unpack(ARGV)
 local released = 0
@@ -18,7 +18,7 @@ for n = 0, #KEYS - 4 do
   end
   if is_ours and redis.call('XACK', stream, group, entry) == 1 then
     redis.call('XDEL', stream, entry)
-    if lane == '2' then redis.call('SREM', call .. ':moved', entry) end
+    if lane == '2' then redis.pcall('SREM', call .. ':moved', entry) end
     kept(pool, lane, entry, found[1][2])
     readd(pool, call, again, found[1][2])
     released = released + 1

@@ -9,8 +9,10 @@ local time = redis.call('TIME')
 redis.call('ZADD', workers, 'XX', time[1] * 1000 + math.floor(time[2] / 1000) + lease, worker)
 for n = 3, #ARGV, 2 do
   if ARGV[n + 1] == '' then
-    redis.call('HDEL', containers, ARGV[n])
-  else
+    redis.pcall('HDEL', containers, ARGV[n])
+  elseif type(redis.pcall('HSET', containers, ARGV[n], ARGV[n + 1])) == 'table' then
+    -- Only this box writes there. Of another type it would never hear that its lease is renewed.
+    redis.call('UNLINK', containers)
     redis.call('HSET', containers, ARGV[n], ARGV[n + 1])
   end
 end

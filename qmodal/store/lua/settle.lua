@@ -3,7 +3,7 @@
 -- input, number of inputs, outcome; b: their arguments are stored apart, k: they are what was kept
 -- of a pack). Several entries, with blanks between them, each stand for one of the inputs. Returns the
 -- pool's inputs in flight, then 1 for each recorded attempt, 0 for one of which something was stale.
--- include: record, acknowledge
+-- include: tally, record, acknowledge
 local pool, inputs, again = unpack(KEYS)
 local group = unpack(ARGV)
 local replies, order, outcomes, gone, ended = {0}, {}, {}, {{}, {}}, 0
@@ -24,7 +24,7 @@ for n = 1, #KEYS - 3 do
   if held > 0 then
     if not outcomes[call] then outcomes[call], order[#order + 1] = into, call end
     for _, id in ipairs(entries) do ids[#ids + 1] = id end
-    if lane == '2' then redis.call('SREM', call .. ':moved', unpack(entries)) end
+    if lane == '2' then redis.pcall('SREM', call .. ':moved', unpack(entries)) end
     if mark == 'b' then redis.call('UNLINK', call .. ':blob:' .. index) end
   end
 end
@@ -32,8 +32,8 @@ if #gone[1] > 0 then redis.call('XDEL', inputs, unpack(gone[1])) end
 if #gone[2] > 0 then redis.call('XDEL', again, unpack(gone[2])) end
 for _, call in ipairs(order) do record(call, 'o', outcomes[call]) end
 if ended > 0 then
-  replies[1] = redis.call('HINCRBY', pool, 'inflight', -ended)
+  replies[1] = tally(pool, 'inflight', -ended)
 else -- not HINCRBY by nothing, which would bring a forgotten pool back without a lifetime
-  replies[1] = tonumber(redis.call('HGET', pool, 'inflight') or 0)
+  replies[1] = tonumber(redis.call('HGET', pool, 'inflight') or 0) or 0
 end
 return replies

@@ -2,7 +2,7 @@
 -- The entry goes on standing for the input `keep`, or is consumed if that is empty.
 -- Takes `ended` times (index, count, outcome), then (index, count, retries more, delay in ms) each.
 -- Returns 1, or 0 if somebody else owns the inputs now.
--- include: record, drop, readd, wait, shaped, piece
+-- include: tally, record, drop, readd, wait, shaped, piece
 local pool, inputs, again, delayed, call = unpack(KEYS)
 local group, consumer, lane, entry, keep, channel, pool_id, ended = unpack(ARGV)
 local stream = lane == '1' and inputs or again
@@ -18,13 +18,13 @@ if keep ~= '' then
 else
   redis.call('XACK', stream, group, entry)
   redis.call('XDEL', stream, entry)
-  if lane == '2' then redis.call('SREM', call .. ':moved', entry) end
+  if lane == '2' then redis.pcall('SREM', call .. ':moved', entry) end
 end
 for n = 9, 8 + 3 * ended do outcomes[n - 8] = ARGV[n] end
 for n = 2, #outcomes, 3 do done = done + outcomes[n] end
 if done > 0 then
   record(call, 'o', outcomes)
-  redis.call('HINCRBY', pool, 'inflight', -done)
+  tally(pool, 'inflight', -done)
 end
 for n = 9 + 3 * ended, #ARGV, 4 do
   local index, count, retries, delay = unpack(ARGV, n, n + 3)

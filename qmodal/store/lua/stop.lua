@@ -7,7 +7,7 @@ local title, app_id, ttl, keep, code, channel = unpack(ARGV)
 redis.call('UNLINK', settings, client) -- a first write that a full server allows
 if redis.call('HGET', apps, title) == app_id then redis.call('HDEL', apps, title) end
 if redis.call('EXISTS', app) == 0 then return 0 end
-for number = 1, tonumber(redis.call('HGET', app, 'version') or 0) do
+for number = 1, tonumber(redis.call('HGET', app, 'version') or 0) or 0 do
   redis.call('UNLINK', app .. ':version:' .. number)
 end
 local fields = redis.call('HGETALL', app)

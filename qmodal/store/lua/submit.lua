@@ -2,7 +2,7 @@
 -- Returns OK; GAP: an earlier chunk is missing; TAKEN: the id belongs to another call;
 -- POOL: the pool is not known; BLOB: a payload did not arrive. Only OK has written anything.
 -- A cancelled call takes no more inputs and says OK: whoever reads its outputs is told.
--- include: join, append, announce
+-- include: tally, join, append, announce
 local call, pool, active, marker = unpack(KEYS)
 local id, pool_id, group, channel, digest, first, total, ttl, parent, now, count, sizes = unpack(ARGV)
 local inputs, joined, from, to = pool .. ':inputs', false, nil, nil
@@ -34,7 +34,7 @@ end
 if count == 0 then return 'OK' end
 for n = 5, #KEYS do redis.call('PERSIST', KEYS[n]) end
 if known[1] then redis.call('PERSIST', call) redis.call('PERSIST', call .. ':outputs') end
-local inflight = redis.call('HINCRBY', pool, 'inflight', count)
-redis.call('HINCRBY', pool, 'submitted', count)
+local inflight = tally(pool, 'inflight', count)
+tally(pool, 'submitted', count)
 announce(pool, marker, channel, pool_id, inflight, joined)
 return 'OK'

@@ -3,7 +3,7 @@
 local call, outputs, more = unpack(KEYS)
 local removed = redis.call('XDEL', outputs, unpack(ARGV))
 local waits = redis.call('HGET', call, 'waits')
-if waits and redis.call('XLEN', outputs) <= tonumber(waits) then
+if waits and redis.call('XLEN', outputs) <= (tonumber(waits) or math.huge) then
   redis.call('HDEL', call, 'waits')
   redis.call('LPUSH', more, 1)
   redis.call('PEXPIRE', more, 10000)

@@ -2,12 +2,14 @@
 -- cancel finds it. One whose call has ended is dropped: it would run after its cancellation. So is
 -- a generator that has produced: its reader would get the first items twice.
 -- The fields are {e, ., c, ., i, ., r, ., d, ., n, .}: envelope, call, index of the first of `n`
--- inputs, retries used, deliveries lost.
+-- inputs, retries used, deliveries lost. It was taken out of its stream before, so nothing here may
+-- stop the script, whatever a foreign entry calls its call.
 local function readd(pool, call, again, fields)
-  local known = redis.call('HMGET', call, 'state', 'made:' .. fields[6])
-  if known[1] == 'open' and not known[2] then
-    redis.call('SADD', call .. ':moved', redis.call('XADD', again, '*', unpack(fields)))
-  else
-    drop(pool, call, fields, 'a generator that has produced items does not run again')
+  local known = redis.pcall('HMGET', call, 'state', 'made:' .. fields[6])
+  if known[1] ~= 'open' or known[2] then
+    return drop(pool, call, fields, 'a generator that has produced items does not run again')
   end
+  local entry = redis.pcall('XADD', again, '*', unpack(fields))
+  if type(entry) == 'table' then return drop(pool, call, fields, 'its pool cannot be written to') end
+  redis.pcall('SADD', call .. ':moved', entry)
 end

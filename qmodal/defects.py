@@ -1,0 +1,61 @@
+"""What long-lived loops survive: one item that fails costs that item, and is seen.
+
+What a server or foreign bytes can lead to is an `Error`, and worth a line. Anything else nobody has
+thought of, and it comes with its traceback. Both are counted, and said the first time and whenever
+the count has doubled: a loop that meets the same thing twenty times a second must not drown the rest.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from qmodal.exception import Error
+
+# Subjects that are remembered; beyond that, all are counted anew.
+MOST_SUBJECTS = 1000
+log = logging.getLogger("qmodal")
+_counts: Counter[tuple[str, str]] = Counter()
+
+
+@contextmanager
+def survive(doing: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Go on behind the block whatever it raises, except for `but`; `doing` says what was done."""
+    try:
+        yield
+    except but:
+        raise
+    except Exception as error:
+        note(doing, error)
+        log.debug("%s failed", doing, exc_info=True)
+
+
+def note(doing: str, error: BaseException) -> None:
+    """Count a failure, and say it if it is time to."""
+    times = _times(doing, type(error).__name__)
+    if times is None:
+        return
+    if isinstance(error, Error):
+        log.warning("%s failed%s: %s", doing, times, error)
+    else:
+        log.error("%s failed unexpectedly%s: %r", doing, times, error, exc_info=error)
+
+
+def skip(where: str, what: str) -> None:
+    """Count something foreign that is left out, and say it if it is time to."""
+    times = _times(where, what)
+    if times is not None:
+        log.warning("%s: left out%s, as %s", where, times, what)
+
+
+def _times(subject: str, kind: str) -> str | None:
+    """How often it was met, for people; None if that is not worth a line."""
+    if len(_counts) >= MOST_SUBJECTS and (subject, kind) not in _counts:
+        _counts.clear()
+    _counts[subject, kind] += 1
+    count = _counts[subject, kind]
+    if count & (count - 1):
+        return None
+    return "" if count == 1 else f" ({count} times so far)"
