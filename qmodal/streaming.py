@@ -109,7 +109,7 @@ class Stream:
         self._taken: list[bytes] = []
         self._is_ended = False
         self._submission: Submission | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def start(self, arguments: Arguments) -> Op[list[Output]]:
         """Submit, and wait for what comes first."""
@@ -141,7 +141,7 @@ class Stream:
             made = yield from resolve(
                 self._client, self._reader.call, output, request=self._request
             )
-        except Exception as error:
+        except BaseException as error:  # also SystemExit, which user code may raise
             self._error = error
             raise
         if made != self._next:

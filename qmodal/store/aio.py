@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from qmodal.exception import Error
 from qmodal.store.aio_line import AsyncLine
-from qmodal.store.blocking import is_refused
+from qmodal.store.blocking import FINISH_SECONDS, is_refused, take_later
 from qmodal.store.exchange import (
     AtMost,
     CarriedError,
@@ -31,13 +31,17 @@ T = TypeVar("T")
 
 
 class Asynchronous:
-    """A pool of asyncio lines to one server; belongs to the loop it is first used in."""
+    """A pool of asyncio lines to one server; belongs to the loop it is first used in.
 
-    def __init__(self, address: Address) -> None:
+    `later`: what is put off, if other drivers may send it too.
+    """
+
+    def __init__(self, address: Address, later: deque[Command] | None = None) -> None:
         self.address = address
         self._idle: deque[AsyncLine] = deque()
         self._loaded = False
-        self._later: deque[Command] = deque()
+        self._later: deque[Command] = deque() if later is None else later
+        self.is_ending = False
 
     async def run(self, op: Op[T]) -> T:
         """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
@@ -108,7 +112,7 @@ class Asynchronous:
         except BaseException:  # also CancelledError: replies are still on their way
             await line.close()
             raise
-        if len(replies) < len(request.commands):
+        if len(replies) < len(request.commands) or self.is_ending:
             await line.close()
         else:
             self._idle.append(line)
@@ -116,12 +120,16 @@ class Asynchronous:
 
     async def _talk(self, line: AsyncLine, request: Exchange) -> list[Reply]:
         commands = request.commands
-        later = [self._later.popleft() for _ in range(min(len(self._later), 100))]
-        await line.write((*later, *commands) if later else commands)
-        if request.meanwhile is not None:
-            request.meanwhile()
-        if later:
-            await line.replies(len(later))
+        later = take_later(self._later) if self._later else ()
+        try:
+            await line.write((*later, *commands) if later else commands)
+            if request.meanwhile is not None:
+                request.meanwhile()
+            if later:
+                await line.replies(len(later))
+        except BaseException:  # perhaps the server has not seen them; twice does no harm
+            self._later.extendleft(reversed(later))
+            raise
         if not request.waits:
             return await line.replies(len(commands))
         replies = await line.replies(len(commands) - 1)
@@ -150,20 +158,24 @@ class Asynchronous:
         while self._idle:
             await self._idle.pop().close()
 
-    def abandon(self) -> list[Command]:
-        """End the connections of a closed loop; the commands that were put off."""
-        for line in self._idle:
-            line.abandon()
-        self._idle.clear()
-        return list(self._later)
+    def abandon(self) -> None:
+        """End the connections of a loop that will not run any more."""
+        while self._idle:
+            self._idle.pop().abandon()
+
+    async def end(self) -> None:
+        """The loop is about to end: from now on no connection outlives its exchange."""
+        self.is_ending = True
+        await self.close()
+        await asyncio.sleep(0)  # what closes a TLS connection comes in the next round
 
     async def close(self) -> None:
-        """Send what was put off and close all idle connections."""
-        while self._later:
-            try:
-                _, refusal = await self._once(Exchange(((b"PING",),)))
-            except LOST as error:
-                refusal = error
-            if refusal is not None:
-                self._later.clear()
-        await self._drop_idle()
+        """Send what was put off, which may take a second, and close all idle connections."""
+        try:
+            async with asyncio.timeout(FINISH_SECONDS):
+                while self._later:
+                    await self._once(Exchange(((b"PING",),)))
+        except (*LOST, Error):
+            pass
+        finally:
+            await self._drop_idle()
