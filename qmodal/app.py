@@ -72,7 +72,8 @@ class App:
         self._name = name
         self._tags = app_verbs.checked_tags(tags or {})
         self._has_definitions = True
-        self._included_by: list[App] = []
+        self._includes: list[App] = []
+        self._published_by: list[App] = []
         self._entries: dict[str, Registered] = {}
         self._functions: dict[str, Function[..., Any, Any]] = {}
         self._classes: dict[str, Cls[Any]] = {}
@@ -247,7 +248,7 @@ class App:
         """Take in the functions and classes of another app, not its entrypoints; returns itself."""
         for entry in other_app._entries.values():
             self._register(entry)
-        other_app._included_by.append(self)
+        self._includes.append(other_app)
         self._functions.update(other_app._functions)
         self._classes.update(other_app._classes)
         if inherit_tags:
@@ -284,12 +285,28 @@ class App:
         self._definitions = definitions_of(
             version, main_by_reference=main_by_reference, is_pinned=is_pinned
         )
+        # Only while it is published do others keep it: a module's app may be included by many.
+        for app in self._included():
+            app._published_by = [each for each in app._published_by if each is not self]
+            if version is not None:
+                app._published_by.append(self)
+
+    def _included(self) -> set[App]:
+        """The apps that it includes, and those that they include."""
+        found: set[App] = set()
+        following = [*self._includes]
+        while following:
+            app = following.pop()
+            if app not in found:
+                found.add(app)
+                following += app._includes
+        return found
 
     def _find_definition(self, tag: str) -> Definition | None:
         """As published with this app, or with one that has included it."""
         found = self._definitions.get(tag)
-        for app in self._included_by if found is None else ():
-            found = found or app._find_definition(tag)
+        for app in self._published_by if found is None else ():
+            found = found or app._definitions.get(tag)
         return found
 
     def _registered(self, registered: dict[str, C]) -> dict[str, C]:

@@ -209,7 +209,7 @@ def portable(source: Source) -> Source:
     if not isinstance(source, LocalSource):
         return source
     app = _publishing.get()
-    if app is not None and (app is source.app or app in source.app._included_by):
+    if app is not None and (app is source.app or source.app in app._included()):
         return OwnSource(source.tag)
     definition = source.app._find_definition(source.tag)
     if definition is None:

@@ -14,9 +14,8 @@ from qmodal.fanout import Fanout
 from qmodal.feeding import PROLONG_SECONDS, READ_AHEAD
 from qmodal.inputs import Inputs
 
-# The loop knows its tasks weakly: a map that is dropped without being closed must not take its tasks
-# along before its own end, which waits for them.
-_tasks: set[asyncio.Task[None]] = set()
+# A year: longer than any map waits.
+NEVER_SECONDS = 365 * 24 * 3600.0
 
 
 class Feeder(Protocol):
@@ -59,9 +58,10 @@ class Tasks:
         self._is_stopped = False
         self._error: BaseException | None = None
         self._tasks = [asyncio.create_task(self._guard(body)) for body in (self._read, self._send)]
-        for task in self._tasks:
-            _tasks.add(task)
-            task.add_done_callback(_tasks.discard)
+        # The loop knows its tasks weakly: a map that is dropped without being closed must not take its
+        # tasks along before its own end, which waits for them. A timer is what a loop does keep, and
+        # no longer than until it is closed.
+        self._kept = asyncio.get_running_loop().call_later(NEVER_SECONDS, self._tasks.clear)
 
     async def step(self) -> None:
         """Wait until something was submitted that has no result yet, or all has been; then read."""
@@ -85,6 +85,7 @@ class Tasks:
             task.cancel()
         await self._until(lambda: True)
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._kept.cancel()
 
     async def _until(self, predicate: Callable[[], bool]) -> None:
         async with self._turn:
