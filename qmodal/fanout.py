@@ -17,7 +17,7 @@ from qmodal.invocation import submit
 from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, outcomes_in, value_of
 from qmodal.packing import Packing
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
-from qmodal.store.exchange import CarriedError, Later, Meanwhile, Op
+from qmodal.store.exchange import AtMost, CarriedError, Later, Meanwhile, Op
 from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Target
 from qmodal.types import InputStatus
@@ -29,6 +29,8 @@ OUTSTANDING = 1000
 CHUNK = 100
 # Packs that are submitted together, and those that may be outstanding if they hold many inputs.
 PACKS, PACKS_OUTSTANDING = 2, 12
+# The end of a map that nobody reads on waits no longer than this for the server.
+LEAVE_SECONDS = 1.0
 # While inputs may still fail to come, their iterator's exception is looked for this often.
 UNFED_MS = 250
 FindTarget = Callable[[], Op[Target]]
@@ -171,7 +173,13 @@ class Fanout(Generic[R]):
 
     def _submit(self, chunk: Sequence[Arguments], *, is_last: bool) -> Op[None]:
         batch = self.batch(chunk, first=self.submitted, is_last=is_last)
-        yield from submit(self._client, self._target, batch.submission)
+        try:
+            yield from submit(self._client, self._target, batch.submission)
+        except GapError:
+            raise
+        except BaseException:
+            self.submitted = batch.end  # perhaps; `stop` ends what is there
+            raise
         self.submitted = batch.end
 
     def batch(self, chunk: Sequence[Arguments], *, first: int, is_last: bool) -> Batch:
@@ -286,11 +294,23 @@ class Fanout(Generic[R]):
             yield from self._client.calls.prolong(self.call, DELIVERED_TTL_MS)
 
     def stop(self) -> Op[None]:
-        """Nobody wants the rest: cancel what is queued, and forget the call."""
+        """Nobody wants the rest: cancel what is queued, and forget the call.
+
+        How that goes is not said: it would take the place of what has ended the map.
+        """
         if self._how.keep:
             return
+        if self.settled < self.submitted or self._parent:
+            yield AtMost(self._leave(), LEAVE_SECONDS)
+        else:
+            yield from self._forget()
+
+    def _leave(self) -> Op[None]:
         if self.settled < self.submitted:
             yield from self._client.calls.cancel(self.call, spare=True)
+        yield from self._forget()
+
+    def _forget(self) -> Op[None]:
         missing = islice(self._reader.seen.missing(self.submitted), MOST_ODD)
         told = tell(self.submitted, self._odd | dict.fromkeys(missing, InputStatus.TERMINATED))
         yield from forget_many(

@@ -78,8 +78,10 @@ def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
                 feeder.step()
                 yield from fanout.arrivals.take()
     finally:
-        feeder.stop()
-        client.run(fanout.stop())
+        try:
+            feeder.stop()
+        finally:  # whoever is interrupted there, too
+            client.run(fanout.stop())
 
 
 async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator[Any]:
@@ -96,8 +98,10 @@ async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator
                 for value in _taken(fanout):
                     yield value
     finally:
-        await feeder.stop()
-        await client.aio(fanout.stop())
+        try:
+            await feeder.stop()
+        finally:  # whoever is cancelled there, too
+            await client.aio(fanout.stop())
 
 
 def _taken(fanout: Fanout[Any]) -> list[Any]:

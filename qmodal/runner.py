@@ -160,7 +160,15 @@ class RunContext:
         return kind is KeyboardInterrupt
 
     async def __aenter__(self) -> App:
-        return await asyncio.to_thread(self.__enter__)
+        entering = asyncio.ensure_future(asyncio.to_thread(self.__enter__))
+        try:
+            return await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            # The thread goes on: what it has begun would run for as long as the program.
+            await asyncio.wait({entering})
+            if entering.exception() is None:
+                await asyncio.to_thread(self.__exit__, None, None, None)
+            raise
 
     async def __aexit__(
         self,

@@ -19,10 +19,10 @@ from qmodal.exception import (
     OutputExpiredError,
     RemoteError,
 )
-from qmodal.invocation import request
+from qmodal.invocation import ABANDON_SECONDS, request
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
 from qmodal.store.calls import Submission
-from qmodal.store.exchange import Op
+from qmodal.store.exchange import AtMost, Op
 from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Target
 from qmodal.verb import is_in_loop
@@ -196,7 +196,7 @@ class Stream:
         if submission is not None and self._is_ended:
             yield from forget(self._client, submission, self._error)
         elif submission is not None:
-            yield from self._client.items.close(self._reader.call)
+            yield AtMost(self._client.items.close(self._reader.call), ABANDON_SECONDS)
 
 
 def refusal(verb: str) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
+import weakref
 from collections import deque
 from typing import TypeVar
 
 from qmodal.exception import Error
+from qmodal.store.aio_last import Last
 from qmodal.store.aio_line import AsyncLine
 from qmodal.store.blocking import FINISH_SECONDS, is_refused, take_later
 from qmodal.store.exchange import (
@@ -42,6 +43,7 @@ class Asynchronous:
         self._loaded = False
         self._later: deque[Command] = deque() if later is None else later
         self.is_ending = False
+        self._lasts: weakref.WeakSet[Last] = weakref.WeakSet()
 
     async def run(self, op: Op[T]) -> T:
         """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
@@ -69,10 +71,19 @@ class Asynchronous:
         elif isinstance(request, Pause):
             await asyncio.sleep(request.seconds)
         elif isinstance(request, AtMost):
-            with contextlib.suppress(Error, TimeoutError):
-                async with asyncio.timeout(request.seconds):
-                    await self.run(request.op)
+            await self._at_most(request)
         return []
+
+    async def _at_most(self, request: AtMost) -> None:
+        # In a task of its own: what waits here may be cancelled again, or closed in the middle.
+        last = Last(self._do, request.op, request.seconds)
+        self._lasts.add(last)
+        await last.wait()
+
+    async def _do(self, request: Effect) -> list[Reply]:
+        if type(request) is Exchange:
+            return await self.exchange(request)
+        return await self._aside(request)
 
     async def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
@@ -166,6 +177,8 @@ class Asynchronous:
     async def end(self) -> None:
         """The loop is about to end: from now on no connection outlives its exchange."""
         self.is_ending = True
+        for last in list(self._lasts):
+            await last.wait()
         await self.close()
         await asyncio.sleep(0)  # what closes a TLS connection comes in the next round
 

@@ -90,8 +90,9 @@ class Blocking:
         elif isinstance(request, AtMost):
             # In a thread: nothing else bounds a connect and a read that are on their way.
             doing = threading.Thread(target=self._try, args=(request.op,), daemon=True)
-            doing.start()
-            doing.join(request.seconds)
+            with contextlib.suppress(RuntimeError):  # the interpreter ends, and starts no threads
+                doing.start()
+                doing.join(request.seconds)
         return []
 
     def _try(self, op: Op[object]) -> None:

@@ -136,3 +136,14 @@ def test_nothing_grows_with(user: Any, way: Callable[[Any], None]) -> None:
     assert {name: now[name] - seen[name] for name in now if now[name] > seen[name]} == {}
     grown = {name: count for name, count in (after - before).items() if count >= ROUNDS}
     assert grown == {}
+
+
+def test_a_loop_that_is_closed_with_a_map_in_it_is_kept_by_nobody(user: Any) -> None:
+    loop = asyncio.new_event_loop()
+    results = user.double.map.aio(counted(300))
+    assert loop.run_until_complete(anext(results)) == 0
+    loop.close()
+    kept = weakref.ref(loop)
+    del loop, results
+    gc.collect()
+    assert kept() is None
