@@ -175,7 +175,11 @@ class AsyncLine:
             if isinstance(error, TimeoutError):
                 raise TimeoutError("the server does not answer") from None
             raise
-        self._take_over(connection)
+        try:
+            self._take_over(connection)
+        except OSError:  # no descriptor is left
+            connection._close()
+            raise
 
     def _take_over(self, connection: asyncio_connection.AbstractConnection) -> None:
         writer = connection._writer

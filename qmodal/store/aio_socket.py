@@ -58,6 +58,8 @@ class LoopSocket:
         try:
             async with asyncio.timeout(READ_SECONDS):
                 await has_room
+        except TimeoutError:
+            raise TimeoutError("the server reads nothing") from None
         finally:
             if self._sock.fileno() == number:  # it may have been lost meanwhile
                 loop.remove_writer(number)

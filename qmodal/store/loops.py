@@ -42,9 +42,11 @@ class Loops:
         self.leave_closed()
         with self._changing:
             self._ends[loop] = end
+        begins = sys.get_asyncgen_hooks().firstiter
+        # Whoever is first to call while the loop closes its generators comes too late for that.
         if getattr(loop, "_asyncgens_shutdown_called", False):
             end.driver.is_ending = True
-        elif (begins := sys.get_asyncgen_hooks().firstiter) is not None:
+        elif begins is not None:
             begins(end)
         return end.driver
 

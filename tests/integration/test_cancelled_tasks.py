@@ -180,4 +180,13 @@ def test_an_app_whose_start_is_cancelled_does_not_run_on(user: Any) -> None:
     for step in (0.0, 0.001, 0.01):
         asyncio.run(program(step))
         assert app.app_id is None
+
+    starting = []
+
+    async def ended_by_its_loop() -> None:
+        starting.append(asyncio.create_task(program(60)))
+        await asyncio.sleep(0.001)
+
+    asyncio.run(ended_by_its_loop())
+    assert app.app_id is None
     assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
