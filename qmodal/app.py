@@ -25,6 +25,7 @@ from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
 from qmodal.function import Function
 from qmodal.image import Image
+from qmodal.including import note_publisher
 from qmodal.keywords import OptionKeywords
 from qmodal.log_verbs import Logs
 from qmodal.options import FunctionOptions
@@ -285,29 +286,12 @@ class App:
         self._definitions = definitions_of(
             version, main_by_reference=main_by_reference, is_pinned=is_pinned
         )
-        # Only while it is published do others keep it: a module's app may be included by many.
-        for app in self._included():
-            app._published_by = [each for each in app._published_by if each is not self]
-            if version is not None:
-                app._published_by.append(self)
-
-    def _included(self) -> set[App]:
-        """The apps that it includes, and those that they include."""
-        found: set[App] = set()
-        following = [*self._includes]
-        while following:
-            app = following.pop()
-            if app not in found:
-                found.add(app)
-                following += app._includes
-        return found
+        note_publisher(self)
 
     def _find_definition(self, tag: str) -> Definition | None:
         """As published with this app, or with one that has included it."""
-        found = self._definitions.get(tag)
-        for app in self._published_by if found is None else ():
-            found = found or app._definitions.get(tag)
-        return found
+        publishers = (self, *self._published_by)
+        return next((app._definitions[tag] for app in publishers if tag in app._definitions), None)
 
     def _registered(self, registered: dict[str, C]) -> dict[str, C]:
         if not self._has_definitions:

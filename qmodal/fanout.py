@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
@@ -13,6 +12,7 @@ from qmodal.client import Client
 from qmodal.columns import Arguments
 from qmodal.delivery import MOST_ODD, forget_many, status_of, tell
 from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
+from qmodal.how import How
 from qmodal.invocation import submit
 from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, outcomes_in, value_of
 from qmodal.packing import Packing
@@ -33,20 +33,6 @@ PACKS, PACKS_OUTSTANDING = 2, 12
 LEAVE_SECONDS = 1.0
 # While inputs may still fail to come, their iterator's exception is looked for this often.
 UNFED_MS = 250
-FindTarget = Callable[[], Op[Target]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class How:
-    """What a map does with its results; `resume` is the key or id of a call to go on with.
-
-    `keep`: the results stay for others to fetch, and the end of this process ends nothing.
-    """
-
-    ordered: bool = True
-    return_exceptions: bool = False
-    keep: bool = False
-    resume: str | None = None
 
 
 class Batch(NamedTuple):
@@ -294,10 +280,7 @@ class Fanout(Generic[R]):
             yield from self._client.calls.prolong(self.call, DELIVERED_TTL_MS)
 
     def stop(self) -> Op[None]:
-        """Nobody wants the rest: cancel what is queued, and forget the call.
-
-        How that goes is not said: it would take the place of what has ended the map.
-        """
+        """Nobody wants the rest: cancel what is queued, and forget the call; it raises nothing."""
         if self._how.keep:
             return
         if self.settled < self.submitted or self._parent:

@@ -9,10 +9,12 @@ from typing import Any, Generic, TypeVar
 from qmodal import legacy
 from qmodal.client import Client, current_for
 from qmodal.exception import InvalidError
-from qmodal.fanout import Fanout, FindTarget, How
+from qmodal.fanout import Fanout
+from qmodal.how import How
 from qmodal.inputs import Inputs
 from qmodal.outputs import in_task
 from qmodal.store.exchange import Op
+from qmodal.target import FindTarget
 from qmodal.verb import is_in_loop
 
 R = TypeVar("R")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import suppress
 from typing import Any, Generic, ParamSpec
 
@@ -24,7 +24,7 @@ from qmodal.outputs import BLOCK_MS, OutputReader, resolve
 from qmodal.store.calls import Submission
 from qmodal.store.exchange import AtMost, Op
 from qmodal.store.output import Output
-from qmodal.target import DELIVERED_TTL_MS, Target
+from qmodal.target import DELIVERED_TTL_MS, FindTarget, Target
 from qmodal.verb import is_in_loop
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError
@@ -34,7 +34,6 @@ from qmodal.wire.signing import BadSignatureError, UnknownKeyError
 from qmodal.wording import clause
 
 P = ParamSpec("P")
-FindTarget = Callable[[], Op[Target]]
 END: Any = object()
 SKIP: Any = object()
 

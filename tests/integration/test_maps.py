@@ -26,7 +26,8 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
-from qmodal.fanout import Fanout, How
+from qmodal.fanout import Fanout
+from qmodal.how import How
 from qmodal.runner import ensure_server
 from qmodal.settings import Settings
 from qmodal.source.loader import load_file
