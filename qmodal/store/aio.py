@@ -186,8 +186,9 @@ class Asynchronous:
         """Send what was put off, which may take a second, and close all idle connections."""
         try:
             async with asyncio.timeout(FINISH_SECONDS):
-                while self._later:
-                    await self._once(Exchange(((b"PING",),)))
+                refusal = None
+                while self._later and refusal is None:
+                    _, refusal = await self._once(Exchange(((b"PING",),)))
         except (*LOST, Error):
             pass
         finally:
