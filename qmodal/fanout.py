@@ -29,8 +29,7 @@ OUTSTANDING = 1000
 CHUNK = 100
 # Packs that are submitted together, and those that may be outstanding if they hold many inputs.
 PACKS, PACKS_OUTSTANDING = 2, 12
-# The end of a map that nobody reads on waits no longer than this for the server.
-LEAVE_SECONDS = 1.0
+LEAVE_SECONDS = 1.0  # what the end of a map that nobody reads on may take
 # While inputs may still fail to come, their iterator's exception is looked for this often.
 UNFED_MS = 250
 
