@@ -25,6 +25,7 @@ from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
 from qmodal.function import Function
 from qmodal.image import Image
+from qmodal.including import note_publisher
 from qmodal.keywords import OptionKeywords
 from qmodal.log_verbs import Logs
 from qmodal.options import FunctionOptions
@@ -72,7 +73,8 @@ class App:
         self._name = name
         self._tags = app_verbs.checked_tags(tags or {})
         self._has_definitions = True
-        self._included_by: list[App] = []
+        self._includes: list[App] = []
+        self._published_by: list[App] = []
         self._entries: dict[str, Registered] = {}
         self._functions: dict[str, Function[..., Any, Any]] = {}
         self._classes: dict[str, Cls[Any]] = {}
@@ -247,7 +249,7 @@ class App:
         """Take in the functions and classes of another app, not its entrypoints; returns itself."""
         for entry in other_app._entries.values():
             self._register(entry)
-        other_app._included_by.append(self)
+        self._includes.append(other_app)
         self._functions.update(other_app._functions)
         self._classes.update(other_app._classes)
         if inherit_tags:
@@ -284,13 +286,12 @@ class App:
         self._definitions = definitions_of(
             version, main_by_reference=main_by_reference, is_pinned=is_pinned
         )
+        note_publisher(self)
 
     def _find_definition(self, tag: str) -> Definition | None:
         """As published with this app, or with one that has included it."""
-        found = self._definitions.get(tag)
-        for app in self._included_by if found is None else ():
-            found = found or app._find_definition(tag)
-        return found
+        publishers = (self, *self._published_by)
+        return next((app._definitions[tag] for app in publishers if tag in app._definitions), None)
 
     def _registered(self, registered: dict[str, C]) -> dict[str, C]:
         if not self._has_definitions:

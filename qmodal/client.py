@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
+import importlib
 import os
+import sys
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,9 +21,6 @@ from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
-    import asyncio
-
-    from qmodal.store.aio import Asynchronous
     from qmodal.store.apps import Apps
     from qmodal.store.blocking import Blocking
     from qmodal.store.calls import Calls
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from qmodal.store.fleet import Fleet
     from qmodal.store.items import Items
     from qmodal.store.logs import Logs
+    from qmodal.store.loops import Loops
     from qmodal.store.observing import Observing
     from qmodal.store.pools import Pools
 
@@ -50,10 +53,11 @@ class Client:
         self.keys = Keys(settings.prefix)
         self.signer = Signer(settings.signing_key)
         self.learned = Learned()
-        self._loops: dict[asyncio.AbstractEventLoop, Asynchronous] = {}
-        self._of_parents: list[object] = []
-        self._pid = os.getpid()
+        # What all drivers put off: whichever writes next takes it along.
+        self._later: deque[Command] = deque()
+        self._of_parents: list[Loops] = []
         self._is_checked = is_checked
+        _clients.add(self)
 
     @cached_property
     def blocking(self) -> Blocking:
@@ -61,7 +65,18 @@ class Client:
         from qmodal.store.blocking import Blocking
         from qmodal.store.line import Address
 
-        return Blocking(Address(self.settings.redis_url or ""))
+        made = Blocking(Address(self.settings.redis_url or ""), self._later)
+        # Threads may get here at the same time; the first of them is who has made it.
+        return self.__dict__.setdefault("blocking", made)  # type: ignore[no-any-return]
+
+    @cached_property
+    def loops(self) -> Loops:
+        """The drivers of the verbs' asyncio forms."""
+        from qmodal.store.line import Address
+        from qmodal.store.loops import Loops
+
+        made = Loops(Address(self.settings.redis_url or ""), self._later)
+        return self.__dict__.setdefault("loops", made)  # type: ignore[no-any-return]
 
     @cached_property
     def calls(self) -> Calls:
@@ -128,7 +143,7 @@ class Client:
 
     async def aio(self, op: Op[T]) -> T:
         """Drive an operation on an asyncio connection of the running loop."""
-        driver = self._driver()
+        driver = self.loops.driver()
         if not self._is_checked:
             await driver.run(self._check())
             self._is_checked = True
@@ -140,50 +155,36 @@ class Client:
         signer = self.signer
         return check_server(self.keys, key_id=signer.key_id.hex(), fingerprint=signer.fingerprint)
 
-    def _driver(self) -> Asynchronous:
-        import asyncio
-
-        loop = asyncio.get_running_loop()
-        if self._pid != os.getpid():
-            # The sockets are the parent's. To collect them would close its loops' transports.
-            self._of_parents.append(self._loops)
-            self._loops, self._pid = {}, os.getpid()
-        driver = self._loops.get(loop)
-        if driver is None:
-            if not self._loops:
-                # redis-py complains, once the interpreter ends, of each connection it finds open.
-                atexit.register(self._leave_closed_loops)
-            self._leave_closed_loops()
-            from qmodal.store.aio import Asynchronous
-            from qmodal.store.line import Address
-
-            driver = self._loops[loop] = Asynchronous(Address(self.settings.redis_url or ""))
-        return driver
-
-    def _leave_closed_loops(self) -> None:
-        """A driver holds its loop, so nothing else would ever end the connections of a closed one."""
-        for loop, driver in list(self._loops.items()):
-            if loop.is_closed():
-                del self._loops[loop]
-                for command in driver.abandon():
-                    self.blocking.later(command)
-
     def later(self, command: Command) -> None:
-        """Send a command along with some later write of the blocking driver."""
-        self.blocking.later(command)
+        """Send a command along with some later write."""
+        self._later.append(command)
 
     def close(self) -> None:
         """Send what was put off and close the blocking connections."""
-        self.blocking.close()
+        if self._later or "blocking" in self.__dict__:
+            self.blocking.close()
 
     async def aclose(self) -> None:
         """Close the asyncio connections of the running loop."""
-        driver = self._loops.pop(__import__("asyncio").get_running_loop(), None)
-        if driver is not None:
-            await driver.close()
+        await self.loops.close()
+
+    def finish(self) -> None:
+        """The process ends: close all connections but those of loops that still run elsewhere."""
+        if "loops" in self.__dict__:
+            self.loops.leave_closed(with_idle=True)
+        self.close()
+
+    def after_fork(self) -> None:
+        """In the child: what was put off is the parent's, and so are the loops."""
+        self._later.clear()
+        if (loops := self.__dict__.pop("loops", None)) is not None:
+            loops.leave_all()
+            # To collect TLS connections would take them from the parent's loop, too.
+            self._of_parents.append(loops)
 
 
 _lock = threading.Lock()
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
 _current: Client | None = None
 
 
@@ -234,3 +235,37 @@ def resolve(settings: Settings) -> Settings:
     from qmodal.embedded.discover import discovered
 
     return discovered(settings)
+
+
+def _finish() -> None:
+    for client in list(_clients):
+        with contextlib.suppress(Exception):  # nobody is left to be told
+            client.finish()
+
+
+def _finish_with_multiprocessing(*_: object) -> None:
+    """Its children run no `atexit` handlers, before Python 3.13 at least."""
+    util = sys.modules.get("multiprocessing.util")
+    process = sys.modules.get("multiprocessing.process")
+    if util is not None and process is not None and process.parent_process() is not None:
+        util.Finalize(None, _finish, exitpriority=0)
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread may have held it
+    for client in list(_clients):
+        client.after_fork()
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # What a child of multiprocessing does first is to drop what its parent has registered.
+        util.register_after_fork(_after_fork, _finish_with_multiprocessing)
+
+
+# redis-py imports it, on the first call. That fails where the first call is made by a thread after the
+# main thread has ended: it registers what is to be done at the end of that.
+importlib.import_module("concurrent.futures.thread")
+# Once for the process, whatever it makes: a registration for each loop or map would be kept for ever.
+atexit.register(_finish)
+os.register_at_fork(after_in_child=_after_fork)
+_finish_with_multiprocessing()

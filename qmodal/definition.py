@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from qmodal.client import current
 from qmodal.exception import ExecutionError, InvalidError, NotFoundError
+from qmodal.including import included
 from qmodal.names import is_app_id
 from qmodal.store.exchange import Op
 from qmodal.wire.spec import FunctionSpec, Version, open_version
@@ -209,7 +210,7 @@ def portable(source: Source) -> Source:
     if not isinstance(source, LocalSource):
         return source
     app = _publishing.get()
-    if app is not None and (app is source.app or app in source.app._included_by):
+    if app is not None and (app is source.app or source.app in included(app)):
         return OwnSource(source.tag)
     definition = source.app._find_definition(source.tag)
     if definition is None:

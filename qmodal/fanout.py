@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
@@ -13,11 +12,12 @@ from qmodal.client import Client
 from qmodal.columns import Arguments
 from qmodal.delivery import MOST_ODD, forget_many, status_of, tell
 from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
+from qmodal.how import How
 from qmodal.invocation import submit
 from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, outcomes_in, value_of
 from qmodal.packing import Packing
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
-from qmodal.store.exchange import CarriedError, Later, Meanwhile, Op
+from qmodal.store.exchange import AtMost, CarriedError, Later, Meanwhile, Op
 from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Target
 from qmodal.types import InputStatus
@@ -29,22 +29,9 @@ OUTSTANDING = 1000
 CHUNK = 100
 # Packs that are submitted together, and those that may be outstanding if they hold many inputs.
 PACKS, PACKS_OUTSTANDING = 2, 12
+LEAVE_SECONDS = 1.0  # what the end of a map that nobody reads on may take
 # While inputs may still fail to come, their iterator's exception is looked for this often.
 UNFED_MS = 250
-FindTarget = Callable[[], Op[Target]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class How:
-    """What a map does with its results; `resume` is the key or id of a call to go on with.
-
-    `keep`: the results stay for others to fetch, and the end of this process ends nothing.
-    """
-
-    ordered: bool = True
-    return_exceptions: bool = False
-    keep: bool = False
-    resume: str | None = None
 
 
 class Batch(NamedTuple):
@@ -171,7 +158,13 @@ class Fanout(Generic[R]):
 
     def _submit(self, chunk: Sequence[Arguments], *, is_last: bool) -> Op[None]:
         batch = self.batch(chunk, first=self.submitted, is_last=is_last)
-        yield from submit(self._client, self._target, batch.submission)
+        try:
+            yield from submit(self._client, self._target, batch.submission)
+        except GapError:
+            raise
+        except BaseException:
+            self.submitted = batch.end  # perhaps; `stop` ends what is there
+            raise
         self.submitted = batch.end
 
     def batch(self, chunk: Sequence[Arguments], *, first: int, is_last: bool) -> Batch:
@@ -286,11 +279,20 @@ class Fanout(Generic[R]):
             yield from self._client.calls.prolong(self.call, DELIVERED_TTL_MS)
 
     def stop(self) -> Op[None]:
-        """Nobody wants the rest: cancel what is queued, and forget the call."""
+        """Nobody wants the rest: cancel what is queued, and forget the call; it raises nothing."""
         if self._how.keep:
             return
+        if self.settled < self.submitted or self._parent:
+            yield AtMost(self._leave(), LEAVE_SECONDS)
+        else:
+            yield from self._forget()
+
+    def _leave(self) -> Op[None]:
         if self.settled < self.submitted:
             yield from self._client.calls.cancel(self.call, spare=True)
+        yield from self._forget()
+
+    def _forget(self) -> Op[None]:
         missing = islice(self._reader.seen.missing(self.submitted), MOST_ODD)
         told = tell(self.submitted, self._odd | dict.fromkeys(missing, InputStatus.TERMINATED))
         yield from forget_many(

@@ -10,13 +10,12 @@ from typing import Any, Protocol
 from qmodal.ahead import Ahead
 from qmodal.client import Client
 from qmodal.columns import Arguments
-from qmodal.fanout import Fanout
+from qmodal.fanout import LEAVE_SECONDS, Fanout
 from qmodal.feeding import PROLONG_SECONDS, READ_AHEAD
 from qmodal.inputs import Inputs
 
-# The loop knows its tasks weakly: a map that is dropped without being closed must not take its tasks
-# along before its own end, which waits for them.
-_tasks: set[asyncio.Task[None]] = set()
+# A year: longer than any map waits.
+NEVER_SECONDS = 365 * 24 * 3600.0
 
 
 class Feeder(Protocol):
@@ -58,10 +57,12 @@ class Tasks:
         self._is_read = False
         self._is_stopped = False
         self._error: BaseException | None = None
-        self._tasks = [asyncio.create_task(self._guard(body)) for body in (self._read, self._send)]
-        for task in self._tasks:
-            _tasks.add(task)
-            task.add_done_callback(_tasks.discard)
+        self._reading = asyncio.create_task(self._guard(self._read))
+        self._sending = asyncio.create_task(self._guard(self._send))
+        # The loop knows its tasks weakly: a map that is dropped without being closed must not take its
+        # tasks along before its own end, which waits for them. A timer is what a loop does keep, and
+        # no longer than until it is closed.
+        self._kept = asyncio.get_running_loop().call_later(NEVER_SECONDS, self._reading.cancel)
 
     async def step(self) -> None:
         """Wait until something was submitted that has no result yet, or all has been; then read."""
@@ -81,10 +82,13 @@ class Tasks:
     async def stop(self) -> None:
         """Submit nothing any more; what is on its way has arrived afterwards."""
         self._is_stopped = True
-        for task in self._tasks[:1]:
-            task.cancel()
-        await self._until(lambda: True)
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._reading.cancel()
+        try:
+            await self._until(lambda: True)
+            await asyncio.wait({self._reading, self._sending}, timeout=LEAVE_SECONDS)
+        finally:
+            self._sending.cancel()  # of use only while the server is away
+            self._kept.cancel()
 
     async def _until(self, predicate: Callable[[], bool]) -> None:
         async with self._turn:
@@ -100,20 +104,18 @@ class Tasks:
         try:
             await body()
         except BaseException as error:
-            # Also a CancelledError that is the iterator's own: nothing else would end the map.
+            # Also a CancelledError, the iterator's own or of all tasks that there are: nothing else would
+            # end the map.
             self._error = error
-            if self._is_stopped or self._is_being_cancelled():
+            if self._is_stopped:
                 raise
             await self._until(lambda: True)
-
-    @staticmethod
-    def _is_being_cancelled() -> bool:
-        task = asyncio.current_task()
-        return task is not None and task.cancelling() > 0
 
     async def _read(self) -> None:
         skipped = self._fanout.submitted
         async for arguments in self._inputs:
+            if self._is_over():  # an iterator may take no notice of being cancelled
+                return
             if skipped:
                 skipped -= 1
                 continue

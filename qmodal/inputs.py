@@ -80,19 +80,14 @@ def _driven(iterable: AsyncIterable[Any]) -> Iterator[Any]:
     """An async iterable in a plain one, with an event loop of its own."""
     import asyncio
 
-    from qmodal import client
-
     iterator = aiter(iterable)
 
     async def following() -> Any:
         return await anext(iterator, _END)
 
     with asyncio.Runner() as runner:
-        try:
-            while (element := runner.run(following())) is not _END:
-                yield element
-        finally:
-            runner.run(client.current().aclose())
+        while (element := runner.run(following())) is not _END:
+            yield element
 
 
 async def _as_async(iterable: Any) -> AsyncIterator[Any]:

@@ -42,17 +42,29 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
     except BaseException:  # Ctrl-C, a cancelled task, or what a signal's handler has raised
         yield AtMost(_abandon(client, call), ABANDON_SECONDS)
         raise
+    return (yield from _delivered(client, submission, outputs[0]))
+
+
+def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any]:
+    """The value, or what it raises; the call is forgotten either way."""
+    blobs: tuple[int, ...] = (0,)
     # A result that was stored apart is fetched before the deletion goes out with a later write.
     try:
-        outcome = opened(client, call, outputs[0], submission.digest)
+        outcome = opened(client, submission.call, output, submission.digest)
         payload = outcome.payload
-        if outcome.blob is not None:
-            payload = yield from stored_apart(client, call, 0, outcome.blob)
-        value = value_of(client, outcome, payload)
+        if outcome.blob is None:
+            blobs = ()
+        else:
+            payload = yield from stored_apart(client, submission.call, 0, outcome.blob)
     except Exception as error:
-        yield from forget(client, submission, error, blobs=(0,))
+        yield from forget(client, submission, error, blobs=blobs)
         raise
-    yield from forget(client, submission, blobs=() if outcome.blob is None else (0,))
+    try:
+        value = value_of(client, outcome, payload)
+    except BaseException as error:  # also SystemExit, which user code may raise
+        yield from forget(client, submission, error, blobs=blobs)
+        raise
+    yield from forget(client, submission, blobs=blobs)
     return value
 
 

@@ -9,10 +9,12 @@ from typing import Any, Generic, TypeVar
 from qmodal import legacy
 from qmodal.client import Client, current_for
 from qmodal.exception import InvalidError
-from qmodal.fanout import Fanout, FindTarget, How
+from qmodal.fanout import Fanout
+from qmodal.how import How
 from qmodal.inputs import Inputs
 from qmodal.outputs import in_task
 from qmodal.store.exchange import Op
+from qmodal.target import FindTarget
 from qmodal.verb import is_in_loop
 
 R = TypeVar("R")
@@ -78,8 +80,10 @@ def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
                 feeder.step()
                 yield from fanout.arrivals.take()
     finally:
-        feeder.stop()
-        client.run(fanout.stop())
+        try:
+            feeder.stop()
+        finally:  # whoever is interrupted there, too
+            client.run(fanout.stop())
 
 
 async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator[Any]:
@@ -96,8 +100,10 @@ async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator
                 for value in _taken(fanout):
                     yield value
     finally:
-        await feeder.stop()
-        await client.aio(fanout.stop())
+        try:
+            await feeder.stop()
+        finally:  # whoever is cancelled there, too
+            await client.aio(fanout.stop())
 
 
 def _taken(fanout: Fanout[Any]) -> list[Any]:

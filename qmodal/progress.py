@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qmodal.fanout import Fanout
 
 LOOK_SECONDS = 0.25
+LEAVE_SECONDS = 1.0
 # Looks of the bar's own that one question to the server is for.
 LOOKS = 4
 
@@ -59,7 +60,7 @@ class Bar:
     def stop(self) -> None:
         """Show it a last time."""
         self._ended.set()
-        self._thread.join()
+        self._thread.join(LEAVE_SECONDS)  # it may be asking a server that is away
 
     def _follow(self) -> None:
         with _Screen() as progress:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmodal import client as clients
 from qmodal import context, output
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from qmodal.app import App
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -160,7 +163,15 @@ class RunContext:
         return kind is KeyboardInterrupt
 
     async def __aenter__(self) -> App:
-        return await asyncio.to_thread(self.__enter__)
+        entering = _in_thread(self.__enter__)
+        try:
+            return await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            # The thread goes on: what it begins would run for as long as the program.
+            await _ended(entering)
+            if entering.exception() is None:
+                await _ended(_in_thread(self.__exit__, None, None, None))
+            raise
 
     async def __aexit__(
         self,
@@ -168,11 +179,32 @@ class RunContext:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        current = clients.use(None)
-        if current is not None:
-            clients.use(current)
-            await current.aclose()
-        return await asyncio.to_thread(self.__exit__, kind, error, traceback)
+        current = clients.known()
+        try:
+            if current is not None:
+                await current.aclose()
+        finally:
+            leaving = _in_thread(self.__exit__, kind, error, traceback)
+            await _ended(leaving)
+        return leaving.result()
+
+
+def _in_thread(act: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """No task, so that a loop that ends does not cancel it."""
+    run = contextvars.copy_context().run
+    return asyncio.get_running_loop().run_in_executor(None, run, act, *arguments)
+
+
+async def _ended(acting: asyncio.Future[Any]) -> None:
+    """Wait for it, whoever is cancelled meanwhile; raises CancelledError afterwards."""
+    cancelled: asyncio.CancelledError | None = None
+    while not acting.done():
+        try:
+            await asyncio.wait({acting})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 def record_of(version: Version, state: AppState) -> AppRecord:

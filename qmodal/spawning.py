@@ -11,10 +11,12 @@ from qmodal.ahead import Ahead
 from qmodal.call import FunctionCall
 from qmodal.client import Client, current_for
 from qmodal.columns import Arguments
-from qmodal.fanout import Fanout, FindTarget, How
+from qmodal.fanout import Fanout
+from qmodal.how import How
 from qmodal.inputs import Inputs
 from qmodal.mapping import refuse_in_loop, start
 from qmodal.store.exchange import Op, Pause
+from qmodal.target import FindTarget
 
 R = TypeVar("R")
 # What a slow input iterator has given so far is sent after this long.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import AsyncGenerator, Callable, Generator
+from collections.abc import AsyncGenerator, Generator
 from contextlib import suppress
 from typing import Any, Generic, ParamSpec
 
@@ -19,12 +19,12 @@ from qmodal.exception import (
     OutputExpiredError,
     RemoteError,
 )
-from qmodal.invocation import request
+from qmodal.invocation import ABANDON_SECONDS, request
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
 from qmodal.store.calls import Submission
-from qmodal.store.exchange import Op
+from qmodal.store.exchange import AtMost, Op
 from qmodal.store.output import Output
-from qmodal.target import DELIVERED_TTL_MS, Target
+from qmodal.target import DELIVERED_TTL_MS, FindTarget, Target
 from qmodal.verb import is_in_loop
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError
@@ -34,7 +34,6 @@ from qmodal.wire.signing import BadSignatureError, UnknownKeyError
 from qmodal.wording import clause
 
 P = ParamSpec("P")
-FindTarget = Callable[[], Op[Target]]
 END: Any = object()
 SKIP: Any = object()
 
@@ -109,7 +108,7 @@ class Stream:
         self._taken: list[bytes] = []
         self._is_ended = False
         self._submission: Submission | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def start(self, arguments: Arguments) -> Op[list[Output]]:
         """Submit, and wait for what comes first."""
@@ -144,7 +143,7 @@ class Stream:
             made = yield from resolve(
                 self._client, self._reader.call, output, request=self._request
             )
-        except Exception as error:
+        except BaseException as error:  # also SystemExit, which user code may raise
             self._error = error
             raise
         if made != self._next:
@@ -199,7 +198,7 @@ class Stream:
         if submission is not None and self._is_ended:
             yield from forget(self._client, submission, self._error)
         elif submission is not None:
-            yield from self._client.items.close(self._reader.call)
+            yield AtMost(self._client.items.close(self._reader.call), ABANDON_SECONDS)
 
 
 def refusal(verb: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
@@ -102,6 +102,9 @@ class Target:
             blobs=made.blobs,
             sizes=made.sizes,
         )
+
+
+FindTarget = Callable[[], Op[Target]]
 
 
 class _Envelopes:

@@ -52,5 +52,6 @@ def _name(op: Callable[..., object]) -> str:
 
 def is_in_loop() -> bool:
     """Whether an event loop runs in this thread; without importing asyncio if nobody did."""
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
+    # While another thread imports it, there is a module without what it will have. No loop runs here then.
+    find = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return find is not None and find() is not None

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qmodal.client import Client
-from qmodal.fanout import Fanout, How
+from qmodal.fanout import Fanout
+from qmodal.how import How
 from qmodal.options import FunctionOptions
 from qmodal.store.calls import CallRecord, Submission
 from qmodal.store.entries import Claimed, Settled

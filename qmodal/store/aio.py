@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
+import weakref
 from collections import deque
 from typing import TypeVar
 
 from qmodal.exception import Error
+from qmodal.store.aio_last import Last
 from qmodal.store.aio_line import AsyncLine
-from qmodal.store.blocking import is_refused, refusal_of
+from qmodal.store.blocking import FINISH_SECONDS, is_refused, refusal_of, take_later
 from qmodal.store.exchange import (
     AtMost,
     CarriedError,
@@ -31,13 +32,18 @@ T = TypeVar("T")
 
 
 class Asynchronous:
-    """A pool of asyncio lines to one server; belongs to the loop it is first used in."""
+    """A pool of asyncio lines to one server; belongs to the loop it is first used in.
 
-    def __init__(self, address: Address) -> None:
+    `later`: what is put off, if other drivers may send it too.
+    """
+
+    def __init__(self, address: Address, later: deque[Command] | None = None) -> None:
         self.address = address
         self._idle: deque[AsyncLine] = deque()
         self._loaded = False
-        self._later: deque[Command] = deque()
+        self._later: deque[Command] = deque() if later is None else later
+        self.is_ending = False
+        self._lasts: weakref.WeakSet[Last] = weakref.WeakSet()
 
     async def run(self, op: Op[T]) -> T:
         """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
@@ -65,10 +71,19 @@ class Asynchronous:
         elif isinstance(request, Pause):
             await asyncio.sleep(request.seconds)
         elif isinstance(request, AtMost):
-            with contextlib.suppress(Error, TimeoutError):
-                async with asyncio.timeout(request.seconds):
-                    await self.run(request.op)
+            await self._at_most(request)
         return []
+
+    async def _at_most(self, request: AtMost) -> None:
+        # In a task of its own: what waits here may be cancelled again, or closed in the middle.
+        last = Last(self._do, request.op, request.seconds)
+        self._lasts.add(last)
+        await last.wait()
+
+    async def _do(self, request: Effect) -> list[Reply]:
+        if type(request) is Exchange:
+            return await self.exchange(request)
+        return await self._aside(request)
 
     async def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
@@ -108,7 +123,7 @@ class Asynchronous:
         except BaseException:  # also CancelledError: replies are still on their way
             await line.close()
             raise
-        if len(replies) < len(request.commands):
+        if len(replies) < len(request.commands) or self.is_ending:
             await line.close()
         else:
             self._idle.append(line)
@@ -116,12 +131,16 @@ class Asynchronous:
 
     async def _talk(self, line: AsyncLine, request: Exchange) -> list[Reply]:
         commands = request.commands
-        later = [self._later.popleft() for _ in range(min(len(self._later), 100))]
-        await line.write((*later, *commands) if later else commands)
-        if request.meanwhile is not None:
-            request.meanwhile()
-        if later:
-            await line.replies(len(later))
+        later = take_later(self._later) if self._later else ()
+        try:
+            await line.write((*later, *commands) if later else commands)
+            if request.meanwhile is not None:
+                request.meanwhile()
+            if later:
+                await line.replies(len(later))
+        except BaseException:  # perhaps the server has not seen them; twice does no harm
+            self._later.extendleft(reversed(later))
+            raise
         if not request.waits:
             return await line.replies(len(commands))
         replies = await line.replies(len(commands) - 1)
@@ -150,20 +169,27 @@ class Asynchronous:
         while self._idle:
             await self._idle.pop().close()
 
-    def abandon(self) -> list[Command]:
-        """End the connections of a closed loop; the commands that were put off."""
-        for line in self._idle:
-            line.abandon()
-        self._idle.clear()
-        return list(self._later)
+    def abandon(self) -> None:
+        """End the connections of a loop that will not run any more."""
+        while self._idle:
+            self._idle.pop().abandon()
+
+    async def end(self) -> None:
+        """The loop is about to end: from now on no connection outlives its exchange."""
+        self.is_ending = True
+        for last in list(self._lasts):
+            await last.wait()
+        await self.close()
+        await asyncio.sleep(0)  # what closes a TLS connection comes in the next round
 
     async def close(self) -> None:
-        """Send what was put off and close all idle connections."""
-        while self._later:
-            try:
-                _, refusal = await self._once(Exchange(((b"PING",),)))
-            except LOST as error:
-                refusal = error
-            if refusal is not None:
-                self._later.clear()
-        await self._drop_idle()
+        """Send what was put off, which may take a second, and close all idle connections."""
+        try:
+            async with asyncio.timeout(FINISH_SECONDS):
+                refusal = None
+                while self._later and refusal is None:
+                    _, refusal = await self._once(Exchange(((b"PING",),)))
+        except (*LOST, Error):
+            pass
+        finally:
+            await self._drop_idle()

@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
+from qmodal.store.aio_socket import LoopSocket
 from qmodal.store.exchange import Command, Reply
 from qmodal.store.line import (
     LOST,
@@ -40,9 +41,7 @@ class _Replies(asyncio.Protocol):
     cost more than the rest of a call.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, transport: asyncio.BaseTransport) -> None:
-        self._loop = loop
-        self._transport = transport
+    def __init__(self) -> None:
         self._gets = (reader := new_reader()).gets
         self._feed = reader.feed
         self._waiter: asyncio.Future[None] | None = None
@@ -54,14 +53,12 @@ class _Replies(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if isinstance(exc, BrokenPipeError | ConnectionResetError):
-            self._feed(_unread(self._transport))
         self._lost = exc or redis_errors.ConnectionError("the server closed the connection")
         self._wake()
         self.resume_writing()
 
     def pause_writing(self) -> None:
-        self._writable = self._loop.create_future()
+        self._writable = asyncio.get_running_loop().create_future()
 
     def resume_writing(self) -> None:
         if self._writable is not None and not self._writable.done():
@@ -77,6 +74,10 @@ class _Replies(asyncio.Protocol):
         if self._writable is not None:
             async with asyncio.timeout(READ_SECONDS):
                 await self._writable
+        self.check()
+
+    def check(self) -> None:
+        """Raise why the line ended, if it has."""
         if self._lost is not None:
             raise self._lost
 
@@ -89,13 +90,13 @@ class _Replies(asyncio.Protocol):
         reply = self._gets()
         if reply is not NOTHING:
             return reply
+        loop = asyncio.get_running_loop()
         try:
             while reply is NOTHING:
-                if self._lost is not None:
-                    raise self._lost
+                self.check()
                 # Anew for each part: a large reply on a slow line takes as long as it takes.
-                late = self._loop.call_later(READ_SECONDS, self._expire)
-                self._waiter = self._loop.create_future()
+                late = loop.call_later(READ_SECONDS, self._expire)
+                self._waiter = loop.create_future()
                 try:
                     await self._waiter
                 finally:
@@ -110,38 +111,58 @@ class _Replies(asyncio.Protocol):
             self._waiter.set_exception(TimeoutError("the server does not answer"))
 
 
-def _unread(transport: asyncio.BaseTransport) -> bytes:
-    """What a server has said that ended the connection before we wrote, so that writing failed first."""
-    sock = transport.get_extra_info("socket")
-    if sock is None or transport.get_extra_info("sslcontext") is not None:
-        return b""
-    try:
-        return os.read(sock.fileno(), 65536)
-    except OSError:
-        return b""
+class _Secured:
+    """The transport of a TLS connection, which cannot be parted from its loop."""
+
+    __slots__ = ("_connection", "_pid", "_replies", "_transport")
+
+    def __init__(
+        self,
+        connection: asyncio_connection.AbstractConnection,
+        transport: asyncio.WriteTransport,
+        replies: _Replies,
+    ) -> None:
+        self._connection = connection
+        self._transport = transport
+        self._replies = replies
+        self._pid = os.getpid()
+        transport.set_protocol(replies)
+
+    async def write(self, data: bytes) -> None:
+        """Give it to the transport, and wait while that has too much."""
+        self._transport.write(data)
+        await self._replies.writable()
+
+    def close(self) -> None:
+        """Drop the connection in its running loop."""
+        self._transport.abort()
+        self._connection._close()
+
+    def abandon(self) -> None:
+        """End the connection of a loop that can do nothing any more; not the parent's, in a fork."""
+        if self._pid == os.getpid():
+            with contextlib.suppress(OSError):
+                self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
 class AsyncLine:
     """An asyncio connection; one exchange at a time."""
 
-    __slots__ = ("_connection", "_replies", "_transport")
+    __slots__ = ("_address", "_replies", "_wire")
 
     def __init__(self, address: Address) -> None:
-        parameters: dict[str, Any] = address.parameters()
-        # With a timeout of its own redis-py writes under `wait_for`, which before Python 3.12 loses
-        # a cancellation that arrives together with the end: tasks that were to stop went on.
-        parameters["socket_timeout"] = None
-        kind = _KINDS.get(parameters.pop("connection_class"), asyncio_connection.Connection)
-        self._connection = kind(retry=Retry(NoBackoff(), 0), **parameters)
-        self._transport: asyncio.WriteTransport | None = None
+        self._address = address
+        self._wire: LoopSocket | _Secured | None = None
         self._replies: _Replies | None = None
 
     async def connect(self) -> None:
         """Connect and log in; raises redis-py's connection errors and ConfigurationError."""
+        connection = _new_connection(self._address)
         try:
-            await self._connection.connect()
+            async with asyncio.timeout(READ_SECONDS):
+                await connection.connect()
         except redis_errors.RedisError as error:
-            await self.close()
+            connection._close()
             # Over a Unix socket redis-py wraps what the server said to the login.
             said = (
                 error.__cause__ if isinstance(error.__cause__, redis_errors.RedisError) else error
@@ -149,22 +170,39 @@ class AsyncLine:
             if isinstance(said, redis_errors.ResponseError):
                 raise refused(said) from said
             raise said from None
-        self._take_over()
+        except BaseException as error:  # a cancelled task, too: redis-py leaves open what it has
+            connection._close()
+            if isinstance(error, TimeoutError):
+                raise TimeoutError("the server does not answer") from None
+            raise
+        try:
+            self._take_over(connection)
+        except OSError:  # no descriptor is left
+            connection._close()
+            raise
 
-    def _take_over(self) -> None:
-        writer = self._connection._writer
+    def _take_over(self, connection: asyncio_connection.AbstractConnection) -> None:
+        writer = connection._writer
         assert writer is not None
-        self._transport = transport = writer.transport
-        self._replies = _Replies(asyncio.get_running_loop(), transport)
-        transport.set_protocol(self._replies)
+        transport = writer.transport
+        self._replies = replies = _Replies()
+        if transport.get_extra_info("ssl_object") is not None:
+            self._wire = _Secured(connection, transport, replies)
+            return
+        made = transport.get_extra_info("socket")
+        sock = socket.fromfd(made.fileno(), made.family, made.type)
+        # Only its descriptor goes: the connection is that of the copy.
+        transport.abort()
+        connection._close()
+        self._wire = LoopSocket(sock, replies)
 
     async def write(self, commands: Sequence[Command]) -> None:
         """Send the commands in one write."""
-        if self._replies is None or self._transport is None:
+        if self._replies is None or self._wire is None:
             raise redis_errors.ConnectionError("not connected")
-        self._transport.write(pack(commands))
         try:
-            await self._replies.writable()
+            self._replies.check()
+            await self._wire.write(pack(commands))
         except LOST:
             raise_said([self._replies.said()])
             raise
@@ -191,16 +229,23 @@ class AsyncLine:
         await self.write(commands)
         return await self.replies(len(commands))
 
-    def abandon(self) -> None:
-        """End the connection of a loop that is closed and can do nothing any more."""
-        sock = None if self._transport is None else self._transport.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.shutdown(socket.SHUT_RDWR)
-
     async def close(self) -> None:
         """Drop the connection without waiting for the peer."""
-        if self._transport is not None:
-            self._transport.abort()
-        self._transport = self._replies = None
-        await self._connection.disconnect(nowait=True)
+        wire, self._wire, self._replies = self._wire, None, None
+        if wire is not None:
+            wire.close()
+
+    def abandon(self) -> None:
+        """End the connection of a loop that will not run any more."""
+        wire, self._wire, self._replies = self._wire, None, None
+        if wire is not None:
+            wire.abandon()
+
+
+def _new_connection(address: Address) -> asyncio_connection.AbstractConnection:
+    parameters: dict[str, Any] = address.parameters()
+    # With a timeout of its own redis-py writes under `wait_for`, which before Python 3.12 loses
+    # a cancellation that arrives together with the end: tasks that were to stop went on.
+    parameters["socket_timeout"] = None
+    kind = _KINDS.get(parameters.pop("connection_class"), asyncio_connection.Connection)
+    return kind(retry=Retry(NoBackoff(), 0), **parameters)

@@ -27,6 +27,10 @@ from qmodal.store.script import load_commands
 from qmodal.store.waiting import Wait, check_size
 
 T = TypeVar("T")
+# What was put off is worth so much at the end of a program or of a loop, when the server is away.
+FINISH_SECONDS = 1.0
+# Commands put off that go along with one write.
+MOST_LATER = 100
 
 
 def is_refused(request: Exchange, before: list[Reply]) -> bool:
@@ -45,14 +49,26 @@ def refusal_of(request: Exchange, replies: list[Reply]) -> Exception | None:
     )
 
 
-class Blocking:
-    """A pool of lines to one server, shared by threads; survives fork."""
+def take_later(later: deque[Command]) -> list[Command]:
+    """Take the first commands that were put off."""
+    taken: list[Command] = []
+    with contextlib.suppress(IndexError):  # empty; asking first would race with other threads
+        while len(taken) < MOST_LATER:
+            taken.append(later.popleft())
+    return taken
 
-    def __init__(self, address: Address) -> None:
+
+class Blocking:
+    """A pool of lines to one server, shared by threads; survives fork.
+
+    `later`: what is put off, if other drivers may send it too.
+    """
+
+    def __init__(self, address: Address, later: deque[Command] | None = None) -> None:
         self.address = address
         self._idle: deque[Line] = deque()
         self._loaded = False
-        self._later: deque[Command] = deque()
+        self._later: deque[Command] = deque() if later is None else later
         self._pid = os.getpid()
 
     def run(self, op: Op[T]) -> T:
@@ -83,8 +99,9 @@ class Blocking:
         elif isinstance(request, AtMost):
             # In a thread: nothing else bounds a connect and a read that are on their way.
             doing = threading.Thread(target=self._try, args=(request.op,), daemon=True)
-            doing.start()
-            doing.join(request.seconds)
+            with contextlib.suppress(RuntimeError):  # the interpreter ends, and starts no threads
+                doing.start()
+                doing.join(request.seconds)
         return []
 
     def _try(self, op: Op[object]) -> None:
@@ -137,12 +154,16 @@ class Blocking:
 
     def _talk(self, line: Line, request: Exchange) -> list[Reply]:
         commands = request.commands
-        later = self._take_later() if self._later else ()
-        line.write((*later, *commands) if later else commands)
-        if request.meanwhile is not None:
-            request.meanwhile()
-        if later:
-            line.replies(len(later))
+        later = take_later(self._later) if self._later else ()
+        try:
+            line.write((*later, *commands) if later else commands)
+            if request.meanwhile is not None:
+                request.meanwhile()
+            if later:
+                line.replies(len(later))
+        except BaseException:  # perhaps the server has not seen them; twice does no harm
+            self._later.extendleft(reversed(later))
+            raise
         if not request.waits:
             return line.replies(len(commands))
         replies = line.replies(len(commands) - 1)
@@ -173,21 +194,11 @@ class Blocking:
     def _after_fork(self) -> None:
         """The parent's sockets must not be used, nor closed with a goodbye, by a child."""
         self._idle = deque(line for line in self._idle if not line.is_connected)
-        self._later = deque()
         self._pid = os.getpid()
 
     def later(self, command: Command) -> None:
         """Send the command along with some later write; nobody reads its reply."""
         self._later.append(command)
-
-    def _take_later(self) -> list[Command]:
-        taken: list[Command] = []
-        try:
-            while len(taken) < 100:
-                taken.append(self._later.popleft())
-        except IndexError:  # empty; asking first would race with other threads
-            pass
-        return taken
 
     def _drop_idle(self) -> None:
         with contextlib.suppress(IndexError):  # other threads take lines at the same time
@@ -195,12 +206,25 @@ class Blocking:
                 self._idle.pop().close()
 
     def close(self) -> None:
-        """Send what was put off and close all idle connections."""
-        while self._later and self._pid == os.getpid():
-            try:
-                _, refusal = self._once(Exchange(((b"PING",),)))
-            except LOST as error:
-                refusal = error
-            if refusal is not None:
-                self._later.clear()
+        """Send what was put off, which may take a second, and close all idle connections."""
+        ends = time.monotonic() + FINISH_SECONDS
+        with contextlib.suppress(*LOST, Error):
+            while self._later and (left := ends - time.monotonic()) > 0:
+                self._finish(left)
         self._drop_idle()
+
+    def _finish(self, seconds: float) -> None:
+        # No exchange: it would be patient, and threads that could stop it are not started any more.
+        if self._pid != os.getpid():
+            self._after_fork()
+        try:
+            line = self._idle.pop()
+        except IndexError:
+            line = Line(self.address)
+        try:
+            line.limit(seconds)
+            line.exchange(take_later(self._later))
+        except BaseException:
+            line.close()
+            raise
+        self._idle.append(line)

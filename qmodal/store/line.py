@@ -166,6 +166,14 @@ class Line:
         _leave_timeouts_to_the_kernel(sock)
         self._sock = sock
 
+    def limit(self, seconds: float) -> None:
+        """Connect, if it is not, and give each send and receive from now on no more time than that."""
+        if self._sock is None:
+            self._connection.socket_connect_timeout = self._connection.socket_timeout = seconds
+            self.connect()
+        sock: Any = self._sock
+        sock.settimeout(seconds)
+
     @property
     def is_connected(self) -> bool:
         """Whether there is a socket; without one, the first write makes it."""

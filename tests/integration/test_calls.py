@@ -102,6 +102,20 @@ def test_system_exit_is_a_failure_of_the_input(user: Any) -> None:
     assert user.square.remote(2) == 4
 
 
+def test_a_function_is_reached_through_all_apps_that_include_its_own(user: Any) -> None:
+    inner, between, outer = qmodal.App("inner"), qmodal.App("between"), qmodal.App("outer")
+
+    @inner.function(serialized=True)
+    def triple(x: int) -> int:
+        return 3 * x
+
+    outer.include(between.include(inner))
+    with outer.run():
+        assert triple.remote(2) == 6
+    with pytest.raises(ExecutionError, match="not been hydrated"):
+        triple.remote(2)
+
+
 def test_a_result_that_cannot_leave_its_process_is_an_error(user: Any) -> None:
     with pytest.raises((TypeError, SerializationError), match="pickle"):
         user.unpicklable.remote()

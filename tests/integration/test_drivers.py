@@ -188,6 +188,16 @@ def test_what_was_put_off_goes_along_with_the_next_write(
     bench.ask(b"DEL", key)
 
 
+def test_what_was_put_off_survives_a_lost_connection(driver: Driven, bench: Bench) -> None:
+    before = connection(driver)
+    for number in range(3):
+        driver.later((b"RPUSH", b"put off", number))
+    bench.ask(b"CLIENT", b"KILL", b"ID", before)
+    assert driver.run(ask_one(b"PING")) == b"PONG"
+    assert bench.ask(b"LRANGE", b"put off", 0, -1) == [b"0", b"1", b"2"]
+    bench.ask(b"DEL", b"put off")
+
+
 def test_closing_sends_what_was_put_off_however_much(
     make: str, bench: Bench, server: TestServer
 ) -> None:

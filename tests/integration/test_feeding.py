@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from qmodal.ahead import Ahead
-from qmodal.fanout import OUTSTANDING, PACKS_OUTSTANDING, How
+from qmodal.fanout import OUTSTANDING, PACKS_OUTSTANDING
+from qmodal.how import How
 from qmodal.inputs import Inputs
 from qmodal.packing import MOST, RECENT
 from qmodal.store.entries import Claimed, Settled

@@ -6,15 +6,21 @@ import asyncio
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
 import pytest
 
 from qmodal import client as clients
 from qmodal import invocation
 from qmodal.client import Client
+from qmodal.mapping import Map
 from qmodal.store.exchange import AtMost, Op, Pause, ask_one
 from qmodal.store.line import Address
+from qmodal.streaming import RemoteGen
 from qmodal.target import Target
 from qmodal.wire.ids import new_app_id
 from qmodal.wire.spec import PoolSpec
@@ -95,6 +101,106 @@ def test_a_cancelled_task_takes_its_input_back(client: Client, target: Target) -
     asyncio.run(call_and_cancel())
     assert queued(client, target) == 0
     assert calls(client) == []
+
+
+async def endless() -> AsyncIterator[int]:
+    while True:
+        await asyncio.sleep(0.001)
+        yield 1
+
+
+def found(target: Target) -> Op[Target]:
+    yield from ()
+    return target
+
+
+def mapped(target: Target, inputs: Any) -> AsyncIterator[Any]:
+    return aiter(Map[Any](partial(found, target)).aio(inputs))
+
+
+WAYS: dict[str, Callable[[Target], Awaitable[Any]]] = {
+    "remote": lambda target: clients.current().aio(invocation.remote(target, ((1,), {}))),
+    "remote_gen": lambda target: anext(RemoteGen[Any](partial(found, target)).aio(1)),
+    "map": lambda target: anext(mapped(target, [1])),
+    "map of an async iterator": lambda target: anext(mapped(target, endless())),
+}
+
+
+@pytest.mark.leaves_keys
+def test_a_timeout_is_a_timeout_also_while_the_server_is_away(
+    client: Client, target: Target, server: TestServer
+) -> None:
+    async def limited(call: Callable[[Target], Awaitable[Any]]) -> float:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await call(target)
+        return time.monotonic() - began
+
+    async def program() -> list[float]:
+        await client.aio(ask_one(b"PING"))
+        with server.frozen():
+            return await asyncio.gather(*map(limited, WAYS.values()))
+
+    for took in asyncio.run(program()):
+        assert took < 4.0
+    client.run(ask_one(b"DEL", client.keys.inputs(target.pool)))
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_who_is_cancelled_again_while_cleaning_up_still_takes_the_input_back(
+    client: Client, target: Target, times: int
+) -> None:
+    async def program() -> None:
+        looking = Client(client.settings)
+        calling = asyncio.create_task(client.aio(invocation.remote(target, ((1,), {}))))
+        while not await asyncio.to_thread(queued, looking, target):
+            continue
+        looking.close()
+        for _ in range(times):
+            calling.cancel()
+            for _ in range(2):
+                await asyncio.sleep(0)
+
+    asyncio.run(program())
+    assert queued(client, target) == 0
+    assert calls(client) == []
+
+
+def test_a_map_ends_with_the_cancellation_of_what_its_iterator_waits_for(
+    client: Client, target: Target
+) -> None:
+    async def inputs() -> AsyncIterator[int]:
+        yield 1
+        waiting = asyncio.create_task(asyncio.sleep(60))
+        asyncio.get_running_loop().call_soon(waiting.cancel)
+        await waiting
+
+    async def program() -> None:
+        with pytest.raises(asyncio.CancelledError):
+            async with asyncio.timeout(10):
+                await anext(mapped(target, inputs()))
+
+    asyncio.run(program())
+    assert queued(client, target) == 0
+
+
+def test_a_map_ends_although_its_iterator_takes_no_notice(client: Client, target: Target) -> None:
+    async def deaf() -> AsyncIterator[int]:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.001)
+            yield 1
+
+    async def program() -> float:
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await anext(mapped(target, deaf()))
+        return time.monotonic() - began
+
+    assert asyncio.run(program()) < 1.5
+    assert queued(client, target) == 0
 
 
 @pytest.mark.parametrize("kind", DRIVERS)

@@ -26,13 +26,15 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
-from qmodal.fanout import Fanout, How
+from qmodal.fanout import Fanout
+from qmodal.how import How
 from qmodal.runner import ensure_server
 from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.store.exchange import ask, ask_one
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import new_call_id
+from tests.stacks import program
 from tests.support import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "mapping.py"
@@ -122,6 +124,19 @@ def test_either_form_takes_iterators_of_either_kind(user: Any) -> None:
 def test_a_map_may_be_the_input_of_another(user: Any) -> None:
     assert list(user.double.map(user.double.map(range(300)))) == [4 * n for n in range(300)]
     assert user.family.remote(3) == [0, 2, 4]
+
+
+ONE_SHOT = """
+import qmodal
+print(qmodal.Function.from_name("mapping", "double").remote(21))
+"""
+
+
+def test_a_program_that_makes_one_call_leaves_nothing_of_it(user: Any) -> None:
+    before = call_keys()
+    with program(["-c", ONE_SHOT], **clients.current().settings.to_environ()) as process:
+        assert process.communicate(timeout=30) == ("42\n", "")
+    assert call_keys() == before
 
 
 def test_a_map_that_nobody_iterates_is_not_sent(

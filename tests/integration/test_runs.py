@@ -12,7 +12,8 @@ from qmodal import FunctionCall
 from qmodal import client as clients
 from qmodal.call_graph import graph_of
 from qmodal.exception import ExecutionError
-from qmodal.fanout import Fanout, How
+from qmodal.fanout import Fanout
+from qmodal.how import How
 from qmodal.options import FunctionOptions
 from qmodal.outputs import OutputReader, Plain, opened, parts, value_at
 from qmodal.store.entries import Claimed, Settled

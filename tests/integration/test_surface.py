@@ -20,6 +20,7 @@ from qmodal.exception import (
 from qmodal.runner import ensure_server
 from qmodal.settings import Settings
 from qmodal.source.loader import load_file
+from qmodal.store.exchange import ask_one
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "surface.py"
 
@@ -47,6 +48,14 @@ ARRIVES: dict[str, type[BaseException]] = {
 }
 
 
+def call_keys() -> set[bytes]:
+    """The keys of all calls that the server knows."""
+    client = clients.current()
+    client.run(ask_one(b"PING"))  # what was put off goes along
+    found: set[bytes] = set(client.run(ask_one(b"KEYS", b"*:call:*")))
+    return found
+
+
 @pytest.mark.parametrize("name", ARRIVES)
 @pytest.mark.parametrize("function", ["raising", "raising_async"])
 def test_whatever_user_code_raises_reaches_its_caller(user: Any, function: str, name: str) -> None:
@@ -59,9 +68,10 @@ def test_whatever_user_code_raises_reaches_its_caller(user: Any, function: str, 
 
 @pytest.mark.parametrize("name", [name for name in ARRIVES if name != "KeyboardInterrupt"])
 def test_a_container_goes_on_after_what_user_code_raised(user: Any, name: str) -> None:
-    before = user.here_or_raise.remote("")
+    before, calls = user.here_or_raise.remote(""), call_keys()
     with pytest.raises(ARRIVES[name]):
         user.here_or_raise.remote(name)
+    assert not call_keys() - calls, "the call was delivered"
     assert user.here_or_raise.remote("") == before
 
 
