@@ -9,7 +9,7 @@ from qmodal.client import Client
 from qmodal.delivery import told
 from qmodal.exception import Error, OutputExpiredError, ServerWarning
 from qmodal.outputs import CANCELLED, opened, outcomes_in
-from qmodal.store.calls import CallRecord
+from qmodal.store.call_record import CallRecord
 from qmodal.store.children import Child
 from qmodal.store.exchange import Op, ask
 from qmodal.store.output import Output, parse_outputs

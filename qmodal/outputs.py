@@ -17,7 +17,7 @@ from qmodal.exception import (
     WorkerLost,
 )
 from qmodal.seen import Indexes
-from qmodal.store.calls import CallRecord
+from qmodal.store.call_record import CallRecord
 from qmodal.store.exchange import CarriedError, Later, Op
 from qmodal.store.output import CANCELLED_INDEX, Output
 from qmodal.wire.digest import digest_of

@@ -11,7 +11,8 @@ from qmodal.client import Client
 from qmodal.fanout import Fanout
 from qmodal.how import How
 from qmodal.options import FunctionOptions
-from qmodal.store.calls import CallRecord, Submission
+from qmodal.store.call_record import CallRecord
+from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.exchange import Command
 from qmodal.store.keys import GROUP, pool_id, shard_of

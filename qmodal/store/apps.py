@@ -41,9 +41,6 @@ class AppRecord:
     least: int = 0
 
 
-_RECORD = (b"name", b"environment", b"state", b"version", b"least")
-
-
 @dataclass(frozen=True, slots=True)
 class Apps:
     """The transitions of apps."""
@@ -57,20 +54,24 @@ class Apps:
 
     def record(self, app_id: str) -> Op[AppRecord | None]:
         """The app's record; None if it never was or its time is over."""
-        reply = yield from ask_one(b"HMGET", self.keys.app(app_id), *_RECORD)
+        reply = yield from ask_one(*self._record_command(app_id))
         # Not None for one that cannot be read: that would end the containers of the app.
         return _record(app_id, reply, self.keys.app(app_id))
 
     def records(self, app_ids: Collection[str]) -> Op[dict[str, AppRecord | None]]:
-        """The records of several apps, in one exchange; without those that cannot be read."""
-        named = [(app, self.keys.app(app)) for app in app_ids]
-        replies = yield from ask_each((b"HMGET", key, *_RECORD) for _, key in named)
+        """The records of several apps, in one exchange; those that cannot be read are left out."""
         found: dict[str, AppRecord | None] = {}
-        for (app, key), reply in zip(named, replies, strict=True):
+        replies = yield from ask_each(self._record_command(app) for app in app_ids)
+        for app, reply in zip(app_ids, replies, strict=True):
+            key = self.keys.app(app)
             if reading.is_readable(reply, key):
-                with survive(f"the look at app {app}"):
+                with survive(f"reading {key}"):
                     found[app] = _record(app, reply, key)
         return found
+
+    def _record_command(self, app_id: str) -> Command:
+        names = (b"name", b"environment", b"state", b"version", b"least")
+        return (b"HMGET", self.keys.app(app_id), *names)
 
     def publish(
         self, record: AppRecord, *, document: bytes, now: int, bundle: str | None = None

@@ -10,8 +10,9 @@ from typing import Any
 
 from qmodal.exception import InternalFailure
 from qmodal.store import reading
+from qmodal.store.call_record import CallRecord, read_record
 from qmodal.store.exchange import Command, Exchange, Meanwhile, Op, ask, ask_one
-from qmodal.store.keys import GROUP, Keys, Lane, is_pool_id
+from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.output import Output, parse_outputs
 from qmodal.store.script import script
 from qmodal.wire.ids import input_of, worker_of
@@ -53,25 +54,6 @@ class Submission:
     now: int  # ms since 1970
     blobs: Sequence[tuple[int, bytes]] = ()
     sizes: Sequence[int] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CallRecord:
-    """What the server knows of a call."""
-
-    pool: str
-    state: str
-    submitted: int
-    settled: int
-    total: int | None
-    created: int
-    parent: str
-    digest: bytes
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether no output will follow."""
-        return self.state == "cancelled" or (self.total is not None and self.settled >= self.total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,9 +145,7 @@ class Calls:
 
     def record(self, call: str) -> Op[CallRecord | None]:
         """The call's record; None if it never existed, expired or was delivered."""
-        names = (b"pool", b"state", b"submitted", b"settled", b"total", b"created", b"parent")
-        reply = yield from ask_one(b"HMGET", self.keys.call(call), *names, b"digest")
-        return None if reply[1] is None else _record(reply, self.keys.call(call))
+        return (yield from read_record(self.keys.call(call)))
 
     def result_blob(self, call: str, index: int) -> Op[bytes | None]:
         """An outcome's payload that was stored apart."""
@@ -271,27 +251,6 @@ class Calls:
                     if holder.isascii()  # a foreign reader's name may be any bytes
                 )
             )
-
-
-def _record(reply: Sequence[bytes | None], where: str) -> CallRecord:
-    pool, state, _, _, _, _, parent, digest = reply
-    submitted, settled, total, created = (
-        reading.whole(part) for part in (reply[2], reply[3] or b"0", reply[4] or b"0", reply[5])
-    )
-    if submitted is None or settled is None or total is None or created is None:
-        raise reading.unreadable(where, f"a number is missing in {reply!r:.200}")
-    if pool is None or not is_pool_id(pool.decode(errors="replace")):
-        raise reading.unreadable(where, f"there is no pool {pool!r:.100}")
-    return CallRecord(
-        pool=pool.decode(),
-        state=(state or b"").decode(errors="replace"),
-        submitted=submitted,
-        settled=settled,
-        total=None if reply[4] is None else total,
-        created=created,
-        parent=(parent or b"").decode(errors="replace"),
-        digest=digest or b"",
-    )
 
 
 def check_accepted(reply: object) -> None:

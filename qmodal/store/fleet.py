@@ -135,13 +135,13 @@ class Fleet:
         `leases`) are named, too.
         """
         flat = [part for worker, ends in leases.items() for part in (worker, ends)]
-        key, records = self.keys.workers, self.keys.worker("")
-        reply = yield from ask_one(*script("sweep").command((key,), (records, latest), more=flat))
-        named = [
-            (reading.text(worker, key), since)
-            for worker, since in zip(reply[::2], reply[1::2], strict=True)
-        ]
-        return {worker: since for worker, since in named if worker is not None}
+        records = self.keys.worker("")
+        reply = yield from ask_one(
+            *script("sweep").command((self.keys.workers,), (records, latest), more=flat)
+        )
+        return {
+            worker.decode(): since for worker, since in zip(reply[::2], reply[1::2], strict=True)
+        }
 
     def workers(self) -> Op[dict[str, float]]:
         """All boxes, with the end of their lease in server ms (0: given up)."""
@@ -149,7 +149,7 @@ class Fleet:
         reply = yield from ask_one(b"ZRANGE", key, 0, -1, b"WITHSCORES")
         named = [(reading.text(worker, key), ends) for worker, ends in reading.pairs(reply)]
         return {
-            worker: min(max(0.0, float(ends)), LATEST_MS)
+            worker: min(max(-LATEST_MS, float(ends)), LATEST_MS)
             for worker, ends in named
             if worker is not None
         }
@@ -228,6 +228,6 @@ def _client_of(line: bytes) -> bytes:
 
 
 def _packed(report: WorkerReport | ContainerReport) -> bytes:
-    """The report, whatever is in its texts: a detail may name a file whose name is no UTF-8."""
+    """As it travels; half a character, as a file name may have, must not stop the lease."""
     packed: bytes = msgpack.packb(asdict(report), unicode_errors="backslashreplace")
     return packed

@@ -17,7 +17,7 @@ from qmodal.store.fleet import ContainerReport
 from qmodal_workers.deaths import Deaths
 from qmodal_workers.draining import Draining
 from qmodal_workers.ends import Ends
-from qmodal_workers.lasting import lasting
+from qmodal_workers.outlive import repeated
 from qmodal_workers.record import STOPPED, Doing
 from qmodal_workers.roster import Chase, Container, Ending, Roster
 from qmodal_workers.silence import Silence
@@ -144,7 +144,7 @@ def test_a_container_that_confuses_a_loop_does_not_end_it_for_the_others(box: Bo
 
 
 def test_a_loop_that_ends_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qmodal_workers.lasting.PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr("qmodal_workers.outlive.AGAIN_SECONDS", 0.0)
     begun = 0
 
     async def run() -> None:
@@ -158,7 +158,7 @@ def test_a_loop_that_ends_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
             thrice.set()
             await asyncio.sleep(600)
 
-        task = asyncio.create_task(lasting("test", loop))
+        task = asyncio.create_task(repeated("test", loop))
         async with asyncio.timeout(5):
             await thrice.wait()
         task.cancel()

@@ -146,6 +146,16 @@ def test_an_input_of_a_spoiled_call_is_given_back_or_ended_and_never_lost(bench:
     assert [one.call for one in bench.claim("ta-a-2")] == [call]
 
 
+def test_a_call_of_another_type_does_not_stop_what_takes_its_input_back(bench: Bench) -> None:
+    """Its entry is gone by then, and so would be those behind it."""
+    spoiled, other = bench.submit(), bench.submit()
+    bench.claim(count=2)
+    bench.ask(b"SET", bench.client.keys.call(spoiled), b"no record", b"EX", 60)
+    reclaim = bench.client.pools.reclaim(bench.pool, "ta-a-1", reason="gone", charged=())
+    assert sum(bench.client.run(reclaim)) == 2
+    assert [one.call for one in bench.claim("ta-a-2", 2)] == [other]
+
+
 @pytest.mark.parametrize("value", [b"nan", b"inf", b"-1", b"x", b"1e300"])
 def test_a_time_that_is_none_counts_as_not_learned(bench: Bench, value: bytes) -> None:
     bench.ask(b"HSET", bench.client.keys.pool(bench.pool), b"service_time", value)

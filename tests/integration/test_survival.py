@@ -29,7 +29,7 @@ from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.loop import Reign
 from qmodal_autoscaler.pool_state import Decision
 from qmodal_autoscaler.together import together
-from qmodal_workers.lasting import lasting
+from qmodal_workers.outlive import repeated
 from qmodal_workers.pipes import Pipes
 from tests.bench import Bench
 from tests.stage import Stage, options
@@ -247,7 +247,7 @@ def test_a_loop_of_a_worker_begins_anew_when_it_fails(caplog: pytest.LogCaptureF
         await asyncio.Event().wait()
 
     async def run() -> None:
-        task = asyncio.create_task(lasting("odd", loop))
+        task = asyncio.create_task(repeated("odd", loop))
         await again.wait()
         task.cancel()
 

@@ -55,11 +55,11 @@ class Deaths:
     async def watch(self) -> None:
         """Look every second: a signal may come before its child is known."""
         while True:
-            with survive("ended containers"):
+            with survive("the look for ended containers"):
                 self.look()
-            with survive("templates"):
+            with survive("the look for templates that nobody needs"):
                 self._tidy()
-            with survive("processes that nobody waits for"):
+            with survive("ending processes that nobody waits for"):
                 self._end_strangers()
                 self._orphanage.collect(self._known())
             await asyncio.sleep(LOOK_SECONDS)
@@ -129,7 +129,10 @@ class Deaths:
         reason = self._reason(container, container.status)
         try:
             await self._give_back(container, reason)
-            with contextlib.suppress(TimeoutError), survive(f"the output of {container.id}"):
+            with (
+                contextlib.suppress(TimeoutError),
+                survive(f"writing the last output of {container.id}"),
+            ):
                 await asyncio.wait_for(self._logs.finish(container.id), LOG_SECONDS)
             self._close(container)
             self._report(container, reason)

@@ -22,10 +22,10 @@ from qmodal.wire.ids import new_worker_id
 from qmodal_workers import chores
 from qmodal_workers.deaths import Deaths
 from qmodal_workers.draining import Draining
-from qmodal_workers.lasting import lasting
 from qmodal_workers.lease import Lease, extend
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.nudges import Nudges
+from qmodal_workers.outlive import repeated
 from qmodal_workers.reconcile import Reconciler
 from qmodal_workers.record import lease_clock
 from qmodal_workers.roster import Ending, Roster
@@ -109,7 +109,7 @@ class Incarnation:
         asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._deaths.look)
         async with asyncio.TaskGroup() as group:
             loops = [
-                group.create_task(lasting(name, loop), name=name)
+                group.create_task(repeated(name, loop), name=name)
                 for name, loop in self._loops().items()
             ]
             lease = group.create_task(self._lease.keep(), name="lease")

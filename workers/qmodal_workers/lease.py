@@ -42,19 +42,17 @@ class Lease:
     async def _renew(self) -> bool:
         reports = self._roster.take_unsent()
         sent = lease_clock()  # the server counts from later, if it hears of it at all
-        try:
-            is_ours = await self._client.aio(self._client.fleet.renew(self._worker, reports))
-        except Exception as error:
-            # Whatever it is, only the server can say that the lease is over.
+        answers: list[bool] = []
+        with survive("renewing the lease"):
+            answers.append(await self._client.aio(self._client.fleet.renew(self._worker, reports)))
+        if not answers:  # whatever it was, only the server can say that the lease is over
             self._roster.put_back(reports)
-            log.warning(
-                "the lease was not renewed: %s", error, exc_info=not isinstance(error, Error)
-            )
             await asyncio.sleep(RETRY_SECONDS)
             return True
+        (is_ours,) = answers
         if is_ours:
             extend(self._roster, sent)
-            with survive("its wakes"):
+            with survive("waking the autoscaler"):
                 await self._wake(reports)
         return is_ours
 

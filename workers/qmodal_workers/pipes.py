@@ -87,11 +87,11 @@ class Pipes:
                     with survive(f"reading the last output of {container}"):
                         self._read_rest(pipe)
                     self._forget(pipe)
+            finally:
                 with self._lock:
                     if container in self._outputs:
                         self._outputs[container].is_finished = True
                 self._notify()  # it may have nothing to send, and is forgotten when that is seen
-            finally:
                 done()
 
         self._ask(finish)

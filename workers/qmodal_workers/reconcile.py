@@ -67,7 +67,8 @@ class Reconciler:
         if self._worker not in listed:  # not the same as nothing, which would end all containers
             raise UnreadableError(f"what {self._worker} should run is not there to be read")
         ours = {each.report.app for each in self._roster.living()} | self._templates.apps
-        apps = yield from self._client.apps.records(sorted(ours - {""}))
+        ours.discard("")
+        apps = (yield from self._client.apps.records(sorted(ours))) if ours else {}
         return self._own(listed[self._worker]), apps
 
     def _own(self, assigned: dict[str, str]) -> dict[str, str]:

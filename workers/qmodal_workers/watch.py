@@ -166,8 +166,7 @@ class Watch:
         while True:
             await asyncio.sleep(AUDIT_SECONDS)
             for container in self._roster.running():
-                with survive(container.id):
-                    await self._audit(container)
+                await self._audit(container)
 
     async def _audit(self, container: Container) -> None:
         with survive(f"the look at what {container.id} holds"), contextlib.suppress(Error):

@@ -14,10 +14,10 @@ from qmodal.defects import note
 from qmodal.exception import ConfigurationError, Error
 from qmodal_workers.children import become_subreaper
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
-from qmodal_workers.lasting import lasting
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.marks import Marks
 from qmodal_workers.nursery import Nursery
+from qmodal_workers.outlive import repeated
 from qmodal_workers.templates import Templates
 
 PAUSE_SECONDS = 1.0
@@ -45,7 +45,7 @@ async def work(
     logs = LogWriter(client)
     files = CredentialFiles(client.settings)
     templates = Templates(files.environ(), logs.pipes, nursery=nursery, marks=marks)
-    writing = asyncio.create_task(lasting("logs", logs.write), name="logs")
+    writing = asyncio.create_task(repeated("logs", logs.write), name="logs")
     try:
         templates.prepare()
         await _come_back(client, options, stop, logs=logs, templates=templates)

@@ -25,7 +25,8 @@ for lane, stream in ipairs({inputs, again}) do
     local is_new = since ~= '0' and lane == 2 and tonumber(entry:match('^%d+')) >= tonumber(since)
     local ran = not is_new and (charged['*'] or charged[lane .. ' ' .. entry]) or nil
     for _, part in ipairs(call and pieces(fields, ran) or {}) do
-      if tonumber(part[10]) < tonumber(budget) and not redis.call('HGET', call, 'made:' .. part[6]) then
+      local made = redis.pcall('HGET', call, 'made:' .. part[6])
+      if tonumber(part[10]) < tonumber(budget) and type(made) ~= 'string' then
         readd(pool, call, again, part)
         back = back + part[12]
       else

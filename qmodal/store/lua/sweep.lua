@@ -14,11 +14,9 @@ for n = 3, #ARGV, 2 do
   if score == 0 or score == ends and ends <= now and not is_late then
     redis.call('ZADD', workers, 'XX', 0, worker)
     -- Whatever is put back in line from here on was not lost with this box.
-    -- A record that is no hash must not keep other boxes from being given up.
     redis.pcall('HSETNX', records .. worker, 'lost', now)
     local since = redis.pcall('HGET', records .. worker, 'lost')
-    lost[#lost + 1] = worker
-    lost[#lost + 1] = type(since) == 'string' and tonumber(since) or now
+    lost[#lost + 1], lost[#lost + 2] = worker, type(since) == 'string' and tonumber(since) or now
   end
 end
 return lost

@@ -7,16 +7,15 @@ from collections.abc import Callable, Coroutine
 
 from qmodal.defects import survive
 
-PAUSE_SECONDS = 0.5
-Loop = Callable[[], Coroutine[None, None, None]]
+AGAIN_SECONDS = 0.5
 
 
-async def lasting(name: str, loop: Loop) -> None:
-    """Run a loop that never ends, and begin it anew after a moment when it has failed.
+async def repeated(name: str, loop: Callable[[], Coroutine[None, None, None]]) -> None:
+    """Run a loop that has no end, from the start again whenever something ends it.
 
     The end of one would end its worker, and with it every container of the box.
     """
     while True:
         with survive(f"the worker's loop {name!r}"):
             await loop()
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(AGAIN_SECONDS)
