@@ -17,7 +17,7 @@ from qmodal.store.keys import Keys
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("qmodal", "workers/qmodal_workers", "autoscaler/qmodal_autoscaler")
-LONGEST_MODULE = 300
+LONGEST_MODULE = 400
 LONGEST_SCRIPT = 60
 # The rest are the beginnings of other names.
 KEY_NAMES = [
