@@ -14,9 +14,9 @@ from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from qmodal.config import Settings
 from qmodal.exception import ConfigurationError
 from qmodal.packing import Learned
-from qmodal.settings import Settings
 from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 

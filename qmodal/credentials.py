@@ -12,7 +12,7 @@ import urllib.parse
 from collections.abc import Mapping
 from pathlib import Path
 
-from qmodal.settings import Settings
+from qmodal.config import Settings
 
 _MODE = 0o400
 

@@ -8,8 +8,7 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qmodal import client as clients
-from qmodal import context
+from qmodal import client as clients, context
 from qmodal.client import Client
 from qmodal.exception import InvalidError, ServerWarning
 from qmodal.names import check_name

@@ -21,8 +21,7 @@ from typing import (
 
 from qmodal.exception import InvalidError
 from qmodal.handles import handle_of
-from qmodal.legacy_hooks import HookKind as HookKind
-from qmodal.legacy_hooks import legacy_hooks
+from qmodal.legacy_hooks import HookKind as HookKind, legacy_hooks
 from qmodal.options import check_batching, check_concurrency
 
 if TYPE_CHECKING:

@@ -13,15 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qmodal import client as clients
-from qmodal import context, output
+from qmodal import client as clients, context, output
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.defects import survive
 from qmodal.deploying import DeployResult, deploy
 from qmodal.exception import Error, InvalidError, UnimplementedError
 from qmodal.gang import INTERACTIVE
 from qmodal.publish import publish
-from qmodal.settings import Settings
 from qmodal.store.apps import BEAT_SECONDS, AppRecord, AppState
 from qmodal.wire.spec import Version
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from qmodal.settings import Settings
+from qmodal.config import Settings
 
 PROGRAM = str(Path(sys.executable).with_name("qmodal"))
 _OURS = ("QMODAL_", "REDIS_URL", "FORCE_COLOR", "PYTHONPATH")

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from qmodal.client import Client
-from qmodal.settings import Settings
+from qmodal.config import Settings
 from tests.bench import Bench
 from tests.boxes import Box, Fleet
 from tests.servers import (

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.options import FunctionOptions, validated_options
-from qmodal.settings import Settings
 from qmodal.store.apps import AppRecord, AppState
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled

@@ -15,9 +15,9 @@ def autoscaler(*, insecure: bool) -> None:
     from dataclasses import replace
 
     from qmodal.client import Client, resolve
+    from qmodal.config import Settings
     from qmodal.credentials import withdraw
     from qmodal.exception import ConfigurationError
-    from qmodal.settings import Settings
     from qmodal_autoscaler.process import run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qmodal.config import Settings, redacted
 from qmodal.exception import ConfigurationError, Error
-from qmodal.settings import Settings, redacted
 
 if TYPE_CHECKING:
     from qmodal.cli.checks import Check, Finding

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
+from qmodal.config import Settings
 from qmodal.exception import ConfigurationError, InvalidError, UnimplementedError
-from qmodal.settings import Settings
 
 if TYPE_CHECKING:
     from qmodal.app import App

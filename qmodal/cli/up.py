@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qmodal.config import Settings
 from qmodal.exception import ConfigurationError
-from qmodal.settings import Settings
 
 if TYPE_CHECKING:
     from qmodal.embedded.kept import Kept

@@ -5,8 +5,8 @@ from __future__ import annotations
 import urllib.parse
 from dataclasses import replace
 
+from qmodal.config import Settings
 from qmodal.exception import ConfigurationError
-from qmodal.settings import Settings
 
 # Without a key and with --insecure, all boxes must still sign with the same one.
 INSECURE_KEY = b"qmodal --insecure: no protection"

@@ -9,6 +9,7 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
+from qmodal.config import parse_key
 from qmodal.embedded.binary import ServerVersion
 from qmodal.embedded.folder import (
     LOCK,
@@ -21,7 +22,6 @@ from qmodal.embedded.folder import (
 )
 from qmodal.embedded.ping import ping
 from qmodal.exception import ConfigurationError
-from qmodal.settings import parse_key
 from qmodal.wording import clause
 
 ADDRESS = "address.json"

@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
+from qmodal.config import Settings
 from qmodal.credentials import child_environ, password_of
 from qmodal.embedded.binary import find_binary
 from qmodal.embedded.folder import SOCKET, write_private
@@ -25,7 +26,6 @@ from qmodal.embedded.plan import Plan
 from qmodal.embedded.private import make_private_folder, remove_if_free, sweep_abandoned
 from qmodal.embedded.server import server_command
 from qmodal.exception import ConfigurationError
-from qmodal.settings import Settings
 
 __all__ = ["CHILDREN", "Stack", "launch", "start_private", "sweep_abandoned"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 
+from qmodal.config import redacted
 from qmodal.exception import ConnectionError, Error, RequestSizeError
-from qmodal.settings import redacted
 from qmodal.store.exchange import PATIENCE_SECONDS, Exchange, Op
 from qmodal.store.line import Address
 from qmodal.store.replies import PASSING, Verdict, in_vain, is_answer, judge, to_exception

@@ -15,11 +15,9 @@ import pytest
 import qmodal
 from qmodal import client as clients
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import NotFoundError
-from qmodal.settings import Settings
-from tests.commands import PROGRAM as QMODAL
-from tests.commands import environ, started
-from tests.commands import qmodal as command
+from tests.commands import PROGRAM as QMODAL, environ, qmodal as command, started
 from tests.support import wait_until
 
 SOURCE = """

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from qmodal.client import Client
-from qmodal.settings import Settings
+from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
 from tests.commands import qmodal, started

@@ -19,7 +19,7 @@ import pytest
 import qmodal
 from qmodal import client as clients
 from qmodal.client import Client
-from qmodal.settings import Settings
+from qmodal.config import Settings
 from tests.installed import QMODAL, Desk, desk
 from tests.servers import run_server, server_binary
 from tests.support import wait_until

@@ -14,8 +14,8 @@ import pytest
 import redis
 
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.embedded.home import running_address
-from qmodal.settings import Settings
 from qmodal.store.apps import HEARTBEAT_MS
 from qmodal.store.exchange import ask_one
 from tests.installed import QMODAL, Desk, desk

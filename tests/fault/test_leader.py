@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from qmodal.client import Client
-from qmodal.settings import Settings
+from qmodal.config import Settings
 from qmodal.store.exchange import ask_one
 from qmodal_autoscaler.leader import Leadership
 from tests.stage import Stage, options

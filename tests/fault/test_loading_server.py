@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import ConnectionError
 from qmodal.options import validated_options
-from qmodal.settings import Settings
 from qmodal.store.exchange import Exchange, ask_one
 from qmodal.store.line import Address
 from tests.bench import Bench

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from qmodal.client import Client
-from qmodal.settings import Settings
+from qmodal.config import Settings
 from tests.boxes import Fleet
 from tests.servers import restartable_server
 from tests.stacks import short_folder

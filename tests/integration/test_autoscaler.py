@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from qmodal.client import Client
-from qmodal.settings import Settings
+from qmodal.config import Settings
 from qmodal.store.exchange import ask_one
 from qmodal.store.fleet import ContainerReport
 from qmodal_autoscaler.catalog import Terms

@@ -12,6 +12,7 @@ import pytest
 import redis
 
 import qmodal
+from qmodal.config import Settings
 from qmodal.exception import (
     DeserializationError,
     ExecutionError,
@@ -20,7 +21,6 @@ from qmodal.exception import (
     RequestSizeError,
 )
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.store.keys import shard_of
 from qmodal.target import LARGEST_PAYLOAD, _digest_of

@@ -18,6 +18,7 @@ import pytest
 
 import qmodal
 from qmodal import client as clients
+from qmodal.config import Settings
 from qmodal.exception import (
     DeprecationError,
     ExecutionError,
@@ -30,7 +31,6 @@ from qmodal.exception import (
     WorkerLost,
 )
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from tests.support import wait_until
 

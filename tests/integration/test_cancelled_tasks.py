@@ -12,8 +12,8 @@ import pytest
 
 import qmodal
 from qmodal import client as clients
+from qmodal.config import Settings
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.store.exchange import ask_one
 from tests.support import wait_until

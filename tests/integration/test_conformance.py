@@ -14,9 +14,9 @@ import pytest
 import qmodal as modal
 from qmodal import client as clients
 from qmodal.cli.fleet import container
+from qmodal.config import Settings
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.types import LogEntry
 from tests.support import wait_until

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.options import validated_options
-from qmodal.settings import Settings
 from tests.boxes import Box, Fleet
 from tests.servers import TestServer, no_process_left
 from tests.support import wait_until

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import pytest
 
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import EnqueueError, Error
-from qmodal.settings import Settings
 from qmodal.store import line as line_module
 from qmodal.store.calls import UnknownPoolError
 from qmodal.store.exchange import Exchange, Op, ask, ask_one

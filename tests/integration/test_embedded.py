@@ -20,6 +20,7 @@ import psutil
 import pytest
 
 from qmodal.cli.up import parse_bind
+from qmodal.config import Settings
 from qmodal.embedded import binary, kept
 from qmodal.embedded.binary import ServerVersion, find_binary, probe_version
 from qmodal.embedded.folder import LONGEST_SOCKET
@@ -27,7 +28,6 @@ from qmodal.embedded.home import Home, running_address
 from qmodal.embedded.kept import start_kept
 from qmodal.embedded.stack import Stack, start_private, sweep_abandoned
 from qmodal.exception import ConfigurationError
-from qmodal.settings import Settings
 from tests.stacks import (
     DEAF,
     ROOT,

@@ -9,8 +9,8 @@ import pytest
 import redis
 
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import InternalFailure, SerializationError
-from qmodal.settings import Settings
 from qmodal.store.items import ROOM
 from qmodal.wire.item import open_item
 from qmodal.wire.signing import mac_of

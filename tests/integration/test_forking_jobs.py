@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from qmodal.config import Settings
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from tests.installed import desk
 from tests.support import wait_until

@@ -12,16 +12,14 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from qmodal import client as clients
-from qmodal import defects
+from qmodal import client as clients, defects
 from qmodal.call_graph import graph_of
-from qmodal.cli import app as app_commands
-from qmodal.cli import fleet as fleet_commands
+from qmodal.cli import app as app_commands, fleet as fleet_commands
 from qmodal.cli.checks import ON_SERVER
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import Error
 from qmodal.outputs import OutputReader
-from qmodal.settings import Settings
 from qmodal.store.exchange import Op
 from qmodal.store.fleet import LEADER_MS
 from qmodal.store.keys import shard_of

@@ -11,6 +11,7 @@ import pytest
 
 import qmodal
 from qmodal.client import current
+from qmodal.config import Settings
 from qmodal.exception import (
     AsyncUsageWarning,
     FunctionTimeoutError,
@@ -19,7 +20,6 @@ from qmodal.exception import (
     WorkerLost,
 )
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.store.exchange import ask_one
 from qmodal.store.items import ROOM

@@ -19,8 +19,8 @@ import pytest
 
 import qmodal
 from qmodal import client as clients
+from qmodal.config import Settings
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "mapping.py"

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from qmodal import client as clients
+from qmodal.config import Settings
 from qmodal.exception import (
     DeserializationError,
     ExecutionError,
@@ -20,7 +21,6 @@ from qmodal.exception import (
 )
 from qmodal.options import validated_options
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from tests.boxes import Box, Fleet
 from tests.support import wait_until

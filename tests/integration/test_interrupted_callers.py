@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-from qmodal import client as clients
-from qmodal import invocation
+from qmodal import client as clients, invocation
 from qmodal.client import Client
 from qmodal.mapping import Map
 from qmodal.store.exchange import AtMost, Op, Pause, ask_one

@@ -19,6 +19,7 @@ import pytest
 
 import qmodal
 from qmodal import client as clients
+from qmodal.config import Settings
 from qmodal.exception import (
     DeprecationError,
     InvalidError,
@@ -29,7 +30,6 @@ from qmodal.exception import (
 from qmodal.fanout import Fanout
 from qmodal.how import How
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.store.exchange import ask, ask_one
 from qmodal.types import InputInfo, InputStatus

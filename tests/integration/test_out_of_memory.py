@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import EnqueueError, ResourceExhaustedError
 from qmodal.outputs import value_of
-from qmodal.settings import Settings
 from qmodal.store.exchange import Command
 from qmodal.wire.outcome import Outcome
 from qmodal_workers.container.admission import Admission

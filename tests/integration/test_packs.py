@@ -13,9 +13,9 @@ import pytest
 
 from qmodal import client as clients
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import FunctionTimeoutError, WorkerLost
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.store.exchange import ask_one
 from tests.support import wait_until

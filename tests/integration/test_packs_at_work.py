@@ -9,9 +9,9 @@ from typing import TypeVar
 import pytest
 
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import ConnectionError, EnqueueError
 from qmodal.options import FunctionOptions
-from qmodal.settings import Settings
 from qmodal.store.exchange import Op
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.conclude import Conclusions

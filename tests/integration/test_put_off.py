@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from qmodal.settings import Settings
+from qmodal.config import Settings
 from tests.servers import TestServer, run_server, server_binary
 from tests.stacks import program
 

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from qmodal import FunctionCall
-from qmodal import client as clients
+from qmodal import FunctionCall, client as clients
 from qmodal.call_graph import graph_of
 from qmodal.exception import ExecutionError
 from qmodal.fanout import Fanout

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import (
     ConfigurationError,
     ConnectionError,
@@ -17,7 +18,6 @@ from qmodal.exception import (
     Error,
     RequestSizeError,
 )
-from qmodal.settings import Settings
 from qmodal.store.exchange import Exchange, ask_one
 from qmodal.store.line import Address
 from tests.bench import Bench

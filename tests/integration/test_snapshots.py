@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import qmodal
+from qmodal.config import Settings
 from qmodal.exception import ExecutionError
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from tests.support import wait_until
 

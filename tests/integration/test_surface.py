@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from qmodal import client as clients
+from qmodal.config import Settings
 from qmodal.exception import (
     ExecutionError,
     InvalidError,
@@ -18,7 +19,6 @@ from qmodal.exception import (
     WorkerLost,
 )
 from qmodal.runner import ensure_server
-from qmodal.settings import Settings
 from qmodal.source.loader import load_file
 from qmodal.store.exchange import ask_one
 

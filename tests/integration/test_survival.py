@@ -13,16 +13,15 @@ import redis
 
 from qmodal import defects
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import InternalFailure
-from qmodal.settings import Settings
 from qmodal.store.apps import AppRecord
 from qmodal.store.exchange import Op, ask_each, ask_one
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.listen import _pass_on
 from qmodal.sweeping import Sweeper
 from qmodal.wire.ids import new_worker_id
-from qmodal_autoscaler import loop as loops
-from qmodal_autoscaler import policy
+from qmodal_autoscaler import loop as loops, policy
 from qmodal_autoscaler.assign import DethronedError
 from qmodal_autoscaler.due import Wanted
 from qmodal_autoscaler.journal import Journal

@@ -13,8 +13,8 @@ import pytest
 import redis
 
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import ConfigurationError, ConnectionError
-from qmodal.settings import Settings
 from qmodal.store.blocking import Blocking
 from qmodal.store.exchange import Exchange, ask_one
 from qmodal.store.line import Address

@@ -8,8 +8,8 @@ import pytest
 
 from qmodal.client import Client
 from qmodal.columns import Arguments, Columns
+from qmodal.config import Settings
 from qmodal.inputs import Inputs
-from qmodal.settings import Settings
 from qmodal.target import PACK_BYTES
 from qmodal.wire.envelope import open_envelope
 from qmodal.wire.plain import unpack_columns

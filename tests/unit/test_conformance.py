@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 import qmodal as modal
-from qmodal import client as clients
-from qmodal import context
+from qmodal import client as clients, context
 from qmodal.cli import main
 from qmodal.exception import (
     ConfigurationError,

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from qmodal.config import Settings, redacted
 from qmodal.credentials import CredentialFiles, credential_variables
 from qmodal.embedded.server import Listen
 from qmodal.exception import ConfigurationError
-from qmodal.settings import Settings, redacted
 from qmodal.store.line import Address
 from qmodal_workers.start import StartRequest
 

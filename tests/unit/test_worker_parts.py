@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from qmodal.settings import Settings
+from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.logs import LogChunk
 from qmodal_workers import passing, safety

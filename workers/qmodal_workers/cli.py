@@ -28,9 +28,9 @@ def worker(
     from dataclasses import replace
 
     from qmodal.client import Client, resolve
+    from qmodal.config import Settings
     from qmodal.credentials import withdraw
     from qmodal.exception import ConfigurationError
-    from qmodal.settings import Settings
     from qmodal.streams import open_missing
     from qmodal_workers.incarnation import WorkerOptions, cpus
     from qmodal_workers.worker import run

@@ -19,13 +19,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from qmodal.settings import Settings
+from qmodal.config import Settings
 from qmodal.store.line import Address, Line
 from qmodal.store.script import load_commands
 from qmodal.wire.remote_error import printed
 from qmodal_workers import safety
-from qmodal_workers.container import main as container
-from qmodal_workers.container import offspring, plain
+from qmodal_workers.container import main as container, offspring, plain
 from qmodal_workers.container.load import load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from qmodal.client import Client
+from qmodal.config import Settings
 from qmodal.exception import Error
 from qmodal.options import FunctionOptions
-from qmodal.settings import Settings
 from qmodal.source.bundle import unpack, unpacked
 from qmodal.store.apps import AppRecord
 from qmodal.wire.plain import unpack as unpack_plain

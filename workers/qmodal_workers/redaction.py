@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import urllib.parse
 
+from qmodal.config import Settings
 from qmodal.credentials import password_of
-from qmodal.settings import Settings
 
 STARS = b"***"
 # A shorter password may be part of ordinary words: it is hidden in URLs only.

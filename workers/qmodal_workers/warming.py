@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from qmodal import client as clients
-from qmodal import context
+from qmodal import client as clients, context
 from qmodal.client import Client
-from qmodal.settings import Settings
+from qmodal.config import Settings
 from qmodal.wire.spec import open_pool_spec, open_version
 from qmodal_workers.container import plain
 from qmodal_workers.container.load import find

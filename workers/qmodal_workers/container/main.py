@@ -9,10 +9,9 @@ from contextlib import closing
 from functools import partial
 from typing import NoReturn
 
-from qmodal import client as clients
-from qmodal import context
+from qmodal import client as clients, context
+from qmodal.config import Settings
 from qmodal.options import FunctionOptions
-from qmodal.settings import Settings
 from qmodal.store import waiting
 from qmodal.wire.remote_error import printed
 from qmodal.wire.spec import open_pool_spec

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from qmodal.client import Client
-from qmodal.settings import Settings
+from qmodal.config import Settings
 from qmodal.store.line import Address, Line
 from qmodal.wire.spec import Version, open_version
 from qmodal_workers.container.service import Service
