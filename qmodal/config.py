@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
-from qmodal.exception import ConfigurationError, InvalidError, UnimplementedError
-from qmodal.wording import clause
+from qmodal.exception import ConfigurationError, InvalidError, UnimplementedError, clause
 
 _VARIABLES = {
     "environment": ("QMODAL_ENVIRONMENT", "main"),

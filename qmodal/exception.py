@@ -233,3 +233,8 @@ def simulate_preemption(wait_seconds: float, jitter_seconds: float = 0) -> None:
     from qmodal.preemption import schedule
 
     schedule(wait_seconds, jitter_seconds)
+
+
+def clause(text: object) -> str:
+    """A text such as an error's without its full stop, so that the sentence can go on behind it."""
+    return str(text).strip().rstrip(".")

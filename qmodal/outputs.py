@@ -15,6 +15,7 @@ from qmodal.exception import (
     RemoteError,
     ResourceExhaustedError,
     WorkerLost,
+    clause,
 )
 from qmodal.seen import Indexes
 from qmodal.store.call_record import CallRecord
@@ -27,7 +28,6 @@ from qmodal.wire.outcome import Outcome, open_outcome, parted, values
 from qmodal.wire.payload import load_value
 from qmodal.wire.remote_error import load_exception
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
-from qmodal.wording import clause
 
 T = TypeVar("T")
 FIRST_BLOCK_MS = 1000

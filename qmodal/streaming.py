@@ -18,6 +18,7 @@ from qmodal.exception import (
     ExecutionError,
     OutputExpiredError,
     RemoteError,
+    clause,
 )
 from qmodal.invocation import ABANDON_SECONDS, request
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
@@ -31,7 +32,6 @@ from qmodal.wire.envelope import MalformedError
 from qmodal.wire.item import Item, open_item
 from qmodal.wire.payload import load_value
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
-from qmodal.wording import clause
 
 P = ParamSpec("P")
 END: Any = object()

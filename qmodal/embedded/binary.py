@@ -11,8 +11,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from qmodal.exception import ConfigurationError
-from qmodal.wording import clause
+from qmodal.exception import ConfigurationError, clause
 
 OLDEST = (7, 0)
 ON_PATH = ("valkey-server", "redis-server")

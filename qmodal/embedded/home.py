@@ -21,8 +21,7 @@ from qmodal.embedded.folder import (
     write_private,
 )
 from qmodal.embedded.ping import ping
-from qmodal.exception import ConfigurationError
-from qmodal.wording import clause
+from qmodal.exception import ConfigurationError, clause
 
 ADDRESS = "address.json"
 

@@ -14,8 +14,8 @@ from qmodal.exception import (
     InternalFailure,
     RequestSizeError,
     ResourceExhaustedError,
+    clause,
 )
-from qmodal.wording import clause
 
 
 class Verdict(enum.Enum):

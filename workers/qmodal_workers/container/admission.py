@@ -13,6 +13,7 @@ from qmodal.exception import (
     Error,
     RequestSizeError,
     ResourceExhaustedError,
+    clause,
 )
 from qmodal.store.entries import Claimed
 from qmodal.store.exchange import Exchange, Op, ask_one
@@ -21,7 +22,6 @@ from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_en
 from qmodal.wire.outcome import Outcome, text_outcome
 from qmodal.wire.plain import unpack_columns
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
-from qmodal.wording import clause
 from qmodal_workers.container.insist import insist
 
 Admitted = tuple[Envelope, bytes]
