@@ -30,8 +30,8 @@ if TYPE_CHECKING:
         forward,
     )
     from qmodal.exception import Error
+    from qmodal.experimental import clustered, interact, sessioned
     from qmodal.function import Function
-    from qmodal.gang import clustered, interact, sessioned
     from qmodal.image import Image
     from qmodal.output import enable_output
     from qmodal.parameters import parameter
@@ -114,7 +114,7 @@ _PLACES = {
     "Volume": "declared",
     "asgi_app": "web",
     "batched": "partial",
-    "clustered": "gang",
+    "clustered": "experimental",
     "concurrent": "partial",
     "current_function_call_id": "context",
     "current_input_id": "context",
@@ -123,11 +123,11 @@ _PLACES = {
     "exit": "partial",
     "fastapi_endpoint": "web",
     "forward": "declared",
-    "interact": "gang",
+    "interact": "experimental",
     "is_local": "context",
     "method": "partial",
     "parameter": "parameters",
-    "sessioned": "gang",
+    "sessioned": "experimental",
     "web_endpoint": "web",
     "web_server": "web",
     "wsgi_app": "web",

@@ -19,7 +19,7 @@ from qmodal.config import Settings
 from qmodal.defects import survive
 from qmodal.deploying import DeployResult, deploy
 from qmodal.exception import Error, InvalidError, UnimplementedError
-from qmodal.gang import INTERACTIVE
+from qmodal.experimental import INTERACTIVE
 from qmodal.publish import publish
 from qmodal.store.apps import BEAT_SECONDS, AppRecord, AppState
 from qmodal.wire.spec import Version
