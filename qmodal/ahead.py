@@ -12,7 +12,7 @@ from qmodal.columns import Arguments
 from qmodal.exception import Error
 from qmodal.fanout import Batch, Fanout
 from qmodal.inputs import Inputs
-from qmodal.store.exchange import Op
+from qmodal.transport.operation import Op
 
 
 class Ahead:

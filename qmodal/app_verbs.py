@@ -11,7 +11,7 @@ from qmodal.exception import InvalidError, NotFoundError
 from qmodal.log_verbs import Place
 from qmodal.names import check_name, is_app_id
 from qmodal.store.apps import AppRecord
-from qmodal.store.exchange import Op
+from qmodal.transport.operation import Op
 from qmodal.verb import Verb
 from qmodal.wire.spec import Version, open_version
 

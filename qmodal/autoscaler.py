@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from qmodal.pool_verbs import current_settings, reset_autoscaler
-from qmodal.store.exchange import Op
 from qmodal.target import Target
+from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings
 from qmodal.verb import Verb
 

@@ -11,7 +11,7 @@ from qmodal.client import current
 from qmodal.exception import InvalidError, OutputExpiredError
 from qmodal.following import Following, Gathering
 from qmodal.outputs import BLOCK_MS, OutputReader, parts, value_at
-from qmodal.store.exchange import Op
+from qmodal.transport.operation import Op
 from qmodal.verb import Verb
 
 if TYPE_CHECKING:

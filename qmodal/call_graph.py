@@ -11,8 +11,8 @@ from qmodal.exception import Error, OutputExpiredError, ServerWarning
 from qmodal.outputs import CANCELLED, opened, outcomes_in
 from qmodal.store.call_record import CallRecord
 from qmodal.store.children import Child
-from qmodal.store.exchange import Op, ask
 from qmodal.store.output import Output, parse_outputs
+from qmodal.transport.operation import Op, ask
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import input_id
 from qmodal.wire.spec import open_pool_spec, open_version

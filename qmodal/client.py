@@ -22,16 +22,16 @@ from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
     from qmodal.store.apps import Apps
-    from qmodal.store.blocking import Blocking
     from qmodal.store.calls import Calls
     from qmodal.store.children import Children
-    from qmodal.store.exchange import Command, Op
     from qmodal.store.fleet import Fleet
     from qmodal.store.items import Items
     from qmodal.store.logs import Logs
-    from qmodal.store.loops import Loops
     from qmodal.store.observing import Observing
     from qmodal.store.pools import Pools
+    from qmodal.transport.driver import Blocking
+    from qmodal.transport.loops import Loops
+    from qmodal.transport.operation import Command, Op
 
 T = TypeVar("T")
 NO_SERVER = (
@@ -62,8 +62,8 @@ class Client:
     @cached_property
     def blocking(self) -> Blocking:
         """The driver of the plain verbs."""
-        from qmodal.store.blocking import Blocking
-        from qmodal.store.line import Address
+        from qmodal.transport.connection import Address
+        from qmodal.transport.driver import Blocking
 
         made = Blocking(Address(self.settings.redis_url or ""), self._later)
         # Threads may get here at the same time; the first of them is who has made it.
@@ -72,8 +72,8 @@ class Client:
     @cached_property
     def loops(self) -> Loops:
         """The drivers of the verbs' asyncio forms."""
-        from qmodal.store.line import Address
-        from qmodal.store.loops import Loops
+        from qmodal.transport.connection import Address
+        from qmodal.transport.loops import Loops
 
         made = Loops(Address(self.settings.redis_url or ""), self._later)
         return self.__dict__.setdefault("loops", made)  # type: ignore[no-any-return]

@@ -16,8 +16,8 @@ from qmodal.keywords import VariantOptions
 from qmodal.local_instance import LocalInstance, has_constructor
 from qmodal.parameters import ParameterSpec
 from qmodal.partial import methods_of
-from qmodal.store.exchange import Op
 from qmodal.target import Target
+from qmodal.transport.operation import Op
 from qmodal.variant import Variant
 from qmodal.verb import Verb
 from qmodal.wire.foreign import ForeignError, touch, type_name

@@ -12,7 +12,7 @@ from qmodal.client import current
 from qmodal.exception import ExecutionError, InvalidError, NotFoundError
 from qmodal.including import included
 from qmodal.names import is_app_id
-from qmodal.store.exchange import Op
+from qmodal.transport.operation import Op
 from qmodal.wire.spec import FunctionSpec, Version, open_version
 
 if TYPE_CHECKING:

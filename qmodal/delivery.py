@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from qmodal.client import Client
 from qmodal.exception import FunctionTimeoutError, RemoteError, WorkerLost
 from qmodal.store.calls import Submission
-from qmodal.store.exchange import Later, Op, ask
+from qmodal.transport.operation import Later, Op, ask
 from qmodal.types import InputStatus
 
 # Inputs of one call that did not succeed and are remembered one by one.

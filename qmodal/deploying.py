@@ -13,7 +13,7 @@ from qmodal.client import Client
 from qmodal.exception import InvalidError, ServerWarning
 from qmodal.names import check_name
 from qmodal.publish import publish
-from qmodal.store.exchange import Op, Pause
+from qmodal.transport.operation import Op, Pause
 from qmodal.verb import Verb
 from qmodal.wire.spec import Version
 

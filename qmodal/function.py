@@ -25,8 +25,8 @@ from qmodal.keywords import VariantOptions
 from qmodal.local_instance import note_volumes
 from qmodal.log_verbs import Logs, pool_place
 from qmodal.map_verbs import MapVerbs
-from qmodal.store.exchange import Op
 from qmodal.target import Target
+from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats, FunctionInfo
 from qmodal.variant import Variant
 from qmodal.verb import Verb

@@ -18,9 +18,9 @@ from qmodal.outputs import (
     value_of,
 )
 from qmodal.store.calls import Submission, UnknownPoolError
-from qmodal.store.exchange import AtMost, Later, Op
 from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, Target
+from qmodal.transport.operation import AtMost, Later, Op
 
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
 ABANDON_SECONDS = 1.0

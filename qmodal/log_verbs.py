@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from qmodal.client import Client, current_for
 from qmodal.exception import InvalidError
-from qmodal.store.exchange import Op
 from qmodal.store.logs import LETTERS, LogChunk
 from qmodal.target import Target
+from qmodal.transport.operation import Op
 from qmodal.types import LogEntry
 
 PAGE = 500

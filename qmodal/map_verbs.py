@@ -7,8 +7,8 @@ from typing import Generic, TypeVar
 
 from qmodal.mapping import ForEach, Map, StarMap
 from qmodal.spawning import SpawnMap
-from qmodal.store.exchange import Op
 from qmodal.target import Target
+from qmodal.transport.operation import Op
 
 R = TypeVar("R")
 

@@ -13,8 +13,8 @@ from qmodal.fanout import Fanout
 from qmodal.how import How
 from qmodal.inputs import Inputs
 from qmodal.outputs import in_task
-from qmodal.store.exchange import Op
 from qmodal.target import FindTarget
+from qmodal.transport.operation import Op
 from qmodal.verb import is_in_loop
 
 R = TypeVar("R")

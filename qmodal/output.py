@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qmodal.defects import survive
 from qmodal.exception import Error
+from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
     from qmodal.client import Client
@@ -169,8 +169,8 @@ class Follower:
         return now - self._last > QUIET_SECONDS or now - stopped > DRAIN_SECONDS
 
     def _follow(self) -> None:
-        from qmodal.store.blocking import Blocking
-        from qmodal.store.line import Address
+        from qmodal.transport.connection import Address
+        from qmodal.transport.driver import Blocking
 
         driver = Blocking(Address(self._client.settings.redis_url or ""))
         while not self._is_stopped:

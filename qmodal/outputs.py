@@ -19,8 +19,8 @@ from qmodal.exception import (
 )
 from qmodal.seen import Indexes
 from qmodal.store.call_record import CallRecord
-from qmodal.store.exchange import CarriedError, Later, Op
 from qmodal.store.output import CANCELLED_INDEX, Output
+from qmodal.transport.operation import CarriedError, Later, Op
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError
 from qmodal.wire.foreign import describe

@@ -7,8 +7,8 @@ from typing import Any
 from qmodal.client import Client, current
 from qmodal.exception import InvalidError
 from qmodal.options import AutoscalerOverride, FunctionOptions
-from qmodal.store.exchange import Op
 from qmodal.target import Target
+from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats
 from qmodal.verb import Verb
 

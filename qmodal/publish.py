@@ -16,7 +16,7 @@ from qmodal.source.bundle import Bundle, collect, pack, roots_of
 from qmodal.source.imports import locate
 from qmodal.source.loader import RENAMED, alias_main, main_origin
 from qmodal.store.apps import AppRecord, AppState
-from qmodal.store.exchange import Op
+from qmodal.transport.operation import Op
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id
 from qmodal.wire.spec import FunctionSpec, PoolSpec, Version

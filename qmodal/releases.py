@@ -9,7 +9,7 @@ from qmodal.client import Client
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
 from qmodal.publish import MOST_TRIES
 from qmodal.store.apps import AppRecord
-from qmodal.store.exchange import Op
+from qmodal.transport.operation import Op
 from qmodal.wire.spec import Version, open_version
 
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qmodal import client as clients, context, output
 from qmodal.client import Client
 from qmodal.config import Settings
-from qmodal.defects import survive
 from qmodal.deploying import DeployResult, deploy
 from qmodal.exception import Error, InvalidError, UnimplementedError
 from qmodal.experimental import INTERACTIVE
 from qmodal.publish import publish
 from qmodal.store.apps import BEAT_SECONDS, AppRecord, AppState
+from qmodal.transport.defects import survive
 from qmodal.wire.spec import Version
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from qmodal.fanout import Fanout
 from qmodal.how import How
 from qmodal.inputs import Inputs
 from qmodal.mapping import refuse_in_loop, start
-from qmodal.store.exchange import Op, Pause
 from qmodal.target import FindTarget
+from qmodal.transport.operation import Op, Pause
 
 R = TypeVar("R")
 # What a slow input iterator has given so far is sent after this long.

@@ -23,9 +23,9 @@ from qmodal.exception import (
 from qmodal.invocation import ABANDON_SECONDS, request
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
 from qmodal.store.calls import Submission
-from qmodal.store.exchange import AtMost, Op
 from qmodal.store.output import Output
 from qmodal.target import DELIVERED_TTL_MS, FindTarget, Target
+from qmodal.transport.operation import AtMost, Op
 from qmodal.verb import is_in_loop
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError

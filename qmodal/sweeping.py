@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qmodal.defects import survive
 from qmodal.exception import ConnectionError
-from qmodal.store.exchange import Op, ask_one
 from qmodal.store.fleet import LEASE_MS, Fleet
 from qmodal.store.keys import Keys, is_pool_id
 from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
+from qmodal.transport.defects import survive
+from qmodal.transport.operation import Op, ask_one
 from qmodal.wire.ids import worker_of
 
 # Between two looks: for longer than that somebody stood still, the server or we, and nobody knows

@@ -15,8 +15,8 @@ from qmodal.columns import Arguments, Columns
 from qmodal.exception import RequestSizeError
 from qmodal.options import FunctionOptions
 from qmodal.store.calls import Submission
-from qmodal.store.exchange import Op
 from qmodal.store.keys import shard_of
+from qmodal.transport.operation import Op
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Head, seal
 from qmodal.wire.ids import derived_call_id, is_call_id, new_call_id

@@ -15,7 +15,7 @@ from qmodal import client
 from qmodal.exception import AsyncUsageWarning
 
 if TYPE_CHECKING:
-    from qmodal.store.exchange import Op
+    from qmodal.transport.operation import Op
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from qmodal.function import Function
-    from qmodal.store.exchange import Op
     from qmodal.target import Target
+    from qmodal.transport.operation import Op
 
 
 class WebUrl:

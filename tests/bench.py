@@ -14,10 +14,10 @@ from qmodal.options import FunctionOptions
 from qmodal.store.call_record import CallRecord
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
-from qmodal.store.exchange import Command
 from qmodal.store.keys import GROUP, pool_id, shard_of
-from qmodal.store.line import Address, Line
 from qmodal.target import Target
+from qmodal.transport.connection import Address, Line
+from qmodal.transport.operation import Command
 from qmodal.wire.ids import new_call_id
 from qmodal.wire.spec import PoolSpec
 

@@ -21,9 +21,9 @@ from qmodal.options import FunctionOptions, validated_options
 from qmodal.source.bundle import collect, pack
 from qmodal.store.apps import AppRecord
 from qmodal.store.calls import Submission
-from qmodal.store.exchange import ask_one
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.keys import GROUP, shard_of
+from qmodal.transport.operation import ask_one
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import container_id, new_app_id, new_call_id
 from qmodal.wire.outcome import Outcome, open_outcome

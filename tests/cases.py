@@ -9,12 +9,12 @@ import msgpack
 
 from qmodal.store.apps import AppRecord
 from qmodal.store.entries import Claimed
-from qmodal.store.exchange import Command
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.items import ROOM, Emission
 from qmodal.store.keys import GROUP
-from qmodal.store.script import script
 from qmodal.store.server import accept_command
+from qmodal.transport.operation import Command
+from qmodal.transport.script import script
 from tests.bench import APP, Bench
 from tests.model import command_of
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from qmodal.store.aio import Asynchronous
-from qmodal.store.blocking import Blocking
-from qmodal.store.exchange import Command, Exchange, Op, Reply
-from qmodal.store.line import Address
+from qmodal.transport.aio_driver import Asynchronous
+from qmodal.transport.connection import Address
+from qmodal.transport.driver import Blocking
+from qmodal.transport.operation import Command, Exchange, Op, Reply
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from qmodal.store.entries import Claimed
-from qmodal.store.exchange import Command, Exchange, Op
+from qmodal.transport.operation import Command, Exchange, Op
 
 LOST = "lost"
 Input = tuple[str, int]  # call, index

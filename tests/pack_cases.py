@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled, charge
-from qmodal.store.exchange import Command, Op
+from qmodal.transport.operation import Command, Op
 from tests.bench import Bench
 from tests.cases import cancel_command
 from tests.model import command_of

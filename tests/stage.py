@@ -18,7 +18,7 @@ from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.keys import shard_of
-from qmodal.store.line import Address, Line
+from qmodal.transport.connection import Address, Line
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id, new_call_id, new_worker_id
 from qmodal.wire.spec import FunctionSpec, MethodSpec, PoolSpec, Version

@@ -11,7 +11,7 @@ from typing import Any
 from qmodal.client import Client
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import pool_id
-from qmodal.store.line import Address, Line
+from qmodal.transport.connection import Address, Line
 from tests.model import (
     Input,
     Late,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from qmodal.store.entries import Claimed, Ended, Requeued
-from qmodal.store.exchange import Command
+from qmodal.transport.operation import Command
 from tests.model import Late, Part, command_of
 
 if TYPE_CHECKING:

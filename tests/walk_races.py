@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmodal.store.exchange import Command
 from qmodal.store.keys import shard_of
+from qmodal.transport.operation import Command
 from qmodal.wire.ids import new_call_id
 from tests.model import LOST, Part, WalkCall, command_of
 from tests.walk_ends import cancel_call

@@ -6,13 +6,13 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass, field
 
-from qmodal.store.exchange import Op
 from qmodal.store.fleet import Fleet
+from qmodal.transport.gather import together
+from qmodal.transport.operation import Op
 from qmodal.wire.ids import container_id
 from qmodal_autoscaler.fleet_view import FleetView, Holding
 from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.place import Need, place
-from qmodal_autoscaler.together import together
 
 # Serials of containers begin anew, this far apart, with every leadership.
 SERIALS = 10**9

@@ -6,15 +6,15 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from qmodal.client import Client
-from qmodal.defects import skip
 from qmodal.exception import Error, InvalidError
 from qmodal.options import AutoscalerOverride, FunctionOptions
 from qmodal.store.apps import AppRecord
-from qmodal.store.exchange import Op
+from qmodal.transport.defects import skip
+from qmodal.transport.gather import all_of
+from qmodal.transport.operation import Op
 from qmodal.wire.plain import unpack as unpack_plain
 from qmodal.wire.spec import FunctionSpec, PoolSpec, Version, open_pool_spec, open_version
 from qmodal_autoscaler.pool_state import PoolSettings
-from qmodal_autoscaler.together import all_of
 
 APP_STOPPED = "stopped: the app was stopped"
 

@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from qmodal.client import Client
-from qmodal.store.exchange import Op
 from qmodal.store.observing import Observation
+from qmodal.transport.gather import together
+from qmodal.transport.operation import Op
 from qmodal_autoscaler.catalog import Terms
 from qmodal_autoscaler.due import Due
 from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.policy import serves_alone
 from qmodal_autoscaler.pool_state import Decision, PoolSnapshot
-from qmodal_autoscaler.together import together
 
 
 class Chores:

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 from qmodal.client import Client
 from qmodal.store.apps import AppRecord
-from qmodal.store.exchange import Op
 from qmodal.store.observing import Observation
+from qmodal.transport.gather import all_of
+from qmodal.transport.operation import Op
 from qmodal_autoscaler.journal import Journal
-from qmodal_autoscaler.together import all_of
 
 PROLONG_SECONDS = 60.0
 

@@ -6,11 +6,11 @@ import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from qmodal.store.exchange import Op
 from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport
 from qmodal.store.keys import is_pool_id
+from qmodal.transport.gather import all_of
+from qmodal.transport.operation import Op
 from qmodal_autoscaler.place import WorkerRoom
-from qmodal_autoscaler.together import all_of
 
 AVOID_SECONDS = 10.0
 OVER = ("failed", "ended")

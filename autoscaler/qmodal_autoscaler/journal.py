@@ -6,9 +6,9 @@ import logging
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from qmodal.defects import note
 from qmodal.exception import Error
 from qmodal.store.keys import is_pool_id
+from qmodal.transport.defects import note
 
 log = logging.getLogger("qmodal.autoscaler")
 

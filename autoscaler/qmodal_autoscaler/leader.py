@@ -9,8 +9,8 @@ import secrets
 from collections.abc import Callable, Coroutine
 
 from qmodal.client import Client
-from qmodal.defects import survive
 from qmodal.exception import ConfigurationError, Error
+from qmodal.transport.defects import survive
 from qmodal_autoscaler.assign import DethronedError
 
 RENEW_SECONDS = 1.0

@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from qmodal.client import Client
-from qmodal.store.exchange import Op, ask_one
 from qmodal.store.observing import Observation
+from qmodal.transport.gather import all_of, together
+from qmodal.transport.operation import Op, ask_one
 from qmodal_autoscaler.catalog import Catalog
 from qmodal_autoscaler.due import Wanted
 from qmodal_autoscaler.fleet_view import FleetView
 from qmodal_autoscaler.journal import Journal
-from qmodal_autoscaler.together import all_of, together
 
 LOOK = "the look at the server"
 

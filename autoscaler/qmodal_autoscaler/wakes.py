@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qmodal.client import Client
-from qmodal.defects import skip
 from qmodal.store.keys import is_pool_id
-from qmodal.store.line import Address
-from qmodal.store.listen import listen
+from qmodal.transport.connection import Address
+from qmodal.transport.defects import skip
+from qmodal.transport.pubsub import listen
 from qmodal_autoscaler.due import Due
 
 

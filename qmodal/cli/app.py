@@ -10,16 +10,16 @@ import click
 
 from qmodal.cli.fleet import look
 from qmodal.cli.tables import as_json, show
-from qmodal.defects import survive
 from qmodal.exception import NotFoundError
+from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
     from qmodal.client import Client
     from qmodal.output import Screen
     from qmodal.releases import Release
     from qmodal.store.apps import AppRecord
-    from qmodal.store.exchange import Op
     from qmodal.store.observing import Observation
+    from qmodal.transport.operation import Op
 
 _APP_ID = re.compile(r"ap-[0-9A-Za-z]{22}")
 TAIL = 100

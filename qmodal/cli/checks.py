@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from qmodal.exception import ConfigurationError
-from qmodal.store.exchange import Op, ask, ask_one
 from qmodal.store.server import check_version, server_fields
+from qmodal.transport.operation import Op, ask, ask_one
 
 if TYPE_CHECKING:
     from qmodal.client import Client

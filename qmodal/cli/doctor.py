@@ -134,7 +134,7 @@ def _connection(client: Client) -> Finding:
     import time
 
     from qmodal.cli.checks import Finding
-    from qmodal.store.exchange import ask
+    from qmodal.transport.operation import ask
 
     client.blocking.run(ask((b"PING",), patience=2.0))
     before = time.perf_counter()

@@ -9,13 +9,13 @@ import click
 
 from qmodal.cli.tables import Columns, age, as_json, show, size
 from qmodal.exception import NotFoundError
-from qmodal.store.exchange import Pause, ask_one
+from qmodal.transport.operation import Pause, ask_one
 
 if TYPE_CHECKING:
     from qmodal.client import Client
-    from qmodal.store.exchange import Op
     from qmodal.store.fleet import ContainerReport, WorkerReport
     from qmodal.store.observing import Observation
+    from qmodal.transport.operation import Op
 
 LOOK_SECONDS = 0.1
 

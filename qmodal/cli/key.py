@@ -12,7 +12,7 @@ from qmodal.exception import ConfigurationError
 
 if TYPE_CHECKING:
     from qmodal.client import Client
-    from qmodal.store.exchange import Op
+    from qmodal.transport.operation import Op
 
 
 @click.group()
@@ -43,7 +43,7 @@ def reachable_url(client: Client) -> Op[str]:
     """The server's URL as other machines may use it; ConfigurationError if they cannot reach it."""
     from qmodal.cli.up import reachable
     from qmodal.embedded.discover import is_near
-    from qmodal.store.exchange import ask
+    from qmodal.transport.operation import ask
 
     url = client.settings.redis_url or ""
     if not is_near(url):

@@ -125,7 +125,7 @@ def _start_private(settings: Settings, stack: ExitStack) -> Settings:
 
 
 def _import_early() -> None:
-    for name in ("qmodal.store.blocking", "qmodal.runner", "qmodal.publish", "qmodal.app"):
+    for name in ("qmodal.transport.driver", "qmodal.runner", "qmodal.publish", "qmodal.app"):
         import_module(name)
 
 

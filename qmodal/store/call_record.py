@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from qmodal.store import reading
-from qmodal.store.exchange import Op, ask_one
 from qmodal.store.keys import is_pool_id
+from qmodal.transport.operation import Op, ask_one
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ from typing import Any
 from qmodal.exception import InternalFailure
 from qmodal.store import reading
 from qmodal.store.call_record import CallRecord, read_record
-from qmodal.store.exchange import Command, Exchange, Meanwhile, Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.output import Output, parse_outputs
-from qmodal.store.script import script
+from qmodal.transport.operation import Command, Exchange, Meanwhile, Op, ask, ask_one
+from qmodal.transport.script import script
 from qmodal.wire.ids import input_of, worker_of
 
 # A payload that is stored apart waits this long for the submit that names it.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from qmodal.store import reading
 from qmodal.store.calls import MOST_CHILDREN
-from qmodal.store.exchange import Command, Op, ask_one
 from qmodal.store.keys import Keys
+from qmodal.transport.operation import Command, Op, ask_one
 from qmodal.wire.ids import input_of, is_call_id
 
 # How long the children of a delivered call are remembered for the call graph of who made it.

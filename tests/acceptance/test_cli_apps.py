@@ -216,13 +216,13 @@ def test_a_detached_app_outlives_its_killed_client_until_its_work_is_done(
 
 
 def _keys(client: Client) -> Any:
-    from qmodal.store.exchange import ask_one
+    from qmodal.transport.operation import ask_one
 
     return (yield from ask_one(b"KEYS", f"{client.settings.prefix}:*"))
 
 
 def _delete(client: Client, key: bytes) -> Any:
-    from qmodal.store.exchange import ask_one
+    from qmodal.transport.operation import ask_one
 
     return (yield from ask_one(b"DEL", key))
 

@@ -17,7 +17,7 @@ from qmodal.client import Client
 from qmodal.config import Settings
 from qmodal.embedded.home import running_address
 from qmodal.store.apps import HEARTBEAT_MS
-from qmodal.store.exchange import ask_one
+from qmodal.transport.operation import ask_one
 from tests.installed import QMODAL, Desk, desk
 from tests.servers import leftovers
 from tests.stacks import family, wait_until_gone

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from qmodal.options import validated_options
-from qmodal.store.exchange import ask_one
+from qmodal.transport.operation import ask_one
 from qmodal.wire.outcome import Outcome
 from tests.boxes import Box, Call, Fleet, Pool
 from tests.cable import cable

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qmodal.options import FunctionOptions, validated_options
-from qmodal.store.exchange import ask_one
+from qmodal.transport.operation import ask_one
 from tests.boxes import Box, Fleet, Pool
 from tests.support import wait_until
 

@@ -15,7 +15,7 @@ import pytest
 
 from qmodal.client import Client
 from qmodal.config import Settings
-from qmodal.store.exchange import ask_one
+from qmodal.transport.operation import ask_one
 from qmodal_autoscaler.leader import Leadership
 from tests.stage import Stage, options
 from tests.support import wait_until

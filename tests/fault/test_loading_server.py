@@ -14,8 +14,8 @@ from qmodal.client import Client
 from qmodal.config import Settings
 from qmodal.exception import ConnectionError
 from qmodal.options import validated_options
-from qmodal.store.exchange import Exchange, ask_one
-from qmodal.store.line import Address
+from qmodal.transport.connection import Address
+from qmodal.transport.operation import Exchange, ask_one
 from tests.bench import Bench
 from tests.boxes import Fleet
 from tests.driving import DRIVERS, Background

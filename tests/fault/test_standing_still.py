@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.store.exchange import ask_one
 from qmodal.sweeping import Sweeper
+from qmodal.transport.operation import ask_one
 from tests.boxes import SHORT_LEASE, Box, Fleet, Pool
 from tests.support import wait_until
 

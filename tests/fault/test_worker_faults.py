@@ -11,8 +11,8 @@ import psutil
 import pytest
 
 from qmodal.options import validated_options
-from qmodal.store.exchange import ask_one
 from qmodal.sweeping import Sweeper
+from qmodal.transport.operation import ask_one
 from tests.boxes import Box, Fleet
 from tests.servers import TestServer, no_process_left
 from tests.stacks import is_gone

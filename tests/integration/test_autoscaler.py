@@ -13,8 +13,8 @@ import pytest
 
 from qmodal.client import Client
 from qmodal.config import Settings
-from qmodal.store.exchange import ask_one
 from qmodal.store.fleet import ContainerReport
+from qmodal.transport.operation import ask_one
 from qmodal_autoscaler.catalog import Terms
 from qmodal_autoscaler.chores import Chores
 from qmodal_autoscaler.due import Due

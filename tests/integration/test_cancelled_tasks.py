@@ -15,7 +15,7 @@ from qmodal import client as clients
 from qmodal.config import Settings
 from qmodal.runner import ensure_server
 from qmodal.source.loader import load_file
-from qmodal.store.exchange import ask_one
+from qmodal.transport.operation import ask_one
 from tests.support import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "mapping.py"

@@ -12,11 +12,11 @@ import pytest
 from qmodal.client import Client
 from qmodal.config import Settings
 from qmodal.exception import EnqueueError, Error
-from qmodal.store import line as line_module
 from qmodal.store.calls import UnknownPoolError
-from qmodal.store.exchange import Exchange, Op, ask, ask_one
 from qmodal.store.keys import pool_id
-from qmodal.store.line import Address
+from qmodal.transport import connection as line_module
+from qmodal.transport.connection import Address
+from qmodal.transport.operation import Exchange, Op, ask, ask_one
 from tests.bench import Bench
 from tests.driving import DRIVERS, Background, Driven
 from tests.servers import TestServer, run_server, server_binary

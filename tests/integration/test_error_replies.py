@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.store.line import LOST, Address, Line
-from qmodal.store.replies import Verdict, judge
+from qmodal.transport.connection import LOST, Address, Line
+from qmodal.transport.errors import Verdict, judge
 from tests.servers import TestServer, run_server, server_binary
 from tests.support import wait_until
 

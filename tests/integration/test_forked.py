@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qmodal.store.blocking import Blocking
-from qmodal.store.exchange import ask_one
-from qmodal.store.line import Address, Line
+from qmodal.transport.connection import Address, Line
+from qmodal.transport.driver import Blocking
+from qmodal.transport.operation import ask_one
 from tests.bench import Bench
 from tests.boxes import Box, Fleet
 from tests.servers import TestServer

@@ -12,7 +12,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from qmodal import client as clients, defects
+from qmodal import client as clients
 from qmodal.call_graph import graph_of
 from qmodal.cli import app as app_commands, fleet as fleet_commands
 from qmodal.cli.checks import ON_SERVER
@@ -20,11 +20,12 @@ from qmodal.client import Client
 from qmodal.config import Settings
 from qmodal.exception import Error
 from qmodal.outputs import OutputReader
-from qmodal.store.exchange import Op
 from qmodal.store.fleet import LEADER_MS
 from qmodal.store.keys import shard_of
 from qmodal.store.logs import LogChunk
 from qmodal.sweeping import Sweeper
+from qmodal.transport import defects
+from qmodal.transport.operation import Op
 from qmodal_autoscaler.assign import DethronedError
 from qmodal_autoscaler.due import Wanted
 from qmodal_autoscaler.loop import Reign

@@ -21,8 +21,8 @@ from qmodal.exception import (
 )
 from qmodal.runner import ensure_server
 from qmodal.source.loader import load_file
-from qmodal.store.exchange import ask_one
 from qmodal.store.items import ROOM
+from qmodal.transport.operation import ask_one
 from qmodal_workers.container.emitter import MOST_UNSENT
 from tests.support import wait_until
 

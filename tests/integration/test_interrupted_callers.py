@@ -17,10 +17,10 @@ import pytest
 from qmodal import client as clients, invocation
 from qmodal.client import Client
 from qmodal.mapping import Map
-from qmodal.store.exchange import AtMost, Op, Pause, ask_one
-from qmodal.store.line import Address
 from qmodal.streaming import RemoteGen
 from qmodal.target import Target
+from qmodal.transport.connection import Address
+from qmodal.transport.operation import AtMost, Op, Pause, ask_one
 from qmodal.wire.ids import new_app_id
 from qmodal.wire.spec import PoolSpec
 from tests.bench import target_of

@@ -31,7 +31,7 @@ from qmodal.fanout import Fanout
 from qmodal.how import How
 from qmodal.runner import ensure_server
 from qmodal.source.loader import load_file
-from qmodal.store.exchange import ask, ask_one
+from qmodal.transport.operation import ask, ask_one
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import new_call_id
 from tests.stacks import program

@@ -10,7 +10,7 @@ from qmodal.client import Client
 from qmodal.config import Settings
 from qmodal.exception import EnqueueError, ResourceExhaustedError
 from qmodal.outputs import value_of
-from qmodal.store.exchange import Command
+from qmodal.transport.operation import Command
 from qmodal.wire.outcome import Outcome
 from qmodal_workers.container.admission import Admission
 from tests import cases

@@ -12,7 +12,7 @@ from qmodal.client import Client
 from qmodal.config import Settings
 from qmodal.exception import ConnectionError, EnqueueError
 from qmodal.options import FunctionOptions
-from qmodal.store.exchange import Op
+from qmodal.transport.operation import Op
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.pack import Pack

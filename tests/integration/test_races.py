@@ -13,8 +13,8 @@ from qmodal.client import Client
 from qmodal.options import FunctionOptions
 from qmodal.pool_verbs import current_settings, reset_autoscaler
 from qmodal.store.apps import AppRecord
-from qmodal.store.exchange import Op, ask_one
 from qmodal.target import Target
+from qmodal.transport.operation import Op, ask_one
 from qmodal.wire.spec import PoolSpec
 from tests.driving import before_step
 

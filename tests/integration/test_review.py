@@ -13,8 +13,8 @@ from qmodal.call import FunctionCall
 from qmodal.client import Client
 from qmodal.exception import EnqueueError
 from qmodal.store.entries import Settled
-from qmodal.store.exchange import Exchange
-from qmodal.store.line import Address
+from qmodal.transport.connection import Address
+from qmodal.transport.operation import Exchange
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.payload import dump_value
 from qmodal_workers import passing

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from qmodal.client import Client
-from qmodal.store.exchange import Exchange
 from qmodal.store.keys import GROUP, pool_id, shard_of
+from qmodal.transport.operation import Exchange
 from tests.bench import Bench
 from tests.model import command_of
 

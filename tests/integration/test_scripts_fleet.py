@@ -10,7 +10,7 @@ import pytest
 from qmodal.client import Client
 from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.store.line import Address, Line
+from qmodal.transport.connection import Address, Line
 
 WORKER = "wk-fleet"
 REPORT = WorkerReport(

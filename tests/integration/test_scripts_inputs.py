@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qmodal.store.exchange import Op, ask_one
+from qmodal.transport.operation import Op, ask_one
 from tests.bench import Bench, index_of, state_of
 from tests.driving import before_step
 from tests.model import command_of

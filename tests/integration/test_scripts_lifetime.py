@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from qmodal.client import Client
-from qmodal.store.exchange import Command
 from qmodal.store.keys import shard_of
+from qmodal.transport.operation import Command
 from tests.bench import Bench
 from tests.cases import CASES, WORKER
 from tests.pack_cases import PACK_CASES

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from qmodal.store.exchange import Command
-from qmodal.store.script import load_commands
+from qmodal.transport.operation import Command
+from qmodal.transport.script import load_commands
 from tests.bench import Bench, state_of
 from tests.cases import CASES, WORKER
 from tests.pack_cases import PACK_CASES

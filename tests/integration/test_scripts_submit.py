@@ -9,7 +9,7 @@ import pytest
 from qmodal.exception import InternalFailure
 from qmodal.store.calls import UnknownPoolError
 from qmodal.store.keys import pool_id
-from qmodal.store.line import Address, Line
+from qmodal.transport.connection import Address, Line
 from tests.bench import Bench, state_of
 
 

@@ -18,8 +18,8 @@ from qmodal.exception import (
     Error,
     RequestSizeError,
 )
-from qmodal.store.exchange import Exchange, ask_one
-from qmodal.store.line import Address
+from qmodal.transport.connection import Address
+from qmodal.transport.operation import Exchange, ask_one
 from tests.bench import Bench
 from tests.driving import DRIVERS, Background, Driven
 from tests.servers import TestServer, run_server, server_binary

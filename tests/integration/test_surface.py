@@ -20,7 +20,7 @@ from qmodal.exception import (
 )
 from qmodal.runner import ensure_server
 from qmodal.source.loader import load_file
-from qmodal.store.exchange import ask_one
+from qmodal.transport.operation import ask_one
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "surface.py"
 

@@ -11,15 +11,16 @@ from typing import Any
 import pytest
 import redis
 
-from qmodal import defects
 from qmodal.client import Client
 from qmodal.config import Settings
 from qmodal.exception import InternalFailure
 from qmodal.store.apps import AppRecord
-from qmodal.store.exchange import Op, ask_each, ask_one
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.store.listen import _pass_on
 from qmodal.sweeping import Sweeper
+from qmodal.transport import defects
+from qmodal.transport.gather import together
+from qmodal.transport.operation import Op, ask_each, ask_one
+from qmodal.transport.pubsub import _pass_on
 from qmodal.wire.ids import new_worker_id
 from qmodal_autoscaler import loop as loops, policy
 from qmodal_autoscaler.assign import DethronedError
@@ -27,7 +28,6 @@ from qmodal_autoscaler.due import Wanted
 from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.loop import Reign
 from qmodal_autoscaler.pool_state import Decision
-from qmodal_autoscaler.together import together
 from qmodal_workers.outlive import repeated
 from qmodal_workers.pipes import Pipes
 from tests.bench import Bench

@@ -10,9 +10,9 @@ from types import ModuleType
 import pytest
 
 from qmodal.client import Client
-from qmodal.store.exchange import ask_one
 from qmodal.store.fleet import WorkerReport
 from qmodal.store.keys import shard_of
+from qmodal.transport.operation import ask_one
 from qmodal.wire.ids import new_worker_id
 from qmodal.wire.outcome import Outcome
 from tests.boxes import Box, Call, Fleet, Pool

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from qmodal.exception import Error
-from qmodal.store.exchange import Exchange
-from qmodal.store.line import Address
-from qmodal.store.patience import Patience
+from qmodal.transport.connection import Address
+from qmodal.transport.operation import Exchange
+from qmodal.transport.spin import Patience
 from tests.driving import DRIVERS
 from tests.servers import TestServer
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from qmodal.options import validated_options
-from qmodal.store.exchange import ask_one
+from qmodal.transport.operation import ask_one
 from qmodal.wire.outcome import Outcome
 from tests.boxes import PROGRAM, Box, Fleet
 from tests.stacks import is_gone
@@ -352,7 +352,7 @@ def test_a_second_sigterm_does_not_wait(fleet: Fleet, box: Box, tmp_path: Path) 
 
 def lost_deliveries(fleet: Fleet, pool: str) -> list[int]:
     """How many deliveries each waiting input has lost."""
-    from qmodal.store.exchange import ask_one
+    from qmodal.transport.operation import ask_one
 
     entries = fleet.client.run(ask_one(b"XRANGE", fleet.client.keys.again(pool), b"-", b"+"))
     return [int(fields[fields.index(b"d") + 1]) for _, fields in entries]

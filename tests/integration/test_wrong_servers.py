@@ -15,10 +15,10 @@ import redis
 from qmodal.client import Client
 from qmodal.config import Settings
 from qmodal.exception import ConfigurationError, ConnectionError
-from qmodal.store.blocking import Blocking
-from qmodal.store.exchange import Exchange, ask_one
-from qmodal.store.line import Address
 from qmodal.store.server import check_server, check_version
+from qmodal.transport.connection import Address
+from qmodal.transport.driver import Blocking
+from qmodal.transport.operation import Exchange, ask_one
 from tests.driving import DRIVERS, before_step
 from tests.servers import TestServer, run_server, server_binary
 

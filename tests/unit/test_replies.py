@@ -17,8 +17,8 @@ from qmodal.exception import (
     RequestSizeError,
     ResourceExhaustedError,
 )
-from qmodal.store.line import LOST, Address, Line, refused
-from qmodal.store.replies import (
+from qmodal.transport.connection import LOST, Address, Line, refused
+from qmodal.transport.errors import (
     NoRoomError,
     StreamGoneError,
     Verdict,
@@ -27,7 +27,7 @@ from qmodal.store.replies import (
     judge,
     to_exception,
 )
-from qmodal.store.waiting import not_ready, unreachable
+from qmodal.transport.waiting import not_ready, unreachable
 
 ROWS = [
     ("NOSCRIPT No matching script. Please use EVAL.", Verdict.LOAD),

@@ -14,14 +14,14 @@ import qmodal.store
 from qmodal.store.apps import AppRecord, Apps
 from qmodal.store.calls import Calls, Submission
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
-from qmodal.store.exchange import Exchange
 from qmodal.store.fleet import Fleet, WorkerReport
 from qmodal.store.items import Emission, Items
 from qmodal.store.keys import Keys, pool_id, shard_of
 from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
-from qmodal.store.script import Script, load_commands, script
 from qmodal.store.server import accept_command
+from qmodal.transport.operation import Exchange
+from qmodal.transport.script import Script, load_commands, script
 
 FOLDER = Path(inspect.getfile(qmodal.store)).parent / "lua"
 FILES = sorted(FOLDER.rglob("*.lua"))

@@ -11,7 +11,7 @@ from qmodal.config import Settings, redacted
 from qmodal.credentials import CredentialFiles, credential_variables
 from qmodal.embedded.server import Listen
 from qmodal.exception import ConfigurationError
-from qmodal.store.line import Address
+from qmodal.transport.connection import Address
 from qmodal_workers.start import StartRequest
 
 KEY = "sixteen bytes ok"

@@ -6,8 +6,8 @@ import asyncio
 import logging
 
 from qmodal.client import Client
-from qmodal.defects import survive
 from qmodal.sweeping import Sweeper
+from qmodal.transport.defects import survive
 from qmodal_workers.roster import Roster
 
 SWEEP_SECONDS = 1.0

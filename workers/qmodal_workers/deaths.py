@@ -10,11 +10,11 @@ import time
 from collections.abc import Sequence
 
 from qmodal.client import Client
-from qmodal.defects import survive
 from qmodal.exception import Error
-from qmodal.store.exchange import ask
 from qmodal.store.pools import BUDGET
-from qmodal.store.replies import StreamGoneError
+from qmodal.transport.defects import survive
+from qmodal.transport.errors import StreamGoneError
+from qmodal.transport.operation import ask
 from qmodal_workers import children
 from qmodal_workers.children import Orphanage, OutOfMemory
 from qmodal_workers.logs import LogWriter

@@ -7,8 +7,8 @@ import contextlib
 import time
 
 from qmodal.client import Client
-from qmodal.defects import survive
 from qmodal.exception import Error
+from qmodal.transport.defects import survive
 from qmodal_workers.record import STOPPED
 from qmodal_workers.roster import Container, Ending, Roster
 from qmodal_workers.watch import Watch, is_running

@@ -20,8 +20,8 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from qmodal.config import Settings
-from qmodal.store.line import Address, Line
-from qmodal.store.script import load_commands
+from qmodal.transport.connection import Address, Line
+from qmodal.transport.script import load_commands
 from qmodal.wire.remote_error import printed
 from qmodal_workers import safety
 from qmodal_workers.container import main as container, offspring, plain
@@ -42,7 +42,7 @@ PRELOADED = (
     "hiredis",
     "msgpack",
     "qmodal.store.apps",
-    "qmodal.store.blocking",
+    "qmodal.transport.driver",
     "qmodal.store.calls",
     "qmodal.store.fleet",
     "qmodal.store.pools",

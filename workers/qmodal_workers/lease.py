@@ -8,9 +8,9 @@ import logging
 from collections.abc import Mapping
 
 from qmodal.client import Client
-from qmodal.defects import survive
 from qmodal.exception import Error
 from qmodal.store.fleet import LEASE_MS, RENEW_SECONDS, ContainerReport
+from qmodal.transport.defects import survive
 from qmodal_workers.record import lease_clock
 from qmodal_workers.roster import Roster
 

@@ -6,8 +6,8 @@ import asyncio
 from collections import defaultdict
 
 from qmodal.client import Client
-from qmodal.defects import survive
 from qmodal.store.logs import LogChunk
+from qmodal.transport.defects import survive
 from qmodal_workers.pipes import Pipes
 from qmodal_workers.redaction import Redaction
 

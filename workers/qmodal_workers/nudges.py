@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qmodal.client import Client
-from qmodal.store.line import Address
-from qmodal.store.listen import listen
+from qmodal.transport.connection import Address
+from qmodal.transport.pubsub import listen
 
 
 class Nudges:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 
-from qmodal.defects import survive
+from qmodal.transport.defects import survive
 
 AGAIN_SECONDS = 0.5
 

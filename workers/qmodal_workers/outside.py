@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from qmodal.client import Client
 from qmodal.exception import Error
 from qmodal.store.entries import Claimed, Requeued, Settled
-from qmodal.store.exchange import Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys
 from qmodal.store.pools import MOST_HELD
+from qmodal.transport.operation import Op, ask, ask_one
 from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import text_outcome
 from qmodal.wire.signing import mac_of

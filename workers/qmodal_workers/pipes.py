@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qmodal.defects import note, survive
 from qmodal.store.logs import LogChunk, Source
+from qmodal.transport.defects import note, survive
 from qmodal_workers.ends import PIPE_BYTES
 from qmodal_workers.output import Output
 from qmodal_workers.redaction import Redaction

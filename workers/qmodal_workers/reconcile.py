@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 
 from qmodal.client import Client
-from qmodal.defects import skip, survive
 from qmodal.exception import Error
 from qmodal.store.apps import AppRecord
-from qmodal.store.exchange import Op
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.keys import is_pool_id
+from qmodal.transport.defects import skip, survive
+from qmodal.transport.operation import Op
 from qmodal.wire.ids import worker_of
 from qmodal_workers.draining import Draining
 from qmodal_workers.roster import Container, Roster

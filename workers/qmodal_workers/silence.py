@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from qmodal.defects import survive
+from qmodal.transport.defects import survive
 from qmodal_workers.record import lease_clock
 from qmodal_workers.roster import Container, Ending, Roster
 from qmodal_workers.watch import Watch, is_running

@@ -13,8 +13,8 @@ import time
 from collections.abc import Coroutine
 
 from qmodal.client import Client
-from qmodal.defects import survive
 from qmodal.exception import Error
+from qmodal.transport.defects import survive
 from qmodal_workers import outside
 from qmodal_workers.children import is_stopped, send_signal
 from qmodal_workers.planning import start_limit, too_slow

@@ -10,8 +10,8 @@ import sys
 
 from qmodal.client import Client
 from qmodal.credentials import CredentialFiles
-from qmodal.defects import note
 from qmodal.exception import ConfigurationError, Error
+from qmodal.transport.defects import note
 from qmodal_workers.children import become_subreaper
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
 from qmodal_workers.logs import LogWriter

@@ -16,7 +16,7 @@ from qmodal.exception import (
     clause,
 )
 from qmodal.store.entries import Claimed
-from qmodal.store.exchange import Exchange, Op, ask_one
+from qmodal.transport.operation import Exchange, Op, ask_one
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_envelope
 from qmodal.wire.outcome import Outcome, text_outcome

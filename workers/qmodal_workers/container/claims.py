@@ -9,10 +9,9 @@ from typing import NamedTuple
 from qmodal.client import Client
 from qmodal.exception import ConfigurationError
 from qmodal.store.entries import Claimed, Settled
-from qmodal.store.exchange import Command, Exchange, Packed, Reply
-from qmodal.store.line import BLOCK_SECONDS, LOST, Address, Line, pack
 from qmodal.store.pools import Pools
-from qmodal.store.replies import (
+from qmodal.transport.connection import BLOCK_SECONDS, LOST, Address, Line, pack
+from qmodal.transport.errors import (
     PASSING,
     NotReadyError,
     StreamGoneError,
@@ -21,7 +20,8 @@ from qmodal.store.replies import (
     judge,
     to_exception,
 )
-from qmodal.store.script import load_commands
+from qmodal.transport.operation import Command, Exchange, Packed, Reply
+from qmodal.transport.script import load_commands
 from qmodal_workers.container.insist import OUTAGES, insist
 
 FIRST_BLOCK_MS = 1000

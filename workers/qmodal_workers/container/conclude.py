@@ -13,7 +13,7 @@ from typing import Any
 from qmodal.client import Client
 from qmodal.options import FunctionOptions
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
-from qmodal.store.exchange import Op
+from qmodal.transport.operation import Op
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, joined
 from qmodal.wire.plain import pack, pack_scalars
 from qmodal.wire.signing import mac_of

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import qmodal
 from qmodal.client import Client
 from qmodal.exception import Error
-from qmodal.store.exchange import Op
 from qmodal.store.fleet import WorkerReport
+from qmodal.transport.operation import Op
 from qmodal_workers.container.insist import insist
 
 

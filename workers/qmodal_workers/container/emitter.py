@@ -20,8 +20,8 @@ from qmodal.client import Client
 from qmodal.exception import Error, InputCancellation, SerializationError
 from qmodal.store.entries import Claimed
 from qmodal.store.items import Emission, Verdict
-from qmodal.store.replies import StreamGoneError
 from qmodal.target import LARGEST_PAYLOAD
+from qmodal.transport.errors import StreamGoneError
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.item import Item

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from qmodal.client import Client
 from qmodal.exception import ConfigurationError, ConnectionError, EnqueueError, Error
-from qmodal.store.exchange import Op
+from qmodal.transport.operation import Op
 
 T = TypeVar("T")
 INSIST_SECONDS = 0.5

@@ -10,8 +10,8 @@ from qmodal import context
 from qmodal.options import FunctionOptions
 from qmodal.packing import is_packable
 from qmodal.store.entries import Claimed, Settled
-from qmodal.store.exchange import Command
 from qmodal.store.pools import Pools
+from qmodal.transport.operation import Command
 from qmodal_workers.container.claims import BLOCK_MS, FIRST_BLOCK_MS, Claims
 from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.pace import Pace

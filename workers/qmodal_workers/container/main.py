@@ -12,7 +12,7 @@ from typing import NoReturn
 from qmodal import client as clients, context
 from qmodal.config import Settings
 from qmodal.options import FunctionOptions
-from qmodal.store import waiting
+from qmodal.transport import waiting
 from qmodal.wire.remote_error import printed
 from qmodal.wire.spec import open_pool_spec
 from qmodal_workers.container import offspring, plain

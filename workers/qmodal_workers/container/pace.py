@@ -6,8 +6,8 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from qmodal.store.exchange import Command, Reply
 from qmodal.store.pools import MOST_HELD, Pools
+from qmodal.transport.operation import Command, Reply
 
 WORTH_SECONDS = 0.005
 RECENT = 16

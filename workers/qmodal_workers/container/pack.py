@@ -20,7 +20,7 @@ from typing import Any
 
 from qmodal import context
 from qmodal.store.entries import Claimed
-from qmodal.store.exchange import Op
+from qmodal.transport.operation import Op
 from qmodal.wire import plain
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result

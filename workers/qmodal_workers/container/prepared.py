@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from qmodal.client import Client
 from qmodal.config import Settings
-from qmodal.store.line import Address, Line
+from qmodal.transport.connection import Address, Line
 from qmodal.wire.spec import Version, open_version
 from qmodal_workers.container.service import Service
 

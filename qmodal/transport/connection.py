@@ -26,9 +26,9 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from qmodal.exception import ConfigurationError, clause
-from qmodal.store.exchange import Command, Packed, Reply
-from qmodal.store.patience import Patience, is_plain
-from qmodal.store.replies import PASSING, NotReadyError, judge
+from qmodal.transport.errors import PASSING, NotReadyError, judge
+from qmodal.transport.operation import Command, Packed, Reply
+from qmodal.transport.spin import Patience, is_plain
 
 # The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
 BLOCK_SECONDS = 5.0

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from qmodal.store.exchange import Effect, Exchange, Op, ask_each
-from qmodal.store.replies import first_error, judge, to_exception
+from qmodal.transport.errors import first_error, judge, to_exception
+from qmodal.transport.operation import Effect, Exchange, Op, ask_each
 
 log = logging.getLogger("qmodal.autoscaler")
 

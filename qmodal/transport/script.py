@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from qmodal.store.exchange import Command
+from qmodal.transport.operation import Command
 
 _INCLUDE = re.compile(r"^-- include: ([\w, ]+)$", re.MULTILINE)
 _NAMES = re.compile(r"^local ([\w, ]+?) = unpack\((KEYS|ARGV)\)$", re.MULTILINE)

@@ -6,11 +6,11 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from qmodal.defects import survive
 from qmodal.exception import Error
-from qmodal.store.aio_line import AsyncLine
-from qmodal.store.exchange import Reply
-from qmodal.store.line import LOST, Address
+from qmodal.transport.aio_connection import AsyncLine
+from qmodal.transport.connection import LOST, Address
+from qmodal.transport.defects import survive
+from qmodal.transport.operation import Reply
 
 # A read that brings nothing for 8 s counts as a lost connection; a pong comes before that.
 PING_SECONDS = 4.0

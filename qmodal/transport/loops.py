@@ -10,9 +10,9 @@ from collections.abc import AsyncGenerator
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from qmodal.store.aio import Asynchronous
-from qmodal.store.exchange import Command
-from qmodal.store.line import Address
+from qmodal.transport.aio_driver import Asynchronous
+from qmodal.transport.connection import Address
+from qmodal.transport.operation import Command
 
 
 class Loops:

@@ -15,9 +15,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import SSLConnection, UnixDomainSocketConnection
 
-from qmodal.store.aio_socket import LoopSocket
-from qmodal.store.exchange import Command, Reply
-from qmodal.store.line import (
+from qmodal.transport.aio_socket import LoopSocket
+from qmodal.transport.connection import (
     LOST,
     NOTHING,
     READ_SECONDS,
@@ -27,6 +26,7 @@ from qmodal.store.line import (
     raise_said,
     refused,
 )
+from qmodal.transport.operation import Command, Reply
 
 _KINDS: dict[type, type[asyncio_connection.AbstractConnection]] = {
     UnixDomainSocketConnection: asyncio_connection.UnixDomainSocketConnection,

@@ -10,7 +10,9 @@ from collections import deque
 from typing import TypeVar
 
 from qmodal.exception import Error
-from qmodal.store.exchange import (
+from qmodal.transport.connection import LOST, Address, Line
+from qmodal.transport.errors import PASSING, Verdict, first_error, judge
+from qmodal.transport.operation import (
     AtMost,
     CarriedError,
     Command,
@@ -21,10 +23,8 @@ from qmodal.store.exchange import (
     Pause,
     Reply,
 )
-from qmodal.store.line import LOST, Address, Line
-from qmodal.store.replies import PASSING, Verdict, first_error, judge
-from qmodal.store.script import load_commands
-from qmodal.store.waiting import Wait, check_size
+from qmodal.transport.script import load_commands
+from qmodal.transport.waiting import Wait, check_size
 
 T = TypeVar("T")
 # What was put off is worth so much at the end of a program or of a loop, when the server is away.

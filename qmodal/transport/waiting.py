@@ -7,9 +7,9 @@ import time
 
 from qmodal.config import redacted
 from qmodal.exception import ConnectionError, Error, RequestSizeError, clause
-from qmodal.store.exchange import PATIENCE_SECONDS, Exchange, Op
-from qmodal.store.line import Address
-from qmodal.store.replies import PASSING, Verdict, in_vain, is_answer, judge, to_exception
+from qmodal.transport.connection import Address
+from qmodal.transport.errors import PASSING, Verdict, in_vain, is_answer, judge, to_exception
+from qmodal.transport.operation import PATIENCE_SECONDS, Exchange, Op
 
 # A server that reads gigabytes back says so all the time; it will be ready.
 LOADING_SECONDS = 300.0

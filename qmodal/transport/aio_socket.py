@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import socket
 
-from qmodal.store.line import READ_SECONDS
+from qmodal.transport.connection import READ_SECONDS
 
 # What one receive takes at most, as in asyncio's own transports.
 RECEIVE_BYTES = 256 * 1024
