@@ -18,7 +18,7 @@ from qmodal.client import Client
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import shard_of
-from qmodal.store.output import parse_outputs
+from qmodal.store.outputs import parse_outputs
 from qmodal.transport.connection import Address, Line, pack
 from qmodal.wire.envelope import PYTHON, Envelope, Head, open_envelope
 from qmodal.wire.ids import new_call_id

@@ -9,9 +9,8 @@ from qmodal.client import Client
 from qmodal.delivery import told
 from qmodal.exception import Error, OutputExpiredError, ServerWarning
 from qmodal.outputs import CANCELLED, opened, outcomes_in
-from qmodal.store.call_record import CallRecord
-from qmodal.store.children import Child
-from qmodal.store.output import Output, parse_outputs
+from qmodal.store.calls import Child
+from qmodal.store.outputs import CallRecord, Output, parse_outputs
 from qmodal.transport.operation import Op, ask
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import input_id

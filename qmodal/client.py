@@ -22,8 +22,7 @@ from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
     from qmodal.store.apps import Apps
-    from qmodal.store.calls import Calls
-    from qmodal.store.children import Children
+    from qmodal.store.calls import Calls, Children
     from qmodal.store.fleet import Fleet
     from qmodal.store.items import Items
     from qmodal.store.logs import Logs
@@ -88,7 +87,7 @@ class Client:
     @cached_property
     def children(self) -> Children:
         """Which calls inputs made."""
-        from qmodal.store.children import Children
+        from qmodal.store.calls import Children
 
         return Children(self.keys)
 

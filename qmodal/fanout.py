@@ -17,7 +17,7 @@ from qmodal.invocation import submit
 from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, outcomes_in, value_of
 from qmodal.packing import Packing
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
-from qmodal.store.output import Output
+from qmodal.store.outputs import Output
 from qmodal.target import DELIVERED_TTL_MS, Target
 from qmodal.transport.operation import AtMost, CarriedError, Later, Meanwhile, Op
 from qmodal.types import InputStatus

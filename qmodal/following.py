@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qmodal.client import Client, current
 from qmodal.outputs import BLOCK_MS, OutputReader, Plain, parts, resolve, value_at
-from qmodal.store.output import Output, parse_outputs
+from qmodal.store.outputs import Output, parse_outputs
 from qmodal.transport.operation import Exchange, Op
 from qmodal.verb import Verb
 from qmodal.wire.outcome import Outcome

@@ -18,7 +18,7 @@ from qmodal.outputs import (
     value_of,
 )
 from qmodal.store.calls import Submission, UnknownPoolError
-from qmodal.store.output import Output
+from qmodal.store.outputs import Output
 from qmodal.target import DELIVERED_TTL_MS, Target
 from qmodal.transport.operation import AtMost, Later, Op
 

@@ -18,8 +18,7 @@ from qmodal.exception import (
     clause,
 )
 from qmodal.seen import Indexes
-from qmodal.store.call_record import CallRecord
-from qmodal.store.output import CANCELLED_INDEX, Output
+from qmodal.store.outputs import CANCELLED_INDEX, CallRecord, Output
 from qmodal.transport.operation import CarriedError, Later, Op
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError

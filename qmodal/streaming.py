@@ -23,7 +23,7 @@ from qmodal.exception import (
 from qmodal.invocation import ABANDON_SECONDS, request
 from qmodal.outputs import BLOCK_MS, OutputReader, resolve
 from qmodal.store.calls import Submission
-from qmodal.store.output import Output
+from qmodal.store.outputs import Output
 from qmodal.target import DELIVERED_TTL_MS, FindTarget, Target
 from qmodal.transport.operation import AtMost, Op
 from qmodal.verb import is_in_loop

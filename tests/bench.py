@@ -11,10 +11,10 @@ from qmodal.client import Client
 from qmodal.fanout import Fanout
 from qmodal.how import How
 from qmodal.options import FunctionOptions
-from qmodal.store.call_record import CallRecord
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import GROUP, pool_id, shard_of
+from qmodal.store.outputs import CallRecord
 from qmodal.target import Target
 from qmodal.transport.connection import Address, Line
 from qmodal.transport.operation import Command

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmodal.store.keys import shard_of
-from qmodal.store.output import parse_outputs
+from qmodal.store.outputs import parse_outputs
 from tests.model import LOST
 
 if TYPE_CHECKING:

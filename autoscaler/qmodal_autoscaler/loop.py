@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from qmodal.client import Client
 from qmodal.store.observing import Observation
-from qmodal.sweeping import Sweeper
+from qmodal.store.sweeper import Sweeper
 from qmodal_autoscaler.assign import Assigner, Changes, DethronedError
 from qmodal_autoscaler.catalog import Terms, UnknownTermsError
 from qmodal_autoscaler.chores import Chores

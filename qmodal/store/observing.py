@@ -8,7 +8,7 @@ from typing import Any
 
 from qmodal.store import reading
 from qmodal.store.keys import GROUP, SHARDS, Keys, is_pool_id
-from qmodal.store.output import MOST_INPUTS
+from qmodal.store.outputs import MOST_INPUTS
 from qmodal.transport.operation import Command, Op, ask_each, ask_one
 from qmodal.transport.script import script
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.sweeping import Sweeper
+from qmodal.store.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
 from tests.boxes import SHORT_LEASE, Box, Fleet, Pool
 from tests.support import wait_until

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from qmodal.options import validated_options
-from qmodal.sweeping import Sweeper
+from qmodal.store.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
 from tests.boxes import Box, Fleet
 from tests.servers import TestServer, no_process_left

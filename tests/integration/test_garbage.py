@@ -23,7 +23,7 @@ from qmodal.outputs import OutputReader
 from qmodal.store.fleet import LEADER_MS
 from qmodal.store.keys import shard_of
 from qmodal.store.logs import LogChunk
-from qmodal.sweeping import Sweeper
+from qmodal.store.sweeper import Sweeper
 from qmodal.transport import defects
 from qmodal.transport.operation import Op
 from qmodal_autoscaler.assign import DethronedError

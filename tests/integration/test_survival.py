@@ -16,7 +16,7 @@ from qmodal.config import Settings
 from qmodal.exception import InternalFailure
 from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.sweeping import Sweeper
+from qmodal.store.sweeper import Sweeper
 from qmodal.transport import defects
 from qmodal.transport.gather import together
 from qmodal.transport.operation import Op, ask_each, ask_one

@@ -14,7 +14,7 @@ from qmodal.packing import (
     Learned,
     Packing,
 )
-from qmodal.store.output import MOST_INPUTS
+from qmodal.store.outputs import MOST_INPUTS
 
 MANY = 10**6
 

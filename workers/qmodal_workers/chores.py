@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from qmodal.client import Client
-from qmodal.sweeping import Sweeper
+from qmodal.store.sweeper import Sweeper
 from qmodal.transport.defects import survive
 from qmodal_workers.roster import Roster
 
