@@ -12,7 +12,7 @@ import time
 import psutil
 
 import qmodal
-from qmodal import client as clients
+from qmodal.client import client as clients
 from qmodal.transport.operation import ask_one
 
 LINES = 10

@@ -14,7 +14,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from benchmarks.tasks import TASKS
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import shard_of

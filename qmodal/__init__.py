@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from qmodal import exception, experimental, types
     from qmodal.app import App
     from qmodal.call import FunctionCall
+    from qmodal.client.context import current_function_call_id, current_input_id, is_local
     from qmodal.cls import Cls
-    from qmodal.context import current_function_call_id, current_input_id, is_local
     from qmodal.declared import (
         CloudBucketMount,
         Cluster,
@@ -116,15 +116,15 @@ _PLACES = {
     "batched": "partial",
     "clustered": "experimental",
     "concurrent": "partial",
-    "current_function_call_id": "context",
-    "current_input_id": "context",
+    "current_function_call_id": "client.context",
+    "current_input_id": "client.context",
     "enable_output": "output",
     "enter": "partial",
     "exit": "partial",
     "fastapi_endpoint": "web",
     "forward": "declared",
     "interact": "experimental",
-    "is_local": "context",
+    "is_local": "client.context",
     "method": "partial",
     "parameter": "parameters",
     "sessioned": "experimental",
@@ -153,7 +153,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"qmodal.{name}")
     place = _PLACES.get(name)
     if place is None:
-        raise import_module("qmodal.legacy").refusal("qmodal", name)
+        raise import_module("qmodal.client.deprecation").refusal("qmodal", name)
     value = getattr(import_module(f"qmodal.{place}"), name)
     globals()[name] = value
     return value

@@ -18,6 +18,7 @@ from typing import (
 
 from qmodal import app_verbs
 from qmodal.app_defaults import AppDefaults
+from qmodal.client.verb import Verb
 from qmodal.cls import Cls
 from qmodal.decorators import ClsDecorator, FunctionDecorator
 from qmodal.definition import Definition, LocalSource, definitions_of
@@ -32,7 +33,6 @@ from qmodal.options import FunctionOptions
 from qmodal.parameters import parameter
 from qmodal.partial import PartialFunction
 from qmodal.registration import Registered, class_entry, function_entry, is_interactive, refuse_bare
-from qmodal.verb import Verb
 
 if TYPE_CHECKING:
     from qmodal.deploying import Deploy

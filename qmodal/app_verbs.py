@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from qmodal import client as clients
-from qmodal.client import Client
+from qmodal.client import client as clients
+from qmodal.client.client import Client
+from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.log_verbs import Place
 from qmodal.names import check_name, is_app_id
 from qmodal.store.apps import AppRecord
 from qmodal.transport.operation import Op
-from qmodal.verb import Verb
 from qmodal.wire.spec import Version, open_version
 
 if TYPE_CHECKING:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from qmodal.client.verb import Verb
 from qmodal.pool_verbs import current_settings, reset_autoscaler
 from qmodal.target import Target
 from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings
-from qmodal.verb import Verb
 
 
 class _Unset:

@@ -6,13 +6,13 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from qmodal import legacy
-from qmodal.client import current
+from qmodal.client import deprecation as legacy
+from qmodal.client.client import current
+from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, OutputExpiredError
 from qmodal.following import Following, Gathering
 from qmodal.outputs import BLOCK_MS, OutputReader, parts, value_at
 from qmodal.transport.operation import Op
-from qmodal.verb import Verb
 
 if TYPE_CHECKING:
     from qmodal.types import InputInfo

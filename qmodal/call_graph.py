@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass, field
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.delivery import told
 from qmodal.exception import Error, OutputExpiredError, ServerWarning
 from qmodal.outputs import CANCELLED, opened, outcomes_in

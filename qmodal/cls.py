@@ -6,9 +6,11 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
-from qmodal import handles, legacy, parameters, pool_verbs
+from qmodal import handles, parameters, pool_verbs
 from qmodal.binding import Binding
-from qmodal.client import is_plain_only
+from qmodal.client import deprecation as legacy
+from qmodal.client.client import is_plain_only
+from qmodal.client.verb import Verb
 from qmodal.definition import LocalSource, NamedSource, Source, portable
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.function import Function
@@ -19,7 +21,6 @@ from qmodal.partial import methods_of
 from qmodal.target import Target
 from qmodal.transport.operation import Op
 from qmodal.variant import Variant
-from qmodal.verb import Verb
 from qmodal.wire.foreign import ForeignError, touch, type_name
 
 if TYPE_CHECKING:

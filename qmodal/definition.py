@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from qmodal.client import current
+from qmodal.client.client import current
 from qmodal.exception import ExecutionError, InvalidError, NotFoundError
 from qmodal.including import included
 from qmodal.names import is_app_id

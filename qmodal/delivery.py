@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import FunctionTimeoutError, RemoteError, WorkerLost
 from qmodal.store.calls import Submission
 from qmodal.transport.operation import Later, Op, ask

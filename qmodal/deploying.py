@@ -8,13 +8,13 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qmodal import client as clients, context
-from qmodal.client import Client
+from qmodal.client import client as clients, context
+from qmodal.client.client import Client
+from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, ServerWarning
 from qmodal.names import check_name
 from qmodal.publish import publish
 from qmodal.transport.operation import Op, Pause
-from qmodal.verb import Verb
 from qmodal.wire.spec import Version
 
 if TYPE_CHECKING:

@@ -49,7 +49,7 @@ def _recording(name: str, config: dict[str, Any]) -> ClassMark:
 
 def interact() -> None:
     """Raises InvalidError: containers here have no terminal; run the code locally to look into it."""
-    from qmodal.context import is_local
+    from qmodal.client.context import is_local
 
     if is_local():
         raise InvalidError("Interactivity only works inside a Modal Function's container.")

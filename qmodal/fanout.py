@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
-from qmodal import context
 from qmodal.arrivals import Arrivals, Failure
-from qmodal.client import Client
+from qmodal.client import context
+from qmodal.client.client import Client
 from qmodal.columns import Arguments
 from qmodal.delivery import MOST_ODD, forget_many, status_of, tell
 from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Protocol
 
 from qmodal.ahead import Ahead
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.columns import Arguments
 from qmodal.fanout import CHUNK, Fanout
 from qmodal.inputs import Inputs

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol
 
 from qmodal.ahead import Ahead
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.columns import Arguments
 from qmodal.fanout import LEAVE_SECONDS, Fanout
 from qmodal.feeding import PROLONG_SECONDS, READ_AHEAD

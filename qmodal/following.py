@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from qmodal.client import Client, current
+from qmodal.client.client import Client, current
+from qmodal.client.verb import Verb
 from qmodal.outputs import BLOCK_MS, OutputReader, Plain, parts, resolve, value_at
 from qmodal.store.outputs import Output, parse_outputs
 from qmodal.transport.operation import Exchange, Op
-from qmodal.verb import Verb
 from qmodal.wire.outcome import Outcome
 
 if TYPE_CHECKING:

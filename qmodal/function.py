@@ -6,10 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
-from qmodal import invocation, legacy, pool_verbs, streaming, web_calls
+from qmodal import invocation, pool_verbs, streaming, web_calls
 from qmodal.autoscaler import Autoscaler
 from qmodal.binding import Binding
 from qmodal.call import FunctionCall
+from qmodal.client import deprecation as legacy
+from qmodal.client.verb import Verb
 from qmodal.definition import (
     Definition,
     FixedSource,
@@ -29,7 +31,6 @@ from qmodal.target import Target
 from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats, FunctionInfo
 from qmodal.variant import Variant
-from qmodal.verb import Verb
 
 if TYPE_CHECKING:
     from qmodal.app import App

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qmodal.client.verb import Verb
 from qmodal.options import FunctionOptions
 from qmodal.types import BatchingInfo, ConcurrencyInfo, FunctionInfo
 from qmodal.variant import Variant
-from qmodal.verb import Verb
 from qmodal.wire.spec import FunctionSpec
 
 _RECORDED = ("nonpreemptible", "routing_region", "restrict_modal_access", "block_network")

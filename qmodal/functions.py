@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qmodal import legacy
 from qmodal.call import FunctionCall
+from qmodal.client import deprecation as legacy
 from qmodal.function import Function
 
 __all__ = ["Function", "FunctionCall"]

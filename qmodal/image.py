@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from qmodal.context import is_local
+from qmodal.client.context import is_local
 from qmodal.exception import InvalidError, UnimplementedError
 
 log = logging.getLogger("qmodal")

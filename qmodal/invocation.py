@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from qmodal.client import Client, current
+from qmodal.client.client import Client, current
 from qmodal.columns import Arguments
 from qmodal.delivery import forget
 from qmodal.exception import Error

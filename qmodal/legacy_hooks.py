@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, TypeAlias
 
-from qmodal import legacy
+from qmodal.client import deprecation as legacy
 
 HookKind: TypeAlias = Literal["enter", "snap_enter", "exit"]
 _ENTER, _EXIT = ("__enter__", "__aenter__"), ("__exit__", "__aexit__")

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from qmodal.context import is_local
+from qmodal.client.context import is_local
 from qmodal.definition import LocalSource, Source
 from qmodal.exception import InvalidError
 from qmodal.handles import has_room

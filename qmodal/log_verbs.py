@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from qmodal.client import Client, current_for
+from qmodal.client.client import Client, current_for
 from qmodal.exception import InvalidError
 from qmodal.store.logs import LETTERS, LogChunk
 from qmodal.target import Target

@@ -6,8 +6,9 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, TypeVar
 
-from qmodal import legacy
-from qmodal.client import Client, current_for
+from qmodal.client import deprecation as legacy
+from qmodal.client.client import Client, current_for
+from qmodal.client.verb import is_in_loop
 from qmodal.exception import InvalidError
 from qmodal.fanout import Fanout
 from qmodal.how import How
@@ -15,7 +16,6 @@ from qmodal.inputs import Inputs
 from qmodal.outputs import in_task
 from qmodal.target import FindTarget
 from qmodal.transport.operation import Op
-from qmodal.verb import is_in_loop
 
 R = TypeVar("R")
 log = logging.getLogger("qmodal")

@@ -17,7 +17,7 @@ from qmodal.exception import Error
 from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
-    from qmodal.client import Client
+    from qmodal.client.client import Client
     from qmodal.store.fleet import ContainerReport
     from qmodal.store.logs import LogChunk, Source
 

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import (
     DeserializationError,
     ExecutionError,

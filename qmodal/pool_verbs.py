@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from qmodal.client import Client, current
+from qmodal.client.client import Client, current
+from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError
 from qmodal.options import AutoscalerOverride, FunctionOptions
 from qmodal.target import Target
 from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats
-from qmodal.verb import Verb
 
 _ALIVE = ("starting", "ready", "draining")
 

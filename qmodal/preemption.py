@@ -7,7 +7,7 @@ import random
 import signal
 import threading
 
-from qmodal.context import is_local
+from qmodal.client.context import is_local
 from qmodal.exception import InvalidError
 
 GRACE_SECONDS = 30.0

@@ -14,7 +14,7 @@ from qmodal.exception import Error
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-    from qmodal.client import Client
+    from qmodal.client.client import Client
     from qmodal.fanout import Fanout
 
 LOOK_SECONDS = 0.25

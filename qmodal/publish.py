@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.definition import publishing
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
 from qmodal.options import FunctionOptions

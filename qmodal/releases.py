@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, replace
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
 from qmodal.publish import MOST_TRIES
 from qmodal.store.apps import AppRecord

@@ -13,8 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qmodal import client as clients, context, output
-from qmodal.client import Client
+from qmodal import output
+from qmodal.client import client as clients, context
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.deploying import DeployResult, deploy
 from qmodal.exception import Error, InvalidError, UnimplementedError

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from qmodal.context import is_local
+from qmodal.client.context import is_local
 from qmodal.exception import InvalidError, UnimplementedError
 from qmodal.names import check_name
 

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from qmodal.ahead import Ahead
 from qmodal.call import FunctionCall
-from qmodal.client import Client, current_for
+from qmodal.client.client import Client, current_for
 from qmodal.columns import Arguments
 from qmodal.fanout import Fanout
 from qmodal.how import How

@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Generator
 from contextlib import suppress
 from typing import Any, Generic, ParamSpec
 
-from qmodal.client import Client, current_for
+from qmodal.client.client import Client, current_for
+from qmodal.client.verb import is_in_loop
 from qmodal.columns import Arguments
 from qmodal.definition import LocalSource, Source
 from qmodal.delivery import forget
@@ -26,7 +27,6 @@ from qmodal.store.calls import Submission
 from qmodal.store.outputs import Output
 from qmodal.target import DELIVERED_TTL_MS, FindTarget, Target
 from qmodal.transport.operation import AtMost, Op
-from qmodal.verb import is_in_loop
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError
 from qmodal.wire.item import Item, open_item

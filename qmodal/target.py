@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
-from qmodal import context
-from qmodal.client import Client
+from qmodal.client import context
+from qmodal.client.client import Client
 from qmodal.columns import Arguments, Columns
 from qmodal.exception import RequestSizeError
 from qmodal.options import FunctionOptions

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from qmodal import legacy
+from qmodal.client import deprecation as legacy
 
 
 @dataclass(frozen=True, slots=True)

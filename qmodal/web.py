@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Never, ParamSpec, Protocol, TypeVar, overload
 
-from qmodal import legacy
+from qmodal.client import deprecation as legacy
 from qmodal.exception import InvalidError
 from qmodal.partial import PartialFunction, as_kind
 

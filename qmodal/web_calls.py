@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmodal import legacy
+from qmodal.client import deprecation as legacy
+from qmodal.client.verb import Verb
 from qmodal.definition import LocalSource
 from qmodal.exception import InvalidError, UnimplementedError
-from qmodal.verb import Verb
 
 if TYPE_CHECKING:
     from typing import Any

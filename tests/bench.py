@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.fanout import Fanout
 from qmodal.how import How
 from qmodal.options import FunctionOptions

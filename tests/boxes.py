@@ -16,7 +16,7 @@ from typing import Any
 
 import psutil
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.options import FunctionOptions, validated_options
 from qmodal.source.bundle import collect, pack
 from qmodal.store.apps import AppRecord

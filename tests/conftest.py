@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from tests.bench import Bench
 from tests.boxes import Box, Fleet

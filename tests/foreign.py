@@ -11,7 +11,7 @@ import msgpack
 import redis
 
 import qmodal
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.calls import Submission
 from qmodal.store.keys import shard_of
 from qmodal.target import Target

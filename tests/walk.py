@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import pool_id
 from qmodal.transport.connection import Address, Line

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError
 from qmodal.options import AutoscalerOverride, FunctionOptions
 from qmodal.store.apps import AppRecord

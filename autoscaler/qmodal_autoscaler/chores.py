@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.transport.gather import together
 from qmodal.transport.operation import Op

@@ -14,7 +14,7 @@ def autoscaler(*, insecure: bool) -> None:
     import os
     from dataclasses import replace
 
-    from qmodal.client import Client, resolve
+    from qmodal.client.client import Client, resolve
     from qmodal.config import Settings
     from qmodal.credentials import withdraw
     from qmodal.exception import ConfigurationError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.apps import AppRecord
 from qmodal.store.observing import Observation
 from qmodal.transport.gather import all_of

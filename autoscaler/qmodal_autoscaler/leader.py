@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections.abc import Callable, Coroutine
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import ConfigurationError, Error
 from qmodal.transport.defects import survive
 from qmodal_autoscaler.assign import DethronedError

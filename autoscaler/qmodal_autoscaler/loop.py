@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.store.sweeper import Sweeper
 from qmodal_autoscaler.assign import Assigner, Changes, DethronedError

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.transport.gather import all_of, together
 from qmodal.transport.operation import Op, ask_one

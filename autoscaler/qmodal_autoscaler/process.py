@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal_autoscaler.leader import Leadership
 from qmodal_autoscaler.loop import Reign
 

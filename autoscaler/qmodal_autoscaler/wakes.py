@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.keys import is_pool_id
 from qmodal.transport.connection import Address
 from qmodal.transport.defects import skip

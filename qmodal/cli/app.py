@@ -14,7 +14,7 @@ from qmodal.exception import NotFoundError
 from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
-    from qmodal.client import Client
+    from qmodal.client.client import Client
     from qmodal.output import Screen
     from qmodal.releases import Release
     from qmodal.store.apps import AppRecord
@@ -37,7 +37,7 @@ def app() -> None:
 @as_json
 def listing(as_json: bool) -> None:
     """List the deployed apps: versions, containers, and inputs that wait."""
-    from qmodal.client import current
+    from qmodal.client.client import current
 
     client = current()
     show(client.run(_rows(client)), dict.fromkeys(_COLUMNS, str), as_json=as_json)
@@ -52,7 +52,7 @@ _COLUMNS = ("name", "environment", "app", "version", "containers", "backlog")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def stop(which: str, environment: str | None, yes: bool) -> None:
     """Stop an app: its containers end, it takes no more inputs. This cannot be undone."""
-    from qmodal.client import current
+    from qmodal.client.client import current
 
     client = current()
     record = client.run(find(client, which, environment))
@@ -72,7 +72,7 @@ def stop(which: str, environment: str | None, yes: bool) -> None:
 @click.option("--timestamps", is_flag=True, help="Put the time in front of each line.")
 def logs(which: str, environment: str | None, follow: bool, timestamps: bool) -> None:
     """Show what an app's containers printed last."""
-    from qmodal.client import current
+    from qmodal.client.client import current
     from qmodal.output import Screen, Style
 
     client = current()
@@ -92,7 +92,7 @@ def logs(which: str, environment: str | None, follow: bool, timestamps: bool) ->
 @as_json
 def history(which: str, environment: str | None, as_json: bool) -> None:
     """List an app's versions, the newest first."""
-    from qmodal.client import current
+    from qmodal.client.client import current
     from qmodal.releases import history
 
     client = current()
@@ -110,7 +110,7 @@ _HISTORY_COLUMNS = ("version", "current", "published", "tag", "python", "functio
 @environment_option
 def rollback(which: str, version: int | None, environment: str | None) -> None:
     """Publish an earlier version again, by default the one before the current."""
-    from qmodal.client import current
+    from qmodal.client.client import current
     from qmodal.releases import rollback
 
     client = current()

@@ -12,7 +12,7 @@ from qmodal.store.server import check_version, server_fields
 from qmodal.transport.operation import Op, ask, ask_one
 
 if TYPE_CHECKING:
-    from qmodal.client import Client
+    from qmodal.client.client import Client
 
 SKEW_WARN, SKEW_FAIL = 1.0, 30.0
 State = Literal["ok", "warn", "fail"]

@@ -33,7 +33,7 @@ def deploy(
     **release: str,
 ) -> None:
     """Publish an app under its name; what was deployed under it before is replaced."""
-    from qmodal.client import current
+    from qmodal.client.client import current
 
     if not dry_run:
         # Without a server there is no reason to run the user's module first.
@@ -51,8 +51,8 @@ def deploy(
 
 
 def _load(text: str, *, as_module: bool) -> App:
-    from qmodal import context
     from qmodal.cli.target import find_app, load_reference, parse_reference
+    from qmodal.client import context
 
     reference = parse_reference(text, as_module=as_module)
     with context.importing():

@@ -15,7 +15,7 @@ from qmodal.exception import ConfigurationError, Error
 
 if TYPE_CHECKING:
     from qmodal.cli.checks import Check, Finding
-    from qmodal.client import Client
+    from qmodal.client.client import Client
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 OLDEST_PYTHON = (3, 11)
@@ -90,7 +90,7 @@ def _gpu_names() -> list[str]:
 
 def _of_server(settings: Settings) -> Iterator[Finding]:
     from qmodal.cli.checks import ON_SERVER, Finding
-    from qmodal.client import Client, resolve
+    from qmodal.client.client import Client, resolve
 
     try:
         resolved = resolve(settings)

@@ -12,7 +12,7 @@ from qmodal.exception import NotFoundError
 from qmodal.transport.operation import Pause, ask_one
 
 if TYPE_CHECKING:
-    from qmodal.client import Client
+    from qmodal.client.client import Client
     from qmodal.store.fleet import ContainerReport, WorkerReport
     from qmodal.store.observing import Observation
     from qmodal.transport.operation import Op
@@ -60,7 +60,7 @@ def container() -> None:
 @as_json
 def containers(as_json: bool) -> None:
     """List the containers of all boxes: what they serve, since when, and what they hold."""
-    from qmodal.client import current
+    from qmodal.client.client import current
 
     client = current()
     fleet = client.run(look(client))
@@ -89,7 +89,7 @@ def containers(as_json: bool) -> None:
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 def stop(which: str, graceful: bool, yes: bool) -> None:
     """Stop a container. What it runs is interrupted and runs again elsewhere."""
-    from qmodal.client import current
+    from qmodal.client.client import current
 
     client = current()
     if not client.run(_is_alive(client, which)):
@@ -118,7 +118,7 @@ def _is_alive(client: Client, which: str, *, leaving: bool = True) -> Op[bool]:
 @as_json
 def workers(as_json: bool) -> None:
     """List the workers of all boxes: what they have, how many containers run, their lease."""
-    from qmodal.client import current
+    from qmodal.client.client import current
 
     client = current()
     fleet = client.run(look(client))

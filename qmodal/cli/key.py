@@ -11,7 +11,7 @@ import click
 from qmodal.exception import ConfigurationError
 
 if TYPE_CHECKING:
-    from qmodal.client import Client
+    from qmodal.client.client import Client
     from qmodal.transport.operation import Op
 
 
@@ -26,7 +26,7 @@ def show() -> None:
 
     Whoever has the key can run code on all machines of this installation.
     """
-    from qmodal.client import current
+    from qmodal.client.client import current
 
     client = current()
     url = client.run(reachable_url(client))
@@ -42,7 +42,7 @@ def show() -> None:
 def reachable_url(client: Client) -> Op[str]:
     """The server's URL as other machines may use it; ConfigurationError if they cannot reach it."""
     from qmodal.cli.up import reachable
-    from qmodal.embedded.discover import is_near
+    from qmodal.client.discovery import is_near
     from qmodal.transport.operation import ask
 
     url = client.settings.redis_url or ""

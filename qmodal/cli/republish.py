@@ -28,8 +28,8 @@ def main() -> None:
 def _publish(
     *, text: str, name: str | None, environment: str | None, as_module: bool, app_id: str
 ) -> dict[str, Any]:
-    from qmodal import client as clients, context
     from qmodal.cli.target import find_app, load_reference, parse_reference
+    from qmodal.client import client as clients, context
     from qmodal.deploying import wait_until_replaced
     from qmodal.publish import code_of, publish
 

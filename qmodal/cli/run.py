@@ -96,7 +96,7 @@ def _refuse_interactive(request: Request) -> NoReturn:
 
 
 def _run(request: Request) -> None:
-    from qmodal.client import resolve
+    from qmodal.client.client import resolve
 
     settings = resolve(Settings.from_environ(os.environ))
     if request.detach and settings.redis_url is None:
@@ -131,9 +131,9 @@ def _import_early() -> None:
 
 def _prepare(request: Request) -> tuple[Runnable, Start, Arguments] | None:
     """What to run and with what; None if the command line asked for help."""
-    from qmodal import context
     from qmodal.cli.start import start_of
     from qmodal.cli.target import find_runnable, load_reference, parse_reference
+    from qmodal.client import context
 
     text = _stored(request.text) if request.text.partition("::")[0] == "-" else request.text
     reference = parse_reference(text, as_module=request.as_module)

@@ -17,7 +17,7 @@ from qmodal.credentials import CredentialFiles
 from qmodal.exception import Error
 
 if TYPE_CHECKING:
-    from qmodal.client import Client
+    from qmodal.client.client import Client
 
 LOOK_SECONDS = 0.5
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import qmodal
-from qmodal import client as clients
-from qmodal.client import Client
+from qmodal.client import client as clients
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import NotFoundError
 from tests.commands import PROGRAM as QMODAL, environ, qmodal as command, started

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.output import DRAIN_SECONDS, QUIET_SECONDS, following
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk

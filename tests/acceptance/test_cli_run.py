@@ -12,7 +12,7 @@ from subprocess import Popen
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from tests.commands import PROGRAM as PROGRAM_FILE, environ, qmodal, started
 from tests.servers import no_process_left

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 
 import qmodal
-from qmodal import client as clients
-from qmodal.client import Client
+from qmodal.client import client as clients
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from tests.installed import QMODAL, Desk, desk
 from tests.servers import run_server, server_binary

@@ -13,7 +13,7 @@ import psutil
 import pytest
 import redis
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.embedded.home import running_address
 from qmodal.store.apps import HEARTBEAT_MS

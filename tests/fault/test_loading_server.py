@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import ConnectionError
 from qmodal.options import validated_options

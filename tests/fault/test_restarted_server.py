@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from tests.boxes import Fleet
 from tests.servers import restartable_server

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport
 from qmodal.transport.operation import ask_one

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import qmodal
-from qmodal import client as clients
+from qmodal.client import client as clients
 from qmodal.config import Settings
 from qmodal.runner import ensure_server
 from qmodal.source.loader import load_file

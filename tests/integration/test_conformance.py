@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import qmodal as modal
-from qmodal import client as clients
 from qmodal.cli.fleet import container
+from qmodal.client import client as clients
 from qmodal.config import Settings
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.runner import ensure_server

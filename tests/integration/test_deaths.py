@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers.deaths import Deaths
 from qmodal_workers.draining import Draining

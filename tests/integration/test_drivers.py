@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import EnqueueError, Error
 from qmodal.store.calls import UnknownPoolError

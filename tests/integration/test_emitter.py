@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import InternalFailure, SerializationError
 from qmodal.store.items import ROOM

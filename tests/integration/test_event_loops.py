@@ -13,9 +13,9 @@ from importlib.util import find_spec
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
+from qmodal.client.verb import is_in_loop
 from qmodal.transport.operation import ask_one
-from qmodal.verb import is_in_loop
 from tests.bench import Bench
 from tests.support import wait_until
 

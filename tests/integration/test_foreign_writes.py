@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgpack
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.output import Screen, Style
 from qmodal.outputs import OutputReader
 from qmodal.store.logs import LogChunk

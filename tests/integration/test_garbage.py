@@ -12,11 +12,11 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from qmodal import client as clients
 from qmodal.call_graph import graph_of
 from qmodal.cli import app as app_commands, fleet as fleet_commands
 from qmodal.cli.checks import ON_SERVER
-from qmodal.client import Client
+from qmodal.client import client as clients
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import Error
 from qmodal.outputs import OutputReader

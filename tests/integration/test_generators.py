@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import qmodal
-from qmodal.client import current
+from qmodal.client.client import current
 from qmodal.config import Settings
 from qmodal.exception import (
     AsyncUsageWarning,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from qmodal import client as clients
+from qmodal.client import client as clients
 from qmodal.config import Settings
 from qmodal.exception import (
     DeserializationError,

@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from qmodal import client as clients, invocation
-from qmodal.client import Client
+from qmodal import invocation
+from qmodal.client import client as clients
+from qmodal.client.client import Client
 from qmodal.mapping import Map
 from qmodal.streaming import RemoteGen
 from qmodal.target import Target

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import qmodal
-from qmodal import client as clients
+from qmodal.client import client as clients
 from qmodal.config import Settings
 from qmodal.exception import (
     DeprecationError,

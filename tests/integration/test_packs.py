@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from qmodal import client as clients
-from qmodal.client import Client
+from qmodal.client import client as clients
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import FunctionTimeoutError, WorkerLost
 from qmodal.runner import ensure_server

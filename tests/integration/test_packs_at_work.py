@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import ConnectionError, EnqueueError
 from qmodal.options import FunctionOptions

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from qmodal import client as clients, invocation
-from qmodal.client import Client
+from qmodal import invocation
+from qmodal.client import client as clients
+from qmodal.client.client import Client
 from qmodal.options import FunctionOptions
 from qmodal.pool_verbs import current_settings, reset_autoscaler
 from qmodal.store.apps import AppRecord

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from tests.walk import Walk
 from tests.walk_check import check, finish
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from qmodal import client as clients
 from qmodal.call import FunctionCall
-from qmodal.client import Client
+from qmodal.client import client as clients
+from qmodal.client.client import Client
 from qmodal.exception import EnqueueError
 from qmodal.store.entries import Settled
 from qmodal.transport.connection import Address

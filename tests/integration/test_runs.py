@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from qmodal import FunctionCall, client as clients
+from qmodal import FunctionCall
 from qmodal.call_graph import graph_of
+from qmodal.client import client as clients
 from qmodal.exception import ExecutionError
 from qmodal.fanout import Fanout
 from qmodal.how import How

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.keys import GROUP, pool_id, shard_of
 from qmodal.transport.operation import Exchange
 from tests.bench import Bench

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.transport.connection import Address, Line

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.keys import shard_of
 from qmodal.transport.operation import Command
 from tests.bench import Bench

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import (
     ConfigurationError,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import InternalFailure
 from qmodal.store.apps import AppRecord

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.options import FunctionOptions, validated_options
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.fleet import WorkerReport
 from qmodal.store.keys import shard_of
 from qmodal.transport.operation import ask_one

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers.ends import Ends

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import ConfigurationError, ConnectionError
 from qmodal.store.server import check_server, check_version

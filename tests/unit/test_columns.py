@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.columns import Arguments, Columns
 from qmodal.config import Settings
 from qmodal.inputs import Inputs

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import qmodal as modal
-from qmodal import client as clients, context
 from qmodal.cli import main
+from qmodal.client import client as clients, context
 from qmodal.exception import (
     ConfigurationError,
     ExecutionError,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qmodal import context
+from qmodal.client import context
 from qmodal.store.entries import Claimed
 from qmodal.wire.outcome import INLINE_BYTES
 from qmodal.wire.payload import load_value

@@ -26,9 +26,9 @@ from qmodal import (
     spawning,
     types,
 )
+from qmodal.client.verb import Verb
 from qmodal.keywords import OptionKeywords, VariantOptions
 from qmodal.options import FunctionOptions
-from qmodal.verb import Verb
 
 FACTS = json.loads((Path(__file__).parents[1] / "data" / "modal_signatures.json").read_text())
 CLASSES: dict[str, type] = {

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 import qmodal as modal
-from qmodal import context, exception
+from qmodal import exception
+from qmodal.client import context
 from qmodal.exception import DeprecationError, InvalidError, UnimplementedError
 from qmodal.options import FunctionOptions, plain_overrides
 from qmodal.secret import missing_keys

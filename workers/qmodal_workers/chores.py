@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport.defects import survive
 from qmodal_workers.roster import Roster

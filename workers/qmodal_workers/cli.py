@@ -27,7 +27,7 @@ def worker(
     import os
     from dataclasses import replace
 
-    from qmodal.client import Client, resolve
+    from qmodal.client.client import Client, resolve
     from qmodal.config import Settings
     from qmodal.credentials import withdraw
     from qmodal.exception import ConfigurationError

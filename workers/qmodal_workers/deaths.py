@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.pools import BUDGET
 from qmodal.transport.defects import survive

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
 from qmodal_workers.record import STOPPED

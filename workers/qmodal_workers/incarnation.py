@@ -15,7 +15,7 @@ from importlib import metadata
 
 import psutil
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import WorkerReport
 from qmodal.wire.ids import new_worker_id

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.logs import LogChunk
 from qmodal.transport.defects import survive
 from qmodal_workers.pipes import Pipes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.transport.connection import Address
 from qmodal.transport.pubsub import listen
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import Error
 from qmodal.options import FunctionOptions

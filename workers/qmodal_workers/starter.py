@@ -10,7 +10,7 @@ import subprocess
 import time
 from typing import Any
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers import passing

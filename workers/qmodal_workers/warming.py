@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from qmodal import client as clients, context
-from qmodal.client import Client
+from qmodal.client import client as clients, context
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.wire.spec import open_pool_spec, open_version
 from qmodal_workers.container import plain

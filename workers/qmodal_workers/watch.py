@@ -12,7 +12,7 @@ import signal
 import time
 from collections.abc import Coroutine
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
 from qmodal_workers import outside

@@ -8,7 +8,7 @@ import logging
 import signal
 import sys
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.credentials import CredentialFiles
 from qmodal.exception import ConfigurationError, Error
 from qmodal.transport.defects import note

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import (
     DeserializationError,
     Error,

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import ConfigurationError
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.pools import Pools

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.options import FunctionOptions
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.transport.operation import Op

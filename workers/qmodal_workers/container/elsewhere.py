@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 import qmodal
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import WorkerReport
 from qmodal.transport.operation import Op

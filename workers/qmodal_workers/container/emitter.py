@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from queue import Empty
 from typing import Any
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import Error, InputCancellation, SerializationError
 from qmodal.store.entries import Claimed
 from qmodal.store.items import Emission, Verdict

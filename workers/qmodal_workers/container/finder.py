@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import ExecutionError
 from qmodal.store.entries import Claimed
 from qmodal.wire.envelope import Envelope

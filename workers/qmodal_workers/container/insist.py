@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.exception import ConfigurationError, ConnectionError, EnqueueError, Error
 from qmodal.transport.operation import Op
 

@@ -6,7 +6,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from qmodal import context
+from qmodal.client import context
 from qmodal.options import FunctionOptions
 from qmodal.packing import is_packable
 from qmodal.store.entries import Claimed, Settled

@@ -9,8 +9,8 @@ from contextlib import suppress
 from types import ModuleType
 from typing import Any
 
-from qmodal import context
-from qmodal.client import is_plain_only
+from qmodal.client import context
+from qmodal.client.client import is_plain_only
 from qmodal.cls import Cls
 from qmodal.definition import OwnSource, serve
 from qmodal.exception import ExecutionError, NotFoundError

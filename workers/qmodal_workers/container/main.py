@@ -9,7 +9,7 @@ from contextlib import closing
 from functools import partial
 from typing import NoReturn
 
-from qmodal import client as clients, context
+from qmodal.client import client as clients, context
 from qmodal.config import Settings
 from qmodal.options import FunctionOptions
 from qmodal.transport import waiting

@@ -18,7 +18,7 @@ from functools import partial
 from types import NoneType
 from typing import Any
 
-from qmodal import context
+from qmodal.client import context
 from qmodal.store.entries import Claimed
 from qmodal.transport.operation import Op
 from qmodal.wire import plain

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.transport.connection import Address, Line
 from qmodal.wire.spec import Version, open_version

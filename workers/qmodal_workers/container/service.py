@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmodal import parameters
-from qmodal.client import is_plain_only
+from qmodal.client.client import is_plain_only
 from qmodal.cls import Cls
 from qmodal.exception import ExecutionError
 from qmodal.function import Function

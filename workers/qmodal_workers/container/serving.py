@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from qmodal import context
-from qmodal.client import Client
+from qmodal.client import context
+from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.options import FunctionOptions
 from qmodal.store.entries import Claimed, charge

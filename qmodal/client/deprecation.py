@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import NoReturn
 
-from qmodal.context import is_local
+from qmodal.client.context import is_local
 from qmodal.exception import DeprecationError
 
 # Names of the package that are gone, or that a self-hosted system cannot have, and what to do.

@@ -231,7 +231,7 @@ def use(client: Client | None) -> Client | None:
 
 def resolve(settings: Settings) -> Settings:
     """Settings with a server and a key: as set, else those of a running `qmodal up`."""
-    from qmodal.embedded.discover import discovered
+    from qmodal.client.discovery import discovered
 
     return discovered(settings)
 

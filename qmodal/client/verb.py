@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
-from qmodal import client
+from qmodal.client import client
 from qmodal.exception import AsyncUsageWarning
 
 if TYPE_CHECKING:
