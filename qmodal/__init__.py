@@ -34,11 +34,11 @@ if TYPE_CHECKING:
     from qmodal.function import Function
     from qmodal.image import Image
     from qmodal.output import enable_output
-    from qmodal.parameters import parameter
     from qmodal.partial import batched, concurrent, enter, exit, method
-    from qmodal.retries import Retries
     from qmodal.schedule import Cron, Period
     from qmodal.secret import Secret
+    from qmodal.spec.parameters import parameter
+    from qmodal.spec.retries import Retries
     from qmodal.web import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
 
 __version__ = "0.1.0"
@@ -107,7 +107,7 @@ _PLACES = {
     "Period": "schedule",
     "Proxy": "declared",
     "Queue": "declared",
-    "Retries": "retries",
+    "Retries": "spec.retries",
     "Sandbox": "declared",
     "Secret": "secret",
     "Tunnel": "declared",
@@ -126,7 +126,7 @@ _PLACES = {
     "interact": "experimental",
     "is_local": "client.context",
     "method": "partial",
-    "parameter": "parameters",
+    "parameter": "spec.parameters",
     "sessioned": "experimental",
     "web_endpoint": "web",
     "web_server": "web",

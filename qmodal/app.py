@@ -27,17 +27,17 @@ from qmodal.exception import InvalidError
 from qmodal.function import Function
 from qmodal.image import Image
 from qmodal.including import note_publisher
-from qmodal.keywords import OptionKeywords
 from qmodal.log_verbs import Logs
-from qmodal.options import FunctionOptions
-from qmodal.parameters import parameter
 from qmodal.partial import PartialFunction
 from qmodal.registration import Registered, class_entry, function_entry, is_interactive, refuse_bare
+from qmodal.spec.keywords import OptionKeywords
+from qmodal.spec.options import FunctionOptions
+from qmodal.spec.parameters import parameter
 
 if TYPE_CHECKING:
     from qmodal.deploying import Deploy
     from qmodal.runner import RunContext
-    from qmodal.wire.spec import Version
+    from qmodal.spec.documents import Version
 
 P = ParamSpec("P")
 R = TypeVar("R")

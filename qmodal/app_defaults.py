@@ -7,9 +7,9 @@ from typing import Any
 
 from qmodal.exception import InvalidError
 from qmodal.image import Image
-from qmodal.option_checks import CHECKS
-from qmodal.options import FunctionOptions, validated_options
 from qmodal.secret import Secret
+from qmodal.spec.checks import CHECKS
+from qmodal.spec.options import FunctionOptions, validated_options
 
 
 class AppDefaults:

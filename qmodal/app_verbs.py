@@ -10,10 +10,10 @@ from qmodal.client.client import Client
 from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.log_verbs import Place
-from qmodal.names import check_name, is_app_id
+from qmodal.spec.documents import Version, open_version
+from qmodal.spec.names import check_name, is_app_id
 from qmodal.store.apps import AppRecord
 from qmodal.transport.operation import Op
-from qmodal.wire.spec import Version, open_version
 
 if TYPE_CHECKING:
     from qmodal.app import App

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from qmodal.parameters import ParameterSpec
-from qmodal.wire.spec import FunctionSpec
+from qmodal.spec.documents import FunctionSpec
+from qmodal.spec.parameters import ParameterSpec
 
 
 class Instance(Protocol):

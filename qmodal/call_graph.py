@@ -9,12 +9,12 @@ from qmodal.client.client import Client
 from qmodal.delivery import told
 from qmodal.exception import Error, OutputExpiredError, ServerWarning
 from qmodal.outputs import CANCELLED, opened, outcomes_in
+from qmodal.spec.documents import open_pool_spec, open_version
 from qmodal.store.calls import Child
 from qmodal.store.outputs import CallRecord, Output, parse_outputs
 from qmodal.transport.operation import Op, ask
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import input_id
-from qmodal.wire.spec import open_pool_spec, open_version
 
 MOST_INPUTS = 10_000
 # By index: the container, as far as it is known, and how the input ended.

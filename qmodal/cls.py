@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
-from qmodal import handles, parameters, pool_verbs
+from qmodal import handles, pool_verbs
 from qmodal.binding import Binding
 from qmodal.client import deprecation as legacy
 from qmodal.client.client import is_plain_only
@@ -14,13 +14,14 @@ from qmodal.client.verb import Verb
 from qmodal.definition import LocalSource, NamedSource, Source, portable
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.function import Function
-from qmodal.keywords import VariantOptions
 from qmodal.local_instance import LocalInstance, has_constructor
-from qmodal.parameters import ParameterSpec
 from qmodal.partial import methods_of
+from qmodal.spec import parameters
+from qmodal.spec.keywords import VariantOptions
+from qmodal.spec.parameters import ParameterSpec
+from qmodal.spec.variant import Variant
 from qmodal.target import Target
 from qmodal.transport.operation import Op
-from qmodal.variant import Variant
 from qmodal.wire.foreign import ForeignError, touch, type_name
 
 if TYPE_CHECKING:

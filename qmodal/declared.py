@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 from qmodal.exception import UnimplementedError
-from qmodal.names import check_name
+from qmodal.spec.names import check_name
 
 
 class Declared:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Protocol
 from qmodal.client.client import current
 from qmodal.exception import ExecutionError, InvalidError, NotFoundError
 from qmodal.including import included
-from qmodal.names import is_app_id
+from qmodal.spec.documents import FunctionSpec, Version, open_version
+from qmodal.spec.names import is_app_id
 from qmodal.transport.operation import Op
-from qmodal.wire.spec import FunctionSpec, Version, open_version
 
 if TYPE_CHECKING:
     from qmodal.app import App

@@ -12,10 +12,10 @@ from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, ServerWarning
-from qmodal.names import check_name
 from qmodal.publish import publish
+from qmodal.spec.documents import Version
+from qmodal.spec.names import check_name
 from qmodal.transport.operation import Op, Pause
-from qmodal.wire.spec import Version
 
 if TYPE_CHECKING:
     from qmodal.app import App

@@ -15,7 +15,7 @@ from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteErro
 from qmodal.how import How
 from qmodal.invocation import submit
 from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, outcomes_in, value_of
-from qmodal.packing import Packing
+from qmodal.spec.pack_size import Packing
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
 from qmodal.store.outputs import Output
 from qmodal.target import DELIVERED_TTL_MS, Target

@@ -23,14 +23,14 @@ from qmodal.definition import (
 from qmodal.exception import ExecutionError, InvalidError
 from qmodal.function_info import Info, describe
 from qmodal.hydration import target_of
-from qmodal.keywords import VariantOptions
 from qmodal.local_instance import note_volumes
 from qmodal.log_verbs import Logs, pool_place
 from qmodal.map_verbs import MapVerbs
+from qmodal.spec.keywords import VariantOptions
+from qmodal.spec.variant import Variant
 from qmodal.target import Target
 from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats, FunctionInfo
-from qmodal.variant import Variant
 
 if TYPE_CHECKING:
     from qmodal.app import App

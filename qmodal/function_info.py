@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from qmodal.client.verb import Verb
-from qmodal.options import FunctionOptions
+from qmodal.spec.documents import FunctionSpec
+from qmodal.spec.options import FunctionOptions
+from qmodal.spec.variant import Variant
 from qmodal.types import BatchingInfo, ConcurrencyInfo, FunctionInfo
-from qmodal.variant import Variant
-from qmodal.wire.spec import FunctionSpec
 
 _RECORDED = ("nonpreemptible", "routing_region", "restrict_modal_access", "block_network")
 

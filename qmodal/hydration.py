@@ -5,9 +5,9 @@ from __future__ import annotations
 from qmodal.binding import Binding, specs_of
 from qmodal.definition import Definition
 from qmodal.exception import NotFoundError
+from qmodal.spec.documents import PoolSpec
+from qmodal.spec.variant import Variant
 from qmodal.target import Target
-from qmodal.variant import Variant
-from qmodal.wire.spec import PoolSpec
 
 
 def target_of(

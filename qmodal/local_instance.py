@@ -11,8 +11,8 @@ from qmodal.client.context import is_local
 from qmodal.definition import LocalSource, Source
 from qmodal.exception import InvalidError
 from qmodal.handles import has_room
-from qmodal.parameters import ParameterSpec, declared_by, parameters_of
 from qmodal.partial import HookKind, hooks_of, methods_of
+from qmodal.spec.parameters import ParameterSpec, declared_by, parameters_of
 
 ENTER: tuple[HookKind, ...] = ("snap_enter", "enter")
 

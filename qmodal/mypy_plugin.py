@@ -15,7 +15,7 @@ from mypy.plugins.dataclasses import DataclassTransformer, dataclass_tag_callbac
 DECORATOR = "qmodal.app.App.cls"
 SPEC = DataclassTransformSpec(
     kw_only_default=True,
-    field_specifiers=("qmodal.parameters.parameter", "qmodal.parameter"),
+    field_specifiers=("qmodal.spec.parameters.parameter", "qmodal.parameter"),
 )
 
 

@@ -22,7 +22,7 @@ from typing import (
 from qmodal.exception import InvalidError
 from qmodal.handles import handle_of
 from qmodal.legacy_hooks import HookKind as HookKind, legacy_hooks
-from qmodal.options import check_batching, check_concurrency
+from qmodal.spec.options import check_batching, check_concurrency
 
 if TYPE_CHECKING:
     from qmodal.function import Function

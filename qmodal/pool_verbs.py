@@ -7,7 +7,7 @@ from typing import Any
 from qmodal.client.client import Client, current
 from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError
-from qmodal.options import AutoscalerOverride, FunctionOptions
+from qmodal.spec.options import AutoscalerOverride, FunctionOptions
 from qmodal.target import Target
 from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats

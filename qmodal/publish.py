@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from qmodal.client.client import Client
 from qmodal.definition import publishing
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
-from qmodal.options import FunctionOptions
 from qmodal.source.bundle import Bundle, collect, pack, roots_of
 from qmodal.source.imports import locate
 from qmodal.source.loader import RENAMED, alias_main, main_origin
+from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.apps import AppRecord, AppState
 from qmodal.transport.operation import Op
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id
-from qmodal.wire.spec import FunctionSpec, PoolSpec, Version
 
 if TYPE_CHECKING:
     from qmodal.app import App

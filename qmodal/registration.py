@@ -8,15 +8,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from qmodal import parameters
 from qmodal.exception import InvalidError, SerializationError
 from qmodal.legacy_hooks import note_legacy_hooks
 from qmodal.local_instance import check_construction, has_constructor
-from qmodal.options import FunctionOptions
 from qmodal.partial import PartialFunction, hooks_of, is_async, is_generator, methods_of
 from qmodal.schedule import check_schedule
 from qmodal.source.loader import main_origin
-from qmodal.wire.spec import FunctionSpec, MethodSpec
+from qmodal.spec import parameters
+from qmodal.spec.documents import FunctionSpec, MethodSpec
+from qmodal.spec.options import FunctionOptions
 
 LARGEST_SERIALIZED = 16 * 1024 * 1024
 LARGE_SERIALIZED = 256 * 1024

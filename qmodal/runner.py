@@ -21,9 +21,9 @@ from qmodal.deploying import DeployResult, deploy
 from qmodal.exception import Error, InvalidError, UnimplementedError
 from qmodal.experimental import INTERACTIVE
 from qmodal.publish import publish
+from qmodal.spec.documents import Version
 from qmodal.store.apps import BEAT_SECONDS, AppRecord, AppState
 from qmodal.transport.defects import survive
-from qmodal.wire.spec import Version
 
 if TYPE_CHECKING:
     from types import TracebackType

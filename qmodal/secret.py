@@ -9,7 +9,7 @@ from typing import Any
 
 from qmodal.client.context import is_local
 from qmodal.exception import InvalidError, UnimplementedError
-from qmodal.names import check_name
+from qmodal.spec.names import check_name
 
 # What connects a container to its server is not for programs to change.
 RESERVED = "QMODAL_"

@@ -13,7 +13,8 @@ from qmodal.client import context
 from qmodal.client.client import Client
 from qmodal.columns import Arguments, Columns
 from qmodal.exception import RequestSizeError
-from qmodal.options import FunctionOptions
+from qmodal.spec.documents import PoolSpec
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.calls import Submission
 from qmodal.store.keys import shard_of
 from qmodal.transport.operation import Op
@@ -23,7 +24,6 @@ from qmodal.wire.ids import derived_call_id, is_call_id, new_call_id
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.plain import NotPlain
 from qmodal.wire.signing import mac_of
-from qmodal.wire.spec import PoolSpec
 from qmodal.wire.trees import pack_columns
 
 # A result is delivered to the caller of `.remote()` and then deleted; a caller that is paused

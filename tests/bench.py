@@ -10,7 +10,8 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.fanout import Fanout
 from qmodal.how import How
-from qmodal.options import FunctionOptions
+from qmodal.spec.documents import PoolSpec
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import GROUP, pool_id, shard_of
@@ -19,7 +20,6 @@ from qmodal.target import Target
 from qmodal.transport.connection import Address, Line
 from qmodal.transport.operation import Command
 from qmodal.wire.ids import new_call_id
-from qmodal.wire.spec import PoolSpec
 
 TTL = 600_000
 APP = "ap-bench"

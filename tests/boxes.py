@@ -17,8 +17,9 @@ from typing import Any
 import psutil
 
 from qmodal.client.client import Client
-from qmodal.options import FunctionOptions, validated_options
 from qmodal.source.bundle import collect, pack
+from qmodal.spec.documents import FunctionSpec, MethodSpec, PoolSpec, Version
+from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.store.apps import AppRecord
 from qmodal.store.calls import Submission
 from qmodal.store.fleet import ContainerReport
@@ -29,7 +30,6 @@ from qmodal.wire.ids import container_id, new_app_id, new_call_id
 from qmodal.wire.outcome import Outcome, open_outcome
 from qmodal.wire.payload import dump_arguments, load_value
 from qmodal.wire.signing import mac_of
-from qmodal.wire.spec import FunctionSpec, MethodSpec, PoolSpec, Version
 from tests.envelopes import changed, envelope_of
 from tests.support import wait_until
 

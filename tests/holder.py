@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from qmodal.options import FunctionOptions
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims

@@ -12,7 +12,8 @@ from typing import Any, TypeVar
 
 from qmodal.client.client import Client
 from qmodal.config import Settings
-from qmodal.options import FunctionOptions, validated_options
+from qmodal.spec.documents import FunctionSpec, MethodSpec, PoolSpec, Version
+from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.store.apps import AppRecord, AppState
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
@@ -21,7 +22,6 @@ from qmodal.store.keys import shard_of
 from qmodal.transport.connection import Address, Line
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id, new_call_id, new_worker_id
-from qmodal.wire.spec import FunctionSpec, MethodSpec, PoolSpec, Version
 from qmodal_autoscaler.process import autoscale
 from tests.support import wait_until
 

@@ -7,13 +7,19 @@ from dataclasses import dataclass, replace
 
 from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError
-from qmodal.options import AutoscalerOverride, FunctionOptions
+from qmodal.spec.documents import (
+    FunctionSpec,
+    PoolSpec,
+    Version,
+    open_pool_spec,
+    open_version,
+)
+from qmodal.spec.options import AutoscalerOverride, FunctionOptions
 from qmodal.store.apps import AppRecord
 from qmodal.transport.defects import skip
 from qmodal.transport.gather import all_of
 from qmodal.transport.operation import Op
 from qmodal.wire.plain import unpack as unpack_plain
-from qmodal.wire.spec import FunctionSpec, PoolSpec, Version, open_pool_spec, open_version
 from qmodal_autoscaler.pool_state import PoolSettings
 
 APP_STOPPED = "stopped: the app was stopped"

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 from qmodal.cli.arguments import Arguments, command_for, signature_of
 from qmodal.cli.target import Runnable
 from qmodal.exception import ExecutionError, InvalidError
-from qmodal.parameters import TYPES, ParameterSpec
 from qmodal.partial import is_generator, methods_of
+from qmodal.spec.parameters import TYPES, ParameterSpec
 
 if TYPE_CHECKING:
     from qmodal.app import LocalEntrypoint

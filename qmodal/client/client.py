@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmodal.config import Settings
 from qmodal.exception import ConfigurationError
-from qmodal.packing import Learned
+from qmodal.spec.pack_size import Learned
 from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.options import FunctionOptions, validated_options
+from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.transport.operation import ask_one
 from tests.boxes import Box, Fleet, Pool
 from tests.support import wait_until

@@ -13,7 +13,7 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import ConnectionError
-from qmodal.options import validated_options
+from qmodal.spec.options import validated_options
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import Exchange, ask_one
 from tests.bench import Bench

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.options import validated_options
+from qmodal.spec.options import validated_options
 from tests.boxes import Box, Fleet
 from tests.servers import no_process_left
 from tests.support import wait_until

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qmodal.options import validated_options
+from qmodal.spec.options import validated_options
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
 from tests.boxes import Box, Fleet

@@ -10,7 +10,7 @@ import pytest
 
 from qmodal.client.client import Client
 from qmodal.config import Settings
-from qmodal.options import validated_options
+from qmodal.spec.options import validated_options
 from tests.boxes import Box, Fleet
 from tests.servers import TestServer, no_process_left
 from tests.support import wait_until

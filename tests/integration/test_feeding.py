@@ -10,7 +10,7 @@ from qmodal.ahead import Ahead
 from qmodal.fanout import OUTSTANDING, PACKS_OUTSTANDING
 from qmodal.how import How
 from qmodal.inputs import Inputs
-from qmodal.packing import MOST, RECENT
+from qmodal.spec.pack_size import MOST, RECENT
 from qmodal.store.entries import Claimed, Settled
 from qmodal.wire.envelope import open_envelope
 from qmodal.wire.outcome import Outcome

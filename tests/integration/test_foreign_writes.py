@@ -8,10 +8,10 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.output import Screen, Style
 from qmodal.outputs import OutputReader
+from qmodal.spec.documents import PoolSpec
 from qmodal.store.logs import LogChunk
 from qmodal.streaming import SKIP, Stream
 from qmodal.wire.ids import new_call_id
-from qmodal.wire.spec import PoolSpec
 from tests.bench import Bench, target_of
 
 APP = "ap-foreign"

@@ -19,9 +19,9 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
-from qmodal.options import validated_options
 from qmodal.runner import ensure_server
 from qmodal.source.loader import load_file
+from qmodal.spec.options import validated_options
 from tests.boxes import Box, Fleet
 from tests.support import wait_until
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qmodal.options import FunctionOptions
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.keys import GROUP
 from qmodal.store.pools import MOST_HELD
 from qmodal_workers.record import Told

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qmodal.options import FunctionOptions
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import GROUP
 from qmodal.wire.plain import pack

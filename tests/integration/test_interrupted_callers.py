@@ -18,12 +18,12 @@ from qmodal import invocation
 from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.mapping import Map
+from qmodal.spec.documents import PoolSpec
 from qmodal.streaming import RemoteGen
 from qmodal.target import Target
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import AtMost, Op, Pause, ask_one
 from qmodal.wire.ids import new_app_id
-from qmodal.wire.spec import PoolSpec
 from tests.bench import target_of
 from tests.driving import DRIVERS
 from tests.servers import TestServer

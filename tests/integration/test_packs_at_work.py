@@ -11,7 +11,7 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import ConnectionError, EnqueueError
-from qmodal.options import FunctionOptions
+from qmodal.spec.options import FunctionOptions
 from qmodal.transport.operation import Op
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.conclude import Conclusions

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.options import validated_options
+from qmodal.spec.options import validated_options
 from tests.boxes import ROOT, Box, Fleet
 from tests.support import wait_until
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qmodal.options import validated_options
+from qmodal.spec.options import validated_options
 from qmodal.wire.outcome import Outcome
 from tests.boxes import Box, Fleet
 from tests.support import wait_until

@@ -11,12 +11,12 @@ import pytest
 from qmodal import invocation
 from qmodal.client import client as clients
 from qmodal.client.client import Client
-from qmodal.options import FunctionOptions
 from qmodal.pool_verbs import current_settings, reset_autoscaler
+from qmodal.spec.documents import PoolSpec
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.apps import AppRecord
 from qmodal.target import Target
 from qmodal.transport.operation import Op, ask_one
-from qmodal.wire.spec import PoolSpec
 from tests.driving import before_step
 
 FIRST = AppRecord(app_id="ap-1", name="shop", environment="main", state="deployed", version=1)

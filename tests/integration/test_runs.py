@@ -14,8 +14,8 @@ from qmodal.client import client as clients
 from qmodal.exception import ExecutionError
 from qmodal.fanout import Fanout
 from qmodal.how import How
-from qmodal.options import FunctionOptions
 from qmodal.outputs import OutputReader, Plain, opened, parts, value_at
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
 from qmodal.types import InputStatus
 from qmodal.wire.outcome import Outcome, Result

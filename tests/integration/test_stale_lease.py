@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from qmodal.options import FunctionOptions
+from qmodal.spec.options import FunctionOptions
 from qmodal_workers.container.intake import SURE_NS
 from qmodal_workers.container.shelf import LONG_NS, Shelf
 from qmodal_workers.record import lease_clock

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qmodal.client.client import Client
-from qmodal.options import FunctionOptions, validated_options
+from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.sweeper import Sweeper

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qmodal.options import validated_options
+from qmodal.spec.options import validated_options
 from qmodal.transport.operation import ask_one
 from qmodal.wire.outcome import Outcome
 from tests.boxes import PROGRAM, Box, Fleet

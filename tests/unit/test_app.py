@@ -340,7 +340,7 @@ def test_old_names_of_options_name_the_new_ones() -> None:
 
 @pytest.mark.parametrize("name", ["x y", "a" * 65, "", "ap-" + "a" * 22])
 def test_names_that_cannot_be_looked_up_are_refused(name: str) -> None:
-    from qmodal.names import check_name
+    from qmodal.spec.names import check_name
 
     with pytest.raises(InvalidError, match="Invalid App name"):
         check_name("App", name)

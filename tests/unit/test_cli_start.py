@@ -14,8 +14,8 @@ from qmodal.cli.run import write_result
 from qmodal.cli.start import Start, start_of
 from qmodal.cli.target import Reference, Runnable, find_runnable
 from qmodal.exception import InvalidError
-from qmodal.parameters import parameter
 from qmodal.partial import method
+from qmodal.spec.parameters import parameter
 
 app = App("start")
 seen: list[Any] = []

@@ -8,10 +8,7 @@ from typing import Any
 import msgpack
 import pytest
 
-from qmodal.wire.envelope import ENVELOPE_SHAPE, SHAPE, MalformedError, open_envelope
-from qmodal.wire.outcome import KINDS, Outcome, open_outcome, text_outcome
-from qmodal.wire.signing import BadSignatureError, Signer, UnknownKeyError
-from qmodal.wire.spec import (
+from qmodal.spec.documents import (
     FunctionSpec,
     MethodSpec,
     PoolSpec,
@@ -19,6 +16,9 @@ from qmodal.wire.spec import (
     open_pool_spec,
     open_version,
 )
+from qmodal.wire.envelope import ENVELOPE_SHAPE, SHAPE, MalformedError, open_envelope
+from qmodal.wire.outcome import KINDS, Outcome, open_outcome, text_outcome
+from qmodal.wire.signing import BadSignatureError, Signer, UnknownKeyError
 from tests.envelopes import changed, envelope_of
 
 SIGNER = Signer(b"k" * 32)

@@ -10,9 +10,14 @@ import pytest
 from qmodal.declared import CloudBucketMount, Volume
 from qmodal.exception import DeprecationError, InvalidError
 from qmodal.image import Image
-from qmodal.options import AutoscalerOverride, FunctionOptions, plain_overrides, validated_options
-from qmodal.retries import Retries
 from qmodal.secret import Secret
+from qmodal.spec.options import (
+    AutoscalerOverride,
+    FunctionOptions,
+    plain_overrides,
+    validated_options,
+)
+from qmodal.spec.retries import Retries
 from qmodal.wire.plain import pack, unpack
 
 NAN = float("nan")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qmodal.options import FunctionOptions
-from qmodal.packing import (
+from qmodal.spec.options import FunctionOptions
+from qmodal.spec.pack_size import (
     LEAST_PACKS,
     MOST,
     MOST_POOLS,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from qmodal.exception import DeserializationError, InvalidError, SerializationError
-from qmodal.parameters import (
+from qmodal.spec.parameters import (
     Parameter,
     ParameterSpec,
     bind,
@@ -199,7 +199,7 @@ def test_the_encoding_tells_types_apart_and_forgets_the_order_of_keywords() -> N
 
 
 def test_another_process_encodes_the_same_bytes() -> None:
-    code = "from qmodal.parameters import *; print(encode({'b': 'x', 'a': 10}).hex())"
+    code = "from qmodal.spec.parameters import *; print(encode({'b': 'x', 'a': 10}).hex())"
     printed = subprocess.check_output([sys.executable, "-c", code], text=True)
     assert printed.strip() == encode({"a": 10, "b": "x"}).hex()
 

@@ -27,8 +27,8 @@ from qmodal import (
     types,
 )
 from qmodal.client.verb import Verb
-from qmodal.keywords import OptionKeywords, VariantOptions
-from qmodal.options import FunctionOptions
+from qmodal.spec.keywords import OptionKeywords, VariantOptions
+from qmodal.spec.options import FunctionOptions
 
 FACTS = json.loads((Path(__file__).parents[1] / "data" / "modal_signatures.json").read_text())
 CLASSES: dict[str, type] = {

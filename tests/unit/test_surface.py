@@ -16,8 +16,8 @@ import qmodal as modal
 from qmodal import exception
 from qmodal.client import context
 from qmodal.exception import DeprecationError, InvalidError, UnimplementedError
-from qmodal.options import FunctionOptions, plain_overrides
 from qmodal.secret import missing_keys
+from qmodal.spec.options import FunctionOptions, plain_overrides
 
 
 def plain(x: int = 1) -> int:

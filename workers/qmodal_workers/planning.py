@@ -10,11 +10,11 @@ from pathlib import Path
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import Error
-from qmodal.options import FunctionOptions
 from qmodal.source.bundle import unpack, unpacked
+from qmodal.spec.documents import PoolSpec, Version, open_pool_spec, open_version
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.apps import AppRecord
 from qmodal.wire.plain import unpack as unpack_plain
-from qmodal.wire.spec import PoolSpec, Version, open_pool_spec, open_version
 from qmodal_workers.kept import keep
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from qmodal.options import FunctionOptions
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers.ends import Ends
 from qmodal_workers.record import Doing, Told

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.config import Settings
-from qmodal.wire.spec import open_pool_spec, open_version
+from qmodal.spec.documents import open_pool_spec, open_version
 from qmodal_workers.container import plain
 from qmodal_workers.container.load import find
 from qmodal_workers.container.loop import UserLoop

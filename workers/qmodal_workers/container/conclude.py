@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from qmodal.client.client import Client
-from qmodal.options import FunctionOptions
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.transport.operation import Op
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, joined

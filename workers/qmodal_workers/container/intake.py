@@ -7,8 +7,8 @@ import time
 from dataclasses import dataclass, field
 
 from qmodal.client import context
-from qmodal.options import FunctionOptions
-from qmodal.packing import is_packable
+from qmodal.spec.options import FunctionOptions
+from qmodal.spec.pack_size import is_packable
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.pools import Pools
 from qmodal.transport.operation import Command

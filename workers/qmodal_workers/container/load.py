@@ -14,9 +14,9 @@ from qmodal.client.client import is_plain_only
 from qmodal.cls import Cls
 from qmodal.definition import OwnSource, serve
 from qmodal.exception import ExecutionError, NotFoundError
-from qmodal.options import FunctionOptions
 from qmodal.secret import missing_keys
-from qmodal.wire.spec import FunctionSpec, PoolSpec, Version
+from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
+from qmodal.spec.options import FunctionOptions
 
 
 def load_version(version: Version, code: str | None) -> None:

@@ -11,10 +11,10 @@ from typing import NoReturn
 
 from qmodal.client import client as clients, context
 from qmodal.config import Settings
-from qmodal.options import FunctionOptions
+from qmodal.spec.documents import open_pool_spec
+from qmodal.spec.options import FunctionOptions
 from qmodal.transport import waiting
 from qmodal.wire.remote_error import printed
-from qmodal.wire.spec import open_pool_spec
 from qmodal_workers.container import offspring, plain
 from qmodal_workers.container.admission import Admission
 from qmodal_workers.container.claims import Claims

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from qmodal.client.client import Client
 from qmodal.config import Settings
+from qmodal.spec.documents import Version, open_version
 from qmodal.transport.connection import Address, Line
-from qmodal.wire.spec import Version, open_version
 from qmodal_workers.container.service import Service
 
 

@@ -6,15 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from qmodal import parameters
 from qmodal.client.client import is_plain_only
 from qmodal.cls import Cls
 from qmodal.exception import ExecutionError
 from qmodal.function import Function
 from qmodal.local_instance import made
 from qmodal.partial import HookKind, hooks_of, methods_of
-from qmodal.variant import opened
-from qmodal.wire.spec import FunctionSpec, PoolSpec
+from qmodal.spec import parameters
+from qmodal.spec.documents import FunctionSpec, PoolSpec
+from qmodal.spec.variant import opened
 from qmodal_workers.container.batching import batch_of_one
 from qmodal_workers.container.loop import UserLoop
 

@@ -9,7 +9,7 @@ from functools import partial
 from qmodal.client import context
 from qmodal.client.client import Client
 from qmodal.exception import Error
-from qmodal.options import FunctionOptions
+from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, charge
 from qmodal.store.pools import BUDGET
 from qmodal.wire.signing import UnknownKeyError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qmodal.retries import Retries
+from qmodal.spec.retries import Retries
 from qmodal.wire.outcome import Outcome
 
 _RETRIED = frozenset({"error", "timeout"})

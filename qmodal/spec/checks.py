@@ -10,8 +10,8 @@ from typing import Any
 from qmodal.declared import CloudBucketMount, Volume
 from qmodal.exception import InvalidError
 from qmodal.image import Image
-from qmodal.retries import Retries
 from qmodal.secret import Secret
+from qmodal.spec.retries import Retries
 
 # Accepted so that programs written for Modal run unchanged; nothing on a self-hosted box reads them.
 RECORDED: dict[str, Any] = {

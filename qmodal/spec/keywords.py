@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict
 
-from qmodal.retries import Retries
+from qmodal.spec.retries import Retries
 
 
 class OptionKeywords(TypedDict, total=False):

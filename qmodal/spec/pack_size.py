@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from qmodal.options import FunctionOptions
+from qmodal.spec.options import FunctionOptions
 
 WORTH_MICROSECONDS = 10000
 # No output is for more than 999.

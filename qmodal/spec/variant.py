@@ -9,7 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from qmodal.options import FunctionOptions, check_batching, check_concurrency, plain_overrides
+from qmodal.spec.options import (
+    FunctionOptions,
+    check_batching,
+    check_concurrency,
+    plain_overrides,
+)
 from qmodal.wire.plain import pack, unpack
 
 
