@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from qmodal.call import FunctionCall
     from qmodal.client.context import current_function_call_id, current_input_id, is_local
     from qmodal.cls import Cls
-    from qmodal.declared import (
+    from qmodal.exception import Error
+    from qmodal.experimental import clustered, interact, sessioned
+    from qmodal.function import Function
+    from qmodal.output import enable_output
+    from qmodal.partial import batched, concurrent, enter, exit, method
+    from qmodal.resources.image import Image
+    from qmodal.resources.schedule import Cron, Period
+    from qmodal.resources.secret import Secret
+    from qmodal.resources.unsupported import (
         CloudBucketMount,
         Cluster,
         Dict,
@@ -29,14 +37,6 @@ if TYPE_CHECKING:
         Volume,
         forward,
     )
-    from qmodal.exception import Error
-    from qmodal.experimental import clustered, interact, sessioned
-    from qmodal.function import Function
-    from qmodal.image import Image
-    from qmodal.output import enable_output
-    from qmodal.partial import batched, concurrent, enter, exit, method
-    from qmodal.schedule import Cron, Period
-    from qmodal.secret import Secret
     from qmodal.spec.parameters import parameter
     from qmodal.spec.retries import Retries
     from qmodal.web import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
@@ -92,26 +92,26 @@ __all__ = [
 
 _PLACES = {
     "App": "app",
-    "CloudBucketMount": "declared",
+    "CloudBucketMount": "resources.unsupported",
     "Cls": "cls",
-    "Cluster": "declared",
-    "Cron": "schedule",
-    "Dict": "declared",
+    "Cluster": "resources.unsupported",
+    "Cron": "resources.schedule",
+    "Dict": "resources.unsupported",
     "Error": "exception",
-    "FilePatternMatcher": "declared",
+    "FilePatternMatcher": "resources.unsupported",
     "Function": "function",
     "FunctionCall": "call",
-    "Image": "image",
-    "Mount": "declared",
-    "NetworkFileSystem": "declared",
-    "Period": "schedule",
-    "Proxy": "declared",
-    "Queue": "declared",
+    "Image": "resources.image",
+    "Mount": "resources.unsupported",
+    "NetworkFileSystem": "resources.unsupported",
+    "Period": "resources.schedule",
+    "Proxy": "resources.unsupported",
+    "Queue": "resources.unsupported",
     "Retries": "spec.retries",
-    "Sandbox": "declared",
-    "Secret": "secret",
-    "Tunnel": "declared",
-    "Volume": "declared",
+    "Sandbox": "resources.unsupported",
+    "Secret": "resources.secret",
+    "Tunnel": "resources.unsupported",
+    "Volume": "resources.unsupported",
     "asgi_app": "web",
     "batched": "partial",
     "clustered": "experimental",
@@ -122,7 +122,7 @@ _PLACES = {
     "enter": "partial",
     "exit": "partial",
     "fastapi_endpoint": "web",
-    "forward": "declared",
+    "forward": "resources.unsupported",
     "interact": "experimental",
     "is_local": "client.context",
     "method": "partial",

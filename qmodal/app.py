@@ -25,11 +25,11 @@ from qmodal.definition import Definition, LocalSource, definitions_of
 from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
 from qmodal.function import Function
-from qmodal.image import Image
 from qmodal.including import note_publisher
 from qmodal.log_verbs import Logs
 from qmodal.partial import PartialFunction
 from qmodal.registration import Registered, class_entry, function_entry, is_interactive, refuse_bare
+from qmodal.resources.image import Image
 from qmodal.spec.keywords import OptionKeywords
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.parameters import parameter

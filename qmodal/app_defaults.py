@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from qmodal.exception import InvalidError
-from qmodal.image import Image
-from qmodal.secret import Secret
+from qmodal.resources.image import Image
+from qmodal.resources.secret import Secret
 from qmodal.spec.checks import CHECKS
 from qmodal.spec.options import FunctionOptions, validated_options
 

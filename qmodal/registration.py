@@ -12,7 +12,7 @@ from qmodal.exception import InvalidError, SerializationError
 from qmodal.legacy_hooks import note_legacy_hooks
 from qmodal.local_instance import check_construction, has_constructor
 from qmodal.partial import PartialFunction, hooks_of, is_async, is_generator, methods_of
-from qmodal.schedule import check_schedule
+from qmodal.resources.schedule import check_schedule
 from qmodal.source.loader import main_origin
 from qmodal.spec import parameters
 from qmodal.spec.documents import FunctionSpec, MethodSpec

@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from qmodal.declared import CloudBucketMount, Volume
 from qmodal.exception import InvalidError
-from qmodal.image import Image
-from qmodal.secret import Secret
+from qmodal.resources.image import Image
+from qmodal.resources.secret import Secret
+from qmodal.resources.unsupported import CloudBucketMount, Volume
 from qmodal.spec.retries import Retries
 
 # Accepted so that programs written for Modal run unchanged; nothing on a self-hosted box reads them.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from qmodal.exception import DeprecationError, InvalidError
-from qmodal.secret import allowed, gathered
+from qmodal.resources.secret import allowed, gathered
 from qmodal.spec.checks import CHECKS, EXPERIMENTAL, RECORDED, check_amount, check_whole
 from qmodal.spec.retries import Retries
 from qmodal.wire.plain import NotPlain, pack

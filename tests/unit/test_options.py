@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from qmodal.declared import CloudBucketMount, Volume
 from qmodal.exception import DeprecationError, InvalidError
-from qmodal.image import Image
-from qmodal.secret import Secret
+from qmodal.resources.image import Image
+from qmodal.resources.secret import Secret
+from qmodal.resources.unsupported import CloudBucketMount, Volume
 from qmodal.spec.options import (
     AutoscalerOverride,
     FunctionOptions,

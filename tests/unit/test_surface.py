@@ -16,7 +16,7 @@ import qmodal as modal
 from qmodal import exception
 from qmodal.client import context
 from qmodal.exception import DeprecationError, InvalidError, UnimplementedError
-from qmodal.secret import missing_keys
+from qmodal.resources.secret import missing_keys
 from qmodal.spec.options import FunctionOptions, plain_overrides
 
 
