@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qmodal.exception import Error
     from qmodal.experimental import clustered, interact, sessioned
     from qmodal.function import Function
-    from qmodal.output import enable_output
+    from qmodal.output.screen import enable_output
     from qmodal.partial import batched, concurrent, enter, exit, method
     from qmodal.resources.image import Image
     from qmodal.resources.schedule import Cron, Period
@@ -118,7 +118,7 @@ _PLACES = {
     "concurrent": "partial",
     "current_function_call_id": "client.context",
     "current_input_id": "client.context",
-    "enable_output": "output",
+    "enable_output": "output.screen",
     "enter": "partial",
     "exit": "partial",
     "fastapi_endpoint": "web",

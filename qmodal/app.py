@@ -26,7 +26,7 @@ from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
 from qmodal.function import Function
 from qmodal.including import note_publisher
-from qmodal.log_verbs import Logs
+from qmodal.output.logs import Logs
 from qmodal.partial import PartialFunction
 from qmodal.registration import Registered, class_entry, function_entry, is_interactive, refuse_bare
 from qmodal.resources.image import Image

@@ -9,7 +9,7 @@ from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, NotFoundError
-from qmodal.log_verbs import Place
+from qmodal.output.logs import Place
 from qmodal.spec.documents import Version, open_version
 from qmodal.spec.names import check_name, is_app_id
 from qmodal.store.apps import AppRecord

@@ -24,8 +24,8 @@ from qmodal.exception import ExecutionError, InvalidError
 from qmodal.function_info import Info, describe
 from qmodal.hydration import target_of
 from qmodal.local_instance import note_volumes
-from qmodal.log_verbs import Logs, pool_place
 from qmodal.map_verbs import MapVerbs
+from qmodal.output.logs import Logs, pool_place
 from qmodal.spec.keywords import VariantOptions
 from qmodal.spec.variant import Variant
 from qmodal.target import Target

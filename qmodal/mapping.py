@@ -69,7 +69,7 @@ class Results(Generic[R]):
 def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
     # No method: results that are dropped end their map at once, without waiting for a cycle to be found.
     from qmodal.feeding import feeding
-    from qmodal.progress import shown
+    from qmodal.output.progress import shown
 
     client = current_for(find)
     fanout: Fanout[Any] = client.run(start(client, find, how))
@@ -88,7 +88,7 @@ def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
 
 async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator[Any]:
     from qmodal.feeding_aio import feeding
-    from qmodal.progress import shown
+    from qmodal.output.progress import shown
 
     client = current_for(find)
     fanout: Fanout[Any] = await client.aio(start(client, find, how))

@@ -15,7 +15,7 @@ from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
-    from qmodal.output import Screen
+    from qmodal.output.screen import Screen
     from qmodal.releases import Release
     from qmodal.store.apps import AppRecord
     from qmodal.store.observing import Observation
@@ -73,7 +73,7 @@ def stop(which: str, environment: str | None, yes: bool) -> None:
 def logs(which: str, environment: str | None, follow: bool, timestamps: bool) -> None:
     """Show what an app's containers printed last."""
     from qmodal.client.client import current
-    from qmodal.output import Screen, Style
+    from qmodal.output.screen import Screen, Style
 
     client = current()
     app_id = client.run(find(client, which, environment)).app_id

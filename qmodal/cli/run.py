@@ -159,7 +159,7 @@ def _stored(text: str) -> str:
 
 
 def _within_app(request: Request, runnable: Runnable, start: Start, arguments: Arguments) -> None:
-    from qmodal.output import enable_output
+    from qmodal.output.screen import enable_output
 
     app = cast("App", runnable.app)
     name = request.name or app.name or request.line

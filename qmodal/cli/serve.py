@@ -64,7 +64,7 @@ class Serving:
 
     def run(self, ends: float, *, timestamps: bool) -> None:
         """Publish, watch and publish again; raises Error if the first time fails."""
-        from qmodal import output
+        from qmodal.output import screen as output
         from qmodal.runner import Heartbeat
 
         published = self._publish()

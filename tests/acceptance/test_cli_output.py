@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from qmodal.client.client import Client
-from qmodal.output import DRAIN_SECONDS, QUIET_SECONDS, following
+from qmodal.output.screen import DRAIN_SECONDS, QUIET_SECONDS, following
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
 from tests.support import wait_until

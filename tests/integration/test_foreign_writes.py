@@ -6,7 +6,7 @@ import msgpack
 import pytest
 
 from qmodal.client.client import Client
-from qmodal.output import Screen, Style
+from qmodal.output.screen import Screen, Style
 from qmodal.outputs import OutputReader
 from qmodal.spec.documents import PoolSpec
 from qmodal.store.logs import LogChunk

@@ -20,13 +20,13 @@ from qmodal import (
     config,
     exception,
     following,
-    log_verbs,
     mapping,
     runner,
     spawning,
     types,
 )
 from qmodal.client.verb import Verb
+from qmodal.output import logs as log_verbs
 from qmodal.spec.keywords import OptionKeywords, VariantOptions
 from qmodal.spec.options import FunctionOptions
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from qmodal import output
 from qmodal.exception import Error
+from qmodal.output import screen as output
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
