@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from qmodal import exception, experimental, types
     from qmodal.app import App
-    from qmodal.call import FunctionCall
     from qmodal.client.context import current_function_call_id, current_input_id, is_local
     from qmodal.cls import Cls
     from qmodal.exception import Error
     from qmodal.experimental import clustered, interact, sessioned
-    from qmodal.function import Function
+    from qmodal.functions.call import FunctionCall
+    from qmodal.functions.function import Function
     from qmodal.output.screen import enable_output
     from qmodal.partial import batched, concurrent, enter, exit, method
     from qmodal.resources.image import Image
@@ -99,8 +99,8 @@ _PLACES = {
     "Dict": "resources.unsupported",
     "Error": "exception",
     "FilePatternMatcher": "resources.unsupported",
-    "Function": "function",
-    "FunctionCall": "call",
+    "Function": "functions.function",
+    "FunctionCall": "functions.call",
     "Image": "resources.image",
     "Mount": "resources.unsupported",
     "NetworkFileSystem": "resources.unsupported",

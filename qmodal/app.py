@@ -21,10 +21,10 @@ from qmodal.app_defaults import AppDefaults
 from qmodal.client.verb import Verb
 from qmodal.cls import Cls
 from qmodal.decorators import ClsDecorator, FunctionDecorator
-from qmodal.definition import Definition, LocalSource, definitions_of
 from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
-from qmodal.function import Function
+from qmodal.functions.definition import Definition, LocalSource, definitions_of
+from qmodal.functions.function import Function
 from qmodal.including import note_publisher
 from qmodal.output.logs import Logs
 from qmodal.partial import PartialFunction

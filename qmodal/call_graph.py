@@ -6,9 +6,9 @@ import warnings
 from dataclasses import dataclass, field
 
 from qmodal.client.client import Client
-from qmodal.delivery import told
 from qmodal.exception import Error, OutputExpiredError, ServerWarning
-from qmodal.outputs import CANCELLED, opened, outcomes_in
+from qmodal.functions.receipts import told
+from qmodal.functions.results import CANCELLED, opened, outcomes_in
 from qmodal.spec.documents import open_pool_spec, open_version
 from qmodal.store.calls import Child
 from qmodal.store.outputs import CallRecord, Output, parse_outputs

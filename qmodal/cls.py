@@ -6,21 +6,21 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
-from qmodal import handles, pool_verbs
-from qmodal.binding import Binding
+from qmodal import handles
 from qmodal.client import deprecation as legacy
 from qmodal.client.client import is_plain_only
 from qmodal.client.verb import Verb
-from qmodal.definition import LocalSource, NamedSource, Source, portable
 from qmodal.exception import InvalidError, NotFoundError
-from qmodal.function import Function
+from qmodal.functions import autoscaler as pool_verbs
+from qmodal.functions.definition import LocalSource, NamedSource, Source, portable
+from qmodal.functions.function import Function
+from qmodal.functions.target import Binding, Target
 from qmodal.local_instance import LocalInstance, has_constructor
 from qmodal.partial import methods_of
 from qmodal.spec import parameters
 from qmodal.spec.keywords import VariantOptions
 from qmodal.spec.parameters import ParameterSpec
 from qmodal.spec.variant import Variant
-from qmodal.target import Target
 from qmodal.transport.operation import Op
 from qmodal.wire.foreign import ForeignError, touch, type_name
 

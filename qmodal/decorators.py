@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
-from qmodal.function import Function
+from qmodal.functions.function import Function
 from qmodal.partial import PartialFunction
 
 P = ParamSpec("P")

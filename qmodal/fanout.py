@@ -10,15 +10,23 @@ from qmodal.arrivals import Arrivals, Failure
 from qmodal.client import context
 from qmodal.client.client import Client
 from qmodal.columns import Arguments
-from qmodal.delivery import MOST_ODD, forget_many, status_of, tell
 from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
+from qmodal.functions.receipts import MOST_ODD, forget_many, status_of, tell
+from qmodal.functions.remote import submit
+from qmodal.functions.results import (
+    BLOCK_MS,
+    CANCELLED,
+    OutputReader,
+    fetched,
+    opened,
+    outcomes_in,
+    value_of,
+)
+from qmodal.functions.target import DELIVERED_TTL_MS, Target
 from qmodal.how import How
-from qmodal.invocation import submit
-from qmodal.outputs import BLOCK_MS, CANCELLED, OutputReader, fetched, opened, outcomes_in, value_of
 from qmodal.spec.pack_size import Packing
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
 from qmodal.store.outputs import Output
-from qmodal.target import DELIVERED_TTL_MS, Target
 from qmodal.transport.operation import AtMost, CarriedError, Later, Meanwhile, Op
 from qmodal.types import InputStatus
 from qmodal.wire.outcome import Outcome, values

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qmodal.client.context import is_local
-from qmodal.definition import LocalSource, Source
 from qmodal.exception import InvalidError
+from qmodal.functions.definition import LocalSource, Source
 from qmodal.handles import has_room
 from qmodal.partial import HookKind, hooks_of, methods_of
 from qmodal.spec.parameters import ParameterSpec, declared_by, parameters_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Generic, TypeVar
 
+from qmodal.functions.target import Target
 from qmodal.mapping import ForEach, Map, StarMap
 from qmodal.spawning import SpawnMap
-from qmodal.target import Target
 from qmodal.transport.operation import Op
 
 R = TypeVar("R")

@@ -11,10 +11,10 @@ from qmodal.client.client import Client, current_for
 from qmodal.client.verb import is_in_loop
 from qmodal.exception import InvalidError
 from qmodal.fanout import Fanout
+from qmodal.functions.results import in_task
+from qmodal.functions.target import FindTarget
 from qmodal.how import How
 from qmodal.inputs import Inputs
-from qmodal.outputs import in_task
-from qmodal.target import FindTarget
 from qmodal.transport.operation import Op
 
 R = TypeVar("R")

@@ -25,7 +25,7 @@ from qmodal.legacy_hooks import HookKind as HookKind, legacy_hooks
 from qmodal.spec.options import check_batching, check_concurrency
 
 if TYPE_CHECKING:
-    from qmodal.function import Function
+    from qmodal.functions.function import Function
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qmodal.client.client import Client
-from qmodal.definition import publishing
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
+from qmodal.functions.definition import publishing
 from qmodal.source.bundle import Bundle, collect, pack, roots_of
 from qmodal.source.imports import locate
 from qmodal.source.loader import RENAMED, alias_main, main_origin

@@ -8,14 +8,14 @@ from itertools import islice
 from typing import Any, Generic, TypeVar
 
 from qmodal.ahead import Ahead
-from qmodal.call import FunctionCall
 from qmodal.client.client import Client, current_for
 from qmodal.columns import Arguments
 from qmodal.fanout import Fanout
+from qmodal.functions.call import FunctionCall
+from qmodal.functions.target import FindTarget
 from qmodal.how import How
 from qmodal.inputs import Inputs
 from qmodal.mapping import refuse_in_loop, start
-from qmodal.target import FindTarget
 from qmodal.transport.operation import Op, Pause
 
 R = TypeVar("R")

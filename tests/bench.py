@@ -9,6 +9,7 @@ from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.fanout import Fanout
+from qmodal.functions.target import Target
 from qmodal.how import How
 from qmodal.spec.documents import PoolSpec
 from qmodal.spec.options import FunctionOptions
@@ -16,7 +17,6 @@ from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import GROUP, pool_id, shard_of
 from qmodal.store.outputs import CallRecord
-from qmodal.target import Target
 from qmodal.transport.connection import Address, Line
 from qmodal.transport.operation import Command
 from qmodal.wire.ids import new_call_id

@@ -12,9 +12,9 @@ import redis
 
 import qmodal
 from qmodal.client.client import Client
+from qmodal.functions.target import Target
 from qmodal.store.calls import Submission
 from qmodal.store.keys import shard_of
-from qmodal.target import Target
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.signing import Signer, mac_of

@@ -17,7 +17,7 @@ from qmodal.spec.parameters import TYPES, ParameterSpec
 if TYPE_CHECKING:
     from qmodal.app import LocalEntrypoint
     from qmodal.cls import Cls
-    from qmodal.function import Function
+    from qmodal.functions.function import Function
 
 Call = Callable[[Arguments], Any]
 

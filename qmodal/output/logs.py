@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from qmodal.client.client import Client, current_for
 from qmodal.exception import InvalidError
+from qmodal.functions.target import Target
 from qmodal.store.logs import LETTERS, LogChunk
-from qmodal.target import Target
 from qmodal.transport.operation import Op
 from qmodal.types import LogEntry
 

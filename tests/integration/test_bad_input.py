@@ -20,10 +20,10 @@ from qmodal.exception import (
     RemoteError,
     RequestSizeError,
 )
+from qmodal.functions.target import LARGEST_PAYLOAD, _digest_of
 from qmodal.runner import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.store.keys import shard_of
-from qmodal.target import LARGEST_PAYLOAD, _digest_of
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.outcome import Outcome

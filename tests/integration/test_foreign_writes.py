@@ -6,11 +6,11 @@ import msgpack
 import pytest
 
 from qmodal.client.client import Client
+from qmodal.functions.generator import SKIP, Stream
+from qmodal.functions.results import OutputReader
 from qmodal.output.screen import Screen, Style
-from qmodal.outputs import OutputReader
 from qmodal.spec.documents import PoolSpec
 from qmodal.store.logs import LogChunk
-from qmodal.streaming import SKIP, Stream
 from qmodal.wire.ids import new_call_id
 from tests.bench import Bench, target_of
 

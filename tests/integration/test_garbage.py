@@ -19,7 +19,7 @@ from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import Error
-from qmodal.outputs import OutputReader
+from qmodal.functions.results import OutputReader
 from qmodal.store.fleet import LEADER_MS
 from qmodal.store.keys import shard_of
 from qmodal.store.logs import LogChunk

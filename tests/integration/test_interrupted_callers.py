@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from qmodal import invocation
 from qmodal.client import client as clients
 from qmodal.client.client import Client
+from qmodal.functions import remote as invocation
+from qmodal.functions.generator import RemoteGen
+from qmodal.functions.target import Target
 from qmodal.mapping import Map
 from qmodal.spec.documents import PoolSpec
-from qmodal.streaming import RemoteGen
-from qmodal.target import Target
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import AtMost, Op, Pause, ask_one
 from qmodal.wire.ids import new_app_id

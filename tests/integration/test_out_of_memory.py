@@ -9,7 +9,7 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import EnqueueError, ResourceExhaustedError
-from qmodal.outputs import value_of
+from qmodal.functions.results import value_of
 from qmodal.transport.operation import Command
 from qmodal.wire.outcome import Outcome
 from qmodal_workers.container.admission import Admission

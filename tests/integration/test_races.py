@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from qmodal import invocation
 from qmodal.client import client as clients
 from qmodal.client.client import Client
-from qmodal.pool_verbs import current_settings, reset_autoscaler
+from qmodal.functions import remote as invocation
+from qmodal.functions.autoscaler import current_settings, reset_autoscaler
+from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.apps import AppRecord
-from qmodal.target import Target
 from qmodal.transport.operation import Op, ask_one
 from tests.driving import before_step
 

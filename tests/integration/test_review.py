@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from qmodal.call import FunctionCall
 from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.exception import EnqueueError
+from qmodal.functions.call import FunctionCall
 from qmodal.store.entries import Settled
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import Exchange

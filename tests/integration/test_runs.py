@@ -13,8 +13,8 @@ from qmodal.call_graph import graph_of
 from qmodal.client import client as clients
 from qmodal.exception import ExecutionError
 from qmodal.fanout import Fanout
+from qmodal.functions.results import OutputReader, Plain, opened, parts, value_at
 from qmodal.how import How
-from qmodal.outputs import OutputReader, Plain, opened, parts, value_at
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
 from qmodal.types import InputStatus

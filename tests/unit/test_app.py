@@ -15,8 +15,8 @@ import pytest
 
 import qmodal
 from qmodal import app_verbs, handles
-from qmodal.definition import Definition, FixedSource
 from qmodal.exception import DeprecationError, InvalidError
+from qmodal.functions.definition import Definition, FixedSource
 from qmodal.registration import class_entry, function_entry
 
 

@@ -9,9 +9,9 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.columns import Arguments, Columns
 from qmodal.config import Settings
+from qmodal.functions.target import PACK_BYTES
 from qmodal.inputs import Inputs
 from qmodal.spec.documents import PoolSpec
-from qmodal.target import PACK_BYTES
 from qmodal.wire.envelope import open_envelope
 from qmodal.wire.plain import unpack_columns
 from tests.bench import target_of

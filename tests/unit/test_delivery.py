@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qmodal.delivery import status_of, tell, told
 from qmodal.exception import FunctionTimeoutError, RemoteError, WorkerLost
+from qmodal.functions.receipts import status_of, tell, told
 from qmodal.types import InputStatus
 
 

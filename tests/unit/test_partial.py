@@ -122,7 +122,7 @@ class Function:
     """Stands where `@app.function()` would have put its own object."""
 
 
-Function.__module__ = "qmodal.function"
+Function.__module__ = "qmodal.functions.function"
 BATCHED = batched(max_batch_size=2, wait_ms=1)
 CONCURRENT = concurrent(max_inputs=2)
 

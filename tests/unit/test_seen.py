@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from qmodal.seen import Indexes
+from qmodal.functions.results import Indexes
 
 
 @pytest.mark.parametrize("seed", range(200))

@@ -19,13 +19,13 @@ from qmodal import (
     cls,
     config,
     exception,
-    following,
     mapping,
     runner,
     spawning,
     types,
 )
 from qmodal.client.verb import Verb
+from qmodal.functions import call as following
 from qmodal.output import logs as log_verbs
 from qmodal.spec.keywords import OptionKeywords, VariantOptions
 from qmodal.spec.options import FunctionOptions

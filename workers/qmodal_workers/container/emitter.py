@@ -18,9 +18,9 @@ from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.exception import Error, InputCancellation, SerializationError
+from qmodal.functions.target import LARGEST_PAYLOAD
 from qmodal.store.entries import Claimed
 from qmodal.store.items import Emission, Verdict
-from qmodal.target import LARGEST_PAYLOAD
 from qmodal.transport.errors import StreamGoneError
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import Envelope

@@ -12,8 +12,8 @@ from typing import Any
 from qmodal.client import context
 from qmodal.client.client import is_plain_only
 from qmodal.cls import Cls
-from qmodal.definition import OwnSource, serve
 from qmodal.exception import ExecutionError, NotFoundError
+from qmodal.functions.definition import OwnSource, serve
 from qmodal.resources.secret import missing_keys
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions

@@ -9,7 +9,7 @@ from typing import Any
 from qmodal.client.client import is_plain_only
 from qmodal.cls import Cls
 from qmodal.exception import ExecutionError
-from qmodal.function import Function
+from qmodal.functions.function import Function
 from qmodal.local_instance import made
 from qmodal.partial import HookKind, hooks_of, methods_of
 from qmodal.spec import parameters

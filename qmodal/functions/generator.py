@@ -10,8 +10,6 @@ from typing import Any, Generic, ParamSpec
 from qmodal.client.client import Client, current_for
 from qmodal.client.verb import is_in_loop
 from qmodal.columns import Arguments
-from qmodal.definition import LocalSource, Source
-from qmodal.delivery import forget
 from qmodal.exception import (
     AsyncUsageWarning,
     DeserializationError,
@@ -21,11 +19,13 @@ from qmodal.exception import (
     RemoteError,
     clause,
 )
-from qmodal.invocation import ABANDON_SECONDS, request
-from qmodal.outputs import BLOCK_MS, OutputReader, resolve
+from qmodal.functions.definition import LocalSource, Source
+from qmodal.functions.receipts import forget
+from qmodal.functions.remote import ABANDON_SECONDS, request
+from qmodal.functions.results import BLOCK_MS, OutputReader, resolve
+from qmodal.functions.target import DELIVERED_TTL_MS, FindTarget, Target
 from qmodal.store.calls import Submission
 from qmodal.store.outputs import Output
-from qmodal.target import DELIVERED_TTL_MS, FindTarget, Target
 from qmodal.transport.operation import AtMost, Op
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 from qmodal.client import deprecation as legacy
 from qmodal.client.verb import Verb
-from qmodal.definition import LocalSource
 from qmodal.exception import InvalidError, UnimplementedError
+from qmodal.functions.definition import LocalSource
 
 if TYPE_CHECKING:
     from typing import Any
 
-    from qmodal.function import Function
-    from qmodal.target import Target
+    from qmodal.functions.function import Function
+    from qmodal.functions.target import Target
     from qmodal.transport.operation import Op
 
 

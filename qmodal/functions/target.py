@@ -1,4 +1,4 @@
-"""Whom a call is for: one pool, and the method that runs there."""
+"""From a definition and a binding to the target of calls: which pool, which method."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 from qmodal.client import context
 from qmodal.client.client import Client
 from qmodal.columns import Arguments, Columns
-from qmodal.exception import RequestSizeError
-from qmodal.spec.documents import PoolSpec
+from qmodal.exception import NotFoundError, RequestSizeError
+from qmodal.functions.definition import Definition
+from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.options import FunctionOptions
+from qmodal.spec.parameters import ParameterSpec
+from qmodal.spec.variant import Variant
 from qmodal.store.calls import Submission
 from qmodal.store.keys import shard_of
 from qmodal.transport.operation import Op
@@ -25,6 +28,79 @@ from qmodal.wire.payload import dump_arguments
 from qmodal.wire.plain import NotPlain
 from qmodal.wire.signing import mac_of
 from qmodal.wire.trees import pack_columns
+
+
+def target_of(
+    definition: Definition, binding: Binding | None, variant: Variant, title: str
+) -> Target:
+    """The target that people call `title`; raises NotFoundError for an unknown method.
+
+    Raises InvalidError where the variant's options are not for a function of its kind.
+    """
+    spec = definition.spec
+    name = "" if binding is None else binding.method
+    method = spec.methods.get(name)
+    if method is None:
+        raise _no_method(definition, name)
+    options = variant.over(spec.options)
+    options.check_kind(is_generator=method.is_generator)
+    pool = PoolSpec(
+        app_id=definition.app_id,
+        function=spec.tag,
+        parameters=b"" if binding is None else binding.instance.encoded(specs_of(spec)),
+        variant=variant.packed,
+        label=_label(spec.tag if binding is None else binding.instance.label(), definition),
+        number=definition.number,
+    )
+    return Target(
+        spec=pool,
+        pool=pool.pool,
+        method=name,
+        name=title,
+        is_generator=method.is_generator,
+        options=options,
+        main_by_reference=definition.main_by_reference,
+    )
+
+
+def _label(label: str, definition: Definition) -> str:
+    return f"{label}@v{definition.number}" if definition.number else label
+
+
+def _no_method(definition: Definition, method: str) -> NotFoundError:
+    known = ", ".join(sorted(definition.spec.methods)) or "it has none"
+    owner = definition.spec.tag.removesuffix(".*")
+    return NotFoundError(
+        f"{owner!r} of app {definition.app_name!r} has no method {method!r}: {known}."
+    )
+
+
+class Instance(Protocol):
+    """What a method is bound to."""
+
+    def encoded(self, specs: tuple[ParameterSpec, ...] | None) -> bytes:
+        """The parameters as the pool's identity; raises InvalidError, TypeError, ValueError."""
+        ...
+
+    def label(self) -> str:
+        """What people see, such as `Model(size=3)`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """What a method's handle has beside its class: the method and the instance."""
+
+    method: str
+    instance: Instance
+
+
+def specs_of(spec: FunctionSpec) -> tuple[ParameterSpec, ...] | None:
+    """The parameters that a published class takes; None if it has a constructor of its own."""
+    if spec.parameters is None:
+        return None
+    return tuple(ParameterSpec.from_plain(list(plain)) for plain in spec.parameters)
+
 
 # A result is delivered to the caller of `.remote()` and then deleted; a caller that is paused
 # longer than this, say in a closed laptop, finds it expired.

@@ -6,13 +6,18 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
-from qmodal import invocation, pool_verbs, streaming, web_calls
-from qmodal.autoscaler import Autoscaler
-from qmodal.binding import Binding
-from qmodal.call import FunctionCall
 from qmodal.client import deprecation as legacy
 from qmodal.client.verb import Verb
-from qmodal.definition import (
+from qmodal.exception import ExecutionError, InvalidError
+from qmodal.functions import (
+    autoscaler as pool_verbs,
+    generator as streaming,
+    remote as invocation,
+    web as web_calls,
+)
+from qmodal.functions.autoscaler import Autoscaler
+from qmodal.functions.call import FunctionCall
+from qmodal.functions.definition import (
     Definition,
     FixedSource,
     LocalSource,
@@ -20,15 +25,13 @@ from qmodal.definition import (
     Source,
     portable,
 )
-from qmodal.exception import ExecutionError, InvalidError
-from qmodal.function_info import Info, describe
-from qmodal.hydration import target_of
+from qmodal.functions.info import Info, describe
+from qmodal.functions.target import Binding, Target, target_of
 from qmodal.local_instance import note_volumes
 from qmodal.map_verbs import MapVerbs
 from qmodal.output.logs import Logs, pool_place
 from qmodal.spec.keywords import VariantOptions
 from qmodal.spec.variant import Variant
-from qmodal.target import Target
 from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats, FunctionInfo
 

@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 
 from qmodal.client.client import Client, current
 from qmodal.columns import Arguments
-from qmodal.delivery import forget
 from qmodal.exception import Error
-from qmodal.outputs import (
+from qmodal.functions.receipts import forget
+from qmodal.functions.results import (
     BLOCK_MS,
     FIRST_BLOCK_MS,
     OutputReader,
@@ -17,9 +17,9 @@ from qmodal.outputs import (
     stored_apart,
     value_of,
 )
+from qmodal.functions.target import DELIVERED_TTL_MS, Target
 from qmodal.store.calls import Submission, UnknownPoolError
 from qmodal.store.outputs import Output
-from qmodal.target import DELIVERED_TTL_MS, Target
 from qmodal.transport.operation import AtMost, Later, Op
 
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
