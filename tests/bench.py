@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qmodal.client.client import Client
-from qmodal.fanout import Fanout
+from qmodal.functions.map.map_call import Fanout, How
 from qmodal.functions.target import Target
-from qmodal.how import How
 from qmodal.spec.documents import PoolSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.calls import Submission

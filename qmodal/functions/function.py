@@ -26,9 +26,9 @@ from qmodal.functions.definition import (
     portable,
 )
 from qmodal.functions.info import Info, describe
+from qmodal.functions.map.methods import MapVerbs
 from qmodal.functions.target import Binding, Target, target_of
 from qmodal.local_instance import note_volumes
-from qmodal.map_verbs import MapVerbs
 from qmodal.output.logs import Logs, pool_place
 from qmodal.spec.keywords import VariantOptions
 from qmodal.spec.variant import Variant

@@ -9,7 +9,6 @@ from typing import Any, Generic, ParamSpec
 
 from qmodal.client.client import Client, current_for
 from qmodal.client.verb import is_in_loop
-from qmodal.columns import Arguments
 from qmodal.exception import (
     AsyncUsageWarning,
     DeserializationError,
@@ -20,6 +19,7 @@ from qmodal.exception import (
     clause,
 )
 from qmodal.functions.definition import LocalSource, Source
+from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.receipts import forget
 from qmodal.functions.remote import ABANDON_SECONDS, request
 from qmodal.functions.results import BLOCK_MS, OutputReader, resolve

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from qmodal.client.client import Client, current
-from qmodal.columns import Arguments
 from qmodal.exception import Error
+from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.receipts import forget
 from qmodal.functions.results import (
     BLOCK_MS,

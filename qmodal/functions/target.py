@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from qmodal.client import context
 from qmodal.client.client import Client
-from qmodal.columns import Arguments, Columns
 from qmodal.exception import NotFoundError, RequestSizeError
 from qmodal.functions.definition import Definition
+from qmodal.functions.map.inputs import Arguments, Columns
 from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.parameters import ParameterSpec

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from qmodal.client.client import Client
-    from qmodal.fanout import Fanout
+    from qmodal.functions.map.map_call import Fanout
 
 LOOK_SECONDS = 0.25
 LEAVE_SECONDS = 1.0

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 
-from qmodal.ahead import Ahead
-from qmodal.fanout import OUTSTANDING, PACKS_OUTSTANDING
-from qmodal.how import How
-from qmodal.inputs import Inputs
+from qmodal.functions.map.inputs import Inputs
+from qmodal.functions.map.map_call import OUTSTANDING, PACKS_OUTSTANDING, How
+from qmodal.functions.map.prefetch import Ahead
 from qmodal.spec.pack_size import MOST, RECENT
 from qmodal.store.entries import Claimed, Settled
 from qmodal.wire.envelope import open_envelope

@@ -18,8 +18,8 @@ from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.functions import remote as invocation
 from qmodal.functions.generator import RemoteGen
+from qmodal.functions.map.verbs import Map
 from qmodal.functions.target import Target
-from qmodal.mapping import Map
 from qmodal.spec.documents import PoolSpec
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import AtMost, Op, Pause, ask_one

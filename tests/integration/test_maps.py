@@ -27,8 +27,7 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
-from qmodal.fanout import Fanout
-from qmodal.how import How
+from qmodal.functions.map.map_call import Fanout, How
 from qmodal.runner import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask, ask_one

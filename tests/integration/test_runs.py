@@ -12,9 +12,8 @@ from qmodal import FunctionCall
 from qmodal.call_graph import graph_of
 from qmodal.client import client as clients
 from qmodal.exception import ExecutionError
-from qmodal.fanout import Fanout
+from qmodal.functions.map.map_call import Fanout, How
 from qmodal.functions.results import OutputReader, Plain, opened, parts, value_at
-from qmodal.how import How
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
 from qmodal.types import InputStatus

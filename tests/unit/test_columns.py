@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 
 from qmodal.client.client import Client
-from qmodal.columns import Arguments, Columns
 from qmodal.config import Settings
+from qmodal.functions.map.inputs import Arguments, Columns, Inputs
 from qmodal.functions.target import PACK_BYTES
-from qmodal.inputs import Inputs
 from qmodal.spec.documents import PoolSpec
 from qmodal.wire.envelope import open_envelope
 from qmodal.wire.plain import unpack_columns

@@ -14,18 +14,10 @@ from typing import Any
 import pytest
 
 import qmodal
-from qmodal import (
-    app,
-    cls,
-    config,
-    exception,
-    mapping,
-    runner,
-    spawning,
-    types,
-)
+from qmodal import app, cls, config, exception, runner, types
 from qmodal.client.verb import Verb
 from qmodal.functions import call as following
+from qmodal.functions.map import spawn_map as spawning, verbs as mapping
 from qmodal.output import logs as log_verbs
 from qmodal.spec.keywords import OptionKeywords, VariantOptions
 from qmodal.spec.options import FunctionOptions

@@ -7,12 +7,11 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol
 
-from qmodal.ahead import Ahead
 from qmodal.client.client import Client
-from qmodal.columns import Arguments
-from qmodal.fanout import LEAVE_SECONDS, Fanout
-from qmodal.feeding import PROLONG_SECONDS, READ_AHEAD
-from qmodal.inputs import Inputs
+from qmodal.functions.map.feeder import PROLONG_SECONDS, READ_AHEAD
+from qmodal.functions.map.inputs import Arguments, Inputs
+from qmodal.functions.map.map_call import LEAVE_SECONDS, Fanout
+from qmodal.functions.map.prefetch import Ahead
 
 # A year: longer than any map waits.
 NEVER_SECONDS = 365 * 24 * 3600.0

@@ -10,11 +10,10 @@ from qmodal.client import deprecation as legacy
 from qmodal.client.client import Client, current_for
 from qmodal.client.verb import is_in_loop
 from qmodal.exception import InvalidError
-from qmodal.fanout import Fanout
+from qmodal.functions.map.inputs import Inputs
+from qmodal.functions.map.map_call import Fanout, How
 from qmodal.functions.results import in_task
 from qmodal.functions.target import FindTarget
-from qmodal.how import How
-from qmodal.inputs import Inputs
 from qmodal.transport.operation import Op
 
 R = TypeVar("R")
@@ -68,7 +67,7 @@ class Results(Generic[R]):
 
 def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
     # No method: results that are dropped end their map at once, without waiting for a cycle to be found.
-    from qmodal.feeding import feeding
+    from qmodal.functions.map.feeder import feeding
     from qmodal.output.progress import shown
 
     client = current_for(find)
@@ -87,7 +86,7 @@ def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
 
 
 async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator[Any]:
-    from qmodal.feeding_aio import feeding
+    from qmodal.functions.map.aio_feeder import feeding
     from qmodal.output.progress import shown
 
     client = current_for(find)

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from qmodal.columns import Arguments
 from qmodal.exception import Error
-from qmodal.fanout import Batch, Fanout
-from qmodal.inputs import Inputs
+from qmodal.functions.map.inputs import Arguments, Inputs
+from qmodal.functions.map.map_call import Batch, Fanout
 from qmodal.transport.operation import Op
 
 

@@ -7,15 +7,13 @@ from collections.abc import AsyncIterator
 from itertools import islice
 from typing import Any, Generic, TypeVar
 
-from qmodal.ahead import Ahead
 from qmodal.client.client import Client, current_for
-from qmodal.columns import Arguments
-from qmodal.fanout import Fanout
 from qmodal.functions.call import FunctionCall
+from qmodal.functions.map.inputs import Arguments, Inputs
+from qmodal.functions.map.map_call import Fanout, How
+from qmodal.functions.map.prefetch import Ahead
+from qmodal.functions.map.verbs import refuse_in_loop, start
 from qmodal.functions.target import FindTarget
-from qmodal.how import How
-from qmodal.inputs import Inputs
-from qmodal.mapping import refuse_in_loop, start
 from qmodal.transport.operation import Op, Pause
 
 R = TypeVar("R")

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any, Protocol
 
-from qmodal.ahead import Ahead
 from qmodal.client.client import Client
-from qmodal.columns import Arguments
-from qmodal.fanout import CHUNK, Fanout
-from qmodal.inputs import Inputs
+from qmodal.functions.map.inputs import Arguments, Inputs
+from qmodal.functions.map.map_call import CHUNK, Fanout
+from qmodal.functions.map.prefetch import Ahead
 
 # Inputs that are taken from the iterator before there is room for them.
 READ_AHEAD = 2 * CHUNK

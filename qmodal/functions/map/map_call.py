@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Generic, NamedTuple, TypeVar
 
-from qmodal.arrivals import Arrivals, Failure
 from qmodal.client import context
 from qmodal.client.client import Client
-from qmodal.columns import Arguments
 from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
+from qmodal.functions.map.inputs import Arguments
+from qmodal.functions.map.reorder import Arrivals, Failure
 from qmodal.functions.receipts import MOST_ODD, forget_many, status_of, tell
 from qmodal.functions.remote import submit
 from qmodal.functions.results import (
@@ -23,7 +24,6 @@ from qmodal.functions.results import (
     value_of,
 )
 from qmodal.functions.target import DELIVERED_TTL_MS, Target
-from qmodal.how import How
 from qmodal.spec.pack_size import Packing
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
 from qmodal.store.outputs import Output
@@ -306,3 +306,16 @@ class Fanout(Generic[R]):
         yield from forget_many(
             self._client, self._parent, self.call, pool=self._target.pool, told=told
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class How:
+    """What a map does with its results; `resume` is the key or id of a call to go on with.
+
+    `keep`: the results stay for others to fetch, and the end of this process ends nothing.
+    """
+
+    ordered: bool = True
+    return_exceptions: bool = False
+    keep: bool = False
+    resume: str | None = None

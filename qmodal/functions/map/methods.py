@@ -5,9 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Generic, TypeVar
 
+from qmodal.functions.map.spawn_map import SpawnMap
+from qmodal.functions.map.verbs import ForEach, Map, StarMap
 from qmodal.functions.target import Target
-from qmodal.mapping import ForEach, Map, StarMap
-from qmodal.spawning import SpawnMap
 from qmodal.transport.operation import Op
 
 R = TypeVar("R")
