@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from qmodal import exception, experimental, types
     from qmodal.app import App
     from qmodal.client.context import current_function_call_id, current_input_id, is_local
-    from qmodal.cls import Cls
+    from qmodal.cls.cls import Cls
+    from qmodal.cls.partial_function import batched, concurrent, enter, exit, method
     from qmodal.exception import Error
     from qmodal.experimental import clustered, interact, sessioned
     from qmodal.functions.call import FunctionCall
     from qmodal.functions.function import Function
     from qmodal.output.screen import enable_output
-    from qmodal.partial import batched, concurrent, enter, exit, method
     from qmodal.resources.image import Image
     from qmodal.resources.schedule import Cron, Period
     from qmodal.resources.secret import Secret
@@ -93,7 +93,7 @@ __all__ = [
 _PLACES = {
     "App": "app",
     "CloudBucketMount": "resources.unsupported",
-    "Cls": "cls",
+    "Cls": "cls.cls",
     "Cluster": "resources.unsupported",
     "Cron": "resources.schedule",
     "Dict": "resources.unsupported",
@@ -113,19 +113,19 @@ _PLACES = {
     "Tunnel": "resources.unsupported",
     "Volume": "resources.unsupported",
     "asgi_app": "web",
-    "batched": "partial",
+    "batched": "cls.partial_function",
     "clustered": "experimental",
-    "concurrent": "partial",
+    "concurrent": "cls.partial_function",
     "current_function_call_id": "client.context",
     "current_input_id": "client.context",
     "enable_output": "output.screen",
-    "enter": "partial",
-    "exit": "partial",
+    "enter": "cls.partial_function",
+    "exit": "cls.partial_function",
     "fastapi_endpoint": "web",
     "forward": "resources.unsupported",
     "interact": "experimental",
     "is_local": "client.context",
-    "method": "partial",
+    "method": "cls.partial_function",
     "parameter": "spec.parameters",
     "sessioned": "experimental",
     "web_endpoint": "web",

@@ -19,7 +19,8 @@ from typing import (
 from qmodal import app_verbs
 from qmodal.app_defaults import AppDefaults
 from qmodal.client.verb import Verb
-from qmodal.cls import Cls
+from qmodal.cls.cls import Cls
+from qmodal.cls.partial_function import PartialFunction
 from qmodal.decorators import ClsDecorator, FunctionDecorator
 from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
@@ -27,7 +28,6 @@ from qmodal.functions.definition import Definition, LocalSource, definitions_of
 from qmodal.functions.function import Function
 from qmodal.including import note_publisher
 from qmodal.output.logs import Logs
-from qmodal.partial import PartialFunction
 from qmodal.registration import Registered, class_entry, function_entry, is_interactive, refuse_bare
 from qmodal.resources.image import Image
 from qmodal.spec.keywords import OptionKeywords

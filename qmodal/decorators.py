@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar, cast, overload
 
+from qmodal.cls.partial_function import PartialFunction
 from qmodal.functions.function import Function
-from qmodal.partial import PartialFunction
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from qmodal.cls.partial_function import ClassMark, PartialFunction
 from qmodal.exception import InvalidError
-from qmodal.partial import ClassMark, PartialFunction
 
 __all__ = ["clustered", "sessioned", "stop_fetching_inputs"]
 

@@ -8,10 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qmodal.cls.local_instance import check_construction, has_constructor
+from qmodal.cls.partial_function import (
+    PartialFunction,
+    hooks_of,
+    is_async,
+    is_generator,
+    methods_of,
+    note_legacy_hooks,
+)
 from qmodal.exception import InvalidError, SerializationError
-from qmodal.legacy_hooks import note_legacy_hooks
-from qmodal.local_instance import check_construction, has_constructor
-from qmodal.partial import PartialFunction, hooks_of, is_async, is_generator, methods_of
 from qmodal.resources.schedule import check_schedule
 from qmodal.source.loader import main_origin
 from qmodal.spec import parameters

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any, Never, ParamSpec, Protocol, TypeVar, overload
 
 from qmodal.client import deprecation as legacy
+from qmodal.cls.partial_function import PartialFunction, as_kind
 from qmodal.exception import InvalidError
-from qmodal.partial import PartialFunction, as_kind
 
 P = ParamSpec("P")
 R = TypeVar("R")

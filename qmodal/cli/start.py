@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qmodal.cli.arguments import Arguments, command_for, signature_of
 from qmodal.cli.target import Runnable
+from qmodal.cls.partial_function import is_generator, methods_of
 from qmodal.exception import ExecutionError, InvalidError
-from qmodal.partial import is_generator, methods_of
 from qmodal.spec.parameters import TYPES, ParameterSpec
 
 if TYPE_CHECKING:
     from qmodal.app import LocalEntrypoint
-    from qmodal.cls import Cls
+    from qmodal.cls.cls import Cls
     from qmodal.functions.function import Function
 
 Call = Callable[[Arguments], Any]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
 
 from qmodal.client import deprecation as legacy
 from qmodal.client.verb import Verb
+from qmodal.cls.local_instance import note_volumes
 from qmodal.exception import ExecutionError, InvalidError
 from qmodal.functions import (
     autoscaler as pool_verbs,
@@ -28,7 +29,6 @@ from qmodal.functions.definition import (
 from qmodal.functions.info import Info, describe
 from qmodal.functions.map.methods import MapVerbs
 from qmodal.functions.target import Binding, Target, target_of
-from qmodal.local_instance import note_volumes
 from qmodal.output.logs import Logs, pool_place
 from qmodal.spec.keywords import VariantOptions
 from qmodal.spec.variant import Variant

@@ -14,7 +14,8 @@ from typing import Any, Protocol
 import pytest
 
 import qmodal
-from qmodal import app_verbs, handles
+from qmodal import app_verbs
+from qmodal.cls import handles
 from qmodal.exception import DeprecationError, InvalidError
 from qmodal.functions.definition import Definition, FixedSource
 from qmodal.registration import class_entry, function_entry

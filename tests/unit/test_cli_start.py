@@ -13,8 +13,8 @@ from qmodal.app import App
 from qmodal.cli.run import write_result
 from qmodal.cli.start import Start, start_of
 from qmodal.cli.target import Reference, Runnable, find_runnable
+from qmodal.cls.partial_function import method
 from qmodal.exception import InvalidError
-from qmodal.partial import method
 from qmodal.spec.parameters import parameter
 
 app = App("start")

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from qmodal.exception import InvalidError
-from qmodal.partial import (
+from qmodal.cls.partial_function import (
     PartialFunction,
     batched,
     concurrent,
@@ -20,6 +19,7 @@ from qmodal.partial import (
     method,
     methods_of,
 )
+from qmodal.exception import InvalidError
 from qmodal.web import asgi_app, fastapi_endpoint, web_server
 
 

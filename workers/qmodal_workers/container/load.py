@@ -11,7 +11,7 @@ from typing import Any
 
 from qmodal.client import context
 from qmodal.client.client import is_plain_only
-from qmodal.cls import Cls
+from qmodal.cls.cls import Cls
 from qmodal.exception import ExecutionError, NotFoundError
 from qmodal.functions.definition import OwnSource, serve
 from qmodal.resources.secret import missing_keys

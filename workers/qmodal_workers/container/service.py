@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmodal.client.client import is_plain_only
-from qmodal.cls import Cls
+from qmodal.cls.cls import Cls
+from qmodal.cls.local_instance import made
+from qmodal.cls.partial_function import HookKind, hooks_of, methods_of
 from qmodal.exception import ExecutionError
 from qmodal.functions.function import Function
-from qmodal.local_instance import made
-from qmodal.partial import HookKind, hooks_of, methods_of
 from qmodal.spec import parameters
 from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.variant import opened

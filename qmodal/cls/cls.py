@@ -6,17 +6,17 @@ import inspect
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
-from qmodal import handles
 from qmodal.client import deprecation as legacy
 from qmodal.client.client import is_plain_only
 from qmodal.client.verb import Verb
+from qmodal.cls import handles
+from qmodal.cls.local_instance import LocalInstance, has_constructor
+from qmodal.cls.partial_function import methods_of
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.functions import autoscaler as pool_verbs
 from qmodal.functions.definition import LocalSource, NamedSource, Source, portable
 from qmodal.functions.function import Function
 from qmodal.functions.target import Binding, Target
-from qmodal.local_instance import LocalInstance, has_constructor
-from qmodal.partial import methods_of
 from qmodal.spec import parameters
 from qmodal.spec.keywords import VariantOptions
 from qmodal.spec.parameters import ParameterSpec

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from qmodal.client.context import is_local
+from qmodal.cls.handles import has_room
+from qmodal.cls.partial_function import HookKind, hooks_of, methods_of
 from qmodal.exception import InvalidError
 from qmodal.functions.definition import LocalSource, Source
-from qmodal.handles import has_room
-from qmodal.partial import HookKind, hooks_of, methods_of
 from qmodal.spec.parameters import ParameterSpec, declared_by, parameters_of
 
 ENTER: tuple[HookKind, ...] = ("snap_enter", "enter")
