@@ -35,8 +35,8 @@ from qmodal.spec.options import FunctionOptions
 from qmodal.spec.parameters import parameter
 
 if TYPE_CHECKING:
-    from qmodal.deploying import Deploy
-    from qmodal.runner import RunContext
+    from qmodal.runner.deploy import Deploy
+    from qmodal.runner.run import RunContext
     from qmodal.spec.documents import Version
 
 P = ParamSpec("P")
@@ -205,7 +205,7 @@ class App:
         >>> with app.run():
         ...     print(square.remote(3))
         """
-        from qmodal.runner import RunContext
+        from qmodal.runner.run import RunContext
 
         return RunContext(
             self,
@@ -221,7 +221,7 @@ class App:
 
         >>> app.deploy(name="reports")
         """
-        from qmodal.deploying import Deploy
+        from qmodal.runner.deploy import Deploy
 
         return Deploy(self)
 

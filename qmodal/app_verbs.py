@@ -53,7 +53,7 @@ class Lookup(Verb[Any, "App"]):
 def lookup(name: str, environment: str | None, create: bool) -> Op[App]:
     """The deployed app of that name, or the app of that id."""
     from qmodal.app import App
-    from qmodal.publish import publish
+    from qmodal.runner.publish import publish
 
     if is_app_id(name) and create:
         raise InvalidError("`create_if_missing=True` needs an App's name, and this is an id.")

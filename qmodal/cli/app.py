@@ -16,7 +16,7 @@ from qmodal.transport.defects import survive
 if TYPE_CHECKING:
     from qmodal.client.client import Client
     from qmodal.output.screen import Screen
-    from qmodal.releases import Release
+    from qmodal.runner.history import Release
     from qmodal.store.apps import AppRecord
     from qmodal.store.observing import Observation
     from qmodal.transport.operation import Op
@@ -93,7 +93,7 @@ def logs(which: str, environment: str | None, follow: bool, timestamps: bool) ->
 def history(which: str, environment: str | None, as_json: bool) -> None:
     """List an app's versions, the newest first."""
     from qmodal.client.client import current
-    from qmodal.releases import history
+    from qmodal.runner.history import history
 
     client = current()
     record = client.run(find(client, which, environment))
@@ -111,7 +111,7 @@ _HISTORY_COLUMNS = ("version", "current", "published", "tag", "python", "functio
 def rollback(which: str, version: int | None, environment: str | None) -> None:
     """Publish an earlier version again, by default the one before the current."""
     from qmodal.client.client import current
-    from qmodal.releases import rollback
+    from qmodal.runner.history import rollback
 
     client = current()
     record = client.run(find(client, which, environment))

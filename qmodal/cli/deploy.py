@@ -43,7 +43,7 @@ def deploy(
         for line in _files(app):
             click.echo(line)
         return
-    from qmodal.deploying import deploy
+    from qmodal.runner.deploy import deploy
 
     result = current().run(deploy(app, name, environment, **release))
     for line in _deployed(app, is_new=result.is_new):
@@ -65,7 +65,7 @@ def _files(app: App) -> Iterator[str]:
     import zipfile
 
     from qmodal.cli.tables import aligned, size
-    from qmodal.publish import code_of
+    from qmodal.runner.publish import code_of
 
     bundle = code_of(app).bundle
     if bundle is None:

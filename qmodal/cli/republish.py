@@ -30,8 +30,8 @@ def _publish(
 ) -> dict[str, Any]:
     from qmodal.cli.target import find_app, load_reference, parse_reference
     from qmodal.client import client as clients, context
-    from qmodal.deploying import wait_until_replaced
-    from qmodal.publish import code_of, publish
+    from qmodal.runner.deploy import wait_until_replaced
+    from qmodal.runner.publish import code_of, publish
 
     reference = parse_reference(text, as_module=as_module)
     with context.importing():

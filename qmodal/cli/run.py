@@ -107,7 +107,7 @@ def _run(request: Request) -> None:
     with ExitStack() as stack:
         if settings.redis_url is None:
             settings = _start_private(settings, stack)
-        from qmodal.runner import ensure_server
+        from qmodal.runner.run import ensure_server
 
         stack.enter_context(ensure_server(settings))
         prepared = _prepare(request)
@@ -125,7 +125,12 @@ def _start_private(settings: Settings, stack: ExitStack) -> Settings:
 
 
 def _import_early() -> None:
-    for name in ("qmodal.transport.driver", "qmodal.runner", "qmodal.publish", "qmodal.app"):
+    for name in (
+        "qmodal.transport.driver",
+        "qmodal.runner.run",
+        "qmodal.runner.run.publish",
+        "qmodal.app",
+    ):
         import_module(name)
 
 

@@ -41,7 +41,7 @@ class Published:
 def serve(timeout: float | None, timestamps: bool, **given: Any) -> None:
     """Run an app until Ctrl-C, and publish it anew whenever one of its files changes."""
     from qmodal.cli.run import ended_by_signals
-    from qmodal.runner import ensure_server
+    from qmodal.runner.run import ensure_server
 
     ends = time.monotonic() + timeout if timeout is not None else float("inf")
     with ended_by_signals(), ensure_server() as client:
@@ -65,7 +65,7 @@ class Serving:
     def run(self, ends: float, *, timestamps: bool) -> None:
         """Publish, watch and publish again; raises Error if the first time fails."""
         from qmodal.output import screen as output
-        from qmodal.runner import Heartbeat
+        from qmodal.runner.run import Heartbeat
 
         published = self._publish()
         if published is None:

@@ -21,7 +21,7 @@ from qmodal.exception import (
     RequestSizeError,
 )
 from qmodal.functions.target import LARGEST_PAYLOAD, _digest_of
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.store.keys import shard_of
 from qmodal.wire.digest import digest_of

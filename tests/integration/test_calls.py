@@ -30,7 +30,7 @@ from qmodal.exception import (
     SerializationError,
     WorkerLost,
 )
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from tests.support import wait_until
 

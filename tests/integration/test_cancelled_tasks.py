@@ -13,7 +13,7 @@ import pytest
 import qmodal
 from qmodal.client import client as clients
 from qmodal.config import Settings
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask_one
 from tests.support import wait_until

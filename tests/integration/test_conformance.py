@@ -16,7 +16,7 @@ from qmodal.cli.fleet import container
 from qmodal.client import client as clients
 from qmodal.config import Settings
 from qmodal.exception import InvalidError, NotFoundError
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.types import LogEntry
 from tests.support import wait_until

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from qmodal.config import Settings
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from tests.installed import desk
 from tests.support import wait_until

@@ -19,7 +19,7 @@ from qmodal.exception import (
     RemoteError,
     WorkerLost,
 )
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.store.items import ROOM
 from qmodal.transport.operation import ask_one

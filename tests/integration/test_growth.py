@@ -20,7 +20,7 @@ import pytest
 import qmodal
 from qmodal.client import client as clients
 from qmodal.config import Settings
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "mapping.py"

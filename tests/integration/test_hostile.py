@@ -19,7 +19,7 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.spec.options import validated_options
 from tests.boxes import Box, Fleet

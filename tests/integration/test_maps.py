@@ -28,7 +28,7 @@ from qmodal.exception import (
     SerializationError,
 )
 from qmodal.functions.map.map_call import Fanout, How
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask, ask_one
 from qmodal.types import InputInfo, InputStatus

@@ -15,7 +15,7 @@ from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import FunctionTimeoutError, WorkerLost
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask_one
 from tests.support import wait_until

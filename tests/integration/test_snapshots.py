@@ -11,7 +11,7 @@ import pytest
 import qmodal
 from qmodal.config import Settings
 from qmodal.exception import ExecutionError
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from tests.support import wait_until
 

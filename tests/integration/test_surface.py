@@ -18,7 +18,7 @@ from qmodal.exception import (
     UnimplementedError,
     WorkerLost,
 )
-from qmodal.runner import ensure_server
+from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask_one
 

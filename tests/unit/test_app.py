@@ -470,7 +470,7 @@ def test_what_needs_a_running_app_says_so() -> None:
 
 @pytest.mark.parametrize("wrong", [{"tag": "no spaces"}, {"tag": "x" * 51}, {"strategy": "fast"}])
 def test_a_deploy_checks_its_tag_and_strategy(wrong: dict[str, str]) -> None:
-    from qmodal.deploying import check_release
+    from qmodal.runner.deploy import check_release
 
     with pytest.raises(InvalidError):
         check_release(**{"tag": "", "strategy": "rolling", **wrong})

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 import qmodal
-from qmodal import app, config, exception, runner, types
+from qmodal import app, config, exception, types
 from qmodal.client.verb import Verb
 from qmodal.cls import cls
 from qmodal.functions import call as following
 from qmodal.functions.map import spawn_map as spawning, verbs as mapping
 from qmodal.output import logs as log_verbs
+from qmodal.runner import run as runner
 from qmodal.spec.keywords import OptionKeywords, VariantOptions
 from qmodal.spec.options import FunctionOptions
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from qmodal.client.client import Client
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
-from qmodal.publish import MOST_TRIES
+from qmodal.runner.publish import MOST_TRIES
 from qmodal.spec.documents import Version, open_version
 from qmodal.store.apps import AppRecord
 from qmodal.transport.operation import Op

@@ -12,7 +12,7 @@ from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, ServerWarning
-from qmodal.publish import publish
+from qmodal.runner.publish import publish
 from qmodal.spec.documents import Version
 from qmodal.spec.names import check_name
 from qmodal.transport.operation import Op, Pause

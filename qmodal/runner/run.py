@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.config import Settings
-from qmodal.deploying import DeployResult, deploy
 from qmodal.exception import Error, InvalidError, UnimplementedError
 from qmodal.experimental import INTERACTIVE
 from qmodal.output import screen as output
-from qmodal.publish import publish
+from qmodal.runner.deploy import DeployResult, deploy
+from qmodal.runner.publish import publish
 from qmodal.spec.documents import Version
 from qmodal.store.apps import BEAT_SECONDS, AppRecord, AppState
 from qmodal.transport.defects import survive
