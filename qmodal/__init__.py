@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qmodal import exception, experimental, types
-    from qmodal.app import App
+    from qmodal.app.app import App
+    from qmodal.app.web import (
+        asgi_app,
+        fastapi_endpoint,
+        web_endpoint,
+        web_server,
+        wsgi_app,
+    )
     from qmodal.client.context import current_function_call_id, current_input_id, is_local
     from qmodal.cls.cls import Cls
     from qmodal.cls.partial_function import batched, concurrent, enter, exit, method
@@ -39,7 +46,6 @@ if TYPE_CHECKING:
     )
     from qmodal.spec.parameters import parameter
     from qmodal.spec.retries import Retries
-    from qmodal.web import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
 
 __version__ = "0.1.0"
 
@@ -91,7 +97,7 @@ __all__ = [
 ]
 
 _PLACES = {
-    "App": "app",
+    "App": "app.app",
     "CloudBucketMount": "resources.unsupported",
     "Cls": "cls.cls",
     "Cluster": "resources.unsupported",
@@ -112,7 +118,7 @@ _PLACES = {
     "Secret": "resources.secret",
     "Tunnel": "resources.unsupported",
     "Volume": "resources.unsupported",
-    "asgi_app": "web",
+    "asgi_app": "app.web",
     "batched": "cls.partial_function",
     "clustered": "experimental",
     "concurrent": "cls.partial_function",
@@ -121,16 +127,16 @@ _PLACES = {
     "enable_output": "output.screen",
     "enter": "cls.partial_function",
     "exit": "cls.partial_function",
-    "fastapi_endpoint": "web",
+    "fastapi_endpoint": "app.web",
     "forward": "resources.unsupported",
     "interact": "experimental",
     "is_local": "client.context",
     "method": "cls.partial_function",
     "parameter": "spec.parameters",
     "sessioned": "experimental",
-    "web_endpoint": "web",
-    "web_server": "web",
-    "wsgi_app": "web",
+    "web_endpoint": "app.web",
+    "web_server": "app.web",
+    "wsgi_app": "app.web",
 }
 # A program may say `import qmodal as modal` and then `modal.exception.Error`, with no other import.
 _MODULES = frozenset(

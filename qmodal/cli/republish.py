@@ -12,7 +12,7 @@ from qmodal.cli.errors import exit_code_of, show_failure
 from qmodal.exception import Error
 
 if TYPE_CHECKING:
-    from qmodal.app import App
+    from qmodal.app.app import App
 
 
 def main() -> None:

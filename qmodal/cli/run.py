@@ -21,7 +21,7 @@ from qmodal.config import Settings
 from qmodal.exception import ConfigurationError, InvalidError, UnimplementedError
 
 if TYPE_CHECKING:
-    from qmodal.app import App
+    from qmodal.app.app import App
     from qmodal.cli.arguments import Arguments
     from qmodal.cli.start import Start
     from qmodal.cli.target import Runnable
@@ -129,7 +129,7 @@ def _import_early() -> None:
         "qmodal.transport.driver",
         "qmodal.runner.run",
         "qmodal.runner.run.publish",
-        "qmodal.app",
+        "qmodal.app.app",
     ):
         import_module(name)
 

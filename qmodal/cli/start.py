@@ -15,7 +15,7 @@ from qmodal.exception import ExecutionError, InvalidError
 from qmodal.spec.parameters import TYPES, ParameterSpec
 
 if TYPE_CHECKING:
-    from qmodal.app import LocalEntrypoint
+    from qmodal.app.app import LocalEntrypoint
     from qmodal.cls.cls import Cls
     from qmodal.functions.function import Function
 

@@ -25,7 +25,7 @@ from qmodal.transport.operation import Op
 from qmodal.wire.foreign import ForeignError, touch, type_name
 
 if TYPE_CHECKING:
-    from qmodal.app import App
+    from qmodal.app.app import App
     from qmodal.types import FunctionCurrentStats
 
 T = TypeVar("T")

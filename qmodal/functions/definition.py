@@ -16,7 +16,7 @@ from qmodal.spec.names import is_app_id
 from qmodal.transport.operation import Op
 
 if TYPE_CHECKING:
-    from qmodal.app import App
+    from qmodal.app.app import App
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

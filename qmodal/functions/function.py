@@ -36,7 +36,7 @@ from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats, FunctionInfo
 
 if TYPE_CHECKING:
-    from qmodal.app import App
+    from qmodal.app.app import App
 
 P = ParamSpec("P")
 R = TypeVar("R")

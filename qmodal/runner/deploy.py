@@ -18,7 +18,7 @@ from qmodal.spec.names import check_name
 from qmodal.transport.operation import Op, Pause
 
 if TYPE_CHECKING:
-    from qmodal.app import App
+    from qmodal.app.app import App
 
 STRATEGIES = ("rolling", "recreate")
 RECREATE_SECONDS = 40.0

@@ -22,7 +22,7 @@ from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id
 
 if TYPE_CHECKING:
-    from qmodal.app import App
+    from qmodal.app.app import App
 
 MOST_TRIES = 20
 

@@ -28,7 +28,7 @@ from qmodal.transport.defects import survive
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from qmodal.app import App
+    from qmodal.app.app import App
 
 T = TypeVar("T")
 

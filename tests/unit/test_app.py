@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import pytest
 
 import qmodal
-from qmodal import app_verbs
+from qmodal.app import lookup as app_verbs
+from qmodal.app.registration import class_entry, function_entry
 from qmodal.cls import handles
 from qmodal.exception import DeprecationError, InvalidError
 from qmodal.functions.definition import Definition, FixedSource
-from qmodal.registration import class_entry, function_entry
 
 
 def square(x: int) -> int:

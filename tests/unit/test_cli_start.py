@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from qmodal.app import App
+from qmodal.app.app import App
 from qmodal.cli.run import write_result
 from qmodal.cli.start import Start, start_of
 from qmodal.cli.target import Reference, Runnable, find_runnable

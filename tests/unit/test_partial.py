@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from qmodal.app.web import asgi_app, fastapi_endpoint, web_server
 from qmodal.cls.partial_function import (
     PartialFunction,
     batched,
@@ -20,7 +21,6 @@ from qmodal.cls.partial_function import (
     methods_of,
 )
 from qmodal.exception import InvalidError
-from qmodal.web import asgi_app, fastapi_endpoint, web_server
 
 
 class Base:

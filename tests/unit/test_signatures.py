@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 import qmodal
-from qmodal import app, config, exception, types
+from qmodal import config, exception, types
+from qmodal.app import app
 from qmodal.client.verb import Verb
 from qmodal.cls import cls
 from qmodal.functions import call as following

@@ -16,19 +16,28 @@ from typing import (
     dataclass_transform,
 )
 
-from qmodal import app_verbs
-from qmodal.app_defaults import AppDefaults
+from qmodal.app import lookup as app_verbs
+from qmodal.app.decorators import (
+    ClsDecorator,
+    FunctionDecorator,
+    LocalEntrypoint as LocalEntrypoint,
+)
+from qmodal.app.defaults import AppDefaults
+from qmodal.app.registration import (
+    Registered,
+    class_entry,
+    function_entry,
+    is_interactive,
+    refuse_bare,
+)
 from qmodal.client.verb import Verb
 from qmodal.cls.cls import Cls
 from qmodal.cls.partial_function import PartialFunction
-from qmodal.decorators import ClsDecorator, FunctionDecorator
-from qmodal.entrypoint import LocalEntrypoint as LocalEntrypoint
 from qmodal.exception import InvalidError
 from qmodal.functions.definition import Definition, LocalSource, definitions_of
 from qmodal.functions.function import Function
 from qmodal.including import note_publisher
 from qmodal.output.logs import Logs
-from qmodal.registration import Registered, class_entry, function_entry, is_interactive, refuse_bare
 from qmodal.resources.image import Image
 from qmodal.spec.keywords import OptionKeywords
 from qmodal.spec.options import FunctionOptions

@@ -16,7 +16,7 @@ from qmodal.store.apps import AppRecord
 from qmodal.transport.operation import Op
 
 if TYPE_CHECKING:
-    from qmodal.app import App
+    from qmodal.app.app import App
 
 
 class Lookup(Verb[Any, "App"]):
@@ -52,7 +52,7 @@ class Lookup(Verb[Any, "App"]):
 
 def lookup(name: str, environment: str | None, create: bool) -> Op[App]:
     """The deployed app of that name, or the app of that id."""
-    from qmodal.app import App
+    from qmodal.app.app import App
     from qmodal.runner.publish import publish
 
     if is_app_id(name) and create:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
 
 from qmodal.cls.partial_function import PartialFunction
 from qmodal.functions.function import Function
+
+if TYPE_CHECKING:
+    from qmodal.app.app import App
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -42,3 +45,16 @@ class ClsDecorator:
     def __call__(self, user_cls: C) -> C:
         """Register the class."""
         return cast("C", self._register(user_cls))
+
+
+class LocalEntrypoint:
+    """A function that runs on the caller's machine, as the start of a program."""
+
+    def __init__(self, raw_f: Callable[..., Any], app: App, name: str) -> None:
+        self.raw_f = raw_f
+        self.app = app
+        self.name = name
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Run it here."""
+        return self.raw_f(*args, **kwargs)
