@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import redis
 
-from qmodal.embedded.binary import find_binary
+from qmodal.embedded.server import find_binary
 from qmodal.store.keys import PERMANENT
 from tests.support import wait_until
 

@@ -16,7 +16,7 @@ def autoscaler(*, insecure: bool) -> None:
 
     from qmodal.client.client import Client, resolve
     from qmodal.config import Settings
-    from qmodal.credentials import withdraw
+    from qmodal.embedded.credentials import withdraw
     from qmodal.exception import ConfigurationError
     from qmodal_autoscaler.process import run
 

@@ -116,7 +116,7 @@ def _of_server(settings: Settings) -> Iterator[Finding]:
 
 def _private_server() -> Finding:
     from qmodal.cli.checks import Finding
-    from qmodal.embedded.binary import find_binary, probe_version
+    from qmodal.embedded.server import find_binary, probe_version
 
     try:
         server = probe_version(find_binary())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmodal.credentials import CredentialFiles
+from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import Error
 
 if TYPE_CHECKING:

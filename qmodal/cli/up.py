@@ -17,7 +17,7 @@ from qmodal.config import Settings
 from qmodal.exception import ConfigurationError
 
 if TYPE_CHECKING:
-    from qmodal.embedded.kept import Kept
+    from qmodal.embedded.up import Kept
 
 DEFAULT_PORT = 6379
 
@@ -37,7 +37,7 @@ def up(bind: str | None, port: int | None, home: Path | None, children: tuple[st
     Calls, results and deployed apps are kept in the state folder and are there again at the next
     start. Programs of the same user on this machine find it by themselves.
     """
-    from qmodal.embedded import kept, stack
+    from qmodal.embedded import stack, up as kept
 
     try:
         settings = Settings.from_environ(os.environ)
@@ -87,7 +87,7 @@ def introduction(started: Kept) -> list[str]:
 
 
 def _stop_on_signals(started: Kept) -> None:
-    from qmodal.embedded.kept import STOP_GRACE
+    from qmodal.embedded.up import STOP_GRACE
 
     graces = iter((STOP_GRACE,))
 

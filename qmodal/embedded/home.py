@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qmodal.config import parse_key
-from qmodal.embedded.binary import ServerVersion
 from qmodal.embedded.folder import (
     LOCK,
     SOCKET,
@@ -21,6 +20,7 @@ from qmodal.embedded.folder import (
     write_private,
 )
 from qmodal.embedded.ping import ping
+from qmodal.embedded.server import ServerVersion
 from qmodal.exception import ConfigurationError, clause
 
 ADDRESS = "address.json"

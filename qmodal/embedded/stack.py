@@ -18,13 +18,12 @@ from pathlib import Path
 from typing import IO
 
 from qmodal.config import Settings
-from qmodal.credentials import child_environ, password_of
-from qmodal.embedded.binary import find_binary
+from qmodal.embedded.credentials import child_environ, password_of
 from qmodal.embedded.folder import SOCKET, write_private
 from qmodal.embedded.home import unix_url
-from qmodal.embedded.plan import Plan
 from qmodal.embedded.private import make_private_folder, remove_if_free, sweep_abandoned
-from qmodal.embedded.server import server_command
+from qmodal.embedded.server import find_binary, server_command
+from qmodal.embedded.supervisor.plan import Plan
 from qmodal.exception import ConfigurationError
 
 __all__ = ["CHILDREN", "Stack", "launch", "start_private", "sweep_abandoned"]
@@ -35,7 +34,7 @@ CHILDREN: Children = {
     name: (sys.executable, "-P", "-m", "qmodal", name) for name in ("autoscaler", "worker")
 }
 # Both from one process: a private stack lives for one command, and starting is what takes time.
-CREW: Children = {"crew": (sys.executable, "-P", "-m", "qmodal.embedded.crew")}
+CREW: Children = {"crew": (sys.executable, "-P", "-m", "qmodal.embedded.supervisor.crew")}
 # Seconds: what a private stack's children get when the client ends without a word.
 ABANDONED_GRACE = 1.0
 CLOSE_GRACE = 5.0
@@ -185,7 +184,7 @@ def _spawn(plan: Plan, place: Place, environ: Mapping[str, str]) -> subprocess.P
         if place.log is not None:
             log = files.enter_context(place.log.open("ab"))
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "qmodal.embedded.supervisor", str(place.folder)],
+            [sys.executable, "-P", "-m", "qmodal.embedded.supervisor.main", str(place.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

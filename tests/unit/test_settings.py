@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from qmodal.config import Settings, redacted
-from qmodal.credentials import CredentialFiles, credential_variables
+from qmodal.embedded.credentials import CredentialFiles, credential_variables
 from qmodal.embedded.server import Listen
 from qmodal.exception import ConfigurationError
 from qmodal.transport.connection import Address

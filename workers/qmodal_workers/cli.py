@@ -29,7 +29,7 @@ def worker(
 
     from qmodal.client.client import Client, resolve
     from qmodal.config import Settings
-    from qmodal.credentials import withdraw
+    from qmodal.embedded.credentials import withdraw
     from qmodal.exception import ConfigurationError
     from qmodal.streams import open_missing
     from qmodal_workers.incarnation import WorkerOptions, cpus

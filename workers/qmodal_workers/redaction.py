@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.parse
 
 from qmodal.config import Settings
-from qmodal.credentials import password_of
+from qmodal.embedded.credentials import password_of
 
 STARS = b"***"
 # A shorter password may be part of ordinary words: it is hidden in URLs only.

@@ -9,7 +9,7 @@ import signal
 import sys
 
 from qmodal.client.client import Client
-from qmodal.credentials import CredentialFiles
+from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import ConfigurationError, Error
 from qmodal.transport.defects import note
 from qmodal_workers.children import become_subreaper

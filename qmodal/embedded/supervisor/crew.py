@@ -1,6 +1,6 @@
 """The autoscaler and the worker of a private stack, forked from one process that has imported both.
 
-Run as `python -P -m qmodal.embedded.crew`. Their imports take longer than everything else between
+Run as `python -P -m qmodal.embedded.supervisor.crew`. Their imports take longer than everything else between
 `qmodal run` and its first result, so they are made once; forking takes a millisecond. What to
 import comes from the entry points `qmodal.crew` (command name -> module), so that this package
 needs to know neither of the others.
@@ -19,7 +19,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from types import FrameType
 
-from qmodal.embedded.child import tie_to_parent
+from qmodal.embedded.supervisor.child import tie_to_parent
 
 FIRST_DELAY = 1.0
 

@@ -1,6 +1,6 @@
 """The parent of a server and its children: starts them, watches them, ends them with its client.
 
-Run as `python -P -m qmodal.embedded.supervisor FOLDER` in a session of its own (the argument is
+Run as `python -P -m qmodal.embedded.supervisor.main FOLDER` in a session of its own (the argument is
 for whoever reads `ps`). Standard input is the lifeline and brings the plan, standard output says
 when the server answers. A newcomer waits for this, so it imports nothing that it can do without.
 """
@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from qmodal.embedded.child import Child, Command
-from qmodal.embedded.lifeline import Lifeline
 from qmodal.embedded.ping import ping
-from qmodal.embedded.plan import Plan
+from qmodal.embedded.supervisor.child import Child, Command
+from qmodal.embedded.supervisor.lifeline import Lifeline
+from qmodal.embedded.supervisor.plan import Plan
 
 PATIENCE = 10.0
 POLL = 0.001

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from qmodal.config import Settings
-from qmodal.embedded.binary import ServerVersion, find_binary, probe_version
 from qmodal.embedded.folder import SOCKET
 from qmodal.embedded.home import Home
-from qmodal.embedded.plan import Plan
-from qmodal.embedded.server import Listen, server_command
+from qmodal.embedded.server import Listen, ServerVersion, find_binary, probe_version, server_command
 from qmodal.embedded.stack import CHILDREN, Children, Place, Stack, launch
+from qmodal.embedded.supervisor.plan import Plan
 
 # Seconds: what running inputs get when a person or the host asks for the end. Hosts kill at 30.
 STOP_GRACE = 25.0
