@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import qmodal as modal
-from qmodal.cli.fleet import container
+from qmodal.cli.commands.fleet import container
 from qmodal.client import client as clients
 from qmodal.config import Settings
 from qmodal.exception import InvalidError, NotFoundError

@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qmodal.cli.up import parse_bind
+from qmodal.cli.commands.up import parse_bind
 from qmodal.config import Settings
 from qmodal.embedded import server as binary, up as kept
 from qmodal.embedded.folder import LONGEST_SOCKET

@@ -13,8 +13,8 @@ import redis
 from click.testing import CliRunner
 
 from qmodal.call_graph import graph_of
-from qmodal.cli import app as app_commands, fleet as fleet_commands
-from qmodal.cli.checks import ON_SERVER
+from qmodal.cli.commands import app as app_commands, fleet as fleet_commands
+from qmodal.cli.commands.doctor_checks import ON_SERVER
 from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.config import Settings

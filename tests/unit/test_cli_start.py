@@ -10,9 +10,9 @@ from typing import Any, cast
 import pytest
 
 from qmodal.app.app import App
-from qmodal.cli.run import write_result
-from qmodal.cli.start import Start, start_of
-from qmodal.cli.target import Reference, Runnable, find_runnable
+from qmodal.cli.commands.run import write_result
+from qmodal.cli.invocation import Start, start_of
+from qmodal.cli.reference import Reference, Runnable, find_runnable
 from qmodal.cls.partial_function import method
 from qmodal.exception import InvalidError
 from qmodal.spec.parameters import parameter

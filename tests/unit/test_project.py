@@ -65,7 +65,7 @@ def test_no_script_is_too_long() -> None:
         "qmodal_workers.worker",
         "qmodal_autoscaler.cli",
         "qmodal.cli",
-        "qmodal.cli.doctor",
+        "qmodal.cli.commands.doctor",
     ],
 )
 def test_what_never_runs_user_code_cannot_unpickle(module: str) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import click
 import pytest
 
-from qmodal.cli.target import (
+from qmodal.cli.reference import (
     Reference,
     find_app,
     find_runnable,

@@ -9,7 +9,7 @@ from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any, cast
 
 from qmodal.cli.arguments import Arguments, command_for, signature_of
-from qmodal.cli.target import Runnable
+from qmodal.cli.reference import Runnable
 from qmodal.cls.partial_function import is_generator, methods_of
 from qmodal.exception import ExecutionError, InvalidError
 from qmodal.spec.parameters import TYPES, ParameterSpec

@@ -1,4 +1,4 @@
-"""The program that `qmodal serve` starts for each publication: `python -m qmodal.cli.republish`."""
+"""The program that `qmodal serve` starts for each publication: `python -m qmodal.cli.commands.republish`."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def main() -> None:
 def _publish(
     *, text: str, name: str | None, environment: str | None, as_module: bool, app_id: str
 ) -> dict[str, Any]:
-    from qmodal.cli.target import find_app, load_reference, parse_reference
+    from qmodal.cli.reference import find_app, load_reference, parse_reference
     from qmodal.client import client as clients, context
     from qmodal.runner.deploy import wait_until_replaced
     from qmodal.runner.publish import code_of, publish

@@ -23,8 +23,8 @@ from qmodal.exception import ConfigurationError, InvalidError, UnimplementedErro
 if TYPE_CHECKING:
     from qmodal.app.app import App
     from qmodal.cli.arguments import Arguments
-    from qmodal.cli.start import Start
-    from qmodal.cli.target import Runnable
+    from qmodal.cli.invocation import Start
+    from qmodal.cli.reference import Runnable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,8 +136,8 @@ def _import_early() -> None:
 
 def _prepare(request: Request) -> tuple[Runnable, Start, Arguments] | None:
     """What to run and with what; None if the command line asked for help."""
-    from qmodal.cli.start import start_of
-    from qmodal.cli.target import find_runnable, load_reference, parse_reference
+    from qmodal.cli.invocation import start_of
+    from qmodal.cli.reference import find_runnable, load_reference, parse_reference
     from qmodal.client import context
 
     text = _stored(request.text) if request.text.partition("::")[0] == "-" else request.text

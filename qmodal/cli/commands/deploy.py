@@ -51,7 +51,7 @@ def deploy(
 
 
 def _load(text: str, *, as_module: bool) -> App:
-    from qmodal.cli.target import find_app, load_reference, parse_reference
+    from qmodal.cli.reference import find_app, load_reference, parse_reference
     from qmodal.client import context
 
     reference = parse_reference(text, as_module=as_module)

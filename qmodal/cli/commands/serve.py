@@ -40,7 +40,7 @@ class Published:
 @click.argument("text", metavar="FILE[::APP]")
 def serve(timeout: float | None, timestamps: bool, **given: Any) -> None:
     """Run an app until Ctrl-C, and publish it anew whenever one of its files changes."""
-    from qmodal.cli.run import ended_by_signals
+    from qmodal.cli.commands.run import ended_by_signals
     from qmodal.runner.run import ensure_server
 
     ends = time.monotonic() + timeout if timeout is not None else float("inf")
@@ -95,7 +95,13 @@ class Serving:
 
     def _publish(self) -> Published | None:
         """Publish in a fresh interpreter, as code that was imported stays what it was."""
-        command = [sys.executable, "-P", "-m", "qmodal.cli.republish", json.dumps(self._given)]
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "qmodal.cli.commands.republish",
+            json.dumps(self._given),
+        ]
         done = subprocess.run(
             command,
             env=self._files.environ(),

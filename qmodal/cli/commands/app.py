@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmodal.cli.fleet import look
+from qmodal.cli.commands.fleet import look
 from qmodal.cli.tables import as_json, show
 from qmodal.exception import NotFoundError
 from qmodal.transport.defects import survive

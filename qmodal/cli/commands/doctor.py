@@ -14,7 +14,7 @@ from qmodal.config import Settings, redacted
 from qmodal.exception import ConfigurationError, Error
 
 if TYPE_CHECKING:
-    from qmodal.cli.checks import Check, Finding
+    from qmodal.cli.commands.doctor_checks import Check, Finding
     from qmodal.client.client import Client
 
 COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
@@ -56,7 +56,7 @@ def findings() -> Iterator[Finding]:
 
 def python() -> Finding:
     """This interpreter; containers need the same minor version to load pickled functions."""
-    from qmodal.cli.checks import Finding
+    from qmodal.cli.commands.doctor_checks import Finding
 
     is_new = sys.version_info >= OLDEST_PYTHON
     return Finding(
@@ -69,7 +69,7 @@ def python() -> Finding:
 
 def gpus() -> Finding:
     """The GPUs of this machine; to have none is fine."""
-    from qmodal.cli.checks import Finding
+    from qmodal.cli.commands.doctor_checks import Finding
 
     names = _gpu_names()
     return Finding(what="GPUs", state="ok", found=", ".join(names) or "none on this machine")
@@ -89,7 +89,7 @@ def _gpu_names() -> list[str]:
 
 
 def _of_server(settings: Settings) -> Iterator[Finding]:
-    from qmodal.cli.checks import ON_SERVER, Finding
+    from qmodal.cli.commands.doctor_checks import ON_SERVER, Finding
     from qmodal.client.client import Client, resolve
 
     try:
@@ -115,7 +115,7 @@ def _of_server(settings: Settings) -> Iterator[Finding]:
 
 
 def _private_server() -> Finding:
-    from qmodal.cli.checks import Finding
+    from qmodal.cli.commands.doctor_checks import Finding
     from qmodal.embedded.server import find_binary, probe_version
 
     try:
@@ -133,7 +133,7 @@ def _private_server() -> Finding:
 def _connection(client: Client) -> Finding:
     import time
 
-    from qmodal.cli.checks import Finding
+    from qmodal.cli.commands.doctor_checks import Finding
     from qmodal.transport.operation import ask
 
     client.blocking.run(ask((b"PING",), patience=2.0))
@@ -144,7 +144,7 @@ def _connection(client: Client) -> Finding:
 
 
 def _carried_out(what: str, check: Check, client: Client) -> Finding:
-    from qmodal.cli.checks import Finding
+    from qmodal.cli.commands.doctor_checks import Finding
 
     try:
         return client.blocking.run(check(client))
@@ -154,6 +154,6 @@ def _carried_out(what: str, check: Check, client: Client) -> Finding:
 
 
 def _failed(what: str, error: Error) -> Finding:
-    from qmodal.cli.checks import Finding
+    from qmodal.cli.commands.doctor_checks import Finding
 
     return Finding(what=what, state="fail", found=str(error))
