@@ -11,7 +11,7 @@ from qmodal_workers.container.claims import Claims
 from qmodal_workers.container.conclude import Conclusions
 from qmodal_workers.container.intake import Intake
 from qmodal_workers.container.pace import RECENT
-from qmodal_workers.record import Doing, Record
+from qmodal_workers.ipc.shared_record import Doing, Record
 from tests.bench import Bench, index_of
 from tests.support import wait_until
 

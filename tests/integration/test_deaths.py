@@ -16,9 +16,9 @@ from qmodal.client.client import Client
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers.deaths import Deaths
 from qmodal_workers.draining import Draining
-from qmodal_workers.ends import Ends
+from qmodal_workers.ipc.endpoints import Ends
+from qmodal_workers.ipc.shared_record import STOPPED, Doing
 from qmodal_workers.outlive import repeated
-from qmodal_workers.record import STOPPED, Doing
 from qmodal_workers.roster import Chase, Container, Ending, Roster
 from qmodal_workers.silence import Silence
 from qmodal_workers.watch import Watch

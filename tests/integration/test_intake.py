@@ -11,7 +11,7 @@ import pytest
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.keys import GROUP
 from qmodal.store.pools import MOST_HELD
-from qmodal_workers.record import Told
+from qmodal_workers.ipc.shared_record import Told
 from tests.bench import Bench, index_of
 from tests.holder import Holder, holder_of
 

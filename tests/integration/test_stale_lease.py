@@ -9,7 +9,7 @@ import pytest
 from qmodal.spec.options import FunctionOptions
 from qmodal_workers.container.intake import SURE_NS
 from qmodal_workers.container.shelf import LONG_NS, Shelf
-from qmodal_workers.record import lease_clock
+from qmodal_workers.ipc.shared_record import lease_clock
 from tests.bench import Bench, index_of
 from tests.holder import NAME, Holder, holder_of
 

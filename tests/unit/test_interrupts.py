@@ -12,7 +12,7 @@ import pytest
 from qmodal.exception import InputCancellation
 from qmodal_workers.container.interrupt import SIGNAL, Interrupts
 from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.record import CANCELLED, STOPPED, Record, Told
+from qmodal_workers.ipc.shared_record import CANCELLED, STOPPED, Record, Told
 
 WAYS: dict[str, Callable[[], object]] = {
     "interrupt_main": _thread.interrupt_main,

@@ -19,7 +19,7 @@ from qmodal_workers.container import pack
 from qmodal_workers.container.interrupt import SIGNAL, Interrupts
 from qmodal_workers.container.invoke import Invoker
 from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.record import CANCELLED, SERIAL, TIMEOUT, Record, Told
+from qmodal_workers.ipc.shared_record import CANCELLED, SERIAL, TIMEOUT, Record, Told
 from tests.envelopes import envelope_of
 from tests.programs import hostile
 

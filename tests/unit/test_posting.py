@@ -10,7 +10,7 @@ import pytest
 from qmodal.store.entries import Claimed
 from qmodal_workers.container.posting import Posting
 from qmodal_workers.container.shelf import Shelf
-from qmodal_workers.record import (
+from qmodal_workers.ipc.shared_record import (
     _END,
     _FIRST,
     _FLAGS,

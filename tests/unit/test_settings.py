@@ -12,7 +12,7 @@ from qmodal.embedded.credentials import CredentialFiles, credential_variables
 from qmodal.embedded.server import Listen
 from qmodal.exception import ConfigurationError
 from qmodal.transport.connection import Address
-from qmodal_workers.start import StartRequest
+from qmodal_workers.ipc.start_request import StartRequest
 
 KEY = "sixteen bytes ok"
 

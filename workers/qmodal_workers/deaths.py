@@ -15,12 +15,12 @@ from qmodal.store.pools import BUDGET
 from qmodal.transport.defects import survive
 from qmodal.transport.errors import StreamGoneError
 from qmodal.transport.operation import ask
-from qmodal_workers import children
-from qmodal_workers.children import Orphanage, OutOfMemory
+from qmodal_workers.ipc import processes as children
+from qmodal_workers.ipc.marks import mark_of
+from qmodal_workers.ipc.processes import Orphanage, OutOfMemory
+from qmodal_workers.ipc.shared_record import STOPPED, Doing
 from qmodal_workers.logs import LogWriter
-from qmodal_workers.marks import mark_of
 from qmodal_workers.outside import charged, end_overrun
-from qmodal_workers.record import STOPPED, Doing
 from qmodal_workers.roster import Container, Roster
 from qmodal_workers.starter import Starter
 from qmodal_workers.templates import Templates

@@ -9,7 +9,7 @@ import time
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
-from qmodal_workers.record import STOPPED
+from qmodal_workers.ipc.shared_record import STOPPED
 from qmodal_workers.roster import Container, Ending, Roster
 from qmodal_workers.watch import Watch, is_running
 

@@ -30,10 +30,10 @@ from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through
 from qmodal_workers.container.saying import flush
 from qmodal_workers.container.service import Service
-from qmodal_workers.marks import wear
-from qmodal_workers.passing import content_of, receive, send, unpack
-from qmodal_workers.start import Descriptors, StartRequest
-from qmodal_workers.tie import try_fork
+from qmodal_workers.ipc.marks import wear
+from qmodal_workers.ipc.messages import content_of, receive, send, unpack
+from qmodal_workers.ipc.processes import try_fork
+from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 
 # What a container needs later than its first import of us; each would cost it milliseconds.
 PRELOADED = (

@@ -16,14 +16,14 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgpack
 
-from qmodal_workers import passing
-from qmodal_workers.children import interpreter, send_signal
-from qmodal_workers.ends import wide_pipe
-from qmodal_workers.marks import Mark
+from qmodal_workers.ipc import messages as passing
+from qmodal_workers.ipc.endpoints import wide_pipe
+from qmodal_workers.ipc.marks import Mark
+from qmodal_workers.ipc.processes import interpreter, send_signal
+from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 from qmodal_workers.nursery import Adopted, Expected, Nursery, until_adopted
 from qmodal_workers.pipes import Pipes
 from qmodal_workers.planning import Plan, StartError, start_limit, too_slow
-from qmodal_workers.start import Descriptors, StartRequest
 
 # For what is our own doing: a template's start and its forks.
 OWN_SECONDS = 30.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from qmodal_workers.tie import die_with_parent
+from qmodal_workers.ipc.processes import die_with_parent
 
 
 def main() -> None:
@@ -12,8 +12,8 @@ def main() -> None:
     *descriptors, request, worker = map(int, sys.argv[1:7])
     die_with_parent(worker)
     from qmodal_workers.container import main as container, plain
-    from qmodal_workers.passing import content_of
-    from qmodal_workers.start import Descriptors, StartRequest
+    from qmodal_workers.ipc.messages import content_of
+    from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 
     plain.begin()
     container.run(StartRequest.unpack(content_of(request)), Descriptors(*descriptors))

@@ -11,7 +11,7 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import LEASE_MS, RENEW_SECONDS, ContainerReport
 from qmodal.transport.defects import survive
-from qmodal_workers.record import lease_clock
+from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.roster import Roster
 
 RETRY_SECONDS = 0.5

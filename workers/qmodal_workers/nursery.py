@@ -20,9 +20,9 @@ from typing import Any, NoReturn
 
 import psutil
 
-from qmodal_workers.marks import Mark, Marks, wear
-from qmodal_workers.passing import pair, receive, send
-from qmodal_workers.tie import try_fork
+from qmodal_workers.ipc.marks import Mark, Marks, wear
+from qmodal_workers.ipc.messages import pair, receive, send
+from qmodal_workers.ipc.processes import try_fork
 
 ANSWER_SECONDS = 5.0
 

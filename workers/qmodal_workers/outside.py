@@ -15,7 +15,7 @@ from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import text_outcome
 from qmodal.wire.signing import mac_of
 from qmodal_workers.container.verdict import next_step
-from qmodal_workers.record import Doing, Entry
+from qmodal_workers.ipc.shared_record import Doing, Entry
 from qmodal_workers.roster import Container
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from qmodal.store.logs import LogChunk, Source
 from qmodal.transport.defects import note, survive
-from qmodal_workers.ends import PIPE_BYTES
+from qmodal_workers.ipc.endpoints import PIPE_BYTES
 from qmodal_workers.output import Output
 from qmodal_workers.redaction import Redaction
 

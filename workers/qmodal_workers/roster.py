@@ -11,8 +11,8 @@ from typing import Any
 
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.fleet import ContainerReport
-from qmodal_workers.ends import Ends
-from qmodal_workers.record import Doing, Told
+from qmodal_workers.ipc.endpoints import Ends
+from qmodal_workers.ipc.shared_record import Doing, Told
 
 
 @dataclass(frozen=True, slots=True)

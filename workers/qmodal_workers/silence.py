@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from qmodal.transport.defects import survive
-from qmodal_workers.record import lease_clock
+from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.roster import Container, Ending, Roster
 from qmodal_workers.watch import Watch, is_running
 

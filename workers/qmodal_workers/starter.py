@@ -13,16 +13,16 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
-from qmodal_workers import passing
-from qmodal_workers.children import CONTAINER_VARIABLE, interpreter, send_signal
-from qmodal_workers.ends import Ends
 from qmodal_workers.forks import OWN_SECONDS, Template, UnusableError
+from qmodal_workers.ipc import messages as passing
+from qmodal_workers.ipc.endpoints import Ends
+from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
+from qmodal_workers.ipc.start_request import LARGEST_MESSAGE, StartRequest
 from qmodal_workers.kept import keep
 from qmodal_workers.learning import StartTimes
 from qmodal_workers.logs import LogWriter
 from qmodal_workers.planning import Plan, Planner, StartError
 from qmodal_workers.roster import Container, Roster
-from qmodal_workers.start import LARGEST_MESSAGE, StartRequest
 from qmodal_workers.templates import Templates
 
 LONGEST_DETAIL = 20_000

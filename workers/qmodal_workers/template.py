@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 
-from qmodal_workers.tie import die_with_parent
+from qmodal_workers.ipc.processes import die_with_parent
 
 
 def main() -> None:
     """Be a template until the worker lets go of it."""
     die_with_parent(int(sys.argv[2]))
     from qmodal_workers import forking
-    from qmodal_workers.marks import wear
+    from qmodal_workers.ipc.marks import wear
 
     wear(int(sys.argv[3]))
     forking.serve(int(sys.argv[1]))

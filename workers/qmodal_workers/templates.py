@@ -9,13 +9,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 
 from qmodal_workers.forks import Template, UnusableError
+from qmodal_workers.ipc.marks import Mark, Marks
+from qmodal_workers.ipc.start_request import StartRequest
 from qmodal_workers.kept import keep
-from qmodal_workers.marks import Mark, Marks
 from qmodal_workers.nursery import Nursery
 from qmodal_workers.pipes import Pipes
 from qmodal_workers.planning import Plan, StartError
 from qmodal_workers.safety import why_too_late
-from qmodal_workers.start import StartRequest
 
 IDLE_SECONDS = 600.0
 SPARE_DELAY = 0.5

@@ -11,7 +11,7 @@ from qmodal_workers.container.load import find
 from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.container.process import reseed
 from qmodal_workers.container.service import Service, build_service
-from qmodal_workers.start import StartRequest
+from qmodal_workers.ipc.start_request import StartRequest
 
 
 def warm(request: StartRequest) -> Service:

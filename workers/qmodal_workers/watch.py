@@ -16,9 +16,9 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
 from qmodal_workers import outside
-from qmodal_workers.children import is_stopped, send_signal
+from qmodal_workers.ipc.processes import is_stopped, send_signal
+from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, Doing
 from qmodal_workers.planning import start_limit, too_slow
-from qmodal_workers.record import CANCELLED, TIMEOUT, Doing
 from qmodal_workers.roster import Chase, Container, Ending, Roster
 
 LOOK_SECONDS = 0.05

@@ -12,10 +12,10 @@ from qmodal.client.client import Client
 from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import ConfigurationError, Error
 from qmodal.transport.defects import note
-from qmodal_workers.children import become_subreaper
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
+from qmodal_workers.ipc.marks import Marks
+from qmodal_workers.ipc.processes import become_subreaper
 from qmodal_workers.logs import LogWriter
-from qmodal_workers.marks import Marks
 from qmodal_workers.nursery import Nursery
 from qmodal_workers.outlive import repeated
 from qmodal_workers.templates import Templates

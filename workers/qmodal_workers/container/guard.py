@@ -13,7 +13,7 @@ import signal
 from _thread import start_new_thread
 from time import monotonic, sleep
 
-from qmodal_workers.record import SERIAL, Record, lease_clock
+from qmodal_workers.ipc.shared_record import SERIAL, Record, lease_clock
 
 LOOK_SECONDS = 0.25
 RENEWED_SECONDS = 5.0

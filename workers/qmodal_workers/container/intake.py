@@ -18,7 +18,7 @@ from qmodal_workers.container.pace import Pace
 from qmodal_workers.container.posting import Posting
 from qmodal_workers.container.saying import flush
 from qmodal_workers.container.shelf import LOOK_SECONDS, Shelf
-from qmodal_workers.record import Record
+from qmodal_workers.ipc.shared_record import Record
 
 # What has ended waits for so long for a write that also claims, before it has one of its own; longer
 # if such a write is near.

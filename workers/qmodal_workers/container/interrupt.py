@@ -15,7 +15,7 @@ from types import FrameType
 
 from qmodal.exception import InputCancellation, InputTimeout
 from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.record import CANCELLED, CANCELS, STOPPED, TARGET, TIMEOUT, Record
+from qmodal_workers.ipc.shared_record import CANCELLED, CANCELS, STOPPED, TARGET, TIMEOUT, Record
 
 SIGNAL = signal.SIGUSR2
 # The one in `signal` first tries to find an enumeration for our handler, by way of an exception.

@@ -26,7 +26,7 @@ from qmodal_workers.container.interrupt import Interrupts
 from qmodal_workers.container.loop import UserLoop
 from qmodal_workers.container.offspring import end_if_child
 from qmodal_workers.container.saying import show
-from qmodal_workers.record import STOPPED, TIMEOUT
+from qmodal_workers.ipc.shared_record import STOPPED, TIMEOUT
 
 _INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
 # Values that nobody can change, and that no user code is asked about.

@@ -30,9 +30,9 @@ from qmodal_workers.container.process import become, reseed
 from qmodal_workers.container.saying import flush, show
 from qmodal_workers.container.service import Service, build_service
 from qmodal_workers.container.serving import Serving
-from qmodal_workers.marks import wear
-from qmodal_workers.record import Doing, Record
-from qmodal_workers.start import Control, Descriptors, StartRequest
+from qmodal_workers.ipc.marks import wear
+from qmodal_workers.ipc.shared_record import Doing, Record
+from qmodal_workers.ipc.start_request import Control, Descriptors, StartRequest
 
 
 def run(

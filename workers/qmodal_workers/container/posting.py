@@ -7,7 +7,16 @@ from collections.abc import Sequence
 
 from qmodal.store.entries import Claimed
 from qmodal_workers.container.shelf import Shelf
-from qmodal_workers.record import AHEAD, EACH, ONE_RUNS, SERIAL, STARTED, STATES, Record, name_of
+from qmodal_workers.ipc.shared_record import (
+    AHEAD,
+    EACH,
+    ONE_RUNS,
+    SERIAL,
+    STARTED,
+    STATES,
+    Record,
+    name_of,
+)
 
 IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 

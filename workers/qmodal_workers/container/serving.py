@@ -26,7 +26,7 @@ from qmodal_workers.container.posting import Posting
 from qmodal_workers.container.runs import Done
 from qmodal_workers.container.service import Service
 from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
-from qmodal_workers.record import Record
+from qmodal_workers.ipc.shared_record import Record
 
 # So many interruptions that did not come from the worker, or losses before one, end an input.
 INTERRUPTIONS = 2

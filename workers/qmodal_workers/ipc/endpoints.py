@@ -8,9 +8,9 @@ import os
 import socket
 from dataclasses import dataclass
 
-from qmodal_workers.passing import pair
-from qmodal_workers.record import Record
-from qmodal_workers.start import Descriptors
+from qmodal_workers.ipc.messages import pair
+from qmodal_workers.ipc.shared_record import Record
+from qmodal_workers.ipc.start_request import Descriptors
 
 PIPE_BYTES = 1024 * 1024
 
