@@ -14,7 +14,7 @@ import pytest
 from qmodal_workers.forks import Ends, Template, UnusableError
 from qmodal_workers.ipc import messages as passing
 from qmodal_workers.ipc.start_request import Descriptors
-from qmodal_workers.pipes import Pipes
+from qmodal_workers.output.pipes import Pipes
 
 # A user who has no other process; root has no limit.
 NOBODY = 54321

@@ -19,7 +19,7 @@ from qmodal_workers.ipc import processes as children
 from qmodal_workers.ipc.marks import mark_of
 from qmodal_workers.ipc.processes import Orphanage, OutOfMemory
 from qmodal_workers.ipc.shared_record import STOPPED, Doing
-from qmodal_workers.logs import LogWriter
+from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.outside import charged, end_overrun
 from qmodal_workers.roster import Container, Roster
 from qmodal_workers.starter import Starter

@@ -22,7 +22,7 @@ from qmodal_workers.ipc.marks import Mark
 from qmodal_workers.ipc.processes import interpreter, send_signal
 from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 from qmodal_workers.nursery import Adopted, Expected, Nursery, until_adopted
-from qmodal_workers.pipes import Pipes
+from qmodal_workers.output.pipes import Pipes
 from qmodal_workers.planning import Plan, StartError, start_limit, too_slow
 
 # For what is our own doing: a template's start and its forks.

@@ -24,9 +24,9 @@ from qmodal_workers.deaths import Deaths
 from qmodal_workers.draining import Draining
 from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.lease import Lease, extend
-from qmodal_workers.logs import LogWriter
 from qmodal_workers.nudges import Nudges
 from qmodal_workers.outlive import repeated
+from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.reconcile import Reconciler
 from qmodal_workers.roster import Ending, Roster
 from qmodal_workers.silence import Silence

@@ -20,7 +20,7 @@ from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_s
 from qmodal_workers.ipc.start_request import LARGEST_MESSAGE, StartRequest
 from qmodal_workers.kept import keep
 from qmodal_workers.learning import StartTimes
-from qmodal_workers.logs import LogWriter
+from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.planning import Plan, Planner, StartError
 from qmodal_workers.roster import Container, Roster
 from qmodal_workers.templates import Templates

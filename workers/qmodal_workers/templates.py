@@ -13,7 +13,7 @@ from qmodal_workers.ipc.marks import Mark, Marks
 from qmodal_workers.ipc.start_request import StartRequest
 from qmodal_workers.kept import keep
 from qmodal_workers.nursery import Nursery
-from qmodal_workers.pipes import Pipes
+from qmodal_workers.output.pipes import Pipes
 from qmodal_workers.planning import Plan, StartError
 from qmodal_workers.safety import why_too_late
 

@@ -15,9 +15,9 @@ from qmodal.transport.defects import note
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
 from qmodal_workers.ipc.marks import Marks
 from qmodal_workers.ipc.processes import become_subreaper
-from qmodal_workers.logs import LogWriter
 from qmodal_workers.nursery import Nursery
 from qmodal_workers.outlive import repeated
+from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.templates import Templates
 
 PAUSE_SECONDS = 1.0

@@ -8,8 +8,8 @@ from collections import defaultdict
 from qmodal.client.client import Client
 from qmodal.store.logs import LogChunk
 from qmodal.transport.defects import survive
-from qmodal_workers.pipes import Pipes
-from qmodal_workers.redaction import Redaction
+from qmodal_workers.output.pipes import Pipes
+from qmodal_workers.output.redaction import Redaction
 
 PAUSE_SECONDS = 0.05
 MOST_UNSENT = 256

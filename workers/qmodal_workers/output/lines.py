@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from qmodal.store.logs import LogChunk, Source
-from qmodal_workers.redaction import Redaction
+from qmodal_workers.output.redaction import Redaction
 
 MOST_BYTES = 1024 * 1024
 CHUNK_BYTES = 64 * 1024

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from qmodal.store.logs import LogChunk, Source
 from qmodal.transport.defects import note, survive
 from qmodal_workers.ipc.endpoints import PIPE_BYTES
-from qmodal_workers.output import Output
-from qmodal_workers.redaction import Redaction
+from qmodal_workers.output.lines import Output
+from qmodal_workers.output.redaction import Redaction
 
 READ_BYTES = 64 * 1024
 # After a look that failed.
