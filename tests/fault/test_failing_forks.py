@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from qmodal_workers.forks import Ends, Template, UnusableError
 from qmodal_workers.ipc import messages as passing
 from qmodal_workers.ipc.start_request import Descriptors
 from qmodal_workers.output.pipes import Pipes
+from qmodal_workers.spawn.template_client import Ends, Template, UnusableError
 
 # A user who has no other process; root has no limit.
 NOBODY = 54321

@@ -148,7 +148,7 @@ def test_a_dead_template_costs_nothing_but_the_next_fork(
     pool = fleet.publish(tmp_path / "src", SOURCE, {"add": None})["add"]
     first = fleet.ready(box, pool)
     for child in psutil.Process(box.process.pid).children():
-        if "qmodal_workers.template" in child.cmdline() and child.pid != first.pid:
+        if "qmodal_workers.spawn.template" in child.cmdline() and child.pid != first.pid:
             child.kill()
     assert fleet.value(fleet.call(pool, 1, 2)) == 3
     fleet.ready(box, pool)

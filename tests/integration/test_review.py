@@ -19,7 +19,7 @@ from qmodal.wire.outcome import Outcome
 from qmodal.wire.payload import dump_value
 from qmodal_workers.container.claims import Claims
 from qmodal_workers.ipc import messages as passing
-from qmodal_workers.nursery import Nursery
+from qmodal_workers.spawn.zygote import Nursery
 from tests.bench import Bench, index_of
 from tests.driving import DRIVERS, Background
 from tests.servers import TestServer
@@ -118,7 +118,7 @@ def test_a_nursery_that_does_not_answer_holds_nobody_up(
     monkeypatch: pytest.MonkeyPatch, *, is_gone: bool
 ) -> None:
     ours, theirs = passing.pair()
-    monkeypatch.setattr("qmodal_workers.nursery.ANSWER_SECONDS", 5.0 if is_gone else 0.01)
+    monkeypatch.setattr("qmodal_workers.spawn.zygote.ANSWER_SECONDS", 5.0 if is_gone else 0.01)
 
     async def ask() -> None:
         nursery = Nursery(ours, 0)

@@ -97,7 +97,7 @@ def test_a_function_that_must_not_be_forked_gets_its_own_interpreter(
     report = fleet.ready(box, pools["whoami"])
     pid, parent, _, color = fleet.value(fleet.call(pools["whoami"]))
     assert (pid, parent, color) == (report.pid, box.process.pid, "red")
-    assert "qmodal_workers.fresh" in psutil.Process(pid).cmdline()
+    assert "qmodal_workers.spawn.fresh" in psutil.Process(pid).cmdline()
 
 
 def test_the_environment_is_there_when_the_module_is_imported_in_a_template(

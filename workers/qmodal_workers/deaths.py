@@ -22,8 +22,8 @@ from qmodal_workers.ipc.shared_record import STOPPED, Doing
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.outside import charged, end_overrun
 from qmodal_workers.roster import Container, Roster
+from qmodal_workers.spawn.template_pool import Templates
 from qmodal_workers.starter import Starter
-from qmodal_workers.templates import Templates
 
 LOOK_SECONDS = 1.0
 REPEAT_SECONDS = 0.5

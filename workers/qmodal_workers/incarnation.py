@@ -30,8 +30,8 @@ from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.reconcile import Reconciler
 from qmodal_workers.roster import Ending, Roster
 from qmodal_workers.silence import Silence
+from qmodal_workers.spawn.template_pool import Templates
 from qmodal_workers.starter import Starter
-from qmodal_workers.templates import Templates
 from qmodal_workers.watch import Watch
 
 # After the grace: to kill what is left and give back what it held.

@@ -7,7 +7,7 @@ import contextlib
 
 from qmodal.client.client import Client
 from qmodal.exception import Error
-from qmodal_workers.kept import keep
+from qmodal_workers.spawn.bounded import keep
 
 WEIGHT = 0.5
 MOST_POOLS = 4096

@@ -15,8 +15,8 @@ from qmodal.transport.operation import Op
 from qmodal.wire.ids import worker_of
 from qmodal_workers.draining import Draining
 from qmodal_workers.roster import Container, Roster
+from qmodal_workers.spawn.template_pool import Templates
 from qmodal_workers.starter import Starter
-from qmodal_workers.templates import Templates
 
 LOOK_SECONDS = 1.0
 

@@ -13,17 +13,17 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
-from qmodal_workers.forks import OWN_SECONDS, Template, UnusableError
 from qmodal_workers.ipc import messages as passing
 from qmodal_workers.ipc.endpoints import Ends
 from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
 from qmodal_workers.ipc.start_request import LARGEST_MESSAGE, StartRequest
-from qmodal_workers.kept import keep
 from qmodal_workers.learning import StartTimes
 from qmodal_workers.output.log_writer import LogWriter
-from qmodal_workers.planning import Plan, Planner, StartError
 from qmodal_workers.roster import Container, Roster
-from qmodal_workers.templates import Templates
+from qmodal_workers.spawn.bounded import keep
+from qmodal_workers.spawn.start_plan import Plan, Planner, StartError
+from qmodal_workers.spawn.template_client import OWN_SECONDS, Template, UnusableError
+from qmodal_workers.spawn.template_pool import Templates
 
 LONGEST_DETAIL = 20_000
 log = logging.getLogger("qmodal.worker")
@@ -165,7 +165,7 @@ class Starter:
         descriptors = [*ends.theirs.as_tuple(), request]
         container.process = subprocess.Popen(
             [
-                *interpreter("qmodal_workers.fresh"),
+                *interpreter("qmodal_workers.spawn.fresh"),
                 *map(str, [*descriptors, os.getpid()]),
             ],
             stdin=subprocess.DEVNULL,

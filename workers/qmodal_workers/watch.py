@@ -18,8 +18,8 @@ from qmodal.transport.defects import survive
 from qmodal_workers import outside
 from qmodal_workers.ipc.processes import is_stopped, send_signal
 from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, Doing
-from qmodal_workers.planning import start_limit, too_slow
 from qmodal_workers.roster import Chase, Container, Ending, Roster
+from qmodal_workers.spawn.start_plan import start_limit, too_slow
 
 LOOK_SECONDS = 0.05
 # From the interrupt to SIGKILL: for user code that cleans up, or that nothing reaches.

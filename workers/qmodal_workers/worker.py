@@ -15,10 +15,10 @@ from qmodal.transport.defects import note
 from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
 from qmodal_workers.ipc.marks import Marks
 from qmodal_workers.ipc.processes import become_subreaper
-from qmodal_workers.nursery import Nursery
 from qmodal_workers.outlive import repeated
 from qmodal_workers.output.log_writer import LogWriter
-from qmodal_workers.templates import Templates
+from qmodal_workers.spawn.template_pool import Templates
+from qmodal_workers.spawn.zygote import Nursery
 
 PAUSE_SECONDS = 1.0
 log = logging.getLogger("qmodal.worker")

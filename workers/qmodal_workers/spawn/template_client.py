@@ -21,9 +21,9 @@ from qmodal_workers.ipc.endpoints import wide_pipe
 from qmodal_workers.ipc.marks import Mark
 from qmodal_workers.ipc.processes import interpreter, send_signal
 from qmodal_workers.ipc.start_request import Descriptors, StartRequest
-from qmodal_workers.nursery import Adopted, Expected, Nursery, until_adopted
 from qmodal_workers.output.pipes import Pipes
-from qmodal_workers.planning import Plan, StartError, start_limit, too_slow
+from qmodal_workers.spawn.start_plan import Plan, StartError, start_limit, too_slow
+from qmodal_workers.spawn.zygote import Adopted, Expected, Nursery, until_adopted
 
 # For what is our own doing: a template's start and its forks.
 OWN_SECONDS = 30.0
@@ -74,7 +74,7 @@ def _spawned(
     # Its own session: a Ctrl-C in the worker's terminal is none of its business.
     return subprocess.Popen(
         [
-            *interpreter("qmodal_workers.template"),
+            *interpreter("qmodal_workers.spawn.template"),
             *map(str, (control, os.getpid(), mark)),
         ],
         stdin=subprocess.DEVNULL,

@@ -15,7 +15,7 @@ from qmodal.spec.documents import PoolSpec, Version, open_pool_spec, open_versio
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.apps import AppRecord
 from qmodal.wire.plain import unpack as unpack_plain
-from qmodal_workers.kept import keep
+from qmodal_workers.spawn.bounded import keep
 
 
 class StartError(Error):

@@ -23,7 +23,6 @@ from qmodal.config import Settings
 from qmodal.transport.connection import Address, Line
 from qmodal.transport.script import load_commands
 from qmodal.wire.remote_error import printed
-from qmodal_workers import safety
 from qmodal_workers.container import main as container, offspring, plain
 from qmodal_workers.container.load import load_version
 from qmodal_workers.container.prepared import Prepared
@@ -34,6 +33,7 @@ from qmodal_workers.ipc.marks import wear
 from qmodal_workers.ipc.messages import content_of, receive, send, unpack
 from qmodal_workers.ipc.processes import try_fork
 from qmodal_workers.ipc.start_request import Descriptors, StartRequest
+from qmodal_workers.spawn import fork_safety as safety
 
 # What a container needs later than its first import of us; each would cost it milliseconds.
 PRELOADED = (
@@ -104,7 +104,7 @@ def _load(end: socket.socket, message: dict[str, Any], document: int, settings: 
 
 def _warm(end: socket.socket, request: int) -> Service:
     """Build the instance of the one pool that this template is for."""
-    from qmodal_workers.warming import warm
+    from qmodal_workers.spawn.snapshot import warm
 
     start = StartRequest.unpack(content_of(request))
     return _run_user_code(end, lambda: warm(start), "entering it with `snap=True`")

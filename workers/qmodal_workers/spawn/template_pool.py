@@ -8,14 +8,14 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from qmodal_workers.forks import Template, UnusableError
 from qmodal_workers.ipc.marks import Mark, Marks
 from qmodal_workers.ipc.start_request import StartRequest
-from qmodal_workers.kept import keep
-from qmodal_workers.nursery import Nursery
 from qmodal_workers.output.pipes import Pipes
-from qmodal_workers.planning import Plan, StartError
-from qmodal_workers.safety import why_too_late
+from qmodal_workers.spawn.bounded import keep
+from qmodal_workers.spawn.fork_safety import why_too_late
+from qmodal_workers.spawn.start_plan import Plan, StartError
+from qmodal_workers.spawn.template_client import Template, UnusableError
+from qmodal_workers.spawn.zygote import Nursery
 
 IDLE_SECONDS = 600.0
 SPARE_DELAY = 0.5

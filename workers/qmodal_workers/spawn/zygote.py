@@ -167,7 +167,7 @@ def _be_nursery(end: socket.socket, worker: int, marks: Marks) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # Here and not in the worker, which must never be able to unpickle.
-        from qmodal_workers import forking
+        from qmodal_workers.spawn import template_process as forking
 
         forking.preload()
         gc.freeze()
@@ -206,8 +206,8 @@ def _fork(
 
 
 def _be_template(worker: int, message: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
-    from qmodal_workers import forking
     from qmodal_workers.container.process import die_with, speak_through
+    from qmodal_workers.spawn import template_process as forking
 
     try:
         os.setsid()
