@@ -14,14 +14,14 @@ import pytest
 
 from qmodal.client.client import Client
 from qmodal.store.fleet import ContainerReport
-from qmodal_workers.deaths import Deaths
-from qmodal_workers.draining import Draining
+from qmodal_workers.agent.containers import Chase, Container, Ending, Roster
+from qmodal_workers.agent.drain import Draining
+from qmodal_workers.agent.lease import Silence
+from qmodal_workers.agent.loops import repeated
+from qmodal_workers.agent.reaper import Deaths
+from qmodal_workers.agent.watchdog import Watch
 from qmodal_workers.ipc.endpoints import Ends
 from qmodal_workers.ipc.shared_record import STOPPED, Doing
-from qmodal_workers.outlive import repeated
-from qmodal_workers.roster import Chase, Container, Ending, Roster
-from qmodal_workers.silence import Silence
-from qmodal_workers.watch import Watch
 from tests.bench import Bench
 
 Break = Callable[..., Any]
@@ -144,7 +144,7 @@ def test_a_container_that_confuses_a_loop_does_not_end_it_for_the_others(box: Bo
 
 
 def test_a_loop_that_ends_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qmodal_workers.outlive.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("qmodal_workers.agent.loops.AGAIN_SECONDS", 0.0)
     begun = 0
 
     async def run() -> None:

@@ -28,7 +28,7 @@ from qmodal_autoscaler.due import Wanted
 from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.loop import Reign
 from qmodal_autoscaler.pool_state import Decision
-from qmodal_workers.outlive import repeated
+from qmodal_workers.agent.loops import repeated
 from qmodal_workers.output.pipes import Pipes
 from tests.bench import Bench
 from tests.stage import Stage, options

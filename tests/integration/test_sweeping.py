@@ -18,10 +18,10 @@ from qmodal.store.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
 from qmodal.wire.ids import container_id, new_worker_id
 from qmodal.wire.outcome import Outcome
+from qmodal_workers.agent.containers import Container
+from qmodal_workers.agent.takeover import end_overrun, release_behind
 from qmodal_workers.ipc.endpoints import Ends
 from qmodal_workers.ipc.shared_record import Doing
-from qmodal_workers.outside import end_overrun, release_behind
-from qmodal_workers.roster import Container
 from tests.boxes import Fleet
 from tests.driving import before_each_step, before_step
 

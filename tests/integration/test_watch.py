@@ -13,10 +13,10 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport
+from qmodal_workers.agent.containers import Container, Roster
+from qmodal_workers.agent.watchdog import Watch
 from qmodal_workers.ipc.endpoints import Ends
 from qmodal_workers.ipc.shared_record import CANCELLED, Doing
-from qmodal_workers.roster import Container, Roster
-from qmodal_workers.watch import Watch
 from tests.bench import Bench
 
 NAME = "ta-a-1"

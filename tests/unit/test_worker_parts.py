@@ -15,18 +15,18 @@ import pytest
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.logs import LogChunk
+from qmodal_workers.agent.containers import Container, Roster
+from qmodal_workers.agent.takeover import charged
+from qmodal_workers.agent.watchdog import is_blocking, is_overdue
 from qmodal_workers.container.guard import Guard
 from qmodal_workers.ipc import messages as passing
 from qmodal_workers.ipc.marks import Marks, mark_of, wear
 from qmodal_workers.ipc.shared_record import Doing, Record, lease_clock
 from qmodal_workers.output.lines import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, Output
 from qmodal_workers.output.redaction import Redaction
-from qmodal_workers.outside import charged
-from qmodal_workers.roster import Container, Roster
 from qmodal_workers.spawn import fork_safety as safety
 from qmodal_workers.spawn.bounded import keep
 from qmodal_workers.spawn.fork_safety import Facts, count_pools, why_unsafe
-from qmodal_workers.watch import is_blocking, is_overdue
 
 SECOND = 1_000_000_000
 HELD = ((1, "5-0"), (2, "6-1"), (1, "7-0"))

@@ -32,7 +32,7 @@ def worker(
     from qmodal.config import Settings
     from qmodal.embedded.credentials import withdraw
     from qmodal.exception import ConfigurationError
-    from qmodal_workers.incarnation import WorkerOptions, cpus
+    from qmodal_workers.agent.session import WorkerOptions, cpus
     from qmodal_workers.worker import run
 
     open_missing()  # before anything is forked

@@ -12,10 +12,10 @@ from qmodal.client.client import Client
 from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import ConfigurationError, Error
 from qmodal.transport.defects import note
-from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
+from qmodal_workers.agent.loops import repeated
+from qmodal_workers.agent.session import Incarnation, Stop, WorkerOptions
 from qmodal_workers.ipc.marks import Marks
 from qmodal_workers.ipc.processes import become_subreaper
-from qmodal_workers.outlive import repeated
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import Templates
 from qmodal_workers.spawn.zygote import Nursery

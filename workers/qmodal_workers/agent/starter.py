@@ -13,13 +13,13 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
+from qmodal_workers.agent.containers import Container, Roster
+from qmodal_workers.agent.start_times import StartTimes
 from qmodal_workers.ipc import messages as passing
 from qmodal_workers.ipc.endpoints import Ends
 from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
 from qmodal_workers.ipc.start_request import LARGEST_MESSAGE, StartRequest
-from qmodal_workers.learning import StartTimes
 from qmodal_workers.output.log_writer import LogWriter
-from qmodal_workers.roster import Container, Roster
 from qmodal_workers.spawn.bounded import keep
 from qmodal_workers.spawn.start_plan import Plan, Planner, StartError
 from qmodal_workers.spawn.template_client import OWN_SECONDS, Template, UnusableError

@@ -8,7 +8,7 @@ import logging
 from qmodal.client.client import Client
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport.defects import survive
-from qmodal_workers.roster import Roster
+from qmodal_workers.agent.containers import Roster
 
 SWEEP_SECONDS = 1.0
 PROMOTE_SECONDS = 1.0

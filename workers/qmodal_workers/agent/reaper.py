@@ -15,15 +15,15 @@ from qmodal.store.pools import BUDGET
 from qmodal.transport.defects import survive
 from qmodal.transport.errors import StreamGoneError
 from qmodal.transport.operation import ask
+from qmodal_workers.agent.containers import Container, Roster
+from qmodal_workers.agent.starter import Starter
+from qmodal_workers.agent.takeover import charged, end_overrun
 from qmodal_workers.ipc import processes as children
 from qmodal_workers.ipc.marks import mark_of
 from qmodal_workers.ipc.processes import Orphanage, OutOfMemory
 from qmodal_workers.ipc.shared_record import STOPPED, Doing
 from qmodal_workers.output.log_writer import LogWriter
-from qmodal_workers.outside import charged, end_overrun
-from qmodal_workers.roster import Container, Roster
 from qmodal_workers.spawn.template_pool import Templates
-from qmodal_workers.starter import Starter
 
 LOOK_SECONDS = 1.0
 REPEAT_SECONDS = 0.5

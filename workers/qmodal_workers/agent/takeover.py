@@ -14,9 +14,9 @@ from qmodal.transport.operation import Op, ask, ask_one
 from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import text_outcome
 from qmodal.wire.signing import mac_of
+from qmodal_workers.agent.containers import Container
 from qmodal_workers.container.verdict import next_step
 from qmodal_workers.ipc.shared_record import Doing, Entry
-from qmodal_workers.roster import Container
 
 
 def charged(doing: Doing | None) -> list[str]:

@@ -15,10 +15,10 @@ from collections.abc import Coroutine
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
-from qmodal_workers import outside
+from qmodal_workers.agent import takeover as outside
+from qmodal_workers.agent.containers import Chase, Container, Ending, Roster
 from qmodal_workers.ipc.processes import is_stopped, send_signal
 from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, Doing
-from qmodal_workers.roster import Chase, Container, Ending, Roster
 from qmodal_workers.spawn.start_plan import start_limit, too_slow
 
 LOOK_SECONDS = 0.05

@@ -9,9 +9,9 @@ import time
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
+from qmodal_workers.agent.containers import Container, Ending, Roster
+from qmodal_workers.agent.watchdog import Watch, is_running
 from qmodal_workers.ipc.shared_record import STOPPED
-from qmodal_workers.roster import Container, Ending, Roster
-from qmodal_workers.watch import Watch, is_running
 
 LOOK_SECONDS = 0.05
 UNWANTED = "it is not wanted any more"

@@ -19,20 +19,19 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import WorkerReport
 from qmodal.wire.ids import new_worker_id
-from qmodal_workers import chores
-from qmodal_workers.deaths import Deaths
-from qmodal_workers.draining import Draining
+from qmodal_workers.agent import maintenance as chores
+from qmodal_workers.agent.containers import Ending, Roster
+from qmodal_workers.agent.drain import Draining
+from qmodal_workers.agent.lease import Lease, Silence, extend
+from qmodal_workers.agent.loops import repeated
+from qmodal_workers.agent.notifications import Nudges
+from qmodal_workers.agent.reaper import Deaths
+from qmodal_workers.agent.reconciler import Reconciler
+from qmodal_workers.agent.starter import Starter
+from qmodal_workers.agent.watchdog import Watch
 from qmodal_workers.ipc.shared_record import lease_clock
-from qmodal_workers.lease import Lease, extend
-from qmodal_workers.nudges import Nudges
-from qmodal_workers.outlive import repeated
 from qmodal_workers.output.log_writer import LogWriter
-from qmodal_workers.reconcile import Reconciler
-from qmodal_workers.roster import Ending, Roster
-from qmodal_workers.silence import Silence
 from qmodal_workers.spawn.template_pool import Templates
-from qmodal_workers.starter import Starter
-from qmodal_workers.watch import Watch
 
 # After the grace: to kill what is left and give back what it held.
 RELEASE_SECONDS = 3.0

@@ -13,10 +13,10 @@ from qmodal.store.keys import is_pool_id
 from qmodal.transport.defects import skip, survive
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import worker_of
-from qmodal_workers.draining import Draining
-from qmodal_workers.roster import Container, Roster
+from qmodal_workers.agent.containers import Container, Roster
+from qmodal_workers.agent.drain import Draining
+from qmodal_workers.agent.starter import Starter
 from qmodal_workers.spawn.template_pool import Templates
-from qmodal_workers.starter import Starter
 
 LOOK_SECONDS = 1.0
 
