@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
-from qmodal_workers.container.admission import Admission
-from qmodal_workers.container.claims import Claims
-from qmodal_workers.container.conclude import Conclusions
-from qmodal_workers.container.intake import Intake
-from qmodal_workers.container.pace import RECENT
+from qmodal_workers.container.intake.claim_connection import Claims
+from qmodal_workers.container.intake.claim_size import RECENT
+from qmodal_workers.container.intake.intake import Intake
+from qmodal_workers.container.run.admission import Admission
+from qmodal_workers.container.settle.settlement import Conclusions
 from qmodal_workers.ipc.shared_record import Doing, Record
 from tests.bench import Bench, index_of
 from tests.support import wait_until

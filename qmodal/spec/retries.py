@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import cast
 
 from qmodal.exception import InvalidError
+from qmodal.wire.outcome import Outcome
 
 SHORTEST_DELAY = 1.0
 
@@ -52,3 +53,13 @@ def _check_between(name: str, value: object, low: float, high: float) -> None:
     # NaN fails the comparison.
     if type(value) not in {int, float} or not low <= cast(float, value) <= high:
         raise InvalidError(f"`{name}` must be a number between {low} and {high}, not {value!r}")
+
+
+_RETRIED = frozenset({"error", "timeout"})
+
+
+def next_step(outcome: Outcome, retries: Retries | None, used: int) -> float | None:
+    """Seconds to wait before another attempt, or None if this outcome is the last."""
+    if outcome.kind not in _RETRIED or retries is None or used >= retries.max_retries:
+        return None
+    return retries.delay(used + 1)

@@ -14,7 +14,7 @@ from qmodal.exception import InternalFailure, SerializationError
 from qmodal.store.items import ROOM
 from qmodal.wire.item import open_item
 from qmodal.wire.signing import mac_of
-from qmodal_workers.container.emitter import ABANDON_SECONDS, Attempt, Emitter
+from qmodal_workers.container.run.item_sender import ABANDON_SECONDS, Attempt, Emitter
 from tests.bench import Bench
 from tests.envelopes import envelope_of
 from tests.servers import TestServer, run_server, server_binary
@@ -135,7 +135,7 @@ def test_a_generator_that_waits_for_memory_says_so_once(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("qmodal_workers.container.emitter.REPEAT_SECONDS", 0.01)
+    monkeypatch.setattr("qmodal_workers.container.run.item_sender.REPEAT_SECONDS", 0.01)
     call, emitter = emitter_of(bench)
     with server.configured(maxmemory="1"), server.plain() as plain:
         plain.config_resetstat()

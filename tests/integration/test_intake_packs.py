@@ -13,9 +13,9 @@ from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import GROUP
 from qmodal.wire.plain import pack
 from qmodal.wire.trees import pack_columns
-from qmodal_workers.container.admission import Admission, RefusedError
-from qmodal_workers.container.conclude import Conclusions
-from qmodal_workers.container.shelf import RELEASE_NS
+from qmodal_workers.container.intake.prefetch import RELEASE_NS
+from qmodal_workers.container.run.admission import Admission, RefusedError
+from qmodal_workers.container.settle.settlement import Conclusions
 from tests.bench import Bench
 from tests.envelopes import envelope_of
 from tests.holder import NAME, Holder, holder_of

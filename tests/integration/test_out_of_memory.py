@@ -12,7 +12,7 @@ from qmodal.exception import EnqueueError, ResourceExhaustedError
 from qmodal.functions.results import value_of
 from qmodal.transport.operation import Command
 from qmodal.wire.outcome import Outcome
-from qmodal_workers.container.admission import Admission
+from qmodal_workers.container.run.admission import Admission
 from tests import cases
 from tests.bench import Bench
 from tests.pack_cases import PACK_CASES, submit_packs

@@ -13,9 +13,9 @@ from qmodal.config import Settings
 from qmodal.exception import ConnectionError, EnqueueError
 from qmodal.spec.options import FunctionOptions
 from qmodal.transport.operation import Op
-from qmodal_workers.container.admission import Admission
-from qmodal_workers.container.conclude import Conclusions
-from qmodal_workers.container.pack import Pack
+from qmodal_workers.container.run.admission import Admission
+from qmodal_workers.container.run.pack_runner import Pack
+from qmodal_workers.container.settle.settlement import Conclusions
 from tests.bench import Bench
 from tests.envelopes import envelope_of
 

@@ -17,7 +17,7 @@ from qmodal.transport.connection import Address
 from qmodal.transport.operation import Exchange
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.payload import dump_value
-from qmodal_workers.container.claims import Claims
+from qmodal_workers.container.intake.claim_connection import Claims
 from qmodal_workers.ipc import messages as passing
 from qmodal_workers.spawn.zygote import Nursery
 from tests.bench import Bench, index_of

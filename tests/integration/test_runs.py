@@ -21,9 +21,9 @@ from qmodal.wire.outcome import Outcome, Result
 from qmodal.wire.payload import dump_value
 from qmodal.wire.plain import MAX_DEPTH, pack
 from qmodal.wire.remote_error import dump_exception
-from qmodal_workers.container.admission import Admission
-from qmodal_workers.container.conclude import Conclusions
-from qmodal_workers.container.runs import SMALL_BYTES, Done
+from qmodal_workers.container.run.admission import Admission
+from qmodal_workers.container.settle.coalesce import SMALL_BYTES, Done
+from qmodal_workers.container.settle.settlement import Conclusions
 from tests.bench import Bench, fanout_of, index_of
 from tests.pack_cases import outputs
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from qmodal.spec.options import FunctionOptions
-from qmodal_workers.container.intake import SURE_NS
-from qmodal_workers.container.shelf import LONG_NS, Shelf
+from qmodal_workers.container.intake.intake import SURE_NS
+from qmodal_workers.container.intake.prefetch import LONG_NS, Shelf
 from qmodal_workers.ipc.shared_record import lease_clock
 from tests.bench import Bench, index_of
 from tests.holder import NAME, Holder, holder_of

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from qmodal.exception import InputCancellation
-from qmodal_workers.container.interrupt import SIGNAL, Interrupts
-from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.run.interrupts import SIGNAL, Interrupts
+from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.shared_record import CANCELLED, STOPPED, Record, Told
 
 WAYS: dict[str, Callable[[], object]] = {

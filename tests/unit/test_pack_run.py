@@ -15,10 +15,10 @@ from qmodal.client import context
 from qmodal.store.entries import Claimed
 from qmodal.wire.outcome import INLINE_BYTES
 from qmodal.wire.payload import load_value
-from qmodal_workers.container import pack
-from qmodal_workers.container.interrupt import SIGNAL, Interrupts
-from qmodal_workers.container.invoke import Invoker
-from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.run import pack_runner as pack
+from qmodal_workers.container.run.interrupts import SIGNAL, Interrupts
+from qmodal_workers.container.run.invoker import Invoker
+from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.shared_record import CANCELLED, SERIAL, TIMEOUT, Record, Told
 from tests.envelopes import envelope_of
 from tests.programs import hostile

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from qmodal.store.entries import Claimed
-from qmodal_workers.container.posting import Posting
-from qmodal_workers.container.shelf import Shelf
+from qmodal_workers.container.intake.prefetch import Shelf
+from qmodal_workers.container.intake.status import Posting
 from qmodal_workers.ipc.shared_record import (
     _END,
     _FIRST,

@@ -18,7 +18,7 @@ from qmodal.store.logs import LogChunk
 from qmodal_workers.agent.containers import Container, Roster
 from qmodal_workers.agent.takeover import charged
 from qmodal_workers.agent.watchdog import is_blocking, is_overdue
-from qmodal_workers.container.guard import Guard
+from qmodal_workers.container.lease_guard import Guard
 from qmodal_workers.ipc import messages as passing
 from qmodal_workers.ipc.marks import Marks, mark_of, wear
 from qmodal_workers.ipc.shared_record import Doing, Record, lease_clock

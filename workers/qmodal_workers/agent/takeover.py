@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from qmodal.client.client import Client
 from qmodal.exception import Error
+from qmodal.spec.retries import next_step
 from qmodal.store.entries import Claimed, Requeued, Settled
 from qmodal.store.keys import GROUP, Keys
 from qmodal.store.pools import MOST_HELD
@@ -15,7 +16,6 @@ from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import text_outcome
 from qmodal.wire.signing import mac_of
 from qmodal_workers.agent.containers import Container
-from qmodal_workers.container.verdict import next_step
 from qmodal_workers.ipc.shared_record import Doing, Entry
 
 

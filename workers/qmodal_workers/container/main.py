@@ -15,21 +15,21 @@ from qmodal.spec.documents import open_pool_spec
 from qmodal.spec.options import FunctionOptions
 from qmodal.transport import waiting
 from qmodal.wire.remote_error import printed
-from qmodal_workers.container import offspring, plain
-from qmodal_workers.container.admission import Admission
-from qmodal_workers.container.claims import Claims
-from qmodal_workers.container.elsewhere import Elsewhere
-from qmodal_workers.container.guard import Guard
-from qmodal_workers.container.interrupt import Interrupts
-from qmodal_workers.container.invoke import Invoker
-from qmodal_workers.container.load import check_secrets, find, load_version
-from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.container.offspring import end_if_child
+from qmodal_workers.container import forked_children as offspring, plain_process as plain
+from qmodal_workers.container.forked_children import end_if_child
+from qmodal_workers.container.intake.claim_connection import Claims
+from qmodal_workers.container.lease_guard import Guard
+from qmodal_workers.container.own_output import flush, show
+from qmodal_workers.container.preload import check_secrets, find, load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import become, reseed
-from qmodal_workers.container.saying import flush, show
-from qmodal_workers.container.service import Service, build_service
-from qmodal_workers.container.serving import Serving
+from qmodal_workers.container.run.admission import Admission
+from qmodal_workers.container.run.interrupts import Interrupts
+from qmodal_workers.container.run.invoker import Invoker
+from qmodal_workers.container.run.service import Service, build_service
+from qmodal_workers.container.run.user_loop import UserLoop
+from qmodal_workers.container.serve import Serving
+from qmodal_workers.container.settle.rerouting import Elsewhere
 from qmodal_workers.ipc.marks import wear
 from qmodal_workers.ipc.shared_record import Doing, Record
 from qmodal_workers.ipc.start_request import Control, Descriptors, StartRequest

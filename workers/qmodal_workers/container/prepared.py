@@ -11,7 +11,7 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.spec.documents import Version, open_version
 from qmodal.transport.connection import Address, Line
-from qmodal_workers.container.service import Service
+from qmodal_workers.container.run.service import Service
 
 
 @dataclass(frozen=True, slots=True)

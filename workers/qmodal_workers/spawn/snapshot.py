@@ -6,11 +6,11 @@ from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.spec.documents import open_pool_spec, open_version
-from qmodal_workers.container import plain
-from qmodal_workers.container.load import find
-from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container import plain_process as plain
+from qmodal_workers.container.preload import find
 from qmodal_workers.container.process import reseed
-from qmodal_workers.container.service import Service, build_service
+from qmodal_workers.container.run.service import Service, build_service
+from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.start_request import StartRequest
 
 

@@ -23,12 +23,16 @@ from qmodal.config import Settings
 from qmodal.transport.connection import Address, Line
 from qmodal.transport.script import load_commands
 from qmodal.wire.remote_error import printed
-from qmodal_workers.container import main as container, offspring, plain
-from qmodal_workers.container.load import load_version
+from qmodal_workers.container import (
+    forked_children as offspring,
+    main as container,
+    plain_process as plain,
+)
+from qmodal_workers.container.own_output import flush
+from qmodal_workers.container.preload import load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through
-from qmodal_workers.container.saying import flush
-from qmodal_workers.container.service import Service
+from qmodal_workers.container.run.service import Service
 from qmodal_workers.ipc.marks import wear
 from qmodal_workers.ipc.messages import content_of, receive, send, unpack
 from qmodal_workers.ipc.processes import try_fork

@@ -21,11 +21,11 @@ from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import Result, text_outcome
 from qmodal.wire.payload import Arguments, dump_value, load_arguments
 from qmodal.wire.remote_error import dump_exception, dump_type, printed
-from qmodal_workers.container.generate import refuse_unexpected
-from qmodal_workers.container.interrupt import Interrupts
-from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.container.offspring import end_if_child
-from qmodal_workers.container.saying import show
+from qmodal_workers.container.forked_children import end_if_child
+from qmodal_workers.container.own_output import show
+from qmodal_workers.container.run.generator import refuse_unexpected
+from qmodal_workers.container.run.interrupts import Interrupts
+from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.shared_record import STOPPED, TIMEOUT
 
 _INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)

@@ -22,7 +22,7 @@ from qmodal.transport.errors import (
 )
 from qmodal.transport.operation import Command, Exchange, Packed, Reply
 from qmodal.transport.script import load_commands
-from qmodal_workers.container.insist import OUTAGES, insist
+from qmodal_workers.container.until_ready import OUTAGES, insist
 
 FIRST_BLOCK_MS = 1000
 BLOCK_MS = int(BLOCK_SECONDS * 1000)

@@ -12,16 +12,16 @@ from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.spec.options import FunctionOptions
+from qmodal.spec.retries import next_step
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.transport.operation import Op
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, joined
 from qmodal.wire.plain import pack, pack_scalars
 from qmodal.wire.signing import mac_of
-from qmodal_workers.container.admission import Admission
-from qmodal_workers.container.insist import INSIST_SECONDS, OUTAGES, insist
-from qmodal_workers.container.pack import Pack
-from qmodal_workers.container.runs import Done, in_runs, sealed
-from qmodal_workers.container.verdict import next_step
+from qmodal_workers.container.run.admission import Admission
+from qmodal_workers.container.run.pack_runner import Pack
+from qmodal_workers.container.settle.coalesce import Done, in_runs, sealed
+from qmodal_workers.container.until_ready import INSIST_SECONDS, OUTAGES, insist
 
 # A result of a pack above this is an outcome of its own.
 LARGE_BYTES = INLINE_BYTES // 8

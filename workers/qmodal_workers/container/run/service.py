@@ -15,8 +15,8 @@ from qmodal.functions.function import Function
 from qmodal.spec import parameters
 from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.variant import opened
-from qmodal_workers.container.batching import batch_of_one
-from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.run.batcher import batch_of_one
+from qmodal_workers.container.run.user_loop import UserLoop
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_en
 from qmodal.wire.outcome import Outcome, text_outcome
 from qmodal.wire.plain import unpack_columns
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
-from qmodal_workers.container.insist import insist
+from qmodal_workers.container.until_ready import insist
 
 Admitted = tuple[Envelope, bytes]
 Packed = tuple[dict[str, Any], list[list[Any]]]

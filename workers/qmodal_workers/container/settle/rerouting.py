@@ -10,7 +10,7 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import WorkerReport
 from qmodal.transport.operation import Op
-from qmodal_workers.container.insist import insist
+from qmodal_workers.container.until_ready import insist
 
 
 @dataclass(frozen=True, slots=True)

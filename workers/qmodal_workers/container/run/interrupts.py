@@ -14,7 +14,7 @@ from importlib import import_module
 from types import FrameType
 
 from qmodal.exception import InputCancellation, InputTimeout
-from qmodal_workers.container.loop import UserLoop
+from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.shared_record import CANCELLED, CANCELS, STOPPED, TARGET, TIMEOUT, Record
 
 SIGNAL = signal.SIGUSR2

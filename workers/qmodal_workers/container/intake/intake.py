@@ -12,12 +12,12 @@ from qmodal.spec.pack_size import is_packable
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.pools import Pools
 from qmodal.transport.operation import Command
-from qmodal_workers.container.claims import BLOCK_MS, FIRST_BLOCK_MS, Claims
-from qmodal_workers.container.conclude import Conclusions
-from qmodal_workers.container.pace import Pace
-from qmodal_workers.container.posting import Posting
-from qmodal_workers.container.saying import flush
-from qmodal_workers.container.shelf import LOOK_SECONDS, Shelf
+from qmodal_workers.container.intake.claim_connection import BLOCK_MS, FIRST_BLOCK_MS, Claims
+from qmodal_workers.container.intake.claim_size import Pace
+from qmodal_workers.container.intake.prefetch import LOOK_SECONDS, Shelf
+from qmodal_workers.container.intake.status import Posting
+from qmodal_workers.container.own_output import flush
+from qmodal_workers.container.settle.settlement import Conclusions
 from qmodal_workers.ipc.shared_record import Record
 
 # What has ended waits for so long for a write that also claims, before it has one of its own; longer

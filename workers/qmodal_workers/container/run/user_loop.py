@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 from contextvars import Context, copy_context
 from typing import Any
 
-from qmodal_workers.container.offspring import end_if_child
+from qmodal_workers.container.forked_children import end_if_child
 
 
 class UserLoop:

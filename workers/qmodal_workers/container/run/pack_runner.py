@@ -24,8 +24,8 @@ from qmodal.transport.operation import Op
 from qmodal.wire import plain
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
-from qmodal_workers.container.invoke import IMMUTABLE, ORDINARY, Invoker
-from qmodal_workers.container.offspring import end_if_child, here
+from qmodal_workers.container.forked_children import end_if_child, here
+from qmodal_workers.container.run.invoker import IMMUTABLE, ORDINARY, Invoker
 from qmodal_workers.ipc.shared_record import CANCELLED, SERIAL, STARTED, Record
 
 # Values that take no more room than a few bytes.

@@ -13,19 +13,19 @@ from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, charge
 from qmodal.store.pools import BUDGET
 from qmodal.wire.signing import UnknownKeyError
-from qmodal_workers.container.admission import Admission, RefusedError, UndecodableError
-from qmodal_workers.container.claims import Claims
-from qmodal_workers.container.conclude import Conclusions
-from qmodal_workers.container.elsewhere import Elsewhere
-from qmodal_workers.container.finder import Finder
-from qmodal_workers.container.guard import Guard
-from qmodal_workers.container.intake import Intake
-from qmodal_workers.container.invoke import Admitted, Invoker, Outdated, Preempted
-from qmodal_workers.container.pack import Pack, run
-from qmodal_workers.container.posting import Posting
-from qmodal_workers.container.runs import Done
-from qmodal_workers.container.service import Service
-from qmodal_workers.container.shelf import LONG_SECONDS, Shelf
+from qmodal_workers.container.intake.claim_connection import Claims
+from qmodal_workers.container.intake.intake import Intake
+from qmodal_workers.container.intake.prefetch import LONG_SECONDS, Shelf
+from qmodal_workers.container.intake.status import Posting
+from qmodal_workers.container.lease_guard import Guard
+from qmodal_workers.container.run.admission import Admission, RefusedError, UndecodableError
+from qmodal_workers.container.run.code import Finder
+from qmodal_workers.container.run.invoker import Admitted, Invoker, Outdated, Preempted
+from qmodal_workers.container.run.pack_runner import Pack, run
+from qmodal_workers.container.run.service import Service
+from qmodal_workers.container.settle.coalesce import Done
+from qmodal_workers.container.settle.rerouting import Elsewhere
+from qmodal_workers.container.settle.settlement import Conclusions
 from qmodal_workers.ipc.shared_record import Record
 
 # So many interruptions that did not come from the worker, or losses before one, end an input.

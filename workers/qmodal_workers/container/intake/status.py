@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from qmodal.store.entries import Claimed
-from qmodal_workers.container.shelf import Shelf
+from qmodal_workers.container.intake.prefetch import Shelf
 from qmodal_workers.ipc.shared_record import (
     AHEAD,
     EACH,

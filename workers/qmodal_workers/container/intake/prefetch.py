@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from qmodal.exception import Error
 from qmodal.store.entries import Claimed
-from qmodal_workers.container.pack import Pack
+from qmodal_workers.container.run.pack_runner import Pack
 
 # After an input of that length the worker may have released what was behind it.
 LONG_SECONDS = 0.1

@@ -28,7 +28,7 @@ from qmodal.wire.item import Item
 from qmodal.wire.outcome import INLINE_BYTES
 from qmodal.wire.payload import dump_value
 from qmodal.wire.signing import mac_of
-from qmodal_workers.container.insist import OUTAGES
+from qmodal_workers.container.until_ready import OUTAGES
 
 MOST_UNSENT = 256
 MOST_UNSENT_BYTES = 8 * 1024 * 1024

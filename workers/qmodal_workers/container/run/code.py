@@ -11,11 +11,11 @@ from qmodal.client.client import Client
 from qmodal.exception import ExecutionError
 from qmodal.store.entries import Claimed
 from qmodal.wire.envelope import Envelope
-from qmodal_workers.container.emitter import Attempt, Emitter
-from qmodal_workers.container.generate import Drive
-from qmodal_workers.container.invoke import Invoker
-from qmodal_workers.container.pack import Pack
-from qmodal_workers.container.service import Service
+from qmodal_workers.container.run.generator import Drive
+from qmodal_workers.container.run.invoker import Invoker
+from qmodal_workers.container.run.item_sender import Attempt, Emitter
+from qmodal_workers.container.run.pack_runner import Pack
+from qmodal_workers.container.run.service import Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,10 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from qmodal.exception import InputCancellation, InputTimeout, InvalidError
-from qmodal_workers.container.emitter import Emitter
-from qmodal_workers.container.interrupt import Interrupts
-from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.container.offspring import end_if_child
+from qmodal_workers.container.forked_children import end_if_child
+from qmodal_workers.container.run.interrupts import Interrupts
+from qmodal_workers.container.run.item_sender import Emitter
+from qmodal_workers.container.run.user_loop import UserLoop
 
 _UNFINISHED = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
 _INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError)
