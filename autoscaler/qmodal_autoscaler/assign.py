@@ -12,7 +12,7 @@ from qmodal.transport.operation import Op
 from qmodal.wire.ids import container_id
 from qmodal_autoscaler.fleet_view import FleetView, Holding
 from qmodal_autoscaler.journal import Journal
-from qmodal_autoscaler.place import Need, place
+from qmodal_autoscaler.policy.placement import Need, place
 
 # Serials of containers begin anew, this far apart, with every leadership.
 SERIALS = 10**9

@@ -20,7 +20,7 @@ from qmodal.transport.defects import skip
 from qmodal.transport.gather import all_of
 from qmodal.transport.operation import Op
 from qmodal.wire.plain import unpack as unpack_plain
-from qmodal_autoscaler.pool_state import PoolSettings
+from qmodal_autoscaler.policy.state import PoolSettings
 
 APP_STOPPED = "stopped: the app was stopped"
 

@@ -14,8 +14,8 @@ from qmodal.transport.operation import Op
 from qmodal_autoscaler.catalog import Terms
 from qmodal_autoscaler.due import Due
 from qmodal_autoscaler.journal import Journal
-from qmodal_autoscaler.policy import serves_alone
-from qmodal_autoscaler.pool_state import Decision, PoolSnapshot
+from qmodal_autoscaler.policy.decide import serves_alone
+from qmodal_autoscaler.policy.state import Decision, PoolSnapshot
 
 
 class Chores:

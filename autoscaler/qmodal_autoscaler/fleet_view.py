@@ -10,7 +10,7 @@ from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport
 from qmodal.store.keys import is_pool_id
 from qmodal.transport.gather import all_of
 from qmodal.transport.operation import Op
-from qmodal_autoscaler.place import WorkerRoom
+from qmodal_autoscaler.policy.placement import WorkerRoom
 
 AVOID_SECONDS = 10.0
 OVER = ("failed", "ended")

@@ -19,10 +19,10 @@ from qmodal_autoscaler.fleet_view import Holding, version_key
 from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.mind import Mind
 from qmodal_autoscaler.observe import Observer, Sight
-from qmodal_autoscaler.place import Need
-from qmodal_autoscaler.policy import decide
-from qmodal_autoscaler.pool_state import Decision, Memory, PoolSnapshot
-from qmodal_autoscaler.share import Holder, Hungry, lend
+from qmodal_autoscaler.policy.decide import decide
+from qmodal_autoscaler.policy.placement import Need
+from qmodal_autoscaler.policy.rebalance import Holder, Hungry, lend
+from qmodal_autoscaler.policy.state import Decision, Memory, PoolSnapshot
 from qmodal_autoscaler.wakes import Wakes
 
 TICK_SECONDS = 1.0

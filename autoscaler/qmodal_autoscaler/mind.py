@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.observing import Observation
 from qmodal_autoscaler.catalog import Terms
-from qmodal_autoscaler.crash import LONGEST_PAUSE
 from qmodal_autoscaler.fleet_view import Holding
-from qmodal_autoscaler.pool_state import ContainerState, ContainerView, Memory, PoolSnapshot
+from qmodal_autoscaler.policy.start_backoff import LONGEST_PAUSE
+from qmodal_autoscaler.policy.state import ContainerState, ContainerView, Memory, PoolSnapshot
 
 # A container that ends unasked within this many seconds of being ready, before any input of its
 # pool has ended, would do so again; from the second one on a pause is made.

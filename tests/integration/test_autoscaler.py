@@ -19,7 +19,7 @@ from qmodal_autoscaler.catalog import Terms
 from qmodal_autoscaler.chores import Chores
 from qmodal_autoscaler.due import Due
 from qmodal_autoscaler.journal import Journal
-from qmodal_autoscaler.pool_state import PoolSettings
+from qmodal_autoscaler.policy.state import PoolSettings
 from tests.stage import Stage, autoscaling, options
 from tests.support import wait_until
 

@@ -22,12 +22,13 @@ from qmodal.transport.gather import together
 from qmodal.transport.operation import Op, ask_each, ask_one
 from qmodal.transport.pubsub import _pass_on
 from qmodal.wire.ids import new_worker_id
-from qmodal_autoscaler import loop as loops, policy
+from qmodal_autoscaler import loop as loops
 from qmodal_autoscaler.assign import DethronedError
 from qmodal_autoscaler.due import Wanted
 from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.loop import Reign
-from qmodal_autoscaler.pool_state import Decision
+from qmodal_autoscaler.policy import decide as policy
+from qmodal_autoscaler.policy.state import Decision
 from qmodal_workers.agent.loops import repeated
 from qmodal_workers.output.pipes import Pipes
 from tests.bench import Bench

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from qmodal_autoscaler.crash import backoff
-from qmodal_autoscaler.place import Need, WorkerRoom, place
-from qmodal_autoscaler.policy import decide, serves_alone
-from qmodal_autoscaler.pool_state import (
+from qmodal_autoscaler.policy.decide import decide, serves_alone
+from qmodal_autoscaler.policy.placement import Need, WorkerRoom, place
+from qmodal_autoscaler.policy.start_backoff import backoff
+from qmodal_autoscaler.policy.state import (
     ContainerState,
     ContainerView,
     Decision,

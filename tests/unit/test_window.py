@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from qmodal_autoscaler.window import RATE_HORIZON, ArrivalRate, PeakWindow
+from qmodal_autoscaler.policy.window import RATE_HORIZON, ArrivalRate, PeakWindow
 
 WIDTH = 60.0
 

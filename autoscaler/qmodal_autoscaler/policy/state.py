@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from qmodal_autoscaler.window import ArrivalRate, PeakWindow
+from qmodal_autoscaler.policy.window import ArrivalRate, PeakWindow
 
 ContainerState = Literal["starting", "ready", "draining"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from qmodal_autoscaler import crash, shrink
-from qmodal_autoscaler.demand import needed
-from qmodal_autoscaler.pool_state import (
+from qmodal_autoscaler.policy import scale_down as shrink, start_backoff as crash
+from qmodal_autoscaler.policy.rollout import PATIENCE, Rollout, blocked_since, outgoing
+from qmodal_autoscaler.policy.sizing import needed
+from qmodal_autoscaler.policy.state import (
     Census,
     ContainerView,
     Decision,
@@ -15,7 +16,6 @@ from qmodal_autoscaler.pool_state import (
     PoolSettings,
     PoolSnapshot,
 )
-from qmodal_autoscaler.rollout import PATIENCE, Rollout, blocked_since, outgoing
 
 
 def decide(memory: Memory, snapshot: PoolSnapshot, settings: PoolSettings, now: float) -> Decision:

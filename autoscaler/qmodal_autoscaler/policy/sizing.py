@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from qmodal_autoscaler.pool_state import Census, Memory, PoolSettings, PoolSnapshot
+from qmodal_autoscaler.policy.state import Census, Memory, PoolSettings, PoolSnapshot
 
 SHORTEST = 1e-3  # seconds; below a millisecond a service time is noise
 

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Collection, Sequence
 
-from qmodal_autoscaler.pool_state import (
+from qmodal_autoscaler.policy.state import (
     Census,
     ContainerView,
     DownStep,

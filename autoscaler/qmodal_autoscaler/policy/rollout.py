@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from qmodal_autoscaler.pool_state import Census, ContainerView, Memory, PoolSettings
-from qmodal_autoscaler.shrink import victims
+from qmodal_autoscaler.policy.scale_down import victims
+from qmodal_autoscaler.policy.state import Census, ContainerView, Memory, PoolSettings
 
 PATIENCE = 10.0  # seconds without room for a current container before an old one must make room
 
