@@ -10,7 +10,7 @@ from qmodal.store.fleet import Fleet
 from qmodal.transport.gather import together
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import container_id
-from qmodal_autoscaler.fleet_view import FleetView, Holding
+from qmodal_autoscaler.cluster.nodes import FleetView, Holding
 from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.policy.placement import Need, place
 

@@ -11,7 +11,7 @@ from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.transport.gather import together
 from qmodal.transport.operation import Op
-from qmodal_autoscaler.catalog import Terms
+from qmodal_autoscaler.cluster.catalog import Terms
 from qmodal_autoscaler.due import Due
 from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.policy.decide import serves_alone

@@ -10,9 +10,9 @@ from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.transport.gather import all_of, together
 from qmodal.transport.operation import Op, ask_one
-from qmodal_autoscaler.catalog import Catalog
+from qmodal_autoscaler.cluster.catalog import Catalog
+from qmodal_autoscaler.cluster.nodes import FleetView
 from qmodal_autoscaler.due import Wanted
-from qmodal_autoscaler.fleet_view import FleetView
 from qmodal_autoscaler.journal import Journal
 
 LOOK = "the look at the server"

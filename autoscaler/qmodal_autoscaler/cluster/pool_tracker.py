@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.observing import Observation
-from qmodal_autoscaler.catalog import Terms
-from qmodal_autoscaler.fleet_view import Holding
+from qmodal_autoscaler.cluster.catalog import Terms
+from qmodal_autoscaler.cluster.nodes import Holding
 from qmodal_autoscaler.policy.start_backoff import LONGEST_PAUSE
 from qmodal_autoscaler.policy.state import ContainerState, ContainerView, Memory, PoolSnapshot
 
