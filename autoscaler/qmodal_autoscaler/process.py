@@ -6,8 +6,8 @@ import asyncio
 import signal
 
 from qmodal.client.client import Client
-from qmodal_autoscaler.leader import Leadership
-from qmodal_autoscaler.loop import Reign
+from qmodal_autoscaler.control.election import Leadership
+from qmodal_autoscaler.control.leader_loop import Reign
 
 
 async def run(client: Client) -> None:

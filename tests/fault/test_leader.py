@@ -16,7 +16,7 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.transport.operation import ask_one
-from qmodal_autoscaler.leader import Leadership
+from qmodal_autoscaler.control.election import Leadership
 from tests.stage import Stage, options
 from tests.support import wait_until
 

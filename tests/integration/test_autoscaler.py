@@ -15,10 +15,10 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport
 from qmodal.transport.operation import ask_one
-from qmodal_autoscaler.chores import Chores
+from qmodal_autoscaler.change_log import Journal
 from qmodal_autoscaler.cluster.catalog import Terms
-from qmodal_autoscaler.due import Due
-from qmodal_autoscaler.journal import Journal
+from qmodal_autoscaler.control.maintenance import Chores
+from qmodal_autoscaler.control.workqueue import Due
 from qmodal_autoscaler.policy.state import PoolSettings
 from tests.stage import Stage, autoscaling, options
 from tests.support import wait_until

@@ -26,9 +26,9 @@ from qmodal.store.logs import LogChunk
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport import defects
 from qmodal.transport.operation import Op
-from qmodal_autoscaler.assign import DethronedError
-from qmodal_autoscaler.due import Wanted
-from qmodal_autoscaler.loop import Reign
+from qmodal_autoscaler.control.assigner import DethronedError
+from qmodal_autoscaler.control.leader_loop import Reign
+from qmodal_autoscaler.control.workqueue import Wanted
 from tests.garbage import NAMES, WRITES, About, spoiled
 from tests.stage import PaintedWorker, Stage, options
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from qmodal_autoscaler.due import CALM_SECONDS, SERVED_SECONDS, Due, Wanted
+from qmodal_autoscaler.control.workqueue import CALM_SECONDS, SERVED_SECONDS, Due, Wanted
 
 
 def looks(due: Due, count: int) -> list[float]:

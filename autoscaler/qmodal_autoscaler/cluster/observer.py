@@ -10,10 +10,10 @@ from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.transport.gather import all_of, together
 from qmodal.transport.operation import Op, ask_one
+from qmodal_autoscaler.change_log import Journal
 from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import FleetView
-from qmodal_autoscaler.due import Wanted
-from qmodal_autoscaler.journal import Journal
+from qmodal_autoscaler.control.workqueue import Wanted
 
 LOOK = "the look at the server"
 

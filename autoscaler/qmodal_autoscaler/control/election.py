@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from qmodal.client.client import Client
 from qmodal.exception import ConfigurationError, Error
 from qmodal.transport.defects import survive
-from qmodal_autoscaler.assign import DethronedError
+from qmodal_autoscaler.control.assigner import DethronedError
 
 RENEW_SECONDS = 1.0
 RESIGN_SECONDS = 1.0

@@ -9,7 +9,7 @@ from qmodal.store.keys import is_pool_id
 from qmodal.transport.connection import Address
 from qmodal.transport.defects import skip
 from qmodal.transport.pubsub import listen
-from qmodal_autoscaler.due import Due
+from qmodal_autoscaler.control.workqueue import Due
 
 
 class Wakes:

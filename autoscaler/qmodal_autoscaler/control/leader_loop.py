@@ -10,20 +10,19 @@ from dataclasses import dataclass, field, replace
 from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.store.sweeper import Sweeper
-from qmodal_autoscaler.assign import Assigner, Changes, DethronedError
-from qmodal_autoscaler.chores import Chores
+from qmodal_autoscaler.change_log import Journal
 from qmodal_autoscaler.cluster.catalog import Terms, UnknownTermsError
 from qmodal_autoscaler.cluster.nodes import Holding, version_key
 from qmodal_autoscaler.cluster.observer import Observer, Sight
 from qmodal_autoscaler.cluster.pool_tracker import Mind
-from qmodal_autoscaler.detached import Detached
-from qmodal_autoscaler.due import Due, Wanted
-from qmodal_autoscaler.journal import Journal
+from qmodal_autoscaler.control.assigner import Assigner, Changes, DethronedError
+from qmodal_autoscaler.control.maintenance import Chores, Detached
+from qmodal_autoscaler.control.notifications import Wakes
+from qmodal_autoscaler.control.workqueue import Due, Wanted
 from qmodal_autoscaler.policy.decide import decide
 from qmodal_autoscaler.policy.placement import Need
 from qmodal_autoscaler.policy.rebalance import Holder, Hungry, lend
 from qmodal_autoscaler.policy.state import Decision, Memory, PoolSnapshot
-from qmodal_autoscaler.wakes import Wakes
 
 TICK_SECONDS = 1.0
 ROUND = "the last round"

@@ -10,8 +10,8 @@ from qmodal.store.fleet import Fleet
 from qmodal.transport.gather import together
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import container_id
+from qmodal_autoscaler.change_log import Journal
 from qmodal_autoscaler.cluster.nodes import FleetView, Holding
-from qmodal_autoscaler.journal import Journal
 from qmodal_autoscaler.policy.placement import Need, place
 
 # Serials of containers begin anew, this far apart, with every leadership.
