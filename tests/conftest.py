@@ -11,9 +11,8 @@ import redis
 
 from qmodal.client.client import Client
 from qmodal.config import Settings
-from tests.bench import Bench
-from tests.boxes import Box, Fleet
-from tests.servers import (
+from tests.support.boxes import Box, Fleet
+from tests.support.servers import (
     TestServer,
     delete_keys,
     leftovers,
@@ -21,6 +20,7 @@ from tests.servers import (
     run_server,
     server_binary,
 )
+from tests.support.store.bench import Bench
 
 PASSED = pytest.StashKey[bool]()
 

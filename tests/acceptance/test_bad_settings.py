@@ -15,9 +15,9 @@ import hiredis
 import pytest
 import redis
 
-from tests.commands import started
-from tests.servers import run_server, server_binary
-from tests.support import wait_until
+from tests.support.commands import started
+from tests.support.servers import run_server, server_binary
+from tests.support.waiting import wait_until
 
 KEY = "0123456789abcdef" * 4
 PROGRAM = """

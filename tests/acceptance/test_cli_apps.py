@@ -17,8 +17,8 @@ from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import NotFoundError
-from tests.commands import PROGRAM as QMODAL, environ, qmodal as command, started
-from tests.support import wait_until
+from tests.support.commands import PROGRAM as QMODAL, environ, qmodal as command, started
+from tests.support.waiting import wait_until
 
 SOURCE = """
 import os

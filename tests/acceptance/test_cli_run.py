@@ -14,10 +14,10 @@ import pytest
 
 from qmodal.client.client import Client
 from qmodal.config import Settings
-from tests.commands import PROGRAM as PROGRAM_FILE, environ, qmodal, started
-from tests.servers import no_process_left
-from tests.stacks import short_folder
-from tests.support import wait_until
+from tests.support.commands import PROGRAM as PROGRAM_FILE, environ, qmodal, started
+from tests.support.servers import no_process_left
+from tests.support.stacks import short_folder
+from tests.support.waiting import wait_until
 
 PROGRAM = """
 import sys

@@ -20,9 +20,9 @@ import qmodal
 from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.config import Settings
-from tests.installed import QMODAL, Desk, desk
-from tests.servers import run_server, server_binary
-from tests.support import wait_until
+from tests.support.installed import QMODAL, Desk, desk
+from tests.support.servers import run_server, server_binary
+from tests.support.waiting import wait_until
 
 SHOP = """
 import os

@@ -18,10 +18,10 @@ from qmodal.config import Settings
 from qmodal.embedded.home import running_address
 from qmodal.store.apps import HEARTBEAT_MS
 from qmodal.transport.operation import ask_one
-from tests.installed import QMODAL, Desk, desk
-from tests.servers import leftovers
-from tests.stacks import family, wait_until_gone
-from tests.support import wait_until
+from tests.support.installed import QMODAL, Desk, desk
+from tests.support.servers import leftovers
+from tests.support.stacks import family, wait_until_gone
+from tests.support.waiting import wait_until
 
 PROGRAM = """
 import time

@@ -11,8 +11,8 @@ import pytest
 
 from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.transport.operation import ask_one
-from tests.boxes import Box, Fleet, Pool
-from tests.support import wait_until
+from tests.support.boxes import Box, Fleet, Pool
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

@@ -17,8 +17,8 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.transport.operation import ask_one
 from qmodal_autoscaler.control.election import Leadership
-from tests.stage import Stage, options
-from tests.support import wait_until
+from tests.support.stage import Stage, options
+from tests.support.waiting import wait_until
 
 PROGRAM = (sys.executable, "-P", "-m", "qmodal_autoscaler.cli")
 TAKEOVER = 6.0  # seconds

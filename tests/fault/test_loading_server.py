@@ -16,11 +16,11 @@ from qmodal.exception import ConnectionError
 from qmodal.spec.options import validated_options
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import Exchange, ask_one
-from tests.bench import Bench
-from tests.boxes import Fleet
-from tests.driving import DRIVERS, Background
-from tests.servers import Restarted, restarted_server, server_binary
-from tests.support import wait_until
+from tests.support.boxes import Fleet
+from tests.support.servers import Restarted, restarted_server, server_binary
+from tests.support.store.bench import Bench
+from tests.support.store.driving import DRIVERS, Background
+from tests.support.waiting import wait_until
 
 SOURCE = """
 import pathlib, time

@@ -13,8 +13,8 @@ import pytest
 
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
-from tests.boxes import SHORT_LEASE, Box, Fleet, Pool
-from tests.support import wait_until
+from tests.support.boxes import SHORT_LEASE, Box, Fleet, Pool
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

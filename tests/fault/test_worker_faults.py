@@ -13,10 +13,10 @@ import pytest
 from qmodal.spec.options import validated_options
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
-from tests.boxes import Box, Fleet
-from tests.servers import TestServer, no_process_left
-from tests.stacks import is_gone
-from tests.support import wait_until
+from tests.support.boxes import Box, Fleet
+from tests.support.servers import TestServer, no_process_left
+from tests.support.stacks import is_gone
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

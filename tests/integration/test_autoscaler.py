@@ -20,8 +20,8 @@ from qmodal_autoscaler.cluster.catalog import Terms
 from qmodal_autoscaler.control.maintenance import Chores
 from qmodal_autoscaler.control.workqueue import Due
 from qmodal_autoscaler.policy.state import PoolSettings
-from tests.stage import Stage, autoscaling, options
-from tests.support import wait_until
+from tests.support.stage import Stage, autoscaling, options
+from tests.support.waiting import wait_until
 
 WINDOW = 2  # seconds; the shortest that the options allow
 

@@ -28,9 +28,9 @@ from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.signing import Signer
-from tests.foreign import BROKEN, STRANGER, Bomb, Forge, Stage
-from tests.servers import leftovers
-from tests.support import wait_until
+from tests.support.servers import leftovers
+from tests.support.store.foreign import BROKEN, STRANGER, Bomb, Forge, Stage
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "everything.py"
 

@@ -32,7 +32,7 @@ from qmodal.exception import (
 )
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "everything.py"
 

@@ -16,7 +16,7 @@ from qmodal.config import Settings
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask_one
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "mapping.py"
 STEPS = 25

@@ -19,7 +19,7 @@ from qmodal.exception import InvalidError, NotFoundError
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.types import LogEntry
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "conformance.py"
 NONE_OF_IT = modal.App("another")

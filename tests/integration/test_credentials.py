@@ -11,9 +11,9 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.spec.options import validated_options
-from tests.boxes import Box, Fleet
-from tests.servers import TestServer, no_process_left
-from tests.support import wait_until
+from tests.support.boxes import Box, Fleet
+from tests.support.servers import TestServer, no_process_left
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

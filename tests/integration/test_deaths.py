@@ -22,7 +22,7 @@ from qmodal_workers.agent.reaper import Deaths
 from qmodal_workers.agent.watchdog import Watch
 from qmodal_workers.ipc.endpoints import Ends
 from qmodal_workers.ipc.shared_record import STOPPED, Doing
-from tests.bench import Bench
+from tests.support.store.bench import Bench
 
 Break = Callable[..., Any]
 

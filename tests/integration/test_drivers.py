@@ -17,10 +17,10 @@ from qmodal.store.keys import pool_id
 from qmodal.transport import connection as line_module
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import Exchange, Op, ask, ask_one
-from tests.bench import Bench
-from tests.driving import DRIVERS, Background, Driven
-from tests.servers import TestServer, run_server, server_binary
-from tests.support import wait_until
+from tests.support.servers import TestServer, run_server, server_binary
+from tests.support.store.bench import Bench
+from tests.support.store.driving import DRIVERS, Background, Driven
+from tests.support.waiting import wait_until
 
 AT_ONCE = 0.3
 PING = Exchange(((b"PING",),), patience=0.05)

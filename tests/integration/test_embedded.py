@@ -28,7 +28,7 @@ from qmodal.embedded.server import ServerVersion, find_binary, probe_version
 from qmodal.embedded.stack import Stack, start_private, sweep_abandoned
 from qmodal.embedded.up import start_kept
 from qmodal.exception import ConfigurationError
-from tests.stacks import (
+from tests.support.stacks import (
     DEAF,
     ROOT,
     SLEEPER,
@@ -41,7 +41,7 @@ from tests.stacks import (
     up,
     wait_until_gone,
 )
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 SLEEPERS = {"one": SLEEPER, "two": SLEEPER}
 

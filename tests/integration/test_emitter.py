@@ -15,10 +15,10 @@ from qmodal.store.items import ROOM
 from qmodal.wire.item import open_item
 from qmodal.wire.signing import mac_of
 from qmodal_workers.container.run.item_sender import ABANDON_SECONDS, Attempt, Emitter
-from tests.bench import Bench
-from tests.envelopes import envelope_of
-from tests.servers import TestServer, run_server, server_binary
-from tests.support import wait_until
+from tests.support.servers import TestServer, run_server, server_binary
+from tests.support.store.bench import Bench
+from tests.support.store.envelopes import envelope_of
+from tests.support.waiting import wait_until
 
 
 def emitter_of(bench: Bench) -> tuple[str, Emitter]:

@@ -11,8 +11,8 @@ import pytest
 
 from qmodal.transport.connection import LOST, Address, Line
 from qmodal.transport.errors import Verdict, judge
-from tests.servers import TestServer, run_server, server_binary
-from tests.support import wait_until
+from tests.support.servers import TestServer, run_server, server_binary
+from tests.support.waiting import wait_until
 
 SET = (b"SET", b"k", b"v")
 SCRIPT_SET = (b"EVAL", b"redis.call('SET', 'k', 'v')", 0)

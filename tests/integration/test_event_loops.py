@@ -16,8 +16,8 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.client.verb import is_in_loop
 from qmodal.transport.operation import ask_one
-from tests.bench import Bench
-from tests.support import wait_until
+from tests.support.store.bench import Bench
+from tests.support.waiting import wait_until
 
 Factory = Callable[[], asyncio.AbstractEventLoop]
 

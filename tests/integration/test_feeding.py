@@ -15,7 +15,7 @@ from qmodal.wire.envelope import open_envelope
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.plain import pack
 from qmodal.wire.signing import mac_of
-from tests.bench import Bench, fanout_of
+from tests.support.store.bench import Bench, fanout_of
 
 STEPS = 100
 

@@ -12,7 +12,7 @@ from qmodal.output.screen import Screen, Style
 from qmodal.spec.documents import PoolSpec
 from qmodal.store.logs import LogChunk
 from qmodal.wire.ids import new_call_id
-from tests.bench import Bench, target_of
+from tests.support.store.bench import Bench, target_of
 
 APP = "ap-foreign"
 FIELDS = {

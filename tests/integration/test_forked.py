@@ -12,10 +12,10 @@ import pytest
 from qmodal.transport.connection import Address, Line
 from qmodal.transport.driver import Blocking
 from qmodal.transport.operation import ask_one
-from tests.bench import Bench
-from tests.boxes import Box, Fleet
-from tests.servers import TestServer
-from tests.support import wait_until
+from tests.support.boxes import Box, Fleet
+from tests.support.servers import TestServer
+from tests.support.store.bench import Bench
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

@@ -11,8 +11,8 @@ import pytest
 from qmodal.config import Settings
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
-from tests.installed import desk
-from tests.support import wait_until
+from tests.support.installed import desk
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "forking.py"
 # How a child comes back, and the status that Python would have ended with.

@@ -29,8 +29,8 @@ from qmodal.transport.operation import Op
 from qmodal_autoscaler.control.assigner import DethronedError
 from qmodal_autoscaler.control.leader_loop import Reign
 from qmodal_autoscaler.control.workqueue import Wanted
-from tests.garbage import NAMES, WRITES, About, spoiled
-from tests.stage import PaintedWorker, Stage, options
+from tests.support.stage import PaintedWorker, Stage, options
+from tests.support.store.garbage import NAMES, WRITES, About, spoiled
 
 # With one of these of another type there is nothing that could be led.
 WHOLE = {"workers"}

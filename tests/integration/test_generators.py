@@ -24,7 +24,7 @@ from qmodal.source.loader import load_file
 from qmodal.store.items import ROOM
 from qmodal.transport.operation import ask_one
 from qmodal_workers.container.run.item_sender import MOST_UNSENT
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "generators.py"
 

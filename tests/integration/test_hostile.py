@@ -22,8 +22,8 @@ from qmodal.exception import (
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.spec.options import validated_options
-from tests.boxes import Box, Fleet
-from tests.support import wait_until
+from tests.support.boxes import Box, Fleet
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "hostile.py"
 KINDS = (

@@ -12,8 +12,8 @@ from qmodal.spec.options import FunctionOptions
 from qmodal.store.keys import GROUP
 from qmodal.store.pools import MOST_HELD
 from qmodal_workers.ipc.shared_record import Told
-from tests.bench import Bench, index_of
-from tests.holder import Holder, holder_of
+from tests.support.holder import Holder, holder_of
+from tests.support.store.bench import Bench, index_of
 
 INPUTS = 200
 

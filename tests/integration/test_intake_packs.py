@@ -16,12 +16,12 @@ from qmodal.wire.trees import pack_columns
 from qmodal_workers.container.intake.prefetch import RELEASE_NS
 from qmodal_workers.container.run.admission import Admission, RefusedError
 from qmodal_workers.container.settle.settlement import Conclusions
-from tests.bench import Bench
-from tests.envelopes import envelope_of
-from tests.holder import NAME, Holder, holder_of
-from tests.pack_cases import outputs
-from tests.servers import TestServer
-from tests.support import wait_until
+from tests.support.holder import NAME, Holder, holder_of
+from tests.support.servers import TestServer
+from tests.support.store.bench import Bench
+from tests.support.store.envelopes import envelope_of
+from tests.support.store.pack_cases import outputs
+from tests.support.waiting import wait_until
 
 SIZE, PACKS = 5, 40
 

@@ -24,10 +24,10 @@ from qmodal.spec.documents import PoolSpec
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import AtMost, Op, Pause, ask_one
 from qmodal.wire.ids import new_app_id
-from tests.bench import target_of
-from tests.driving import DRIVERS
-from tests.servers import TestServer
-from tests.support import wait_until
+from tests.support.servers import TestServer
+from tests.support.store.bench import target_of
+from tests.support.store.driving import DRIVERS
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask, ask_one
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import new_call_id
-from tests.stacks import program
-from tests.support import wait_until
+from tests.support.stacks import program
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "mapping.py"
 

@@ -13,10 +13,10 @@ from qmodal.functions.results import value_of
 from qmodal.transport.operation import Command
 from qmodal.wire.outcome import Outcome
 from qmodal_workers.container.run.admission import Admission
-from tests import cases
-from tests.bench import Bench
-from tests.pack_cases import PACK_CASES, submit_packs
-from tests.servers import TestServer, run_server, server_binary
+from tests.support.servers import TestServer, run_server, server_binary
+from tests.support.store import cases
+from tests.support.store.bench import Bench
+from tests.support.store.pack_cases import PACK_CASES, submit_packs
 
 ALLOWED = [
     *(cases.settle, cases.retry, cases.retry_later, cases.release, cases.reclaim),

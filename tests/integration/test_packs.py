@@ -18,7 +18,7 @@ from qmodal.exception import FunctionTimeoutError, WorkerLost
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask_one
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "packs.py"
 COUNT = 600  # the first hundred go alone, as nobody knows yet how long they take

@@ -16,8 +16,8 @@ from qmodal.transport.operation import Op
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.run.pack_runner import Pack
 from qmodal_workers.container.settle.settlement import Conclusions
-from tests.bench import Bench
-from tests.envelopes import envelope_of
+from tests.support.store.bench import Bench
+from tests.support.store.envelopes import envelope_of
 
 SIZE = 5
 CONTAINER = "ta-a-1"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from qmodal.spec.options import validated_options
-from tests.boxes import ROOT, Box, Fleet
-from tests.support import wait_until
+from tests.support.boxes import ROOT, Box, Fleet
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from qmodal.embedded.ping import ping
-from tests.servers import TestServer, restarted_server, run_server, server_binary
+from tests.support.servers import TestServer, restarted_server, run_server, server_binary
 
 QUICK = 0.05  # seconds
 

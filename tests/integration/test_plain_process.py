@@ -13,8 +13,8 @@ import pytest
 
 from qmodal.spec.options import validated_options
 from qmodal.wire.outcome import Outcome
-from tests.boxes import Box, Fleet
-from tests.support import wait_until
+from tests.support.boxes import Box, Fleet
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

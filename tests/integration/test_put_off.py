@@ -10,8 +10,8 @@ from contextlib import ExitStack
 import pytest
 
 from qmodal.config import Settings
-from tests.servers import TestServer, run_server, server_binary
-from tests.stacks import program
+from tests.support.servers import TestServer, run_server, server_binary
+from tests.support.stacks import program
 
 BEGIN = """
 import asyncio, os, sys, threading

@@ -17,7 +17,7 @@ from qmodal.spec.documents import PoolSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.apps import AppRecord
 from qmodal.transport.operation import Op, ask_one
-from tests.driving import before_step
+from tests.support.store.driving import before_step
 
 FIRST = AppRecord(app_id="ap-1", name="shop", environment="main", state="deployed", version=1)
 SECOND = replace(FIRST, version=2)

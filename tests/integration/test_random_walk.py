@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from qmodal.client.client import Client
-from tests.walk import Walk
-from tests.walk_check import check, finish
+from tests.model.walk import Walk
+from tests.model.walk_check import check, finish
 
 STEPS = 10_000
 

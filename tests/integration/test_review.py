@@ -20,9 +20,9 @@ from qmodal.wire.payload import dump_value
 from qmodal_workers.container.intake.claim_connection import Claims
 from qmodal_workers.ipc import messages as passing
 from qmodal_workers.spawn.zygote import Nursery
-from tests.bench import Bench, index_of
-from tests.driving import DRIVERS, Background
-from tests.servers import TestServer
+from tests.support.servers import TestServer
+from tests.support.store.bench import Bench, index_of
+from tests.support.store.driving import DRIVERS, Background
 
 STALE = 40
 PING = (b"PING",)

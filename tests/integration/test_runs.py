@@ -24,8 +24,8 @@ from qmodal.wire.remote_error import dump_exception
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.settle.coalesce import SMALL_BYTES, Done
 from qmodal_workers.container.settle.settlement import Conclusions
-from tests.bench import Bench, fanout_of, index_of
-from tests.pack_cases import outputs
+from tests.support.store.bench import Bench, fanout_of, index_of
+from tests.support.store.pack_cases import outputs
 
 CONTAINER = "ta-a-1"
 COUNT = 8

@@ -7,8 +7,8 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.store.keys import GROUP, pool_id, shard_of
 from qmodal.transport.operation import Exchange
-from tests.bench import Bench
-from tests.model import command_of
+from tests.model.model import command_of
+from tests.support.store.bench import Bench
 
 
 def test_cancel_reaches_every_place_where_an_input_can_be(bench: Bench) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from qmodal.transport.operation import Op, ask_one
-from tests.bench import Bench, index_of, state_of
-from tests.driving import before_step
-from tests.model import command_of
+from tests.model.model import command_of
+from tests.support.store.bench import Bench, index_of, state_of
+from tests.support.store.driving import before_step
 
 ENTRY = (b"e", b"x", b"c", b"fc-00nobody", b"i", 0, b"r", 0, b"d", 0, b"n", 1)
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from qmodal.store.items import ROOM, ROOM_BYTES, Emission, room_for
-from tests.bench import Bench, index_of, state_of
-from tests.cases import emission
+from tests.support.store.bench import Bench, index_of, state_of
+from tests.support.store.cases import emission
 
 
 def emit(bench: Bench, items: Emission) -> tuple[int, str]:

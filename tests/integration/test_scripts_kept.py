@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from qmodal.store.entries import Claimed, charge
-from tests.bench import Bench
-from tests.pack_cases import (
+from tests.support.store.bench import Bench
+from tests.support.store.pack_cases import (
     Ends,
     Pieces,
     again_in_line,

@@ -9,9 +9,9 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.store.keys import shard_of
 from qmodal.transport.operation import Command
-from tests.bench import Bench
-from tests.cases import CASES, WORKER
-from tests.pack_cases import PACK_CASES
+from tests.support.store.bench import Bench
+from tests.support.store.cases import CASES, WORKER
+from tests.support.store.pack_cases import PACK_CASES
 
 Case = Callable[[Bench], Command]
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from qmodal.store.entries import Claimed, Ended, Requeued
-from tests.bench import Bench, state_of
-from tests.pack_cases import (
+from tests.support.store.bench import Bench, state_of
+from tests.support.store.pack_cases import (
     Pieces,
     again_in_line,
     notes,

@@ -9,9 +9,9 @@ import pytest
 
 from qmodal.transport.operation import Command
 from qmodal.transport.script import load_commands
-from tests.bench import Bench, state_of
-from tests.cases import CASES, WORKER
-from tests.pack_cases import PACK_CASES
+from tests.support.store.bench import Bench, state_of
+from tests.support.store.cases import CASES, WORKER
+from tests.support.store.pack_cases import PACK_CASES
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from qmodal.exception import InternalFailure
 from qmodal.store.calls import UnknownPoolError
 from qmodal.store.keys import pool_id
 from qmodal.transport.connection import Address, Line
-from tests.bench import Bench, state_of
+from tests.support.store.bench import Bench, state_of
 
 
 def test_a_repeated_submit_is_accepted_and_changes_nothing(bench: Bench) -> None:

@@ -20,10 +20,10 @@ from qmodal.exception import (
 )
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import Exchange, ask_one
-from tests.bench import Bench
-from tests.driving import DRIVERS, Background, Driven
-from tests.servers import TestServer, run_server, server_binary
-from tests.support import wait_until
+from tests.support.servers import TestServer, run_server, server_binary
+from tests.support.store.bench import Bench
+from tests.support.store.driving import DRIVERS, Background, Driven
+from tests.support.waiting import wait_until
 
 MEGABYTE = 1 << 20
 

@@ -13,7 +13,7 @@ from qmodal.config import Settings
 from qmodal.exception import ExecutionError
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "snapshots.py"
 SIZE_KIB = 50 * 1024

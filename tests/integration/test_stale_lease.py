@@ -10,8 +10,8 @@ from qmodal.spec.options import FunctionOptions
 from qmodal_workers.container.intake.intake import SURE_NS
 from qmodal_workers.container.intake.prefetch import LONG_NS, Shelf
 from qmodal_workers.ipc.shared_record import lease_clock
-from tests.bench import Bench, index_of
-from tests.holder import NAME, Holder, holder_of
+from tests.support.holder import NAME, Holder, holder_of
+from tests.support.store.bench import Bench, index_of
 
 OTHER = "ta-b-1"
 

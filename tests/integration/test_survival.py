@@ -31,9 +31,9 @@ from qmodal_autoscaler.policy import decide as policy
 from qmodal_autoscaler.policy.state import Decision
 from qmodal_workers.agent.loops import repeated
 from qmodal_workers.output.pipes import Pipes
-from tests.bench import Bench
-from tests.stage import Stage, options
-from tests.support import wait_until
+from tests.support.stage import Stage, options
+from tests.support.store.bench import Bench
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ from qmodal_workers.agent.containers import Container
 from qmodal_workers.agent.takeover import end_overrun, release_behind
 from qmodal_workers.ipc.endpoints import Ends
 from qmodal_workers.ipc.shared_record import Doing
-from tests.boxes import Fleet
-from tests.driving import before_each_step, before_step
+from tests.support.boxes import Fleet
+from tests.support.store.driving import before_each_step, before_step
 
 pytestmark = pytest.mark.leaves_keys
 

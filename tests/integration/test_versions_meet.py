@@ -15,8 +15,8 @@ from qmodal.store.keys import shard_of
 from qmodal.transport.operation import ask_one
 from qmodal.wire.ids import new_worker_id
 from qmodal.wire.outcome import Outcome
-from tests.boxes import Box, Call, Fleet, Pool
-from tests.support import wait_until
+from tests.support.boxes import Box, Call, Fleet, Pool
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

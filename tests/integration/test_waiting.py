@@ -14,8 +14,8 @@ from qmodal.exception import Error
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import Exchange
 from qmodal.transport.spin import Patience
-from tests.driving import DRIVERS
-from tests.servers import TestServer
+from tests.support.servers import TestServer
+from tests.support.store.driving import DRIVERS
 
 Pair = tuple[socket.socket, socket.socket]
 LATE_SECONDS = 0.3

@@ -17,7 +17,7 @@ from qmodal_workers.agent.containers import Container, Roster
 from qmodal_workers.agent.watchdog import Watch
 from qmodal_workers.ipc.endpoints import Ends
 from qmodal_workers.ipc.shared_record import CANCELLED, Doing
-from tests.bench import Bench
+from tests.support.store.bench import Bench
 
 NAME = "ta-a-1"
 

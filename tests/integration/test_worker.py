@@ -15,9 +15,9 @@ import pytest
 from qmodal.spec.options import validated_options
 from qmodal.transport.operation import ask_one
 from qmodal.wire.outcome import Outcome
-from tests.boxes import PROGRAM, Box, Fleet
-from tests.stacks import is_gone
-from tests.support import wait_until
+from tests.support.boxes import PROGRAM, Box, Fleet
+from tests.support.stacks import is_gone
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

@@ -19,8 +19,8 @@ from qmodal.store.server import check_server, check_version
 from qmodal.transport.connection import Address
 from qmodal.transport.driver import Blocking
 from qmodal.transport.operation import Exchange, ask_one
-from tests.driving import DRIVERS, before_step
-from tests.servers import TestServer, run_server, server_binary
+from tests.support.servers import TestServer, run_server, server_binary
+from tests.support.store.driving import DRIVERS, before_step
 
 AT_ONCE = 0.3
 PING = Exchange(((b"PING",),), patience=0.05)

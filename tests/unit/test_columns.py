@@ -13,7 +13,7 @@ from qmodal.functions.target import PACK_BYTES
 from qmodal.spec.documents import PoolSpec
 from qmodal.wire.envelope import open_envelope
 from qmodal.wire.plain import unpack_columns
-from tests.bench import target_of
+from tests.support.store.bench import target_of
 
 KWARGS = {"k": 1}
 

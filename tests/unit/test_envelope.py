@@ -19,7 +19,7 @@ from qmodal.spec.documents import (
 from qmodal.wire.envelope import ENVELOPE_SHAPE, SHAPE, MalformedError, open_envelope
 from qmodal.wire.outcome import KINDS, Outcome, open_outcome, text_outcome
 from qmodal.wire.signing import BadSignatureError, Signer, UnknownKeyError
-from tests.envelopes import changed, envelope_of
+from tests.support.store.envelopes import changed, envelope_of
 
 SIGNER = Signer(b"k" * 32)
 ENVELOPE = envelope_of(first=3, method="run", created=1_700_000_000_000, payload=b"\x00\xff")

@@ -20,8 +20,8 @@ from qmodal_workers.container.run.interrupts import SIGNAL, Interrupts
 from qmodal_workers.container.run.invoker import Invoker
 from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.shared_record import CANCELLED, SERIAL, TIMEOUT, Record, Told
-from tests.envelopes import envelope_of
 from tests.programs import hostile
+from tests.support.store.envelopes import envelope_of
 
 SIZE = 6
 FIELDS = (b"e", b"", b"c", b"fc-00x", b"i", b"0", b"r", b"0", b"l", b"0", b"n", b"%d" % SIZE)

@@ -18,8 +18,8 @@ from qmodal.store.keys import shard_of
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.signing import Signer, mac_of
-from tests.envelopes import changed, envelope_of
-from tests.servers import leftovers
+from tests.support.servers import leftovers
+from tests.support.store.envelopes import changed, envelope_of
 
 STRANGER = Signer(b"the key of somebody else")
 Forge = Callable[["Stage"], bytes]

@@ -17,7 +17,7 @@ import redis
 
 from qmodal.embedded.server import find_binary
 from qmodal.store.keys import PERMANENT
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from qmodal.client.client import Client
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import pool_id
 from qmodal.transport.connection import Address, Line
-from tests.model import (
+from tests.model.model import (
     Input,
     Late,
     Part,
@@ -22,11 +22,11 @@ from tests.model import (
     command_of,
     delayed_part,
 )
-from tests.walk_ends import bury, cancel, purge, reclaim
-from tests.walk_packs import late_split, split, split_foreign
-from tests.walk_races import collide, turn_over
-from tests.walk_runs import settle_run
-from tests.walk_submits import extend, submit
+from tests.model.walk_ends import bury, cancel, purge, reclaim
+from tests.model.walk_packs import late_split, split, split_foreign
+from tests.model.walk_races import collide, turn_over
+from tests.model.walk_runs import settle_run
+from tests.model.walk_submits import extend, submit
 
 
 class Walk:

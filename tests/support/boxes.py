@@ -30,10 +30,10 @@ from qmodal.wire.ids import container_id, new_app_id, new_call_id
 from qmodal.wire.outcome import Outcome, open_outcome
 from qmodal.wire.payload import dump_arguments, load_value
 from qmodal.wire.signing import mac_of
-from tests.envelopes import changed, envelope_of
-from tests.support import wait_until
+from tests.support.store.envelopes import changed, envelope_of
+from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PROGRAM = "from qmodal_workers.cli import worker; worker()"
 # Its containers may claim for a second after its last renewal, and not for seven.
 SHORT_LEASE = (

@@ -23,7 +23,7 @@ from qmodal.transport.connection import Address, Line
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id, new_call_id, new_worker_id
 from qmodal_autoscaler.process import autoscale
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 T = TypeVar("T")
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from qmodal.store.keys import shard_of
 from qmodal.transport.operation import Command
 from qmodal.wire.ids import new_call_id
-from tests.model import LOST, Part, WalkCall, command_of
-from tests.walk_ends import cancel_call
-from tests.walk_submits import submission_of, submitted
+from tests.model.model import LOST, Part, WalkCall, command_of
+from tests.model.walk_ends import cancel_call
+from tests.model.walk_submits import submission_of, submitted
 
 if TYPE_CHECKING:
-    from tests.walk import Walk
+    from tests.model.walk import Walk
 
 
 def turn_over(walk: Walk, pool: str) -> None:

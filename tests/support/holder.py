@@ -12,8 +12,8 @@ from qmodal_workers.container.intake.intake import Intake
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.settle.settlement import Conclusions
 from qmodal_workers.ipc.shared_record import Doing, Record
-from tests.bench import Bench, index_of
-from tests.support import wait_until
+from tests.support.store.bench import Bench, index_of
+from tests.support.waiting import wait_until
 
 NAME = "ta-a-1"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmodal.store.entries import Claimed
-from tests.model import LOST, Part
+from tests.model.model import LOST, Part
 
 if TYPE_CHECKING:
-    from tests.walk import Walk
+    from tests.model.walk import Walk
 
 BUDGET = 3
 OVER, BAD = "over", "bad"

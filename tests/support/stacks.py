@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import redis
 
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SLEEPER = ("sleep", "600")
 DEAF = ("sh", "-c", "trap '' TERM INT; while :; do sleep 600; done")
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled, charge
 from qmodal.transport.operation import Command, Op
-from tests.bench import Bench
-from tests.cases import cancel_command
-from tests.model import command_of
+from tests.model.model import command_of
+from tests.support.store.bench import Bench
+from tests.support.store.cases import cancel_command
 
 Ends = list[tuple[bytes, bytes, bytes]]
 Pieces = list[tuple[int, int, int, int]]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from qmodal.store.entries import Claimed, Ended, Requeued
 from qmodal.transport.operation import Command
-from tests.model import Late, Part, command_of
+from tests.model.model import Late, Part, command_of
 
 if TYPE_CHECKING:
-    from tests.walk import Walk
+    from tests.model.walk import Walk
 
 
 def split(walk: Walk, pool: str) -> None:

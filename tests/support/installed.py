@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 QMODAL = BIN / "qmodal"
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qmodal.store.entries import Settled
-from tests.model import Late, Part
+from tests.model.model import Late, Part
 
 if TYPE_CHECKING:
-    from tests.walk import Walk
+    from tests.model.walk import Walk
 
 
 def settle_run(walk: Walk, pool: str) -> None:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from qmodal.store.keys import shard_of
 from qmodal.store.outputs import parse_outputs
-from tests.model import LOST
+from tests.model.model import LOST
 
 if TYPE_CHECKING:
-    from tests.walk import Walk
+    from tests.model.walk import Walk
 
 
 def check(walk: Walk) -> None:

@@ -15,8 +15,8 @@ from qmodal.store.keys import GROUP
 from qmodal.store.server import accept_command
 from qmodal.transport.operation import Command
 from qmodal.transport.script import script
-from tests.bench import APP, Bench
-from tests.model import command_of
+from tests.model.model import command_of
+from tests.support.store.bench import APP, Bench
 
 WORKER = "wk-repeat"
 REPORT = WorkerReport(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from qmodal.store.calls import Submission
 from qmodal.store.keys import shard_of
 from qmodal.wire.ids import new_call_id
-from tests.model import Part, WalkCall
+from tests.model.model import Part, WalkCall
 
 if TYPE_CHECKING:
-    from tests.walk import Walk
+    from tests.model.walk import Walk
 
 TTL = 600_000
 MOST = 6
