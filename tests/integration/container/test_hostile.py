@@ -25,7 +25,7 @@ from qmodal.spec.options import validated_options
 from tests.support.boxes import Box, Fleet
 from tests.support.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "hostile.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "hostile.py"
 KINDS = (
     *("RuntimeError", "RecursionError", "SystemExit", "KeyboardInterrupt", "GeneratorExit"),
     *("CancelledError", "StopIteration"),

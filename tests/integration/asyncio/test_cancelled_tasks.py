@@ -18,7 +18,7 @@ from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask_one
 from tests.support.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "mapping.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "mapping.py"
 STEPS = 25
 Way = Callable[[Any], Awaitable[Any]]
 

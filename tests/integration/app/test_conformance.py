@@ -21,7 +21,7 @@ from qmodal.source.loader import load_file
 from qmodal.types import LogEntry
 from tests.support.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "conformance.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "conformance.py"
 NONE_OF_IT = modal.App("another")
 
 

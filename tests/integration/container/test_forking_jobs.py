@@ -14,7 +14,7 @@ from qmodal.source.loader import load_file
 from tests.support.installed import desk
 from tests.support.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "forking.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "forking.py"
 # How a child comes back, and the status that Python would have ended with.
 ENDS = {"returns": 0, "raises": 1, "exits": 3, "interrupts": 1}
 UNWINDING = """

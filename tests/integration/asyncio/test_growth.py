@@ -23,7 +23,7 @@ from qmodal.config import Settings
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "mapping.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "mapping.py"
 
 
 @pytest.fixture(scope="module")

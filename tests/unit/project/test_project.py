@@ -15,7 +15,7 @@ import pytest
 import qmodal
 from qmodal.store.keys import Keys
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PACKAGES = ("qmodal", "workers/qmodal_workers", "autoscaler/qmodal_autoscaler")
 LONGEST_MODULE = 400
 LONGEST_SCRIPT = 60

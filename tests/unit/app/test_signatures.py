@@ -25,7 +25,7 @@ from qmodal.runner import run as runner
 from qmodal.spec.keywords import OptionKeywords, VariantOptions
 from qmodal.spec.options import FunctionOptions
 
-FACTS = json.loads((Path(__file__).parents[1] / "data" / "modal_signatures.json").read_text())
+FACTS = json.loads((Path(__file__).parents[2] / "data" / "modal_signatures.json").read_text())
 CLASSES: dict[str, type] = {
     "App": qmodal.App,
     "LocalEntrypoint": app.LocalEntrypoint,

@@ -22,7 +22,7 @@ from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask_one
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "surface.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "surface.py"
 
 
 @pytest.fixture(scope="module")

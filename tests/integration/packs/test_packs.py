@@ -20,7 +20,7 @@ from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask_one
 from tests.support.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "packs.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "packs.py"
 COUNT = 600  # the first hundred go alone, as nobody knows yet how long they take
 
 

@@ -32,7 +32,7 @@ from tests.support.servers import leftovers
 from tests.support.store.foreign import BROKEN, STRANGER, Bomb, Forge, Stage
 from tests.support.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "everything.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "everything.py"
 
 
 @pytest.fixture(scope="module")

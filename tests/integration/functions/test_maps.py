@@ -36,7 +36,7 @@ from qmodal.wire.ids import new_call_id
 from tests.support.stacks import program
 from tests.support.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "mapping.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "mapping.py"
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 
-CENSUS = Path(__file__).parents[1] / "programs" / "census.py"
+CENSUS = Path(__file__).parents[2] / "programs" / "census.py"
 # What differs from a program that is run by `python -W error census.py`, and why.
 WANTED = {
     "SIGINT": "a container that is interrupted gives its input back",

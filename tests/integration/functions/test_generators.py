@@ -26,7 +26,7 @@ from qmodal.transport.operation import ask_one
 from qmodal_workers.container.run.item_sender import MOST_UNSENT
 from tests.support.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "generators.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "generators.py"
 
 
 @pytest.fixture(scope="module")
