@@ -21,12 +21,6 @@ def stop_fetching_inputs() -> None:
     )
 
 
-INTERACTIVE = (
-    "qmodal has no interactive mode, as its containers have no terminal: call the function with "
-    "`.local()` to look into it."
-)
-
-
 def clustered(size: int, *, rdma: bool = False) -> ClassMark:
     """Start `size` containers together for each input; recorded, calling it is refused."""
     if type(size) is not int or size < 1:
@@ -50,6 +44,7 @@ def _recording(name: str, config: dict[str, Any]) -> ClassMark:
 def interact() -> None:
     """Raises InvalidError: containers here have no terminal; run the code locally to look into it."""
     from qmodal.client.context import is_local
+    from qmodal.runner.run import INTERACTIVE
 
     if is_local():
         raise InvalidError("Interactivity only works inside a Modal Function's container.")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import (
@@ -24,7 +23,6 @@ from qmodal.app.decorators import (
 )
 from qmodal.app.defaults import AppDefaults
 from qmodal.app.registration import (
-    Registered,
     class_entry,
     function_entry,
     is_interactive,
@@ -34,25 +32,23 @@ from qmodal.client.verb import Verb
 from qmodal.cls.cls import Cls
 from qmodal.cls.partial_function import PartialFunction
 from qmodal.exception import InvalidError
-from qmodal.functions.definition import Definition, LocalSource, definitions_of
+from qmodal.functions.definition import LocalSource
 from qmodal.functions.function import Function
-from qmodal.including import note_publisher
 from qmodal.output.logs import Logs
 from qmodal.resources.image import Image
 from qmodal.spec.keywords import OptionKeywords
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.parameters import parameter
+from qmodal.spec.registry import Registry
 
 if TYPE_CHECKING:
     from qmodal.runner.deploy import Deploy
     from qmodal.runner.run import RunContext
-    from qmodal.spec.documents import Version
 
 P = ParamSpec("P")
 R = TypeVar("R")
 OriginalR = TypeVar("OriginalR")
 C = TypeVar("C")
-log = logging.getLogger("qmodal")
 
 
 class App:
@@ -64,7 +60,7 @@ class App:
     ...     return x * x
     """
 
-    lookup: ClassVar = app_verbs.Lookup()
+    lookup: ClassVar = app_verbs.Lookup(lambda name: App(name))
 
     def __init__(
         self,
@@ -79,33 +75,25 @@ class App:
         if name is not None and not isinstance(name, str):
             raise InvalidError(f"The name of an App must be a str, not {type(name).__name__}.")
         self._defaults = AppDefaults(image, secrets, volumes)
-        self._name = name
-        self._tags = app_verbs.checked_tags(tags or {})
-        self._has_definitions = True
-        self._includes: list[App] = []
-        self._published_by: list[App] = []
-        self._entries: dict[str, Registered] = {}
+        self._registry = Registry(self, name, app_verbs.checked_tags(tags or {}))
         self._functions: dict[str, Function[..., Any, Any]] = {}
         self._classes: dict[str, Cls[Any]] = {}
         self._entrypoints: dict[str, LocalEntrypoint] = {}
-        self._definitions: dict[str, Definition] = {}
-        self._version: Version | None = None
-        self._description: str | None = name
 
     @property
     def name(self) -> str | None:
         """The name it was made with, if any."""
-        return self._name
+        return self._registry.name
 
     @property
     def app_id(self) -> str | None:
         """`ap-...` while it runs or after it was deployed, else None."""
-        return None if self._version is None else self._version.app_id
+        return self._registry.app_id
 
     @property
     def description(self) -> str | None:
         """What lists call it."""
-        return self._description
+        return self._registry.description
 
     @property
     def image(self) -> Image | None:
@@ -150,9 +138,9 @@ class App:
         def register(target: Any) -> Function[..., Any, Any]:
             entry = function_entry(target, checked, name=name, is_generator=is_generator)
             function: Function[..., Any, Any] = Function(
-                LocalSource(self, entry.tag), entry.tag, raw_f=entry.raw
+                LocalSource(self._registry, entry.tag), entry.tag, raw_f=entry.raw
             )
-            self._register(entry)
+            self._registry.register(entry, may_replace=is_interactive(entry.raw))
             self._functions[entry.tag] = function
             return function
 
@@ -172,9 +160,11 @@ class App:
         def register(target: Any) -> Cls[Any]:
             entry = class_entry(target, checked)
             cls: Cls[Any] = Cls(
-                LocalSource(self, entry.tag), entry.tag.removesuffix(".*"), user_cls=entry.raw
+                LocalSource(self._registry, entry.tag),
+                entry.tag.removesuffix(".*"),
+                user_cls=entry.raw,
             )
-            self._register(entry)
+            self._registry.register(entry, may_replace=is_interactive(entry.raw))
             self._classes[entry.tag.removesuffix(".*")] = cls
             return cls
 
@@ -205,7 +195,7 @@ class App:
         detach: bool = False,
         interactive: bool = False,
         environment_name: str | None = None,
-    ) -> RunContext:
+    ) -> RunContext[Self]:
         """Run the app for the length of a `with` (or `async with`) block.
 
         Uses the Redis of the settings, else a running `qmodal up`, else a private server that
@@ -225,7 +215,7 @@ class App:
         )
 
     @property
-    def deploy(self) -> Deploy:
+    def deploy(self) -> Deploy[Self]:
         """Publish the app under its name, until it is stopped: `deploy(name=None, ...)`.
 
         >>> app.deploy(name="reports")
@@ -237,39 +227,37 @@ class App:
     @property
     def stop(self) -> Verb[..., None]:
         """End the app for everybody; this cannot be undone. Raises InvalidError if it never began."""
-        return Verb(partial(app_verbs.stop, self))
+        return Verb(partial(app_verbs.stop, self._registry))
 
     @property
     def set_tags(self) -> Verb[..., None]:
         """Replace the tags of the running or deployed app: `set_tags({"team": "a"})`."""
-        return Verb(partial(app_verbs.set_tags, self))
+        return Verb(partial(app_verbs.set_tags, self._registry))
 
     @property
     def get_tags(self) -> Verb[..., dict[str, str]]:
         """The tags of the running or deployed app."""
-        return Verb(partial(app_verbs.get_tags, self))
+        return Verb(partial(app_verbs.get_tags, self._registry))
 
     @property
     def logs(self) -> Logs:
         """What its containers printed: `fetch(since=...)`, `tail(100)`, `stream(timeout)`."""
-        return Logs(partial(app_verbs.log_place, self))
+        return Logs(partial(app_verbs.log_place, self._registry))
 
     def include(self, other_app: App, inherit_tags: bool = True) -> Self:
         """Take in the functions and classes of another app, not its entrypoints; returns itself."""
-        for entry in other_app._entries.values():
-            self._register(entry)
-        self._includes.append(other_app)
+        self._registry.include(other_app._registry, may_replace=is_interactive)
         self._functions.update(other_app._functions)
         self._classes.update(other_app._classes)
         if inherit_tags:
-            self._tags = {**other_app._tags, **self._tags}
+            self._registry.tags = {**other_app._registry.tags, **self._registry.tags}
         return self
 
     def _options(self, given: dict[str, Any]) -> FunctionOptions:
         return self._defaults.options(given)
 
     def _is_web(self, tag: str) -> bool:
-        entry = self._entries.get(tag)
+        entry = self._registry.entries.get(tag)
         return entry is not None and "web" in entry.options.recorded
 
     @property
@@ -277,32 +265,7 @@ class App:
         """The names of the web functions defined here."""
         return [tag for tag in self._functions if self._is_web(tag)]
 
-    def _register(self, entry: Registered) -> None:
-        if entry.tag in self._entries and not is_interactive(entry.raw):
-            kind = "class" if entry.is_class else "function"
-            log.warning("%s name '%s' collision!", kind, entry.tag.removesuffix(".*"))
-        self._entries[entry.tag] = entry
-
-    def _attach(
-        self,
-        version: Version | None,
-        *,
-        main_by_reference: bool = False,
-        is_pinned: bool = False,
-    ) -> None:
-        """The handles of this app stand for that published version from now on (None: nothing)."""
-        self._version = version
-        self._definitions = definitions_of(
-            version, main_by_reference=main_by_reference, is_pinned=is_pinned
-        )
-        note_publisher(self)
-
-    def _find_definition(self, tag: str) -> Definition | None:
-        """As published with this app, or with one that has included it."""
-        publishers = (self, *self._published_by)
-        return next((app._definitions[tag] for app in publishers if tag in app._definitions), None)
-
     def _registered(self, registered: dict[str, C]) -> dict[str, C]:
-        if not self._has_definitions:
-            raise AttributeError(f"{self._name!r} was looked up; its definitions are not here")
+        if not self._registry.is_known_here:
+            raise AttributeError(f"{self.name!r} was looked up; its definitions are not here")
         return registered

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast, overload
+from typing import Any, ParamSpec, TypeVar, cast, overload
 
 from qmodal.cls.partial_function import PartialFunction
 from qmodal.functions.function import Function
-
-if TYPE_CHECKING:
-    from qmodal.app.app import App
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -50,7 +47,7 @@ class ClsDecorator:
 class LocalEntrypoint:
     """A function that runs on the caller's machine, as the start of a program."""
 
-    def __init__(self, raw_f: Callable[..., Any], app: App, name: str) -> None:
+    def __init__(self, raw_f: Callable[..., Any], app: Any, name: str) -> None:
         self.raw_f = raw_f
         self.app = app
         self.name = name

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
 from qmodal.client import client as clients
 from qmodal.client.client import Client
@@ -12,20 +13,20 @@ from qmodal.exception import InvalidError, NotFoundError
 from qmodal.output.logs import Place
 from qmodal.spec.documents import Version, open_version
 from qmodal.spec.names import check_name, is_app_id
+from qmodal.spec.registry import AppLike, Registry
 from qmodal.store.apps import AppRecord
 from qmodal.transport.operation import Op
 
-if TYPE_CHECKING:
-    from qmodal.app.app import App
+A = TypeVar("A", bound=AppLike)
 
 
-class Lookup(Verb[Any, "App"]):
+class Lookup(Verb[Any, A]):
     """`App.lookup(name, *, environment_name=None, create_if_missing=False)`; looks at once."""
 
     __slots__ = ()
 
-    def __init__(self) -> None:
-        super().__init__(lookup)
+    def __init__(self, make: Callable[[str], A]) -> None:
+        super().__init__(partial(lookup, make))
 
     def __call__(
         self,
@@ -34,7 +35,7 @@ class Lookup(Verb[Any, "App"]):
         client: Any = None,
         environment_name: str | None = None,
         create_if_missing: bool = False,
-    ) -> App:
+    ) -> A:
         """Do it and wait."""
         return super().__call__(name, environment_name, create_if_missing)
 
@@ -45,14 +46,13 @@ class Lookup(Verb[Any, "App"]):
         client: Any = None,
         environment_name: str | None = None,
         create_if_missing: bool = False,
-    ) -> App:
+    ) -> A:
         """Do it without blocking the event loop."""
         return await super().aio(name, environment_name, create_if_missing)
 
 
-def lookup(name: str, environment: str | None, create: bool) -> Op[App]:
+def lookup(make: Callable[[str], A], name: str, environment: str | None, create: bool) -> Op[A]:
     """The deployed app of that name, or the app of that id."""
-    from qmodal.app.app import App
     from qmodal.runner.publish import publish
 
     if is_app_id(name) and create:
@@ -64,16 +64,16 @@ def lookup(name: str, environment: str | None, create: bool) -> Op[App]:
     version = yield from find_version(client, name, environment)
     if version is None and create:
         release = yield from publish(
-            client, App(name), name=name, environment=environment, state="deployed"
+            client, make(name)._registry, name=name, environment=environment, state="deployed"
         )
         version = release.version
     if version is None:
         raise NotFoundError(
             f"App '{name}' not found in environment '{environment}'. Deploy it with `qmodal deploy`."
         )
-    found = App(version.name)
-    found._has_definitions = False
-    found._attach(version)
+    found = make(version.name)
+    found._registry.is_known_here = False
+    found._registry.attach(version)
     return found
 
 
@@ -87,29 +87,29 @@ def find_version(client: Client, name: str, environment: str) -> Op[Version | No
     return None if document is None else open_version(document, client.signer)
 
 
-def stop(app: App, *, client: Any = None) -> Op[None]:
+def stop(registry: Registry, *, client: Any = None) -> Op[None]:
     """End the app, whoever started it."""
-    record = yield from _record(app, "stop")
+    record = yield from _record(registry, "stop")
     yield from clients.current().apps.stop(record)
-    app._attach(None)
+    registry.attach(None)
 
 
-def set_tags(app: App, tags: Mapping[str, str], *, client: Any = None) -> Op[None]:
+def set_tags(registry: Registry, tags: Mapping[str, str], *, client: Any = None) -> Op[None]:
     """Replace the app's tags."""
     checked = checked_tags(tags)
-    record = yield from _record(app, "set_tags")
+    record = yield from _record(registry, "set_tags")
     yield from clients.current().apps.set_tags(record.app_id, checked)
 
 
-def get_tags(app: App, *, client: Any = None) -> Op[dict[str, str]]:
+def get_tags(registry: Registry, *, client: Any = None) -> Op[dict[str, str]]:
     """The tags of the app on the server."""
-    record = yield from _record(app, "get_tags")
+    record = yield from _record(registry, "get_tags")
     return (yield from clients.current().apps.tags(record.app_id))
 
 
-def log_place(app: App) -> Op[Place]:
+def log_place(registry: Registry) -> Op[Place]:
     """Whose output `app.logs` is."""
-    record = yield from _record(app, "logs")
+    record = yield from _record(registry, "logs")
     return Place(record.app_id)
 
 
@@ -121,10 +121,10 @@ def checked_tags(tags: Mapping[Any, Any]) -> dict[str, str]:
     return dict(tags)
 
 
-def _record(app: App, verb: str) -> Op[AppRecord]:
-    if app.app_id is None:
+def _record(registry: Registry, verb: str) -> Op[AppRecord]:
+    if registry.app_id is None:
         raise InvalidError(f"`App.{verb}` needs an App that is running, deployed or looked up.")
-    record = yield from clients.current().apps.record(app.app_id)
+    record = yield from clients.current().apps.record(registry.app_id)
     if record is None:
-        raise NotFoundError(f"App {app.app_id} has ended.")
+        raise NotFoundError(f"App {registry.app_id} has ended.")
     return record

@@ -98,7 +98,7 @@ def _entry_points(*names: str) -> list[Any]:
 
 @click.command(cls=Commands, no_args_is_help=True)
 @click.version_option(__version__, prog_name="qmodal", message="%(prog)s %(version)s")
-def commands() -> None:
+def program() -> None:
     """Modal's programming model on your own machines."""
 
 
@@ -108,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What user code raises is shown by Python's own way out, which ends with 1, too.
     sys.excepthook = show_failure
     try:
-        code = commands.main(args=argv, prog_name="qmodal", standalone_mode=False)
+        code = program.main(args=argv, prog_name="qmodal", standalone_mode=False)
     except (Error, click.ClickException, click.Abort) as failure:
         cause = failure.__cause__
         if isinstance(failure, click.Abort) and isinstance(cause, EOFError):

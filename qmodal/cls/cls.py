@@ -25,7 +25,6 @@ from qmodal.transport.operation import Op
 from qmodal.wire.foreign import ForeignError, touch, type_name
 
 if TYPE_CHECKING:
-    from qmodal.app.app import App
     from qmodal.types import FunctionCurrentStats
 
 T = TypeVar("T")
@@ -123,14 +122,14 @@ class Cls(Generic[T]):
         return self._methods
 
     @property
-    def app(self) -> App:
+    def app(self) -> Any:
         """The app that it is defined on here."""
         if isinstance(self._source, LocalSource):
             return self._source.app
         raise AttributeError(f"{self._name!r} was looked up; its app is not defined here")
 
     @property
-    def _app(self) -> App | None:
+    def _app(self) -> Any:
         return self._source.app if isinstance(self._source, LocalSource) else None
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Obj:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from qmodal.client.context import is_local
 from qmodal.cls.handles import has_room
 from qmodal.cls.partial_function import HookKind, hooks_of, methods_of
 from qmodal.exception import InvalidError
-from qmodal.functions.definition import LocalSource, Source
 from qmodal.spec.parameters import ParameterSpec, declared_by, parameters_of
 
 ENTER: tuple[HookKind, ...] = ("snap_enter", "enter")
@@ -60,18 +57,6 @@ def made(user_cls: type, parameters: Mapping[str, Any]) -> Any:
             # A frozen dataclass refuses; its own `__init__` would set them like this.
             object.__setattr__(instance, name, value)
     return instance
-
-
-def note_volumes(source: Source, name: str) -> None:
-    """Warn that a function which mounts volumes finds nothing in them on the caller's machine."""
-    entry = source.app._entries.get(source.tag) if isinstance(source, LocalSource) else None
-    if entry is not None and entry.options.volumes and is_local():
-        warnings.warn(
-            f"The {name} function is executing locally and will not have access to the mounted "
-            "Volume data",
-            UserWarning,
-            stacklevel=3,
-        )
 
 
 def _finish(value: Any) -> None:

@@ -237,7 +237,7 @@ class FunctionCall(Generic[R]):
         )
 
     def _graph(self) -> Op[list[InputInfo]]:
-        from qmodal.call_graph import graph_of
+        from qmodal.functions.graph import graph_of
 
         return (yield from graph_of(current(), self._call))
 

@@ -6,28 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from qmodal.client.client import current
 from qmodal.exception import ExecutionError, InvalidError, NotFoundError
-from qmodal.including import included
 from qmodal.spec.documents import FunctionSpec, Version, open_version
 from qmodal.spec.names import is_app_id
+from qmodal.spec.registry import Definition, Registry, definitions_of
 from qmodal.transport.operation import Op
-
-if TYPE_CHECKING:
-    from qmodal.app.app import App
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Definition:
-    """One function or class of one published app."""
-
-    app_id: str
-    app_name: str
-    spec: FunctionSpec
-    main_by_reference: bool = False
-    number: int = 0  # the version that calls are pinned to; 0: whichever is current
 
 
 class Source(Protocol):
@@ -46,12 +32,17 @@ class Source(Protocol):
 class LocalSource:
     """A definition of an app in this process; there only while the app runs or after it was deployed."""
 
-    app: App
+    registry: Registry
     tag: str
+
+    @property
+    def app(self) -> Any:
+        """The App."""
+        return self.registry.owner
 
     def definition(self) -> Op[Definition]:
         """The definition, if the app has been published."""
-        definition = self.app._find_definition(self.tag)
+        definition = self.registry.find_definition(self.tag)
         if definition is None:
             raise ExecutionError(
                 f"{self.tag.removesuffix('.*')} has not been hydrated with the metadata it needs to run "
@@ -63,11 +54,11 @@ class LocalSource:
 
     def stands_for(self, definition: Definition) -> bool:
         """Whether the app is still published as it was then."""
-        return self.app._find_definition(self.tag) is definition
+        return self.registry.find_definition(self.tag) is definition
 
 
 # The app whose serialized functions are being pickled, and what the version of this container has.
-_publishing: ContextVar[App | None] = ContextVar("qmodal_publishing", default=None)
+_publishing: ContextVar[Registry | None] = ContextVar("qmodal_publishing", default=None)
 _served: dict[str, Definition] = {}
 
 
@@ -94,9 +85,9 @@ class OwnSource:
 
 
 @contextmanager
-def publishing(app: App) -> Iterator[None]:
+def publishing(registry: Registry) -> Iterator[None]:
     """Meanwhile handles of that app are pickled as parts of the version to come."""
-    token = _publishing.set(app)
+    token = _publishing.set(registry)
     try:
         yield
     finally:
@@ -185,34 +176,15 @@ class NamedSource:
         raise NotFoundError(f"{self._what}: the app has {names}.")
 
 
-def definitions_of(
-    version: Version | None, *, main_by_reference: bool = False, is_pinned: bool = False
-) -> dict[str, Definition]:
-    """What the handles of a published app stand for, by tag."""
-    if version is None:
-        return {}
-    return {
-        tag: Definition(
-            app_id=version.app_id,
-            app_name=version.name,
-            spec=spec,
-            main_by_reference=main_by_reference,
-            number=version.number if is_pinned else 0,
-        )
-        for tag, spec in version.functions.items()
-    }
-
-
 def portable(source: Source) -> Source:
     """The source as it can travel to another process; raises InvalidError if it cannot yet."""
     if isinstance(source, OwnSource) and source.tag in _served:
         return FixedSource(_served[source.tag])
     if not isinstance(source, LocalSource):
         return source
-    app = _publishing.get()
-    if app is not None and (app is source.app or source.app in included(app)):
+    if source.registry.is_part_of(_publishing.get()):
         return OwnSource(source.tag)
-    definition = source.app._find_definition(source.tag)
+    definition = source.registry.find_definition(source.tag)
     if definition is None:
         raise InvalidError(
             f"Can't serialize object {source.tag.removesuffix('.*')} which hasn't been hydrated: the "

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, Unpack
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from qmodal.client import deprecation as legacy
+from qmodal.client.context import is_local
 from qmodal.client.verb import Verb
-from qmodal.cls.local_instance import note_volumes
 from qmodal.exception import ExecutionError, InvalidError
 from qmodal.functions import (
     autoscaler as pool_verbs,
@@ -19,7 +19,6 @@ from qmodal.functions import (
 from qmodal.functions.autoscaler import Autoscaler
 from qmodal.functions.call import FunctionCall
 from qmodal.functions.definition import (
-    Definition,
     FixedSource,
     LocalSource,
     NamedSource,
@@ -29,14 +28,12 @@ from qmodal.functions.definition import (
 from qmodal.functions.info import Info, describe
 from qmodal.functions.map.methods import MapVerbs
 from qmodal.functions.target import Binding, Target, target_of
-from qmodal.output.logs import Logs, pool_place
+from qmodal.output.logs import Logs, Place
 from qmodal.spec.keywords import VariantOptions
+from qmodal.spec.registry import Definition
 from qmodal.spec.variant import Variant
 from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats, FunctionInfo
-
-if TYPE_CHECKING:
-    from qmodal.app.app import App
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -130,7 +127,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
                 f"The definition of {self._name!r} is not here, so it cannot be called locally; "
                 "import the module that defines it."
             )
-        note_volumes(self._source, self._name)
+        _note_volumes(self._source, self._name)
         return self._local
 
     @property
@@ -165,7 +162,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     @property
     def logs(self) -> Logs:
         """What the containers of its pool printed: `fetch(since=...)`, `tail(100)`, `stream()`."""
-        return Logs(partial(pool_place, self._target))
+        return Logs(self._log_place)
 
     def with_options(self, **options: Unpack[VariantOptions]) -> Function[P, R, OriginalR]:
         """The same function in a pool of its own with these options; raises InvalidError.
@@ -206,14 +203,14 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         return f"fu-{self._known[1].pool}"
 
     @property
-    def app(self) -> App:
+    def app(self) -> Any:
         """The app that it is defined on here."""
         if isinstance(self._source, LocalSource):
             return self._source.app
         raise AttributeError(f"{self._name!r} was looked up; its app is not defined here")
 
     @property
-    def _app(self) -> App | None:
+    def _app(self) -> Any:
         return self._source.app if isinstance(self._source, LocalSource) else None
 
     @property
@@ -280,6 +277,10 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
             )
         return (yield from self._target())
 
+    def _log_place(self) -> Op[Place]:
+        target = yield from self._target()
+        return Place(target.spec.app_id, target.pool)
+
     def _info(self, **_refresh: bool) -> Op[FunctionInfo]:
         definition = yield from self._source.definition()
         return describe(definition.spec, self._variant)
@@ -292,6 +293,18 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         variant.over({}).check_kind(is_generator=self.is_generator)
         return Function(
             self._source, self._name, raw_f=self._raw_f, local=self._local, variant=variant
+        )
+
+
+def _note_volumes(source: Source, name: str) -> None:
+    """Warn that a function which mounts volumes finds nothing in them on the caller's machine."""
+    entry = source.registry.entries.get(source.tag) if isinstance(source, LocalSource) else None
+    if entry is not None and entry.options.volumes and is_local():
+        warnings.warn(
+            f"The {name} function is executing locally and will not have access to the mounted "
+            "Volume data",
+            UserWarning,
+            stacklevel=3,
         )
 
 

@@ -218,5 +218,5 @@ def yields(source: Source, method: str) -> bool:
     """Whether a function of a local app was registered as a generator."""
     if not isinstance(source, LocalSource):
         return False
-    entry = source.app._entries.get(source.tag)
+    entry = source.registry.entries.get(source.tag)
     return entry is not None and method in entry.methods and entry.methods[method].is_generator

@@ -12,11 +12,11 @@ from typing import Any, Protocol
 from qmodal.client import context
 from qmodal.client.client import Client
 from qmodal.exception import NotFoundError, RequestSizeError
-from qmodal.functions.definition import Definition
 from qmodal.functions.map.inputs import Arguments, Columns
 from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.parameters import ParameterSpec
+from qmodal.spec.registry import Definition
 from qmodal.spec.variant import Variant
 from qmodal.store.calls import Submission
 from qmodal.store.keys import shard_of

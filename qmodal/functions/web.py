@@ -45,7 +45,12 @@ class IsWeb:
 
     def __get__(self, function: Function[..., Any, Any] | None, owner: type | None = None) -> bool:
         source = None if function is None else function._source
-        return isinstance(source, LocalSource) and source.app._is_web(source.tag)
+        return isinstance(source, LocalSource) and _is_web(source)
+
+
+def _is_web(source: LocalSource) -> bool:
+    entry = source.registry.entries.get(source.tag)
+    return entry is not None and "web" in entry.options.recorded
 
 
 def check_callable(target: Target, verb: str) -> None:

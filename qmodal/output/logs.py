@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from qmodal.client.client import Client, current_for
 from qmodal.exception import InvalidError
-from qmodal.functions.target import Target
 from qmodal.store.logs import LETTERS, LogChunk
 from qmodal.transport.operation import Op
 from qmodal.types import LogEntry
@@ -58,12 +57,6 @@ def _entry(place: Place, chunk: LogChunk, line: str) -> LogEntry:
         object_id=f"fu-{chunk.pool}" if chunk.pool else place.app_id,
         context_ids=[chunk.container],
     )
-
-
-def pool_place(find: Callable[[], Op[Target]]) -> Op[Place]:
-    """Whose output `f.logs` is."""
-    target = yield from find()
-    return Place(target.spec.app_id, target.pool)
 
 
 class _Pages(Protocol):

@@ -6,7 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qmodal.exception import Error
 from qmodal.output import screen as output
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
     from qmodal.client.client import Client
-    from qmodal.functions.map.map_call import Fanout
 
 LOOK_SECONDS = 0.25
 LEAVE_SECONDS = 1.0
@@ -23,8 +22,37 @@ LEAVE_SECONDS = 1.0
 LOOKS = 4
 
 
+class MapNumbers(Protocol):
+    """How far a map is."""
+
+    @property
+    def submitted(self) -> int:
+        """Inputs that were accepted."""
+        ...
+
+    @property
+    def settled(self) -> int:
+        """Inputs that have an outcome."""
+        ...
+
+    @property
+    def failed(self) -> int:
+        """Those of them that failed."""
+        ...
+
+    @property
+    def is_fed(self) -> bool:
+        """Whether no more inputs come."""
+        ...
+
+    @property
+    def target(self) -> Any:
+        """Its function: `name`, `pool` and `options`."""
+        ...
+
+
 @contextmanager
-def shown(client: Client, fanout: Fanout[Any]) -> Iterator[None]:
+def shown(client: Client, fanout: MapNumbers) -> Iterator[None]:
     """Show a bar during the block, if output is enabled and standard error is a terminal."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if not (output.shows_progress() and is_terminal):
@@ -38,7 +66,7 @@ def shown(client: Client, fanout: Fanout[Any]) -> Iterator[None]:
         bar.stop()
 
 
-def sentence(fanout: Fanout[Any], running: int, rate: float) -> str:
+def sentence(fanout: MapNumbers, running: int, rate: float) -> str:
     """What stands beside the bar."""
     failed = f", {fanout.failed} failed" if fanout.failed else ""
     return f"{fanout.settled} done, {running} running{failed}, {rate:.0f}/s"
@@ -47,7 +75,7 @@ def sentence(fanout: Fanout[Any], running: int, rate: float) -> str:
 class Bar:
     """One map's line; a thread looks at the map's numbers, which costs the map nothing."""
 
-    def __init__(self, client: Client, fanout: Fanout[Any]) -> None:
+    def __init__(self, client: Client, fanout: MapNumbers) -> None:
         self._client = client
         self._fanout = fanout
         self._ended = threading.Event()

@@ -9,6 +9,7 @@ from typing import Any
 
 from qmodal.client.context import is_local
 from qmodal.exception import InvalidError, UnimplementedError
+from qmodal.spec.resource import ImageResource
 
 log = logging.getLogger("qmodal")
 NOT_BUILT = (
@@ -52,7 +53,7 @@ class Unbuilt:
         return refuse
 
 
-class Image:
+class Image(ImageResource):
     """What containers should find installed; each method returns a new Image.
 
     Recorded with the app and not built. Only `env` has an effect: its variables are set.

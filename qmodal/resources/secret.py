@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from qmodal.client.context import is_local
 from qmodal.exception import InvalidError, UnimplementedError
 from qmodal.spec.names import check_name
-
-# What connects a container to its server is not for programs to change.
-RESERVED = "QMODAL_"
+from qmodal.spec.resource import SecretResource
 
 
-class Secret:
+class Secret(SecretResource):
     """Variables for a function's containers; later ones win over earlier ones and over `env`'s.
 
     >>> @app.function(secrets=[qmodal.Secret.from_dict({"TOKEN": "abc"})])
@@ -165,28 +163,3 @@ def _unquoted(value: str) -> str:
         return value.partition(" #")[0].rstrip()
     inner, _, _ = value[1:].partition(quote)
     return inner.replace("\\n", "\n") if quote == '"' else inner
-
-
-def gathered(image: Any, secrets: Iterable[Any]) -> dict[str, str]:
-    """The variables of an image and of secrets, in their order."""
-    variables: dict[str, str] = dict(getattr(image, "environ", None) or {})
-    for secret in secrets:
-        if isinstance(secret, Secret):
-            variables |= secret.variables()
-    return variables
-
-
-def allowed(variables: Mapping[str, str]) -> dict[str, str]:
-    """Those that a program may set in its containers."""
-    return {name: value for name, value in variables.items() if not name.startswith(RESERVED)}
-
-
-def missing_keys(recorded: Iterable[Any], environ: Mapping[str, str]) -> dict[str, list[str]]:
-    """For each recorded named secret, which of its required variables are not there."""
-    missing = {}
-    for secret in recorded:
-        if isinstance(secret, Mapping):
-            absent = [key for key in secret.get("required_keys", ()) if key not in environ]
-            if absent:
-                missing[str(secret.get("name"))] = absent
-    return missing

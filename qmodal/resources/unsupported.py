@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 from qmodal.exception import UnimplementedError
 from qmodal.spec.names import check_name
+from qmodal.spec.resource import VolumeResource
 
 
 class Declared:
@@ -112,7 +113,7 @@ class _Named(Declared):
         raise AttributeError(f"{cls.__name__}.lookup does not exist any more: use from_name")
 
 
-class Volume(_Named):
+class Volume(_Named, VolumeResource):
     """Declares a volume; boxes that share files do so with a shared folder."""
 
     __slots__ = ()
@@ -248,7 +249,7 @@ class Proxy(_Stored):
     _instead = "traffic leaves from the boxes; set up their network"
 
 
-class CloudBucketMount(Declared):
+class CloudBucketMount(Declared, VolumeResource):
     """Declares a bucket as a folder: `CloudBucketMount(bucket_name, ...)`."""
 
     __slots__ = ()

@@ -6,7 +6,7 @@ import re
 import time
 import warnings
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeVar
 
 from qmodal.client import client as clients, context
 from qmodal.client.client import Client
@@ -15,11 +15,10 @@ from qmodal.exception import InvalidError, ServerWarning
 from qmodal.runner.publish import publish
 from qmodal.spec.documents import Version
 from qmodal.spec.names import check_name
+from qmodal.spec.registry import AppLike
 from qmodal.transport.operation import Op, Pause
 
-if TYPE_CHECKING:
-    from qmodal.app.app import App
-
+A = TypeVar("A", bound=AppLike)
 STRATEGIES = ("rolling", "recreate")
 RECREATE_SECONDS = 40.0
 LOOK_SECONDS = 0.1
@@ -35,12 +34,12 @@ class DeployResult:
     is_new: bool
 
 
-class Deploy(Verb[Any, "App"]):
+class Deploy(Verb[Any, A]):
     """`app.deploy(name=None, *, environment_name=None, tag="", strategy="rolling")`."""
 
     __slots__ = ("_app",)
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: A) -> None:
         super().__init__(self._deploy)
         self._app = app
 
@@ -52,7 +51,7 @@ class Deploy(Verb[Any, "App"]):
         tag: str = "",
         client: Any = None,
         strategy: str = "rolling",
-    ) -> App:
+    ) -> A:
         """Do it and wait."""
         return super().__call__(name, environment_name, tag, strategy)
 
@@ -64,19 +63,22 @@ class Deploy(Verb[Any, "App"]):
         tag: str = "",
         client: Any = None,
         strategy: str = "rolling",
-    ) -> App:
+    ) -> A:
         """Do it without blocking the event loop."""
         return await super().aio(name, environment_name, tag, strategy)
 
-    def _deploy(
-        self, name: str | None, environment: str | None, tag: str, strategy: str
-    ) -> Op[App]:
+    def _deploy(self, name: str | None, environment: str | None, tag: str, strategy: str) -> Op[A]:
         yield from deploy(self._app, name, environment, tag=tag, strategy=strategy)
         return self._app
 
 
 def deploy(
-    app: App, name: str | None, environment: str | None, *, tag: str = "", strategy: str = "rolling"
+    app: AppLike,
+    name: str | None,
+    environment: str | None,
+    *,
+    tag: str = "",
+    strategy: str = "rolling",
 ) -> Op[DeployResult]:
     """Publish the app under its name; what is the same as before gets no new version.
 
@@ -84,7 +86,8 @@ def deploy(
     """
     if context.is_importing():
         raise InvalidError("app.deploy() cannot be called in global scope.")
-    title = name or app.name
+    registry = app._registry
+    title = name or registry.name
     if title is None:
         raise InvalidError(
             "a deployed App needs a name: `qmodal.App('name')` or `app.deploy(name='name')`."
@@ -94,7 +97,7 @@ def deploy(
     client = clients.current()
     release = yield from publish(
         client,
-        app,
+        registry,
         name=title,
         environment=environment or client.settings.environment,
         state="deployed",
@@ -102,8 +105,8 @@ def deploy(
         is_recreating=strategy == "recreate",
     )
     version = release.version
-    app._description = title
-    app._attach(version, main_by_reference=version.main is not None)
+    registry.description = title
+    registry.attach(version, main_by_reference=version.main is not None)
     if release.is_new and strategy == "recreate":
         yield from wait_until_replaced(client, version)
     return DeployResult(app_id=version.app_id, version=version.number, is_new=release.is_new)

@@ -6,7 +6,6 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from qmodal.client.client import Client
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
@@ -16,13 +15,11 @@ from qmodal.source.imports import locate
 from qmodal.source.loader import RENAMED, alias_main, main_origin
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions
+from qmodal.spec.registry import Registry
 from qmodal.store.apps import AppRecord, AppState
 from qmodal.transport.operation import Op
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id
-
-if TYPE_CHECKING:
-    from qmodal.app.app import App
 
 MOST_TRIES = 20
 
@@ -45,14 +42,14 @@ class Code:
     files: tuple[str, ...] = ()
 
 
-def code_of(app: App) -> Code:
+def code_of(registry: Registry) -> Code:
     """Collect the code of the module that defines the app's functions.
 
     Raises InvalidError for functions that no file defines, RequestSizeError for too much.
     """
     modules = {
         entry.raw.__module__: entry
-        for entry in app._entries.values()
+        for entry in registry.entries.values()
         if not entry.options.serialized
     }
     if not modules:
@@ -97,13 +94,13 @@ def _origin(name: str) -> tuple[Path | None, str | None]:
 
 
 def version_of(
-    app: App, code: Code, *, name: str, environment: str, state: AppState, tag: str
+    registry: Registry, code: Code, *, name: str, environment: str, state: AppState, tag: str
 ) -> Version:
     """The version to publish, without its place."""
     functions = {}
-    for name_there, entry in app._entries.items():
+    for name_there, entry in registry.entries.items():
         module = entry.raw.__module__
-        with publishing(app):
+        with publishing(registry):
             spec = entry.spec(module=code.module if module == "__main__" else module)
         functions[name_there] = spec
     return Version(
@@ -122,7 +119,7 @@ def version_of(
 
 def publish(
     client: Client,
-    app: App,
+    registry: Registry,
     *,
     name: str,
     environment: str,
@@ -136,8 +133,8 @@ def publish(
     What is the same as the current version stays that version; its overrides end all the same.
     `is_recreating`: containers of older versions leave at once.
     """
-    code = code_of(app)
-    draft = version_of(app, code, name=name, environment=environment, state=state, tag=tag)
+    code = code_of(registry)
+    draft = version_of(registry, code, name=name, environment=environment, state=state, tag=tag)
     if code.bundle is not None:
         yield from client.apps.store_code(code.bundle.digest, code.bundle.content)
     for _ in range(MOST_TRIES):
@@ -155,7 +152,7 @@ def publish(
         )
         if (yield from _write(client, record, version)):
             if is_new:
-                yield from _introduce(client, app, version)
+                yield from _introduce(client, registry, version)
             else:
                 yield from client.apps.reset(place.app_id)
             return Release(version, is_new=is_new)
@@ -169,8 +166,8 @@ def _write(client: Client, record: AppRecord, version: Version) -> Op[bool]:
     return (yield from client.apps.publish(record, document=document, now=now, bundle=bundle))
 
 
-def _introduce(client: Client, app: App, version: Version) -> Op[None]:
-    yield from client.apps.set_tags(version.app_id, app._tags)
+def _introduce(client: Client, registry: Registry, version: Version) -> Op[None]:
+    yield from client.apps.set_tags(version.app_id, registry.tags)
     yield from client.fleet.wake()
     yield from _keep_warm(client, version)
 

@@ -11,24 +11,28 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import Error, InvalidError, UnimplementedError
-from qmodal.experimental import INTERACTIVE
 from qmodal.output import screen as output
 from qmodal.runner.deploy import DeployResult, deploy
 from qmodal.runner.publish import publish
 from qmodal.spec.documents import Version
+from qmodal.spec.registry import AppLike
 from qmodal.store.apps import BEAT_SECONDS, AppRecord, AppState
 from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from qmodal.app.app import App
+A = TypeVar("A", bound=AppLike)
+INTERACTIVE = (
+    "qmodal has no interactive mode, as its containers have no terminal: call the function with "
+    "`.local()` to look into it."
+)
 
 T = TypeVar("T")
 
@@ -92,12 +96,12 @@ class Heartbeat:
                 return
 
 
-class RunContext:
+class RunContext(Generic[A]):
     """`with app.run():` and `async with app.run():`."""
 
     def __init__(
         self,
-        app: App,
+        app: A,
         *,
         name: str | None,
         detach: bool,
@@ -113,14 +117,14 @@ class RunContext:
         self._stack = ExitStack()
         self._pid = 0
 
-    def __enter__(self) -> App:
+    def __enter__(self) -> A:
         app = self._app
         if context.is_importing():
             raise InvalidError(
                 "app.run() cannot be called in global scope: the module is being imported. "
                 "Put it under `if __name__ == '__main__':` or into a local entrypoint."
             )
-        if app._version is not None:
+        if app._registry.version is not None:
             raise InvalidError("App is already running and can't be started again.")
         with ExitStack() as stack:
             client = stack.enter_context(ensure_server())
@@ -130,14 +134,16 @@ class RunContext:
         return app
 
     def _start(self, client: Client, stack: ExitStack) -> None:
-        app = self._app
-        name = self._name or app.name or default_name()
+        registry = self._app._registry
+        name = self._name or registry.name or default_name()
         environment = self._environment or client.settings.environment
-        publishing = publish(client, app, name=name, environment=environment, state=self._state)
+        publishing = publish(
+            client, registry, name=name, environment=environment, state=self._state
+        )
         version = client.run(publishing).version
-        app._description = name
-        app._attach(version, main_by_reference=version.main is not None)
-        stack.callback(app._attach, None)
+        registry.description = name
+        registry.attach(version, main_by_reference=version.main is not None)
+        stack.callback(registry.attach, None)
         if output.is_enabled():
             stack.enter_context(output.following(client, version.app_id))
         stack.callback(self._stop, client, version)
@@ -162,7 +168,7 @@ class RunContext:
         # Ctrl-C is the ordinary way to end an app; it is not the program's failure.
         return kind is KeyboardInterrupt
 
-    async def __aenter__(self) -> App:
+    async def __aenter__(self) -> A:
         entering = _in_thread(self.__enter__)
         try:
             return await asyncio.shield(entering)
@@ -224,7 +230,7 @@ def default_name() -> str:
 
 
 def run_app(
-    app: App,
+    app: A,
     *,
     name: str | None = None,
     client: Any = None,
@@ -233,7 +239,7 @@ def run_app(
     interactive: bool = False,
     deployment_strategy: str = "rolling",
     stream_output: bool = True,
-) -> RunContext:
+) -> RunContext[A]:
     """`app.run(...)` as a function."""
     return RunContext(
         app,
@@ -245,7 +251,7 @@ def run_app(
 
 
 def deploy_app(
-    app: App,
+    app: AppLike,
     name: str | None = None,
     *,
     environment_name: str | None = None,

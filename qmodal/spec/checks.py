@@ -8,9 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from qmodal.exception import InvalidError
-from qmodal.resources.image import Image
-from qmodal.resources.secret import Secret
-from qmodal.resources.unsupported import CloudBucketMount, Volume
+from qmodal.spec.resource import ImageResource, SecretResource, VolumeResource
 from qmodal.spec.retries import Retries
 
 # Accepted so that programs written for Modal run unchanged; nothing on a self-hosted box reads them.
@@ -56,8 +54,8 @@ def _anything(_: str, value: Any) -> Any:
     return value
 
 
-def _image(_: str, value: Any) -> Image | None:
-    if value is not None and not isinstance(value, Image):
+def _image(_: str, value: Any) -> ImageResource | None:
+    if value is not None and not isinstance(value, ImageResource):
         raise InvalidError(f"Expected modal.Image object. Got {type(value)}.")
     return value
 
@@ -115,7 +113,7 @@ def _secrets(name: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Collection):
         raise InvalidError(f"`{name}` must be a list of modal.Secret, not {type(value).__name__}")
     for secret in value:
-        if not isinstance(secret, Secret):
+        if not isinstance(secret, SecretResource):
             raise InvalidError(f"`{name}` must be a list of modal.Secret, but holds {secret!r:.40}")
     return tuple(value)
 
@@ -137,7 +135,7 @@ def _volumes(name: str, value: Any) -> dict[str, Any]:
     for path, volume in (value or {}).items():
         if not isinstance(path, str | PurePosixPath) or not PurePosixPath(path).is_absolute():
             raise InvalidError(f"`{name}`: {path!r} must be an absolute path")
-        if not isinstance(volume, Volume | CloudBucketMount):
+        if not isinstance(volume, VolumeResource):
             raise InvalidError(
                 f"`{name}`: {path} must have a modal.Volume or modal.CloudBucketMount, "
                 f"not {type(volume)}"

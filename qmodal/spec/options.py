@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from qmodal.exception import DeprecationError, InvalidError
-from qmodal.resources.secret import allowed, gathered
 from qmodal.spec.checks import CHECKS, EXPERIMENTAL, RECORDED, check_amount, check_whole
 from qmodal.spec.retries import Retries
+from qmodal.spec.variables import allowed, gathered
 from qmodal.wire.plain import NotPlain, pack
 
 _RENAMED = {

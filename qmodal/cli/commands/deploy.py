@@ -67,7 +67,7 @@ def _files(app: App) -> Iterator[str]:
     from qmodal.cli.tables import aligned, size
     from qmodal.runner.publish import code_of
 
-    bundle = code_of(app).bundle
+    bundle = code_of(app._registry).bundle
     if bundle is None:
         yield "No files: every function of this app is serialized."
         return
@@ -79,7 +79,7 @@ def _files(app: App) -> Iterator[str]:
 
 
 def _deployed(app: App, *, is_new: bool) -> Iterator[str]:
-    version: Any = app._version
+    version: Any = app._registry.version
     name, environment = version.name, version.environment
     done = "Deployed" if is_new else "Nothing has changed since"
     yield f"{done} {name} version {version.number} ({version.app_id}) to {environment}:"

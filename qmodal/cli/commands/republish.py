@@ -41,7 +41,7 @@ def _publish(
     release = client.run(
         publish(
             client,
-            app,
+            app._registry,
             name=name or app.name or reference.text,
             environment=environment or client.settings.environment,
             state="ephemeral",
@@ -53,7 +53,7 @@ def _publish(
     return {
         "number": release.version.number,
         "name": release.version.name,
-        "files": sorted({str(module.__file__), *code_of(app).files}),
+        "files": sorted({str(module.__file__), *code_of(app._registry).files}),
     }
 
 

@@ -90,7 +90,7 @@ def _refuse_interactive(request: Request) -> NoReturn:
         raise InvalidError("To use interactive mode, remove the --quiet flag")
     if request.text.partition("::")[0] == "-":
         raise InvalidError("Interactive mode needs the terminal, and the script takes its place.")
-    from qmodal.experimental import INTERACTIVE
+    from qmodal.runner.run import INTERACTIVE
 
     raise UnimplementedError(INTERACTIVE)
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from qmodal.call_graph import graph_of
+from qmodal.functions.graph import graph_of
 from qmodal.cli.commands import app as app_commands, fleet as fleet_commands
 from qmodal.cli.commands.doctor_checks import ON_SERVER
 from qmodal.client import client as clients

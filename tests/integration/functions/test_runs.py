@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from qmodal import FunctionCall
-from qmodal.call_graph import graph_of
 from qmodal.client import client as clients
 from qmodal.exception import ExecutionError
+from qmodal.functions.graph import graph_of
 from qmodal.functions.map.map_call import Fanout, How
 from qmodal.functions.results import OutputReader, Plain, opened, parts, value_at
 from qmodal.spec.options import FunctionOptions

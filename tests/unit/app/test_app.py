@@ -18,7 +18,8 @@ from qmodal.app import lookup as app_verbs
 from qmodal.app.registration import class_entry, function_entry
 from qmodal.cls import handles
 from qmodal.exception import DeprecationError, InvalidError
-from qmodal.functions.definition import Definition, FixedSource
+from qmodal.functions.definition import FixedSource
+from qmodal.spec.registry import Definition
 
 
 def square(x: int) -> int:
@@ -445,8 +446,8 @@ def test_an_app_takes_in_the_functions_of_others_and_their_tags(
     assert list(whole.registered_functions) == ["shared", "own"]
     assert whole.registered_functions["shared"] is shared
     assert whole.registered_entrypoints == {}
-    assert whole._tags == {"a": "0", "b": "1"}
-    assert qmodal.App("bare").include(first, inherit_tags=False)._tags == {}
+    assert whole._registry.tags == {"a": "0", "b": "1"}
+    assert qmodal.App("bare").include(first, inherit_tags=False)._registry.tags == {}
     assert caplog.text == ""
     whole.include(first)
     assert "function name 'shared' collision!" in caplog.text
@@ -462,7 +463,7 @@ def test_tags_are_text() -> None:
 
 
 def test_what_needs_a_running_app_says_so() -> None:
-    app = qmodal.App("demo")
+    app = qmodal.App("demo")._registry
     for op in (app_verbs.stop(app), app_verbs.get_tags(app), app_verbs.set_tags(app, {})):
         with pytest.raises(InvalidError, match="running, deployed or looked up"):
             next(op)

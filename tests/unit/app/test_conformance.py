@@ -185,7 +185,7 @@ def test_what_is_typed_into_a_notebook_is_serialized(
     monkeypatch.setitem(sys.modules, "__main__", notebook)
     exec(CELL, vars(notebook))
     exec(CELL, vars(notebook))  # run again: the names are taken, and nobody minds
-    entries = vars(notebook)["app"]._entries
+    entries = vars(notebook)["app"]._registry.entries
     assert {tag for tag, entry in entries.items() if entry.options.serialized} == {"f", "C.*"}
     assert "collision" not in caplog.text
 
@@ -210,7 +210,7 @@ def test_a_large_serialized_function_warns() -> None:
     app = modal.App("large")
     app.function(serialized=True, name="f")(lambda: large)
     with pytest.warns(UserWarning, match="bytes when serialized"):
-        app._entries["f"].spec(module="")
+        app._registry.entries["f"].spec(module="")
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ import qmodal as modal
 from qmodal import exception
 from qmodal.client import context
 from qmodal.exception import DeprecationError, InvalidError, UnimplementedError
-from qmodal.resources.secret import missing_keys
 from qmodal.spec.options import FunctionOptions, plain_overrides
+from qmodal.spec.variables import missing_keys
 
 
 def plain(x: int = 1) -> int:
@@ -30,7 +30,7 @@ def function(**options: Any) -> Any:
 
 def spec_of(decorated: Any) -> Any:
     app = decorated.app
-    (entry,) = app._entries.values()
+    (entry,) = app._registry.entries.values()
     return entry.spec(module="demo")
 
 
@@ -307,7 +307,7 @@ def test_web_functions_are_recorded_for_functions_and_methods() -> None:
 
     app.cls()(Site)
     assert app.registered_web_endpoints == ["one"]
-    specs = {tag: entry.spec(module="demo") for tag, entry in app._entries.items()}
+    specs = {tag: entry.spec(module="demo") for tag, entry in app._registry.entries.items()}
     assert specs["one"].options["recorded"]["web"][""]["method"] == "POST"
     assert specs["Site.*"].options["recorded"]["web"].keys() == {"serve"}
 

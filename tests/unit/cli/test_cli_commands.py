@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from qmodal import cli
-from qmodal.cli import Command, commands, errors, main
+from qmodal.cli import Command, errors, main, program
 from qmodal.exception import (
     AuthError,
     ConfigurationError,
@@ -61,21 +61,21 @@ def kept_hook(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_built_in_command_exists() -> None:
-    context = click.Context(commands)
+    context = click.Context(program)
     for name in cli.BUILT_IN:
-        assert isinstance(commands.get_command(context, name), click.Command), name
+        assert isinstance(program.get_command(context, name), click.Command), name
 
 
 def test_the_list_of_commands_imports_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cli, "import_module", lambda name: pytest.fail(f"imported {name}"))
-    shown = CliRunner().invoke(commands, ["--help"]).output
+    shown = CliRunner().invoke(program, ["--help"]).output
     for name in ("run", "deploy", "worker", "worker list", "autoscaler", "doctor"):
         assert f"  {name} " in shown
 
 
 def test_two_words_win_over_one() -> None:
-    context = click.Context(commands)
-    name, command, rest = commands.resolve_command(context, ["worker", "list", "--json"])
+    context = click.Context(program)
+    name, command, rest = program.resolve_command(context, ["worker", "list", "--json"])
     assert (name, rest) == ("worker list", ["--json"])
     assert command is not None
     assert command.name == "list"
@@ -110,7 +110,7 @@ def with_arguments(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[t
             yield own
 
 
-@pytest.mark.parametrize("path", [(), *with_arguments(commands)], ids=" ".join)
+@pytest.mark.parametrize("path", [(), *with_arguments(program)], ids=" ".join)
 def test_a_command_without_its_arguments_shows_its_usage(
     path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

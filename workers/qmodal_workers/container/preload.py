@@ -14,9 +14,9 @@ from qmodal.client.client import is_plain_only
 from qmodal.cls.cls import Cls
 from qmodal.exception import ExecutionError, NotFoundError
 from qmodal.functions.definition import OwnSource, serve
-from qmodal.resources.secret import missing_keys
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions
+from qmodal.spec.variables import missing_keys
 
 
 def load_version(version: Version, code: str | None) -> None:
@@ -94,4 +94,4 @@ def _attach(found: Any, version: Version, *, is_pinned: bool) -> None:
     """Calls that user code makes to its own app go to this very app, and version if pinned."""
     app = getattr(found, "_app", None)
     if app is not None:
-        app._attach(version, is_pinned=is_pinned)
+        app._registry.attach(version, is_pinned=is_pinned)
