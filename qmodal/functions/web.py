@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qmodal.client import deprecation as legacy
 from qmodal.client.verb import Verb
@@ -10,9 +10,6 @@ from qmodal.exception import InvalidError, UnimplementedError
 from qmodal.functions.definition import LocalSource
 
 if TYPE_CHECKING:
-    from typing import Any
-
-    from qmodal.functions.function import Function
     from qmodal.functions.target import Target
     from qmodal.transport.operation import Op
 
@@ -26,9 +23,7 @@ class WebUrl:
     def __init__(self, old: str = "") -> None:
         self._old = old
 
-    def __get__(
-        self, function: Function[..., Any, Any] | None, owner: type | None = None
-    ) -> Verb[[], str | None]:
+    def __get__(self, function: Any, owner: type | None = None) -> Verb[[], str | None]:
         def web_url() -> Op[str | None]:
             assert function is not None
             target = yield from function._target()
@@ -43,7 +38,7 @@ class WebUrl:
 class IsWeb:
     """Whether the local definition is a web function."""
 
-    def __get__(self, function: Function[..., Any, Any] | None, owner: type | None = None) -> bool:
+    def __get__(self, function: Any, owner: type | None = None) -> bool:
         source = None if function is None else function._source
         return isinstance(source, LocalSource) and _is_web(source)
 

@@ -13,9 +13,16 @@ from qmodal.transport.operation import Op, ask_one
 from qmodal_autoscaler.change_log import Journal
 from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import FleetView
-from qmodal_autoscaler.control.workqueue import Wanted
 
 LOOK = "the look at the server"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What to look at now; `everything` goes beyond `pools`."""
+
+    pools: frozenset[str]
+    everything: bool
 
 
 @dataclass(slots=True)

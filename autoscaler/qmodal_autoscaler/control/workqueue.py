@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from dataclasses import dataclass
+
+from qmodal_autoscaler.cluster.observer import Wanted
 
 # Submits publish at most one hint in 50 ms; what came after the first look is seen by a second.
 AGAIN_SECONDS = 0.06
@@ -16,14 +17,6 @@ COALESCE_SECONDS = 0.002
 SERVED_SECONDS, CALM_SECONDS = 0.01, 0.12
 # After a pause of that length the first hint counts as news again.
 QUIET_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to look at now; `everything` goes beyond `pools`."""
-
-    pools: frozenset[str]
-    everything: bool
 
 
 class Due:
