@@ -13,12 +13,12 @@ from qmodal.store.sweeper import Sweeper
 from qmodal_autoscaler.change_log import Journal
 from qmodal_autoscaler.cluster.catalog import Terms, UnknownTermsError
 from qmodal_autoscaler.cluster.nodes import Holding, version_key
-from qmodal_autoscaler.cluster.observer import Observer, Sight
+from qmodal_autoscaler.cluster.observer import Observer, Sight, Wanted
 from qmodal_autoscaler.cluster.pool_tracker import Mind
 from qmodal_autoscaler.control.assigner import Assigner, Changes, DethronedError
 from qmodal_autoscaler.control.maintenance import Chores, Detached
 from qmodal_autoscaler.control.notifications import Wakes
-from qmodal_autoscaler.control.workqueue import Due, Wanted
+from qmodal_autoscaler.control.workqueue import Due
 from qmodal_autoscaler.policy.decide import decide
 from qmodal_autoscaler.policy.placement import Need
 from qmodal_autoscaler.policy.rebalance import Holder, Hungry, lend

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 
-from qmodal_autoscaler.control.workqueue import CALM_SECONDS, SERVED_SECONDS, Due, Wanted
+from qmodal_autoscaler.cluster.observer import Wanted
+from qmodal_autoscaler.control.workqueue import CALM_SECONDS, SERVED_SECONDS, Due
 
 
 def looks(due: Due, count: int) -> list[float]:
