@@ -12,13 +12,13 @@ import pytest
 import redis
 from click.testing import CliRunner
 
-from qmodal.functions.graph import graph_of
 from qmodal.cli.commands import app as app_commands, fleet as fleet_commands
 from qmodal.cli.commands.doctor_checks import ON_SERVER
 from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import Error
+from qmodal.functions.graph import graph_of
 from qmodal.functions.results import OutputReader
 from qmodal.store.fleet import LEADER_MS
 from qmodal.store.keys import shard_of
@@ -26,9 +26,9 @@ from qmodal.store.logs import LogChunk
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport import defects
 from qmodal.transport.operation import Op
+from qmodal_autoscaler.cluster.observer import Wanted
 from qmodal_autoscaler.control.assigner import DethronedError
 from qmodal_autoscaler.control.leader_loop import Reign
-from qmodal_autoscaler.control.workqueue import Wanted
 from tests.support.stage import PaintedWorker, Stage, options
 from tests.support.store.garbage import NAMES, WRITES, About, spoiled
 

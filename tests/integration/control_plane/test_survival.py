@@ -23,10 +23,10 @@ from qmodal.transport.operation import Op, ask_each, ask_one
 from qmodal.transport.pubsub import _pass_on
 from qmodal.wire.ids import new_worker_id
 from qmodal_autoscaler.change_log import Journal
+from qmodal_autoscaler.cluster.observer import Wanted
 from qmodal_autoscaler.control import leader_loop as loops
 from qmodal_autoscaler.control.assigner import DethronedError
 from qmodal_autoscaler.control.leader_loop import Reign
-from qmodal_autoscaler.control.workqueue import Wanted
 from qmodal_autoscaler.policy import decide as policy
 from qmodal_autoscaler.policy.state import Decision
 from qmodal_workers.agent.loops import repeated
