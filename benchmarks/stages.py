@@ -17,11 +17,10 @@ from benchmarks.tasks import TASKS
 from qmodal.client.client import Client
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
-from qmodal.store.keys import shard_of
 from qmodal.store.outputs import parse_outputs
 from qmodal.transport.connection import Address, Line, pack
 from qmodal.wire.envelope import PYTHON, Envelope, Head, open_envelope
-from qmodal.wire.ids import new_call_id
+from qmodal.wire.ids import new_call_id, shard_of
 from qmodal.wire.outcome import Outcome, open_outcome
 from qmodal.wire.payload import dump_arguments, dump_value, load_arguments, load_value
 from qmodal.wire.signing import mac_of

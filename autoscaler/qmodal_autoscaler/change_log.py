@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from qmodal.exception import Error
-from qmodal.store.keys import is_pool_id
 from qmodal.transport.defects import note
+from qmodal.wire.ids import is_pool_id
 
 log = logging.getLogger("qmodal.autoscaler")
 

@@ -19,11 +19,10 @@ from qmodal.spec.parameters import ParameterSpec
 from qmodal.spec.registry import Definition
 from qmodal.spec.variant import Variant
 from qmodal.store.calls import Submission
-from qmodal.store.keys import shard_of
 from qmodal.transport.operation import Op
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Head, seal
-from qmodal.wire.ids import derived_call_id, is_call_id, new_call_id
+from qmodal.wire.ids import derived_call_id, is_call_id, new_call_id, shard_of
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.plain import NotPlain
 from qmodal.wire.signing import mac_of

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgpack
 
-from qmodal.store.keys import pool_id
 from qmodal.wire.envelope import SHAPE, MalformedError, kinds, unpack_fields
+from qmodal.wire.ids import pool_id
 from qmodal.wire.signing import Signer
 
 _VERSION = kinds(dict)

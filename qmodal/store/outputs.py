@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmodal.store import reading
-from qmodal.store.keys import is_pool_id
 from qmodal.transport.operation import Op, ask_one
+from qmodal.wire.ids import is_pool_id
 
 # The index of the note that a call was cancelled, and of an entry that none of our scripts has written.
 CANCELLED_INDEX, FOREIGN_INDEX = -1, -2

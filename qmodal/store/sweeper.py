@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 from qmodal.exception import ConnectionError
 from qmodal.store.fleet import LEASE_MS, Fleet
-from qmodal.store.keys import Keys, is_pool_id
+from qmodal.store.keys import Keys
 from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
 from qmodal.transport.defects import survive
 from qmodal.transport.operation import Op, ask_one
-from qmodal.wire.ids import worker_of
+from qmodal.wire.ids import is_pool_id, worker_of
 
 # Between two looks: for longer than that somebody stood still, the server or we, and nobody knows
 # what the boxes could do meanwhile. It then counts as one ordinary look.

@@ -10,8 +10,8 @@ from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.store.entries import Claimed, Settled
-from qmodal.store.keys import pool_id
 from qmodal.transport.connection import Address, Line
+from qmodal.wire.ids import pool_id
 from tests.model.model import (
     Input,
     Late,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmodal.store.keys import shard_of
 from qmodal.store.outputs import parse_outputs
+from qmodal.wire.ids import shard_of
 from tests.model.model import LOST
 
 if TYPE_CHECKING:

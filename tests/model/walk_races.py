@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmodal.store.keys import shard_of
 from qmodal.transport.operation import Command
-from qmodal.wire.ids import new_call_id
+from qmodal.wire.ids import new_call_id, shard_of
 from tests.model.model import LOST, Part, WalkCall, command_of
 from tests.model.walk_ends import cancel_call
 from tests.model.walk_submits import submission_of, submitted

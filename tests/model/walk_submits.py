@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from qmodal.store.calls import Submission
-from qmodal.store.keys import shard_of
-from qmodal.wire.ids import new_call_id
+from qmodal.wire.ids import new_call_id, shard_of
 from tests.model.model import Part, WalkCall
 
 if TYPE_CHECKING:

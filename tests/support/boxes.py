@@ -23,10 +23,10 @@ from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.store.apps import AppRecord
 from qmodal.store.calls import Submission
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.keys import GROUP, shard_of
+from qmodal.store.keys import GROUP
 from qmodal.transport.operation import ask_one
 from qmodal.wire.envelope import PYTHON
-from qmodal.wire.ids import container_id, new_app_id, new_call_id
+from qmodal.wire.ids import container_id, new_app_id, new_call_id, shard_of
 from qmodal.wire.outcome import Outcome, open_outcome
 from qmodal.wire.payload import dump_arguments, load_value
 from qmodal.wire.signing import mac_of

@@ -18,10 +18,9 @@ from qmodal.store.apps import AppRecord, AppState
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.store.keys import shard_of
 from qmodal.transport.connection import Address, Line
 from qmodal.wire.envelope import PYTHON
-from qmodal.wire.ids import new_app_id, new_call_id, new_worker_id
+from qmodal.wire.ids import new_app_id, new_call_id, new_worker_id, shard_of
 from qmodal_autoscaler.process import autoscale
 from tests.support.waiting import wait_until
 

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport
-from qmodal.store.keys import is_pool_id
 from qmodal.transport.gather import all_of
 from qmodal.transport.operation import Op
+from qmodal.wire.ids import is_pool_id
 from qmodal_autoscaler.policy.placement import WorkerRoom
 
 AVOID_SECONDS = 10.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qmodal.client.client import Client
-from qmodal.store.keys import is_pool_id
 from qmodal.transport.connection import Address
 from qmodal.transport.defects import skip
 from qmodal.transport.pubsub import listen
+from qmodal.wire.ids import is_pool_id
 from qmodal_autoscaler.control.workqueue import Due
 
 

@@ -23,9 +23,9 @@ from qmodal.exception import (
 from qmodal.functions.target import LARGEST_PAYLOAD, _digest_of
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
-from qmodal.store.keys import shard_of
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import PYTHON
+from qmodal.wire.ids import shard_of
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.signing import Signer
 from tests.support.servers import leftovers

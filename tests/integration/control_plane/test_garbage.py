@@ -21,11 +21,11 @@ from qmodal.exception import Error
 from qmodal.functions.graph import graph_of
 from qmodal.functions.results import OutputReader
 from qmodal.store.fleet import LEADER_MS
-from qmodal.store.keys import shard_of
 from qmodal.store.logs import LogChunk
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport import defects
 from qmodal.transport.operation import Op
+from qmodal.wire.ids import shard_of
 from qmodal_autoscaler.cluster.observer import Wanted
 from qmodal_autoscaler.control.assigner import DethronedError
 from qmodal_autoscaler.control.leader_loop import Reign

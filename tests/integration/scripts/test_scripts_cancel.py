@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from qmodal.client.client import Client
-from qmodal.store.keys import GROUP, pool_id, shard_of
+from qmodal.store.keys import GROUP
 from qmodal.transport.operation import Exchange
+from qmodal.wire.ids import pool_id, shard_of
 from tests.model.model import command_of
 from tests.support.store.bench import Bench
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from qmodal.client.client import Client
-from qmodal.store.keys import shard_of
 from qmodal.transport.operation import Command
+from qmodal.wire.ids import shard_of
 from tests.support.store.bench import Bench
 from tests.support.store.cases import CASES, WORKER
 from tests.support.store.pack_cases import PACK_CASES

@@ -8,8 +8,8 @@ import pytest
 
 from qmodal.exception import InternalFailure
 from qmodal.store.calls import UnknownPoolError
-from qmodal.store.keys import pool_id
 from qmodal.transport.connection import Address, Line
+from qmodal.wire.ids import pool_id
 from tests.support.store.bench import Bench, state_of
 
 

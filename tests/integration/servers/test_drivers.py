@@ -13,10 +13,10 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import EnqueueError, Error
 from qmodal.store.calls import UnknownPoolError
-from qmodal.store.keys import pool_id
 from qmodal.transport import connection as line_module
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import Exchange, Op, ask, ask_one
+from qmodal.wire.ids import pool_id
 from tests.support.servers import TestServer, run_server, server_binary
 from tests.support.store.bench import Bench
 from tests.support.store.driving import DRIVERS, Background, Driven

@@ -11,9 +11,8 @@ import pytest
 
 from qmodal.client.client import Client
 from qmodal.store.fleet import WorkerReport
-from qmodal.store.keys import shard_of
 from qmodal.transport.operation import ask_one
-from qmodal.wire.ids import new_worker_id
+from qmodal.wire.ids import new_worker_id, shard_of
 from qmodal.wire.outcome import Outcome
 from tests.support.boxes import Box, Call, Fleet, Pool
 from tests.support.waiting import wait_until

@@ -14,11 +14,11 @@ from qmodal.spec.documents import PoolSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
-from qmodal.store.keys import GROUP, pool_id, shard_of
+from qmodal.store.keys import GROUP
 from qmodal.store.outputs import CallRecord
 from qmodal.transport.connection import Address, Line
 from qmodal.transport.operation import Command
-from qmodal.wire.ids import new_call_id
+from qmodal.wire.ids import new_call_id, pool_id, shard_of
 
 TTL = 600_000
 APP = "ap-bench"

@@ -14,8 +14,8 @@ import qmodal
 from qmodal.client.client import Client
 from qmodal.functions.target import Target
 from qmodal.store.calls import Submission
-from qmodal.store.keys import shard_of
 from qmodal.wire.envelope import Envelope
+from qmodal.wire.ids import shard_of
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.signing import Signer, mac_of
 from tests.support.servers import leftovers

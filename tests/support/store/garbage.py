@@ -10,7 +10,8 @@ from typing import Any
 import msgpack
 import redis
 
-from qmodal.store.keys import Keys, shard_of
+from qmodal.store.keys import Keys
+from qmodal.wire.ids import shard_of
 
 VALUES: dict[str, bytes] = {
     "nothing": b"",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from qmodal.store.keys import SHARDS, Keys, pool_id, shard_of
+from qmodal.store.keys import Keys
+from qmodal.wire.ids import SHARDS, pool_id, shard_of
 
 KEYS = Keys("p")
 POOL = pool_id("ap-1", "f", b"")

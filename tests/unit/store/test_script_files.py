@@ -16,12 +16,13 @@ from qmodal.store.calls import Calls, Submission
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.store.fleet import Fleet, WorkerReport
 from qmodal.store.items import Emission, Items
-from qmodal.store.keys import Keys, pool_id, shard_of
+from qmodal.store.keys import Keys
 from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
 from qmodal.store.server import accept_command
 from qmodal.transport.operation import Exchange
 from qmodal.transport.script import Script, load_commands, script
+from qmodal.wire.ids import pool_id, shard_of
 
 FOLDER = Path(inspect.getfile(qmodal.store)).parent / "lua"
 FILES = sorted(FOLDER.rglob("*.lua"))

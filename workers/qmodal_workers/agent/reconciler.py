@@ -9,10 +9,9 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.keys import is_pool_id
 from qmodal.transport.defects import skip, survive
 from qmodal.transport.operation import Op
-from qmodal.wire.ids import worker_of
+from qmodal.wire.ids import is_pool_id, worker_of
 from qmodal_workers.agent.containers import Container, Roster
 from qmodal_workers.agent.drain import Draining
 from qmodal_workers.agent.starter import Starter
