@@ -18,7 +18,7 @@ from qmodal.client.client import Client
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.outputs import parse_outputs
-from qmodal.transport.connection import Address, Line, pack
+from qmodal.transport.connection import Address, Connection, pack
 from qmodal.wire.envelope import PYTHON, Envelope, Head, open_envelope
 from qmodal.wire.ids import new_call_id, shard_of
 from qmodal.wire.outcome import Outcome, open_outcome
@@ -75,7 +75,7 @@ class Cycle:
         self._client, self._pool = client, pool
         self._clock = Clock()
         address = Address(client.settings.redis_url or "")
-        self._caller, self._container = Line(address), Line(address)
+        self._caller, self._container = Connection(address), Connection(address)
         for line in (self._caller, self._container):
             line.connect()
 
@@ -110,7 +110,7 @@ class Cycle:
             raise RuntimeError(f"the server answered a submit with {reply!r}")
         return sealed
 
-    def _write(self, line: Line, side: str, commands: tuple[Any, ...]) -> None:
+    def _write(self, line: Connection, side: str, commands: tuple[Any, ...]) -> None:
         """A line packs what it writes, so that part is taken off again."""
         begin = time.perf_counter_ns()
         self._clock.timed("pack", side, lambda: pack(commands))

@@ -13,7 +13,7 @@ from qmodal.wire.ids import is_pool_id
 log = logging.getLogger("qmodal.autoscaler")
 
 
-class Journal:
+class ChangeLog:
     """Remembers what was said last about each subject."""
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ from qmodal.cls.partial_function import PartialFunction
 from qmodal.exception import InvalidError
 from qmodal.functions.definition import LocalSource
 from qmodal.functions.function import Function
-from qmodal.output.logs import Logs
+from qmodal.output.logs import LogVerbs
 from qmodal.resources.image import Image
 from qmodal.spec.keywords import OptionKeywords
 from qmodal.spec.options import FunctionOptions
@@ -240,9 +240,9 @@ class App:
         return Verb(partial(app_verbs.get_tags, self._registry))
 
     @property
-    def logs(self) -> Logs:
+    def logs(self) -> LogVerbs:
         """What its containers printed: `fetch(since=...)`, `tail(100)`, `stream(timeout)`."""
-        return Logs(partial(app_verbs.log_place, self._registry))
+        return LogVerbs(partial(app_verbs.log_place, self._registry))
 
     def include(self, other_app: App, inherit_tags: bool = True) -> Self:
         """Take in the functions and classes of another app, not its entrypoints; returns itself."""

@@ -10,7 +10,7 @@ from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, NotFoundError
-from qmodal.output.logs import Place
+from qmodal.output.logs import LogSource
 from qmodal.spec.documents import Version, open_version
 from qmodal.spec.names import check_name, is_app_id
 from qmodal.spec.registry import AppLike, Registry
@@ -107,10 +107,10 @@ def get_tags(registry: Registry, *, client: Any = None) -> Op[dict[str, str]]:
     return (yield from clients.current().apps.tags(record.app_id))
 
 
-def log_place(registry: Registry) -> Op[Place]:
+def log_place(registry: Registry) -> Op[LogSource]:
     """Whose output `app.logs` is."""
     record = yield from _record(registry, "logs")
-    return Place(record.app_id)
+    return LogSource(record.app_id)
 
 
 def checked_tags(tags: Mapping[Any, Any]) -> dict[str, str]:

@@ -25,7 +25,7 @@ class ClsLike(Protocol):
     def method_names(self) -> tuple[str, ...]: ...
 
 
-class AppLike(Protocol):
+class AppShape(Protocol):
     """An app with local definitions: what it registered, by tag."""
 
     @property
@@ -54,7 +54,7 @@ class Runnable:
     """The object to run; `object` is the class of a method, whose own name is `method`."""
 
     kind: Kind
-    app: AppLike
+    app: AppShape
     name: str
     object: object
     method: str = ""
@@ -126,7 +126,7 @@ def find_runnable(module: ModuleType, reference: Reference) -> Runnable:
     return _for_spelling(best[0], module, reference.object_path)
 
 
-def find_app(module: ModuleType, reference: Reference) -> AppLike:
+def find_app(module: ModuleType, reference: Reference) -> AppShape:
     """The app that `deploy` and `serve` mean: the variable that is named, or `app`.
 
     Raises click.UsageError for a dotted path and InvalidError if the variable is no app.
@@ -174,7 +174,7 @@ def _candidate(runnable: Runnable, names: Sequence[str]) -> _Candidate:
     )
 
 
-def _runnables_of(app: AppLike) -> Iterator[Runnable]:
+def _runnables_of(app: AppShape) -> Iterator[Runnable]:
     for name, entrypoint in app.registered_entrypoints.items():
         yield Runnable(kind="entrypoint", app=app, name=name, object=entrypoint)
     for tag, function in app.registered_functions.items():
@@ -186,7 +186,7 @@ def _runnables_of(app: AppLike) -> Iterator[Runnable]:
             yield Runnable(kind="method", app=app, name=name, object=cls, method=method)
 
 
-def _apps(module: ModuleType) -> list[AppLike]:
+def _apps(module: ModuleType) -> list[AppShape]:
     """The apps in variables, `app` first, then those whose functions the module has imported."""
     variables = sorted(_app_variables(module), key=lambda pair: pair[0] != "app")
     owners = [_owner(value) for value in vars(module).values()]
@@ -194,14 +194,14 @@ def _apps(module: ModuleType) -> list[AppLike]:
     return list({id(app): app for app in known}.values())
 
 
-def _app_variables(module: ModuleType) -> Iterator[tuple[str, AppLike]]:
+def _app_variables(module: ModuleType) -> Iterator[tuple[str, AppShape]]:
     for name, value in vars(module).items():
         app = _as_app(value)
         if app is not None:
             yield name, app
 
 
-def _owner(value: object) -> AppLike | None:
+def _owner(value: object) -> AppShape | None:
     if inspect.getattr_static(value, "app", None) is None:
         return None
     with contextlib.suppress(AttributeError):
@@ -209,7 +209,7 @@ def _owner(value: object) -> AppLike | None:
     return None
 
 
-def _as_app(value: object) -> AppLike | None:
+def _as_app(value: object) -> AppShape | None:
     """The value if it is an app with local definitions; nothing of a stranger's is evaluated."""
     names = ("registered_entrypoints", "registered_functions", "registered_classes")
     # `from qmodal import App` binds a class that has all of these names.
@@ -218,7 +218,7 @@ def _as_app(value: object) -> AppLike | None:
     ):
         return None
     # An app that was looked up has no definitions here and says so with an AttributeError.
-    return cast("AppLike", value) if all(hasattr(value, name) for name in names) else None
+    return cast("AppShape", value) if all(hasattr(value, name) for name in names) else None
 
 
 def _names_by_identity(module: ModuleType) -> dict[int, list[str]]:
@@ -243,6 +243,6 @@ def _listing(candidates: Sequence[_Candidate], reference: Reference) -> str:
     return "\n" + "\n".join(f"  {reference.text}::{name}" for name in names)
 
 
-def _app_advice(apps: Mapping[str, AppLike], reference: Reference) -> str:
+def _app_advice(apps: Mapping[str, AppShape], reference: Reference) -> str:
     names = [f"`{reference.text}::{name}`" for name in apps]
     return f"say {names[0]}." if len(names) == 1 else f"say one of {', '.join(names)}."

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmodal.config import Settings
 from qmodal.exception import ConfigurationError
-from qmodal.spec.pack_size import Learned
+from qmodal.spec.pack_size import PackTimes
 from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from qmodal.store.logs import Logs
     from qmodal.store.observing import Observing
     from qmodal.store.pools import Pools
-    from qmodal.transport.driver import Blocking
+    from qmodal.transport.driver import BlockingDriver
     from qmodal.transport.loops import Loops
     from qmodal.transport.operation import Command, Op
 
@@ -51,7 +51,7 @@ class Client:
         self.settings = settings
         self.keys = Keys(settings.prefix)
         self.signer = Signer(settings.signing_key)
-        self.learned = Learned()
+        self.learned = PackTimes()
         # What all drivers put off: whichever writes next takes it along.
         self._later: deque[Command] = deque()
         self._of_parents: list[Loops] = []
@@ -59,12 +59,12 @@ class Client:
         _clients.add(self)
 
     @cached_property
-    def blocking(self) -> Blocking:
+    def blocking(self) -> BlockingDriver:
         """The driver of the plain verbs."""
         from qmodal.transport.connection import Address
-        from qmodal.transport.driver import Blocking
+        from qmodal.transport.driver import BlockingDriver
 
-        made = Blocking(Address(self.settings.redis_url or ""), self._later)
+        made = BlockingDriver(Address(self.settings.redis_url or ""), self._later)
         # Threads may get here at the same time; the first of them is who has made it.
         return self.__dict__.setdefault("blocking", made)  # type: ignore[no-any-return]
 

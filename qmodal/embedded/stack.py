@@ -23,7 +23,7 @@ from qmodal.embedded.folder import SOCKET, write_private
 from qmodal.embedded.home import unix_url
 from qmodal.embedded.private import make_private_folder, remove_if_free, sweep_abandoned
 from qmodal.embedded.server import find_binary, server_command
-from qmodal.embedded.supervisor.plan import Plan
+from qmodal.embedded.supervisor.plan import StackPlan
 from qmodal.exception import ConfigurationError
 
 __all__ = ["CHILDREN", "Stack", "launch", "start_private", "sweep_abandoned"]
@@ -136,7 +136,7 @@ def start_private(settings: Settings, *, children: Children = CREW) -> Stack:
     key_file = folder / "key"
     write_private(key_file, key.hex() + "\n")
     socket = folder / SOCKET
-    plan = Plan(
+    plan = StackPlan(
         server=server_command(binary, data=folder, socket=socket, kept=False),
         server_log=str(folder / "server.log"),
         socket=str(socket),
@@ -152,7 +152,7 @@ def start_private(settings: Settings, *, children: Children = CREW) -> Stack:
     return launch(plan, place=place, settings=settings, key=key)
 
 
-def launch(plan: Plan, *, place: Place, settings: Settings, key: bytes) -> Stack:
+def launch(plan: StackPlan, *, place: Place, settings: Settings, key: bytes) -> Stack:
     """Starts the supervisor of a plan, whose lock it takes over, and waits for the server.
 
     ConfigurationError with the end of the server's log if it does not start.
@@ -178,7 +178,7 @@ def _written(url: str, file: Path) -> str:
     return str(file)
 
 
-def _spawn(plan: Plan, place: Place, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _spawn(plan: StackPlan, place: Place, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with contextlib.ExitStack() as files:
         log: IO[bytes] | None = None
         if place.log is not None:
@@ -196,7 +196,7 @@ def _spawn(plan: Plan, place: Place, environ: Mapping[str, str]) -> subprocess.P
         )
 
 
-def _until_ready(process: subprocess.Popen[bytes], plan: Plan, place: Place) -> None:
+def _until_ready(process: subprocess.Popen[bytes], plan: StackPlan, place: Place) -> None:
     if process.stdin is None or process.stdout is None:
         raise ConfigurationError("The supervisor has no pipes")
     with contextlib.suppress(BrokenPipeError):

@@ -11,7 +11,7 @@ from qmodal.embedded.folder import SOCKET
 from qmodal.embedded.home import Home
 from qmodal.embedded.server import Listen, ServerVersion, find_binary, probe_version, server_command
 from qmodal.embedded.stack import CHILDREN, Children, Place, Stack, launch
-from qmodal.embedded.supervisor.plan import Plan
+from qmodal.embedded.supervisor.plan import StackPlan
 
 # Seconds: what running inputs get when a person or the host asks for the end. Hosts kill at 30.
 STOP_GRACE = 25.0
@@ -60,10 +60,10 @@ def start_kept(
 
 def _plan(
     home: Home, binary: Path, *, lock: int, listen: Listen | None, children: Children
-) -> Plan:
+) -> StackPlan:
     socket = home.socket()
     password = listen.password if listen else ""
-    return Plan(
+    return StackPlan(
         server=server_command(binary, data=home.data, socket=socket, kept=True, listen=listen),
         server_log=str(home.server_log),
         socket=str(socket),

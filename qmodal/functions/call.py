@@ -23,7 +23,7 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-class Following(Generic[R]):
+class OutputFollower(Generic[R]):
     """`call.iter(...)` and `call.iter.aio(...)`."""
 
     __slots__ = ("_call", "_count")
@@ -80,7 +80,7 @@ class _Turns:
         return (yield from value_at(self._client, self._call, index, outcome))
 
 
-class Gathering:
+class Gather:
     """`FunctionCall.gather(*calls)` and `FunctionCall.gather.aio(*calls)`.
 
     The results in the order of the calls. The first failure to arrive raises; the other calls go on.
@@ -194,15 +194,15 @@ class FunctionCall(Generic[R]):
         return _Cancel(self._cancel)
 
     @property
-    def iter(self) -> Following[R]:
+    def iter(self) -> OutputFollower[R]:
         """The results of inputs `start` to `end` (half-open) in index order.
 
         Raises what a failed input raised when its turn comes, and ValueError for a bad range.
         """
-        return Following(self._call, self._count)
+        return OutputFollower(self._call, self._count)
 
-    # `FunctionCall.gather(a, b)`: the results of several calls; see `Gathering`.
-    gather: ClassVar[Gathering] = Gathering()
+    # `FunctionCall.gather(a, b)`: the results of several calls; see `Gather`.
+    gather: ClassVar[Gather] = Gather()
 
     @property
     def get_call_graph(self) -> Verb[[], list[InputInfo]]:

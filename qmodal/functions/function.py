@@ -28,7 +28,7 @@ from qmodal.functions.definition import (
 from qmodal.functions.info import Info, describe
 from qmodal.functions.map.methods import MapVerbs
 from qmodal.functions.target import Binding, Target, target_of
-from qmodal.output.logs import Logs, Place
+from qmodal.output.logs import LogSource, LogVerbs
 from qmodal.spec.keywords import VariantOptions
 from qmodal.spec.registry import Definition
 from qmodal.spec.variant import Variant
@@ -160,9 +160,9 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         return Info(self._info)
 
     @property
-    def logs(self) -> Logs:
+    def logs(self) -> LogVerbs:
         """What the containers of its pool printed: `fetch(since=...)`, `tail(100)`, `stream()`."""
-        return Logs(self._log_place)
+        return LogVerbs(self._log_place)
 
     def with_options(self, **options: Unpack[VariantOptions]) -> Function[P, R, OriginalR]:
         """The same function in a pool of its own with these options; raises InvalidError.
@@ -277,9 +277,9 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
             )
         return (yield from self._target())
 
-    def _log_place(self) -> Op[Place]:
+    def _log_place(self) -> Op[LogSource]:
         target = yield from self._target()
-        return Place(target.spec.app_id, target.pool)
+        return LogSource(target.spec.app_id, target.pool)
 
     def _info(self, **_refresh: bool) -> Op[FunctionInfo]:
         definition = yield from self._source.definition()

@@ -62,7 +62,7 @@ class RemoteGen(Generic[P]):
                 stacklevel=3,
             )
         client = current_for(self._find)
-        stream = Stream(client, client.run(self._find()))
+        stream = ItemStream(client, client.run(self._find()))
         try:
             fresh = client.run(stream.start(arguments))
             while True:
@@ -80,7 +80,7 @@ class RemoteGen(Generic[P]):
 
     async def _aiterate(self, arguments: Arguments) -> AsyncGenerator[Any, None]:
         client = current_for(self._find)
-        stream = Stream(client, await client.aio(self._find()))
+        stream = ItemStream(client, await client.aio(self._find()))
         try:
             fresh = await client.aio(stream.start(arguments))
             while True:
@@ -96,7 +96,7 @@ class RemoteGen(Generic[P]):
                 await client.aio(stream.close())
 
 
-class Stream:
+class ItemStream:
     """One generator's items in their order, each once."""
 
     def __init__(self, client: Client, target: Target) -> None:

@@ -52,7 +52,7 @@ class OutputReader:
         self.client = client
         self.call = call
         self.cursor = b"0"
-        self.seen = Indexes()
+        self.seen = IndexSet()
         self.record: CallRecord | None = None
 
     def accept(self, outputs: list[Output]) -> list[Output]:
@@ -245,7 +245,7 @@ def note_error(note: str) -> Exception:
     return WorkerLost(f"the input was given up after its container was lost: {note}")
 
 
-class Indexes:
+class IndexSet:
     """A set of integers that fills up nearly in order."""
 
     __slots__ = ("_bounds", "_count")

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from qmodal.client import context
 from qmodal.client.client import Client
 from qmodal.exception import NotFoundError, RequestSizeError
-from qmodal.functions.map.inputs import Arguments, Columns
+from qmodal.functions.map.inputs import Arguments, MapInputs
 from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.parameters import ParameterSpec
@@ -250,7 +250,7 @@ def _packed(group: Sequence[Arguments]) -> bytes | None:
 
 def _by_column(group: Sequence[Arguments]) -> tuple[dict[str, Any], Sequence[Sequence[Any]]]:
     """The keyword arguments of all, and lists of the positional ones; no list if that cannot be."""
-    if isinstance(group, Columns):
+    if isinstance(group, MapInputs):
         return group.kwargs, group.columns
     kwargs = group[0][1]
     if set(map(id, map(itemgetter(1), group))) == {id(kwargs)}:

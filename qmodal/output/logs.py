@@ -21,7 +21,7 @@ DRAIN_MS = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class LogSource:
     """Whose output: that of an app, or that of one of its pools."""
 
     app_id: str
@@ -29,7 +29,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wanted:
+class LogFilter:
     """Which lines count."""
 
     source: str | None = None
@@ -40,7 +40,7 @@ class Wanted:
             names = ", ".join(map(repr, LETTERS))
             raise InvalidError(f"`source` is {self.source!r}; it may be one of {names}")
 
-    def entries(self, place: Place, chunks: Iterable[LogChunk]) -> Iterator[LogEntry]:
+    def entries(self, place: LogSource, chunks: Iterable[LogChunk]) -> Iterator[LogEntry]:
         """One entry for each line, without its end."""
         for chunk in chunks:
             if place.pool in ("", chunk.pool) and self.source in (None, chunk.source):
@@ -49,7 +49,7 @@ class Wanted:
                         yield _entry(place, chunk, line)
 
 
-def _entry(place: Place, chunk: LogChunk, line: str) -> LogEntry:
+def _entry(place: LogSource, chunk: LogChunk, line: str) -> LogEntry:
     return LogEntry(
         message=line,
         timestamp=chunk.moment,
@@ -62,16 +62,16 @@ def _entry(place: Place, chunk: LogChunk, line: str) -> LogEntry:
 class _Pages(Protocol):
     """Entries, page by page; None behind the last."""
 
-    def next(self, client: Client, place: Place) -> Op[list[LogEntry] | None]: ...
+    def next(self, client: Client, place: LogSource) -> Op[list[LogEntry] | None]: ...
 
 
 class _Fetch:
-    def __init__(self, since: datetime, until: datetime | None, wanted: Wanted) -> None:
+    def __init__(self, since: datetime, until: datetime | None, wanted: LogFilter) -> None:
         self._start = str(_millis(since))
         self._end = "+" if until is None else str(_millis(until))
         self._wanted = wanted
 
-    def next(self, client: Client, place: Place) -> Op[list[LogEntry] | None]:
+    def next(self, client: Client, place: LogSource) -> Op[list[LogEntry] | None]:
         chunks = yield from client.logs.between(place.app_id, self._start, self._end, count=PAGE)
         if not chunks:
             return None
@@ -80,14 +80,14 @@ class _Fetch:
 
 
 class _Tail:
-    def __init__(self, count: int, wanted: Wanted) -> None:
+    def __init__(self, count: int, wanted: LogFilter) -> None:
         if count < 1:
             raise InvalidError(f"`entries` is {count}; it must be at least 1")
         self._count = count
         self._wanted = wanted
         self._is_done = False
 
-    def next(self, client: Client, place: Place) -> Op[list[LogEntry] | None]:
+    def next(self, client: Client, place: LogSource) -> Op[list[LogEntry] | None]:
         if self._is_done:
             return None
         self._is_done = True
@@ -108,7 +108,7 @@ class _Stream:
         self._cursor = ""
         self._is_over = False
 
-    def next(self, client: Client, place: Place) -> Op[list[LogEntry] | None]:
+    def next(self, client: Client, place: LogSource) -> Op[list[LogEntry] | None]:
         if not self._cursor:
             last = yield from client.logs.tail(place.app_id, 1)
             self._cursor = last[0].entry if last else "0-0"
@@ -123,7 +123,7 @@ class _Stream:
         if not chunks:
             return None if self._is_over else []
         self._cursor = chunks[-1].entry
-        return list(Wanted().entries(place, chunks))
+        return list(LogFilter().entries(place, chunks))
 
     def _block(self) -> int:
         if self._ends is None:
@@ -136,30 +136,30 @@ def _millis(moment: datetime) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Logs:
+class LogVerbs:
     """What the containers of an app, or of one pool, printed within the last seven days."""
 
-    _find: Callable[[], Op[Place]]
+    _find: Callable[[], Op[LogSource]]
 
     @property
-    def fetch(self) -> Fetch:
+    def fetch(self) -> FetchVerb:
         """Lines between two moments, the oldest first: `fetch(since=..., until=None)`."""
-        return Fetch(self._find)
+        return FetchVerb(self._find)
 
     @property
-    def tail(self) -> Tail:
+    def tail(self) -> TailVerb:
         """The newest lines, the oldest of them first: `tail(100)`."""
-        return Tail(self._find)
+        return TailVerb(self._find)
 
     @property
-    def stream(self) -> Stream:
+    def stream(self) -> StreamVerb:
         """Lines as they are printed from now on, until the app ends or `timeout` seconds passed."""
-        return Stream(self._find)
+        return StreamVerb(self._find)
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    _find: Callable[[], Op[Place]]
+    _find: Callable[[], Op[LogSource]]
 
     def _iterate(self, pages: _Pages) -> Generator[LogEntry, None, None]:
         client = current_for(self._find)
@@ -175,7 +175,7 @@ class _Reading:
                 yield entry
 
 
-class Fetch(_Reading):
+class FetchVerb(_Reading):
     """`logs.fetch(...)` and `logs.fetch.aio(...)`; raises InvalidError for an unknown source."""
 
     __slots__ = ()
@@ -189,15 +189,15 @@ class Fetch(_Reading):
         search_text: str = "",
     ) -> Generator[LogEntry, None, None]:
         """The lines, as they are asked for."""
-        return self._iterate(_Fetch(since, until, Wanted(source=source, text=search_text)))
+        return self._iterate(_Fetch(since, until, LogFilter(source=source, text=search_text)))
 
     def aio(self, *, since: datetime, **wanted: Any) -> AsyncGenerator[LogEntry, None]:
         """The same for `async for`."""
         until, text = wanted.pop("until", None), wanted.pop("search_text", "")
-        return self._aiterate(_Fetch(since, until, Wanted(text=text, **wanted)))
+        return self._aiterate(_Fetch(since, until, LogFilter(text=text, **wanted)))
 
 
-class Tail(_Reading):
+class TailVerb(_Reading):
     """`logs.tail(...)` and `logs.tail.aio(...)`; raises InvalidError for an unknown source."""
 
     __slots__ = ()
@@ -206,16 +206,16 @@ class Tail(_Reading):
         self, entries: int = 100, *, source: str | None = None
     ) -> Generator[LogEntry, None, None]:
         """The lines."""
-        return self._iterate(_Tail(entries, Wanted(source=source)))
+        return self._iterate(_Tail(entries, LogFilter(source=source)))
 
     def aio(
         self, entries: int = 100, *, source: str | None = None
     ) -> AsyncGenerator[LogEntry, None]:
         """The same for `async for`."""
-        return self._aiterate(_Tail(entries, Wanted(source=source)))
+        return self._aiterate(_Tail(entries, LogFilter(source=source)))
 
 
-class Stream(_Reading):
+class StreamVerb(_Reading):
     """`logs.stream(...)` and `logs.stream.aio(...)`."""
 
     __slots__ = ()

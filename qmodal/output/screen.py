@@ -170,9 +170,9 @@ class Follower:
 
     def _follow(self) -> None:
         from qmodal.transport.connection import Address
-        from qmodal.transport.driver import Blocking
+        from qmodal.transport.driver import BlockingDriver
 
-        driver = Blocking(Address(self._client.settings.redis_url or ""))
+        driver = BlockingDriver(Address(self._client.settings.redis_url or ""))
         while not self._is_stopped:
             op = self._client.logs.follow(self._app_id, self._cursor, block=BLOCK, patience=0.0)
             is_read = False

@@ -14,7 +14,7 @@ from qmodal.transport.operation import Op
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Release:
+class PastVersion:
     """One version; `published` in ms since 1970, `version` None if its document is gone."""
 
     number: int
@@ -22,11 +22,11 @@ class Release:
     version: Version | None
 
 
-def history(client: Client, record: AppRecord) -> Op[list[Release]]:
+def history(client: Client, record: AppRecord) -> Op[list[PastVersion]]:
     """All versions of an app, the newest first; raises an AuthError for what another key signed."""
     published = yield from client.apps.published(record.app_id, record.version)
     releases = [
-        Release(
+        PastVersion(
             number=number,
             published=at,
             version=open_version(document, client.signer) if document else None,

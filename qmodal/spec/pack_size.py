@@ -33,7 +33,7 @@ def is_packable(options: FunctionOptions) -> bool:
     return not (options.is_once or options.single_use_containers)
 
 
-class Learned:
+class PackTimes:
     """What a process has learned of pools' inputs: µs of the last outcomes, by pool."""
 
     __slots__ = ("_recent",)
@@ -48,7 +48,7 @@ class Learned:
         return self._recent.setdefault(pool, deque(maxlen=RECENT))
 
 
-class Packing:
+class PackSizer:
     """Learns from outcomes, and says how many inputs to put into an entry."""
 
     __slots__ = ("_inputs", "_is_allowed", "_recent")

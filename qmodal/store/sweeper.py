@@ -24,7 +24,7 @@ LOST_BOX = "its worker was lost"
 
 
 @dataclass(slots=True)
-class View:
+class FleetWatch:
     """For how long boxes could have renewed their leases and did not; times in ms of the server.
 
     A server that was stopped, or a sweeper that was cut off, finds every lease ended. Whoever
@@ -68,7 +68,7 @@ class Sweeper:
         self._pools = Pools(keys)
         self._observing = Observing(keys)
         self._own = own
-        self._view = View()
+        self._view = FleetWatch()
         self._audited = 0
 
     def sweep(self) -> Op[list[str]]:

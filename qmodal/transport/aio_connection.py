@@ -145,7 +145,7 @@ class _Secured:
                 self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
 
-class AsyncLine:
+class AsyncConnection:
     """An asyncio connection; one exchange at a time."""
 
     __slots__ = ("_address", "_replies", "_wire")

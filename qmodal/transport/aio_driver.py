@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Generator
 from typing import Any, TypeVar
 
 from qmodal.exception import Error
-from qmodal.transport.aio_connection import AsyncLine
+from qmodal.transport.aio_connection import AsyncConnection
 from qmodal.transport.connection import LOST, Address
 from qmodal.transport.driver import FINISH_SECONDS, is_refused, refusal_of, take_later
-from qmodal.transport.errors import Verdict, first_error
+from qmodal.transport.errors import ReplyAction, first_error
 from qmodal.transport.operation import (
     AtMost,
     CarriedError,
@@ -32,7 +32,7 @@ from qmodal.transport.waiting import Wait, check_size
 T = TypeVar("T")
 
 
-class Asynchronous:
+class AsyncDriver:
     """A pool of asyncio lines to one server; belongs to the loop it is first used in.
 
     `later`: what is put off, if other drivers may send it too.
@@ -40,7 +40,7 @@ class Asynchronous:
 
     def __init__(self, address: Address, later: deque[Command] | None = None) -> None:
         self.address = address
-        self._idle: deque[AsyncLine] = deque()
+        self._idle: deque[AsyncConnection] = deque()
         self._loaded = False
         self._later: deque[Command] = deque() if later is None else later
         self.is_ending = False
@@ -107,10 +107,10 @@ class Asynchronous:
                 await self.run(check_size(request))
             await asyncio.sleep(wait.delay)
 
-    async def _repair(self, verdict: Verdict) -> None:
-        if verdict is Verdict.LOAD:
+    async def _repair(self, verdict: ReplyAction) -> None:
+        if verdict is ReplyAction.LOAD:
             self._loaded = False
-        elif verdict in (Verdict.RECONNECT, Verdict.LOADING):
+        elif verdict in (ReplyAction.RECONNECT, ReplyAction.LOADING):
             await self._drop_idle()
 
     async def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
@@ -130,7 +130,7 @@ class Asynchronous:
             self._idle.append(line)
         return replies, refusal
 
-    async def _talk(self, line: AsyncLine, request: Exchange) -> list[Reply]:
+    async def _talk(self, line: AsyncConnection, request: Exchange) -> list[Reply]:
         commands = request.commands
         later = take_later(self._later) if self._later else ()
         try:
@@ -149,14 +149,14 @@ class Asynchronous:
             replies.append(await line.read())
         return replies
 
-    async def _take(self) -> AsyncLine:
+    async def _take(self) -> AsyncConnection:
         if self._idle:
             return self._idle.pop()
-        line = AsyncLine(self.address)
+        line = AsyncConnection(self.address)
         await line.connect()
         return line
 
-    async def _load(self, line: AsyncLine) -> Exception | None:
+    async def _load(self, line: AsyncConnection) -> Exception | None:
         """Make the scripts known; what the server says if it refuses."""
         refusal = first_error(await line.exchange(load_commands()))
         self._loaded = refusal is None

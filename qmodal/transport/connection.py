@@ -21,14 +21,19 @@ from typing import Any
 import hiredis
 from redis import exceptions as redis_errors
 from redis.backoff import NoBackoff
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection, parse_url
+from redis.connection import (
+    Connection as RedisConnection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+    parse_url,
+)
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from qmodal.exception import ConfigurationError, clause
 from qmodal.transport.errors import PASSING, NotReadyError, judge
 from qmodal.transport.operation import Command, Packed, Reply
-from qmodal.transport.spin import Patience, is_plain
+from qmodal.transport.spin import Spin, is_plain
 
 # The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
 BLOCK_SECONDS = 5.0
@@ -61,7 +66,7 @@ class Address:
                 f"the Redis URL is not understood ({clause(error)}); write redis://host:6379/0, "
                 "rediss://user:password@host or unix:///path/to/socket."
             ) from None
-        found.setdefault("connection_class", Connection)
+        found.setdefault("connection_class", RedisConnection)
         found.update(
             protocol=2,
             legacy_responses=False,
@@ -135,18 +140,18 @@ def new_reader() -> hiredis.Reader:
     )
 
 
-class Line:
+class Connection:
     """A blocking connection; not for use by two threads at once."""
 
     __slots__ = ("_answers", "_buffer", "_connection", "_feed", "_reader", "_sock", "_waits")
 
     def __init__(self, address: Address) -> None:
         parameters = address.parameters()
-        kind: type[Connection] | type[SSLConnection] = parameters.pop("connection_class")
+        kind: type[RedisConnection] | type[SSLConnection] = parameters.pop("connection_class")
         self._connection = kind(retry=Retry(NoBackoff(), 0), **parameters)
         self._sock: socket.socket | None = None
         # Replies come soon; what a blocking command waits for may take any time.
-        self._answers, self._waits = Patience(), Patience()
+        self._answers, self._waits = Spin(), Spin()
         self._renew()
         # A bytearray's zeros would be written, a mebibyte for every line; and private, as templates
         # make lines for their containers, which must not receive into the same memory.
@@ -227,7 +232,7 @@ class Line:
             raise
         return found
 
-    def _next(self, patience: Patience) -> Reply:
+    def _next(self, patience: Spin) -> Reply:
         gets = self._reader.gets
         while (reply := gets()) is NOTHING:
             if self._sock is None:

@@ -10,8 +10,8 @@ from collections import deque
 from typing import TypeVar
 
 from qmodal.exception import Error
-from qmodal.transport.connection import LOST, Address, Line
-from qmodal.transport.errors import PASSING, Verdict, first_error, judge
+from qmodal.transport.connection import LOST, Address, Connection
+from qmodal.transport.errors import PASSING, ReplyAction, first_error, judge
 from qmodal.transport.operation import (
     AtMost,
     CarriedError,
@@ -58,7 +58,7 @@ def take_later(later: deque[Command]) -> list[Command]:
     return taken
 
 
-class Blocking:
+class BlockingDriver:
     """A pool of lines to one server, shared by threads; survives fork.
 
     `later`: what is put off, if other drivers may send it too.
@@ -66,7 +66,7 @@ class Blocking:
 
     def __init__(self, address: Address, later: deque[Command] | None = None) -> None:
         self.address = address
-        self._idle: deque[Line] = deque()
+        self._idle: deque[Connection] = deque()
         self._loaded = False
         self._later: deque[Command] = deque() if later is None else later
         self._pid = os.getpid()
@@ -129,10 +129,10 @@ class Blocking:
                 self.run(check_size(request))
             time.sleep(wait.delay)
 
-    def _repair(self, verdict: Verdict) -> None:
-        if verdict is Verdict.LOAD:
+    def _repair(self, verdict: ReplyAction) -> None:
+        if verdict is ReplyAction.LOAD:
             self._loaded = False
-        elif verdict in (Verdict.RECONNECT, Verdict.LOADING):
+        elif verdict in (ReplyAction.RECONNECT, ReplyAction.LOADING):
             self._drop_idle()
 
     def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
@@ -152,7 +152,7 @@ class Blocking:
             self._idle.append(line)
         return replies, refusal
 
-    def _talk(self, line: Line, request: Exchange) -> list[Reply]:
+    def _talk(self, line: Connection, request: Exchange) -> list[Reply]:
         commands = request.commands
         later = take_later(self._later) if self._later else ()
         try:
@@ -171,17 +171,17 @@ class Blocking:
             replies.append(line.wait())
         return replies
 
-    def _take(self) -> Line:
+    def _take(self) -> Connection:
         if self._pid != os.getpid():
             self._after_fork()
         try:
             return self._idle.pop()
         except IndexError:
-            line = Line(self.address)
+            line = Connection(self.address)
             line.connect()
             return line
 
-    def _load(self, line: Line) -> Exception | None:
+    def _load(self, line: Connection) -> Exception | None:
         """Make the scripts known; what the server says if it refuses."""
         refusal = first_error(line.exchange(load_commands()))
         self._loaded = refusal is None
@@ -189,7 +189,7 @@ class Blocking:
 
     def prepare(self) -> None:
         """Have a line ready, which connects when it is first used, in a forked child too."""
-        self._idle.append(Line(self.address))
+        self._idle.append(Connection(self.address))
 
     def _after_fork(self) -> None:
         """The parent's sockets must not be used, nor closed with a goodbye, by a child."""
@@ -220,7 +220,7 @@ class Blocking:
         try:
             line = self._idle.pop()
         except IndexError:
-            line = Line(self.address)
+            line = Connection(self.address)
         try:
             line.limit(seconds)
             line.exchange(take_later(self._later))

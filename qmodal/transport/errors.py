@@ -18,7 +18,7 @@ from qmodal.exception import (
 )
 
 
-class Verdict(enum.Enum):
+class ReplyAction(enum.Enum):
     """What to do about an error reply."""
 
     LOAD = "the script is not known there: load the scripts and repeat"
@@ -35,54 +35,54 @@ class Verdict(enum.Enum):
 
 
 _BY_WORD = {
-    "NOSCRIPT": Verdict.LOAD,
-    "READONLY": Verdict.RECONNECT,
-    "LOADING": Verdict.LOADING,
-    "MASTERDOWN": Verdict.RECONNECT,
-    "BUSY": Verdict.WAIT,
-    "NOGROUP": Verdict.GONE,
-    "UNBLOCKED": Verdict.GONE,
-    "OOM": Verdict.FULL,
-    "MISCONF": Verdict.REFUSED,
-    "NOREPLICAS": Verdict.RECONNECT,
-    "NOAUTH": Verdict.DENIED,
-    "WRONGPASS": Verdict.DENIED,
-    "NOPERM": Verdict.DENIED,
-    "DENIED": Verdict.DENIED,
-    "MOVED": Verdict.REDIRECT,
-    "ASK": Verdict.REDIRECT,
-    "TRYAGAIN": Verdict.RECONNECT,
-    "CLUSTERDOWN": Verdict.RECONNECT,
+    "NOSCRIPT": ReplyAction.LOAD,
+    "READONLY": ReplyAction.RECONNECT,
+    "LOADING": ReplyAction.LOADING,
+    "MASTERDOWN": ReplyAction.RECONNECT,
+    "BUSY": ReplyAction.WAIT,
+    "NOGROUP": ReplyAction.GONE,
+    "UNBLOCKED": ReplyAction.GONE,
+    "OOM": ReplyAction.FULL,
+    "MISCONF": ReplyAction.REFUSED,
+    "NOREPLICAS": ReplyAction.RECONNECT,
+    "NOAUTH": ReplyAction.DENIED,
+    "WRONGPASS": ReplyAction.DENIED,
+    "NOPERM": ReplyAction.DENIED,
+    "DENIED": ReplyAction.DENIED,
+    "MOVED": ReplyAction.REDIRECT,
+    "ASK": ReplyAction.REDIRECT,
+    "TRYAGAIN": ReplyAction.RECONNECT,
+    "CLUSTERDOWN": ReplyAction.RECONNECT,
 }
 # What an answer comes to that may pass and has not; the others are those of a server that is not ready.
 _IN_VAIN = {
-    "NOREPLICAS": Verdict.REFUSED,
-    "TRYAGAIN": Verdict.REDIRECT,
-    "CLUSTERDOWN": Verdict.REDIRECT,
+    "NOREPLICAS": ReplyAction.REFUSED,
+    "TRYAGAIN": ReplyAction.REDIRECT,
+    "CLUSTERDOWN": ReplyAction.REDIRECT,
 }
 # Where the first word says nothing.
 _BY_TEXT = (
-    ("instance state changed", Verdict.RECONNECT),  # a blocked reader's server became a replica
-    ("max number of clients", Verdict.RECONNECT),
-    ("Protocol error: ", Verdict.TOO_LARGE),
-    ("ACL failure in script", Verdict.DENIED),
-    ("user executing the script", Verdict.DENIED),
-    ("NOGROUP", Verdict.GONE),  # within a script the word is not the first
+    ("instance state changed", ReplyAction.RECONNECT),  # a blocked reader's server became a replica
+    ("max number of clients", ReplyAction.RECONNECT),
+    ("Protocol error: ", ReplyAction.TOO_LARGE),
+    ("ACL failure in script", ReplyAction.DENIED),
+    ("user executing the script", ReplyAction.DENIED),
+    ("NOGROUP", ReplyAction.GONE),  # within a script the word is not the first
 )
-PASSING = (Verdict.LOAD, Verdict.RECONNECT, Verdict.LOADING, Verdict.WAIT)
+PASSING = (ReplyAction.LOAD, ReplyAction.RECONNECT, ReplyAction.LOADING, ReplyAction.WAIT)
 # redis-py strips the first word from the errors that it has a class for.
-_BY_CLASS: tuple[tuple[type[Exception], Verdict], ...] = (
-    (redis_errors.NoScriptError, Verdict.LOAD),
-    (redis_errors.ReadOnlyError, Verdict.RECONNECT),
-    (redis_errors.BusyLoadingError, Verdict.LOADING),
-    (redis_errors.MasterDownError, Verdict.RECONNECT),
-    (redis_errors.OutOfMemoryError, Verdict.FULL),
-    (redis_errors.NoPermissionError, Verdict.DENIED),
-    (redis_errors.AuthenticationError, Verdict.DENIED),
-    (redis_errors.MovedError, Verdict.REDIRECT),
-    (redis_errors.AskError, Verdict.REDIRECT),
-    (redis_errors.TryAgainError, Verdict.RECONNECT),
-    (redis_errors.ClusterDownError, Verdict.RECONNECT),
+_BY_CLASS: tuple[tuple[type[Exception], ReplyAction], ...] = (
+    (redis_errors.NoScriptError, ReplyAction.LOAD),
+    (redis_errors.ReadOnlyError, ReplyAction.RECONNECT),
+    (redis_errors.BusyLoadingError, ReplyAction.LOADING),
+    (redis_errors.MasterDownError, ReplyAction.RECONNECT),
+    (redis_errors.OutOfMemoryError, ReplyAction.FULL),
+    (redis_errors.NoPermissionError, ReplyAction.DENIED),
+    (redis_errors.AuthenticationError, ReplyAction.DENIED),
+    (redis_errors.MovedError, ReplyAction.REDIRECT),
+    (redis_errors.AskError, ReplyAction.REDIRECT),
+    (redis_errors.TryAgainError, ReplyAction.RECONNECT),
+    (redis_errors.ClusterDownError, ReplyAction.RECONNECT),
 )
 
 
@@ -99,21 +99,21 @@ class NotReadyError(redis_errors.ConnectionError):
 
 
 _NOTHING_ACCEPTED = "Redis refused the write, so nothing was accepted: {}"
-_EXCEPTIONS: dict[Verdict, tuple[type[Error], str]] = {
-    Verdict.GONE: (StreamGoneError, "{}"),
-    Verdict.FULL: (NoRoomError, _NOTHING_ACCEPTED),
-    Verdict.REFUSED: (EnqueueError, _NOTHING_ACCEPTED),
-    Verdict.TOO_LARGE: (
+_EXCEPTIONS: dict[ReplyAction, tuple[type[Error], str]] = {
+    ReplyAction.GONE: (StreamGoneError, "{}"),
+    ReplyAction.FULL: (NoRoomError, _NOTHING_ACCEPTED),
+    ReplyAction.REFUSED: (EnqueueError, _NOTHING_ACCEPTED),
+    ReplyAction.TOO_LARGE: (
         RequestSizeError,
         "Redis does not take a request of this size: {}. Raise the server's proto-max-bulk-len, "
         "or write large values to shared storage and pass the place.",
     ),
-    Verdict.DENIED: (
+    ReplyAction.DENIED: (
         ConfigurationError,
         "Redis does not let us in: {}. Check the user and password in QMODAL_REDIS_URL "
         "and that the ACL allows qmodal's keys and channels.",
     ),
-    Verdict.REDIRECT: (
+    ReplyAction.REDIRECT: (
         ConfigurationError,
         "the server is a Redis Cluster ({}), which this version does not route to; "
         "point QMODAL_REDIS_URL at a single server or a Sentinel's master.",
@@ -121,7 +121,7 @@ _EXCEPTIONS: dict[Verdict, tuple[type[Error], str]] = {
 }
 
 
-def judge(error: Exception) -> Verdict:
+def judge(error: Exception) -> ReplyAction:
     """What the error reply means."""
     for kind, verdict in _BY_CLASS:
         if isinstance(error, kind):
@@ -130,7 +130,7 @@ def judge(error: Exception) -> Verdict:
     for part, verdict in _BY_TEXT:
         if part in text:
             return verdict
-    return _BY_WORD.get(_word(text), Verdict.BROKEN)
+    return _BY_WORD.get(_word(text), ReplyAction.BROKEN)
 
 
 def _word(text: str) -> str:
@@ -145,7 +145,7 @@ def first_error(replies: Iterable[object]) -> Exception | None:
     return None
 
 
-def to_exception(error: Exception, verdict: Verdict) -> Error:
+def to_exception(error: Exception, verdict: ReplyAction) -> Error:
     """The exception that users see for an error which repeating does not mend."""
     kind, text = _EXCEPTIONS.get(verdict, (InternalFailure, "Redis answered: {}"))
     return kind(text.format(error if text.endswith("{}") else clause(error)))
@@ -159,4 +159,4 @@ def in_vain(error: Exception) -> Error | None:
 
 def is_answer(error: Exception) -> bool:
     """Whether a server has said this, in the words that we know."""
-    return judge(error) is not Verdict.BROKEN
+    return judge(error) is not ReplyAction.BROKEN

@@ -47,7 +47,7 @@ class _Run:
             self.advance(lambda op: op.throw(error))
 
 
-def together(ops: Iterable[Op[Any]]) -> Op[list[Any]]:
+def gather(ops: Iterable[Op[Any]]) -> Op[list[Any]]:
     """Run the operations side by side; an operation that failed gives its exception as result.
 
     Raises ConnectionError, which concerns all of them.
@@ -61,8 +61,8 @@ def together(ops: Iterable[Op[Any]]) -> Op[list[Any]]:
 
 
 def all_of(*ops: Op[Any]) -> Op[list[Any]]:
-    """As `together`, but raises the first exception."""
-    results = yield from together(ops)
+    """As `gather`, but raises the first exception."""
+    results = yield from gather(ops)
     for result in results:
         if isinstance(result, Exception):
             raise result

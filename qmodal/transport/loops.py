@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from qmodal.transport.aio_driver import Asynchronous
+from qmodal.transport.aio_driver import AsyncDriver
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import Command
 
@@ -31,14 +31,14 @@ class Loops:
     def __len__(self) -> int:
         return len(self._ends)
 
-    def driver(self) -> Asynchronous:
+    def driver(self) -> AsyncDriver:
         """That of the running loop."""
         loop = asyncio.get_running_loop()
         end = self._ends.get(loop)
         return self._begin(loop) if end is None else end.driver
 
-    def _begin(self, loop: asyncio.AbstractEventLoop) -> Asynchronous:
-        end = _End(Asynchronous(self._address, self._later))
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> AsyncDriver:
+        end = _End(AsyncDriver(self._address, self._later))
         self.leave_closed()
         with self._changing:
             self._ends[loop] = end
@@ -87,7 +87,7 @@ class _End(AsyncGenerator[None, None]):
     in a loop before they close the loop. Nothing else is told of the end while it can still wait.
     """
 
-    def __init__(self, driver: Asynchronous) -> None:
+    def __init__(self, driver: AsyncDriver) -> None:
         self.driver = driver
 
     async def asend(self, value: None) -> None:

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Callable
 
 from qmodal.exception import Error
-from qmodal.transport.aio_connection import AsyncLine
+from qmodal.transport.aio_connection import AsyncConnection
 from qmodal.transport.connection import LOST, Address
 from qmodal.transport.defects import survive
 from qmodal.transport.operation import Reply
@@ -21,7 +21,7 @@ Hear = Callable[[str | None], None]
 async def listen(address: Address, channel: str, hear: Hear) -> None:
     """Tell `hear` every message, for ever; None at each (re)subscription: look at everything."""
     while True:
-        line = AsyncLine(address)
+        line = AsyncConnection(address)
         try:
             await line.connect()
             await _follow(line, channel, hear)
@@ -31,7 +31,7 @@ async def listen(address: Address, channel: str, hear: Hear) -> None:
             await line.close()
 
 
-async def _follow(line: AsyncLine, channel: str, hear: Hear) -> None:
+async def _follow(line: AsyncConnection, channel: str, hear: Hear) -> None:
     await line.write(((b"SUBSCRIBE", channel),))
     pings = asyncio.create_task(_ping(line), name="ping")
     try:
@@ -59,7 +59,7 @@ def _tell(hear: Hear, text: str | None) -> None:
         hear(text)
 
 
-async def _ping(line: AsyncLine) -> None:
+async def _ping(line: AsyncConnection) -> None:
     """So that a silent channel can be told from a lost connection, whose read then times out."""
     with contextlib.suppress(*LOST):
         while True:

@@ -29,7 +29,7 @@ def is_plain(sock: object) -> TypeGuard[socket.socket]:
     return type(sock).__base__ is _socket.socket
 
 
-class Patience:
+class Spin:
     """How to wait for one kind of reply, learned from the last wait."""
 
     __slots__ = ("_is_quick",)

@@ -8,7 +8,7 @@ import time
 from qmodal.config import redacted
 from qmodal.exception import ConnectionError, Error, RequestSizeError, clause
 from qmodal.transport.connection import Address
-from qmodal.transport.errors import PASSING, Verdict, in_vain, is_answer, judge, to_exception
+from qmodal.transport.errors import PASSING, ReplyAction, in_vain, is_answer, judge, to_exception
 from qmodal.transport.operation import PATIENCE_SECONDS, Exchange, Op
 
 # A server that reads gigabytes back says so all the time; it will be ready.
@@ -49,13 +49,13 @@ class Wait:
         """Whether the connection may end because of what was sent; true once."""
         return self._attempt == 3 and size_of(self._request) > SMALLEST_LIMIT
 
-    def failed(self, error: Exception, *, is_lost: bool) -> Verdict:
+    def failed(self, error: Exception, *, is_lost: bool) -> ReplyAction:
         """What to do before the next try; raises what the error comes to if trying is in vain.
 
         `is_lost`: it was the connection that failed, or could not be made.
         """
         verdict = judge(error)
-        if verdict not in PASSING and not (is_lost and verdict is Verdict.BROKEN):
+        if verdict not in PASSING and not (is_lost and verdict is ReplyAction.BROKEN):
             raise to_exception(error, verdict) from error
         waited = time.monotonic() - self._begin
         if waited > self._limit(verdict):
@@ -65,12 +65,12 @@ class Wait:
         self._attempt += 1
         return verdict
 
-    def _limit(self, verdict: Verdict) -> float:
+    def _limit(self, verdict: ReplyAction) -> float:
         """Seconds for which that is waited out: a server that answers is worth more than none."""
         patience, loading = self._request.patience, self._request.loading
         if loading is None:
             loading = LOADING_SECONDS if patience >= PATIENCE_SECONDS else patience
-        if verdict is Verdict.LOADING:
+        if verdict is ReplyAction.LOADING:
             return max(patience, loading)
         if verdict in PASSING:
             return max(patience, min(loading, PATIENCE_SECONDS))

@@ -14,7 +14,7 @@ import pytest
 from qmodal_workers.ipc import messages as passing
 from qmodal_workers.ipc.start_request import Descriptors
 from qmodal_workers.output.pipes import Pipes
-from qmodal_workers.spawn.template_client import Ends, Template, UnusableError
+from qmodal_workers.spawn.template_client import TemplateClient, TemplateEnds, UnusableError
 
 # A user who has no other process; root has no limit.
 NOBODY = 54321
@@ -54,9 +54,9 @@ def test_a_container_that_could_not_be_forked_is_not_waited_for() -> None:
 
 
 async def _fork_in_vain(process: subprocess.Popen[bytes]) -> None:
-    pipes, ends = Pipes(lambda: None), Ends.create()
+    pipes, ends = Pipes(lambda: None), TemplateEnds.create()
     other = socket.socket(fileno=os.dup(ends.theirs[0]))
-    template = Template("template", pipes, ends, process)
+    template = TemplateClient("template", pipes, ends, process)
     ends.hand_over()
     asking = asyncio.create_task(template.fork("c", Descriptors(0, 0, 0, 0), 0))
     await asyncio.sleep(0)

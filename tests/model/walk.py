@@ -10,7 +10,7 @@ from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.store.entries import Claimed, Settled
-from qmodal.transport.connection import Address, Line
+from qmodal.transport.connection import Address, Connection
 from qmodal.wire.ids import pool_id
 from tests.model.model import (
     Input,
@@ -36,7 +36,7 @@ class Walk:
         self.random = random.Random(seed)
         self.run = client.run
         self.calls_of, self.pools_of, self.observing = client.calls, client.pools, client.observing
-        self.line = Line(Address(client.settings.redis_url or ""))
+        self.line = Connection(Address(client.settings.redis_url or ""))
         self.pools = {pool_id("ap-walk", f"f{n}", b""): WalkPool() for n in range(3)}
         self.calls: dict[str, WalkCall] = {}
         self.lost: dict[Input, int] = {}

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
-from qmodal_workers.container.intake.claim_connection import Claims
+from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.intake.claim_size import RECENT
 from qmodal_workers.container.intake.intake import Intake
 from qmodal_workers.container.run.admission import Admission
-from qmodal_workers.container.settle.settlement import Conclusions
-from qmodal_workers.ipc.shared_record import Doing, Record
+from qmodal_workers.container.settle.settlement import Settlement
+from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord
 from tests.support.store.bench import Bench, index_of
 from tests.support.waiting import wait_until
 
@@ -25,15 +25,15 @@ class Holder:
         self, bench: Bench, options: FunctionOptions, *, each: float = 0.00001, size: int = 1
     ) -> None:
         client, pool = bench.client, bench.pool
-        self.conclusions = Conclusions(
+        self.conclusions = Settlement(
             client=client,
             pool=pool,
             container=NAME,
             options=options,
             admission=Admission(client, pool),
         )
-        self.record = Record.create()
-        self.claims = Claims(client, pool, NAME, is_once=options.is_once)
+        self.record = SharedRecord.create()
+        self.claims = ClaimConnection(client, pool, NAME, is_once=options.is_once)
         self.intake = Intake(
             claims=self.claims,
             record=self.record,
@@ -91,7 +91,7 @@ class Holder:
         wait_until(lambda: self.doing().tick == 0, what="the release thread sleeps")
         self.record.close()
 
-    def doing(self) -> Doing:
+    def doing(self) -> ContainerStatus:
         """What the record says."""
         found = self.record.read()
         assert found is not None

@@ -18,7 +18,7 @@ from qmodal.store.apps import AppRecord, AppState
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.transport.connection import Address, Line
+from qmodal.transport.connection import Address, Connection
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id, new_call_id, new_worker_id, shard_of
 from qmodal_autoscaler.process import autoscale
@@ -62,10 +62,10 @@ class PaintedWorker:
     number: int = 1
     is_deaf: bool = False
     roster: dict[str, ContainerReport] = field(default_factory=dict)
-    line: Line = field(init=False)
+    line: Connection = field(init=False)
 
     def __post_init__(self) -> None:
-        self.line = Line(Address(self.client.settings.redis_url or ""))
+        self.line = Connection(Address(self.client.settings.redis_url or ""))
         self.client.run(
             self.client.fleet.enroll(
                 WorkerReport(

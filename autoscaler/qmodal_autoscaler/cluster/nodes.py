@@ -72,7 +72,7 @@ class Box:
         return WorkerRoom(id=self.worker, free_slots=max(0, free), warm=frozenset(warm))
 
 
-class FleetView:
+class Nodes:
     """Only the leader changes assignments, so between two looks what it knows of them is true."""
 
     def __init__(self, fleet: Fleet) -> None:

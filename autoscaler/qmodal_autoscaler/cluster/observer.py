@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 from qmodal.client.client import Client
 from qmodal.store.observing import Observation
-from qmodal.transport.gather import all_of, together
+from qmodal.transport.gather import all_of, gather
 from qmodal.transport.operation import Op, ask_one
-from qmodal_autoscaler.change_log import Journal
+from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Catalog
-from qmodal_autoscaler.cluster.nodes import FleetView
+from qmodal_autoscaler.cluster.nodes import Nodes
 
 LOOK = "the look at the server"
 
@@ -26,7 +26,7 @@ class Wanted:
 
 
 @dataclass(slots=True)
-class Sight:
+class ClusterSnapshot:
     """What was looked at: the pools, and an observation of each that could be observed."""
 
     pools: list[str]
@@ -36,10 +36,10 @@ class Sight:
 class Observer:
     """Keeps the fleet and the catalog up to date."""
 
-    def __init__(self, client: Client, journal: Journal) -> None:
+    def __init__(self, client: Client, journal: ChangeLog) -> None:
         self._client = client
         self._journal = journal
-        self.fleet = FleetView(client.fleet)
+        self.fleet = Nodes(client.fleet)
         self.catalog = Catalog(client)
         self._odd: set[str] = set()  # what could not be read in this look
         self._clock_ms = 0.0  # the server's clock is ahead of the monotonic one by this
@@ -49,14 +49,14 @@ class Observer:
         """The server's clock now."""
         return self._clock_ms + time.monotonic() * 1000
 
-    def look(self, wanted: Wanted) -> Op[Sight]:
+    def look(self, wanted: Wanted) -> Op[ClusterSnapshot]:
         """Look at what is wanted; raises Error if not even the list of pools can be had."""
         if wanted.everything:
             return (yield from self._look_at_all())
         boxes = self.fleet.read_boxes_of(wanted.pools)
         return (yield from self._look_at(sorted(wanted.pools), boxes))
 
-    def _look_at_all(self) -> Op[Sight]:
+    def _look_at_all(self) -> Op[ClusterSnapshot]:
         active, leases, clock = yield from all_of(
             self._client.observing.active(), self._client.fleet.workers(), ask_one(b"TIME")
         )
@@ -73,10 +73,10 @@ class Observer:
         self._journal.keep({*pools, *strangers})
         for over in before - self._odd:
             self._journal.settle(over)
-        return Sight(pools + strangers, sight.observations | more.observations)
+        return ClusterSnapshot(pools + strangers, sight.observations | more.observations)
 
-    def _look_at(self, pools: list[str], boxes: list[Op[None]]) -> Op[Sight]:
-        catalog, sight = self.catalog, Sight(pools)
+    def _look_at(self, pools: list[str], boxes: list[Op[None]]) -> Op[ClusterSnapshot]:
+        catalog, sight = self.catalog, ClusterSnapshot(pools)
         apps = catalog.apps_of(pools)
         looks = [self._observe(pool, sight) for pool in pools]
         yield from self._all([*looks, *boxes, *catalog.read_specs(pools), *catalog.read_apps(apps)])
@@ -86,13 +86,13 @@ class Observer:
         self.fleet.arrange()
         return sight
 
-    def _observe(self, pool: str, sight: Sight) -> Op[None]:
+    def _observe(self, pool: str, sight: ClusterSnapshot) -> Op[None]:
         (observation,) = yield from self._client.observing.observe([pool])
         if observation is not None:
             sight.observations[pool] = observation
 
     def _all(self, ops: Iterable[Op[None]]) -> Op[None]:
-        for result in (yield from together(ops)):
+        for result in (yield from gather(ops)):
             if isinstance(result, Exception):
                 # Each is a subject by itself: two that take turns would be said again and again.
                 subject = f"{LOOK}: {result!r}"

@@ -36,7 +36,7 @@ class Track:
 
 
 @dataclass(slots=True)
-class Mind:
+class PoolTracker:
     """One pool; times are monotonic seconds, `looked` is when it was last seen."""
 
     memory: Memory

@@ -7,11 +7,11 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from qmodal.store.fleet import Fleet
-from qmodal.transport.gather import together
+from qmodal.transport.gather import gather
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import container_id
-from qmodal_autoscaler.change_log import Journal
-from qmodal_autoscaler.cluster.nodes import FleetView, Holding
+from qmodal_autoscaler.change_log import ChangeLog
+from qmodal_autoscaler.cluster.nodes import Holding, Nodes
 from qmodal_autoscaler.policy.placement import Need, place
 
 # Serials of containers begin anew, this far apart, with every leadership.
@@ -38,7 +38,7 @@ class Changes:
 class Assigner:
     """Writes the changes of one leadership."""
 
-    def __init__(self, fleet: Fleet, view: FleetView, epoch: int, journal: Journal) -> None:
+    def __init__(self, fleet: Fleet, view: Nodes, epoch: int, journal: ChangeLog) -> None:
         self._fleet = fleet
         self._view = view
         self._journal = journal
@@ -54,7 +54,7 @@ class Assigner:
         rooms = self._view.rooms(server_ms) if changes.needs else []
         for pool, worker in place(changes.needs, rooms):
             by_worker.setdefault(worker, {})[self._new_id(worker)] = pool
-        results = yield from together([self._assign(*each) for each in by_worker.items()])
+        results = yield from gather([self._assign(*each) for each in by_worker.items()])
         for worker, result in zip(by_worker, results, strict=True):
             if isinstance(result, Exception):
                 self._journal.failed(worker, "it cannot be told what to run", result)

@@ -10,15 +10,15 @@ from dataclasses import dataclass, field, replace
 from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.store.sweeper import Sweeper
-from qmodal_autoscaler.change_log import Journal
+from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Terms, UnknownTermsError
 from qmodal_autoscaler.cluster.nodes import Holding, version_key
-from qmodal_autoscaler.cluster.observer import Observer, Sight, Wanted
-from qmodal_autoscaler.cluster.pool_tracker import Mind
+from qmodal_autoscaler.cluster.observer import ClusterSnapshot, Observer, Wanted
+from qmodal_autoscaler.cluster.pool_tracker import PoolTracker
 from qmodal_autoscaler.control.assigner import Assigner, Changes, DethronedError
-from qmodal_autoscaler.control.maintenance import Chores, Detached
-from qmodal_autoscaler.control.notifications import Wakes
-from qmodal_autoscaler.control.workqueue import Due
+from qmodal_autoscaler.control.maintenance import DetachedApps, Maintenance
+from qmodal_autoscaler.control.notifications import Notifications
+from qmodal_autoscaler.control.workqueue import WorkQueue
 from qmodal_autoscaler.policy.decide import decide
 from qmodal_autoscaler.policy.placement import Need
 from qmodal_autoscaler.policy.rebalance import Holder, Hungry, lend
@@ -45,26 +45,26 @@ class Judged:
 class Round:
     """What one round has found so far."""
 
-    sight: Sight
+    sight: ClusterSnapshot
     now: float
     is_full: bool
     changes: Changes = field(default_factory=Changes)
     judged: dict[str, Judged] = field(default_factory=dict)
 
 
-class Reign:
+class LeaderTerm:
     """Everything that a leader knows; it ends with the leadership."""
 
     def __init__(self, client: Client, epoch: int) -> None:
         self._client = client
-        self._journal = journal = Journal()
-        self._due = due = Due()
+        self._journal = journal = ChangeLog()
+        self._due = due = WorkQueue()
         self._observer = Observer(client, journal)
-        self._wakes = Wakes(client, due, self._observer.fleet.is_served)
+        self._wakes = Notifications(client, due, self._observer.fleet.is_served)
         self._assigner = Assigner(client.fleet, self._observer.fleet, epoch, journal)
-        self._chores = Chores(client, due, journal)
-        self._detached = Detached(client, journal)
-        self._minds: dict[str, Mind] = {}
+        self._chores = Maintenance(client, due, journal)
+        self._detached = DetachedApps(client, journal)
+        self._minds: dict[str, PoolTracker] = {}
         self._hungry: dict[str, float] = {}
 
     async def rule(self) -> None:
@@ -111,7 +111,7 @@ class Reign:
             with self._journal.surviving(LEFT, "they are not looked at", settles=True):
                 await self._tend_detached(sight)
 
-    async def _tend_detached(self, sight: Sight) -> None:
+    async def _tend_detached(self, sight: ClusterSnapshot) -> None:
         catalog = self._observer.catalog
         if catalog.is_complete(sight.observations):
             await self._client.aio(self._detached.tend(catalog.records(), sight.observations))
@@ -131,7 +131,7 @@ class Reign:
         for held in holdings:
             if held.report is not None and 0 < held.report.number < terms.least:
                 this.changes.take_off(held)
-        mind = self._minds.setdefault(pool, Mind(Memory.empty(this.now)))
+        mind = self._minds.setdefault(pool, PoolTracker(Memory.empty(this.now)))
         silent = mind.unreported(holdings, this.now)
         seen = [held for held in holdings if held not in silent]
         snapshot, decision = self._decide(pool, observation, seen, terms, this.now)

@@ -10,19 +10,19 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.store.apps import AppRecord
 from qmodal.store.observing import Observation
-from qmodal.transport.gather import all_of, together
+from qmodal.transport.gather import all_of, gather
 from qmodal.transport.operation import Op
-from qmodal_autoscaler.change_log import Journal
+from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Terms
-from qmodal_autoscaler.control.workqueue import Due
+from qmodal_autoscaler.control.workqueue import WorkQueue
 from qmodal_autoscaler.policy.decide import serves_alone
 from qmodal_autoscaler.policy.state import Decision, PoolSnapshot
 
 
-class Chores:
+class Maintenance:
     """Collects what a round finds to do; a purge runs on beside the rounds, in `group`."""
 
-    def __init__(self, client: Client, due: Due, journal: Journal) -> None:
+    def __init__(self, client: Client, due: WorkQueue, journal: ChangeLog) -> None:
         self._client = client
         self._due = due
         self._journal = journal
@@ -78,7 +78,7 @@ class Chores:
 
     def _each(self, ops: Mapping[str, Op[Any]]) -> Op[None]:
         """Do that in each pool; what fails in one is said, and tried again with its next look."""
-        for pool, result in zip(ops, (yield from together(ops.values())), strict=True):
+        for pool, result in zip(ops, (yield from gather(ops.values())), strict=True):
             if isinstance(result, Exception):
                 self._journal.failed(pool, "it cannot be tended", result, label=f"pool {pool}")
 
@@ -109,13 +109,13 @@ class Chores:
 PROLONG_SECONDS = 60.0
 
 
-class Detached:
+class DetachedApps:
     """Looks at the detached apps that have active pools, once in each full round.
 
     An app that has none has no containers either, and its record expires by itself.
     """
 
-    def __init__(self, client: Client, journal: Journal) -> None:
+    def __init__(self, client: Client, journal: ChangeLog) -> None:
         self._client = client
         self._journal = journal
         self._alone: set[str] = set()

@@ -9,17 +9,17 @@ from qmodal.transport.connection import Address
 from qmodal.transport.defects import skip
 from qmodal.transport.pubsub import listen
 from qmodal.wire.ids import is_pool_id
-from qmodal_autoscaler.control.workqueue import Due
+from qmodal_autoscaler.control.workqueue import WorkQueue
 
 
-class Wakes:
+class Notifications:
     """Subscribes to the wake channel; a message is a pool, or empty for all of them.
 
     A plus before the pool: inputs came, and nothing else is known to have changed. `is_served`:
     whether the pool has a container that is ready.
     """
 
-    def __init__(self, client: Client, due: Due, is_served: Callable[[str], bool]) -> None:
+    def __init__(self, client: Client, due: WorkQueue, is_served: Callable[[str], bool]) -> None:
         self._address = Address(client.settings.redis_url or "")
         self._channel = client.keys.wake
         self._due = due

@@ -19,7 +19,7 @@ SERVED_SECONDS, CALM_SECONDS = 0.01, 0.12
 QUIET_SECONDS = 1.0
 
 
-class Due:
+class WorkQueue:
     """The clock of the looks; belongs to one event loop. Moments are monotonic seconds."""
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ from qmodal.transport.defects import survive
 if TYPE_CHECKING:
     from qmodal.client.client import Client
     from qmodal.output.screen import Screen
-    from qmodal.runner.history import Release
+    from qmodal.runner.history import PastVersion
     from qmodal.store.apps import AppRecord
     from qmodal.store.observing import Observation
     from qmodal.transport.operation import Op
@@ -120,7 +120,7 @@ def rollback(which: str, version: int | None, environment: str | None) -> None:
     click.echo(f"Version {new.number} of {new.name} is version {target} again")
 
 
-def _release_row(release: Release, record: AppRecord) -> dict[str, Any]:
+def _release_row(release: PastVersion, record: AppRecord) -> dict[str, Any]:
     from qmodal.store.logs import moment_of
 
     version = release.version

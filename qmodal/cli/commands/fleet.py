@@ -21,7 +21,7 @@ LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FleetView:
+class FleetTable:
     """The boxes at one moment: what they are, the end of their leases (ms), what they run."""
 
     now: float
@@ -40,7 +40,7 @@ class FleetView:
         ]
 
 
-def look(client: Client) -> Op[FleetView]:
+def look(client: Client) -> Op[FleetTable]:
     """Look at all boxes."""
     leases = yield from client.fleet.workers()
     reports = yield from client.fleet.reports(list(leases))
@@ -48,7 +48,7 @@ def look(client: Client) -> Op[FleetView]:
     # Leases end by the server's clock.
     seconds, micros = yield from ask_one(b"TIME")
     now = int(seconds) * 1000 + int(micros) / 1000
-    return FleetView(now=now, reports=reports, leases=leases, containers=containers)
+    return FleetTable(now=now, reports=reports, leases=leases, containers=containers)
 
 
 @click.group()
@@ -126,7 +126,7 @@ def workers(as_json: bool) -> None:
     show(rows, _WORKER_COLUMNS, as_json=as_json)
 
 
-def _worker(report: WorkerReport, fleet: FleetView) -> dict[str, Any]:
+def _worker(report: WorkerReport, fleet: FleetTable) -> dict[str, Any]:
     lease = fleet.leases.get(report.worker, 0.0)
     return {
         "worker": report.worker,

@@ -46,12 +46,12 @@ def serve(timeout: float | None, timestamps: bool, **given: Any) -> None:
     ends = time.monotonic() + timeout if timeout is not None else float("inf")
     with ended_by_signals(), ensure_server() as client:
         try:
-            Serving(client, given).run(ends, timestamps=timestamps)
+            ServeSession(client, given).run(ends, timestamps=timestamps)
         except KeyboardInterrupt:
             return
 
 
-class Serving:
+class ServeSession:
     """One app that is served."""
 
     def __init__(self, client: Client, given: dict[str, Any]) -> None:

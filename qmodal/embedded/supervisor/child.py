@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
+class ChildCommand:
     """What to start, and how; `death_signal` is what it gets when the supervisor is killed."""
 
     name: str
@@ -33,10 +33,10 @@ class Command:
     keep_open: Sequence[int] = ()
 
 
-class Child:
+class ChildProcess:
     """A command and the process that runs it at the moment."""
 
-    def __init__(self, command: Command) -> None:
+    def __init__(self, command: ChildCommand) -> None:
         self.command = command
         self.restart_at: float | None = None
         self._delay = FIRST_DELAY

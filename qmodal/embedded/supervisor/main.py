@@ -19,9 +19,9 @@ from pathlib import Path
 from types import FrameType
 
 from qmodal.embedded.ping import ping
-from qmodal.embedded.supervisor.child import Child, Command
+from qmodal.embedded.supervisor.child import ChildCommand, ChildProcess
 from qmodal.embedded.supervisor.lifeline import Lifeline
-from qmodal.embedded.supervisor.plan import Plan
+from qmodal.embedded.supervisor.plan import StackPlan
 
 PATIENCE = 10.0
 POLL = 0.001
@@ -30,11 +30,11 @@ POLL = 0.001
 class Supervisor:
     """Everything that runs for one client."""
 
-    def __init__(self, plan: Plan, lifeline: Lifeline) -> None:
+    def __init__(self, plan: StackPlan, lifeline: Lifeline) -> None:
         self.plan = plan
         self.lifeline = lifeline
-        self.server = Child(
-            Command(
+        self.server = ChildProcess(
+            ChildCommand(
                 name="server",
                 argv=plan.server,
                 # Nothing of a private server is kept, so nothing is gained by asking it.
@@ -46,7 +46,7 @@ class Supervisor:
             )
         )
         self.children = [
-            Child(Command(name=name, argv=argv)) for name, argv in plan.children.items()
+            ChildProcess(ChildCommand(name=name, argv=argv)) for name, argv in plan.children.items()
         ]
         self._wakeups = _signal_pipe(self._stop_by_signal)
 
@@ -150,7 +150,7 @@ def main() -> int:
     """Reads the plan from standard input and runs it; the exit code."""
     lifeline = Lifeline(0)
     try:
-        plan = Plan.from_line(lifeline.first_line())
+        plan = StackPlan.from_line(lifeline.first_line())
     except EOFError:
         return 1
     lifeline.grace = plan.grace

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class StackPlan:
     """The server, the children and the end of a stack.
 
     `kept`: the data outlives the stack, so the server is asked to stop and is started again when
@@ -32,6 +32,6 @@ class Plan:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @classmethod
-    def from_line(cls, line: bytes) -> Plan:
+    def from_line(cls, line: bytes) -> StackPlan:
         """The plan that `to_line` wrote."""
         return cls(**json.loads(line))

@@ -9,15 +9,15 @@ from typing import Any, Protocol
 
 from qmodal.client.client import Client
 from qmodal.functions.map.feeder import PROLONG_SECONDS, READ_AHEAD
-from qmodal.functions.map.inputs import Arguments, Inputs
-from qmodal.functions.map.map_call import LEAVE_SECONDS, Fanout
-from qmodal.functions.map.prefetch import Ahead
+from qmodal.functions.map.inputs import Arguments, InputReader
+from qmodal.functions.map.map_call import LEAVE_SECONDS, MapCall
+from qmodal.functions.map.prefetch import Prefetch
 
 # A year: longer than any map waits.
 NEVER_SECONDS = 365 * 24 * 3600.0
 
 
-class Feeder(Protocol):
+class AsyncFeeder(Protocol):
     """Submits inputs; used by the task that takes the results."""
 
     async def step(self) -> None:
@@ -27,10 +27,10 @@ class Feeder(Protocol):
         """Submit nothing any more; what is on its way has arrived afterwards."""
 
 
-class Inline:
+class AsyncInlineFeeder:
     """Takes inputs that are at hand between two reads."""
 
-    def __init__(self, client: Client, ahead: Ahead) -> None:
+    def __init__(self, client: Client, ahead: Prefetch) -> None:
         self._client = client
         self._ahead = ahead
 
@@ -42,11 +42,11 @@ class Inline:
         """There is nothing that goes on by itself."""
 
 
-class Tasks:
+class TaskFeeder:
     """One asyncio task takes inputs, which may wait, and another one submits what there is."""
 
     def __init__(
-        self, client: Client, fanout: Fanout[Any], inputs: AsyncIterator[Arguments]
+        self, client: Client, fanout: MapCall[Any], inputs: AsyncIterator[Arguments]
     ) -> None:
         self._client = client
         self._fanout = fanout
@@ -144,8 +144,8 @@ class Tasks:
         return self._fanout.room > 0 if self._waiting else self._is_read
 
 
-def feeding(client: Client, fanout: Fanout[Any], inputs: Inputs) -> Feeder:
+def feeding(client: Client, fanout: MapCall[Any], inputs: InputReader) -> AsyncFeeder:
     """The feeder for these inputs; those that were submitted before are left out."""
     if inputs.is_at_hand or fanout.is_fed:
-        return Inline(client, Ahead(fanout, inputs))
-    return Tasks(client, fanout, inputs.aio())
+        return AsyncInlineFeeder(client, Prefetch(fanout, inputs))
+    return TaskFeeder(client, fanout, inputs.aio())

@@ -10,9 +10,9 @@ from itertools import islice
 from typing import Any, Protocol
 
 from qmodal.client.client import Client
-from qmodal.functions.map.inputs import Arguments, Inputs
-from qmodal.functions.map.map_call import CHUNK, Fanout
-from qmodal.functions.map.prefetch import Ahead
+from qmodal.functions.map.inputs import Arguments, InputReader
+from qmodal.functions.map.map_call import CHUNK, MapCall
+from qmodal.functions.map.prefetch import Prefetch
 
 # Inputs that are taken from the iterator before there is room for them.
 READ_AHEAD = 2 * CHUNK
@@ -29,10 +29,10 @@ class Feeder(Protocol):
         """Submit nothing any more; what is on its way has arrived afterwards."""
 
 
-class Inline:
+class InlineFeeder:
     """Takes inputs that are at hand between two reads."""
 
-    def __init__(self, client: Client, ahead: Ahead) -> None:
+    def __init__(self, client: Client, ahead: Prefetch) -> None:
         self._client = client
         self._ahead = ahead
 
@@ -44,10 +44,10 @@ class Inline:
         """There is nothing that goes on by itself."""
 
 
-class Threaded:
+class ThreadedFeeder:
     """One thread takes inputs, which may wait, and another one submits what there is."""
 
-    def __init__(self, client: Client, fanout: Fanout[Any], inputs: Iterator[Arguments]) -> None:
+    def __init__(self, client: Client, fanout: MapCall[Any], inputs: Iterator[Arguments]) -> None:
         self._client = client
         self._fanout = fanout
         self._inputs = inputs
@@ -132,8 +132,8 @@ class Threaded:
         return self._fanout.room > 0 if self._waiting else self._is_read
 
 
-def feeding(client: Client, fanout: Fanout[Any], inputs: Inputs) -> Feeder:
+def feeding(client: Client, fanout: MapCall[Any], inputs: InputReader) -> Feeder:
     """The feeder for these inputs; those that were submitted before are left out."""
     if inputs.is_at_hand or fanout.is_fed:
-        return Inline(client, Ahead(fanout, inputs))
-    return Threaded(client, fanout, islice(inputs.plain(), fanout.submitted, None))
+        return InlineFeeder(client, Prefetch(fanout, inputs))
+    return ThreadedFeeder(client, fanout, islice(inputs.plain(), fanout.submitted, None))

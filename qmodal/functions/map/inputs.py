@@ -15,7 +15,7 @@ _END = object()
 
 
 @dataclass(frozen=True, slots=True)
-class Inputs:
+class InputReader:
     """What was given to a verb of the map family; `is_star` unpacks the elements of the only one."""
 
     iterables: tuple[Any, ...]
@@ -23,7 +23,9 @@ class Inputs:
     is_star: bool = False
 
     @classmethod
-    def zipped(cls, verb: str, iterables: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Inputs:
+    def zipped(
+        cls, verb: str, iterables: tuple[Any, ...], kwargs: dict[str, Any] | None
+    ) -> InputReader:
         """One input for each element of the zipped iterables; raises InvalidError without any."""
         if not iterables:
             raise InvalidError(f"{verb} needs at least one iterable of inputs")
@@ -52,7 +54,7 @@ class Inputs:
             plain = islice(self.plain(), start, None)
             return lambda count: [*islice(plain, count)]
         iterators = [islice(_as_sync(each), start, None) for each in self.iterables]
-        return partial(Columns.taken, iterators, self.kwargs)
+        return partial(MapInputs.taken, iterators, self.kwargs)
 
     async def aio(self) -> AsyncIterator[Arguments]:
         """The inputs, for `async for`."""
@@ -101,7 +103,7 @@ async def _as_async(iterable: Any) -> AsyncIterator[Any]:
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-class Columns(Sequence[Arguments]):
+class MapInputs(Sequence[Arguments]):
     """The inputs as lists of their first, second, ... arguments, with keyword arguments for all.
 
     A tuple for each input would be one more thing for the garbage collector to look at, again and
@@ -117,7 +119,7 @@ class Columns(Sequence[Arguments]):
     @classmethod
     def taken(
         cls, iterators: Sequence[Iterator[Any]], kwargs: dict[str, Any], count: int
-    ) -> Columns:
+    ) -> MapInputs:
         """The next inputs, up to that many; fewer if one of the iterators ends."""
         columns = [[*islice(each, count)] for each in iterators]
         least = min(map(len, columns))
@@ -132,8 +134,8 @@ class Columns(Sequence[Arguments]):
     @overload
     def __getitem__(self, place: int) -> Arguments: ...
     @overload
-    def __getitem__(self, place: slice) -> Columns: ...
-    def __getitem__(self, place: int | slice) -> Arguments | Columns:
+    def __getitem__(self, place: slice) -> MapInputs: ...
+    def __getitem__(self, place: int | slice) -> Arguments | MapInputs:
         if isinstance(place, slice):
-            return Columns([each[place] for each in self.columns], self.kwargs)
+            return MapInputs([each[place] for each in self.columns], self.kwargs)
         return tuple([each[place] for each in self.columns]), self.kwargs

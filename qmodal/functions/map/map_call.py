@@ -11,7 +11,7 @@ from qmodal.client import context
 from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
 from qmodal.functions.map.inputs import Arguments
-from qmodal.functions.map.reorder import Arrivals, Failure
+from qmodal.functions.map.reorder import Failure, ReorderBuffer
 from qmodal.functions.receipts import MOST_ODD, forget_many, status_of, tell
 from qmodal.functions.remote import submit
 from qmodal.functions.results import (
@@ -24,7 +24,7 @@ from qmodal.functions.results import (
     value_of,
 )
 from qmodal.functions.target import DELIVERED_TTL_MS, Target
-from qmodal.spec.pack_size import Packing
+from qmodal.spec.pack_size import PackSizer
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
 from qmodal.store.outputs import Output
 from qmodal.transport.operation import AtMost, CarriedError, Later, Meanwhile, Op
@@ -42,7 +42,7 @@ LEAVE_SECONDS = 1.0  # what the end of a map that nobody reads on may take
 UNFED_MS = 250
 
 
-class Batch(NamedTuple):
+class ResultBatch(NamedTuple):
     """Consecutive inputs up to the index before `end`, and what submits them."""
 
     chunk: Sequence[Arguments]
@@ -51,13 +51,13 @@ class Batch(NamedTuple):
     submission: Submission
 
 
-class Fanout(Generic[R]):
+class MapCall(Generic[R]):
     """The state of one map: what was submitted, what arrived, what may be yielded.
 
     One thread or task submits and another one receives; each number is written by one of them.
     """
 
-    def __init__(self, client: Client, target: Target, how: How) -> None:
+    def __init__(self, client: Client, target: Target, how: MapOptions) -> None:
         self._client = client
         self._target = target
         self._how = how
@@ -65,14 +65,14 @@ class Fanout(Generic[R]):
         # The reader of a map may take its time over each result: an hour, even if others have less.
         kept = int(client.settings.result_ttl * 1000)
         self._ttl = kept if how.keep else max(kept, DELIVERED_TTL_MS)
-        self.packing = Packing(
+        self.packing = PackSizer(
             target.options,
             client.learned.of(target.pool),
             is_allowed=client.settings.packing,
         )
         # Whoever names the same key makes the same call, also if they do so at the same time.
         self._digest = b"" if how.resume is None else self.call.encode()
-        self.arrivals = Arrivals(is_ordered=how.ordered)
+        self.arrivals = ReorderBuffer(is_ordered=how.ordered)
         # For the call graph of the input that makes the map: what did not succeed.
         self._parent = context.current_input_id() or ""
         self._odd: dict[int, InputStatus] = {}
@@ -175,7 +175,7 @@ class Fanout(Generic[R]):
             raise
         self.submitted = batch.end
 
-    def batch(self, chunk: Sequence[Arguments], *, first: int, is_last: bool) -> Batch:
+    def batch(self, chunk: Sequence[Arguments], *, first: int, is_last: bool) -> ResultBatch:
         """The inputs from index `first` on, ready to be sent; raises as `Target.submission`."""
         self.packing.count(first + len(chunk))
         submission = self._target.submission(
@@ -189,19 +189,19 @@ class Fanout(Generic[R]):
             pack=self.packing.size,
         )
         self._digest = submission.digest
-        return Batch(chunk, first + len(chunk), is_last, submission)
+        return ResultBatch(chunk, first + len(chunk), is_last, submission)
 
     def _lead(self) -> Op[int]:
         """How many inputs more than this one another producer has submitted."""
         record = yield from self._client.calls.record(self.call)
         return 0 if record is None else record.submitted - self.submitted
 
-    def send(self, batch: Batch, *, meanwhile: Meanwhile) -> Op[None]:
+    def send(self, batch: ResultBatch, *, meanwhile: Meanwhile) -> Op[None]:
         """Submit the batch; `meanwhile` as in `Exchange`."""
         submit_it = self._client.calls.submit(batch.submission, meanwhile=meanwhile)
         yield from self._delivered(batch, submit_it)
 
-    def exchange(self, batch: Batch, *, block: int, meanwhile: Meanwhile) -> Op[None]:
+    def exchange(self, batch: ResultBatch, *, block: int, meanwhile: Meanwhile) -> Op[None]:
         """Submit the batch and take in results, in one round trip."""
         cursor = self._reader.cursor
         request = self._client.calls.request(
@@ -210,7 +210,7 @@ class Fanout(Generic[R]):
         outputs = yield from self._delivered(batch, request)
         yield from self._take_in(self._reader.accept(outputs or []))
 
-    def _delivered(self, batch: Batch, submitting: Op[T]) -> Op[T | None]:
+    def _delivered(self, batch: ResultBatch, submitting: Op[T]) -> Op[T | None]:
         """Its result, once the batch is submitted; None if that took another way."""
         try:
             result = yield from submitting
@@ -309,7 +309,7 @@ class Fanout(Generic[R]):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class How:
+class MapOptions:
     """What a map does with its results; `resume` is the key or id of a call to go on with.
 
     `keep`: the results stay for others to fetch, and the end of this process ends nothing.

@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from qmodal.exception import Error
-from qmodal.functions.map.inputs import Arguments, Inputs
-from qmodal.functions.map.map_call import Batch, Fanout
+from qmodal.functions.map.inputs import Arguments, InputReader
+from qmodal.functions.map.map_call import MapCall, ResultBatch
 from qmodal.transport.operation import Op
 
 
-class Ahead:
+class Prefetch:
     """Submits inputs that are there already, in lists and the like."""
 
-    def __init__(self, fanout: Fanout[Any], inputs: Inputs) -> None:
+    def __init__(self, fanout: MapCall[Any], inputs: InputReader) -> None:
         self._fanout = fanout
         self._following = inputs.following(fanout.submitted)
         fanout.packing.count(inputs.count)
         self._first = fanout.submitted
-        self._next: Batch | None = None
+        self._next: ResultBatch | None = None
         self._is_exhausted = fanout.is_fed
         self._error: Exception | None = None
 
@@ -50,7 +50,7 @@ class Ahead:
         self._next = None
         yield from self._fanout.send(batch, meanwhile=self._make)
 
-    def _upcoming(self) -> Op[Batch | None]:
+    def _upcoming(self) -> Op[ResultBatch | None]:
         if not self._is_exhausted and self._next is None:
             chunk = self._take()
             if not self._first and not self._is_exhausted:

@@ -14,7 +14,7 @@ class Failure:
     is_fatal: bool
 
 
-class Arrivals:
+class ReorderBuffer:
     """Runs of results by the index of their first; a pack arrives, waits and leaves as one.
 
     Put by one thread and taken by the same; `waiting` may be read by another.

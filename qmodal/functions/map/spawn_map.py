@@ -9,9 +9,9 @@ from typing import Any, Generic, TypeVar
 
 from qmodal.client.client import Client, current_for
 from qmodal.functions.call import FunctionCall
-from qmodal.functions.map.inputs import Arguments, Inputs
-from qmodal.functions.map.map_call import Fanout, How
-from qmodal.functions.map.prefetch import Ahead
+from qmodal.functions.map.inputs import Arguments, InputReader
+from qmodal.functions.map.map_call import MapCall, MapOptions
+from qmodal.functions.map.prefetch import Prefetch
 from qmodal.functions.map.verbs import refuse_in_loop, start
 from qmodal.functions.target import FindTarget
 from qmodal.transport.operation import Op, Pause
@@ -39,7 +39,7 @@ class SpawnMap(Generic[R]):
     ) -> FunctionCall[R]:
         """Submit and return the handle; with `resume`, only what was not submitted before."""
         refuse_in_loop("spawn_map")
-        inputs = Inputs.zipped("spawn_map", input_iterators, kwargs)
+        inputs = InputReader.zipped("spawn_map", input_iterators, kwargs)
         client = current_for(self._find)
         fanout = client.run(_start(client, self._find, resume))
         if inputs.is_at_hand:
@@ -63,7 +63,7 @@ class SpawnMap(Generic[R]):
         resume: str | None = None,
     ) -> FunctionCall[R]:
         """The same without blocking the event loop; also over async iterators."""
-        inputs = Inputs.zipped("spawn_map", input_iterators, kwargs)
+        inputs = InputReader.zipped("spawn_map", input_iterators, kwargs)
         client = current_for(self._find)
         fanout = await client.aio(_start(client, self._find, resume))
         if inputs.is_at_hand:
@@ -74,7 +74,7 @@ class SpawnMap(Generic[R]):
 
 
 async def _spawn_slow(
-    client: Client, fanout: Fanout[Any], inputs: AsyncIterator[Arguments]
+    client: Client, fanout: MapCall[Any], inputs: AsyncIterator[Arguments]
 ) -> None:
     for _ in range(fanout.submitted):
         await anext(inputs, None)
@@ -89,29 +89,29 @@ async def _spawn_slow(
         await client.aio(_spawn(client, fanout, chunk, is_last=not ends))
 
 
-def _start(client: Client, find: FindTarget, resume: str | None) -> Op[Fanout[Any]]:
-    fanout: Fanout[Any] = yield from start(client, find, How(keep=True, resume=resume))
+def _start(client: Client, find: FindTarget, resume: str | None) -> Op[MapCall[Any]]:
+    fanout: MapCall[Any] = yield from start(client, find, MapOptions(keep=True, resume=resume))
     yield from fanout.learn()
     return fanout
 
 
-def _spawn_ahead(client: Client, fanout: Fanout[Any], inputs: Inputs) -> Op[None]:
+def _spawn_ahead(client: Client, fanout: MapCall[Any], inputs: InputReader) -> Op[None]:
     """Submit inputs that are at hand."""
-    ahead = Ahead(fanout, inputs)
+    ahead = Prefetch(fanout, inputs)
     while not fanout.is_fed:
         yield from _until_room(client, fanout)
         yield from ahead.send()
 
 
 def _spawn(
-    client: Client, fanout: Fanout[Any], chunk: list[Arguments], *, is_last: bool
+    client: Client, fanout: MapCall[Any], chunk: list[Arguments], *, is_last: bool
 ) -> Op[None]:
     """Submit the next inputs."""
     yield from _until_room(client, fanout)
     yield from fanout.feed(chunk, is_last=is_last)
 
 
-def _until_room(client: Client, fanout: Fanout[Any]) -> Op[None]:
+def _until_room(client: Client, fanout: MapCall[Any]) -> Op[None]:
     """Wait until few enough inputs wait, of a call whose results nobody reads meanwhile."""
     while fanout.submitted - fanout.settled >= MOST_SPAWNED:
         record = yield from client.calls.record(fanout.call)

@@ -10,8 +10,8 @@ from qmodal.client import deprecation as legacy
 from qmodal.client.client import Client, current_for
 from qmodal.client.verb import is_in_loop
 from qmodal.exception import InvalidError
-from qmodal.functions.map.inputs import Inputs
-from qmodal.functions.map.map_call import Fanout, How
+from qmodal.functions.map.inputs import InputReader
+from qmodal.functions.map.map_call import MapCall, MapOptions
 from qmodal.functions.results import in_task
 from qmodal.functions.target import FindTarget
 from qmodal.transport.operation import Op
@@ -23,7 +23,7 @@ log = logging.getLogger("qmodal")
 class Results(Generic[R]):
     """The results of a map: nothing is sent before they are iterated, and that works once."""
 
-    def __init__(self, find: FindTarget, verb: str, inputs: Inputs, how: How) -> None:
+    def __init__(self, find: FindTarget, verb: str, inputs: InputReader, how: MapOptions) -> None:
         self._find = find
         self._verb = verb
         self._inputs = inputs
@@ -65,13 +65,13 @@ class Results(Generic[R]):
             )
 
 
-def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
+def _iterate(find: FindTarget, inputs: InputReader, how: MapOptions) -> Iterator[Any]:
     # No method: results that are dropped end their map at once, without waiting for a cycle to be found.
     from qmodal.functions.map.feeder import feeding
     from qmodal.output.progress import shown
 
     client = current_for(find)
-    fanout: Fanout[Any] = client.run(start(client, find, how))
+    fanout: MapCall[Any] = client.run(start(client, find, how))
     feeder = feeding(client, fanout, inputs)
     try:
         with shown(client, fanout):
@@ -85,12 +85,12 @@ def _iterate(find: FindTarget, inputs: Inputs, how: How) -> Iterator[Any]:
             client.run(fanout.stop())
 
 
-async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator[Any]:
+async def _aiterate(find: FindTarget, inputs: InputReader, how: MapOptions) -> AsyncIterator[Any]:
     from qmodal.functions.map.aio_feeder import feeding
     from qmodal.output.progress import shown
 
     client = current_for(find)
-    fanout: Fanout[Any] = await client.aio(start(client, find, how))
+    fanout: MapCall[Any] = await client.aio(start(client, find, how))
     feeder = feeding(client, fanout, inputs)
     try:
         with shown(client, fanout):
@@ -105,7 +105,7 @@ async def _aiterate(find: FindTarget, inputs: Inputs, how: How) -> AsyncIterator
             await client.aio(fanout.stop())
 
 
-def _taken(fanout: Fanout[Any]) -> list[Any]:
+def _taken(fanout: MapCall[Any]) -> list[Any]:
     """What has arrived; raises as an asyncio driver would."""
     from asyncio import CancelledError
 
@@ -115,10 +115,10 @@ def _taken(fanout: Fanout[Any]) -> list[Any]:
         raise in_task(error) from error
 
 
-def start(client: Client, find: FindTarget, how: How) -> Op[Fanout[Any]]:
+def start(client: Client, find: FindTarget, how: MapOptions) -> Op[MapCall[Any]]:
     """The state of a new map, or of one that an earlier producer has begun."""
     target = yield from find()
-    fanout: Fanout[Any] = Fanout(client, target, how)
+    fanout: MapCall[Any] = MapCall(client, target, how)
     yield from fanout.attach()
     return fanout
 
@@ -151,8 +151,8 @@ class Map(Generic[R]):
     ) -> Results[R]:
         """The results, to be iterated once; `resume` names a map that can be gone on with."""
         legacy.note_wrapping(wrap_returned_exceptions)
-        inputs = Inputs.zipped("map", input_iterators, kwargs)
-        how = How(
+        inputs = InputReader.zipped("map", input_iterators, kwargs)
+        how = MapOptions(
             ordered=order_outputs,
             return_exceptions=return_exceptions,
             keep=resume is not None,
@@ -184,13 +184,13 @@ class StarMap(Generic[R]):
     ) -> Results[R]:
         """As `map`, with each element unpacked as positional arguments."""
         legacy.note_wrapping(wrap_returned_exceptions)
-        how = How(
+        how = MapOptions(
             ordered=order_outputs,
             return_exceptions=return_exceptions,
             keep=resume is not None,
             resume=resume,
         )
-        inputs = Inputs((input_iterator,), kwargs or {}, is_star=True)
+        inputs = InputReader((input_iterator,), kwargs or {}, is_star=True)
         return Results(self._find, "starmap", inputs, how)
 
     aio = __call__
@@ -228,6 +228,6 @@ class ForEach:
     def _results(
         self, iterables: tuple[Any, ...], kwargs: dict[str, Any] | None, ignores: bool
     ) -> Results[Any]:
-        inputs = Inputs.zipped("for_each", iterables, kwargs)
-        how = How(ordered=False, return_exceptions=ignores)
+        inputs = InputReader.zipped("for_each", iterables, kwargs)
+        how = MapOptions(ordered=False, return_exceptions=ignores)
         return Results(self._find, "for_each", inputs, how)

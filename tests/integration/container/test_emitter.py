@@ -14,20 +14,20 @@ from qmodal.exception import InternalFailure, SerializationError
 from qmodal.store.items import ROOM
 from qmodal.wire.item import open_item
 from qmodal.wire.signing import mac_of
-from qmodal_workers.container.run.item_sender import ABANDON_SECONDS, Attempt, Emitter
+from qmodal_workers.container.run.item_sender import ABANDON_SECONDS, Attempt, ItemSender
 from tests.support.servers import TestServer, run_server, server_binary
 from tests.support.store.bench import Bench
 from tests.support.store.envelopes import envelope_of
 from tests.support.waiting import wait_until
 
 
-def emitter_of(bench: Bench) -> tuple[str, Emitter]:
+def emitter_of(bench: Bench) -> tuple[str, ItemSender]:
     """A call that `ta-a-1` runs, and what sends its items."""
     call = bench.submit(1, envelopes=[bytes(40)])
     (claimed,) = bench.claim()
     envelope = envelope_of(pool=bench.pool, call=call)
     attempt = Attempt(pool=bench.pool, container="ta-a-1", claimed=claimed, envelope=envelope)
-    return call, Emitter(bench.client, attempt, plain_only=True)
+    return call, ItemSender(bench.client, attempt, plain_only=True)
 
 
 def oom_errors(plain: redis.Redis) -> int:

@@ -11,7 +11,7 @@ import pytest
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.keys import GROUP
 from qmodal.store.pools import MOST_HELD
-from qmodal_workers.ipc.shared_record import Told
+from qmodal_workers.ipc.shared_record import AgentCommand
 from tests.support.holder import Holder, holder_of
 from tests.support.store.bench import Bench, index_of
 
@@ -147,6 +147,6 @@ def test_inputs_that_never_run_twice_are_claimed_one_by_one(bench: Bench, once: 
 def test_a_container_that_drains_reaches_for_nothing(bench: Bench, holder: Holder) -> None:
     bench.submit(INPUTS)
     holder.run(1)
-    holder.record.tell(Told(draining=True))
+    holder.record.tell(AgentCommand(draining=True))
     holder.run(len(holder.intake.shelf.queue))
     assert not holder.intake.shelf.is_expecting

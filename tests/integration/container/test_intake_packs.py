@@ -15,7 +15,7 @@ from qmodal.wire.plain import pack
 from qmodal.wire.trees import pack_columns
 from qmodal_workers.container.intake.prefetch import RELEASE_NS
 from qmodal_workers.container.run.admission import Admission, RefusedError
-from qmodal_workers.container.settle.settlement import Conclusions
+from qmodal_workers.container.settle.settlement import Settlement
 from tests.support.holder import NAME, Holder, holder_of
 from tests.support.servers import TestServer
 from tests.support.store.bench import Bench
@@ -195,7 +195,7 @@ def test_what_has_ended_waits_on_if_a_plan_is_called_off_at_the_last_moment(
         holder.intake.shelf.release_all()
         return take()
 
-    monkeypatch.setattr(Conclusions, "take", lambda _: take_and_call_off())
+    monkeypatch.setattr(Settlement, "take", lambda _: take_and_call_off())
     holder.intake._keep_plan()
     monkeypatch.undo()
     assert holder.conclusions.waiting == SIZE

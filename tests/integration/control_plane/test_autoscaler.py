@@ -15,10 +15,10 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport
 from qmodal.transport.operation import ask_one
-from qmodal_autoscaler.change_log import Journal
+from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Terms
-from qmodal_autoscaler.control.maintenance import Chores
-from qmodal_autoscaler.control.workqueue import Due
+from qmodal_autoscaler.control.maintenance import Maintenance
+from qmodal_autoscaler.control.workqueue import WorkQueue
 from qmodal_autoscaler.policy.state import PoolSettings
 from tests.support.stage import Stage, autoscaling, options
 from tests.support.waiting import wait_until
@@ -286,7 +286,7 @@ def test_a_purge_that_a_deploy_has_overtaken_ends_nothing(stage: Stage) -> None:
     stage.publish(f=options())
 
     async def purge(current: int) -> None:
-        chores = Chores(client, Due(), Journal())
+        chores = Maintenance(client, WorkQueue(), ChangeLog())
         async with asyncio.TaskGroup() as chores.group:
             chores.purge(pool, terms, "init: no luck", current=current)
         await client.aclose()

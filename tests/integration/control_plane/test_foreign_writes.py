@@ -6,7 +6,7 @@ import msgpack
 import pytest
 
 from qmodal.client.client import Client
-from qmodal.functions.generator import SKIP, Stream
+from qmodal.functions.generator import SKIP, ItemStream
 from qmodal.functions.results import OutputReader
 from qmodal.output.screen import Screen, Style
 from qmodal.spec.documents import PoolSpec
@@ -38,7 +38,7 @@ def test_a_reader_of_outputs_gets_past_a_foreign_entry(
 
 def test_a_reader_of_items_takes_a_foreign_entry_away(bench: Bench) -> None:
     """It takes up room that a generator waits for."""
-    stream = Stream(bench.client, target_of(PoolSpec(app_id="ap", function="f")))
+    stream = ItemStream(bench.client, target_of(PoolSpec(app_id="ap", function="f")))
     outputs = bench.client.keys.outputs(stream._reader.call)
     bench.ask(b"XADD", outputs, b"*", b"a", b"b")
     (foreign,) = bench.client.run(bench.client.calls.read(stream._reader.call, b"0", block=0))

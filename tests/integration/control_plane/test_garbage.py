@@ -28,7 +28,7 @@ from qmodal.transport.operation import Op
 from qmodal.wire.ids import shard_of
 from qmodal_autoscaler.cluster.observer import Wanted
 from qmodal_autoscaler.control.assigner import DethronedError
-from qmodal_autoscaler.control.leader_loop import Reign
+from qmodal_autoscaler.control.leader_loop import LeaderTerm
 from tests.support.stage import PaintedWorker, Stage, options
 from tests.support.store.garbage import NAMES, WRITES, About, spoiled
 
@@ -118,7 +118,7 @@ def rule(scene: Scene) -> None:
         client = Client(scene.settings)
         try:
             if epoch := await client.aio(client.fleet.lead("as-test")):
-                await Reign(client, epoch)._round(Wanted(frozenset(), everything=True))
+                await LeaderTerm(client, epoch)._round(Wanted(frozenset(), everything=True))
         except (Error, DethronedError):
             pass
         finally:

@@ -18,15 +18,15 @@ from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport import defects
-from qmodal.transport.gather import together
+from qmodal.transport.gather import gather
 from qmodal.transport.operation import Op, ask_each, ask_one
 from qmodal.transport.pubsub import _pass_on
 from qmodal.wire.ids import new_worker_id
-from qmodal_autoscaler.change_log import Journal
+from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.observer import Wanted
 from qmodal_autoscaler.control import leader_loop as loops
 from qmodal_autoscaler.control.assigner import DethronedError
-from qmodal_autoscaler.control.leader_loop import Reign
+from qmodal_autoscaler.control.leader_loop import LeaderTerm
 from qmodal_autoscaler.policy import decide as policy
 from qmodal_autoscaler.policy.state import Decision
 from qmodal_workers.agent.loops import repeated
@@ -117,7 +117,7 @@ def rule(settings: Settings, rounds: int = 1) -> None:
     async def reign() -> None:
         client = Client(settings)
         epoch = await client.aio(client.fleet.lead("as-test"))
-        ruling = Reign(client, epoch)
+        ruling = LeaderTerm(client, epoch)
         for _ in range(rounds):
             await ruling._round(Wanted(frozenset(), everything=True))
         await client.aclose()
@@ -181,7 +181,7 @@ def test_troubles_of_loops_are_said_once_and_again_after_they_were_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """They were forgotten with each look at the pools, and said every second."""
-    journal = Journal()
+    journal = ChangeLog()
 
     def fail(*, is_over: bool = False) -> None:
         with journal.surviving("the sweep", "it was not made", settles=True):
@@ -201,7 +201,7 @@ def test_troubles_of_loops_are_said_once_and_again_after_they_were_over(
 
 
 def test_what_a_loop_must_not_survive_goes_through_the_journal() -> None:
-    with pytest.raises(DethronedError), Journal().surviving("x", "y", but=(DethronedError,)):
+    with pytest.raises(DethronedError), ChangeLog().surviving("x", "y", but=(DethronedError,)):
         raise DethronedError
 
 
@@ -211,7 +211,7 @@ def test_operations_side_by_side_fail_each_for_itself(client: Client, bench: Ben
         raise KeyError("a mistake")
 
     key = client.keys.pool(bench.pool)
-    op = together([ask_one(b"GET", key), ask_one(b"HGET", key, b"app"), odd(), ask_one(b"PING")])
+    op = gather([ask_one(b"GET", key), ask_one(b"HGET", key, b"app"), odd(), ask_one(b"PING")])
     wrong, app, mistake, pong = client.run(op)
     assert isinstance(wrong, InternalFailure)
     assert app == b"ap-bench"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from qmodal.functions.map.inputs import Inputs
-from qmodal.functions.map.map_call import OUTSTANDING, PACKS_OUTSTANDING, How
-from qmodal.functions.map.prefetch import Ahead
+from qmodal.functions.map.inputs import InputReader
+from qmodal.functions.map.map_call import OUTSTANDING, PACKS_OUTSTANDING, MapOptions
+from qmodal.functions.map.prefetch import Prefetch
 from qmodal.spec.pack_size import MOST, RECENT
 from qmodal.store.entries import Claimed, Settled
 from qmodal.wire.envelope import open_envelope
@@ -44,9 +44,9 @@ def settle(bench: Bench, claimed: list[Claimed]) -> None:
 def test_inputs_that_cannot_be_unpacked_leave_none_behind_that_were_sent_before(
     bench: Bench,
 ) -> None:
-    fanout = fanout_of(bench, How())
+    fanout = fanout_of(bench, MapOptions())
     pairs: list[Any] = [(n,) for n in range(150)]
-    ahead = Ahead(fanout, Inputs(([*pairs, 5],), {}, is_star=True))
+    ahead = Prefetch(fanout, InputReader(([*pairs, 5],), {}, is_star=True))
     with pytest.raises(TypeError):
         for _ in range(STEPS):
             bench.client.run(ahead.step())
@@ -58,9 +58,9 @@ def test_inputs_that_cannot_be_unpacked_leave_none_behind_that_were_sent_before(
 def test_a_producer_reads_on_though_as_much_has_arrived_as_it_has_submitted(bench: Bench) -> None:
     """Another producer of the same call is ahead of it, and only the first result is missing."""
     run = bench.client.run
-    one, other = (fanout_of(bench, How(keep=True, resume="key")) for _ in range(2))
-    inputs = Inputs((range(3 * OUTSTANDING),), {})
-    ahead, further = Ahead(one, inputs), Ahead(other, inputs)
+    one, other = (fanout_of(bench, MapOptions(keep=True, resume="key")) for _ in range(2))
+    inputs = InputReader((range(3 * OUTSTANDING),), {})
+    ahead, further = Prefetch(one, inputs), Prefetch(other, inputs)
     for producer in (ahead, further):
         for _ in range(9):
             run(producer.step())
@@ -83,10 +83,10 @@ def test_a_producer_reads_on_though_as_much_has_arrived_as_it_has_submitted(benc
 
 
 def test_a_map_whose_inputs_turn_out_slow_goes_on(bench: Bench) -> None:
-    fanout = fanout_of(bench, How())
+    fanout = fanout_of(bench, MapOptions())
     for _ in range(RECENT):
         fanout.packing.ran(1)
-    ahead = Ahead(fanout, Inputs((range(20 * MOST),)))
+    ahead = Prefetch(fanout, InputReader((range(20 * MOST),)))
     bench.client.run(ahead.step())
     assert fanout.packing.size == MOST
     before = 0
@@ -104,7 +104,7 @@ def test_a_map_whose_inputs_turn_out_slow_goes_on(bench: Bench) -> None:
 
 
 def test_so_many_inputs_are_outstanding_at_most(bench: Bench) -> None:
-    fanout = fanout_of(bench, How())
+    fanout = fanout_of(bench, MapOptions())
     fanout.packing.count(100_000)
     assert fanout.room == OUTSTANDING
     fanout.packing.expect(1e-6)

@@ -27,7 +27,7 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
-from qmodal.functions.map.map_call import Fanout, How
+from qmodal.functions.map.map_call import MapCall, MapOptions
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask, ask_one
@@ -303,8 +303,8 @@ def test_a_spawned_map_is_gone_on_with_by_key_or_id(user: Any, tmp_path: Path) -
 def test_producers_that_name_the_same_key_submit_each_input_once(user: Any, tmp_path: Path) -> None:
     client, path = clients.current(), str(tmp_path / "ran")
     target = client.run(user.noted._target())
-    how = How(keep=True, resume="shared " + path)
-    one, other = (Fanout[int](client, target, how) for _ in range(2))
+    how = MapOptions(keep=True, resume="shared " + path)
+    one, other = (MapCall[int](client, target, how) for _ in range(2))
     inputs = [((path, n), dict[str, Any]()) for n in range(300)]
     for fanout, end in (
         (one, 100),

@@ -17,9 +17,9 @@ from qmodal.transport.connection import Address
 from qmodal.transport.operation import Exchange
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.payload import dump_value
-from qmodal_workers.container.intake.claim_connection import Claims
+from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.ipc import messages as passing
-from qmodal_workers.spawn.zygote import Nursery
+from qmodal_workers.spawn.zygote import Zygote
 from tests.support.servers import TestServer
 from tests.support.store.bench import Bench, index_of
 from tests.support.store.driving import DRIVERS, Background
@@ -50,7 +50,7 @@ def test_a_container_outlives_a_server_that_refuses_writes(
     bench: Bench, server: TestServer, background: Background
 ) -> None:
     call = bench.submit(2)
-    claims = Claims(bench.client, bench.pool, "ta-a-1")
+    claims = ClaimConnection(bench.client, bench.pool, "ta-a-1")
     assert claims.connect() == []
     claims.ask([], count=1)
     (held,) = claims.answer() or []
@@ -102,7 +102,7 @@ def test_a_fork_that_failed_in_the_nursery_is_nobodys_pid() -> None:
     ours, theirs = passing.pair()
 
     async def ask() -> None:
-        nursery = Nursery(ours, 0)
+        nursery = Zygote(ours, 0)
         asked = [nursery.ask({}, 0, (0, 1, 2)) for _ in range(2)]
         for pid in (0, 7):
             passing.send(theirs, {"pid": pid})
@@ -121,7 +121,7 @@ def test_a_nursery_that_does_not_answer_holds_nobody_up(
     monkeypatch.setattr("qmodal_workers.spawn.zygote.ANSWER_SECONDS", 5.0 if is_gone else 0.01)
 
     async def ask() -> None:
-        nursery = Nursery(ours, 0)
+        nursery = Zygote(ours, 0)
         asked = [nursery.ask({}, 0, (0, 1, 2)) for _ in range(2)]
         if is_gone:
             theirs.close()

@@ -12,7 +12,7 @@ from qmodal import FunctionCall
 from qmodal.client import client as clients
 from qmodal.exception import ExecutionError
 from qmodal.functions.graph import graph_of
-from qmodal.functions.map.map_call import Fanout, How
+from qmodal.functions.map.map_call import MapCall, MapOptions
 from qmodal.functions.results import OutputReader, Plain, opened, parts, value_at
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
@@ -23,7 +23,7 @@ from qmodal.wire.plain import MAX_DEPTH, pack
 from qmodal.wire.remote_error import dump_exception
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.settle.coalesce import SMALL_BYTES, Done
-from qmodal_workers.container.settle.settlement import Conclusions
+from qmodal_workers.container.settle.settlement import Settlement
 from tests.support.store.bench import Bench, fanout_of, index_of
 from tests.support.store.pack_cases import outputs
 
@@ -33,9 +33,9 @@ Ending = Callable[[int], Result]
 
 
 @pytest.fixture
-def conclusions(bench: Bench) -> Conclusions:
+def conclusions(bench: Bench) -> Settlement:
     """Of a container of the bench's pool."""
-    return Conclusions(
+    return Settlement(
         client=bench.client,
         pool=bench.pool,
         container=CONTAINER,
@@ -52,15 +52,15 @@ def error(text: str) -> Result:
     return "error", "x", dump_exception(ValueError(text), origin=CONTAINER, plain_only=False)
 
 
-def submitted(bench: Bench, *rows: Any, **how: Any) -> Fanout[Any]:
+def submitted(bench: Bench, *rows: Any, **how: Any) -> MapCall[Any]:
     """A map whose inputs were submitted, `COUNT` or these."""
-    fanout = fanout_of(bench, How(**how))
+    fanout = fanout_of(bench, MapOptions(**how))
     inputs: list[Any] = [((row,), {}) for row in rows or range(COUNT)]
     bench.client.run(fanout.feed(inputs, is_last=True))
     return fanout
 
 
-def finish(conclusions: Conclusions, claimed: list[Claimed], ending: Ending = value) -> None:
+def finish(conclusions: Settlement, claimed: list[Claimed], ending: Ending = value) -> None:
     """The inputs have ended so, a moment ago, each after as many ms as its index says."""
     now = time.monotonic_ns()
     for one in claimed:
@@ -69,7 +69,7 @@ def finish(conclusions: Conclusions, claimed: list[Claimed], ending: Ending = va
         conclusions.input(Done(one, envelope, ending(index), now, index / 1000))
 
 
-def settle(bench: Bench, conclusions: Conclusions) -> list[int]:
+def settle(bench: Bench, conclusions: Settlement) -> list[int]:
     """Settle what has ended; the script's reply."""
     attempts = conclusions.take()
     reply: list[int] = bench.ask(*bench.client.pools.settle_command(bench.pool, attempts))
@@ -77,7 +77,7 @@ def settle(bench: Bench, conclusions: Conclusions) -> list[int]:
 
 
 def end(
-    bench: Bench, conclusions: Conclusions, claimed: list[Claimed], ending: Ending = value
+    bench: Bench, conclusions: Settlement, claimed: list[Claimed], ending: Ending = value
 ) -> list[int]:
     """Both."""
     finish(conclusions, claimed, ending)
@@ -89,14 +89,14 @@ def places(bench: Bench, call: str) -> list[bytes]:
     return [place for place, _, _ in outputs(bench, call)]
 
 
-def taken(fanout: Fanout[Any], bench: Bench) -> list[Any]:
+def taken(fanout: MapCall[Any], bench: Bench) -> list[Any]:
     """The results that are there."""
     bench.client.run(fanout.receive(0))
     return fanout.arrivals.take()
 
 
 def test_inputs_that_end_one_after_another_are_one_output(
-    bench: Bench, conclusions: Conclusions
+    bench: Bench, conclusions: Settlement
 ) -> None:
     fanout = submitted(bench)
     held = bench.claim(count=COUNT)
@@ -122,7 +122,7 @@ def test_inputs_that_end_one_after_another_are_one_output(
     ],
 )
 def test_an_outcome_counts_only_for_inputs_that_were_still_held(
-    bench: Bench, conclusions: Conclusions, gone: list[int], recorded: list[bytes]
+    bench: Bench, conclusions: Settlement, gone: list[int], recorded: list[bytes]
 ) -> None:
     fanout = submitted(bench, return_exceptions=True, ordered=False)
     held = bench.claim(count=COUNT)
@@ -141,7 +141,7 @@ def test_an_outcome_counts_only_for_inputs_that_were_still_held(
 
 
 def test_each_input_of_a_shared_outcome_can_be_asked_for(
-    bench: Bench, conclusions: Conclusions
+    bench: Bench, conclusions: Settlement
 ) -> None:
     fanout = submitted(bench, keep=True)
     held = bench.claim(count=COUNT)
@@ -155,7 +155,7 @@ def test_each_input_of_a_shared_outcome_can_be_asked_for(
 
 
 def test_failures_and_values_share_an_outcome_and_stay_apart(
-    bench: Bench, conclusions: Conclusions
+    bench: Bench, conclusions: Settlement
 ) -> None:
     fanout = submitted(bench, return_exceptions=True)
 
@@ -170,7 +170,7 @@ def test_failures_and_values_share_an_outcome_and_stay_apart(
 
 
 def test_values_in_a_shared_outcome_may_be_as_deep_as_alone(
-    bench: Bench, conclusions: Conclusions
+    bench: Bench, conclusions: Settlement
 ) -> None:
     deep: Any = 1
     for _ in range(MAX_DEPTH):
@@ -182,7 +182,7 @@ def test_values_in_a_shared_outcome_may_be_as_deep_as_alone(
 
 
 def test_large_results_and_arguments_have_outcomes_of_their_own(
-    bench: Bench, conclusions: Conclusions
+    bench: Bench, conclusions: Settlement
 ) -> None:
     fanout = submitted(bench, 0, 1, bytes(100_000), 3, 4, 5, 6, 7)
     large = bytes(SMALL_BYTES)
@@ -193,7 +193,7 @@ def test_large_results_and_arguments_have_outcomes_of_their_own(
 
 
 def test_a_result_that_is_stored_apart_has_an_outcome_of_its_own(
-    bench: Bench, conclusions: Conclusions
+    bench: Bench, conclusions: Settlement
 ) -> None:
     fanout, large = submitted(bench), bytes(2_000_000)
     end(bench, conclusions, bench.claim(count=COUNT), lambda n: value(large if n == 2 else n))
@@ -201,7 +201,7 @@ def test_a_result_that_is_stored_apart_has_an_outcome_of_its_own(
     assert taken(fanout, bench) == [0, 1, large, 3, 4, 5, 6, 7]
 
 
-def test_inputs_of_two_lanes_share_nothing(bench: Bench, conclusions: Conclusions) -> None:
+def test_inputs_of_two_lanes_share_nothing(bench: Bench, conclusions: Settlement) -> None:
     fanout = submitted(bench)
     held = bench.claim(count=COUNT)
     stale = [(one.lane, one.entry, one.call) for one in held if index_of(one) in (3, 4)]
@@ -214,7 +214,7 @@ def test_inputs_of_two_lanes_share_nothing(bench: Bench, conclusions: Conclusion
 
 
 def test_no_outcome_is_for_more_inputs_than_readers_believe(
-    bench: Bench, conclusions: Conclusions
+    bench: Bench, conclusions: Settlement
 ) -> None:
     fanout = submitted(bench, *range(1000))
     end(bench, conclusions, bench.claim(count=1000))
@@ -223,7 +223,7 @@ def test_no_outcome_is_for_more_inputs_than_readers_believe(
 
 
 def test_a_shared_outcome_says_how_long_one_took_and_when_the_first_began(
-    bench: Bench, conclusions: Conclusions
+    bench: Bench, conclusions: Settlement
 ) -> None:
     fanout = submitted(bench)
     end(bench, conclusions, bench.claim(count=COUNT)[1:])
@@ -235,7 +235,7 @@ def test_a_shared_outcome_says_how_long_one_took_and_when_the_first_began(
 
 
 def test_the_call_graph_tells_inputs_of_a_shared_outcome_apart(
-    bench: Bench, conclusions: Conclusions
+    bench: Bench, conclusions: Settlement
 ) -> None:
     fanout = submitted(bench, keep=True)
     end(bench, conclusions, bench.claim(count=COUNT), lambda n: error("") if n == 5 else value(n))
@@ -275,7 +275,7 @@ def test_an_outcome_that_does_not_hold_what_it_says_fails_its_inputs(
 
 
 def test_an_outcome_that_somebody_put_there_twice_is_taken_once(
-    bench: Bench, conclusions: Conclusions
+    bench: Bench, conclusions: Settlement
 ) -> None:
     fanout = submitted(bench, keep=True)
     end(bench, conclusions, bench.claim(count=COUNT))
@@ -293,13 +293,13 @@ def test_an_outcome_that_somebody_put_there_twice_is_taken_once(
     assert taken(fanout, bench) == list(range(COUNT))
 
 
-def test_inputs_of_two_calls_share_nothing(bench: Bench, conclusions: Conclusions) -> None:
+def test_inputs_of_two_calls_share_nothing(bench: Bench, conclusions: Settlement) -> None:
     calls = [submitted(bench, 0, 1), submitted(bench, 0, 1, 2)]
     end(bench, conclusions, bench.claim(count=COUNT))
     assert [places(bench, each.call) for each in calls] == [[b"0+2"], [b"0+3"]]
 
 
-def test_an_input_alone_is_answered_alone(bench: Bench, conclusions: Conclusions) -> None:
+def test_an_input_alone_is_answered_alone(bench: Bench, conclusions: Settlement) -> None:
     fanout = submitted(bench, 0)
     end(bench, conclusions, bench.claim())
     (output,) = bench.client.run(OutputReader(bench.client, fanout.call).read(0))

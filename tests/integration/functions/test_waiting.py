@@ -13,7 +13,7 @@ import pytest
 from qmodal.exception import Error
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import Exchange
-from qmodal.transport.spin import Patience
+from qmodal.transport.spin import Spin
 from tests.support.servers import TestServer
 from tests.support.store.driving import DRIVERS
 
@@ -30,14 +30,14 @@ def pair() -> Iterator[Pair]:
         end.close()
 
 
-def receive(patience: Patience, end: socket.socket) -> bytes:
+def receive(patience: Spin, end: socket.socket) -> bytes:
     buffer = bytearray(64)
     return bytes(buffer[: patience.receive(end, memoryview(buffer))])
 
 
 def test_what_comes_late_is_waited_for_asleep(pair: Pair) -> None:
     ours, theirs = pair
-    patience = Patience()
+    patience = Spin()
     theirs.send(b"at once")
     assert receive(patience, ours) == b"at once"  # so that it expects the next one soon
     timer = threading.Timer(LATE_SECONDS, theirs.send, (b"late",))
@@ -50,7 +50,7 @@ def test_what_comes_late_is_waited_for_asleep(pair: Pair) -> None:
 
 def test_the_end_of_a_connection_is_seen_while_looking(pair: Pair) -> None:
     ours, theirs = pair
-    patience = Patience()
+    patience = Spin()
     theirs.send(b"at once")
     receive(patience, ours)
     theirs.close()

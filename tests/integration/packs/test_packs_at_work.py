@@ -15,7 +15,7 @@ from qmodal.spec.options import FunctionOptions
 from qmodal.transport.operation import Op
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.run.pack_runner import Pack
-from qmodal_workers.container.settle.settlement import Conclusions
+from qmodal_workers.container.settle.settlement import Settlement
 from tests.support.store.bench import Bench
 from tests.support.store.envelopes import envelope_of
 
@@ -54,7 +54,7 @@ def client(settings: Settings) -> Iterator[Faulty]:
     made.close()
 
 
-def pack_at(bench: Bench, place: int) -> tuple[Pack, Conclusions]:
+def pack_at(bench: Bench, place: int) -> tuple[Pack, Settlement]:
     """A claimed pack whose input at `place` runs; those before it have ended."""
     call = bench.submission(0).call
     envelope = envelope_of(pool=bench.pool, call=call, size=SIZE)
@@ -65,7 +65,7 @@ def pack_at(bench: Bench, place: int) -> tuple[Pack, Conclusions]:
     for _ in range(place + 1):
         work.waiting.popleft()
     work.results.extend(range(place))
-    conclusions = Conclusions(
+    conclusions = Settlement(
         client=bench.client,
         pool=bench.pool,
         container=CONTAINER,
@@ -75,7 +75,7 @@ def pack_at(bench: Bench, place: int) -> tuple[Pack, Conclusions]:
     return work, conclusions
 
 
-def settle(bench: Bench, conclusions: Conclusions) -> None:
+def settle(bench: Bench, conclusions: Settlement) -> None:
     bench.ask(*bench.client.pools.settle_command(bench.pool, conclusions.take()))
 
 

@@ -10,7 +10,7 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.transport.connection import Address, Line
+from qmodal.transport.connection import Address, Connection
 
 WORKER = "wk-fleet"
 REPORT = WorkerReport(
@@ -38,9 +38,9 @@ RECORD = AppRecord(app_id="ap-1", name="shop", environment="main", state="deploy
 
 
 @pytest.fixture
-def line(client: Client) -> Iterator[Line]:
+def line(client: Client) -> Iterator[Connection]:
     """A raw line to the session's server."""
-    made = Line(Address(client.settings.redis_url or ""))
+    made = Connection(Address(client.settings.redis_url or ""))
     made.connect()
     yield made
     made.close()
@@ -66,14 +66,14 @@ def test_a_box_is_what_it_reports(client: Client, box: str) -> None:
     assert client.run(fleet.containers([box])) == {box: []}
 
 
-def test_renewal_moves_the_end_of_the_lease(client: Client, box: str, line: Line) -> None:
+def test_renewal_moves_the_end_of_the_lease(client: Client, box: str, line: Connection) -> None:
     soon = client.run(client.fleet.workers())[box] - 9_000
     line.exchange([(b"ZADD", client.keys.workers, soon, box)])
     assert client.run(client.fleet.renew(box, {}))
     assert client.run(client.fleet.workers())[box] > soon + 8_000
 
 
-def test_a_box_that_was_given_up_cannot_renew(client: Client, box: str, line: Line) -> None:
+def test_a_box_that_was_given_up_cannot_renew(client: Client, box: str, line: Connection) -> None:
     fleet = client.fleet
     assert client.run(fleet.sweep(client.run(fleet.workers()))) == {}, "its lease has not ended"
     line.exchange([(b"ZADD", client.keys.workers, 1, box)])
@@ -87,7 +87,7 @@ def test_a_box_that_was_given_up_cannot_renew(client: Client, box: str, line: Li
 
 
 def test_a_box_that_has_renewed_since_it_was_looked_at_is_not_given_up(
-    client: Client, box: str, line: Line
+    client: Client, box: str, line: Connection
 ) -> None:
     line.exchange([(b"ZADD", client.keys.workers, 1, box)])
     leases = client.run(client.fleet.workers())
@@ -100,7 +100,9 @@ def test_renewal_does_not_enroll(client: Client) -> None:
     assert client.run(client.fleet.workers()) == {}
 
 
-def test_an_assignment_of_an_old_epoch_is_refused(client: Client, box: str, line: Line) -> None:
+def test_an_assignment_of_an_old_epoch_is_refused(
+    client: Client, box: str, line: Connection
+) -> None:
     fleet = client.fleet
     old = client.run(fleet.lead("as-1"))
     line.exchange([(b"DEL", client.keys.leader)])
@@ -120,7 +122,9 @@ def test_a_box_that_left_is_assigned_nothing(client: Client) -> None:
     assert client.run(client.fleet.assigned(["wk-gone"])) == {"wk-gone": {}}
 
 
-def test_one_autoscaler_leads_until_it_resigns_or_is_silent(client: Client, line: Line) -> None:
+def test_one_autoscaler_leads_until_it_resigns_or_is_silent(
+    client: Client, line: Connection
+) -> None:
     fleet = client.fleet
     first = client.run(fleet.lead("as-1"))
     assert client.run(fleet.lead("as-2")) == 0
@@ -164,7 +168,7 @@ def test_overrides_end_with_the_next_deploy_and_with_their_app(client: Client) -
     assert client.run(apps.overrides("ap-1")) == {}
 
 
-def test_an_ephemeral_app_lives_from_beat_to_beat(client: Client, line: Line) -> None:
+def test_an_ephemeral_app_lives_from_beat_to_beat(client: Client, line: Connection) -> None:
     apps = client.apps
     passing = replace(RECORD, state="ephemeral")
     client.run(apps.publish(passing, document=b"one", now=1))
@@ -178,7 +182,7 @@ def test_an_ephemeral_app_lives_from_beat_to_beat(client: Client, line: Line) ->
     assert not client.run(apps.beat("ap-1", 1, "ephemeral"))
 
 
-def lifetimes(client: Client, line: Line, *digests: str) -> list[bool]:
+def lifetimes(client: Client, line: Connection, *digests: str) -> list[bool]:
     """Whether each bundle has a lifetime."""
     left: list[int] = line.exchange([(b"PTTL", client.keys.code(each)) for each in digests])
     assert -2 not in left
@@ -186,7 +190,7 @@ def lifetimes(client: Client, line: Line, *digests: str) -> list[bool]:
 
 
 def test_the_code_of_deployed_versions_stays_until_their_app_is_stopped(
-    client: Client, line: Line
+    client: Client, line: Connection
 ) -> None:
     apps, second = client.apps, replace(RECORD, version=2)
     for digest in ("aa", "bb"):
@@ -202,7 +206,7 @@ def test_the_code_of_deployed_versions_stays_until_their_app_is_stopped(
     assert not line.exchange([(b"EXISTS", client.keys.code_apps("aa"))])[0]
 
 
-def test_code_that_two_apps_have_stays_for_the_second(client: Client, line: Line) -> None:
+def test_code_that_two_apps_have_stays_for_the_second(client: Client, line: Connection) -> None:
     apps, other = client.apps, replace(RECORD, app_id="ap-2", name="other")
     client.run(apps.store_code("aa", b"source"))
     for record in (RECORD, other):
@@ -213,7 +217,9 @@ def test_code_that_two_apps_have_stays_for_the_second(client: Client, line: Line
     assert lifetimes(client, line, "aa") == [True]
 
 
-def test_a_deploy_of_the_same_keeps_code_that_was_there_before(client: Client, line: Line) -> None:
+def test_a_deploy_of_the_same_keeps_code_that_was_there_before(
+    client: Client, line: Connection
+) -> None:
     apps = client.apps
     client.run(apps.store_code("aa", b"source"))
     client.run(apps.publish(RECORD, document=b"one", now=1))
@@ -223,7 +229,7 @@ def test_a_deploy_of_the_same_keeps_code_that_was_there_before(client: Client, l
     client.run(apps.stop(RECORD))
 
 
-def test_the_code_of_an_ephemeral_app_has_a_lifetime(client: Client, line: Line) -> None:
+def test_the_code_of_an_ephemeral_app_has_a_lifetime(client: Client, line: Connection) -> None:
     client.run(client.apps.store_code("aa", b"source"))
     passing = replace(RECORD, state="ephemeral")
     client.run(client.apps.publish(passing, document=b"one", now=1, bundle="aa"))

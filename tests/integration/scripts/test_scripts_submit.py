@@ -8,7 +8,7 @@ import pytest
 
 from qmodal.exception import InternalFailure
 from qmodal.store.calls import UnknownPoolError
-from qmodal.transport.connection import Address, Line
+from qmodal.transport.connection import Address, Connection
 from qmodal.wire.ids import pool_id
 from tests.support.store.bench import Bench, state_of
 
@@ -22,7 +22,7 @@ def test_a_repeated_submit_is_accepted_and_changes_nothing(bench: Bench) -> None
     assert bench.inflight() == 3
 
 
-def hints(bench: Bench, line: Line) -> int:
+def hints(bench: Bench, line: Connection) -> int:
     """How many hints at the pool there were since this was asked last."""
     bench.ask(b"PUBLISH", bench.client.keys.wake, b"that is all")
     texts = list(iter(lambda: line.read()[2], b"that is all"))
@@ -38,7 +38,7 @@ def test_only_a_lone_input_that_finds_a_container_is_no_news(bench: Bench) -> No
     def served(is_served: bool) -> None:
         bench.client.run(bench.client.observing.serve(bench.pool, is_served=is_served))
 
-    line = Line(Address(bench.client.settings.redis_url or ""))
+    line = Connection(Address(bench.client.settings.redis_url or ""))
     line.exchange([(b"SUBSCRIBE", bench.client.keys.wake)])
     served(True)
     assert submitted(1) == 1  # the pool was not active: whatever was said before is over

@@ -20,8 +20,8 @@ from qmodal.wire.ids import container_id, new_worker_id
 from qmodal.wire.outcome import Outcome
 from qmodal_workers.agent.containers import Container
 from qmodal_workers.agent.takeover import end_overrun, release_behind
-from qmodal_workers.ipc.endpoints import Ends
-from qmodal_workers.ipc.shared_record import Doing
+from qmodal_workers.ipc.endpoints import Endpoints
+from qmodal_workers.ipc.shared_record import ContainerStatus
 from tests.support.boxes import Fleet
 from tests.support.store.driving import before_each_step, before_step
 
@@ -63,9 +63,9 @@ def as_container(name: str, pool: str, options: FunctionOptions | None = None) -
     return Container(report=report, options=options or FunctionOptions())
 
 
-def doing(claimed: list[Claimed]) -> Doing:
+def doing(claimed: list[Claimed]) -> ContainerStatus:
     """A container that runs the first of them for three seconds, and may for one."""
-    return Doing(
+    return ContainerStatus(
         state="busy",
         serial=1,
         started=time.monotonic_ns() - 3_000_000_000,
@@ -228,7 +228,7 @@ def test_what_is_released_from_outside_is_not_started_by_a_container_that_looks_
 
     def end_and_look_again() -> None:
         assert container.ends is not None
-        container.ends.record.write(Doing(state="idle"))
+        container.ends.record.write(ContainerStatus(state="idle"))
         reply = client.run(ask_one(*client.pools.held_command(pool, "ta-x-1")))
         kept.extend(client.pools.parse_claim(pool, reply)[1:])
 
@@ -241,9 +241,9 @@ def test_what_is_released_from_outside_is_not_started_by_a_container_that_looks_
 
 
 @contextmanager
-def recorded(name: str, pool: str, does: Doing) -> Iterator[Container]:
+def recorded(name: str, pool: str, does: ContainerStatus) -> Iterator[Container]:
     """A container with a record that says so."""
-    ends = Ends.create()
+    ends = Endpoints.create()
     ends.record.write(does)
     container = as_container(name, pool)
     container.ends = ends

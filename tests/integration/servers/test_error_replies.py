@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.transport.connection import LOST, Address, Line
-from qmodal.transport.errors import Verdict, judge
+from qmodal.transport.connection import LOST, Address, Connection
+from qmodal.transport.errors import ReplyAction, judge
 from tests.support.servers import TestServer, run_server, server_binary
 from tests.support.waiting import wait_until
 
@@ -26,15 +26,15 @@ def own() -> Iterator[TestServer]:
 
 
 @pytest.fixture
-def line(own: TestServer) -> Iterator[Line]:
+def line(own: TestServer) -> Iterator[Connection]:
     """A raw line to it."""
-    made = Line(Address(own.url))
+    made = Connection(Address(own.url))
     made.connect()
     yield made
     made.close()
 
 
-def provoke(line: Line, *command: object) -> Verdict:
+def provoke(line: Connection, *command: object) -> ReplyAction:
     """What the answer to a command means."""
     try:
         (reply,) = line.exchange([command])
@@ -44,26 +44,30 @@ def provoke(line: Line, *command: object) -> Verdict:
     return judge(reply)
 
 
-def test_a_script_that_is_not_there(line: Line) -> None:
-    assert provoke(line, b"EVALSHA", b"0" * 40, 0) is Verdict.LOAD
+def test_a_script_that_is_not_there(line: Connection) -> None:
+    assert provoke(line, b"EVALSHA", b"0" * 40, 0) is ReplyAction.LOAD
 
 
 @pytest.mark.parametrize("write", [SET, SCRIPT_SET], ids=["command", "script"])
-def test_writes_that_a_server_in_trouble_refuses(line: Line, write: tuple[object, ...]) -> None:
+def test_writes_that_a_server_in_trouble_refuses(
+    line: Connection, write: tuple[object, ...]
+) -> None:
     line.exchange([(b"CONFIG", b"SET", b"min-replicas-to-write", 1)])
-    assert provoke(line, *write) is Verdict.RECONNECT
+    assert provoke(line, *write) is ReplyAction.RECONNECT
     line.exchange([(b"CONFIG", b"SET", b"min-replicas-to-write", 0)])
     line.exchange([(b"CONFIG", b"SET", b"maxmemory", 1)])
-    assert provoke(line, *write) is Verdict.FULL
+    assert provoke(line, *write) is ReplyAction.FULL
     line.exchange([(b"CONFIG", b"SET", b"maxmemory", 0)])
     line.exchange([(b"REPLICAOF", b"127.0.0.1", 1)])
-    assert provoke(line, *write) is Verdict.RECONNECT
+    assert provoke(line, *write) is ReplyAction.RECONNECT
     line.exchange([(b"CONFIG", b"SET", b"replica-serve-stale-data", b"no")])
-    assert provoke(line, *write) is Verdict.RECONNECT
+    assert provoke(line, *write) is ReplyAction.RECONNECT
 
 
 @pytest.mark.parametrize("write", [SET, SCRIPT_SET], ids=["command", "script"])
-def test_writes_while_snapshots_fail(line: Line, write: tuple[object, ...], tmp_path: Path) -> None:
+def test_writes_while_snapshots_fail(
+    line: Connection, write: tuple[object, ...], tmp_path: Path
+) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     line.exchange([(b"CONFIG", b"SET", b"dir", str(gone)), (b"CONFIG", b"SET", b"save", b"900 1")])
@@ -71,7 +75,7 @@ def test_writes_while_snapshots_fail(line: Line, write: tuple[object, ...], tmp_
     line.exchange([SET, (b"BGSAVE",)])
     look = (b"INFO", b"persistence")
     wait_until(lambda: b"last_bgsave_status:err" in line.exchange([look])[0], what="a failed save")
-    assert provoke(line, *write) is Verdict.REFUSED
+    assert provoke(line, *write) is ReplyAction.REFUSED
 
 
 @pytest.mark.parametrize(
@@ -84,13 +88,13 @@ def test_writes_while_snapshots_fail(line: Line, write: tuple[object, ...], tmp_
     ids=["stream deleted", "group destroyed", "all data lost"],
 )
 def test_a_group_that_goes_away(
-    own: TestServer, line: Line, loss: Callable[[Line], object]
+    own: TestServer, line: Connection, loss: Callable[[Connection], object]
 ) -> None:
     create = (b"XGROUP", b"CREATE", b"s", b"g", b"0", b"MKSTREAM")
     read = (b"XREADGROUP", b"GROUP", b"g", b"c", b"BLOCK", 5000, b"STREAMS", b"s", b">")
     line.exchange([create])
-    found: list[Verdict] = []
-    reader = Line(Address(own.url))
+    found: list[ReplyAction] = []
+    reader = Connection(Address(own.url))
     thread = threading.Thread(target=lambda: found.append(provoke(reader, *read)))
     thread.start()
     wait_until(
@@ -98,19 +102,19 @@ def test_a_group_that_goes_away(
     )
     loss(line)
     thread.join()
-    assert found == [Verdict.GONE]
-    assert provoke(reader, *read) is Verdict.GONE
+    assert found == [ReplyAction.GONE]
+    assert provoke(reader, *read) is ReplyAction.GONE
     script = b"return redis.call('XREADGROUP','GROUP','g','c','STREAMS','s','>')"
-    assert provoke(reader, b"EVAL", script, 0) is Verdict.GONE
+    assert provoke(reader, b"EVAL", script, 0) is ReplyAction.GONE
     reader.close()
 
 
-def test_a_server_that_is_busy_with_a_script(own: TestServer, line: Line) -> None:
+def test_a_server_that_is_busy_with_a_script(own: TestServer, line: Connection) -> None:
     line.exchange([(b"CONFIG", b"SET", b"busy-reply-threshold", 1)])
-    other = Line(Address(own.url))
+    other = Connection(Address(own.url))
     thread = threading.Thread(target=other.exchange, args=([(b"EVAL", b"while true do end", 0)],))
     thread.start()
-    found: list[Verdict] = []
+    found: list[ReplyAction] = []
 
     def is_busy() -> bool:
         (reply,) = line.exchange([(b"GET", b"k")])
@@ -122,4 +126,4 @@ def test_a_server_that_is_busy_with_a_script(own: TestServer, line: Line) -> Non
     line.exchange([(b"SCRIPT", b"KILL")])
     thread.join()
     other.close()
-    assert found == [Verdict.WAIT]
+    assert found == [ReplyAction.WAIT]

@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qmodal.transport.connection import Address, Line
-from qmodal.transport.driver import Blocking
+from qmodal.transport.connection import Address, Connection
+from qmodal.transport.driver import BlockingDriver
 from qmodal.transport.operation import ask_one
 from tests.support.boxes import Box, Fleet
 from tests.support.servers import TestServer
@@ -55,7 +55,7 @@ def test_what_a_module_has_put_in_place_of_the_output_is_not_where_containers_pr
 def test_a_line_that_a_driver_has_ready_connects_in_parent_and_child_for_itself(
     server: TestServer,
 ) -> None:
-    driver = Blocking(Address(server.url))
+    driver = BlockingDriver(Address(server.url))
     driver.prepare()
     readable, writable = os.pipe()
     child = os.fork()
@@ -76,7 +76,7 @@ def test_a_line_made_before_a_fork_is_ended_by_the_child_that_connected_it(
     bench: Bench, server: TestServer
 ) -> None:
     """The server hears of it, although a process that the child has started holds the socket."""
-    line = Line(Address(server.url))
+    line = Connection(Address(server.url))
     readable, writable = os.pipe()
     child = os.fork()
     if child == 0:
@@ -104,7 +104,7 @@ def test_a_line_made_before_a_fork_is_ended_by_the_child_that_connected_it(
 def test_what_a_line_receives_after_a_fork_is_not_in_the_memory_of_others(
     server: TestServer,
 ) -> None:
-    line = Line(Address(server.url))
+    line = Connection(Address(server.url))
     child = os.fork()
     if child == 0:
         try:
@@ -120,7 +120,7 @@ def test_a_line_takes_no_memory_for_what_it_has_not_received(server: TestServer)
     """Each can receive a mebibyte at once."""
     process = psutil.Process()
     before = process.memory_info().rss
-    lines = [Line(Address(server.url)) for _ in range(64)]
+    lines = [Connection(Address(server.url)) for _ in range(64)]
     for line in lines:
         assert line.exchange((("PING",),)) == [b"PONG"]
     assert process.memory_info().rss - before < 16 << 20

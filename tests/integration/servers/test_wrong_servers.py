@@ -17,7 +17,7 @@ from qmodal.config import Settings
 from qmodal.exception import ConfigurationError, ConnectionError
 from qmodal.store.server import check_server, check_version
 from qmodal.transport.connection import Address
-from qmodal.transport.driver import Blocking
+from qmodal.transport.driver import BlockingDriver
 from qmodal.transport.operation import Exchange, ask_one
 from tests.support.servers import TestServer, run_server, server_binary
 from tests.support.store.driving import DRIVERS, before_step
@@ -153,7 +153,7 @@ def test_a_foreign_signing_key_is_refused(client: Client, settings: Settings) ->
 def test_of_two_keys_that_meet_an_empty_server_at_once_one_is_refused(
     client: Client, settings: Settings, step: int
 ) -> None:
-    driver = Blocking(Address(settings.redis_url or ""))
+    driver = BlockingDriver(Address(settings.redis_url or ""))
     other = Client(replace(settings, signing_key=b"another key, and long enough"))
 
     def come_first() -> None:

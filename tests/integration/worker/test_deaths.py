@@ -14,14 +14,14 @@ import pytest
 
 from qmodal.client.client import Client
 from qmodal.store.fleet import ContainerReport
-from qmodal_workers.agent.containers import Chase, Container, Ending, Roster
-from qmodal_workers.agent.drain import Draining
+from qmodal_workers.agent.containers import Container, ContainerTable, Ending, PendingInterrupt
+from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import Silence
 from qmodal_workers.agent.loops import repeated
-from qmodal_workers.agent.reaper import Deaths
-from qmodal_workers.agent.watchdog import Watch
-from qmodal_workers.ipc.endpoints import Ends
-from qmodal_workers.ipc.shared_record import STOPPED, Doing
+from qmodal_workers.agent.reaper import Reaper
+from qmodal_workers.agent.watchdog import Watchdog
+from qmodal_workers.ipc.endpoints import Endpoints
+from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus
 from tests.support.store.bench import Bench
 
 Break = Callable[..., Any]
@@ -31,9 +31,9 @@ class Box:
     """A worker's view of containers that are processes which only sleep."""
 
     def __init__(self, client: Client, pool: str) -> None:
-        self.client, self.pool, self.roster = client, pool, Roster()
+        self.client, self.pool, self.roster = client, pool, ContainerTable()
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.ends: list[Ends] = []
+        self.ends: list[Endpoints] = []
         self.troubles: list[Exception] = []
 
     def container(self, name: str, **does: Any) -> Container:
@@ -51,19 +51,19 @@ class Box:
             since=0,
             pid=process.pid,
         )
-        ends = Ends.create()
+        ends = Endpoints.create()
         self.ends.append(ends)
-        ends.record.write(Doing(**does))
+        ends.record.write(ContainerStatus(**does))
         made = Container(report=report, ends=ends)
         self.roster.add(made)
         return made
 
-    def deaths(self) -> Deaths:
+    def deaths(self) -> Reaper:
         """What watches them; each of `troubles` is raised once where something is asked for."""
         asked: Any = SimpleNamespace(
             pump=self._ask, tidy=self._ask, finish=self._finish, pids=frozenset()
         )
-        return Deaths(self.client, self.roster, starter=asked, templates=asked, logs=asked)
+        return Reaper(self.client, self.roster, starter=asked, templates=asked, logs=asked)
 
     def _ask(self, *_: object) -> None:
         if self.troubles:
@@ -72,7 +72,7 @@ class Box:
     async def _finish(self, _: str) -> None:
         self._ask()
 
-    async def until_over(self, deaths: Deaths) -> None:
+    async def until_over(self, deaths: Reaper) -> None:
         """Look as a worker does until all have ended."""
         async with asyncio.timeout(5):
             while self.roster.running():
@@ -120,8 +120,8 @@ def test_ended_containers_are_concluded_although_something_goes_wrong_meanwhile(
 
 async def _watch(box: Box) -> None:
     """The loops of a worker, until its second container has ended."""
-    watch = Watch(box.client, box.roster)
-    draining = Draining(box.client, box.roster, watch, grace=0.0)
+    watch = Watchdog(box.client, box.roster)
+    draining = Drain(box.client, box.roster, watch, grace=0.0)
     loops = [watch.watch, draining.watch, Silence(box.roster, watch).watch]
     tasks = [asyncio.create_task(loop()) for loop in loops]
     await asyncio.to_thread(box.processes[1].wait, 5)
@@ -176,7 +176,7 @@ def test_an_input_that_ends_its_container_when_it_is_told_to_stop_is_not_charged
     (claimed,) = bench.claim("ta-a-1")
     held = ((claimed.lane, claimed.entry),)
     container = box.container("ta-a-1", state="busy", serial=4, running=1, held=held)
-    container.chase = Chase(serial, why, 0.0)
+    container.chase = PendingInterrupt(serial, why, 0.0)
     kill(container)
     asyncio.run(box.until_over(box.deaths()))
     (again,) = bench.claim("ta-a-2")

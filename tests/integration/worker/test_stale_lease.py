@@ -8,7 +8,7 @@ import pytest
 
 from qmodal.spec.options import FunctionOptions
 from qmodal_workers.container.intake.intake import SURE_NS
-from qmodal_workers.container.intake.prefetch import LONG_NS, Shelf
+from qmodal_workers.container.intake.prefetch import LONG_NS, PrefetchBuffer
 from qmodal_workers.ipc.shared_record import lease_clock
 from tests.support.holder import NAME, Holder, holder_of
 from tests.support.store.bench import Bench, index_of
@@ -101,7 +101,7 @@ def test_with_a_doubtful_lease_only_what_is_still_held_is_started(
 
 def test_what_lay_on_the_shelf_for_long_is_looked_up_before_it_starts() -> None:
     now = 0
-    shelf = Shelf(
+    shelf = PrefetchBuffer(
         lambda _: None,
         lambda _: None,
         lambda _: False,

@@ -13,10 +13,10 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport
-from qmodal_workers.agent.containers import Container, Roster
-from qmodal_workers.agent.watchdog import Watch
-from qmodal_workers.ipc.endpoints import Ends
-from qmodal_workers.ipc.shared_record import CANCELLED, Doing
+from qmodal_workers.agent.containers import Container, ContainerTable
+from qmodal_workers.agent.watchdog import Watchdog
+from qmodal_workers.ipc.endpoints import Endpoints
+from qmodal_workers.ipc.shared_record import CANCELLED, ContainerStatus
 from tests.support.store.bench import Bench
 
 NAME = "ta-a-1"
@@ -38,7 +38,7 @@ def container(bench: Bench) -> Iterator[Container]:
             since=0,
             pid=process.pid,
         )
-        ends = Ends.create()
+        ends = Endpoints.create()
         yield Container(report=report, ends=ends)
         process.kill()
         ends.hand_over()
@@ -49,7 +49,7 @@ def writes(container: Container, *held: Claimed, serial: int = 1) -> None:
     """It runs the first of these, since long ago; or it is idle."""
     assert container.ends is not None
     container.ends.record.write(
-        Doing(
+        ContainerStatus(
             state="busy" if held else "idle",
             serial=serial if held else 0,
             started=time.monotonic_ns() - 10**9,
@@ -60,12 +60,12 @@ def writes(container: Container, *held: Claimed, serial: int = 1) -> None:
 
 
 @contextmanager
-def watching(client: Client, container: Container) -> Iterator[tuple[asyncio.Runner, Watch]]:
+def watching(client: Client, container: Container) -> Iterator[tuple[asyncio.Runner, Watchdog]]:
     """Its worker's watch, which looks when it is told to; nothing audits."""
-    roster = Roster()
+    roster = ContainerTable()
     roster.add(container)
     with asyncio.Runner() as loop:
-        yield loop, Watch(client, roster)
+        yield loop, Watchdog(client, roster)
         loop.run(client.aclose())
 
 
@@ -74,14 +74,14 @@ def chased(container: Container) -> list[tuple[int, int]]:
     return [] if container.chase is None else [(container.chase.serial, container.chase.why)]
 
 
-async def look_until(watch: Watch, condition: Callable[[], bool]) -> None:
+async def look_until(watch: Watchdog, condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
             watch.look()
             await asyncio.sleep(0.005)
 
 
-async def idle(watch: Watch) -> None:
+async def idle(watch: Watchdog) -> None:
     """Look, and let what came of it end."""
     watch.look()
     await asyncio.gather(*watch._acting.values())
@@ -117,5 +117,5 @@ def test_a_cancel_of_an_entry_of_the_same_id_interrupts_nothing(
     bench.settle(claimed)
 
 
-async def _hear(watch: Watch, claimed: Claimed) -> None:
+async def _hear(watch: Watchdog, claimed: Claimed) -> None:
     watch.cancelled(NAME, claimed.entry)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qmodal.client.client import Client
-from qmodal.functions.map.map_call import Fanout, How
+from qmodal.functions.map.map_call import MapCall, MapOptions
 from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
 from qmodal.spec.options import FunctionOptions
@@ -16,7 +16,7 @@ from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import GROUP
 from qmodal.store.outputs import CallRecord
-from qmodal.transport.connection import Address, Line
+from qmodal.transport.connection import Address, Connection
 from qmodal.transport.operation import Command
 from qmodal.wire.ids import new_call_id, pool_id, shard_of
 
@@ -31,10 +31,10 @@ class Bench:
 
     client: Client
     pool: str = field(default_factory=lambda: pool_id(APP, secrets.token_hex(4), b""))
-    line: Line = field(init=False)
+    line: Connection = field(init=False)
 
     def __post_init__(self) -> None:
-        self.line = Line(Address(self.client.settings.redis_url or ""))
+        self.line = Connection(Address(self.client.settings.redis_url or ""))
         self.open()
 
     def open(self) -> None:
@@ -125,10 +125,10 @@ class Bench:
         self.line.close()
 
 
-def fanout_of(bench: Bench, how: How) -> Fanout[Any]:
+def fanout_of(bench: Bench, how: MapOptions) -> MapCall[Any]:
     """A map of the bench's pool."""
     target = replace(target_of(PoolSpec(app_id="ap", function="f")), pool=bench.pool)
-    return Fanout(bench.client, target, how)
+    return MapCall(bench.client, target, how)
 
 
 def target_of(spec: PoolSpec) -> Target:
@@ -149,7 +149,7 @@ def index_of(claimed: Claimed) -> int:
     return int(claimed.fields[5])
 
 
-def state_of(line: Line, prefix: str) -> dict[str, Value]:
+def state_of(line: Connection, prefix: str) -> dict[str, Value]:
     """Everything under the prefix: each key's content, and whether it has a lifetime.
 
     Left out: the 50 ms markers, and times (leases, which a repetition renews).

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol, TypeVar
 
-from qmodal.transport.aio_driver import Asynchronous
+from qmodal.transport.aio_driver import AsyncDriver
 from qmodal.transport.connection import Address
-from qmodal.transport.driver import Blocking
+from qmodal.transport.driver import BlockingDriver
 from qmodal.transport.operation import Command, Exchange, Op, Reply
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class AsyncDriven:
     """The asyncio driver with a loop of its own."""
 
     def __init__(self, address: Address) -> None:
-        self.driver = Asynchronous(address)
+        self.driver = AsyncDriver(address)
         self.loop = asyncio.Runner()
 
     def run(self, op: Op[T]) -> T:
@@ -57,7 +57,10 @@ class AsyncDriven:
         self.loop.close()
 
 
-DRIVERS: dict[str, Callable[[Address], Driven]] = {"blocking": Blocking, "asyncio": AsyncDriven}
+DRIVERS: dict[str, Callable[[Address], Driven]] = {
+    "blocking": BlockingDriver,
+    "asyncio": AsyncDriven,
+}
 
 
 class Background:

@@ -41,7 +41,7 @@ CLASSES: dict[str, type] = {
     "Cron": qmodal.Cron,
     "Period": qmodal.Period,
     "Config": config.Config,
-    "Logs": log_verbs.Logs,
+    "Logs": log_verbs.LogVerbs,
 }
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "runner.run_app": runner.run_app,
@@ -158,7 +158,7 @@ def offered(owner: type, member: str) -> Any:
         return raw.__func__
     if isinstance(raw, property):
         return verb(raw)
-    if isinstance(raw, following.Gathering):
+    if isinstance(raw, following.Gather):
         return type(raw).__call__
     return raw if inspect.isfunction(raw) else None
 
@@ -168,7 +168,12 @@ def verb(found: property) -> Any:
     annotation = str(found.fget.__annotations__.get("return", "")) if found.fget else ""
     names: dict[str, Any] = {each.__name__: each for each in subclasses(Verb)}
     family: tuple[Any, ...] = (mapping.Map, mapping.StarMap, mapping.ForEach, spawning.SpawnMap)
-    family += (following.Following, log_verbs.Fetch, log_verbs.Tail, log_verbs.Stream)
+    family += (
+        following.OutputFollower,
+        log_verbs.FetchVerb,
+        log_verbs.TailVerb,
+        log_verbs.StreamVerb,
+    )
     names |= {each.__name__: each for each in family}
     head = annotation.split("[")[0].rsplit(".", 1)[-1]
     if head == "Verb":

@@ -6,10 +6,10 @@ import asyncio
 import time
 
 from qmodal_autoscaler.cluster.observer import Wanted
-from qmodal_autoscaler.control.workqueue import CALM_SECONDS, SERVED_SECONDS, Due
+from qmodal_autoscaler.control.workqueue import CALM_SECONDS, SERVED_SECONDS, WorkQueue
 
 
-def looks(due: Due, count: int) -> list[float]:
+def looks(due: WorkQueue, count: int) -> list[float]:
     """Seconds from a hint to the look that it brings, that many times."""
 
     async def hinted() -> float:
@@ -32,6 +32,6 @@ def looks(due: Due, count: int) -> list[float]:
 
 
 def test_looks_that_change_nothing_come_later_and_later_but_they_come() -> None:
-    taken = looks(Due(), 7)
+    taken = looks(WorkQueue(), 7)
     assert taken[0] >= SERVED_SECONDS
     assert taken[-1] >= CALM_SECONDS

@@ -8,7 +8,7 @@ import pytest
 
 from qmodal.client.client import Client
 from qmodal.config import Settings
-from qmodal.functions.map.inputs import Arguments, Columns, Inputs
+from qmodal.functions.map.inputs import Arguments, InputReader, MapInputs
 from qmodal.functions.target import PACK_BYTES
 from qmodal.spec.documents import PoolSpec
 from qmodal.wire.envelope import open_envelope
@@ -18,8 +18,8 @@ from tests.support.store.bench import target_of
 KWARGS = {"k": 1}
 
 
-def inputs_of(*iterables: Any, star: bool = False) -> Inputs:
-    return Inputs(iterables, KWARGS, is_star=star)
+def inputs_of(*iterables: Any, star: bool = False) -> InputReader:
+    return InputReader(iterables, KWARGS, is_star=star)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_inputs_of_an_earlier_producer_are_left_out(star: bool) -> None:
 
 
 def test_columns_are_cut_and_looked_into_like_a_list() -> None:
-    columns = Columns([[1, 2, 3], ["a", "b", "c"]], KWARGS)
+    columns = MapInputs([[1, 2, 3], ["a", "b", "c"]], KWARGS)
     rows = [((1, "a"), KWARGS), ((2, "b"), KWARGS), ((3, "c"), KWARGS)]
     assert list(columns) == rows
     assert [columns[n] for n in (0, 1, -1)] == rows
@@ -61,7 +61,7 @@ def test_columns_are_cut_and_looked_into_like_a_list() -> None:
     assert (len(columns), len(columns[1:]), len(columns[3:])) == (3, 2, 0)
 
 
-def packed(inputs: Inputs, most: int, *, count: int = 10_000) -> list[tuple[int, list[Any]]]:
+def packed(inputs: InputReader, most: int, *, count: int = 10_000) -> list[tuple[int, list[Any]]]:
     """The first index and the arguments of each envelope, in which up to `most` inputs share one."""
     where = {"QMODAL_REDIS_URL": "redis://127.0.0.1:1", "QMODAL_SIGNING_KEY": "ab" * 32}
     client = Client(Settings.from_environ(where))

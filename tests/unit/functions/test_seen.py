@@ -6,12 +6,12 @@ import random
 
 import pytest
 
-from qmodal.functions.results import Indexes
+from qmodal.functions.results import IndexSet
 
 
 @pytest.mark.parametrize("seed", range(200))
 def test_it_holds_what_was_added_and_says_what_of_it_is_new(seed: int) -> None:
-    chance, indexes, known = random.Random(seed), Indexes(), set[int]()
+    chance, indexes, known = random.Random(seed), IndexSet(), set[int]()
     for _ in range(40):
         index, count = chance.randrange(40), chance.choice((1, 1, 2, 5, 9))
         added = range(index, index + count)
@@ -24,7 +24,7 @@ def test_it_holds_what_was_added_and_says_what_of_it_is_new(seed: int) -> None:
 
 
 def test_what_comes_in_order_takes_no_room() -> None:
-    indexes = Indexes()
+    indexes = IndexSet()
     for index in range(0, 10_000, 2):
         indexes.add(index, 2)
     assert len(indexes) == 10_000

@@ -11,18 +11,18 @@ from qmodal.spec.pack_size import (
     MOST_POOLS,
     RECENT,
     WORTH_MICROSECONDS,
-    Learned,
-    Packing,
+    PackSizer,
+    PackTimes,
 )
 from qmodal.store.outputs import MOST_INPUTS
 
 MANY = 10**6
 
 
-def packing(recent: list[int], *, inputs: int = MANY, is_allowed: bool = True) -> Packing:
-    learned = Learned().of("pool")
+def packing(recent: list[int], *, inputs: int = MANY, is_allowed: bool = True) -> PackSizer:
+    learned = PackTimes().of("pool")
     learned.extend(recent)
-    made = Packing(FunctionOptions(), learned, is_allowed=is_allowed)
+    made = PackSizer(FunctionOptions(), learned, is_allowed=is_allowed)
     made.count(inputs)
     return made
 
@@ -63,18 +63,18 @@ def test_a_map_that_turns_out_longer_may_have_larger_packs() -> None:
 
 
 def test_what_one_map_has_learned_the_next_one_knows() -> None:
-    learned = Learned()
-    first = Packing(FunctionOptions(), learned.of("pool"), is_allowed=True)
+    learned = PackTimes()
+    first = PackSizer(FunctionOptions(), learned.of("pool"), is_allowed=True)
     assert first.is_ignorant
     for _ in range(RECENT):
         first.ran(5)
-    second = Packing(FunctionOptions(), learned.of("pool"), is_allowed=True)
+    second = PackSizer(FunctionOptions(), learned.of("pool"), is_allowed=True)
     assert not second.is_ignorant
-    assert Packing(FunctionOptions(), learned.of("other"), is_allowed=True).is_ignorant
+    assert PackSizer(FunctionOptions(), learned.of("other"), is_allowed=True).is_ignorant
 
 
 def test_what_is_learned_of_many_pools_takes_no_more_than_so_much_memory() -> None:
-    learned = Learned()
+    learned = PackTimes()
     for number in range(MOST_POOLS):
         learned.of(f"pool {number}").append(1)
     kept = learned.of("pool 0")
@@ -90,7 +90,7 @@ def test_what_is_learned_of_many_pools_takes_no_more_than_so_much_memory() -> No
 def test_inputs_that_need_a_container_for_themselves_are_never_packed(
     options: FunctionOptions,
 ) -> None:
-    made = Packing(options, Learned().of("pool"), is_allowed=True)
+    made = PackSizer(options, PackTimes().of("pool"), is_allowed=True)
     made.expect(0.00001)
     made.count(MANY)
     assert made.size == 1

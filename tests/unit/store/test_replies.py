@@ -17,11 +17,11 @@ from qmodal.exception import (
     RequestSizeError,
     ResourceExhaustedError,
 )
-from qmodal.transport.connection import LOST, Address, Line, refused
+from qmodal.transport.connection import LOST, Address, Connection, refused
 from qmodal.transport.errors import (
     NoRoomError,
+    ReplyAction,
     StreamGoneError,
-    Verdict,
     first_error,
     in_vain,
     judge,
@@ -30,36 +30,36 @@ from qmodal.transport.errors import (
 from qmodal.transport.waiting import not_ready, unreachable
 
 ROWS = [
-    ("NOSCRIPT No matching script. Please use EVAL.", Verdict.LOAD),
-    ("READONLY You can't write against a read only replica.", Verdict.RECONNECT),
-    ("LOADING Redis is loading the dataset in memory", Verdict.LOADING),
+    ("NOSCRIPT No matching script. Please use EVAL.", ReplyAction.LOAD),
+    ("READONLY You can't write against a read only replica.", ReplyAction.RECONNECT),
+    ("LOADING Redis is loading the dataset in memory", ReplyAction.LOADING),
     ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", None),
-    ("BUSY Redis is busy running a script. You can only call SCRIPT KILL.", Verdict.WAIT),
-    ("NOGROUP No such key 'x' or consumer group 'g'", Verdict.GONE),
-    ("-NOGROUP No such key 'x' script: f_1, on @user_script:1.", Verdict.GONE),
-    ("UNBLOCKED the stream key no longer exists", Verdict.GONE),
+    ("BUSY Redis is busy running a script. You can only call SCRIPT KILL.", ReplyAction.WAIT),
+    ("NOGROUP No such key 'x' or consumer group 'g'", ReplyAction.GONE),
+    ("-NOGROUP No such key 'x' script: f_1, on @user_script:1.", ReplyAction.GONE),
+    ("UNBLOCKED the stream key no longer exists", ReplyAction.GONE),
     ("UNBLOCKED force unblock from blocking operation, instance state changed", None),
-    ("OOM command not allowed when used memory > 'maxmemory'.", Verdict.FULL),
-    ("OOM command not allowed when used memory > 'maxmemory'. script: 1", Verdict.FULL),
-    ("MISCONF Redis is configured to save RDB snapshots", Verdict.REFUSED),
+    ("OOM command not allowed when used memory > 'maxmemory'.", ReplyAction.FULL),
+    ("OOM command not allowed when used memory > 'maxmemory'. script: 1", ReplyAction.FULL),
+    ("MISCONF Redis is configured to save RDB snapshots", ReplyAction.REFUSED),
     ("NOREPLICAS Not enough good replicas to write.", None),
     ("ERR max number of clients reached", None),
     ("ERR max number of clients + cluster connections reached", None),
-    ("ERR Protocol error: invalid bulk length", Verdict.TOO_LARGE),
-    ("DENIED Redis is running in protected mode", Verdict.DENIED),
-    ("NOAUTH Authentication required.", Verdict.DENIED),
-    ("WRONGPASS invalid username-password pair or user is disabled.", Verdict.DENIED),
-    ("NOPERM this user has no permissions to run the 'get' command", Verdict.DENIED),
-    ("ERR ACL failure in script: User x has no permissions", Verdict.DENIED),
-    ("ERR The user executing the script can't run this command", Verdict.DENIED),
-    ("MOVED 3999 127.0.0.1:6381", Verdict.REDIRECT),
-    ("ASK 3999 127.0.0.1:6381", Verdict.REDIRECT),
+    ("ERR Protocol error: invalid bulk length", ReplyAction.TOO_LARGE),
+    ("DENIED Redis is running in protected mode", ReplyAction.DENIED),
+    ("NOAUTH Authentication required.", ReplyAction.DENIED),
+    ("WRONGPASS invalid username-password pair or user is disabled.", ReplyAction.DENIED),
+    ("NOPERM this user has no permissions to run the 'get' command", ReplyAction.DENIED),
+    ("ERR ACL failure in script: User x has no permissions", ReplyAction.DENIED),
+    ("ERR The user executing the script can't run this command", ReplyAction.DENIED),
+    ("MOVED 3999 127.0.0.1:6381", ReplyAction.REDIRECT),
+    ("ASK 3999 127.0.0.1:6381", ReplyAction.REDIRECT),
     ("TRYAGAIN Multiple keys request during rehashing of slot", None),
     ("CLUSTERDOWN Hash slot not served", None),
-    ("ERR unknown command 'x'", Verdict.BROKEN),
-    ("WRONGTYPE Operation against a key holding the wrong kind of value", Verdict.BROKEN),
-    ("BUSYGROUP Consumer Group name already exists", Verdict.BROKEN),
-    ("ERR user_script:3: attempt to index a nil value", Verdict.BROKEN),
+    ("ERR unknown command 'x'", ReplyAction.BROKEN),
+    ("WRONGTYPE Operation against a key holding the wrong kind of value", ReplyAction.BROKEN),
+    ("BUSYGROUP Consumer Group name already exists", ReplyAction.BROKEN),
+    ("ERR user_script:3: attempt to index a nil value", ReplyAction.BROKEN),
 ]
 
 
@@ -68,7 +68,7 @@ def arriving(text: str) -> Exception:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=_answer, args=(listener, text))
         thread.start()
-        line = Line(Address(f"redis://127.0.0.1:{listener.getsockname()[1]}"))
+        line = Connection(Address(f"redis://127.0.0.1:{listener.getsockname()[1]}"))
         try:
             (reply,) = line.exchange([(b"PING",)])
         except LOST as error:
@@ -87,24 +87,24 @@ def _answer(listener: socket.socket, text: str) -> None:
 
 
 @pytest.mark.parametrize(("text", "verdict"), ROWS, ids=lambda value: str(value)[:24])
-def test_an_error_reply_means(text: str, verdict: Verdict | None) -> None:
-    assert judge(arriving(text)) is (verdict or Verdict.RECONNECT)
+def test_an_error_reply_means(text: str, verdict: ReplyAction | None) -> None:
+    assert judge(arriving(text)) is (verdict or ReplyAction.RECONNECT)
 
 
 @pytest.mark.parametrize(
     ("verdict", "kind", "advice"),
     [
-        (Verdict.GONE, StreamGoneError, "x"),
-        (Verdict.REFUSED, EnqueueError, "nothing was accepted"),
-        (Verdict.FULL, NoRoomError, "nothing was accepted"),
-        (Verdict.TOO_LARGE, RequestSizeError, "proto-max-bulk-len"),
-        (Verdict.DENIED, ConfigurationError, "Check the user and password in QMODAL_REDIS_URL"),
-        (Verdict.REDIRECT, ConfigurationError, "point QMODAL_REDIS_URL at a single server"),
-        (Verdict.BROKEN, InternalFailure, "Redis answered: x"),
+        (ReplyAction.GONE, StreamGoneError, "x"),
+        (ReplyAction.REFUSED, EnqueueError, "nothing was accepted"),
+        (ReplyAction.FULL, NoRoomError, "nothing was accepted"),
+        (ReplyAction.TOO_LARGE, RequestSizeError, "proto-max-bulk-len"),
+        (ReplyAction.DENIED, ConfigurationError, "Check the user and password in QMODAL_REDIS_URL"),
+        (ReplyAction.REDIRECT, ConfigurationError, "point QMODAL_REDIS_URL at a single server"),
+        (ReplyAction.BROKEN, InternalFailure, "Redis answered: x"),
     ],
 )
 def test_what_repeating_does_not_mend_becomes_an_exception(
-    verdict: Verdict, kind: type[Error], advice: str
+    verdict: ReplyAction, kind: type[Error], advice: str
 ) -> None:
     error = to_exception(ValueError("x"), verdict)
     assert type(error) is kind
@@ -112,10 +112,10 @@ def test_what_repeating_does_not_mend_becomes_an_exception(
 
 
 SENTENCES: list[Callable[[Exception], Exception]] = [
-    lambda error: to_exception(error, Verdict.DENIED),
-    lambda error: to_exception(error, Verdict.REDIRECT),
+    lambda error: to_exception(error, ReplyAction.DENIED),
+    lambda error: to_exception(error, ReplyAction.REDIRECT),
     refused,
-    lambda error: to_exception(error, Verdict.TOO_LARGE),
+    lambda error: to_exception(error, ReplyAction.TOO_LARGE),
     lambda error: unreachable(Address("redis://host"), error),
     lambda error: not_ready(Address("redis://host"), error, 1.0),
 ]

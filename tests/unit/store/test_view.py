@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from qmodal.store.fleet import LEASE_MS
-from qmodal.store.sweeper import View
+from qmodal.store.sweeper import FleetWatch
 
 LIVING, LOST = "wk-living", "wk-lost"
 START = 1_000_000
@@ -41,7 +41,7 @@ def end_of_lease(moment: int, stood: list[Stall]) -> int:
 
 def given_up(stood: list[Stall], died: int, until: int = 300_000) -> dict[str, int]:
     """When each box is given up; one has renewed its lease for the last time at `died`."""
-    view, found = View(), dict[str, int]()
+    view, found = FleetWatch(), dict[str, int]()
     for moment in looks(stood, until):
         leases = {LIVING: end_of_lease(moment, stood), LOST: died + LEASE_MS}
         shifted = {box: float(START + ends) for box, ends in leases.items()}
@@ -77,13 +77,13 @@ def test_a_pause_of_the_server_ends_nothing(length: int) -> None:
 
 
 def test_a_sweeper_that_has_just_begun_waits_for_a_lease() -> None:
-    view, ended = View(), {LOST: 1.0}
+    view, ended = FleetWatch(), {LOST: 1.0}
     first = [bool(view.look(now, ended)) for now in range(START, START + 12_000, 1_000)]
     assert first == [False] * 10 + [True] * 2
 
 
 def test_a_sweeper_that_was_cut_off_does_not_count_that_time() -> None:
-    view = View()
+    view = FleetWatch()
     for now in range(START, START + 4_000, 1_000):
         view.look(now, {LIVING: float(START + 5_000)})
     assert view.look(START + 60_000, {LIVING: float(START + 5_000)}) == {}
@@ -91,19 +91,19 @@ def test_a_sweeper_that_was_cut_off_does_not_count_that_time() -> None:
 
 
 def test_a_clock_that_is_set_back_or_forth_ends_nothing() -> None:
-    view = View()
+    view = FleetWatch()
     for now in (START, START + 1_000, START + 3_600_000, START + 500, START + 1_500):
         assert view.look(now, {LIVING: float(START + 900)}) == {}
 
 
 def test_a_renewal_begins_the_time_anew() -> None:
-    view = View()
+    view = FleetWatch()
     for now in range(START, START + 10_000, 1_000):
         assert view.look(now, {LIVING: float(START)}) == {}
     assert view.look(START + 10_000, {LIVING: float(START + 1)}) == {}
 
 
 def test_a_box_that_was_given_up_is_named_until_it_is_cleared() -> None:
-    view = View()
+    view = FleetWatch()
     assert view.look(START, {LOST: 0.0}) == {LOST: 0.0}
     assert view.look(START + 1, {}) == {}

@@ -12,7 +12,7 @@ import pytest
 from qmodal.exception import InputCancellation
 from qmodal_workers.container.run.interrupts import SIGNAL, Interrupts
 from qmodal_workers.container.run.user_loop import UserLoop
-from qmodal_workers.ipc.shared_record import CANCELLED, STOPPED, Record, Told
+from qmodal_workers.ipc.shared_record import CANCELLED, STOPPED, AgentCommand, SharedRecord
 
 WAYS: dict[str, Callable[[], object]] = {
     "interrupt_main": _thread.interrupt_main,
@@ -22,14 +22,14 @@ WAYS: dict[str, Callable[[], object]] = {
 
 
 @pytest.fixture
-def record() -> Iterator[Record]:
-    made = Record.create()
+def record() -> Iterator[SharedRecord]:
+    made = SharedRecord.create()
     yield made
     made.close()
 
 
 @pytest.fixture
-def interrupts(record: Record) -> Iterator[Interrupts]:
+def interrupts(record: SharedRecord) -> Iterator[Interrupts]:
     before = {number: signal.getsignal(number) for number in (SIGNAL, signal.SIGINT)}
     yield Interrupts(record, UserLoop())
     for number, handler in before.items():
@@ -47,9 +47,11 @@ def test_an_input_that_interrupts_its_own_process_was_not_told_to(
     assert not interrupts.was_told_to_stop
 
 
-def test_an_input_that_its_worker_stops_was_told_to(interrupts: Interrupts, record: Record) -> None:
+def test_an_input_that_its_worker_stops_was_told_to(
+    interrupts: Interrupts, record: SharedRecord
+) -> None:
     interrupts.listen(1)
-    record.tell(Told(target=1, why=STOPPED))
+    record.tell(AgentCommand(target=1, why=STOPPED))
     with pytest.raises(InputCancellation):
         signal.raise_signal(SIGNAL)
     assert interrupts.was_told_to_stop
@@ -74,7 +76,7 @@ def test_our_own_code_is_not_interrupted(interrupts: Interrupts) -> None:
 
 @pytest.mark.parametrize("is_wanted", [True, False])
 def test_after_a_hint_an_input_starts_only_if_it_is_still_ours(
-    interrupts: Interrupts, record: Record, *, is_wanted: bool
+    interrupts: Interrupts, record: SharedRecord, *, is_wanted: bool
 ) -> None:
     asked: list[bool] = []
 

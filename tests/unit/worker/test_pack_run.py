@@ -19,7 +19,7 @@ from qmodal_workers.container.run import pack_runner as pack
 from qmodal_workers.container.run.interrupts import SIGNAL, Interrupts
 from qmodal_workers.container.run.invoker import Invoker
 from qmodal_workers.container.run.user_loop import UserLoop
-from qmodal_workers.ipc.shared_record import CANCELLED, SERIAL, TIMEOUT, Record, Told
+from qmodal_workers.ipc.shared_record import CANCELLED, SERIAL, TIMEOUT, AgentCommand, SharedRecord
 from tests.programs import hostile
 from tests.support.store.envelopes import envelope_of
 
@@ -31,7 +31,7 @@ class Running:
     """A pack of a function of one argument, and what runs it."""
 
     def __init__(self) -> None:
-        self.record, loop = Record.create(), UserLoop()
+        self.record, loop = SharedRecord.create(), UserLoop()
         self.interrupts = Interrupts(self.record, loop)
         self.invoker = Invoker(
             container="ta-a-1",
@@ -100,7 +100,7 @@ def test_what_an_input_raises_while_it_is_looked_at_fails_that_one(
 def test_an_input_that_describes_itself_for_ever_is_interrupted(running: Running) -> None:
     class HangingError(Exception):
         def __str__(self) -> str:
-            running.record.tell(Told(target=words[SERIAL], why=TIMEOUT))
+            running.record.tell(AgentCommand(target=words[SERIAL], why=TIMEOUT))
             signal.raise_signal(SIGNAL)
             raise AssertionError("it goes on")
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from qmodal.store.entries import Claimed
-from qmodal_workers.container.intake.prefetch import Shelf
-from qmodal_workers.container.intake.status import Posting
+from qmodal_workers.container.intake.prefetch import PrefetchBuffer
+from qmodal_workers.container.intake.status import StatusWriter
 from qmodal_workers.ipc.shared_record import (
     _END,
     _FIRST,
@@ -19,8 +19,8 @@ from qmodal_workers.ipc.shared_record import (
     ONE_RUNS,
     SERIAL,
     STARTED,
-    Doing,
-    Record,
+    ContainerStatus,
+    SharedRecord,
 )
 
 ENTRIES = [
@@ -36,8 +36,8 @@ class Container:
     """One that runs what it claimed, as far as its record goes."""
 
     def __init__(self) -> None:
-        self.record = Record.create()
-        self.shelf = Shelf(
+        self.record = SharedRecord.create()
+        self.shelf = PrefetchBuffer(
             lambda _: None,
             lambda _: None,
             lambda _: False,
@@ -46,7 +46,7 @@ class Container:
             clock=time.monotonic_ns,
             tick=self.record.tick,
         )
-        self.posting = Posting(self.record, self.shelf)
+        self.posting = StatusWriter(self.record, self.shelf)
         self.shelf.queue.extend(ENTRIES)
         self.posting.claimed(ENTRIES, 9)
         self.serial = 0
@@ -56,7 +56,7 @@ class Container:
         self.shelf.start()
         self.posting.take()
 
-    def run(self) -> Doing:
+    def run(self) -> ContainerStatus:
         """Run the next input; what the worker reads meanwhile."""
         self.take()
         self.serial += 1
@@ -65,7 +65,7 @@ class Container:
         self.posting.completed += 1
         return doing
 
-    def read(self) -> Doing:
+    def read(self) -> ContainerStatus:
         """What the worker reads."""
         doing = self.record.read()
         assert doing is not None

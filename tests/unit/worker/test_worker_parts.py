@@ -15,14 +15,14 @@ import pytest
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.logs import LogChunk
-from qmodal_workers.agent.containers import Container, Roster
+from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.takeover import charged
 from qmodal_workers.agent.watchdog import is_blocking, is_overdue
-from qmodal_workers.container.lease_guard import Guard
+from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.ipc import messages as passing
 from qmodal_workers.ipc.marks import Marks, mark_of, wear
-from qmodal_workers.ipc.shared_record import Doing, Record, lease_clock
-from qmodal_workers.output.lines import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, Output
+from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord, lease_clock
+from qmodal_workers.output.lines import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, OutputBuffer
 from qmodal_workers.output.redaction import Redaction
 from qmodal_workers.spawn import fork_safety as safety
 from qmodal_workers.spawn.bounded import keep
@@ -85,7 +85,7 @@ def test_the_facts_of_this_process_can_be_seen() -> None:
 
 
 def test_lines_are_kept_whole() -> None:
-    output = Output("c", "a")
+    output = OutputBuffer("c", "a")
     output.feed("stdout", b"one\ntw", 0.0)
     assert output.take(0.0) == [LogChunk("c", "stdout", b"one\n")]
     assert output.is_waiting
@@ -95,14 +95,14 @@ def test_lines_are_kept_whole() -> None:
 
 
 def test_half_a_line_is_sent_when_nothing_completes_it() -> None:
-    output = Output("c", "a")
+    output = OutputBuffer("c", "a")
     output.feed("stderr", b"prompt> ", 0.0)
     assert output.take(LINE_SECONDS / 2) == []
     assert output.take(LINE_SECONDS) == [LogChunk("c", "stderr", b"prompt> ")]
 
 
 def test_half_a_line_is_sent_at_the_end() -> None:
-    output = Output("c", "a")
+    output = OutputBuffer("c", "a")
     output.feed("stdout", b"\xff", 0.0)
     output.is_finished = True
     assert output.take(0.0) == [LogChunk("c", "stdout", b"\xff")]
@@ -118,7 +118,7 @@ def test_half_a_line_is_sent_at_the_end() -> None:
 )
 def test_credentials_are_stars_in_the_output(printed: bytes, logged: bytes) -> None:
     settings = Settings(signing_key=b"k" * 16, redis_url="redis://:a%2Bpassword@h")
-    output = Output("c", "a", redaction=Redaction(settings))
+    output = OutputBuffer("c", "a", redaction=Redaction(settings))
     for byte in printed:
         output.feed("stdout", bytes([byte]), 0.0)
     assert output.take(0.0) == [LogChunk("c", "stdout", logged)]
@@ -132,7 +132,7 @@ def test_a_short_password_is_hidden_in_urls_only() -> None:
 
 def test_a_secret_at_the_cut_of_a_line_without_end_is_hidden() -> None:
     key = b"k" * 16
-    output = Output("c", "a", redaction=Redaction(Settings(signing_key=key)))
+    output = OutputBuffer("c", "a", redaction=Redaction(Settings(signing_key=key)))
     line = b"x" * (LONGEST_LINE + 7) + key.hex().encode() + b"\n"
     for place in (LONGEST_LINE + 12, LONGEST_LINE + 30):
         output.feed("stdout", line[:place], 0.0)
@@ -142,13 +142,13 @@ def test_a_secret_at_the_cut_of_a_line_without_end_is_hidden() -> None:
 
 
 def test_a_line_without_end_is_cut() -> None:
-    output = Output("c", "a")
+    output = OutputBuffer("c", "a")
     output.feed("stdout", b"x" * (LONGEST_LINE + 1), 0.0)
     assert len(output.take(0.0)[0].text) == LONGEST_LINE + 1
 
 
 def test_too_much_output_is_dropped_and_the_place_is_marked() -> None:
-    output = Output("c", "a")
+    output = OutputBuffer("c", "a")
     line = b"y" * 1023 + b"\n"
     for _ in range(MOST_BYTES // 1024 + 3):
         output.feed("stdout", line, 0.0)
@@ -162,13 +162,13 @@ def test_too_much_output_is_dropped_and_the_place_is_marked() -> None:
 @pytest.mark.parametrize(
     ("doing", "overdue"),
     [
-        (Doing(serial=1, running=1, started=0, timeout=SECOND), True),
-        (Doing(serial=1, running=1, started=0, timeout=0), False),
-        (Doing(serial=1, running=1, started=SECOND, timeout=SECOND), False),
-        (Doing(serial=0, running=0, started=0, timeout=SECOND), False),
+        (ContainerStatus(serial=1, running=1, started=0, timeout=SECOND), True),
+        (ContainerStatus(serial=1, running=1, started=0, timeout=0), False),
+        (ContainerStatus(serial=1, running=1, started=SECOND, timeout=SECOND), False),
+        (ContainerStatus(serial=0, running=0, started=0, timeout=SECOND), False),
     ],
 )
-def test_only_a_running_input_can_be_overdue(doing: Doing, *, overdue: bool) -> None:
+def test_only_a_running_input_can_be_overdue(doing: ContainerStatus, *, overdue: bool) -> None:
     assert is_overdue(doing, SECOND + 1) is overdue
 
 
@@ -184,7 +184,7 @@ def test_only_a_running_input_can_be_overdue(doing: Doing, *, overdue: bool) -> 
 def test_what_waits_is_released_from_outside_only_behind_a_long_input_that_nothing_else_ends(
     held: tuple[tuple[int, str], ...], started: int, tick: int, *, blocking: bool
 ) -> None:
-    doing = Doing(serial=1, running=1, started=started, tick=tick, held=held)
+    doing = ContainerStatus(serial=1, running=1, started=started, tick=tick, held=held)
     assert is_blocking(doing, SECOND + 1) is blocking
 
 
@@ -217,8 +217,8 @@ def test_a_mark_stays_through_fork_exec_session_and_an_empty_environment() -> No
 
 
 def test_only_started_inputs_are_charged() -> None:
-    assert charged(Doing(running=2, held=HELD, part=7)) == ["1 5-0 7", "2 6-1 7"]
-    assert charged(Doing(running=0, held=HELD)) == []
+    assert charged(ContainerStatus(running=2, held=HELD, part=7)) == ["1 5-0 7", "2 6-1 7"]
+    assert charged(ContainerStatus(running=0, held=HELD)) == []
 
 
 def test_of_a_container_with_an_unreadable_record_everything_is_charged() -> None:
@@ -247,7 +247,7 @@ def test_what_is_no_message_is_an_empty_one(noise: bytes) -> None:
 
 
 def test_reports_are_coalesced_and_kept_until_sent() -> None:
-    roster, container = Roster(), Container(report=report())
+    roster, container = ContainerTable(), Container(report=report())
     roster.add(container)
     roster.note(container, pid=7)
     roster.note(container, state="ready")
@@ -261,9 +261,9 @@ def test_reports_are_coalesced_and_kept_until_sent() -> None:
 
 
 def test_an_input_waits_for_a_lease_that_is_about_to_be_renewed() -> None:
-    record = Record.create()
+    record = SharedRecord.create()
     record.hold_until(1)
-    guard = Guard(record)
+    guard = LeaseGuard(record)
     assert record.held_until < lease_clock()
     renewing = threading.Timer(0.05, lambda: record.hold_until(lease_clock() + 60_000_000_000))
     renewing.start()

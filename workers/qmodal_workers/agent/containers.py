@@ -11,8 +11,8 @@ from typing import Any
 
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.fleet import ContainerReport
-from qmodal_workers.ipc.endpoints import Ends
-from qmodal_workers.ipc.shared_record import Doing, Told
+from qmodal_workers.ipc.endpoints import Endpoints
+from qmodal_workers.ipc.shared_record import AgentCommand, ContainerStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Ending:
     """
 
     reason: str
-    overran: Doing | None = None
+    overran: ContainerStatus | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Chase:
+class PendingInterrupt:
     """An input that was told to stop; `since` is monotonic seconds."""
 
     serial: int
@@ -48,13 +48,13 @@ class Container:
     asked: float = field(default_factory=time.monotonic)
     limited_from: float = 0.0
     options: FunctionOptions = field(default_factory=FunctionOptions)
-    ends: Ends | None = None
+    ends: Endpoints | None = None
     starting: asyncio.Task[None] | None = None
     process: subprocess.Popen[bytes] | None = None
-    told: Told = field(default_factory=Told)
+    told: AgentCommand = field(default_factory=AgentCommand)
     ending: Ending | None = None
     status: int = 0  # how its process has ended, once it has
-    chase: Chase | None = None
+    chase: PendingInterrupt | None = None
     last_input: float = 0.0  # when it was last seen busy, while draining
     cancelled: dict[str, float] = field(default_factory=dict)  # entries, and when that was heard
     suspect: int = 0  # serial of the input behind which entries were seen to wait, once
@@ -84,7 +84,7 @@ class Container:
         """Whether it has ended and was reported so."""
         return self.report.state in ("ended", "failed")
 
-    def doing(self) -> Doing | None:
+    def doing(self) -> ContainerStatus | None:
         """What its record says; None if that cannot be read."""
         return None if self.ends is None else self.ends.record.read()
 
@@ -101,7 +101,7 @@ class Container:
             self.ends.record.tell(self.told)
 
 
-class Roster:
+class ContainerTable:
     """All containers of one worker; `changed` is set when a report differs from the last sent.
 
     `safe_until`: the moment of `lease_clock` before which nobody else can take their inputs.

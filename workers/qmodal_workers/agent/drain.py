@@ -9,8 +9,8 @@ import time
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
-from qmodal_workers.agent.containers import Container, Ending, Roster
-from qmodal_workers.agent.watchdog import Watch, is_running
+from qmodal_workers.agent.containers import Container, ContainerTable, Ending
+from qmodal_workers.agent.watchdog import Watchdog, is_running
 from qmodal_workers.ipc.shared_record import STOPPED
 
 LOOK_SECONDS = 0.05
@@ -18,10 +18,12 @@ UNWANTED = "it is not wanted any more"
 BY_HAND = "somebody has stopped it"
 
 
-class Draining:
+class Drain:
     """Drains containers; `grace` is how many seconds an idle one gets for its exit hooks."""
 
-    def __init__(self, client: Client, roster: Roster, watch: Watch, *, grace: float) -> None:
+    def __init__(
+        self, client: Client, roster: ContainerTable, watch: Watchdog, *, grace: float
+    ) -> None:
         self._client = client
         self._roster = roster
         self._watch = watch

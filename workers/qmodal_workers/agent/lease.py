@@ -11,8 +11,8 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import LEASE_MS, RENEW_SECONDS, ContainerReport
 from qmodal.transport.defects import survive
-from qmodal_workers.agent.containers import Container, Ending, Roster
-from qmodal_workers.agent.watchdog import Watch, is_running
+from qmodal_workers.agent.containers import Container, ContainerTable, Ending
+from qmodal_workers.agent.watchdog import Watchdog, is_running
 from qmodal_workers.ipc.shared_record import lease_clock
 
 RETRY_SECONDS = 0.5
@@ -26,7 +26,7 @@ Reports = Mapping[str, ContainerReport | None]
 class Lease:
     """Renews every two seconds and at once after a change."""
 
-    def __init__(self, client: Client, roster: Roster, worker: str) -> None:
+    def __init__(self, client: Client, roster: ContainerTable, worker: str) -> None:
         self._client = client
         self._roster = roster
         self._worker = worker
@@ -65,7 +65,7 @@ class Lease:
                 await self._client.aio(self._client.fleet.wake(pool))
 
 
-def extend(roster: Roster, sent: int) -> None:
+def extend(roster: ContainerTable, sent: int) -> None:
     """The lease was granted to a request that was sent at that moment of `lease_clock`."""
     roster.safe_until = sent + SAFE_NS
     for container in roster.running():
@@ -84,7 +84,7 @@ class Silence:
     of `delivery="at_most_once"` that their inputs were lost, and by then none of those may run.
     """
 
-    def __init__(self, roster: Roster, watch: Watch) -> None:
+    def __init__(self, roster: ContainerTable, watch: Watchdog) -> None:
         self._roster = roster
         self._watch = watch
 

@@ -8,7 +8,7 @@ import logging
 from qmodal.client.client import Client
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport.defects import survive
-from qmodal_workers.agent.containers import Roster
+from qmodal_workers.agent.containers import ContainerTable
 
 SWEEP_SECONDS = 1.0
 PROMOTE_SECONDS = 1.0
@@ -25,7 +25,7 @@ async def sweep(client: Client, worker: str) -> None:
                 log.warning("%s was lost; what it held is given back", lost)
 
 
-async def promote(client: Client, roster: Roster) -> None:
+async def promote(client: Client, roster: ContainerTable) -> None:
     """Put due retries of our containers' pools back in line, as soon as they are due."""
     while True:
         following = [PROMOTE_SECONDS]

@@ -9,7 +9,7 @@ from qmodal.transport.connection import Address
 from qmodal.transport.pubsub import listen
 
 
-class Nudges:
+class Notifications:
     """Subscribes to the worker's channel."""
 
     def __init__(

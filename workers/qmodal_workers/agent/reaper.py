@@ -15,15 +15,15 @@ from qmodal.store.pools import BUDGET
 from qmodal.transport.defects import survive
 from qmodal.transport.errors import StreamGoneError
 from qmodal.transport.operation import ask
-from qmodal_workers.agent.containers import Container, Roster
+from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.takeover import charged, end_overrun
 from qmodal_workers.ipc import processes as children
 from qmodal_workers.ipc.marks import mark_of
 from qmodal_workers.ipc.processes import Orphanage, OutOfMemory
-from qmodal_workers.ipc.shared_record import STOPPED, Doing
+from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus
 from qmodal_workers.output.log_writer import LogWriter
-from qmodal_workers.spawn.template_pool import Templates
+from qmodal_workers.spawn.template_pool import TemplatePool
 
 LOOK_SECONDS = 1.0
 REPEAT_SECONDS = 0.5
@@ -31,16 +31,16 @@ LOG_SECONDS = 5.0
 log = logging.getLogger("qmodal.worker")
 
 
-class Deaths:
+class Reaper:
     """Watches the processes of a worker's containers; `look` is called on SIGCHLD."""
 
     def __init__(
         self,
         client: Client,
-        roster: Roster,
+        roster: ContainerTable,
         *,
         starter: Starter,
-        templates: Templates,
+        templates: TemplatePool,
         logs: LogWriter,
     ) -> None:
         self._client = client
@@ -197,11 +197,11 @@ class Deaths:
                 log.debug("%s: %d back, %d lost in %.0f ms", container.id, back, lost, took)
                 return
 
-    async def _end_overrun(self, container: Container, doing: Doing) -> None:
+    async def _end_overrun(self, container: Container, doing: ContainerStatus) -> None:
         with contextlib.suppress(StreamGoneError):
             await self._client.aio(end_overrun(self._client, container, doing))
 
-    async def _close_connection(self, container: Container, doing: Doing | None) -> None:
+    async def _close_connection(self, container: Container, doing: ContainerStatus | None) -> None:
         """A child of user code may have inherited it, and would be handed inputs for ever."""
         connection = (doing.connection if doing else 0) or container.report.connection
         if connection:
@@ -209,7 +209,7 @@ class Deaths:
                 await self._client.aio(ask((b"CLIENT", b"KILL", b"ID", connection), patience=1.0))
 
 
-def _started(container: Container, doing: Doing | None) -> tuple[Sequence[str], int]:
+def _started(container: Container, doing: ContainerStatus | None) -> tuple[Sequence[str], int]:
     """What is charged with this death, and how many deaths an input may have.
 
     Not by the exit status: user code may call os._exit(0).
@@ -219,7 +219,7 @@ def _started(container: Container, doing: Doing | None) -> tuple[Sequence[str], 
     return () if _was_told(container, doing) else charged(doing), BUDGET
 
 
-def _was_told(container: Container, doing: Doing | None) -> bool:
+def _was_told(container: Container, doing: ContainerStatus | None) -> bool:
     """Whether it ended because we wanted it to: killed, or by an input that was told to stop."""
     chase = container.chase
     if container.ending is not None or chase is None or doing is None:

@@ -12,10 +12,10 @@ from qmodal.store.fleet import ContainerReport
 from qmodal.transport.defects import skip, survive
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import is_pool_id, worker_of
-from qmodal_workers.agent.containers import Container, Roster
-from qmodal_workers.agent.drain import Draining
+from qmodal_workers.agent.containers import Container, ContainerTable
+from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.starter import Starter
-from qmodal_workers.spawn.template_pool import Templates
+from qmodal_workers.spawn.template_pool import TemplatePool
 
 LOOK_SECONDS = 1.0
 
@@ -30,12 +30,12 @@ class Reconciler:
     def __init__(
         self,
         client: Client,
-        roster: Roster,
+        roster: ContainerTable,
         worker: str,
         *,
         starter: Starter,
-        draining: Draining,
-        templates: Templates,
+        draining: Drain,
+        templates: TemplatePool,
     ) -> None:
         self._client = client
         self._roster = roster

@@ -20,18 +20,18 @@ from qmodal.exception import Error
 from qmodal.store.fleet import WorkerReport
 from qmodal.wire.ids import new_worker_id
 from qmodal_workers.agent import maintenance as chores
-from qmodal_workers.agent.containers import Ending, Roster
-from qmodal_workers.agent.drain import Draining
+from qmodal_workers.agent.containers import ContainerTable, Ending
+from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import Lease, Silence, extend
 from qmodal_workers.agent.loops import repeated
-from qmodal_workers.agent.notifications import Nudges
-from qmodal_workers.agent.reaper import Deaths
+from qmodal_workers.agent.notifications import Notifications
+from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.reconciler import Reconciler
 from qmodal_workers.agent.starter import Starter
-from qmodal_workers.agent.watchdog import Watch
+from qmodal_workers.agent.watchdog import Watchdog
 from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.output.log_writer import LogWriter
-from qmodal_workers.spawn.template_pool import Templates
+from qmodal_workers.spawn.template_pool import TemplatePool
 
 # After the grace: to kill what is left and give back what it held.
 RELEASE_SECONDS = 3.0
@@ -60,7 +60,7 @@ class Stop:
         (self.hurried if self.asked.is_set() else self.asked).set()
 
 
-class Incarnation:
+class WorkerSession:
     """Its loops share the roster; `worker` is its id."""
 
     def __init__(
@@ -70,19 +70,19 @@ class Incarnation:
         stop: Stop,
         *,
         logs: LogWriter,
-        templates: Templates,
+        templates: TemplatePool,
     ) -> None:
         self.worker = new_worker_id()
         self._client = client
         self._options = options
         self._stop = stop
-        self.roster = roster = Roster()
+        self.roster = roster = ContainerTable()
         self._lease = Lease(client, roster, self.worker)
         starter = Starter(client, roster, self.worker, logs=logs, templates=templates)
-        self._deaths = Deaths(client, roster, starter=starter, templates=templates, logs=logs)
-        self._watch = Watch(client, roster)
+        self._deaths = Reaper(client, roster, starter=starter, templates=templates, logs=logs)
+        self._watch = Watchdog(client, roster)
         self._silence = Silence(roster, self._watch)
-        self._draining = Draining(client, roster, self._watch, grace=options.grace)
+        self._draining = Drain(client, roster, self._watch, grace=options.grace)
         self._reconciler = Reconciler(
             client,
             roster,
@@ -91,7 +91,7 @@ class Incarnation:
             draining=self._draining,
             templates=templates,
         )
-        self._nudges = Nudges(
+        self._nudges = Notifications(
             client,
             self.worker,
             assigned=self._reconciler.hint,

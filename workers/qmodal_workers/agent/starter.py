@@ -13,17 +13,17 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
-from qmodal_workers.agent.containers import Container, Roster
+from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.start_times import StartTimes
 from qmodal_workers.ipc import messages as passing
-from qmodal_workers.ipc.endpoints import Ends
+from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
 from qmodal_workers.ipc.start_request import LARGEST_MESSAGE, StartRequest
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.bounded import keep
-from qmodal_workers.spawn.start_plan import Plan, Planner, StartError
-from qmodal_workers.spawn.template_client import OWN_SECONDS, Template, UnusableError
-from qmodal_workers.spawn.template_pool import Templates
+from qmodal_workers.spawn.start_plan import Planner, StartError, StartPlan
+from qmodal_workers.spawn.template_client import OWN_SECONDS, TemplateClient, UnusableError
+from qmodal_workers.spawn.template_pool import TemplatePool
 
 LONGEST_DETAIL = 20_000
 log = logging.getLogger("qmodal.worker")
@@ -33,7 +33,13 @@ class Starter:
     """Starts the containers of one worker."""
 
     def __init__(
-        self, client: Client, roster: Roster, worker: str, *, logs: LogWriter, templates: Templates
+        self,
+        client: Client,
+        roster: ContainerTable,
+        worker: str,
+        *,
+        logs: LogWriter,
+        templates: TemplatePool,
     ) -> None:
         self._client = client
         self._roster = roster
@@ -84,7 +90,7 @@ class Starter:
         self._roster.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
         self._logs.pipes.finish(container.id, lambda: None)  # something may have been said of it
 
-    async def _spawn(self, container: Container, plan: Plan) -> None:
+    async def _spawn(self, container: Container, plan: StartPlan) -> None:
         self._roster.note(
             container,
             app=plan.spec.app_id,
@@ -93,7 +99,7 @@ class Starter:
             number=plan.version.number,
             pinned=plan.spec.number > 0,
         )
-        ends = Ends.create()
+        ends = Endpoints.create()
         request = passing.hold(self._request(container, plan).pack())
         try:
             pid = await self._fork(container, plan, ends, request)
@@ -107,7 +113,7 @@ class Starter:
             ends.hand_over()
         self._adopt(container, ends, pid)
 
-    def _request(self, container: Container | None, plan: Plan) -> StartRequest:
+    def _request(self, container: Container | None, plan: StartPlan) -> StartRequest:
         """What a container is told, or (None) the template of its pool."""
         name = "" if container is None else container.id
         return StartRequest(
@@ -123,8 +129,10 @@ class Starter:
             parent=os.getpid(),
         )
 
-    async def _fork(self, container: Container, plan: Plan, ends: Ends, request: int) -> int:
-        def start(template: Template) -> Any:
+    async def _fork(
+        self, container: Container, plan: StartPlan, ends: Endpoints, request: int
+    ) -> int:
+        def start(template: TemplateClient) -> Any:
             return template.fork(container.id, ends.theirs, request)
 
         try:
@@ -139,7 +147,7 @@ class Starter:
             self._say_once(container, plan, str(error))
             return self._begin_afresh(container, plan, ends, request)
 
-    async def _fork_warm(self, container: Container, plan: Plan, start: Any) -> int:
+    async def _fork_warm(self, container: Container, plan: StartPlan, start: Any) -> int:
         """From the pool's own template; 0 if that cannot be, so the container runs all hooks."""
         try:
             return await self._templates.fork_warm(plan, self._request(None, plan), start)
@@ -150,7 +158,7 @@ class Starter:
     def _say_once(
         self,
         container: Container,
-        plan: Plan,
+        plan: StartPlan,
         why: str,
         what: str = "start in interpreters of their own",
     ) -> None:
@@ -161,7 +169,9 @@ class Starter:
             log.warning("%s: %s", plan.version.name, text)
             self._logs.pipes.say(container.id, plan.spec.app_id, text)
 
-    def _begin_afresh(self, container: Container, plan: Plan, ends: Ends, request: int) -> int:
+    def _begin_afresh(
+        self, container: Container, plan: StartPlan, ends: Endpoints, request: int
+    ) -> int:
         descriptors = [*ends.theirs.as_tuple(), request]
         container.process = subprocess.Popen(
             [
@@ -174,14 +184,14 @@ class Starter:
         )
         return container.process.pid
 
-    def _variables(self, plan: Plan) -> dict[str, str]:
+    def _variables(self, plan: StartPlan) -> dict[str, str]:
         """For an interpreter of its own, which finds us where this one does, whatever user code adds."""
         own = self._templates.environ
         paths = [each["PYTHONPATH"] for each in (plan.environ, own) if "PYTHONPATH" in each]
         found = {**own, **plan.environ}
         return {**found, "PYTHONPATH": os.pathsep.join(paths)} if paths else found
 
-    def _adopt(self, container: Container, ends: Ends, pid: int) -> None:
+    def _adopt(self, container: Container, ends: Endpoints, pid: int) -> None:
         # Until it says that user code begins: so long it may take for its own imports, too.
         container.limited_from = time.monotonic() + OWN_SECONDS
         container.ends = ends

@@ -16,10 +16,10 @@ from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import text_outcome
 from qmodal.wire.signing import mac_of
 from qmodal_workers.agent.containers import Container
-from qmodal_workers.ipc.shared_record import Doing, Entry
+from qmodal_workers.ipc.shared_record import ContainerStatus, Entry
 
 
-def charged(doing: Doing | None) -> list[str]:
+def charged(doing: ContainerStatus | None) -> list[str]:
     """The inputs that a container had started, as **reclaim** names them.
 
     Of an unreadable record all of them: it ended while it wrote that, or user code has damaged it,
@@ -43,7 +43,7 @@ def read_entries(keys: Keys, pool: str, entries: Sequence[Entry]) -> Op[list[Cla
     return [claimed for claimed in found if claimed.is_shaped]
 
 
-def release_behind(client: Client, container: Container, doing: Doing) -> Op[int]:
+def release_behind(client: Client, container: Container, doing: ContainerStatus) -> Op[int]:
     """Release what a container has claimed behind the input that it runs; how many there were.
 
     After a long input it reads what it holds again, and will run that. Such a read counts as a
@@ -62,7 +62,7 @@ def release_behind(client: Client, container: Container, doing: Doing) -> Op[int
     return (yield from client.pools.release(pool, held, deliveries=counts))
 
 
-def _ahead(keys: Keys, container: Container, doing: Doing) -> Op[list[Entry]]:
+def _ahead(keys: Keys, container: Container, doing: ContainerStatus) -> Op[list[Entry]]:
     """What the container holds behind the running input without having read it.
 
     In the stream of that one only: in the other one it may be what has ended and is not settled.
@@ -90,7 +90,7 @@ def _deliveries(keys: Keys, container: Container, entries: Sequence[Claimed]) ->
     return [reply[0][3] if reply else -1 for reply in replies]
 
 
-def end_overrun(client: Client, container: Container, doing: Doing) -> Op[None]:
+def end_overrun(client: Client, container: Container, doing: ContainerStatus) -> Op[None]:
     """Retry the input that ran out of time, or settle it as timed out."""
     entries = yield from read_entries(client.keys, container.pool, doing.held[:1])
     for claimed in entries:
@@ -118,7 +118,7 @@ def _leave_alone(client: Client, container: Container, claimed: Claimed, part: i
 
 
 def _conclude(
-    client: Client, container: Container, doing: Doing, attempt: tuple[Claimed, Envelope]
+    client: Client, container: Container, doing: ContainerStatus, attempt: tuple[Claimed, Envelope]
 ) -> Op[None]:
     claimed, envelope = attempt
     took = time.monotonic_ns() - doing.started

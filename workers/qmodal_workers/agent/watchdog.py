@@ -16,9 +16,9 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
 from qmodal_workers.agent import takeover as outside
-from qmodal_workers.agent.containers import Chase, Container, Ending, Roster
+from qmodal_workers.agent.containers import Container, ContainerTable, Ending, PendingInterrupt
 from qmodal_workers.ipc.processes import is_stopped, send_signal
-from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, Doing
+from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, ContainerStatus
 from qmodal_workers.spawn.start_plan import start_limit, too_slow
 
 LOOK_SECONDS = 0.05
@@ -33,17 +33,17 @@ REMEMBER_SECONDS = 10.0
 SIGNAL = signal.SIGUSR2
 
 
-def is_overdue(doing: Doing, now: int) -> bool:
+def is_overdue(doing: ContainerStatus, now: int) -> bool:
     """Whether the running input has used up its time; `now` in monotonic nanoseconds."""
     return is_running(doing) and 0 < doing.timeout < now - doing.started
 
 
-def is_running(doing: Doing | None) -> bool:
+def is_running(doing: ContainerStatus | None) -> bool:
     """Whether user code of one input runs."""
     return doing is not None and doing.serial > 0 and doing.running > 0
 
 
-def is_blocking(doing: Doing, now: int) -> bool:
+def is_blocking(doing: ContainerStatus, now: int) -> bool:
     """Whether entries wait behind a long input, in a container too busy to release them itself."""
     return (
         is_running(doing)
@@ -53,10 +53,10 @@ def is_blocking(doing: Doing, now: int) -> bool:
     )
 
 
-class Watch:
+class Watchdog:
     """Looks at all containers every 50 ms."""
 
-    def __init__(self, client: Client, roster: Roster) -> None:
+    def __init__(self, client: Client, roster: ContainerTable) -> None:
         self._client = client
         self._roster = roster
         self._acting: dict[str, asyncio.Task[None]] = {}
@@ -88,7 +88,7 @@ class Watch:
             container.failure = too_slow(container.options)
             self.kill(container, Ending(container.failure))
 
-    def _look_at_input(self, container: Container, doing: Doing | None) -> None:
+    def _look_at_input(self, container: Container, doing: ContainerStatus | None) -> None:
         if doing is None:
             return
         chase = container.chase
@@ -105,7 +105,7 @@ class Watch:
         elif is_blocking(doing, now) and container.released != doing.serial:
             self._suspect(container, doing)
 
-    def _suspect(self, container: Container, doing: Doing) -> None:
+    def _suspect(self, container: Container, doing: ContainerStatus) -> None:
         if container.suspect == doing.serial:
             container.released = doing.serial
             self._act(container, self._release(container, doing))
@@ -113,7 +113,7 @@ class Watch:
 
     def interrupt(self, container: Container, serial: int, why: int) -> None:
         """Have user code of that input interrupted, and the container killed if that fails."""
-        container.chase = Chase(serial, why, time.monotonic())
+        container.chase = PendingInterrupt(serial, why, time.monotonic())
         container.tell(target=serial, why=why)
         send_signal(container.pid, SIGNAL)
 
@@ -132,7 +132,7 @@ class Watch:
             container.cancelled[entry] = time.monotonic()
             asyncio.get_running_loop().call_later(SOON_SECONDS, self.look)
 
-    def _look_for_cancelled(self, container: Container, doing: Doing) -> None:
+    def _look_for_cancelled(self, container: Container, doing: ContainerStatus) -> None:
         """Claimed and not started when the hint came, an input runs although nobody wants it."""
         heard = time.monotonic() - REMEMBER_SECONDS
         container.cancelled = {e: at for e, at in container.cancelled.items() if at > heard}
@@ -189,7 +189,7 @@ class Watch:
             container.ending = ending
         send_signal(container.pid, signal.SIGKILL)
 
-    async def _end_chase(self, container: Container, chase: Chase) -> None:
+    async def _end_chase(self, container: Container, chase: PendingInterrupt) -> None:
         """Kill the container if it still runs that input; stopped, it cannot start the next one."""
         send_signal(container.pid, signal.SIGSTOP)
         await _until_stopped(container)
@@ -201,7 +201,7 @@ class Watch:
         else:
             send_signal(container.pid, signal.SIGCONT)
 
-    async def _release(self, container: Container, doing: Doing) -> None:
+    async def _release(self, container: Container, doing: ContainerStatus) -> None:
         with contextlib.suppress(Error):
             await self._client.aio(outside.release_behind(self._client, container, doing))
 

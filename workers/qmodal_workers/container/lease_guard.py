@@ -13,17 +13,17 @@ import signal
 from _thread import start_new_thread
 from time import monotonic, sleep
 
-from qmodal_workers.ipc.shared_record import SERIAL, Record, lease_clock
+from qmodal_workers.ipc.shared_record import SERIAL, SharedRecord, lease_clock
 
 LOOK_SECONDS = 0.25
 RENEWED_SECONDS = 5.0
 SOON_SECONDS = 0.02
 
 
-class Guard:
+class LeaseGuard:
     """Watches from a thread of its own whether the worker's lease is safe."""
 
-    def __init__(self, record: Record) -> None:
+    def __init__(self, record: SharedRecord) -> None:
         self._record = record
 
     def start(self) -> None:

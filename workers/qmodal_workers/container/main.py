@@ -17,8 +17,8 @@ from qmodal.transport import waiting
 from qmodal.wire.remote_error import printed
 from qmodal_workers.container import forked_children as offspring, plain_process as plain
 from qmodal_workers.container.forked_children import end_if_child
-from qmodal_workers.container.intake.claim_connection import Claims
-from qmodal_workers.container.lease_guard import Guard
+from qmodal_workers.container.intake.claim_connection import ClaimConnection
+from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.container.own_output import flush, show
 from qmodal_workers.container.preload import check_secrets, find, load_version
 from qmodal_workers.container.prepared import Prepared
@@ -29,10 +29,10 @@ from qmodal_workers.container.run.invoker import Invoker
 from qmodal_workers.container.run.service import Service, build_service
 from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.container.serve import Serving
-from qmodal_workers.container.settle.rerouting import Elsewhere
+from qmodal_workers.container.settle.rerouting import Rerouting
 from qmodal_workers.ipc.marks import wear
-from qmodal_workers.ipc.shared_record import Doing, Record
-from qmodal_workers.ipc.start_request import Control, Descriptors, StartRequest
+from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord
+from qmodal_workers.ipc.start_request import ControlSocket, Descriptors, StartRequest
 
 
 def run(
@@ -61,15 +61,15 @@ def run(
 
 
 def _serve(request: StartRequest, descriptors: Descriptors, prepared: Prepared | None) -> int:
-    with closing(Control(descriptors.control)) as control:
-        return _live(request, control, Record(descriptors.record), prepared)
+    with closing(ControlSocket(descriptors.control)) as control:
+        return _live(request, control, SharedRecord(descriptors.record), prepared)
 
 
 def _live(
-    request: StartRequest, control: Control, record: Record, prepared: Prepared | None
+    request: StartRequest, control: ControlSocket, record: SharedRecord, prepared: Prepared | None
 ) -> int:
     begin = time.monotonic()
-    record.write(Doing())
+    record.write(ContainerStatus())
     control.send(pid=os.getpid())
     plain.set_variables(request.environ)
     loop = UserLoop()
@@ -91,7 +91,7 @@ def _live(
 
 def _start(
     request: StartRequest,
-    record: Record,
+    record: SharedRecord,
     loop: UserLoop,
     prepared: Prepared | None,
 ) -> Serving:
@@ -113,7 +113,7 @@ def _start(
     with interrupts.entering():
         service.enter(loop)
     end_if_child()
-    elsewhere = Elsewhere(client, version.app_id, version.number, pool.number > 0)
+    elsewhere = Rerouting(client, version.app_id, version.number, pool.number > 0)
     invoker = Invoker(
         container=request.container,
         plain_only=client.settings.payloads == "plain",
@@ -130,12 +130,12 @@ def _start(
         service=service,
         invoker=invoker,
         record=record,
-        claims=Claims(
+        claims=ClaimConnection(
             client, request.pool, request.container, is_once=options.is_once, line=base.line
         ),
         admission=Admission(client, request.pool),
         elsewhere=elsewhere,
-        guard=Guard(record) if options.is_once else None,
+        guard=LeaseGuard(record) if options.is_once else None,
     )
 
 
@@ -148,7 +148,7 @@ def _variant(packed: bytes) -> dict[str, object]:
     return options
 
 
-def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> int:
+def _end(serving: Serving, control: ControlSocket, record: SharedRecord, loop: UserLoop) -> int:
     if serving.reason:
         control.send(stop=serving.reason, unfit=serving.is_unfit)
     status = 0
@@ -161,7 +161,7 @@ def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> 
             end_if_child(error)
             show(printed(error))
             status = 1
-    record.write(Doing(state="stopped", completed=serving.posting.completed))
+    record.write(ContainerStatus(state="stopped", completed=serving.posting.completed))
     serving.claims.close()
     serving.client.close()
     return status

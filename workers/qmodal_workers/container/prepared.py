@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.spec.documents import Version, open_version
-from qmodal.transport.connection import Address, Line
+from qmodal.transport.connection import Address, Connection
 from qmodal_workers.container.run.service import Service
 
 
@@ -20,7 +20,7 @@ class Prepared:
 
     client: Client
     version: Version
-    line: Line
+    line: Connection
     service: Service | None = None
 
     @classmethod
@@ -29,5 +29,5 @@ class Prepared:
         # By the worker. A server that is not ready, or was set otherwise since, must not end a container.
         client = Client(settings, is_checked=True)
         client.blocking.prepare()
-        line = Line(Address(client.settings.redis_url or ""))
+        line = Connection(Address(client.settings.redis_url or ""))
         return cls(client, open_version(document, client.signer), line)

@@ -13,20 +13,20 @@ from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, charge
 from qmodal.store.pools import BUDGET
 from qmodal.wire.signing import UnknownKeyError
-from qmodal_workers.container.intake.claim_connection import Claims
+from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.intake.intake import Intake
-from qmodal_workers.container.intake.prefetch import LONG_SECONDS, Shelf
-from qmodal_workers.container.intake.status import Posting
-from qmodal_workers.container.lease_guard import Guard
+from qmodal_workers.container.intake.prefetch import LONG_SECONDS, PrefetchBuffer
+from qmodal_workers.container.intake.status import StatusWriter
+from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.container.run.admission import Admission, RefusedError, UndecodableError
-from qmodal_workers.container.run.code import Finder
+from qmodal_workers.container.run.code import CodeFinder
 from qmodal_workers.container.run.invoker import Admitted, Invoker, Outdated, Preempted
 from qmodal_workers.container.run.pack_runner import Pack, run
 from qmodal_workers.container.run.service import Service
 from qmodal_workers.container.settle.coalesce import Done
-from qmodal_workers.container.settle.rerouting import Elsewhere
-from qmodal_workers.container.settle.settlement import Conclusions
-from qmodal_workers.ipc.shared_record import Record
+from qmodal_workers.container.settle.rerouting import Rerouting
+from qmodal_workers.container.settle.settlement import Settlement
+from qmodal_workers.ipc.shared_record import SharedRecord
 
 # So many interruptions that did not come from the worker, or losses before one, end an input.
 INTERRUPTIONS = 2
@@ -42,31 +42,31 @@ class Serving:
     options: FunctionOptions
     service: Service
     invoker: Invoker
-    record: Record
-    claims: Claims
+    record: SharedRecord
+    claims: ClaimConnection
     admission: Admission
-    elsewhere: Elsewhere
-    guard: Guard | None = None  # of a pool whose started inputs never run again
+    elsewhere: Rerouting
+    guard: LeaseGuard | None = None  # of a pool whose started inputs never run again
     reason: str = ""
     is_unfit: bool = False  # it stops for an input that needs another Python or qmodal
     serial: int = 0
-    conclusions: Conclusions = field(init=False)
-    finder: Finder = field(init=False)
+    conclusions: Settlement = field(init=False)
+    finder: CodeFinder = field(init=False)
     intake: Intake = field(init=False)
-    shelf: Shelf = field(init=False)
-    posting: Posting = field(init=False)
+    shelf: PrefetchBuffer = field(init=False)
+    posting: StatusWriter = field(init=False)
     _is_stopping: bool = False
     _confirmed: tuple[str, int] = ("", 0)  # an entry that is ours, after so many cancelled ones
 
     def __post_init__(self) -> None:
-        self.conclusions = Conclusions(
+        self.conclusions = Settlement(
             client=self.client,
             pool=self.pool,
             container=self.container,
             options=self.options,
             admission=self.admission,
         )
-        self.finder = Finder(
+        self.finder = CodeFinder(
             client=self.client,
             pool=self.pool,
             container=self.container,

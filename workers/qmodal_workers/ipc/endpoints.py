@@ -9,26 +9,26 @@ import socket
 from dataclasses import dataclass
 
 from qmodal_workers.ipc.messages import pair
-from qmodal_workers.ipc.shared_record import Record
+from qmodal_workers.ipc.shared_record import SharedRecord
 from qmodal_workers.ipc.start_request import Descriptors
 
 PIPE_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True, kw_only=True)
-class Ends:
+class Endpoints:
     """Our ends, and `theirs` until the container has them."""
 
     stdout: int
     stderr: int
     control: socket.socket
-    record: Record
+    record: SharedRecord
     theirs: Descriptors
 
     @classmethod
-    def create(cls) -> Ends:
+    def create(cls) -> Endpoints:
         """Fresh ends; nothing is inherited unless passed on."""
-        record = Record.create()
+        record = SharedRecord.create()
         ours, theirs = pair()
         ours.setblocking(False)
         (stdout, their_stdout), (stderr, their_stderr) = wide_pipe(), wide_pipe()

@@ -48,7 +48,7 @@ def lease_clock() -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Doing:
+class ContainerStatus:
     """The container's half.
 
     `serial` numbers the inputs that this container started (0: none runs now); `started` and
@@ -74,7 +74,7 @@ class Doing:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class AgentCommand:
     """The worker's half: `target` is the serial of the input to interrupt, `why` one of the codes."""
 
     draining: bool = False
@@ -82,7 +82,7 @@ class Told:
     why: int = 0
 
 
-class Record:
+class SharedRecord:
     """One container's shared memory.
 
     Between two posts the container only writes `words[STARTED]` and then `words[SERIAL]`: whoever
@@ -104,7 +104,7 @@ class Record:
         self._sequence = 0
 
     @classmethod
-    def create(cls) -> Record:
+    def create(cls) -> SharedRecord:
         """A fresh record; its descriptor is not inherited unless passed on."""
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("qmodal-record", os.MFD_CLOEXEC)
@@ -114,7 +114,7 @@ class Record:
         os.ftruncate(fd, SIZE)
         return cls(fd)
 
-    def write(self, doing: Doing) -> None:
+    def write(self, doing: ContainerStatus) -> None:
         """The container: publish the whole half."""
         self.connection, self.timeout = doing.connection, doing.timeout
         self.hold([name_of(*entry) for entry in doing.held])
@@ -173,7 +173,7 @@ class Record:
         """The release thread: it ran at that moment; apart from the rest, which is another's."""
         self.words[_TICK] = moment
 
-    def read(self) -> Doing | None:
+    def read(self) -> ContainerStatus | None:
         """The worker: a consistent reading, or None if the container was always writing."""
         words = self.words
         for _ in range(5):
@@ -188,17 +188,17 @@ class Record:
         """The worker: for how many nanoseconds an input runs, at a glance; 0 if none does."""
         return max(0, now - self.words[STARTED]) if self.words[SERIAL] else 0
 
-    def tell(self, told: Told) -> None:
+    def tell(self, told: AgentCommand) -> None:
         """The worker: publish its half; `why` before `target`, which is what is acted on."""
         words = self.words
         words[_DRAINING] = told.draining
         words[_WHY] = told.why
         words[TARGET] = told.target
 
-    def told(self) -> Told:
+    def told(self) -> AgentCommand:
         """The container: what the worker wants."""
         words = self.words
-        return Told(bool(words[_DRAINING]), words[TARGET], words[_WHY])
+        return AgentCommand(bool(words[_DRAINING]), words[TARGET], words[_WHY])
 
     def cancelled(self) -> None:
         """The worker: it has heard that one of the claimed inputs was cancelled."""
@@ -241,7 +241,7 @@ def name_of(lane: int, entry: str) -> str:
     return f"{lane}:{entry}"
 
 
-def _parse(copy: bytes, serial: int, started: int) -> Doing | None:
+def _parse(copy: bytes, serial: int, started: int) -> ContainerStatus | None:
     words = memoryview(copy[:_HELD_AT]).cast("Q")
     state, flags, steps = words[_STATE], words[_FLAGS], serial - words[_BASE]
     done = steps if flags & EACH else 0  # of the entries
@@ -249,7 +249,7 @@ def _parse(copy: bytes, serial: int, started: int) -> Doing | None:
     held = [_entry(name) for name in copy[_HELD_AT:].split()[first:end]]
     if state >= len(STATES) or running > len(held) or None in held:
         return None  # user code wrote into it
-    return Doing(
+    return ContainerStatus(
         state=STATES[state],
         connection=words[_CONNECTION],
         serial=serial,

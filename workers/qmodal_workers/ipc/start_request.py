@@ -56,7 +56,7 @@ class Descriptors:
         return self.stdout, self.stderr, self.control, self.record
 
 
-class Control:
+class ControlSocket:
     """The container's end of its control socket; each message is one small map.
 
     `{"pid": n}` when it exists, `{"ready": start_ms, "connection": n}` when it claims,

@@ -24,7 +24,7 @@ class Line:
 
 
 @dataclass(slots=True)
-class Output:
+class OutputBuffer:
     """The unsent output of one container; all is lost with it but what `take` has returned."""
 
     container: str

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from qmodal.store.logs import LogChunk, Source
 from qmodal.transport.defects import note, survive
 from qmodal_workers.ipc.endpoints import PIPE_BYTES
-from qmodal_workers.output.lines import Output
+from qmodal_workers.output.lines import OutputBuffer
 from qmodal_workers.output.redaction import Redaction
 
 READ_BYTES = 64 * 1024
@@ -28,18 +28,18 @@ log = logging.getLogger("qmodal.worker")
 class _Pipe:
     fd: int
     source: Source
-    output: Output
+    output: OutputBuffer
 
 
 class Pipes:
-    """Reads all pipes into their `Output`; `notify` is called from the thread when there is some."""
+    """Reads all pipes into their `OutputBuffer`; `notify` is called from the thread when there is some."""
 
     def __init__(self, notify: Callable[[], None], redaction: Redaction | None = None) -> None:
         self._notify = notify
         self._redaction = redaction or Redaction()
         self._lock = threading.Lock()
         self._selector = selectors.DefaultSelector()
-        self._outputs: dict[str, Output] = {}
+        self._outputs: dict[str, OutputBuffer] = {}
         self._pipes: dict[str, list[_Pipe]] = {}
         self._wishes: deque[Callable[[], None]] = deque()
         self._gone, self._wake = os.pipe()
@@ -58,8 +58,8 @@ class Pipes:
         pipes = [_Pipe(stdout, "stdout", output), _Pipe(stderr, "stderr", output)]
         self._ask(lambda: self._register(container, pipes))
 
-    def _output(self, container: str, app: str) -> Output:
-        fresh = Output(container, app, redaction=self._redaction)
+    def _output(self, container: str, app: str) -> OutputBuffer:
+        fresh = OutputBuffer(container, app, redaction=self._redaction)
         return self._outputs.setdefault(container, fresh)
 
     def name(self, container: str, *, app: str) -> None:

@@ -23,7 +23,7 @@ class StartError(Error):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class StartPlan:
     """Everything that a start needs; `document` and `signed` are the signed originals."""
 
     pool: str
@@ -79,7 +79,7 @@ class Planner:
         self._specs: dict[str, tuple[PoolSpec, bytes]] = {}
         self._versions: dict[tuple[str, int], tuple[Version, bytes]] = {}
 
-    async def plan(self, pool: str) -> Plan:
+    async def plan(self, pool: str) -> StartPlan:
         """The plan of a start now; raises StartError, or Error for what cannot be trusted."""
         spec, signed = await self._spec(pool)
         record = await self._client.aio(self._client.apps.record(spec.app_id))
@@ -93,7 +93,7 @@ class Planner:
                 "deploy it again or stop calling it"
             )
         variant = unpack_plain(spec.variant) if spec.variant else {}
-        return Plan(
+        return StartPlan(
             pool=pool,
             spec=spec,
             signed=signed,

@@ -22,8 +22,8 @@ from qmodal_workers.ipc.marks import Mark
 from qmodal_workers.ipc.processes import interpreter, send_signal
 from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 from qmodal_workers.output.pipes import Pipes
-from qmodal_workers.spawn.start_plan import Plan, StartError, start_limit, too_slow
-from qmodal_workers.spawn.zygote import Adopted, Expected, Nursery, until_adopted
+from qmodal_workers.spawn.start_plan import StartError, StartPlan, start_limit, too_slow
+from qmodal_workers.spawn.zygote import Adopted, Expected, Zygote, until_adopted
 
 # For what is our own doing: a template's start and its forks.
 OWN_SECONDS = 30.0
@@ -35,7 +35,7 @@ Process: TypeAlias = Adopted | Expected | subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class Ends:
+class TemplateEnds:
     """What connects us with a template; `theirs` are its socket, stdout and stderr."""
 
     control: socket.socket
@@ -44,7 +44,7 @@ class Ends:
     theirs: tuple[int, int, int]
 
     @classmethod
-    def create(cls) -> Ends:
+    def create(cls) -> TemplateEnds:
         """Fresh ends."""
         ours, theirs = passing.pair()
         ours.setblocking(False)
@@ -86,11 +86,11 @@ def _spawned(
     )
 
 
-class Template:
+class TemplateClient:
     """The worker's side of one template process; `mark` is on all that user code starts in it."""
 
     def __init__(
-        self, name: str, pipes: Pipes, ends: Ends, process: Process, mark: Mark = 0
+        self, name: str, pipes: Pipes, ends: TemplateEnds, process: Process, mark: Mark = 0
     ) -> None:
         self.name = name
         self.mark = mark
@@ -113,11 +113,11 @@ class Template:
         environ: Mapping[str, str],
         pipes: Pipes,
         *,
-        nursery: Nursery | None,
+        nursery: Zygote | None,
         mark: Mark,
-    ) -> Template:
+    ) -> TemplateClient:
         """A blank one, from the nursery if that answers."""
-        ends = Ends.create()
+        ends = TemplateEnds.create()
         try:
             asked = _asked(nursery, environ, mark, ends)
             process = _spawned(environ, mark, *ends.theirs) if asked is None else Expected()
@@ -139,9 +139,9 @@ class Template:
             self.close()
             self.process.kill()
 
-    async def branch(self, name: str, mark: Mark) -> Template:
+    async def branch(self, name: str, mark: Mark) -> TemplateClient:
         """A template that goes on from here; raises UnusableError."""
-        ends = Ends.create()
+        ends = TemplateEnds.create()
         worker = passing.hold(msgpack.packb({"worker": os.getpid(), "mark": mark}))
         try:
             pid = await self._forked_by({"branch": name}, [*ends.theirs, worker], name)
@@ -151,22 +151,22 @@ class Template:
         finally:
             os.close(worker)
             ends.hand_over()
-        made = Template(name, self._pipes, ends, Adopted(pid), mark)
+        made = TemplateClient(name, self._pipes, ends, Adopted(pid), mark)
         made._blank.set_result(None)
         await until_adopted(pid)
         return made
 
-    async def load(self, plan: Plan) -> None:
+    async def load(self, plan: StartPlan) -> None:
         """Import the version, once; raises StartError if that fails, UnusableError if unsafe."""
         message = {"load": True, "code": plan.code, "environ": dict(plan.environ)}
         settings = msgpack.packb(plan.settings.to_environ())
         await self._run(plan, message, plan.document, settings)
 
-    async def warm(self, plan: Plan, request: StartRequest) -> None:
+    async def warm(self, plan: StartPlan, request: StartRequest) -> None:
         """Build the pool's instance, once; raises as `load` does."""
         await self._run(plan, {"warm": True}, request.pack())
 
-    async def _run(self, plan: Plan, message: Mapping[str, Any], *documents: bytes) -> None:
+    async def _run(self, plan: StartPlan, message: Mapping[str, Any], *documents: bytes) -> None:
         if self._loaded is None:
             self._loaded = self._loop.create_future()
             self._pipes.name(self.name, app=plan.spec.app_id)
@@ -277,7 +277,7 @@ class Template:
 
 
 def _asked(
-    nursery: Nursery | None, environ: Mapping[str, str], mark: Mark, ends: Ends
+    nursery: Zygote | None, environ: Mapping[str, str], mark: Mark, ends: TemplateEnds
 ) -> asyncio.Future[int] | None:
     """What the nursery will answer; None if there is none that takes the question."""
     if nursery is None or nursery.is_lost:

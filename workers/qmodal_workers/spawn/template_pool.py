@@ -13,9 +13,9 @@ from qmodal_workers.ipc.start_request import StartRequest
 from qmodal_workers.output.pipes import Pipes
 from qmodal_workers.spawn.bounded import keep
 from qmodal_workers.spawn.fork_safety import why_too_late
-from qmodal_workers.spawn.start_plan import Plan, StartError
-from qmodal_workers.spawn.template_client import Template, UnusableError
-from qmodal_workers.spawn.zygote import Nursery
+from qmodal_workers.spawn.start_plan import StartError, StartPlan
+from qmodal_workers.spawn.template_client import TemplateClient, UnusableError
+from qmodal_workers.spawn.zygote import Zygote
 
 IDLE_SECONDS = 600.0
 SPARE_DELAY = 0.5
@@ -24,7 +24,7 @@ IDLE_WARM_SECONDS = 120.0
 Key = tuple[str, int, frozenset[tuple[str, str]], str]
 
 
-class Templates:
+class TemplatePool:
     """Starts templates when they are needed, and ends them when they are not."""
 
     def __init__(
@@ -32,7 +32,7 @@ class Templates:
         environ: Mapping[str, str],
         pipes: Pipes,
         *,
-        nursery: Nursery | None = None,
+        nursery: Zygote | None = None,
         marks: Marks | None = None,
     ) -> None:
         self.marks = marks or Marks()
@@ -40,11 +40,11 @@ class Templates:
         self._nursery = nursery
         self._pipes = pipes
         self._names = itertools.count(1)
-        self._spare: Template | None = None
-        self._by_key: dict[Key, Template] = {}
-        self._branches: dict[Key, asyncio.Task[Template]] = {}
+        self._spare: TemplateClient | None = None
+        self._by_key: dict[Key, TemplateClient] = {}
+        self._branches: dict[Key, asyncio.Task[TemplateClient]] = {}
         self._unsafe: dict[Key, str] = {}
-        self._ended: list[tuple[tuple[str, int], Template]] = []
+        self._ended: list[tuple[tuple[str, int], TemplateClient]] = []
         self._later: asyncio.TimerHandle | None = None
         self._over: set[str] = set()
         self._coming: set[Mark] = set()
@@ -69,7 +69,7 @@ class Templates:
         own = {template.process.pid for template in self._all()}
         return own if self._nursery is None else {*own, self._nursery.pid}
 
-    def _all(self) -> list[Template]:
+    def _all(self) -> list[TemplateClient]:
         spare = [self._spare] if self._spare else []
         return [*self._by_key.values(), *spare, *(each for _, each in self._ended)]
 
@@ -78,16 +78,19 @@ class Templates:
         self._later = None
         if sys.platform == "linux" and (self._spare is None or self._spare.is_dead):
             name = f"template-{next(self._names)}"
-            self._spare = Template.start(
+            self._spare = TemplateClient.start(
                 name, self.environ, self._pipes, nursery=self._nursery, mark=self.marks.new()
             )
 
-    async def fork(self, plan: Plan, start: Callable[[Template], Awaitable[int]]) -> int:
+    async def fork(self, plan: StartPlan, start: Callable[[TemplateClient], Awaitable[int]]) -> int:
         """A container's pid from `start(template)`; raises UnusableError or StartError."""
         return await start(await self._loaded(plan))
 
     async def fork_warm(
-        self, plan: Plan, request: StartRequest, start: Callable[[Template], Awaitable[int]]
+        self,
+        plan: StartPlan,
+        request: StartRequest,
+        start: Callable[[TemplateClient], Awaitable[int]],
     ) -> int:
         """The same, from a template in which the pool's instance is there already."""
         key = _key(plan, plan.pool)
@@ -100,12 +103,12 @@ class Templates:
         template = await asyncio.shield(self._branches[key])
         return await start(template)
 
-    def _branched(self, key: Key, task: asyncio.Task[Template]) -> None:
+    def _branched(self, key: Key, task: asyncio.Task[TemplateClient]) -> None:
         del self._branches[key]
         if not task.cancelled():
             task.exception()  # nobody may be waiting any more
 
-    async def _branch(self, key: Key, plan: Plan, request: StartRequest) -> Template:
+    async def _branch(self, key: Key, plan: StartPlan, request: StartRequest) -> TemplateClient:
         found = self._by_key.get(key)
         if found is None or found.is_dead:
             self._discard(key)
@@ -114,7 +117,7 @@ class Templates:
         await self._prepared(key, found, found.warm(plan, request))
         return found
 
-    async def _branch_of(self, version: Template) -> Template:
+    async def _branch_of(self, version: TemplateClient) -> TemplateClient:
         mark = self.marks.new()
         self._coming.add(mark)
         try:
@@ -122,14 +125,14 @@ class Templates:
         finally:
             self._coming.discard(mark)
 
-    async def _loaded(self, plan: Plan) -> Template:
+    async def _loaded(self, plan: StartPlan) -> TemplateClient:
         key = _key(plan)
         self._check(key, plan)
         template = self._take(key)
         await self._prepared(key, template, template.load(plan))
         return template
 
-    async def _prepared(self, key: Key, template: Template, work: Awaitable[None]) -> None:
+    async def _prepared(self, key: Key, template: TemplateClient, work: Awaitable[None]) -> None:
         try:
             await work
         except UnusableError as error:
@@ -142,7 +145,7 @@ class Templates:
             self._discard(key)
             raise
 
-    def _check(self, key: Key, plan: Plan) -> None:
+    def _check(self, key: Key, plan: StartPlan) -> None:
         if sys.platform != "linux":
             raise UnusableError("templates need Linux")
         if not plan.options.fork:
@@ -153,7 +156,7 @@ class Templates:
         if key in self._unsafe:
             raise UnusableError(self._unsafe[key])
 
-    def _take(self, key: Key) -> Template:
+    def _take(self, key: Key) -> TemplateClient:
         found = self._by_key.get(key)
         if found is None or found.is_dead:
             self._discard(key)
@@ -210,6 +213,6 @@ class Templates:
             self._nursery.close()
 
 
-def _key(plan: Plan, pool: str = "") -> Key:
+def _key(plan: StartPlan, pool: str = "") -> Key:
     """The template of a version and environment, or the one of a pool."""
     return plan.spec.app_id, plan.version.number, frozenset(plan.environ.items()), pool

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from qmodal.config import Settings
-from qmodal.transport.connection import Address, Line
+from qmodal.transport.connection import Address, Connection
 from qmodal.transport.script import load_commands
 from qmodal.wire.remote_error import printed
 from qmodal_workers.container import (
@@ -90,7 +90,7 @@ def preload() -> None:
         importlib.import_module(name)
     codecs.lookup("idna")  # every host name is encoded so, which imports three modules
     load_commands()
-    Line(Address("redis://localhost"))  # only made, not connected
+    Connection(Address("redis://localhost"))  # only made, not connected
 
 
 def _load(end: socket.socket, message: dict[str, Any], document: int, settings: int) -> Prepared:

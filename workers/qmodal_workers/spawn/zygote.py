@@ -89,7 +89,7 @@ async def until_adopted(pid: int) -> None:
         await asyncio.sleep(0.001)
 
 
-class Nursery:
+class Zygote:
     """The worker's side of the blank process; `is_lost` says that it forks no more templates."""
 
     def __init__(self, end: socket.socket, pid: int) -> None:
@@ -100,7 +100,7 @@ class Nursery:
         self._asked: deque[asyncio.Future[int]] = deque()
 
     @classmethod
-    def start(cls, marks: Marks) -> Nursery:
+    def start(cls, marks: Marks) -> Zygote:
         """Fork it; the caller must have no thread and no event loop yet."""
         ours, theirs = pair()
         worker = os.getpid()

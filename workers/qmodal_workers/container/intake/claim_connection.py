@@ -10,12 +10,12 @@ from qmodal.client.client import Client
 from qmodal.exception import ConfigurationError
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.pools import Pools
-from qmodal.transport.connection import BLOCK_SECONDS, LOST, Address, Line, pack
+from qmodal.transport.connection import BLOCK_SECONDS, LOST, Address, Connection, pack
 from qmodal.transport.errors import (
     PASSING,
     NotReadyError,
+    ReplyAction,
     StreamGoneError,
-    Verdict,
     first_error,
     judge,
     to_exception,
@@ -36,7 +36,7 @@ class _Asked(NamedTuple):
     news: int
 
 
-class Claims:
+class ClaimConnection:
     """Reads the pool's streams as one consumer; `inflight` is the pool's as of the last settle.
 
     `line`: one to connect first. `is_once`: the server knows, before it delivers anything, that what
@@ -50,7 +50,7 @@ class Claims:
         container: str,
         *,
         is_once: bool = False,
-        line: Line | None = None,
+        line: Connection | None = None,
     ) -> None:
         self._client = client
         self._pools: Pools = client.pools
@@ -58,7 +58,7 @@ class Claims:
         self._container = container
         self._marks = (client.pools.mark_command(pool, container),) if is_once else ()
         self._first = line
-        self._line: Line | None = None
+        self._line: Connection | None = None
         self.connection = 0
         self.inflight = 0
         self._packed: dict[tuple[int, int | None], bytes] = {}
@@ -73,7 +73,7 @@ class Claims:
     def connect(self) -> list[Claimed]:
         """(Re)connect, for as long as it takes; what the server says this container holds."""
         while True:
-            line = self._first or Line(Address(self._client.settings.redis_url or ""))
+            line = self._first or Connection(Address(self._client.settings.redis_url or ""))
             self._first = None
             try:
                 line.connect()
@@ -87,7 +87,7 @@ class Claims:
                 self._line = line
                 return self._parse(held)
 
-    def _introduced(self, line: Line) -> Reply:
+    def _introduced(self, line: Connection) -> Reply:
         """Make the server ready to hand out inputs; what it says is held. Nothing is claimed unmarked."""
         replies = line.exchange(
             (
@@ -98,10 +98,10 @@ class Claims:
             )
         )
         refusal = first_error(replies)
-        verdict = Verdict.GONE if refusal is None else judge(refusal)
-        if refusal is not None and verdict in (*PASSING, Verdict.FULL, Verdict.REFUSED):
+        verdict = ReplyAction.GONE if refusal is None else judge(refusal)
+        if refusal is not None and verdict in (*PASSING, ReplyAction.FULL, ReplyAction.REFUSED):
             raise NotReadyError(str(refusal)) from refusal
-        if refusal is not None and verdict is not Verdict.GONE:
+        if refusal is not None and verdict is not ReplyAction.GONE:
             raise to_exception(refusal, verdict) from refusal
         *_, self.connection, held = replies
         return held
@@ -237,11 +237,11 @@ class Claims:
         if not isinstance(reply, Exception):
             return self._pools.parse_claim(self._pool, reply)
         verdict = judge(reply)
-        if verdict is Verdict.GONE:
+        if verdict is ReplyAction.GONE:
             self.is_gone = not insist(self._client, lambda: self._pools.join(self._pool))
             if self._marks:  # they are gone with the pool
                 self._drop()
-        elif verdict in (*PASSING, Verdict.FULL, Verdict.REFUSED, Verdict.DENIED):
+        elif verdict in (*PASSING, ReplyAction.FULL, ReplyAction.REFUSED, ReplyAction.DENIED):
             self._drop()
             time.sleep(RECONNECT_SECONDS)
         else:

@@ -24,7 +24,7 @@ UNHURRIED_SECONDS = 0.002
 REPORT_SECONDS = 0.5
 
 
-class Pace:
+class ClaimSizer:
     """Learns from the slower ones of the recent inputs, so that a long kind is not averaged away.
 
     `most`: never more at once than that.

@@ -12,13 +12,17 @@ from qmodal.spec.pack_size import is_packable
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.pools import Pools
 from qmodal.transport.operation import Command
-from qmodal_workers.container.intake.claim_connection import BLOCK_MS, FIRST_BLOCK_MS, Claims
-from qmodal_workers.container.intake.claim_size import Pace
-from qmodal_workers.container.intake.prefetch import LOOK_SECONDS, Shelf
-from qmodal_workers.container.intake.status import Posting
+from qmodal_workers.container.intake.claim_connection import (
+    BLOCK_MS,
+    FIRST_BLOCK_MS,
+    ClaimConnection,
+)
+from qmodal_workers.container.intake.claim_size import ClaimSizer
+from qmodal_workers.container.intake.prefetch import LOOK_SECONDS, PrefetchBuffer
+from qmodal_workers.container.intake.status import StatusWriter
 from qmodal_workers.container.own_output import flush
-from qmodal_workers.container.settle.settlement import Conclusions
-from qmodal_workers.ipc.shared_record import Record
+from qmodal_workers.container.settle.settlement import Settlement
+from qmodal_workers.ipc.shared_record import SharedRecord
 
 # What has ended waits for so long for a write that also claims, before it has one of its own; longer
 # if such a write is near.
@@ -38,14 +42,14 @@ class Intake:
     and this container work at the same time.
     """
 
-    claims: Claims
-    record: Record
-    conclusions: Conclusions
+    claims: ClaimConnection
+    record: SharedRecord
+    conclusions: Settlement
     options: FunctionOptions
     pools: Pools
-    pace: Pace = field(init=False)
-    shelf: Shelf = field(init=False)
-    posting: Posting = field(init=False)
+    pace: ClaimSizer = field(init=False)
+    shelf: PrefetchBuffer = field(init=False)
+    posting: StatusWriter = field(init=False)
     _may_reach: bool = field(init=False)
     _settling: threading.Lock = field(default_factory=lambda: threading.Lock())
     _flushed: int = 0
@@ -55,8 +59,8 @@ class Intake:
 
     def __post_init__(self) -> None:
         is_once = self.options.is_once
-        self.pace = Pace(most=1) if is_once else Pace()
-        self.shelf = Shelf(
+        self.pace = ClaimSizer(most=1) if is_once else ClaimSizer()
+        self.shelf = PrefetchBuffer(
             self.conclusions.release,
             self.conclusions.split_off,
             self._settle_behind,
@@ -65,7 +69,7 @@ class Intake:
             clock=time.monotonic_ns,
             tick=self.record.tick,
         )
-        self.posting = Posting(self.record, self.shelf)
+        self.posting = StatusWriter(self.record, self.shelf)
         # Whoever may start one input only, or one at a time, has no use for others.
         self._may_reach = is_packable(self.options)
 

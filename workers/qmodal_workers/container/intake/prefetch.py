@@ -29,7 +29,7 @@ Split = Callable[[Pack], None]
 Fetch = Callable[[], list[Claimed]]
 
 
-class Shelf:
+class PrefetchBuffer:
     """Claimed inputs in order; `running` is the one that was started last, `queue` is behind it.
 
     `release` gives back, `split` takes apart a pack whose running input is long, `settle` writes what

@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from qmodal.store.entries import Claimed
-from qmodal_workers.container.intake.prefetch import Shelf
+from qmodal_workers.container.intake.prefetch import PrefetchBuffer
 from qmodal_workers.ipc.shared_record import (
     AHEAD,
     EACH,
@@ -14,19 +14,19 @@ from qmodal_workers.ipc.shared_record import (
     SERIAL,
     STARTED,
     STATES,
-    Record,
+    SharedRecord,
     name_of,
 )
 
 IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 
 
-class Posting:
+class StatusWriter:
     """Keeps the record true; what was claimed together is written once, and then pointed into."""
 
     __slots__ = ("_part", "_place", "_record", "_shelf", "_taken", "_words", "completed")
 
-    def __init__(self, record: Record, shelf: Shelf) -> None:
+    def __init__(self, record: SharedRecord, shelf: PrefetchBuffer) -> None:
         self._record = record
         self._words = record.words
         self._shelf = shelf

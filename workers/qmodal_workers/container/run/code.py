@@ -11,15 +11,15 @@ from qmodal.client.client import Client
 from qmodal.exception import ExecutionError
 from qmodal.store.entries import Claimed
 from qmodal.wire.envelope import Envelope
-from qmodal_workers.container.run.generator import Drive
+from qmodal_workers.container.run.generator import GeneratorDriver
 from qmodal_workers.container.run.invoker import Invoker
-from qmodal_workers.container.run.item_sender import Attempt, Emitter
+from qmodal_workers.container.run.item_sender import Attempt, ItemSender
 from qmodal_workers.container.run.pack_runner import Pack
 from qmodal_workers.container.run.service import Service
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Finder:
+class CodeFinder:
     """Finds the callable of an input in this version of the code."""
 
     client: Client
@@ -36,9 +36,9 @@ class Finder:
         attempt = Attempt(
             pool=self.pool, container=self.container, claimed=claimed, envelope=envelope
         )
-        emitter = Emitter(self.client, attempt, plain_only=self.invoker.plain_only)
+        emitter = ItemSender(self.client, attempt, plain_only=self.invoker.plain_only)
         invoker = self.invoker
-        return Drive(self.service.find(method), emitter, invoker.loop, invoker.interrupts)
+        return GeneratorDriver(self.service.find(method), emitter, invoker.loop, invoker.interrupts)
 
     def of_pack(self, work: Pack) -> Callable[..., Any]:
         """The callable of a pack's inputs, or one that fails each of them.

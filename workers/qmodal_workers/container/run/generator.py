@@ -13,7 +13,7 @@ from typing import Any
 from qmodal.exception import InputCancellation, InputTimeout, InvalidError
 from qmodal_workers.container.forked_children import end_if_child
 from qmodal_workers.container.run.interrupts import Interrupts
-from qmodal_workers.container.run.item_sender import Emitter
+from qmodal_workers.container.run.item_sender import ItemSender
 from qmodal_workers.container.run.user_loop import UserLoop
 
 _UNFINISHED = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
@@ -21,11 +21,11 @@ _INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError)
 
 
 @dataclass(frozen=True, slots=True)
-class Drive:
+class GeneratorDriver:
     """A callable with the parameters of the generator function `raw`."""
 
     raw: Callable[..., Any]
-    emitter: Emitter
+    emitter: ItemSender
     loop: UserLoop
     interrupts: Interrupts
 

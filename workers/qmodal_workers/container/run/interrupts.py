@@ -15,7 +15,14 @@ from types import FrameType
 
 from qmodal.exception import InputCancellation, InputTimeout
 from qmodal_workers.container.run.user_loop import UserLoop
-from qmodal_workers.ipc.shared_record import CANCELLED, CANCELS, STOPPED, TARGET, TIMEOUT, Record
+from qmodal_workers.ipc.shared_record import (
+    CANCELLED,
+    CANCELS,
+    STOPPED,
+    TARGET,
+    TIMEOUT,
+    SharedRecord,
+)
 
 SIGNAL = signal.SIGUSR2
 # The one in `signal` first tries to find an enumeration for our handler, by way of an exception.
@@ -28,7 +35,7 @@ class Interrupts:
     `is_wanted` asks the server whether the input that is about to start was not cancelled.
     """
 
-    def __init__(self, record: Record, loop: UserLoop) -> None:
+    def __init__(self, record: SharedRecord, loop: UserLoop) -> None:
         self._record = record
         self._words = record.words
         self._loop = loop

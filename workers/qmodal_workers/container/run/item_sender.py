@@ -76,7 +76,7 @@ class _Made:
         return len(self.signed) + len(self.payload or b"")
 
 
-class Emitter:
+class ItemSender:
     """The items of one attempt. `verdict` is CLOSED when nobody reads, STALE when it is not ours."""
 
     def __init__(self, client: Client, attempt: Attempt, *, plain_only: bool) -> None:

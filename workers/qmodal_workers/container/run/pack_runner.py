@@ -26,7 +26,7 @@ from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
 from qmodal_workers.container.forked_children import end_if_child, here
 from qmodal_workers.container.run.invoker import IMMUTABLE, ORDINARY, Invoker
-from qmodal_workers.ipc.shared_record import CANCELLED, SERIAL, STARTED, Record
+from qmodal_workers.ipc.shared_record import CANCELLED, SERIAL, STARTED, SharedRecord
 
 # Values that take no more room than a few bytes.
 _TINY = frozenset({NoneType, bool, int, float})
@@ -108,7 +108,7 @@ class Pack:
 
 
 def run(
-    work: Pack, function: Callable[..., Any], invoker: Invoker, serial: int, record: Record
+    work: Pack, function: Callable[..., Any], invoker: Invoker, serial: int, record: SharedRecord
 ) -> int:
     """Run what can be run; the last serial that was used. Raises only Preempted.
 
@@ -131,7 +131,7 @@ def _run_in(
     function: Callable[..., Any],
     invoker: Invoker,
     serial: int,
-    record: Record,
+    record: SharedRecord,
 ) -> tuple[int, bool]:
     """Until one has changed its context, or all is done: the last serial, and which of the two."""
     clock, enter, interrupts, words = (

@@ -14,7 +14,7 @@ from qmodal_workers.container.until_ready import insist
 
 
 @dataclass(frozen=True, slots=True)
-class Elsewhere:
+class Rerouting:
     """What else there is: `app_id` and `number` are the version that runs here.
 
     `is_pinned`: the pool keeps to that version, so a newer one does not matter.

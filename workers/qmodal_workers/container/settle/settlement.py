@@ -28,7 +28,7 @@ LARGE_BYTES = INLINE_BYTES // 8
 
 
 @dataclass(slots=True, kw_only=True)
-class Conclusions:
+class Settlement:
     """Writes what cannot wait, and collects what is settled together with the next claim."""
 
     client: Client
