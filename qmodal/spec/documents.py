@@ -82,7 +82,7 @@ class PoolSpec:
 
     app_id: str
     function: str  # tag
-    parameters: bytes = b""  # as `qmodal.parameters` encodes them
+    parameters: bytes = b""  # as `qmodal.spec.parameters` encodes them
     variant: bytes = b""  # packed options of `with_options`; empty for none
     label: str = ""  # what people see, such as `Translator(language='fr')`
     number: int = 0  # the version that a pinned pool runs for ever; 0: the app's current one

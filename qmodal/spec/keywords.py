@@ -9,7 +9,7 @@ from qmodal.spec.retries import Retries
 
 
 class OptionKeywords(TypedDict, total=False):
-    """How containers are made, scaled and bounded; see `qmodal.options.FunctionOptions`."""
+    """How containers are made, scaled and bounded; see `qmodal.spec.options.FunctionOptions`."""
 
     image: Any
     env: Mapping[str, str | None] | None
@@ -49,7 +49,7 @@ class OptionKeywords(TypedDict, total=False):
 
 
 class VariantOptions(TypedDict, total=False):
-    """What `with_options` can change; see `qmodal.options.VARIANT_OPTIONS`."""
+    """What `with_options` can change; see `qmodal.spec.options.VARIANT_OPTIONS`."""
 
     cpu: float | tuple[float, float] | None
     memory: int | tuple[int, int] | None

@@ -23,13 +23,14 @@ class LoopSocket:
     It knows its loop only while that runs: whoever keeps idle connections by loop keeps no loop.
     """
 
-    __slots__ = ("_receiver", "_sock")
+    __slots__ = ("_receiver", "_sock", "_waiting")
 
     def __init__(self, sock: socket.socket, receiver: asyncio.Protocol) -> None:
         self._sock = sock
         self._receiver = receiver
+        self._waiting: list[asyncio.Future[None]] = []  # shared with the watch: who waits for room
         sock.setblocking(False)
-        watch = _Watch(sock, receiver)
+        watch = _Watch(sock, receiver, self._waiting)
         asyncio.get_running_loop().add_reader(sock.fileno(), watch.receive)
 
     async def write(self, data: bytes) -> None:
@@ -55,12 +56,14 @@ class LoopSocket:
         loop, number = asyncio.get_running_loop(), self._sock.fileno()
         has_room = loop.create_future()
         loop.add_writer(number, _wake, has_room)
+        self._waiting.append(has_room)
         try:
             async with asyncio.timeout(READ_SECONDS):
                 await has_room
         except TimeoutError:
             raise TimeoutError("the server reads nothing") from None
         finally:
+            self._waiting.remove(has_room)
             if self._sock.fileno() == number:  # it may have been lost meanwhile
                 loop.remove_writer(number)
 
@@ -79,11 +82,17 @@ class LoopSocket:
 class _Watch:
     """What a loop has of a socket, and nobody else: let go with the loop, it closes the socket."""
 
-    __slots__ = ("_receiver", "_sock")
+    __slots__ = ("_receiver", "_sock", "_waiting")
 
-    def __init__(self, sock: socket.socket, receiver: asyncio.Protocol) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        receiver: asyncio.Protocol,
+        waiting: list[asyncio.Future[None]],
+    ) -> None:
         self._sock = sock
         self._receiver = receiver
+        self._waiting = waiting
 
     def __del__(self) -> None:
         self._sock.close()
@@ -107,6 +116,8 @@ class _Watch:
         loop.remove_reader(number)
         loop.remove_writer(number)
         self._sock.close()
+        for writer in self._waiting:
+            _wake(writer)  # to find it closed, which nothing else would tell it
         self._receiver.connection_lost(error)
 
 

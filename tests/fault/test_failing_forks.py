@@ -20,16 +20,17 @@ from qmodal_workers.spawn.template_client import TemplateClient, TemplateEnds, U
 NOBODY = 54321
 PROGRAM = f"""
 import os, resource
-from qmodal_workers import forking, nursery, passing
+from qmodal_workers.ipc import messages
+from qmodal_workers.spawn import template_process, zygote
 
-ours, theirs = passing.pair()
+ours, theirs = messages.pair()
 if os.geteuid() == 0:
     os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
 room = int(os.environ["ROOM"])
 resource.setrlimit(resource.RLIMIT_NPROC, (room, room))
-forking._fork(theirs, "c", [], lambda _: os._exit(0))
-nursery._fork(theirs, os.getpid(), {{}}, [])
-print(passing.receive(ours)[0], passing.receive(ours)[0])
+template_process._fork(theirs, "c", [], lambda _: os._exit(0))
+zygote._fork(theirs, os.getpid(), {{}}, [])
+print(messages.receive(ours)[0], messages.receive(ours)[0])
 """
 
 

@@ -21,10 +21,11 @@ pytestmark = pytest.mark.leaves_keys
 COUNTING = """
 import gc, json, os, signal
 from collections import deque
-from qmodal_workers import kept, learning
+from qmodal_workers.agent import start_times
+from qmodal_workers.spawn import bounded
 from qmodal_workers.cli import worker
 
-kept.keep.__kwdefaults__["most"] = learning.MOST_POOLS = 1
+bounded.keep.__kwdefaults__["most"] = start_times.MOST_POOLS = 1
 TABLES = (dict, set, list, deque)
 
 def attributes(thing):

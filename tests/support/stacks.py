@@ -22,7 +22,7 @@ DEAF = ("sh", "-c", "trap '' TERM INT; while :; do sleep 600; done")
 OWNER = """
 import os, sys, json
 from qmodal.embedded.stack import start_private
-from qmodal.settings import Settings
+from qmodal.config import Settings
 stack = start_private(Settings.from_environ(os.environ), children=json.loads(sys.argv[1]))
 print(stack.supervisor, stack.place.folder, flush=True)
 sys.stdin.read()

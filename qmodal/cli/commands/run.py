@@ -128,7 +128,7 @@ def _import_early() -> None:
     for name in (
         "qmodal.transport.driver",
         "qmodal.runner.run",
-        "qmodal.runner.run.publish",
+        "qmodal.runner.publish",
         "qmodal.app.app",
     ):
         import_module(name)

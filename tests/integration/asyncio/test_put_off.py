@@ -15,9 +15,9 @@ from tests.support.stacks import program
 
 BEGIN = """
 import asyncio, os, sys, threading
-from qmodal.client import Client
-from qmodal.settings import Settings
-from qmodal.store.exchange import Later, ask_one
+from qmodal.client.client import Client
+from qmodal.config import Settings
+from qmodal.transport.operation import Later, ask_one
 client = Client(Settings.from_environ(os.environ))
 def op(name):
     yield from ask_one(b"PING")

@@ -24,6 +24,7 @@ WANTED = {
     "SIGINT": "a container that is interrupted gives its input back",
     "SIGUSR2": "interrupts the input that runs: time limits and cancelling",
     "RLIMIT_RTTIME": "a mark that is inherited: what it has started is known, and ends with it",
+    "functions at exit": "what was put off for the server is sent at the end",
     "leads its session": "what it has started is ended with it",
     "descriptors": "the control socket, the record (twice: mapped) and the connection to the server",
     "frozen objects": "what a template has imported is not looked at by each container's collector",

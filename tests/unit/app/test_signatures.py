@@ -138,7 +138,7 @@ def ours(found: Any, *, is_method: bool) -> dict[str, tuple[str, str | None]]:
 
 
 def keywords(annotation: str) -> dict[str, tuple[str, str | None]]:
-    """The options of decorators and variants, which `qmodal.options` checks; None is taken for each."""
+    """The options of decorators and variants, which `qmodal.spec.options` checks; None is taken for each."""
     kind = VariantOptions if "VariantOptions" in annotation else OptionKeywords
     renamed = {
         "keep_warm",
