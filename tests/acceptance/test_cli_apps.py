@@ -78,22 +78,30 @@ def file(tmp_path: Path) -> Path:
 def box(settings: Settings, tmp_path: Path, client: Client) -> Iterator[None]:
     """An autoscaler and a worker on the session's server, and this process as a caller."""
     before = clients.use(client)
-    with ExitStack() as stack:
-        children = [
-            stack.enter_context(started(name, settings=settings, cwd=tmp_path))
-            for name in ("autoscaler", "worker")
-        ]
-        yield
-        for app_id in client.run(client.apps.deployed()).values():
-            record = client.run(client.apps.record(app_id))
-            assert record is not None
-            client.run(client.apps.stop(record))
-        wait_until(lambda: not client.run(client.observing.active()), what="all pools are gone")
-        for child in children:
-            child.send_signal(signal.SIGTERM)
-        for child in children:
-            child.communicate(timeout=20)
-    clients.use(before)
+    try:
+        with ExitStack() as stack:
+            children = [
+                stack.enter_context(started(name, settings=settings, cwd=tmp_path))
+                for name in ("autoscaler", "worker")
+            ]
+            yield
+            try:
+                _stop_all(client)
+            finally:
+                for child in children:
+                    child.send_signal(signal.SIGTERM)
+                for child in children:
+                    print(*child.communicate(timeout=20))  # for whoever has to find out why
+    finally:
+        clients.use(before)
+
+
+def _stop_all(client: Client) -> None:
+    for app_id in client.run(client.apps.deployed()).values():
+        record = client.run(client.apps.record(app_id))
+        assert record is not None
+        client.run(client.apps.stop(record))
+    wait_until(lambda: not client.run(client.observing.active()), what="all pools are gone")
 
 
 def say(*argv: str | Path, settings: Settings, cwd: Path) -> str:
