@@ -155,7 +155,7 @@ def test_a_start_that_fails_once_is_tried_again(stage: Stage) -> None:
     stage.submit()
     first = stage.until(stage.assigned, "a first try")
     worker.fate = lambda report: replace(report, state="ready")
-    stage.until(lambda: stage.assigned() not in ([], first), "a second try", seconds=5)
+    stage.until(lambda: stage.assigned() not in ([], first), "a second try", seconds=20)
     stage.until(stage.serve, "the input runs")
 
 
@@ -221,6 +221,7 @@ def test_a_pool_that_cannot_be_read_stops_no_other(stage: Stage) -> None:
     stage.submit("g")
     stage.until(lambda: stage.assigned("g"), "the other pool's container", seconds=1)
     stage.client.run(ask_one(b"RENAME", elsewhere, inputs))
+    stage.until(stage.serve, "what can be read again is served")
 
 
 def test_a_full_fleet_takes_idle_containers_from_pools_that_have_more(stage: Stage) -> None:
