@@ -12,8 +12,8 @@ import time
 import psutil
 
 import qmodal
-from qmodal import client as clients
-from qmodal.store.exchange import ask_one
+from qmodal.client import client as clients
+from qmodal.transport.operation import ask_one
 
 LINES = 10
 app = qmodal.App("million")

@@ -63,7 +63,7 @@ def profile(server: Server, url: str, calls: int) -> None:
 
 def taken_apart(stages: Any, on_qmodal: Any, look: Look, calls: int) -> dict[Any, float]:
     """The stages of calls to a pool that this process serves itself, as no worker runs yet."""
-    from qmodal.client import current
+    from qmodal.client.client import current
 
     on_qmodal.perform.spawn("echo", 0).cancel()
     pool = on_qmodal.perform.object_id.removeprefix("fu-")

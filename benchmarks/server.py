@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.resp import Look
-from qmodal.embedded.binary import find_binary, probe_version
+from qmodal.embedded.server import find_binary, probe_version
 
 START_SECONDS = 10.0
 

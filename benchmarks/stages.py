@@ -14,14 +14,13 @@ from statistics import median
 from typing import Any, TypeVar
 
 from benchmarks.tasks import TASKS
-from qmodal.client import Client
+from qmodal.client.client import Client
 from qmodal.store.calls import Submission
 from qmodal.store.entries import Claimed, Settled
-from qmodal.store.keys import shard_of
-from qmodal.store.line import Address, Line, pack
-from qmodal.store.output import parse_outputs
+from qmodal.store.outputs import parse_outputs
+from qmodal.transport.connection import Address, Connection, pack
 from qmodal.wire.envelope import PYTHON, Envelope, Head, open_envelope
-from qmodal.wire.ids import new_call_id
+from qmodal.wire.ids import new_call_id, shard_of
 from qmodal.wire.outcome import Outcome, open_outcome
 from qmodal.wire.payload import dump_arguments, dump_value, load_arguments, load_value
 from qmodal.wire.signing import mac_of
@@ -76,7 +75,7 @@ class Cycle:
         self._client, self._pool = client, pool
         self._clock = Clock()
         address = Address(client.settings.redis_url or "")
-        self._caller, self._container = Line(address), Line(address)
+        self._caller, self._container = Connection(address), Connection(address)
         for line in (self._caller, self._container):
             line.connect()
 
@@ -111,7 +110,7 @@ class Cycle:
             raise RuntimeError(f"the server answered a submit with {reply!r}")
         return sealed
 
-    def _write(self, line: Line, side: str, commands: tuple[Any, ...]) -> None:
+    def _write(self, line: Connection, side: str, commands: tuple[Any, ...]) -> None:
         """A line packs what it writes, so that part is taken off again."""
         begin = time.perf_counter_ns()
         self._clock.timed("pack", side, lambda: pack(commands))

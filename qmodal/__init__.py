@@ -11,11 +11,26 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from qmodal import exception, experimental, types
-    from qmodal.app import App
-    from qmodal.call import FunctionCall
-    from qmodal.cls import Cls
-    from qmodal.context import current_function_call_id, current_input_id, is_local
-    from qmodal.declared import (
+    from qmodal.app.app import App
+    from qmodal.app.web import (
+        asgi_app,
+        fastapi_endpoint,
+        web_endpoint,
+        web_server,
+        wsgi_app,
+    )
+    from qmodal.client.context import current_function_call_id, current_input_id, is_local
+    from qmodal.cls.cls import Cls
+    from qmodal.cls.partial_function import batched, concurrent, enter, exit, method
+    from qmodal.exception import Error
+    from qmodal.experimental import clustered, interact, sessioned
+    from qmodal.functions.call import FunctionCall
+    from qmodal.functions.function import Function
+    from qmodal.output.screen import enable_output
+    from qmodal.resources.image import Image
+    from qmodal.resources.schedule import Cron, Period
+    from qmodal.resources.secret import Secret
+    from qmodal.resources.unsupported import (
         CloudBucketMount,
         Cluster,
         Dict,
@@ -29,17 +44,8 @@ if TYPE_CHECKING:
         Volume,
         forward,
     )
-    from qmodal.exception import Error
-    from qmodal.function import Function
-    from qmodal.gang import clustered, interact, sessioned
-    from qmodal.image import Image
-    from qmodal.output import enable_output
-    from qmodal.parameters import parameter
-    from qmodal.partial import batched, concurrent, enter, exit, method
-    from qmodal.retries import Retries
-    from qmodal.schedule import Cron, Period
-    from qmodal.secret import Secret
-    from qmodal.web import asgi_app, fastapi_endpoint, web_endpoint, web_server, wsgi_app
+    from qmodal.spec.parameters import parameter
+    from qmodal.spec.retries import Retries
 
 __version__ = "0.1.0"
 
@@ -91,46 +97,46 @@ __all__ = [
 ]
 
 _PLACES = {
-    "App": "app",
-    "CloudBucketMount": "declared",
-    "Cls": "cls",
-    "Cluster": "declared",
-    "Cron": "schedule",
-    "Dict": "declared",
+    "App": "app.app",
+    "CloudBucketMount": "resources.unsupported",
+    "Cls": "cls.cls",
+    "Cluster": "resources.unsupported",
+    "Cron": "resources.schedule",
+    "Dict": "resources.unsupported",
     "Error": "exception",
-    "FilePatternMatcher": "declared",
-    "Function": "function",
-    "FunctionCall": "call",
-    "Image": "image",
-    "Mount": "declared",
-    "NetworkFileSystem": "declared",
-    "Period": "schedule",
-    "Proxy": "declared",
-    "Queue": "declared",
-    "Retries": "retries",
-    "Sandbox": "declared",
-    "Secret": "secret",
-    "Tunnel": "declared",
-    "Volume": "declared",
-    "asgi_app": "web",
-    "batched": "partial",
-    "clustered": "gang",
-    "concurrent": "partial",
-    "current_function_call_id": "context",
-    "current_input_id": "context",
-    "enable_output": "output",
-    "enter": "partial",
-    "exit": "partial",
-    "fastapi_endpoint": "web",
-    "forward": "declared",
-    "interact": "gang",
-    "is_local": "context",
-    "method": "partial",
-    "parameter": "parameters",
-    "sessioned": "gang",
-    "web_endpoint": "web",
-    "web_server": "web",
-    "wsgi_app": "web",
+    "FilePatternMatcher": "resources.unsupported",
+    "Function": "functions.function",
+    "FunctionCall": "functions.call",
+    "Image": "resources.image",
+    "Mount": "resources.unsupported",
+    "NetworkFileSystem": "resources.unsupported",
+    "Period": "resources.schedule",
+    "Proxy": "resources.unsupported",
+    "Queue": "resources.unsupported",
+    "Retries": "spec.retries",
+    "Sandbox": "resources.unsupported",
+    "Secret": "resources.secret",
+    "Tunnel": "resources.unsupported",
+    "Volume": "resources.unsupported",
+    "asgi_app": "app.web",
+    "batched": "cls.partial_function",
+    "clustered": "experimental",
+    "concurrent": "cls.partial_function",
+    "current_function_call_id": "client.context",
+    "current_input_id": "client.context",
+    "enable_output": "output.screen",
+    "enter": "cls.partial_function",
+    "exit": "cls.partial_function",
+    "fastapi_endpoint": "app.web",
+    "forward": "resources.unsupported",
+    "interact": "experimental",
+    "is_local": "client.context",
+    "method": "cls.partial_function",
+    "parameter": "spec.parameters",
+    "sessioned": "experimental",
+    "web_endpoint": "app.web",
+    "web_server": "app.web",
+    "wsgi_app": "app.web",
 }
 # A program may say `import qmodal as modal` and then `modal.exception.Error`, with no other import.
 _MODULES = frozenset(
@@ -153,7 +159,7 @@ def __getattr__(name: str) -> Any:
         return import_module(f"qmodal.{name}")
     place = _PLACES.get(name)
     if place is None:
-        raise import_module("qmodal.legacy").refusal("qmodal", name)
+        raise import_module("qmodal.client.deprecation").refusal("qmodal", name)
     value = getattr(import_module(f"qmodal.{place}"), name)
     globals()[name] = value
     return value

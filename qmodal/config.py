@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import os
-from typing import Any, NoReturn
+import re
+import urllib.parse
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NoReturn
 
-from qmodal.exception import InvalidError, UnimplementedError
+from qmodal.exception import ConfigurationError, InvalidError, UnimplementedError, clause
 
 _VARIABLES = {
     "environment": ("QMODAL_ENVIRONMENT", "main"),
@@ -55,3 +61,216 @@ def config_set_active_profile(profile: str) -> NoReturn:
     raise UnimplementedError(
         "qmodal has no profiles: set QMODAL_REDIS_URL, QMODAL_SIGNING_KEY and QMODAL_ENVIRONMENT."
     )
+
+
+DAY = 86_400.0
+SHORTEST_RESULT_TTL = 60.0
+SHORTEST_KEY = 16
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_HEX_KEY = re.compile(r"(?:[0-9a-fA-F]{2}){16,}")
+_SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "unix": "unix",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "redis+unix": "unix",
+    "valkey+unix": "unix",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """One process's settings; `redis_url` and `signing_key` are None where nothing was set."""
+
+    redis_url: str | None = field(default=None, repr=False)
+    signing_key: bytes | None = field(default=None, repr=False)
+    environment: str = "main"
+    payloads: Literal["", "plain"] = ""
+    result_ttl: float = 7 * DAY
+    home: Path = field(default_factory=lambda: _home({}))
+    prefix: str = "qmodal"
+    insecure: bool = False
+    packing: bool = True
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str]) -> Settings:
+        """The settings that these variables spell; ConfigurationError names the one that is wrong."""
+        return cls(
+            redis_url=_redis_url(environ),
+            signing_key=_signing_key(environ),
+            environment=_name(environ, "QMODAL_ENVIRONMENT", "main"),
+            payloads=_payloads(environ),
+            result_ttl=_result_ttl(environ),
+            home=_home(environ),
+            prefix=_name(environ, "QMODAL_PREFIX", "qmodal"),
+            insecure=_switch(environ, "QMODAL_INSECURE"),
+            packing=_switch(environ, "QMODAL_PACKING", default=True),
+        )
+
+    def to_environ(self) -> dict[str, str]:
+        """The variables that spell these settings, the key and the server's password among them.
+
+        They are for a descriptor; a process's environment gets `credentials.child_environ`.
+        """
+        environ = {
+            "QMODAL_ENVIRONMENT": self.environment,
+            "QMODAL_PAYLOADS": self.payloads,
+            "QMODAL_RESULT_TTL": repr(self.result_ttl),
+            "QMODAL_HOME": str(self.home),
+            "QMODAL_PREFIX": self.prefix,
+            "QMODAL_INSECURE": "1" if self.insecure else "",
+            "QMODAL_PACKING": "" if self.packing else "off",
+        }
+        if self.redis_url is not None:
+            environ["QMODAL_REDIS_URL"] = self.redis_url
+        if self.signing_key is not None:
+            environ["QMODAL_SIGNING_KEY"] = self.signing_key.hex()
+        return environ
+
+
+def redacted(url: str) -> str:
+    """The URL as it may be shown: passwords are stars. It rather hides too much than too little.
+
+    Also what is no URL, such as one whose scheme was forgotten.
+    """
+    before, at, host = url.rpartition("@")
+    scheme = _SCHEME.match(before)
+    begin = scheme[0] if scheme else ""
+    user, colon, _ = before.removeprefix(begin).partition(":")
+    shown = f"{begin}{user if colon else ''}{colon}***@{host}" if at else url
+    return re.sub(r"([?&]password=)[^&#]*", r"\1***", shown)
+
+
+def parse_key(text: str, variable: str) -> bytes:
+    """A signing key from its text: 32 or more hex digits are bytes, anything else is its UTF-8."""
+    text = text.strip()
+    key = bytes.fromhex(text) if _HEX_KEY.fullmatch(text) else text.encode()
+    if len(key) < SHORTEST_KEY:
+        raise ConfigurationError(
+            f"{variable} holds {len(key)} bytes, and a signing key needs {SHORTEST_KEY} or more; "
+            "make one with: python -c 'import secrets; print(secrets.token_hex(32))'"
+        )
+    return key
+
+
+def _redis_url(environ: Mapping[str, str]) -> str | None:
+    if url := environ.get("QMODAL_REDIS_URL", "").strip():
+        return _translated(url, "QMODAL_REDIS_URL")
+    name = environ.get("QMODAL_REDIS_URL_FILE", "").strip()
+    if name:
+        url = _content(name, "QMODAL_REDIS_URL_FILE", "the URL")
+        return _translated(url, f"The file of QMODAL_REDIS_URL_FILE ({name})")
+    if url := environ.get("REDIS_URL", "").strip():
+        return _translated(url, "REDIS_URL")
+    return None
+
+
+def _translated(url: str, variable: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    known = _SCHEMES.get(scheme.lower())
+    if not separator or known is None:
+        raise ConfigurationError(
+            f"{variable} is {redacted(url)!r}; write redis://HOST:PORT/DB, rediss://HOST:PORT/DB "
+            "(TLS) or unix:///PATH"
+        )
+    translated = f"{known}://{rest}"
+    try:
+        parts = urllib.parse.urlsplit(translated)
+        complete = parts.path if known == "unix" else parts.hostname and parts.port != 0
+    except ValueError:
+        complete = ""
+    if not complete:
+        raise ConfigurationError(
+            f"{variable} is {redacted(url)!r}, which has no usable "
+            f"{'path' if known == 'unix' else 'host or port'}; percent-encode special characters "
+            "of a password"
+        )
+    return translated
+
+
+def _signing_key(environ: Mapping[str, str]) -> bytes | None:
+    if text := environ.get("QMODAL_SIGNING_KEY", "").strip():
+        return parse_key(text, "QMODAL_SIGNING_KEY")
+    name = environ.get("QMODAL_SIGNING_KEY_FILE", "").strip()
+    if not name:
+        return None
+    text = _content(name, "QMODAL_SIGNING_KEY_FILE", "the key")
+    return parse_key(text, f"The file of QMODAL_SIGNING_KEY_FILE ({name})")
+
+
+def _content(name: str, variable: str, what: str) -> str:
+    try:
+        return Path(name).expanduser().read_text(encoding="utf-8").strip()
+    except (OSError, ValueError, RuntimeError) as error:
+        if os.sep not in name:  # it may be the secret itself, in the wrong variable
+            raise ConfigurationError(
+                f"{variable} names no file that can be read; write the path of a text file that "
+                f"holds {what}"
+            ) from None
+        raise ConfigurationError(
+            f"{variable} is {redacted(name)!r}, which cannot be read "
+            f"({getattr(error, 'strerror', None) or type(error).__name__}); name a text file that "
+            f"holds {what}"
+        ) from None
+
+
+def _name(environ: Mapping[str, str], variable: str, default: str) -> str:
+    name = environ.get(variable, "").strip() or default
+    if not _NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"{variable} is {name!r}; write 1 to 64 letters, digits, dots, dashes or underscores, "
+            "beginning with a letter or digit"
+        )
+    return name
+
+
+def _payloads(environ: Mapping[str, str]) -> Literal["", "plain"]:
+    match environ.get("QMODAL_PAYLOADS", "").strip():
+        case "":
+            return ""
+        case "plain":
+            return "plain"
+        case other:
+            raise ConfigurationError(
+                f"QMODAL_PAYLOADS is {other!r}; write 'plain' to forbid pickles, or unset it"
+            )
+
+
+def _result_ttl(environ: Mapping[str, str]) -> float:
+    text = environ.get("QMODAL_RESULT_TTL", "").strip()
+    if not text:
+        return 7 * DAY
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not SHORTEST_RESULT_TTL <= seconds < math.inf:
+        raise ConfigurationError(
+            f"QMODAL_RESULT_TTL is {text!r}; write how many seconds results are kept, "
+            f"{SHORTEST_RESULT_TTL:g} or more"
+        )
+    return seconds
+
+
+def _home(environ: Mapping[str, str]) -> Path:
+    name = environ.get("QMODAL_HOME", "").strip() or "~/.qmodal"
+    try:
+        return Path(name).expanduser().absolute()
+    except RuntimeError as error:
+        raise ConfigurationError(
+            f"QMODAL_HOME: {name} has no meaning for this user ({clause(error)}); write an absolute path"
+        ) from error
+
+
+def _switch(environ: Mapping[str, str], variable: str, *, default: bool = False) -> bool:
+    text = environ.get(variable, "").strip().lower()
+    if not text:
+        return default
+    if text in {"1", "true", "yes", "on"}:
+        return True
+    if text in {"0", "false", "no", "off"}:
+        return False
+    raise ConfigurationError(f"{variable} is {text!r}; write 1 or 0, or unset it")

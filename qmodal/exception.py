@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+# What has not ended so long after an interruption is killed.
+PREEMPTION_SECONDS = 30.0
+
 
 class Error(Exception):
     """Something qmodal was asked to do could not be done."""
@@ -230,6 +236,27 @@ def simulate_preemption(wait_seconds: float, jitter_seconds: float = 0) -> None:
     input starts again elsewhere; what still runs 30 s later is killed. Raises ValueError for a wait
     that is not above 0, InvalidError outside a container.
     """
-    from qmodal.preemption import schedule
+    if not wait_seconds > 0:
+        raise ValueError("`wait_seconds` must be greater than 0")
+    if os.environ.get("MODAL_IS_REMOTE") != "1":
+        raise InvalidError(
+            "simulate_preemption works only in a container; call it from a function."
+        )
+    import random
 
-    schedule(wait_seconds, jitter_seconds)
+    delay = wait_seconds + random.random() * jitter_seconds
+    _signal_after(delay, signal.SIGINT)
+    _signal_after(delay + PREEMPTION_SECONDS, signal.SIGKILL)
+
+
+def _signal_after(seconds: float, number: signal.Signals) -> None:
+    import threading
+
+    timer = threading.Timer(seconds, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()
+
+
+def clause(text: object) -> str:
+    """A text such as an error's without its full stop, so that the sentence can go on behind it."""
+    return str(text).strip().rstrip(".")

@@ -12,10 +12,10 @@ from mypy.nodes import CallExpr, DataclassTransformSpec, FuncDef, MemberExpr, Ty
 from mypy.plugin import ClassDefContext, Plugin
 from mypy.plugins.dataclasses import DataclassTransformer, dataclass_tag_callback
 
-DECORATOR = "qmodal.app.App.cls"
+DECORATOR = "qmodal.app.app.App.cls"
 SPEC = DataclassTransformSpec(
     kw_only_default=True,
-    field_specifiers=("qmodal.parameters.parameter", "qmodal.parameter"),
+    field_specifiers=("qmodal.spec.parameters.parameter", "qmodal.parameter"),
 )
 
 

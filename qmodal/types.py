@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Literal
 
-from qmodal import legacy
+from qmodal.call_graph import InputInfo as InputInfo, InputStatus as InputStatus
+from qmodal.client import deprecation as legacy
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,30 +32,6 @@ class FunctionAutoscalerSettings:
     max_containers: int | None
     buffer_containers: int
     scaledown_window: int
-
-
-class InputStatus(IntEnum):
-    """What became of an input; what cannot be told is PENDING."""
-
-    PENDING = 0
-    SUCCESS = 1
-    FAILURE = 2
-    TERMINATED = 3
-    TIMEOUT = 4
-    INIT_FAILURE = 5
-
-
-@dataclass
-class InputInfo:
-    """One input in a call graph; `task_id` is its container, "" while it has no outcome."""
-
-    input_id: str
-    function_call_id: str
-    task_id: str
-    status: InputStatus
-    function_name: str
-    module_name: str
-    children: list[InputInfo] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

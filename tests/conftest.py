@@ -1,19 +1,25 @@
-"""Fixtures that tests of several folders share: a server of this session, settings, a client."""
+"""Fixtures that tests of several folders share: a server of this process, settings, a client.
+
+The suite runs in several processes, as most of its tests wait most of their time. Each has a server of
+its own; `-n 0` runs all in one, as a debugger needs it.
+"""
 
 from __future__ import annotations
 
+import os
 import secrets
+import tempfile
 from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import redis
 
-from qmodal.client import Client
-from qmodal.settings import Settings
-from tests.bench import Bench
-from tests.boxes import Box, Fleet
-from tests.servers import (
+from qmodal.client.client import Client
+from qmodal.config import Settings
+from tests.support.boxes import Box, Fleet
+from tests.support.servers import (
     TestServer,
     delete_keys,
     leftovers,
@@ -21,8 +27,37 @@ from tests.servers import (
     run_server,
     server_binary,
 )
+from tests.support.store.bench import Bench
+from tests.support.turns import turn
 
 PASSED = pytest.StashKey[bool]()
+# Tests use a third of a processor each: they start processes and wait for what these do.
+PROCESSES_PER_CPU, MOST_PROCESSES = 2, 8
+TURNS = "QMODAL_TEST_TURNS"
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many processes `-n auto` means."""
+    return min(MOST_PROCESSES, PROCESSES_PER_CPU * (os.cpu_count() or 1))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The process that starts the others makes the folder by which they take turns."""
+    if TURNS not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="qm-turns-")
+        config.add_cleanup(folder.cleanup)
+        config.add_cleanup(partial(os.environ.__delitem__, TURNS))
+        os.environ[TURNS] = folder.name
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Tests share the machine, and those that are marked `alone` have it for themselves.
+
+    Held around the whole test: the time limit of a test does not count while it waits for its turn.
+    """
+    with turn(Path(os.environ[TURNS]), alone=item.get_closest_marker("alone") is not None):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

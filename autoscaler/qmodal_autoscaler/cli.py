@@ -14,10 +14,10 @@ def autoscaler(*, insecure: bool) -> None:
     import os
     from dataclasses import replace
 
-    from qmodal.client import Client, resolve
-    from qmodal.credentials import withdraw
+    from qmodal.client.client import Client, resolve
+    from qmodal.config import Settings
+    from qmodal.embedded.credentials import withdraw
     from qmodal.exception import ConfigurationError
-    from qmodal.settings import Settings
     from qmodal_autoscaler.process import run
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from qmodal.client import Client
-from qmodal_autoscaler.leader import Leadership
-from qmodal_autoscaler.loop import Reign
+from qmodal.client.client import Client
+from qmodal_autoscaler.control.election import Leadership
+from qmodal_autoscaler.control.leader_loop import LeaderTerm
 
 
 async def run(client: Client) -> None:
@@ -21,7 +21,7 @@ async def run(client: Client) -> None:
 
 async def autoscale(client: Client, stop: asyncio.Event) -> None:
     """Lead or stand by until `stop` is set, then let another one lead at once."""
-    leadership = Leadership(client, lambda epoch: Reign(client, epoch).rule())
+    leadership = Leadership(client, lambda epoch: LeaderTerm(client, epoch).rule())
     seeking = asyncio.create_task(leadership.seek(), name="lead")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:

@@ -12,8 +12,8 @@ import click
 
 from qmodal import __version__
 from qmodal.cli.errors import exit_code_of, show_failure
+from qmodal.cli.streams import open_missing
 from qmodal.exception import Error
-from qmodal.streams import open_missing
 
 GROUP = "qmodal.commands"
 
@@ -28,15 +28,21 @@ class Command:
 
 # A name of two words wins over a command of the first word: `worker` is another package's.
 BUILT_IN = {
-    "run": Command("qmodal.cli.run:run", "Run a function or a local entrypoint of a file."),
-    "deploy": Command("qmodal.cli.deploy:deploy", "Publish an app until it is stopped."),
-    "serve": Command("qmodal.cli.serve:serve", "Run an app and publish it anew when it changes."),
-    "up": Command("qmodal.cli.up:up", "Run the whole system on this machine."),
-    "app": Command("qmodal.cli.app:app", "List and stop apps, and read their logs."),
-    "container": Command("qmodal.cli.fleet:container", "List and stop containers."),
-    "worker list": Command("qmodal.cli.fleet:workers", "List the workers of all boxes."),
-    "doctor": Command("qmodal.cli.doctor:doctor", "Check the settings against the server."),
-    "key": Command("qmodal.cli.key:key", "Show what a second machine needs."),
+    "run": Command(
+        "qmodal.cli.commands.run:run", "Run a function or a local entrypoint of a file."
+    ),
+    "deploy": Command("qmodal.cli.commands.deploy:deploy", "Publish an app until it is stopped."),
+    "serve": Command(
+        "qmodal.cli.commands.serve:serve", "Run an app and publish it anew when it changes."
+    ),
+    "up": Command("qmodal.cli.commands.up:up", "Run the whole system on this machine."),
+    "app": Command("qmodal.cli.commands.app:app", "List and stop apps, and read their logs."),
+    "container": Command("qmodal.cli.commands.fleet:container", "List and stop containers."),
+    "worker list": Command("qmodal.cli.commands.fleet:workers", "List the workers of all boxes."),
+    "doctor": Command(
+        "qmodal.cli.commands.doctor:doctor", "Check the settings against the server."
+    ),
+    "key": Command("qmodal.cli.commands.key:key", "Show what a second machine needs."),
 }
 # What other packages add is not imported just to be listed.
 ELSEWHERE = {
@@ -92,7 +98,7 @@ def _entry_points(*names: str) -> list[Any]:
 
 @click.command(cls=Commands, no_args_is_help=True)
 @click.version_option(__version__, prog_name="qmodal", message="%(prog)s %(version)s")
-def commands() -> None:
+def program() -> None:
     """Modal's programming model on your own machines."""
 
 
@@ -102,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What user code raises is shown by Python's own way out, which ends with 1, too.
     sys.excepthook = show_failure
     try:
-        code = commands.main(args=argv, prog_name="qmodal", standalone_mode=False)
+        code = program.main(args=argv, prog_name="qmodal", standalone_mode=False)
     except (Error, click.ClickException, click.Abort) as failure:
         cause = failure.__cause__
         if isinstance(failure, click.Abort) and isinstance(cause, EOFError):

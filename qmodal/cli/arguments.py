@@ -13,8 +13,7 @@ from typing import Any, Literal, Union
 
 import click
 
-from qmodal.exception import ExecutionError, InvalidError
-from qmodal.wording import clause
+from qmodal.exception import ExecutionError, InvalidError, clause
 
 _TYPES: dict[Any, click.ParamType[Any]] = {
     Parameter.empty: click.STRING,

@@ -12,9 +12,8 @@ from typing import Any
 
 import click
 
-from qmodal.exception import AuthError, ConfigurationError, ConnectionError, Error
+from qmodal.exception import AuthError, ConfigurationError, ConnectionError, Error, clause
 from qmodal.wire.foreign import ForeignError, chain, describe, touch
-from qmodal.wording import clause
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 # What a command without its arguments raises to show its usage; click 8.1 shows that by itself.

@@ -9,7 +9,7 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
-from qmodal.embedded.binary import ServerVersion
+from qmodal.config import parse_key
 from qmodal.embedded.folder import (
     LOCK,
     SOCKET,
@@ -20,9 +20,8 @@ from qmodal.embedded.folder import (
     write_private,
 )
 from qmodal.embedded.ping import ping
-from qmodal.exception import ConfigurationError
-from qmodal.settings import parse_key
-from qmodal.wording import clause
+from qmodal.embedded.server import ServerVersion
+from qmodal.exception import ConfigurationError, clause
 
 ADDRESS = "address.json"
 

@@ -17,15 +17,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO
 
-from qmodal.credentials import child_environ, password_of
-from qmodal.embedded.binary import find_binary
+from qmodal.config import Settings
+from qmodal.embedded.credentials import child_environ, password_of
 from qmodal.embedded.folder import SOCKET, write_private
 from qmodal.embedded.home import unix_url
-from qmodal.embedded.plan import Plan
 from qmodal.embedded.private import make_private_folder, remove_if_free, sweep_abandoned
-from qmodal.embedded.server import server_command
+from qmodal.embedded.server import find_binary, server_command
+from qmodal.embedded.supervisor.plan import StackPlan
 from qmodal.exception import ConfigurationError
-from qmodal.settings import Settings
 
 __all__ = ["CHILDREN", "Stack", "launch", "start_private", "sweep_abandoned"]
 
@@ -35,7 +34,7 @@ CHILDREN: Children = {
     name: (sys.executable, "-P", "-m", "qmodal", name) for name in ("autoscaler", "worker")
 }
 # Both from one process: a private stack lives for one command, and starting is what takes time.
-CREW: Children = {"crew": (sys.executable, "-P", "-m", "qmodal.embedded.crew")}
+CREW: Children = {"crew": (sys.executable, "-P", "-m", "qmodal.embedded.supervisor.crew")}
 # Seconds: what a private stack's children get when the client ends without a word.
 ABANDONED_GRACE = 1.0
 CLOSE_GRACE = 5.0
@@ -137,7 +136,7 @@ def start_private(settings: Settings, *, children: Children = CREW) -> Stack:
     key_file = folder / "key"
     write_private(key_file, key.hex() + "\n")
     socket = folder / SOCKET
-    plan = Plan(
+    plan = StackPlan(
         server=server_command(binary, data=folder, socket=socket, kept=False),
         server_log=str(folder / "server.log"),
         socket=str(socket),
@@ -153,7 +152,7 @@ def start_private(settings: Settings, *, children: Children = CREW) -> Stack:
     return launch(plan, place=place, settings=settings, key=key)
 
 
-def launch(plan: Plan, *, place: Place, settings: Settings, key: bytes) -> Stack:
+def launch(plan: StackPlan, *, place: Place, settings: Settings, key: bytes) -> Stack:
     """Starts the supervisor of a plan, whose lock it takes over, and waits for the server.
 
     ConfigurationError with the end of the server's log if it does not start.
@@ -179,13 +178,13 @@ def _written(url: str, file: Path) -> str:
     return str(file)
 
 
-def _spawn(plan: Plan, place: Place, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
+def _spawn(plan: StackPlan, place: Place, environ: Mapping[str, str]) -> subprocess.Popen[bytes]:
     with contextlib.ExitStack() as files:
         log: IO[bytes] | None = None
         if place.log is not None:
             log = files.enter_context(place.log.open("ab"))
         return subprocess.Popen(
-            [sys.executable, "-P", "-m", "qmodal.embedded.supervisor", str(place.folder)],
+            [sys.executable, "-P", "-m", "qmodal.embedded.supervisor.main", str(place.folder)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -197,7 +196,7 @@ def _spawn(plan: Plan, place: Place, environ: Mapping[str, str]) -> subprocess.P
         )
 
 
-def _until_ready(process: subprocess.Popen[bytes], plan: Plan, place: Place) -> None:
+def _until_ready(process: subprocess.Popen[bytes], plan: StackPlan, place: Place) -> None:
     if process.stdin is None or process.stdout is None:
         raise ConfigurationError("The supervisor has no pipes")
     with contextlib.suppress(BrokenPipeError):

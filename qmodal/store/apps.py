@@ -8,11 +8,11 @@ from typing import Any, Literal, cast
 
 import msgpack
 
-from qmodal.defects import survive
 from qmodal.store import reading
-from qmodal.store.exchange import PATIENCE_SECONDS, Command, Op, ask, ask_each, ask_one
 from qmodal.store.keys import Keys
-from qmodal.store.script import script
+from qmodal.transport.defects import survive
+from qmodal.transport.operation import PATIENCE_SECONDS, Command, Op, ask, ask_each, ask_one
+from qmodal.transport.script import script
 
 # An ephemeral app ends this long after its client was last heard of; it beats every 5 s.
 HEARTBEAT_MS = 30_000

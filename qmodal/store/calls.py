@@ -10,12 +10,11 @@ from typing import Any
 
 from qmodal.exception import InternalFailure
 from qmodal.store import reading
-from qmodal.store.call_record import CallRecord, read_record
-from qmodal.store.exchange import Command, Exchange, Meanwhile, Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys, Lane
-from qmodal.store.output import Output, parse_outputs
-from qmodal.store.script import script
-from qmodal.wire.ids import input_of, worker_of
+from qmodal.store.outputs import CallRecord, Output, parse_outputs, read_record
+from qmodal.transport.operation import Command, Exchange, Meanwhile, Op, ask, ask_one
+from qmodal.transport.script import script
+from qmodal.wire.ids import input_of, is_call_id, worker_of
 
 # A payload that is stored apart waits this long for the submit that names it.
 BLOB_SECONDS = 3600
@@ -268,3 +267,54 @@ def check_accepted(reply: object) -> None:
             raise GapError("an earlier chunk of this call was refused; start the map again")
         case _:
             raise InternalFailure(f"submit answered {reply!r}")
+
+
+# How long the children of a delivered call are remembered for the call graph of who made it.
+DELIVERED_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A call that the input of this index made; with `told`, it was delivered and is gone."""
+
+    index: int
+    call: str
+    pool: str = ""
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """The calls below calls."""
+
+    keys: Keys
+
+    def forget_commands(
+        self, parent: str, call: str, indexes: Iterable[int], *, pool: str, told: str
+    ) -> tuple[Command, ...]:
+        """What deletes a delivered call that the input `parent` made, but for what a graph shows."""
+        keys = self.keys
+        name, index = input_of(parent)
+        blobs = [keys.result_blob(call, each) for each in indexes]
+        bounds = (b"NOMKSTREAM", b"MAXLEN", b"~", MOST_CHILDREN)
+        return (
+            (b"UNLINK", keys.call(call), keys.outputs(call), keys.moved(call), *blobs),
+            (b"PEXPIRE", keys.children(call), DELIVERED_MS),
+            (b"XADD", keys.children(name), *bounds, b"*", index, call, pool, told),
+        )
+
+    def of(self, call: str) -> Op[list[Child]]:
+        """The calls that a call's inputs made, each once."""
+        entries = yield from ask_one(b"XRANGE", self.keys.children(call), b"-", b"+")
+        # A submit that was repeated noted it twice; the note of its end comes last.
+        found = [_child(fields) for _, fields in entries]
+        return list({child.call: child for child in found if child is not None}.values())
+
+
+def _child(fields: Sequence[bytes]) -> Child | None:
+    """What an entry notes; None for what is no note of ours."""
+    index = reading.whole(fields[0])
+    name, *ended = (part.decode(errors="replace") for part in fields[1:])
+    if index is None or index < 0 or not is_call_id(name) or len(ended) not in (0, 2):
+        return None
+    return Child(index, name, *ended)

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import msgpack
 
 from qmodal.store import reading
-from qmodal.store.exchange import Op, ask, ask_each, ask_one
 from qmodal.store.keys import Keys
-from qmodal.store.script import script
+from qmodal.transport.operation import Op, ask, ask_each, ask_one
+from qmodal.transport.script import script
 from qmodal.wire.ids import worker_of
 
 LEASE_MS = 10_000

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from qmodal.store.exchange import Command, Exchange, Later, Op, ask, ask_one
 from qmodal.store.keys import GROUP, Keys, Lane
-from qmodal.store.output import Output, parse_outputs
-from qmodal.store.script import script
+from qmodal.store.outputs import Output, parse_outputs
+from qmodal.transport.operation import Command, Exchange, Later, Op, ask, ask_one
+from qmodal.transport.script import script
 
 # Items that wait for their reader; a batch of large ones waits earlier, see ROOM_BYTES.
 ROOM = 1024

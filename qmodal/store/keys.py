@@ -6,36 +6,17 @@ cluster. `{fleet}` is the tag of boxes, apps and the leader.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-SHARDS = 64
+from qmodal.wire.ids import shard_of
+
 GROUP = b"containers"
 Lane = Literal[1, 2]  # the stream `inputs`, or `again`
-_HEX = frozenset("0123456789abcdef")
 # Names of keys that live on without a TTL while nothing runs; every other key must expire or be
 # deleted.
 PERMANENT = ("apps", "signing", "workers", "epoch", "dead")
-
-
-def shard_of(pool: str) -> int:
-    """The shard of a pool id: its first two hex digits modulo the (constant) number of shards."""
-    return int(pool[:2], 16) % SHARDS
-
-
-def is_pool_id(text: str) -> bool:
-    """Whether the text has the shape of a pool id, so that there can be keys of it."""
-    return len(text) == 32 and _HEX.issuperset(text)
-
-
-def pool_id(app_id: str, function: str, parameters: bytes, variant: bytes = b"") -> str:
-    """The id of the pool that serves one function, one set of parameters and one variant."""
-    digest = hashlib.sha256()
-    for part in (app_id.encode(), function.encode(), parameters, variant):
-        digest.update(len(part).to_bytes(4, "big") + part)
-    return digest.hexdigest()[:32]
 
 
 class PoolKeys(NamedTuple):

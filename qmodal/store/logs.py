@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from qmodal.store.exchange import Exchange, Op, ask, ask_one
 from qmodal.store.keys import Keys
+from qmodal.transport.operation import Exchange, Op, ask, ask_one
 
 KEEP_SECONDS = 7 * 24 * 3600
 KEEP_ENTRIES = 20_000

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmodal.store import reading
-from qmodal.store.exchange import Command, Op, ask_each, ask_one
-from qmodal.store.keys import GROUP, SHARDS, Keys, is_pool_id
-from qmodal.store.output import MOST_INPUTS
-from qmodal.store.script import script
+from qmodal.store.keys import GROUP, Keys
+from qmodal.store.outputs import MOST_INPUTS
+from qmodal.transport.operation import Command, Op, ask_each, ask_one
+from qmodal.transport.script import script
+from qmodal.wire.ids import SHARDS, is_pool_id
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 from qmodal.store import reading
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
-from qmodal.store.exchange import Command, Op, ask, ask_one
-from qmodal.store.keys import GROUP, Keys, Lane, shard_of
+from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.observing import note_command
-from qmodal.store.script import script
+from qmodal.transport.operation import Command, Op, ask, ask_one
+from qmodal.transport.script import script
+from qmodal.wire.ids import shard_of
 
 KEEP_POOL_MS = 30 * 24 * 3600 * 1000
 BUDGET = 3

@@ -13,8 +13,8 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 import msgpack
 
-from qmodal.defects import skip
 from qmodal.exception import InternalFailure
+from qmodal.transport.defects import skip
 
 R = TypeVar("R")
 # Counters of the server are no larger, and the arithmetic with them stays within floats.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from qmodal.exception import ConfigurationError
-from qmodal.store.exchange import Command, Op, ask, ask_one
 from qmodal.store.keys import Keys
-from qmodal.store.script import script
-from qmodal.store.waiting import LOADING_SECONDS
+from qmodal.transport.operation import Command, Op, ask, ask_one
+from qmodal.transport.script import script
+from qmodal.transport.waiting import LOADING_SECONDS
 
 OLDEST_REDIS = (7, 0)
 

@@ -1,4 +1,7 @@
-"""Ids: a counter behind 83 random bits of this process, so that drawing one costs no system call."""
+"""Ids of calls, apps, boxes and pools.
+
+The id of a call is a counter behind 83 random bits of its process, so that drawing one costs no system call.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,9 @@ import os
 import secrets
 from collections.abc import Iterator
 
+# Pools are spread over so many shards; all keys of a pool and of its calls share one.
+SHARDS = 64
+_HEX = frozenset("0123456789abcdef")
 _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
@@ -28,6 +34,24 @@ class _Source:
 
 
 _source = _Source()
+
+
+def shard_of(pool: str) -> int:
+    """The shard of a pool id: its first two hex digits modulo the (constant) number of shards."""
+    return int(pool[:2], 16) % SHARDS
+
+
+def is_pool_id(text: str) -> bool:
+    """Whether the text has the shape of a pool id, so that there can be keys of it."""
+    return len(text) == 32 and _HEX.issuperset(text)
+
+
+def pool_id(app_id: str, function: str, parameters: bytes, variant: bytes = b"") -> str:
+    """The id of the pool that serves one function, one set of parameters and one variant."""
+    digest = hashlib.sha256()
+    for part in (app_id.encode(), function.encode(), parameters, variant):
+        digest.update(len(part).to_bytes(4, "big") + part)
+    return digest.hexdigest()[:32]
 
 
 def new_call_id(shard: int) -> str:
@@ -80,5 +104,5 @@ def is_call_id(text: str) -> bool:
         and text[3:].isalnum()
         and text.isascii()
         and text[3:5].isdigit()
-        and int(text[3:5]) < 64
+        and int(text[3:5]) < SHARDS
     )

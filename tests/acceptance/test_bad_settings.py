@@ -15,9 +15,9 @@ import hiredis
 import pytest
 import redis
 
-from tests.commands import started
-from tests.servers import run_server, server_binary
-from tests.support import wait_until
+from tests.support.commands import started
+from tests.support.servers import run_server, server_binary
+from tests.support.waiting import wait_until
 
 KEY = "0123456789abcdef" * 4
 PROGRAM = """
@@ -157,7 +157,7 @@ def test_a_client_of_a_server_that_is_down_gives_up_soon(folder: Path) -> None:
             assert len(complaint.splitlines()) == 1
             assert "Is the server up, and QMODAL_REDIS_URL right?" in complaint
             assert "secret" not in complaint
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 12  # a program at work would wait for 20 s
 
 
 def test_a_service_waits_for_a_server_that_is_down_and_says_so(folder: Path) -> None:
@@ -173,7 +173,7 @@ def test_a_service_waits_for_a_server_that_is_down_and_says_so(folder: Path) -> 
         for process in running:
             assert process.stderr is not None
             assert "Is the server up, and QMODAL_REDIS_URL right?" in process.stderr.readline()
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 12  # a program at work would wait for 20 s
         stack.enter_context(run_server(server_binary(), "--port", str(port)))
         plain = stack.enter_context(redis.Redis.from_url(url))
         names = ("qmodal:{fleet}:workers", "qmodal:{fleet}:leader")

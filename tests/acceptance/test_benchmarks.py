@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.installed import ROOT, Desk, desk
+from tests.support.installed import ROOT, Desk, desk
 
 TINY = ("--scale", "0.001", "--rounds", "1")
 

@@ -13,14 +13,12 @@ from typing import Any
 import pytest
 
 import qmodal
-from qmodal import client as clients
-from qmodal.client import Client
+from qmodal.client import client as clients
+from qmodal.client.client import Client
+from qmodal.config import Settings
 from qmodal.exception import NotFoundError
-from qmodal.settings import Settings
-from tests.commands import PROGRAM as QMODAL
-from tests.commands import environ, started
-from tests.commands import qmodal as command
-from tests.support import wait_until
+from tests.support.commands import PROGRAM as QMODAL, environ, qmodal as command, started
+from tests.support.waiting import wait_until
 
 SOURCE = """
 import os
@@ -80,22 +78,30 @@ def file(tmp_path: Path) -> Path:
 def box(settings: Settings, tmp_path: Path, client: Client) -> Iterator[None]:
     """An autoscaler and a worker on the session's server, and this process as a caller."""
     before = clients.use(client)
-    with ExitStack() as stack:
-        children = [
-            stack.enter_context(started(name, settings=settings, cwd=tmp_path))
-            for name in ("autoscaler", "worker")
-        ]
-        yield
-        for app_id in client.run(client.apps.deployed()).values():
-            record = client.run(client.apps.record(app_id))
-            assert record is not None
-            client.run(client.apps.stop(record))
-        wait_until(lambda: not client.run(client.observing.active()), what="all pools are gone")
-        for child in children:
-            child.send_signal(signal.SIGTERM)
-        for child in children:
-            child.communicate(timeout=20)
-    clients.use(before)
+    try:
+        with ExitStack() as stack:
+            children = [
+                stack.enter_context(started(name, settings=settings, cwd=tmp_path))
+                for name in ("autoscaler", "worker")
+            ]
+            yield
+            try:
+                _stop_all(client)
+            finally:
+                for child in children:
+                    child.send_signal(signal.SIGTERM)
+                for child in children:
+                    print(*child.communicate(timeout=20))  # for whoever has to find out why
+    finally:
+        clients.use(before)
+
+
+def _stop_all(client: Client) -> None:
+    for app_id in client.run(client.apps.deployed()).values():
+        record = client.run(client.apps.record(app_id))
+        assert record is not None
+        client.run(client.apps.stop(record))
+    wait_until(lambda: not client.run(client.observing.active()), what="all pools are gone")
 
 
 def say(*argv: str | Path, settings: Settings, cwd: Path) -> str:
@@ -218,13 +224,13 @@ def test_a_detached_app_outlives_its_killed_client_until_its_work_is_done(
 
 
 def _keys(client: Client) -> Any:
-    from qmodal.store.exchange import ask_one
+    from qmodal.transport.operation import ask_one
 
     return (yield from ask_one(b"KEYS", f"{client.settings.prefix}:*"))
 
 
 def _delete(client: Client, key: bytes) -> Any:
-    from qmodal.store.exchange import ask_one
+    from qmodal.transport.operation import ask_one
 
     return (yield from ask_one(b"DEL", key))
 

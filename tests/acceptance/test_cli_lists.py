@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.client import Client
-from qmodal.settings import Settings
+from qmodal.client.client import Client
+from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
-from tests.commands import qmodal, started
-from tests.servers import TestServer, run_server, server_binary
-from tests.stacks import first_line, short_folder, up
+from tests.support.commands import qmodal, started
+from tests.support.servers import TestServer, run_server, server_binary
+from tests.support.stacks import first_line, short_folder, up
 
 PROGRAM = """
 import helper

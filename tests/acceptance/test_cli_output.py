@@ -11,11 +11,11 @@ from dataclasses import replace
 
 import pytest
 
-from qmodal.client import Client
-from qmodal.output import DRAIN_SECONDS, QUIET_SECONDS, following
+from qmodal.client.client import Client
+from qmodal.output.screen import DRAIN_SECONDS, QUIET_SECONDS, following
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 APP = "ap-" + "0" * 22
 WORKER = "wk-output"

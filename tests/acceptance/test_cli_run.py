@@ -12,13 +12,12 @@ from subprocess import Popen
 
 import pytest
 
-from qmodal.client import Client
-from qmodal.settings import Settings
-from tests.commands import PROGRAM as PROGRAM_FILE
-from tests.commands import environ, qmodal, started
-from tests.servers import no_process_left
-from tests.stacks import short_folder
-from tests.support import wait_until
+from qmodal.client.client import Client
+from qmodal.config import Settings
+from tests.support.commands import PROGRAM as PROGRAM_FILE, environ, qmodal, started
+from tests.support.servers import no_process_left
+from tests.support.stacks import short_folder
+from tests.support.waiting import wait_until
 
 PROGRAM = """
 import sys

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 import qmodal
-from qmodal import client as clients
-from qmodal.client import Client
-from qmodal.settings import Settings
-from tests.installed import QMODAL, Desk, desk
-from tests.servers import run_server, server_binary
-from tests.support import wait_until
+from qmodal.client import client as clients
+from qmodal.client.client import Client
+from qmodal.config import Settings
+from tests.support.installed import QMODAL, Desk, desk
+from tests.support.servers import run_server, server_binary
+from tests.support.waiting import wait_until
 
 SHOP = """
 import os

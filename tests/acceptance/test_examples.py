@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.installed import QMODAL, ROOT, Desk, desk
-from tests.support import wait_until
+from tests.support.installed import QMODAL, ROOT, Desk, desk
+from tests.support.waiting import wait_until
 
 EXAMPLES = ROOT / "examples"
 # What each prints, whatever the machine: its options, then parts of its output.

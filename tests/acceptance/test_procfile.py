@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.installed import QMODAL, ROOT, Desk, desk
-from tests.servers import run_server, server_binary
+from tests.support.installed import QMODAL, ROOT, Desk, desk
+from tests.support.servers import run_server, server_binary
 
 CALL = """
 import qmodal

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.installed import QMODAL, Desk, desk
+from tests.support.installed import QMODAL, Desk, desk
 
 IMPORTS = """
 import importlib, pkgutil, qmodal

@@ -13,15 +13,15 @@ import psutil
 import pytest
 import redis
 
-from qmodal.client import Client
+from qmodal.client.client import Client
+from qmodal.config import Settings
 from qmodal.embedded.home import running_address
-from qmodal.settings import Settings
 from qmodal.store.apps import HEARTBEAT_MS
-from qmodal.store.exchange import ask_one
-from tests.installed import QMODAL, Desk, desk
-from tests.servers import leftovers
-from tests.stacks import family, wait_until_gone
-from tests.support import wait_until
+from qmodal.transport.operation import ask_one
+from tests.support.installed import QMODAL, Desk, desk
+from tests.support.servers import leftovers
+from tests.support.stacks import family, wait_until_gone
+from tests.support.waiting import wait_until
 
 PROGRAM = """
 import time

@@ -28,7 +28,7 @@ from typing import Any
 
 import psutil
 
-from qmodal.embedded.binary import find_binary
+from qmodal.embedded.server import find_binary
 
 BIN = Path(sys.executable).parent
 PROGRAM = """

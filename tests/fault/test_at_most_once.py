@@ -12,14 +12,14 @@ from typing import Any
 import psutil
 import pytest
 
-from qmodal.options import validated_options
-from qmodal.store.exchange import ask_one
+from qmodal.spec.options import validated_options
+from qmodal.transport.operation import ask_one
 from qmodal.wire.outcome import Outcome
-from tests.boxes import Box, Call, Fleet, Pool
-from tests.cable import cable
-from tests.servers import TestServer
-from tests.stacks import is_gone
-from tests.support import wait_until
+from tests.support.boxes import Box, Call, Fleet, Pool
+from tests.support.cable import cable
+from tests.support.servers import TestServer
+from tests.support.stacks import is_gone
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from qmodal.embedded.home import running_address
-from tests.stacks import (
+from tests.support.stacks import (
     DEAF,
     OWNER,
     SLEEPER,
@@ -25,7 +25,7 @@ from tests.stacks import (
     up,
     wait_until_gone,
 )
-from tests.support import wait_until
+from tests.support.waiting import wait_until
 
 
 @contextmanager

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.options import FunctionOptions, validated_options
-from qmodal.store.exchange import ask_one
-from tests.boxes import Box, Fleet, Pool
-from tests.support import wait_until
+from qmodal.spec.options import FunctionOptions, validated_options
+from qmodal.transport.operation import ask_one
+from tests.support.boxes import Box, Fleet, Pool
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

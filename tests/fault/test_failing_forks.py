@@ -11,25 +11,26 @@ from pathlib import Path
 
 import pytest
 
-from qmodal_workers import passing
-from qmodal_workers.forks import Ends, Template, UnusableError
-from qmodal_workers.pipes import Pipes
-from qmodal_workers.start import Descriptors
+from qmodal_workers.ipc import messages as passing
+from qmodal_workers.ipc.start_request import Descriptors
+from qmodal_workers.output.pipes import Pipes
+from qmodal_workers.spawn.template_client import TemplateClient, TemplateEnds, UnusableError
 
 # A user who has no other process; root has no limit.
 NOBODY = 54321
 PROGRAM = f"""
 import os, resource
-from qmodal_workers import forking, nursery, passing
+from qmodal_workers.ipc import messages
+from qmodal_workers.spawn import template_process, zygote
 
-ours, theirs = passing.pair()
+ours, theirs = messages.pair()
 if os.geteuid() == 0:
     os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
 room = int(os.environ["ROOM"])
 resource.setrlimit(resource.RLIMIT_NPROC, (room, room))
-forking._fork(theirs, "c", [], lambda _: os._exit(0))
-nursery._fork(theirs, os.getpid(), {{}}, [])
-print(passing.receive(ours)[0], passing.receive(ours)[0])
+template_process._fork(theirs, "c", [], lambda _: os._exit(0))
+zygote._fork(theirs, os.getpid(), {{}}, [])
+print(messages.receive(ours)[0], messages.receive(ours)[0])
 """
 
 
@@ -54,9 +55,9 @@ def test_a_container_that_could_not_be_forked_is_not_waited_for() -> None:
 
 
 async def _fork_in_vain(process: subprocess.Popen[bytes]) -> None:
-    pipes, ends = Pipes(lambda: None), Ends.create()
+    pipes, ends = Pipes(lambda: None), TemplateEnds.create()
     other = socket.socket(fileno=os.dup(ends.theirs[0]))
-    template = Template("template", pipes, ends, process)
+    template = TemplateClient("template", pipes, ends, process)
     ends.hand_over()
     asking = asyncio.create_task(template.fork("c", Descriptors(0, 0, 0, 0), 0))
     await asyncio.sleep(0)

@@ -13,12 +13,12 @@ from contextlib import ExitStack, contextmanager
 
 import pytest
 
-from qmodal.client import Client
-from qmodal.settings import Settings
-from qmodal.store.exchange import ask_one
-from qmodal_autoscaler.leader import Leadership
-from tests.stage import Stage, options
-from tests.support import wait_until
+from qmodal.client.client import Client
+from qmodal.config import Settings
+from qmodal.transport.operation import ask_one
+from qmodal_autoscaler.control.election import Leadership
+from tests.support.stage import Stage, options
+from tests.support.waiting import wait_until
 
 PROGRAM = (sys.executable, "-P", "-m", "qmodal_autoscaler.cli")
 TAKEOVER = 6.0  # seconds

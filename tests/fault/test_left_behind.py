@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.boxes import Box, Fleet
-from tests.commands import started
-from tests.stacks import is_gone
-from tests.support import wait_until
+from tests.support.boxes import Box, Fleet
+from tests.support.commands import started
+from tests.support.stacks import is_gone
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

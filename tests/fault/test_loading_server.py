@@ -10,17 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.client import Client
+from qmodal.client.client import Client
+from qmodal.config import Settings
 from qmodal.exception import ConnectionError
-from qmodal.options import validated_options
-from qmodal.settings import Settings
-from qmodal.store.exchange import Exchange, ask_one
-from qmodal.store.line import Address
-from tests.bench import Bench
-from tests.boxes import Fleet
-from tests.driving import DRIVERS, Background
-from tests.servers import Restarted, restarted_server, server_binary
-from tests.support import wait_until
+from qmodal.spec.options import validated_options
+from qmodal.transport.connection import Address
+from qmodal.transport.operation import Exchange, ask_one
+from tests.support.boxes import Fleet
+from tests.support.servers import Restarted, restarted_server, server_binary
+from tests.support.store.bench import Bench
+from tests.support.store.driving import DRIVERS, Background
+from tests.support.waiting import wait_until
 
 SOURCE = """
 import pathlib, time

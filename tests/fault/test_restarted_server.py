@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.client import Client
-from qmodal.settings import Settings
-from tests.boxes import Fleet
-from tests.servers import restartable_server
-from tests.stacks import short_folder
-from tests.support import wait_until
+from qmodal.client.client import Client
+from qmodal.config import Settings
+from tests.support.boxes import Fleet
+from tests.support.servers import restartable_server
+from tests.support.stacks import short_folder
+from tests.support.waiting import wait_until
 
 SOURCE = """
 import os, time

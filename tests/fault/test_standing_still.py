@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.store.exchange import ask_one
-from qmodal.sweeping import Sweeper
-from tests.boxes import SHORT_LEASE, Box, Fleet, Pool
-from tests.support import wait_until
+from qmodal.store.sweeper import Sweeper
+from qmodal.transport.operation import ask_one
+from tests.support.boxes import SHORT_LEASE, Box, Fleet, Pool
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 

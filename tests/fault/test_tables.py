@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.options import validated_options
-from tests.boxes import Box, Fleet
-from tests.servers import no_process_left
-from tests.support import wait_until
+from qmodal.spec.options import validated_options
+from tests.support.boxes import Box, Fleet
+from tests.support.servers import no_process_left
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 
@@ -21,10 +21,11 @@ pytestmark = pytest.mark.leaves_keys
 COUNTING = """
 import gc, json, os, signal
 from collections import deque
-from qmodal_workers import kept, learning
+from qmodal_workers.agent import start_times
+from qmodal_workers.spawn import bounded
 from qmodal_workers.cli import worker
 
-kept.keep.__kwdefaults__["most"] = learning.MOST_POOLS = 1
+bounded.keep.__kwdefaults__["most"] = start_times.MOST_POOLS = 1
 TABLES = (dict, set, list, deque)
 
 def attributes(thing):

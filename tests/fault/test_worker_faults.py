@@ -10,13 +10,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from qmodal.options import validated_options
-from qmodal.store.exchange import ask_one
-from qmodal.sweeping import Sweeper
-from tests.boxes import Box, Fleet
-from tests.servers import TestServer, no_process_left
-from tests.stacks import is_gone
-from tests.support import wait_until
+from qmodal.spec.options import validated_options
+from qmodal.store.sweeper import Sweeper
+from qmodal.transport.operation import ask_one
+from tests.support.boxes import Box, Fleet
+from tests.support.servers import TestServer, no_process_left
+from tests.support.stacks import is_gone
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 
@@ -148,7 +148,7 @@ def test_a_dead_template_costs_nothing_but_the_next_fork(
     pool = fleet.publish(tmp_path / "src", SOURCE, {"add": None})["add"]
     first = fleet.ready(box, pool)
     for child in psutil.Process(box.process.pid).children():
-        if "qmodal_workers.template" in child.cmdline() and child.pid != first.pid:
+        if "qmodal_workers.spawn.template" in child.cmdline() and child.pid != first.pid:
             child.kill()
     assert fleet.value(fleet.call(pool, 1, 2)) == 3
     fleet.ready(box, pool)

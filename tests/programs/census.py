@@ -112,7 +112,7 @@ def _interpreter() -> dict[str, Any]:
         "program": sys.argv[0],
         "main module": getattr(sys.modules["__main__"], "__file__", None),
         "modules of the worker's program": sorted(
-            {"click", "qmodal.cli", "qmodal.embedded.crew"} & set(sys.modules)
+            {"click", "qmodal.cli", "qmodal.embedded.supervisor.crew"} & set(sys.modules)
         ),
         "paths": [path for path in sys.path if path != str(Path(__file__).parent)],
         "first path": sys.path[0] == str(Path(__file__).parent),

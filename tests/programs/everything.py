@@ -1,4 +1,4 @@
-"""An app with one of everything that calls can do; run by tests/integration/test_calls.py."""
+"""An app with one of everything that calls can do; run by tests/integration/functions/test_calls.py."""
 
 from __future__ import annotations
 

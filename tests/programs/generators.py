@@ -1,4 +1,4 @@
-"""An app of generators; run by tests/integration/test_generators.py."""
+"""An app of generators; run by tests/integration/functions/test_generators.py."""
 
 from __future__ import annotations
 

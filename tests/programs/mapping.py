@@ -1,4 +1,4 @@
-"""What the tests of maps, calls and variants run; see tests/integration/test_maps.py."""
+"""What the tests of maps, calls and variants run; see tests/integration/functions/test_maps.py."""
 
 from __future__ import annotations
 

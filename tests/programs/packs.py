@@ -1,4 +1,4 @@
-"""What the tests of packs run; see tests/integration/test_packs.py."""
+"""What the tests of packs run; see tests/integration/packs/test_packs.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classes with `snap=True` hooks; run by tests/integration/test_snapshots.py."""
+"""Classes with `snap=True` hooks; run by tests/integration/worker/test_snapshots.py."""
 
 from __future__ import annotations
 

@@ -27,12 +27,12 @@ def worker(
     import os
     from dataclasses import replace
 
-    from qmodal.client import Client, resolve
-    from qmodal.credentials import withdraw
+    from qmodal.cli.streams import open_missing
+    from qmodal.client.client import Client, resolve
+    from qmodal.config import Settings
+    from qmodal.embedded.credentials import withdraw
     from qmodal.exception import ConfigurationError
-    from qmodal.settings import Settings
-    from qmodal.streams import open_missing
-    from qmodal_workers.incarnation import WorkerOptions, cpus
+    from qmodal_workers.agent.session import WorkerOptions, cpus
     from qmodal_workers.worker import run
 
     open_missing()  # before anything is forked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from qmodal_workers import cli, forking, worker
+from qmodal_workers import cli, worker
+from qmodal_workers.spawn import template_process as forking
 
 __all__ = ["cli", "forking", "worker"]

@@ -8,17 +8,17 @@ import logging
 import signal
 import sys
 
-from qmodal.client import Client
-from qmodal.credentials import CredentialFiles
-from qmodal.defects import note
+from qmodal.client.client import Client
+from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import ConfigurationError, Error
-from qmodal_workers.children import become_subreaper
-from qmodal_workers.incarnation import Incarnation, Stop, WorkerOptions
-from qmodal_workers.logs import LogWriter
-from qmodal_workers.marks import Marks
-from qmodal_workers.nursery import Nursery
-from qmodal_workers.outlive import repeated
-from qmodal_workers.templates import Templates
+from qmodal.transport.defects import note
+from qmodal_workers.agent.loops import repeated
+from qmodal_workers.agent.session import Stop, WorkerOptions, WorkerSession
+from qmodal_workers.ipc.marks import Marks
+from qmodal_workers.ipc.processes import become_subreaper
+from qmodal_workers.output.log_writer import LogWriter
+from qmodal_workers.spawn.template_pool import TemplatePool
+from qmodal_workers.spawn.zygote import Zygote
 
 PAUSE_SECONDS = 1.0
 log = logging.getLogger("qmodal.worker")
@@ -27,14 +27,14 @@ log = logging.getLogger("qmodal.worker")
 def run(client: Client, options: WorkerOptions) -> None:
     """Work until SIGTERM or SIGINT; raises ConfigurationError for a server we cannot use."""
     marks = Marks()
-    nursery = Nursery.start(marks) if sys.platform == "linux" else None
+    nursery = Zygote.start(marks) if sys.platform == "linux" else None
     # Behind the nursery, as its containers are to find none of this.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     asyncio.run(work(client, options, marks, nursery))
 
 
 async def work(
-    client: Client, options: WorkerOptions, marks: Marks, nursery: Nursery | None = None
+    client: Client, options: WorkerOptions, marks: Marks, nursery: Zygote | None = None
 ) -> None:
     """Work until SIGTERM or SIGINT, in the running loop."""
     become_subreaper()
@@ -44,7 +44,7 @@ async def work(
         loop.add_signal_handler(number, stop.ask)
     logs = LogWriter(client)
     files = CredentialFiles(client.settings)
-    templates = Templates(files.environ(), logs.pipes, nursery=nursery, marks=marks)
+    templates = TemplatePool(files.environ(), logs.pipes, nursery=nursery, marks=marks)
     writing = asyncio.create_task(repeated("logs", logs.write), name="logs")
     try:
         templates.prepare()
@@ -58,11 +58,11 @@ async def work(
 
 
 async def _come_back(
-    client: Client, options: WorkerOptions, stop: Stop, *, logs: LogWriter, templates: Templates
+    client: Client, options: WorkerOptions, stop: Stop, *, logs: LogWriter, templates: TemplatePool
 ) -> None:
     """Whoever was given up ends what it has and comes back under a new id."""
     while not stop.asked.is_set():
-        incarnation = Incarnation(client, options, stop, logs=logs, templates=templates)
+        incarnation = WorkerSession(client, options, stop, logs=logs, templates=templates)
         try:
             if not await incarnation.live():
                 return

@@ -9,31 +9,30 @@ from contextlib import closing
 from functools import partial
 from typing import NoReturn
 
-from qmodal import client as clients
-from qmodal import context
-from qmodal.options import FunctionOptions
-from qmodal.settings import Settings
-from qmodal.store import waiting
+from qmodal.client import client as clients, context
+from qmodal.config import Settings
+from qmodal.spec.documents import open_pool_spec
+from qmodal.spec.options import FunctionOptions
+from qmodal.transport import waiting
 from qmodal.wire.remote_error import printed
-from qmodal.wire.spec import open_pool_spec
-from qmodal_workers.container import offspring, plain
-from qmodal_workers.container.admission import Admission
-from qmodal_workers.container.claims import Claims
-from qmodal_workers.container.elsewhere import Elsewhere
-from qmodal_workers.container.guard import Guard
-from qmodal_workers.container.interrupt import Interrupts
-from qmodal_workers.container.invoke import Invoker
-from qmodal_workers.container.load import check_secrets, find, load_version
-from qmodal_workers.container.loop import UserLoop
-from qmodal_workers.container.offspring import end_if_child
+from qmodal_workers.container import forked_children as offspring, plain_process as plain
+from qmodal_workers.container.forked_children import end_if_child
+from qmodal_workers.container.intake.claim_connection import ClaimConnection
+from qmodal_workers.container.lease_guard import LeaseGuard
+from qmodal_workers.container.own_output import flush, show
+from qmodal_workers.container.preload import check_secrets, find, load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import become, reseed
-from qmodal_workers.container.saying import flush, show
-from qmodal_workers.container.service import Service, build_service
-from qmodal_workers.container.serving import Serving
-from qmodal_workers.marks import wear
-from qmodal_workers.record import Doing, Record
-from qmodal_workers.start import Control, Descriptors, StartRequest
+from qmodal_workers.container.run.admission import Admission
+from qmodal_workers.container.run.interrupts import Interrupts
+from qmodal_workers.container.run.invoker import Invoker
+from qmodal_workers.container.run.service import Service, build_service
+from qmodal_workers.container.run.user_loop import UserLoop
+from qmodal_workers.container.serve import Serving
+from qmodal_workers.container.settle.rerouting import Rerouting
+from qmodal_workers.ipc.marks import wear
+from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord
+from qmodal_workers.ipc.start_request import ControlSocket, Descriptors, StartRequest
 
 
 def run(
@@ -62,15 +61,15 @@ def run(
 
 
 def _serve(request: StartRequest, descriptors: Descriptors, prepared: Prepared | None) -> int:
-    with closing(Control(descriptors.control)) as control:
-        return _live(request, control, Record(descriptors.record), prepared)
+    with closing(ControlSocket(descriptors.control)) as control:
+        return _live(request, control, SharedRecord(descriptors.record), prepared)
 
 
 def _live(
-    request: StartRequest, control: Control, record: Record, prepared: Prepared | None
+    request: StartRequest, control: ControlSocket, record: SharedRecord, prepared: Prepared | None
 ) -> int:
     begin = time.monotonic()
-    record.write(Doing())
+    record.write(ContainerStatus())
     control.send(pid=os.getpid())
     plain.set_variables(request.environ)
     loop = UserLoop()
@@ -92,7 +91,7 @@ def _live(
 
 def _start(
     request: StartRequest,
-    record: Record,
+    record: SharedRecord,
     loop: UserLoop,
     prepared: Prepared | None,
 ) -> Serving:
@@ -114,7 +113,7 @@ def _start(
     with interrupts.entering():
         service.enter(loop)
     end_if_child()
-    elsewhere = Elsewhere(client, version.app_id, version.number, pool.number > 0)
+    elsewhere = Rerouting(client, version.app_id, version.number, pool.number > 0)
     invoker = Invoker(
         container=request.container,
         plain_only=client.settings.payloads == "plain",
@@ -131,12 +130,12 @@ def _start(
         service=service,
         invoker=invoker,
         record=record,
-        claims=Claims(
+        claims=ClaimConnection(
             client, request.pool, request.container, is_once=options.is_once, line=base.line
         ),
         admission=Admission(client, request.pool),
         elsewhere=elsewhere,
-        guard=Guard(record) if options.is_once else None,
+        guard=LeaseGuard(record) if options.is_once else None,
     )
 
 
@@ -149,7 +148,7 @@ def _variant(packed: bytes) -> dict[str, object]:
     return options
 
 
-def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> int:
+def _end(serving: Serving, control: ControlSocket, record: SharedRecord, loop: UserLoop) -> int:
     if serving.reason:
         control.send(stop=serving.reason, unfit=serving.is_unfit)
     status = 0
@@ -162,7 +161,7 @@ def _end(serving: Serving, control: Control, record: Record, loop: UserLoop) -> 
             end_if_child(error)
             show(printed(error))
             status = 1
-    record.write(Doing(state="stopped", completed=serving.posting.completed))
+    record.write(ContainerStatus(state="stopped", completed=serving.posting.completed))
     serving.claims.close()
     serving.client.close()
     return status

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from qmodal.client import Client
-from qmodal.settings import Settings
-from qmodal.store.line import Address, Line
-from qmodal.wire.spec import Version, open_version
-from qmodal_workers.container.service import Service
+from qmodal.client.client import Client
+from qmodal.config import Settings
+from qmodal.spec.documents import Version, open_version
+from qmodal.transport.connection import Address, Connection
+from qmodal_workers.container.run.service import Service
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Prepared:
 
     client: Client
     version: Version
-    line: Line
+    line: Connection
     service: Service | None = None
 
     @classmethod
@@ -29,5 +29,5 @@ class Prepared:
         # By the worker. A server that is not ready, or was set otherwise since, must not end a container.
         client = Client(settings, is_checked=True)
         client.blocking.prepare()
-        line = Line(Address(client.settings.redis_url or ""))
+        line = Connection(Address(client.settings.redis_url or ""))
         return cls(client, open_version(document, client.signer), line)

@@ -7,8 +7,8 @@ import sys
 import time
 from typing import Any, TextIO
 
-from qmodal_workers.start import Descriptors
-from qmodal_workers.tie import die_with_parent
+from qmodal_workers.ipc.processes import die_with_parent
+from qmodal_workers.ipc.start_request import Descriptors
 
 # Ours, as long as user code has not put others in their place.
 _streams: list[TextIO] = []

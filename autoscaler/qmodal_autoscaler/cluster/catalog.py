@@ -1,0 +1,201 @@
+"""What each pool is entitled to: its app's current version, verified, and its live settings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from qmodal.client.client import Client
+from qmodal.exception import Error, InvalidError
+from qmodal.spec.documents import (
+    FunctionSpec,
+    PoolSpec,
+    Version,
+    open_pool_spec,
+    open_version,
+)
+from qmodal.spec.options import AutoscalerOverride, FunctionOptions
+from qmodal.store.apps import AppRecord
+from qmodal.transport.defects import skip
+from qmodal.transport.gather import all_of
+from qmodal.transport.operation import Op
+from qmodal.wire.plain import unpack as unpack_plain
+from qmodal_autoscaler.policy.state import PoolSettings
+
+APP_STOPPED = "stopped: the app was stopped"
+
+
+class UnknownTermsError(Error):
+    """What the pool is entitled to is not known, so nothing about it changes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What holds for a pool now.
+
+    `number` is the app's current version, `capacity` how many inputs a container may run.
+    `least`: containers of older versions than this end at once, whatever they run.
+    `ended`: why nothing in the pool will run any more, as its callers are told; empty if it may.
+    """
+
+    label: str
+    app: str
+    number: int
+    settings: PoolSettings
+    capacity: int = 1
+    ended: str = ""
+    least: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _App:
+    record: AppRecord | None
+    overrides: dict[str, dict[str, int]]
+
+
+class Catalog:
+    """Reads apps on every look, and signed documents, which never change, once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._specs: dict[str, PoolSpec] = {}
+        self._apps: dict[str, _App] = {}
+        self._versions: dict[tuple[str, int], Version] = {}
+
+    def apps_of(self, pools: Iterable[str]) -> set[str]:
+        """The apps of those pools whose spec is known."""
+        return {self._specs[pool].app_id for pool in pools if pool in self._specs}
+
+    def read_specs(self, pools: Iterable[str]) -> list[Op[None]]:
+        """Operations that read what is not known yet of the pools."""
+        return [self._read_spec(pool) for pool in pools if pool not in self._specs]
+
+    def read_apps(self, apps: Iterable[str]) -> list[Op[None]]:
+        """Operations that read records and overrides of the apps."""
+        return [self._read_app(app) for app in apps]
+
+    def read_versions(self, apps: Iterable[str]) -> list[Op[None]]:
+        """Operations that read the versions that are needed now and not known yet."""
+        wanted = self._needed() - self._versions.keys()
+        chosen = set(apps)
+        return [self._read_version(*key) for key in sorted(wanted) if key[0] in chosen]
+
+    def _needed(self) -> set[tuple[str, int]]:
+        """The current versions of the apps that go on, and those that pools are pinned to."""
+        records = {app: about.record for app, about in self._apps.items()}
+        alive = {
+            app: record
+            for app, record in records.items()
+            if record is not None and record.state != "stopped"
+        }
+        pinned = {(spec.app_id, spec.number) for spec in self._specs.values() if spec.number}
+        return {(app, record.version) for app, record in alive.items()} | {
+            key for key in pinned if key[0] in alive
+        }
+
+    def records(self) -> dict[str, AppRecord]:
+        """The records of the apps of all pools."""
+        found = {app: about.record for app, about in self._apps.items()}
+        return {app: record for app, record in found.items() if record is not None}
+
+    def is_complete(self, pools: Iterable[str]) -> bool:
+        """Whether the app of each of the pools is known."""
+        return all(pool in self._specs for pool in pools)
+
+    def keep(self, pools: Collection[str]) -> None:
+        """Forget what only other pools need."""
+        self._specs = {pool: spec for pool, spec in self._specs.items() if pool in pools}
+        apps = self.apps_of(pools)
+        self._apps = {app: about for app, about in self._apps.items() if app in apps}
+        needed = self._needed()
+        self._versions = {key: each for key, each in self._versions.items() if key in needed}
+
+    def terms(self, pool: str) -> Terms:
+        """What holds for the pool; raises UnknownTermsError."""
+        spec = self._specs.get(pool)
+        about = None if spec is None else self._apps.get(spec.app_id)
+        if spec is None or about is None:
+            raise UnknownTermsError("its spec or its app cannot be read")
+        record = about.record
+        if record is None or record.state == "stopped":
+            return _ended(spec, 0, APP_STOPPED)
+        number = spec.number or record.version
+        version = self._versions.get((record.app_id, number))
+        if version is None:
+            raise UnknownTermsError(f"version {number} of {record.name!r} cannot be read")
+        function = version.functions.get(spec.function)
+        if function is None:
+            why = f"stopped: version {version.number} of {version.name!r} has no {spec.function!r}"
+            return _ended(spec, version.number, why)
+        terms = _running(spec, version, function, about.overrides.get(pool, {}))
+        return terms if spec.number else replace(terms, least=record.least)
+
+    def _read_spec(self, pool: str) -> Op[None]:
+        signed = yield from self._client.pools.spec(pool)
+        if signed is None:
+            return
+        spec = open_pool_spec(signed, self._client.signer)
+        if spec.pool != pool:
+            raise UnknownTermsError(f"pool {pool} is described as another one")
+        self._specs[pool] = spec
+
+    def _read_app(self, app: str) -> Op[None]:
+        apps = self._client.apps
+        record, overrides = yield from all_of(apps.record(app), apps.overrides(app))
+        self._apps[app] = _App(record, overrides)
+
+    def _read_version(self, app: str, number: int) -> Op[None]:
+        document = yield from self._client.apps.version(app, number)
+        if document is None:
+            return
+        version = open_version(document, self._client.signer)
+        if (version.app_id, version.number) != (app, number):
+            raise UnknownTermsError(f"version {number} of app {app} is another's")
+        self._versions[app, number] = version
+
+
+def _ended(spec: PoolSpec, number: int, why: str) -> Terms:
+    return Terms(
+        label=_label(spec),
+        app=spec.app_id,
+        number=number,
+        settings=PoolSettings(scaledown_window=0.0),
+        ended=why,
+    )
+
+
+def _running(
+    spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, int]
+) -> Terms:
+    variant = unpack_plain(spec.variant) if spec.variant else {}
+    options = FunctionOptions.from_plain({**function.options, **variant})
+    options = _overridden(options, override, spec)
+    settings = PoolSettings(
+        min_containers=options.min_containers,
+        max_containers=options.max_containers,
+        buffer_containers=options.buffer_containers,
+        scaledown_window=float(options.scaledown_window),
+        slots=options.slots,
+        ephemeral=version.is_ephemeral,
+    )
+    return Terms(
+        label=_label(spec),
+        app=spec.app_id,
+        number=version.number,
+        settings=settings,
+        capacity=options.slots,
+    )
+
+
+def _overridden(
+    options: FunctionOptions, override: dict[str, int], spec: PoolSpec
+) -> FunctionOptions:
+    try:
+        return AutoscalerOverride.from_plain(override).apply(options)
+    except InvalidError as error:  # it was not checked by us, or for an earlier version
+        skip(f"the overrides of {_label(spec)}", str(error))
+        return options
+
+
+def _label(spec: PoolSpec) -> str:
+    return f"{spec.label or spec.function} [{spec.pool[:8]}]"

@@ -1,0 +1,188 @@
+"""The boxes as the leader sees them: what each should run, what it says it runs, and its room."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+
+from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport
+from qmodal.transport.gather import all_of
+from qmodal.transport.operation import Op
+from qmodal.wire.ids import is_pool_id
+from qmodal_autoscaler.policy.placement import WorkerRoom
+
+AVOID_SECONDS = 10.0
+OVER = ("failed", "ended")
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A container of a pool on a box: assigned, reported, or both."""
+
+    container: str
+    pool: str
+    worker: str
+    report: ContainerReport | None
+    is_assigned: bool
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it failed or ended."""
+        return self.report is not None and self.report.state in OVER
+
+
+@dataclass(slots=True)
+class Box:
+    """One worker; `lease` ends at that server time in ms, `avoided` until monotonic seconds."""
+
+    worker: str
+    lease: float = 0.0
+    report: WorkerReport | None = None
+    assigned: dict[str, str] = field(default_factory=dict)
+    reports: dict[str, ContainerReport] = field(default_factory=dict)
+    avoided: float = 0.0
+
+    def holdings(self) -> Iterator[Holding]:
+        """Its containers, those that are over and not yet cleared away included."""
+        for container, report in self.reports.items():
+            is_assigned = container in self.assigned
+            yield Holding(container, report.pool, self.worker, report, is_assigned)
+        for container, pool in self.assigned.items():
+            if container not in self.reports:
+                yield Holding(container, pool, self.worker, None, is_assigned=True)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it drains what nobody asked it to drain: it is about to stop."""
+        return any(
+            report.state == "draining" and container in self.assigned
+            for container, report in self.reports.items()
+        )
+
+    def room(self, server_ms: float) -> WorkerRoom:
+        """How many containers it can take now; none if it may be dead or about to stop."""
+        living = [held for held in self.holdings() if not held.is_over]
+        free = 0
+        if self.report is not None and not self.is_closing:
+            free = self.report.max_containers - len(living)
+        if self.lease <= server_ms or self.avoided > time.monotonic():
+            free = 0
+        warm = {version_key(each.app, each.number) for each in self.reports.values()}
+        return WorkerRoom(id=self.worker, free_slots=max(0, free), warm=frozenset(warm))
+
+
+class Nodes:
+    """Only the leader changes assignments, so between two looks what it knows of them is true."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._boxes: dict[str, Box] = {}
+        self._by_pool: dict[str, list[Holding]] = {}
+        self._unfit: dict[tuple[str, str], float] = {}
+
+    def survey(self, leases: dict[str, float]) -> list[Op[None]]:
+        """Take in which boxes there are; operations that read those that may have changed.
+
+        A box without containers gets them from nobody but us, so an idle fleet costs nothing.
+        """
+        # 0: given up. Its containers are being taken back, and whatever it still runs is fenced.
+        alive = {worker: ends for worker, ends in leases.items() if ends > 0}
+        fresh = [worker for worker in alive if worker not in self._boxes]
+        self._boxes = {worker: box for worker, box in self._boxes.items() if worker in alive} | {
+            worker: Box(worker) for worker in fresh
+        }
+        for worker, ends in alive.items():
+            self._boxes[worker].lease = ends
+        self.arrange()
+        holding = [box for box in self._boxes.values() if box.assigned or box.reports]
+        return [self._introduce(self._boxes[worker]) for worker in fresh] + [
+            self._read(box) for box in holding
+        ]
+
+    def read_boxes_of(self, pools: Collection[str]) -> list[Op[None]]:
+        """Operations that read the boxes on which the pools have containers."""
+        workers = {held.worker for pool in pools for held in self.of_pool(pool)}
+        return [self._read(self._boxes[worker]) for worker in workers if worker in self._boxes]
+
+    def arrange(self) -> None:
+        """Sort the containers by pool; needed after every change."""
+        self._by_pool = {}
+        for box in self._boxes.values():
+            for held in box.holdings():
+                self._by_pool.setdefault(held.pool, []).append(held)
+
+    def pools(self) -> set[str]:
+        """The pools that have containers somewhere."""
+        return set(filter(is_pool_id, self._by_pool))
+
+    def strangers(self) -> list[Holding]:
+        """What somebody else has put on the boxes: no pool can have such a name."""
+        odd = [held for pool, held in self._by_pool.items() if not is_pool_id(pool)]
+        return [held for listed in odd for held in listed]
+
+    def of_pool(self, pool: str) -> list[Holding]:
+        """The containers of a pool."""
+        return self._by_pool.get(pool, [])
+
+    def is_served(self, pool: str) -> bool:
+        """Whether a container of the pool was ready when we looked last."""
+        return any(held.report and held.report.state == "ready" for held in self.of_pool(pool))
+
+    def rooms(self, server_ms: float) -> list[WorkerRoom]:
+        """What room each box has."""
+        return [box.room(server_ms) for box in self._boxes.values()]
+
+    def leaving(self) -> int:
+        """How many living containers are on their way out, so that room will come of them."""
+        return sum(
+            not held.is_assigned and not held.is_over
+            for box in self._boxes.values()
+            for held in box.holdings()
+        )
+
+    def is_known(self, container: str, worker: str) -> bool:
+        """Whether a container of that id is or was just now on the box."""
+        box = self._boxes[worker]
+        return container in box.assigned or container in box.reports
+
+    def avoid(self, worker: str) -> None:
+        """It does not start what it is assigned: place elsewhere for a while."""
+        if worker in self._boxes:
+            self._boxes[worker].avoided = time.monotonic() + AVOID_SECONDS
+
+    def note_unfit(self, pool: str, worker: str) -> None:
+        """Its containers cannot decode an input of the pool: others get their chance for a while."""
+        self._unfit[pool, worker] = time.monotonic() + AVOID_SECONDS
+
+    def unfit_for(self, pool: str) -> frozenset[str]:
+        """The boxes of which that was noted lately."""
+        now = time.monotonic()
+        self._unfit = {pair: until for pair, until in self._unfit.items() if until > now}
+        return frozenset(worker for each, worker in self._unfit if each == pool)
+
+    def assigned(self, worker: str, changes: dict[str, str | None]) -> None:
+        """These changes were written; see `arrange`."""
+        box = self._boxes.get(worker)
+        if box is not None:
+            merged = {**box.assigned, **changes}
+            box.assigned = {name: pool for name, pool in merged.items() if pool is not None}
+
+    def _introduce(self, box: Box) -> Op[None]:
+        reports, _ = yield from all_of(self._fleet.reports([box.worker]), self._read(box))
+        box.report = next(iter(reports), None)
+
+    def _read(self, box: Box) -> Op[None]:
+        worker = box.worker
+        assigned, containers = yield from all_of(
+            self._fleet.assigned([worker]), self._fleet.containers([worker])
+        )
+        # What cannot be read stays as it was: nobody but us assigns, and a box lives on without us.
+        box.assigned = assigned.get(worker, box.assigned)
+        if worker in containers:
+            box.reports = {report.container: report for report in containers[worker]}
+
+
+def version_key(app: str, number: int) -> str:
+    """The name of an app version, as `place` compares it."""
+    return f"{app}:{number}"

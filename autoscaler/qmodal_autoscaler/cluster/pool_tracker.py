@@ -1,0 +1,197 @@
+"""What the leader remembers of a pool beyond one decision: its containers, and how starts went."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from qmodal.store.fleet import ContainerReport
+from qmodal.store.observing import Observation
+from qmodal_autoscaler.cluster.catalog import Terms
+from qmodal_autoscaler.cluster.nodes import Holding
+from qmodal_autoscaler.policy.start_backoff import LONGEST_PAUSE
+from qmodal_autoscaler.policy.state import ContainerState, ContainerView, Memory, PoolSnapshot
+
+# A container that ends unasked within this many seconds of being ready, before any input of its
+# pool has ended, would do so again; from the second one on a pause is made.
+QUICK_SECONDS = 10.0
+# A worker reports what it is assigned within milliseconds; one that does not in this time will not.
+UNREPORTED_SECONDS = 5.0
+LONGEST_REASON = 16 * 1024
+
+
+@dataclass(slots=True)
+class Track:
+    """One container: its state since when, when it last held an input, and how far its pool was."""
+
+    state: ContainerState
+    since: float
+    busy_at: float
+    settled: int
+
+    def died_young(self, done: int, now: float) -> bool:
+        """Whether it ends now without having been of use to anybody."""
+        return self.state == "ready" and self.settled == done and now - self.since < QUICK_SECONDS
+
+
+@dataclass(slots=True)
+class PoolTracker:
+    """One pool; times are monotonic seconds, `looked` is when it was last seen."""
+
+    memory: Memory
+    looked: float = -math.inf
+    settled: int | None = None
+    number: int = 0
+    failures: list[float] = field(default_factory=list)
+    deaths: list[float] = field(default_factory=list)
+    detail: str = ""
+    tracks: dict[str, Track] = field(default_factory=dict)
+    _over: set[str] = field(default_factory=set)
+
+    def see(
+        self,
+        observation: Observation,
+        holdings: Iterable[Holding],
+        terms: Terms,
+        *,
+        now: float,
+        server_ms: float,
+    ) -> PoolSnapshot:
+        """Take in what was seen, and return it as the policy wants it."""
+        holdings = list(holdings)
+        done = observation.submitted - observation.inflight
+        progress = 0 if self.settled is None else max(0, done - self.settled)
+        self._judge_version(terms, progress)
+        living = [held for held in holdings if not held.is_over]
+        for held in holdings:
+            if held.is_over:
+                self._bury(held, terms, done, now)
+            else:
+                self._follow(held, terms, done, now, _age(held.report, server_ms))
+        self._over &= {held.container for held in holdings}
+        self.tracks = {held.container: self.tracks[held.container] for held in living}
+        running = self._running(observation, terms.capacity)
+        busy = running | self._hidden(running, observation, progress, now)
+        for container in busy:
+            self.tracks[container].busy_at = now
+        self.settled, self.looked = done, now
+        return PoolSnapshot(
+            inflight=observation.inflight,
+            delayed=observation.delayed,
+            submitted=observation.submitted,
+            containers=tuple(
+                self._view(held, busy.get(held.container, 0), terms, now) for held in living
+            ),
+            service_time=observation.service_time,
+            start_time=observation.start_time,
+            failures=tuple(self.failures or self.deaths[-1:] * (len(self.deaths) > 1)),
+        )
+
+    def unreported(self, holdings: Iterable[Holding], now: float) -> list[Holding]:
+        """Containers that their box has been assigned long ago and says nothing about."""
+        return [
+            held
+            for held in holdings
+            if held.report is None
+            and held.container in self.tracks
+            and now - self.tracks[held.container].since > UNREPORTED_SECONDS
+        ]
+
+    @property
+    def give_up_reason(self) -> str:
+        """What callers are told when the pool cannot start: the end of the last traceback."""
+        text = self.detail or "its containers fail to start and say nothing about it"
+        return "init: " + text[-(LONGEST_REASON - len("init: ")) :]
+
+    def is_worth_keeping(self, now: float) -> bool:
+        """Whether it says something about a pool that is gone, should that come back soon."""
+        return bool(self.failures) and now - self.failures[-1] < LONGEST_PAUSE
+
+    def _judge_version(self, terms: Terms, progress: int) -> None:
+        if terms.number != self.number:
+            self.number = terms.number
+            self.failures.clear()
+            self.deaths.clear()
+        if progress:
+            self.deaths.clear()
+
+    def _bury(self, held: Holding, terms: Terms, done: int, now: float) -> None:
+        """Count what ended unasked, once."""
+        report, track = held.report, self.tracks.get(held.container)
+        if report is None or held.container in self._over or not held.is_assigned:
+            return
+        self._over.add(held.container)
+        if report.state == "failed" and report.number in (0, terms.number):
+            self.failures.append(now)
+            self.detail = report.detail
+        elif track is not None and track.died_young(done, now):
+            self.deaths.append(now)
+
+    def _follow(self, held: Holding, terms: Terms, done: int, now: float, age: float) -> None:
+        state = _state(held)
+        track = self.tracks.get(held.container)
+        if track is not None and track.state == state:
+            return
+        # It is no older than our last look, whatever the clock of its box says.
+        since = now - min(age, now - self.looked)
+        if state == "ready" and held.report is not None and held.report.number == terms.number:
+            self.failures.clear()
+        busy_at = since if track is None or state == "ready" else track.busy_at
+        self.tracks[held.container] = Track(state, since, busy_at, done)
+
+    def _running(self, observation: Observation, capacity: int) -> dict[str, int]:
+        return {
+            consumer.name: min(consumer.pending, capacity)
+            for consumer in observation.consumers
+            if consumer.pending and consumer.name in self.tracks
+        }
+
+    def _hidden(
+        self, running: dict[str, int], observation: Observation, progress: int, now: float
+    ) -> dict[str, int]:
+        """Containers that must have been busy since the last look and are not seen so.
+
+        Inputs shorter than the time between two looks are rarely seen running; without this a
+        container that answers one every few seconds would count as never used.
+        """
+        span = now - self.looked
+        if not progress or not 0 < span < math.inf:
+            return {}
+        busy = max(1, math.ceil(progress * (observation.service_time or 0.0) / span))
+        idle = [
+            (-track.busy_at, name)
+            for name, track in self.tracks.items()
+            if track.state == "ready" and name not in running
+        ]
+        return {name: 1 for _, name in sorted(idle)[: max(0, busy - len(running))]}
+
+    def _view(self, held: Holding, running: int, terms: Terms, now: float) -> ContainerView:
+        track = self.tracks[held.container]
+        number = 0 if held.report is None else held.report.number
+        return ContainerView(
+            id=held.container,
+            state=track.state,
+            running=running,
+            idle_seconds=0.0 if running else now - track.busy_at,
+            since=track.since,
+            version_current=number in (0, terms.number),
+            worker=held.worker,
+        )
+
+
+def _age(report: ContainerReport | None, server_ms: float) -> float:
+    return 0.0 if report is None else max(0.0, (server_ms - report.since) / 1000)
+
+
+def _state(held: Holding) -> ContainerState:
+    """A container that is assigned no more is on its way out, whether it knows or not."""
+    if not held.is_assigned:
+        return "draining"
+    match held.report.state if held.report is not None else "starting":
+        case "ready":
+            return "ready"
+        case "draining":
+            return "draining"
+        case _:
+            return "starting"

@@ -1,0 +1,41 @@
+"""Hear at once that a pool needs a look. The truth is read elsewhere, every second."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from qmodal.client.client import Client
+from qmodal.transport.connection import Address
+from qmodal.transport.defects import skip
+from qmodal.transport.pubsub import listen
+from qmodal.wire.ids import is_pool_id
+from qmodal_autoscaler.control.workqueue import WorkQueue
+
+
+class Notifications:
+    """Subscribes to the wake channel; a message is a pool, or empty for all of them.
+
+    A plus before the pool: inputs came, and nothing else is known to have changed. `is_served`:
+    whether the pool has a container that is ready.
+    """
+
+    def __init__(self, client: Client, due: WorkQueue, is_served: Callable[[str], bool]) -> None:
+        self._address = Address(client.settings.redis_url or "")
+        self._channel = client.keys.wake
+        self._due = due
+        self._is_served = is_served
+
+    async def listen(self) -> None:
+        """Listen for ever; after a loss of the connection everything is looked at again."""
+        await listen(self._address, self._channel, self._hear)
+
+    def _hear(self, pool: str | None) -> None:
+        name = (pool or "").removeprefix("+")
+        if not name:
+            self._due.everything()
+        elif not is_pool_id(name):
+            skip("what somebody published as a pool", f"{name[:80]!r} is none")
+        elif name != pool and self._is_served(name):
+            self._due.hint(name)
+        else:
+            self._due.wake(name)

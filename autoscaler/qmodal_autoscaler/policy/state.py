@@ -1,0 +1,163 @@
+"""What is seen, remembered and decided about one pool: the nouns of the scaling policy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from qmodal_autoscaler.policy.window import ArrivalRate, PeakWindow
+
+ContainerState = Literal["starting", "ready", "draining"]
+
+SETTLING = 10.0  # seconds (or the scaledown window, if shorter) before absence counts as evidence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerView:
+    """One container as its worker last reported it; `since` is on the clock of `now`."""
+
+    id: str
+    state: ContainerState
+    running: int
+    idle_seconds: float
+    since: float
+    version_current: bool = True
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSnapshot:
+    """One pool at one moment.
+
+    `failures` are the times of failed starts since the last success, oldest first; the caller
+    clears them on a success and on a redeploy. `service_time` and `start_time` are learned means
+    in seconds, None while unknown. `stale` says that the counts cannot be trusted.
+    """
+
+    inflight: int
+    delayed: int
+    submitted: int
+    containers: tuple[ContainerView, ...]
+    service_time: float | None
+    start_time: float | None
+    stale: bool = False
+    failures: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolSettings:
+    """The user's numbers for a pool; windows in seconds, `slots` is what one container may run."""
+
+    min_containers: int = 0
+    max_containers: int | None = None
+    buffer_containers: int = 0
+    scaledown_window: float = 60.0
+    slots: int = 1
+    alpha: float = 0.25
+    ephemeral: bool = False
+
+    def capped(self, count: int) -> int:
+        """The count, no higher than max_containers."""
+        return count if self.max_containers is None else min(count, self.max_containers)
+
+    @property
+    def settling(self) -> float:
+        """How long a new leader, a fresh container or a quiet pool is given, in seconds."""
+        return min(self.scaledown_window, SETTLING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownStep:
+    """The last step down: when it began, from how many containers, and how many it took."""
+
+    began: float = -math.inf
+    size: int = 0
+    taken: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What a pool's next decision has to know about its past, as a value.
+
+    `quiet_since` is infinite while there are inputs to run; `progress_at` is when an input last
+    settled (or when nothing ran); `blocked_since` is when a rollout ran out of room.
+    """
+
+    born: float
+    peak: PeakWindow = field(default_factory=PeakWindow)
+    arrivals: ArrivalRate = field(default_factory=ArrivalRate)
+    quiet_since: float = -math.inf
+    settled: int = -1
+    progress_at: float = -math.inf
+    step: DownStep = field(default_factory=DownStep)
+    blocked_since: float | None = None
+
+    @classmethod
+    def empty(cls, now: float) -> Memory:
+        """The memory of a leader that knows nothing yet: it holds what would scale down."""
+        return cls(born=now)
+
+    def held_until(self, settings: PoolSettings) -> float:
+        """Until when nothing is scaled down for want of history."""
+        return self.born + settings.settling
+
+    def active_until(self, settings: PoolSettings) -> float:
+        """Until when the buffer is kept; infinite while there are inputs to run."""
+        return self.quiet_since + settings.settling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Census:
+    """A snapshot, counted. `live` are the containers that are not draining."""
+
+    live: tuple[ContainerView, ...]
+    ready: tuple[ContainerView, ...]
+    starting: tuple[ContainerView, ...]
+    alive: int
+    current: int
+    busy: int
+    running: int
+    backlog: int
+    demand: bool
+    hard: int
+
+    @classmethod
+    def of(cls, snapshot: PoolSnapshot, slots: int) -> Census:
+        """Counts a snapshot; `hard` is the most containers its inputs could occupy."""
+        live = tuple(c for c in snapshot.containers if c.state != "draining")
+        running = sum(c.running for c in live)
+        everywhere = sum(c.running for c in snapshot.containers)
+        backlog = max(0, snapshot.inflight - everywhere - snapshot.delayed)
+        return cls(
+            live=live,
+            ready=tuple(c for c in live if c.state == "ready"),
+            starting=tuple(c for c in live if c.state == "starting"),
+            alive=len(snapshot.containers),
+            current=sum(c.version_current for c in live),
+            busy=sum(c.running > 0 for c in live),
+            running=running,
+            backlog=backlog,
+            demand=backlog + everywhere > 0,
+            hard=math.ceil((backlog + running) / slots),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What to do about one pool now, why, and when to look again at the latest.
+
+    `desired` is the size the pool should reach (within min and max); `start` is how many
+    containers of the current version to add now; `drain` names containers to stop now and
+    `retire` busy ones that may finish what they run but take nothing new. `give_up` says that
+    the pool cannot start and its queued inputs should fail.
+    """
+
+    memory: Memory
+    desired: int
+    start: int = 0
+    drain: tuple[str, ...] = ()
+    retire: tuple[str, ...] = ()
+    retry_at: float | None = None
+    reason: str = ""
+    give_up: bool = False

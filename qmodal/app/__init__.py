@@ -1,0 +1,5 @@
+"""What a program declares: an App, its functions and classes, web decorators and local entrypoints."""
+
+from __future__ import annotations
+
+from qmodal.app.app import App as App, LocalEntrypoint as LocalEntrypoint

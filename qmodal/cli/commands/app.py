@@ -1,0 +1,206 @@
+"""`qmodal app`: the deployed apps, their end, and what their containers printed."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qmodal.cli.commands.fleet import look
+from qmodal.cli.tables import as_json, show
+from qmodal.exception import NotFoundError
+from qmodal.transport.defects import survive
+
+if TYPE_CHECKING:
+    from qmodal.client.client import Client
+    from qmodal.output.screen import Screen
+    from qmodal.runner.history import PastVersion
+    from qmodal.store.apps import AppRecord
+    from qmodal.store.observing import Observation
+    from qmodal.transport.operation import Op
+
+_APP_ID = re.compile(r"ap-[0-9A-Za-z]{22}")
+TAIL = 100
+BLOCK = 1000
+
+environment_option = click.option("-e", "--env", "environment", help="The app's environment.")
+
+
+@click.group()
+def app() -> None:
+    """List and stop apps, and read their logs."""
+
+
+@app.command("list")
+@as_json
+def listing(as_json: bool) -> None:
+    """List the deployed apps: versions, containers, and inputs that wait."""
+    from qmodal.client.client import current
+
+    client = current()
+    show(client.run(_rows(client)), dict.fromkeys(_COLUMNS, str), as_json=as_json)
+
+
+_COLUMNS = ("name", "environment", "app", "version", "containers", "backlog")
+
+
+@app.command(no_args_is_help=True)
+@click.argument("which", metavar="NAME|ID")
+@environment_option
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def stop(which: str, environment: str | None, yes: bool) -> None:
+    """Stop an app: its containers end, it takes no more inputs. This cannot be undone."""
+    from qmodal.client.client import current
+
+    client = current()
+    record = client.run(find(client, which, environment))
+    if record.state == "stopped":
+        click.echo(f"{record.name} ({record.app_id}) has stopped already")
+        return
+    if not yes:
+        click.confirm(f"Stop {record.name} ({record.app_id})?", abort=True)
+    client.run(client.apps.stop(record))
+    click.echo(f"Stopped {record.name} ({record.app_id})")
+
+
+@app.command(no_args_is_help=True)
+@click.argument("which", metavar="NAME|ID")
+@environment_option
+@click.option("-f", "--follow", is_flag=True, help="Go on until the app ends, or Ctrl-C.")
+@click.option("--timestamps", is_flag=True, help="Put the time in front of each line.")
+def logs(which: str, environment: str | None, follow: bool, timestamps: bool) -> None:
+    """Show what an app's containers printed last."""
+    from qmodal.client.client import current
+    from qmodal.output.screen import Screen, Style
+
+    client = current()
+    app_id = client.run(find(client, which, environment)).app_id
+    screen = Screen(Style(timestamps=timestamps))
+    chunks = client.run(client.logs.tail(app_id, TAIL))
+    for chunk in chunks:
+        screen.write(chunk)
+    if follow:
+        with contextlib.suppress(KeyboardInterrupt):
+            _follow(client, app_id, chunks[-1].entry if chunks else "0", screen)
+
+
+@app.command(no_args_is_help=True)
+@click.argument("which", metavar="NAME|ID")
+@environment_option
+@as_json
+def history(which: str, environment: str | None, as_json: bool) -> None:
+    """List an app's versions, the newest first."""
+    from qmodal.client.client import current
+    from qmodal.runner.history import history
+
+    client = current()
+    record = client.run(find(client, which, environment))
+    rows = [_release_row(each, record) for each in client.run(history(client, record))]
+    show(rows, dict.fromkeys(_HISTORY_COLUMNS, str), as_json=as_json)
+
+
+_HISTORY_COLUMNS = ("version", "current", "published", "tag", "python", "functions")
+
+
+@app.command(no_args_is_help=True)
+@click.argument("which", metavar="NAME|ID")
+@click.argument("version", type=int, required=False)
+@environment_option
+def rollback(which: str, version: int | None, environment: str | None) -> None:
+    """Publish an earlier version again, by default the one before the current."""
+    from qmodal.client.client import current
+    from qmodal.runner.history import rollback
+
+    client = current()
+    record = client.run(find(client, which, environment))
+    target = record.version - 1 if version is None else version
+    new = client.run(rollback(client, record, target))
+    click.echo(f"Version {new.number} of {new.name} is version {target} again")
+
+
+def _release_row(release: PastVersion, record: AppRecord) -> dict[str, Any]:
+    from qmodal.store.logs import moment_of
+
+    version = release.version
+    published = moment_of(release.published).astimezone()
+    return {
+        "version": release.number,
+        "current": "*" if release.number == record.version else "",
+        "published": published.isoformat(sep=" ", timespec="seconds"),
+        "tag": version.tag if version else "",
+        "python": version.python if version else "",
+        "functions": len(version.functions) if version else "gone",
+    }
+
+
+def find(client: Client, which: str, environment: str | None) -> Op[AppRecord]:
+    """The app of that id or name: the deployed one, else the one that was stopped last.
+
+    Raises NotFoundError.
+    """
+    app_id: str | None = which
+    if not _APP_ID.fullmatch(which):
+        environment = environment or client.settings.environment
+        app_id = yield from client.apps.find(environment, which)
+        app_id = app_id or (yield from client.apps.last_stopped(environment, which))
+        if app_id is None:
+            raise NotFoundError(
+                f"There is no app '{which}' deployed or stopped in environment '{environment}'; "
+                "`qmodal app list` names those there are."
+            )
+    record = yield from client.apps.record(app_id or "")
+    if record is None:
+        raise NotFoundError(f"There is no app {which}; what it knew is kept for a week at most.")
+    return record
+
+
+def _follow(client: Client, app_id: str, cursor: str, screen: Screen) -> None:
+    while True:
+        # Asked before the read: what is printed up to the end of the app is shown.
+        record = client.run(client.apps.record(app_id))
+        chunks = client.run(client.logs.follow(app_id, cursor, block=BLOCK))
+        for chunk in chunks:
+            screen.write(chunk)
+            cursor = chunk.entry
+        if not chunks and (record is None or record.state == "stopped"):
+            return
+
+
+def _rows(client: Client) -> Op[list[dict[str, Any]]]:
+    deployed = yield from client.apps.deployed()
+    fleet = yield from look(client)
+    pools = yield from client.observing.active()
+    observations = yield from client.observing.observe(pools)
+    rows = []
+    for title, app_id in sorted(deployed.items()):
+        record = None
+        with survive(f"the look at {title}"):
+            record = yield from client.apps.record(app_id)
+        if record is None:
+            continue
+        environment, _, name = title.partition("/")
+        rows.append(
+            {
+                "name": name,
+                "environment": environment,
+                "app": app_id,
+                "version": record.version,
+                "containers": sum(each.app == app_id for _, each in fleet.alive),
+                "backlog": sum(_backlog(each) for each in observations if _is_of(each, app_id)),
+            }
+        )
+    return rows
+
+
+def _is_of(observation: Observation | None, app_id: str) -> bool:
+    return observation is not None and observation.app == app_id
+
+
+def _backlog(observation: Observation | None) -> int:
+    """Inputs that no container holds."""
+    if observation is None:
+        return 0
+    held = sum(consumer.pending for consumer in observation.consumers)
+    return max(0, observation.inflight - held - observation.delayed)

@@ -1,0 +1,91 @@
+"""`qmodal deploy`: publish an app, and say what was published and how to call it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, cast
+
+import click
+
+if TYPE_CHECKING:
+    from qmodal.app.app import App
+
+
+@click.command(no_args_is_help=True)
+@click.option("--name", help="The app's name, instead of the one in its definition.")
+@click.option("-e", "--env", "environment", help="The environment to deploy to.")
+@click.option("-m", "as_module", is_flag=True, help="The reference is a module, not a file.")
+@click.option("--tag", default="", help="What to call this version in the app's history.")
+@click.option(
+    "--strategy",
+    type=click.Choice(["rolling", "recreate"]),
+    default="rolling",
+    help="recreate: end the containers of older versions at once.",
+)
+@click.option("--dry-run", is_flag=True, help="Only list the files that would be sent.")
+@click.argument("text", metavar="FILE[::APP]")
+def deploy(
+    text: str,
+    name: str | None,
+    environment: str | None,
+    as_module: bool,
+    dry_run: bool,
+    **release: str,
+) -> None:
+    """Publish an app under its name; what was deployed under it before is replaced."""
+    from qmodal.client.client import current
+
+    if not dry_run:
+        # Without a server there is no reason to run the user's module first.
+        current()
+    app = _load(text, as_module=as_module)
+    if dry_run:
+        for line in _files(app):
+            click.echo(line)
+        return
+    from qmodal.runner.deploy import deploy
+
+    result = current().run(deploy(app, name, environment, **release))
+    for line in _deployed(app, is_new=result.is_new):
+        click.echo(line)
+
+
+def _load(text: str, *, as_module: bool) -> App:
+    from qmodal.cli.reference import find_app, load_reference, parse_reference
+    from qmodal.client import context
+
+    reference = parse_reference(text, as_module=as_module)
+    with context.importing():
+        module = load_reference(reference)
+    return cast("App", find_app(module, reference))
+
+
+def _files(app: App) -> Iterator[str]:
+    import io
+    import zipfile
+
+    from qmodal.cli.tables import aligned, size
+    from qmodal.runner.publish import code_of
+
+    bundle = code_of(app._registry).bundle
+    if bundle is None:
+        yield "No files: every function of this app is serialized."
+        return
+    with zipfile.ZipFile(io.BytesIO(bundle.content)) as archive:
+        members = archive.infolist()
+    yield from aligned([[size(member.file_size), member.filename] for member in members] or [[]])
+    total = sum(member.file_size for member in members)
+    yield f"{len(members)} files, {size(total)}; compressed {size(len(bundle.content))}"
+
+
+def _deployed(app: App, *, is_new: bool) -> Iterator[str]:
+    version: Any = app._registry.version
+    name, environment = version.name, version.environment
+    done = "Deployed" if is_new else "Nothing has changed since"
+    yield f"{done} {name} version {version.number} ({version.app_id}) to {environment}:"
+    for tag in app.registered_functions:
+        if not tag.endswith(".*"):
+            yield f'  qmodal.Function.from_name("{name}", "{tag}").remote(...)'
+    for tag, cls in app.registered_classes.items():
+        for method in cls.method_names():
+            yield f'  qmodal.Cls.from_name("{name}", "{tag}")(...).{method}.remote(...)'

@@ -1,0 +1,218 @@
+"""What `qmodal doctor` looks at on a server: each check asks, and says what it found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from qmodal.exception import ConfigurationError
+from qmodal.store.server import check_version, server_fields
+from qmodal.transport.operation import Op, ask, ask_one
+
+if TYPE_CHECKING:
+    from qmodal.client.client import Client
+
+SKEW_WARN, SKEW_FAIL = 1.0, 30.0
+State = Literal["ok", "warn", "fail"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """What one check found, and what to do about it."""
+
+    what: str
+    state: State
+    found: str
+    advice: str = ""
+
+
+Check = Callable[["Client"], Op[Finding]]
+
+
+def version(_client: Client) -> Op[Finding]:
+    """The server's version."""
+    fields = server_fields((yield from ask_one(b"INFO", b"server")))
+    name = fields.get("server_name", "redis")
+    found = f"{name} {fields.get(f'{name}_version', fields.get('redis_version', '?'))}"
+    try:
+        check_version(fields)
+    except ConfigurationError:
+        advice = "install Redis 7.0 or Valkey 8, or newer"
+        return Finding(what="server", state="fail", found=found, advice=advice)
+    return Finding(what="server", state="ok", found=found)
+
+
+def persistence(_client: Client) -> Op[Finding]:
+    """Whether calls survive the server's own restart."""
+    fields = server_fields((yield from ask_one(b"INFO", b"persistence")))
+    broken = [
+        name
+        for name in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+        if fields.get(name, "ok") != "ok"
+    ]
+    if broken:
+        return Finding(
+            what="persistence",
+            state="fail",
+            found=f"{', '.join(broken)}: not ok",
+            advice="the server refuses calls then; look at its log and at the space on its disk",
+        )
+    if fields.get("aof_enabled") == "1":
+        return Finding(what="persistence", state="ok", found="append-only file")
+    return Finding(
+        what="persistence",
+        state="warn",
+        found="no append-only file",
+        advice="calls since the last snapshot are lost when the server ends: CONFIG SET "
+        "appendonly yes",
+    )
+
+
+def memory(_client: Client) -> Op[Finding]:
+    """What the server does when its memory is full."""
+    fields = server_fields((yield from ask_one(b"INFO", b"memory")))
+    policy = fields.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        return Finding(
+            what="memory",
+            state="fail",
+            found=f"maxmemory-policy {policy}",
+            advice="calls would be deleted when memory is full: CONFIG SET maxmemory-policy "
+            "noeviction",
+        )
+    used, limit = int(fields.get("used_memory", 0)), int(fields.get("maxmemory", 0))
+    if not limit:
+        return Finding(what="memory", state="ok", found="noeviction, no limit")
+    share = used / limit
+    return Finding(
+        what="memory",
+        state="warn" if share > 0.8 else "ok",
+        found=f"noeviction, {share:.0%} of maxmemory used",
+        advice="calls are refused at 100 %; raise maxmemory" if share > 0.8 else "",
+    )
+
+
+def signing(client: Client) -> Op[Finding]:
+    """Whether the server is used with our key."""
+    flat = yield from ask_one(b"HGETALL", client.keys.signing)
+    accepted = dict(zip(flat[::2], flat[1::2], strict=True))
+    signer = client.signer
+    key_id = signer.key_id.hex()
+    if not accepted:
+        found = f"{key_id}, the first on this server"
+        return Finding(what="signing key", state="ok", found=found)
+    if accepted.get(key_id.encode()) == signer.fingerprint.encode():
+        return Finding(what="signing key", state="ok", found=f"{key_id}, accepted")
+    return Finding(
+        what="signing key",
+        state="fail",
+        found=f"{key_id}, but the server is used with {b', '.join(accepted).decode(errors='replace')}",
+        advice="set QMODAL_SIGNING_KEY (or _FILE) to the other processes' key; `qmodal key show` "
+        "prints it there",
+    )
+
+
+def clock(_client: Client) -> Op[Finding]:
+    """How far this machine's clock is from the server's; half the round trip is taken off."""
+    sent = time.time()
+    seconds, micros = yield from ask_one(b"TIME")
+    received = time.time()
+    skew = int(seconds) + int(micros) / 1e6 - (sent + received) / 2
+    size = max(0.0, abs(skew) - (received - sent) / 2)
+    state: State = "ok" if size < SKEW_WARN else "warn" if size < SKEW_FAIL else "fail"
+    return Finding(
+        what="clock",
+        state=state,
+        found=f"{skew:+.3f} s from this machine's",
+        advice="" if state == "ok" else "let NTP set the clocks of both machines",
+    )
+
+
+def access(client: Client) -> Op[Finding]:
+    """Whether the ACL lets us do what we need, asked with a dry run."""
+    user = (yield from ask_one(b"ACL", b"WHOAMI")).decode()
+    needed = _needed(client.keys.prefix)
+    replies = yield from ask(*((b"ACL", b"DRYRUN", user, *command) for command in needed))
+    refused = [
+        str(command[0])
+        for command, reply in zip(needed, replies, strict=True)
+        if reply not in (b"OK", "OK")
+    ]
+    if refused:
+        return Finding(
+            what="ACL",
+            state="fail",
+            found=f"user {user} may not: {', '.join(refused)}",
+            advice=f"ACL SETUSER {user} ~{client.keys.prefix}:* &{client.keys.prefix}:* "
+            "+@all -@dangerous +info +client +script",
+        )
+    return Finding(what="ACL", state="ok", found=f"user {user}")
+
+
+def workers(client: Client) -> Op[Finding]:
+    """Whether anybody runs containers."""
+    leases = yield from client.fleet.workers()
+    now = time.time() * 1000
+    alive = [worker for worker, ends in leases.items() if ends > now]
+    if not alive:
+        return Finding(
+            what="workers",
+            state="warn",
+            found="none",
+            advice="calls wait: start `qmodal worker` on the machines that shall run them",
+        )
+    return Finding(what="workers", state="ok", found=f"{len(alive)} with a lease")
+
+
+def autoscaler(client: Client) -> Op[Finding]:
+    """Whether anybody decides about containers."""
+    leader = yield from ask_one(b"GET", client.keys.leader)
+    if leader is None:
+        return Finding(
+            what="autoscaler",
+            state="warn",
+            found="none leads",
+            advice="no containers start or end: start `qmodal autoscaler` on some machine",
+        )
+    return Finding(what="autoscaler", state="ok", found=f"{leader.decode(errors='replace')} leads")
+
+
+ON_SERVER: dict[str, Check] = {
+    "server": version,
+    "persistence": persistence,
+    "memory": memory,
+    "signing key": signing,
+    "clock": clock,
+    "ACL": access,
+    "workers": workers,
+    "autoscaler": autoscaler,
+}
+
+
+def _needed(prefix: str) -> list[tuple[str, ...]]:
+    """One example of each kind of command that clients, workers and autoscalers send."""
+    key, channel = f"{prefix}:{{s00}}:doctor", f"{prefix}:wake"
+    return [
+        ("XADD", key, "*", "f", "v"),
+        ("XREAD", "STREAMS", key, "0"),
+        ("XREADGROUP", "GROUP", "g", "c", "STREAMS", key, ">"),
+        ("XACK", key, "g", "0-1"),
+        ("XPENDING", key, "g"),
+        ("XINFO", "CONSUMERS", key, "g"),
+        ("HSET", key, "f", "v"),
+        ("ZADD", key, "0", "m"),
+        ("SET", key, "v"),
+        ("PEXPIRE", key, "1"),
+        ("UNLINK", key),
+        ("EVALSHA", "0" * 40, "1", key),
+        ("SCRIPT", "LOAD", "return 1"),
+        ("PUBLISH", channel, ""),
+        ("SUBSCRIBE", channel),
+        ("CLIENT", "ID"),
+        ("CLIENT", "LIST", "ID", "0"),
+        ("CLIENT", "KILL", "ID", "0"),
+        ("INFO", "server"),
+        ("TIME",),
+    ]

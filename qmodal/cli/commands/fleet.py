@@ -1,0 +1,176 @@
+"""`qmodal worker list` and `qmodal container list`: which boxes there are, and what they run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qmodal.cli.tables import Columns, age, as_json, show, size
+from qmodal.exception import NotFoundError
+from qmodal.transport.operation import Pause, ask_one
+
+if TYPE_CHECKING:
+    from qmodal.client.client import Client
+    from qmodal.store.fleet import ContainerReport, WorkerReport
+    from qmodal.store.observing import Observation
+    from qmodal.transport.operation import Op
+
+LOOK_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FleetTable:
+    """The boxes at one moment: what they are, the end of their leases (ms), what they run."""
+
+    now: float
+    reports: list[WorkerReport]
+    leases: dict[str, float]
+    containers: dict[str, list[ContainerReport]]
+
+    @property
+    def alive(self) -> list[tuple[str, ContainerReport]]:
+        """The containers that exist, each with its box."""
+        return [
+            (worker, container)
+            for worker, containers in self.containers.items()
+            for container in containers
+            if container.state not in ("ended", "failed")
+        ]
+
+
+def look(client: Client) -> Op[FleetTable]:
+    """Look at all boxes."""
+    leases = yield from client.fleet.workers()
+    reports = yield from client.fleet.reports(list(leases))
+    containers = yield from client.fleet.containers(list(leases))
+    # Leases end by the server's clock.
+    seconds, micros = yield from ask_one(b"TIME")
+    now = int(seconds) * 1000 + int(micros) / 1000
+    return FleetTable(now=now, reports=reports, leases=leases, containers=containers)
+
+
+@click.group()
+def container() -> None:
+    """List and stop containers."""
+
+
+@container.command("list")
+@as_json
+def containers(as_json: bool) -> None:
+    """List the containers of all boxes: what they serve, since when, and what they hold."""
+    from qmodal.client.client import current
+
+    client = current()
+    fleet = client.run(look(client))
+    pools = sorted({each.pool for _, each in fleet.alive})
+    held = _held(client.run(client.observing.observe(pools)))
+    rows = [
+        {
+            "container": each.container,
+            "pool": each.label,
+            "app": each.app,
+            "version": each.number,
+            "state": each.state,
+            "age": round((fleet.now - each.since) / 1000, 3),
+            "inputs": held.get(each.container, 0),
+            "worker": worker,
+            "detail": each.detail,
+        }
+        for worker, each in fleet.alive
+    ]
+    show(rows, _CONTAINER_COLUMNS, as_json=as_json)
+
+
+@container.command("stop", no_args_is_help=True)
+@click.argument("which", metavar="ID")
+@click.option("--graceful", is_flag=True, help="Let it finish what it runs.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+def stop(which: str, graceful: bool, yes: bool) -> None:
+    """Stop a container. What it runs is interrupted and runs again elsewhere."""
+    from qmodal.client.client import current
+
+    client = current()
+    if not client.run(_is_alive(client, which)):
+        raise NotFoundError(f"There is no container {which} that runs.")
+    if not yes:
+        click.confirm(f"Stop {which}?", abort=True)
+    client.run(_end(client, which, graceful=graceful))
+    click.echo(f"{which} finishes what it runs and leaves" if graceful else f"Stopped {which}")
+
+
+def _end(client: Client, which: str, *, graceful: bool) -> Op[None]:
+    """Ask its box until it does so: what is published may be lost."""
+    while (yield from _is_alive(client, which, leaving=not graceful)):
+        yield from client.fleet.nudge_stopped(which, graceful=graceful)
+        yield Pause(LOOK_SECONDS)
+
+
+def _is_alive(client: Client, which: str, *, leaving: bool = True) -> Op[bool]:
+    """Whether the container exists; `leaving`: one that is about to go counts, too."""
+    fleet = yield from look(client)
+    states = {each.container: each.state for _, each in fleet.alive}
+    return which in states and (leaving or states[which] != "draining")
+
+
+@click.command("list")
+@as_json
+def workers(as_json: bool) -> None:
+    """List the workers of all boxes: what they have, how many containers run, their lease."""
+    from qmodal.client.client import current
+
+    client = current()
+    fleet = client.run(look(client))
+    rows = [_worker(report, fleet) for report in fleet.reports]
+    show(rows, _WORKER_COLUMNS, as_json=as_json)
+
+
+def _worker(report: WorkerReport, fleet: FleetTable) -> dict[str, Any]:
+    lease = fleet.leases.get(report.worker, 0.0)
+    return {
+        "worker": report.worker,
+        "host": report.host,
+        "cpus": report.cpus,
+        "memory": report.memory,
+        "gpus": list(report.gpus),
+        "labels": list(report.labels),
+        "containers": sum(worker == report.worker for worker, _ in fleet.alive),
+        "lease": round((lease - fleet.now) / 1000, 3),
+    }
+
+
+def _held(observations: list[Observation | None]) -> dict[str, int]:
+    return {
+        consumer.name: consumer.pending
+        for observation in observations
+        if observation is not None
+        for consumer in observation.consumers
+    }
+
+
+def _lease(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds > 0 else "lost"
+
+
+_CONTAINER_COLUMNS: Columns = {
+    "container": str,
+    "pool": str,
+    "app": str,
+    "version": str,
+    "state": str,
+    "age": age,
+    "inputs": str,
+    "worker": str,
+    "detail": str,
+}
+_WORKER_COLUMNS: Columns = {
+    "worker": str,
+    "host": str,
+    "cpus": "{:g}".format,
+    "memory": size,
+    "gpus": ", ".join,
+    "labels": ", ".join,
+    "containers": str,
+    "lease": _lease,
+}

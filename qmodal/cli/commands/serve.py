@@ -1,0 +1,130 @@
+"""`qmodal serve`: an ephemeral app that is published anew whenever its source changes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qmodal.embedded.credentials import CredentialFiles
+from qmodal.exception import Error
+
+if TYPE_CHECKING:
+    from qmodal.client.client import Client
+
+LOOK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What the interpreter said that has published the app."""
+
+    number: int
+    name: str
+    files: tuple[str, ...]
+
+
+@click.command(no_args_is_help=True)
+@click.option("-n", "--name", help="What lists call the app.")
+@click.option("--timeout", type=float, help="Seconds after which it ends by itself.")
+@click.option("-e", "--env", "environment", help="The environment to run in.")
+@click.option("-m", "as_module", is_flag=True, help="The reference is a module, not a file.")
+@click.option("--timestamps", is_flag=True, help="Put the time in front of each line of output.")
+@click.argument("text", metavar="FILE[::APP]")
+def serve(timeout: float | None, timestamps: bool, **given: Any) -> None:
+    """Run an app until Ctrl-C, and publish it anew whenever one of its files changes."""
+    from qmodal.cli.commands.run import ended_by_signals
+    from qmodal.runner.run import ensure_server
+
+    ends = time.monotonic() + timeout if timeout is not None else float("inf")
+    with ended_by_signals(), ensure_server() as client:
+        try:
+            ServeSession(client, given).run(ends, timestamps=timestamps)
+        except KeyboardInterrupt:
+            return
+
+
+class ServeSession:
+    """One app that is served."""
+
+    def __init__(self, client: Client, given: dict[str, Any]) -> None:
+        from qmodal.wire.ids import new_app_id
+
+        self._client = client
+        self._files = CredentialFiles(client.settings)
+        self._app_id = new_app_id()
+        self._given = {**given, "app_id": self._app_id}
+
+    def run(self, ends: float, *, timestamps: bool) -> None:
+        """Publish, watch and publish again; raises Error if the first time fails."""
+        from qmodal.output import screen as output
+        from qmodal.runner.run import Heartbeat
+
+        published = self._publish()
+        if published is None:
+            raise Error("the app could not be published")
+        with ExitStack() as stack:
+            stack.enter_context(output.enable_output(show_timestamps=timestamps))
+            stack.enter_context(output.following(self._client, self._app_id))
+            stack.callback(self._stop)
+            heartbeat = stack.enter_context(
+                Heartbeat(self._client, self._app_id, published.number, "ephemeral")
+            )
+            click.echo(f"Serving {published.name} ({self._app_id}); Ctrl-C ends it", err=True)
+            while (changed := self._changed(published, ends)) is not None:
+                click.echo(f"{changed} has changed", err=True)
+                published = self._publish() or published
+                heartbeat.number = published.number
+
+    def _changed(self, published: Published, ends: float) -> str | None:
+        """The first file that changes; None when the time is over."""
+        before = {name: _stamp(name) for name in published.files}
+        while time.monotonic() < ends:
+            time.sleep(min(LOOK_SECONDS, max(0.0, ends - time.monotonic())))
+            for name, stamp in before.items():
+                if _stamp(name) != stamp:
+                    return name
+        return None
+
+    def _publish(self) -> Published | None:
+        """Publish in a fresh interpreter, as code that was imported stays what it was."""
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "qmodal.cli.commands.republish",
+            json.dumps(self._given),
+        ]
+        done = subprocess.run(
+            command,
+            env=self._files.environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            check=False,
+        )
+        if done.returncode:
+            click.echo("It was not published; waiting for the next change", err=True)
+            return None
+        said = json.loads(done.stdout.splitlines()[-1])
+        return Published(number=said["number"], name=said["name"], files=tuple(said["files"]))
+
+    def _stop(self) -> None:
+        record = self._client.run(self._client.apps.record(self._app_id))
+        if record is not None:
+            self._client.run(self._client.apps.stop(record))
+
+
+def _stamp(name: str) -> tuple[int, int]:
+    """What changes with a file; one that is being replaced is missing for a moment."""
+    try:
+        status = Path(name).stat()
+    except OSError:
+        return 0, 0
+    return status.st_mtime_ns, status.st_size

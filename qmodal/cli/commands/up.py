@@ -1,0 +1,128 @@
+"""`qmodal up`: the whole system on this machine, in the foreground, until Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import socket
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from qmodal.config import Settings
+from qmodal.exception import ConfigurationError
+
+if TYPE_CHECKING:
+    from qmodal.embedded.up import Kept
+
+DEFAULT_PORT = 6379
+
+
+class _Misconfigured(click.ClickException):
+    exit_code = 2
+
+
+@click.command()
+@click.option("--bind", metavar="ADDR[:PORT]", help="Let other machines in through this address.")
+@click.option("--port", type=click.IntRange(1, 65535), help="The TCP port for --bind (6379).")
+@click.option("--home", type=click.Path(path_type=Path), help="State folder (QMODAL_HOME).")
+@click.option("--child", "children", multiple=True, hidden=True)
+def up(bind: str | None, port: int | None, home: Path | None, children: tuple[str, ...]) -> None:
+    """Run a server, an autoscaler and a worker on this machine until Ctrl-C.
+
+    Calls, results and deployed apps are kept in the state folder and are there again at the next
+    start. Programs of the same user on this machine find it by themselves.
+    """
+    from qmodal.embedded import stack, up as kept
+
+    try:
+        settings = Settings.from_environ(os.environ)
+        if home is not None:
+            settings = replace(settings, home=home.expanduser().absolute())
+        address = None if bind is None else parse_bind(bind, port)
+        named = {f"child {n}": shlex.split(line) for n, line in enumerate(children, 1)}
+        started = kept.start_kept(settings, bind=address, children=named or stack.CHILDREN)
+    except ConfigurationError as error:
+        raise _Misconfigured(str(error)) from error
+    _stop_on_signals(started)
+    for line in introduction(started):
+        click.echo(line)
+    _run_to_the_end(started)
+
+
+def parse_bind(text: str, port: int | None) -> tuple[str, int]:
+    """The address and port of `ADDR`, `ADDR:PORT` or `[ADDR6]:PORT`; ConfigurationError if none."""
+    address, separator, given = text.rpartition(":")
+    if not separator or (":" in address and not address.startswith("[")):
+        address, given = text, ""
+    address = address.strip("[]")
+    if not address or (given and not given.isdecimal()):
+        raise ConfigurationError(f"--bind is {text!r}; write ADDR or ADDR:PORT")
+    number = int(given) if given else port or DEFAULT_PORT
+    if not 1 <= number <= 65535 or (given and port not in (None, number)):
+        raise ConfigurationError(f"--bind is {text!r} and --port {port}; name one port, 1 to 65535")
+    return address, number
+
+
+def introduction(started: Kept) -> list[str]:
+    """What a person needs to know about the running stack, line by line."""
+    home = started.home
+    lines = [
+        f"qmodal is up: {started.server}, state in {home.folder}",
+        "Your programs on this machine find it by themselves, for example: qmodal run FILE.py",
+    ]
+    if started.listen is not None:
+        host = reachable(started.listen.address)
+        lines += [
+            f"A second machine needs a copy of {home.key_file} (mode 0600) and this line:",
+            f"QMODAL_REDIS_URL=redis://:{started.listen.password}@{host}:{started.listen.port} "
+            f"QMODAL_SIGNING_KEY_FILE={shlex.quote(str(home.key_file))} qmodal worker",
+            "The connection is not encrypted: use it in a network that you trust.",
+        ]
+    return [*lines, "Ctrl-C stops it; running inputs get 25 s, a second Ctrl-C stops at once."]
+
+
+def _stop_on_signals(started: Kept) -> None:
+    from qmodal.embedded.up import STOP_GRACE
+
+    graces = iter((STOP_GRACE,))
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        started.stack.stop(next(graces, 0.0))
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # nohup and shells that start us in the background ignore some of them on purpose.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+
+
+def _run_to_the_end(started: Kept) -> None:
+    started.stack.wait()
+    if started.stack.close(grace=0.0) != 0:
+        raise click.ClickException(
+            f"The supervisor ended by itself; the lines above and {started.home.server_log} say why"
+        )
+    click.echo("qmodal is down; what it held is kept for the next start")
+
+
+def reachable(address: str) -> str:
+    """How others name this machine, where the address only says 'all of them'."""
+    if address in {"0.0.0.0", "*"}:
+        return _own_address("192.0.2.1", socket.AF_INET)
+    if address == "::":
+        address = _own_address("2001:db8::1", socket.AF_INET6)
+    return f"[{address}]" if ":" in address else address
+
+
+def _own_address(towards: str, family: socket.AddressFamily) -> str:
+    """The address that the routing table gives us; nothing is sent to that documentation host."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((towards, 9))
+        except OSError:
+            return socket.getfqdn()
+        return str(probe.getsockname()[0])

@@ -1,0 +1,270 @@
+"""The client: settings, signing key and connections of one process, and how operations run."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from qmodal.config import Settings
+from qmodal.exception import ConfigurationError
+from qmodal.spec.pack_size import PackTimes
+from qmodal.store.keys import Keys
+from qmodal.wire.signing import Signer
+
+if TYPE_CHECKING:
+    from qmodal.store.apps import Apps
+    from qmodal.store.calls import Calls, Children
+    from qmodal.store.fleet import Fleet
+    from qmodal.store.items import Items
+    from qmodal.store.logs import Logs
+    from qmodal.store.observing import Observing
+    from qmodal.store.pools import Pools
+    from qmodal.transport.driver import BlockingDriver
+    from qmodal.transport.loops import Loops
+    from qmodal.transport.operation import Command, Op
+
+T = TypeVar("T")
+NO_SERVER = (
+    "there is no Redis to talk to: set QMODAL_REDIS_URL, or start `qmodal up` on this machine, "
+    "or run the program with `qmodal run` or inside `with app.run():`."
+)
+
+
+class Client:
+    """One server as one process sees it; `settings` must name a server and a key.
+
+    `is_checked`: somebody has made sure already that the server is one to trust calls to.
+    """
+
+    def __init__(self, settings: Settings, *, is_checked: bool = False) -> None:
+        if settings.redis_url is None or settings.signing_key is None:
+            raise ConfigurationError(NO_SERVER)
+        self.settings = settings
+        self.keys = Keys(settings.prefix)
+        self.signer = Signer(settings.signing_key)
+        self.learned = PackTimes()
+        # What all drivers put off: whichever writes next takes it along.
+        self._later: deque[Command] = deque()
+        self._of_parents: list[Loops] = []
+        self._is_checked = is_checked
+        _clients.add(self)
+
+    @cached_property
+    def blocking(self) -> BlockingDriver:
+        """The driver of the plain verbs."""
+        from qmodal.transport.connection import Address
+        from qmodal.transport.driver import BlockingDriver
+
+        made = BlockingDriver(Address(self.settings.redis_url or ""), self._later)
+        # Threads may get here at the same time; the first of them is who has made it.
+        return self.__dict__.setdefault("blocking", made)  # type: ignore[no-any-return]
+
+    @cached_property
+    def loops(self) -> Loops:
+        """The drivers of the verbs' asyncio forms."""
+        from qmodal.transport.connection import Address
+        from qmodal.transport.loops import Loops
+
+        made = Loops(Address(self.settings.redis_url or ""), self._later)
+        return self.__dict__.setdefault("loops", made)  # type: ignore[no-any-return]
+
+    @cached_property
+    def calls(self) -> Calls:
+        """Operations on calls."""
+        from qmodal.store.calls import Calls
+
+        return Calls(self.keys)
+
+    @cached_property
+    def children(self) -> Children:
+        """Which calls inputs made."""
+        from qmodal.store.calls import Children
+
+        return Children(self.keys)
+
+    @cached_property
+    def items(self) -> Items:
+        """What generators produce."""
+        from qmodal.store.items import Items
+
+        return Items(self.keys)
+
+    @cached_property
+    def pools(self) -> Pools:
+        """Operations on pools."""
+        from qmodal.store.pools import Pools
+
+        return Pools(self.keys)
+
+    @cached_property
+    def observing(self) -> Observing:
+        """Looks at pools."""
+        from qmodal.store.observing import Observing
+
+        return Observing(self.keys)
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """Operations on boxes."""
+        from qmodal.store.fleet import Fleet
+
+        return Fleet(self.keys)
+
+    @cached_property
+    def apps(self) -> Apps:
+        """Operations on apps."""
+        from qmodal.store.apps import Apps
+
+        return Apps(self.keys)
+
+    @cached_property
+    def logs(self) -> Logs:
+        """What containers print."""
+        from qmodal.store.logs import Logs
+
+        return Logs(self.keys)
+
+    def run(self, op: Op[T]) -> T:
+        """Drive an operation on a blocking connection."""
+        if not self._is_checked:
+            self.blocking.run(self._check())
+            self._is_checked = True
+        return self.blocking.run(op)
+
+    async def aio(self, op: Op[T]) -> T:
+        """Drive an operation on an asyncio connection of the running loop."""
+        driver = self.loops.driver()
+        if not self._is_checked:
+            await driver.run(self._check())
+            self._is_checked = True
+        return await driver.run(op)
+
+    def _check(self) -> Op[None]:
+        from qmodal.store.server import check_server
+
+        signer = self.signer
+        return check_server(self.keys, key_id=signer.key_id.hex(), fingerprint=signer.fingerprint)
+
+    def later(self, command: Command) -> None:
+        """Send a command along with some later write."""
+        self._later.append(command)
+
+    def close(self) -> None:
+        """Send what was put off and close the blocking connections."""
+        if self._later or "blocking" in self.__dict__:
+            self.blocking.close()
+
+    async def aclose(self) -> None:
+        """Close the asyncio connections of the running loop."""
+        await self.loops.close()
+
+    def finish(self) -> None:
+        """The process ends: close all connections but those of loops that still run elsewhere."""
+        if "loops" in self.__dict__:
+            self.loops.leave_closed(with_idle=True)
+        self.close()
+
+    def after_fork(self) -> None:
+        """In the child: what was put off is the parent's, and so are the loops."""
+        self._later.clear()
+        if (loops := self.__dict__.pop("loops", None)) is not None:
+            loops.leave_all()
+            # To collect TLS connections would take them from the parent's loop, too.
+            self._of_parents.append(loops)
+
+
+_lock = threading.Lock()
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+_current: Client | None = None
+
+
+def current() -> Client:
+    """The process's client, made from the environment on first use; raises ConfigurationError."""
+    global _current
+    if _current is None:
+        with _lock:
+            if _current is None:
+                _current = Client(resolve(Settings.from_environ(os.environ)))
+    return _current
+
+
+def known() -> Client | None:
+    """The process's client, if there is one yet."""
+    return _current
+
+
+def current_for(find: Callable[[], Op[Any]]) -> Client:
+    """The process's client for an operation; what that refuses by itself goes before a missing server.
+
+    A program that forgot `app.run()` as a rule has no server either, and should hear of the former.
+    """
+    try:
+        return current()
+    except ConfigurationError as reason:
+        missing = reason
+    for _exchange in find():
+        break
+    raise missing
+
+
+def is_plain_only() -> bool:
+    """Whether this process may neither send nor open pickles; also before there is a client."""
+    settings = Settings.from_environ(os.environ) if _current is None else _current.settings
+    return settings.payloads == "plain"
+
+
+def use(client: Client | None) -> Client | None:
+    """Make this the process's client; returns the one before."""
+    global _current
+    before, _current = _current, client
+    return before
+
+
+def resolve(settings: Settings) -> Settings:
+    """Settings with a server and a key: as set, else those of a running `qmodal up`."""
+    from qmodal.client.discovery import discovered
+
+    return discovered(settings)
+
+
+def _finish() -> None:
+    for client in list(_clients):
+        with contextlib.suppress(Exception):  # nobody is left to be told
+            client.finish()
+
+
+def _finish_with_multiprocessing(*_: object) -> None:
+    """Its children run no `atexit` handlers, before Python 3.13 at least."""
+    util = sys.modules.get("multiprocessing.util")
+    process = sys.modules.get("multiprocessing.process")
+    if util is not None and process is not None and process.parent_process() is not None:
+        util.Finalize(None, _finish, exitpriority=0)
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread may have held it
+    for client in list(_clients):
+        client.after_fork()
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        # What a child of multiprocessing does first is to drop what its parent has registered.
+        util.register_after_fork(_after_fork, _finish_with_multiprocessing)
+
+
+# redis-py imports it, on the first call. That fails where the first call is made by a thread after the
+# main thread has ended: it registers what is to be done at the end of that.
+importlib.import_module("concurrent.futures.thread")
+# Once for the process, whatever it makes: a registration for each loop or map would be kept for ever.
+atexit.register(_finish)
+os.register_at_fork(after_in_child=_after_fork)
+_finish_with_multiprocessing()

@@ -1,0 +1,82 @@
+"""The stack of `qmodal up`: on a state folder, with its lock, its data and perhaps a TCP address."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from qmodal.config import Settings
+from qmodal.embedded.folder import SOCKET
+from qmodal.embedded.home import Home
+from qmodal.embedded.server import Listen, ServerVersion, find_binary, probe_version, server_command
+from qmodal.embedded.stack import CHILDREN, Children, Place, Stack, launch
+from qmodal.embedded.supervisor.plan import StackPlan
+
+# Seconds: what running inputs get when a person or the host asks for the end. Hosts kill at 30.
+STOP_GRACE = 25.0
+# Seconds: when `qmodal up` itself was killed.
+ABANDONED_GRACE = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """A running `qmodal up`: its stack, and what to tell people about it."""
+
+    stack: Stack
+    home: Home
+    server: ServerVersion
+    listen: Listen | None
+
+
+def start_kept(
+    settings: Settings,
+    *,
+    bind: tuple[str, int] | None = None,
+    children: Children = CHILDREN,
+) -> Kept:
+    """Starts the stack on `settings.home`; with `bind` the server also listens on TCP.
+
+    ConfigurationError if the folder is in use, is not ours, holds data of a newer server or
+    calls signed with another key, or if the server does not start.
+    """
+    home = Home(settings.home)
+    home.prepare()
+    lock = home.lock()
+    try:
+        binary = find_binary()
+        server = probe_version(binary)
+        home.admit(server)
+        key = home.signing_key(settings.signing_key)
+        listen = Listen(address=bind[0], port=bind[1], password=home.password()) if bind else None
+        plan = _plan(home, binary, lock=lock, listen=listen, children=children)
+    except BaseException:
+        os.close(lock)
+        raise
+    place = Place(folder=home.folder, log=None, private=False)
+    stack = launch(plan, place=place, settings=settings, key=key)
+    return Kept(stack=stack, home=home, server=server, listen=listen)
+
+
+def _plan(
+    home: Home, binary: Path, *, lock: int, listen: Listen | None, children: Children
+) -> StackPlan:
+    socket = home.socket()
+    password = listen.password if listen else ""
+    return StackPlan(
+        server=server_command(binary, data=home.data, socket=socket, kept=True, listen=listen),
+        server_log=str(home.server_log),
+        socket=str(socket),
+        url=home.publish(socket, password),
+        key_file=str(home.key_file),
+        lock=lock,
+        kept=True,
+        grace=ABANDONED_GRACE,
+        password=password,
+        children={name: list(argv) for name, argv in children.items()},
+        remove=_short_folder(home, socket),
+    )
+
+
+def _short_folder(home: Home, socket: Path) -> list[str]:
+    return [] if socket == home.folder / SOCKET else [str(socket.parent)]

@@ -1,0 +1,209 @@
+"""`f.autoscaler`: read and change the limits of a function's pool while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from qmodal.client.client import Client, current
+from qmodal.client.verb import Verb
+from qmodal.exception import InvalidError
+from qmodal.functions.target import Target
+from qmodal.spec.options import AutoscalerOverride, FunctionOptions
+from qmodal.transport.operation import Op
+from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats
+
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "<unset>"
+
+
+UNSET: Final[Any] = _Unset()
+
+
+@dataclass(frozen=True, slots=True)
+class Autoscaler:
+    """The autoscaler settings of one pool."""
+
+    _find: Callable[[], Op[Target]]
+
+    @property
+    def settings(self) -> Verb[[], FunctionAutoscalerSettings]:
+        """The settings in force."""
+        return Verb(self._settings)
+
+    @property
+    def update(self) -> Update:
+        """Change some of them until the next deploy; returns the settings in force.
+
+        What is left out stays; None resets: no minimum, no buffer, no limit. Raises InvalidError.
+        """
+        return Update(self._update)
+
+    def _settings(self) -> Op[FunctionAutoscalerSettings]:
+        target = yield from self._find()
+        return (yield from current_settings(target))
+
+    def _update(self, **changes: int | None) -> Op[FunctionAutoscalerSettings]:
+        given = {name: value for name, value in changes.items() if value is not UNSET}
+        target = yield from self._find()
+        return (yield from reset_autoscaler(target, given))
+
+
+class Update(Verb[Any, FunctionAutoscalerSettings]):
+    """`autoscaler.update(...)`: keywords only, each left out, None or a number."""
+
+    __slots__ = ()
+
+    def __call__(
+        self,
+        *,
+        min_containers: int | None = UNSET,
+        max_containers: int | None = UNSET,
+        buffer_containers: int | None = UNSET,
+        scaledown_window: int = UNSET,
+    ) -> FunctionAutoscalerSettings:
+        """Do it and wait."""
+        return super().__call__(
+            min_containers=min_containers,
+            max_containers=max_containers,
+            buffer_containers=buffer_containers,
+            scaledown_window=scaledown_window,
+        )
+
+    async def aio(
+        self,
+        *,
+        min_containers: int | None = UNSET,
+        max_containers: int | None = UNSET,
+        buffer_containers: int | None = UNSET,
+        scaledown_window: int = UNSET,
+    ) -> FunctionAutoscalerSettings:
+        """Do it without blocking the event loop."""
+        return await super().aio(
+            min_containers=min_containers,
+            max_containers=max_containers,
+            buffer_containers=buffer_containers,
+            scaledown_window=scaledown_window,
+        )
+
+
+_ALIVE = ("starting", "ready", "draining")
+
+
+def current_stats(target: Target) -> Op[FunctionCurrentStats]:
+    """The pool at this moment, as the autoscaler sees it."""
+    client = current()
+    (observation,) = yield from client.observing.observe([target.pool])
+    states = yield from _container_states(client, target.pool)
+    runners = sum(state in _ALIVE for state in states)
+    if observation is None:
+        return FunctionCurrentStats(0, runners, 0, states.count("ready"))
+    slots = target.options.slots
+    running = observation.running(slots)
+    return FunctionCurrentStats(
+        backlog=max(0, observation.inflight - running - observation.delayed),
+        num_total_runners=max(runners, len(observation.consumers)),
+        num_running_inputs=running,
+        input_headroom=max(0, slots * len(observation.consumers) - running),
+    )
+
+
+def _container_states(client: Client, pool: str) -> Op[list[str]]:
+    workers = yield from client.fleet.workers()
+    containers = yield from client.fleet.containers(list(workers))
+    return [
+        container.state
+        for listed in containers.values()
+        for container in listed
+        if container.pool == pool
+    ]
+
+
+def update_autoscaler(target: Target, changes: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
+    """Override the pool's settings until the next deploy; None leaves a setting as it is."""
+    given = {name: value for name, value in changes.items() if value is not None}
+    return (yield from _override(target, given))
+
+
+def reset_autoscaler(target: Target, changes: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
+    """As `update_autoscaler`, where None means no minimum, no buffer, no limit."""
+    if changes.get("max_containers") == 0:
+        raise InvalidError("`max_containers` must be at least 1, not 0; None takes the limit away")
+    given = {name: 0 if value is None else value for name, value in changes.items()}
+    if given.get("scaledown_window") == 0:
+        given["scaledown_window"] = FunctionOptions().scaledown_window
+    return (yield from _override(target, given))
+
+
+def current_settings(target: Target) -> Op[FunctionAutoscalerSettings]:
+    """The settings in force."""
+    overrides = yield from current().apps.overrides(target.spec.app_id)
+    override = AutoscalerOverride.from_plain(overrides.get(target.pool, {}))
+    return effective(override.apply(target.options))
+
+
+def _override(target: Target, given: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
+    client = current()
+
+    def changed(before: dict[str, Any]) -> dict[str, int]:
+        override = AutoscalerOverride.from_plain({**before, **given})
+        override.apply(target.options)  # raises if minimum and maximum cross
+        return override.to_plain()
+
+    yield from target.open(client)
+    settings = yield from client.apps.override(target.spec.app_id, target.pool, changed)
+    options = AutoscalerOverride.from_plain(settings).apply(target.options)
+    if options.min_containers:
+        yield from client.pools.join(target.pool)
+    return effective(options)
+
+
+def effective(options: FunctionOptions) -> FunctionAutoscalerSettings:
+    """The autoscaler settings among the options."""
+    return FunctionAutoscalerSettings(
+        min_containers=options.min_containers,
+        max_containers=options.max_containers,
+        buffer_containers=options.buffer_containers,
+        scaledown_window=options.scaledown_window,
+    )
+
+
+class UpdateAutoscaler(Verb[Any, FunctionAutoscalerSettings]):
+    """`update_autoscaler(...)`: keywords only, each None or a number."""
+
+    __slots__ = ()
+
+    def __call__(
+        self,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: int | None = None,
+    ) -> FunctionAutoscalerSettings:
+        """Do it and wait."""
+        return super().__call__(
+            min_containers=min_containers,
+            max_containers=max_containers,
+            buffer_containers=buffer_containers,
+            scaledown_window=scaledown_window,
+        )
+
+    async def aio(
+        self,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: int | None = None,
+    ) -> FunctionAutoscalerSettings:
+        """Do it without blocking the event loop."""
+        return await super().aio(
+            min_containers=min_containers,
+            max_containers=max_containers,
+            buffer_containers=buffer_containers,
+            scaledown_window=scaledown_window,
+        )

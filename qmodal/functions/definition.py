@@ -1,0 +1,193 @@
+"""Where a function or class is defined: in a local app, or in a deployed one found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from qmodal.client.client import current
+from qmodal.exception import ExecutionError, InvalidError, NotFoundError
+from qmodal.spec.documents import FunctionSpec, Version, open_version
+from qmodal.spec.names import is_app_id
+from qmodal.spec.registry import Definition, Registry, definitions_of
+from qmodal.transport.operation import Op
+
+
+class Source(Protocol):
+    """Whatever can say which definition a handle stands for."""
+
+    def definition(self) -> Op[Definition]:
+        """The definition; raises ExecutionError or NotFoundError if there is none."""
+        ...
+
+    def stands_for(self, definition: Definition) -> bool:
+        """Whether `definition`, asked now, would give this one without asking a server."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSource:
+    """A definition of an app in this process; there only while the app runs or after it was deployed."""
+
+    registry: Registry
+    tag: str
+
+    @property
+    def app(self) -> Any:
+        """The App."""
+        return self.registry.owner
+
+    def definition(self) -> Op[Definition]:
+        """The definition, if the app has been published."""
+        definition = self.registry.find_definition(self.tag)
+        if definition is None:
+            raise ExecutionError(
+                f"{self.tag.removesuffix('.*')} has not been hydrated with the metadata it needs to run "
+                "on Modal, because the App it is defined on is not running. Use `qmodal run`, `with app.run():` "
+                "or `app.deploy()`."
+            )
+        yield from ()
+        return definition
+
+    def stands_for(self, definition: Definition) -> bool:
+        """Whether the app is still published as it was then."""
+        return self.registry.find_definition(self.tag) is definition
+
+
+# The app whose serialized functions are being pickled, and what the version of this container has.
+_publishing: ContextVar[Registry | None] = ContextVar("qmodal_publishing", default=None)
+_served: dict[str, Definition] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSource:
+    """A definition of the very version that this container serves.
+
+    A serialized function that calls another one of its app is pickled before the app has an id.
+    """
+
+    tag: str
+
+    def definition(self) -> Op[Definition]:
+        """The definition; raises ExecutionError outside of such a container."""
+        yield from ()
+        try:
+            return _served[self.tag]
+        except KeyError:
+            raise ExecutionError(f"{self.tag!r} is not part of what runs here") from None
+
+    def stands_for(self, definition: Definition) -> bool:
+        """Whether the container serves that one."""
+        return _served.get(self.tag) is definition
+
+
+@contextmanager
+def publishing(registry: Registry) -> Iterator[None]:
+    """Meanwhile handles of that app are pickled as parts of the version to come."""
+    token = _publishing.set(registry)
+    try:
+        yield
+    finally:
+        _publishing.reset(token)
+
+
+def serve(version: Version, *, is_pinned: bool) -> None:
+    """This container serves that version: what an OwnSource stands for from now on."""
+    _served.update(definitions_of(version, is_pinned=is_pinned))
+
+
+@dataclass(frozen=True, slots=True)
+class FixedSource:
+    """A definition that came along, with a handle from another process."""
+
+    fixed: Definition
+
+    def definition(self) -> Op[Definition]:
+        """The definition."""
+        yield from ()
+        return self.fixed
+
+    def stands_for(self, definition: Definition) -> bool:
+        """Always: it came along."""
+        return definition is self.fixed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedSource:
+    """A definition of a deployed app, looked up by name on first use."""
+
+    app_name: str
+    name: str
+    environment: str | None
+    is_class: bool
+    number: int | None = None
+
+    def stands_for(self, _definition: Definition) -> bool:
+        """Never: it has to be looked up."""
+        return False
+
+    @property
+    def _what(self) -> str:
+        kind = "Cls" if self.is_class else "Function"
+        return f"Lookup failed for {kind} '{self.name}' from the '{self.app_name}' app"
+
+    def definition(self) -> Op[Definition]:
+        """Look it up; raises NotFoundError."""
+        client = current()
+        environment = self.environment or client.settings.environment
+        app_id: str | None = self.app_name
+        if not is_app_id(self.app_name):
+            app_id = yield from client.apps.find(environment, self.app_name)
+        if app_id is None:
+            raise NotFoundError(
+                f"{self._what}: App '{self.app_name}' not found in environment '{environment}'. "
+                "Deploy it with `qmodal deploy`."
+            )
+        version = yield from self._version(app_id)
+        return Definition(
+            app_id=app_id,
+            app_name=self.app_name,
+            spec=self._spec(version),
+            number=self.number or 0,
+        )
+
+    def _version(self, app_id: str) -> Op[Version]:
+        client = current()
+        record = yield from client.apps.record(app_id)
+        number = self.number or (record.version if record else 0)
+        document = yield from client.apps.version(app_id, number)
+        if document is None:
+            raise NotFoundError(f"{self._what}: it has no version {number}.")
+        return open_version(document, client.signer)
+
+    def _spec(self, version: Version) -> FunctionSpec:
+        functions = version.functions
+        spec = functions.get(f"{self.name}.*" if self.is_class else self.name)
+        if spec is not None:
+            return spec
+        if not self.is_class and f"{self.name}.*" in functions:
+            raise NotFoundError(
+                f"{self._what}: '{self.name}' is a modal.Cls. Use `modal.Cls.from_name` instead."
+            )
+        names = ", ".join(sorted(name.removesuffix(".*") for name in functions)) or "nothing"
+        raise NotFoundError(f"{self._what}: the app has {names}.")
+
+
+def portable(source: Source) -> Source:
+    """The source as it can travel to another process; raises InvalidError if it cannot yet."""
+    if isinstance(source, OwnSource) and source.tag in _served:
+        return FixedSource(_served[source.tag])
+    if not isinstance(source, LocalSource):
+        return source
+    if source.registry.is_part_of(_publishing.get()):
+        return OwnSource(source.tag)
+    definition = source.registry.find_definition(source.tag)
+    if definition is None:
+        raise InvalidError(
+            f"Can't serialize object {source.tag.removesuffix('.*')} which hasn't been hydrated: the "
+            "App it is defined on is not running."
+        )
+    return FixedSource(definition)

@@ -1,0 +1,314 @@
+"""Function: the handle of a function or method that runs in a pool of containers."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack
+
+from qmodal.client import deprecation as legacy
+from qmodal.client.context import is_local
+from qmodal.client.verb import Verb
+from qmodal.exception import ExecutionError, InvalidError
+from qmodal.functions import (
+    autoscaler as pool_verbs,
+    generator as streaming,
+    remote as invocation,
+    web as web_calls,
+)
+from qmodal.functions.autoscaler import Autoscaler
+from qmodal.functions.call import FunctionCall
+from qmodal.functions.definition import (
+    FixedSource,
+    LocalSource,
+    NamedSource,
+    Source,
+    portable,
+)
+from qmodal.functions.info import Info, describe
+from qmodal.functions.map.methods import MapVerbs
+from qmodal.functions.target import Binding, Target, target_of
+from qmodal.output.logs import LogSource, LogVerbs
+from qmodal.spec.keywords import VariantOptions
+from qmodal.spec.registry import Definition
+from qmodal.spec.variant import Variant
+from qmodal.transport.operation import Op
+from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats, FunctionInfo
+
+P = ParamSpec("P")
+R = TypeVar("R")
+OriginalR = TypeVar("OriginalR")
+
+
+class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
+    """A function that runs elsewhere; made by `@app.function()` or found with `from_name`.
+
+    >>> square.remote(3)
+    9
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        name: str,
+        *,
+        raw_f: Callable[..., Any] | None = None,
+        local: Callable[..., Any] | None = None,
+        binding: Binding | None = None,
+        variant: Variant | None = None,
+    ) -> None:
+        self._source = source
+        self._name = name
+        self._raw_f = raw_f
+        self._local = local or raw_f
+        self._binding = binding
+        self._variant = variant or Variant()
+        self._known: tuple[Definition, Target] | None = None
+        self._plain: tuple[Definition, Target] | None = None  # checked: neither web nor generator
+
+    def __repr__(self) -> str:
+        return f"Function({self._name!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (portable(self._source), self._name, self._binding, self._variant)
+
+    @classmethod
+    def from_name(
+        cls,
+        app_name: str,
+        name: str,
+        *,
+        version: int | None = None,
+        environment_name: str | None = None,
+        client: Any = None,
+    ) -> Function[..., Any, Any]:
+        """The function of a deployed app, looked up on first use. Raises InvalidError for a method.
+
+        >>> Function.from_name("reports", "summarize").remote("2026-11")
+        """
+        if "." in name:
+            owner, _, method = name.partition(".")
+            raise InvalidError(
+                f"Cannot look up the method {name!r} as a function; "
+                f"use `qmodal.Cls.from_name({app_name!r}, {owner!r})().{method}`."
+            )
+        source = NamedSource(
+            app_name=app_name,
+            name=name,
+            environment=environment_name,
+            is_class=False,
+            number=version,
+        )
+        return Function(source, name)
+
+    @property
+    def remote(self) -> Verb[P, R]:
+        """Run it in its pool and wait for the result; raises what it raises."""
+        return Verb(self._remote)
+
+    @property
+    def remote_gen(self) -> streaming.RemoteGen[P]:
+        """Run a generator in its pool; its items as they are produced, once iteration begins.
+
+        >>> for line in lines_of.remote_gen("log.txt"): ...
+        """
+        return streaming.RemoteGen(self._generator_target)
+
+    @property
+    def spawn(self) -> Verb[P, FunctionCall[R]]:
+        """Run it in its pool; the handle comes back as soon as the input is accepted."""
+        return Verb(self._spawn)
+
+    @property
+    def local(self) -> Callable[P, OriginalR]:
+        """The function itself, run in this process."""
+        if self._local is None:
+            raise ExecutionError(
+                f"The definition of {self._name!r} is not here, so it cannot be called locally; "
+                "import the module that defines it."
+            )
+        _note_volumes(self._source, self._name)
+        return self._local
+
+    @property
+    def hydrate(self) -> Verb[[], Function[P, R, OriginalR]]:
+        """Find out now, rather than on first use, what this handle stands for; returns itself."""
+        return Verb(self._hydrate)
+
+    @property
+    def get_current_stats(self) -> Verb[[], FunctionCurrentStats]:
+        """The pool at this moment: backlog, containers, running inputs, free slots."""
+        return Verb(self._stats)
+
+    @property
+    def update_autoscaler(self) -> pool_verbs.UpdateAutoscaler:
+        """Change the pool's limits while it runs; None leaves one as it is. In force in 0.3 s.
+
+        Lasts until the next deploy. Raises InvalidError for a method: the instance has the pool.
+        """
+        legacy.warn("Function.update_autoscaler", "use Function.autoscaler.update")
+        return pool_verbs.UpdateAutoscaler(self._update)
+
+    @property
+    def autoscaler(self) -> Autoscaler:
+        """Read and change the pool's limits: `f.autoscaler.update(max_containers=4)`."""
+        return Autoscaler(self._pool_target)
+
+    @property
+    def info(self) -> Info:
+        """How the function is configured: `f.info()`."""
+        return Info(self._info)
+
+    @property
+    def logs(self) -> LogVerbs:
+        """What the containers of its pool printed: `fetch(since=...)`, `tail(100)`, `stream()`."""
+        return LogVerbs(self._log_place)
+
+    def with_options(self, **options: Unpack[VariantOptions]) -> Function[P, R, OriginalR]:
+        """The same function in a pool of its own with these options; raises InvalidError.
+
+        >>> heavy = square.with_options(timeout=3600, max_containers=2)
+        """
+        return self._with(self._variant.with_options(**options))
+
+    def with_concurrency(
+        self, *, max_inputs: int, target_inputs: int | None = None
+    ) -> Function[P, R, OriginalR]:
+        """The same function in a pool of its own, for several inputs at once; only recorded yet."""
+        return self._with(self._variant.with_concurrency(max_inputs, target_inputs))
+
+    def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Function[P, R, OriginalR]:
+        """The same function in a pool of its own, for batches of inputs; only recorded yet."""
+        return self._with(self._variant.with_batching(max_batch_size, wait_ms))
+
+    def get_raw_f(self) -> Callable[P, OriginalR]:
+        """The decorated Python function itself."""
+        legacy.warn("Function.get_raw_f", "keep the function under a name of its own")
+        return self._raw()
+
+    def _raw(self) -> Callable[P, OriginalR]:
+        if self._raw_f is None:
+            raise ExecutionError(f"The definition of {self._name!r} is not in this process.")
+        return self._raw_f
+
+    get_web_url = web_calls.WebUrl()
+    get_web_uri = web_calls.WebUrl("Function.get_web_uri")
+    is_web = web_calls.IsWeb()
+
+    @property
+    def object_id(self) -> str:
+        """`fu-...`: the id of the pool; AttributeError before hydration."""
+        if self._known is None:
+            raise AttributeError(f"{self._name!r} is not hydrated, so it has no object_id yet")
+        return f"fu-{self._known[1].pool}"
+
+    @property
+    def app(self) -> Any:
+        """The app that it is defined on here."""
+        if isinstance(self._source, LocalSource):
+            return self._source.app
+        raise AttributeError(f"{self._name!r} was looked up; its app is not defined here")
+
+    @property
+    def _app(self) -> Any:
+        return self._source.app if isinstance(self._source, LocalSource) else None
+
+    @property
+    def is_generator(self) -> bool:
+        """Whether it yields items, as declared or as its code says."""
+        if self._known is not None:
+            return self._known[1].is_generator
+        return streaming.yields(self._source, "" if self._binding is None else self._binding.method)
+
+    def _target(self) -> Op[Target]:
+        definition = yield from self._source.definition()
+        known = self._known
+        if known is None or known[0] is not definition:
+            target = target_of(definition, self._binding, self._variant, self._name)
+            known = self._known = (definition, target)
+            if not isinstance(self._source, LocalSource):
+                self._source = FixedSource(definition)
+        return known[1]
+
+    def _plain_target(self, verb: str) -> Op[Target]:
+        plain = self._plain
+        if plain is not None and self._source.stands_for(plain[0]):
+            return plain[1]
+        target = yield from self._target()
+        web_calls.check_callable(target, verb)
+        if target.is_generator:
+            raise InvalidError(streaming.refusal(verb))
+        if self._known is not None:
+            self._plain = self._known
+        return target
+
+    def _generator_target(self) -> Op[Target]:
+        target = yield from self._target()
+        if not target.is_generator:
+            raise InvalidError(streaming.refusal("remote_gen"))
+        return target
+
+    def _remote(self, /, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
+        target = yield from self._plain_target("remote")
+        result: R = yield from invocation.remote(target, (args, kwargs))
+        return result
+
+    def _spawn(self, /, *args: P.args, **kwargs: P.kwargs) -> Op[FunctionCall[R]]:
+        target = yield from self._plain_target("spawn")
+        call = yield from invocation.spawn(target, (args, kwargs))
+        return FunctionCall(call, 1)
+
+    def _hydrate(self) -> Op[Function[P, R, OriginalR]]:
+        yield from self._target()
+        return self
+
+    def _stats(self) -> Op[FunctionCurrentStats]:
+        target = yield from self._target()
+        return (yield from pool_verbs.current_stats(target))
+
+    def _update(self, **changes: int | None) -> Op[FunctionAutoscalerSettings]:
+        target = yield from self._pool_target()
+        return (yield from pool_verbs.update_autoscaler(target, dict(changes)))
+
+    def _pool_target(self) -> Op[Target]:
+        if self._binding is not None:
+            raise InvalidError(
+                "A method has no autoscaler settings of its own. Call it on the class instance instead."
+            )
+        return (yield from self._target())
+
+    def _log_place(self) -> Op[LogSource]:
+        target = yield from self._target()
+        return LogSource(target.spec.app_id, target.pool)
+
+    def _info(self, **_refresh: bool) -> Op[FunctionInfo]:
+        definition = yield from self._source.definition()
+        return describe(definition.spec, self._variant)
+
+    def _with(self, variant: Variant) -> Function[P, R, OriginalR]:
+        if self._binding is not None:
+            raise InvalidError(
+                "A method runs in the pool of its instance. Use `with_options` and its like on the class."
+            )
+        variant.over({}).check_kind(is_generator=self.is_generator)
+        return Function(
+            self._source, self._name, raw_f=self._raw_f, local=self._local, variant=variant
+        )
+
+
+def _note_volumes(source: Source, name: str) -> None:
+    """Warn that a function which mounts volumes finds nothing in them on the caller's machine."""
+    entry = source.registry.entries.get(source.tag) if isinstance(source, LocalSource) else None
+    if entry is not None and entry.options.volumes and is_local():
+        warnings.warn(
+            f"The {name} function is executing locally and will not have access to the mounted "
+            "Volume data",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _rebuilt(
+    source: Source, name: str, binding: Binding | None, variant: Variant
+) -> Function[..., Any, Any]:
+    return Function(source, name, binding=binding, variant=variant)

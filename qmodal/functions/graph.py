@@ -1,0 +1,149 @@
+"""Which calls the inputs of a call have made, and what became of all of them."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass, field
+
+from qmodal.call_graph import InputInfo, InputStatus
+from qmodal.client.client import Client
+from qmodal.exception import Error, OutputExpiredError, ServerWarning
+from qmodal.functions.receipts import told
+from qmodal.functions.results import CANCELLED, opened, outcomes_in
+from qmodal.spec.documents import open_pool_spec, open_version
+from qmodal.store.calls import Child
+from qmodal.store.outputs import CallRecord, Output, parse_outputs
+from qmodal.transport.operation import Op, ask
+from qmodal.wire.ids import input_id
+
+MOST_INPUTS = 10_000
+# By index: the container, as far as it is known, and how the input ended.
+Ended = dict[int, tuple[str, InputStatus]]
+OF_KIND = {
+    "value": InputStatus.SUCCESS,
+    "values": InputStatus.SUCCESS,
+    "error": InputStatus.FAILURE,
+    "lost": InputStatus.FAILURE,
+    "unstored": InputStatus.FAILURE,
+    "timeout": InputStatus.TIMEOUT,
+    "cancelled": InputStatus.TERMINATED,
+}
+OF_NOTE = {"init": InputStatus.INIT_FAILURE, "stopped": InputStatus.TERMINATED}
+
+
+def graph_of(client: Client, call: str) -> Op[list[InputInfo]]:
+    """The tree below a call; raises OutputExpiredError if the call is gone."""
+    return (yield from _Graph(client).inputs_of(call))
+
+
+@dataclass(slots=True)
+class _Graph:
+    """Walks calls; at most 10 000 inputs, and a warning says if there were more."""
+
+    client: Client
+    left: int = MOST_INPUTS
+    names: dict[str, tuple[str, str]] = field(default_factory=dict)
+    met: set[str] = field(default_factory=set)
+
+    def inputs_of(self, call: str) -> Op[list[InputInfo]]:
+        """The inputs of a call, each with what is below it; OutputExpiredError if it is gone."""
+        record = yield from self.client.calls.record(call)
+        if record is None:
+            raise OutputExpiredError(f"call {call} expired, was delivered, or never existed")
+        return (yield from self._with_below(call, (yield from self._inputs(call, record))))
+
+    def _with_below(self, call: str, inputs: list[InputInfo]) -> Op[list[InputInfo]]:
+        self.met.add(call)
+        for child in (yield from self.client.children.of(call)):
+            if child.index < len(inputs) and child.call not in self.met:
+                inputs[child.index].children += yield from self._below(child)
+        return inputs
+
+    def _below(self, child: Child) -> Op[list[InputInfo]]:
+        """A child's inputs; what was noted of one that is gone, since it was delivered."""
+        record = yield from self.client.calls.record(child.call)
+        if record is not None:
+            inputs = yield from self._inputs(child.call, record)
+        elif child.told:
+            submitted, odd = told(child.told)
+            ended = {index: ("", status) for index, status in odd.items()}
+            rest = InputStatus.SUCCESS
+            inputs = yield from self._listed(child.call, child.pool, submitted, ended, rest)
+        else:
+            inputs = []
+        return (yield from self._with_below(child.call, inputs))
+
+    def _inputs(self, call: str, record: CallRecord) -> Op[list[InputInfo]]:
+        ended = yield from self._ended(call)
+        rest = InputStatus.TERMINATED if record.state == CANCELLED else InputStatus.PENDING
+        return (yield from self._listed(call, record.pool, record.submitted, ended, rest))
+
+    def _listed(
+        self, call: str, pool: str, submitted: int, ended: Ended, rest: InputStatus
+    ) -> Op[list[InputInfo]]:
+        count = min(submitted, self.left)
+        if count < submitted:
+            warnings.warn(
+                f"the call graph has more than {MOST_INPUTS} inputs; the rest is left out",
+                ServerWarning,
+                stacklevel=2,
+            )
+        self.left -= count
+        function, module = yield from self._name(pool)
+        return [
+            InputInfo(input_id(call, index), call, container, status, function, module)
+            for index in range(count)
+            for container, status in [ended.get(index, ("", rest))]
+        ]
+
+    def _ended(self, call: str) -> Op[Ended]:
+        ended: Ended = {}
+        cursor, outputs = b"0", list[Output]()
+        while outputs or cursor == b"0":
+            read = self.client.calls.read_command(call, cursor, block=0, count=1000)
+            outputs = parse_outputs((yield from ask(read))[0])
+            for output in outputs:
+                if output.is_foreign or output.is_item:
+                    continue
+                ends = self._ends(call, output)
+                ended |= {output.index + place: end for place, end in enumerate(ends)}
+            cursor = outputs[-1].entry if outputs else b"end"
+        return ended
+
+    def _ends(self, call: str, output: Output) -> list[tuple[str, InputStatus]]:
+        """How each input that the output is for has ended."""
+        if output.signed is None:
+            word = (output.note or "").partition(": ")[0]
+            return [("", OF_NOTE.get(word, InputStatus.FAILURE))] * output.count
+        try:
+            outcome = opened(self.client, call, output, None)
+            found = outcomes_in(outcome, output) if outcome.kind == "mixed" else [outcome]
+        except Error:
+            return [("", InputStatus.PENDING)] * output.count
+        ends = [(each.container, OF_KIND[each.kind]) for each in found]
+        return ends * output.count if len(ends) == 1 else ends
+
+    def _name(self, pool: str) -> Op[tuple[str, str]]:
+        """Function and module; empty where the server does not know them any more."""
+        if pool not in self.names:
+            try:
+                self.names[pool] = yield from self._look_up(pool)
+            except Error:
+                self.names[pool] = ("", "")
+        return self.names[pool]
+
+    def _look_up(self, pool: str) -> Op[tuple[str, str]]:
+        client = self.client
+        signed = yield from client.pools.spec(pool)
+        if signed is None:
+            return "", ""
+        spec = open_pool_spec(signed, client.signer)
+        name = spec.function.removesuffix(".*")
+        record = yield from client.apps.record(spec.app_id)
+        if record is None:
+            return name, ""
+        document = yield from client.apps.version(spec.app_id, record.version)
+        if document is None:
+            return name, ""
+        function = open_version(document, client.signer).functions.get(spec.function)
+        return name, function.module if function else ""

@@ -1,0 +1,79 @@
+"""`f.info()`: how a function is configured, as published and with what its variant changes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qmodal.client.verb import Verb
+from qmodal.spec.documents import FunctionSpec
+from qmodal.spec.options import FunctionOptions
+from qmodal.spec.variant import Variant
+from qmodal.types import BatchingInfo, ConcurrencyInfo, FunctionInfo
+
+_RECORDED = ("nonpreemptible", "routing_region", "restrict_modal_access", "block_network")
+
+
+def describe(spec: FunctionSpec, variant: Variant) -> FunctionInfo:
+    """The configuration of a published function."""
+    options = variant.over(spec.options)
+    recorded = {name: options.recorded[name] for name in _RECORDED if name in options.recorded}
+    return FunctionInfo(
+        cpu=options.cpu,
+        memory_mib=options.memory,
+        gpus=_gpus(options.gpu),
+        ephemeral_disk_mib=options.ephemeral_disk,
+        startup_timeout=options.startup_timeout,
+        timeout=options.timeout,
+        max_retries=None if options.retries is None else options.retries.max_retries,
+        regions=[options.region] if isinstance(options.region, str) else _listed(options.region),
+        cloud=options.cloud,
+        batching_info=_batching(options, variant.changes),
+        concurrency_info=_concurrency(options, variant.changes),
+        schedule=None if options.schedule is None else str(options.schedule),
+        single_use_containers=options.single_use_containers,
+        volumes=dict(options.volumes),
+        secrets=[str(secret) for secret in options.secrets],
+        method_names=sorted(spec.methods) if spec.is_class else None,
+        **recorded,
+    )
+
+
+def _gpus(wanted: str | tuple[str, ...] | None) -> list[tuple[str, int]]:
+    kinds = (wanted,) if isinstance(wanted, str) else wanted or ()
+    split = [kind.partition(":") for kind in kinds]
+    return [(name, int(count or 1)) for name, _, count in split]
+
+
+def _listed(regions: tuple[str, ...] | None) -> list[str] | None:
+    return None if regions is None else list(regions)
+
+
+def _concurrency(options: FunctionOptions, changes: Mapping[str, Any]) -> ConcurrencyInfo | None:
+    if "concurrency" in changes:
+        return ConcurrencyInfo(*changes["concurrency"])
+    if options.max_inputs == 1:
+        return None
+    return ConcurrencyInfo(options.max_inputs, options.target_inputs)
+
+
+def _batching(options: FunctionOptions, changes: Mapping[str, Any]) -> BatchingInfo | None:
+    if "batching" in changes:
+        return BatchingInfo(*changes["batching"])
+    if options.max_batch_size is None:
+        return None
+    return BatchingInfo(options.max_batch_size, options.wait_ms)
+
+
+class Info(Verb[Any, FunctionInfo]):
+    """`f.info(refresh=False)`: the published configuration does not change under a handle."""
+
+    __slots__ = ()
+
+    def __call__(self, *, refresh: bool = False) -> FunctionInfo:
+        """Ask and wait."""
+        return super().__call__(refresh=refresh)
+
+    async def aio(self, *, refresh: bool = False) -> FunctionInfo:
+        """Ask without blocking the event loop."""
+        return await super().aio(refresh=refresh)

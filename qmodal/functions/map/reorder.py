@@ -1,0 +1,80 @@
+"""Results of a map that have arrived and wait for their turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An input's exception on its way to its place among the results; a fatal one ends the map."""
+
+    error: BaseException
+    is_fatal: bool
+
+
+class ReorderBuffer:
+    """Runs of results by the index of their first; a pack arrives, waits and leaves as one.
+
+    Put by one thread and taken by the same; `waiting` may be read by another.
+    """
+
+    __slots__ = ("_fatal", "_has_failures", "_is_ordered", "_next", "_runs", "waiting")
+
+    def __init__(self, *, is_ordered: bool) -> None:
+        self._is_ordered = is_ordered
+        self._runs: dict[int, list[Any]] = {}
+        self._fatal: list[BaseException] = []
+        self._has_failures = False
+        self._next = 0
+        self.waiting = 0
+
+    def put(self, index: int, values: list[Any]) -> None:
+        """Results of consecutive inputs; the list is ours from now on."""
+        self._runs[index] = values
+        self.waiting += len(values)
+
+    def fail(self, index: int, failure: Failure) -> None:
+        """An exception instead of a result."""
+        if failure.is_fatal:
+            self._fatal.append(failure.error)
+        self._has_failures = True
+        self.put(index, [failure])
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether `take` has something."""
+        if self._is_ordered and not self._fatal:
+            return self._next in self._runs
+        return bool(self._runs)
+
+    def take(self) -> list[Any]:
+        """Results whose turn it is, none twice.
+
+        Raises a fatal failure as soon as it is there: a map stops at the first that arrives.
+        """
+        if self._fatal:
+            raise self._fatal[0]
+        taken = self._in_order() if self._is_ordered else self._all()
+        self.waiting -= len(taken)
+        if self._has_failures:
+            return [each.error if isinstance(each, Failure) else each for each in taken]
+        return taken
+
+    def _in_order(self) -> list[Any]:
+        runs, following = self._runs, self._next
+        taken = runs.pop(following, None)
+        if taken is None:
+            return []
+        following += len(taken)
+        while (run := runs.pop(following, None)) is not None:
+            taken += run
+            following += len(run)
+        self._next = following
+        return taken
+
+    def _all(self) -> list[Any]:
+        taken = [value for run in self._runs.values() for value in run]
+        self._runs.clear()
+        return taken

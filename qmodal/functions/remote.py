@@ -1,0 +1,119 @@
+"""One input in, one result out: what `.remote()` and `.spawn()` do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from qmodal.client.client import Client, current
+from qmodal.exception import Error
+from qmodal.functions.map.inputs import Arguments
+from qmodal.functions.receipts import forget
+from qmodal.functions.results import (
+    BLOCK_MS,
+    FIRST_BLOCK_MS,
+    OutputReader,
+    opened,
+    stored_apart,
+    value_of,
+)
+from qmodal.functions.target import DELIVERED_TTL_MS, Target
+from qmodal.store.calls import Submission, UnknownPoolError
+from qmodal.store.outputs import Output
+from qmodal.transport.operation import AtMost, Later, Op
+
+# Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
+ABANDON_SECONDS = 1.0
+MOST_OPENINGS = 10
+T = TypeVar("T")
+
+
+def remote(target: Target, arguments: Arguments) -> Op[Any]:
+    """Submit and wait: one round trip, as the read for the result goes out with the input."""
+    client = current()
+    call = target.new_call()
+    submission = target.submission(client, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS)
+    try:
+        outputs = yield from request(client, target, submission)
+        if not outputs or outputs[0].index:
+            outputs = yield from _waited(client, call, outputs)
+    except (Error, GeneratorExit):
+        raise
+    except BaseException:  # Ctrl-C, a cancelled task, or what a signal's handler has raised
+        yield AtMost(_abandon(client, call), ABANDON_SECONDS)
+        raise
+    return (yield from _delivered(client, submission, outputs[0]))
+
+
+def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any]:
+    """The value, or what it raises; the call is forgotten either way."""
+    blobs: tuple[int, ...] = (0,)
+    # A result that was stored apart is fetched before the deletion goes out with a later write.
+    try:
+        outcome = opened(client, submission.call, output, submission.digest)
+        payload = outcome.payload
+        if outcome.blob is None:
+            blobs = ()
+        else:
+            payload = yield from stored_apart(client, submission.call, 0, outcome.blob)
+    except Exception as error:
+        yield from forget(client, submission, error, blobs=blobs)
+        raise
+    try:
+        value = value_of(client, outcome, payload)
+    except BaseException as error:  # also SystemExit, which user code may raise
+        yield from forget(client, submission, error, blobs=blobs)
+        raise
+    yield from forget(client, submission, blobs=blobs)
+    return value
+
+
+def _abandon(client: Client, call: str) -> Op[None]:
+    """Nobody waits for it any more: end what is queued or runs, and forget the call."""
+    running = yield from client.calls.cancel(call)
+    yield from client.calls.nudge_cancelled(running)
+    yield Later(client.calls.forget_command(call, (0,)))
+
+
+def _waited(client: Client, call: str, outputs: list[Output]) -> Op[list[Output]]:
+    reader = OutputReader(client, call)
+    fresh, block = reader.accept(outputs), FIRST_BLOCK_MS
+    while not fresh:
+        fresh = yield from reader.read(block)
+        block = BLOCK_MS
+    return fresh
+
+
+def request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
+    """Submit and wait a second for first outputs, in one write."""
+    calls = client.calls
+    return (
+        yield from _opened(client, target, lambda: calls.request(submission, block=FIRST_BLOCK_MS))
+    )
+
+
+def submit(client: Client, target: Target, submission: Submission) -> Op[None]:
+    """Submit; a pool that the server does not know (yet, or any more) is opened first."""
+    yield from _opened(client, target, lambda: client.calls.submit(submission))
+
+
+def _opened(client: Client, target: Target, submitting: Callable[[], Op[T]]) -> Op[T]:
+    """What the submission comes to; its pool is opened before it is repeated.
+
+    A server that was ended may have lost the opening again by the time that the submit is repeated.
+    """
+    for _ in range(MOST_OPENINGS):
+        try:
+            return (yield from submitting())
+        except UnknownPoolError:
+            yield from target.open(client)
+    return (yield from submitting())
+
+
+def spawn(target: Target, arguments: Arguments) -> Op[str]:
+    """Submit; the call id, once the server has said yes."""
+    client = current()
+    call = target.new_call()
+    submission = target.submission(client, [arguments], call=call, total=1)
+    yield from submit(client, target, submission)
+    return call

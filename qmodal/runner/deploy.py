@@ -1,0 +1,155 @@
+"""Deploy an app until it is stopped; replace what runs, gradually or at once."""
+
+from __future__ import annotations
+
+import re
+import time
+import warnings
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from qmodal.client import client as clients, context
+from qmodal.client.client import Client
+from qmodal.client.verb import Verb
+from qmodal.exception import InvalidError, ServerWarning
+from qmodal.runner.publish import publish
+from qmodal.spec.documents import Version
+from qmodal.spec.names import check_name
+from qmodal.spec.registry import AppLike
+from qmodal.transport.operation import Op, Pause
+
+A = TypeVar("A", bound=AppLike)
+STRATEGIES = ("rolling", "recreate")
+RECREATE_SECONDS = 40.0
+LOOK_SECONDS = 0.1
+_TAG = re.compile(r"[A-Za-z0-9._-]{1,50}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployResult:
+    """What `runner.deploy_app` has published; `is_new` is False if nothing had changed."""
+
+    app_id: str
+    version: int
+    is_new: bool
+
+
+class Deploy(Verb[Any, A]):
+    """`app.deploy(name=None, *, environment_name=None, tag="", strategy="rolling")`."""
+
+    __slots__ = ("_app",)
+
+    def __init__(self, app: A) -> None:
+        super().__init__(self._deploy)
+        self._app = app
+
+    def __call__(
+        self,
+        name: str | None = None,
+        *,
+        environment_name: str | None = None,
+        tag: str = "",
+        client: Any = None,
+        strategy: str = "rolling",
+    ) -> A:
+        """Do it and wait."""
+        return super().__call__(name, environment_name, tag, strategy)
+
+    async def aio(
+        self,
+        name: str | None = None,
+        *,
+        environment_name: str | None = None,
+        tag: str = "",
+        client: Any = None,
+        strategy: str = "rolling",
+    ) -> A:
+        """Do it without blocking the event loop."""
+        return await super().aio(name, environment_name, tag, strategy)
+
+    def _deploy(self, name: str | None, environment: str | None, tag: str, strategy: str) -> Op[A]:
+        yield from deploy(self._app, name, environment, tag=tag, strategy=strategy)
+        return self._app
+
+
+def deploy(
+    app: AppLike,
+    name: str | None,
+    environment: str | None,
+    *,
+    tag: str = "",
+    strategy: str = "rolling",
+) -> Op[DeployResult]:
+    """Publish the app under its name; what is the same as before gets no new version.
+
+    `recreate` ends containers of older versions at once, and waits up to 40 s for that.
+    """
+    if context.is_importing():
+        raise InvalidError("app.deploy() cannot be called in global scope.")
+    registry = app._registry
+    title = name or registry.name
+    if title is None:
+        raise InvalidError(
+            "a deployed App needs a name: `qmodal.App('name')` or `app.deploy(name='name')`."
+        )
+    check_name("App", title)
+    check_release(tag, strategy)
+    client = clients.current()
+    release = yield from publish(
+        client,
+        registry,
+        name=title,
+        environment=environment or client.settings.environment,
+        state="deployed",
+        tag=tag,
+        is_recreating=strategy == "recreate",
+    )
+    version = release.version
+    registry.description = title
+    registry.attach(version, main_by_reference=version.main is not None)
+    if release.is_new and strategy == "recreate":
+        yield from wait_until_replaced(client, version)
+    return DeployResult(app_id=version.app_id, version=version.number, is_new=release.is_new)
+
+
+def check_release(tag: str, strategy: str) -> None:
+    """Raise InvalidError for a tag or a strategy that cannot be."""
+    if tag and not _TAG.fullmatch(tag):
+        raise InvalidError(
+            f"Invalid deployment tag: {tag!r}. Tags may have up to 50 letters, digits, dashes, "
+            "underscores and periods."
+        )
+    if strategy not in STRATEGIES:
+        raise InvalidError(f"`strategy` is {strategy!r}; it may be 'rolling' or 'recreate'.")
+
+
+def wait_until_replaced(client: Client, version: Version) -> Op[None]:
+    """Have older containers ended now; warns if some are still there after 40 s."""
+    ends = time.monotonic() + RECREATE_SECONDS
+    nudged: set[str] = set()
+    while older := (yield from _older(client, version)):
+        if time.monotonic() > ends:
+            text = ", ".join(sorted(name for names in older.values() for name in names))
+            warnings.warn(f"containers of older versions still run: {text}", ServerWarning, 2)
+            return
+        yield from client.fleet.nudge([worker for worker in older if worker not in nudged])
+        nudged |= older.keys()
+        yield Pause(LOOK_SECONDS)
+
+
+def _older(client: Client, version: Version) -> Op[dict[str, list[str]]]:
+    """The containers of the app's older versions on each box, those of pinned pools left out."""
+    leases = yield from client.fleet.workers()
+    listed = yield from client.fleet.containers([each for each, ends in leases.items() if ends])
+    older = {
+        worker: [
+            each.container
+            for each in containers
+            if each.app == version.app_id
+            and each.number < version.number
+            and not each.pinned
+            and each.state not in ("ended", "failed")
+        ]
+        for worker, containers in listed.items()
+    }
+    return {worker: names for worker, names in older.items() if names}

@@ -1,0 +1,221 @@
+"""Publish an app: its code as a bundle, its functions as a signed version, its warm pools."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qmodal.client.client import Client
+from qmodal.exception import InternalFailure, InvalidError, NotFoundError
+from qmodal.functions.definition import publishing
+from qmodal.source.bundle import Bundle, collect, pack, roots_of
+from qmodal.source.imports import locate
+from qmodal.source.loader import RENAMED, alias_main, main_origin
+from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
+from qmodal.spec.options import FunctionOptions
+from qmodal.spec.registry import Registry
+from qmodal.store.apps import AppRecord, AppState
+from qmodal.transport.operation import Op
+from qmodal.wire.envelope import PYTHON
+from qmodal.wire.ids import new_app_id
+
+MOST_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """What is current after publishing; `is_new` is False if the same was current before."""
+
+    version: Version
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Code:
+    """The code of an app; `main` is the module that `__main__` of this process is called there."""
+
+    bundle: Bundle | None
+    module: str
+    main: str | None
+    files: tuple[str, ...] = ()
+
+
+def code_of(registry: Registry) -> Code:
+    """Collect the code of the module that defines the app's functions.
+
+    Raises InvalidError for functions that no file defines, RequestSizeError for too much.
+    """
+    modules = {
+        entry.raw.__module__: entry
+        for entry in registry.entries.values()
+        if not entry.options.serialized
+    }
+    if not modules:
+        return Code(bundle=None, module="", main=None)
+    # A file that runs as a script is found by its path only, all others by their names.
+    name, *others = sorted(modules, key=lambda name: not _is_script(name))
+    file, module = _origin(name)
+    if file is None and module is None:
+        raise InvalidError(
+            f"The functions of this app are defined in {name!r}, which is no file; "
+            "put them into one, or use `serialized=True`."
+        )
+    roots = roots_of(file)
+    extra = [other for other in others if locate(other.partition(".")[0], roots)]
+    collection = collect(file, module, roots, extra)
+    main = collection.entry if name == "__main__" else None
+    if main is not None:
+        # Results speak of the module by that name; importing it would run the program again.
+        alias_main(main)
+    return Code(
+        bundle=pack(collection),
+        module=collection.entry,
+        main=main,
+        files=tuple(str(file.path) for file in collection.files),
+    )
+
+
+def _is_script(name: str) -> bool:
+    return name == "__main__" or name.startswith(RENAMED)
+
+
+def _origin(name: str) -> tuple[Path | None, str | None]:
+    """A file that was loaded as a script, or else the name of a module."""
+    if name == "__main__":
+        return main_origin()
+    found = sys.modules.get(name)
+    file = getattr(found, "__file__", None)
+    is_package = hasattr(found, "__path__") or "." in name
+    if is_package or file is None:
+        return None, name
+    return Path(file), None
+
+
+def version_of(
+    registry: Registry, code: Code, *, name: str, environment: str, state: AppState, tag: str
+) -> Version:
+    """The version to publish, without its place."""
+    functions = {}
+    for name_there, entry in registry.entries.items():
+        module = entry.raw.__module__
+        with publishing(registry):
+            spec = entry.spec(module=code.module if module == "__main__" else module)
+        functions[name_there] = spec
+    return Version(
+        app_id="",
+        name=name,
+        environment=environment,
+        number=0,
+        is_ephemeral=state != "deployed",
+        python=PYTHON,
+        bundle=code.bundle.digest if code.bundle else None,
+        main=code.main,
+        functions=functions,
+        tag=tag,
+    )
+
+
+def publish(
+    client: Client,
+    registry: Registry,
+    *,
+    name: str,
+    environment: str,
+    state: AppState,
+    tag: str = "",
+    app_id: str = "",
+    is_recreating: bool = False,
+) -> Op[Release]:
+    """Publish the app; a deployed one, or one with an `app_id`, gets the next version under its id.
+
+    What is the same as the current version stays that version; its overrides end all the same.
+    `is_recreating`: containers of older versions leave at once.
+    """
+    code = code_of(registry)
+    draft = version_of(registry, code, name=name, environment=environment, state=state, tag=tag)
+    if code.bundle is not None:
+        yield from client.apps.store_code(code.bundle.digest, code.bundle.content)
+    for _ in range(MOST_TRIES):
+        place = yield from _place(client, draft, app_id)
+        same = replace(draft, app_id=place.app_id, number=place.number)
+        is_new = not (yield from _is_current(client, same))
+        version = replace(same, number=place.number + 1) if is_new else same
+        record = AppRecord(
+            app_id=place.app_id,
+            name=name,
+            environment=environment,
+            state=state,
+            version=version.number,
+            least=version.number if is_recreating else 0,
+        )
+        if (yield from _write(client, record, version)):
+            if is_new:
+                yield from _introduce(client, registry, version)
+            else:
+                yield from client.apps.reset(place.app_id)
+            return Release(version, is_new=is_new)
+    raise InternalFailure(f"other deploys of {name!r} were always faster; try again")
+
+
+def _write(client: Client, record: AppRecord, version: Version) -> Op[bool]:
+    """Also what is current already: its code may be there from before a deploy kept it."""
+    document, now = version.seal(client.signer), time.time_ns() // 1_000_000
+    bundle = version.bundle
+    return (yield from client.apps.publish(record, document=document, now=now, bundle=bundle))
+
+
+def _introduce(client: Client, registry: Registry, version: Version) -> Op[None]:
+    yield from client.apps.set_tags(version.app_id, registry.tags)
+    yield from client.fleet.wake()
+    yield from _keep_warm(client, version)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    app_id: str
+    number: int  # of the current version, 0 if there is none
+
+
+def _place(client: Client, draft: Version, app_id: str) -> Op[_Place]:
+    found: str | None = app_id
+    if not draft.is_ephemeral:
+        found = yield from client.apps.find(draft.environment, draft.name)
+    if not found:
+        return _Place(new_app_id(), 0)
+    record = yield from client.apps.record(found)
+    if record is None or record.state != "stopped":
+        return _Place(found, record.version if record else 0)
+    if draft.is_ephemeral:
+        raise NotFoundError(f"app {found} has stopped; start it again to publish more of it.")
+    return _Place(new_app_id(), 0)
+
+
+def _is_current(client: Client, version: Version) -> Op[bool]:
+    """Whether that very version is published already; its code is there then."""
+    if not version.number:
+        return False
+    document = yield from client.apps.version(version.app_id, version.number)
+    return document == version.seal(client.signer)
+
+
+def _keep_warm(client: Client, version: Version) -> Op[None]:
+    """Pools with a minimum exist from now on; those of parameters do once they are called."""
+    for spec in version.functions.values():
+        options = FunctionOptions.from_plain(spec.options)
+        if options.min_containers and spec.parameters == ():
+            yield from _open(client, version, spec)
+
+
+def _open(client: Client, version: Version, spec: FunctionSpec) -> Op[None]:
+    label = spec.tag.removesuffix(".*")
+    pool = PoolSpec(app_id=version.app_id, function=spec.tag, label=label)
+    yield from client.pools.open(
+        pool.pool,
+        spec=pool.seal(client.signer),
+        app=version.app_id,
+        function=spec.tag,
+        label=label,
+    )
+    yield from client.pools.join(pool.pool)

@@ -1,0 +1,264 @@
+"""Run an app for the length of a block, or deploy it until it is stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from qmodal.client import client as clients, context
+from qmodal.client.client import Client
+from qmodal.config import Settings
+from qmodal.exception import Error, InvalidError, UnimplementedError
+from qmodal.output import screen as output
+from qmodal.runner.deploy import DeployResult, deploy
+from qmodal.runner.publish import publish
+from qmodal.spec.documents import Version
+from qmodal.spec.registry import AppLike
+from qmodal.store.apps import BEAT_SECONDS, AppRecord, AppState
+from qmodal.transport.defects import survive
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+A = TypeVar("A", bound=AppLike)
+INTERACTIVE = (
+    "qmodal has no interactive mode, as its containers have no terminal: call the function with "
+    "`.local()` to look into it."
+)
+
+T = TypeVar("T")
+
+
+@contextmanager
+def ensure_server(settings: Settings | None = None) -> Iterator[Client]:
+    """A client of the server to use; without any, a private one for the length of the block."""
+    current = clients.use(None)
+    if current is not None:
+        clients.use(current)
+        yield current
+        return
+    settings = clients.resolve(settings or Settings.from_environ(os.environ))
+    with ExitStack() as stack:
+        if settings.redis_url is None:
+            from qmodal.embedded.stack import start_private
+
+            private = stack.enter_context(start_private(settings))
+            settings = replace(settings, redis_url=private.url, signing_key=private.key)
+        client = Client(settings)
+        clients.use(client)
+        try:
+            yield client
+        finally:
+            client.close()
+            clients.use(None)
+
+
+class Heartbeat:
+    """Tells the server that an ephemeral app's client lives; without it the app ends in 30 s."""
+
+    def __init__(self, client: Client, app_id: str, number: int, state: AppState) -> None:
+        self._client = client
+        self._app_id = app_id
+        self._state = state
+        self.number = number
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self.is_lost = False
+
+    def __enter__(self) -> Heartbeat:
+        # A detached app without a client ends as soon as it has nothing to do.
+        self._client.run(self._client.apps.beat(self._app_id, self.number, self._state))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_failure: object) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(BEAT_SECONDS):
+            # The next one may get through; 30 s are six beats.
+            with survive("the app's heartbeat"), suppress(Error):
+                # No longer than until the next one: whoever ends the app waits for this thread.
+                op = self._client.apps.beat(
+                    self._app_id, self.number, self._state, patience=BEAT_SECONDS
+                )
+                self.is_lost = not self._client.blocking.run(op)
+            if self.is_lost:
+                return
+
+
+class RunContext(Generic[A]):
+    """`with app.run():` and `async with app.run():`."""
+
+    def __init__(
+        self,
+        app: A,
+        *,
+        name: str | None,
+        detach: bool,
+        environment: str | None,
+        interactive: bool = False,
+    ) -> None:
+        if interactive:
+            raise UnimplementedError(INTERACTIVE)
+        self._app = app
+        self._name = name
+        self._state: AppState = "detached" if detach else "ephemeral"
+        self._environment = environment
+        self._stack = ExitStack()
+        self._pid = 0
+
+    def __enter__(self) -> A:
+        app = self._app
+        if context.is_importing():
+            raise InvalidError(
+                "app.run() cannot be called in global scope: the module is being imported. "
+                "Put it under `if __name__ == '__main__':` or into a local entrypoint."
+            )
+        if app._registry.version is not None:
+            raise InvalidError("App is already running and can't be started again.")
+        with ExitStack() as stack:
+            client = stack.enter_context(ensure_server())
+            self._start(client, stack)
+            self._stack = stack.pop_all()
+            self._pid = os.getpid()
+        return app
+
+    def _start(self, client: Client, stack: ExitStack) -> None:
+        registry = self._app._registry
+        name = self._name or registry.name or default_name()
+        environment = self._environment or client.settings.environment
+        publishing = publish(
+            client, registry, name=name, environment=environment, state=self._state
+        )
+        version = client.run(publishing).version
+        registry.description = name
+        registry.attach(version, main_by_reference=version.main is not None)
+        stack.callback(registry.attach, None)
+        if output.is_enabled():
+            stack.enter_context(output.following(client, version.app_id))
+        stack.callback(self._stop, client, version)
+        stack.enter_context(Heartbeat(client, version.app_id, version.number, self._state))
+
+    def _stop(self, client: Client, version: Version) -> None:
+        if self._state == "detached":
+            client.run(client.apps.detach(version.app_id))
+        else:
+            client.run(client.apps.stop(record_of(version, self._state)))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        stack = self._stack.pop_all()
+        if self._pid != os.getpid():
+            return False  # a forked child leaves the block; the app is its parent's
+        stack.__exit__(kind, error, traceback)
+        # Ctrl-C is the ordinary way to end an app; it is not the program's failure.
+        return kind is KeyboardInterrupt
+
+    async def __aenter__(self) -> A:
+        entering = _in_thread(self.__enter__)
+        try:
+            return await asyncio.shield(entering)
+        except asyncio.CancelledError:
+            # The thread goes on: what it begins would run for as long as the program.
+            await _ended(entering)
+            if entering.exception() is None:
+                await _ended(_in_thread(self.__exit__, None, None, None))
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        current = clients.known()
+        try:
+            if current is not None:
+                await current.aclose()
+        finally:
+            leaving = _in_thread(self.__exit__, kind, error, traceback)
+            await _ended(leaving)
+        return leaving.result()
+
+
+def _in_thread(act: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """No task, so that a loop that ends does not cancel it."""
+    run = contextvars.copy_context().run
+    return asyncio.get_running_loop().run_in_executor(None, run, act, *arguments)
+
+
+async def _ended(acting: asyncio.Future[Any]) -> None:
+    """Wait for it, whoever is cancelled meanwhile; raises CancelledError afterwards."""
+    cancelled: asyncio.CancelledError | None = None
+    while not acting.done():
+        try:
+            await asyncio.wait({acting})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+
+
+def record_of(version: Version, state: AppState) -> AppRecord:
+    """The record of an app that was published just now."""
+    return AppRecord(
+        app_id=version.app_id,
+        name=version.name,
+        environment=version.environment,
+        state=state,
+        version=version.number,
+    )
+
+
+def default_name() -> str:
+    """What an app without a name is called: its program's file."""
+    return Path(sys.argv[0] or "python").name
+
+
+def run_app(
+    app: A,
+    *,
+    name: str | None = None,
+    client: Any = None,
+    detach: bool = False,
+    environment_name: str | None = None,
+    interactive: bool = False,
+    deployment_strategy: str = "rolling",
+    stream_output: bool = True,
+) -> RunContext[A]:
+    """`app.run(...)` as a function."""
+    return RunContext(
+        app,
+        name=name,
+        detach=detach,
+        environment=environment_name,
+        interactive=interactive,
+    )
+
+
+def deploy_app(
+    app: AppLike,
+    name: str | None = None,
+    *,
+    environment_name: str | None = None,
+    tag: str = "",
+    deployment_strategy: str = "rolling",
+    client: Any = None,
+) -> DeployResult:
+    """`app.deploy(...)` as a function; says what was published."""
+    op = deploy(app, name, environment_name, tag=tag, strategy=deployment_strategy)
+    return clients.current().run(op)

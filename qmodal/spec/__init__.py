@@ -1,0 +1,1 @@
+"""Functions, pools and versions as values: what decorators accept, checked, and how it is published."""

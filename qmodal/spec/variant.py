@@ -1,0 +1,63 @@
+"""What `with_options`, `with_concurrency` and `with_batching` change: a pool beside the base's own.
+
+Two handles with equal changes reach the same pool, whatever the order in which they were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from qmodal.spec.options import (
+    FunctionOptions,
+    check_batching,
+    check_concurrency,
+    plain_overrides,
+)
+from qmodal.wire.plain import pack, unpack
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Options laid over those of the function; plain values."""
+
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_options(self, **given: Any) -> Variant:
+        """Later values replace earlier ones; empty ones (0, None, {}) change nothing.
+
+        Raises InvalidError for a bad value, TypeError for an option that cannot be changed.
+        """
+        return Variant({**self.changes, **plain_overrides(**given)})
+
+    def with_concurrency(self, max_inputs: int, target_inputs: int | None) -> Variant:
+        """Several inputs at once in a container: recorded, and not done yet."""
+        target = max_inputs if target_inputs is None else target_inputs
+        check_concurrency(max_inputs, target)
+        return Variant({**self.changes, "concurrency": [max_inputs, target]})
+
+    def with_batching(self, max_batch_size: int, wait_ms: int) -> Variant:
+        """Inputs collected into batches: recorded, and not done yet."""
+        check_batching(max_batch_size, wait_ms)
+        return Variant({**self.changes, "batching": [max_batch_size, wait_ms]})
+
+    @property
+    def packed(self) -> bytes:
+        """The bytes that are part of the pool's identity; empty for no change."""
+        return pack(_ordered(self.changes)) if self.changes else b""
+
+    def over(self, options: Mapping[str, Any]) -> FunctionOptions:
+        """The options in force, over the function's own plain ones."""
+        return FunctionOptions.from_plain({**options, **self.changes})
+
+
+def _ordered(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _ordered(value[name]) for name in sorted(value)}
+    return value
+
+
+def opened(packed: bytes) -> Variant:
+    """The variant of a pool."""
+    return Variant(unpack(packed)) if packed else Variant()

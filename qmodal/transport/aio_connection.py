@@ -1,0 +1,251 @@
+"""One asyncio connection to Redis; as `line`, for an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from redis import exceptions as redis_errors
+from redis.asyncio import connection as asyncio_connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.connection import SSLConnection, UnixDomainSocketConnection
+
+from qmodal.transport.aio_socket import LoopSocket
+from qmodal.transport.connection import (
+    LOST,
+    NOTHING,
+    READ_SECONDS,
+    Address,
+    new_reader,
+    pack,
+    raise_said,
+    refused,
+)
+from qmodal.transport.operation import Command, Reply
+
+_KINDS: dict[type, type[asyncio_connection.AbstractConnection]] = {
+    UnixDomainSocketConnection: asyncio_connection.UnixDomainSocketConnection,
+    SSLConnection: asyncio_connection.SSLConnection,
+}
+
+
+class _Replies(asyncio.Protocol):
+    """What a connection receives, parsed: one reader at a time waits for the next reply.
+
+    Takes the place of redis-py's stream once it has connected: stream, lock and timeout contexts
+    cost more than the rest of a call.
+    """
+
+    def __init__(self) -> None:
+        self._gets = (reader := new_reader()).gets
+        self._feed = reader.feed
+        self._waiter: asyncio.Future[None] | None = None
+        self._lost: Exception | None = None
+        self._writable: asyncio.Future[None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        self._feed(data)
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._lost = exc or redis_errors.ConnectionError("the server closed the connection")
+        self._wake()
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self._writable = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def writable(self) -> None:
+        """Wait until what was written has left for the kernel, as far as it has room."""
+        if self._writable is not None:
+            async with asyncio.timeout(READ_SECONDS):
+                await self._writable
+        self.check()
+
+    def check(self) -> None:
+        """Raise why the line ended, if it has."""
+        if self._lost is not None:
+            raise self._lost
+
+    def said(self) -> Reply:
+        """What has been received and not been read."""
+        return self._gets()
+
+    async def next(self) -> Reply:
+        """The next reply; raises TimeoutError after READ_SECONDS of silence, and why the line ended."""
+        reply = self._gets()
+        if reply is not NOTHING:
+            return reply
+        loop = asyncio.get_running_loop()
+        try:
+            while reply is NOTHING:
+                self.check()
+                # Anew for each part: a large reply on a slow line takes as long as it takes.
+                late = loop.call_later(READ_SECONDS, self._expire)
+                self._waiter = loop.create_future()
+                try:
+                    await self._waiter
+                finally:
+                    late.cancel()
+                reply = self._gets()
+            return reply
+        finally:
+            self._waiter = None
+
+    def _expire(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_exception(TimeoutError("the server does not answer"))
+
+
+class _Secured:
+    """The transport of a TLS connection, which cannot be parted from its loop."""
+
+    __slots__ = ("_connection", "_pid", "_replies", "_transport")
+
+    def __init__(
+        self,
+        connection: asyncio_connection.AbstractConnection,
+        transport: asyncio.WriteTransport,
+        replies: _Replies,
+    ) -> None:
+        self._connection = connection
+        self._transport = transport
+        self._replies = replies
+        self._pid = os.getpid()
+        transport.set_protocol(replies)
+
+    async def write(self, data: bytes) -> None:
+        """Give it to the transport, and wait while that has too much."""
+        self._transport.write(data)
+        await self._replies.writable()
+
+    def close(self) -> None:
+        """Drop the connection in its running loop."""
+        self._transport.abort()
+        self._connection._close()
+
+    def abandon(self) -> None:
+        """End the connection of a loop that can do nothing any more; not the parent's, in a fork."""
+        if self._pid == os.getpid():
+            with contextlib.suppress(OSError):
+                self._transport.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+class AsyncConnection:
+    """An asyncio connection; one exchange at a time."""
+
+    __slots__ = ("_address", "_replies", "_wire")
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._wire: LoopSocket | _Secured | None = None
+        self._replies: _Replies | None = None
+
+    async def connect(self) -> None:
+        """Connect and log in; raises redis-py's connection errors and ConfigurationError."""
+        connection = _new_connection(self._address)
+        try:
+            async with asyncio.timeout(READ_SECONDS):
+                await connection.connect()
+        except redis_errors.RedisError as error:
+            connection._close()
+            # Over a Unix socket redis-py wraps what the server said to the login.
+            said = (
+                error.__cause__ if isinstance(error.__cause__, redis_errors.RedisError) else error
+            )
+            if isinstance(said, redis_errors.ResponseError):
+                raise refused(said) from said
+            raise said from None
+        except BaseException as error:  # a cancelled task, too: redis-py leaves open what it has
+            connection._close()
+            if isinstance(error, TimeoutError):
+                raise TimeoutError("the server does not answer") from None
+            raise
+        try:
+            self._take_over(connection)
+        except OSError:  # no descriptor is left
+            connection._close()
+            raise
+
+    def _take_over(self, connection: asyncio_connection.AbstractConnection) -> None:
+        writer = connection._writer
+        assert writer is not None
+        transport = writer.transport
+        self._replies = replies = _Replies()
+        if transport.get_extra_info("ssl_object") is not None:
+            self._wire = _Secured(connection, transport, replies)
+            return
+        made = transport.get_extra_info("socket")
+        sock = socket.fromfd(made.fileno(), made.family, made.type)
+        # Only its descriptor goes: the connection is that of the copy.
+        transport.abort()
+        connection._close()
+        self._wire = LoopSocket(sock, replies)
+
+    async def write(self, commands: Sequence[Command]) -> None:
+        """Send the commands in one write."""
+        if self._replies is None or self._wire is None:
+            raise redis_errors.ConnectionError("not connected")
+        try:
+            self._replies.check()
+            await self._wire.write(pack(commands))
+        except LOST:
+            raise_said([self._replies.said()])
+            raise
+
+    async def read(self) -> Reply:
+        """The next reply; an error reply is returned, not raised. A lost connection raises."""
+        if self._replies is None:
+            raise redis_errors.ConnectionError("not connected")
+        return await self._replies.next()
+
+    async def replies(self, count: int) -> list[Reply]:
+        """The next replies, as `read` gives them; what a server says before it hangs up is raised."""
+        found: list[Reply] = []
+        try:
+            while len(found) < count:
+                found.append(await self.read())
+        except LOST:
+            raise_said(found)
+            raise
+        return found
+
+    async def exchange(self, commands: Sequence[Command]) -> list[Reply]:
+        """Send, then read exactly as many replies as were sent."""
+        await self.write(commands)
+        return await self.replies(len(commands))
+
+    async def close(self) -> None:
+        """Drop the connection without waiting for the peer."""
+        wire, self._wire, self._replies = self._wire, None, None
+        if wire is not None:
+            wire.close()
+
+    def abandon(self) -> None:
+        """End the connection of a loop that will not run any more."""
+        wire, self._wire, self._replies = self._wire, None, None
+        if wire is not None:
+            wire.abandon()
+
+
+def _new_connection(address: Address) -> asyncio_connection.AbstractConnection:
+    parameters: dict[str, Any] = address.parameters()
+    # With a timeout of its own redis-py writes under `wait_for`, which before Python 3.12 loses
+    # a cancellation that arrives together with the end: tasks that were to stop went on.
+    parameters["socket_timeout"] = None
+    kind = _KINDS.get(parameters.pop("connection_class"), asyncio_connection.Connection)
+    return kind(retry=Retry(NoBackoff(), 0), **parameters)

@@ -1,0 +1,253 @@
+"""Carry out operations on asyncio connections: the driver behind the `.aio` verbs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+import weakref
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, TypeVar
+
+from qmodal.exception import Error
+from qmodal.transport.aio_connection import AsyncConnection
+from qmodal.transport.connection import LOST, Address
+from qmodal.transport.driver import FINISH_SECONDS, is_refused, refusal_of, take_later
+from qmodal.transport.errors import ReplyAction, first_error
+from qmodal.transport.operation import (
+    AtMost,
+    CarriedError,
+    Command,
+    Effect,
+    Exchange,
+    Later,
+    Op,
+    Pause,
+    Reply,
+)
+from qmodal.transport.script import load_commands
+from qmodal.transport.waiting import Wait, check_size
+
+T = TypeVar("T")
+
+
+class AsyncDriver:
+    """A pool of asyncio lines to one server; belongs to the loop it is first used in.
+
+    `later`: what is put off, if other drivers may send it too.
+    """
+
+    def __init__(self, address: Address, later: deque[Command] | None = None) -> None:
+        self.address = address
+        self._idle: deque[AsyncConnection] = deque()
+        self._loaded = False
+        self._later: deque[Command] = deque() if later is None else later
+        self.is_ending = False
+        self._lasts: weakref.WeakSet[Last] = weakref.WeakSet()
+
+    async def run(self, op: Op[T]) -> T:
+        """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
+        try:
+            request = next(op)
+            while True:
+                try:
+                    if type(request) is Exchange:
+                        replies = await self.exchange(request)
+                    else:
+                        replies = await self._aside(request)
+                except BaseException as error:  # the operation may know what to do about it
+                    request = op.throw(error)
+                else:
+                    request = op.send(replies)
+        except StopIteration as done:
+            result: T = done.value
+            return result
+        except CarriedError as carried:
+            raise carried.substitute from carried.error
+
+    async def _aside(self, request: Effect) -> list[Reply]:
+        if isinstance(request, Later):
+            self._later.append(request.command)
+        elif isinstance(request, Pause):
+            await asyncio.sleep(request.seconds)
+        elif isinstance(request, AtMost):
+            await self._at_most(request)
+        return []
+
+    async def _at_most(self, request: AtMost) -> None:
+        # In a task of its own: what waits here may be cancelled again, or closed in the middle.
+        last = Last(self._do, request.op, request.seconds)
+        self._lasts.add(last)
+        await last.wait()
+
+    async def _do(self, request: Effect) -> list[Reply]:
+        if type(request) is Exchange:
+            return await self.exchange(request)
+        return await self._aside(request)
+
+    async def exchange(self, request: Exchange) -> list[Reply]:
+        """Carry out one exchange, repeating it while that can help."""
+        wait, begin = None, time.monotonic()
+        while True:
+            try:
+                replies, refusal = await self._once(request)
+            except LOST as error:
+                # Those that lie idle were lost with it; trying one after another takes too long.
+                await self._drop_idle()
+                failure: Exception = error
+                is_lost = True
+            else:
+                if refusal is None:
+                    return replies
+                failure, is_lost = refusal, False
+            wait = wait or Wait(self.address, request, begin)
+            await self._repair(wait.failed(failure, is_lost=is_lost))
+            if wait.may_be_too_large:
+                await self.run(check_size(request))
+            await asyncio.sleep(wait.delay)
+
+    async def _repair(self, verdict: ReplyAction) -> None:
+        if verdict is ReplyAction.LOAD:
+            self._loaded = False
+        elif verdict in (ReplyAction.RECONNECT, ReplyAction.LOADING):
+            await self._drop_idle()
+
+    async def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
+        line = await self._take()
+        replies: list[Reply] = []
+        try:
+            refusal = None if self._loaded else await self._load(line)
+            if refusal is None:
+                replies = await self._talk(line, request)
+                refusal = refusal_of(request, replies)
+        except BaseException:  # also CancelledError: replies are still on their way
+            await line.close()
+            raise
+        if len(replies) < len(request.commands) or self.is_ending:
+            await line.close()
+        else:
+            self._idle.append(line)
+        return replies, refusal
+
+    async def _talk(self, line: AsyncConnection, request: Exchange) -> list[Reply]:
+        commands = request.commands
+        later = take_later(self._later) if self._later else ()
+        try:
+            await line.write((*later, *commands) if later else commands)
+            if request.meanwhile is not None:
+                request.meanwhile()
+            if later:
+                await line.replies(len(later))
+        except BaseException:  # perhaps the server has not seen them; twice does no harm
+            self._later.extendleft(reversed(later))
+            raise
+        if not request.waits:
+            return await line.replies(len(commands))
+        replies = await line.replies(len(commands) - 1)
+        if not is_refused(request, replies):
+            replies.append(await line.read())
+        return replies
+
+    async def _take(self) -> AsyncConnection:
+        if self._idle:
+            return self._idle.pop()
+        line = AsyncConnection(self.address)
+        await line.connect()
+        return line
+
+    async def _load(self, line: AsyncConnection) -> Exception | None:
+        """Make the scripts known; what the server says if it refuses."""
+        refusal = first_error(await line.exchange(load_commands()))
+        self._loaded = refusal is None
+        return refusal
+
+    def later(self, command: Command) -> None:
+        """Send the command along with some later write; nobody reads its reply."""
+        self._later.append(command)
+
+    async def _drop_idle(self) -> None:
+        while self._idle:
+            await self._idle.pop().close()
+
+    def abandon(self) -> None:
+        """End the connections of a loop that will not run any more."""
+        while self._idle:
+            self._idle.pop().abandon()
+
+    async def end(self) -> None:
+        """The loop is about to end: from now on no connection outlives its exchange."""
+        self.is_ending = True
+        for last in list(self._lasts):
+            await last.wait()
+        await self.close()
+        await asyncio.sleep(0)  # what closes a TLS connection comes in the next round
+
+    async def close(self) -> None:
+        """Send what was put off, which may take a second, and close all idle connections."""
+        try:
+            async with asyncio.timeout(FINISH_SECONDS):
+                refusal = None
+                while self._later and refusal is None:
+                    _, refusal = await self._once(Exchange(((b"PING",),)))
+        except (*LOST, Error):
+            pass
+        finally:
+            await self._drop_idle()
+
+
+Carry = Callable[[Effect], Awaitable[list[Reply]]]
+
+
+class Last:
+    """An operation in a task of its own, which ends with it or after `seconds`.
+
+    A loop that ends cancels every task, also those that clean up already: what is interrupted like
+    that is asked for again. How it went is not said.
+    """
+
+    def __init__(self, carry: Carry, op: Generator[Any, list[Reply], Any], seconds: float) -> None:
+        self._carry = carry
+        self._op = op
+        self._is_begun = False
+        self._is_late = False
+        loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[None] = loop.create_future()
+        # The loop keeps a timer, and with it the task: it knows tasks only weakly.
+        self._timer = loop.call_later(seconds, self._give_up)
+        self._begin()
+
+    async def wait(self) -> None:
+        """Until it has ended; raises CancelledError if only who waits is cancelled."""
+        await asyncio.shield(self._ended)
+
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task.add_done_callback(self._end)
+
+    async def _run(self) -> None:
+        self._is_begun = True
+        with contextlib.suppress(Error, StopIteration):
+            step = next(self._op)
+            while not self._is_late:
+                try:
+                    replies = await self._carry(step)
+                except asyncio.CancelledError:
+                    continue
+                except Error as error:
+                    step = self._op.throw(error)
+                else:
+                    step = self._op.send(replies)
+        self._op.close()
+
+    def _end(self, _task: asyncio.Task[None]) -> None:
+        if not self._is_begun and not self._is_late:  # cancelled before its first step
+            self._begin()
+            return
+        self._timer.cancel()
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    def _give_up(self) -> None:
+        self._is_late = True
+        self._task.cancel()

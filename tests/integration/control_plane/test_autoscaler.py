@@ -1,0 +1,298 @@
+"""The autoscaler against a real server, with workers that only act as such."""
+
+from __future__ import annotations
+
+import asyncio
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from qmodal.client.client import Client
+from qmodal.config import Settings
+from qmodal.store.fleet import ContainerReport
+from qmodal.transport.operation import ask_one
+from qmodal_autoscaler.change_log import ChangeLog
+from qmodal_autoscaler.cluster.catalog import Terms
+from qmodal_autoscaler.control.maintenance import Maintenance
+from qmodal_autoscaler.control.workqueue import WorkQueue
+from qmodal_autoscaler.policy.state import PoolSettings
+from tests.support.stage import Stage, autoscaling, options
+from tests.support.waiting import wait_until
+
+WINDOW = 2  # seconds; the shortest that the options allow
+
+
+@pytest.fixture
+def stage(client: Client, settings: Settings) -> Iterator[Stage]:
+    """A stage before a running autoscaler; nothing of its pools may be left at the end."""
+    with autoscaling(settings):
+        wait_until(lambda: client.run(ask_one(b"GET", client.keys.leader)), what="a leader")
+        made = Stage(client)
+        yield made
+        made.close()
+
+
+def failing(report: ContainerReport) -> ContainerReport:
+    return replace(report, state="failed", detail="Traceback:\nImportError: no such module")
+
+
+def test_the_first_input_of_a_pool_has_a_container_at_once(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.publish(**{f"f{n}": options() for n in range(9)})
+
+    def seconds(function: str) -> float:
+        begin = time.monotonic()
+        stage.submit(function)
+        wait_until(lambda: worker.assigned(stage.pools[function]), what="an assignment")
+        return time.monotonic() - begin
+
+    assert statistics.median(map(seconds, stage.pools)) < 0.05
+
+
+def test_a_pool_shrinks_to_nothing_after_its_window_and_costs_nothing_then(stage: Stage) -> None:
+    stage.worker()
+    stage.publish(f=options(scaledown_window=WINDOW))
+    stage.submit(count=3)
+    stage.until(lambda: stage.serve() and not stage.serve(), "all inputs end")
+    ended = time.monotonic()
+    assert stage.assigned()
+    stage.until(lambda: not stage.assigned(), "the containers go")
+    assert WINDOW - 0.1 <= time.monotonic() - ended <= WINDOW + 2
+    stage.until(lambda: not stage.active(), "the pool is inactive")
+    left = stage.client.run(ask_one(b"PTTL", stage.client.keys.pool(stage.pools["f"])))
+    assert left > 0
+
+
+def test_a_pool_says_whether_a_lone_input_needs_a_look(stage: Stage) -> None:
+    def is_served() -> bool:
+        (seen,) = stage.client.run(stage.client.observing.observe([stage.pools["f"]]))
+        return seen is not None and seen.is_served
+
+    stage.worker()
+    stage.publish(f=options(scaledown_window=WINDOW))
+    stage.submit()
+    stage.until(lambda: stage.serve() and not stage.serve(), "the input ends")
+    stage.until(is_served, "a pool that serves")
+    stage.until(lambda: not stage.assigned(), "the container is told to end")
+    assert not is_served()
+
+
+def test_a_container_with_inputs_too_short_to_be_seen_stays(stage: Stage) -> None:
+    stage.worker()
+    stage.publish(f=options(scaledown_window=WINDOW))
+    stage.submit()
+    first = stage.until(stage.assigned, "a container")
+    ends = time.monotonic() + 2.5 * WINDOW
+    served = [time.monotonic()]
+
+    def one_a_second() -> bool:
+        if time.monotonic() - served[-1] > 1:
+            stage.submit()
+            served.append(time.monotonic())
+        stage.serve()
+        return time.monotonic() > ends
+
+    stage.until(one_a_second, "the end of the show")
+    assert stage.assigned() == first
+
+
+def test_no_pool_has_more_containers_than_its_maximum(stage: Stage) -> None:
+    stage.worker()
+    stage.publish(f=options(max_containers=3), g=options())
+    stage.submit(count=10)
+    stage.until(lambda: len(stage.assigned()) == 3, "three containers")
+    stage.submit(count=10)
+    stage.submit("g", count=2)
+    stage.until(lambda: len(stage.assigned("g")) == 2, "the other pool is looked at, too")
+    assert len(stage.assigned()) == 3
+
+
+def test_a_minimum_is_kept_without_any_calls_and_after_a_death(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.publish(f=options(min_containers=2, scaledown_window=WINDOW))
+    stage.until(lambda: len(worker.roster) == 2, "two of them")
+    first = min(worker.roster)
+    worker.becomes(first, state="ended", detail="its container was killed by signal 9")
+    stage.until(
+        lambda: len(worker.roster) == 2 and first not in worker.roster,
+        "a new one for the dead one",
+        seconds=1,
+    )
+
+
+def test_changed_settings_take_effect_within_300_milliseconds(stage: Stage) -> None:
+    stage.worker()
+    stage.publish(f=options(max_containers=1))
+    stage.submit(count=10)
+    stage.until(lambda: len(stage.assigned()) == 1, "one container")
+    begin = time.monotonic()
+    limits = {"max_containers": 4}
+    override = stage.client.apps.override(stage.app_id, stage.pools["f"], lambda _: limits)
+    stage.client.run(override)
+    stage.until(lambda: len(stage.assigned()) == 4, "four containers")
+    assert time.monotonic() - begin < 0.3
+
+
+def test_callers_are_told_when_the_containers_of_an_app_cannot_start(stage: Stage) -> None:
+    stage.state = "ephemeral"
+    worker = stage.worker(fate=failing)
+    stage.publish(f=options())
+    call = stage.submit(count=2)
+    notes = stage.until(lambda: stage.notes(call), "the callers are told", seconds=20)
+    assert notes == ["init: Traceback:\nImportError: no such module"] * 2
+    stage.until(lambda: not worker.assigned(), "nothing is tried any more")
+    late = stage.submit()
+    stage.until(lambda: stage.notes(late), "whoever calls now is told at once", seconds=1)
+
+
+def test_a_start_that_fails_once_is_tried_again(stage: Stage) -> None:
+    worker = stage.worker(fate=failing)
+    stage.publish(f=options())
+    stage.submit()
+    first = stage.until(stage.assigned, "a first try")
+    worker.fate = lambda report: replace(report, state="ready")
+    stage.until(lambda: stage.assigned() not in ([], first), "a second try", seconds=20)
+    stage.until(stage.serve, "the input runs")
+
+
+def test_a_stopped_app_ends_what_waits_and_what_runs(stage: Stage) -> None:
+    worker = stage.worker(max_containers=1)
+    stage.publish(f=options())
+    call = stage.submit(count=3)
+    (container,) = stage.until(stage.assigned, "a container")
+    stage.until(lambda: worker.claim(container), "it runs an input")
+    stage.client.run(stage.client.apps.stop(stage.record()))
+    stage.until(lambda: len(stage.notes(call)) == 3, "all three callers are told", seconds=3)
+    assert stage.notes(call) == ["stopped: the app was stopped"] * 3
+    stage.until(lambda: not stage.assigned() and not stage.active(), "nothing is left")
+
+
+def test_a_function_that_a_new_version_has_no_more_ends(stage: Stage) -> None:
+    stage.worker()
+    stage.publish(f=options(), g=options())
+    call = stage.submit()
+    stage.until(stage.assigned, "a container")
+    stage.publish(g=options())
+    (note,) = stage.until(lambda: stage.notes(call), "the caller is told", seconds=3)
+    assert note is not None
+    assert note.startswith("stopped: version 2 of ")
+    assert note.endswith(" has no 'f'")
+
+
+def test_a_new_version_replaces_the_containers_of_the_old_one(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.publish(f=options(scaledown_window=WINDOW, min_containers=1))
+    old = stage.until(stage.assigned, "a container")
+    stage.until(lambda: old[0] in worker.roster, "it runs")
+    worker.number = 2
+    stage.publish(f=options(scaledown_window=WINDOW, min_containers=1))
+    stage.until(
+        lambda: [report.number for report in worker.roster.values()] == [2],
+        "one of version 2 instead",
+    )
+    assert old[0] not in worker.roster
+
+
+def test_retries_are_promoted_when_they_are_due(stage: Stage) -> None:
+    worker = stage.worker()
+    stage.publish(f=options())
+    stage.submit()
+    (container,) = stage.until(stage.assigned, "a container")
+    (claimed,) = stage.until(lambda: worker.claim(container), "the input")
+    begin = time.monotonic()
+    stage.client.run(stage.client.pools.retry(stage.pools["f"], claimed, delay=0.4))
+    again = wait_until(lambda: worker.claim(container), what="its second attempt")
+    assert 0.39 <= time.monotonic() - begin < 0.6
+    worker.settle(stage.pools["f"], again)
+
+
+def test_a_pool_that_cannot_be_read_stops_no_other(stage: Stage) -> None:
+    stage.worker()
+    stage.publish(f=options(), g=options())
+    stage.submit()
+    inputs = stage.client.keys.inputs(stage.pools["f"])
+    elsewhere = inputs + ":elsewhere"
+    stage.client.run(ask_one(b"RENAME", inputs, elsewhere))
+    stage.client.run(ask_one(b"SET", inputs, b"no stream"))
+    stage.submit("g")
+    stage.until(lambda: stage.assigned("g"), "the other pool's container", seconds=1)
+    stage.client.run(ask_one(b"RENAME", elsewhere, inputs))
+    stage.until(stage.serve, "what can be read again is served")
+
+
+def test_a_full_fleet_takes_idle_containers_from_pools_that_have_more(stage: Stage) -> None:
+    stage.worker(max_containers=2)
+    stage.publish(f=options(scaledown_window=600), g=options())
+    stage.submit(count=2)
+    stage.until(lambda: stage.serve() and len(stage.assigned()) == 2, "the fleet is full")
+    stage.until(lambda: not stage.serve(), "all inputs end")
+    stage.submit("g")
+    stage.until(lambda: stage.assigned("g"), "room for the other pool", seconds=5)
+    assert len(stage.assigned()) == 1
+
+
+def test_a_worker_that_is_about_to_stop_gets_nothing_new(stage: Stage) -> None:
+    leaving, staying = stage.worker(max_containers=9), stage.worker(max_containers=3)
+    stage.publish(f=options(), g=options())
+    stage.submit()
+    (container,) = stage.until(stage.assigned, "a container")
+    assert leaving.assigned() == [container]
+    stage.until(lambda: container in leaving.roster, "it runs")
+    leaving.becomes(container, state="draining")
+    stage.submit("g", count=2)
+    stage.until(lambda: len(stage.assigned("g")) == 2, "two containers")
+    assert len(staying.assigned(stage.pools["g"])) == 2
+
+
+@pytest.mark.parametrize("kind", ["assigned", "reported"])
+def test_containers_that_start_count_as_capacity(stage: Stage, kind: str) -> None:
+    def slow(report: ContainerReport) -> ContainerReport:
+        return report
+
+    worker = stage.worker(fate=slow)
+    worker.is_deaf = kind == "assigned"
+    stage.publish(f=options())
+    stage.submit(count=2)
+    stage.until(lambda: len(stage.assigned()) == 2, "a container for each input")
+    seen: list[Any] = []
+
+    def looked() -> bool:
+        """Two inputs, and as many wake-ups later."""
+        seen.append(stage.client.run(stage.client.fleet.wake(stage.pools["f"])))
+        return len(seen) > 50
+
+    stage.until(looked, "many looks")
+    assert len(stage.assigned()) == 2
+
+
+def test_a_box_that_cannot_decode_an_input_is_passed_over_for_one_that_may(stage: Stage) -> None:
+    unfit, other = stage.worker(max_containers=16), stage.worker(max_containers=2)
+    stage.publish(f=options())
+    stage.submit()
+    stage.until(lambda: unfit.roster, "a container on the larger box")
+    unfit.becomes(min(unfit.roster), state="ended", unfit=True)
+    stage.until(lambda: other.assigned(), "the next one is on the other box")
+    assert stage.until(stage.serve, "it runs there") == 1
+
+
+def test_a_purge_that_a_deploy_has_overtaken_ends_nothing(stage: Stage) -> None:
+    stage.publish(f=options(max_containers=1))
+    pool, client = stage.pools["f"], stage.client
+    terms = Terms(label="f", app=stage.app_id, number=1, settings=PoolSettings())
+    call = stage.submit()
+    stage.publish(f=options())
+
+    async def purge(current: int) -> None:
+        chores = Maintenance(client, WorkQueue(), ChangeLog())
+        async with asyncio.TaskGroup() as chores.group:
+            chores.purge(pool, terms, "init: no luck", current=current)
+        await client.aclose()
+
+    asyncio.run(purge(1))
+    assert stage.notes(call) == []
+    asyncio.run(purge(2))
+    assert stage.notes(call) == ["init: no luck"]

@@ -1,0 +1,377 @@
+"""Names of Modal that are declared, renamed or refused: what they do, and with which words."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import os
+import pickle
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qmodal as modal
+from qmodal import exception
+from qmodal.client import context
+from qmodal.exception import DeprecationError, InvalidError, UnimplementedError
+from qmodal.spec.options import FunctionOptions, plain_overrides
+from qmodal.spec.variables import missing_keys
+
+
+def plain(x: int = 1) -> int:
+    return x
+
+
+def function(**options: Any) -> Any:
+    return modal.App("demo").function(**options)(plain)
+
+
+def spec_of(decorated: Any) -> Any:
+    app = decorated.app
+    (entry,) = app._registry.entries.values()
+    return entry.spec(module="demo")
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("app", ["App", "LocalEntrypoint"]),
+        ("cls", ["Cls", "Obj"]),
+        ("config", ["config", "Config", "config_profiles"]),
+        ("exception", ["Error", "FunctionTimeoutError", "simulate_preemption"]),
+        ("experimental", ["clustered"]),
+        ("functions", ["Function", "FunctionCall"]),
+        ("output", ["enable_output"]),
+        ("runner", ["run_app", "deploy_app"]),
+        ("types", ["FunctionCurrentStats", "FunctionAutoscalerSettings"]),
+    ],
+)
+def test_modules_that_programs_import_have_their_names(module: str, names: list[str]) -> None:
+    found = importlib.import_module(f"qmodal.{module}")
+    assert getattr(modal, module) is found
+    assert [name for name in names if not hasattr(found, name)] == []
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda: modal.Stub, "App"),
+        (lambda: modal.build, "enter"),
+        (lambda: modal.gpu, "gpu="),
+        (lambda: importlib.import_module("qmodal.functions").gather, "FunctionCall.gather"),
+        (lambda: modal.Function.lookup, r"Function\.from_name"),
+        (lambda: function().keep_warm, "min_containers"),
+        (lambda: function().web_url, "get_web_url"),
+        (lambda: function().resolve, "hydrate"),
+        (lambda: modal.FunctionCall.get_gen, "remote_gen"),
+        (lambda: modal.Volume.lookup("a"), "from_name"),
+    ],
+)
+def test_names_that_are_gone_tell_the_new_form(ask: Any, words: str) -> None:
+    with pytest.raises(AttributeError, match=words):
+        ask()
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("keep_warm", "min_containers"),
+        ("concurrency_limit", "max_containers"),
+        ("container_idle_timeout", "scaledown_window"),
+        ("_experimental_buffer_containers", "buffer_containers"),
+        ("allow_concurrent_inputs", "concurrent"),
+    ],
+)
+def test_options_that_were_renamed_tell_the_new_form(option: str, words: str) -> None:
+    with pytest.raises(DeprecationError, match=words):
+        function(**{option: 3})
+
+
+def test_old_names_that_work_warn() -> None:
+    handle = function()
+    with pytest.warns(DeprecationError, match="get_raw_f"):
+        assert handle.get_raw_f() is plain
+    with pytest.warns(DeprecationError, match=r"autoscaler\.update"):
+        assert handle.update_autoscaler is not None
+    with pytest.warns(DeprecationError, match="get_web_url"):
+        assert handle.get_web_uri is not None
+    with pytest.warns(DeprecationError, match="leave it out"):
+        handle.map([1], wrap_returned_exceptions=True)._is_used = True
+    with pytest.warns(DeprecationError, match="FunctionCurrentStats"):
+        assert modal.types.FunctionStats is modal.types.FunctionCurrentStats
+    with pytest.warns(DeprecationError, match="fastapi_endpoint"):
+        modal.web_endpoint(method="POST")
+    with pytest.warns(DeprecationError, match="single_use_containers"):
+        function(max_inputs=1)
+
+
+def test_an_old_name_in_one_place_warns_once() -> None:
+    handle = function()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.resetwarnings()
+        warnings.simplefilter("default")
+        for _ in range(3):
+            handle.get_raw_f()
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+def test_images_record_their_steps_and_leave_the_one_before_as_it_was() -> None:
+    base = modal.Image.debian_slim(python_version="3.12")
+    image = base.apt_install("git").pip_install("numpy", "torch").env({"MODE": "fast"})
+    assert [name for name, _, _ in base.steps] == ["debian_slim"]
+    assert [name for name, _, _ in image.steps] == [
+        "debian_slim",
+        "apt_install",
+        "pip_install",
+        "env",
+    ]
+    assert pickle.loads(pickle.dumps(image)).steps == image.steps
+    assert image.pipe(lambda each: each.workdir("/root")).steps[-1][0] == "workdir"
+    with pytest.raises(UnimplementedError, match="builds no images"):
+        image.build(modal.App("demo"))
+
+
+def test_imports_of_an_image_may_fail() -> None:
+    with modal.Image.debian_slim().imports():
+        importlib.import_module("no_such_module_anywhere")
+    with pytest.raises(ValueError, match="other"), modal.Image.debian_slim().imports():
+        raise ValueError("other")
+
+
+DECLARED: dict[str, tuple[Any, Any]] = {
+    "Volume": (lambda: modal.Volume.from_name("v", create_if_missing=True), lambda v: v.commit()),
+    "Dict": (lambda: modal.Dict.from_name("d"), lambda d: d["a"]),
+    "Dict.put": (lambda: modal.Dict.from_name("d"), lambda d: d.put("a", 1)),
+    "Queue": (lambda: modal.Queue.from_name("q"), lambda q: q.get()),
+    "Queue.ephemeral": (lambda: modal.Queue.ephemeral(), lambda q: q.__enter__()),
+    "Mount": (lambda: modal.Mount.from_local_dir("."), lambda m: m.entries),
+    "NetworkFileSystem": (lambda: modal.NetworkFileSystem.from_name("n"), lambda n: n.listdir("/")),
+    "Proxy": (lambda: modal.Proxy.from_name("p"), lambda p: p.ip),
+    "CloudBucketMount": (lambda: modal.CloudBucketMount("bucket"), lambda b: b.read_file("a")),
+    "Tunnel": (lambda: modal.forward(8000), lambda t: t.__enter__()),
+    "Cluster": (lambda: modal.Cluster(), lambda c: c.rank),
+}
+
+
+@pytest.mark.parametrize("kind", DECLARED)
+def test_what_qmodal_has_not_can_be_declared_and_not_used(kind: str) -> None:
+    declare, use = DECLARED[kind]
+    made = declare()
+    assert copy.copy(made).to_plain()["kind"] == kind.split(".")[0]
+    with pytest.raises(UnimplementedError, match="qmodal has no") as caught:
+        use(made)
+    assert isinstance(caught.value, NotImplementedError | modal.Error)
+
+
+def test_stored_objects_are_not_managed() -> None:
+    for kind in (modal.Volume, modal.Dict, modal.Queue):
+        with pytest.raises(UnimplementedError, match=f"keeps no {kind.__name__} objects"):
+            kind.objects.list()
+
+
+def test_old_names_are_silent_in_containers() -> None:
+    handle = function()
+    with context.importing(for_container=True):
+        assert handle.get_raw_f() is plain
+
+
+def test_a_sandbox_is_refused_when_it_is_made() -> None:
+    with pytest.raises(UnimplementedError, match="no Sandbox"):
+        modal.Sandbox.create("echo", "hi")
+
+
+def test_declared_objects_are_recorded_in_what_is_published() -> None:
+    handle = function(
+        image=modal.Image.debian_slim(),
+        volumes={"/data": modal.Volume.from_name("data")},
+        network_file_systems={"/nfs": modal.NetworkFileSystem.from_name("nfs")},
+        proxy=modal.Proxy.from_name("p"),
+        region="us-east",
+        cloud="aws",
+        schedule=modal.Cron("0 6 * * mon-fri", timezone="Europe/Berlin"),
+    )
+    options = spec_of(handle).options
+    assert options["volumes"]["/data"]["name"] == "data"
+    assert options["recorded"]["proxy"]["kind"] == "Proxy"
+    assert options["schedule"]["timezone"] == "Europe/Berlin"
+    assert FunctionOptions.from_plain(options).region == "us-east"
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        modal.Cron("0 6 * *"),
+        modal.Cron("60 * * * *"),
+        modal.Cron("* * 0 * *"),
+        modal.Cron("*/0 * * * *"),
+        modal.Cron("5-1 * * * *"),
+        modal.Cron("x * * * *"),
+        modal.Cron("* * * * *", timezone="Mars/Olympus"),
+        modal.Period(days=-1),
+    ],
+)
+def test_a_schedule_that_cannot_be_is_refused_when_it_is_published(schedule: Any) -> None:
+    handle = function(schedule=schedule)
+    with pytest.raises(InvalidError):
+        spec_of(handle)
+
+
+@pytest.mark.parametrize(
+    "line", ["* * * * *", "*/5 0-6,12 1 jan-mar mon", "0 0 31 12 7", "0,30 */2 * * *"]
+)
+def test_cron_lines_of_five_fields_are_taken(line: str) -> None:
+    modal.Cron(line).check()
+
+
+def test_schedules_need_functions_without_arguments() -> None:
+    def needs(x: int) -> None: ...
+
+    with pytest.raises(InvalidError, match="no arguments"):
+        modal.App("demo").function(schedule=modal.Period(days=1), serialized=True)(needs)
+    with pytest.raises(TypeError, match="days"):
+        modal.Period(days=1.5)  # type: ignore[arg-type]
+
+
+def test_variables_of_image_secrets_and_env_come_in_this_order(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HERE", "local")
+    (tmp_path / ".env").write_text(
+        "# first\nexport A='dot # env'\nB = two # more\n\nC=\"x\\ny\"\nEMPTY\nQMODAL_PREFIX=no\n"
+    )
+    app = modal.App("demo", secrets=[modal.Secret.from_dict({"A": "app", "N": None, "O": "app"})])
+    handle: Any = app.function(
+        image=modal.Image.debian_slim().env({"I": "image", "O": "image"}),
+        secrets=[modal.Secret.from_dotenv(tmp_path), modal.Secret.from_local_environ(["HERE"])],
+        env={"B": "env"},
+    )(plain)
+    options = FunctionOptions.from_plain(spec_of(handle).options)
+    assert options.environ == {
+        "I": "image",
+        "O": "app",
+        "A": "dot # env",
+        "B": "env",
+        "C": "x\ny",
+        "EMPTY": "",
+        "HERE": "local",
+    }
+
+
+def test_values_of_secrets_are_shown_nowhere() -> None:
+    secret = modal.Secret.from_dict({"TOKEN": "hidden"})
+    assert "hidden" not in repr(secret)
+    assert "hidden" not in str(secret.to_plain())
+
+
+def test_the_secrets_of_a_variant_replace_those_of_the_function() -> None:
+    base = spec_of(function(secrets=[modal.Secret.from_dict({"A": "1", "B": "1"})])).options
+    variant = plain_overrides(secrets=[modal.Secret.from_dict({"A": "2"})])
+    assert FunctionOptions.from_plain({**base, **variant}).environ == {"A": "2"}
+
+
+def test_secrets_that_make_no_sense_are_refused() -> None:
+    odd: Any = {"A": 3}
+    with pytest.raises(InvalidError, match="strings"):
+        modal.Secret.from_dict(odd)
+    with pytest.raises(InvalidError, match="NOT_THERE_AT_ALL"):
+        modal.Secret.from_local_environ(["NOT_THERE_AT_ALL"])
+    with pytest.raises(InvalidError, match="from_"):
+        modal.Secret()
+    with pytest.raises(UnimplementedError, match="stores no secrets"):
+        modal.Secret.from_name("a").update({})
+
+
+def test_a_container_does_not_look_for_the_callers_variables() -> None:
+    with context.importing(for_container=True):
+        assert modal.Secret.from_local_environ(["NOT_THERE_AT_ALL"]).variables() == {}
+
+
+def test_a_named_secret_says_which_variables_are_missing() -> None:
+    secret = modal.Secret.from_name("aws", required_keys=["PATH", "NOT_THERE_AT_ALL"])
+    assert missing_keys([secret.to_plain()], os.environ) == {"aws": ["NOT_THERE_AT_ALL"]}
+
+
+def test_web_functions_are_recorded_for_functions_and_methods() -> None:
+    app = modal.App("demo")
+    app.function(name="one")(modal.fastapi_endpoint(method="POST")(plain))
+
+    class Site:
+        @modal.asgi_app()
+        def serve(self) -> Any: ...
+
+        @modal.method()
+        def plain(self) -> None: ...
+
+    app.cls()(Site)
+    assert app.registered_web_endpoints == ["one"]
+    specs = {tag: entry.spec(module="demo") for tag, entry in app._registry.entries.items()}
+    assert specs["one"].options["recorded"]["web"][""]["method"] == "POST"
+    assert specs["Site.*"].options["recorded"]["web"].keys() == {"serve"}
+
+
+def generates() -> Any:
+    yield 1
+
+
+async def awaits() -> None: ...
+
+
+def takes(scope: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "apply",
+    [
+        lambda: modal.fastapi_endpoint()(generates),
+        lambda: modal.asgi_app()(awaits),
+        lambda: modal.wsgi_app()(takes),
+        lambda: modal.web_server(0),
+        lambda: modal.web_server(70_000),
+        lambda: modal.fastapi_endpoint(plain),  # type: ignore[arg-type]
+        lambda: modal.App("demo").function(retries=1)(modal.fastapi_endpoint()(plain)),
+        lambda: modal.clustered(size=0),
+    ],
+)
+def test_web_functions_that_make_no_sense_are_refused(apply: Any) -> None:
+    with pytest.raises(InvalidError):
+        apply()
+
+
+def test_old_hooks_of_a_class_are_hooks_with_a_warning() -> None:
+    class Older:
+        def __enter__(self) -> None:
+            self.entered = True
+
+        def __exit__(self, *failure: object) -> None:
+            self.left = failure
+
+        @modal.method()
+        def show(self) -> bool:
+            return self.entered
+
+    with pytest.warns(DeprecationError, match="__enter__") as caught:
+        decorated: Any = modal.App("demo").cls()(Older)
+    assert caught[0].filename == __file__
+    assert decorated().show.local() is True
+
+
+def test_interact_and_preemption_belong_in_containers() -> None:
+    with pytest.raises(InvalidError, match="only works inside"):
+        modal.interact()
+    with pytest.raises(InvalidError, match="only in a container"):
+        exception.simulate_preemption(1)
+    with pytest.raises(ValueError, match="greater than 0"):
+        exception.simulate_preemption(0)
+
+
+def test_settings_have_modals_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QMODAL_ENVIRONMENT", "staging")
+    assert modal.config.config["environment"] == "staging"
+    assert "server_url" in modal.config.config.to_dict()
+    with pytest.raises(InvalidError, match="no setting"):
+        modal.config.config.get("token_id")
+    with pytest.raises(UnimplementedError, match="no profiles"):
+        modal.config.config_set_active_profile("a")

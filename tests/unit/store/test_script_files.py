@@ -1,0 +1,174 @@
+"""The scripts as files: small, honest about their keys, and legal on a cluster."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import qmodal.store
+from qmodal.store.apps import AppRecord, Apps
+from qmodal.store.calls import Calls, Submission
+from qmodal.store.entries import Claimed, Ended, Requeued, Settled
+from qmodal.store.fleet import Fleet, WorkerReport
+from qmodal.store.items import Emission, Items
+from qmodal.store.keys import Keys
+from qmodal.store.observing import Observing
+from qmodal.store.pools import Pools
+from qmodal.store.server import accept_command
+from qmodal.transport.operation import Exchange
+from qmodal.transport.script import Script, load_commands, script
+from qmodal.wire.ids import pool_id, shard_of
+
+FOLDER = Path(inspect.getfile(qmodal.store)).parent / "lua"
+FILES = sorted(FOLDER.rglob("*.lua"))
+KEYS = Keys("p")
+POOL = pool_id("ap-1", "f", b"")
+CALL = f"fc-{shard_of(POOL):02d}aaaaaaaaaaaaaaaaaaaa"
+FIELDS = (b"e", b"x", b"c", CALL.encode(), b"i", b"0", b"r", b"0", b"d", b"0", b"n", b"1")
+CLAIMED = Claimed(2, "1-1", FIELDS)
+SUBMISSION = Submission(
+    call=CALL,
+    pool=POOL,
+    digest=b"d",
+    envelopes=[b"e", b"f"],
+    ttl=1,
+    now=1,
+    blobs=[(0, b"b"), (1, b"c")],
+)
+INCLUDED = [path.stem for path in FILES if "shared" in path.parts]
+POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
+ITEMS = Items(KEYS)
+EMISSION = Emission(
+    pool=POOL,
+    container="ta-1",
+    lane=2,
+    entry="1-1",
+    call=CALL,
+    index=0,
+    first=0,
+    signed=[b"a", b"b"],
+)
+REPORT = WorkerReport(
+    worker="wk-1", host="h", pid=1, cpus=1.0, memory=1, max_containers=1, python="3", version="0"
+)
+RECORD = AppRecord(app_id="ap-1", name="n", environment="main", state="deployed", version=1)
+
+
+def commands(made: Any) -> tuple[tuple[Any, ...], ...]:
+    """The commands of a description, or of the first exchange of an operation."""
+    if inspect.isgenerator(made):
+        request = next(made)
+        assert isinstance(request, Exchange)
+        return request.commands
+    return (made,)
+
+
+def cancel_walk() -> tuple[Any, ...]:
+    """The walk of a cancel, which comes after two looks."""
+    op = CALLS._cancel_range(CALL, POOL, 1, (b"1-1", b"2-2"), False)
+    return commands(op)[0]
+
+
+METHODS: dict[str, Callable[[], Any]] = {
+    "submit": lambda: CALLS.submit_commands(SUBMISSION)[-1],
+    "cancel": cancel_walk,
+    "open": lambda: POOLS.open(POOL, spec=b"s", app="ap-1", function="f", label="f"),
+    "join": lambda: POOLS.join(POOL),
+    "leave": lambda: POOLS.leave(POOL),
+    "settle": lambda: POOLS.settle_command(
+        POOL, [Settled(1, "1-1", CALL, 0, b"o", True), Settled(2, "1-2", CALL, 1, b"o", False)]
+    ),
+    "mark": lambda: POOLS.mark_command(POOL, "ta-1"),
+    "retry": lambda: POOLS.retry(POOL, CLAIMED, delay=1),
+    "split": lambda: POOLS.split(
+        POOL,
+        "ta-1",
+        CLAIMED,
+        keep=3,
+        ended=[Ended(0, 3, b"o")],
+        again=[Requeued(4, 2, 1, 0.5)],
+    ),
+    "release": lambda: POOLS.release(POOL, [(1, "1-1", CALL), (2, "1-1", CALL)]),
+    "reclaim": lambda: POOLS.reclaim(POOL, "ta-1", reason="r", charged=["*"]),
+    "bury": lambda: POOLS.bury(POOL, CLAIMED, reason="r"),
+    "purge": lambda: POOLS.purge_command(POOL, 1, till=b"+", reason="r"),
+    "promote": lambda: POOLS.promote(POOL),
+    "emit": lambda: ITEMS.emit_command(EMISSION),
+    "take": lambda: ITEMS.take_command(CALL, [b"1-1", b"1-2"]),
+    "observe": lambda: Observing(KEYS).observe([POOL]),
+    "note": lambda: Observing(KEYS).serve(POOL, is_served=True),
+    "renew": lambda: FLEET.renew("wk-1", {"ta-1": None}),
+    "sweep": lambda: FLEET.sweep({"wk-1": 1.0}),
+    "assign": lambda: FLEET.assign("wk-1", {"ta-1": "p"}, epoch=1),
+    "lead": lambda: FLEET.lead("as-1"),
+    "deploy": lambda: APPS.publish(RECORD, document=b"d", now=1),
+    "resign": lambda: FLEET.resign("as-1"),
+    "enroll": lambda: FLEET.enroll(REPORT),
+    "retire": lambda: FLEET.retire("wk-1"),
+    "accept": lambda: accept_command(KEYS, "id", "fingerprint"),
+    "override": lambda: APPS.override_command("ap-1", POOL, b"", b""),
+    "stop": lambda: APPS.stop(RECORD),
+    "tag": lambda: APPS.set_tags("ap-1", {}),
+}
+
+
+def test_every_script_is_called_by_one_method_of_the_store() -> None:
+    assert set(METHODS) == {path.stem for path in FILES if "shared" not in path.parts}
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_all_keys_of_a_script_share_one_hash_tag(name: str) -> None:
+    """Otherwise a cluster refuses the script; keys that it spells itself start with an argument."""
+    (command,) = commands(METHODS[name]())
+    verb, address, count, *rest = command
+    assert (verb, address) == (b"EVALSHA", script(name).sha)
+    keys, arguments = rest[:count], rest[count:]
+    starts = [part for part in arguments if isinstance(part, str) and part.startswith("p:{")]
+    tags = {re.findall(r"\{(\w+)\}", key)[0] for key in (*keys, *starts)}
+    assert len(tags) == 1
+    assert count >= len(script(name).keys)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_script_says_what_it_does_in_sixty_lines(path: Path) -> None:
+    lines = path.read_text("utf-8").splitlines()
+    assert len(lines) <= 60
+    head = lines[1] if lines[0].startswith("#!") else lines[0]
+    assert head.startswith("-- ")
+    assert max(map(len, lines)) <= 120
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_script_does_nothing_that_loses_inputs(path: Path) -> None:
+    """Each was learned the hard way: trimmed, stolen, or skipped entries are lost in silence."""
+    text = path.read_text("utf-8")
+    assert not re.search(r"XTRIM|XCLAIM|XAUTOCLAIM|'\$'|'KEYS'|FLUSH", text)
+    assert "MAXLEN" not in text or "dead" in text
+    shebang = text.splitlines()[0].startswith("#!")
+    assert not shebang or text.startswith("#!lua flags=allow-oom\n")
+
+
+def test_names_in_a_scripts_head_are_its_interface() -> None:
+    submit = Script("submit")
+    assert submit.keys[:2] == ("call", "pool")
+    assert submit.arguments[-1] == "sizes"
+    with pytest.raises(TypeError, match=r"submit\.lua takes keys \('call', .* got 1 and 0"):
+        submit.command(("only one",))
+
+
+def test_includes_are_put_in_once_and_completely() -> None:
+    for _, _, text in load_commands():
+        assert "-- include:" not in text
+        for name in INCLUDED:
+            is_used = re.search(rf"\b{name}\(", text) is not None
+            assert text.count(f"local function {name}(") == int(is_used), name
+
+
+def test_every_script_is_loaded() -> None:
+    assert len(load_commands()) == len(METHODS)
+    assert len({text for _, _, text in load_commands()}) == len(METHODS)

@@ -1,0 +1,1 @@
+"""Keeps the containers of a box as they were assigned, and speaks for the box."""

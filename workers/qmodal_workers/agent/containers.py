@@ -1,0 +1,166 @@
+"""The containers of a worker as it sees them, and what of that has to be reported."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from qmodal.spec.options import FunctionOptions
+from qmodal.store.fleet import ContainerReport
+from qmodal_workers.ipc.endpoints import Endpoints
+from qmodal_workers.ipc.shared_record import AgentCommand, ContainerStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why the worker itself kills a container; what it held is then given back uncharged.
+
+    `overran`: what it was doing if its input ran out of time, which is settled before that.
+    """
+
+    reason: str
+    overran: ContainerStatus | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingInterrupt:
+    """An input that was told to stop; `since` is monotonic seconds."""
+
+    serial: int
+    why: int
+    since: float
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Container:
+    """One container; `report` is what others are told.
+
+    `asked`: when it was assigned, `limited_from`: when its user code began, or will have begun for
+    certain (0: there is no process yet), both in monotonic seconds.
+    """
+
+    report: ContainerReport
+    mark: int = 0  # on every process that its user code starts
+    asked: float = field(default_factory=time.monotonic)
+    limited_from: float = 0.0
+    options: FunctionOptions = field(default_factory=FunctionOptions)
+    ends: Endpoints | None = None
+    starting: asyncio.Task[None] | None = None
+    process: subprocess.Popen[bytes] | None = None
+    told: AgentCommand = field(default_factory=AgentCommand)
+    ending: Ending | None = None
+    status: int = 0  # how its process has ended, once it has
+    chase: PendingInterrupt | None = None
+    last_input: float = 0.0  # when it was last seen busy, while draining
+    cancelled: dict[str, float] = field(default_factory=dict)  # entries, and when that was heard
+    suspect: int = 0  # serial of the input behind which entries were seen to wait, once
+    released: int = 0  # serial of the input behind which entries were released
+    stop_reason: str = ""
+    is_unfit: bool = False  # it stopped for an input that needs a box with another Python
+    stopping: str = ""  # why it should leave at once, without finishing its input
+    failure: str = ""
+
+    @property
+    def id(self) -> str:
+        """Its id, which is its consumer name."""
+        return self.report.container
+
+    @property
+    def pool(self) -> str:
+        """The pool that it serves."""
+        return self.report.pool
+
+    @property
+    def pid(self) -> int:
+        """Its process; 0 before it exists."""
+        return self.report.pid
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended and was reported so."""
+        return self.report.state in ("ended", "failed")
+
+    def doing(self) -> ContainerStatus | None:
+        """What its record says; None if that cannot be read."""
+        return None if self.ends is None else self.ends.record.read()
+
+    def is_calm(self, now: int, limit: int) -> bool:
+        """Whether nothing has run for `limit` nanoseconds, nor is to be interrupted; at a glance."""
+        if self.ends is None or self.chase is not None or self.cancelled:
+            return False
+        return self.ends.record.age(now) < limit
+
+    def tell(self, **changes: Any) -> None:
+        """Change what it is told through the record."""
+        self.told = replace(self.told, **changes)
+        if self.ends is not None:
+            self.ends.record.tell(self.told)
+
+
+class ContainerTable:
+    """All containers of one worker; `changed` is set when a report differs from the last sent.
+
+    `safe_until`: the moment of `lease_clock` before which nobody else can take their inputs.
+    """
+
+    def __init__(self) -> None:
+        self.safe_until = 0
+        self._containers: dict[str, Container] = {}
+        self._unsent: dict[str, ContainerReport | None] = {}
+        self.changed = asyncio.Event()
+
+    def __contains__(self, container: str) -> bool:
+        return container in self._containers
+
+    def __iter__(self) -> Iterator[Container]:
+        return iter(tuple(self._containers.values()))
+
+    def find(self, container: str) -> Container | None:
+        """The container of that id."""
+        return self._containers.get(container)
+
+    def living(self) -> list[Container]:
+        """Those that are not over."""
+        return [container for container in self if not container.is_over]
+
+    def running(self) -> list[Container]:
+        """Those that have a process."""
+        return [container for container in self.living() if container.pid]
+
+    def add(self, container: Container) -> None:
+        """A new container."""
+        self._containers[container.id] = container
+        self.note(container)
+
+    def note(self, container: Container, **changes: Any) -> None:
+        """Change its report; a new state begins now."""
+        if changes.get("state", container.report.state) != container.report.state:
+            changes["since"] = time.time_ns() // 1_000_000
+        container.report = replace(container.report, **changes)
+        self._unsent[container.id] = container.report
+        self.changed.set()
+
+    def forget(self, container: Container) -> None:
+        """Nobody asks for it any more."""
+        if self._containers.pop(container.id, None) is not None:
+            self._unsent[container.id] = None
+            self.changed.set()
+
+    def take_unsent(self) -> dict[str, ContainerReport | None]:
+        """The reports that differ from the last sent; give them to `put_back` if they stay so."""
+        unsent, self._unsent = self._unsent, {}
+        self.changed.clear()
+        return unsent
+
+    def put_back(self, unsent: dict[str, ContainerReport | None]) -> None:
+        """They were not sent; newer ones stay."""
+        self._unsent = unsent | self._unsent
+
+    @property
+    def is_reported(self) -> bool:
+        """Whether everything was sent."""
+        return not self._unsent

@@ -1,0 +1,89 @@
+"""End containers in peace: they finish what they run, claim nothing more, and leave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+from qmodal.client.client import Client
+from qmodal.exception import Error
+from qmodal.transport.defects import survive
+from qmodal_workers.agent.containers import Container, ContainerTable, Ending
+from qmodal_workers.agent.watchdog import Watchdog, is_running
+from qmodal_workers.ipc.shared_record import STOPPED
+
+LOOK_SECONDS = 0.05
+UNWANTED = "it is not wanted any more"
+BY_HAND = "somebody has stopped it"
+
+
+class Drain:
+    """Drains containers; `grace` is how many seconds an idle one gets for its exit hooks."""
+
+    def __init__(
+        self, client: Client, roster: ContainerTable, watch: Watchdog, *, grace: float
+    ) -> None:
+        self._client = client
+        self._roster = roster
+        self._watch = watch
+        self._grace = grace
+
+    def begin(self, container: Container) -> None:
+        """Let it finish what it runs, for as long as its time limit allows; safe to repeat."""
+        if container.report.state == "starting":
+            container.tell(draining=True)
+            self._watch.kill(container, Ending(UNWANTED))
+        elif not container.told.draining:
+            container.last_input = time.monotonic()
+            container.tell(draining=True)
+            self._roster.note(container, state="draining")
+
+    def stopped(self, name: str, how: str) -> None:
+        """Somebody has asked for the end of a container: `graceful`, or now."""
+        container = self._roster.find(name)
+        if container is None or not container.pid or container.is_over:
+            return
+        if how == "graceful":
+            self.begin(container)
+        else:
+            self.end(container, BY_HAND)
+
+    def end(self, container: Container, reason: str) -> None:
+        """Let it run its exit hooks, and nothing else; safe to repeat."""
+        container.stopping = container.stopping or reason
+        self.begin(container)
+        self._interrupt(container)
+
+    def _interrupt(self, container: Container) -> None:
+        doing = container.doing()
+        if container.pid and doing is not None and is_running(doing) and container.chase is None:
+            self._watch.interrupt(container, doing.serial, STOPPED)
+
+    async def watch(self) -> None:
+        """Wake idle readers every 50 ms until they have seen that they are to leave."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            connections: list[int] = []
+            for container in self._roster.running():
+                if container.told.draining and container.ending is None:
+                    with survive(f"draining {container.id}"):
+                        connections += self._blocked(container)
+            if connections:
+                with contextlib.suppress(Error):
+                    await self._client.aio(self._client.fleet.end_waits(connections))
+
+    def _blocked(self, container: Container) -> list[int]:
+        """The connection that it may be waiting on; kills it if it has been idle for too long."""
+        doing = container.doing()
+        now = time.monotonic()
+        if container.stopping:
+            self._interrupt(container)
+        if is_running(doing):
+            container.last_input = now
+            return []
+        if now - container.last_input > self._grace:
+            self._watch.kill(container, Ending("its exit hooks, or threads, did not end in time"))
+            return []
+        connection = doing.connection if doing is not None else 0
+        return [connection] if connection else []

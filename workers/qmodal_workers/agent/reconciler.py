@@ -1,0 +1,128 @@
+"""Keep what runs equal to what was assigned."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from qmodal.client.client import Client
+from qmodal.exception import Error
+from qmodal.store.apps import AppRecord
+from qmodal.store.fleet import ContainerReport
+from qmodal.transport.defects import skip, survive
+from qmodal.transport.operation import Op
+from qmodal.wire.ids import is_pool_id, worker_of
+from qmodal_workers.agent.containers import Container, ContainerTable
+from qmodal_workers.agent.drain import Drain
+from qmodal_workers.agent.starter import Starter
+from qmodal_workers.spawn.template_pool import TemplatePool
+
+LOOK_SECONDS = 1.0
+
+
+class UnreadableError(Error):
+    """What a box should run cannot be read, so nothing about it changes."""
+
+
+class Reconciler:
+    """Looks every second, and at once when `hint` is called."""
+
+    def __init__(
+        self,
+        client: Client,
+        roster: ContainerTable,
+        worker: str,
+        *,
+        starter: Starter,
+        draining: Drain,
+        templates: TemplatePool,
+    ) -> None:
+        self._client = client
+        self._roster = roster
+        self._worker = worker
+        self._starter = starter
+        self._draining = draining
+        self._templates = templates
+        self._hinted = asyncio.Event()
+        self.is_closed = False
+
+    def hint(self) -> None:
+        """Assignments may have changed."""
+        self._hinted.set()
+
+    async def watch(self) -> None:
+        """Reconcile for ever."""
+        while True:
+            self._hinted.clear()
+            with survive("the look at what is assigned"):
+                self.apply(*(await self._client.aio(self._look())))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._hinted.wait()
+
+    def _look(self) -> Op[tuple[dict[str, str], dict[str, AppRecord | None]]]:
+        """What is assigned, and the apps of our containers and templates."""
+        listed = yield from self._client.fleet.assigned([self._worker])
+        if self._worker not in listed:  # not the same as nothing, which would end all containers
+            raise UnreadableError(f"what {self._worker} should run is not there to be read")
+        ours = {each.report.app for each in self._roster.living()} | self._templates.apps
+        ours.discard("")
+        apps = (yield from self._client.apps.records(sorted(ours))) if ours else {}
+        return self._own(listed[self._worker]), apps
+
+    def _own(self, assigned: dict[str, str]) -> dict[str, str]:
+        """What is assigned, without names that are none of this box, or of no pool.
+
+        A container of such a name would count as a lost box's, and its inputs would be given to others.
+        """
+        own = {
+            name: pool
+            for name, pool in assigned.items()
+            if worker_of(name) == self._worker and is_pool_id(pool)
+        }
+        for name in assigned.keys() - own.keys():
+            skip(f"what {self._worker} should run", f"{name[:80]!r} is no container of it")
+        return own
+
+    def apply(self, assigned: dict[str, str], apps: dict[str, AppRecord | None]) -> None:
+        """Start, drain, end and forget what has to be."""
+        self._templates.note_over({app for app, record in apps.items() if _is_over(record)})
+        for container in self._roster.living():
+            with survive(f"ending {container.id}"):
+                self._end_unwanted(container, assigned, apps)
+        for container in self._roster:
+            if container.is_over and container.id not in assigned:
+                self._roster.forget(container)
+        if not self.is_closed:
+            self._start_missing(assigned)
+
+    def _end_unwanted(
+        self, container: Container, assigned: dict[str, str], apps: dict[str, AppRecord | None]
+    ) -> None:
+        why = _why_over(container.report, apps)
+        if why:
+            self._draining.end(container, why)
+        elif container.id not in assigned:
+            self._draining.begin(container)
+
+    def _start_missing(self, assigned: dict[str, str]) -> None:
+        for name, pool in assigned.items():
+            if name not in self._roster:
+                with survive(f"starting {name}"):
+                    self._starter.begin(name, pool)
+
+
+def _why_over(report: ContainerReport, apps: dict[str, AppRecord | None]) -> str:
+    """Why a container should leave at once; empty if it should not."""
+    if report.app not in apps:
+        return ""
+    record = apps[report.app]
+    if record is None or _is_over(record):
+        return "its app has stopped"
+    if report.number < record.least and not report.pinned:
+        return f"version {record.version} has replaced it"
+    return ""
+
+
+def _is_over(record: AppRecord | None) -> bool:
+    return record is None or record.state == "stopped"

@@ -1,0 +1,219 @@
+"""A worker under one id: from its enrolment until it stops or was given up."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import signal
+import socket
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from importlib import metadata
+
+import psutil
+
+from qmodal.client.client import Client
+from qmodal.exception import Error
+from qmodal.store.fleet import WorkerReport
+from qmodal.wire.ids import new_worker_id
+from qmodal_workers.agent import maintenance as chores
+from qmodal_workers.agent.containers import ContainerTable, Ending
+from qmodal_workers.agent.drain import Drain
+from qmodal_workers.agent.lease import Lease, Silence, extend
+from qmodal_workers.agent.loops import repeated
+from qmodal_workers.agent.notifications import Notifications
+from qmodal_workers.agent.reaper import Reaper
+from qmodal_workers.agent.reconciler import Reconciler
+from qmodal_workers.agent.starter import Starter
+from qmodal_workers.agent.watchdog import Watchdog
+from qmodal_workers.ipc.shared_record import lease_clock
+from qmodal_workers.output.log_writer import LogWriter
+from qmodal_workers.spawn.template_pool import TemplatePool
+
+# After the grace: to kill what is left and give back what it held.
+RELEASE_SECONDS = 3.0
+GIVEN_UP_SECONDS = 2.0
+LOOK_SECONDS = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What the command line says about a worker; `grace` in seconds."""
+
+    max_containers: int
+    labels: tuple[str, ...] = ()
+    grace: float = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """`asked`: finish what fits in the grace and leave. `hurried`: leave now."""
+
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    hurried: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def ask(self) -> None:
+        """A signal to stop has come; the second one is impatient."""
+        (self.hurried if self.asked.is_set() else self.asked).set()
+
+
+class WorkerSession:
+    """Its loops share the roster; `worker` is its id."""
+
+    def __init__(
+        self,
+        client: Client,
+        options: WorkerOptions,
+        stop: Stop,
+        *,
+        logs: LogWriter,
+        templates: TemplatePool,
+    ) -> None:
+        self.worker = new_worker_id()
+        self._client = client
+        self._options = options
+        self._stop = stop
+        self.roster = roster = ContainerTable()
+        self._lease = Lease(client, roster, self.worker)
+        starter = Starter(client, roster, self.worker, logs=logs, templates=templates)
+        self._deaths = Reaper(client, roster, starter=starter, templates=templates, logs=logs)
+        self._watch = Watchdog(client, roster)
+        self._silence = Silence(roster, self._watch)
+        self._draining = Drain(client, roster, self._watch, grace=options.grace)
+        self._reconciler = Reconciler(
+            client,
+            roster,
+            self.worker,
+            starter=starter,
+            draining=self._draining,
+            templates=templates,
+        )
+        self._nudges = Notifications(
+            client,
+            self.worker,
+            assigned=self._reconciler.hint,
+            cancelled=self._watch.cancelled,
+            killed=self._watch.killed,
+            stopped=self._draining.stopped,
+            told=self._watch.told,
+        )
+
+    async def live(self) -> bool:
+        """Enroll and work; True if it was given up and should come back, False if it has stopped."""
+        if not await self._enroll():
+            return False
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._deaths.look)
+        async with asyncio.TaskGroup() as group:
+            loops = [
+                group.create_task(repeated(name, loop), name=name)
+                for name, loop in self._loops().items()
+            ]
+            lease = group.create_task(self._lease.keep(), name="lease")
+            stop = group.create_task(self._shut_down(), name="stop")
+            done, _ = await asyncio.wait({lease, stop}, return_when=asyncio.FIRST_COMPLETED)
+            if stop not in done:
+                await self._give_up()
+            for loop in (*loops, lease, stop):
+                loop.cancel()
+        self._cancel_starts()
+        return stop not in done
+
+    async def _enroll(self) -> bool:
+        """False if it was asked to stop before the server could be reached."""
+        sent = lease_clock()
+        enrolling = asyncio.create_task(
+            self._client.aio(self._client.fleet.enroll(self._report())), name="enroll"
+        )
+        stopping = asyncio.create_task(self._stop.asked.wait(), name="stop")
+        await asyncio.wait({enrolling, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if enrolling.done():
+            await enrolling
+            extend(self.roster, sent)
+            return True
+        enrolling.cancel()
+        return False
+
+    def _loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
+        return {
+            "nudges": self._nudges.listen,
+            "reconcile": self._reconciler.watch,
+            "deaths": self._deaths.watch,
+            "watch": self._watch.watch,
+            "audit": self._watch.audit,
+            "draining": self._draining.watch,
+            "silence": self._silence.watch,
+            "sweep": lambda: chores.sweep(self._client, self.worker),
+            "promote": lambda: chores.promote(self._client, self.roster),
+        }
+
+    async def _give_up(self) -> None:
+        """Somebody else gives our containers' inputs to others by now."""
+        self._reconciler.is_closed = True
+        self._kill_all("its worker was given up")
+        await self._until(self._is_empty, GIVEN_UP_SECONDS)
+
+    async def _shut_down(self) -> None:
+        await self._stop.asked.wait()
+        self._reconciler.is_closed = True
+        for container in self.roster.living():
+            self._draining.begin(container)
+        self._cancel_starts()
+        await self._until(
+            lambda: self._is_empty() or self._stop.hurried.is_set(), self._options.grace
+        )
+        self._kill_all("its worker has stopped")
+        if await self._until(self._is_empty, RELEASE_SECONDS):
+            with contextlib.suppress(Error):  # the lease will end without us, too
+                await self._client.aio(self._client.fleet.retire(self.worker))
+
+    def _is_empty(self) -> bool:
+        return not self.roster.running()
+
+    def _kill_all(self, reason: str) -> None:
+        for container in self.roster.running():
+            self._watch.kill(container, Ending(reason))
+
+    async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
+        """Whether the condition came true in time."""
+        ends = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > ends:
+                return False
+            await asyncio.sleep(LOOK_SECONDS)
+        return True
+
+    def _cancel_starts(self) -> None:
+        for container in self.roster:
+            if container.starting is not None:
+                container.starting.cancel()
+
+    def _report(self) -> WorkerReport:
+        return WorkerReport(
+            worker=self.worker,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            cpus=float(cpus()),
+            memory=psutil.virtual_memory().total,
+            max_containers=self._options.max_containers,
+            python=platform.python_version(),
+            version=_own_version(),
+            labels=self._options.labels,
+        )
+
+
+def cpus() -> int:
+    """How many CPUs this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _own_version() -> str:
+    try:
+        return metadata.version("qmodal")
+    except metadata.PackageNotFoundError:
+        return "0"

@@ -1,0 +1,247 @@
+"""Start one container: plan, connect, fork (or begin afresh), and hear how it gets on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import subprocess
+import time
+from typing import Any
+
+from qmodal.client.client import Client
+from qmodal.exception import Error
+from qmodal.store.fleet import ContainerReport
+from qmodal_workers.agent.containers import Container, ContainerTable
+from qmodal_workers.agent.start_times import StartTimes
+from qmodal_workers.ipc import messages as passing
+from qmodal_workers.ipc.endpoints import Endpoints
+from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
+from qmodal_workers.ipc.start_request import LARGEST_MESSAGE, StartRequest
+from qmodal_workers.output.log_writer import LogWriter
+from qmodal_workers.spawn.bounded import keep
+from qmodal_workers.spawn.start_plan import Planner, StartError, StartPlan
+from qmodal_workers.spawn.template_client import OWN_SECONDS, TemplateClient, UnusableError
+from qmodal_workers.spawn.template_pool import TemplatePool
+
+LONGEST_DETAIL = 20_000
+log = logging.getLogger("qmodal.worker")
+
+
+class Starter:
+    """Starts the containers of one worker."""
+
+    def __init__(
+        self,
+        client: Client,
+        roster: ContainerTable,
+        worker: str,
+        *,
+        logs: LogWriter,
+        templates: TemplatePool,
+    ) -> None:
+        self._client = client
+        self._roster = roster
+        self._worker = worker
+        self._logs = logs
+        self._templates = templates
+        self._planner = Planner(client)
+        self._times = StartTimes(client)
+        self._said: dict[tuple[str, str], None] = {}
+
+    def begin(self, name: str, pool: str) -> Container:
+        """Begin to start a container; it is in the roster from now on."""
+        report = ContainerReport(
+            container=name,
+            pool=pool,
+            app="",
+            function="",
+            label="",
+            number=0,
+            state="starting",
+            since=time.time_ns() // 1_000_000,
+        )
+        container = Container(report=report, mark=self._templates.marks.new())
+        self._roster.add(container)
+        starting = asyncio.create_task(self._start(container), name=f"start {name}")
+        starting.add_done_callback(lambda task: self._started(container, task))
+        container.starting = starting
+        return container
+
+    def _started(self, container: Container, task: asyncio.Task[None]) -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            log.error("%s did not start", container.id, exc_info=error)
+            self.fail(container, f"qmodal contradicts itself: {error!r}")
+
+    async def _start(self, container: Container) -> None:
+        try:
+            plan = await self._planner.plan(container.pool)
+            container.options = plan.options
+            await self._spawn(container, plan)
+        except (Error, OSError) as error:
+            self.fail(container, str(error))
+
+    def fail(self, container: Container, detail: str) -> None:
+        """It ended before it had a process."""
+        detail = self._logs.redaction.text(detail)
+        log.warning("%s did not start: %s", container.id, detail)
+        self._roster.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
+        self._logs.pipes.finish(container.id, lambda: None)  # something may have been said of it
+
+    async def _spawn(self, container: Container, plan: StartPlan) -> None:
+        self._roster.note(
+            container,
+            app=plan.spec.app_id,
+            function=plan.spec.function,
+            label=plan.spec.label,
+            number=plan.version.number,
+            pinned=plan.spec.number > 0,
+        )
+        ends = Endpoints.create()
+        request = passing.hold(self._request(container, plan).pack())
+        try:
+            pid = await self._fork(container, plan, ends, request)
+        except BaseException:
+            for fd in (ends.stdout, ends.stderr):
+                os.close(fd)
+            ends.close()
+            raise
+        finally:
+            os.close(request)
+            ends.hand_over()
+        self._adopt(container, ends, pid)
+
+    def _request(self, container: Container | None, plan: StartPlan) -> StartRequest:
+        """What a container is told, or (None) the template of its pool."""
+        name = "" if container is None else container.id
+        return StartRequest(
+            container=name,
+            worker=self._worker,
+            pool=plan.pool,
+            spec=plan.signed,
+            version=plan.document,
+            code=plan.code,
+            environ={**plan.environ, CONTAINER_VARIABLE: name, "MODAL_TASK_ID": name},
+            settings=plan.settings.to_environ(),
+            mark=0 if container is None else container.mark,
+            parent=os.getpid(),
+        )
+
+    async def _fork(
+        self, container: Container, plan: StartPlan, ends: Endpoints, request: int
+    ) -> int:
+        def start(template: TemplateClient) -> Any:
+            return template.fork(container.id, ends.theirs, request)
+
+        try:
+            if plan.has_snapshot:
+                pid = await self._fork_warm(container, plan, start)
+                if pid:
+                    return pid
+            return await self._templates.fork(plan, start)
+        except UnusableError as error:
+            if container.ending is not None:
+                raise StartError(container.ending.reason) from None
+            self._say_once(container, plan, str(error))
+            return self._begin_afresh(container, plan, ends, request)
+
+    async def _fork_warm(self, container: Container, plan: StartPlan, start: Any) -> int:
+        """From the pool's own template; 0 if that cannot be, so the container runs all hooks."""
+        try:
+            return await self._templates.fork_warm(plan, self._request(None, plan), start)
+        except UnusableError as error:
+            self._say_once(container, plan, str(error), "run their `snap=True` hooks themselves")
+            return 0
+
+    def _say_once(
+        self,
+        container: Container,
+        plan: StartPlan,
+        why: str,
+        what: str = "start in interpreters of their own",
+    ) -> None:
+        said = (plan.spec.app_id, why)
+        if said not in self._said and plan.options.fork:
+            keep(self._said, said, None)
+            text = f"containers {what}, which takes longer: {why}"
+            log.warning("%s: %s", plan.version.name, text)
+            self._logs.pipes.say(container.id, plan.spec.app_id, text)
+
+    def _begin_afresh(
+        self, container: Container, plan: StartPlan, ends: Endpoints, request: int
+    ) -> int:
+        descriptors = [*ends.theirs.as_tuple(), request]
+        container.process = subprocess.Popen(
+            [
+                *interpreter("qmodal_workers.spawn.fresh"),
+                *map(str, [*descriptors, os.getpid()]),
+            ],
+            stdin=subprocess.DEVNULL,
+            pass_fds=descriptors,
+            env=self._variables(plan),
+        )
+        return container.process.pid
+
+    def _variables(self, plan: StartPlan) -> dict[str, str]:
+        """For an interpreter of its own, which finds us where this one does, whatever user code adds."""
+        own = self._templates.environ
+        paths = [each["PYTHONPATH"] for each in (plan.environ, own) if "PYTHONPATH" in each]
+        found = {**own, **plan.environ}
+        return {**found, "PYTHONPATH": os.pathsep.join(paths)} if paths else found
+
+    def _adopt(self, container: Container, ends: Endpoints, pid: int) -> None:
+        # Until it says that user code begins: so long it may take for its own imports, too.
+        container.limited_from = time.monotonic() + OWN_SECONDS
+        container.ends = ends
+        ends.record.tell(container.told)
+        ends.record.hold_until(self._roster.safe_until)
+        app = container.report.app
+        self._logs.pipes.open(
+            container.id, app, stdout=ends.stdout, stderr=ends.stderr, pool=container.pool
+        )
+        asyncio.get_running_loop().add_reader(ends.control, self.pump, container)
+        self._roster.note(container, pid=pid)
+        if container.ending is not None:
+            send_signal(pid, signal.SIGKILL)
+
+    def pump(self, container: Container) -> None:
+        """Take in what the container has reported."""
+        if container.ends is None:
+            return
+        control = container.ends.control
+        while True:
+            try:
+                packed = control.recv(LARGEST_MESSAGE)
+            except BlockingIOError:
+                return
+            except OSError:
+                packed = b""
+            if not packed:
+                # Its end may be closed by user code; only its exit says that it is over.
+                asyncio.get_running_loop().remove_reader(control)
+                return
+            self._hear(container, passing.unpack(packed))
+
+    def _hear(self, container: Container, message: dict[str, Any]) -> None:
+        match message:
+            case {"ready": int(), "connection": int(connection)}:
+                took = time.monotonic() - container.asked
+                self._times.learn(container.pool, took)
+                state = "ready" if container.report.state == "starting" else container.report.state
+                self._roster.note(
+                    container, state=state, connection=connection, start_ms=int(took * 1000)
+                )
+            case {"failed": str(text)}:
+                container.failure = self._logs.redaction.text(text)[-LONGEST_DETAIL:]
+            case {"stop": str(reason)}:
+                container.stop_reason = self._logs.redaction.text(reason)
+                container.is_unfit = message.get("unfit") is True
+                # What it does at its end has the same limit as if it had been told to.
+                container.last_input = time.monotonic()
+                container.tell(draining=True)
+            case {"pid": int()}:  # user code begins now
+                container.limited_from = time.monotonic()
+            case _:
+                log.warning("%s says what we do not understand", container.id)

@@ -1,0 +1,148 @@
+"""What the worker does with the inputs of a container that cannot do it itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from qmodal.client.client import Client
+from qmodal.exception import Error
+from qmodal.spec.retries import next_step
+from qmodal.store.entries import Claimed, Requeued, Settled
+from qmodal.store.keys import GROUP, Keys
+from qmodal.store.pools import MOST_HELD
+from qmodal.transport.operation import Op, ask, ask_one
+from qmodal.wire.envelope import Envelope, open_envelope
+from qmodal.wire.outcome import text_outcome
+from qmodal.wire.signing import mac_of
+from qmodal_workers.agent.containers import Container
+from qmodal_workers.ipc.shared_record import ContainerStatus, Entry
+
+
+def charged(doing: ContainerStatus | None) -> list[str]:
+    """The inputs that a container had started, as **reclaim** names them.
+
+    Of an unreadable record all of them: it ended while it wrote that, or user code has damaged it,
+    and an input that does so has to have an end as well.
+    """
+    if doing is None:
+        return ["*"]
+    return [f"{lane} {entry} {doing.part}" for lane, entry in doing.held[: doing.running]]
+
+
+def read_entries(keys: Keys, pool: str, entries: Sequence[Entry]) -> Op[list[Claimed]]:
+    """The entries that still exist and look like ours."""
+    replies = yield from ask(
+        *((b"XRANGE", _lane(keys, pool, lane), entry, entry) for lane, entry in entries)
+    )
+    found = [
+        Claimed(2 if lane == 2 else 1, entry, tuple(reply[0][1]))
+        for (lane, entry), reply in zip(entries, replies, strict=True)
+        if reply
+    ]
+    return [claimed for claimed in found if claimed.is_shaped]
+
+
+def release_behind(client: Client, container: Container, doing: ContainerStatus) -> Op[int]:
+    """Release what a container has claimed behind the input that it runs; how many there were.
+
+    After a long input it reads what it holds again, and will run that. Such a read counts as a
+    delivery, so what was counted while that input ran is released only if nothing was added since.
+    """
+    keys, pool = client.keys, container.pool
+    listed = doing.held[doing.running :]
+    entries = yield from read_entries(
+        keys, pool, (*listed, *(yield from _ahead(keys, container, doing)))
+    )
+    counts = yield from _deliveries(keys, container, entries)
+    now = container.doing()
+    if not entries or now is None or now.serial != doing.serial:
+        return 0
+    held = [(claimed.lane, claimed.entry, claimed.call) for claimed in entries]
+    return (yield from client.pools.release(pool, held, deliveries=counts))
+
+
+def _ahead(keys: Keys, container: Container, doing: ContainerStatus) -> Op[list[Entry]]:
+    """What the container holds behind the running input without having read it.
+
+    In the stream of that one only: in the other one it may be what has ended and is not settled.
+    """
+    if not doing.ahead:
+        return []
+    lane, running = doing.held[0]
+    stream, behind = _lane(keys, container.pool, lane), f"({running}"
+    held = yield from ask_one(b"XPENDING", stream, GROUP, behind, b"+", MOST_HELD, container.id)
+    found = [(lane, reply[0].decode()) for reply in held]
+    return [entry for entry in found if entry not in doing.held]
+
+
+def _deliveries(keys: Keys, container: Container, entries: Sequence[Claimed]) -> Op[list[int]]:
+    """How often each was delivered to the container; -1 for what it does not hold any more."""
+    if not entries:
+        return []
+    pool, holder = container.pool, container.id
+    replies = yield from ask(
+        *(
+            (b"XPENDING", _lane(keys, pool, one.lane), GROUP, one.entry, one.entry, 1, holder)
+            for one in entries
+        )
+    )
+    return [reply[0][3] if reply else -1 for reply in replies]
+
+
+def end_overrun(client: Client, container: Container, doing: ContainerStatus) -> Op[None]:
+    """Retry the input that ran out of time, or settle it as timed out."""
+    entries = yield from read_entries(client.keys, container.pool, doing.held[:1])
+    for claimed in entries:
+        try:
+            envelope = open_envelope(claimed.envelope, client.signer)
+        except Error:
+            return  # it is given back with the rest, and whoever claims it next buries it
+        if claimed.size > 1:
+            yield from _leave_alone(client, container, claimed, doing.part)
+        yield from _conclude(client, container, doing, (claimed, envelope))
+
+
+def _leave_alone(client: Client, container: Container, claimed: Claimed, part: int) -> Op[None]:
+    """Put the other inputs of a pack back in line, if its container did not come to do it."""
+    first, behind = claimed.first, claimed.first + claimed.size
+    others = (Requeued(first, part - first), Requeued(part + 1, behind - part - 1))
+    yield from client.pools.split(
+        container.pool,
+        container.id,
+        claimed,
+        keep=part,
+        ended=[],
+        again=[each for each in others if each.number > 0],
+    )
+
+
+def _conclude(
+    client: Client, container: Container, doing: ContainerStatus, attempt: tuple[Claimed, Envelope]
+) -> Op[None]:
+    claimed, envelope = attempt
+    took = time.monotonic_ns() - doing.started
+    outcome = text_outcome(
+        "timeout",
+        f"the input ran longer than {doing.timeout / 1e9:g} s",
+        container=container.id,
+        started=(time.time_ns() - took) // 1_000_000,
+        took=took // 1000,
+    )
+    delay = next_step(outcome, container.options.retries, claimed.retries)
+    if delay is not None:
+        yield from client.pools.retry(container.pool, claimed, delay=delay)
+        return
+    is_kept = claimed.size > 1
+    index = doing.part if is_kept else claimed.first
+    sealed = outcome.seal(
+        client.signer, call=envelope.call, index=index, request=mac_of(claimed.envelope)
+    )
+    lane, entry, _ = claimed
+    has_blob = envelope.blob is not None
+    settled = Settled(lane, entry, envelope.call, index, sealed, has_blob, is_kept=is_kept)
+    yield from ask_one(*client.pools.settle_command(container.pool, [settled]))
+
+
+def _lane(keys: Keys, pool: str, lane: int) -> str:
+    return keys.again(pool) if lane == 2 else keys.inputs(pool)

@@ -1,0 +1,258 @@
+"""The container's own connection: settle and claim in one write, and recover after a loss."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from qmodal.client.client import Client
+from qmodal.exception import ConfigurationError
+from qmodal.store.entries import Claimed, Settled
+from qmodal.store.pools import Pools
+from qmodal.transport.connection import BLOCK_SECONDS, LOST, Address, Connection, pack
+from qmodal.transport.errors import (
+    PASSING,
+    NotReadyError,
+    ReplyAction,
+    StreamGoneError,
+    first_error,
+    judge,
+    to_exception,
+)
+from qmodal.transport.operation import Command, Exchange, Packed, Reply
+from qmodal.transport.script import load_commands
+from qmodal_workers.container.until_ready import OUTAGES, insist
+
+FIRST_BLOCK_MS = 1000
+BLOCK_MS = int(BLOCK_SECONDS * 1000)
+RECONNECT_SECONDS = 0.2
+
+
+class _Asked(NamedTuple):
+    """What was sent and is not answered yet; `news` replies come first."""
+
+    ended: Sequence[Settled]
+    news: int
+
+
+class ClaimConnection:
+    """Reads the pool's streams as one consumer; `inflight` is the pool's as of the last settle.
+
+    `line`: one to connect first. `is_once`: the server knows, before it delivers anything, that what
+    was started never runs again.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        pool: str,
+        container: str,
+        *,
+        is_once: bool = False,
+        line: Connection | None = None,
+    ) -> None:
+        self._client = client
+        self._pools: Pools = client.pools
+        self._pool = pool
+        self._container = container
+        self._marks = (client.pools.mark_command(pool, container),) if is_once else ()
+        self._first = line
+        self._line: Connection | None = None
+        self.connection = 0
+        self.inflight = 0
+        self._packed: dict[tuple[int, int | None], bytes] = {}
+        self._asked: _Asked | None = None
+        self.news: list[Reply] = []  # the replies to the news that went along with the last claim
+        self.unsettled: list[
+            Settled
+        ] = []  # of a claim whose answer was an error; settled by nobody yet
+        self.is_doubtful = False  # what was settled was not all ours: look again at what is held
+        self.is_gone = False  # the pool's streams are gone and it is not known any more
+
+    def connect(self) -> list[Claimed]:
+        """(Re)connect, for as long as it takes; what the server says this container holds."""
+        while True:
+            line = self._first or Connection(Address(self._client.settings.redis_url or ""))
+            self._first = None
+            try:
+                line.connect()
+                held = self._introduced(line)
+            except (*LOST, ConfigurationError) as error:
+                line.close()
+                if isinstance(error, ConfigurationError) and not self.connection:
+                    raise  # it has nothing yet that it could keep, and its start says why it failed
+                time.sleep(RECONNECT_SECONDS)
+            else:
+                self._line = line
+                return self._parse(held)
+
+    def _introduced(self, line: Connection) -> Reply:
+        """Make the server ready to hand out inputs; what it says is held. Nothing is claimed unmarked."""
+        replies = line.exchange(
+            (
+                *load_commands(),
+                *self._marks,
+                (b"CLIENT", b"ID"),
+                self._pools.held_command(self._pool, self._container),
+            )
+        )
+        refusal = first_error(replies)
+        verdict = ReplyAction.GONE if refusal is None else judge(refusal)
+        if refusal is not None and verdict in (*PASSING, ReplyAction.FULL, ReplyAction.REFUSED):
+            raise NotReadyError(str(refusal)) from refusal
+        if refusal is not None and verdict is not ReplyAction.GONE:
+            raise to_exception(refusal, verdict) from refusal
+        *_, self.connection, held = replies
+        return held
+
+    def connect_first(self) -> int:
+        """Connect; the connection's client id. What is held is read again by `held`."""
+        self.connect()
+        return self.connection
+
+    def ask(
+        self,
+        ended: Sequence[Settled],
+        *,
+        count: int,
+        block: int | None = None,
+        news: Sequence[Command] = (),
+    ) -> None:
+        """Settle what ended and claim what comes next, in one write; nothing else before `answer`.
+
+        Waits for up to `block` ms for something to come, if given.
+        """
+        commands: list[Packed] = [*news]
+        if ended:
+            commands.append(self._pools.settle_command(self._pool, ended))
+        commands.append(self._claim_command(count, block))
+        self._asked = _Asked(ended, len(news))
+        try:
+            if self._line is not None:
+                self._line.write(commands)
+        except LOST:
+            self._drop()
+
+    def is_answered(self, seconds: float) -> bool:
+        """Whether `answer` need not wait (long); waits so long for that."""
+        line = self._line
+        return line is None or line.is_readable(seconds)
+
+    def answer(self) -> list[Claimed] | None:
+        """What came of the last `ask`; None when the connection was lost."""
+        asked, self._asked = self._asked, None
+        line = self._line
+        try:
+            if asked is None or line is None:
+                raise OSError
+            self.news = line.replies(asked.news)
+            if asked.ended:
+                self._settled(line.read(), asked.ended)
+                asked = asked._replace(ended=())
+            return self._parse(line.wait())
+        except LOST:
+            self._drop()
+            if asked is not None:
+                self.settle(asked.ended)
+            return None
+        except BaseException:
+            self._drop()  # a reply may be left, which would pass for that to the next command
+            self.unsettled += asked.ended if asked is not None else ()
+            raise
+
+    def _claim_command(self, count: int, block: int | None) -> bytes:
+        """The same few again and again, so they are packed once."""
+        packed = self._packed.get((count, block))
+        if packed is None:
+            command = self._pools.claim_command(
+                self._pool, self._container, count=count, block=block
+            )
+            packed = self._packed[count, block] = pack((command,))
+        return packed
+
+    def _settled(self, reply: Reply, ended: Sequence[Settled]) -> None:
+        if isinstance(reply, Exception):
+            # The claim behind it is still out there; the results must not wait for it.
+            self.settle(ended)
+        else:
+            self.inflight, *recorded = reply
+            self.is_doubtful = self.is_doubtful or 0 in recorded
+
+    def settle(self, ended: Sequence[Settled]) -> None:
+        """Settle without claiming, repeated for as long as it takes; a stale attempt is no error."""
+        if not ended:
+            return
+        command = self._pools.settle_command(self._pool, ended)
+        replies: list[Reply] = []
+        while not replies:
+            try:
+                replies = self._client.blocking.exchange(Exchange((command,), patience=3600.0))
+            except StreamGoneError:
+                return  # a server that lost its data has nobody who waits for these results
+            except OUTAGES:  # to give up would run the input again
+                time.sleep(RECONNECT_SECONDS)
+        self.inflight, *recorded = replies[0]
+        self.is_doubtful = self.is_doubtful or 0 in recorded
+
+    def held(self) -> list[Claimed]:
+        """What the server says this container holds; connects if there is no connection.
+
+        A pack that was taken apart, of which the server has lost how it ended, is given back: its
+        entry looks as if it stood for all of it.
+        """
+        if self._asked is not None:
+            self.answer()  # what it brings is held, and read again
+        self.is_doubtful = False
+        held = self._held()
+        packs = [one for one in held if one.size > 1]
+        if not packs:
+            return held
+        while True:
+            try:
+                apart = self._give_back_apart(packs)
+            except OUTAGES:
+                time.sleep(RECONNECT_SECONDS)
+            else:
+                return [one for one in held if one not in apart]
+
+    def _give_back_apart(self, packs: list[Claimed]) -> list[Claimed]:
+        notes = self._client.run(self._pools.kept(self._pool, packs))
+        apart = [one for one, note in zip(packs, notes, strict=True) if note is not None]
+        given = [(one.lane, one.entry, one.call) for one in apart]
+        self._client.run(self._pools.release(self._pool, given))
+        return apart
+
+    def _held(self) -> list[Claimed]:
+        if self._line is None:
+            return self.connect()
+        try:
+            command = self._pools.held_command(self._pool, self._container)
+            return self._parse(self._line.exchange((command,))[0])
+        except LOST:
+            self._drop()
+            return self.connect()
+
+    def _parse(self, reply: Reply) -> list[Claimed]:
+        if not isinstance(reply, Exception):
+            return self._pools.parse_claim(self._pool, reply)
+        verdict = judge(reply)
+        if verdict is ReplyAction.GONE:
+            self.is_gone = not insist(self._client, lambda: self._pools.join(self._pool))
+            if self._marks:  # they are gone with the pool
+                self._drop()
+        elif verdict in (*PASSING, ReplyAction.FULL, ReplyAction.REFUSED, ReplyAction.DENIED):
+            self._drop()
+            time.sleep(RECONNECT_SECONDS)
+        else:
+            raise to_exception(reply, verdict) from reply
+        return []
+
+    def _drop(self) -> None:
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._drop()

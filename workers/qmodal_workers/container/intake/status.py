@@ -1,0 +1,93 @@
+"""What a container shows its worker in the shared record: what it has claimed, and what it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from qmodal.store.entries import Claimed
+from qmodal_workers.container.intake.prefetch import PrefetchBuffer
+from qmodal_workers.ipc.shared_record import (
+    AHEAD,
+    EACH,
+    ONE_RUNS,
+    SERIAL,
+    STARTED,
+    STATES,
+    SharedRecord,
+    name_of,
+)
+
+IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
+
+
+class StatusWriter:
+    """Keeps the record true; what was claimed together is written once, and then pointed into."""
+
+    __slots__ = ("_part", "_place", "_record", "_shelf", "_taken", "_words", "completed")
+
+    def __init__(self, record: SharedRecord, shelf: PrefetchBuffer) -> None:
+        self._record = record
+        self._words = record.words
+        self._shelf = shelf
+        # Of the last input that was posted: the next one differs in serial and start, if in nothing else.
+        self._place: tuple[int, int, bool] | None = None
+        self._taken = 0  # from the front of what was claimed last
+        self._part = 0  # the input that ran last, if that was one of a pack
+        self.completed = 0
+
+    def claimed(self, claimed: Sequence[Claimed], connection: int) -> None:
+        """These are held now, and nothing else but what is claimed ahead."""
+        self._taken, self._place = 0, None
+        self._record.connection = connection
+        self._record.hold([name_of(lane, entry) for lane, entry, _ in claimed])
+
+    def take(self) -> None:
+        """The next one is being looked at."""
+        self._taken += 1
+
+    def busy(self, serial: int) -> None:
+        """The one that was taken last runs."""
+        shelf = self._shelf
+        place = (self._taken + len(shelf.queue), self._taken - serial, shelf.has_ahead)
+        if place == self._place:
+            self._words[STARTED] = shelf.since
+            self._words[SERIAL] = serial
+        else:
+            self._place = place
+            self._post(BUSY, serial, shelf.since, EACH, running=1)
+
+    def packed(self, serial: int, part: int) -> None:
+        """The one that was taken last is a pack; its input `part` of the call will run."""
+        self._place = None
+        self._post(BUSY, serial, self._shelf.since, 0, running=1, part=part)
+
+    def idle(self, part: int | None = None) -> None:
+        """No user code runs; `part` is the index of the input of a pack that was the last.
+
+        What was taken last counts as started on: whatever ends this container before its outcome
+        is stored may come of it (a result that takes all memory), and would come again for ever if
+        nobody was charged. Once it is stored, its entry is gone and the charge finds nothing.
+        """
+        self._place = None
+        if part is not None:
+            self._part = part
+        running = int(self._taken > 0)
+        self._post(IDLE, 0, time.monotonic_ns(), 0, running=running, part=self._part)
+
+    def _post(
+        self, state: int, serial: int, since: int, flags: int, *, running: int, part: int = 0
+    ) -> None:
+        taken, shelf = self._taken, self._shelf
+        if serial and shelf.has_ahead:
+            flags |= AHEAD
+        self._record.post(
+            state,
+            serial,
+            since,
+            self.completed,
+            flags + running * ONE_RUNS,
+            taken - running,
+            taken + len(shelf.queue),
+            part,
+        )

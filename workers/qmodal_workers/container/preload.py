@@ -1,0 +1,97 @@
+"""Find the user's function or class in the code of an app version."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from contextlib import suppress
+from types import ModuleType
+from typing import Any
+
+from qmodal.client import context
+from qmodal.client.client import is_plain_only
+from qmodal.cls.cls import Cls
+from qmodal.exception import ExecutionError, NotFoundError
+from qmodal.functions.definition import OwnSource, serve
+from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
+from qmodal.spec.options import FunctionOptions
+from qmodal.spec.variables import missing_keys
+
+
+def load_version(version: Version, code: str | None) -> None:
+    """Import the modules of all functions of the version; raises whatever they raise."""
+    if code is not None and code not in sys.path:
+        # Behind qmodal's own imports, and before anything that is installed here.
+        sys.path.insert(0, code)
+        importlib.invalidate_caches()
+    with context.importing(for_container=True):
+        for spec in version.functions.values():
+            if spec.serialized is None:
+                importlib.import_module(spec.module)
+    if version.main is not None and version.main in sys.modules:
+        # Pickles made in a program run as `python app.py` speak of `__main__`.
+        sys.modules["__main__"] = sys.modules[version.main]
+
+
+def find(version: Version, pool: PoolSpec) -> tuple[FunctionSpec, PoolSpec, Any]:
+    """The spec, the pool, and the decorated object (a Function or a Cls) that it serves."""
+    spec = version.functions.get(pool.function)
+    if spec is None:
+        raise ExecutionError(
+            f"version {version.number} of {version.name!r} has no {pool.function!r}; deploy again"
+        )
+    if spec.serialized is not None:
+        if is_plain_only():
+            raise ExecutionError(
+                f"{spec.tag!r} was published as a pickle (`serialized=True`), which QMODAL_PAYLOADS=plain "
+                "does not open; define it in a file."
+            )
+        import cloudpickle
+
+        serve(version, is_pinned=pool.number > 0)
+        loaded: Any = cloudpickle.loads(spec.serialized)
+        if spec.is_class:
+            loaded = Cls(OwnSource(spec.tag), spec.tag.removesuffix(".*"), user_cls=loaded)
+        return spec, pool, loaded
+    for other in version.functions.values():
+        if other.serialized is None and other is not spec:
+            with suppress(ExecutionError):
+                _attach(_resolved(other), version, is_pinned=pool.number > 0)
+    found = _resolved(spec)
+    _attach(found, version, is_pinned=pool.number > 0)
+    return spec, pool, found
+
+
+def _resolved(spec: FunctionSpec) -> Any:
+    found: Any = sys.modules[spec.module]
+    for part in spec.qualname.split("."):
+        found = _attribute(found, part, spec)
+    return found
+
+
+def check_secrets(options: FunctionOptions) -> None:
+    """Raise NotFoundError if a variable of a named secret is not there."""
+    for name, keys in missing_keys(options.secrets, os.environ).items():
+        raise NotFoundError(
+            f"Secret {name!r} should bring {', '.join(keys)}, but qmodal stores no secrets by name: "
+            "set the variables in the environment of the workers, or use Secret.from_dict, "
+            "from_dotenv or from_local_environ."
+        )
+
+
+def _attribute(owner: ModuleType | Any, name: str, spec: FunctionSpec) -> Any:
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        raise ExecutionError(
+            f"module {spec.module!r} has no {spec.qualname!r} in the container; is it defined under "
+            "a condition that only holds on the caller's machine?"
+        ) from None
+
+
+def _attach(found: Any, version: Version, *, is_pinned: bool) -> None:
+    """Calls that user code makes to its own app go to this very app, and version if pinned."""
+    app = getattr(found, "_app", None)
+    if app is not None:
+        app._registry.attach(version, is_pinned=is_pinned)

@@ -1,0 +1,199 @@
+"""Whether a claimed entry may run: signature first, then shape, then its payload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from qmodal.client.client import Client
+from qmodal.exception import (
+    DeserializationError,
+    Error,
+    RequestSizeError,
+    ResourceExhaustedError,
+    clause,
+)
+from qmodal.store.entries import Claimed
+from qmodal.transport.operation import Exchange, Op, ask_one
+from qmodal.wire.digest import digest_of
+from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_envelope
+from qmodal.wire.outcome import Outcome, text_outcome
+from qmodal.wire.plain import unpack_columns
+from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
+from qmodal_workers.container.until_ready import insist
+
+Admitted = tuple[Envelope, bytes]
+Packed = tuple[dict[str, Any], list[list[Any]]]
+
+
+class _Foreseen(NamedTuple):
+    """A pack that was checked before its turn."""
+
+    claimed: Claimed
+    admitted: Admitted
+    arguments: Packed
+
+
+class RefusedError(Error):
+    """The entry cannot be processed; it is set aside with this reason."""
+
+
+class UndecodableError(RefusedError):
+    """It was made for another Python (empty: or another release of qmodal), which may be elsewhere."""
+
+    def __init__(self, text: str, *, python: str = "") -> None:
+        super().__init__(text)
+        self.python = python
+
+
+@dataclass(slots=True)
+class Admission:
+    """Checks entries for one pool; `before_large` is called before a payload is fetched."""
+
+    client: Client
+    pool: str
+    before_large: Callable[[], None] = lambda: None
+    # The last one, and its call as entries name it.
+    _known: tuple[Head | None, bytes] = field(default=(None, b""), init=False)
+    _foreseen: _Foreseen | None = field(default=None, init=False)
+
+    def foresee(self, claimed: Claimed) -> None:
+        """Check a pack before its turn, by another thread; what is wrong is found when it is admitted."""
+        if claimed.is_shaped and claimed.size > 1:
+            with suppress(Error):
+                envelope = self._opened(claimed)
+                if envelope.blob is None:
+                    admitted = envelope, envelope.payload
+                    arguments = self._arguments(claimed, admitted)
+                    self._foreseen = _Foreseen(claimed, admitted, arguments)
+
+    def admit(self, claimed: Claimed) -> Admitted:
+        """The envelope and the payload; raises RefusedError (UndecodableError: others may run it).
+
+        Raises UnknownKeyError for a foreign key.
+        """
+        foreseen = self._foreseen
+        if foreseen is not None and foreseen.claimed is claimed:
+            return foreseen.admitted
+        envelope = self._opened(claimed)
+        if envelope.blob is None:
+            return envelope, envelope.payload
+        self.before_large()
+        return envelope, self._stored(envelope)
+
+    def _opened(self, claimed: Claimed) -> Envelope:
+        if not claimed.is_shaped:
+            raise RefusedError("unprocessable: the entry was not written by qmodal")
+        fields = claimed.fields
+        try:
+            envelope = open_envelope(fields[1], self.client.signer)
+        except (BadSignatureError, UnknownKeyError, MalformedError) as error:
+            raise self._refusal(error, fields[1]) from error
+        head = envelope.head
+        known, call = self._known
+        if head is not known:
+            call = head.call.encode()
+            self._known = head, call
+        if fields[3] != call or head.pool != self.pool:
+            raise RefusedError("unprocessable: the envelope belongs to another call or pool")
+        first, size = claimed.first, claimed.size
+        if not envelope.first <= first < first + size <= envelope.first + envelope.size:
+            raise RefusedError("unprocessable: the envelope belongs to another input of its call")
+        if envelope.format == "c" and head.python != PYTHON:
+            raise UndecodableError(
+                f"unprocessable: the arguments carry code of Python {head.python}, and this "
+                f"worker runs Python {PYTHON}; use the same minor version on both sides",
+                python=head.python,
+            )
+        return envelope
+
+    def arguments(self, claimed: Claimed, admitted: Admitted) -> Packed:
+        """The arguments of those inputs of a pack that the entry stands for."""
+        foreseen = self._foreseen
+        if foreseen is not None and foreseen.claimed is claimed:
+            self._foreseen = None
+            return foreseen.arguments
+        return self._arguments(claimed, admitted)
+
+    def _arguments(self, claimed: Claimed, admitted: Admitted) -> Packed:
+        envelope, payload = admitted
+        try:
+            found = unpack_columns(payload) if envelope.format == "m" else None
+        except DeserializationError as error:
+            raise RefusedError(f"unprocessable: {error}") from error
+        if found is None or not _is_pack(found, envelope.size):
+            raise RefusedError("unprocessable: the pack does not hold what it says")
+        kwargs, columns = found
+        if claimed.size < envelope.size:
+            first = claimed.first - envelope.first
+            columns = [each[first : first + claimed.size] for each in columns]
+        return kwargs, columns
+
+    def _refusal(self, error: Error, signed: bytes) -> Error:
+        """What not to have opened it comes to."""
+        if isinstance(error, MalformedError):  # and yet signed with our key
+            return UndecodableError(f"unprocessable: {error}")
+        if not isinstance(error, UnknownKeyError):
+            return RefusedError(f"unprocessable: {error}")
+        if not self._is_known_to_nobody(signed):
+            return UnknownKeyError(str(error))
+        return RefusedError(
+            f"unprocessable: {clause(error)}, and this Redis does not accept that key; give the "
+            "caller the QMODAL_SIGNING_KEY of the other processes"
+        )
+
+    def _is_known_to_nobody(self, signed: bytes) -> bool:
+        """Whether the server accepts our key and not this one.
+
+        Given back, such an entry would come again to every container, stop each, and let nothing
+        else through; one of an accepted key has a container elsewhere that can run it.
+        """
+        signer, keys = self.client.signer, self.client.keys
+        ours, theirs = insist(
+            self.client,
+            lambda: ask_one(b"HMGET", keys.signing, signer.key_id.hex(), key_id_of(signed).hex()),
+        )
+        return theirs is None and ours == signer.fingerprint.encode()
+
+    def _stored(self, envelope: Envelope) -> bytes:
+        """The payload that is not in its envelope."""
+        calls = self.client.calls
+        stored = insist(self.client, lambda: calls.input_blob(envelope.call, envelope.first))
+        if stored is None:
+            raise RefusedError("unprocessable: the stored arguments are gone")
+        if digest_of(stored) != envelope.blob:
+            raise RefusedError("unprocessable: the stored arguments were changed")
+        return stored
+
+    def store_result(self, call: str, index: int, outcome: Outcome) -> Outcome:
+        """The outcome with its payload stored apart, or what says that the server has no room for it."""
+        key = self.client.keys.result_blob(call, index)
+        lifetime = int(self.client.settings.result_ttl * 1000)
+        digests: list[bytes] = []
+        store = Exchange(
+            ((b"SET", key, outcome.payload, b"PX", lifetime),),
+            meanwhile=lambda: digests.append(digest_of(outcome.payload)),
+        )
+        try:
+            insist(self.client, lambda: _sent(store), lasting=ResourceExhaustedError)
+        except (ResourceExhaustedError, RequestSizeError) as error:
+            size = len(outcome.payload)
+            text = f"the result of {size} bytes could not be stored: {error}"
+            return text_outcome("unstored", text)
+        return outcome._replace(payload=b"", blob=digests[-1])
+
+
+def _sent(exchange: Exchange) -> Op[None]:
+    yield exchange
+
+
+def _is_pack(found: Any, count: int) -> bool:
+    """Whether these are keyword arguments for all, and at least one list of a positional one of each."""
+    if type(found) is not list or len(found) != 2:
+        return False
+    kwargs, columns = found
+    if type(kwargs) is not dict or type(columns) is not list or set(map(type, columns)) != {list}:
+        return False
+    return set(map(len, columns)) == {count} and all(type(name) is str for name in kwargs)

@@ -1,0 +1,119 @@
+"""Interrupt the running input, and only that one, when the worker says so.
+
+The worker writes the serial of the input into the shared record and sends SIGUSR2. A signal that
+arrives late finds another serial and does nothing; one that arrives while our own code talks to
+Redis does nothing either, since an exception there would break the protocol.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from types import FrameType
+
+from qmodal.exception import InputCancellation, InputTimeout
+from qmodal_workers.container.run.user_loop import UserLoop
+from qmodal_workers.ipc.shared_record import (
+    CANCELLED,
+    CANCELS,
+    STOPPED,
+    TARGET,
+    TIMEOUT,
+    SharedRecord,
+)
+
+SIGNAL = signal.SIGUSR2
+# The one in `signal` first tries to find an enumeration for our handler, by way of an exception.
+_getsignal = import_module("_signal").getsignal
+
+
+class Interrupts:
+    """The signal's receiver; `serial` is the input whose user code is on the stack, else 0.
+
+    `is_wanted` asks the server whether the input that is about to start was not cancelled.
+    """
+
+    def __init__(self, record: SharedRecord, loop: UserLoop) -> None:
+        self._record = record
+        self._words = record.words
+        self._loop = loop
+        self.serial = 0
+        self.why = 0
+        self.is_preempted = False
+        self.is_wanted: Callable[[], bool] = lambda: True
+        self._is_entering = False
+        self._receiver = self._arrive
+        signal.signal(SIGNAL, self._receiver)
+        self._interrupted = self._preempt
+        signal.signal(signal.SIGINT, self._interrupted)
+
+    def disarm(self) -> None:
+        """In a process that user code has forked: no signal is about an input there."""
+        for number, ours, usual in (
+            (SIGNAL, self._receiver, signal.SIG_DFL),
+            (signal.SIGINT, self._interrupted, signal.default_int_handler),
+        ):
+            if _getsignal(number) is ours:
+                signal.signal(number, usual)
+
+    def listen(self, serial: int) -> None:
+        """User code of that input runs from here on, until `serial` is set to 0; may interrupt it."""
+        # User code may have taken the signal over; it would make the next time limit ineffective.
+        if _getsignal(SIGNAL) is not self._receiver:
+            signal.signal(SIGNAL, self._receiver)
+        self.why = 0
+        # Its worker first writes that it has heard of a cancelled input, then looks which one runs;
+        # here it is the other way round, so that one of the two sees the other.
+        if self._words[CANCELS] != self._record.heard and not self.is_wanted():
+            self.why = CANCELLED
+            raise InputCancellation
+        self.serial = serial
+        if self._words[TARGET] == serial:
+            self._arrive(SIGNAL, None)
+
+    def listen_on(self, serial: int) -> None:
+        """As `listen`, for more user code of the same input: what has interrupted it does not come twice."""
+        self.serial = serial
+        if self._words[TARGET] == serial:
+            self._arrive(SIGNAL, None)
+
+    @property
+    def is_aimed(self) -> bool:
+        """Whether the input was interrupted, or all that this container runs."""
+        return self.why != 0 or self.is_preempted
+
+    @property
+    def was_told_to_stop(self) -> bool:
+        """Whether the worker has interrupted the input, so that it has no part in that.
+
+        SIGINT tells nothing of the kind: user code sends it to its own process, too.
+        """
+        return self.why == STOPPED
+
+    @contextmanager
+    def entering(self) -> Iterator[None]:
+        """User code that is no input's runs: SIGINT raises KeyboardInterrupt in it, and no more.
+
+        Kept for later it would end the container before its first input, and the next one as well.
+        """
+        self._is_entering = True
+        try:
+            yield
+        finally:
+            self._is_entering = self.is_preempted = False
+
+    def _preempt(self, _number: int, _frame: FrameType | None) -> None:
+        """SIGINT: the container ends, and user code that runs learns of it; our own code goes on."""
+        self.is_preempted = True
+        if (self.serial or self._is_entering) and not self._loop.cancel():
+            raise KeyboardInterrupt
+
+    def _arrive(self, _number: int, _frame: FrameType | None) -> None:
+        told = self._record.told()
+        if not self.serial or told.target != self.serial or self.why:
+            return
+        self.why = told.why
+        if not self._loop.cancel():
+            raise InputTimeout if told.why == TIMEOUT else InputCancellation

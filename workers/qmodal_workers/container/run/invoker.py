@@ -1,0 +1,184 @@
+"""User code to an outcome: whatever it returns or raises becomes a value."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any
+
+from qmodal.exception import (
+    DeserializationError,
+    Error,
+    ExecutionError,
+    InputCancellation,
+    InputTimeout,
+)
+from qmodal.store.entries import Claimed
+from qmodal.wire.envelope import Envelope
+from qmodal.wire.outcome import Result, text_outcome
+from qmodal.wire.payload import Arguments, dump_value, load_arguments
+from qmodal.wire.remote_error import dump_exception, dump_type, printed
+from qmodal_workers.container.forked_children import end_if_child
+from qmodal_workers.container.own_output import show
+from qmodal_workers.container.run.generator import refuse_unexpected
+from qmodal_workers.container.run.interrupts import Interrupts
+from qmodal_workers.container.run.user_loop import UserLoop
+from qmodal_workers.ipc.shared_record import STOPPED, TIMEOUT
+
+_INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
+# Values that nobody can change, and that no user code is asked about.
+IMMUTABLE = frozenset({NoneType, bool, int, float, str, bytes})
+# Neither awaitable nor a generator: nothing to find out about such a value.
+ORDINARY = frozenset({NoneType, bool, int, float, str, bytes, list, dict, tuple, set})
+
+
+Admitted = tuple[Envelope, bytes]
+Find = Callable[[Claimed, Envelope], Callable[..., Any]]
+
+
+class Preempted(BaseException):
+    """User code was stopped by KeyboardInterrupt: the input has no outcome and runs elsewhere."""
+
+
+class Outdated(BaseException):
+    """The input needs what a newer version of the code has: it was not run, and runs there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Invoker:
+    """Runs one input after another on the thread that also talks to Redis.
+
+    A hop to another thread would cost more than the whole rest of the path, and signals reach
+    user code only here. `has_newer_code` is asked about what this version does not know.
+    """
+
+    container: str
+    plain_only: bool
+    timeout: float
+    loop: UserLoop
+    interrupts: Interrupts
+    has_newer_code: Callable[[], bool]
+
+    def invoke(self, find: Find, claimed: Claimed, admitted: Admitted, serial: int) -> Result:
+        """What became of one input; raises only Preempted and Outdated."""
+        try:
+            args, kwargs = self._rebuilt(*admitted, serial)
+            function = find(claimed, admitted[0])
+        except (DeserializationError, ExecutionError) as error:
+            return self.unknown(error)
+        except _INTERRUPTIONS as error:
+            return self.failure(error, serial)
+        try:
+            value = self.call(function, args, kwargs, serial)
+            form, content = self.dumped(value, serial)
+        except BaseException as error:
+            return self.failure(error, serial)
+        end_if_child()
+        return "value", form, content
+
+    def _rebuilt(self, envelope: Envelope, payload: bytes, serial: int) -> Arguments:
+        """The arguments; user code may run when they are pickled, and may be interrupted."""
+        if envelope.format == "m":
+            return load_arguments("m", payload, plain_only=self.plain_only)
+        try:
+            self.interrupts.listen(serial)
+            loaded = load_arguments(envelope.format, payload, plain_only=self.plain_only)
+        finally:
+            self.interrupts.serial = 0
+        end_if_child()
+        return loaded
+
+    def dumped(self, value: Any, serial: int) -> tuple[str, bytes]:
+        """A result as bytes; user code may run when it has to be pickled, and may be interrupted."""
+        if type(value) in IMMUTABLE:
+            return dump_value(value, plain_only=self.plain_only)
+        try:
+            self.interrupts.listen_on(serial)
+            dumped = dump_value(value, plain_only=self.plain_only)
+        finally:
+            self.interrupts.serial = 0
+        end_if_child()
+        return dumped
+
+    def unknown(self, error: Error) -> Result:
+        """What became of an input that needs what is not in this version of the code."""
+        if self.has_newer_code():
+            raise Outdated from error
+        return self.failure(error)
+
+    def call(
+        self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], serial: int
+    ) -> Any:
+        """Run user code; whatever it raises, and what an interrupt aimed at `serial` raises in it."""
+        interrupts, own = self.interrupts, copy_context()
+        try:
+            interrupts.listen(serial)
+            value = own.run(function, *args, **kwargs)
+        finally:
+            interrupts.serial = 0
+        return value if type(value) in ORDINARY else self.finish(function, value, serial, own)
+
+    def finish(
+        self, function: Callable[..., Any], value: Any, serial: int, context: Context
+    ) -> Any:
+        """What user code has returned, once it is there: an awaitable runs until its end.
+
+        In the same context: what an input sets is there for all of it, and not for the next one.
+        """
+        try:
+            self.interrupts.listen(serial)
+            refuse_unexpected(function, value)
+            return self.loop.finish(value, context)
+        finally:
+            self.interrupts.serial = 0
+
+    def failure(self, error: BaseException, serial: int = 0) -> Result:
+        """What became of an input that raised; raises only Preempted.
+
+        What only looks like an interruption, such as the CancelledError of a task that user code has
+        cancelled, is a failure like others; by an InputCancellation it has cancelled itself.
+        """
+        end_if_child(error)
+        # By its type: `isinstance` would also ask a property `__class__`, which is user code.
+        kind = type(error)
+        if issubclass(kind, KeyboardInterrupt):
+            raise Preempted from error
+        is_aimed = self.interrupts.is_aimed and issubclass(kind, _INTERRUPTIONS)
+        if is_aimed or issubclass(kind, InputCancellation):
+            if self.interrupts.why == STOPPED:
+                raise Preempted from error
+            return self._interrupted()
+        return self._told(error, serial)
+
+    def _told(self, error: BaseException, serial: int) -> Result:
+        """The error, shown and as bytes; to describe itself it runs user code, which may be interrupted."""
+        try:
+            self.interrupts.listen_on(serial)
+            content = self._dump(error)
+            end_if_child()
+        except _INTERRUPTIONS as interruption:
+            self.interrupts.serial = 0
+            if self.interrupts.is_aimed:
+                return self.failure(interruption)
+            content = dump_type(error, origin=self.container)
+        except BaseException:  # by a handler of signals that user code has left
+            content = dump_type(error, origin=self.container)
+        finally:
+            self.interrupts.serial = 0
+        return "error", "x", content
+
+    def _interrupted(self) -> Result:
+        if self.interrupts.is_preempted and not self.interrupts.why:
+            raise Preempted
+        if self.interrupts.why == TIMEOUT:
+            outcome = text_outcome("timeout", f"the input ran longer than {self.timeout:g} s")
+        else:
+            outcome = text_outcome("cancelled", "the input was cancelled")
+        return outcome.kind, outcome.format, outcome.payload
+
+    def _dump(self, error: BaseException) -> bytes:
+        show(printed(error))
+        return dump_exception(error, origin=self.container, plain_only=self.plain_only)

@@ -1,0 +1,259 @@
+"""Send what a generator produces while it goes on: batches grow with what the server is behind.
+
+A thread of its own sends. The generator's thread only puts, and waits where it has to; it may be
+interrupted there at any moment by an exception, so it shares no lock with the other one.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from queue import Empty
+from typing import Any
+
+from qmodal.client.client import Client
+from qmodal.exception import Error, InputCancellation, SerializationError
+from qmodal.functions.target import LARGEST_PAYLOAD
+from qmodal.store.entries import Claimed
+from qmodal.store.items import Emission, Verdict
+from qmodal.transport.errors import StreamGoneError
+from qmodal.wire.digest import digest_of
+from qmodal.wire.envelope import Envelope
+from qmodal.wire.item import Item
+from qmodal.wire.outcome import INLINE_BYTES
+from qmodal.wire.payload import dump_value
+from qmodal.wire.signing import mac_of
+from qmodal_workers.container.until_ready import OUTAGES
+
+MOST_UNSENT = 256
+MOST_UNSENT_BYTES = 8 * 1024 * 1024
+BATCH = 100
+BATCH_BYTES = 1024 * 1024
+# An item that took longer to make is on the server before the generator goes on.
+SLOW_SECONDS = 0.002
+REPEAT_SECONDS = 0.5
+# For what was made before an interruption, if the reader leaves room for it.
+ABANDON_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """Whose items they are."""
+
+    pool: str
+    container: str
+    claimed: Claimed
+    envelope: Envelope
+
+    def emission(self, first: int, signed: list[bytes]) -> Emission:
+        """What to send."""
+        return Emission(
+            pool=self.pool,
+            container=self.container,
+            lane=self.claimed.lane,
+            entry=self.claimed.entry,
+            call=self.envelope.call,
+            index=self.envelope.first,
+            first=first,
+            signed=signed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """An item on its way; `payload` is to be stored apart."""
+
+    signed: bytes
+    payload: bytes | None
+
+    @property
+    def size(self) -> int:
+        return len(self.signed) + len(self.payload or b"")
+
+
+class ItemSender:
+    """The items of one attempt. `verdict` is CLOSED when nobody reads, STALE when it is not ours."""
+
+    def __init__(self, client: Client, attempt: Attempt, *, plain_only: bool) -> None:
+        self._client = client
+        self._attempt = attempt
+        self._plain_only = plain_only
+        self._request = mac_of(attempt.claimed.envelope)
+        # Queues of the same kind as the thread, whatever user code has put in place of both.
+        self._queue: queue.SimpleQueue[_Made | None] = queue.SimpleQueue()
+        self._moved: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._wake: Callable[[], Any] | None = None
+        self._thread: threading.Thread | None = None
+        self._resumed = 0.0
+        self._put_bytes = 0
+        self._sent_bytes = 0
+        self._is_slow = False
+        self._is_over = False
+        self._has_said = False
+        self._failure: Error | None = None
+        self.count = 0
+        self.sent = 0
+        self.verdict: Verdict = "OK"
+
+    def put(self, value: Any) -> None:
+        """Take the next item; afterwards ask `must_wait`. Raises as `dump_value`."""
+        if self.verdict != "OK":
+            self.count += 1
+            return
+        form, payload = dump_value(value, plain_only=self._plain_only)
+        made = self._sealed(form, payload)
+        self._is_slow = time.monotonic() - self._resumed > SLOW_SECONDS
+        self._put_bytes += made.size
+        self._queue.put(made)
+        self.count += 1
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._send_all, name="items", daemon=True)
+            self._thread.start()
+
+    def _sealed(self, form: str, payload: bytes) -> _Made:
+        envelope, apart, digest = self._attempt.envelope, None, None
+        if len(payload) > LARGEST_PAYLOAD:
+            raise SerializationError(
+                f"an item takes {len(payload)} bytes, and the limit is {LARGEST_PAYLOAD}; "
+                "write it to shared storage and yield the place."
+            )
+        if len(payload) > INLINE_BYTES:
+            payload, apart, digest = b"", payload, digest_of(payload)
+        item = Item(self.count, self._attempt.claimed.entry, form, payload, digest)
+        signed = item.seal(
+            self._client.signer, call=envelope.call, index=envelope.first, request=self._request
+        )
+        return _Made(signed, apart)
+
+    @property
+    def must_wait(self) -> bool:
+        """Whether the generator may not go on yet."""
+        if self.verdict != "OK" or self.sent >= self.count:
+            return False
+        if self._is_slow:  # always so for the first: nothing was resumed before
+            return True
+        unsent = self._put_bytes - self._sent_bytes
+        return self.count - self.sent > MOST_UNSENT or unsent > MOST_UNSENT_BYTES
+
+    def wait(self) -> None:
+        """Wait while the generator must, or until the sender has moved on for another reason."""
+        while self.must_wait:
+            self._moved.get()
+        self.resume()
+
+    def resume(self) -> None:
+        """The generator goes on."""
+        while not self._moved.empty():
+            self._moved.get()
+        self._resumed = time.monotonic()
+
+    def wake_with(self, wake: Callable[[], Any] | None) -> None:
+        """Call that, from the sending thread, whenever something was sent."""
+        self._wake = wake
+
+    def finish(self) -> None:
+        """Wait until everything is on the server, or nobody wants it; raises as `check`."""
+        while self.verdict == "OK" and self.sent < self.count:
+            self._moved.get()
+        if self._failure is not None:
+            raise self._failure
+
+    def check(self) -> None:
+        """Raise what ends the generator: why its items cannot be stored, or that they are not ours."""
+        if self._failure is not None:
+            raise self._failure
+        if self.verdict == "STALE":
+            raise InputCancellation
+
+    def stop(self) -> None:
+        """Send what is left for as long as a second, and no more."""
+        self._wake = None
+        ends = time.monotonic() + ABANDON_SECONDS
+        while self.verdict == "OK" and self.sent < self.count and time.monotonic() < ends:
+            try:
+                self._moved.get(timeout=max(0.0, ends - time.monotonic()))
+            except Empty:
+                break
+        self._is_over = True
+        self._queue.put(None)
+
+    def _send_all(self) -> None:
+        try:
+            while not self._is_over and self.verdict == "OK":
+                self._send(self._next_batch())
+        except BaseException:
+            self.verdict = "STALE"  # else the generator would wait for us until its time is up
+            self._has_moved()
+            raise
+
+    def _next_batch(self) -> list[_Made]:
+        batch: list[_Made] = []
+        made = self._queue.get()
+        size = 0
+        while made is not None:
+            batch.append(made)
+            size += made.size
+            if len(batch) >= BATCH or size > BATCH_BYTES:
+                break
+            try:
+                made = self._queue.get_nowait()
+            except Empty:
+                break
+        return batch
+
+    def _send(self, batch: list[_Made]) -> None:
+        """Until all of it is there, for as long as the attempt lasts; it may be empty at the end."""
+        emission = self._attempt.emission(self.sent, [made.signed for made in batch])
+        end = emission.first + len(batch)
+        stored = 0
+        while not self._is_over and self.verdict == "OK" and self.sent < end:
+            try:
+                for made in batch[stored:]:
+                    self._store(emission.first + stored, made)
+                    stored += 1
+                self._emit(emission, batch)
+            except StreamGoneError:
+                self.verdict = "STALE"
+            except OUTAGES as error:  # they may pass, and the attempt has its time limit
+                self._say(error)
+                time.sleep(REPEAT_SECONDS)
+            except Error as error:
+                self._failure, self.verdict = error, "STALE"
+        self._has_moved()
+
+    def _say(self, error: Error) -> None:
+        """Why the generator waits, once."""
+        if not self._has_said:
+            self._has_said = True
+            with suppress(Exception):  # user code has put something else in the place of stderr
+                sys.stderr.write(f"qmodal: items cannot be stored yet, and wait: {error}\n")
+
+    def _store(self, number: int, made: _Made) -> None:
+        if made.payload is not None:
+            envelope = self._attempt.envelope
+            items = self._client.items
+            self._client.run(items.store(envelope.call, envelope.first, number, made.payload))
+
+    def _emit(self, emission: Emission, batch: list[_Made]) -> None:
+        done = self.sent - emission.first
+        rest = replace(emission, first=self.sent, signed=emission.signed[done:])
+        made, verdict = self._client.run(self._client.items.emit(rest))
+        if made > self.sent:
+            self._sent_bytes += sum(each.size for each in batch[done : made - emission.first])
+            self.sent = made
+            self._has_moved()
+        if verdict == "FULL":
+            self._client.run(self._client.items.wait_for_room(emission.call))
+        else:
+            self.verdict = verdict
+
+    def _has_moved(self) -> None:
+        self._moved.put(None)
+        wake = self._wake
+        if wake is not None:
+            wake()

@@ -1,0 +1,90 @@
+"""What a container runs: a plain function, or the methods of one instance with its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from qmodal.client.client import is_plain_only
+from qmodal.cls.cls import Cls
+from qmodal.cls.local_instance import made
+from qmodal.cls.partial_function import HookKind, hooks_of, methods_of
+from qmodal.exception import ExecutionError
+from qmodal.functions.function import Function
+from qmodal.spec import parameters
+from qmodal.spec.documents import FunctionSpec, PoolSpec
+from qmodal.spec.variant import opened
+from qmodal_workers.container.run.batcher import batch_of_one
+from qmodal_workers.container.run.user_loop import UserLoop
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The callables of a pool by method name ("" for a function), and how to end."""
+
+    callables: dict[str, Callable[..., Any]]
+    instance: Any = None
+    cls: type | None = None
+    generators: frozenset[str] = frozenset()
+    handle: Any = None  # kept, as an instance with `__slots__` does not refer to its own
+
+    def find(self, method: str) -> Callable[..., Any]:
+        """The callable of that name; ExecutionError if this version has none."""
+        try:
+            return self.callables[method]
+        except KeyError:
+            raise ExecutionError(f"there is no method {method!r} in this version") from None
+
+    def enter(self, loop: UserLoop) -> None:
+        """Run the other enter hooks; raises whatever they raise."""
+        if self.cls is not None:
+            _run_hooks(self.cls, self.instance, "enter", loop)
+
+    def leave(self, loop: UserLoop) -> None:
+        """Run the exit hooks; the first that fails stops the rest."""
+        if self.cls is not None:
+            _run_hooks(self.cls, self.instance, "exit", loop)
+
+
+def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop) -> Service:
+    """Build the instance and run its `snap=True` hooks; raises whatever they raise."""
+    if not spec.is_class:
+        raw = found._raw() if isinstance(found, Function) else found
+        if "max_batch_size" in spec.options or "batching" in opened(pool.variant).changes:
+            raw = batch_of_one(raw)
+        return Service({"": raw}, generators=_generators(spec))
+    cls: type = found._user_cls if hasattr(found, "_user_cls") else found
+    instance = _build(cls, spec, pool)
+    handle = None
+    if isinstance(found, Cls):
+        handle = found._with(opened(pool.variant))()
+        handle.adopt(instance, pool.parameters)
+    _run_hooks(cls, instance, "snap_enter", loop)
+    return Service(_bound(cls, instance), instance, cls, _generators(spec), handle)
+
+
+def _bound(cls: type, instance: Any) -> dict[str, Callable[..., Any]]:
+    found = {}
+    for name, partial in methods_of(cls).items():
+        bound = partial.raw_f.__get__(instance, cls)
+        found[name] = batch_of_one(bound) if partial.kind == "batched" else bound
+    return found
+
+
+def _generators(spec: FunctionSpec) -> frozenset[str]:
+    return frozenset(name for name, method in spec.methods.items() if method.is_generator)
+
+
+def _run_hooks(cls: type, instance: Any, kind: HookKind, loop: UserLoop) -> None:
+    for hook in hooks_of(cls, kind):
+        loop.finish_here(hook.raw_f(instance))
+
+
+def _build(cls: type, spec: FunctionSpec, pool: PoolSpec) -> Any:
+    if spec.parameters is None:
+        if not pool.parameters:
+            return cls()
+        args, kwargs = parameters.decode_legacy(pool.parameters, plain_only=is_plain_only())
+        return cls(*args, **kwargs)
+    return made(cls, parameters.decode(pool.parameters) if pool.parameters else {})

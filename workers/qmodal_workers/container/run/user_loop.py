@@ -1,0 +1,77 @@
+"""The event loop of a container: made when user code first needs one, and kept."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable
+from contextvars import Context, copy_context
+from typing import Any
+
+from qmodal_workers.container.forked_children import end_if_child
+
+
+class UserLoop:
+    """Awaits what user code returns, one awaitable at a time, always in the same loop."""
+
+    __slots__ = ("_runner", "task")
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+        self.task: asyncio.Task[Any] | None = None
+
+    def finish(self, value: Any, context: Context | None = None) -> Any:
+        """The value itself, or what it resolves to in that context if it is awaitable."""
+        if not inspect.isawaitable(value):
+            return value
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        try:
+            result, error = self._runner.run(self._ended(value), context=context or copy_context())
+        except BaseException:  # of another task: SystemExit and KeyboardInterrupt end all
+            if self.task is not None:
+                self.task.cancel()
+            raise
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # it refers to this frame
+        return result
+
+    def finish_here(self, value: Any) -> Any:
+        """The same; the context variables that it sets stay set, as a plain function's do."""
+        context = copy_context()
+        result = self.finish(value, context)
+        for variable, now in context.items():
+            if variable.get(context) is not now:
+                variable.set(now)
+        return result
+
+    async def _ended(self, value: Awaitable[Any]) -> tuple[Any, BaseException | None]:
+        """What it resolves to, or what it has raised: asyncio would ask that for its `__class__`."""
+        task = self.task = asyncio.current_task()
+        try:
+            result = await value
+        except BaseException as error:
+            end_if_child(error)
+            return None, error
+        else:
+            # Before its loop goes on, whose descriptors are its parent's, too.
+            end_if_child()
+            return result, None
+        finally:
+            if self.task is task:
+                self.task = None
+
+    def cancel(self) -> bool:
+        """Cancel what is being awaited, from a signal handler; False if nothing is."""
+        if self.task is None:
+            return False
+        self.task.get_loop().call_soon_threadsafe(self.task.cancel)
+        return True
+
+    def close(self) -> None:
+        """Close the loop."""
+        if self._runner is not None:
+            self._runner.close()

@@ -1,0 +1,1 @@
+"""What follows an outcome: settled, tried again, put back, or sent where it can run."""

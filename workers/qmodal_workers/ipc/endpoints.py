@@ -1,0 +1,62 @@
+"""What connects the worker with one container: two pipes, a control socket and the record."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import socket
+from dataclasses import dataclass
+
+from qmodal_workers.ipc.messages import pair
+from qmodal_workers.ipc.shared_record import SharedRecord
+from qmodal_workers.ipc.start_request import Descriptors
+
+PIPE_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True, kw_only=True)
+class Endpoints:
+    """Our ends, and `theirs` until the container has them."""
+
+    stdout: int
+    stderr: int
+    control: socket.socket
+    record: SharedRecord
+    theirs: Descriptors
+
+    @classmethod
+    def create(cls) -> Endpoints:
+        """Fresh ends; nothing is inherited unless passed on."""
+        record = SharedRecord.create()
+        ours, theirs = pair()
+        ours.setblocking(False)
+        (stdout, their_stdout), (stderr, their_stderr) = wide_pipe(), wide_pipe()
+        return cls(
+            stdout=stdout,
+            stderr=stderr,
+            control=ours,
+            record=record,
+            theirs=Descriptors(their_stdout, their_stderr, theirs.detach(), record.fd),
+        )
+
+    def hand_over(self) -> None:
+        """The container has its ends; close them here, so that its pipes can end."""
+        for fd in (self.theirs.stdout, self.theirs.stderr, self.theirs.control):
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close what nobody else closes: the control socket and the record."""
+        self.control.close()
+        self.record.close()
+
+
+def wide_pipe() -> tuple[int, int]:
+    """A pipe whose reading end does not block, as wide as we may make it."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    if hasattr(fcntl, "F_SETPIPE_SZ"):
+        # Without the privilege all of a user's pipes together are bounded.
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return reading, writing

@@ -1,0 +1,87 @@
+"""What a container is started with: the request, its descriptors, and its reports to the worker."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+
+LARGEST_MESSAGE = 1 << 18
+# The end of a traceback says more than its beginning; a datagram has a limit.
+LONGEST_TEXT = 20_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartRequest:
+    """Everything a container needs; both documents are still signed and checked again there."""
+
+    container: str
+    worker: str
+    pool: str
+    spec: bytes  # signed PoolSpec
+    version: bytes  # signed Version
+    code: str | None  # folder of the unpacked source bundle
+    environ: Mapping[str, str]  # set in the container before user code is imported or entered
+    settings: Mapping[str, str] = field(repr=False)  # with the key: they never become variables
+    mark: int = 0  # what all of its processes wear; 0 = none
+    parent: int = 0  # pid of the worker, which the container must not outlive; 0 = do not check
+
+    def pack(self) -> bytes:
+        """The request as a message."""
+        packed: bytes = msgpack.packb(
+            {name: getattr(self, name) for name in self.__dataclass_fields__}
+        )
+        return packed
+
+    @classmethod
+    def unpack(cls, message: bytes) -> StartRequest:
+        """The request in a message from our own worker."""
+        return cls(**msgpack.unpackb(message))
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptors:
+    """The descriptors that a container gets: two pipes, a SOCK_SEQPACKET socket and its record."""
+
+    stdout: int
+    stderr: int
+    control: int
+    record: int
+
+    def as_tuple(self) -> tuple[int, int, int, int]:
+        """In the order in which they are passed."""
+        return self.stdout, self.stderr, self.control, self.record
+
+
+class ControlSocket:
+    """The container's end of its control socket; each message is one small map.
+
+    `{"pid": n}` when it exists, `{"ready": start_ms, "connection": n}` when it claims,
+    `{"failed": text}` when importing or entering failed (it then exits with status 1),
+    `{"stop": reason, "unfit": bool}` when it ends by itself (single use, foreign key, newer version
+    needed); unfit: an input needs another Python, or another qmodal, than this box has.
+    """
+
+    __slots__ = ("_socket",)
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+
+    def send(self, **message: Any) -> None:
+        """Report to the worker; a worker that is gone is not an error (PDEATHSIG follows)."""
+        cut = {
+            name: value[-LONGEST_TEXT:] if isinstance(value, str) else value
+            for name, value in message.items()
+        }
+        try:
+            # What is said of a failure may hold what no encoding knows.
+            self._socket.send(msgpack.packb(cut, unicode_errors="replace"))
+        except OSError:
+            return
+
+    def close(self) -> None:
+        """Close it."""
+        self._socket.close()

@@ -1,0 +1,1 @@
+"""What containers print, from their pipes to the entries of a log."""

@@ -1,0 +1,81 @@
+"""Write what containers print to the logs of their apps, at most every 50 ms."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from qmodal.client.client import Client
+from qmodal.store.logs import LogChunk
+from qmodal.transport.defects import survive
+from qmodal_workers.output.pipes import Pipes
+from qmodal_workers.output.redaction import Redaction
+
+PAUSE_SECONDS = 0.05
+MOST_UNSENT = 256
+CHUNKS_AT_ONCE = 100
+
+
+class LogWriter:
+    """Owns the pipes; `write` is a loop of the worker."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._some = asyncio.Event()
+        self._writing = asyncio.Lock()
+        self._unsent: list[tuple[str, LogChunk]] = []
+        self.redaction = Redaction(client.settings)
+        self.pipes = Pipes(self._notify, self.redaction)
+
+    def _notify(self) -> None:
+        if not self._some.is_set() and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._some.set)
+
+    async def write(self) -> None:
+        """Write for ever."""
+        while True:
+            await self._some.wait()
+            self._some.clear()
+            with survive("writing what containers print"):
+                await self._write_once()
+            await asyncio.sleep(PAUSE_SECONDS)
+            if self._unsent or self.pipes.is_waiting:
+                self._some.set()
+
+    async def finish(self, container: str) -> None:
+        """Returns when everything that the container printed is in the log."""
+        done = self._loop.create_future()
+
+        def read() -> None:
+            self._loop.call_soon_threadsafe(_resolve, done)
+
+        self.pipes.finish(container, read)
+        await done
+        await self._write_once()
+
+    async def _write_once(self) -> None:
+        async with self._writing:
+            chunks = [*self._unsent, *self.pipes.take()]
+            self._unsent = []
+            by_app: dict[str, list[LogChunk]] = defaultdict(list)
+            for app, chunk in chunks:
+                by_app[app].append(chunk)
+            for app, of_app in by_app.items():
+                await self._append(app, of_app)
+
+    async def _append(self, app: str, chunks: list[LogChunk]) -> None:
+        logs = self._client.logs
+        for start in range(0, len(chunks), CHUNKS_AT_ONCE):
+            some = chunks[start : start + CHUNKS_AT_ONCE]
+            is_written = False
+            with survive(f"writing the output of {app}"):
+                await self._client.aio(logs.append(app, some))
+                is_written = True
+            if not is_written:
+                self._unsent = [*self._unsent, *((app, chunk) for chunk in some)][-MOST_UNSENT:]
+
+
+def _resolve(done: asyncio.Future[None]) -> None:
+    if not done.done():
+        done.set_result(None)

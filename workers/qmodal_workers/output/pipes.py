@@ -1,0 +1,202 @@
+"""The thread that empties the pipes of containers, and never waits for Redis while it does."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from qmodal.store.logs import LogChunk, Source
+from qmodal.transport.defects import note, survive
+from qmodal_workers.ipc.endpoints import PIPE_BYTES
+from qmodal_workers.output.lines import OutputBuffer
+from qmodal_workers.output.redaction import Redaction
+
+READ_BYTES = 64 * 1024
+# After a look that failed.
+PAUSE_SECONDS = 0.1
+log = logging.getLogger("qmodal.worker")
+
+
+@dataclass(slots=True)
+class _Pipe:
+    fd: int
+    source: Source
+    output: OutputBuffer
+
+
+class Pipes:
+    """Reads all pipes into their `OutputBuffer`; `notify` is called from the thread when there is some."""
+
+    def __init__(self, notify: Callable[[], None], redaction: Redaction | None = None) -> None:
+        self._notify = notify
+        self._redaction = redaction or Redaction()
+        self._lock = threading.Lock()
+        self._selector = selectors.DefaultSelector()
+        self._outputs: dict[str, OutputBuffer] = {}
+        self._pipes: dict[str, list[_Pipe]] = {}
+        self._wishes: deque[Callable[[], None]] = deque()
+        self._gone, self._wake = os.pipe()
+        os.set_blocking(self._gone, False)
+        os.set_blocking(self._wake, False)
+        self._selector.register(self._gone, selectors.EVENT_READ, None)
+        self._is_open = True
+        self._thread = threading.Thread(target=self._run, name="pipes", daemon=True)
+        self._thread.start()
+
+    def open(self, container: str, app: str, *, stdout: int, stderr: int, pool: str = "") -> None:
+        """Read these two from now on, until they end or `finish` is called."""
+        with self._lock:
+            output = self._output(container, app)
+            output.pool = pool
+        pipes = [_Pipe(stdout, "stdout", output), _Pipe(stderr, "stderr", output)]
+        self._ask(lambda: self._register(container, pipes))
+
+    def _output(self, container: str, app: str) -> OutputBuffer:
+        fresh = OutputBuffer(container, app, redaction=self._redaction)
+        return self._outputs.setdefault(container, fresh)
+
+    def name(self, container: str, *, app: str) -> None:
+        """Whose output it is; what belongs to no app yet waits."""
+        with self._lock:
+            self._outputs[container].app = app
+        self._notify()
+
+    def say(self, container: str, app: str, text: str) -> None:
+        """Add a line of our own to the container's output."""
+        with self._lock:
+            output = self._output(container, app)
+            output.feed("system", text.encode() + b"\n", time.monotonic())
+        self._notify()
+
+    def finish(self, container: str, done: Callable[[], None]) -> None:
+        """Read what is left in the pipes, close them, and call `done` from the thread.
+
+        Their end is not waited for: whatever the container left behind may hold them for ever.
+        """
+
+        def finish() -> None:
+            try:
+                for pipe in self._pipes.pop(container, []):
+                    with survive(f"reading the last output of {container}"):
+                        self._read_rest(pipe)
+                    self._forget(pipe)
+            finally:
+                with self._lock:
+                    if container in self._outputs:
+                        self._outputs[container].is_finished = True
+                self._notify()  # it may have nothing to send, and is forgotten when that is seen
+                done()
+
+        self._ask(finish)
+
+    def take(self) -> list[tuple[str, LogChunk]]:
+        """What can be sent: (app, chunk)."""
+        now = time.monotonic()
+        taken: list[tuple[str, LogChunk]] = []
+        with self._lock:
+            for output in self._outputs.values():
+                if output.app:
+                    with survive(f"taking the output of {output.container}"):
+                        taken += [(output.app, chunk) for chunk in output.take(now)]
+            self._outputs = {
+                name: output for name, output in self._outputs.items() if not output.is_finished
+            }
+        return taken
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether half a line waits for its end somewhere."""
+        with self._lock:
+            return any(output.is_waiting for output in self._outputs.values() if output.app)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._ask(self._stop)
+        self._thread.join()
+        os.close(self._wake)
+
+    def _ask(self, wish: Callable[[], None]) -> None:
+        self._wishes.append(wish)
+        with contextlib.suppress(BlockingIOError):  # so many wishes wait that it is awake already
+            os.write(self._wake, b".")
+
+    def _run(self) -> None:
+        while self._is_open:
+            ready = []
+            with survive("waiting for output"):
+                ready = self._selector.select()
+            for key, _ in ready:
+                # The output of every container is read here: what one of them leads to ends nothing.
+                if key.data is None:
+                    self._grant()
+                elif key.fileobj in self._selector.get_map():
+                    self._read_or_forget(key.data)
+            if not ready:
+                time.sleep(PAUSE_SECONDS)
+        self._selector.close()
+        os.close(self._gone)
+
+    def _grant(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._gone, 4096)
+        while self._wishes:
+            with survive("a change of what is read"):
+                self._wishes.popleft()()
+
+    def _register(self, container: str, pipes: list[_Pipe]) -> None:
+        self._pipes[container] = pipes
+        for pipe in pipes:
+            with survive(f"reading the output of {container}"):
+                self._selector.register(pipe.fd, selectors.EVENT_READ, pipe)
+
+    def _read_or_forget(self, pipe: _Pipe) -> None:
+        """Read once; what cannot be read is not tried again, which would go on without an end."""
+        try:
+            self._read(pipe)
+        except Exception as error:
+            note(f"reading the {pipe.source} of {pipe.output.container}", error)
+            log.debug("it is read no more", exc_info=True)
+            self._forget(pipe)
+
+    def _read_rest(self, pipe: _Pipe) -> None:
+        # What the pipe held at the end; somebody else may still be writing, without end.
+        for _ in range(PIPE_BYTES // READ_BYTES + 1):
+            if not self._read(pipe):
+                return
+
+    def _read(self, pipe: _Pipe) -> bool:
+        """Read once; False if there is nothing."""
+        if pipe.fd < 0:
+            return False
+        try:
+            content = os.read(pipe.fd, READ_BYTES)
+        except BlockingIOError:
+            return False
+        if not content:
+            self._forget(pipe)
+            return False
+        with self._lock:
+            pipe.output.feed(pipe.source, content, time.monotonic())
+        self._notify()
+        return True
+
+    def _forget(self, pipe: _Pipe) -> None:
+        fd, pipe.fd = pipe.fd, -1
+        if fd >= 0:
+            with contextlib.suppress(KeyError, ValueError):  # it could not be registered
+                self._selector.unregister(fd)
+            with survive("closing a pipe"):
+                os.close(fd)
+
+    def _stop(self) -> None:
+        self._is_open = False
+        for pipes in self._pipes.values():
+            for pipe in pipes:
+                self._forget(pipe)

@@ -1,0 +1,53 @@
+"""Keep the signing key and the server's password out of what containers print and report."""
+
+from __future__ import annotations
+
+import urllib.parse
+
+from qmodal.config import Settings
+from qmodal.embedded.credentials import password_of
+
+STARS = b"***"
+# A shorter password may be part of ordinary words: it is hidden in URLs only.
+SHORTEST_PASSWORD = 6
+
+
+class Redaction:
+    """Puts stars in place of every spelling of the credentials; without settings, of nothing.
+
+    `overlap`: how many bytes at the end of a text may be the beginning of one of them.
+    """
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        found = set() if settings is None else {*_of_key(settings), *_of_password(settings)}
+        # Of two that begin alike, the longer one first.
+        self._secrets = sorted(found - {b""}, key=lambda secret: (-len(secret), secret))
+        self.overlap = max(0, *(len(secret) - 1 for secret in self._secrets), 0)
+
+    def __call__(self, content: bytes) -> bytes:
+        """The content without credentials."""
+        for secret in self._secrets:
+            if secret in content:
+                content = content.replace(secret, _stars(secret))
+        return content
+
+    def text(self, text: str) -> str:
+        """The same for text."""
+        return self(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
+
+
+def _stars(secret: bytes) -> bytes:
+    """In a URL its punctuation stays."""
+    return b":***@" if secret[:1] == b":" and secret[-1:] == b"@" else STARS
+
+
+def _of_key(settings: Settings) -> set[bytes]:
+    key = settings.signing_key or b""
+    return {key, key.hex().encode(), key.hex().upper().encode(), repr(key)[2:-1].encode()}
+
+
+def _of_password(settings: Settings) -> set[bytes]:
+    spelled = password_of(settings.redis_url or "")
+    spellings = {spelled.encode(), urllib.parse.unquote(spelled).encode()}
+    in_urls = {b":" + each + b"@" for each in spellings if each}
+    return in_urls | {each for each in spellings if len(each) >= SHORTEST_PASSWORD}

@@ -1,0 +1,1 @@
+"""How a container process comes to be: planned, then forked from a template or started afresh."""

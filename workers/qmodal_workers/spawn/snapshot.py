@@ -1,0 +1,35 @@
+"""What a pool's own template does before it forks: build the instance, run its `snap=True` hooks."""
+
+from __future__ import annotations
+
+from qmodal.client import client as clients, context
+from qmodal.client.client import Client
+from qmodal.config import Settings
+from qmodal.spec.documents import open_pool_spec, open_version
+from qmodal_workers.container import plain_process as plain
+from qmodal_workers.container.preload import find
+from qmodal_workers.container.process import reseed
+from qmodal_workers.container.run.service import Service, build_service
+from qmodal_workers.container.run.user_loop import UserLoop
+from qmodal_workers.ipc.start_request import StartRequest
+
+
+def warm(request: StartRequest) -> Service:
+    """The pool's instance, as all of its containers will find it; raises what user code raises.
+
+    Neither the connections nor the event loop of these hooks outlive them: a fork would share
+    both.
+    """
+    plain.set_variables(request.environ)
+    client = Client(Settings.from_environ(request.settings))
+    clients.use(client)
+    context.serve()
+    reseed()
+    loop = UserLoop()
+    try:
+        pool = open_pool_spec(request.spec, client.signer)
+        version = open_version(request.version, client.signer)
+        return build_service(*find(version, pool), loop)
+    finally:
+        loop.close()
+        client.close()

@@ -1,0 +1,147 @@
+"""What a container of a pool has to run: its app's current version, verified and unpacked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from qmodal.client.client import Client
+from qmodal.config import Settings
+from qmodal.exception import Error
+from qmodal.source.bundle import unpack, unpacked
+from qmodal.spec.documents import PoolSpec, Version, open_pool_spec, open_version
+from qmodal.spec.options import FunctionOptions
+from qmodal.store.apps import AppRecord
+from qmodal.wire.plain import unpack as unpack_plain
+from qmodal_workers.spawn.bounded import keep
+
+
+class StartError(Error):
+    """A container cannot be started."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartPlan:
+    """Everything that a start needs; `document` and `signed` are the signed originals."""
+
+    pool: str
+    spec: PoolSpec
+    signed: bytes
+    version: Version
+    document: bytes
+    code: str | None
+    options: FunctionOptions
+    settings: Settings  # of its containers
+
+    @property
+    def has_snapshot(self) -> bool:
+        """Whether the pool's instance is built once, in a template of its own."""
+        is_class = self.version.functions[self.spec.function].is_class
+        return is_class and self.options.enable_memory_snapshot
+
+    @property
+    def environ(self) -> Mapping[str, str]:
+        """Variables that are set before user code is imported; its own cannot replace Modal's.
+
+        Lookups by name in a container go to the environment of its own app, wherever its box looks.
+        """
+        environment = self.version.environment
+        return {
+            **self.options.environ,
+            "QMODAL_ENVIRONMENT": environment,
+            "MODAL_ENVIRONMENT": environment,
+            "MODAL_IS_REMOTE": "1",
+            "MODAL_REGION": "self-hosted",
+            "MODAL_CLOUD_PROVIDER": "self-hosted",
+        }
+
+
+def start_limit(options: FunctionOptions) -> float:
+    """Seconds that importing may take, and entering as long again."""
+    return float(options.startup_timeout or options.timeout)
+
+
+def too_slow(options: FunctionOptions) -> str:
+    """Why a container that is not ready in time is ended."""
+    return (
+        f"it was not ready within {start_limit(options):g} s; "
+        "raise `startup_timeout` or do less at the start"
+    )
+
+
+class Planner:
+    """Reads and verifies; signed documents never change, so they are read once."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._specs: dict[str, tuple[PoolSpec, bytes]] = {}
+        self._versions: dict[tuple[str, int], tuple[Version, bytes]] = {}
+
+    async def plan(self, pool: str) -> StartPlan:
+        """The plan of a start now; raises StartError, or Error for what cannot be trusted."""
+        spec, signed = await self._spec(pool)
+        record = await self._client.aio(self._client.apps.record(spec.app_id))
+        if record is None or record.state == "stopped":
+            raise StartError(f"app {spec.app_id} has stopped")
+        version, document = await self._version(record, spec.number or record.version)
+        function = version.functions.get(spec.function)
+        if function is None:
+            raise StartError(
+                f"version {version.number} of {version.name!r} has no {spec.function!r}; "
+                "deploy it again or stop calling it"
+            )
+        variant = unpack_plain(spec.variant) if spec.variant else {}
+        return StartPlan(
+            pool=pool,
+            spec=spec,
+            signed=signed,
+            version=version,
+            document=document,
+            code=await self._code(version),
+            options=FunctionOptions.from_plain({**function.options, **variant}),
+            settings=replace(self._client.settings, environment=version.environment),
+        )
+
+    async def _spec(self, pool: str) -> tuple[PoolSpec, bytes]:
+        if pool not in self._specs:
+            signed = await self._client.aio(self._client.pools.spec(pool))
+            if signed is None:
+                raise StartError(f"pool {pool} is not known any more")
+            spec = open_pool_spec(signed, self._client.signer)
+            if spec.pool != pool:
+                raise StartError(f"pool {pool} is described as another one")
+            keep(self._specs, pool, (spec, signed))
+        return self._specs[pool]
+
+    async def _version(self, record: AppRecord, number: int) -> tuple[Version, bytes]:
+        key = (record.app_id, number)
+        if key not in self._versions:
+            document = await self._client.aio(self._client.apps.version(*key))
+            if document is None:
+                raise StartError(f"version {number} of {record.name!r} is gone")
+            version = open_version(document, self._client.signer)
+            if (version.app_id, version.number) != key:
+                raise StartError(f"version {number} of {record.name!r} is another's")
+            keep(self._versions, key, (version, document))
+        return self._versions[key]
+
+    async def _code(self, version: Version) -> str | None:
+        if version.bundle is None:
+            return None
+        cache = self._client.settings.home / "code"
+        folder = unpacked(version.bundle, cache)
+        if folder is None:
+            content = await self._client.aio(self._client.apps.code(version.bundle))
+            if content is None:
+                raise StartError(f"the source of {version.name!r} is gone; deploy it again")
+            folder = await _in_thread(content, version.bundle, cache)
+        return str(folder)
+
+
+async def _in_thread(content: bytes, digest: str, cache: Path) -> Path:
+    try:
+        return await asyncio.to_thread(unpack, content, digest, cache)
+    except OSError as error:
+        raise StartError(f"the source cannot be unpacked to {cache}: {error}") from error

@@ -1,0 +1,21 @@
+"""The program of a template process: `python -P -m qmodal_workers.spawn.template <socket> <pid> <mark>`."""
+
+from __future__ import annotations
+
+import sys
+
+from qmodal_workers.ipc.processes import die_with_parent
+
+
+def main() -> None:
+    """Be a template until the worker lets go of it."""
+    die_with_parent(int(sys.argv[2]))
+    from qmodal_workers.ipc.marks import wear
+    from qmodal_workers.spawn import template_process as forking
+
+    wear(int(sys.argv[3]))
+    forking.serve(int(sys.argv[1]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,287 @@
+"""The worker's side of one template process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import msgpack
+
+from qmodal_workers.ipc import messages as passing
+from qmodal_workers.ipc.endpoints import wide_pipe
+from qmodal_workers.ipc.marks import Mark
+from qmodal_workers.ipc.processes import interpreter, send_signal
+from qmodal_workers.ipc.start_request import Descriptors, StartRequest
+from qmodal_workers.output.pipes import Pipes
+from qmodal_workers.spawn.start_plan import StartError, StartPlan, start_limit, too_slow
+from qmodal_workers.spawn.zygote import Adopted, Expected, Zygote, until_adopted
+
+# For what is our own doing: a template's start and its forks.
+OWN_SECONDS = 30.0
+log = logging.getLogger("qmodal.worker")
+T = TypeVar("T")
+
+
+Process: TypeAlias = Adopted | Expected | subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateEnds:
+    """What connects us with a template; `theirs` are its socket, stdout and stderr."""
+
+    control: socket.socket
+    stdout: int
+    stderr: int
+    theirs: tuple[int, int, int]
+
+    @classmethod
+    def create(cls) -> TemplateEnds:
+        """Fresh ends."""
+        ours, theirs = passing.pair()
+        ours.setblocking(False)
+        (stdout, their_stdout), (stderr, their_stderr) = wide_pipe(), wide_pipe()
+        return cls(ours, stdout, stderr, (theirs.detach(), their_stdout, their_stderr))
+
+    def hand_over(self) -> None:
+        """The template has its ends; close them here."""
+        for fd in self.theirs:
+            os.close(fd)
+
+    def close(self) -> None:
+        """There is no template after all."""
+        self.control.close()
+        os.close(self.stdout)
+        os.close(self.stderr)
+
+
+class UnusableError(StartError):
+    """The template cannot fork; the container needs an interpreter of its own."""
+
+
+def _spawned(
+    environ: Mapping[str, str], mark: Mark, control: int, stdout: int, stderr: int
+) -> subprocess.Popen[bytes]:
+    """A template in a fresh interpreter, in case there is no nursery any more."""
+    # Its own session: a Ctrl-C in the worker's terminal is none of its business.
+    return subprocess.Popen(
+        [
+            *interpreter("qmodal_workers.spawn.template"),
+            *map(str, (control, os.getpid(), mark)),
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        pass_fds=[control],
+        env=dict(environ),
+        start_new_session=True,
+    )
+
+
+class TemplateClient:
+    """The worker's side of one template process; `mark` is on all that user code starts in it."""
+
+    def __init__(
+        self, name: str, pipes: Pipes, ends: TemplateEnds, process: Process, mark: Mark = 0
+    ) -> None:
+        self.name = name
+        self.mark = mark
+        self.used = time.monotonic()
+        self._pipes = pipes
+        self._loop = asyncio.get_running_loop()
+        self._blank: asyncio.Future[None] = self._loop.create_future()
+        self._loaded: asyncio.Future[str] | None = None
+        self.process = process
+        self._end = ends.control
+        self._forks: dict[str, asyncio.Future[int]] = {}
+        pipes.open(name, "", stdout=ends.stdout, stderr=ends.stderr)
+        self._loop.add_reader(self._end, self.pump)
+        self.is_dead = False
+
+    @classmethod
+    def start(
+        cls,
+        name: str,
+        environ: Mapping[str, str],
+        pipes: Pipes,
+        *,
+        nursery: Zygote | None,
+        mark: Mark,
+    ) -> TemplateClient:
+        """A blank one, from the nursery if that answers."""
+        ends = TemplateEnds.create()
+        try:
+            asked = _asked(nursery, environ, mark, ends)
+            process = _spawned(environ, mark, *ends.theirs) if asked is None else Expected()
+            made = cls(name, pipes, ends, process, mark)
+        except OSError:
+            ends.close()
+            raise
+        finally:
+            ends.hand_over()
+        if asked is not None:
+            asked.add_done_callback(lambda answer: made._begun(answer.result()))
+        return made
+
+    def _begun(self, pid: int) -> None:
+        """The nursery has answered: that is its process; 0: there is none."""
+        if pid:
+            self.process = Adopted(pid)
+        if self.is_dead or not pid:
+            self.close()
+            self.process.kill()
+
+    async def branch(self, name: str, mark: Mark) -> TemplateClient:
+        """A template that goes on from here; raises UnusableError."""
+        ends = TemplateEnds.create()
+        worker = passing.hold(msgpack.packb({"worker": os.getpid(), "mark": mark}))
+        try:
+            pid = await self._forked_by({"branch": name}, [*ends.theirs, worker], name)
+        except BaseException:
+            ends.close()
+            raise
+        finally:
+            os.close(worker)
+            ends.hand_over()
+        made = TemplateClient(name, self._pipes, ends, Adopted(pid), mark)
+        made._blank.set_result(None)
+        await until_adopted(pid)
+        return made
+
+    async def load(self, plan: StartPlan) -> None:
+        """Import the version, once; raises StartError if that fails, UnusableError if unsafe."""
+        message = {"load": True, "code": plan.code, "environ": dict(plan.environ)}
+        settings = msgpack.packb(plan.settings.to_environ())
+        await self._run(plan, message, plan.document, settings)
+
+    async def warm(self, plan: StartPlan, request: StartRequest) -> None:
+        """Build the pool's instance, once; raises as `load` does."""
+        await self._run(plan, {"warm": True}, request.pack())
+
+    async def _run(self, plan: StartPlan, message: Mapping[str, Any], *documents: bytes) -> None:
+        if self._loaded is None:
+            self._loaded = self._loop.create_future()
+            self._pipes.name(self.name, app=plan.spec.app_id)
+            held = [passing.hold(document) for document in documents]
+            try:
+                self._send(message, held)
+            finally:
+                for fd in held:
+                    os.close(fd)
+        await self._own(self._blank)
+        try:
+            # The time limit is for user code, so our own imports come before it.
+            async with asyncio.timeout(start_limit(plan.options)):
+                unsafe = await asyncio.shield(self._loaded)
+        except TimeoutError:
+            raise StartError(too_slow(plan.options)) from None
+        if unsafe:
+            raise UnusableError(unsafe)
+
+    async def _own(self, future: asyncio.Future[T]) -> T:
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), OWN_SECONDS)
+        except TimeoutError:
+            self.close()
+            raise UnusableError("its template does not answer") from None
+
+    async def fork(self, container: str, theirs: Descriptors, request: int) -> int:
+        """The pid of a new container; raises UnusableError."""
+        self.used = time.monotonic()
+        return await self._forked_by({"fork": container}, [*theirs.as_tuple(), request], container)
+
+    async def _forked_by(
+        self, message: Mapping[str, Any], descriptors: list[int], name: str
+    ) -> int:
+        forked = self._forks[name] = self._loop.create_future()
+        self._send(message, descriptors)
+        try:
+            return await self._own(forked)
+        finally:
+            forked.cancel()  # whoever was cancelled here does not want it any more
+
+    def _send(self, message: Mapping[str, Any], descriptors: list[int]) -> None:
+        try:
+            passing.send(self._end, message, descriptors)
+        except OSError as error:
+            self.close()
+            raise UnusableError(f"the template does not answer: {error}") from error
+
+    def pump(self) -> None:
+        """Take in what it has said."""
+        while not self.is_dead:
+            try:
+                received = passing.receive(self._end)
+            except BlockingIOError:
+                return
+            except OSError:
+                received = None
+            if received is None:
+                self.close()
+            else:
+                self._hear(received[0])
+
+    def _hear(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"blank": True}:
+                if not self._blank.done():  # user code can write there, too
+                    self._blank.set_result(None)
+            case {"loaded": int(), "unsafe": str(unsafe)}:
+                self._resolve(unsafe)
+            case {"failed": str(text)}:
+                self._fail(StartError(text))
+            case {"forked": str(container), "pid": int(pid)}:
+                self._forked(container, pid)
+            case _:
+                log.warning("%s says what we do not understand", self.name)
+
+    def _forked(self, container: str, pid: int) -> None:
+        waiting = self._forks.pop(container, None)
+        if waiting is None or waiting.done():
+            send_signal(pid, signal.SIGKILL)  # whoever asked for it has given up
+        elif pid:
+            waiting.set_result(pid)
+        else:
+            waiting.set_exception(UnusableError("the system has no room for another process"))
+
+    def _resolve(self, unsafe: str) -> None:
+        if self._loaded is not None and not self._loaded.done():
+            self._loaded.set_result(unsafe)
+
+    def _fail(self, error: StartError) -> None:
+        waiting: list[asyncio.Future[Any]] = [*self._forks.values(), self._blank]
+        waiting += [self._loaded] if self._loaded else []
+        self._forks = {}
+        for future in waiting:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # nobody may be waiting any more
+
+    def close(self) -> None:
+        """End it (or note that it has died); the containers that it has forked stay."""
+        if not self.is_dead:
+            self.is_dead = True
+            self._fail(UnusableError("its template has died"))
+            self._loop.remove_reader(self._end)
+            self._end.close()
+            self.process.kill()
+            self._pipes.finish(self.name, lambda: None)
+
+
+def _asked(
+    nursery: Zygote | None, environ: Mapping[str, str], mark: Mark, ends: TemplateEnds
+) -> asyncio.Future[int] | None:
+    """What the nursery will answer; None if there is none that takes the question."""
+    if nursery is None or nursery.is_lost:
+        return None
+    with contextlib.suppress(OSError):
+        return nursery.ask(environ, mark, ends.theirs)
+    return None

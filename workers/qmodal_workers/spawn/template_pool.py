@@ -1,0 +1,218 @@
+"""The templates of a worker: one per app version and environment, and a blank one to be next."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+from qmodal_workers.ipc.marks import Mark, Marks
+from qmodal_workers.ipc.start_request import StartRequest
+from qmodal_workers.output.pipes import Pipes
+from qmodal_workers.spawn.bounded import keep
+from qmodal_workers.spawn.fork_safety import why_too_late
+from qmodal_workers.spawn.start_plan import StartError, StartPlan
+from qmodal_workers.spawn.template_client import TemplateClient, UnusableError
+from qmodal_workers.spawn.zygote import Zygote
+
+IDLE_SECONDS = 600.0
+SPARE_DELAY = 0.5
+# A pool's template holds what its hooks have loaded.
+IDLE_WARM_SECONDS = 120.0
+Key = tuple[str, int, frozenset[tuple[str, str]], str]
+
+
+class TemplatePool:
+    """Starts templates when they are needed, and ends them when they are not."""
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        pipes: Pipes,
+        *,
+        nursery: Zygote | None = None,
+        marks: Marks | None = None,
+    ) -> None:
+        self.marks = marks or Marks()
+        self.environ = environ  # of every process of user code
+        self._nursery = nursery
+        self._pipes = pipes
+        self._names = itertools.count(1)
+        self._spare: TemplateClient | None = None
+        self._by_key: dict[Key, TemplateClient] = {}
+        self._branches: dict[Key, asyncio.Task[TemplateClient]] = {}
+        self._unsafe: dict[Key, str] = {}
+        self._ended: list[tuple[tuple[str, int], TemplateClient]] = []
+        self._later: asyncio.TimerHandle | None = None
+        self._over: set[str] = set()
+        self._coming: set[Mark] = set()
+
+    @property
+    def apps(self) -> set[str]:
+        """Those of whose versions there are templates."""
+        return {key[0] for key in self._by_key}
+
+    def note_over(self, apps: set[str]) -> None:
+        """So many of `apps` have stopped: nothing will be forked for them any more."""
+        self._over = apps
+
+    @property
+    def living_marks(self) -> set[Mark]:
+        """The marks of what user code has started in templates, and may need."""
+        return {*(template.mark for template in self._all()), *self._coming}
+
+    @property
+    def pids(self) -> set[int]:
+        """The processes of all templates, and the one that they come from."""
+        own = {template.process.pid for template in self._all()}
+        return own if self._nursery is None else {*own, self._nursery.pid}
+
+    def _all(self) -> list[TemplateClient]:
+        spare = [self._spare] if self._spare else []
+        return [*self._by_key.values(), *spare, *(each for _, each in self._ended)]
+
+    def prepare(self) -> None:
+        """Have a blank template ready: the imports that every container needs are done in it."""
+        self._later = None
+        if sys.platform == "linux" and (self._spare is None or self._spare.is_dead):
+            name = f"template-{next(self._names)}"
+            self._spare = TemplateClient.start(
+                name, self.environ, self._pipes, nursery=self._nursery, mark=self.marks.new()
+            )
+
+    async def fork(self, plan: StartPlan, start: Callable[[TemplateClient], Awaitable[int]]) -> int:
+        """A container's pid from `start(template)`; raises UnusableError or StartError."""
+        return await start(await self._loaded(plan))
+
+    async def fork_warm(
+        self,
+        plan: StartPlan,
+        request: StartRequest,
+        start: Callable[[TemplateClient], Awaitable[int]],
+    ) -> int:
+        """The same, from a template in which the pool's instance is there already."""
+        key = _key(plan, plan.pool)
+        self._check(key, plan)
+        if key not in self._branches:
+            task = asyncio.create_task(self._branch(key, plan, request), name="warm a pool")
+            self._branches[key] = task
+            task.add_done_callback(lambda task: self._branched(key, task))
+        # Whoever is cancelled here is not the only one who waits.
+        template = await asyncio.shield(self._branches[key])
+        return await start(template)
+
+    def _branched(self, key: Key, task: asyncio.Task[TemplateClient]) -> None:
+        del self._branches[key]
+        if not task.cancelled():
+            task.exception()  # nobody may be waiting any more
+
+    async def _branch(self, key: Key, plan: StartPlan, request: StartRequest) -> TemplateClient:
+        found = self._by_key.get(key)
+        if found is None or found.is_dead:
+            self._discard(key)
+            version = await self._loaded(plan)
+            found = self._by_key[key] = await self._branch_of(version)
+        await self._prepared(key, found, found.warm(plan, request))
+        return found
+
+    async def _branch_of(self, version: TemplateClient) -> TemplateClient:
+        mark = self.marks.new()
+        self._coming.add(mark)
+        try:
+            return await version.branch(f"template-{next(self._names)}", mark)
+        finally:
+            self._coming.discard(mark)
+
+    async def _loaded(self, plan: StartPlan) -> TemplateClient:
+        key = _key(plan)
+        self._check(key, plan)
+        template = self._take(key)
+        await self._prepared(key, template, template.load(plan))
+        return template
+
+    async def _prepared(self, key: Key, template: TemplateClient, work: Awaitable[None]) -> None:
+        try:
+            await work
+        except UnusableError as error:
+            if not template.is_dead:
+                keep(self._unsafe, key, str(error))
+            self._discard(key)
+            raise
+        except StartError:
+            # The next start may find the outage over that made the import fail.
+            self._discard(key)
+            raise
+
+    def _check(self, key: Key, plan: StartPlan) -> None:
+        if sys.platform != "linux":
+            raise UnusableError("templates need Linux")
+        if not plan.options.fork:
+            raise UnusableError("it says fork=False")
+        late = why_too_late(plan.environ)
+        if late is not None:
+            raise UnusableError(late)
+        if key in self._unsafe:
+            raise UnusableError(self._unsafe[key])
+
+    def _take(self, key: Key) -> TemplateClient:
+        found = self._by_key.get(key)
+        if found is None or found.is_dead:
+            self._discard(key)
+            self.prepare()
+            assert self._spare is not None
+            found, self._spare = self._spare, None
+            self._by_key[key] = found
+            # The next spare must not compete with this first start.
+            self._later = asyncio.get_running_loop().call_later(SPARE_DELAY, self.prepare)
+        return found
+
+    def _discard(self, key: Key) -> None:
+        template = self._by_key.pop(key, None)
+        if template is not None:
+            template.close()
+            self._ended.append((key[:2], template))
+
+    def tidy(self, used: set[tuple[str, int]], pools: set[str]) -> None:
+        """End those that were idle for long, or whose app has stopped.
+
+        `used`: of which (app, version) containers run.
+        """
+        now = time.monotonic()
+        for key, template in list(self._by_key.items()):
+            limit = IDLE_WARM_SECONDS if key[3] else IDLE_SECONDS
+            if key[:2] in used and (not key[3] or key[3] in pools):
+                template.used = now
+            elif template.is_dead or key[0] in self._over or now - template.used > limit:
+                self._discard(key)
+        # What its user code has started stays for the containers that it has forked.
+        self._ended = [
+            (version, each)
+            for version, each in self._ended
+            if each.process.poll() is None or version in used
+        ]
+
+    def pump(self) -> None:
+        """Take in what all of them have said."""
+        if self._nursery is not None:
+            self._nursery.pump()
+        for template in self._all():
+            template.pump()
+
+    def close(self) -> None:
+        """End all."""
+        if self._later is not None:
+            self._later.cancel()
+        for task in self._branches.values():
+            task.cancel()
+        for template in self._all():
+            template.close()
+            template.process.wait()
+        if self._nursery is not None:
+            self._nursery.close()
+
+
+def _key(plan: StartPlan, pool: str = "") -> Key:
+    """The template of a version and environment, or the one of a pool."""
+    return plan.spec.app_id, plan.version.number, frozenset(plan.environ.items()), pool

@@ -1,0 +1,202 @@
+"""What a template process does: it imports an app version once, then forks containers.
+
+It stays single-threaded and touches neither Redis nor CUDA. It forks twice, so that the worker,
+a subreaper, is the parent of every container and learns how each one ends.
+"""
+
+from __future__ import annotations
+
+import codecs
+import gc
+import importlib
+import io
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+
+from qmodal.config import Settings
+from qmodal.transport.connection import Address, Connection
+from qmodal.transport.script import load_commands
+from qmodal.wire.remote_error import printed
+from qmodal_workers.container import (
+    forked_children as offspring,
+    main as container,
+    plain_process as plain,
+)
+from qmodal_workers.container.own_output import flush
+from qmodal_workers.container.preload import load_version
+from qmodal_workers.container.prepared import Prepared
+from qmodal_workers.container.process import die_with, speak_through
+from qmodal_workers.container.run.service import Service
+from qmodal_workers.ipc.marks import wear
+from qmodal_workers.ipc.messages import content_of, receive, send, unpack
+from qmodal_workers.ipc.processes import try_fork
+from qmodal_workers.ipc.start_request import Descriptors, StartRequest
+from qmodal_workers.spawn import fork_safety as safety
+
+# What a container needs later than its first import of us; each would cost it milliseconds.
+PRELOADED = (
+    "blake3",
+    "cloudpickle",
+    "hiredis",
+    "msgpack",
+    "qmodal.store.apps",
+    "qmodal.transport.driver",
+    "qmodal.store.calls",
+    "qmodal.store.fleet",
+    "qmodal.store.pools",
+    "qmodal.store.server",
+    "qmodal.wire.payload",
+    "qmodal.wire.plain",
+    "qmodal",
+)
+LONGEST_TEXT = 50_000
+T = TypeVar("T")
+
+
+def serve(descriptor: int) -> None:
+    """Do what the worker at the other end of the socket asks for, until it lets go."""
+    end = socket.socket(fileno=descriptor)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    preload()
+    plain.begin()
+    send(end, {"blank": True})
+    _obey(end, None)
+
+
+def _obey(end: socket.socket, prepared: Prepared | None) -> None:
+    while (received := receive(end)) is not None:
+        message, descriptors = received
+        if "load" in message:
+            prepared = _load(end, message, *descriptors)
+        elif "warm" in message and prepared is not None:
+            prepared = replace(prepared, service=_warm(end, descriptors[0]))
+        elif "branch" in message:
+            _fork(end, message["branch"], descriptors, partial(_be_branch, prepared))
+        elif "fork" in message:
+            _fork(end, message["fork"], descriptors, partial(_be_container, prepared))
+
+
+def preload() -> None:
+    """Import what every container needs, and read what it would read from disk."""
+    for name in PRELOADED:
+        importlib.import_module(name)
+    codecs.lookup("idna")  # every host name is encoded so, which imports three modules
+    load_commands()
+    Connection(Address("redis://localhost"))  # only made, not connected
+
+
+def _load(end: socket.socket, message: dict[str, Any], document: int, settings: int) -> Prepared:
+    """Import the version's modules, and make what its containers begin with."""
+    plain.set_variables(message["environ"])
+
+    def load() -> Prepared:
+        told = Settings.from_environ(unpack(content_of(settings)))
+        prepared = Prepared.create(content_of(document), told)
+        load_version(prepared.version, message["code"])
+        return prepared
+
+    return _run_user_code(end, load, "importing it")
+
+
+def _warm(end: socket.socket, request: int) -> Service:
+    """Build the instance of the one pool that this template is for."""
+    from qmodal_workers.spawn.snapshot import warm
+
+    start = StartRequest.unpack(content_of(request))
+    return _run_user_code(end, lambda: warm(start), "entering it with `snap=True`")
+
+
+def _run_user_code(end: socket.socket, code: Callable[[], T], what: str) -> T:
+    """Report how it went; a failure ends this process."""
+    begin = time.monotonic()
+    offspring.watch()
+    try:
+        value = code()
+    except BaseException as error:  # whatever user code raises, SystemExit included
+        offspring.end_if_child(error)
+        try:
+            flush()
+            send(end, {"failed": printed(error)[-LONGEST_TEXT:]})
+        finally:
+            os._exit(1)
+    offspring.end_if_child()
+    unsafe = safety.why_unsafe(safety.observe(), what)
+    gc.collect()
+    gc.freeze()  # a collection in a container would otherwise copy every page it marks
+    flush()
+    took = int((time.monotonic() - begin) * 1000)
+    send(end, {"loaded": took, "unsafe": unsafe or ""})
+    return value
+
+
+def _fork(
+    end: socket.socket, name: str, descriptors: list[int], be: Callable[[list[int]], NoReturn]
+) -> None:
+    """Fork a container (or another template) and say its pid while its parent still is the middle process.
+
+    So no process ever becomes a child of the worker that it has not heard of. Pid 0: there is none.
+    """
+    flush()
+    told, tell = os.pipe()
+    gone, stay = os.pipe()
+    middle = try_fork()
+    if middle == 0:
+        os.close(told)
+        os.close(stay)
+        _be_middle(end, (tell, gone), lambda: be(descriptors))
+    _close((tell, gone, *descriptors))
+    pid = int.from_bytes(os.read(told, 8), "little")  # nothing to read if a fork has failed
+    send(end, {"forked": name, "pid": pid})
+    _close((told, stay))
+    if middle > 0:
+        os.waitpid(middle, 0)
+
+
+def _be_middle(end: socket.socket, pipes: tuple[int, int], be: Callable[[], NoReturn]) -> NoReturn:
+    tell, gone = pipes
+    try:
+        pid = try_fork()
+        if pid == 0:
+            end.close()
+            _close(pipes)
+            be()
+        if pid > 0:
+            os.write(tell, pid.to_bytes(8, "little"))
+            os.read(gone, 1)
+    finally:
+        os._exit(0)
+
+
+def _be_branch(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
+    """A template for one pool: it has the version's modules already."""
+    try:
+        os.setsid()
+        control, stdout, stderr, told = descriptors
+        speak_through(stdout, stderr)
+        message = unpack(content_of(told))
+        die_with(message["worker"])
+        wear(message["mark"])
+        _obey(socket.socket(fileno=control), prepared)
+    finally:
+        os._exit(0)
+
+
+def _be_container(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
+    try:
+        request = StartRequest.unpack(content_of(descriptors[4]))
+        container.run(request, Descriptors(*descriptors[:4]), prepared=prepared)
+    finally:
+        os._exit(1)
+
+
+def _close(descriptors: Iterable[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)

@@ -1,0 +1,222 @@
+"""A blank process forked from the worker before it has threads or a loop; templates come from it.
+
+A template needs hundreds of milliseconds of imports. The worker has made them for itself, so a
+process that was forked right after them has them too, and forks a template in a few more.
+
+It outlives its worker for a moment: however that has ended, it kills what is left of its templates
+and containers, and of what these have started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import psutil
+
+from qmodal_workers.ipc.marks import Mark, Marks, wear
+from qmodal_workers.ipc.messages import pair, receive, send
+from qmodal_workers.ipc.processes import try_fork
+
+ANSWER_SECONDS = 5.0
+
+
+class Adopted:
+    """A process that became our child by subreaping; reads as `subprocess.Popen` does."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self._status: int | None = None
+
+    def poll(self) -> int | None:
+        """Its exit status, None while it lives."""
+        if self._status is None:
+            self._collect(os.WNOHANG)
+        return self._status
+
+    def wait(self) -> int:
+        """Its exit status, once it has ended."""
+        while self._status is None:
+            self._collect(0)
+        return self._status
+
+    def kill(self) -> None:
+        """End it."""
+        if self.poll() is None:
+            os.kill(self.pid, signal.SIGKILL)
+
+    def _collect(self, options: int) -> None:
+        try:
+            pid, status = os.waitpid(self.pid, options)
+        except ChildProcessError:
+            self._status = 1  # collected by somebody else: nobody knows how it ended
+            return
+        if pid:
+            self._status = os.waitstatus_to_exitcode(status)
+
+
+class Expected:
+    """A process that the nursery was asked for; `pid` is 0 until it has answered."""
+
+    pid = 0
+
+    def poll(self) -> int | None:
+        """None: it has not ended."""
+        return None
+
+    def wait(self) -> int:
+        """It has no status."""
+        return 0
+
+    def kill(self) -> None:
+        """It ends by itself once it finds that nobody is at the other end of its socket."""
+
+
+async def until_adopted(pid: int) -> None:
+    """Until its middle parent is gone and the process is ours: before, nobody can wait for it."""
+    for _ in range(1000):
+        try:
+            if psutil.Process(pid).ppid() == os.getpid():
+                return
+        except psutil.Error:
+            return
+        await asyncio.sleep(0.001)
+
+
+class Zygote:
+    """The worker's side of the blank process; `is_lost` says that it forks no more templates."""
+
+    def __init__(self, end: socket.socket, pid: int) -> None:
+        end.setblocking(False)
+        self._end = end
+        self.pid = pid
+        self.is_lost = False
+        self._asked: deque[asyncio.Future[int]] = deque()
+
+    @classmethod
+    def start(cls, marks: Marks) -> Zygote:
+        """Fork it; the caller must have no thread and no event loop yet."""
+        ours, theirs = pair()
+        worker = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            _be_nursery(theirs, worker, marks)
+        theirs.close()
+        return cls(ours, pid)
+
+    def ask(
+        self, environ: Mapping[str, str], mark: Mark, descriptors: tuple[int, int, int]
+    ) -> asyncio.Future[int]:
+        """The pid of a template with that socket, stdout and stderr: 0 if there will be none.
+
+        Raises OSError if the nursery is no more, or takes nothing.
+        """
+        loop = asyncio.get_running_loop()
+        send(self._end, {"environ": dict(environ), "mark": mark}, descriptors)
+        if not self._asked:
+            loop.add_reader(self._end, self.pump)
+        asked: asyncio.Future[int] = loop.create_future()
+        self._asked.append(asked)
+        loop.call_later(ANSWER_SECONDS, self._lose, asked)
+        return asked
+
+    def pump(self) -> None:
+        """Take in its answers, which come in the order of the questions."""
+        while self._asked and not self.is_lost:
+            try:
+                answer = receive(self._end)
+            except BlockingIOError:
+                return
+            except OSError:
+                answer = None
+            if answer is None:
+                self._lose(self._asked[0])
+                return
+            # 0: the fork failed there. As a pid it would mean our whole process group.
+            self._asked.popleft().set_result(answer[0].get("pid", 0))
+        if not self._asked:
+            asyncio.get_running_loop().remove_reader(self._end)
+
+    def _lose(self, asked: asyncio.Future[int]) -> None:
+        """It did not answer that: the templates that are asked for come from elsewhere.
+
+        Its end stays open, as that tells it that the worker lives.
+        """
+        if asked in self._asked:
+            self.is_lost = True
+            asyncio.get_running_loop().remove_reader(self._end)
+            while self._asked:
+                self._asked.popleft().set_result(0)
+
+    def close(self) -> None:
+        """Let it go; returns when nothing is left of what came from it."""
+        self._end.close()
+        Adopted(self.pid).wait()
+
+
+def _be_nursery(end: socket.socket, worker: int, marks: Marks) -> NoReturn:
+    try:
+        os.setsid()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        # Here and not in the worker, which must never be able to unpickle.
+        from qmodal_workers.spawn import template_process as forking
+
+        forking.preload()
+        gc.freeze()
+        while (received := receive(end)) is not None:
+            message, descriptors = received
+            _fork(end, worker, message, descriptors)
+    finally:
+        marks.end_all()
+        os._exit(0)
+
+
+def _fork(
+    end: socket.socket, worker: int, message: Mapping[str, Any], descriptors: list[int]
+) -> None:
+    """Fork twice, so that the worker becomes the template's parent and learns of its end."""
+    told, tell = os.pipe()
+    middle = try_fork()
+    if middle == 0:
+        pid = try_fork()
+        if pid == 0:
+            end.close()
+            os.close(told)
+            os.close(tell)
+            _be_template(worker, message, descriptors)
+        if pid > 0:
+            os.write(tell, pid.to_bytes(8, "little"))
+        os._exit(0)
+    os.close(tell)
+    pid = int.from_bytes(os.read(told, 8), "little")
+    os.close(told)
+    for fd in descriptors:
+        os.close(fd)
+    if middle > 0:
+        os.waitpid(middle, 0)
+    send(end, {"pid": pid})
+
+
+def _be_template(worker: int, message: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
+    from qmodal_workers.container.process import die_with, speak_through
+    from qmodal_workers.spawn import template_process as forking
+
+    try:
+        os.setsid()
+        die_with(worker)
+        wear(message["mark"])
+        control, stdout, stderr = descriptors
+        speak_through(stdout, stderr)
+        os.environ.clear()
+        os.environ.update(message["environ"])
+        forking.serve(control)
+    finally:
+        os._exit(0)
