@@ -30,7 +30,7 @@ class UnknownTermsError(Error):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class PoolTerms:
     """What holds for a pool now.
 
     `number` is the app's current version, `capacity` how many inputs a container may run.
@@ -110,7 +110,7 @@ class Catalog:
         needed = self._needed()
         self._versions = {key: each for key, each in self._versions.items() if key in needed}
 
-    def terms(self, pool: str) -> Terms:
+    def terms(self, pool: str) -> PoolTerms:
         """What holds for the pool; raises UnknownTermsError."""
         spec = self._specs.get(pool)
         about = None if spec is None else self._apps.get(spec.app_id)
@@ -154,8 +154,8 @@ class Catalog:
         self._versions[app, number] = version
 
 
-def _ended(spec: PoolSpec, number: int, why: str) -> Terms:
-    return Terms(
+def _ended(spec: PoolSpec, number: int, why: str) -> PoolTerms:
+    return PoolTerms(
         label=_label(spec),
         app=spec.app_id,
         number=number,
@@ -166,7 +166,7 @@ def _ended(spec: PoolSpec, number: int, why: str) -> Terms:
 
 def _running(
     spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, int]
-) -> Terms:
+) -> PoolTerms:
     variant = unpack_plain(spec.variant) if spec.variant else {}
     options = FunctionOptions.from_plain({**function.options, **variant})
     options = _overridden(options, override, spec)
@@ -178,7 +178,7 @@ def _running(
         slots=options.slots,
         ephemeral=version.is_ephemeral,
     )
-    return Terms(
+    return PoolTerms(
         label=_label(spec),
         app=spec.app_id,
         number=version.number,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport
@@ -17,7 +17,7 @@ OVER = ("failed", "ended")
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class PlacedContainer:
     """A container of a pool on a box: assigned, reported, or both."""
 
     container: str
@@ -43,14 +43,14 @@ class Box:
     reports: dict[str, ContainerReport] = field(default_factory=dict)
     avoided: float = 0.0
 
-    def holdings(self) -> Iterator[Holding]:
+    def holdings(self) -> Iterator[PlacedContainer]:
         """Its containers, those that are over and not yet cleared away included."""
         for container, report in self.reports.items():
             is_assigned = container in self.assigned
-            yield Holding(container, report.pool, self.worker, report, is_assigned)
+            yield PlacedContainer(container, report.pool, self.worker, report, is_assigned)
         for container, pool in self.assigned.items():
             if container not in self.reports:
-                yield Holding(container, pool, self.worker, None, is_assigned=True)
+                yield PlacedContainer(container, pool, self.worker, None, is_assigned=True)
 
     @property
     def is_closing(self) -> bool:
@@ -73,12 +73,15 @@ class Box:
 
 
 class Nodes:
-    """Only the leader changes assignments, so between two looks what it knows of them is true."""
+    """All boxes and what each runs, as the leader knows them.
+
+    Only the leader changes assignments, so what it knows of them stays true between two looks.
+    """
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._boxes: dict[str, Box] = {}
-        self._by_pool: dict[str, list[Holding]] = {}
+        self._by_pool: dict[str, list[PlacedContainer]] = {}
         self._unfit: dict[tuple[str, str], float] = {}
 
     def survey(self, leases: dict[str, float]) -> list[Op[None]]:
@@ -116,13 +119,13 @@ class Nodes:
         """The pools that have containers somewhere."""
         return set(filter(is_pool_id, self._by_pool))
 
-    def strangers(self) -> list[Holding]:
+    def strangers(self) -> list[PlacedContainer]:
         """What somebody else has put on the boxes: no pool can have such a name."""
         odd = [held for pool, held in self._by_pool.items() if not is_pool_id(pool)]
         return [held for listed in odd for held in listed]
 
-    def of_pool(self, pool: str) -> list[Holding]:
-        """The containers of a pool."""
+    def of_pool(self, pool: str) -> list[PlacedContainer]:
+        """The pool's containers."""
         return self._by_pool.get(pool, [])
 
     def is_served(self, pool: str) -> bool:
@@ -147,16 +150,22 @@ class Nodes:
         return container in box.assigned or container in box.reports
 
     def avoid(self, worker: str) -> None:
-        """It does not start what it is assigned: place elsewhere for a while."""
+        """Place nothing on the box for a while: it does not start what it is assigned."""
         if worker in self._boxes:
             self._boxes[worker].avoided = time.monotonic() + AVOID_SECONDS
 
-    def note_unfit(self, pool: str, worker: str) -> None:
-        """Its containers cannot decode an input of the pool: others get their chance for a while."""
-        self._unfit[pool, worker] = time.monotonic() + AVOID_SECONDS
+    def note(self, unresponsive: Iterable[str], *, pool: str, unfit: Iterable[str]) -> None:
+        """Take in that boxes do not start what they are assigned, or cannot decode the pool's inputs.
+
+        Others get their chance for a while.
+        """
+        for worker in unresponsive:
+            self.avoid(worker)
+        for worker in unfit:
+            self._unfit[pool, worker] = time.monotonic() + AVOID_SECONDS
 
     def unfit_for(self, pool: str) -> frozenset[str]:
-        """The boxes of which that was noted lately."""
+        """The boxes that were lately found unable to decode an input of the pool."""
         now = time.monotonic()
         self._unfit = {pair: until for pair, until in self._unfit.items() if until > now}
         return frozenset(worker for each, worker in self._unfit if each == pool)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.observing import Observation
-from qmodal_autoscaler.cluster.catalog import Terms
-from qmodal_autoscaler.cluster.nodes import Holding
+from qmodal_autoscaler.cluster.catalog import PoolTerms
+from qmodal_autoscaler.cluster.nodes import PlacedContainer
 from qmodal_autoscaler.policy.start_backoff import LONGEST_PAUSE
-from qmodal_autoscaler.policy.state import ContainerState, ContainerView, Memory, PoolSnapshot
+from qmodal_autoscaler.policy.state import ContainerState, ContainerView, PoolHistory, PoolSnapshot
 
 # A container that ends unasked within this many seconds of being ready, before any input of its
 # pool has ended, would do so again; from the second one on a pause is made.
@@ -22,7 +22,7 @@ LONGEST_REASON = 16 * 1024
 
 
 @dataclass(slots=True)
-class Track:
+class ContainerTrack:
     """One container: its state since when, when it last held an input, and how far its pool was."""
 
     state: ContainerState
@@ -39,21 +39,21 @@ class Track:
 class PoolTracker:
     """One pool; times are monotonic seconds, `looked` is when it was last seen."""
 
-    memory: Memory
+    history: PoolHistory
     looked: float = -math.inf
     settled: int | None = None
     number: int = 0
     failures: list[float] = field(default_factory=list)
     deaths: list[float] = field(default_factory=list)
     detail: str = ""
-    tracks: dict[str, Track] = field(default_factory=dict)
+    tracks: dict[str, ContainerTrack] = field(default_factory=dict)
     _over: set[str] = field(default_factory=set)
 
     def see(
         self,
         observation: Observation,
-        holdings: Iterable[Holding],
-        terms: Terms,
+        holdings: Iterable[PlacedContainer],
+        terms: PoolTerms,
         *,
         now: float,
         server_ms: float,
@@ -88,7 +88,7 @@ class PoolTracker:
             failures=tuple(self.failures or self.deaths[-1:] * (len(self.deaths) > 1)),
         )
 
-    def unreported(self, holdings: Iterable[Holding], now: float) -> list[Holding]:
+    def unreported(self, holdings: Iterable[PlacedContainer], now: float) -> list[PlacedContainer]:
         """Containers that their box has been assigned long ago and says nothing about."""
         return [
             held
@@ -108,7 +108,7 @@ class PoolTracker:
         """Whether it says something about a pool that is gone, should that come back soon."""
         return bool(self.failures) and now - self.failures[-1] < LONGEST_PAUSE
 
-    def _judge_version(self, terms: Terms, progress: int) -> None:
+    def _judge_version(self, terms: PoolTerms, progress: int) -> None:
         if terms.number != self.number:
             self.number = terms.number
             self.failures.clear()
@@ -116,7 +116,7 @@ class PoolTracker:
         if progress:
             self.deaths.clear()
 
-    def _bury(self, held: Holding, terms: Terms, done: int, now: float) -> None:
+    def _bury(self, held: PlacedContainer, terms: PoolTerms, done: int, now: float) -> None:
         """Count what ended unasked, once."""
         report, track = held.report, self.tracks.get(held.container)
         if report is None or held.container in self._over or not held.is_assigned:
@@ -128,7 +128,9 @@ class PoolTracker:
         elif track is not None and track.died_young(done, now):
             self.deaths.append(now)
 
-    def _follow(self, held: Holding, terms: Terms, done: int, now: float, age: float) -> None:
+    def _follow(
+        self, held: PlacedContainer, terms: PoolTerms, done: int, now: float, age: float
+    ) -> None:
         state = _state(held)
         track = self.tracks.get(held.container)
         if track is not None and track.state == state:
@@ -138,7 +140,7 @@ class PoolTracker:
         if state == "ready" and held.report is not None and held.report.number == terms.number:
             self.failures.clear()
         busy_at = since if track is None or state == "ready" else track.busy_at
-        self.tracks[held.container] = Track(state, since, busy_at, done)
+        self.tracks[held.container] = ContainerTrack(state, since, busy_at, done)
 
     def _running(self, observation: Observation, capacity: int) -> dict[str, int]:
         return {
@@ -166,7 +168,9 @@ class PoolTracker:
         ]
         return {name: 1 for _, name in sorted(idle)[: max(0, busy - len(running))]}
 
-    def _view(self, held: Holding, running: int, terms: Terms, now: float) -> ContainerView:
+    def _view(
+        self, held: PlacedContainer, running: int, terms: PoolTerms, now: float
+    ) -> ContainerView:
         track = self.tracks[held.container]
         number = 0 if held.report is None else held.report.number
         return ContainerView(
@@ -184,7 +188,7 @@ def _age(report: ContainerReport | None, server_ms: float) -> float:
     return 0.0 if report is None else max(0.0, (server_ms - report.since) / 1000)
 
 
-def _state(held: Holding) -> ContainerState:
+def _state(held: PlacedContainer) -> ContainerState:
     """A container that is assigned no more is on its way out, whether it knows or not."""
     if not held.is_assigned:
         return "draining"

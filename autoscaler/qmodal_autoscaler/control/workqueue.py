@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 
-from qmodal_autoscaler.cluster.observer import Wanted
+from qmodal_autoscaler.cluster.observer import DuePools
 
 # Submits publish at most one hint in 50 ms; what came after the first look is seen by a second.
 AGAIN_SECONDS = 0.06
@@ -78,7 +78,7 @@ class WorkQueue:
         self._again.pop(pool, None)
         self._calm.pop(pool, None)
 
-    async def wait(self) -> Wanted:
+    async def wait(self) -> DuePools:
         """What is due, as soon as something is."""
         while (seconds := self._seconds_left()) > 0:
             self._changed.clear()
@@ -95,7 +95,7 @@ class WorkQueue:
         moments = (*self._again.values(), *self._timers.values())
         return min(moments, default=float("inf")) - time.monotonic()
 
-    def _take(self) -> Wanted:
+    def _take(self) -> DuePools:
         self._began = now = time.monotonic()
         pools, self._now = self._now, set()
         for moments in (self._again, self._timers):
@@ -104,4 +104,4 @@ class WorkQueue:
             for pool in due:
                 del moments[pool]
         everything, self._everything = self._everything, False
-        return Wanted(frozenset(pools), everything)
+        return DuePools(frozenset(pools), everything)

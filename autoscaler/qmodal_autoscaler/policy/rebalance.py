@@ -12,7 +12,7 @@ STARVING_SECONDS = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Hungry:
+class StarvedPool:
     """A pool that has `have` containers, no room for `unmet` more, and waits for `seconds`."""
 
     pool: str
@@ -22,7 +22,7 @@ class Hungry:
 
 
 @dataclass(slots=True, kw_only=True)
-class Holder:
+class Donor:
     """A pool with containers: `idle` as (seconds, container), `busy` ones by name.
 
     `floor` of them are never taken away for others.
@@ -35,7 +35,7 @@ class Holder:
     busy: Sequence[str] = ()
 
 
-def lend(hungry: Iterable[Hungry], holders: Sequence[Holder], *, leaving: int) -> list[str]:
+def lend(hungry: Iterable[StarvedPool], holders: Sequence[Donor], *, leaving: int) -> list[str]:
     """The containers to take away, fewest-first pools being served first.
 
     Only from a pool that has more than the one that waits, idle ones before anything else; room
@@ -64,11 +64,11 @@ def lend(hungry: Iterable[Hungry], holders: Sequence[Holder], *, leaving: int) -
     return taken
 
 
-def _idle(holder: Holder) -> list[tuple[float, str]]:
+def _idle(holder: Donor) -> list[tuple[float, str]]:
     return sorted(each for each in holder.idle if each[0] >= IDLE_SECONDS)
 
 
-def _starved(pool: Hungry, holders: Sequence[Holder], got: int) -> list[str]:
+def _starved(pool: StarvedPool, holders: Sequence[Donor], got: int) -> list[str]:
     if pool.have or got or pool.seconds < STARVING_SECONDS:
         return []
     rich = [each for each in holders if each.busy and each.have > max(1, each.floor)]

@@ -13,7 +13,7 @@ VERDICT = 10.0  # seconds a pool stays given up at least: reports of failures ar
 DEPLOYED_SPAN = 30.0  # seconds: a deployed app survives a short outage of what it imports
 
 
-class Backoff(NamedTuple):
+class StartBackoff(NamedTuple):
     """Consecutive failed starts, and the moment before which no other start is allowed.
 
     `hopeless`: so many failed that callers should be told instead of waiting, until that moment.
@@ -30,7 +30,7 @@ class Backoff(NamedTuple):
         return min(starts, max(0, 1 - starting)) if self.failures >= 2 else starts
 
 
-def backoff(failures: tuple[float, ...], *, ephemeral: bool = False) -> Backoff:
+def backoff(failures: tuple[float, ...], *, ephemeral: bool = False) -> StartBackoff:
     """The pause after these failures (their times, oldest first).
 
     Containers started together fail together, and that is one failed try, not fifty: counting
@@ -44,7 +44,7 @@ def backoff(failures: tuple[float, ...], *, ephemeral: bool = False) -> Backoff:
     hopeless = _hopeless(failures, ephemeral=ephemeral)
     if hopeless:
         until = max(until, failures[-1] + VERDICT)
-    return Backoff(failures=len(failures), until=until, hopeless=hopeless)
+    return StartBackoff(failures=len(failures), until=until, hopeless=hopeless)
 
 
 def _hopeless(failures: tuple[float, ...], *, ephemeral: bool) -> bool:

@@ -68,7 +68,7 @@ class PoolSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DownStep:
+class ScaleDownStep:
     """The last step down: when it began, from how many containers, and how many it took."""
 
     began: float = -math.inf
@@ -77,7 +77,7 @@ class DownStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class PoolHistory:
     """What a pool's next decision has to know about its past, as a value.
 
     `quiet_since` is infinite while there are inputs to run; `progress_at` is when an input last
@@ -90,12 +90,12 @@ class Memory:
     quiet_since: float = -math.inf
     settled: int = -1
     progress_at: float = -math.inf
-    step: DownStep = field(default_factory=DownStep)
+    step: ScaleDownStep = field(default_factory=ScaleDownStep)
     blocked_since: float | None = None
 
     @classmethod
-    def empty(cls, now: float) -> Memory:
-        """The memory of a leader that knows nothing yet: it holds what would scale down."""
+    def empty(cls, now: float) -> PoolHistory:
+        """The history of a leader that knows nothing yet: it holds what would scale down."""
         return cls(born=now)
 
     def held_until(self, settings: PoolSettings) -> float:
@@ -108,7 +108,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Census:
+class PoolCounts:
     """A snapshot, counted. `live` are the containers that are not draining."""
 
     live: tuple[ContainerView, ...]
@@ -123,7 +123,7 @@ class Census:
     hard: int
 
     @classmethod
-    def of(cls, snapshot: PoolSnapshot, slots: int) -> Census:
+    def of(cls, snapshot: PoolSnapshot, slots: int) -> PoolCounts:
         """Counts a snapshot; `hard` is the most containers its inputs could occupy."""
         live = tuple(c for c in snapshot.containers if c.state != "draining")
         running = sum(c.running for c in live)
@@ -153,7 +153,7 @@ class Decision:
     the pool cannot start and its queued inputs should fail.
     """
 
-    memory: Memory
+    history: PoolHistory
     desired: int
     start: int = 0
     drain: tuple[str, ...] = ()

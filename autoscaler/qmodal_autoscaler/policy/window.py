@@ -9,7 +9,7 @@ from typing import NamedTuple
 RATE_HORIZON = 10.0  # seconds over which an arrival is forgotten to 1/e
 
 
-class Ended(NamedTuple):
+class PastLevel(NamedTuple):
     """A level the step function has left, and when it left it."""
 
     at: float
@@ -28,7 +28,7 @@ class PeakWindow:
 
     level: int = 0
     seen: float = -math.inf
-    past: tuple[Ended, ...] = ()
+    past: tuple[PastLevel, ...] = ()
 
     def observe(self, level: int, *, ended: float, now: float, width: float) -> PeakWindow:
         """The window after seeing `level` at `now`.
@@ -38,7 +38,7 @@ class PeakWindow:
         """
         past = self.past
         if level < self.level:
-            past = (*past, Ended(at=min(now, max(ended, self.seen)), level=self.level))
+            past = (*past, PastLevel(at=min(now, max(ended, self.seen)), level=self.level))
         past = tuple(e for e in past if e.level > level and e.at + width > now)
         return PeakWindow(level=level, seen=now, past=past)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from qmodal_autoscaler.cluster.observer import Wanted
+from qmodal_autoscaler.cluster.observer import DuePools
 from qmodal_autoscaler.control.workqueue import CALM_SECONDS, SERVED_SECONDS, WorkQueue
 
 
@@ -20,7 +20,7 @@ def looks(due: WorkQueue, count: int) -> list[float]:
         return time.monotonic() - begin
 
     async def all_of_them() -> list[float]:
-        assert await due.wait() == Wanted(frozenset(), everything=True)
+        assert await due.wait() == DuePools(frozenset(), everything=True)
         taken = []
         for _ in range(count):
             taken.append(await hinted())
