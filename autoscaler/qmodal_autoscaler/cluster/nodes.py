@@ -6,14 +6,13 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport
+from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport, living
 from qmodal.transport.gather import all_of
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import is_pool_id
 from qmodal_autoscaler.policy.placement import WorkerRoom
 
 AVOID_SECONDS = 10.0
-OVER = ("failed", "ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class PlacedContainer:
     @property
     def is_over(self) -> bool:
         """Whether it failed or ended."""
-        return self.report is not None and self.report.state in OVER
+        return self.report is not None and self.report.is_over
 
 
 @dataclass(slots=True)
@@ -89,14 +88,13 @@ class Nodes:
 
         A box without containers gets them from nobody but us, so an idle fleet costs nothing.
         """
-        # 0: given up. Its containers are being taken back, and whatever it still runs is fenced.
-        alive = {worker: ends for worker, ends in leases.items() if ends > 0}
+        alive = living(leases)
         fresh = [worker for worker in alive if worker not in self._boxes]
         self._boxes = {worker: box for worker, box in self._boxes.items() if worker in alive} | {
             worker: Box(worker) for worker in fresh
         }
-        for worker, ends in alive.items():
-            self._boxes[worker].lease = ends
+        for worker in alive:
+            self._boxes[worker].lease = leases[worker]
         self.arrange()
         holding = [box for box in self._boxes.values() if box.assigned or box.reports]
         return [self._introduce(self._boxes[worker]) for worker in fresh] + [

@@ -22,7 +22,7 @@ LOOK_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetTable:
-    """The boxes at one moment: what they are, the end of their leases (ms), what they run."""
+    """The boxes at one moment: what they are, the end of their leases (ms), what runs on living ones."""
 
     now: float
     reports: list[WorkerReport]
@@ -36,7 +36,6 @@ class FleetTable:
             (worker, container)
             for worker, containers in self.containers.items()
             for container in containers
-            if container.state not in ("ended", "failed")
         ]
 
 
@@ -44,7 +43,7 @@ def look(client: Client) -> Op[FleetTable]:
     """Look at all boxes."""
     leases = yield from client.fleet.workers()
     reports = yield from client.fleet.reports(list(leases))
-    containers = yield from client.fleet.containers(list(leases))
+    containers = yield from client.fleet.living_containers()
     # Leases end by the server's clock.
     seconds, micros = yield from ask_one(b"TIME")
     now = int(seconds) * 1000 + int(micros) / 1000

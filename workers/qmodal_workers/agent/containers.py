@@ -82,7 +82,7 @@ class Container:
     @property
     def is_over(self) -> bool:
         """Whether it has ended and was reported so."""
-        return self.report.state in ("ended", "failed")
+        return self.report.is_over
 
     def doing(self) -> ContainerStatus | None:
         """What its record says; None if that cannot be read."""
