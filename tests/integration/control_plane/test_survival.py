@@ -30,7 +30,7 @@ from qmodal_autoscaler.control.assigner import LeadershipLostError
 from qmodal_autoscaler.control.leader_loop import LeaderTerm
 from qmodal_autoscaler.policy import decide as policy
 from qmodal_autoscaler.policy.state import Decision
-from qmodal_workers.agent.loops import repeated
+from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.output.pipes import Pipes
 from tests.support.stage import Stage, options
 from tests.support.store.bench import Bench
@@ -280,7 +280,7 @@ def test_a_loop_of_a_worker_begins_anew_when_it_fails(caplog: pytest.LogCaptureF
         await asyncio.Event().wait()
 
     async def run() -> None:
-        task = asyncio.create_task(repeated("odd", loop))
+        task = asyncio.create_task(supervised("odd", loop))
         await again.wait()
         task.cancel()
 

@@ -19,13 +19,13 @@ from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.takeover import charged
 from qmodal_workers.agent.watchdog import is_blocking, is_overdue
 from qmodal_workers.container.lease_guard import LeaseGuard
-from qmodal_workers.ipc import messages as passing
-from qmodal_workers.ipc.marks import Marks, mark_of, wear
+from qmodal_workers.ipc import messages
+from qmodal_workers.ipc.process_marks import ProcessMarks, mark_of, mark_process
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord, lease_clock
 from qmodal_workers.output.lines import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, OutputBuffer
 from qmodal_workers.output.redaction import Redaction
 from qmodal_workers.spawn import fork_safety as safety
-from qmodal_workers.spawn.bounded import keep
+from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.fork_safety import Facts, count_pools, why_unsafe
 
 SECOND = 1_000_000_000
@@ -189,22 +189,22 @@ def test_what_waits_is_released_from_outside_only_behind_a_long_input_that_nothi
 
 
 def test_a_bounded_table_forgets_what_is_oldest() -> None:
-    kept: dict[str, int] = {}
+    kept: BoundedDict[str, int] = BoundedDict(3)
     for number, key in enumerate("abcad"):
-        keep(kept, key, number, most=3)
+        kept[key] = number
     assert kept == {"c": 2, "a": 3, "d": 4}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there are no marks elsewhere")
 def test_a_mark_stays_through_fork_exec_session_and_an_empty_environment() -> None:
-    marks = Marks()
+    marks = ProcessMarks()
     mark = marks.new()
     assert marks.is_ours(mark)
-    assert not Marks().is_ours(mark)
+    assert not ProcessMarks().is_ours(mark)
     assert mark_of(os.getpid()) == 0
 
     before = resource.getrlimit(resource.RLIMIT_RTTIME)
-    wear(mark)
+    mark_process(mark)
     try:
         child = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})
     finally:
@@ -226,38 +226,38 @@ def test_of_a_container_with_an_unreadable_record_everything_is_charged() -> Non
 
 
 def test_a_request_of_any_size_travels_with_its_message() -> None:
-    ours, theirs = passing.pair()
+    ours, theirs = messages.pair()
     with ours, theirs:
         content = os.urandom(3_000_000)
-        held = passing.hold(content)
-        passing.send(ours, {"fork": "x"}, [held])
+        held = messages.hold(content)
+        messages.send(ours, {"fork": "x"}, [held])
         os.close(held)
-        received = passing.receive(theirs)
+        received = messages.receive(theirs)
         assert received is not None
         message, descriptors = received
         assert message == {"fork": "x"}
-        assert passing.content_of(descriptors[0]) == content
+        assert messages.content_of(descriptors[0]) == content
         ours.close()
-        assert passing.receive(theirs) is None
+        assert messages.receive(theirs) is None
 
 
 @pytest.mark.parametrize("noise", [b"\xc1", b"\x01", b"\x81", b""])
 def test_what_is_no_message_is_an_empty_one(noise: bytes) -> None:
-    assert passing.unpack(noise) == {}
+    assert messages.unpack(noise) == {}
 
 
 def test_reports_are_coalesced_and_kept_until_sent() -> None:
-    roster, container = ContainerTable(), Container(report=report())
-    roster.add(container)
-    roster.note(container, pid=7)
-    roster.note(container, state="ready")
-    unsent = roster.take_unsent()
+    containers, container = ContainerTable(), Container(report=report())
+    containers.add(container)
+    containers.note(container, pid=7)
+    containers.note(container, state="ready")
+    unsent = containers.take_unsent()
     assert unsent == {container.id: container.report}
     assert container.report.since > time.time() * 500
-    roster.forget(container)
-    roster.put_back(unsent)
-    assert roster.take_unsent() == {container.id: None}
-    assert roster.take_unsent() == {}
+    containers.forget(container)
+    containers.put_back(unsent)
+    assert containers.take_unsent() == {container.id: None}
+    assert containers.take_unsent() == {}
 
 
 def test_an_input_waits_for_a_lease_that_is_about_to_be_renewed() -> None:

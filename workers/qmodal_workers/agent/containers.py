@@ -16,10 +16,10 @@ from qmodal_workers.ipc.shared_record import AgentCommand, ContainerStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
+class Termination:
     """Why the worker itself kills a container; what it held is then given back uncharged.
 
-    `overran`: what it was doing if its input ran out of time, which is settled before that.
+    `overran`: what it was status if its input ran out of time, which is settled before that.
     """
 
     reason: str
@@ -45,16 +45,16 @@ class Container:
 
     report: ContainerReport
     mark: int = 0  # on every process that its user code starts
-    asked: float = field(default_factory=time.monotonic)
+    assigned_at: float = field(default_factory=time.monotonic)
     limited_from: float = 0.0
     options: FunctionOptions = field(default_factory=FunctionOptions)
-    ends: Endpoints | None = None
+    endpoints: Endpoints | None = None
     starting: asyncio.Task[None] | None = None
     process: subprocess.Popen[bytes] | None = None
-    told: AgentCommand = field(default_factory=AgentCommand)
-    ending: Ending | None = None
-    status: int = 0  # how its process has ended, once it has
-    chase: PendingInterrupt | None = None
+    command: AgentCommand = field(default_factory=AgentCommand)
+    termination: Termination | None = None
+    exit_status: int = 0  # as subprocess says it, once its process has ended
+    pending_interrupt: PendingInterrupt | None = None
     last_input: float = 0.0  # when it was last seen busy, while draining
     cancelled: dict[str, float] = field(default_factory=dict)  # entries, and when that was heard
     suspect: int = 0  # serial of the input behind which entries were seen to wait, once
@@ -84,21 +84,21 @@ class Container:
         """Whether it has ended and was reported so."""
         return self.report.is_over
 
-    def doing(self) -> ContainerStatus | None:
+    def status(self) -> ContainerStatus | None:
         """What its record says; None if that cannot be read."""
-        return None if self.ends is None else self.ends.record.read()
+        return None if self.endpoints is None else self.endpoints.record.read()
 
     def is_calm(self, now: int, limit: int) -> bool:
         """Whether nothing has run for `limit` nanoseconds, nor is to be interrupted; at a glance."""
-        if self.ends is None or self.chase is not None or self.cancelled:
+        if self.endpoints is None or self.pending_interrupt is not None or self.cancelled:
             return False
-        return self.ends.record.age(now) < limit
+        return self.endpoints.record.age(now) < limit
 
     def tell(self, **changes: Any) -> None:
         """Change what it is told through the record."""
-        self.told = replace(self.told, **changes)
-        if self.ends is not None:
-            self.ends.record.tell(self.told)
+        self.command = replace(self.command, **changes)
+        if self.endpoints is not None:
+            self.endpoints.record.tell(self.command)
 
 
 class ContainerTable:

@@ -9,7 +9,7 @@ import time
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
-from qmodal_workers.agent.containers import Container, ContainerTable, Ending
+from qmodal_workers.agent.containers import Container, ContainerTable, Termination
 from qmodal_workers.agent.watchdog import Watchdog, is_running
 from qmodal_workers.ipc.shared_record import STOPPED
 
@@ -22,10 +22,10 @@ class Drain:
     """Drains containers; `grace` is how many seconds an idle one gets for its exit hooks."""
 
     def __init__(
-        self, client: Client, roster: ContainerTable, watch: Watchdog, *, grace: float
+        self, client: Client, containers: ContainerTable, watch: Watchdog, *, grace: float
     ) -> None:
         self._client = client
-        self._roster = roster
+        self._containers = containers
         self._watch = watch
         self._grace = grace
 
@@ -33,15 +33,15 @@ class Drain:
         """Let it finish what it runs, for as long as its time limit allows; safe to repeat."""
         if container.report.state == "starting":
             container.tell(draining=True)
-            self._watch.kill(container, Ending(UNWANTED))
-        elif not container.told.draining:
+            self._watch.kill(container, Termination(UNWANTED))
+        elif not container.command.draining:
             container.last_input = time.monotonic()
             container.tell(draining=True)
-            self._roster.note(container, state="draining")
+            self._containers.note(container, state="draining")
 
     def stopped(self, name: str, how: str) -> None:
         """Somebody has asked for the end of a container: `graceful`, or now."""
-        container = self._roster.find(name)
+        container = self._containers.find(name)
         if container is None or not container.pid or container.is_over:
             return
         if how == "graceful":
@@ -56,17 +56,22 @@ class Drain:
         self._interrupt(container)
 
     def _interrupt(self, container: Container) -> None:
-        doing = container.doing()
-        if container.pid and doing is not None and is_running(doing) and container.chase is None:
-            self._watch.interrupt(container, doing.serial, STOPPED)
+        status = container.status()
+        if (
+            container.pid
+            and status is not None
+            and is_running(status)
+            and container.pending_interrupt is None
+        ):
+            self._watch.interrupt(container, status.serial, STOPPED)
 
     async def watch(self) -> None:
         """Wake idle readers every 50 ms until they have seen that they are to leave."""
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             connections: list[int] = []
-            for container in self._roster.running():
-                if container.told.draining and container.ending is None:
+            for container in self._containers.running():
+                if container.command.draining and container.termination is None:
                     with survive(f"draining {container.id}"):
                         connections += self._blocked(container)
             if connections:
@@ -75,15 +80,17 @@ class Drain:
 
     def _blocked(self, container: Container) -> list[int]:
         """The connection that it may be waiting on; kills it if it has been idle for too long."""
-        doing = container.doing()
+        status = container.status()
         now = time.monotonic()
         if container.stopping:
             self._interrupt(container)
-        if is_running(doing):
+        if is_running(status):
             container.last_input = now
             return []
         if now - container.last_input > self._grace:
-            self._watch.kill(container, Ending("its exit hooks, or threads, did not end in time"))
+            self._watch.kill(
+                container, Termination("its exit hooks, or threads, did not end in time")
+            )
             return []
-        connection = doing.connection if doing is not None else 0
+        connection = status.connection if status is not None else 0
         return [connection] if connection else []

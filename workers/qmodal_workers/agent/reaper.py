@@ -18,9 +18,9 @@ from qmodal.transport.operation import ask
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.takeover import charged, end_overrun
-from qmodal_workers.ipc import processes as children
-from qmodal_workers.ipc.marks import mark_of
-from qmodal_workers.ipc.processes import Orphanage, OutOfMemory
+from qmodal_workers.ipc import child_processes
+from qmodal_workers.ipc.child_processes import OomKills, ZombieCollector
+from qmodal_workers.ipc.process_marks import mark_of
 from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
@@ -37,19 +37,19 @@ class Reaper:
     def __init__(
         self,
         client: Client,
-        roster: ContainerTable,
+        containers: ContainerTable,
         *,
         starter: Starter,
         templates: TemplatePool,
         logs: LogWriter,
     ) -> None:
         self._client = client
-        self._roster = roster
+        self._containers = containers
         self._starter = starter
         self._templates = templates
         self._logs = logs
-        self._orphanage = Orphanage()
-        self._memory = OutOfMemory()
+        self._zombies = ZombieCollector()
+        self._oom_kills = OomKills()
         self._concluding: dict[str, asyncio.Task[None]] = {}
 
     async def watch(self) -> None:
@@ -61,11 +61,11 @@ class Reaper:
                 self._tidy()
             with survive("ending processes that nobody waits for"):
                 self._end_strangers()
-                self._orphanage.collect(self._known())
+                self._zombies.collect(self._known())
             await asyncio.sleep(LOOK_SECONDS)
 
     def _tidy(self) -> None:
-        living = self._roster.living()
+        living = self._containers.living()
         self._templates.tidy(
             {(each.report.app, each.report.number) for each in living},
             {each.pool for each in living},
@@ -73,7 +73,7 @@ class Reaper:
 
     def look(self) -> None:
         """Find out which containers have ended, and of which of them that is not concluded."""
-        for container in self._roster.running():
+        for container in self._containers.running():
             with survive(f"the look at whether {container.id} lives"):
                 self._look_at(container)
 
@@ -83,34 +83,34 @@ class Reaper:
             if concluding.done():  # and the container is not over: something went wrong there
                 self._begin_to_conclude(container)
             return
-        status = children.exit_status(container.pid)
+        status = child_processes.exit_status(container.pid)
         if status is not None:
             self._ended(container, status)
 
     def _known(self) -> set[int]:
         self._templates.pump()
-        running = {container.pid for container in self._roster.running()}
+        running = {container.pid for container in self._containers.running()}
         return running | self._templates.pids
 
     def _end_strangers(self) -> None:
         """End what those have left that are over, such as the child of one that was just killed."""
         marks = self._templates.marks
         living = self._templates.living_marks
-        living |= {container.mark for container in self._roster.living()}
-        children.end_orphans(
+        living |= {container.mark for container in self._containers.living()}
+        child_processes.end_orphans(
             self._known(), lambda pid: marks.is_ours(mark := mark_of(pid)) and mark not in living
         )
 
     def _ended(self, container: Container, status: int) -> None:
         pid, mark = container.pid, container.mark
-        container.status = status
+        container.exit_status = status
         try:
-            children.end_session(pid)
-            children.end_orphans(
+            child_processes.end_session(pid)
+            child_processes.end_orphans(
                 self._known(),
                 lambda orphan: (
                     (mark != 0 and mark_of(orphan) == mark)
-                    or children.belongs(orphan, pid, container.id)
+                    or child_processes.belongs(orphan, pid, container.id)
                 ),
             )
             if container.process is not None:
@@ -118,7 +118,7 @@ class Reaper:
             self._starter.pump(container)  # what it said last
         finally:
             # Whatever that comes to: from here on its pid may be anybody's, so this is not done twice.
-            children.collect(pid)
+            child_processes.collect(pid)
             self._begin_to_conclude(container)
 
     def _begin_to_conclude(self, container: Container) -> None:
@@ -126,7 +126,7 @@ class Reaper:
         self._concluding[container.id] = concluding
 
     async def _conclude(self, container: Container) -> None:
-        reason = self._reason(container, container.status)
+        reason = self._reason(container, container.exit_status)
         try:
             await self._give_back(container, reason)
             with (
@@ -144,16 +144,16 @@ class Reaper:
         log.info("%s %s: %s", container.id, container.report.state, reason)
 
     def _close(self, container: Container) -> None:
-        if container.ends is not None:
-            asyncio.get_running_loop().remove_reader(container.ends.control)
-            container.ends.close()
-            container.ends = None
+        if container.endpoints is not None:
+            asyncio.get_running_loop().remove_reader(container.endpoints.control)
+            container.endpoints.close()
+            container.endpoints = None
 
     def _report(self, container: Container, reason: str) -> None:
         failed = container.report.state == "starting" and not self._was_unwanted(container)
         detail = container.failure or container.stopping or container.stop_reason
-        detail = detail or ("" if container.status == 0 else reason)
-        self._roster.note(
+        detail = detail or ("" if container.exit_status == 0 else reason)
+        self._containers.note(
             container,
             state="failed" if failed else "ended",
             detail=detail,
@@ -163,12 +163,12 @@ class Reaper:
         )
 
     def _was_unwanted(self, container: Container) -> bool:
-        return container.told.draining
+        return container.command.draining
 
     def _reason(self, container: Container, status: int) -> str:
-        struck = self._memory.has_struck()
-        if container.ending is not None:
-            return container.ending.reason
+        struck = self._oom_kills.have_grown()
+        if container.termination is not None:
+            return container.termination.reason
         if status == -signal.SIGKILL and struck:
             return "its container ran out of memory"
         if status < 0:
@@ -177,14 +177,14 @@ class Reaper:
 
     async def _give_back(self, container: Container, reason: str) -> None:
         """Repeated for as long as it takes: nobody else gives back what our container held."""
-        doing = container.doing()
-        started, budget = _started(container, doing)
+        status = container.status()
+        started, budget = _started(container, status)
         begin = time.monotonic()
         while True:
             try:
-                await self._close_connection(container, doing)
-                if container.ending is not None and container.ending.overran is not None:
-                    await self._end_overrun(container, container.ending.overran)
+                await self._close_connection(container, status)
+                if container.termination is not None and container.termination.overran is not None:
+                    await self._end_overrun(container, container.termination.overran)
                 reclaim = self._client.pools.reclaim(
                     container.pool, container.id, reason=reason, charged=started, budget=budget
                 )
@@ -197,31 +197,31 @@ class Reaper:
                 log.debug("%s: %d back, %d lost in %.0f ms", container.id, back, lost, took)
                 return
 
-    async def _end_overrun(self, container: Container, doing: ContainerStatus) -> None:
+    async def _end_overrun(self, container: Container, status: ContainerStatus) -> None:
         with contextlib.suppress(StreamGoneError):
-            await self._client.aio(end_overrun(self._client, container, doing))
+            await self._client.aio(end_overrun(self._client, container, status))
 
-    async def _close_connection(self, container: Container, doing: ContainerStatus | None) -> None:
+    async def _close_connection(self, container: Container, status: ContainerStatus | None) -> None:
         """A child of user code may have inherited it, and would be handed inputs for ever."""
-        connection = (doing.connection if doing else 0) or container.report.connection
+        connection = (status.connection if status else 0) or container.report.connection
         if connection:
             with contextlib.suppress(Error):
                 await self._client.aio(ask((b"CLIENT", b"KILL", b"ID", connection), patience=1.0))
 
 
-def _started(container: Container, doing: ContainerStatus | None) -> tuple[Sequence[str], int]:
+def _started(container: Container, status: ContainerStatus | None) -> tuple[Sequence[str], int]:
     """What is charged with this death, and how many deaths an input may have.
 
     Not by the exit status: user code may call os._exit(0).
     """
     if container.options.is_once:
-        return charged(doing), 1
-    return () if _was_told(container, doing) else charged(doing), BUDGET
+        return charged(status), 1
+    return () if _was_told(container, status) else charged(status), BUDGET
 
 
-def _was_told(container: Container, doing: ContainerStatus | None) -> bool:
+def _was_told(container: Container, status: ContainerStatus | None) -> bool:
     """Whether it ended because we wanted it to: killed, or by an input that was told to stop."""
-    chase = container.chase
-    if container.ending is not None or chase is None or doing is None:
-        return container.ending is not None
-    return chase.why == STOPPED and chase.serial == doing.serial
+    pending = container.pending_interrupt
+    if container.termination is not None or pending is None or status is None:
+        return container.termination is not None
+    return pending.why == STOPPED and pending.serial == status.serial

@@ -30,7 +30,7 @@ class Reconciler:
     def __init__(
         self,
         client: Client,
-        roster: ContainerTable,
+        containers: ContainerTable,
         worker: str,
         *,
         starter: Starter,
@@ -38,7 +38,7 @@ class Reconciler:
         templates: TemplatePool,
     ) -> None:
         self._client = client
-        self._roster = roster
+        self._containers = containers
         self._worker = worker
         self._starter = starter
         self._draining = draining
@@ -65,7 +65,7 @@ class Reconciler:
         listed = yield from self._client.fleet.assigned([self._worker])
         if self._worker not in listed:  # not the same as nothing, which would end all containers
             raise UnreadableError(f"what {self._worker} should run is not there to be read")
-        ours = {each.report.app for each in self._roster.living()} | self._templates.apps
+        ours = {each.report.app for each in self._containers.living()} | self._templates.apps
         ours.discard("")
         apps = (yield from self._client.apps.records(sorted(ours))) if ours else {}
         return self._own(listed[self._worker]), apps
@@ -87,12 +87,12 @@ class Reconciler:
     def apply(self, assigned: dict[str, str], apps: dict[str, AppRecord | None]) -> None:
         """Start, drain, end and forget what has to be."""
         self._templates.note_over({app for app, record in apps.items() if _is_over(record)})
-        for container in self._roster.living():
+        for container in self._containers.living():
             with survive(f"ending {container.id}"):
                 self._end_unwanted(container, assigned, apps)
-        for container in self._roster:
+        for container in self._containers:
             if container.is_over and container.id not in assigned:
-                self._roster.forget(container)
+                self._containers.forget(container)
         if not self.is_closed:
             self._start_missing(assigned)
 
@@ -107,7 +107,7 @@ class Reconciler:
 
     def _start_missing(self, assigned: dict[str, str]) -> None:
         for name, pool in assigned.items():
-            if name not in self._roster:
+            if name not in self._containers:
                 with survive(f"starting {name}"):
                     self._starter.begin(name, pool)
 

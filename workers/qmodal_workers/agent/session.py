@@ -19,15 +19,15 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import WorkerReport
 from qmodal.wire.ids import new_worker_id
-from qmodal_workers.agent import maintenance as chores
-from qmodal_workers.agent.containers import ContainerTable, Ending
+from qmodal_workers.agent import maintenance
+from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
-from qmodal_workers.agent.lease import Lease, Silence, extend
-from qmodal_workers.agent.loops import repeated
+from qmodal_workers.agent.lease import ContainerFence, Lease, extend
 from qmodal_workers.agent.notifications import Notifications
 from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.reconciler import Reconciler
 from qmodal_workers.agent.starter import Starter
+from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.agent.watchdog import Watchdog
 from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.output.log_writer import LogWriter
@@ -49,25 +49,25 @@ class WorkerOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """`asked`: finish what fits in the grace and leave. `hurried`: leave now."""
+class StopRequest:
+    """The signals to stop so far. `requested`: finish what fits in the grace; `hurried`: leave now."""
 
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    requested: asyncio.Event = field(default_factory=asyncio.Event)
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def ask(self) -> None:
-        """A signal to stop has come; the second one is impatient."""
-        (self.hurried if self.asked.is_set() else self.asked).set()
+    def request(self) -> None:
+        """Take in a signal to stop; the second one ends the grace."""
+        (self.hurried if self.requested.is_set() else self.requested).set()
 
 
 class WorkerSession:
-    """Its loops share the roster; `worker` is its id."""
+    """The worker under the id `worker`; its loops share one container table."""
 
     def __init__(
         self,
         client: Client,
         options: WorkerOptions,
-        stop: Stop,
+        stop: StopRequest,
         *,
         logs: LogWriter,
         templates: TemplatePool,
@@ -76,22 +76,22 @@ class WorkerSession:
         self._client = client
         self._options = options
         self._stop = stop
-        self.roster = roster = ContainerTable()
-        self._lease = Lease(client, roster, self.worker)
-        starter = Starter(client, roster, self.worker, logs=logs, templates=templates)
-        self._deaths = Reaper(client, roster, starter=starter, templates=templates, logs=logs)
-        self._watch = Watchdog(client, roster)
-        self._silence = Silence(roster, self._watch)
-        self._draining = Drain(client, roster, self._watch, grace=options.grace)
+        self.containers = containers = ContainerTable()
+        self._lease = Lease(client, containers, self.worker)
+        starter = Starter(client, containers, self.worker, logs=logs, templates=templates)
+        self._reaper = Reaper(client, containers, starter=starter, templates=templates, logs=logs)
+        self._watch = Watchdog(client, containers)
+        self._fence = ContainerFence(containers, self._watch)
+        self._draining = Drain(client, containers, self._watch, grace=options.grace)
         self._reconciler = Reconciler(
             client,
-            roster,
+            containers,
             self.worker,
             starter=starter,
             draining=self._draining,
             templates=templates,
         )
-        self._nudges = Notifications(
+        self._notifications = Notifications(
             client,
             self.worker,
             assigned=self._reconciler.hint,
@@ -101,14 +101,14 @@ class WorkerSession:
             told=self._watch.told,
         )
 
-    async def live(self) -> bool:
+    async def run(self) -> bool:
         """Enroll and work; True if it was given up and should come back, False if it has stopped."""
         if not await self._enroll():
             return False
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._deaths.look)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reaper.look)
         async with asyncio.TaskGroup() as group:
             loops = [
-                group.create_task(repeated(name, loop), name=name)
+                group.create_task(supervised(name, loop), name=name)
                 for name, loop in self._loops().items()
             ]
             lease = group.create_task(self._lease.keep(), name="lease")
@@ -127,27 +127,27 @@ class WorkerSession:
         enrolling = asyncio.create_task(
             self._client.aio(self._client.fleet.enroll(self._report())), name="enroll"
         )
-        stopping = asyncio.create_task(self._stop.asked.wait(), name="stop")
+        stopping = asyncio.create_task(self._stop.requested.wait(), name="stop")
         await asyncio.wait({enrolling, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if enrolling.done():
             await enrolling
-            extend(self.roster, sent)
+            extend(self.containers, sent)
             return True
         enrolling.cancel()
         return False
 
     def _loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
         return {
-            "nudges": self._nudges.listen,
+            "notifications": self._notifications.listen,
             "reconcile": self._reconciler.watch,
-            "deaths": self._deaths.watch,
+            "reaper": self._reaper.watch,
             "watch": self._watch.watch,
             "audit": self._watch.audit,
             "draining": self._draining.watch,
-            "silence": self._silence.watch,
-            "sweep": lambda: chores.sweep(self._client, self.worker),
-            "promote": lambda: chores.promote(self._client, self.roster),
+            "fence": self._fence.watch,
+            "sweep": lambda: maintenance.sweep(self._client, self.worker),
+            "promote": lambda: maintenance.promote(self._client, self.containers),
         }
 
     async def _give_up(self) -> None:
@@ -157,9 +157,9 @@ class WorkerSession:
         await self._until(self._is_empty, GIVEN_UP_SECONDS)
 
     async def _shut_down(self) -> None:
-        await self._stop.asked.wait()
+        await self._stop.requested.wait()
         self._reconciler.is_closed = True
-        for container in self.roster.living():
+        for container in self.containers.living():
             self._draining.begin(container)
         self._cancel_starts()
         await self._until(
@@ -171,11 +171,11 @@ class WorkerSession:
                 await self._client.aio(self._client.fleet.retire(self.worker))
 
     def _is_empty(self) -> bool:
-        return not self.roster.running()
+        return not self.containers.running()
 
     def _kill_all(self, reason: str) -> None:
-        for container in self.roster.running():
-            self._watch.kill(container, Ending(reason))
+        for container in self.containers.running():
+            self._watch.kill(container, Termination(reason))
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Whether the condition came true in time."""
@@ -187,7 +187,7 @@ class WorkerSession:
         return True
 
     def _cancel_starts(self) -> None:
-        for container in self.roster:
+        for container in self.containers:
             if container.starting is not None:
                 container.starting.cancel()
 

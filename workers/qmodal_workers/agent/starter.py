@@ -15,12 +15,12 @@ from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.start_times import StartTimes
-from qmodal_workers.ipc import messages as passing
+from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
 from qmodal_workers.ipc.start_request import LARGEST_MESSAGE, StartRequest
 from qmodal_workers.output.log_writer import LogWriter
-from qmodal_workers.spawn.bounded import keep
+from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.start_plan import Planner, StartError, StartPlan
 from qmodal_workers.spawn.template_client import OWN_SECONDS, TemplateClient, UnusableError
 from qmodal_workers.spawn.template_pool import TemplatePool
@@ -35,20 +35,20 @@ class Starter:
     def __init__(
         self,
         client: Client,
-        roster: ContainerTable,
+        containers: ContainerTable,
         worker: str,
         *,
         logs: LogWriter,
         templates: TemplatePool,
     ) -> None:
         self._client = client
-        self._roster = roster
+        self._containers = containers
         self._worker = worker
         self._logs = logs
         self._templates = templates
         self._planner = Planner(client)
         self._times = StartTimes(client)
-        self._said: dict[tuple[str, str], None] = {}
+        self._said: BoundedDict[tuple[str, str], None] = BoundedDict()
 
     def begin(self, name: str, pool: str) -> Container:
         """Begin to start a container; it is in the roster from now on."""
@@ -63,7 +63,7 @@ class Starter:
             since=time.time_ns() // 1_000_000,
         )
         container = Container(report=report, mark=self._templates.marks.new())
-        self._roster.add(container)
+        self._containers.add(container)
         starting = asyncio.create_task(self._start(container), name=f"start {name}")
         starting.add_done_callback(lambda task: self._started(container, task))
         container.starting = starting
@@ -87,11 +87,11 @@ class Starter:
         """It ended before it had a process."""
         detail = self._logs.redaction.text(detail)
         log.warning("%s did not start: %s", container.id, detail)
-        self._roster.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
+        self._containers.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
         self._logs.pipes.finish(container.id, lambda: None)  # something may have been said of it
 
     async def _spawn(self, container: Container, plan: StartPlan) -> None:
-        self._roster.note(
+        self._containers.note(
             container,
             app=plan.spec.app_id,
             function=plan.spec.function,
@@ -100,7 +100,7 @@ class Starter:
             pinned=plan.spec.number > 0,
         )
         ends = Endpoints.create()
-        request = passing.hold(self._request(container, plan).pack())
+        request = messages.hold(self._request(container, plan).pack())
         try:
             pid = await self._fork(container, plan, ends, request)
         except BaseException:
@@ -142,8 +142,8 @@ class Starter:
                     return pid
             return await self._templates.fork(plan, start)
         except UnusableError as error:
-            if container.ending is not None:
-                raise StartError(container.ending.reason) from None
+            if container.termination is not None:
+                raise StartError(container.termination.reason) from None
             self._say_once(container, plan, str(error))
             return self._begin_afresh(container, plan, ends, request)
 
@@ -164,7 +164,7 @@ class Starter:
     ) -> None:
         said = (plan.spec.app_id, why)
         if said not in self._said and plan.options.fork:
-            keep(self._said, said, None)
+            self._said[said] = None
             text = f"containers {what}, which takes longer: {why}"
             log.warning("%s: %s", plan.version.name, text)
             self._logs.pipes.say(container.id, plan.spec.app_id, text)
@@ -194,23 +194,23 @@ class Starter:
     def _adopt(self, container: Container, ends: Endpoints, pid: int) -> None:
         # Until it says that user code begins: so long it may take for its own imports, too.
         container.limited_from = time.monotonic() + OWN_SECONDS
-        container.ends = ends
-        ends.record.tell(container.told)
-        ends.record.hold_until(self._roster.safe_until)
+        container.endpoints = ends
+        ends.record.tell(container.command)
+        ends.record.hold_until(self._containers.safe_until)
         app = container.report.app
         self._logs.pipes.open(
             container.id, app, stdout=ends.stdout, stderr=ends.stderr, pool=container.pool
         )
         asyncio.get_running_loop().add_reader(ends.control, self.pump, container)
-        self._roster.note(container, pid=pid)
-        if container.ending is not None:
+        self._containers.note(container, pid=pid)
+        if container.termination is not None:
             send_signal(pid, signal.SIGKILL)
 
     def pump(self, container: Container) -> None:
         """Take in what the container has reported."""
-        if container.ends is None:
+        if container.endpoints is None:
             return
-        control = container.ends.control
+        control = container.endpoints.control
         while True:
             try:
                 packed = control.recv(LARGEST_MESSAGE)
@@ -222,15 +222,15 @@ class Starter:
                 # Its end may be closed by user code; only its exit says that it is over.
                 asyncio.get_running_loop().remove_reader(control)
                 return
-            self._hear(container, passing.unpack(packed))
+            self._hear(container, messages.unpack(packed))
 
     def _hear(self, container: Container, message: dict[str, Any]) -> None:
         match message:
             case {"ready": int(), "connection": int(connection)}:
-                took = time.monotonic() - container.asked
+                took = time.monotonic() - container.assigned_at
                 self._times.learn(container.pool, took)
                 state = "ready" if container.report.state == "starting" else container.report.state
-                self._roster.note(
+                self._containers.note(
                     container, state=state, connection=connection, start_ms=int(took * 1000)
                 )
             case {"failed": str(text)}:

@@ -26,7 +26,7 @@ class StartRequest:
     code: str | None  # folder of the unpacked source bundle
     environ: Mapping[str, str]  # set in the container before user code is imported or entered
     settings: Mapping[str, str] = field(repr=False)  # with the key: they never become variables
-    mark: int = 0  # what all of its processes wear; 0 = none
+    mark: int = 0  # what all of its processes mark_process; 0 = none
     parent: int = 0  # pid of the worker, which the container must not outlive; 0 = do not check
 
     def pack(self) -> bytes:

@@ -15,7 +15,7 @@ from qmodal.spec.documents import PoolSpec, Version, open_pool_spec, open_versio
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.apps import AppRecord
 from qmodal.wire.plain import unpack as unpack_plain
-from qmodal_workers.spawn.bounded import keep
+from qmodal_workers.spawn.bounded_dict import BoundedDict
 
 
 class StartError(Error):
@@ -76,8 +76,8 @@ class Planner:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._specs: dict[str, tuple[PoolSpec, bytes]] = {}
-        self._versions: dict[tuple[str, int], tuple[Version, bytes]] = {}
+        self._specs: BoundedDict[str, tuple[PoolSpec, bytes]] = BoundedDict()
+        self._versions: BoundedDict[tuple[str, int], tuple[Version, bytes]] = BoundedDict()
 
     async def plan(self, pool: str) -> StartPlan:
         """The plan of a start now; raises StartError, or Error for what cannot be trusted."""
@@ -112,7 +112,7 @@ class Planner:
             spec = open_pool_spec(signed, self._client.signer)
             if spec.pool != pool:
                 raise StartError(f"pool {pool} is described as another one")
-            keep(self._specs, pool, (spec, signed))
+            self._specs[pool] = spec, signed
         return self._specs[pool]
 
     async def _version(self, record: AppRecord, number: int) -> tuple[Version, bytes]:
@@ -124,7 +124,7 @@ class Planner:
             version = open_version(document, self._client.signer)
             if (version.app_id, version.number) != key:
                 raise StartError(f"version {number} of {record.name!r} is another's")
-            keep(self._versions, key, (version, document))
+            self._versions[key] = version, document
         return self._versions[key]
 
     async def _code(self, version: Version) -> str | None:

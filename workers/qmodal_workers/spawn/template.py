@@ -10,10 +10,10 @@ from qmodal_workers.ipc.processes import die_with_parent
 def main() -> None:
     """Be a template until the worker lets go of it."""
     die_with_parent(int(sys.argv[2]))
-    from qmodal_workers.ipc.marks import wear
+    from qmodal_workers.ipc.process_marks import mark_process
     from qmodal_workers.spawn import template_process as forking
 
-    wear(int(sys.argv[3]))
+    mark_process(int(sys.argv[3]))
     forking.serve(int(sys.argv[1]))
 
 

@@ -16,9 +16,9 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgpack
 
-from qmodal_workers.ipc import messages as passing
+from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.endpoints import wide_pipe
-from qmodal_workers.ipc.marks import Mark
+from qmodal_workers.ipc.process_marks import ProcessMark
 from qmodal_workers.ipc.processes import interpreter, send_signal
 from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 from qmodal_workers.output.pipes import Pipes
@@ -35,7 +35,7 @@ Process: TypeAlias = Adopted | Expected | subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateEnds:
+class TemplateEndpoints:
     """What connects us with a template; `theirs` are its socket, stdout and stderr."""
 
     control: socket.socket
@@ -44,9 +44,9 @@ class TemplateEnds:
     theirs: tuple[int, int, int]
 
     @classmethod
-    def create(cls) -> TemplateEnds:
+    def create(cls) -> TemplateEndpoints:
         """Fresh ends."""
-        ours, theirs = passing.pair()
+        ours, theirs = messages.pair()
         ours.setblocking(False)
         (stdout, their_stdout), (stderr, their_stderr) = wide_pipe(), wide_pipe()
         return cls(ours, stdout, stderr, (theirs.detach(), their_stdout, their_stderr))
@@ -68,9 +68,9 @@ class UnusableError(StartError):
 
 
 def _spawned(
-    environ: Mapping[str, str], mark: Mark, control: int, stdout: int, stderr: int
+    environ: Mapping[str, str], mark: ProcessMark, control: int, stdout: int, stderr: int
 ) -> subprocess.Popen[bytes]:
-    """A template in a fresh interpreter, in case there is no nursery any more."""
+    """A template in a fresh interpreter, in case there is no zygote any more."""
     # Its own session: a Ctrl-C in the worker's terminal is none of its business.
     return subprocess.Popen(
         [
@@ -90,7 +90,12 @@ class TemplateClient:
     """The worker's side of one template process; `mark` is on all that user code starts in it."""
 
     def __init__(
-        self, name: str, pipes: Pipes, ends: TemplateEnds, process: Process, mark: Mark = 0
+        self,
+        name: str,
+        pipes: Pipes,
+        ends: TemplateEndpoints,
+        process: Process,
+        mark: ProcessMark = 0,
     ) -> None:
         self.name = name
         self.mark = mark
@@ -113,13 +118,13 @@ class TemplateClient:
         environ: Mapping[str, str],
         pipes: Pipes,
         *,
-        nursery: Zygote | None,
-        mark: Mark,
+        zygote: Zygote | None,
+        mark: ProcessMark,
     ) -> TemplateClient:
-        """A blank one, from the nursery if that answers."""
-        ends = TemplateEnds.create()
+        """A blank one, from the zygote if that answers."""
+        ends = TemplateEndpoints.create()
         try:
-            asked = _asked(nursery, environ, mark, ends)
+            asked = _asked(zygote, environ, mark, ends)
             process = _spawned(environ, mark, *ends.theirs) if asked is None else Expected()
             made = cls(name, pipes, ends, process, mark)
         except OSError:
@@ -132,17 +137,17 @@ class TemplateClient:
         return made
 
     def _begun(self, pid: int) -> None:
-        """The nursery has answered: that is its process; 0: there is none."""
+        """The zygote has answered: that is its process; 0: there is none."""
         if pid:
             self.process = Adopted(pid)
         if self.is_dead or not pid:
             self.close()
             self.process.kill()
 
-    async def branch(self, name: str, mark: Mark) -> TemplateClient:
+    async def branch(self, name: str, mark: ProcessMark) -> TemplateClient:
         """A template that goes on from here; raises UnusableError."""
-        ends = TemplateEnds.create()
-        worker = passing.hold(msgpack.packb({"worker": os.getpid(), "mark": mark}))
+        ends = TemplateEndpoints.create()
+        worker = messages.hold(msgpack.packb({"worker": os.getpid(), "mark": mark}))
         try:
             pid = await self._forked_by({"branch": name}, [*ends.theirs, worker], name)
         except BaseException:
@@ -170,7 +175,7 @@ class TemplateClient:
         if self._loaded is None:
             self._loaded = self._loop.create_future()
             self._pipes.name(self.name, app=plan.spec.app_id)
-            held = [passing.hold(document) for document in documents]
+            held = [messages.hold(document) for document in documents]
             try:
                 self._send(message, held)
             finally:
@@ -210,7 +215,7 @@ class TemplateClient:
 
     def _send(self, message: Mapping[str, Any], descriptors: list[int]) -> None:
         try:
-            passing.send(self._end, message, descriptors)
+            messages.send(self._end, message, descriptors)
         except OSError as error:
             self.close()
             raise UnusableError(f"the template does not answer: {error}") from error
@@ -219,7 +224,7 @@ class TemplateClient:
         """Take in what it has said."""
         while not self.is_dead:
             try:
-                received = passing.receive(self._end)
+                received = messages.receive(self._end)
             except BlockingIOError:
                 return
             except OSError:
@@ -277,11 +282,11 @@ class TemplateClient:
 
 
 def _asked(
-    nursery: Zygote | None, environ: Mapping[str, str], mark: Mark, ends: TemplateEnds
+    zygote: Zygote | None, environ: Mapping[str, str], mark: ProcessMark, ends: TemplateEndpoints
 ) -> asyncio.Future[int] | None:
-    """What the nursery will answer; None if there is none that takes the question."""
-    if nursery is None or nursery.is_lost:
+    """What the zygote will answer; None if there is none that takes the question."""
+    if zygote is None or zygote.is_lost:
         return None
     with contextlib.suppress(OSError):
-        return nursery.ask(environ, mark, ends.theirs)
+        return zygote.ask(environ, mark, ends.theirs)
     return None

@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from qmodal_workers.ipc.marks import Mark, Marks
+from qmodal_workers.ipc.process_marks import ProcessMark, ProcessMarks
 from qmodal_workers.ipc.start_request import StartRequest
 from qmodal_workers.output.pipes import Pipes
-from qmodal_workers.spawn.bounded import keep
+from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.fork_safety import why_too_late
 from qmodal_workers.spawn.start_plan import StartError, StartPlan
 from qmodal_workers.spawn.template_client import TemplateClient, UnusableError
@@ -32,22 +32,22 @@ class TemplatePool:
         environ: Mapping[str, str],
         pipes: Pipes,
         *,
-        nursery: Zygote | None = None,
-        marks: Marks | None = None,
+        zygote: Zygote | None = None,
+        marks: ProcessMarks | None = None,
     ) -> None:
-        self.marks = marks or Marks()
+        self.marks = marks or ProcessMarks()
         self.environ = environ  # of every process of user code
-        self._nursery = nursery
+        self._zygote = zygote
         self._pipes = pipes
         self._names = itertools.count(1)
         self._spare: TemplateClient | None = None
         self._by_key: dict[Key, TemplateClient] = {}
         self._branches: dict[Key, asyncio.Task[TemplateClient]] = {}
-        self._unsafe: dict[Key, str] = {}
+        self._unsafe: BoundedDict[Key, str] = BoundedDict()
         self._ended: list[tuple[tuple[str, int], TemplateClient]] = []
         self._later: asyncio.TimerHandle | None = None
         self._over: set[str] = set()
-        self._coming: set[Mark] = set()
+        self._coming: set[ProcessMark] = set()
 
     @property
     def apps(self) -> set[str]:
@@ -59,7 +59,7 @@ class TemplatePool:
         self._over = apps
 
     @property
-    def living_marks(self) -> set[Mark]:
+    def living_marks(self) -> set[ProcessMark]:
         """The marks of what user code has started in templates, and may need."""
         return {*(template.mark for template in self._all()), *self._coming}
 
@@ -67,7 +67,7 @@ class TemplatePool:
     def pids(self) -> set[int]:
         """The processes of all templates, and the one that they come from."""
         own = {template.process.pid for template in self._all()}
-        return own if self._nursery is None else {*own, self._nursery.pid}
+        return own if self._zygote is None else {*own, self._zygote.pid}
 
     def _all(self) -> list[TemplateClient]:
         spare = [self._spare] if self._spare else []
@@ -79,7 +79,7 @@ class TemplatePool:
         if sys.platform == "linux" and (self._spare is None or self._spare.is_dead):
             name = f"template-{next(self._names)}"
             self._spare = TemplateClient.start(
-                name, self.environ, self._pipes, nursery=self._nursery, mark=self.marks.new()
+                name, self.environ, self._pipes, zygote=self._zygote, mark=self.marks.new()
             )
 
     async def fork(self, plan: StartPlan, start: Callable[[TemplateClient], Awaitable[int]]) -> int:
@@ -137,7 +137,7 @@ class TemplatePool:
             await work
         except UnusableError as error:
             if not template.is_dead:
-                keep(self._unsafe, key, str(error))
+                self._unsafe[key] = str(error)
             self._discard(key)
             raise
         except StartError:
@@ -195,8 +195,8 @@ class TemplatePool:
 
     def pump(self) -> None:
         """Take in what all of them have said."""
-        if self._nursery is not None:
-            self._nursery.pump()
+        if self._zygote is not None:
+            self._zygote.pump()
         for template in self._all():
             template.pump()
 
@@ -209,8 +209,8 @@ class TemplatePool:
         for template in self._all():
             template.close()
             template.process.wait()
-        if self._nursery is not None:
-            self._nursery.close()
+        if self._zygote is not None:
+            self._zygote.close()
 
 
 def _key(plan: StartPlan, pool: str = "") -> Key:

@@ -33,8 +33,8 @@ from qmodal_workers.container.preload import load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through
 from qmodal_workers.container.run.service import Service
-from qmodal_workers.ipc.marks import wear
 from qmodal_workers.ipc.messages import content_of, receive, send, unpack
+from qmodal_workers.ipc.process_marks import mark_process
 from qmodal_workers.ipc.processes import try_fork
 from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 from qmodal_workers.spawn import fork_safety as safety
@@ -183,7 +183,7 @@ def _be_branch(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
         speak_through(stdout, stderr)
         message = unpack(content_of(told))
         die_with(message["worker"])
-        wear(message["mark"])
+        mark_process(message["mark"])
         _obey(socket.socket(fileno=control), prepared)
     finally:
         os._exit(0)

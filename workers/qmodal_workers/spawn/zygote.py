@@ -20,8 +20,8 @@ from typing import Any, NoReturn
 
 import psutil
 
-from qmodal_workers.ipc.marks import Mark, Marks, wear
 from qmodal_workers.ipc.messages import pair, receive, send
+from qmodal_workers.ipc.process_marks import ProcessMark, ProcessMarks, mark_process
 from qmodal_workers.ipc.processes import try_fork
 
 ANSWER_SECONDS = 5.0
@@ -62,7 +62,7 @@ class Adopted:
 
 
 class Expected:
-    """A process that the nursery was asked for; `pid` is 0 until it has answered."""
+    """A process that the zygote was asked for; `pid` is 0 until it has answered."""
 
     pid = 0
 
@@ -100,23 +100,23 @@ class Zygote:
         self._asked: deque[asyncio.Future[int]] = deque()
 
     @classmethod
-    def start(cls, marks: Marks) -> Zygote:
+    def start(cls, marks: ProcessMarks) -> Zygote:
         """Fork it; the caller must have no thread and no event loop yet."""
         ours, theirs = pair()
         worker = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _be_nursery(theirs, worker, marks)
+            _be_zygote(theirs, worker, marks)
         theirs.close()
         return cls(ours, pid)
 
     def ask(
-        self, environ: Mapping[str, str], mark: Mark, descriptors: tuple[int, int, int]
+        self, environ: Mapping[str, str], mark: ProcessMark, descriptors: tuple[int, int, int]
     ) -> asyncio.Future[int]:
         """The pid of a template with that socket, stdout and stderr: 0 if there will be none.
 
-        Raises OSError if the nursery is no more, or takes nothing.
+        Raises OSError if the zygote is no more, or takes nothing.
         """
         loop = asyncio.get_running_loop()
         send(self._end, {"environ": dict(environ), "mark": mark}, descriptors)
@@ -161,7 +161,7 @@ class Zygote:
         Adopted(self.pid).wait()
 
 
-def _be_nursery(end: socket.socket, worker: int, marks: Marks) -> NoReturn:
+def _be_zygote(end: socket.socket, worker: int, marks: ProcessMarks) -> NoReturn:
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -212,7 +212,7 @@ def _be_template(worker: int, message: Mapping[str, Any], descriptors: list[int]
     try:
         os.setsid()
         die_with(worker)
-        wear(message["mark"])
+        mark_process(message["mark"])
         control, stdout, stderr = descriptors
         speak_through(stdout, stderr)
         os.environ.clear()

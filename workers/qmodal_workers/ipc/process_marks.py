@@ -23,21 +23,21 @@ _SIGNATURE = 1 << 62
 _SERIAL_BITS = 32
 _SERIALS = (1 << _SERIAL_BITS) - 1
 LOOK_SECONDS = 0.005
-Mark = int
+ProcessMark = int
 
 
-class Marks:
+class ProcessMarks:
     """The marks of one worker; 0 is none."""
 
     def __init__(self) -> None:
         self._owner = _SIGNATURE | secrets.randbits(62 - _SERIAL_BITS) << _SERIAL_BITS
         self._serials = itertools.count(1)
 
-    def new(self) -> Mark:
+    def new(self) -> ProcessMark:
         """A mark that no process has yet."""
         return self._owner | next(self._serials) & _SERIALS
 
-    def is_ours(self, mark: Mark) -> bool:
+    def is_ours(self, mark: ProcessMark) -> bool:
         """Whether it is one that `new` has given out."""
         return mark & ~_SERIALS == self._owner
 
@@ -55,15 +55,15 @@ class Marks:
             time.sleep(LOOK_SECONDS)
 
 
-def wear(mark: Mark) -> None:
-    """Mark this process and all that it will start."""
+def mark_process(mark: ProcessMark) -> None:
+    """ProcessMark this process and all that it will start."""
     if mark and sys.platform == "linux":
         with suppress(ValueError, OSError):
             _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
             resource.setrlimit(resource.RLIMIT_RTTIME, (mark, hard))
 
 
-def mark_of(pid: int) -> Mark:
+def mark_of(pid: int) -> ProcessMark:
     """The mark of a process; 0 if it has none, or is gone."""
     if sys.platform == "linux":
         with suppress(OSError):
