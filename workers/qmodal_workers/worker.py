@@ -20,7 +20,7 @@ from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
 from qmodal_workers.spawn.zygote import Zygote
 
-RESTART_SECONDS = 1.0
+REENROLL_SECONDS = 1.0
 log = logging.getLogger("qmodal.worker")
 
 
@@ -77,7 +77,7 @@ async def _run_sessions(
             # Nothing that a server says is a reason for the process to end: its keeper would restart it.
             note("the worker", error)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(RESTART_SECONDS):
+                async with asyncio.timeout(REENROLL_SECONDS):
                     await stop.requested.wait()
             continue
         log.warning("%s was given up; coming back under a new id", session.worker)

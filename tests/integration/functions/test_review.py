@@ -118,7 +118,9 @@ def test_a_nursery_that_does_not_answer_holds_nobody_up(
     monkeypatch: pytest.MonkeyPatch, *, is_gone: bool
 ) -> None:
     ours, theirs = messages.pair()
-    monkeypatch.setattr("qmodal_workers.spawn.zygote.ANSWER_SECONDS", 5.0 if is_gone else 0.01)
+    monkeypatch.setattr(
+        "qmodal_workers.spawn.zygote.ZYGOTE_ANSWER_SECONDS", 5.0 if is_gone else 0.01
+    )
 
     async def ask() -> None:
         zygote = Zygote(ours, 0)

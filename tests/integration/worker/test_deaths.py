@@ -61,7 +61,7 @@ class Box:
     def deaths(self) -> Reaper:
         """What watches them; each of `troubles` is raised once where something is asked for."""
         asked: Any = SimpleNamespace(
-            pump=self._ask, tidy=self._ask, finish=self._finish, pids=frozenset()
+            receive=self._ask, tidy=self._ask, finish=self._finish, pids=frozenset()
         )
         return Reaper(self.client, self.containers, starter=asked, templates=asked, logs=asked)
 
@@ -76,7 +76,7 @@ class Box:
         """Look as a worker does until all have ended."""
         async with asyncio.timeout(5):
             while self.containers.running():
-                deaths.look()
+                deaths.reap()
                 await asyncio.sleep(0.01)
         await self.client.aclose()
 

@@ -81,13 +81,13 @@ def chased(container: Container) -> list[tuple[int, int]]:
 async def look_until(watch: Watchdog, condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
-            watch.look()
+            watch.check()
             await asyncio.sleep(0.005)
 
 
 async def idle(watch: Watchdog) -> None:
     """Look, and let what came of it end."""
-    watch.look()
+    watch.check()
     await asyncio.gather(*watch._acting.values())
 
 

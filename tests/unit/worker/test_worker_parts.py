@@ -22,11 +22,16 @@ from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.process_marks import ProcessMarks, mark_of, mark_process
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord, lease_clock
-from qmodal_workers.output.lines import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, OutputBuffer
+from qmodal_workers.output.lines import (
+    LONGEST_LINE,
+    MOST_BUFFERED_BYTES,
+    PARTIAL_LINE_SECONDS,
+    OutputBuffer,
+)
 from qmodal_workers.output.redaction import Redaction
 from qmodal_workers.spawn import fork_safety as safety
 from qmodal_workers.spawn.bounded_dict import BoundedDict
-from qmodal_workers.spawn.fork_safety import Facts, count_pools, why_unsafe
+from qmodal_workers.spawn.fork_safety import ProcessFacts, count_pools, why_unsafe
 
 SECOND = 1_000_000_000
 HELD = ((1, "5-0"), (2, "6-1"), (1, "7-0"))
@@ -48,20 +53,20 @@ def report(name: str = "ta-x-1") -> ContainerReport:
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        (Facts(), None),
-        (Facts(threads=("ticker",)), "threads (ticker)"),
-        (Facts(replaced=("os.fork", "socket.socket")), "replaced os.fork, socket.socket"),
-        (Facts(is_looping=True), "event loop"),
-        (Facts(has_cuda=True), "CUDA"),
-        (Facts(native_threads=1, pools=1, cpus=2), None),
-        (Facts(native_threads=1, pools=1, cpus=1), None),
-        (Facts(native_threads=4, pools=1, cpus=4), "1 threads of a library"),
-        (Facts(native_threads=6, pools=2, cpus=4), None),
-        (Facts(native_threads=1), "1 threads of a library"),
+        (ProcessFacts(), None),
+        (ProcessFacts(threads=("ticker",)), "threads (ticker)"),
+        (ProcessFacts(replaced=("os.fork", "socket.socket")), "replaced os.fork, socket.socket"),
+        (ProcessFacts(is_looping=True), "event loop"),
+        (ProcessFacts(has_cuda=True), "CUDA"),
+        (ProcessFacts(native_threads=1, pools=1, cpus=2), None),
+        (ProcessFacts(native_threads=1, pools=1, cpus=1), None),
+        (ProcessFacts(native_threads=4, pools=1, cpus=4), "1 threads of a library"),
+        (ProcessFacts(native_threads=6, pools=2, cpus=4), None),
+        (ProcessFacts(native_threads=1), "1 threads of a library"),
     ],
 )
 def test_a_process_is_forked_only_if_its_threads_survive_that(
-    facts: Facts, reason: str | None
+    facts: ProcessFacts, reason: str | None
 ) -> None:
     said = why_unsafe(facts)
     assert said is None if reason is None else said is not None and reason in said
@@ -97,8 +102,8 @@ def test_lines_are_kept_whole() -> None:
 def test_half_a_line_is_sent_when_nothing_completes_it() -> None:
     output = OutputBuffer("c", "a")
     output.feed("stderr", b"prompt> ", 0.0)
-    assert output.take(LINE_SECONDS / 2) == []
-    assert output.take(LINE_SECONDS) == [LogChunk("c", "stderr", b"prompt> ")]
+    assert output.take(PARTIAL_LINE_SECONDS / 2) == []
+    assert output.take(PARTIAL_LINE_SECONDS) == [LogChunk("c", "stderr", b"prompt> ")]
 
 
 def test_half_a_line_is_sent_at_the_end() -> None:
@@ -150,10 +155,12 @@ def test_a_line_without_end_is_cut() -> None:
 def test_too_much_output_is_dropped_and_the_place_is_marked() -> None:
     output = OutputBuffer("c", "a")
     line = b"y" * 1023 + b"\n"
-    for _ in range(MOST_BYTES // 1024 + 3):
+    for _ in range(MOST_BUFFERED_BYTES // 1024 + 3):
         output.feed("stdout", line, 0.0)
     taken = output.take(0.0)
-    assert sum(len(chunk.text) for chunk in taken if chunk.source == "stdout") == MOST_BYTES
+    assert (
+        sum(len(chunk.text) for chunk in taken if chunk.source == "stdout") == MOST_BUFFERED_BYTES
+    )
     assert taken[-1] == LogChunk("c", "system", b"[3072 bytes of output were dropped here]\n")
     output.feed("stdout", line, 0.0)
     assert output.take(0.0) == [LogChunk("c", "stdout", line)]

@@ -1,4 +1,4 @@
-"""What a worker does for the whole fleet: sweep lost boxes, and promote retries that are due."""
+"""A worker's share in keeping the fleet: sweeps lost boxes, and promotes retries that are due."""
 
 from __future__ import annotations
 

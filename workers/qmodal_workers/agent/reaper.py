@@ -1,4 +1,4 @@
-"""When a container's process ends: end what it started, give back what it held, report it."""
+"""Reaps containers whose process has ended: kills what they started, gives back inputs, reports them."""
 
 from __future__ import annotations
 
@@ -25,14 +25,16 @@ from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
 
-LOOK_SECONDS = 1.0
-REPEAT_SECONDS = 0.5
-LOG_SECONDS = 5.0
+# Beside SIGCHLD, which may come before its child is known.
+REAP_SECONDS = 1.0
+RECLAIM_RETRY_SECONDS = 0.5
+# The last output of a container holds up its end for no longer.
+LAST_OUTPUT_SECONDS = 5.0
 log = logging.getLogger("qmodal.worker")
 
 
 class Reaper:
-    """Watches the processes of a worker's containers; `look` is called on SIGCHLD."""
+    """Concludes the containers of one worker whose process has ended; `reap` is called on SIGCHLD, too."""
 
     def __init__(
         self,
@@ -53,16 +55,16 @@ class Reaper:
         self._concluding: dict[str, asyncio.Task[None]] = {}
 
     async def watch(self) -> None:
-        """Look every second: a signal may come before its child is known."""
+        """Reap every second, for ever, and end templates and processes that nobody needs."""
         while True:
             with survive("the look for ended containers"):
-                self.look()
+                self.reap()
             with survive("the look for templates that nobody needs"):
                 self._tidy()
             with survive("ending processes that nobody waits for"):
                 self._end_strangers()
                 self._zombies.collect(self._known())
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(REAP_SECONDS)
 
     def _tidy(self) -> None:
         living = self._containers.living()
@@ -71,13 +73,13 @@ class Reaper:
             {each.pool for each in living},
         )
 
-    def look(self) -> None:
-        """Find out which containers have ended, and of which of them that is not concluded."""
+    def reap(self) -> None:
+        """Begin to conclude the containers whose process has ended, and those where that has failed."""
         for container in self._containers.running():
             with survive(f"the look at whether {container.id} lives"):
-                self._look_at(container)
+                self._reap(container)
 
-    def _look_at(self, container: Container) -> None:
+    def _reap(self, container: Container) -> None:
         concluding = self._concluding.get(container.id)
         if concluding is not None:
             if concluding.done():  # and the container is not over: something went wrong there
@@ -88,12 +90,12 @@ class Reaper:
             self._ended(container, status)
 
     def _known(self) -> set[int]:
-        self._templates.pump()
+        self._templates.receive()
         running = {container.pid for container in self._containers.running()}
         return running | self._templates.pids
 
     def _end_strangers(self) -> None:
-        """End what those have left that are over, such as the child of one that was just killed."""
+        """Kill processes of containers that are over, such as the child of one that was just killed."""
         marks = self._templates.marks
         living = self._templates.living_marks
         living |= {container.mark for container in self._containers.living()}
@@ -115,7 +117,7 @@ class Reaper:
             )
             if container.process is not None:
                 container.process.returncode = status
-            self._starter.pump(container)  # what it said last
+            self._starter.receive(container)  # what it said last
         finally:
             # Whatever that comes to: from here on its pid may be anybody's, so this is not done twice.
             child_processes.collect(pid)
@@ -133,12 +135,12 @@ class Reaper:
                 contextlib.suppress(TimeoutError),
                 survive(f"writing the last output of {container.id}"),
             ):
-                await asyncio.wait_for(self._logs.finish(container.id), LOG_SECONDS)
+                await asyncio.wait_for(self._logs.finish(container.id), LAST_OUTPUT_SECONDS)
             self._close(container)
             self._report(container, reason)
         except Exception:
             log.exception("the end of %s is not concluded yet", container.id)
-            await asyncio.sleep(REPEAT_SECONDS)
+            await asyncio.sleep(RECLAIM_RETRY_SECONDS)
             return  # it stays in the list, and the next look begins anew
         del self._concluding[container.id]
         log.info("%s %s: %s", container.id, container.report.state, reason)
@@ -166,17 +168,17 @@ class Reaper:
         return container.command.draining
 
     def _reason(self, container: Container, status: int) -> str:
-        struck = self._oom_kills.have_grown()
+        has_oom_kill = self._oom_kills.have_grown()
         if container.termination is not None:
             return container.termination.reason
-        if status == -signal.SIGKILL and struck:
+        if status == -signal.SIGKILL and has_oom_kill:
             return "its container ran out of memory"
         if status < 0:
             return f"its container was killed by signal {-status}"
         return f"its container exited with status {status}"
 
     async def _give_back(self, container: Container, reason: str) -> None:
-        """Repeated for as long as it takes: nobody else gives back what our container held."""
+        """Give back its inputs, repeated until it works: nobody else does while this worker lives."""
         status = container.status()
         started, budget = _started(container, status)
         begin = time.monotonic()
@@ -191,7 +193,7 @@ class Reaper:
                 back, lost = await self._client.aio(reclaim)
             except Error as error:
                 log.warning("what %s held is not given back yet: %s", container.id, error)
-                await asyncio.sleep(REPEAT_SECONDS)
+                await asyncio.sleep(RECLAIM_RETRY_SECONDS)
             else:
                 took = (time.monotonic() - begin) * 1000
                 log.debug("%s: %d back, %d lost in %.0f ms", container.id, back, lost, took)
@@ -202,7 +204,7 @@ class Reaper:
             await self._client.aio(end_overrun(self._client, container, status))
 
     async def _close_connection(self, container: Container, status: ContainerStatus | None) -> None:
-        """A child of user code may have inherited it, and would be handed inputs for ever."""
+        """Close its claiming connection: a child of user code may have inherited it, and would get inputs."""
         connection = (status.connection if status else 0) or container.report.connection
         if connection:
             with contextlib.suppress(Error):
@@ -210,16 +212,16 @@ class Reaper:
 
 
 def _started(container: Container, status: ContainerStatus | None) -> tuple[Sequence[str], int]:
-    """What is charged with this death, and how many deaths an input may have.
+    """The inputs that are charged with this death, and how many deaths an input may have.
 
     Not by the exit status: user code may call os._exit(0).
     """
     if container.options.is_once:
         return charged(status), 1
-    return () if _was_told(container, status) else charged(status), BUDGET
+    return () if _was_ended_by_us(container, status) else charged(status), BUDGET
 
 
-def _was_told(container: Container, status: ContainerStatus | None) -> bool:
+def _was_ended_by_us(container: Container, status: ContainerStatus | None) -> bool:
     """Whether it ended because we wanted it to: killed, or by an input that was told to stop."""
     pending = container.pending_interrupt
     if container.termination is not None or pending is None or status is None:

@@ -33,10 +33,11 @@ from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
 
-# After the grace: to kill what is left and give back what it held.
-RELEASE_SECONDS = 3.0
+# After the grace: for killing what is left and giving back what it held.
+RECLAIM_SECONDS = 3.0
+# For killing all containers of a worker that was given up.
 GIVEN_UP_SECONDS = 2.0
-LOOK_SECONDS = 0.01
+SHUTDOWN_POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,32 +81,32 @@ class WorkerSession:
         self._lease = Lease(client, containers, self.worker)
         starter = Starter(client, containers, self.worker, logs=logs, templates=templates)
         self._reaper = Reaper(client, containers, starter=starter, templates=templates, logs=logs)
-        self._watch = Watchdog(client, containers)
-        self._fence = ContainerFence(containers, self._watch)
-        self._draining = Drain(client, containers, self._watch, grace=options.grace)
+        self._watchdog = Watchdog(client, containers)
+        self._fence = ContainerFence(containers, self._watchdog)
+        self._drain = Drain(client, containers, self._watchdog, grace=options.grace)
         self._reconciler = Reconciler(
             client,
             containers,
             self.worker,
             starter=starter,
-            draining=self._draining,
+            drain=self._drain,
             templates=templates,
         )
         self._notifications = Notifications(
             client,
             self.worker,
             assigned=self._reconciler.hint,
-            cancelled=self._watch.cancelled,
-            killed=self._watch.killed,
-            stopped=self._draining.stopped,
-            told=self._watch.told,
+            cancelled=self._watchdog.cancelled,
+            killed=self._watchdog.killed,
+            stopped=self._drain.stopped,
+            told=self._watchdog.told,
         )
 
     async def run(self) -> bool:
         """Enroll and work; True if it was given up and should come back, False if it has stopped."""
         if not await self._enroll():
             return False
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reaper.look)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reaper.reap)
         async with asyncio.TaskGroup() as group:
             loops = [
                 group.create_task(supervised(name, loop), name=name)
@@ -115,7 +116,7 @@ class WorkerSession:
             stop = group.create_task(self._shut_down(), name="stop")
             done, _ = await asyncio.wait({lease, stop}, return_when=asyncio.FIRST_COMPLETED)
             if stop not in done:
-                await self._give_up()
+                await self._end_given_up()
             for loop in (*loops, lease, stop):
                 loop.cancel()
         self._cancel_starts()
@@ -142,16 +143,16 @@ class WorkerSession:
             "notifications": self._notifications.listen,
             "reconcile": self._reconciler.watch,
             "reaper": self._reaper.watch,
-            "watch": self._watch.watch,
-            "audit": self._watch.audit,
-            "draining": self._draining.watch,
+            "watchdog": self._watchdog.watch,
+            "audit": self._watchdog.audit,
+            "drain": self._drain.watch,
             "fence": self._fence.watch,
             "sweep": lambda: maintenance.sweep(self._client, self.worker),
             "promote": lambda: maintenance.promote(self._client, self.containers),
         }
 
-    async def _give_up(self) -> None:
-        """Somebody else gives our containers' inputs to others by now."""
+    async def _end_given_up(self) -> None:
+        """Kill all containers: their inputs are being given to others by now."""
         self._reconciler.is_closed = True
         self._kill_all("its worker was given up")
         await self._until(self._is_empty, GIVEN_UP_SECONDS)
@@ -160,13 +161,13 @@ class WorkerSession:
         await self._stop.requested.wait()
         self._reconciler.is_closed = True
         for container in self.containers.living():
-            self._draining.begin(container)
+            self._drain.begin(container)
         self._cancel_starts()
         await self._until(
             lambda: self._is_empty() or self._stop.hurried.is_set(), self._options.grace
         )
         self._kill_all("its worker has stopped")
-        if await self._until(self._is_empty, RELEASE_SECONDS):
+        if await self._until(self._is_empty, RECLAIM_SECONDS):
             with contextlib.suppress(Error):  # the lease will end without us, too
                 await self._client.aio(self._client.fleet.retire(self.worker))
 
@@ -175,7 +176,7 @@ class WorkerSession:
 
     def _kill_all(self, reason: str) -> None:
         for container in self.containers.running():
-            self._watch.kill(container, Termination(reason))
+            self._watchdog.kill(container, Termination(reason))
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Whether the condition came true in time."""
@@ -183,7 +184,7 @@ class WorkerSession:
         while not condition():
             if time.monotonic() > ends:
                 return False
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(SHUTDOWN_POLL_SECONDS)
         return True
 
     def _cancel_starts(self) -> None:

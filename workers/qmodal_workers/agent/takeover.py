@@ -1,4 +1,4 @@
-"""What the worker does with the inputs of a container that cannot do it itself."""
+"""Releases, retries and settles inputs for a container that cannot do it itself."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from qmodal_workers.ipc.shared_record import ContainerStatus, Entry
 
 
 def charged(status: ContainerStatus | None) -> list[str]:
-    """The inputs that a container had started, as **reclaim** names them.
+    """The started inputs of a container, as **reclaim** names them.
 
     Of an unreadable record all of them: it ended while it wrote that, or user code has damaged it,
     and an input that does so has to have an end as well.
@@ -44,7 +44,7 @@ def read_entries(keys: Keys, pool: str, entries: Sequence[Entry]) -> Op[list[Cla
 
 
 def release_behind(client: Client, container: Container, status: ContainerStatus) -> Op[int]:
-    """Release what a container has claimed behind the input that it runs; how many there were.
+    """Release the entries that a container has claimed behind the input that it runs; returns how many.
 
     After a long input it reads what it holds again, and will run that. Such a read counts as a
     delivery, so what was counted while that input ran is released only if nothing was added since.
@@ -52,7 +52,7 @@ def release_behind(client: Client, container: Container, status: ContainerStatus
     keys, pool = client.keys, container.pool
     listed = status.held[status.running :]
     entries = yield from read_entries(
-        keys, pool, (*listed, *(yield from _ahead(keys, container, status)))
+        keys, pool, (*listed, *(yield from _prefetched(keys, container, status)))
     )
     counts = yield from _deliveries(keys, container, entries)
     now = container.status()
@@ -62,8 +62,8 @@ def release_behind(client: Client, container: Container, status: ContainerStatus
     return (yield from client.pools.release(pool, held, deliveries=counts))
 
 
-def _ahead(keys: Keys, container: Container, status: ContainerStatus) -> Op[list[Entry]]:
-    """What the container holds behind the running input without having read it.
+def _prefetched(keys: Keys, container: Container, status: ContainerStatus) -> Op[list[Entry]]:
+    """The entries behind the running one that the container has been delivered and has not read.
 
     In the stream of that one only: in the other one it may be what has ended and is not settled.
     """
@@ -99,11 +99,11 @@ def end_overrun(client: Client, container: Container, status: ContainerStatus) -
         except Error:
             return  # it is given back with the rest, and whoever claims it next buries it
         if claimed.size > 1:
-            yield from _leave_alone(client, container, claimed, status.part)
-        yield from _conclude(client, container, status, (claimed, envelope))
+            yield from _requeue_others(client, container, claimed, status.part)
+        yield from _conclude_overrun(client, container, status, (claimed, envelope))
 
 
-def _leave_alone(client: Client, container: Container, claimed: Claimed, part: int) -> Op[None]:
+def _requeue_others(client: Client, container: Container, claimed: Claimed, part: int) -> Op[None]:
     """Put the other inputs of a pack back in line, if its container did not come to do it."""
     first, behind = claimed.first, claimed.first + claimed.size
     others = (Requeued(first, part - first), Requeued(part + 1, behind - part - 1))
@@ -117,7 +117,7 @@ def _leave_alone(client: Client, container: Container, claimed: Claimed, part: i
     )
 
 
-def _conclude(
+def _conclude_overrun(
     client: Client, container: Container, status: ContainerStatus, attempt: tuple[Claimed, Envelope]
 ) -> Op[None]:
     claimed, envelope = attempt

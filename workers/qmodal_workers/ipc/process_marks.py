@@ -1,6 +1,6 @@
-"""Know whose a process is, whatever it has become: by a mark that is inherited and that nobody removes.
+"""Process marks: say to which container a process belongs, whatever it and its parents have become.
 
-A process can leave its parent, group, session and environment behind. A resource limit stays
+A mark is inherited and nobody removes it. A process can leave its parent, group, session and environment behind. A resource limit stays
 through fork and exec. RLIMIT_RTTIME (microseconds) is about real-time scheduled processes only, and
 a mark is so large, 146 000 years, that it limits nothing. Where the system has no such limit, or does not
 let us set it, there are no marks. Only the soft limit is used: a job may itself run a worker.
@@ -22,12 +22,12 @@ from pathlib import Path
 _SIGNATURE = 1 << 62
 _SERIAL_BITS = 32
 _SERIALS = (1 << _SERIAL_BITS) - 1
-LOOK_SECONDS = 0.005
+RESCAN_SECONDS = 0.005
 ProcessMark = int
 
 
 class ProcessMarks:
-    """The marks of one worker; 0 is none."""
+    """The marks that one worker gives out; 0 is none."""
 
     def __init__(self) -> None:
         self._owner = _SIGNATURE | secrets.randbits(62 - _SERIAL_BITS) << _SERIAL_BITS
@@ -46,13 +46,13 @@ class ProcessMarks:
 
         Again and again: a process that forks may have a child that was not there at the last look.
         """
-        ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
-            living = [pid for pid in _everybody() if self.is_ours(mark_of(pid)) and _lives(pid)]
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            living = [pid for pid in _all_pids() if self.is_ours(mark_of(pid)) and _lives(pid)]
             if not living:
                 return
             end(living)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(RESCAN_SECONDS)
 
 
 def mark_process(mark: ProcessMark) -> None:
@@ -78,7 +78,7 @@ def end(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _everybody() -> list[int]:
+def _all_pids() -> list[int]:
     with suppress(OSError):
         return [int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal()]
     return []

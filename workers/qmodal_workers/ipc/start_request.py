@@ -1,4 +1,4 @@
-"""What a container is started with: the request, its descriptors, and its reports to the worker."""
+"""The start of a container: its request, its descriptors, and its reports to the worker."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StartRequest:
     code: str | None  # folder of the unpacked source bundle
     environ: Mapping[str, str]  # set in the container before user code is imported or entered
     settings: Mapping[str, str] = field(repr=False)  # with the key: they never become variables
-    mark: int = 0  # what all of its processes mark_process; 0 = none
+    mark: int = 0  # the mark of all of its processes; 0 = none
     parent: int = 0  # pid of the worker, which the container must not outlive; 0 = do not check
 
     def pack(self) -> bytes:

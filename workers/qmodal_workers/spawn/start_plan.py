@@ -1,4 +1,4 @@
-"""What a container of a pool has to run: its app's current version, verified and unpacked."""
+"""The plan of a container's start: its pool's current version, verified, and its source, unpacked."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from qmodal_workers.spawn.bounded_dict import BoundedDict
 
 
 class StartError(Error):
-    """A container cannot be started."""
+    """Raised when a container cannot be started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartPlan:
-    """Everything that a start needs; `document` and `signed` are the signed originals."""
+    """What a container of a pool is started with; `document` and `signed` are the signed originals."""
 
     pool: str
     spec: PoolSpec
@@ -64,7 +64,7 @@ def start_limit(options: FunctionOptions) -> float:
 
 
 def too_slow(options: FunctionOptions) -> str:
-    """Why a container that is not ready in time is ended."""
+    """The reason for ending a container that is not ready in time."""
     return (
         f"it was not ready within {start_limit(options):g} s; "
         "raise `startup_timeout` or do less at the start"
@@ -72,7 +72,7 @@ def too_slow(options: FunctionOptions) -> str:
 
 
 class Planner:
-    """Reads and verifies; signed documents never change, so they are read once."""
+    """Makes start plans from the documents on the server, verified; signed documents never change, so they are read once."""
 
     def __init__(self, client: Client) -> None:
         self._client = client

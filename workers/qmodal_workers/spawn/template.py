@@ -11,10 +11,10 @@ def main() -> None:
     """Be a template until the worker lets go of it."""
     die_with_parent(int(sys.argv[2]))
     from qmodal_workers.ipc.process_marks import mark_process
-    from qmodal_workers.spawn import template_process as forking
+    from qmodal_workers.spawn import template_process
 
     mark_process(int(sys.argv[3]))
-    forking.serve(int(sys.argv[1]))
+    template_process.serve(int(sys.argv[1]))
 
 
 if __name__ == "__main__":

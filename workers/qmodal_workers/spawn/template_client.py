@@ -23,20 +23,20 @@ from qmodal_workers.ipc.processes import interpreter, send_signal
 from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 from qmodal_workers.output.pipes import Pipes
 from qmodal_workers.spawn.start_plan import StartError, StartPlan, start_limit, too_slow
-from qmodal_workers.spawn.zygote import Adopted, Expected, Zygote, until_adopted
+from qmodal_workers.spawn.zygote import AdoptedProcess, ExpectedProcess, Zygote, until_adopted
 
-# For what is our own doing: a template's start and its forks.
-OWN_SECONDS = 30.0
+# For a template to start or to fork, in which no user code runs.
+TEMPLATE_ANSWER_SECONDS = 30.0
 log = logging.getLogger("qmodal.worker")
 T = TypeVar("T")
 
 
-Process: TypeAlias = Adopted | Expected | subprocess.Popen[bytes]
+Process: TypeAlias = AdoptedProcess | ExpectedProcess | subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class TemplateEndpoints:
-    """What connects us with a template; `theirs` are its socket, stdout and stderr."""
+    """The worker's ends of a template's socket and pipes; `theirs`: its socket, stdout and stderr."""
 
     control: socket.socket
     stdout: int
@@ -45,7 +45,7 @@ class TemplateEndpoints:
 
     @classmethod
     def create(cls) -> TemplateEndpoints:
-        """Fresh ends."""
+        """Create both ends."""
         ours, theirs = messages.pair()
         ours.setblocking(False)
         (stdout, their_stdout), (stderr, their_stderr) = wide_pipe(), wide_pipe()
@@ -57,7 +57,7 @@ class TemplateEndpoints:
             os.close(fd)
 
     def close(self) -> None:
-        """There is no template after all."""
+        """Close the worker's ends: the template did not start."""
         self.control.close()
         os.close(self.stdout)
         os.close(self.stderr)
@@ -70,7 +70,7 @@ class UnusableError(StartError):
 def _spawned(
     environ: Mapping[str, str], mark: ProcessMark, control: int, stdout: int, stderr: int
 ) -> subprocess.Popen[bytes]:
-    """A template in a fresh interpreter, in case there is no zygote any more."""
+    """Start a template in a fresh interpreter, for when there is no zygote any more."""
     # Its own session: a Ctrl-C in the worker's terminal is none of its business.
     return subprocess.Popen(
         [
@@ -108,7 +108,7 @@ class TemplateClient:
         self._end = ends.control
         self._forks: dict[str, asyncio.Future[int]] = {}
         pipes.open(name, "", stdout=ends.stdout, stderr=ends.stderr)
-        self._loop.add_reader(self._end, self.pump)
+        self._loop.add_reader(self._end, self.receive)
         self.is_dead = False
 
     @classmethod
@@ -121,11 +121,11 @@ class TemplateClient:
         zygote: Zygote | None,
         mark: ProcessMark,
     ) -> TemplateClient:
-        """A blank one, from the zygote if that answers."""
+        """Start a blank template, from the zygote if that answers."""
         ends = TemplateEndpoints.create()
         try:
             asked = _asked(zygote, environ, mark, ends)
-            process = _spawned(environ, mark, *ends.theirs) if asked is None else Expected()
+            process = _spawned(environ, mark, *ends.theirs) if asked is None else ExpectedProcess()
             made = cls(name, pipes, ends, process, mark)
         except OSError:
             ends.close()
@@ -133,19 +133,19 @@ class TemplateClient:
         finally:
             ends.hand_over()
         if asked is not None:
-            asked.add_done_callback(lambda answer: made._begun(answer.result()))
+            asked.add_done_callback(lambda answer: made._spawned_by_zygote(answer.result()))
         return made
 
-    def _begun(self, pid: int) -> None:
-        """The zygote has answered: that is its process; 0: there is none."""
+    def _spawned_by_zygote(self, pid: int) -> None:
+        """Take in the pid that the zygote has answered; 0: it could not fork."""
         if pid:
-            self.process = Adopted(pid)
+            self.process = AdoptedProcess(pid)
         if self.is_dead or not pid:
             self.close()
             self.process.kill()
 
     async def branch(self, name: str, mark: ProcessMark) -> TemplateClient:
-        """A template that goes on from here; raises UnusableError."""
+        """Fork a template that has what this one has loaded; raises UnusableError."""
         ends = TemplateEndpoints.create()
         worker = messages.hold(msgpack.packb({"worker": os.getpid(), "mark": mark}))
         try:
@@ -156,7 +156,7 @@ class TemplateClient:
         finally:
             os.close(worker)
             ends.hand_over()
-        made = TemplateClient(name, self._pipes, ends, Adopted(pid), mark)
+        made = TemplateClient(name, self._pipes, ends, AdoptedProcess(pid), mark)
         made._blank.set_result(None)
         await until_adopted(pid)
         return made
@@ -181,7 +181,7 @@ class TemplateClient:
             finally:
                 for fd in held:
                     os.close(fd)
-        await self._own(self._blank)
+        await self._within_limit(self._blank)
         try:
             # The time limit is for user code, so our own imports come before it.
             async with asyncio.timeout(start_limit(plan.options)):
@@ -191,9 +191,9 @@ class TemplateClient:
         if unsafe:
             raise UnusableError(unsafe)
 
-    async def _own(self, future: asyncio.Future[T]) -> T:
+    async def _within_limit(self, future: asyncio.Future[T]) -> T:
         try:
-            return await asyncio.wait_for(asyncio.shield(future), OWN_SECONDS)
+            return await asyncio.wait_for(asyncio.shield(future), TEMPLATE_ANSWER_SECONDS)
         except TimeoutError:
             self.close()
             raise UnusableError("its template does not answer") from None
@@ -209,7 +209,7 @@ class TemplateClient:
         forked = self._forks[name] = self._loop.create_future()
         self._send(message, descriptors)
         try:
-            return await self._own(forked)
+            return await self._within_limit(forked)
         finally:
             forked.cancel()  # whoever was cancelled here does not want it any more
 
@@ -220,8 +220,8 @@ class TemplateClient:
             self.close()
             raise UnusableError(f"the template does not answer: {error}") from error
 
-    def pump(self) -> None:
-        """Take in what it has said."""
+    def receive(self) -> None:
+        """Receive the messages that wait on its socket."""
         while not self.is_dead:
             try:
                 received = messages.receive(self._end)
@@ -232,9 +232,9 @@ class TemplateClient:
             if received is None:
                 self.close()
             else:
-                self._hear(received[0])
+                self._handle(received[0])
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         match message:
             case {"blank": True}:
                 if not self._blank.done():  # user code can write there, too
@@ -271,7 +271,7 @@ class TemplateClient:
                 future.exception()  # nobody may be waiting any more
 
     def close(self) -> None:
-        """End it (or note that it has died); the containers that it has forked stay."""
+        """Kill the template (or note its death); the containers that it has forked stay."""
         if not self.is_dead:
             self.is_dead = True
             self._fail(UnusableError("its template has died"))
@@ -284,7 +284,7 @@ class TemplateClient:
 def _asked(
     zygote: Zygote | None, environ: Mapping[str, str], mark: ProcessMark, ends: TemplateEndpoints
 ) -> asyncio.Future[int] | None:
-    """What the zygote will answer; None if there is none that takes the question."""
+    """The zygote's future answer; None if it takes no question."""
     if zygote is None or zygote.is_lost:
         return None
     with contextlib.suppress(OSError):

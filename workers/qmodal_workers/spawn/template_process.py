@@ -1,4 +1,4 @@
-"""What a template process does: it imports an app version once, then forks containers.
+"""A template process: imports an app version once, then forks containers.
 
 It stays single-threaded and touches neither Redis nor CUDA. It forks twice, so that the worker,
 a subreaper, is the parent of every container and learns how each one ends.
@@ -60,7 +60,7 @@ T = TypeVar("T")
 
 
 def serve(descriptor: int) -> None:
-    """Do what the worker at the other end of the socket asks for, until it lets go."""
+    """Serve the requests of the worker at the other end of the socket, until it closes that."""
     end = socket.socket(fileno=descriptor)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -68,10 +68,10 @@ def serve(descriptor: int) -> None:
     preload()
     plain.begin()
     send(end, {"blank": True})
-    _obey(end, None)
+    _serve_requests(end, None)
 
 
-def _obey(end: socket.socket, prepared: Prepared | None) -> None:
+def _serve_requests(end: socket.socket, prepared: Prepared | None) -> None:
     while (received := receive(end)) is not None:
         message, descriptors = received
         if "load" in message:
@@ -184,7 +184,7 @@ def _be_branch(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
         message = unpack(content_of(told))
         die_with(message["worker"])
         mark_process(message["mark"])
-        _obey(socket.socket(fileno=control), prepared)
+        _serve_requests(socket.socket(fileno=control), prepared)
     finally:
         os._exit(0)
 

@@ -24,10 +24,10 @@ from qmodal_workers.ipc.messages import pair, receive, send
 from qmodal_workers.ipc.process_marks import ProcessMark, ProcessMarks, mark_process
 from qmodal_workers.ipc.processes import try_fork
 
-ANSWER_SECONDS = 5.0
+ZYGOTE_ANSWER_SECONDS = 5.0
 
 
-class Adopted:
+class AdoptedProcess:
     """A process that became our child by subreaping; reads as `subprocess.Popen` does."""
 
     def __init__(self, pid: int) -> None:
@@ -61,7 +61,7 @@ class Adopted:
             self._status = os.waitstatus_to_exitcode(status)
 
 
-class Expected:
+class ExpectedProcess:
     """A process that the zygote was asked for; `pid` is 0 until it has answered."""
 
     pid = 0
@@ -79,7 +79,7 @@ class Expected:
 
 
 async def until_adopted(pid: int) -> None:
-    """Until its middle parent is gone and the process is ours: before, nobody can wait for it."""
+    """Wait until the process is our child, as its middle parent is gone: before, nobody can wait for it."""
     for _ in range(1000):
         try:
             if psutil.Process(pid).ppid() == os.getpid():
@@ -97,7 +97,7 @@ class Zygote:
         self._end = end
         self.pid = pid
         self.is_lost = False
-        self._asked: deque[asyncio.Future[int]] = deque()
+        self._questions: deque[asyncio.Future[int]] = deque()
 
     @classmethod
     def start(cls, marks: ProcessMarks) -> Zygote:
@@ -120,16 +120,16 @@ class Zygote:
         """
         loop = asyncio.get_running_loop()
         send(self._end, {"environ": dict(environ), "mark": mark}, descriptors)
-        if not self._asked:
-            loop.add_reader(self._end, self.pump)
+        if not self._questions:
+            loop.add_reader(self._end, self.receive)
         asked: asyncio.Future[int] = loop.create_future()
-        self._asked.append(asked)
-        loop.call_later(ANSWER_SECONDS, self._lose, asked)
+        self._questions.append(asked)
+        loop.call_later(ZYGOTE_ANSWER_SECONDS, self._lose, asked)
         return asked
 
-    def pump(self) -> None:
-        """Take in its answers, which come in the order of the questions."""
-        while self._asked and not self.is_lost:
+    def receive(self) -> None:
+        """Receive its answers, which come in the order of the questions."""
+        while self._questions and not self.is_lost:
             try:
                 answer = receive(self._end)
             except BlockingIOError:
@@ -137,28 +137,28 @@ class Zygote:
             except OSError:
                 answer = None
             if answer is None:
-                self._lose(self._asked[0])
+                self._lose(self._questions[0])
                 return
             # 0: the fork failed there. As a pid it would mean our whole process group.
-            self._asked.popleft().set_result(answer[0].get("pid", 0))
-        if not self._asked:
+            self._questions.popleft().set_result(answer[0].get("pid", 0))
+        if not self._questions:
             asyncio.get_running_loop().remove_reader(self._end)
 
     def _lose(self, asked: asyncio.Future[int]) -> None:
-        """It did not answer that: the templates that are asked for come from elsewhere.
+        """Stop using a zygote that did not answer: templates start in fresh interpreters from now on.
 
         Its end stays open, as that tells it that the worker lives.
         """
-        if asked in self._asked:
+        if asked in self._questions:
             self.is_lost = True
             asyncio.get_running_loop().remove_reader(self._end)
-            while self._asked:
-                self._asked.popleft().set_result(0)
+            while self._questions:
+                self._questions.popleft().set_result(0)
 
     def close(self) -> None:
-        """Let it go; returns when nothing is left of what came from it."""
+        """Close its end, which ends it; returns when no process that came from it is left."""
         self._end.close()
-        Adopted(self.pid).wait()
+        AdoptedProcess(self.pid).wait()
 
 
 def _be_zygote(end: socket.socket, worker: int, marks: ProcessMarks) -> NoReturn:
@@ -167,9 +167,9 @@ def _be_zygote(end: socket.socket, worker: int, marks: ProcessMarks) -> NoReturn
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # Here and not in the worker, which must never be able to unpickle.
-        from qmodal_workers.spawn import template_process as forking
+        from qmodal_workers.spawn import template_process
 
-        forking.preload()
+        template_process.preload()
         gc.freeze()
         while (received := receive(end)) is not None:
             message, descriptors = received
@@ -207,7 +207,7 @@ def _fork(
 
 def _be_template(worker: int, message: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
     from qmodal_workers.container.process import die_with, speak_through
-    from qmodal_workers.spawn import template_process as forking
+    from qmodal_workers.spawn import template_process
 
     try:
         os.setsid()
@@ -217,6 +217,6 @@ def _be_template(worker: int, message: Mapping[str, Any], descriptors: list[int]
         speak_through(stdout, stderr)
         os.environ.clear()
         os.environ.update(message["environ"])
-        forking.serve(control)
+        template_process.serve(control)
     finally:
         os._exit(0)
