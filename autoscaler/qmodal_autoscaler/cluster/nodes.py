@@ -1,4 +1,4 @@
-"""The boxes as the leader sees them: what each should run, what it says it runs, and its room."""
+"""The boxes as the leader sees them: what each was assigned, what it reports, and its room."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from qmodal.transport.operation import Op
 from qmodal.wire.ids import is_pool_id
 from qmodal_autoscaler.policy.placement import WorkerRoom
 
+# A box that does not start or cannot decode something is avoided for so long.
 AVOID_SECONDS = 10.0
 
 
@@ -33,7 +34,7 @@ class PlacedContainer:
 
 @dataclass(slots=True)
 class Box:
-    """One worker; `lease` ends at that server time in ms, `avoided` until monotonic seconds."""
+    """A box; its `lease` ends at that server time in ms, it is `avoided` until monotonic seconds."""
 
     worker: str
     lease: float = 0.0
@@ -42,7 +43,7 @@ class Box:
     reports: dict[str, ContainerReport] = field(default_factory=dict)
     avoided: float = 0.0
 
-    def holdings(self) -> Iterator[PlacedContainer]:
+    def containers(self) -> Iterator[PlacedContainer]:
         """Its containers, those that are over and not yet cleared away included."""
         for container, report in self.reports.items():
             is_assigned = container in self.assigned
@@ -61,7 +62,7 @@ class Box:
 
     def room(self, server_ms: float) -> WorkerRoom:
         """How many containers it can take now; none if it may be dead or about to stop."""
-        living = [held for held in self.holdings() if not held.is_over]
+        living = [held for held in self.containers() if not held.is_over]
         free = 0
         if self.report is not None and not self.is_closing:
             free = self.report.max_containers - len(living)
@@ -110,7 +111,7 @@ class Nodes:
         """Sort the containers by pool; needed after every change."""
         self._by_pool = {}
         for box in self._boxes.values():
-            for held in box.holdings():
+            for held in box.containers():
                 self._by_pool.setdefault(held.pool, []).append(held)
 
     def pools(self) -> set[str]:
@@ -139,7 +140,7 @@ class Nodes:
         return sum(
             not held.is_assigned and not held.is_over
             for box in self._boxes.values()
-            for held in box.holdings()
+            for held in box.containers()
         )
 
     def is_known(self, container: str, worker: str) -> bool:

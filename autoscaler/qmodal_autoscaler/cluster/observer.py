@@ -34,7 +34,7 @@ class ClusterSnapshot:
 
 
 class Observer:
-    """Keeps the fleet and the catalog up to date."""
+    """Reads from the server what is due, and keeps `nodes` and `catalog` up to date."""
 
     def __init__(self, client: Client, change_log: ChangeLog) -> None:
         self._client = client

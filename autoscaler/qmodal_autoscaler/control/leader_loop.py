@@ -45,8 +45,8 @@ log = logging.getLogger("qmodal.autoscaler")
 
 
 @dataclass(slots=True)
-class Round:
-    """One look and what follows from it; `now` in monotonic seconds, `is_full`: at all pools."""
+class SchedulingRound:
+    """A look and what follows from it; `now` in monotonic seconds, `is_full`: at all pools."""
 
     cluster: ClusterSnapshot
     now: float
@@ -102,7 +102,7 @@ class LeaderTerm:
 
     async def _round(self, due: DuePools) -> None:
         cluster = await self._client.aio(self._observer.look(due))
-        this = Round(cluster, time.monotonic(), due.everything)
+        this = SchedulingRound(cluster, time.monotonic(), due.everything)
         for pool in cluster.pools:
             self._apply(self._judge(pool, cluster.observations.get(pool), this.now), this)
         for stranger in self._observer.nodes.strangers():
@@ -169,7 +169,7 @@ class LeaderTerm:
         record = self._observer.catalog.records().get(app)
         return 0 if record is None else record.version
 
-    def _apply(self, judgement: Judgement, this: Round) -> None:
+    def _apply(self, judgement: Judgement, this: SchedulingRound) -> None:
         """Hand on everything that follows from a look at one pool: the only place that does."""
         pool, label = judgement.pool, judgement.label
         if judgement.error is not None:
@@ -186,7 +186,7 @@ class LeaderTerm:
             self._queue.plan(pool, made.decision.retry_at)
             self._queue.looked(pool, is_calm=made.is_steady)
 
-    async def _carry_out(self, this: Round) -> None:
+    async def _carry_out(self, this: SchedulingRound) -> None:
         """Each step by itself: what one of them meets does not keep the others from being taken."""
         surviving = self._change_log.surviving
         with surviving(PLACE, "it may be late", but=(LeadershipLostError,), settles=True):
@@ -195,7 +195,7 @@ class LeaderTerm:
         with surviving(MAINTENANCE, "it may be late", settles=True):
             await self._client.aio(self._maintenance.carry_out())
 
-    async def _place(self, this: Round) -> None:
+    async def _place(self, this: SchedulingRound) -> None:
         placed = await self._write(this.changes)
         for pool, made in this.decisions.items():
             self._note_placed(pool, made, this.now, placed[pool])
@@ -207,7 +207,7 @@ class LeaderTerm:
             return Counter()
         return await self._client.aio(self._assigner.write(changes, self._observer.server_ms))
 
-    def _rebalanced(self, this: Round, placed: Counter[str]) -> AssignmentChanges:
+    def _rebalanced(self, this: SchedulingRound, placed: Counter[str]) -> AssignmentChanges:
         """Where room is missing, take it from pools that have more."""
         starved = [
             StarvedPool(
@@ -243,7 +243,7 @@ class LeaderTerm:
             self._starved_since.pop(pool, None)
             self._change_log.settle(pool)
 
-    def _forget(self, this: Round) -> None:
+    def _forget(self, this: SchedulingRound) -> None:
         """Pools that are not active any more cost nothing, not even memory."""
         for pool in self._trackers.keys() - set(this.cluster.pools):
             self._queue.forget(pool)

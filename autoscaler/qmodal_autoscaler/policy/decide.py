@@ -1,12 +1,12 @@
-"""The scaling decision for one pool: arithmetic over what was seen, remembered and configured."""
+"""The scaling decision for one pool: arithmetic over its snapshot, its history and its settings."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-from qmodal_autoscaler.policy import scale_down as shrink, start_backoff as crash
-from qmodal_autoscaler.policy.rollout import PATIENCE, Rollout, blocked_since, outgoing
+from qmodal_autoscaler.policy import scale_down, start_backoff
+from qmodal_autoscaler.policy.rollout import BLOCKED_SECONDS, Rollout, blocked_since, outgoing
 from qmodal_autoscaler.policy.sizing import needed
 from qmodal_autoscaler.policy.state import (
     ContainerView,
@@ -21,15 +21,13 @@ from qmodal_autoscaler.policy.state import (
 def decide(
     history: PoolHistory, snapshot: PoolSnapshot, settings: PoolSettings, now: float
 ) -> Decision:
-    """What to start and what to drain in one pool at `now` (seconds, any steady clock)."""
+    """Decide what to start and what to drain in one pool at `now` (seconds of any steady clock)."""
     counts = PoolCounts.of(snapshot, settings.slots)
-    pause = crash.backoff(snapshot.failures, ephemeral=settings.ephemeral)
-    if snapshot.stale:
-        return _blind(counts, settings, history, pause, now)
+    pause = start_backoff.backoff(snapshot.failures, ephemeral=settings.ephemeral)
     history = _observe(history, snapshot, counts, settings, now)
     need = needed(counts, snapshot, settings, history, now)
     history = replace(history, blocked_since=blocked_since(counts, need, history, now))
-    start = pause.allowed(_room(counts, settings, need), len(counts.starting), now)
+    start = pause.allowed(_new_starts(counts, settings, need), len(counts.starting), now)
     history, leaving = _leaving(counts, snapshot, settings, history, need, now)
     give_up = pause.hopeless and now < pause.until and bool(counts.backlog) and not counts.live
     gone = len(leaving.drain) + len(leaving.retire)
@@ -47,28 +45,10 @@ def decide(
 
 
 def serves_alone(snapshot: PoolSnapshot, decision: Decision, settings: PoolSettings) -> bool:
-    """Whether an input that comes alone finds a container ready, and changes nothing else."""
-    is_steady = not (decision.start or decision.drain or decision.retire or snapshot.stale)
+    """Whether one new input would be served by a ready container without any scaling action."""
+    is_steady = not (decision.start or decision.drain or decision.retire)
     is_ready = any(container.state == "ready" for container in snapshot.containers)
     return is_steady and is_ready and not settings.buffer_containers
-
-
-def _blind(
-    counts: PoolCounts,
-    settings: PoolSettings,
-    history: PoolHistory,
-    pause: crash.StartBackoff,
-    now: float,
-) -> Decision:
-    """Counts that cannot be trusted change nothing, but an empty pool still answers its wake."""
-    size = len(counts.live)
-    first = 1 if counts.backlog and not size else 0
-    start = pause.allowed(_room(counts, settings, first), len(counts.starting), now)
-    desired = settings.capped(max(size + start, settings.min_containers))
-    reason = "the pool's counts are stale: nothing changes"
-    if start:
-        reason = "the pool's counts are stale, but an input waits and nothing runs: one container"
-    return Decision(history=history, desired=desired, start=start, reason=reason)
 
 
 def _observe(
@@ -98,8 +78,8 @@ def _observe(
     )
 
 
-def _room(counts: PoolCounts, settings: PoolSettings, need: int) -> int:
-    """Starts that lead to `need` current containers; those still draining count for the maximum."""
+def _new_starts(counts: PoolCounts, settings: PoolSettings, need: int) -> int:
+    """The starts that lead to `need` current containers; draining ones count for max_containers."""
     wanted = max(0, need - counts.current)
     return max(0, settings.capped(counts.alive + wanted) - counts.alive)
 
@@ -119,10 +99,12 @@ def _leaving(
     # Old code gives way without any history: held back with the rest, it answered calls for ten
     # seconds after a deploy.
     if now >= history.held_until(settings):
-        chosen |= {c.id: c for c in shrink.surplus(counts, snapshot, settings, history, now)}
-        chosen |= {c.id: c for c in shrink.excess(counts, settings, [*chosen, *_ids(old.retire)])}
-    step = shrink.next_step(history.step, len(counts.live), now)
-    drain = list(chosen.values())[: max(0, shrink.allowance(step))]
+        chosen |= {c.id: c for c in scale_down.surplus(counts, snapshot, settings, history, now)}
+        chosen |= {
+            c.id: c for c in scale_down.excess(counts, settings, [*chosen, *_ids(old.retire)])
+        }
+    step = scale_down.next_step(history.step, len(counts.live), now)
+    drain = list(chosen.values())[: max(0, scale_down.allowance(step))]
     if drain:
         history = replace(history, step=replace(step, taken=step.taken + len(drain)))
     return history, Rollout(drain=drain, retire=old.retire)
@@ -132,18 +114,23 @@ def _retry_at(
     counts: PoolCounts,
     settings: PoolSettings,
     history: PoolHistory,
-    pause: crash.StartBackoff,
+    pause: start_backoff.StartBackoff,
     now: float,
 ) -> float | None:
     """The next moment at which time alone may change the decision."""
     moments = [pause.until]
     if history.blocked_since is not None:
-        moments.append(history.blocked_since + PATIENCE)
+        moments.append(history.blocked_since + BLOCKED_SECONDS)
     if len(counts.live) > settings.min_containers or counts.current < len(counts.live):
         fall = history.peak.next_fall(now, settings.scaledown_window)
         moments += [history.held_until(settings), history.active_until(settings)]
-        moments += [history.step.began + shrink.STEP, math.inf if fall is None else fall]
-        moments += [shrink.evidence_at(c, settings, now) for c in counts.ready if c.running == 0]
+        moments += [
+            history.step.began + scale_down.STEP_SECONDS,
+            math.inf if fall is None else fall,
+        ]
+        moments += [
+            scale_down.evidence_at(c, settings, now) for c in counts.ready if c.running == 0
+        ]
         moments += [c.since + settings.settling for c in counts.starting]
     return min((moment for moment in moments if now < moment < math.inf), default=None)
 
@@ -157,10 +144,10 @@ def _reason(
     need: int,
     start: int,
     leaving: Rollout,
-    pause: crash.StartBackoff,
+    pause: start_backoff.StartBackoff,
     now: float,
 ) -> str:
-    """One short sentence for people who ask why."""
+    """One short sentence that gives people the reason for the decision."""
     if leaving.drain or leaving.retire:
         return _why_fewer(counts, leaving)
     if start < need - counts.current:
@@ -181,7 +168,7 @@ def _why_fewer(counts: PoolCounts, leaving: Rollout) -> str:
     return f"{len(counts.live) - gone} containers cover the recent peak: {gone} fewer"
 
 
-def _why_not(wanted: int, start: int, pause: crash.StartBackoff, now: float) -> str:
+def _why_not(wanted: int, start: int, pause: start_backoff.StartBackoff, now: float) -> str:
     if now < pause.until:
         wait = pause.until - now
         return f"{pause.failures} starts in a row failed: the next may follow in {wait:.1f} s"

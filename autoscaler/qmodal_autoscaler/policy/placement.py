@@ -1,4 +1,4 @@
-"""Which worker each new container goes to: fair between pools, spread over workers."""
+"""Placement of new containers: fair between pools, spread over workers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How containers of an older code version give way to the current one."""
+"""The rollout of a new code version: which containers of older ones give way, and when."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from dataclasses import dataclass, field
 from qmodal_autoscaler.policy.scale_down import victims
 from qmodal_autoscaler.policy.state import ContainerView, PoolCounts, PoolHistory, PoolSettings
 
-PATIENCE = 10.0  # seconds without room for a current container before an old one must make room
+# Without room for a current container for so long, an old one must make room.
+BLOCKED_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """Old containers to stop now, and busy old ones that should take nothing new."""
+    """A step of a rollout: old containers to stop now, and busy ones that should claim nothing new."""
 
     drain: list[ContainerView] = field(default_factory=list)
     retire: list[ContainerView] = field(default_factory=list)
 
 
 def blocked_since(counts: PoolCounts, need: int, history: PoolHistory, now: float) -> float | None:
-    """Since when old containers fill the place of current ones that nothing is making room for."""
+    """The moment since which old containers take the room of current ones; None if some is being made."""
     old = any(not c.version_current for c in counts.ready)
     moving = counts.alive > len(counts.live) or any(c.version_current for c in counts.starting)
     if not old or moving or need <= counts.current:
@@ -61,4 +62,4 @@ def _must_make_room(
     if history.blocked_since is None:
         return False
     full = settings.capped(counts.alive + 1) <= counts.alive
-    return full or now >= history.blocked_since + PATIENCE
+    return full or now >= history.blocked_since + BLOCKED_SECONDS

@@ -1,4 +1,4 @@
-"""Which containers a pool can do without: the surplus over its recent peak, never a busy one."""
+"""Scaling down: the surplus of containers over the recent peak of a pool, never a busy one."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from qmodal_autoscaler.policy.state import (
     ScaleDownStep,
 )
 
-FRESH = 2.0  # seconds after becoming ready in which a container has not had its chance yet
-STEP = 0.75  # seconds between steps down; two steps empty a pool within a second of its window
-UNUSED = 0.1  # seconds by which the reports of readiness and of idleness may differ
+# A container is not scaled down so soon after it became ready: it had no chance to be used yet.
+FRESH_SECONDS = 2.0
+# Between two steps down; two steps empty a pool within a second of its window.
+STEP_SECONDS = 0.75
+# The reports of readiness and of idleness may differ by so much.
+REPORT_SKEW_SECONDS = 0.1
 
 
 def surplus(
@@ -45,7 +48,7 @@ def surplus(
 
 
 def kept(counts: PoolCounts, settings: PoolSettings, history: PoolHistory, now: float) -> int:
-    """How many ready containers the window, the buffer and the minimum hold on to."""
+    """The number of ready containers that the window, the buffer and the minimum keep."""
     peak = history.peak.high(now, settings.scaledown_window)
     if now < history.active_until(settings):
         peak += settings.buffer_containers
@@ -53,9 +56,9 @@ def kept(counts: PoolCounts, settings: PoolSettings, history: PoolHistory, now: 
 
 
 def evidence_at(container: ContainerView, settings: PoolSettings, now: float) -> float:
-    """From when on an idle ready container may be a victim."""
-    unused = container.idle_seconds + UNUSED >= now - container.since
-    return container.since + (max(FRESH, settings.settling) if unused else FRESH)
+    """The moment from which on an idle ready container may be scaled down."""
+    unused = container.idle_seconds + REPORT_SKEW_SECONDS >= now - container.since
+    return container.since + (max(FRESH_SECONDS, settings.settling) if unused else FRESH_SECONDS)
 
 
 def excess(
@@ -77,10 +80,10 @@ def victims(idle: Sequence[ContainerView], live: Sequence[ContainerView]) -> lis
 
 
 def next_step(step: ScaleDownStep, size: int, now: float) -> ScaleDownStep:
-    """The step that `now` belongs to: half of the pool at most, whatever the pool was at first."""
-    if now < step.began + STEP:
+    """The step that `now` belongs to; a step takes at most half of what the first of its series began with."""
+    if now < step.began + STEP_SECONDS:
         return step
-    continued = now < step.began + 2 * STEP
+    continued = now < step.began + 2 * STEP_SECONDS
     return ScaleDownStep(began=now, size=max(size, step.size if continued else 0))
 
 

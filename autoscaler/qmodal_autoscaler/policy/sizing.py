@@ -1,4 +1,4 @@
-"""How many containers a pool needs now: sized by what the existing ones cannot absorb in time."""
+"""The number of containers that a pool needs: sized by what the existing ones cannot absorb in time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 
 from qmodal_autoscaler.policy.state import PoolCounts, PoolHistory, PoolSettings, PoolSnapshot
 
-SHORTEST = 1e-3  # seconds; below a millisecond a service time is noise
+# A shorter mean service time is noise.
+SHORTEST_SERVICE_SECONDS = 1e-3
 
 
 def needed(
@@ -44,7 +45,7 @@ def _extra(
         return room
     # An input that outlasts the learned mean shows the mean to be wrong: without this, one long
     # input in front of a queue of short ones looked like a container about to be free.
-    service = max(snapshot.service_time, now - history.progress_at, SHORTEST)
+    service = max(snapshot.service_time, now - history.progress_at, SHORTEST_SERVICE_SECONDS)
     start = max(0.0, snapshot.start_time)
     left = counts.backlog + history.arrivals.per_second * start
     left -= _absorbed(counts, settings, service, start, now)

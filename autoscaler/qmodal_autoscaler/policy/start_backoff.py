@@ -1,20 +1,20 @@
-"""When a pool whose containers fail to start may try again, and when it should give up."""
+"""Backoff of starts that fail: when a pool may try again, and when it should give up."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-LONGEST_PAUSE = 300.0  # seconds between probes of a pool that never starts
+LONGEST_PAUSE_SECONDS = 300.0  # seconds between probes of a pool that never starts
 JITTER = 0.2
 EPHEMERAL_FAILURES = 3
 DEPLOYED_FAILURES = 5
-VERDICT = 10.0  # seconds a pool stays given up at least: reports of failures arrive late
-DEPLOYED_SPAN = 30.0  # seconds: a deployed app survives a short outage of what it imports
+GIVEN_UP_SECONDS = 10.0  # seconds a pool stays given up at least: reports of failures arrive late
+DEPLOYED_SPAN_SECONDS = 30.0  # seconds: a deployed app survives a short outage of what it imports
 
 
 class StartBackoff(NamedTuple):
-    """Consecutive failed starts, and the moment before which no other start is allowed.
+    """The number of consecutive failed starts, and the moment before which no other is allowed.
 
     `hopeless`: so many failed that callers should be told instead of waiting, until that moment.
     """
@@ -43,18 +43,20 @@ def backoff(failures: tuple[float, ...], *, ephemeral: bool = False) -> StartBac
             until = failed + _pause(rounds, failed)
     hopeless = _hopeless(failures, ephemeral=ephemeral)
     if hopeless:
-        until = max(until, failures[-1] + VERDICT)
+        until = max(until, failures[-1] + GIVEN_UP_SECONDS)
     return StartBackoff(failures=len(failures), until=until, hopeless=hopeless)
 
 
 def _hopeless(failures: tuple[float, ...], *, ephemeral: bool) -> bool:
     if ephemeral:
         return len(failures) >= EPHEMERAL_FAILURES
-    return len(failures) >= DEPLOYED_FAILURES and failures[-1] - failures[0] >= DEPLOYED_SPAN
+    return (
+        len(failures) >= DEPLOYED_FAILURES and failures[-1] - failures[0] >= DEPLOYED_SPAN_SECONDS
+    )
 
 
 def _pause(rounds: int, failed: float) -> float:
     """Doubling seconds, spread by the fraction of the moment so that pools do not probe in step."""
     spread = math.modf(abs(failed) * 997.0)[0]
-    pause = min(LONGEST_PAUSE, math.ldexp(1.0, min(rounds, 16) - 1))
+    pause = min(LONGEST_PAUSE_SECONDS, math.ldexp(1.0, min(rounds, 16) - 1))
     return pause * (1 - JITTER + 2 * JITTER * spread)

@@ -1,4 +1,4 @@
-"""`qmodal worker list` and `qmodal container list`: which boxes there are, and what they run."""
+"""`qmodal worker list`, `qmodal container list` and `stop`: the boxes and what they run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from qmodal.store.observing import Observation
     from qmodal.transport.operation import Op
 
-LOOK_SECONDS = 0.1
+# How often a container that is to stop is looked at, and its box reminded.
+STOP_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +104,7 @@ def _end(client: Client, which: str, *, graceful: bool) -> Op[None]:
     """Ask its box until it does so: what is published may be lost."""
     while (yield from _is_alive(client, which, leaving=not graceful)):
         yield from client.fleet.nudge_stopped(which, graceful=graceful)
-        yield Pause(LOOK_SECONDS)
+        yield Pause(STOP_POLL_SECONDS)
 
 
 def _is_alive(client: Client, which: str, *, leaving: bool = True) -> Op[bool]:

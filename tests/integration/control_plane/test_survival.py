@@ -227,7 +227,7 @@ def test_troubles_of_loops_are_said_once_and_again_after_they_were_over(
     assert len(caplog.records) == 2
     change_log.trouble("0" * 32, "a pool")
     change_log.keep(())
-    assert set(change_log._said) == {"the sweep"}
+    assert set(change_log._troubles) == {"the sweep"}
 
 
 def test_what_a_loop_must_not_survive_goes_through_the_change_log() -> None:

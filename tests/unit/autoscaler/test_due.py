@@ -6,7 +6,11 @@ import asyncio
 import time
 
 from qmodal_autoscaler.cluster.observer import DuePools
-from qmodal_autoscaler.control.workqueue import CALM_SECONDS, SERVED_SECONDS, WorkQueue
+from qmodal_autoscaler.control.workqueue import (
+    FIRST_DELAY_SECONDS,
+    LONGEST_DELAY_SECONDS,
+    WorkQueue,
+)
 
 
 def looks(due: WorkQueue, count: int) -> list[float]:
@@ -33,5 +37,5 @@ def looks(due: WorkQueue, count: int) -> list[float]:
 
 def test_looks_that_change_nothing_come_later_and_later_but_they_come() -> None:
     taken = looks(WorkQueue(), 7)
-    assert taken[0] >= SERVED_SECONDS
-    assert taken[-1] >= CALM_SECONDS
+    assert taken[0] >= FIRST_DELAY_SECONDS
+    assert taken[-1] >= LONGEST_DELAY_SECONDS

@@ -63,7 +63,6 @@ def pool(
     service: float | None = 2.0,
     start: float | None = 5.0,
     failures: tuple[float, ...] = (),
-    stale: bool = False,
 ) -> PoolSnapshot:
     inflight = waiting + delayed + sum(c.running for c in containers)
     return PoolSnapshot(
@@ -73,7 +72,6 @@ def pool(
         containers=containers,
         service_time=service,
         start_time=start,
-        stale=stale,
         failures=failures,
     )
 
@@ -345,7 +343,6 @@ def test_a_lowered_maximum_drains_idle_containers_at_once_and_never_busy_ones() 
         pytest.param(pool(*fleet(starting=1), waiting=1), {}, False, id="not ready yet"),
         pytest.param(pool(*fleet(busy=1), waiting=9), {}, False, id="more are started"),
         pytest.param(pool(*fleet(idle=1)), {}, False, id="it is told to end"),
-        pytest.param(pool(*fleet(busy=1), stale=True), {}, False, id="the counts are not known"),
         pytest.param(
             pool(*fleet(busy=1, idle=1)), {"buffer_containers": 1}, False, id="it asks for a buffer"
         ),
@@ -359,23 +356,6 @@ def test_when_a_lone_input_changes_nothing(
 ) -> None:
     decision = decided(snapshot, **settings)
     assert serves_alone(snapshot, decision, PoolSettings(**settings)) == is_served
-
-
-# --- missing numbers ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("snapshot", "start"),
-    [
-        pytest.param(pool(stale=True), 0, id="nothing waits"),
-        pytest.param(pool(stale=True, waiting=9), 1, id="an empty pool wakes up"),
-        pytest.param(pool(*fleet(idle=1), stale=True, waiting=9), 0, id="no other start"),
-        pytest.param(pool(*fleet(idle=9, idle_for=300), stale=True), 0, id="no drain"),
-    ],
-)
-def test_stale_counts_change_nothing_but_nought_to_one(snapshot: PoolSnapshot, start: int) -> None:
-    decision = decided(snapshot)
-    assert (decision.start, decision.drain, decision.history) == (start, (), SETTLED)
 
 
 # --- crash loops --------------------------------------------------------------------------------
@@ -540,7 +520,6 @@ def random_pool(chance: random.Random) -> PoolSnapshot:
         delayed=chance.choice([0, 0, 3]),
         service=chance.choice([None, 0.0, 0.05, 2, 600]),
         start=chance.choice([None, 0.0, 5, 60]),
-        stale=chance.random() < 0.05,
         failures=(NOW - 30, NOW)[: chance.choice([0, 0, 0, 1, 2])],
     )
 
