@@ -13,7 +13,7 @@ from qmodal.exception import ConfigurationError, Error
 from qmodal.transport.defects import survive
 from qmodal_autoscaler.control.assigner import LeadershipLostError
 
-RENEW_SECONDS = 1.0
+ELECTION_SECONDS = 1.0
 RESIGN_SECONDS = 1.0
 log = logging.getLogger("qmodal.autoscaler")
 
@@ -38,7 +38,7 @@ class Leadership:
             while True:
                 with survive(f"{self.id}, asking who leads,", but=(ConfigurationError,)):
                     await self._ask()
-                await asyncio.sleep(RENEW_SECONDS)
+                await asyncio.sleep(ELECTION_SECONDS)
         finally:
             await self._end()
 

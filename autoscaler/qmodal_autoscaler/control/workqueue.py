@@ -26,9 +26,8 @@ class WorkQueue:
         self._due_now: set[str] = set()
         self._second_looks: dict[str, float] = {}
         self._timers: dict[str, float] = {}
-        self._delays: dict[
-            str, tuple[float, float]
-        ] = {}  # when it was hinted at last, and the delay
+        # The moment of the last hint at a pool that has containers, and the delay of the next look.
+        self._delays: dict[str, tuple[float, float]] = {}
         self._everything = True
         self._changed = asyncio.Event()
         self._began = 0.0

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # A container that was idle for a shorter time is probably between two inputs.
-IDLE_SECONDS = 1.0
+LENDABLE_IDLE_SECONDS = 1.0
 # A pool without any container gets a busy one of another pool after this, once its input has ended.
 STARVED_SECONDS = 30.0
 
@@ -65,7 +65,7 @@ def lend(starved: Iterable[StarvedPool], donors: Sequence[Donor], *, leaving: in
 
 
 def _idle(donor: Donor) -> list[tuple[float, str]]:
-    return sorted(each for each in donor.idle if each[0] >= IDLE_SECONDS)
+    return sorted(each for each in donor.idle if each[0] >= LENDABLE_IDLE_SECONDS)
 
 
 def _from_busy(pool: StarvedPool, donors: Sequence[Donor], got: int) -> list[str]:

@@ -9,7 +9,9 @@ LONGEST_PAUSE_SECONDS = 300.0  # seconds between probes of a pool that never sta
 JITTER = 0.2
 EPHEMERAL_FAILURES = 3
 DEPLOYED_FAILURES = 5
-GIVEN_UP_SECONDS = 10.0  # seconds a pool stays given up at least: reports of failures arrive late
+SHORTEST_GIVE_UP_SECONDS = (
+    10.0  # seconds a pool stays given up at least: reports of failures arrive late
+)
 DEPLOYED_SPAN_SECONDS = 30.0  # seconds: a deployed app survives a short outage of what it imports
 
 
@@ -43,7 +45,7 @@ def backoff(failures: tuple[float, ...], *, ephemeral: bool = False) -> StartBac
             until = failed + _pause(rounds, failed)
     hopeless = _hopeless(failures, ephemeral=ephemeral)
     if hopeless:
-        until = max(until, failures[-1] + GIVEN_UP_SECONDS)
+        until = max(until, failures[-1] + SHORTEST_GIVE_UP_SECONDS)
     return StartBackoff(failures=len(failures), until=until, hopeless=hopeless)
 
 

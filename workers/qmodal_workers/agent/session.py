@@ -36,7 +36,7 @@ from qmodal_workers.spawn.template_pool import TemplatePool
 # After the grace: for killing what is left and giving back what it held.
 RECLAIM_SECONDS = 3.0
 # For killing all containers of a worker that was given up.
-GIVEN_UP_SECONDS = 2.0
+END_GIVEN_UP_SECONDS = 2.0
 SHUTDOWN_POLL_SECONDS = 0.01
 
 
@@ -155,7 +155,7 @@ class WorkerSession:
         """Kill all containers: their inputs are being given to others by now."""
         self._reconciler.is_closed = True
         self._kill_all("its worker was given up")
-        await self._until(self._is_empty, GIVEN_UP_SECONDS)
+        await self._until(self._is_empty, END_GIVEN_UP_SECONDS)
 
     async def _shut_down(self) -> None:
         await self._stop.requested.wait()

@@ -11,7 +11,7 @@ import msgpack
 
 LARGEST_MESSAGE = 1 << 18
 # The end of a traceback says more than its beginning; a datagram has a limit.
-LONGEST_TEXT = 20_000
+LONGEST_REPORTED_TEXT = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +73,7 @@ class ControlSocket:
     def send(self, **message: Any) -> None:
         """Report to the worker; a worker that is gone is not an error (PDEATHSIG follows)."""
         cut = {
-            name: value[-LONGEST_TEXT:] if isinstance(value, str) else value
+            name: value[-LONGEST_REPORTED_TEXT:] if isinstance(value, str) else value
             for name, value in message.items()
         }
         try:

@@ -18,10 +18,10 @@ from qmodal_workers.spawn.template_client import TemplateClient, UnusableError
 from qmodal_workers.spawn.zygote import Zygote
 
 # A template that nothing was forked from for so long, and whose containers are gone, is ended.
-IDLE_SECONDS = 600.0
+IDLE_TEMPLATE_SECONDS = 600.0
 SPARE_DELAY_SECONDS = 0.5
 # The same for a pool's template, which holds what its hooks have loaded.
-IDLE_WARM_SECONDS = 120.0
+IDLE_WARM_TEMPLATE_SECONDS = 120.0
 Key = tuple[str, int, frozenset[tuple[str, str]], str]
 
 
@@ -184,7 +184,7 @@ class TemplatePool:
         """
         now = time.monotonic()
         for key, template in list(self._by_key.items()):
-            limit = IDLE_WARM_SECONDS if key[3] else IDLE_SECONDS
+            limit = IDLE_WARM_TEMPLATE_SECONDS if key[3] else IDLE_TEMPLATE_SECONDS
             if key[:2] in used and (not key[3] or key[3] in pools):
                 template.used = now
             elif template.is_dead or key[0] in self._stopped_apps or now - template.used > limit:

@@ -55,7 +55,7 @@ PRELOADED = (
     "qmodal.wire.plain",
     "qmodal",
 )
-LONGEST_TEXT = 50_000
+LONGEST_TRACEBACK = 50_000
 T = TypeVar("T")
 
 
@@ -124,7 +124,7 @@ def _run_user_code(end: socket.socket, code: Callable[[], T], what: str) -> T:
         offspring.end_if_child(error)
         try:
             flush()
-            send(end, {"failed": printed(error)[-LONGEST_TEXT:]})
+            send(end, {"failed": printed(error)[-LONGEST_TRACEBACK:]})
         finally:
             os._exit(1)
     offspring.end_if_child()
