@@ -47,7 +47,7 @@ class PoolTracker:
     settled: int | None = None
     number: int = 0
     failures: list[float] = field(default_factory=list)
-    deaths: list[float] = field(default_factory=list)
+    early_deaths: list[float] = field(default_factory=list)
     detail: str = ""
     tracks: dict[str, ContainerTrack] = field(default_factory=dict)
     _over: set[str] = field(default_factory=set)
@@ -88,7 +88,7 @@ class PoolTracker:
             ),
             service_time=observation.service_time,
             start_time=observation.start_time,
-            failures=tuple(self.failures or self.deaths[-1:] * (len(self.deaths) > 1)),
+            failures=tuple(self.failures or self.early_deaths[-1:] * (len(self.early_deaths) > 1)),
         )
 
     def unreported(
@@ -117,9 +117,9 @@ class PoolTracker:
         if terms.number != self.number:
             self.number = terms.number
             self.failures.clear()
-            self.deaths.clear()
+            self.early_deaths.clear()
         if progress:
-            self.deaths.clear()
+            self.early_deaths.clear()
 
     def _count_end(self, held: PlacedContainer, terms: PoolTerms, done: int, now: float) -> None:
         """Count what ended unasked, once."""
@@ -131,7 +131,7 @@ class PoolTracker:
             self.failures.append(now)
             self.detail = report.detail
         elif track is not None and track.died_young(done, now):
-            self.deaths.append(now)
+            self.early_deaths.append(now)
 
     def _follow(
         self, held: PlacedContainer, terms: PoolTerms, done: int, now: float, age: float

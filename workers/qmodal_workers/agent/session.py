@@ -99,7 +99,7 @@ class WorkerSession:
             cancelled=self._watchdog.cancelled,
             killed=self._watchdog.killed,
             stopped=self._drain.stopped,
-            told=self._watchdog.told,
+            told=self._watchdog.acknowledge,
         )
 
     async def run(self) -> bool:

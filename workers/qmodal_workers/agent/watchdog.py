@@ -160,7 +160,7 @@ class Watchdog:
         else:
             self.cancelled(name, entry)
 
-    def told(self, token: str) -> None:
+    def acknowledge(self, token: str) -> None:
         """A cancel waits for this worker: answer that all its cancellations were heard."""
         answer = asyncio.create_task(self._answer(token))
         self._answers.add(answer)

@@ -98,8 +98,8 @@ def _load(end: socket.socket, message: dict[str, Any], document: int, settings: 
     plain.set_variables(message["environ"])
 
     def load() -> Prepared:
-        told = Settings.from_environ(unpack(content_of(settings)))
-        prepared = Prepared.create(content_of(document), told)
+        own = Settings.from_environ(unpack(content_of(settings)))
+        prepared = Prepared.create(content_of(document), own)
         load_version(prepared.version, message["code"])
         return prepared
 
@@ -145,23 +145,23 @@ def _fork(
     So no process ever becomes a child of the worker that it has not heard of. Pid 0: there is none.
     """
     flush()
-    told, tell = os.pipe()
+    pid_reader, pid_writer = os.pipe()
     gone, stay = os.pipe()
     middle = try_fork()
     if middle == 0:
-        os.close(told)
+        os.close(pid_reader)
         os.close(stay)
-        _be_middle(end, (tell, gone), lambda: be(descriptors))
-    _close((tell, gone, *descriptors))
-    pid = int.from_bytes(os.read(told, 8), "little")  # nothing to read if a fork has failed
+        _be_middle(end, (pid_writer, gone), lambda: be(descriptors))
+    _close((pid_writer, gone, *descriptors))
+    pid = int.from_bytes(os.read(pid_reader, 8), "little")  # nothing to read if a fork has failed
     send(end, {"forked": name, "pid": pid})
-    _close((told, stay))
+    _close((pid_reader, stay))
     if middle > 0:
         os.waitpid(middle, 0)
 
 
 def _be_middle(end: socket.socket, pipes: tuple[int, int], be: Callable[[], NoReturn]) -> NoReturn:
-    tell, gone = pipes
+    pid_writer, gone = pipes
     try:
         pid = try_fork()
         if pid == 0:
@@ -169,7 +169,7 @@ def _be_middle(end: socket.socket, pipes: tuple[int, int], be: Callable[[], NoRe
             _close(pipes)
             be()
         if pid > 0:
-            os.write(tell, pid.to_bytes(8, "little"))
+            os.write(pid_writer, pid.to_bytes(8, "little"))
             os.read(gone, 1)
     finally:
         os._exit(0)

@@ -183,21 +183,21 @@ def _fork(
     end: socket.socket, worker: int, message: Mapping[str, Any], descriptors: list[int]
 ) -> None:
     """Fork twice, so that the worker becomes the template's parent and learns of its end."""
-    told, tell = os.pipe()
+    pid_reader, pid_writer = os.pipe()
     middle = try_fork()
     if middle == 0:
         pid = try_fork()
         if pid == 0:
             end.close()
-            os.close(told)
-            os.close(tell)
+            os.close(pid_reader)
+            os.close(pid_writer)
             _be_template(worker, message, descriptors)
         if pid > 0:
-            os.write(tell, pid.to_bytes(8, "little"))
+            os.write(pid_writer, pid.to_bytes(8, "little"))
         os._exit(0)
-    os.close(tell)
-    pid = int.from_bytes(os.read(told, 8), "little")
-    os.close(told)
+    os.close(pid_writer)
+    pid = int.from_bytes(os.read(pid_reader, 8), "little")
+    os.close(pid_reader)
     for fd in descriptors:
         os.close(fd)
     if middle > 0:
