@@ -1,4 +1,4 @@
-"""What the autoscaler tells people: one line for each change, and no line twice in a row."""
+"""The autoscaler's log for people: one line for each change, and no trouble twice in a row."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ log = logging.getLogger("qmodal.autoscaler")
 
 
 class ChangeLog:
-    """Remembers what was said last about each subject."""
+    """Logs changes and troubles; remembers the last trouble of each subject."""
 
     def __init__(self) -> None:
-        self._said: dict[str, str] = {}
+        self._troubles: dict[str, str] = {}
 
     def change(self, label: str, text: str) -> None:
-        """Something was changed, for this reason."""
+        """Log a change and its reason."""
         log.info("%s: %s", label, text)
 
     def trouble(self, subject: str, text: str, *, label: str = "") -> None:
-        """Something cannot be known or done; said once, until it changes or is over."""
-        if self._said.get(subject) != text:
-            self._said[subject] = text
+        """Log that something cannot be known or done; once, until that changes or is over."""
+        if self._troubles.get(subject) != text:
+            self._troubles[subject] = text
             log.warning("%s: %s", label or subject, text)
 
     def failed(self, subject: str, what: str, error: BaseException, *, label: str = "") -> None:
-        """Something failed: a trouble if that can be foreseen, else a mistake of ours, with its traceback."""
+        """Log a failure: an `Error` as a trouble, anything else as a defect, counted and with its traceback."""
         if isinstance(error, Error):
             self.trouble(subject, f"{what}: {error!r}", label=label)
         else:
@@ -46,7 +46,7 @@ class ChangeLog:
         but: tuple[type[Exception], ...] = (),
         settles: bool = False,
     ) -> Iterator[None]:
-        """Go on behind the block whatever it raises, except for `but`, and say that `what` follows of it.
+        """Go on after the block whatever it raises, except for `but`, and log that `what` follows from it.
 
         `settles`: if it raises nothing, the trouble with the subject is over.
         """
@@ -62,11 +62,11 @@ class ChangeLog:
                 self.settle(subject)
 
     def settle(self, subject: str) -> None:
-        """There is no trouble with it any more."""
-        self._said.pop(subject, None)
+        """Note that the trouble with the subject is over."""
+        self._troubles.pop(subject, None)
 
     def keep(self, pools: Collection[str]) -> None:
-        """Forget the pools that are gone; other subjects are settled by whoever has trouble with them."""
-        for subject in self._said.keys() - set(pools):
+        """Forget the troubles of pools that are gone; those of other subjects stay until they are settled."""
+        for subject in self._troubles.keys() - set(pools):
             if is_pool_id(subject):
-                del self._said[subject]
+                del self._troubles[subject]

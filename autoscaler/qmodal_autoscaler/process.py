@@ -1,4 +1,4 @@
-"""The autoscaler process: seek the leadership until a signal says to stop."""
+"""The autoscaler process: a candidate for the leadership until a signal says to stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def run(client: Client) -> None:
 
 async def autoscale(client: Client, stop: asyncio.Event) -> None:
     """Lead or stand by until `stop` is set, then let another one lead at once."""
-    leadership = Leadership(client, lambda epoch: LeaderTerm(client, epoch).rule())
+    leadership = Leadership(client, lambda epoch: LeaderTerm(client, epoch).run())
     seeking = asyncio.create_task(leadership.seek(), name="lead")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:

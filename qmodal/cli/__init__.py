@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and that only the one that is used is loaded."""
+"""The command line: the table of commands, of which only the one that is used is imported."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ GROUP = "qmodal.commands"
 
 
 @dataclass(frozen=True, slots=True)
-class Command:
-    """Where a command is defined (`module:attribute`), and what the list of commands says of it."""
+class CommandEntry:
+    """A command's place (`module:attribute`) and its line in the list of commands."""
 
     place: str
     summary: str
@@ -28,30 +28,34 @@ class Command:
 
 # A name of two words wins over a command of the first word: `worker` is another package's.
 BUILT_IN = {
-    "run": Command(
+    "run": CommandEntry(
         "qmodal.cli.commands.run:run", "Run a function or a local entrypoint of a file."
     ),
-    "deploy": Command("qmodal.cli.commands.deploy:deploy", "Publish an app until it is stopped."),
-    "serve": Command(
+    "deploy": CommandEntry(
+        "qmodal.cli.commands.deploy:deploy", "Publish an app until it is stopped."
+    ),
+    "serve": CommandEntry(
         "qmodal.cli.commands.serve:serve", "Run an app and publish it anew when it changes."
     ),
-    "up": Command("qmodal.cli.commands.up:up", "Run the whole system on this machine."),
-    "app": Command("qmodal.cli.commands.app:app", "List and stop apps, and read their logs."),
-    "container": Command("qmodal.cli.commands.fleet:container", "List and stop containers."),
-    "worker list": Command("qmodal.cli.commands.fleet:workers", "List the workers of all boxes."),
-    "doctor": Command(
+    "up": CommandEntry("qmodal.cli.commands.up:up", "Run the whole system on this machine."),
+    "app": CommandEntry("qmodal.cli.commands.app:app", "List and stop apps, and read their logs."),
+    "container": CommandEntry("qmodal.cli.commands.fleet:container", "List and stop containers."),
+    "worker list": CommandEntry(
+        "qmodal.cli.commands.fleet:workers", "List the workers of all boxes."
+    ),
+    "doctor": CommandEntry(
         "qmodal.cli.commands.doctor:doctor", "Check the settings against the server."
     ),
-    "key": Command("qmodal.cli.commands.key:key", "Show what a second machine needs."),
+    "key": CommandEntry("qmodal.cli.commands.key:key", "Show what a second machine needs."),
 }
 # What other packages add is not imported just to be listed.
-ELSEWHERE = {
+EXTERNAL_SUMMARIES = {
     "worker": "Run the containers of this machine.",
     "autoscaler": "Decide how many containers each pool has.",
 }
 
 
-class Commands(click.Group):
+class CommandGroup(click.Group):
     """The commands of this package and those of the entry points `qmodal.commands`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -86,7 +90,10 @@ class Commands(click.Group):
 def _summaries() -> Iterator[tuple[str, str]]:
     yield from ((name, command.summary) for name, command in BUILT_IN.items())
     for point in sorted(_entry_points(), key=lambda point: point.name):
-        yield point.name, ELSEWHERE.get(point.name, f"From {point.value.partition(':')[0]}.")
+        yield (
+            point.name,
+            EXTERNAL_SUMMARIES.get(point.name, f"From {point.value.partition(':')[0]}."),
+        )
 
 
 def _entry_points(*names: str) -> list[Any]:
@@ -96,7 +103,7 @@ def _entry_points(*names: str) -> list[Any]:
     return [point for name, point in found.items() if name in names or not names]
 
 
-@click.command(cls=Commands, no_args_is_help=True)
+@click.command(cls=CommandGroup, no_args_is_help=True)
 @click.version_option(__version__, prog_name="qmodal", message="%(prog)s %(version)s")
 def program() -> None:
     """Modal's programming model on your own machines."""

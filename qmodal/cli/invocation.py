@@ -1,4 +1,4 @@
-"""How each kind of object that `qmodal run` can run is called with what the command line gave."""
+"""Invocations: how `qmodal run` calls each kind of object with the arguments of a command line."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from qmodal.cls.cls import Cls
     from qmodal.functions.function import Function
 
-Call = Callable[[Arguments], Any]
+Invoke = Callable[[Arguments], Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Start:
-    """The parameters of a runnable and how to call it; `call` waits for the result."""
+class Invocation:
+    """A runnable's parameters and how to call it; `call` waits for the result."""
 
     signatures: tuple[Signature, ...]
-    call: Call
+    call: Invoke
 
     def parse(self, prog: str, argv: tuple[str, ...]) -> Arguments | None:
         """What a command line says; None if it asked for help, which has been shown then.
@@ -39,8 +39,8 @@ class Start:
         return parsed if isinstance(parsed, Arguments) else None
 
 
-def start_of(runnable: Runnable, *, detached: bool) -> Start:
-    """How to start it; a detached function is spawned, so that it outlives this process.
+def invocation_of(runnable: Runnable, *, detached: bool) -> Invocation:
+    """The invocation of a runnable; a detached function is spawned, so that it outlives this process.
 
     Raises InvalidError for a generator function.
     """
@@ -53,7 +53,7 @@ def start_of(runnable: Runnable, *, detached: bool) -> Start:
             return _method(cast("Cls[Any]", runnable.object), runnable, detached)
 
 
-def _entrypoint(entrypoint: LocalEntrypoint) -> Start:
+def _entrypoint(entrypoint: LocalEntrypoint) -> Invocation:
     _refuse_generator(entrypoint.name, entrypoint.raw_f)
     signature = signature_of(entrypoint.raw_f)
 
@@ -66,10 +66,10 @@ def _entrypoint(entrypoint: LocalEntrypoint) -> Start:
 
         return asyncio.run(result)
 
-    return Start(signatures=(signature,), call=call)
+    return Invocation(signatures=(signature,), call=call)
 
 
-def _function(function: Function[..., Any, Any], detached: bool) -> Start:
+def _function(function: Function[..., Any, Any], detached: bool) -> Invocation:
     raw = function._raw()
     _refuse_generator(raw.__qualname__, raw)
     signature = signature_of(raw)
@@ -77,10 +77,10 @@ def _function(function: Function[..., Any, Any], detached: bool) -> Start:
     def call(arguments: Arguments) -> Any:
         return _call(function, arguments, signature, detached)
 
-    return Start(signatures=(signature,), call=call)
+    return Invocation(signatures=(signature,), call=call)
 
 
-def _method(cls: Cls[Any], runnable: Runnable, detached: bool) -> Start:
+def _method(cls: Cls[Any], runnable: Runnable, detached: bool) -> Invocation:
     user_cls = cls._user_cls
     if user_cls is None:
         raise ExecutionError(f"The definition of {runnable.name} is not in this process.")
@@ -95,7 +95,7 @@ def _method(cls: Cls[Any], runnable: Runnable, detached: bool) -> Start:
         method = getattr(cls(*args, **kwargs), runnable.method)
         return _call(method, arguments, signature, detached)
 
-    return Start(signatures=(constructor, signature), call=call)
+    return Invocation(signatures=(constructor, signature), call=call)
 
 
 def _call(

@@ -90,15 +90,12 @@ class Update(Verb[Any, FunctionAutoscalerSettings]):
         )
 
 
-_ALIVE = ("starting", "ready", "draining")
-
-
 def current_stats(target: Target) -> Op[FunctionCurrentStats]:
     """The pool at this moment, as the autoscaler sees it."""
     client = current()
     (observation,) = yield from client.observing.observe([target.pool])
     states = yield from _container_states(client, target.pool)
-    runners = sum(state in _ALIVE for state in states)
+    runners = len(states)
     if observation is None:
         return FunctionCurrentStats(0, runners, 0, states.count("ready"))
     slots = target.options.slots
@@ -112,8 +109,7 @@ def current_stats(target: Target) -> Op[FunctionCurrentStats]:
 
 
 def _container_states(client: Client, pool: str) -> Op[list[str]]:
-    workers = yield from client.fleet.workers()
-    containers = yield from client.fleet.containers(list(workers))
+    containers = yield from client.fleet.living_containers()
     return [
         container.state
         for listed in containers.values()

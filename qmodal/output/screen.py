@@ -18,7 +18,6 @@ from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
-    from qmodal.store.fleet import ContainerReport
     from qmodal.store.logs import LogChunk, Source
 
 # Seconds. Workers write what is printed every 0.05 s, half a line after 0.25 s.
@@ -156,13 +155,12 @@ class Follower:
 
     def _boxes(self) -> list[str]:
         """The workers that run containers of the app."""
-        client, fleet = self._client, self._client.fleet
-        workers = [worker for worker, ends in client.run(fleet.workers()).items() if ends]
-        listed = client.run(fleet.containers(workers))
-        return [worker for worker, containers in listed.items() if any(map(self._runs, containers))]
-
-    def _runs(self, container: ContainerReport) -> bool:
-        return container.app == self._app_id and container.state not in ("ended", "failed")
+        listed = self._client.run(self._client.fleet.living_containers())
+        return [
+            worker
+            for worker, containers in listed.items()
+            if any(each.app == self._app_id for each in containers)
+        ]
 
     def _is_late(self, stopped: float) -> bool:
         now = time.monotonic()

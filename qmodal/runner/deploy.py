@@ -139,16 +139,12 @@ def wait_until_replaced(client: Client, version: Version) -> Op[None]:
 
 def _older(client: Client, version: Version) -> Op[dict[str, list[str]]]:
     """The containers of the app's older versions on each box, those of pinned pools left out."""
-    leases = yield from client.fleet.workers()
-    listed = yield from client.fleet.containers([each for each, ends in leases.items() if ends])
+    listed = yield from client.fleet.living_containers()
     older = {
         worker: [
             each.container
             for each in containers
-            if each.app == version.app_id
-            and each.number < version.number
-            and not each.pinned
-            and each.state not in ("ended", "failed")
+            if each.app == version.app_id and each.number < version.number and not each.pinned
         ]
         for worker, containers in listed.items()
     }

@@ -57,6 +57,20 @@ class ContainerReport:
     pinned: bool = False  # its pool keeps to that version
     unfit: bool = False  # it ended because an input needs a box with another Python or qmodal
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it failed or ended: nothing of it runs any more."""
+        return self.state in ("failed", "ended")
+
+
+def living(leases: Mapping[str, float]) -> list[str]:
+    """The boxes among `leases` (box -> end of its lease in server ms) that were not given up.
+
+    What a box that was given up (0) has reported is not true any more: its containers are being
+    reclaimed, and what they still write is refused.
+    """
+    return [worker for worker, ends in leases.items() if ends > 0]
+
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
@@ -152,6 +166,19 @@ class Fleet:
             worker: min(max(-LATEST_MS, float(ends)), LATEST_MS)
             for worker, ends in named
             if worker is not None
+        }
+
+    def living_workers(self) -> Op[list[str]]:
+        """The boxes that were not given up."""
+        return living((yield from self.workers()))
+
+    def living_containers(self) -> Op[dict[str, list[ContainerReport]]]:
+        """The containers that exist, by living box; boxes of which that cannot be read are left out."""
+        workers = yield from self.living_workers()
+        listed = yield from self.containers(workers)
+        return {
+            worker: [each for each in containers if not each.is_over]
+            for worker, containers in listed.items()
         }
 
     def reports(self, workers: Sequence[str]) -> Op[list[WorkerReport]]:

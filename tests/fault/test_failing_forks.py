@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from qmodal_workers.ipc import messages as passing
+from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.start_request import Descriptors
 from qmodal_workers.output.pipes import Pipes
-from qmodal_workers.spawn.template_client import TemplateClient, TemplateEnds, UnusableError
+from qmodal_workers.spawn.template_client import TemplateClient, TemplateEndpoints, UnusableError
 
 # A user who has no other process; root has no limit.
 NOBODY = 54321
@@ -55,18 +55,18 @@ def test_a_container_that_could_not_be_forked_is_not_waited_for() -> None:
 
 
 async def _fork_in_vain(process: subprocess.Popen[bytes]) -> None:
-    pipes, ends = Pipes(lambda: None), TemplateEnds.create()
+    pipes, ends = Pipes(lambda: None), TemplateEndpoints.create()
     other = socket.socket(fileno=os.dup(ends.theirs[0]))
     template = TemplateClient("template", pipes, ends, process)
     ends.hand_over()
     asking = asyncio.create_task(template.fork("c", Descriptors(0, 0, 0, 0), 0))
     await asyncio.sleep(0)
-    received = passing.receive(other)
+    received = messages.receive(other)
     assert received is not None
     for fd in received[1]:
         os.close(fd)
     assert received[0] == {"fork": "c"}
-    passing.send(other, {"forked": "c", "pid": 0})
+    messages.send(other, {"forked": "c", "pid": 0})
     with pytest.raises(UnusableError, match="no room"):
         await asking
     template.close()

@@ -22,10 +22,11 @@ COUNTING = """
 import gc, json, os, signal
 from collections import deque
 from qmodal_workers.agent import start_times
-from qmodal_workers.spawn import bounded
+from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.cli import worker
 
-bounded.keep.__kwdefaults__["most"] = start_times.MOST_POOLS = 1
+BoundedDict.__init__.__defaults__ = (1,)
+start_times.MOST_POOLS = 1
 TABLES = (dict, set, list, deque)
 
 def attributes(thing):

@@ -1,4 +1,4 @@
-"""The worker process of a box: it keeps containers, and runs no user code itself."""
+"""The worker process of a box: runs containers for as long as it lives, and no user code itself."""
 
 from __future__ import annotations
 
@@ -12,43 +12,43 @@ from qmodal.client.client import Client
 from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import ConfigurationError, Error
 from qmodal.transport.defects import note
-from qmodal_workers.agent.loops import repeated
-from qmodal_workers.agent.session import Stop, WorkerOptions, WorkerSession
-from qmodal_workers.ipc.marks import Marks
-from qmodal_workers.ipc.processes import become_subreaper
+from qmodal_workers.agent.session import StopRequest, WorkerOptions, WorkerSession
+from qmodal_workers.agent.supervision import supervised
+from qmodal_workers.ipc.child_processes import become_subreaper
+from qmodal_workers.ipc.process_marks import ProcessMarks
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
 from qmodal_workers.spawn.zygote import Zygote
 
-PAUSE_SECONDS = 1.0
+REENROLL_SECONDS = 1.0
 log = logging.getLogger("qmodal.worker")
 
 
 def run(client: Client, options: WorkerOptions) -> None:
     """Work until SIGTERM or SIGINT; raises ConfigurationError for a server we cannot use."""
-    marks = Marks()
-    nursery = Zygote.start(marks) if sys.platform == "linux" else None
-    # Behind the nursery, as its containers are to find none of this.
+    marks = ProcessMarks()
+    zygote = Zygote.start(marks) if sys.platform == "linux" else None
+    # After the fork of the zygote: its containers must not inherit the logging of the worker.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(work(client, options, marks, nursery))
+    asyncio.run(work(client, options, marks, zygote))
 
 
 async def work(
-    client: Client, options: WorkerOptions, marks: Marks, nursery: Zygote | None = None
+    client: Client, options: WorkerOptions, marks: ProcessMarks, zygote: Zygote | None = None
 ) -> None:
     """Work until SIGTERM or SIGINT, in the running loop."""
     become_subreaper()
-    stop = Stop()
+    stop = StopRequest()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.ask)
+        loop.add_signal_handler(number, stop.request)
     logs = LogWriter(client)
     files = CredentialFiles(client.settings)
-    templates = TemplatePool(files.environ(), logs.pipes, nursery=nursery, marks=marks)
-    writing = asyncio.create_task(repeated("logs", logs.write), name="logs")
+    templates = TemplatePool(files.environ(), logs.pipes, zygote=zygote, marks=marks)
+    writing = asyncio.create_task(supervised("logs", logs.write), name="logs")
     try:
         templates.prepare()
-        await _come_back(client, options, stop, logs=logs, templates=templates)
+        await _run_sessions(client, options, stop, logs=logs, templates=templates)
     finally:
         templates.close()
         writing.cancel()
@@ -57,22 +57,27 @@ async def work(
         await client.aclose()
 
 
-async def _come_back(
-    client: Client, options: WorkerOptions, stop: Stop, *, logs: LogWriter, templates: TemplatePool
+async def _run_sessions(
+    client: Client,
+    options: WorkerOptions,
+    stop: StopRequest,
+    *,
+    logs: LogWriter,
+    templates: TemplatePool,
 ) -> None:
-    """Whoever was given up ends what it has and comes back under a new id."""
-    while not stop.asked.is_set():
-        incarnation = WorkerSession(client, options, stop, logs=logs, templates=templates)
+    """Run one session after another: a worker that was given up comes back under a new id."""
+    while not stop.requested.is_set():
+        session = WorkerSession(client, options, stop, logs=logs, templates=templates)
         try:
-            if not await incarnation.live():
+            if not await session.run():
                 return
         except ConfigurationError:
             raise
         except Error as error:
-            # Nothing that a server says is a reason for the box to go: its keeper would start it anew.
+            # Nothing that a server says is a reason for the process to end: its keeper would restart it.
             note("the worker", error)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PAUSE_SECONDS):
-                    await stop.asked.wait()
+                async with asyncio.timeout(REENROLL_SECONDS):
+                    await stop.requested.wait()
             continue
-        log.warning("%s was given up; coming back under a new id", incarnation.worker)
+        log.warning("%s was given up; coming back under a new id", session.worker)

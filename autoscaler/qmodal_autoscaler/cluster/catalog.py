@@ -1,4 +1,4 @@
-"""What each pool is entitled to: its app's current version, verified, and its live settings."""
+"""The terms of each pool: its app's current version, verified, and its live settings."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ APP_STOPPED = "stopped: the app was stopped"
 
 
 class UnknownTermsError(Error):
-    """What the pool is entitled to is not known, so nothing about it changes."""
+    """Raised when the terms of a pool are not known, so that nothing about it changes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
-    """What holds for a pool now.
+class PoolTerms:
+    """The terms of a pool now.
 
     `number` is the app's current version, `capacity` how many inputs a container may run.
     `least`: containers of older versions than this end at once, whatever they run.
@@ -48,18 +48,21 @@ class Terms:
 
 
 @dataclass(frozen=True, slots=True)
-class _App:
+class _AppState:
     record: AppRecord | None
     overrides: dict[str, dict[str, int]]
 
 
 class Catalog:
-    """Reads apps on every look, and signed documents, which never change, once."""
+    """The apps, pool specs and versions that the leader has read.
+
+    Apps are read on every look, signed documents, which never change, once.
+    """
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._specs: dict[str, PoolSpec] = {}
-        self._apps: dict[str, _App] = {}
+        self._apps: dict[str, _AppState] = {}
         self._versions: dict[tuple[str, int], Version] = {}
 
     def apps_of(self, pools: Iterable[str]) -> set[str]:
@@ -110,8 +113,8 @@ class Catalog:
         needed = self._needed()
         self._versions = {key: each for key, each in self._versions.items() if key in needed}
 
-    def terms(self, pool: str) -> Terms:
-        """What holds for the pool; raises UnknownTermsError."""
+    def terms(self, pool: str) -> PoolTerms:
+        """The terms of the pool; raises UnknownTermsError."""
         spec = self._specs.get(pool)
         about = None if spec is None else self._apps.get(spec.app_id)
         if spec is None or about is None:
@@ -142,7 +145,7 @@ class Catalog:
     def _read_app(self, app: str) -> Op[None]:
         apps = self._client.apps
         record, overrides = yield from all_of(apps.record(app), apps.overrides(app))
-        self._apps[app] = _App(record, overrides)
+        self._apps[app] = _AppState(record, overrides)
 
     def _read_version(self, app: str, number: int) -> Op[None]:
         document = yield from self._client.apps.version(app, number)
@@ -154,8 +157,8 @@ class Catalog:
         self._versions[app, number] = version
 
 
-def _ended(spec: PoolSpec, number: int, why: str) -> Terms:
-    return Terms(
+def _ended(spec: PoolSpec, number: int, why: str) -> PoolTerms:
+    return PoolTerms(
         label=_label(spec),
         app=spec.app_id,
         number=number,
@@ -166,7 +169,7 @@ def _ended(spec: PoolSpec, number: int, why: str) -> Terms:
 
 def _running(
     spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, int]
-) -> Terms:
+) -> PoolTerms:
     variant = unpack_plain(spec.variant) if spec.variant else {}
     options = FunctionOptions.from_plain({**function.options, **variant})
     options = _overridden(options, override, spec)
@@ -178,7 +181,7 @@ def _running(
         slots=options.slots,
         ephemeral=version.is_ephemeral,
     )
-    return Terms(
+    return PoolTerms(
         label=_label(spec),
         app=spec.app_id,
         number=version.number,

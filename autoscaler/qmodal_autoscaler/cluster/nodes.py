@@ -1,23 +1,23 @@
-"""The boxes as the leader sees them: what each should run, what it says it runs, and its room."""
+"""The boxes as the leader sees them: what each was assigned, what it reports, and its room."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport
+from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport, living
 from qmodal.transport.gather import all_of
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import is_pool_id
 from qmodal_autoscaler.policy.placement import WorkerRoom
 
+# A box that does not start or cannot decode something is avoided for so long.
 AVOID_SECONDS = 10.0
-OVER = ("failed", "ended")
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
+class PlacedContainer:
     """A container of a pool on a box: assigned, reported, or both."""
 
     container: str
@@ -29,12 +29,12 @@ class Holding:
     @property
     def is_over(self) -> bool:
         """Whether it failed or ended."""
-        return self.report is not None and self.report.state in OVER
+        return self.report is not None and self.report.is_over
 
 
 @dataclass(slots=True)
 class Box:
-    """One worker; `lease` ends at that server time in ms, `avoided` until monotonic seconds."""
+    """A box; its `lease` ends at that server time in ms, it is `avoided` until monotonic seconds."""
 
     worker: str
     lease: float = 0.0
@@ -43,14 +43,14 @@ class Box:
     reports: dict[str, ContainerReport] = field(default_factory=dict)
     avoided: float = 0.0
 
-    def holdings(self) -> Iterator[Holding]:
+    def containers(self) -> Iterator[PlacedContainer]:
         """Its containers, those that are over and not yet cleared away included."""
         for container, report in self.reports.items():
             is_assigned = container in self.assigned
-            yield Holding(container, report.pool, self.worker, report, is_assigned)
+            yield PlacedContainer(container, report.pool, self.worker, report, is_assigned)
         for container, pool in self.assigned.items():
             if container not in self.reports:
-                yield Holding(container, pool, self.worker, None, is_assigned=True)
+                yield PlacedContainer(container, pool, self.worker, None, is_assigned=True)
 
     @property
     def is_closing(self) -> bool:
@@ -62,7 +62,7 @@ class Box:
 
     def room(self, server_ms: float) -> WorkerRoom:
         """How many containers it can take now; none if it may be dead or about to stop."""
-        living = [held for held in self.holdings() if not held.is_over]
+        living = [held for held in self.containers() if not held.is_over]
         free = 0
         if self.report is not None and not self.is_closing:
             free = self.report.max_containers - len(living)
@@ -73,12 +73,15 @@ class Box:
 
 
 class Nodes:
-    """Only the leader changes assignments, so between two looks what it knows of them is true."""
+    """All boxes and what each runs, as the leader knows them.
+
+    Only the leader changes assignments, so what it knows of them stays true between two looks.
+    """
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self._boxes: dict[str, Box] = {}
-        self._by_pool: dict[str, list[Holding]] = {}
+        self._by_pool: dict[str, list[PlacedContainer]] = {}
         self._unfit: dict[tuple[str, str], float] = {}
 
     def survey(self, leases: dict[str, float]) -> list[Op[None]]:
@@ -86,14 +89,13 @@ class Nodes:
 
         A box without containers gets them from nobody but us, so an idle fleet costs nothing.
         """
-        # 0: given up. Its containers are being taken back, and whatever it still runs is fenced.
-        alive = {worker: ends for worker, ends in leases.items() if ends > 0}
+        alive = living(leases)
         fresh = [worker for worker in alive if worker not in self._boxes]
         self._boxes = {worker: box for worker, box in self._boxes.items() if worker in alive} | {
             worker: Box(worker) for worker in fresh
         }
-        for worker, ends in alive.items():
-            self._boxes[worker].lease = ends
+        for worker in alive:
+            self._boxes[worker].lease = leases[worker]
         self.arrange()
         holding = [box for box in self._boxes.values() if box.assigned or box.reports]
         return [self._introduce(self._boxes[worker]) for worker in fresh] + [
@@ -109,20 +111,20 @@ class Nodes:
         """Sort the containers by pool; needed after every change."""
         self._by_pool = {}
         for box in self._boxes.values():
-            for held in box.holdings():
+            for held in box.containers():
                 self._by_pool.setdefault(held.pool, []).append(held)
 
     def pools(self) -> set[str]:
         """The pools that have containers somewhere."""
         return set(filter(is_pool_id, self._by_pool))
 
-    def strangers(self) -> list[Holding]:
+    def strangers(self) -> list[PlacedContainer]:
         """What somebody else has put on the boxes: no pool can have such a name."""
         odd = [held for pool, held in self._by_pool.items() if not is_pool_id(pool)]
         return [held for listed in odd for held in listed]
 
-    def of_pool(self, pool: str) -> list[Holding]:
-        """The containers of a pool."""
+    def of_pool(self, pool: str) -> list[PlacedContainer]:
+        """The pool's containers."""
         return self._by_pool.get(pool, [])
 
     def is_served(self, pool: str) -> bool:
@@ -138,7 +140,7 @@ class Nodes:
         return sum(
             not held.is_assigned and not held.is_over
             for box in self._boxes.values()
-            for held in box.holdings()
+            for held in box.containers()
         )
 
     def is_known(self, container: str, worker: str) -> bool:
@@ -147,16 +149,22 @@ class Nodes:
         return container in box.assigned or container in box.reports
 
     def avoid(self, worker: str) -> None:
-        """It does not start what it is assigned: place elsewhere for a while."""
+        """Place nothing on the box for a while: it does not start what it is assigned."""
         if worker in self._boxes:
             self._boxes[worker].avoided = time.monotonic() + AVOID_SECONDS
 
-    def note_unfit(self, pool: str, worker: str) -> None:
-        """Its containers cannot decode an input of the pool: others get their chance for a while."""
-        self._unfit[pool, worker] = time.monotonic() + AVOID_SECONDS
+    def note(self, unresponsive: Iterable[str], *, pool: str, unfit: Iterable[str]) -> None:
+        """Take in that boxes do not start what they are assigned, or cannot decode the pool's inputs.
+
+        Others get their chance for a while.
+        """
+        for worker in unresponsive:
+            self.avoid(worker)
+        for worker in unfit:
+            self._unfit[pool, worker] = time.monotonic() + AVOID_SECONDS
 
     def unfit_for(self, pool: str) -> frozenset[str]:
-        """The boxes of which that was noted lately."""
+        """The boxes that were lately found unable to decode an input of the pool."""
         now = time.monotonic()
         self._unfit = {pair: until for pair, until in self._unfit.items() if until > now}
         return frozenset(worker for each, worker in self._unfit if each == pool)

@@ -1,4 +1,4 @@
-"""One look at the server: the active pools, their apps and the boxes, in as few writes as it takes."""
+"""Reads the active pools, their apps and the boxes from the server, in as few round trips as it takes."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ LOOK = "the look at the server"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What to look at now; `everything` goes beyond `pools`."""
+class DuePools:
+    """The pools to look at now; `everything`: all that there are, beyond `pools`."""
 
     pools: frozenset[str]
     everything: bool
@@ -27,21 +27,23 @@ class Wanted:
 
 @dataclass(slots=True)
 class ClusterSnapshot:
-    """What was looked at: the pools, and an observation of each that could be observed."""
+    """The pools that were looked at, and an observation of each that could be observed."""
 
     pools: list[str]
     observations: dict[str, Observation] = field(default_factory=dict)
 
 
 class Observer:
-    """Keeps the fleet and the catalog up to date."""
+    """Reads from the server what is due, and keeps `nodes` and `catalog` up to date."""
 
-    def __init__(self, client: Client, journal: ChangeLog) -> None:
+    def __init__(self, client: Client, change_log: ChangeLog) -> None:
         self._client = client
-        self._journal = journal
-        self.fleet = Nodes(client.fleet)
+        self._change_log = change_log
+        self.nodes = Nodes(client.fleet)
         self.catalog = Catalog(client)
-        self._odd: set[str] = set()  # what could not be read in this look
+        self._unreadable: set[str] = (
+            set()
+        )  # subjects of what could not be read in the last full look
         self._clock_ms = 0.0  # the server's clock is ahead of the monotonic one by this
 
     @property
@@ -49,12 +51,12 @@ class Observer:
         """The server's clock now."""
         return self._clock_ms + time.monotonic() * 1000
 
-    def look(self, wanted: Wanted) -> Op[ClusterSnapshot]:
-        """Look at what is wanted; raises Error if not even the list of pools can be had."""
-        if wanted.everything:
+    def look(self, due: DuePools) -> Op[ClusterSnapshot]:
+        """Look at the pools that are due; raises Error if not even the list of pools can be had."""
+        if due.everything:
             return (yield from self._look_at_all())
-        boxes = self.fleet.read_boxes_of(wanted.pools)
-        return (yield from self._look_at(sorted(wanted.pools), boxes))
+        boxes = self.nodes.read_boxes_of(due.pools)
+        return (yield from self._look_at(sorted(due.pools), boxes))
 
     def _look_at_all(self) -> Op[ClusterSnapshot]:
         active, leases, clock = yield from all_of(
@@ -62,39 +64,39 @@ class Observer:
         )
         seconds, micros = clock
         self._clock_ms = int(seconds) * 1000 + int(micros) / 1000 - time.monotonic() * 1000
-        before, self._odd = self._odd, set()
-        boxes = self.fleet.survey(leases)
-        pools = sorted({*active, *self.fleet.pools()})
-        sight = yield from self._look_at(pools, boxes)
+        before, self._unreadable = self._unreadable, set()
+        boxes = self.nodes.survey(leases)
+        pools = sorted({*active, *self.nodes.pools()})
+        seen = yield from self._look_at(pools, boxes)
         # Boxes seen for the first time may hold pools that are not active, or not any more.
-        strangers = sorted(self.fleet.pools() - set(pools))
+        strangers = sorted(self.nodes.pools() - set(pools))
         more = yield from self._look_at(strangers, [])
         self.catalog.keep({*pools, *strangers})
-        self._journal.keep({*pools, *strangers})
-        for over in before - self._odd:
-            self._journal.settle(over)
-        return ClusterSnapshot(pools + strangers, sight.observations | more.observations)
+        self._change_log.keep({*pools, *strangers})
+        for over in before - self._unreadable:
+            self._change_log.settle(over)
+        return ClusterSnapshot(pools + strangers, seen.observations | more.observations)
 
     def _look_at(self, pools: list[str], boxes: list[Op[None]]) -> Op[ClusterSnapshot]:
-        catalog, sight = self.catalog, ClusterSnapshot(pools)
+        catalog, seen = self.catalog, ClusterSnapshot(pools)
         apps = catalog.apps_of(pools)
-        looks = [self._observe(pool, sight) for pool in pools]
+        looks = [self._observe(pool, seen) for pool in pools]
         yield from self._all([*looks, *boxes, *catalog.read_specs(pools), *catalog.read_apps(apps)])
         later = catalog.apps_of(pools) - apps
         yield from self._all(catalog.read_apps(later))
         yield from self._all(catalog.read_versions(apps | later))
-        self.fleet.arrange()
-        return sight
+        self.nodes.arrange()
+        return seen
 
-    def _observe(self, pool: str, sight: ClusterSnapshot) -> Op[None]:
+    def _observe(self, pool: str, seen: ClusterSnapshot) -> Op[None]:
         (observation,) = yield from self._client.observing.observe([pool])
         if observation is not None:
-            sight.observations[pool] = observation
+            seen.observations[pool] = observation
 
     def _all(self, ops: Iterable[Op[None]]) -> Op[None]:
         for result in (yield from gather(ops)):
             if isinstance(result, Exception):
                 # Each is a subject by itself: two that take turns would be said again and again.
                 subject = f"{LOOK}: {result!r}"
-                self._odd.add(subject)
-                self._journal.failed(subject, "something cannot be read", result, label=LOOK)
+                self._unreadable.add(subject)
+                self._change_log.failed(subject, "something cannot be read", result, label=LOOK)

@@ -1,4 +1,4 @@
-"""What the leader remembers of a pool beyond one decision: its containers, and how starts went."""
+"""The leader's record of a pool across decisions: its containers, and how starts went."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from dataclasses import dataclass, field
 
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.observing import Observation
-from qmodal_autoscaler.cluster.catalog import Terms
-from qmodal_autoscaler.cluster.nodes import Holding
-from qmodal_autoscaler.policy.start_backoff import LONGEST_PAUSE
-from qmodal_autoscaler.policy.state import ContainerState, ContainerView, Memory, PoolSnapshot
+from qmodal_autoscaler.cluster.catalog import PoolTerms
+from qmodal_autoscaler.cluster.nodes import PlacedContainer
+from qmodal_autoscaler.policy.start_backoff import LONGEST_PAUSE_SECONDS
+from qmodal_autoscaler.policy.state import ContainerState, ContainerView, PoolHistory, PoolSnapshot
 
 # A container that ends unasked within this many seconds of being ready, before any input of its
 # pool has ended, would do so again; from the second one on a pause is made.
-QUICK_SECONDS = 10.0
+DIED_YOUNG_SECONDS = 10.0
 # A worker reports what it is assigned within milliseconds; one that does not in this time will not.
 UNREPORTED_SECONDS = 5.0
+# Characters of what callers are told.
 LONGEST_REASON = 16 * 1024
 
 
 @dataclass(slots=True)
-class Track:
-    """One container: its state since when, when it last held an input, and how far its pool was."""
+class ContainerTrack:
+    """A container: its state since when, when it last held an input, and the inputs settled by then."""
 
     state: ContainerState
     since: float
@@ -31,48 +32,50 @@ class Track:
     settled: int
 
     def died_young(self, done: int, now: float) -> bool:
-        """Whether it ends now without having been of use to anybody."""
-        return self.state == "ready" and self.settled == done and now - self.since < QUICK_SECONDS
+        """Whether it ends now without any input of its pool having ended meanwhile."""
+        return (
+            self.state == "ready" and self.settled == done and now - self.since < DIED_YOUNG_SECONDS
+        )
 
 
 @dataclass(slots=True)
 class PoolTracker:
-    """One pool; times are monotonic seconds, `looked` is when it was last seen."""
+    """A pool's containers and failed starts; `looked`: when it was last seen. Monotonic seconds."""
 
-    memory: Memory
+    history: PoolHistory
     looked: float = -math.inf
     settled: int | None = None
     number: int = 0
     failures: list[float] = field(default_factory=list)
-    deaths: list[float] = field(default_factory=list)
+    early_deaths: list[float] = field(default_factory=list)
     detail: str = ""
-    tracks: dict[str, Track] = field(default_factory=dict)
+    tracks: dict[str, ContainerTrack] = field(default_factory=dict)
     _over: set[str] = field(default_factory=set)
 
     def see(
         self,
         observation: Observation,
-        holdings: Iterable[Holding],
-        terms: Terms,
+        containers: Iterable[PlacedContainer],
+        terms: PoolTerms,
         *,
         now: float,
         server_ms: float,
     ) -> PoolSnapshot:
-        """Take in what was seen, and return it as the policy wants it."""
-        holdings = list(holdings)
+        """Take in an observation, and return it as the policy's snapshot."""
+        containers = list(containers)
         done = observation.submitted - observation.inflight
         progress = 0 if self.settled is None else max(0, done - self.settled)
         self._judge_version(terms, progress)
-        living = [held for held in holdings if not held.is_over]
-        for held in holdings:
+        living = [held for held in containers if not held.is_over]
+        for held in containers:
             if held.is_over:
-                self._bury(held, terms, done, now)
+                self._count_end(held, terms, done, now)
             else:
                 self._follow(held, terms, done, now, _age(held.report, server_ms))
-        self._over &= {held.container for held in holdings}
+        self._over &= {held.container for held in containers}
         self.tracks = {held.container: self.tracks[held.container] for held in living}
         running = self._running(observation, terms.capacity)
-        busy = running | self._hidden(running, observation, progress, now)
+        busy = running | self._busy_unseen(running, observation, progress, now)
         for container in busy:
             self.tracks[container].busy_at = now
         self.settled, self.looked = done, now
@@ -85,14 +88,16 @@ class PoolTracker:
             ),
             service_time=observation.service_time,
             start_time=observation.start_time,
-            failures=tuple(self.failures or self.deaths[-1:] * (len(self.deaths) > 1)),
+            failures=tuple(self.failures or self.early_deaths[-1:] * (len(self.early_deaths) > 1)),
         )
 
-    def unreported(self, holdings: Iterable[Holding], now: float) -> list[Holding]:
+    def unreported(
+        self, containers: Iterable[PlacedContainer], now: float
+    ) -> list[PlacedContainer]:
         """Containers that their box has been assigned long ago and says nothing about."""
         return [
             held
-            for held in holdings
+            for held in containers
             if held.report is None
             and held.container in self.tracks
             and now - self.tracks[held.container].since > UNREPORTED_SECONDS
@@ -105,18 +110,18 @@ class PoolTracker:
         return "init: " + text[-(LONGEST_REASON - len("init: ")) :]
 
     def is_worth_keeping(self, now: float) -> bool:
-        """Whether it says something about a pool that is gone, should that come back soon."""
-        return bool(self.failures) and now - self.failures[-1] < LONGEST_PAUSE
+        """Whether failed starts of a pool that is gone still matter, should it come back soon."""
+        return bool(self.failures) and now - self.failures[-1] < LONGEST_PAUSE_SECONDS
 
-    def _judge_version(self, terms: Terms, progress: int) -> None:
+    def _judge_version(self, terms: PoolTerms, progress: int) -> None:
         if terms.number != self.number:
             self.number = terms.number
             self.failures.clear()
-            self.deaths.clear()
+            self.early_deaths.clear()
         if progress:
-            self.deaths.clear()
+            self.early_deaths.clear()
 
-    def _bury(self, held: Holding, terms: Terms, done: int, now: float) -> None:
+    def _count_end(self, held: PlacedContainer, terms: PoolTerms, done: int, now: float) -> None:
         """Count what ended unasked, once."""
         report, track = held.report, self.tracks.get(held.container)
         if report is None or held.container in self._over or not held.is_assigned:
@@ -126,9 +131,11 @@ class PoolTracker:
             self.failures.append(now)
             self.detail = report.detail
         elif track is not None and track.died_young(done, now):
-            self.deaths.append(now)
+            self.early_deaths.append(now)
 
-    def _follow(self, held: Holding, terms: Terms, done: int, now: float, age: float) -> None:
+    def _follow(
+        self, held: PlacedContainer, terms: PoolTerms, done: int, now: float, age: float
+    ) -> None:
         state = _state(held)
         track = self.tracks.get(held.container)
         if track is not None and track.state == state:
@@ -138,7 +145,7 @@ class PoolTracker:
         if state == "ready" and held.report is not None and held.report.number == terms.number:
             self.failures.clear()
         busy_at = since if track is None or state == "ready" else track.busy_at
-        self.tracks[held.container] = Track(state, since, busy_at, done)
+        self.tracks[held.container] = ContainerTrack(state, since, busy_at, done)
 
     def _running(self, observation: Observation, capacity: int) -> dict[str, int]:
         return {
@@ -147,7 +154,7 @@ class PoolTracker:
             if consumer.pending and consumer.name in self.tracks
         }
 
-    def _hidden(
+    def _busy_unseen(
         self, running: dict[str, int], observation: Observation, progress: int, now: float
     ) -> dict[str, int]:
         """Containers that must have been busy since the last look and are not seen so.
@@ -166,7 +173,9 @@ class PoolTracker:
         ]
         return {name: 1 for _, name in sorted(idle)[: max(0, busy - len(running))]}
 
-    def _view(self, held: Holding, running: int, terms: Terms, now: float) -> ContainerView:
+    def _view(
+        self, held: PlacedContainer, running: int, terms: PoolTerms, now: float
+    ) -> ContainerView:
         track = self.tracks[held.container]
         number = 0 if held.report is None else held.report.number
         return ContainerView(
@@ -184,7 +193,7 @@ def _age(report: ContainerReport | None, server_ms: float) -> float:
     return 0.0 if report is None else max(0.0, (server_ms - report.since) / 1000)
 
 
-def _state(held: Holding) -> ContainerState:
+def _state(held: PlacedContainer) -> ContainerState:
     """A container that is assigned no more is on its way out, whether it knows or not."""
     if not held.is_assigned:
         return "draining"

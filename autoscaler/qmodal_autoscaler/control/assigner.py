@@ -1,4 +1,4 @@
-"""From decisions to assignments: what starts where, what is taken off, written with our epoch."""
+"""Writes assignments: places new containers on boxes and takes others off, fenced by the epoch."""
 
 from __future__ import annotations
 
@@ -11,74 +11,84 @@ from qmodal.transport.gather import gather
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import container_id
 from qmodal_autoscaler.change_log import ChangeLog
-from qmodal_autoscaler.cluster.nodes import Holding, Nodes
-from qmodal_autoscaler.policy.placement import Need, place
+from qmodal_autoscaler.cluster.nodes import Nodes, PlacedContainer
+from qmodal_autoscaler.control.judgement import Judgement
+from qmodal_autoscaler.policy.placement import ContainerRequest, place
 
-# Serials of containers begin anew, this far apart, with every leadership.
-SERIALS = 10**9
+# Container ids that one leadership may give; the serials of the next one begin above them.
+SERIALS_PER_EPOCH = 10**9
 
 
-class DethronedError(Exception):
-    """Another autoscaler leads."""
+class LeadershipLostError(Exception):
+    """Raised when a write is refused because another autoscaler leads."""
 
 
 @dataclass(slots=True)
-class Changes:
-    """What one round wants changed: containers to take off their boxes, and pools that need more."""
+class AssignmentChanges:
+    """What a round changes on the boxes: containers to take off, and pools that request more."""
 
-    off: dict[str, Holding] = field(default_factory=dict)
-    needs: list[Need] = field(default_factory=list)
+    off: dict[str, PlacedContainer] = field(default_factory=dict)
+    requests: list[ContainerRequest] = field(default_factory=list)
 
-    def take_off(self, holding: Holding) -> None:
+    def add(self, judgement: Judgement) -> None:
+        """Include what follows from a look at one pool."""
+        for placed in judgement.take_off:
+            self.take_off(placed)
+        if judgement.request is not None:
+            self.requests.append(judgement.request)
+
+    def take_off(self, placed: PlacedContainer) -> None:
         """The container should not run any more."""
-        if holding.is_assigned:
-            self.off[holding.container] = holding
+        if placed.is_assigned:
+            self.off[placed.container] = placed
 
 
 class Assigner:
     """Writes the changes of one leadership."""
 
-    def __init__(self, fleet: Fleet, view: Nodes, epoch: int, journal: ChangeLog) -> None:
+    def __init__(self, fleet: Fleet, nodes: Nodes, epoch: int, change_log: ChangeLog) -> None:
         self._fleet = fleet
-        self._view = view
-        self._journal = journal
+        self._nodes = nodes
+        self._change_log = change_log
         self._epoch = epoch
-        self._serials = itertools.count(epoch * SERIALS)
+        self._serials = itertools.count(epoch * SERIALS_PER_EPOCH)
+        self._is_superseded = False
 
-    def write(self, changes: Changes, server_ms: float) -> Op[Counter[str]]:
-        """Place and write; how many containers of each pool found room. Raises DethronedError."""
+    def write(self, changes: AssignmentChanges, server_ms: float) -> Op[Counter[str]]:
+        """Place the requested containers and write; returns how many of each pool found room.
+
+        Raises LeadershipLostError.
+        """
         placed: Counter[str] = Counter()
         by_worker: dict[str, dict[str, str | None]] = {}
-        for container, holding in changes.off.items():
-            by_worker.setdefault(holding.worker, {})[container] = None
-        rooms = self._view.rooms(server_ms) if changes.needs else []
-        for pool, worker in place(changes.needs, rooms):
+        for container, off in changes.off.items():
+            by_worker.setdefault(off.worker, {})[container] = None
+        rooms = self._nodes.rooms(server_ms) if changes.requests else []
+        for pool, worker in place(changes.requests, rooms):
             by_worker.setdefault(worker, {})[self._new_id(worker)] = pool
         results = yield from gather([self._assign(*each) for each in by_worker.items()])
         for worker, result in zip(by_worker, results, strict=True):
             if isinstance(result, Exception):
-                self._journal.failed(worker, "it cannot be told what to run", result)
-                self._view.avoid(worker)
+                self._change_log.failed(worker, "it cannot be told what to run", result)
+                self._nodes.avoid(worker)
             else:
-                self._journal.settle(worker)
+                self._change_log.settle(worker)
                 placed.update(pool for pool in by_worker[worker].values() if pool is not None)
-        self._view.arrange()
-        if self._is_dethroned:
-            raise DethronedError
+        self._nodes.arrange()
+        if self._is_superseded:
+            raise LeadershipLostError
         return placed
-
-    _is_dethroned = False
 
     def _assign(self, worker: str, changes: dict[str, str | None]) -> Op[None]:
         if (yield from self._fleet.assign(worker, changes, epoch=self._epoch)):
-            self._view.assigned(worker, changes)
+            self._nodes.assigned(worker, changes)
         else:
-            self._is_dethroned = True
+            self._is_superseded = True
 
     def _new_id(self, worker: str) -> str:
         """An id that was never used on the box: its container's name is its consumer's, too."""
         while True:
             name = container_id(worker, next(self._serials))
             # A server that lost its last second counts an epoch twice.
-            if not self._view.is_known(name, worker):
+            if not self._nodes.is_known(name, worker):
                 return name

@@ -1,4 +1,4 @@
-"""Who leads: at most one autoscaler observes and decides, the others wait for its lease to end."""
+"""Leader election: at most one autoscaler observes and decides, the others wait for its lease to end."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ from collections.abc import Callable, Coroutine
 from qmodal.client.client import Client
 from qmodal.exception import ConfigurationError, Error
 from qmodal.transport.defects import survive
-from qmodal_autoscaler.control.assigner import DethronedError
+from qmodal_autoscaler.control.assigner import LeadershipLostError
 
-RENEW_SECONDS = 1.0
+ELECTION_SECONDS = 1.0
 RESIGN_SECONDS = 1.0
 log = logging.getLogger("qmodal.autoscaler")
 
 
 class Leadership:
-    """Tries to lead once a second; `rule` runs for each leadership, with its epoch.
+    """One autoscaler's candidacy: it asks for the leadership once a second.
 
-    A new epoch begins with an empty memory: while somebody else led, everything may have changed.
+    `lead` runs for each epoch in which it has it, and is cancelled when that ends. A new epoch
+    remembers nothing of the one before: while somebody else led, everything may have changed.
     """
 
-    def __init__(self, client: Client, rule: Callable[[int], Coroutine[None, None, None]]) -> None:
+    def __init__(self, client: Client, lead: Callable[[int], Coroutine[None, None, None]]) -> None:
         self._client = client
-        self._rule = rule
-        self._ruling: asyncio.Task[None] | None = None
+        self._lead = lead
+        self._term: asyncio.Task[None] | None = None
         self._epoch = 0
         self.id = f"as-{secrets.token_hex(5)}"
 
@@ -36,8 +37,8 @@ class Leadership:
         try:
             while True:
                 with survive(f"{self.id}, asking who leads,", but=(ConfigurationError,)):
-                    await self._turn()
-                await asyncio.sleep(RENEW_SECONDS)
+                    await self._ask()
+                await asyncio.sleep(ELECTION_SECONDS)
         finally:
             await self._end()
 
@@ -47,7 +48,7 @@ class Leadership:
             async with asyncio.timeout(RESIGN_SECONDS):
                 await self._client.aio(self._client.fleet.resign(self.id))
 
-    async def _turn(self) -> None:
+    async def _ask(self) -> None:
         try:
             epoch = await self._client.aio(self._client.fleet.lead(self.id))
         except ConfigurationError:
@@ -56,7 +57,7 @@ class Leadership:
             # Nobody has said that another one leads; if so, our epoch is refused.
             log.warning("%s cannot ask who leads: %s", self.id, error)
             return
-        if self._ruling is not None and self._ruling.done():
+        if self._term is not None and self._term.done():
             await self._end()
         if epoch != self._epoch:
             await self._end()
@@ -66,19 +67,19 @@ class Leadership:
         self._epoch = epoch
         if epoch:
             log.info("%s leads with epoch %d", self.id, epoch)
-            self._ruling = asyncio.create_task(self._rule(epoch), name=f"epoch {epoch}")
+            self._term = asyncio.create_task(self._lead(epoch), name=f"epoch {epoch}")
 
     async def _end(self) -> None:
-        ruling, self._ruling, self._epoch = self._ruling, None, 0
-        if ruling is None:
+        term, self._term, self._epoch = self._term, None, 0
+        if term is None:
             return
-        ruling.cancel()
+        term.cancel()
         log.info("%s leads no more", self.id)
         try:
             with contextlib.suppress(asyncio.CancelledError):
-                await ruling
-        except* DethronedError:
+                await term
+        except* LeadershipLostError:
             pass
         except* Exception:
-            # The process must not end of what one leadership has met: the next one begins afresh.
+            # A defect that one leadership has met must not end the process: the next begins afresh.
             log.exception("%s has failed as the leader, and tries again", self.id)

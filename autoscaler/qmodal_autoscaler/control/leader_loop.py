@@ -1,8 +1,9 @@
-"""One leadership: look, decide, assign; at hints at once, and at everything every second."""
+"""One leadership: look, judge, assign; pools that were hinted at at once, all of them every second."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -11,45 +12,47 @@ from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.store.sweeper import Sweeper
 from qmodal_autoscaler.change_log import ChangeLog
-from qmodal_autoscaler.cluster.catalog import Terms, UnknownTermsError
-from qmodal_autoscaler.cluster.nodes import Holding, version_key
-from qmodal_autoscaler.cluster.observer import ClusterSnapshot, Observer, Wanted
+from qmodal_autoscaler.cluster.catalog import PoolTerms, UnknownTermsError
+from qmodal_autoscaler.cluster.observer import ClusterSnapshot, DuePools, Observer
 from qmodal_autoscaler.cluster.pool_tracker import PoolTracker
-from qmodal_autoscaler.control.assigner import Assigner, Changes, DethronedError
+from qmodal_autoscaler.control.assigner import Assigner, AssignmentChanges, LeadershipLostError
+from qmodal_autoscaler.control.judgement import (
+    Judgement,
+    PoolDecision,
+    Purge,
+    decided,
+    ended,
+    outdated,
+    undecided,
+)
 from qmodal_autoscaler.control.maintenance import DetachedApps, Maintenance
 from qmodal_autoscaler.control.notifications import Notifications
 from qmodal_autoscaler.control.workqueue import WorkQueue
 from qmodal_autoscaler.policy.decide import decide
-from qmodal_autoscaler.policy.placement import Need
-from qmodal_autoscaler.policy.rebalance import Holder, Hungry, lend
-from qmodal_autoscaler.policy.state import Decision, Memory, PoolSnapshot
+from qmodal_autoscaler.policy.rebalance import Donor, StarvedPool, lend
+from qmodal_autoscaler.policy.state import PoolHistory
 
-TICK_SECONDS = 1.0
+# Every pool is looked at this often, hint or not: hints may be lost.
+FULL_LOOK_SECONDS = 1.0
+SWEEP_SECONDS = 1.0
+# Subjects of the change log.
 ROUND = "the last round"
 SWEEP = "the sweep for lost boxes"
 PLACE = "what starts and ends on the boxes"
-CHORES = "what waits for its retry, and empty pools"
-LEFT = "apps whose client has left"
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """A pool that was judged in this round."""
-
-    terms: Terms
-    snapshot: PoolSnapshot
-    decision: Decision
+MAINTENANCE = "what waits for its retry, and empty pools"
+DETACHED = "apps whose client has left"
+log = logging.getLogger("qmodal.autoscaler")
 
 
 @dataclass(slots=True)
-class Round:
-    """What one round has found so far."""
+class SchedulingRound:
+    """A look and what follows from it; `now` in monotonic seconds, `is_full`: at all pools."""
 
-    sight: ClusterSnapshot
+    cluster: ClusterSnapshot
     now: float
     is_full: bool
-    changes: Changes = field(default_factory=Changes)
-    judged: dict[str, Judged] = field(default_factory=dict)
+    changes: AssignmentChanges = field(default_factory=AssignmentChanges)
+    decisions: dict[str, PoolDecision] = field(default_factory=dict)
 
 
 class LeaderTerm:
@@ -57,225 +60,206 @@ class LeaderTerm:
 
     def __init__(self, client: Client, epoch: int) -> None:
         self._client = client
-        self._journal = journal = ChangeLog()
-        self._due = due = WorkQueue()
-        self._observer = Observer(client, journal)
-        self._wakes = Notifications(client, due, self._observer.fleet.is_served)
-        self._assigner = Assigner(client.fleet, self._observer.fleet, epoch, journal)
-        self._chores = Maintenance(client, due, journal)
-        self._detached = DetachedApps(client, journal)
-        self._minds: dict[str, PoolTracker] = {}
-        self._hungry: dict[str, float] = {}
+        self._change_log = change_log = ChangeLog()
+        self._queue = queue = WorkQueue()
+        self._observer = Observer(client, change_log)
+        self._notifications = Notifications(client, queue, self._observer.nodes.is_served)
+        self._assigner = Assigner(client.fleet, self._observer.nodes, epoch, change_log)
+        self._maintenance = Maintenance(client, queue, change_log)
+        self._detached = DetachedApps(client, change_log)
+        self._trackers: dict[str, PoolTracker] = {}
+        self._starved_since: dict[str, float] = {}
 
-    async def rule(self) -> None:
-        """Rule until cancelled; raises DethronedError (in a group) once another one leads."""
+    async def run(self) -> None:
+        """Lead until cancelled; raises LeadershipLostError (in a group) once another one leads."""
         async with asyncio.TaskGroup() as group:
-            self._chores.group = group
-            group.create_task(self._wakes.listen(), name="wake")
+            self._maintenance.group = group
+            group.create_task(self._notifications.listen(), name="notifications")
             group.create_task(self._look(), name="look")
             group.create_task(self._tick(), name="tick")
             group.create_task(self._sweep(), name="sweep")
 
     async def _tick(self) -> None:
         while True:
-            await asyncio.sleep(TICK_SECONDS)
-            self._due.everything()
+            await asyncio.sleep(FULL_LOOK_SECONDS)
+            self._queue.everything()
 
     async def _sweep(self) -> None:
         sweeper = Sweeper(self._client.keys)
         while True:
-            await asyncio.sleep(TICK_SECONDS)
-            with self._journal.surviving(SWEEP, "it was not made", settles=True):
+            await asyncio.sleep(SWEEP_SECONDS)
+            with self._change_log.surviving(SWEEP, "it was not made", settles=True):
                 for worker in await self._client.aio(sweeper.sweep()):
-                    self._journal.change(worker, "it was lost; what it held is given back")
-                    self._due.everything()
+                    self._change_log.change(worker, "it was lost; what it held is given back")
+                    self._queue.everything()
 
     async def _look(self) -> None:
         while True:
-            wanted = await self._due.wait()
-            surviving = self._journal.surviving
-            with surviving(ROUND, "nothing changes", but=(DethronedError,), settles=True):
-                await self._round(replace(wanted, pools=wanted.pools | self._hungry.keys()))
+            due = await self._queue.wait()
+            surviving = self._change_log.surviving
+            with surviving(ROUND, "nothing changes", but=(LeadershipLostError,), settles=True):
+                await self._round(replace(due, pools=due.pools | self._starved_since.keys()))
 
-    async def _round(self, wanted: Wanted) -> None:
-        sight = await self._client.aio(self._observer.look(wanted))
-        this = Round(sight, time.monotonic(), wanted.everything)
-        for pool in sight.pools:
-            with self._journal.surviving(pool, "nothing changes", label=f"pool {pool}"):
-                self._judge(pool, this)
-        for stranger in self._observer.fleet.strangers():
+    async def _round(self, due: DuePools) -> None:
+        cluster = await self._client.aio(self._observer.look(due))
+        this = SchedulingRound(cluster, time.monotonic(), due.everything)
+        for pool in cluster.pools:
+            self._apply(self._judge(pool, cluster.observations.get(pool), this.now), this)
+        for stranger in self._observer.nodes.strangers():
             this.changes.take_off(stranger)
         await self._carry_out(this)
         if this.is_full:
             self._forget(this)
-            with self._journal.surviving(LEFT, "they are not looked at", settles=True):
-                await self._tend_detached(sight)
+            with self._change_log.surviving(DETACHED, "they are not looked at", settles=True):
+                await self._tend_detached(cluster)
 
-    async def _tend_detached(self, sight: ClusterSnapshot) -> None:
+    async def _tend_detached(self, cluster: ClusterSnapshot) -> None:
         catalog = self._observer.catalog
-        if catalog.is_complete(sight.observations):
-            await self._client.aio(self._detached.tend(catalog.records(), sight.observations))
+        if catalog.is_complete(cluster.observations):
+            await self._client.aio(self._detached.tend(catalog.records(), cluster.observations))
 
-    def _judge(self, pool: str, this: Round) -> None:
-        """What should be done about one pool; raises if that cannot be said."""
-        observation = this.sight.observations.get(pool)
-        if observation is None:
-            self._chores.leave(pool)  # refused if there is something in it
-        terms = self._observer.catalog.terms(pool)
-        holdings = self._observer.fleet.of_pool(pool)
+    def _judge(self, pool: str, observation: Observation | None, now: float) -> Judgement:
+        """What follows from this look at the pool; only its own tracker takes in what was seen.
+
+        What may fail for one pool is guarded where it is called, so that the others are judged.
+        """
+        try:
+            terms = self._observer.catalog.terms(pool)
+        except Exception as error:  # the pool's documents may come from another release
+            log.debug("pool %s: its terms cannot be told", pool, exc_info=True)
+            return undecided(pool, observation, error)
         if terms.ended:
-            self._end(pool, terms, this)
-            return
+            containers = self._observer.nodes.of_pool(pool)
+            current = self._current_version(terms.app)
+            return ended(pool, terms, observation, containers, current=current)
         if observation is None:
-            raise UnknownTermsError("the server has no record of it")
-        for held in holdings:
-            if held.report is not None and 0 < held.report.number < terms.least:
-                this.changes.take_off(held)
-        mind = self._minds.setdefault(pool, PoolTracker(Memory.empty(this.now)))
-        silent = mind.unreported(holdings, this.now)
-        seen = [held for held in holdings if held not in silent]
-        snapshot, decision = self._decide(pool, observation, seen, terms, this.now)
-        this.judged[pool] = Judged(terms, snapshot, decision)
-        self._want(pool, this, seen, silent)
-        self._due.plan(pool, decision.retry_at)
-        self._due.looked(pool, is_calm=not (decision.start or decision.drain or decision.retire))
-        self._chores.tend(observation, terms, snapshot, decision)
-        if decision.give_up:
-            self._purge(pool, terms, mind.give_up_reason)
+            return undecided(pool, None, UnknownTermsError("the server has no record of it"))
+        try:
+            made = self._decide(pool, observation, terms, now)
+        except Exception as defect:
+            # What is remembered of the pool may be why, and would be so for as long as we lead.
+            log.debug("pool %s: the policy failed", pool, exc_info=True)
+            self._trackers.pop(pool, None)
+            old = outdated(self._observer.nodes.of_pool(pool), terms)
+            return undecided(pool, observation, defect, take_off=old)
+        reason = self._trackers[pool].give_up_reason
+        purge = Purge(terms=terms, reason=reason, current=self._current_version(terms.app))
+        return decided(made, unfit=self._observer.nodes.unfit_for(pool), purge=purge)
 
     def _decide(
-        self, pool: str, seen: Observation, holdings: list[Holding], terms: Terms, now: float
-    ) -> tuple[PoolSnapshot, Decision]:
-        mind, server_ms = self._minds[pool], self._observer.server_ms
-        try:
-            snapshot = mind.see(seen, holdings, terms, now=now, server_ms=server_ms)
-            decision = decide(mind.memory, snapshot, terms.settings, now)
-        except Exception:
-            # What was remembered of the pool may be why, and would be so for as long as we lead.
-            del self._minds[pool]
-            raise
-        mind.memory = decision.memory
-        return snapshot, decision
+        self, pool: str, observation: Observation, terms: PoolTerms, now: float
+    ) -> PoolDecision:
+        placed = self._observer.nodes.of_pool(pool)
+        tracker = self._trackers.setdefault(pool, PoolTracker(PoolHistory.empty(now)))
+        unstarted = tracker.unreported(placed, now)
+        containers = [each for each in placed if each not in unstarted]
+        server_ms = self._observer.server_ms
+        snapshot = tracker.see(observation, containers, terms, now=now, server_ms=server_ms)
+        return PoolDecision(
+            pool=pool,
+            terms=terms,
+            observation=observation,
+            containers=tuple(containers),
+            unstarted=tuple(unstarted),
+            snapshot=snapshot,
+            decision=decide(tracker.history, snapshot, terms.settings, now),
+        )
 
-    def _want(self, pool: str, this: Round, holdings: list[Holding], silent: list[Holding]) -> None:
-        """Note what the decision means for the boxes."""
-        judged = this.judged[pool]
-        terms, decision = judged.terms, judged.decision
-        leaving = {*decision.drain, *decision.retire}
-        for held in holdings:
-            if held.is_over or held.container in leaving:
-                this.changes.take_off(held)
-            if held.is_assigned and held.report is not None and held.report.unfit:
-                self._observer.fleet.note_unfit(pool, held.worker)
-            if held.is_assigned and held.report is not None and held.report.state == "failed":
-                last = held.report.detail.strip().rpartition("\n")[2]
-                self._journal.change(terms.label, f"{held.container} did not start: {last}")
-        for held in silent:
-            self._observer.fleet.avoid(held.worker)
-            this.changes.take_off(held)
-            self._journal.change(terms.label, f"{held.worker} does not start {held.container}")
-        if leaving:
-            self._journal.change(terms.label, f"{decision.reason} ({', '.join(sorted(leaving))})")
-        if decision.start:
-            have = len(judged.snapshot.containers) - len(leaving)
-            version = version_key(terms.app, terms.number)
-            unfit = self._observer.fleet.unfit_for(pool)
-            need = Need(pool=pool, count=decision.start, have=have, version=version, unfit=unfit)
-            this.changes.needs.append(need)
+    def _current_version(self, app: str) -> int:
+        record = self._observer.catalog.records().get(app)
+        return 0 if record is None else record.version
 
-    def _end(self, pool: str, terms: Terms, this: Round) -> None:
-        """Nothing in the pool will run any more."""
-        holdings = self._observer.fleet.of_pool(pool)
-        for held in holdings:
-            this.changes.take_off(held)
-        if any(held.is_assigned for held in holdings):
-            self._journal.change(terms.label, f"its containers end: {terms.ended}")
-        observation = this.sight.observations.get(pool)
-        if observation is not None and observation.inflight:
-            self._purge(pool, terms, terms.ended)
-        elif observation is not None and not observation.consumers:
-            self._chores.leave(pool)
+    def _apply(self, judgement: Judgement, this: SchedulingRound) -> None:
+        """Hand on everything that follows from a look at one pool: the only place that does."""
+        pool, label = judgement.pool, judgement.label
+        if judgement.error is not None:
+            self._change_log.failed(pool, "nothing changes", judgement.error, label=label)
+        for text in judgement.messages:
+            self._change_log.change(label, text)
+        this.changes.add(judgement)
+        self._observer.nodes.note(judgement.unresponsive, pool=pool, unfit=judgement.unfit)
+        self._maintenance.add(judgement)
+        made = judgement.made
+        if made is not None:
+            this.decisions[pool] = made
+            self._trackers[pool].history = made.decision.history
+            self._queue.plan(pool, made.decision.retry_at)
+            self._queue.looked(pool, is_calm=made.is_steady)
 
-    def _purge(self, pool: str, terms: Terms, reason: str) -> None:
-        record = self._observer.catalog.records().get(terms.app)
-        current = 0 if record is None else record.version
-        self._chores.purge(pool, terms, reason, current=current)
-
-    async def _carry_out(self, this: Round) -> None:
+    async def _carry_out(self, this: SchedulingRound) -> None:
         """Each step by itself: what one of them meets does not keep the others from being taken."""
-        surviving = self._journal.surviving
-        with surviving(PLACE, "it may be late", but=(DethronedError,), settles=True):
-            await self._client.aio(self._chores.say())
+        surviving = self._change_log.surviving
+        with surviving(PLACE, "it may be late", but=(LeadershipLostError,), settles=True):
+            await self._client.aio(self._maintenance.announce_served())
             await self._place(this)
-        with surviving(CHORES, "it may be late", settles=True):
-            await self._client.aio(self._chores.do())
+        with surviving(MAINTENANCE, "it may be late", settles=True):
+            await self._client.aio(self._maintenance.carry_out())
 
-    async def _place(self, this: Round) -> None:
+    async def _place(self, this: SchedulingRound) -> None:
         placed = await self._write(this.changes)
-        for pool, judged in this.judged.items():
-            self._tell(pool, judged, this.now, placed[pool])
-        if this.is_full and self._hungry:
-            await self._write(self._share(this, placed))
+        for pool, made in this.decisions.items():
+            self._note_placed(pool, made, this.now, placed[pool])
+        if this.is_full and self._starved_since:
+            await self._write(self._rebalanced(this, placed))
 
-    async def _write(self, changes: Changes) -> Counter[str]:
-        if not (changes.off or changes.needs):
+    async def _write(self, changes: AssignmentChanges) -> Counter[str]:
+        if not (changes.off or changes.requests):
             return Counter()
         return await self._client.aio(self._assigner.write(changes, self._observer.server_ms))
 
-    def _share(self, this: Round, placed: Counter[str]) -> Changes:
+    def _rebalanced(self, this: SchedulingRound, placed: Counter[str]) -> AssignmentChanges:
         """Where room is missing, take it from pools that have more."""
-        hungry = [
-            Hungry(
+        starved = [
+            StarvedPool(
                 pool=pool,
-                have=len(this.judged[pool].snapshot.containers) + placed[pool],
-                unmet=this.judged[pool].decision.start - placed[pool],
+                have=len(this.decisions[pool].snapshot.containers) + placed[pool],
+                unmet=this.decisions[pool].decision.start - placed[pool],
                 seconds=this.now - since,
             )
-            for pool, since in self._hungry.items()
-            if pool in this.judged
+            for pool, since in self._starved_since.items()
+            if pool in this.decisions
         ]
-        fleet, changes = self._observer.fleet, Changes()
-        holders = [_holder(pool, judged) for pool, judged in this.judged.items()]
-        taken = set(lend(hungry, holders, leaving=fleet.leaving()))
-        for pool, judged in this.judged.items():
-            for held in fleet.of_pool(pool):
-                if held.container in taken:
-                    changes.take_off(held)
-                    text = f"{held.container} makes room for a pool that has fewer"
-                    self._journal.change(judged.terms.label, text)
+        nodes, changes = self._observer.nodes, AssignmentChanges()
+        donors = [_donor(made) for made in this.decisions.values()]
+        taken = set(lend(starved, donors, leaving=nodes.leaving()))
+        for pool, made in this.decisions.items():
+            for each in nodes.of_pool(pool):
+                if each.container in taken:
+                    changes.take_off(each)
+                    text = f"{each.container} makes room for a pool that has fewer"
+                    self._change_log.change(made.terms.label, text)
         return changes
 
-    def _tell(self, pool: str, judged: Judged, now: float, placed: int) -> None:
-        terms, decision = judged.terms, judged.decision
+    def _note_placed(self, pool: str, made: PoolDecision, now: float, placed: int) -> None:
+        """Say how many of the new containers found room, and remember since when some do not."""
+        label, decision = made.terms.label, made.decision
         if placed:
-            self._journal.change(terms.label, f"{decision.reason} ({placed} placed)")
+            self._change_log.change(label, f"{decision.reason} ({placed} placed)")
         if decision.start > placed:
-            self._hungry.setdefault(pool, now)
+            self._starved_since.setdefault(pool, now)
             text = "no worker has room for all the containers that it needs"
-            self._journal.trouble(pool, text, label=terms.label)
+            self._change_log.trouble(pool, text, label=label)
         else:
-            self._hungry.pop(pool, None)
-            self._journal.settle(pool)
+            self._starved_since.pop(pool, None)
+            self._change_log.settle(pool)
 
-    def _forget(self, this: Round) -> None:
-        """Whoever is not active any more costs nothing, not even memory."""
-        for pool in self._minds.keys() - set(this.sight.pools):
-            self._due.forget(pool)
-            if not self._minds[pool].is_worth_keeping(this.now):
-                del self._minds[pool]
-        for pool in self._hungry.keys() - this.judged.keys():
-            del self._hungry[pool]
+    def _forget(self, this: SchedulingRound) -> None:
+        """Pools that are not active any more cost nothing, not even memory."""
+        for pool in self._trackers.keys() - set(this.cluster.pools):
+            self._queue.forget(pool)
+            if not self._trackers[pool].is_worth_keeping(this.now):
+                del self._trackers[pool]
+        for pool in self._starved_since.keys() - this.decisions.keys():
+            del self._starved_since[pool]
 
 
-def _holder(pool: str, judged: Judged) -> Holder:
-    ready = [each for each in judged.snapshot.containers if each.state == "ready"]
-    is_waiting = judged.decision.start > 0
-    return Holder(
-        pool=pool,
+def _donor(made: PoolDecision) -> Donor:
+    ready = [each for each in made.snapshot.containers if each.state == "ready"]
+    idle = [(each.idle_seconds, each.id) for each in ready if not each.running]
+    return Donor(
+        pool=made.pool,
         have=len(ready),
-        floor=judged.terms.settings.min_containers,
-        idle=[]
-        if is_waiting
-        else [(each.idle_seconds, each.id) for each in ready if not each.running],
+        floor=made.terms.settings.min_containers,
+        idle=[] if made.decision.start else idle,
         busy=[each.id for each in ready if each.running],
     )

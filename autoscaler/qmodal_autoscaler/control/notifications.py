@@ -1,4 +1,4 @@
-"""Hear at once that a pool needs a look. The truth is read elsewhere, every second."""
+"""Receives hints that a pool needs a look. They may be lost: every pool is read once a second."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ class Notifications:
     whether the pool has a container that is ready.
     """
 
-    def __init__(self, client: Client, due: WorkQueue, is_served: Callable[[str], bool]) -> None:
+    def __init__(self, client: Client, queue: WorkQueue, is_served: Callable[[str], bool]) -> None:
         self._address = Address(client.settings.redis_url or "")
         self._channel = client.keys.wake
-        self._due = due
+        self._queue = queue
         self._is_served = is_served
 
     async def listen(self) -> None:
         """Listen for ever; after a loss of the connection everything is looked at again."""
-        await listen(self._address, self._channel, self._hear)
+        await listen(self._address, self._channel, self._receive)
 
-    def _hear(self, pool: str | None) -> None:
+    def _receive(self, pool: str | None) -> None:
         name = (pool or "").removeprefix("+")
         if not name:
-            self._due.everything()
+            self._queue.everything()
         elif not is_pool_id(name):
             skip("what somebody published as a pool", f"{name[:80]!r} is none")
         elif name != pool and self._is_served(name):
-            self._due.hint(name)
+            self._queue.hint(name)
         else:
-            self._due.wake(name)
+            self._queue.wake(name)

@@ -1,4 +1,4 @@
-"""Which pools have to be looked at, and when: hints, timers, and everything once a second."""
+"""The queue of pools to look at: after hints, at planned moments, and all of them once a second."""
 
 from __future__ import annotations
 
@@ -6,62 +6,63 @@ import asyncio
 import contextlib
 import time
 
-from qmodal_autoscaler.cluster.observer import Wanted
+from qmodal_autoscaler.cluster.observer import DuePools
 
 # Submits publish at most one hint in 50 ms; what came after the first look is seen by a second.
-AGAIN_SECONDS = 0.06
+SECOND_LOOK_SECONDS = 0.06
 # Looks begin no more often than this; what is woken in between shares the next one.
 COALESCE_SECONDS = 0.002
 # A container that was idle has answered by then, without us beside it on its processor. Looks that
 # change nothing, one hint after the other, come later and later.
-SERVED_SECONDS, CALM_SECONDS = 0.01, 0.12
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.01, 0.12
 # After a pause of that length the first hint counts as news again.
-QUIET_SECONDS = 1.0
+RESET_DELAY_SECONDS = 1.0
 
 
 class WorkQueue:
-    """The clock of the looks; belongs to one event loop. Moments are monotonic seconds."""
+    """Pools that are due now or later; belongs to one event loop. Moments are monotonic seconds."""
 
     def __init__(self) -> None:
-        self._now: set[str] = set()
-        self._again: dict[str, float] = {}
+        self._due_now: set[str] = set()
+        self._second_looks: dict[str, float] = {}
         self._timers: dict[str, float] = {}
-        self._calm: dict[str, tuple[float, float]] = {}  # when it was hinted at last, and the delay
+        # The moment of the last hint at a pool that has containers, and the delay of the next look.
+        self._delays: dict[str, tuple[float, float]] = {}
         self._everything = True
         self._changed = asyncio.Event()
         self._began = 0.0
 
     def wake(self, pool: str) -> None:
-        """Somebody hinted at the pool: look now, and once more a little later."""
-        self._now.add(pool)
-        self._again[pool] = time.monotonic() + AGAIN_SECONDS
+        """Make the pool due now, and once more a little later."""
+        self._due_now.add(pool)
+        self._second_looks[pool] = time.monotonic() + SECOND_LOOK_SECONDS
         self._changed.set()
 
     def hint(self, pool: str) -> None:
-        """Somebody hinted at a pool that has containers: they come first, then we look."""
+        """Make a pool that has containers due after a delay: they answer first."""
         now = time.monotonic()
-        before, delay = self._calm.get(pool, (0.0, SERVED_SECONDS))
-        if now - before > QUIET_SECONDS:
-            delay = SERVED_SECONDS
-        self._calm[pool] = now, delay
+        before, delay = self._delays.get(pool, (0.0, FIRST_DELAY_SECONDS))
+        if now - before > RESET_DELAY_SECONDS:
+            delay = FIRST_DELAY_SECONDS
+        self._delays[pool] = now, delay
         self.sooner(pool, now + delay)
         # Also if that is no later: a look that is under way plans anew when it ends.
-        self._again.setdefault(pool, now + max(delay, AGAIN_SECONDS))
+        self._second_looks.setdefault(pool, now + max(delay, SECOND_LOOK_SECONDS))
 
     def looked(self, pool: str, *, is_calm: bool) -> None:
-        """Somebody has looked at the pool; `is_calm`: and changed nothing."""
-        if pool in self._calm:
-            before, delay = self._calm[pool]
-            delay = min(2 * delay, CALM_SECONDS) if is_calm else SERVED_SECONDS
-            self._calm[pool] = before, delay
+        """Take in that the pool was looked at; `is_calm`: without a change, which doubles its next delay."""
+        if pool in self._delays:
+            before, delay = self._delays[pool]
+            delay = min(2 * delay, LONGEST_DELAY_SECONDS) if is_calm else FIRST_DELAY_SECONDS
+            self._delays[pool] = before, delay
 
     def everything(self) -> None:
-        """Look at all there is."""
+        """Make all pools due now."""
         self._everything = True
         self._changed.set()
 
     def plan(self, pool: str, moment: float | None) -> None:
-        """Look at the pool at that moment, and no more at the one planned before."""
+        """Make the pool due at that moment, and not at the one planned before."""
         if moment is None:
             self._timers.pop(pool, None)
         else:
@@ -69,17 +70,17 @@ class WorkQueue:
             self._changed.set()
 
     def sooner(self, pool: str, moment: float) -> None:
-        """Look at the pool at that moment, if not planned for an earlier one."""
+        """Make the pool due at that moment, if not planned for an earlier one."""
         self.plan(pool, min(moment, self._timers.get(pool, moment)))
 
     def forget(self, pool: str) -> None:
-        """The pool is gone: no timers."""
+        """Drop the timers of a pool that is gone."""
         self._timers.pop(pool, None)
-        self._again.pop(pool, None)
-        self._calm.pop(pool, None)
+        self._second_looks.pop(pool, None)
+        self._delays.pop(pool, None)
 
-    async def wait(self) -> Wanted:
-        """What is due, as soon as something is."""
+    async def wait(self) -> DuePools:
+        """Wait until something is due, and take it."""
         while (seconds := self._seconds_left()) > 0:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):
@@ -90,18 +91,18 @@ class WorkQueue:
         return self._take()
 
     def _seconds_left(self) -> float:
-        if self._everything or self._now:
+        if self._everything or self._due_now:
             return 0.0
-        moments = (*self._again.values(), *self._timers.values())
+        moments = (*self._second_looks.values(), *self._timers.values())
         return min(moments, default=float("inf")) - time.monotonic()
 
-    def _take(self) -> Wanted:
+    def _take(self) -> DuePools:
         self._began = now = time.monotonic()
-        pools, self._now = self._now, set()
-        for moments in (self._again, self._timers):
+        pools, self._due_now = self._due_now, set()
+        for moments in (self._second_looks, self._timers):
             due = [pool for pool, moment in moments.items() if moment <= now]
             pools.update(due)
             for pool in due:
                 del moments[pool]
         everything, self._everything = self._everything, False
-        return Wanted(frozenset(pools), everything)
+        return DuePools(frozenset(pools), everything)

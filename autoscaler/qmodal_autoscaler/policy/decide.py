@@ -1,136 +1,137 @@
-"""The scaling decision for one pool: arithmetic over what was seen, remembered and configured."""
+"""The scaling decision for one pool: arithmetic over its snapshot, its history and its settings."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import replace
 
-from qmodal_autoscaler.policy import scale_down as shrink, start_backoff as crash
-from qmodal_autoscaler.policy.rollout import PATIENCE, Rollout, blocked_since, outgoing
+from qmodal_autoscaler.policy import scale_down, start_backoff
+from qmodal_autoscaler.policy.rollout import BLOCKED_SECONDS, Rollout, blocked_since, outgoing
 from qmodal_autoscaler.policy.sizing import needed
 from qmodal_autoscaler.policy.state import (
-    Census,
     ContainerView,
     Decision,
-    Memory,
+    PoolCounts,
+    PoolHistory,
     PoolSettings,
     PoolSnapshot,
 )
 
 
-def decide(memory: Memory, snapshot: PoolSnapshot, settings: PoolSettings, now: float) -> Decision:
-    """What to start and what to drain in one pool at `now` (seconds, any steady clock)."""
-    census = Census.of(snapshot, settings.slots)
-    pause = crash.backoff(snapshot.failures, ephemeral=settings.ephemeral)
-    if snapshot.stale:
-        return _blind(census, settings, memory, pause, now)
-    memory = _observe(memory, snapshot, census, settings, now)
-    need = needed(census, snapshot, settings, memory, now)
-    memory = replace(memory, blocked_since=blocked_since(census, need, memory, now))
-    start = pause.allowed(_room(census, settings, need), len(census.starting), now)
-    memory, leaving = _leaving(census, snapshot, settings, memory, need, now)
-    give_up = pause.hopeless and now < pause.until and bool(census.backlog) and not census.live
+def decide(
+    history: PoolHistory, snapshot: PoolSnapshot, settings: PoolSettings, now: float
+) -> Decision:
+    """Decide what to start and what to drain in one pool at `now` (seconds of any steady clock)."""
+    counts = PoolCounts.of(snapshot, settings.slots)
+    pause = start_backoff.backoff(snapshot.failures, ephemeral=settings.ephemeral)
+    history = _observe(history, snapshot, counts, settings, now)
+    need = needed(counts, snapshot, settings, history, now)
+    history = replace(history, blocked_since=blocked_since(counts, need, history, now))
+    start = pause.allowed(_new_starts(counts, settings, need), len(counts.starting), now)
+    history, leaving = _leaving(counts, snapshot, settings, history, need, now)
+    give_up = pause.hopeless and now < pause.until and bool(counts.backlog) and not counts.live
     gone = len(leaving.drain) + len(leaving.retire)
-    size = max(need, len(census.live) + start - gone, settings.min_containers)
+    size = max(need, len(counts.live) + start - gone, settings.min_containers)
     return Decision(
-        memory=memory,
+        history=history,
         desired=settings.capped(size),
         start=start,
         drain=_ids(leaving.drain),
         retire=_ids(leaving.retire),
-        retry_at=_retry_at(census, settings, memory, pause, now),
-        reason=_reason(census, need, start, leaving, pause, now),
+        retry_at=_retry_at(counts, settings, history, pause, now),
+        reason=_reason(counts, need, start, leaving, pause, now),
         give_up=give_up,
     )
 
 
 def serves_alone(snapshot: PoolSnapshot, decision: Decision, settings: PoolSettings) -> bool:
-    """Whether an input that comes alone finds a container ready, and changes nothing else."""
-    is_steady = not (decision.start or decision.drain or decision.retire or snapshot.stale)
+    """Whether one new input would be served by a ready container without any scaling action."""
+    is_steady = not (decision.start or decision.drain or decision.retire)
     is_ready = any(container.state == "ready" for container in snapshot.containers)
     return is_steady and is_ready and not settings.buffer_containers
 
 
-def _blind(
-    census: Census, settings: PoolSettings, memory: Memory, pause: crash.Backoff, now: float
-) -> Decision:
-    """Counts that cannot be trusted change nothing, but an empty pool still answers its wake."""
-    size = len(census.live)
-    first = 1 if census.backlog and not size else 0
-    start = pause.allowed(_room(census, settings, first), len(census.starting), now)
-    desired = settings.capped(max(size + start, settings.min_containers))
-    reason = "the pool's counts are stale: nothing changes"
-    if start:
-        reason = "the pool's counts are stale, but an input waits and nothing runs: one container"
-    return Decision(memory=memory, desired=desired, start=start, reason=reason)
-
-
 def _observe(
-    memory: Memory, snapshot: PoolSnapshot, census: Census, settings: PoolSettings, now: float
-) -> Memory:
-    idle = [c.idle_seconds for c in census.ready if c.running == 0]
-    ended = min(now, max(memory.peak.seen, now - min(idle, default=0.0)))
+    history: PoolHistory,
+    snapshot: PoolSnapshot,
+    counts: PoolCounts,
+    settings: PoolSettings,
+    now: float,
+) -> PoolHistory:
+    idle = [c.idle_seconds for c in counts.ready if c.running == 0]
+    ended = min(now, max(history.peak.seen, now - min(idle, default=0.0)))
     # A ready container with an input waiting for it is as good as busy: short inputs are over
     # before the next look, and their containers would never count.
-    level = max(census.busy, min(len(census.ready), census.hard))
-    quiet_since = math.inf if census.demand else memory.quiet_since
-    if not census.demand and memory.quiet_since == math.inf:
+    level = max(counts.busy, min(len(counts.ready), counts.hard))
+    quiet_since = math.inf if counts.demand else history.quiet_since
+    if not counts.demand and history.quiet_since == math.inf:
         quiet_since = ended
     settled = snapshot.submitted - snapshot.inflight
-    moved = settled != memory.settled or census.running == 0
+    moved = settled != history.settled or counts.running == 0
     return replace(
-        memory,
-        peak=memory.peak.observe(level, ended=ended, now=now, width=settings.scaledown_window),
-        arrivals=memory.arrivals.observe(snapshot.submitted, now),
+        history,
+        peak=history.peak.observe(level, ended=ended, now=now, width=settings.scaledown_window),
+        arrivals=history.arrivals.observe(snapshot.submitted, now),
         quiet_since=quiet_since,
         settled=settled,
-        progress_at=now if moved else memory.progress_at,
+        progress_at=now if moved else history.progress_at,
     )
 
 
-def _room(census: Census, settings: PoolSettings, need: int) -> int:
-    """Starts that lead to `need` current containers; those still draining count for the maximum."""
-    wanted = max(0, need - census.current)
-    return max(0, settings.capped(census.alive + wanted) - census.alive)
+def _new_starts(counts: PoolCounts, settings: PoolSettings, need: int) -> int:
+    """The starts that lead to `need` current containers; draining ones count for max_containers."""
+    wanted = max(0, need - counts.current)
+    return max(0, settings.capped(counts.alive + wanted) - counts.alive)
 
 
 def _leaving(
-    census: Census,
+    counts: PoolCounts,
     snapshot: PoolSnapshot,
     settings: PoolSettings,
-    memory: Memory,
+    history: PoolHistory,
     need: int,
     now: float,
-) -> tuple[Memory, Rollout]:
+) -> tuple[PoolHistory, Rollout]:
     """The containers to drain and retire, within what one step down may take."""
     failing = bool(snapshot.failures)
-    old = outgoing(census, need, settings, memory, failing=failing, now=now)
+    old = outgoing(counts, need, settings, history, failing=failing, now=now)
     chosen = {c.id: c for c in old.drain}
     # Old code gives way without any history: held back with the rest, it answered calls for ten
     # seconds after a deploy.
-    if now >= memory.held_until(settings):
-        chosen |= {c.id: c for c in shrink.surplus(census, snapshot, settings, memory, now)}
-        chosen |= {c.id: c for c in shrink.excess(census, settings, [*chosen, *_ids(old.retire)])}
-    step = shrink.next_step(memory.step, len(census.live), now)
-    drain = list(chosen.values())[: max(0, shrink.allowance(step))]
+    if now >= history.held_until(settings):
+        chosen |= {c.id: c for c in scale_down.surplus(counts, snapshot, settings, history, now)}
+        chosen |= {
+            c.id: c for c in scale_down.excess(counts, settings, [*chosen, *_ids(old.retire)])
+        }
+    step = scale_down.next_step(history.step, len(counts.live), now)
+    drain = list(chosen.values())[: max(0, scale_down.allowance(step))]
     if drain:
-        memory = replace(memory, step=replace(step, taken=step.taken + len(drain)))
-    return memory, Rollout(drain=drain, retire=old.retire)
+        history = replace(history, step=replace(step, taken=step.taken + len(drain)))
+    return history, Rollout(drain=drain, retire=old.retire)
 
 
 def _retry_at(
-    census: Census, settings: PoolSettings, memory: Memory, pause: crash.Backoff, now: float
+    counts: PoolCounts,
+    settings: PoolSettings,
+    history: PoolHistory,
+    pause: start_backoff.StartBackoff,
+    now: float,
 ) -> float | None:
     """The next moment at which time alone may change the decision."""
     moments = [pause.until]
-    if memory.blocked_since is not None:
-        moments.append(memory.blocked_since + PATIENCE)
-    if len(census.live) > settings.min_containers or census.current < len(census.live):
-        fall = memory.peak.next_fall(now, settings.scaledown_window)
-        moments += [memory.held_until(settings), memory.active_until(settings)]
-        moments += [memory.step.began + shrink.STEP, math.inf if fall is None else fall]
-        moments += [shrink.evidence_at(c, settings, now) for c in census.ready if c.running == 0]
-        moments += [c.since + settings.settling for c in census.starting]
+    if history.blocked_since is not None:
+        moments.append(history.blocked_since + BLOCKED_SECONDS)
+    if len(counts.live) > settings.min_containers or counts.current < len(counts.live):
+        fall = history.peak.next_fall(now, settings.scaledown_window)
+        moments += [history.held_until(settings), history.active_until(settings)]
+        moments += [
+            history.step.began + scale_down.STEP_SECONDS,
+            math.inf if fall is None else fall,
+        ]
+        moments += [
+            scale_down.evidence_at(c, settings, now) for c in counts.ready if c.running == 0
+        ]
+        moments += [c.since + settings.settling for c in counts.starting]
     return min((moment for moment in moments if now < moment < math.inf), default=None)
 
 
@@ -139,30 +140,35 @@ def _ids(containers: list[ContainerView]) -> tuple[str, ...]:
 
 
 def _reason(
-    census: Census, need: int, start: int, leaving: Rollout, pause: crash.Backoff, now: float
+    counts: PoolCounts,
+    need: int,
+    start: int,
+    leaving: Rollout,
+    pause: start_backoff.StartBackoff,
+    now: float,
 ) -> str:
-    """One short sentence for people who ask why."""
+    """One short sentence that gives people the reason for the decision."""
     if leaving.drain or leaving.retire:
-        return _why_fewer(census, leaving)
-    if start < need - census.current:
-        return _why_not(need - census.current, start, pause, now)
+        return _why_fewer(counts, leaving)
+    if start < need - counts.current:
+        return _why_not(need - counts.current, start, pause, now)
     if not start:
-        return f"{len(census.live)} containers are enough"
-    if census.current < len(census.live):
+        return f"{len(counts.live)} containers are enough"
+    if counts.current < len(counts.live):
         return f"{start} containers of the current version replace older ones"
-    if census.backlog:
-        return f"{census.backlog} inputs wait for {len(census.live)} containers: {start} more"
+    if counts.backlog:
+        return f"{counts.backlog} inputs wait for {len(counts.live)} containers: {start} more"
     return f"{start} more containers for the minimum or the buffer"
 
 
-def _why_fewer(census: Census, leaving: Rollout) -> str:
+def _why_fewer(counts: PoolCounts, leaving: Rollout) -> str:
     gone = len(leaving.drain) + len(leaving.retire)
     if any(not c.version_current for c in [*leaving.drain, *leaving.retire]):
         return f"{gone} containers of an older version give way"
-    return f"{len(census.live) - gone} containers cover the recent peak: {gone} fewer"
+    return f"{len(counts.live) - gone} containers cover the recent peak: {gone} fewer"
 
 
-def _why_not(wanted: int, start: int, pause: crash.Backoff, now: float) -> str:
+def _why_not(wanted: int, start: int, pause: start_backoff.StartBackoff, now: float) -> str:
     if now < pause.until:
         wait = pause.until - now
         return f"{pause.failures} starts in a row failed: the next may follow in {wait:.1f} s"

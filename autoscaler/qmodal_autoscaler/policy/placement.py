@@ -1,4 +1,4 @@
-"""Which worker each new container goes to: fair between pools, spread over workers."""
+"""Placement of new containers: fair between pools, spread over workers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Need:
+class ContainerRequest:
     """A pool that wants `count` more containers, has `have`, and runs the app `version`.
 
     `unfit`: boxes that could not decode its inputs, taken only if there is no other.
@@ -30,24 +30,26 @@ class WorkerRoom:
     warm: frozenset[str] = frozenset()
 
 
-def place(needs: Sequence[Need], workers: Sequence[WorkerRoom]) -> list[tuple[str, str]]:
+def place(
+    requests: Sequence[ContainerRequest], workers: Sequence[WorkerRoom]
+) -> list[tuple[str, str]]:
     """Pairs of pool and worker, one for each container that finds room, in the order of granting.
 
     The next container always goes to the pool that has the fewest; equal pools take turns in the
-    order of `needs`. It goes to the worker with most room left, a warm one if several have it.
+    order of `requests`. It goes to the worker with most room left, a warm one if several have it.
     """
-    turns = [(n.have, order, n.count) for order, n in enumerate(needs) if n.count > 0]
+    turns = [(n.have, order, n.count) for order, n in enumerate(requests) if n.count > 0]
     heapq.heapify(turns)
     free = {w.id: w.free_slots for w in workers if w.free_slots > 0}
     warm = {w.id: w.warm for w in workers}
     placed: list[tuple[str, str]] = []
     while turns and free:
         have, order, count = heapq.heappop(turns)
-        need = needs[order]
+        request = requests[order]
         chosen = min(
-            free, key=lambda w: (w in need.unfit, -free[w], need.version not in warm[w], w)
+            free, key=lambda w: (w in request.unfit, -free[w], request.version not in warm[w], w)
         )
-        placed.append((need.pool, chosen))
+        placed.append((request.pool, chosen))
         free[chosen] -= 1
         if not free[chosen]:
             del free[chosen]

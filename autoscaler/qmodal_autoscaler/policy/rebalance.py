@@ -1,4 +1,4 @@
-"""When the boxes are full: which containers of other pools make room for one that waits."""
+"""Rebalancing of full boxes: which containers of other pools make room for a pool that waits."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 # A container that was idle for a shorter time is probably between two inputs.
-IDLE_SECONDS = 1.0
-# A pool without any container gets one of a busy pool after this, once that one's input has ended.
-STARVING_SECONDS = 30.0
+LENDABLE_IDLE_SECONDS = 1.0
+# A pool without any container gets a busy one of another pool after this, once its input has ended.
+STARVED_SECONDS = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
-class Hungry:
+class StarvedPool:
     """A pool that has `have` containers, no room for `unmet` more, and waits for `seconds`."""
 
     pool: str
@@ -22,7 +22,7 @@ class Hungry:
 
 
 @dataclass(slots=True, kw_only=True)
-class Holder:
+class Donor:
     """A pool with containers: `idle` as (seconds, container), `busy` ones by name.
 
     `floor` of them are never taken away for others.
@@ -35,41 +35,41 @@ class Holder:
     busy: Sequence[str] = ()
 
 
-def lend(hungry: Iterable[Hungry], holders: Sequence[Holder], *, leaving: int) -> list[str]:
+def lend(starved: Iterable[StarvedPool], donors: Sequence[Donor], *, leaving: int) -> list[str]:
     """The containers to take away, fewest-first pools being served first.
 
     Only from a pool that has more than the one that waits, idle ones before anything else; room
     that `leaving` containers are about to make is waited for first.
     """
-    idle = {each.pool: _idle(each) for each in holders}
-    have = {each.pool: each.have for each in holders}
+    idle = {each.pool: _idle(each) for each in donors}
+    have = {each.pool: each.have for each in donors}
     taken: list[str] = []
-    for pool in sorted(hungry, key=lambda each: each.have):
+    for pool in sorted(starved, key=lambda each: each.have):
         wanted = max(0, pool.unmet - leaving)
         leaving = max(0, leaving - pool.unmet)
         for got in range(wanted):
-            donors = [
+            able = [
                 each
-                for each in holders
+                for each in donors
                 if idle[each.pool]
                 and each.pool != pool.pool
                 and have[each.pool] > max(each.floor, pool.have + got)
             ]
-            if not donors:
-                taken += _starved(pool, holders, got)
+            if not able:
+                taken += _from_busy(pool, donors, got)
                 break
-            donor = max(donors, key=lambda each: (have[each.pool], idle[each.pool][-1]))
+            donor = max(able, key=lambda each: (have[each.pool], idle[each.pool][-1]))
             taken.append(idle[donor.pool].pop()[1])
             have[donor.pool] -= 1
     return taken
 
 
-def _idle(holder: Holder) -> list[tuple[float, str]]:
-    return sorted(each for each in holder.idle if each[0] >= IDLE_SECONDS)
+def _idle(donor: Donor) -> list[tuple[float, str]]:
+    return sorted(each for each in donor.idle if each[0] >= LENDABLE_IDLE_SECONDS)
 
 
-def _starved(pool: Hungry, holders: Sequence[Holder], got: int) -> list[str]:
-    if pool.have or got or pool.seconds < STARVING_SECONDS:
+def _from_busy(pool: StarvedPool, donors: Sequence[Donor], got: int) -> list[str]:
+    if pool.have or got or pool.seconds < STARVED_SECONDS:
         return []
-    rich = [each for each in holders if each.busy and each.have > max(1, each.floor)]
-    return [max(rich, key=lambda each: each.have).busy[0]] if rich else []
+    able = [each for each in donors if each.busy and each.have > max(1, each.floor)]
+    return [max(able, key=lambda each: each.have).busy[0]] if able else []

@@ -1,4 +1,4 @@
-"""Which containers a pool can do without: the surplus over its recent peak, never a busy one."""
+"""Scaling down: the surplus of containers over the recent peak of a pool, never a busy one."""
 
 from __future__ import annotations
 
@@ -7,58 +7,67 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 
 from qmodal_autoscaler.policy.state import (
-    Census,
     ContainerView,
-    DownStep,
-    Memory,
+    PoolCounts,
+    PoolHistory,
     PoolSettings,
     PoolSnapshot,
+    ScaleDownStep,
 )
 
-FRESH = 2.0  # seconds after becoming ready in which a container has not had its chance yet
-STEP = 0.75  # seconds between steps down; two steps empty a pool within a second of its window
-UNUSED = 0.1  # seconds by which the reports of readiness and of idleness may differ
+# A container is not scaled down so soon after it became ready: it had no chance to be used yet.
+FRESH_SECONDS = 2.0
+# Between two steps down; two steps empty a pool within a second of its window.
+STEP_SECONDS = 0.75
+# The reports of readiness and of idleness may differ by so much.
+REPORT_SKEW_SECONDS = 0.1
 
 
 def surplus(
-    census: Census, snapshot: PoolSnapshot, settings: PoolSettings, memory: Memory, now: float
+    counts: PoolCounts,
+    snapshot: PoolSnapshot,
+    settings: PoolSettings,
+    history: PoolHistory,
+    now: float,
 ) -> list[ContainerView]:
     """Containers above what the pool kept busy during the window, best victim first.
 
     Nothing while inputs wait, nor while the only inputs are retries that will come back.
     """
-    if census.backlog or (snapshot.delayed and not census.demand):
+    if counts.backlog or (snapshot.delayed and not counts.demand):
         return []
-    active = now < memory.active_until(settings)
-    keep = kept(census, settings, memory, now)
+    active = now < history.active_until(settings)
+    keep = kept(counts, settings, history, now)
     dropped: list[ContainerView] = []
     if not active:
-        boots = [c for c in census.starting if now - c.since >= settings.settling]
-        dropped = sorted(boots, key=_newest)[: max(0, len(census.live) - keep)]
-    idle = [c for c in census.ready if c.running == 0 and now >= evidence_at(c, settings, now)]
-    spare = census.busy + len(idle) - keep
-    return dropped + victims(idle, census.live)[: max(0, spare)]
+        boots = [c for c in counts.starting if now - c.since >= settings.settling]
+        dropped = sorted(boots, key=_newest)[: max(0, len(counts.live) - keep)]
+    idle = [c for c in counts.ready if c.running == 0 and now >= evidence_at(c, settings, now)]
+    spare = counts.busy + len(idle) - keep
+    return dropped + victims(idle, counts.live)[: max(0, spare)]
 
 
-def kept(census: Census, settings: PoolSettings, memory: Memory, now: float) -> int:
-    """How many ready containers the window, the buffer and the minimum hold on to."""
-    peak = memory.peak.high(now, settings.scaledown_window)
-    if now < memory.active_until(settings):
+def kept(counts: PoolCounts, settings: PoolSettings, history: PoolHistory, now: float) -> int:
+    """The number of ready containers that the window, the buffer and the minimum keep."""
+    peak = history.peak.high(now, settings.scaledown_window)
+    if now < history.active_until(settings):
         peak += settings.buffer_containers
-    return max(peak, math.ceil(census.running / settings.slots), settings.min_containers)
+    return max(peak, math.ceil(counts.running / settings.slots), settings.min_containers)
 
 
 def evidence_at(container: ContainerView, settings: PoolSettings, now: float) -> float:
-    """From when on an idle ready container may be a victim."""
-    unused = container.idle_seconds + UNUSED >= now - container.since
-    return container.since + (max(FRESH, settings.settling) if unused else FRESH)
+    """The moment from which on an idle ready container may be scaled down."""
+    unused = container.idle_seconds + REPORT_SKEW_SECONDS >= now - container.since
+    return container.since + (max(FRESH_SECONDS, settings.settling) if unused else FRESH_SECONDS)
 
 
-def excess(census: Census, settings: PoolSettings, leaving: Collection[str]) -> list[ContainerView]:
+def excess(
+    counts: PoolCounts, settings: PoolSettings, leaving: Collection[str]
+) -> list[ContainerView]:
     """Containers above max_containers that run nothing, beyond the ones already leaving."""
-    over = len(census.live) - settings.capped(len(census.live)) - len(leaving)
-    idle = victims([c for c in census.ready if c.running == 0], census.live)
-    stoppable = sorted(census.starting, key=_newest) + idle
+    over = len(counts.live) - settings.capped(len(counts.live)) - len(leaving)
+    idle = victims([c for c in counts.ready if c.running == 0], counts.live)
+    stoppable = sorted(counts.starting, key=_newest) + idle
     return [c for c in stoppable if c.id not in leaving][: max(0, over)]
 
 
@@ -70,15 +79,15 @@ def victims(idle: Sequence[ContainerView], live: Sequence[ContainerView]) -> lis
     )
 
 
-def next_step(step: DownStep, size: int, now: float) -> DownStep:
-    """The step that `now` belongs to: half of the pool at most, whatever the pool was at first."""
-    if now < step.began + STEP:
+def next_step(step: ScaleDownStep, size: int, now: float) -> ScaleDownStep:
+    """The step that `now` belongs to; a step takes at most half of what the first of its series began with."""
+    if now < step.began + STEP_SECONDS:
         return step
-    continued = now < step.began + 2 * STEP
-    return DownStep(began=now, size=max(size, step.size if continued else 0))
+    continued = now < step.began + 2 * STEP_SECONDS
+    return ScaleDownStep(began=now, size=max(size, step.size if continued else 0))
 
 
-def allowance(step: DownStep) -> int:
+def allowance(step: ScaleDownStep) -> int:
     """How many more containers this step may take."""
     return max(1, math.ceil(step.size / 2)) - step.taken
 

@@ -1,16 +1,21 @@
-"""How many containers a pool needs now: sized by what the existing ones cannot absorb in time."""
+"""The number of containers that a pool needs: sized by what the existing ones cannot absorb in time."""
 
 from __future__ import annotations
 
 import math
 
-from qmodal_autoscaler.policy.state import Census, Memory, PoolSettings, PoolSnapshot
+from qmodal_autoscaler.policy.state import PoolCounts, PoolHistory, PoolSettings, PoolSnapshot
 
-SHORTEST = 1e-3  # seconds; below a millisecond a service time is noise
+# A shorter mean service time is noise.
+SHORTEST_SERVICE_SECONDS = 1e-3
 
 
 def needed(
-    census: Census, snapshot: PoolSnapshot, settings: PoolSettings, memory: Memory, now: float
+    counts: PoolCounts,
+    snapshot: PoolSnapshot,
+    settings: PoolSettings,
+    history: PoolHistory,
+    now: float,
 ) -> int:
     """The containers the pool should have, were none of them to be removed.
 
@@ -18,49 +23,53 @@ def needed(
     active pool and for the minimum. Retries that wait ask for nothing until they are due.
     """
     floor = settings.min_containers
-    if not census.demand and snapshot.delayed:
+    if not counts.demand and snapshot.delayed:
         return settings.capped(floor)
-    if now < memory.active_until(settings):
-        floor = max(floor, census.busy + settings.buffer_containers)
-    kept = min(len(census.live), census.hard)
-    return settings.capped(max(floor, kept + _extra(census, snapshot, settings, memory, now)))
+    if now < history.active_until(settings):
+        floor = max(floor, counts.busy + settings.buffer_containers)
+    kept = min(len(counts.live), counts.hard)
+    return settings.capped(max(floor, kept + _extra(counts, snapshot, settings, history, now)))
 
 
 def _extra(
-    census: Census, snapshot: PoolSnapshot, settings: PoolSettings, memory: Memory, now: float
+    counts: PoolCounts,
+    snapshot: PoolSnapshot,
+    settings: PoolSettings,
+    history: PoolHistory,
+    now: float,
 ) -> int:
-    room = census.hard - len(census.live)
-    if census.backlog == 0 or room <= 0:
+    room = counts.hard - len(counts.live)
+    if counts.backlog == 0 or room <= 0:
         return 0
     if snapshot.service_time is None or snapshot.start_time is None:
         return room
     # An input that outlasts the learned mean shows the mean to be wrong: without this, one long
     # input in front of a queue of short ones looked like a container about to be free.
-    service = max(snapshot.service_time, now - memory.progress_at, SHORTEST)
+    service = max(snapshot.service_time, now - history.progress_at, SHORTEST_SERVICE_SECONDS)
     start = max(0.0, snapshot.start_time)
-    left = census.backlog + memory.arrivals.per_second * start
-    left -= _absorbed(census, settings, service, start, now)
-    left -= _drained(census, settings, service, start)
+    left = counts.backlog + history.arrivals.per_second * start
+    left -= _absorbed(counts, settings, service, start, now)
+    left -= _drained(counts, settings, service, start)
     horizon = max(service, settings.alpha * start)
     extra = math.ceil(max(0.0, left) * service / (settings.slots * horizon))
-    return max(0 if census.live else 1, min(extra, room))
+    return max(0 if counts.live else 1, min(extra, room))
 
 
 def _absorbed(
-    census: Census, settings: PoolSettings, service: float, start: float, now: float
+    counts: PoolCounts, settings: PoolSettings, service: float, start: float, now: float
 ) -> float:
     """Inputs that existing containers will have begun by the time a new one is up."""
-    seconds = start * len(census.ready)
-    seconds += sum(min(start, max(0.0, now - c.since)) for c in census.starting)
-    return max(0.0, settings.slots * seconds / service - census.running / 2)
+    seconds = start * len(counts.ready)
+    seconds += sum(min(start, max(0.0, now - c.since)) for c in counts.starting)
+    return max(0.0, settings.slots * seconds / service - counts.running / 2)
 
 
-def _drained(census: Census, settings: PoolSettings, service: float, start: float) -> float:
+def _drained(counts: PoolCounts, settings: PoolSettings, service: float, start: float) -> float:
     """Inputs that existing containers will begin in the drain horizon after that.
 
     A free slot begins at least one. A slot that is taken is not credited with one: a queue behind
     hour-long inputs would then wait for them, with room to start more.
     """
     soft = settings.alpha * start / service
-    free = max(0, settings.slots * len(census.live) - census.running)
-    return free * max(1.0, soft) + census.running * soft
+    free = max(0, settings.slots * len(counts.live) - counts.running)
+    return free * max(1.0, soft) + counts.running * soft

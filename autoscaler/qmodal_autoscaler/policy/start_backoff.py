@@ -1,20 +1,22 @@
-"""When a pool whose containers fail to start may try again, and when it should give up."""
+"""Backoff of starts that fail: when a pool may try again, and when it should give up."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-LONGEST_PAUSE = 300.0  # seconds between probes of a pool that never starts
+LONGEST_PAUSE_SECONDS = 300.0  # seconds between probes of a pool that never starts
 JITTER = 0.2
 EPHEMERAL_FAILURES = 3
 DEPLOYED_FAILURES = 5
-VERDICT = 10.0  # seconds a pool stays given up at least: reports of failures arrive late
-DEPLOYED_SPAN = 30.0  # seconds: a deployed app survives a short outage of what it imports
+SHORTEST_GIVE_UP_SECONDS = (
+    10.0  # seconds a pool stays given up at least: reports of failures arrive late
+)
+DEPLOYED_SPAN_SECONDS = 30.0  # seconds: a deployed app survives a short outage of what it imports
 
 
-class Backoff(NamedTuple):
-    """Consecutive failed starts, and the moment before which no other start is allowed.
+class StartBackoff(NamedTuple):
+    """The number of consecutive failed starts, and the moment before which no other is allowed.
 
     `hopeless`: so many failed that callers should be told instead of waiting, until that moment.
     """
@@ -30,7 +32,7 @@ class Backoff(NamedTuple):
         return min(starts, max(0, 1 - starting)) if self.failures >= 2 else starts
 
 
-def backoff(failures: tuple[float, ...], *, ephemeral: bool = False) -> Backoff:
+def backoff(failures: tuple[float, ...], *, ephemeral: bool = False) -> StartBackoff:
     """The pause after these failures (their times, oldest first).
 
     Containers started together fail together, and that is one failed try, not fifty: counting
@@ -43,18 +45,20 @@ def backoff(failures: tuple[float, ...], *, ephemeral: bool = False) -> Backoff:
             until = failed + _pause(rounds, failed)
     hopeless = _hopeless(failures, ephemeral=ephemeral)
     if hopeless:
-        until = max(until, failures[-1] + VERDICT)
-    return Backoff(failures=len(failures), until=until, hopeless=hopeless)
+        until = max(until, failures[-1] + SHORTEST_GIVE_UP_SECONDS)
+    return StartBackoff(failures=len(failures), until=until, hopeless=hopeless)
 
 
 def _hopeless(failures: tuple[float, ...], *, ephemeral: bool) -> bool:
     if ephemeral:
         return len(failures) >= EPHEMERAL_FAILURES
-    return len(failures) >= DEPLOYED_FAILURES and failures[-1] - failures[0] >= DEPLOYED_SPAN
+    return (
+        len(failures) >= DEPLOYED_FAILURES and failures[-1] - failures[0] >= DEPLOYED_SPAN_SECONDS
+    )
 
 
 def _pause(rounds: int, failed: float) -> float:
     """Doubling seconds, spread by the fraction of the moment so that pools do not probe in step."""
     spread = math.modf(abs(failed) * 997.0)[0]
-    pause = min(LONGEST_PAUSE, math.ldexp(1.0, min(rounds, 16) - 1))
+    pause = min(LONGEST_PAUSE_SECONDS, math.ldexp(1.0, min(rounds, 16) - 1))
     return pause * (1 - JITTER + 2 * JITTER * spread)

@@ -1,4 +1,4 @@
-"""What is seen, remembered and decided about one pool: the nouns of the scaling policy."""
+"""Values of the scaling policy: a pool's snapshot, settings, history and decision."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from qmodal_autoscaler.policy.window import ArrivalRate, PeakWindow
 
 ContainerState = Literal["starting", "ready", "draining"]
 
-SETTLING = 10.0  # seconds (or the scaledown window, if shorter) before absence counts as evidence
+# Absence of demand counts as evidence after this, or after the scaledown window, if that is shorter.
+SETTLING_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerView:
-    """One container as its worker last reported it; `since` is on the clock of `now`."""
+    """A container as its worker last reported it; `since` is on the clock of `now`."""
 
     id: str
     state: ContainerState
@@ -28,11 +29,11 @@ class ContainerView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSnapshot:
-    """One pool at one moment.
+    """A pool at one moment.
 
     `failures` are the times of failed starts since the last success, oldest first; the caller
     clears them on a success and on a redeploy. `service_time` and `start_time` are learned means
-    in seconds, None while unknown. `stale` says that the counts cannot be trusted.
+    in seconds, None while unknown.
     """
 
     inflight: int
@@ -41,13 +42,12 @@ class PoolSnapshot:
     containers: tuple[ContainerView, ...]
     service_time: float | None
     start_time: float | None
-    stale: bool = False
     failures: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
-    """The user's numbers for a pool; windows in seconds, `slots` is what one container may run."""
+    """The autoscaler settings of a pool; windows in seconds, `slots` is what one container may run."""
 
     min_containers: int = 0
     max_containers: int | None = None
@@ -64,12 +64,12 @@ class PoolSettings:
     @property
     def settling(self) -> float:
         """How long a new leader, a fresh container or a quiet pool is given, in seconds."""
-        return min(self.scaledown_window, SETTLING)
+        return min(self.scaledown_window, SETTLING_SECONDS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DownStep:
-    """The last step down: when it began, from how many containers, and how many it took."""
+class ScaleDownStep:
+    """A step of scaling down: when it began, from how many containers, and how many it took."""
 
     began: float = -math.inf
     size: int = 0
@@ -77,8 +77,8 @@ class DownStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """What a pool's next decision has to know about its past, as a value.
+class PoolHistory:
+    """The past of a pool as far as its next decision needs it.
 
     `quiet_since` is infinite while there are inputs to run; `progress_at` is when an input last
     settled (or when nothing ran); `blocked_since` is when a rollout ran out of room.
@@ -90,12 +90,12 @@ class Memory:
     quiet_since: float = -math.inf
     settled: int = -1
     progress_at: float = -math.inf
-    step: DownStep = field(default_factory=DownStep)
+    step: ScaleDownStep = field(default_factory=ScaleDownStep)
     blocked_since: float | None = None
 
     @classmethod
-    def empty(cls, now: float) -> Memory:
-        """The memory of a leader that knows nothing yet: it holds what would scale down."""
+    def empty(cls, now: float) -> PoolHistory:
+        """The history of a pool that was not observed yet: nothing is scaled down at first."""
         return cls(born=now)
 
     def held_until(self, settings: PoolSettings) -> float:
@@ -108,8 +108,8 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Census:
-    """A snapshot, counted. `live` are the containers that are not draining."""
+class PoolCounts:
+    """Counts of a snapshot. `live` are the containers that are not draining."""
 
     live: tuple[ContainerView, ...]
     ready: tuple[ContainerView, ...]
@@ -123,8 +123,8 @@ class Census:
     hard: int
 
     @classmethod
-    def of(cls, snapshot: PoolSnapshot, slots: int) -> Census:
-        """Counts a snapshot; `hard` is the most containers its inputs could occupy."""
+    def of(cls, snapshot: PoolSnapshot, slots: int) -> PoolCounts:
+        """Count a snapshot; `hard` is the most containers that its inputs could occupy."""
         live = tuple(c for c in snapshot.containers if c.state != "draining")
         running = sum(c.running for c in live)
         everywhere = sum(c.running for c in snapshot.containers)
@@ -145,7 +145,7 @@ class Census:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """What to do about one pool now, why, and when to look again at the latest.
+    """The decision for one pool: what starts and what ends now, why, and when to decide again at the latest.
 
     `desired` is the size the pool should reach (within min and max); `start` is how many
     containers of the current version to add now; `drain` names containers to stop now and
@@ -153,7 +153,7 @@ class Decision:
     the pool cannot start and its queued inputs should fail.
     """
 
-    memory: Memory
+    history: PoolHistory
     desired: int
     start: int = 0
     drain: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Two memories of the recent past: the highest level of a step function, and the rate of arrivals."""
+"""Two sliding statistics: the highest recent level of a step function, and the rate of arrivals."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-RATE_HORIZON = 10.0  # seconds over which an arrival is forgotten to 1/e
+# An arrival weighs 1/e after this.
+RATE_HORIZON_SECONDS = 10.0
 
 
-class Ended(NamedTuple):
-    """A level the step function has left, and when it left it."""
+class PastLevel(NamedTuple):
+    """A level that the step function has left, and when."""
 
     at: float
     level: int
@@ -28,7 +29,7 @@ class PeakWindow:
 
     level: int = 0
     seen: float = -math.inf
-    past: tuple[Ended, ...] = ()
+    past: tuple[PastLevel, ...] = ()
 
     def observe(self, level: int, *, ended: float, now: float, width: float) -> PeakWindow:
         """The window after seeing `level` at `now`.
@@ -38,7 +39,7 @@ class PeakWindow:
         """
         past = self.past
         if level < self.level:
-            past = (*past, Ended(at=min(now, max(ended, self.seen)), level=self.level))
+            past = (*past, PastLevel(at=min(now, max(ended, self.seen)), level=self.level))
         past = tuple(e for e in past if e.level > level and e.at + width > now)
         return PeakWindow(level=level, seen=now, past=past)
 
@@ -64,7 +65,7 @@ class ArrivalRate:
         if self.counted is None or counter < self.counted:
             return ArrivalRate(per_second=0.0, counted=counter, seen=now)
         span = max(now - self.seen, 1e-6)
-        fade = math.exp(-span / RATE_HORIZON)
+        fade = math.exp(-span / RATE_HORIZON_SECONDS)
         recent = (counter - self.counted) / span
-        rate = self.per_second * fade + recent * -math.expm1(-span / RATE_HORIZON)
+        rate = self.per_second * fade + recent * -math.expm1(-span / RATE_HORIZON_SECONDS)
         return ArrivalRate(per_second=rate, counted=counter, seen=now)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from qmodal.transport.operation import Op
 
 _APP_ID = re.compile(r"ap-[0-9A-Za-z]{22}")
-TAIL = 100
-BLOCK = 1000
+TAIL_CHUNKS = 100
+FOLLOW_BLOCK_MS = 1000
 
 environment_option = click.option("-e", "--env", "environment", help="The app's environment.")
 
@@ -78,7 +78,7 @@ def logs(which: str, environment: str | None, follow: bool, timestamps: bool) ->
     client = current()
     app_id = client.run(find(client, which, environment)).app_id
     screen = Screen(Style(timestamps=timestamps))
-    chunks = client.run(client.logs.tail(app_id, TAIL))
+    chunks = client.run(client.logs.tail(app_id, TAIL_CHUNKS))
     for chunk in chunks:
         screen.write(chunk)
     if follow:
@@ -160,7 +160,7 @@ def _follow(client: Client, app_id: str, cursor: str, screen: Screen) -> None:
     while True:
         # Asked before the read: what is printed up to the end of the app is shown.
         record = client.run(client.apps.record(app_id))
-        chunks = client.run(client.logs.follow(app_id, cursor, block=BLOCK))
+        chunks = client.run(client.logs.follow(app_id, cursor, block=FOLLOW_BLOCK_MS))
         for chunk in chunks:
             screen.write(chunk)
             cursor = chunk.entry

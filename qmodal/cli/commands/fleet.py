@@ -1,4 +1,4 @@
-"""`qmodal worker list` and `qmodal container list`: which boxes there are, and what they run."""
+"""`qmodal worker list`, `qmodal container list` and `stop`: the boxes and what they run."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ if TYPE_CHECKING:
     from qmodal.store.observing import Observation
     from qmodal.transport.operation import Op
 
-LOOK_SECONDS = 0.1
+# How often a container that is to stop is looked at, and its box reminded.
+STOP_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetTable:
-    """The boxes at one moment: what they are, the end of their leases (ms), what they run."""
+    """The boxes at one moment: what they are, the end of their leases (ms), what runs on living ones."""
 
     now: float
     reports: list[WorkerReport]
@@ -36,7 +37,6 @@ class FleetTable:
             (worker, container)
             for worker, containers in self.containers.items()
             for container in containers
-            if container.state not in ("ended", "failed")
         ]
 
 
@@ -44,7 +44,7 @@ def look(client: Client) -> Op[FleetTable]:
     """Look at all boxes."""
     leases = yield from client.fleet.workers()
     reports = yield from client.fleet.reports(list(leases))
-    containers = yield from client.fleet.containers(list(leases))
+    containers = yield from client.fleet.living_containers()
     # Leases end by the server's clock.
     seconds, micros = yield from ask_one(b"TIME")
     now = int(seconds) * 1000 + int(micros) / 1000
@@ -104,7 +104,7 @@ def _end(client: Client, which: str, *, graceful: bool) -> Op[None]:
     """Ask its box until it does so: what is published may be lost."""
     while (yield from _is_alive(client, which, leaving=not graceful)):
         yield from client.fleet.nudge_stopped(which, graceful=graceful)
-        yield Pause(LOOK_SECONDS)
+        yield Pause(STOP_POLL_SECONDS)
 
 
 def _is_alive(client: Client, which: str, *, leaving: bool = True) -> Op[bool]:

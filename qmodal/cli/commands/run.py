@@ -23,12 +23,12 @@ from qmodal.exception import ConfigurationError, InvalidError, UnimplementedErro
 if TYPE_CHECKING:
     from qmodal.app.app import App
     from qmodal.cli.arguments import Arguments
-    from qmodal.cli.invocation import Start
+    from qmodal.cli.invocation import Invocation
     from qmodal.cli.reference import Runnable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class RunRequest:
     """What the command line asks for."""
 
     text: str
@@ -75,7 +75,7 @@ def run(**given: Any) -> None:
     Without a server in the settings and without a running `qmodal up`, a private one is started
     for the length of the command. `qmodal run FILE --help` shows the options of the object.
     """
-    request = Request(**given)
+    request = RunRequest(**given)
     if request.interactive:
         _refuse_interactive(request)
     if request.wants_help:
@@ -85,7 +85,7 @@ def run(**given: Any) -> None:
         _run(request)
 
 
-def _refuse_interactive(request: Request) -> NoReturn:
+def _refuse_interactive(request: RunRequest) -> NoReturn:
     if request.quiet:
         raise InvalidError("To use interactive mode, remove the --quiet flag")
     if request.text.partition("::")[0] == "-":
@@ -95,7 +95,7 @@ def _refuse_interactive(request: Request) -> NoReturn:
     raise UnimplementedError(INTERACTIVE)
 
 
-def _run(request: Request) -> None:
+def _run(request: RunRequest) -> None:
     from qmodal.client.client import resolve
 
     settings = resolve(Settings.from_environ(os.environ))
@@ -134,9 +134,9 @@ def _import_early() -> None:
         import_module(name)
 
 
-def _prepare(request: Request) -> tuple[Runnable, Start, Arguments] | None:
+def _prepare(request: RunRequest) -> tuple[Runnable, Invocation, Arguments] | None:
     """What to run and with what; None if the command line asked for help."""
-    from qmodal.cli.invocation import start_of
+    from qmodal.cli.invocation import invocation_of
     from qmodal.cli.reference import find_runnable, load_reference, parse_reference
     from qmodal.client import context
 
@@ -145,9 +145,9 @@ def _prepare(request: Request) -> tuple[Runnable, Start, Arguments] | None:
     with context.importing():
         module = load_reference(reference)
     runnable = find_runnable(module, reference)
-    start = start_of(runnable, detached=request.detach)
-    arguments = start.parse(f"qmodal run {request.text}", request.rest)
-    return None if arguments is None else (runnable, start, arguments)
+    invocation = invocation_of(runnable, detached=request.detach)
+    arguments = invocation.parse(f"qmodal run {request.text}", request.rest)
+    return None if arguments is None else (runnable, invocation, arguments)
 
 
 def _stored(text: str) -> str:
@@ -163,7 +163,9 @@ def _stored(text: str) -> str:
     return str(file) + text.removeprefix("-")
 
 
-def _within_app(request: Request, runnable: Runnable, start: Start, arguments: Arguments) -> None:
+def _within_app(
+    request: RunRequest, runnable: Runnable, invocation: Invocation, arguments: Arguments
+) -> None:
     from qmodal.output.screen import enable_output
 
     app = cast("App", runnable.app)
@@ -176,7 +178,7 @@ def _within_app(request: Request, runnable: Runnable, start: Start, arguments: A
     ):
         _introduce(request, runnable, app)
         try:
-            result = start.call(arguments)
+            result = invocation.call(arguments)
             is_complete = True
         except KeyboardInterrupt:
             _take_leave(request, app)
@@ -185,7 +187,7 @@ def _within_app(request: Request, runnable: Runnable, start: Start, arguments: A
         write_result(request.write_result, result)
 
 
-def _introduce(request: Request, runnable: Runnable, app: App) -> None:
+def _introduce(request: RunRequest, runnable: Runnable, app: App) -> None:
     if request.quiet:
         return
     if sys.stderr.isatty():
@@ -196,7 +198,7 @@ def _introduce(request: Request, runnable: Runnable, app: App) -> None:
         )
 
 
-def _take_leave(request: Request, app: App) -> None:
+def _take_leave(request: RunRequest, app: App) -> None:
     if request.detach:
         click.echo(
             f"{app.app_id} goes on. Follow it with `qmodal app logs -f {app.app_id}`, "

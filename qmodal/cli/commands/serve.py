@@ -19,12 +19,13 @@ from qmodal.exception import Error
 if TYPE_CHECKING:
     from qmodal.client.client import Client
 
-LOOK_SECONDS = 0.5
+# How often the files of the app are looked at.
+FILE_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """What the interpreter said that has published the app."""
+    """A publication, as the interpreter that made it has reported it."""
 
     number: int
     name: str
@@ -87,7 +88,7 @@ class ServeSession:
         """The first file that changes; None when the time is over."""
         before = {name: _stamp(name) for name in published.files}
         while time.monotonic() < ends:
-            time.sleep(min(LOOK_SECONDS, max(0.0, ends - time.monotonic())))
+            time.sleep(min(FILE_POLL_SECONDS, max(0.0, ends - time.monotonic())))
             for name, stamp in before.items():
                 if _stamp(name) != stamp:
                     return name

@@ -16,7 +16,8 @@ from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport
 from qmodal.transport.operation import ask_one
 from qmodal_autoscaler.change_log import ChangeLog
-from qmodal_autoscaler.cluster.catalog import Terms
+from qmodal_autoscaler.cluster.catalog import PoolTerms
+from qmodal_autoscaler.control.judgement import Purge
 from qmodal_autoscaler.control.maintenance import Maintenance
 from qmodal_autoscaler.control.workqueue import WorkQueue
 from qmodal_autoscaler.policy.state import PoolSettings
@@ -282,14 +283,14 @@ def test_a_box_that_cannot_decode_an_input_is_passed_over_for_one_that_may(stage
 def test_a_purge_that_a_deploy_has_overtaken_ends_nothing(stage: Stage) -> None:
     stage.publish(f=options(max_containers=1))
     pool, client = stage.pools["f"], stage.client
-    terms = Terms(label="f", app=stage.app_id, number=1, settings=PoolSettings())
+    terms = PoolTerms(label="f", app=stage.app_id, number=1, settings=PoolSettings())
     call = stage.submit()
     stage.publish(f=options())
 
     async def purge(current: int) -> None:
-        chores = Maintenance(client, WorkQueue(), ChangeLog())
-        async with asyncio.TaskGroup() as chores.group:
-            chores.purge(pool, terms, "init: no luck", current=current)
+        maintenance = Maintenance(client, WorkQueue(), ChangeLog())
+        async with asyncio.TaskGroup() as maintenance.group:
+            maintenance.purge(pool, Purge(terms=terms, reason="init: no luck", current=current))
         await client.aclose()
 
     asyncio.run(purge(1))

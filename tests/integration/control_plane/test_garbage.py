@@ -26,8 +26,8 @@ from qmodal.store.sweeper import Sweeper
 from qmodal.transport import defects
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import shard_of
-from qmodal_autoscaler.cluster.observer import Wanted
-from qmodal_autoscaler.control.assigner import DethronedError
+from qmodal_autoscaler.cluster.observer import DuePools
+from qmodal_autoscaler.control.assigner import LeadershipLostError
 from qmodal_autoscaler.control.leader_loop import LeaderTerm
 from tests.support.stage import PaintedWorker, Stage, options
 from tests.support.store.garbage import NAMES, WRITES, About, spoiled
@@ -118,8 +118,8 @@ def rule(scene: Scene) -> None:
         client = Client(scene.settings)
         try:
             if epoch := await client.aio(client.fleet.lead("as-test")):
-                await LeaderTerm(client, epoch)._round(Wanted(frozenset(), everything=True))
-        except (Error, DethronedError):
+                await LeaderTerm(client, epoch)._round(DuePools(frozenset(), everything=True))
+        except (Error, LeadershipLostError):
             pass
         finally:
             await client.aclose()

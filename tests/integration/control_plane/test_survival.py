@@ -23,13 +23,14 @@ from qmodal.transport.operation import Op, ask_each, ask_one
 from qmodal.transport.pubsub import _pass_on
 from qmodal.wire.ids import new_worker_id
 from qmodal_autoscaler.change_log import ChangeLog
-from qmodal_autoscaler.cluster.observer import Wanted
+from qmodal_autoscaler.cluster.catalog import Catalog, PoolTerms
+from qmodal_autoscaler.cluster.observer import DuePools
 from qmodal_autoscaler.control import leader_loop as loops
-from qmodal_autoscaler.control.assigner import DethronedError
+from qmodal_autoscaler.control.assigner import LeadershipLostError
 from qmodal_autoscaler.control.leader_loop import LeaderTerm
 from qmodal_autoscaler.policy import decide as policy
 from qmodal_autoscaler.policy.state import Decision
-from qmodal_workers.agent.loops import repeated
+from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.output.pipes import Pipes
 from tests.support.stage import Stage, options
 from tests.support.store.bench import Bench
@@ -111,18 +112,18 @@ def test_a_pipe_that_cannot_be_read_ends_by_itself(
     os.close(good)
 
 
-def rule(settings: Settings, rounds: int = 1) -> None:
+def full_rounds(settings: Settings, rounds: int = 1) -> None:
     """Full rounds of one leadership."""
 
-    async def reign() -> None:
+    async def lead() -> None:
         client = Client(settings)
         epoch = await client.aio(client.fleet.lead("as-test"))
-        ruling = LeaderTerm(client, epoch)
+        term = LeaderTerm(client, epoch)
         for _ in range(rounds):
-            await ruling._round(Wanted(frozenset(), everything=True))
+            await term._round(DuePools(frozenset(), everything=True))
         await client.aclose()
 
-    asyncio.run(reign())
+    asyncio.run(lead())
 
 
 def failing_for(inflight: int) -> Callable[..., Decision]:
@@ -149,15 +150,44 @@ def test_a_mistake_in_the_policy_is_seen_and_costs_no_other_pool(
     stage.submit("f", 3)
     stage.submit("g", 1)
     monkeypatch.setattr(loops, "decide", failing_for(3))
-    rule(settings, rounds=5)
+    full_rounds(settings, rounds=5)
     assert stage.assigned("g")
     assert not stage.assigned("f")
     said = [record for record in caplog.records if "a mistake in the policy" in record.getMessage()]
     assert [record.exc_info is not None for record in said] == [True] * 3, "1, 2 and 4 times"
     assert "(4 times so far)" in said[-1].getMessage()
     monkeypatch.undo()
-    rule(settings)
+    full_rounds(settings)
     assert stage.assigned("f"), "nothing of it is remembered"
+    stage.workers[0].line.close()
+
+
+@pytest.mark.leaves_keys
+def test_a_mistake_about_what_a_pool_is_entitled_to_costs_no_other_pool(
+    client: Client,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stage = Stage(client)
+    stage.worker()
+    stage.publish(f=options(), g=options())
+    stage.submit("f")
+    stage.submit("g")
+    terms = Catalog.terms
+
+    def failing(self: Catalog, pool: str) -> PoolTerms:
+        return boom() if pool == stage.pools["f"] else terms(self, pool)
+
+    monkeypatch.setattr(Catalog, "terms", failing)
+    full_rounds(settings, rounds=2)
+    assert stage.assigned("g")
+    assert not stage.assigned("f")
+    (first, second) = [
+        record for record in caplog.records if "nobody thought of this" in record.getMessage()
+    ]
+    assert first.exc_info is not None
+    assert "(2 times so far)" in second.getMessage()
     stage.workers[0].line.close()
 
 
@@ -170,7 +200,7 @@ def test_a_box_that_cannot_be_assigned_anything_is_passed_over(
     stage.publish(f=options())
     plain.set(client.keys.assigned(larger.name), "no hash")
     stage.submit("f")
-    rule(settings, rounds=2)
+    full_rounds(settings, rounds=2)
     assert smaller.assigned()
     assert f"{larger.name}: it cannot be told what to run" in caplog.text
     for each in stage.workers:
@@ -181,28 +211,31 @@ def test_troubles_of_loops_are_said_once_and_again_after_they_were_over(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """They were forgotten with each look at the pools, and said every second."""
-    journal = ChangeLog()
+    change_log = ChangeLog()
 
     def fail(*, is_over: bool = False) -> None:
-        with journal.surviving("the sweep", "it was not made", settles=True):
+        with change_log.surviving("the sweep", "it was not made", settles=True):
             if not is_over:
                 raise InternalFailure("no")
 
     for _ in range(3):
         fail()
-        journal.keep(())
+        change_log.keep(())
     assert len(caplog.records) == 1
     fail(is_over=True)
     fail()
     assert len(caplog.records) == 2
-    journal.trouble("0" * 32, "a pool")
-    journal.keep(())
-    assert set(journal._said) == {"the sweep"}
+    change_log.trouble("0" * 32, "a pool")
+    change_log.keep(())
+    assert set(change_log._troubles) == {"the sweep"}
 
 
-def test_what_a_loop_must_not_survive_goes_through_the_journal() -> None:
-    with pytest.raises(DethronedError), ChangeLog().surviving("x", "y", but=(DethronedError,)):
-        raise DethronedError
+def test_what_a_loop_must_not_survive_goes_through_the_change_log() -> None:
+    with (
+        pytest.raises(LeadershipLostError),
+        ChangeLog().surviving("x", "y", but=(LeadershipLostError,)),
+    ):
+        raise LeadershipLostError
 
 
 def test_operations_side_by_side_fail_each_for_itself(client: Client, bench: Bench) -> None:
@@ -247,7 +280,7 @@ def test_a_loop_of_a_worker_begins_anew_when_it_fails(caplog: pytest.LogCaptureF
         await asyncio.Event().wait()
 
     async def run() -> None:
-        task = asyncio.create_task(repeated("odd", loop))
+        task = asyncio.create_task(supervised("odd", loop))
         await again.wait()
         task.cancel()
 

@@ -18,7 +18,7 @@ from qmodal.transport.operation import Exchange
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.payload import dump_value
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
-from qmodal_workers.ipc import messages as passing
+from qmodal_workers.ipc import messages
 from qmodal_workers.spawn.zygote import Zygote
 from tests.support.servers import TestServer
 from tests.support.store.bench import Bench, index_of
@@ -99,15 +99,15 @@ def test_a_poll_finds_a_result_behind_many_others(bench: Bench, client: Client) 
 
 
 def test_a_fork_that_failed_in_the_nursery_is_nobodys_pid() -> None:
-    ours, theirs = passing.pair()
+    ours, theirs = messages.pair()
 
     async def ask() -> None:
-        nursery = Zygote(ours, 0)
-        asked = [nursery.ask({}, 0, (0, 1, 2)) for _ in range(2)]
+        zygote = Zygote(ours, 0)
+        asked = [zygote.ask({}, 0, (0, 1, 2)) for _ in range(2)]
         for pid in (0, 7):
-            passing.send(theirs, {"pid": pid})
+            messages.send(theirs, {"pid": pid})
         assert await asyncio.gather(*asked) == [0, 7]
-        assert not nursery.is_lost
+        assert not zygote.is_lost
 
     with ours, theirs:
         asyncio.run(ask())
@@ -117,17 +117,19 @@ def test_a_fork_that_failed_in_the_nursery_is_nobodys_pid() -> None:
 def test_a_nursery_that_does_not_answer_holds_nobody_up(
     monkeypatch: pytest.MonkeyPatch, *, is_gone: bool
 ) -> None:
-    ours, theirs = passing.pair()
-    monkeypatch.setattr("qmodal_workers.spawn.zygote.ANSWER_SECONDS", 5.0 if is_gone else 0.01)
+    ours, theirs = messages.pair()
+    monkeypatch.setattr(
+        "qmodal_workers.spawn.zygote.ZYGOTE_ANSWER_SECONDS", 5.0 if is_gone else 0.01
+    )
 
     async def ask() -> None:
-        nursery = Zygote(ours, 0)
-        asked = [nursery.ask({}, 0, (0, 1, 2)) for _ in range(2)]
+        zygote = Zygote(ours, 0)
+        asked = [zygote.ask({}, 0, (0, 1, 2)) for _ in range(2)]
         if is_gone:
             theirs.close()
         async with asyncio.timeout(2):
             assert await asyncio.gather(*asked) == [0, 0]
-        assert nursery.is_lost
+        assert zygote.is_lost
 
     with ours, theirs:
         asyncio.run(ask())

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from qmodal.cli.commands.fleet import look
 from qmodal.client.client import Client
 from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport, WorkerReport
@@ -84,6 +85,23 @@ def test_a_box_that_was_given_up_cannot_renew(client: Client, box: str, line: Co
     assert client.run(fleet.sweep({box: 0.0})) == {box: since}, "it is named until it is cleared"
     client.run(fleet.retire(box))
     assert client.run(fleet.sweep({box: 0.0})) == {}
+
+
+def test_living_is_what_no_box_was_given_up_with_and_what_has_not_ended(
+    client: Client, box: str, line: Connection
+) -> None:
+    """Statistics and lists counted containers of boxes that were given up."""
+    fleet = client.fleet
+    ended = replace(CONTAINER, container="ta-ended", state="ended")
+    client.run(fleet.renew(box, {CONTAINER.container: CONTAINER, ended.container: ended}))
+    assert client.run(fleet.living_workers()) == [box]
+    assert client.run(fleet.living_containers()) == {box: [CONTAINER]}
+    assert client.run(look(client)).alive == [(box, CONTAINER)]
+    line.exchange([(b"ZADD", client.keys.workers, 0, box)])
+    assert client.run(fleet.living_workers()) == []
+    assert client.run(fleet.living_containers()) == {}
+    table = client.run(look(client))
+    assert (table.alive, [each.worker for each in table.reports]) == ([], [box])
 
 
 def test_a_box_that_has_renewed_since_it_was_looked_at_is_not_given_up(

@@ -227,8 +227,8 @@ def test_what_is_released_from_outside_is_not_started_by_a_container_that_looks_
     kept: list[Claimed] = []
 
     def end_and_look_again() -> None:
-        assert container.ends is not None
-        container.ends.record.write(ContainerStatus(state="idle"))
+        assert container.endpoints is not None
+        container.endpoints.record.write(ContainerStatus(state="idle"))
         reply = client.run(ask_one(*client.pools.held_command(pool, "ta-x-1")))
         kept.extend(client.pools.parse_claim(pool, reply)[1:])
 
@@ -246,7 +246,7 @@ def recorded(name: str, pool: str, does: ContainerStatus) -> Iterator[Container]
     ends = Endpoints.create()
     ends.record.write(does)
     container = as_container(name, pool)
-    container.ends = ends
+    container.endpoints = ends
     yield container
     ends.hand_over()
     ends.close()

@@ -14,11 +14,11 @@ import pytest
 
 from qmodal.client.client import Client
 from qmodal.store.fleet import ContainerReport
-from qmodal_workers.agent.containers import Container, ContainerTable, Ending, PendingInterrupt
+from qmodal_workers.agent.containers import Container, ContainerTable, PendingInterrupt, Termination
 from qmodal_workers.agent.drain import Drain
-from qmodal_workers.agent.lease import Silence
-from qmodal_workers.agent.loops import repeated
+from qmodal_workers.agent.lease import ContainerFence
 from qmodal_workers.agent.reaper import Reaper
+from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.agent.watchdog import Watchdog
 from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus
@@ -31,9 +31,9 @@ class Box:
     """A worker's view of containers that are processes which only sleep."""
 
     def __init__(self, client: Client, pool: str) -> None:
-        self.client, self.pool, self.roster = client, pool, ContainerTable()
+        self.client, self.pool, self.containers = client, pool, ContainerTable()
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.ends: list[Endpoints] = []
+        self.endpoints: list[Endpoints] = []
         self.troubles: list[Exception] = []
 
     def container(self, name: str, **does: Any) -> Container:
@@ -52,18 +52,18 @@ class Box:
             pid=process.pid,
         )
         ends = Endpoints.create()
-        self.ends.append(ends)
+        self.endpoints.append(ends)
         ends.record.write(ContainerStatus(**does))
-        made = Container(report=report, ends=ends)
-        self.roster.add(made)
+        made = Container(report=report, endpoints=ends)
+        self.containers.add(made)
         return made
 
     def deaths(self) -> Reaper:
         """What watches them; each of `troubles` is raised once where something is asked for."""
         asked: Any = SimpleNamespace(
-            pump=self._ask, tidy=self._ask, finish=self._finish, pids=frozenset()
+            receive=self._ask, tidy=self._ask, finish=self._finish, pids=frozenset()
         )
-        return Reaper(self.client, self.roster, starter=asked, templates=asked, logs=asked)
+        return Reaper(self.client, self.containers, starter=asked, templates=asked, logs=asked)
 
     def _ask(self, *_: object) -> None:
         if self.troubles:
@@ -75,8 +75,8 @@ class Box:
     async def until_over(self, deaths: Reaper) -> None:
         """Look as a worker does until all have ended."""
         async with asyncio.timeout(5):
-            while self.roster.running():
-                deaths.look()
+            while self.containers.running():
+                deaths.reap()
                 await asyncio.sleep(0.01)
         await self.client.aclose()
 
@@ -84,10 +84,10 @@ class Box:
         for process in self.processes:
             process.kill()
             process.wait()
-        for container in self.roster:
-            if container.ends is not None:
-                container.ends.close()
-        for ends in self.ends:
+        for container in self.containers:
+            if container.endpoints is not None:
+                container.endpoints.close()
+        for ends in self.endpoints:
             for fd in (ends.stdout, ends.stderr):
                 os.close(fd)
             ends.hand_over()
@@ -114,15 +114,15 @@ def test_ended_containers_are_concluded_although_something_goes_wrong_meanwhile(
         kill(box.container(name))
     box.troubles = [TypeError("a fault of ours") for _ in range(count)]
     asyncio.run(box.until_over(box.deaths()))
-    assert [(each.report.state, each.report.pid) for each in box.roster] == [("ended", 0)] * 2
+    assert [(each.report.state, each.report.pid) for each in box.containers] == [("ended", 0)] * 2
     assert len(bench.claim("ta-a-3", count=5)) == 2
 
 
 async def _watch(box: Box) -> None:
     """The loops of a worker, until its second container has ended."""
-    watch = Watchdog(box.client, box.roster)
-    draining = Drain(box.client, box.roster, watch, grace=0.0)
-    loops = [watch.watch, draining.watch, Silence(box.roster, watch).watch]
+    watch = Watchdog(box.client, box.containers)
+    draining = Drain(box.client, box.containers, watch, grace=0.0)
+    loops = [watch.watch, draining.watch, ContainerFence(box.containers, watch).watch]
     tasks = [asyncio.create_task(loop()) for loop in loops]
     await asyncio.to_thread(box.processes[1].wait, 5)
     assert not any(task.done() for task in tasks)
@@ -136,15 +136,15 @@ def test_a_container_that_confuses_a_loop_does_not_end_it_for_the_others(box: Bo
     odd, other = box.container("ta-a-1"), box.container("ta-a-2")
     for each in (odd, other):
         each.tell(draining=True)
-    assert odd.ends is not None
-    odd.ends.close()
+    assert odd.endpoints is not None
+    odd.endpoints.close()
     asyncio.run(_watch(box))
-    assert other.ending == Ending("its exit hooks, or threads, did not end in time")
-    odd.ends = None
+    assert other.termination == Termination("its exit hooks, or threads, did not end in time")
+    odd.endpoints = None
 
 
 def test_a_loop_that_ends_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qmodal_workers.agent.loops.AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr("qmodal_workers.agent.supervision.RESTART_SECONDS", 0.0)
     begun = 0
 
     async def run() -> None:
@@ -158,7 +158,7 @@ def test_a_loop_that_ends_begins_again(monkeypatch: pytest.MonkeyPatch) -> None:
             thrice.set()
             await asyncio.sleep(600)
 
-        task = asyncio.create_task(repeated("test", loop))
+        task = asyncio.create_task(supervised("test", loop))
         async with asyncio.timeout(5):
             await thrice.wait()
         task.cancel()
@@ -176,7 +176,7 @@ def test_an_input_that_ends_its_container_when_it_is_told_to_stop_is_not_charged
     (claimed,) = bench.claim("ta-a-1")
     held = ((claimed.lane, claimed.entry),)
     container = box.container("ta-a-1", state="busy", serial=4, running=1, held=held)
-    container.chase = PendingInterrupt(serial, why, 0.0)
+    container.pending_interrupt = PendingInterrupt(serial, why, 0.0)
     kill(container)
     asyncio.run(box.until_over(box.deaths()))
     (again,) = bench.claim("ta-a-2")
@@ -191,8 +191,8 @@ def test_what_ends_its_container_while_the_record_is_written_is_charged_neverthe
     (claimed,) = bench.claim("ta-a-1")
     held = ((claimed.lane, claimed.entry),)
     container = box.container("ta-a-1", state="busy", serial=1, running=1, held=held)
-    assert container.ends is not None
-    container.ends.record.words[0] += not is_readable
+    assert container.endpoints is not None
+    container.endpoints.record.words[0] += not is_readable
     kill(container)
     asyncio.run(box.until_over(box.deaths()))
     (again,) = bench.claim("ta-a-2")

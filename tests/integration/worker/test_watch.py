@@ -39,7 +39,7 @@ def container(bench: Bench) -> Iterator[Container]:
             pid=process.pid,
         )
         ends = Endpoints.create()
-        yield Container(report=report, ends=ends)
+        yield Container(report=report, endpoints=ends)
         process.kill()
         ends.hand_over()
         ends.close()
@@ -47,8 +47,8 @@ def container(bench: Bench) -> Iterator[Container]:
 
 def writes(container: Container, *held: Claimed, serial: int = 1) -> None:
     """It runs the first of these, since long ago; or it is idle."""
-    assert container.ends is not None
-    container.ends.record.write(
+    assert container.endpoints is not None
+    container.endpoints.record.write(
         ContainerStatus(
             state="busy" if held else "idle",
             serial=serial if held else 0,
@@ -62,28 +62,32 @@ def writes(container: Container, *held: Claimed, serial: int = 1) -> None:
 @contextmanager
 def watching(client: Client, container: Container) -> Iterator[tuple[asyncio.Runner, Watchdog]]:
     """Its worker's watch, which looks when it is told to; nothing audits."""
-    roster = ContainerTable()
-    roster.add(container)
+    containers = ContainerTable()
+    containers.add(container)
     with asyncio.Runner() as loop:
-        yield loop, Watchdog(client, roster)
+        yield loop, Watchdog(client, containers)
         loop.run(client.aclose())
 
 
 def chased(container: Container) -> list[tuple[int, int]]:
     """Which input was told to stop, and why."""
-    return [] if container.chase is None else [(container.chase.serial, container.chase.why)]
+    return (
+        []
+        if container.pending_interrupt is None
+        else [(container.pending_interrupt.serial, container.pending_interrupt.why)]
+    )
 
 
 async def look_until(watch: Watchdog, condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not condition():
-            watch.look()
+            watch.check()
             await asyncio.sleep(0.005)
 
 
 async def idle(watch: Watchdog) -> None:
     """Look, and let what came of it end."""
-    watch.look()
+    watch.check()
     await asyncio.gather(*watch._acting.values())
 
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 
-from qmodal_autoscaler.cluster.observer import Wanted
-from qmodal_autoscaler.control.workqueue import CALM_SECONDS, SERVED_SECONDS, WorkQueue
+from qmodal_autoscaler.cluster.observer import DuePools
+from qmodal_autoscaler.control.workqueue import (
+    FIRST_DELAY_SECONDS,
+    LONGEST_DELAY_SECONDS,
+    WorkQueue,
+)
 
 
 def looks(due: WorkQueue, count: int) -> list[float]:
@@ -20,7 +24,7 @@ def looks(due: WorkQueue, count: int) -> list[float]:
         return time.monotonic() - begin
 
     async def all_of_them() -> list[float]:
-        assert await due.wait() == Wanted(frozenset(), everything=True)
+        assert await due.wait() == DuePools(frozenset(), everything=True)
         taken = []
         for _ in range(count):
             taken.append(await hinted())
@@ -33,5 +37,5 @@ def looks(due: WorkQueue, count: int) -> list[float]:
 
 def test_looks_that_change_nothing_come_later_and_later_but_they_come() -> None:
     taken = looks(WorkQueue(), 7)
-    assert taken[0] >= SERVED_SECONDS
-    assert taken[-1] >= CALM_SECONDS
+    assert taken[0] >= FIRST_DELAY_SECONDS
+    assert taken[-1] >= LONGEST_DELAY_SECONDS

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from qmodal_autoscaler.policy.decide import decide, serves_alone
-from qmodal_autoscaler.policy.placement import Need, WorkerRoom, place
+from qmodal_autoscaler.policy.placement import ContainerRequest, WorkerRoom, place
 from qmodal_autoscaler.policy.start_backoff import backoff
 from qmodal_autoscaler.policy.state import (
     ContainerState,
     ContainerView,
     Decision,
-    Memory,
+    PoolHistory,
     PoolSettings,
     PoolSnapshot,
 )
 
 NOW = 1000.0
-SETTLED = Memory.empty(NOW - 500)
+SETTLED = PoolHistory.empty(NOW - 500)
 
 
 def container(
@@ -63,7 +63,6 @@ def pool(
     service: float | None = 2.0,
     start: float | None = 5.0,
     failures: tuple[float, ...] = (),
-    stale: bool = False,
 ) -> PoolSnapshot:
     inflight = waiting + delayed + sum(c.running for c in containers)
     return PoolSnapshot(
@@ -73,13 +72,12 @@ def pool(
         containers=containers,
         service_time=service,
         start_time=start,
-        stale=stale,
         failures=failures,
     )
 
 
-def decided(snapshot: PoolSnapshot, memory: Memory = SETTLED, **settings: Any) -> Decision:
-    return decide(memory, snapshot, PoolSettings(**settings), NOW)
+def decided(snapshot: PoolSnapshot, history: PoolHistory = SETTLED, **settings: Any) -> Decision:
+    return decide(history, snapshot, PoolSettings(**settings), NOW)
 
 
 # --- up -----------------------------------------------------------------------------------------
@@ -160,10 +158,10 @@ def test_arrivals_on_a_ramp_start_more_than_the_backlog_asks_for() -> None:
 
 def test_an_input_that_outlasts_the_mean_stops_vouching_for_its_container() -> None:
     stuck = pool(container("a", running=1), waiting=4, service=0.05, start=6)
-    memory, starts = SETTLED, []
+    history, starts = SETTLED, []
     for second in range(12):
-        decision = decide(memory, stuck, PoolSettings(), NOW + second)
-        memory = decision.memory
+        decision = decide(history, stuck, PoolSettings(), NOW + second)
+        history = decision.history
         starts.append(decision.start)
     assert starts[0] == 0
     assert starts[-1] == 4
@@ -180,7 +178,7 @@ class Walk:
     """
 
     def __init__(self, settings: PoolSettings, ready: int) -> None:
-        self.settings, self.now, self.memory = settings, NOW, SETTLED
+        self.settings, self.now, self.history = settings, NOW, SETTLED
         self.ready = {f"c{n}": NOW - 400.0 for n in range(ready)}
         self.idle_since = dict.fromkeys(self.ready, NOW - 400.0)
         self.busy: list[str] = []
@@ -201,8 +199,8 @@ class Walk:
             for order, name in enumerate(names)
         )
         snapshot = pool(*views)
-        decision = decide(self.memory, snapshot, self.settings, self.now)
-        self.memory = decision.memory
+        decision = decide(self.history, snapshot, self.settings, self.now)
+        self.history = decision.history
         for name in decision.drain:
             del self.ready[name]
         return decision
@@ -268,12 +266,12 @@ def test_down(settings: PoolSettings, looks: list[tuple[float, int]], sizes: lis
 
 def test_a_window_is_counted_from_the_completion_and_not_from_the_look() -> None:
     settings = PoolSettings(scaledown_window=60)
-    memory = decided(pool(container("a", running=1))).memory
+    history = decided(pool(container("a", running=1))).history
     looks: list[tuple[float, tuple[str, ...], float | None]] = []
     for at in (5.0, 11.0, 61.0):  # the input was over at 1
         view = container("a", idle=at - 1, age=400 + at, now=NOW + at)
-        decision = decide(memory, pool(view), settings, NOW + at)
-        memory = decision.memory
+        decision = decide(history, pool(view), settings, NOW + at)
+        history = decision.history
         looks.append((at, decision.drain, decision.retry_at))
     assert looks[:2] == [(5, (), NOW + 11), (11, (), NOW + 61)]
     assert looks[2][1] == ("a",)
@@ -287,15 +285,15 @@ def test_nothing_is_drained_while_inputs_wait_or_retries_will_come_back() -> Non
 
 @pytest.mark.parametrize("window", [2.0, 60.0])
 def test_a_new_leader_holds_what_it_knows_nothing_about(window: float) -> None:
-    memory, settings = Memory.empty(NOW), PoolSettings(scaledown_window=window)
+    history, settings = PoolHistory.empty(NOW), PoolSettings(scaledown_window=window)
     snapshot = pool(container("a", idle=400), waiting=0)
-    first = decide(memory, snapshot, settings, NOW)
+    first = decide(history, snapshot, settings, NOW)
     assert (first.drain, first.retry_at) == ((), NOW + min(window, 10))
-    assert decide(first.memory, snapshot, settings, NOW + min(window, 10)).drain == ("a",)
+    assert decide(first.history, snapshot, settings, NOW + min(window, 10)).drain == ("a",)
 
 
 def test_a_new_leader_still_scales_up() -> None:
-    assert decided(pool(waiting=3), Memory.empty(NOW)).start == 3
+    assert decided(pool(waiting=3), PoolHistory.empty(NOW)).start == 3
 
 
 @pytest.mark.parametrize(
@@ -345,7 +343,6 @@ def test_a_lowered_maximum_drains_idle_containers_at_once_and_never_busy_ones() 
         pytest.param(pool(*fleet(starting=1), waiting=1), {}, False, id="not ready yet"),
         pytest.param(pool(*fleet(busy=1), waiting=9), {}, False, id="more are started"),
         pytest.param(pool(*fleet(idle=1)), {}, False, id="it is told to end"),
-        pytest.param(pool(*fleet(busy=1), stale=True), {}, False, id="the counts are not known"),
         pytest.param(
             pool(*fleet(busy=1, idle=1)), {"buffer_containers": 1}, False, id="it asks for a buffer"
         ),
@@ -359,23 +356,6 @@ def test_when_a_lone_input_changes_nothing(
 ) -> None:
     decision = decided(snapshot, **settings)
     assert serves_alone(snapshot, decision, PoolSettings(**settings)) == is_served
-
-
-# --- missing numbers ----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("snapshot", "start"),
-    [
-        pytest.param(pool(stale=True), 0, id="nothing waits"),
-        pytest.param(pool(stale=True, waiting=9), 1, id="an empty pool wakes up"),
-        pytest.param(pool(*fleet(idle=1), stale=True, waiting=9), 0, id="no other start"),
-        pytest.param(pool(*fleet(idle=9, idle_for=300), stale=True), 0, id="no drain"),
-    ],
-)
-def test_stale_counts_change_nothing_but_nought_to_one(snapshot: PoolSnapshot, start: int) -> None:
-    decision = decided(snapshot)
-    assert (decision.start, decision.drain, decision.memory) == (start, (), SETTLED)
 
 
 # --- crash loops --------------------------------------------------------------------------------
@@ -400,9 +380,9 @@ def test_starts_wait_for_the_pause_and_then_probe_one_at_a_time() -> None:
     snapshot = pool(waiting=20, service=None, failures=(NOW - 5, NOW))
     held = decided(snapshot)
     assert (held.start, held.retry_at, held.give_up) == (0, until, False)
-    assert decide(held.memory, snapshot, PoolSettings(), until).start == 1
+    assert decide(held.history, snapshot, PoolSettings(), until).start == 1
     probing = pool(*fleet(starting=1), waiting=20, service=None, failures=(NOW - 5, NOW))
-    assert decide(held.memory, probing, PoolSettings(), until).start == 0
+    assert decide(held.history, probing, PoolSettings(), until).start == 0
 
 
 @pytest.mark.parametrize(
@@ -440,11 +420,11 @@ def test_a_pool_with_a_container_does_not_give_up() -> None:
 
 def test_a_pool_that_always_crashes_starts_few_containers() -> None:
     starts: list[float] = []
-    memory, now = SETTLED, 0.0
+    history, now = SETTLED, 0.0
     while now < 300:
         snapshot = pool(waiting=5, service=None, failures=tuple(starts))
-        decision = decide(memory, snapshot, PoolSettings(max_containers=1), now)
-        memory = decision.memory
+        decision = decide(history, snapshot, PoolSettings(max_containers=1), now)
+        history = decision.history
         starts += [now] * decision.start
         now += 0.25
     assert sum(at < 60 for at in starts) <= 8
@@ -499,8 +479,8 @@ def test_an_old_container_makes_room_when_the_fleet_has_had_none_for_a_while() -
     snapshot = pool(old("a", running=1), old("b", running=1))
     first = decided(snapshot)
     assert (first.start, first.retire, first.retry_at) == (2, (), NOW + 10)
-    assert decide(first.memory, snapshot, PoolSettings(), NOW + 9).retire == ()
-    assert decide(first.memory, snapshot, PoolSettings(), NOW + 10).retire == ("a",)
+    assert decide(first.history, snapshot, PoolSettings(), NOW + 9).retire == ()
+    assert decide(first.history, snapshot, PoolSettings(), NOW + 10).retire == ("a",)
 
 
 def test_the_old_version_stays_while_the_new_one_fails_to_start() -> None:
@@ -509,9 +489,9 @@ def test_the_old_version_stays_while_the_new_one_fails_to_start() -> None:
 
 
 def test_old_code_gives_way_to_a_deploy_however_young_the_pool_is() -> None:
-    decision = decide(Memory.empty(NOW), pool(old("a"), old("b")), PoolSettings(), NOW)
+    decision = decide(PoolHistory.empty(NOW), pool(old("a"), old("b")), PoolSettings(), NOW)
     assert decision.drain == ("a",)
-    later = decide(decision.memory, pool(old("b")), PoolSettings(), NOW + 1)
+    later = decide(decision.history, pool(old("b")), PoolSettings(), NOW + 1)
     assert later.drain == ("b",)
 
 
@@ -540,7 +520,6 @@ def random_pool(chance: random.Random) -> PoolSnapshot:
         delayed=chance.choice([0, 0, 3]),
         service=chance.choice([None, 0.0, 0.05, 2, 600]),
         start=chance.choice([None, 0.0, 5, 60]),
-        stale=chance.random() < 0.05,
         failures=(NOW - 30, NOW)[: chance.choice([0, 0, 0, 1, 2])],
     )
 
@@ -575,13 +554,13 @@ def test_no_walk_leads_out_of_bounds() -> None:
             scaledown_window=chance.choice([2, 60]),
             slots=chance.choice([1, 4]),
         )
-        memory, now = Memory.empty(NOW), NOW
+        history, now = PoolHistory.empty(NOW), NOW
         for _ in range(20):
             snapshot = random_pool(chance)
-            decision = decide(memory, snapshot, settings, now)
+            decision = decide(history, snapshot, settings, now)
             check(snapshot, settings, decision)
             assert decision.retry_at is None or decision.retry_at > now
-            memory = decision.memory
+            history = decision.history
             now += chance.expovariate(0.2)
 
 
@@ -589,35 +568,35 @@ def test_no_walk_leads_out_of_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("needs", "workers", "placed"),
+    ("requests", "workers", "placed"),
     [
-        pytest.param([Need(pool="a", count=2)], [], [], id="no worker"),
+        pytest.param([ContainerRequest(pool="a", count=2)], [], [], id="no worker"),
         pytest.param(
-            [Need(pool="a", count=3)],
+            [ContainerRequest(pool="a", count=3)],
             [WorkerRoom(id="x", free_slots=2)],
             [("a", "x"), ("a", "x")],
             id="what has room",
         ),
         pytest.param(
-            [Need(pool="a", count=2)],
+            [ContainerRequest(pool="a", count=2)],
             [WorkerRoom(id="x", free_slots=3), WorkerRoom(id="y", free_slots=3)],
             [("a", "x"), ("a", "y")],
             id="spread over workers",
         ),
         pytest.param(
-            [Need(pool="a", count=9), Need(pool="b", count=1)],
+            [ContainerRequest(pool="a", count=9), ContainerRequest(pool="b", count=1)],
             [WorkerRoom(id="x", free_slots=3)],
             [("a", "x"), ("b", "x"), ("a", "x")],
             id="turn by turn",
         ),
         pytest.param(
-            [Need(pool="a", count=9, have=5), Need(pool="b", count=9)],
+            [ContainerRequest(pool="a", count=9, have=5), ContainerRequest(pool="b", count=9)],
             [WorkerRoom(id="x", free_slots=3)],
             [("b", "x")] * 3,
             id="the pool with the fewest first",
         ),
         pytest.param(
-            [Need(pool="a", count=1, version="v2")],
+            [ContainerRequest(pool="a", count=1, version="v2")],
             [
                 WorkerRoom(id="x", free_slots=3, warm=frozenset({"v1"})),
                 WorkerRoom(id="y", free_slots=3, warm=frozenset({"v2"})),
@@ -626,7 +605,7 @@ def test_no_walk_leads_out_of_bounds() -> None:
             id="a warm worker among equals",
         ),
         pytest.param(
-            [Need(pool="a", count=1, version="v2")],
+            [ContainerRequest(pool="a", count=1, version="v2")],
             [
                 WorkerRoom(id="x", free_slots=4),
                 WorkerRoom(id="y", free_slots=3, warm=frozenset({"v2"})),
@@ -637,6 +616,6 @@ def test_no_walk_leads_out_of_bounds() -> None:
     ],
 )
 def test_placement(
-    needs: list[Need], workers: list[WorkerRoom], placed: list[tuple[str, str]]
+    requests: list[ContainerRequest], workers: list[WorkerRoom], placed: list[tuple[str, str]]
 ) -> None:
-    assert place(needs, workers) == placed
+    assert place(requests, workers) == placed

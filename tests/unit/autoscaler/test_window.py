@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from qmodal_autoscaler.policy.window import RATE_HORIZON, ArrivalRate, PeakWindow
+from qmodal_autoscaler.policy.window import RATE_HORIZON_SECONDS, ArrivalRate, PeakWindow
 
 WIDTH = 60.0
 
@@ -79,7 +79,7 @@ def test_the_rate_settles_at_the_rate_of_arrivals() -> None:
 
 def test_the_rate_fades_when_nothing_arrives() -> None:
     rate = ArrivalRate(per_second=4.0, counted=400, seen=100.0)
-    faded = rate.observe(400, 100.0 + RATE_HORIZON)
+    faded = rate.observe(400, 100.0 + RATE_HORIZON_SECONDS)
     assert faded.per_second == pytest.approx(4.0 / math.e)
 
 
@@ -99,4 +99,4 @@ def test_a_first_look_and_a_counter_that_went_back_say_nothing_about_the_rate() 
 
 def test_many_arrivals_at_one_moment_are_a_finite_rate() -> None:
     rate = ArrivalRate().observe(0, 5.0).observe(500, 5.0)
-    assert rate.per_second == pytest.approx(500 / RATE_HORIZON, rel=1e-3)
+    assert rate.per_second == pytest.approx(500 / RATE_HORIZON_SECONDS, rel=1e-3)

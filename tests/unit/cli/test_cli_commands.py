@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from qmodal import cli
-from qmodal.cli import Command, errors, main, program
+from qmodal.cli import CommandEntry, errors, main, program
 from qmodal.exception import (
     AuthError,
     ConfigurationError,
@@ -57,7 +57,7 @@ def status(*argv: str) -> int:
 def kept_hook(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.delenv("QMODAL_TRACEBACK", raising=False)
-    monkeypatch.setitem(cli.BUILT_IN, "failing", Command(f"{__name__}:failing", "Fail."))
+    monkeypatch.setitem(cli.BUILT_IN, "failing", CommandEntry(f"{__name__}:failing", "Fail."))
 
 
 def test_every_built_in_command_exists() -> None:

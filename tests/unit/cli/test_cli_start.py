@@ -11,7 +11,7 @@ import pytest
 
 from qmodal.app.app import App
 from qmodal.cli.commands.run import write_result
-from qmodal.cli.invocation import Start, start_of
+from qmodal.cli.invocation import Invocation, invocation_of
 from qmodal.cli.reference import Reference, Runnable, find_runnable
 from qmodal.cls.partial_function import method
 from qmodal.exception import InvalidError
@@ -72,7 +72,7 @@ def runnable(path: str) -> Runnable:
 
 
 def start(path: str, *argv: str) -> Any:
-    made = start_of(runnable(path), detached=False)
+    made = invocation_of(runnable(path), detached=False)
     arguments = made.parse("t.py", argv)
     assert arguments is not None
     return made.call(arguments)
@@ -85,14 +85,14 @@ def test_entrypoints_run_here() -> None:
 
 
 def test_help_calls_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    assert start_of(runnable("plain"), detached=False).parse("t.py", ("--help",)) is None
+    assert invocation_of(runnable("plain"), detached=False).parse("t.py", ("--help",)) is None
     assert "--name TEXT" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("detached", [False, True])
 def test_generators_are_refused(detached: bool) -> None:
     with pytest.raises(InvalidError, match="`items` is a generator"):
-        start_of(runnable("items"), detached=detached)
+        invocation_of(runnable("items"), detached=detached)
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_generators_are_refused(detached: bool) -> None:
 def test_functions_and_methods_take_their_parameters(
     path: str, argv: tuple[str, ...], options: list[set[str]]
 ) -> None:
-    made: Start = start_of(runnable(path), detached=False)
+    made: Invocation = invocation_of(runnable(path), detached=False)
     assert [set(signature.parameters) for signature in made.signatures] == options
     assert made.parse("t.py", argv) is not None
 

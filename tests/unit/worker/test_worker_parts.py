@@ -19,14 +19,19 @@ from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.takeover import charged
 from qmodal_workers.agent.watchdog import is_blocking, is_overdue
 from qmodal_workers.container.lease_guard import LeaseGuard
-from qmodal_workers.ipc import messages as passing
-from qmodal_workers.ipc.marks import Marks, mark_of, wear
+from qmodal_workers.ipc import messages
+from qmodal_workers.ipc.process_marks import ProcessMarks, mark_of, mark_process
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord, lease_clock
-from qmodal_workers.output.lines import LINE_SECONDS, LONGEST_LINE, MOST_BYTES, OutputBuffer
+from qmodal_workers.output.lines import (
+    LONGEST_LINE,
+    MOST_BUFFERED_BYTES,
+    PARTIAL_LINE_SECONDS,
+    OutputBuffer,
+)
 from qmodal_workers.output.redaction import Redaction
 from qmodal_workers.spawn import fork_safety as safety
-from qmodal_workers.spawn.bounded import keep
-from qmodal_workers.spawn.fork_safety import Facts, count_pools, why_unsafe
+from qmodal_workers.spawn.bounded_dict import BoundedDict
+from qmodal_workers.spawn.fork_safety import ProcessFacts, count_pools, why_unsafe
 
 SECOND = 1_000_000_000
 HELD = ((1, "5-0"), (2, "6-1"), (1, "7-0"))
@@ -48,20 +53,20 @@ def report(name: str = "ta-x-1") -> ContainerReport:
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [
-        (Facts(), None),
-        (Facts(threads=("ticker",)), "threads (ticker)"),
-        (Facts(replaced=("os.fork", "socket.socket")), "replaced os.fork, socket.socket"),
-        (Facts(is_looping=True), "event loop"),
-        (Facts(has_cuda=True), "CUDA"),
-        (Facts(native_threads=1, pools=1, cpus=2), None),
-        (Facts(native_threads=1, pools=1, cpus=1), None),
-        (Facts(native_threads=4, pools=1, cpus=4), "1 threads of a library"),
-        (Facts(native_threads=6, pools=2, cpus=4), None),
-        (Facts(native_threads=1), "1 threads of a library"),
+        (ProcessFacts(), None),
+        (ProcessFacts(threads=("ticker",)), "threads (ticker)"),
+        (ProcessFacts(replaced=("os.fork", "socket.socket")), "replaced os.fork, socket.socket"),
+        (ProcessFacts(is_looping=True), "event loop"),
+        (ProcessFacts(has_cuda=True), "CUDA"),
+        (ProcessFacts(native_threads=1, pools=1, cpus=2), None),
+        (ProcessFacts(native_threads=1, pools=1, cpus=1), None),
+        (ProcessFacts(native_threads=4, pools=1, cpus=4), "1 threads of a library"),
+        (ProcessFacts(native_threads=6, pools=2, cpus=4), None),
+        (ProcessFacts(native_threads=1), "1 threads of a library"),
     ],
 )
 def test_a_process_is_forked_only_if_its_threads_survive_that(
-    facts: Facts, reason: str | None
+    facts: ProcessFacts, reason: str | None
 ) -> None:
     said = why_unsafe(facts)
     assert said is None if reason is None else said is not None and reason in said
@@ -97,8 +102,8 @@ def test_lines_are_kept_whole() -> None:
 def test_half_a_line_is_sent_when_nothing_completes_it() -> None:
     output = OutputBuffer("c", "a")
     output.feed("stderr", b"prompt> ", 0.0)
-    assert output.take(LINE_SECONDS / 2) == []
-    assert output.take(LINE_SECONDS) == [LogChunk("c", "stderr", b"prompt> ")]
+    assert output.take(PARTIAL_LINE_SECONDS / 2) == []
+    assert output.take(PARTIAL_LINE_SECONDS) == [LogChunk("c", "stderr", b"prompt> ")]
 
 
 def test_half_a_line_is_sent_at_the_end() -> None:
@@ -150,10 +155,12 @@ def test_a_line_without_end_is_cut() -> None:
 def test_too_much_output_is_dropped_and_the_place_is_marked() -> None:
     output = OutputBuffer("c", "a")
     line = b"y" * 1023 + b"\n"
-    for _ in range(MOST_BYTES // 1024 + 3):
+    for _ in range(MOST_BUFFERED_BYTES // 1024 + 3):
         output.feed("stdout", line, 0.0)
     taken = output.take(0.0)
-    assert sum(len(chunk.text) for chunk in taken if chunk.source == "stdout") == MOST_BYTES
+    assert (
+        sum(len(chunk.text) for chunk in taken if chunk.source == "stdout") == MOST_BUFFERED_BYTES
+    )
     assert taken[-1] == LogChunk("c", "system", b"[3072 bytes of output were dropped here]\n")
     output.feed("stdout", line, 0.0)
     assert output.take(0.0) == [LogChunk("c", "stdout", line)]
@@ -189,22 +196,22 @@ def test_what_waits_is_released_from_outside_only_behind_a_long_input_that_nothi
 
 
 def test_a_bounded_table_forgets_what_is_oldest() -> None:
-    kept: dict[str, int] = {}
+    kept: BoundedDict[str, int] = BoundedDict(3)
     for number, key in enumerate("abcad"):
-        keep(kept, key, number, most=3)
+        kept[key] = number
     assert kept == {"c": 2, "a": 3, "d": 4}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="there are no marks elsewhere")
 def test_a_mark_stays_through_fork_exec_session_and_an_empty_environment() -> None:
-    marks = Marks()
+    marks = ProcessMarks()
     mark = marks.new()
     assert marks.is_ours(mark)
-    assert not Marks().is_ours(mark)
+    assert not ProcessMarks().is_ours(mark)
     assert mark_of(os.getpid()) == 0
 
     before = resource.getrlimit(resource.RLIMIT_RTTIME)
-    wear(mark)
+    mark_process(mark)
     try:
         child = subprocess.Popen(["sleep", "600"], start_new_session=True, env={})
     finally:
@@ -226,38 +233,38 @@ def test_of_a_container_with_an_unreadable_record_everything_is_charged() -> Non
 
 
 def test_a_request_of_any_size_travels_with_its_message() -> None:
-    ours, theirs = passing.pair()
+    ours, theirs = messages.pair()
     with ours, theirs:
         content = os.urandom(3_000_000)
-        held = passing.hold(content)
-        passing.send(ours, {"fork": "x"}, [held])
+        held = messages.hold(content)
+        messages.send(ours, {"fork": "x"}, [held])
         os.close(held)
-        received = passing.receive(theirs)
+        received = messages.receive(theirs)
         assert received is not None
         message, descriptors = received
         assert message == {"fork": "x"}
-        assert passing.content_of(descriptors[0]) == content
+        assert messages.content_of(descriptors[0]) == content
         ours.close()
-        assert passing.receive(theirs) is None
+        assert messages.receive(theirs) is None
 
 
 @pytest.mark.parametrize("noise", [b"\xc1", b"\x01", b"\x81", b""])
 def test_what_is_no_message_is_an_empty_one(noise: bytes) -> None:
-    assert passing.unpack(noise) == {}
+    assert messages.unpack(noise) == {}
 
 
 def test_reports_are_coalesced_and_kept_until_sent() -> None:
-    roster, container = ContainerTable(), Container(report=report())
-    roster.add(container)
-    roster.note(container, pid=7)
-    roster.note(container, state="ready")
-    unsent = roster.take_unsent()
+    containers, container = ContainerTable(), Container(report=report())
+    containers.add(container)
+    containers.note(container, pid=7)
+    containers.note(container, state="ready")
+    unsent = containers.take_unsent()
     assert unsent == {container.id: container.report}
     assert container.report.since > time.time() * 500
-    roster.forget(container)
-    roster.put_back(unsent)
-    assert roster.take_unsent() == {container.id: None}
-    assert roster.take_unsent() == {}
+    containers.forget(container)
+    containers.put_back(unsent)
+    assert containers.take_unsent() == {container.id: None}
+    assert containers.take_unsent() == {}
 
 
 def test_an_input_waits_for_a_lease_that_is_about_to_be_renewed() -> None:

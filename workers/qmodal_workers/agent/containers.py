@@ -1,4 +1,4 @@
-"""The containers of a worker as it sees them, and what of that has to be reported."""
+"""The containers of a worker, and which of their reports are still to be sent."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from qmodal_workers.ipc.shared_record import AgentCommand, ContainerStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """Why the worker itself kills a container; what it held is then given back uncharged.
+class Termination:
+    """The worker's reason for killing a container itself; what it held is given back uncharged.
 
-    `overran`: what it was doing if its input ran out of time, which is settled before that.
+    `overran`: its status if its input exceeded the timeout; that input is settled first.
     """
 
     reason: str
@@ -28,7 +28,7 @@ class Ending:
 
 @dataclass(frozen=True, slots=True)
 class PendingInterrupt:
-    """An input that was told to stop; `since` is monotonic seconds."""
+    """An input that was interrupted and has not ended yet; `since` in monotonic seconds."""
 
     serial: int
     why: int
@@ -37,24 +37,24 @@ class PendingInterrupt:
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Container:
-    """One container; `report` is what others are told.
+    """One container; `report` is what the server is sent.
 
-    `asked`: when it was assigned, `limited_from`: when its user code began, or will have begun for
+    `assigned_at`: when it was assigned, `limited_from`: when its user code began, or will have begun for
     certain (0: there is no process yet), both in monotonic seconds.
     """
 
     report: ContainerReport
     mark: int = 0  # on every process that its user code starts
-    asked: float = field(default_factory=time.monotonic)
+    assigned_at: float = field(default_factory=time.monotonic)
     limited_from: float = 0.0
     options: FunctionOptions = field(default_factory=FunctionOptions)
-    ends: Endpoints | None = None
+    endpoints: Endpoints | None = None
     starting: asyncio.Task[None] | None = None
     process: subprocess.Popen[bytes] | None = None
-    told: AgentCommand = field(default_factory=AgentCommand)
-    ending: Ending | None = None
-    status: int = 0  # how its process has ended, once it has
-    chase: PendingInterrupt | None = None
+    command: AgentCommand = field(default_factory=AgentCommand)
+    termination: Termination | None = None
+    exit_status: int = 0  # as subprocess says it, once its process has ended
+    pending_interrupt: PendingInterrupt | None = None
     last_input: float = 0.0  # when it was last seen busy, while draining
     cancelled: dict[str, float] = field(default_factory=dict)  # entries, and when that was heard
     suspect: int = 0  # serial of the input behind which entries were seen to wait, once
@@ -81,24 +81,24 @@ class Container:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended and was reported so."""
-        return self.report.state in ("ended", "failed")
+        """Whether its report says that it ended or failed."""
+        return self.report.is_over
 
-    def doing(self) -> ContainerStatus | None:
-        """What its record says; None if that cannot be read."""
-        return None if self.ends is None else self.ends.record.read()
+    def status(self) -> ContainerStatus | None:
+        """The status in its shared record; None if that cannot be read."""
+        return None if self.endpoints is None else self.endpoints.record.read()
 
     def is_calm(self, now: int, limit: int) -> bool:
-        """Whether nothing has run for `limit` nanoseconds, nor is to be interrupted; at a glance."""
-        if self.ends is None or self.chase is not None or self.cancelled:
+        """Whether no input has run for `limit` nanoseconds and none is to be interrupted; costs one read."""
+        if self.endpoints is None or self.pending_interrupt is not None or self.cancelled:
             return False
-        return self.ends.record.age(now) < limit
+        return self.endpoints.record.age(now) < limit
 
     def tell(self, **changes: Any) -> None:
-        """Change what it is told through the record."""
-        self.told = replace(self.told, **changes)
-        if self.ends is not None:
-            self.ends.record.tell(self.told)
+        """Change the command in its shared record."""
+        self.command = replace(self.command, **changes)
+        if self.endpoints is not None:
+            self.endpoints.record.tell(self.command)
 
 
 class ContainerTable:
@@ -124,20 +124,20 @@ class ContainerTable:
         return self._containers.get(container)
 
     def living(self) -> list[Container]:
-        """Those that are not over."""
+        """The containers that are not over."""
         return [container for container in self if not container.is_over]
 
     def running(self) -> list[Container]:
-        """Those that have a process."""
+        """The containers that have a process."""
         return [container for container in self.living() if container.pid]
 
     def add(self, container: Container) -> None:
-        """A new container."""
+        """Add a new container, which is reported."""
         self._containers[container.id] = container
         self.note(container)
 
     def note(self, container: Container, **changes: Any) -> None:
-        """Change its report; a new state begins now."""
+        """Change the container's report, to be sent; a new state begins now."""
         if changes.get("state", container.report.state) != container.report.state:
             changes["since"] = time.time_ns() // 1_000_000
         container.report = replace(container.report, **changes)
@@ -145,7 +145,7 @@ class ContainerTable:
         self.changed.set()
 
     def forget(self, container: Container) -> None:
-        """Nobody asks for it any more."""
+        """Remove a container that is not assigned any more."""
         if self._containers.pop(container.id, None) is not None:
             self._unsent[container.id] = None
             self.changed.set()
@@ -157,10 +157,5 @@ class ContainerTable:
         return unsent
 
     def put_back(self, unsent: dict[str, ContainerReport | None]) -> None:
-        """They were not sent; newer ones stay."""
+        """Take back reports that could not be sent; newer ones stay."""
         self._unsent = unsent | self._unsent
-
-    @property
-    def is_reported(self) -> bool:
-        """Whether everything was sent."""
-        return not self._unsent

@@ -1,4 +1,4 @@
-"""End containers in peace: they finish what they run, claim nothing more, and leave."""
+"""Drains containers: they claim nothing more, finish what they run, and exit."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ import time
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
-from qmodal_workers.agent.containers import Container, ContainerTable, Ending
+from qmodal_workers.agent.containers import Container, ContainerTable, Termination
 from qmodal_workers.agent.watchdog import Watchdog, is_running
 from qmodal_workers.ipc.shared_record import STOPPED
 
-LOOK_SECONDS = 0.05
+# Claims of draining containers that wait for inputs are ended this often.
+UNBLOCK_SECONDS = 0.05
 UNWANTED = "it is not wanted any more"
 BY_HAND = "somebody has stopped it"
 
 
 class Drain:
-    """Drains containers; `grace` is how many seconds an idle one gets for its exit hooks."""
+    """Drains containers of one worker; an idle one gets `grace` seconds for its exit hooks."""
 
     def __init__(
-        self, client: Client, roster: ContainerTable, watch: Watchdog, *, grace: float
+        self, client: Client, containers: ContainerTable, watchdog: Watchdog, *, grace: float
     ) -> None:
         self._client = client
-        self._roster = roster
-        self._watch = watch
+        self._containers = containers
+        self._watchdog = watchdog
         self._grace = grace
 
     def begin(self, container: Container) -> None:
-        """Let it finish what it runs, for as long as its time limit allows; safe to repeat."""
+        """Let it finish what it runs, within its timeout, and claim nothing more; safe to repeat."""
         if container.report.state == "starting":
             container.tell(draining=True)
-            self._watch.kill(container, Ending(UNWANTED))
-        elif not container.told.draining:
+            self._watchdog.kill(container, Termination(UNWANTED))
+        elif not container.command.draining:
             container.last_input = time.monotonic()
             container.tell(draining=True)
-            self._roster.note(container, state="draining")
+            self._containers.note(container, state="draining")
 
     def stopped(self, name: str, how: str) -> None:
-        """Somebody has asked for the end of a container: `graceful`, or now."""
-        container = self._roster.find(name)
+        """Handle `qmodal container stop`: let it finish what it runs if `how` is "graceful", else stop it now."""
+        container = self._containers.find(name)
         if container is None or not container.pid or container.is_over:
             return
         if how == "graceful":
@@ -50,40 +51,47 @@ class Drain:
             self.end(container, BY_HAND)
 
     def end(self, container: Container, reason: str) -> None:
-        """Let it run its exit hooks, and nothing else; safe to repeat."""
+        """Interrupt its input, and let it run its exit hooks and nothing else; safe to repeat."""
         container.stopping = container.stopping or reason
         self.begin(container)
         self._interrupt(container)
 
     def _interrupt(self, container: Container) -> None:
-        doing = container.doing()
-        if container.pid and doing is not None and is_running(doing) and container.chase is None:
-            self._watch.interrupt(container, doing.serial, STOPPED)
+        status = container.status()
+        if (
+            container.pid
+            and status is not None
+            and is_running(status)
+            and container.pending_interrupt is None
+        ):
+            self._watchdog.interrupt(container, status.serial, STOPPED)
 
     async def watch(self) -> None:
-        """Wake idle readers every 50 ms until they have seen that they are to leave."""
+        """End the blocking claims of draining containers every 50 ms, until they have seen that they drain."""
         while True:
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(UNBLOCK_SECONDS)
             connections: list[int] = []
-            for container in self._roster.running():
-                if container.told.draining and container.ending is None:
+            for container in self._containers.running():
+                if container.command.draining and container.termination is None:
                     with survive(f"draining {container.id}"):
-                        connections += self._blocked(container)
+                        connections += self._check(container)
             if connections:
                 with contextlib.suppress(Error):
                     await self._client.aio(self._client.fleet.end_waits(connections))
 
-    def _blocked(self, container: Container) -> list[int]:
-        """The connection that it may be waiting on; kills it if it has been idle for too long."""
-        doing = container.doing()
+    def _check(self, container: Container) -> list[int]:
+        """The connection that its claim may wait on; kills the container if it was idle for too long."""
+        status = container.status()
         now = time.monotonic()
         if container.stopping:
             self._interrupt(container)
-        if is_running(doing):
+        if is_running(status):
             container.last_input = now
             return []
         if now - container.last_input > self._grace:
-            self._watch.kill(container, Ending("its exit hooks, or threads, did not end in time"))
+            self._watchdog.kill(
+                container, Termination("its exit hooks, or threads, did not end in time")
+            )
             return []
-        connection = doing.connection if doing is not None else 0
+        connection = status.connection if status is not None else 0
         return [connection] if connection else []

@@ -1,4 +1,4 @@
-"""Keep the worker's lease, and report its containers when something changes."""
+"""The worker's lease: renewed with reports of its containers, and what ends when it is not safe."""
 
 from __future__ import annotations
 
@@ -11,48 +11,48 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import LEASE_MS, RENEW_SECONDS, ContainerReport
 from qmodal.transport.defects import survive
-from qmodal_workers.agent.containers import Container, ContainerTable, Ending
+from qmodal_workers.agent.containers import Container, ContainerTable, Termination
 from qmodal_workers.agent.watchdog import Watchdog, is_running
 from qmodal_workers.ipc.shared_record import lease_clock
 
-RETRY_SECONDS = 0.5
-# Containers that may not overlap with anything end that long before the lease does.
-MARGIN_MS = 3_000
-SAFE_NS = (LEASE_MS - MARGIN_MS) * 1_000_000
+RENEW_RETRY_SECONDS = 0.5
+# At-most-once containers that run an input are killed this long before the lease ends.
+FENCE_MARGIN_MS = 3_000
+SAFE_NS = (LEASE_MS - FENCE_MARGIN_MS) * 1_000_000
 log = logging.getLogger("qmodal.worker")
 Reports = Mapping[str, ContainerReport | None]
 
 
 class Lease:
-    """Renews every two seconds and at once after a change."""
+    """Renews the lease every two seconds, and at once when a report has changed."""
 
-    def __init__(self, client: Client, roster: ContainerTable, worker: str) -> None:
+    def __init__(self, client: Client, containers: ContainerTable, worker: str) -> None:
         self._client = client
-        self._roster = roster
+        self._containers = containers
         self._worker = worker
 
     async def keep(self) -> None:
-        """Returns when the worker was given up; a server that is silent has not said so."""
+        """Renew until the worker was given up, which only an answer of the server can say."""
         while await self._renew():
-            if lease_clock() > self._roster.safe_until:
+            if lease_clock() > self._containers.safe_until:
                 continue  # it took so long that what was granted is nearly over
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RENEW_SECONDS):
-                    await self._roster.changed.wait()
+                    await self._containers.changed.wait()
 
     async def _renew(self) -> bool:
-        reports = self._roster.take_unsent()
+        reports = self._containers.take_unsent()
         sent = lease_clock()  # the server counts from later, if it hears of it at all
         answers: list[bool] = []
         with survive("renewing the lease"):
             answers.append(await self._client.aio(self._client.fleet.renew(self._worker, reports)))
         if not answers:  # whatever it was, only the server can say that the lease is over
-            self._roster.put_back(reports)
-            await asyncio.sleep(RETRY_SECONDS)
+            self._containers.put_back(reports)
+            await asyncio.sleep(RENEW_RETRY_SECONDS)
             return True
         (is_ours,) = answers
         if is_ours:
-            extend(self._roster, sent)
+            extend(self._containers, sent)
             with survive("waking the autoscaler"):
                 await self._wake(reports)
         return is_ours
@@ -65,49 +65,49 @@ class Lease:
                 await self._client.aio(self._client.fleet.wake(pool))
 
 
-def extend(roster: ContainerTable, sent: int) -> None:
-    """The lease was granted to a request that was sent at that moment of `lease_clock`."""
-    roster.safe_until = sent + SAFE_NS
-    for container in roster.running():
-        if container.ends is not None:
-            container.ends.record.hold_until(roster.safe_until)
+def extend(containers: ContainerTable, sent: int) -> None:
+    """Note that the lease was granted to a request sent at that moment of `lease_clock`."""
+    containers.safe_until = sent + SAFE_NS
+    for container in containers.running():
+        if container.endpoints is not None:
+            container.endpoints.record.hold_until(containers.safe_until)
 
 
-LOOK_SECONDS = 0.1
+FENCE_CHECK_SECONDS = 0.1
 CUT_OFF = "its worker was cut off from the server"
 
 
-class Silence:
-    """Looks ten times a second at how long the lease is safe.
+class ContainerFence:
+    """Kills at-most-once containers that run an input when the lease is not safe any more.
 
-    To anybody else silence is no verdict. But once the lease has ended, others tell the callers
+    Other containers go on while the server is silent. But once the lease has ended, others tell the callers
     of `delivery="at_most_once"` that their inputs were lost, and by then none of those may run.
     """
 
-    def __init__(self, roster: ContainerTable, watch: Watchdog) -> None:
-        self._roster = roster
-        self._watch = watch
+    def __init__(self, containers: ContainerTable, watchdog: Watchdog) -> None:
+        self._containers = containers
+        self._watchdog = watchdog
 
     async def watch(self) -> None:
-        """Look for ever."""
+        """Check ten times a second, for ever."""
         while True:
-            self.look()
-            await asyncio.sleep(LOOK_SECONDS)
+            self.check()
+            await asyncio.sleep(FENCE_CHECK_SECONDS)
 
-    def look(self) -> None:
-        """Kill them if the lease is not safe any more; one that starts looks itself."""
-        if lease_clock() < self._roster.safe_until:
+    def check(self) -> None:
+        """Kill what must not run on if the lease is not safe; a container that starts checks by itself."""
+        if lease_clock() < self._containers.safe_until:
             return
-        for container in self._roster.running():
+        for container in self._containers.running():
             if container.options.is_once and container.report.state != "starting":
                 with survive(f"the look at {container.id}"):
                     self._end(container)
 
     def _end(self, container: Container) -> None:
         """Kill it if it runs an input: the outcome of one that has ended waits for the server."""
-        doing = container.doing()
-        if doing is not None and not is_running(doing):
+        status = container.status()
+        if status is not None and not is_running(status):
             return
-        if container.ending is None:
+        if container.termination is None:
             log.warning("%s ends: %s", container.id, CUT_OFF)
-        self._watch.kill(container, Ending(CUT_OFF))
+        self._watchdog.kill(container, Termination(CUT_OFF))

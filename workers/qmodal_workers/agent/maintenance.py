@@ -1,4 +1,4 @@
-"""What a worker does for the whole fleet: sweep lost boxes, and promote retries that are due."""
+"""A worker's share in keeping the fleet: sweeps lost boxes, and promotes retries that are due."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ async def sweep(client: Client, worker: str) -> None:
                 log.warning("%s was lost; what it held is given back", lost)
 
 
-async def promote(client: Client, roster: ContainerTable) -> None:
+async def promote(client: Client, containers: ContainerTable) -> None:
     """Put due retries of our containers' pools back in line, as soon as they are due."""
     while True:
         following = [PROMOTE_SECONDS]
-        for pool in {container.pool for container in roster.living()}:
+        for pool in {container.pool for container in containers.living()}:
             with survive(f"bringing back the retries of pool {pool}"):
                 _, due_in = await client.aio(client.pools.promote(pool))
                 following += [] if due_in is None else [due_in]

@@ -1,4 +1,4 @@
-"""Hear hints at once: assignments changed, an input was cancelled, a container is to stop."""
+"""Receives hints: assignments changed, an input was cancelled, a container is to stop."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qmodal.transport.pubsub import listen
 
 
 class Notifications:
-    """Subscribes to the worker's channel."""
+    """Subscribes to the worker's channel and calls what each message is for."""
 
     def __init__(
         self,
@@ -31,9 +31,9 @@ class Notifications:
 
     async def listen(self) -> None:
         """Listen for ever; after a loss of the connection everything is looked at again."""
-        await listen(self._address, self._channel, self._hear)
+        await listen(self._address, self._channel, self._receive)
 
-    def _hear(self, text: str | None) -> None:
+    def _receive(self, text: str | None) -> None:
         words = ["assigned"] if text is None else text.split(" ")
         if words == ["assigned"]:
             self._assigned()

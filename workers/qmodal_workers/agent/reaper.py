@@ -1,4 +1,4 @@
-"""When a container's process ends: end what it started, give back what it held, report it."""
+"""Reaps containers whose process has ended: kills what they started, gives back inputs, reports them."""
 
 from __future__ import annotations
 
@@ -18,107 +18,109 @@ from qmodal.transport.operation import ask
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.takeover import charged, end_overrun
-from qmodal_workers.ipc import processes as children
-from qmodal_workers.ipc.marks import mark_of
-from qmodal_workers.ipc.processes import Orphanage, OutOfMemory
+from qmodal_workers.ipc import child_processes
+from qmodal_workers.ipc.child_processes import OomKills, ZombieCollector
+from qmodal_workers.ipc.process_marks import mark_of
 from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
 
-LOOK_SECONDS = 1.0
-REPEAT_SECONDS = 0.5
-LOG_SECONDS = 5.0
+# Beside SIGCHLD, which may come before its child is known.
+REAP_SECONDS = 1.0
+RECLAIM_RETRY_SECONDS = 0.5
+# The last output of a container holds up its end for no longer.
+LAST_OUTPUT_SECONDS = 5.0
 log = logging.getLogger("qmodal.worker")
 
 
 class Reaper:
-    """Watches the processes of a worker's containers; `look` is called on SIGCHLD."""
+    """Concludes the containers of one worker whose process has ended; `reap` is called on SIGCHLD, too."""
 
     def __init__(
         self,
         client: Client,
-        roster: ContainerTable,
+        containers: ContainerTable,
         *,
         starter: Starter,
         templates: TemplatePool,
         logs: LogWriter,
     ) -> None:
         self._client = client
-        self._roster = roster
+        self._containers = containers
         self._starter = starter
         self._templates = templates
         self._logs = logs
-        self._orphanage = Orphanage()
-        self._memory = OutOfMemory()
+        self._zombies = ZombieCollector()
+        self._oom_kills = OomKills()
         self._concluding: dict[str, asyncio.Task[None]] = {}
 
     async def watch(self) -> None:
-        """Look every second: a signal may come before its child is known."""
+        """Reap every second, for ever, and end templates and processes that nobody needs."""
         while True:
             with survive("the look for ended containers"):
-                self.look()
+                self.reap()
             with survive("the look for templates that nobody needs"):
                 self._tidy()
             with survive("ending processes that nobody waits for"):
                 self._end_strangers()
-                self._orphanage.collect(self._known())
-            await asyncio.sleep(LOOK_SECONDS)
+                self._zombies.collect(self._known())
+            await asyncio.sleep(REAP_SECONDS)
 
     def _tidy(self) -> None:
-        living = self._roster.living()
+        living = self._containers.living()
         self._templates.tidy(
             {(each.report.app, each.report.number) for each in living},
             {each.pool for each in living},
         )
 
-    def look(self) -> None:
-        """Find out which containers have ended, and of which of them that is not concluded."""
-        for container in self._roster.running():
+    def reap(self) -> None:
+        """Begin to conclude the containers whose process has ended, and those where that has failed."""
+        for container in self._containers.running():
             with survive(f"the look at whether {container.id} lives"):
-                self._look_at(container)
+                self._reap(container)
 
-    def _look_at(self, container: Container) -> None:
+    def _reap(self, container: Container) -> None:
         concluding = self._concluding.get(container.id)
         if concluding is not None:
             if concluding.done():  # and the container is not over: something went wrong there
                 self._begin_to_conclude(container)
             return
-        status = children.exit_status(container.pid)
+        status = child_processes.exit_status(container.pid)
         if status is not None:
             self._ended(container, status)
 
     def _known(self) -> set[int]:
-        self._templates.pump()
-        running = {container.pid for container in self._roster.running()}
+        self._templates.receive()
+        running = {container.pid for container in self._containers.running()}
         return running | self._templates.pids
 
     def _end_strangers(self) -> None:
-        """End what those have left that are over, such as the child of one that was just killed."""
+        """Kill processes of containers that are over, such as the child of one that was just killed."""
         marks = self._templates.marks
         living = self._templates.living_marks
-        living |= {container.mark for container in self._roster.living()}
-        children.end_orphans(
+        living |= {container.mark for container in self._containers.living()}
+        child_processes.end_orphans(
             self._known(), lambda pid: marks.is_ours(mark := mark_of(pid)) and mark not in living
         )
 
     def _ended(self, container: Container, status: int) -> None:
         pid, mark = container.pid, container.mark
-        container.status = status
+        container.exit_status = status
         try:
-            children.end_session(pid)
-            children.end_orphans(
+            child_processes.end_session(pid)
+            child_processes.end_orphans(
                 self._known(),
                 lambda orphan: (
                     (mark != 0 and mark_of(orphan) == mark)
-                    or children.belongs(orphan, pid, container.id)
+                    or child_processes.belongs(orphan, pid, container.id)
                 ),
             )
             if container.process is not None:
                 container.process.returncode = status
-            self._starter.pump(container)  # what it said last
+            self._starter.receive(container)  # what it said last
         finally:
             # Whatever that comes to: from here on its pid may be anybody's, so this is not done twice.
-            children.collect(pid)
+            child_processes.collect(pid)
             self._begin_to_conclude(container)
 
     def _begin_to_conclude(self, container: Container) -> None:
@@ -126,34 +128,34 @@ class Reaper:
         self._concluding[container.id] = concluding
 
     async def _conclude(self, container: Container) -> None:
-        reason = self._reason(container, container.status)
+        reason = self._reason(container, container.exit_status)
         try:
             await self._give_back(container, reason)
             with (
                 contextlib.suppress(TimeoutError),
                 survive(f"writing the last output of {container.id}"),
             ):
-                await asyncio.wait_for(self._logs.finish(container.id), LOG_SECONDS)
+                await asyncio.wait_for(self._logs.finish(container.id), LAST_OUTPUT_SECONDS)
             self._close(container)
             self._report(container, reason)
         except Exception:
             log.exception("the end of %s is not concluded yet", container.id)
-            await asyncio.sleep(REPEAT_SECONDS)
+            await asyncio.sleep(RECLAIM_RETRY_SECONDS)
             return  # it stays in the list, and the next look begins anew
         del self._concluding[container.id]
         log.info("%s %s: %s", container.id, container.report.state, reason)
 
     def _close(self, container: Container) -> None:
-        if container.ends is not None:
-            asyncio.get_running_loop().remove_reader(container.ends.control)
-            container.ends.close()
-            container.ends = None
+        if container.endpoints is not None:
+            asyncio.get_running_loop().remove_reader(container.endpoints.control)
+            container.endpoints.close()
+            container.endpoints = None
 
     def _report(self, container: Container, reason: str) -> None:
         failed = container.report.state == "starting" and not self._was_unwanted(container)
         detail = container.failure or container.stopping or container.stop_reason
-        detail = detail or ("" if container.status == 0 else reason)
-        self._roster.note(
+        detail = detail or ("" if container.exit_status == 0 else reason)
+        self._containers.note(
             container,
             state="failed" if failed else "ended",
             detail=detail,
@@ -163,65 +165,65 @@ class Reaper:
         )
 
     def _was_unwanted(self, container: Container) -> bool:
-        return container.told.draining
+        return container.command.draining
 
     def _reason(self, container: Container, status: int) -> str:
-        struck = self._memory.has_struck()
-        if container.ending is not None:
-            return container.ending.reason
-        if status == -signal.SIGKILL and struck:
+        has_oom_kill = self._oom_kills.have_grown()
+        if container.termination is not None:
+            return container.termination.reason
+        if status == -signal.SIGKILL and has_oom_kill:
             return "its container ran out of memory"
         if status < 0:
             return f"its container was killed by signal {-status}"
         return f"its container exited with status {status}"
 
     async def _give_back(self, container: Container, reason: str) -> None:
-        """Repeated for as long as it takes: nobody else gives back what our container held."""
-        doing = container.doing()
-        started, budget = _started(container, doing)
+        """Give back its inputs, repeated until it works: nobody else does while this worker lives."""
+        status = container.status()
+        started, budget = _started(container, status)
         begin = time.monotonic()
         while True:
             try:
-                await self._close_connection(container, doing)
-                if container.ending is not None and container.ending.overran is not None:
-                    await self._end_overrun(container, container.ending.overran)
+                await self._close_connection(container, status)
+                if container.termination is not None and container.termination.overran is not None:
+                    await self._end_overrun(container, container.termination.overran)
                 reclaim = self._client.pools.reclaim(
                     container.pool, container.id, reason=reason, charged=started, budget=budget
                 )
                 back, lost = await self._client.aio(reclaim)
             except Error as error:
                 log.warning("what %s held is not given back yet: %s", container.id, error)
-                await asyncio.sleep(REPEAT_SECONDS)
+                await asyncio.sleep(RECLAIM_RETRY_SECONDS)
             else:
                 took = (time.monotonic() - begin) * 1000
                 log.debug("%s: %d back, %d lost in %.0f ms", container.id, back, lost, took)
                 return
 
-    async def _end_overrun(self, container: Container, doing: ContainerStatus) -> None:
+    async def _end_overrun(self, container: Container, status: ContainerStatus) -> None:
         with contextlib.suppress(StreamGoneError):
-            await self._client.aio(end_overrun(self._client, container, doing))
+            await self._client.aio(end_overrun(self._client, container, status))
 
-    async def _close_connection(self, container: Container, doing: ContainerStatus | None) -> None:
-        """A child of user code may have inherited it, and would be handed inputs for ever."""
-        connection = (doing.connection if doing else 0) or container.report.connection
+    async def _close_connection(self, container: Container, status: ContainerStatus | None) -> None:
+        """Close its claiming connection: a child of user code may have inherited it, and would get inputs."""
+        connection = (status.connection if status else 0) or container.report.connection
         if connection:
             with contextlib.suppress(Error):
                 await self._client.aio(ask((b"CLIENT", b"KILL", b"ID", connection), patience=1.0))
 
 
-def _started(container: Container, doing: ContainerStatus | None) -> tuple[Sequence[str], int]:
-    """What is charged with this death, and how many deaths an input may have.
+def _started(container: Container, status: ContainerStatus | None) -> tuple[Sequence[str], int]:
+    """The inputs that are charged with this death, and how many deaths an input may have.
 
     Not by the exit status: user code may call os._exit(0).
     """
     if container.options.is_once:
-        return charged(doing), 1
-    return () if _was_told(container, doing) else charged(doing), BUDGET
+        return charged(status), 1
+    return () if _was_ended_by_us(container, status) else charged(status), BUDGET
 
 
-def _was_told(container: Container, doing: ContainerStatus | None) -> bool:
+def _was_ended_by_us(container: Container, status: ContainerStatus | None) -> bool:
     """Whether it ended because we wanted it to: killed, or by an input that was told to stop."""
-    chase = container.chase
-    if container.ending is not None or chase is None or doing is None:
-        return container.ending is not None
-    return chase.why == STOPPED and chase.serial == doing.serial
+    pending = container.pending_interrupt
+    if container.termination is not None or pending is None or status is None:
+        return container.termination is not None
+    return pending.why == STOPPED and pending.serial == status.serial

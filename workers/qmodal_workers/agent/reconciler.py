@@ -1,4 +1,4 @@
-"""Keep what runs equal to what was assigned."""
+"""Reconciles the containers of a box with what it was assigned."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.spawn.template_pool import TemplatePool
 
-LOOK_SECONDS = 1.0
+RECONCILE_SECONDS = 1.0
 
 
 class UnreadableError(Error):
-    """What a box should run cannot be read, so nothing about it changes."""
+    """Raised when the assignments of a box cannot be read, so that nothing about it changes."""
 
 
 class Reconciler:
-    """Looks every second, and at once when `hint` is called."""
+    """Starts, drains and forgets containers; every second, and at once when `hint` is called."""
 
     def __init__(
         self,
         client: Client,
-        roster: ContainerTable,
+        containers: ContainerTable,
         worker: str,
         *,
         starter: Starter,
-        draining: Drain,
+        drain: Drain,
         templates: TemplatePool,
     ) -> None:
         self._client = client
-        self._roster = roster
+        self._containers = containers
         self._worker = worker
         self._starter = starter
-        self._draining = draining
+        self._drain = drain
         self._templates = templates
         self._hinted = asyncio.Event()
         self.is_closed = False
 
     def hint(self) -> None:
-        """Assignments may have changed."""
+        """Reconcile at once: assignments may have changed."""
         self._hinted.set()
 
     async def watch(self) -> None:
@@ -57,7 +57,7 @@ class Reconciler:
             with survive("the look at what is assigned"):
                 self.apply(*(await self._client.aio(self._look())))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_SECONDS):
+                async with asyncio.timeout(RECONCILE_SECONDS):
                     await self._hinted.wait()
 
     def _look(self) -> Op[tuple[dict[str, str], dict[str, AppRecord | None]]]:
@@ -65,13 +65,13 @@ class Reconciler:
         listed = yield from self._client.fleet.assigned([self._worker])
         if self._worker not in listed:  # not the same as nothing, which would end all containers
             raise UnreadableError(f"what {self._worker} should run is not there to be read")
-        ours = {each.report.app for each in self._roster.living()} | self._templates.apps
+        ours = {each.report.app for each in self._containers.living()} | self._templates.apps
         ours.discard("")
         apps = (yield from self._client.apps.records(sorted(ours))) if ours else {}
         return self._own(listed[self._worker]), apps
 
     def _own(self, assigned: dict[str, str]) -> dict[str, str]:
-        """What is assigned, without names that are none of this box, or of no pool.
+        """The assignments without those of another box's container names, or of no pool.
 
         A container of such a name would count as a lost box's, and its inputs would be given to others.
         """
@@ -85,14 +85,14 @@ class Reconciler:
         return own
 
     def apply(self, assigned: dict[str, str], apps: dict[str, AppRecord | None]) -> None:
-        """Start, drain, end and forget what has to be."""
-        self._templates.note_over({app for app, record in apps.items() if _is_over(record)})
-        for container in self._roster.living():
+        """Start what is assigned and missing; drain, end and forget what is not assigned any more."""
+        self._templates.note_stopped({app for app, record in apps.items() if _is_over(record)})
+        for container in self._containers.living():
             with survive(f"ending {container.id}"):
                 self._end_unwanted(container, assigned, apps)
-        for container in self._roster:
+        for container in self._containers:
             if container.is_over and container.id not in assigned:
-                self._roster.forget(container)
+                self._containers.forget(container)
         if not self.is_closed:
             self._start_missing(assigned)
 
@@ -101,13 +101,13 @@ class Reconciler:
     ) -> None:
         why = _why_over(container.report, apps)
         if why:
-            self._draining.end(container, why)
+            self._drain.end(container, why)
         elif container.id not in assigned:
-            self._draining.begin(container)
+            self._drain.begin(container)
 
     def _start_missing(self, assigned: dict[str, str]) -> None:
         for name, pool in assigned.items():
-            if name not in self._roster:
+            if name not in self._containers:
                 with survive(f"starting {name}"):
                     self._starter.begin(name, pool)
 

@@ -19,24 +19,25 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import WorkerReport
 from qmodal.wire.ids import new_worker_id
-from qmodal_workers.agent import maintenance as chores
-from qmodal_workers.agent.containers import ContainerTable, Ending
+from qmodal_workers.agent import maintenance
+from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
-from qmodal_workers.agent.lease import Lease, Silence, extend
-from qmodal_workers.agent.loops import repeated
+from qmodal_workers.agent.lease import ContainerFence, Lease, extend
 from qmodal_workers.agent.notifications import Notifications
 from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.reconciler import Reconciler
 from qmodal_workers.agent.starter import Starter
+from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.agent.watchdog import Watchdog
 from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
 
-# After the grace: to kill what is left and give back what it held.
-RELEASE_SECONDS = 3.0
-GIVEN_UP_SECONDS = 2.0
-LOOK_SECONDS = 0.01
+# After the grace: for killing what is left and giving back what it held.
+RECLAIM_SECONDS = 3.0
+# For killing all containers of a worker that was given up.
+END_GIVEN_UP_SECONDS = 2.0
+SHUTDOWN_POLL_SECONDS = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,25 +50,25 @@ class WorkerOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
-    """`asked`: finish what fits in the grace and leave. `hurried`: leave now."""
+class StopRequest:
+    """The signals to stop so far. `requested`: finish what fits in the grace; `hurried`: leave now."""
 
-    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    requested: asyncio.Event = field(default_factory=asyncio.Event)
     hurried: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def ask(self) -> None:
-        """A signal to stop has come; the second one is impatient."""
-        (self.hurried if self.asked.is_set() else self.asked).set()
+    def request(self) -> None:
+        """Take in a signal to stop; the second one ends the grace."""
+        (self.hurried if self.requested.is_set() else self.requested).set()
 
 
 class WorkerSession:
-    """Its loops share the roster; `worker` is its id."""
+    """The worker under the id `worker`; its loops share one container table."""
 
     def __init__(
         self,
         client: Client,
         options: WorkerOptions,
-        stop: Stop,
+        stop: StopRequest,
         *,
         logs: LogWriter,
         templates: TemplatePool,
@@ -76,46 +77,46 @@ class WorkerSession:
         self._client = client
         self._options = options
         self._stop = stop
-        self.roster = roster = ContainerTable()
-        self._lease = Lease(client, roster, self.worker)
-        starter = Starter(client, roster, self.worker, logs=logs, templates=templates)
-        self._deaths = Reaper(client, roster, starter=starter, templates=templates, logs=logs)
-        self._watch = Watchdog(client, roster)
-        self._silence = Silence(roster, self._watch)
-        self._draining = Drain(client, roster, self._watch, grace=options.grace)
+        self.containers = containers = ContainerTable()
+        self._lease = Lease(client, containers, self.worker)
+        starter = Starter(client, containers, self.worker, logs=logs, templates=templates)
+        self._reaper = Reaper(client, containers, starter=starter, templates=templates, logs=logs)
+        self._watchdog = Watchdog(client, containers)
+        self._fence = ContainerFence(containers, self._watchdog)
+        self._drain = Drain(client, containers, self._watchdog, grace=options.grace)
         self._reconciler = Reconciler(
             client,
-            roster,
+            containers,
             self.worker,
             starter=starter,
-            draining=self._draining,
+            drain=self._drain,
             templates=templates,
         )
-        self._nudges = Notifications(
+        self._notifications = Notifications(
             client,
             self.worker,
             assigned=self._reconciler.hint,
-            cancelled=self._watch.cancelled,
-            killed=self._watch.killed,
-            stopped=self._draining.stopped,
-            told=self._watch.told,
+            cancelled=self._watchdog.cancelled,
+            killed=self._watchdog.killed,
+            stopped=self._drain.stopped,
+            told=self._watchdog.acknowledge,
         )
 
-    async def live(self) -> bool:
+    async def run(self) -> bool:
         """Enroll and work; True if it was given up and should come back, False if it has stopped."""
         if not await self._enroll():
             return False
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._deaths.look)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._reaper.reap)
         async with asyncio.TaskGroup() as group:
             loops = [
-                group.create_task(repeated(name, loop), name=name)
+                group.create_task(supervised(name, loop), name=name)
                 for name, loop in self._loops().items()
             ]
             lease = group.create_task(self._lease.keep(), name="lease")
             stop = group.create_task(self._shut_down(), name="stop")
             done, _ = await asyncio.wait({lease, stop}, return_when=asyncio.FIRST_COMPLETED)
             if stop not in done:
-                await self._give_up()
+                await self._end_given_up()
             for loop in (*loops, lease, stop):
                 loop.cancel()
         self._cancel_starts()
@@ -127,55 +128,55 @@ class WorkerSession:
         enrolling = asyncio.create_task(
             self._client.aio(self._client.fleet.enroll(self._report())), name="enroll"
         )
-        stopping = asyncio.create_task(self._stop.asked.wait(), name="stop")
+        stopping = asyncio.create_task(self._stop.requested.wait(), name="stop")
         await asyncio.wait({enrolling, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         if enrolling.done():
             await enrolling
-            extend(self.roster, sent)
+            extend(self.containers, sent)
             return True
         enrolling.cancel()
         return False
 
     def _loops(self) -> dict[str, Callable[[], Coroutine[None, None, None]]]:
         return {
-            "nudges": self._nudges.listen,
+            "notifications": self._notifications.listen,
             "reconcile": self._reconciler.watch,
-            "deaths": self._deaths.watch,
-            "watch": self._watch.watch,
-            "audit": self._watch.audit,
-            "draining": self._draining.watch,
-            "silence": self._silence.watch,
-            "sweep": lambda: chores.sweep(self._client, self.worker),
-            "promote": lambda: chores.promote(self._client, self.roster),
+            "reaper": self._reaper.watch,
+            "watchdog": self._watchdog.watch,
+            "audit": self._watchdog.audit,
+            "drain": self._drain.watch,
+            "fence": self._fence.watch,
+            "sweep": lambda: maintenance.sweep(self._client, self.worker),
+            "promote": lambda: maintenance.promote(self._client, self.containers),
         }
 
-    async def _give_up(self) -> None:
-        """Somebody else gives our containers' inputs to others by now."""
+    async def _end_given_up(self) -> None:
+        """Kill all containers: their inputs are being given to others by now."""
         self._reconciler.is_closed = True
         self._kill_all("its worker was given up")
-        await self._until(self._is_empty, GIVEN_UP_SECONDS)
+        await self._until(self._is_empty, END_GIVEN_UP_SECONDS)
 
     async def _shut_down(self) -> None:
-        await self._stop.asked.wait()
+        await self._stop.requested.wait()
         self._reconciler.is_closed = True
-        for container in self.roster.living():
-            self._draining.begin(container)
+        for container in self.containers.living():
+            self._drain.begin(container)
         self._cancel_starts()
         await self._until(
             lambda: self._is_empty() or self._stop.hurried.is_set(), self._options.grace
         )
         self._kill_all("its worker has stopped")
-        if await self._until(self._is_empty, RELEASE_SECONDS):
+        if await self._until(self._is_empty, RECLAIM_SECONDS):
             with contextlib.suppress(Error):  # the lease will end without us, too
                 await self._client.aio(self._client.fleet.retire(self.worker))
 
     def _is_empty(self) -> bool:
-        return not self.roster.running()
+        return not self.containers.running()
 
     def _kill_all(self, reason: str) -> None:
-        for container in self.roster.running():
-            self._watch.kill(container, Ending(reason))
+        for container in self.containers.running():
+            self._watchdog.kill(container, Termination(reason))
 
     async def _until(self, condition: Callable[[], bool], seconds: float) -> bool:
         """Whether the condition came true in time."""
@@ -183,11 +184,11 @@ class WorkerSession:
         while not condition():
             if time.monotonic() > ends:
                 return False
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(SHUTDOWN_POLL_SECONDS)
         return True
 
     def _cancel_starts(self) -> None:
-        for container in self.roster:
+        for container in self.containers:
             if container.starting is not None:
                 container.starting.cancel()
 

@@ -1,4 +1,4 @@
-"""Start one container: plan, connect, fork (or begin afresh), and hear how it gets on."""
+"""Starts containers: plans, connects, forks (or spawns an interpreter), and receives their reports."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.start_times import StartTimes
-from qmodal_workers.ipc import messages as passing
+from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
 from qmodal_workers.ipc.start_request import LARGEST_MESSAGE, StartRequest
 from qmodal_workers.output.log_writer import LogWriter
-from qmodal_workers.spawn.bounded import keep
+from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.start_plan import Planner, StartError, StartPlan
-from qmodal_workers.spawn.template_client import OWN_SECONDS, TemplateClient, UnusableError
+from qmodal_workers.spawn.template_client import (
+    TEMPLATE_ANSWER_SECONDS,
+    TemplateClient,
+    UnusableError,
+)
 from qmodal_workers.spawn.template_pool import TemplatePool
 
 LONGEST_DETAIL = 20_000
@@ -35,23 +39,23 @@ class Starter:
     def __init__(
         self,
         client: Client,
-        roster: ContainerTable,
+        containers: ContainerTable,
         worker: str,
         *,
         logs: LogWriter,
         templates: TemplatePool,
     ) -> None:
         self._client = client
-        self._roster = roster
+        self._containers = containers
         self._worker = worker
         self._logs = logs
         self._templates = templates
         self._planner = Planner(client)
         self._times = StartTimes(client)
-        self._said: dict[tuple[str, str], None] = {}
+        self._said: BoundedDict[tuple[str, str], None] = BoundedDict()
 
     def begin(self, name: str, pool: str) -> Container:
-        """Begin to start a container; it is in the roster from now on."""
+        """Begin to start a container; it is in the table from now on."""
         report = ContainerReport(
             container=name,
             pool=pool,
@@ -63,7 +67,7 @@ class Starter:
             since=time.time_ns() // 1_000_000,
         )
         container = Container(report=report, mark=self._templates.marks.new())
-        self._roster.add(container)
+        self._containers.add(container)
         starting = asyncio.create_task(self._start(container), name=f"start {name}")
         starting.add_done_callback(lambda task: self._started(container, task))
         container.starting = starting
@@ -84,14 +88,14 @@ class Starter:
             self.fail(container, str(error))
 
     def fail(self, container: Container, detail: str) -> None:
-        """It ended before it had a process."""
+        """Report that the container failed before it had a process."""
         detail = self._logs.redaction.text(detail)
         log.warning("%s did not start: %s", container.id, detail)
-        self._roster.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
+        self._containers.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
         self._logs.pipes.finish(container.id, lambda: None)  # something may have been said of it
 
     async def _spawn(self, container: Container, plan: StartPlan) -> None:
-        self._roster.note(
+        self._containers.note(
             container,
             app=plan.spec.app_id,
             function=plan.spec.function,
@@ -100,7 +104,7 @@ class Starter:
             pinned=plan.spec.number > 0,
         )
         ends = Endpoints.create()
-        request = passing.hold(self._request(container, plan).pack())
+        request = messages.hold(self._request(container, plan).pack())
         try:
             pid = await self._fork(container, plan, ends, request)
         except BaseException:
@@ -114,7 +118,7 @@ class Starter:
         self._adopt(container, ends, pid)
 
     def _request(self, container: Container | None, plan: StartPlan) -> StartRequest:
-        """What a container is told, or (None) the template of its pool."""
+        """The request for a container, or (None) for the template of its pool."""
         name = "" if container is None else container.id
         return StartRequest(
             container=name,
@@ -142,20 +146,20 @@ class Starter:
                     return pid
             return await self._templates.fork(plan, start)
         except UnusableError as error:
-            if container.ending is not None:
-                raise StartError(container.ending.reason) from None
-            self._say_once(container, plan, str(error))
-            return self._begin_afresh(container, plan, ends, request)
+            if container.termination is not None:
+                raise StartError(container.termination.reason) from None
+            self._log_once(container, plan, str(error))
+            return self._spawn_fresh(container, plan, ends, request)
 
     async def _fork_warm(self, container: Container, plan: StartPlan, start: Any) -> int:
         """From the pool's own template; 0 if that cannot be, so the container runs all hooks."""
         try:
             return await self._templates.fork_warm(plan, self._request(None, plan), start)
         except UnusableError as error:
-            self._say_once(container, plan, str(error), "run their `snap=True` hooks themselves")
+            self._log_once(container, plan, str(error), "run their `snap=True` hooks themselves")
             return 0
 
-    def _say_once(
+    def _log_once(
         self,
         container: Container,
         plan: StartPlan,
@@ -164,12 +168,12 @@ class Starter:
     ) -> None:
         said = (plan.spec.app_id, why)
         if said not in self._said and plan.options.fork:
-            keep(self._said, said, None)
+            self._said[said] = None
             text = f"containers {what}, which takes longer: {why}"
             log.warning("%s: %s", plan.version.name, text)
             self._logs.pipes.say(container.id, plan.spec.app_id, text)
 
-    def _begin_afresh(
+    def _spawn_fresh(
         self, container: Container, plan: StartPlan, ends: Endpoints, request: int
     ) -> int:
         descriptors = [*ends.theirs.as_tuple(), request]
@@ -185,7 +189,7 @@ class Starter:
         return container.process.pid
 
     def _variables(self, plan: StartPlan) -> dict[str, str]:
-        """For an interpreter of its own, which finds us where this one does, whatever user code adds."""
+        """The variables of a fresh interpreter, which must find qmodal where this one does."""
         own = self._templates.environ
         paths = [each["PYTHONPATH"] for each in (plan.environ, own) if "PYTHONPATH" in each]
         found = {**own, **plan.environ}
@@ -193,24 +197,24 @@ class Starter:
 
     def _adopt(self, container: Container, ends: Endpoints, pid: int) -> None:
         # Until it says that user code begins: so long it may take for its own imports, too.
-        container.limited_from = time.monotonic() + OWN_SECONDS
-        container.ends = ends
-        ends.record.tell(container.told)
-        ends.record.hold_until(self._roster.safe_until)
+        container.limited_from = time.monotonic() + TEMPLATE_ANSWER_SECONDS
+        container.endpoints = ends
+        ends.record.tell(container.command)
+        ends.record.hold_until(self._containers.safe_until)
         app = container.report.app
         self._logs.pipes.open(
             container.id, app, stdout=ends.stdout, stderr=ends.stderr, pool=container.pool
         )
-        asyncio.get_running_loop().add_reader(ends.control, self.pump, container)
-        self._roster.note(container, pid=pid)
-        if container.ending is not None:
+        asyncio.get_running_loop().add_reader(ends.control, self.receive, container)
+        self._containers.note(container, pid=pid)
+        if container.termination is not None:
             send_signal(pid, signal.SIGKILL)
 
-    def pump(self, container: Container) -> None:
-        """Take in what the container has reported."""
-        if container.ends is None:
+    def receive(self, container: Container) -> None:
+        """Receive the messages that wait on the container's control socket."""
+        if container.endpoints is None:
             return
-        control = container.ends.control
+        control = container.endpoints.control
         while True:
             try:
                 packed = control.recv(LARGEST_MESSAGE)
@@ -222,15 +226,15 @@ class Starter:
                 # Its end may be closed by user code; only its exit says that it is over.
                 asyncio.get_running_loop().remove_reader(control)
                 return
-            self._hear(container, passing.unpack(packed))
+            self._handle(container, messages.unpack(packed))
 
-    def _hear(self, container: Container, message: dict[str, Any]) -> None:
+    def _handle(self, container: Container, message: dict[str, Any]) -> None:
         match message:
             case {"ready": int(), "connection": int(connection)}:
-                took = time.monotonic() - container.asked
+                took = time.monotonic() - container.assigned_at
                 self._times.learn(container.pool, took)
                 state = "ready" if container.report.state == "starting" else container.report.state
-                self._roster.note(
+                self._containers.note(
                     container, state=state, connection=connection, start_ms=int(took * 1000)
                 )
             case {"failed": str(text)}:

@@ -1,4 +1,4 @@
-"""What the worker does with the inputs of a container that cannot do it itself."""
+"""Releases, retries and settles inputs for a container that cannot do it itself."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from qmodal_workers.agent.containers import Container
 from qmodal_workers.ipc.shared_record import ContainerStatus, Entry
 
 
-def charged(doing: ContainerStatus | None) -> list[str]:
-    """The inputs that a container had started, as **reclaim** names them.
+def charged(status: ContainerStatus | None) -> list[str]:
+    """The started inputs of a container, as **reclaim** names them.
 
     Of an unreadable record all of them: it ended while it wrote that, or user code has damaged it,
     and an input that does so has to have an end as well.
     """
-    if doing is None:
+    if status is None:
         return ["*"]
-    return [f"{lane} {entry} {doing.part}" for lane, entry in doing.held[: doing.running]]
+    return [f"{lane} {entry} {status.part}" for lane, entry in status.held[: status.running]]
 
 
 def read_entries(keys: Keys, pool: str, entries: Sequence[Entry]) -> Op[list[Claimed]]:
@@ -43,37 +43,37 @@ def read_entries(keys: Keys, pool: str, entries: Sequence[Entry]) -> Op[list[Cla
     return [claimed for claimed in found if claimed.is_shaped]
 
 
-def release_behind(client: Client, container: Container, doing: ContainerStatus) -> Op[int]:
-    """Release what a container has claimed behind the input that it runs; how many there were.
+def release_behind(client: Client, container: Container, status: ContainerStatus) -> Op[int]:
+    """Release the entries that a container has claimed behind the input that it runs; returns how many.
 
     After a long input it reads what it holds again, and will run that. Such a read counts as a
     delivery, so what was counted while that input ran is released only if nothing was added since.
     """
     keys, pool = client.keys, container.pool
-    listed = doing.held[doing.running :]
+    listed = status.held[status.running :]
     entries = yield from read_entries(
-        keys, pool, (*listed, *(yield from _ahead(keys, container, doing)))
+        keys, pool, (*listed, *(yield from _prefetched(keys, container, status)))
     )
     counts = yield from _deliveries(keys, container, entries)
-    now = container.doing()
-    if not entries or now is None or now.serial != doing.serial:
+    now = container.status()
+    if not entries or now is None or now.serial != status.serial:
         return 0
     held = [(claimed.lane, claimed.entry, claimed.call) for claimed in entries]
     return (yield from client.pools.release(pool, held, deliveries=counts))
 
 
-def _ahead(keys: Keys, container: Container, doing: ContainerStatus) -> Op[list[Entry]]:
-    """What the container holds behind the running input without having read it.
+def _prefetched(keys: Keys, container: Container, status: ContainerStatus) -> Op[list[Entry]]:
+    """The entries behind the running one that the container has been delivered and has not read.
 
     In the stream of that one only: in the other one it may be what has ended and is not settled.
     """
-    if not doing.ahead:
+    if not status.ahead:
         return []
-    lane, running = doing.held[0]
+    lane, running = status.held[0]
     stream, behind = _lane(keys, container.pool, lane), f"({running}"
     held = yield from ask_one(b"XPENDING", stream, GROUP, behind, b"+", MOST_HELD, container.id)
     found = [(lane, reply[0].decode()) for reply in held]
-    return [entry for entry in found if entry not in doing.held]
+    return [entry for entry in found if entry not in status.held]
 
 
 def _deliveries(keys: Keys, container: Container, entries: Sequence[Claimed]) -> Op[list[int]]:
@@ -90,20 +90,20 @@ def _deliveries(keys: Keys, container: Container, entries: Sequence[Claimed]) ->
     return [reply[0][3] if reply else -1 for reply in replies]
 
 
-def end_overrun(client: Client, container: Container, doing: ContainerStatus) -> Op[None]:
+def end_overrun(client: Client, container: Container, status: ContainerStatus) -> Op[None]:
     """Retry the input that ran out of time, or settle it as timed out."""
-    entries = yield from read_entries(client.keys, container.pool, doing.held[:1])
+    entries = yield from read_entries(client.keys, container.pool, status.held[:1])
     for claimed in entries:
         try:
             envelope = open_envelope(claimed.envelope, client.signer)
         except Error:
             return  # it is given back with the rest, and whoever claims it next buries it
         if claimed.size > 1:
-            yield from _leave_alone(client, container, claimed, doing.part)
-        yield from _conclude(client, container, doing, (claimed, envelope))
+            yield from _requeue_others(client, container, claimed, status.part)
+        yield from _conclude_overrun(client, container, status, (claimed, envelope))
 
 
-def _leave_alone(client: Client, container: Container, claimed: Claimed, part: int) -> Op[None]:
+def _requeue_others(client: Client, container: Container, claimed: Claimed, part: int) -> Op[None]:
     """Put the other inputs of a pack back in line, if its container did not come to do it."""
     first, behind = claimed.first, claimed.first + claimed.size
     others = (Requeued(first, part - first), Requeued(part + 1, behind - part - 1))
@@ -117,14 +117,14 @@ def _leave_alone(client: Client, container: Container, claimed: Claimed, part: i
     )
 
 
-def _conclude(
-    client: Client, container: Container, doing: ContainerStatus, attempt: tuple[Claimed, Envelope]
+def _conclude_overrun(
+    client: Client, container: Container, status: ContainerStatus, attempt: tuple[Claimed, Envelope]
 ) -> Op[None]:
     claimed, envelope = attempt
-    took = time.monotonic_ns() - doing.started
+    took = time.monotonic_ns() - status.started
     outcome = text_outcome(
         "timeout",
-        f"the input ran longer than {doing.timeout / 1e9:g} s",
+        f"the input ran longer than {status.timeout / 1e9:g} s",
         container=container.id,
         started=(time.time_ns() - took) // 1_000_000,
         took=took // 1000,
@@ -134,7 +134,7 @@ def _conclude(
         yield from client.pools.retry(container.pool, claimed, delay=delay)
         return
     is_kept = claimed.size > 1
-    index = doing.part if is_kept else claimed.first
+    index = status.part if is_kept else claimed.first
     sealed = outcome.seal(
         client.signer, call=envelope.call, index=index, request=mac_of(claimed.envelope)
     )

@@ -30,7 +30,7 @@ from qmodal_workers.container.run.service import Service, build_service
 from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.container.serve import Serving
 from qmodal_workers.container.settle.rerouting import Rerouting
-from qmodal_workers.ipc.marks import wear
+from qmodal_workers.ipc.process_marks import mark_process
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord
 from qmodal_workers.ipc.start_request import ControlSocket, Descriptors, StartRequest
 
@@ -49,7 +49,7 @@ def run(
     offspring.watch()
     try:
         become(descriptors, parent=request.parent)
-        wear(request.mark)
+        mark_process(request.mark)
         status = _serve(request, descriptors, prepared)
     except BaseException as error:
         show(printed(error))

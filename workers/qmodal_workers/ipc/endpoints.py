@@ -1,4 +1,4 @@
-"""What connects the worker with one container: two pipes, a control socket and the record."""
+"""The endpoints that connect the worker with one container: two pipes, a control socket, the record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PIPE_BYTES = 1024 * 1024
 
 @dataclass(slots=True, kw_only=True)
 class Endpoints:
-    """Our ends, and `theirs` until the container has them."""
+    """The worker's ends, and `theirs` until the container has them."""
 
     stdout: int
     stderr: int
@@ -27,7 +27,7 @@ class Endpoints:
 
     @classmethod
     def create(cls) -> Endpoints:
-        """Fresh ends; nothing is inherited unless passed on."""
+        """Create both ends; no descriptor is inherited unless passed on."""
         record = SharedRecord.create()
         ours, theirs = pair()
         ours.setblocking(False)

@@ -1,4 +1,4 @@
-"""Pass messages and descriptors between the worker, its templates and its containers."""
+"""Messages and descriptors that the worker, its templates and its containers pass to each other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tie a child of the worker to it, before anything is imported that takes time."""
+"""Process primitives that the worker, its templates and its containers share; imports nothing slow."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-import psutil
-
+# Names the container of a process that has left its session; user code may read it.
+CONTAINER_VARIABLE = "QMODAL_CONTAINER"
 _PR_SET_PDEATHSIG = 1
 # Found once: a library object makes a class of its own for its functions.
 _prctl: Any = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
@@ -39,9 +38,6 @@ def try_fork() -> int:
         return -1
 
 
-# Tells whose a process is that has left its container's session; user code may read it.
-CONTAINER_VARIABLE = "QMODAL_CONTAINER"
-_PR_SET_CHILD_SUBREAPER = 36
 # As multiprocessing has it; it is not among the documented names.
 _flags: Callable[[], list[str]] = vars(subprocess)["_args_from_interpreter_flags"]
 
@@ -54,119 +50,8 @@ def interpreter(module: str) -> list[str]:
     return [sys.executable, *_flags(), *(() if sys.flags.safe_path else ("-P",)), "-m", module]
 
 
-def become_subreaper() -> bool:
-    """Inherit the orphans of all descendants; False where the system cannot do that."""
-    if sys.platform != "linux":
-        return False
-    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
-
-
-def own_children() -> set[int]:
-    """The pids of all direct children, zombies included."""
-    found: set[int] = set()
-    try:
-        for thread in Path("/proc/self/task").iterdir():
-            found.update(map(int, (thread / "children").read_text().split()))
-    except OSError:
-        return {child.pid for child in psutil.Process().children()}
-    return found
-
-
-def exit_status(pid: int) -> int | None:
-    """How a child ended, as subprocess says it (-9: by signal 9); None while it lives.
-
-    The zombie stays, so that its pid, which is its process group's too, cannot be anybody else's.
-    """
-    try:
-        found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        # It is not ours yet, while its middle parent lives; or it is gone, nobody knows how.
-        return None if psutil.pid_exists(pid) else 1
-    if found is None:
-        return None
-    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a child has come to rest after SIGSTOP."""
-    with contextlib.suppress(ChildProcessError):
-        options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, pid, options) is not None
-    return True
-
-
-def collect(pid: int) -> None:
-    """Let the zombie go."""
-    with contextlib.suppress(ChildProcessError):
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
-
-
 def send_signal(pid: int, number: signal.Signals) -> None:
     """Send a signal to a child; one that is gone, or not there yet (0), is no error."""
     if pid > 0:  # 0 would be ourselves and our whole group
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, number)
-
-
-def end_session(pid: int) -> None:
-    """Kill the process group of a container that has ended and was not collected yet."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-
-
-def end_orphans(known: set[int], is_left: Callable[[int], bool]) -> None:
-    """Kill the children for which `is_left` is true, and all that they have started."""
-    for orphan in own_children() - known:
-        with contextlib.suppress(psutil.Error, OSError):
-            if is_left(orphan):
-                for process in _family(orphan):
-                    process.kill()
-
-
-def belongs(orphan: int, pid: int, container: str) -> bool:
-    """Whether the process is of that container, as far as that shows without a mark."""
-    if os.getsid(orphan) == pid:
-        return True
-    return psutil.Process(orphan).environ().get(CONTAINER_VARIABLE) == container
-
-
-def _family(pid: int) -> Iterator[psutil.Process]:
-    process = psutil.Process(pid)
-    yield from process.children(recursive=True)
-    yield process
-
-
-class Orphanage:
-    """Collects zombies that were inherited, without stealing those that somebody waits for."""
-
-    def __init__(self) -> None:
-        self._seen: set[int] = set()
-
-    def collect(self, known: set[int]) -> None:
-        """Collect what was a stranger last time too; a fork may be announced only now."""
-        strangers = own_children() - known
-        for pid in strangers & self._seen:
-            collect(pid)
-        self._seen = strangers
-
-
-class OutOfMemory:
-    """Whether the kernel has killed something for want of memory since the last look."""
-
-    _PLACES = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
-
-    def __init__(self) -> None:
-        self._count = self._read()
-
-    def has_struck(self) -> bool:
-        """True once after each time that the kernel's count grew."""
-        before, self._count = self._count, self._read()
-        return self._count > before
-
-    def _read(self) -> int:
-        for place in self._PLACES:
-            with contextlib.suppress(OSError):
-                for line in place.read_text().splitlines():
-                    if line.startswith("oom_kill "):
-                        return int(line.split()[1])
-        return 0

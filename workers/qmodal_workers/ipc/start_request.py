@@ -1,4 +1,4 @@
-"""What a container is started with: the request, its descriptors, and its reports to the worker."""
+"""The start of a container: its request, its descriptors, and its reports to the worker."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgpack
 
 LARGEST_MESSAGE = 1 << 18
 # The end of a traceback says more than its beginning; a datagram has a limit.
-LONGEST_TEXT = 20_000
+LONGEST_REPORTED_TEXT = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +26,7 @@ class StartRequest:
     code: str | None  # folder of the unpacked source bundle
     environ: Mapping[str, str]  # set in the container before user code is imported or entered
     settings: Mapping[str, str] = field(repr=False)  # with the key: they never become variables
-    mark: int = 0  # what all of its processes wear; 0 = none
+    mark: int = 0  # the mark of all of its processes; 0 = none
     parent: int = 0  # pid of the worker, which the container must not outlive; 0 = do not check
 
     def pack(self) -> bytes:
@@ -73,7 +73,7 @@ class ControlSocket:
     def send(self, **message: Any) -> None:
         """Report to the worker; a worker that is gone is not an error (PDEATHSIG follows)."""
         cut = {
-            name: value[-LONGEST_TEXT:] if isinstance(value, str) else value
+            name: value[-LONGEST_REPORTED_TEXT:] if isinstance(value, str) else value
             for name, value in message.items()
         }
         try:

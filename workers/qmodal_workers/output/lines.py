@@ -1,4 +1,4 @@
-"""What containers print, between their pipes and Redis: bounded, by lines, and as bytes."""
+"""Output of containers between their pipes and Redis: bytes, cut at lines, of bounded size."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from qmodal.store.logs import LogChunk, Source
 from qmodal_workers.output.redaction import Redaction
 
-MOST_BYTES = 1024 * 1024
+MOST_BUFFERED_BYTES = 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 LONGEST_LINE = 16 * 1024
-# Half a line is sent when nothing has completed it for so long, such as a prompt.
-LINE_SECONDS = 0.25
+# Half a line, such as a prompt, is sent when nothing has completed it for so long.
+PARTIAL_LINE_SECONDS = 0.25
 
 
 @dataclass(slots=True)
-class Line:
-    """The start of a line whose end has not been printed yet."""
+class PartialLine:
+    """The start of a line whose end has not been printed yet; `since` in monotonic seconds."""
 
     content: bytes = b""
     since: float = 0.0
@@ -25,7 +25,7 @@ class Line:
 
 @dataclass(slots=True)
 class OutputBuffer:
-    """The unsent output of one container; all is lost with it but what `take` has returned."""
+    """The unsent output of one container; beyond 1 MiB it is dropped, and that is noted in it."""
 
     container: str
     app: str
@@ -33,13 +33,13 @@ class OutputBuffer:
     redaction: Redaction = field(default_factory=Redaction)
     is_finished: bool = False  # nothing will be added
     _chunks: deque[tuple[Source, bytearray]] = field(default_factory=deque)
-    _lines: dict[Source, Line] = field(default_factory=dict)
+    _lines: dict[Source, PartialLine] = field(default_factory=dict)
     _size: int = 0
     _dropped: int = 0
 
     def feed(self, source: Source, content: bytes, now: float) -> None:
         """Add what was printed."""
-        line = self._lines.setdefault(source, Line())
+        line = self._lines.setdefault(source, PartialLine())
         content = self.redaction(line.content + content)
         cut = content.rfind(b"\n") + 1
         if len(content) - cut > LONGEST_LINE:
@@ -52,7 +52,7 @@ class OutputBuffer:
             self._push(source, content[:cut])
 
     def _push(self, source: Source, content: bytes) -> None:
-        if self._size + len(content) > MOST_BYTES:
+        if self._size + len(content) > MOST_BUFFERED_BYTES:
             self._dropped += len(content)
             return
         self._mark_dropped()
@@ -75,7 +75,7 @@ class OutputBuffer:
     def take(self, now: float) -> list[LogChunk]:
         """All whole lines, and half ones that are old enough or will never be completed."""
         for source, line in self._lines.items():
-            if line.content and (self.is_finished or now - line.since >= LINE_SECONDS):
+            if line.content and (self.is_finished or now - line.since >= PARTIAL_LINE_SECONDS):
                 self._push(source, line.content)
                 line.content = b""
         taken, self._chunks, self._size = self._chunks, deque(), 0

@@ -1,4 +1,4 @@
-"""Write what containers print to the logs of their apps, at most every 50 ms."""
+"""Writes the output of containers to the logs of their apps, at most every 50 ms."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from qmodal.transport.defects import survive
 from qmodal_workers.output.pipes import Pipes
 from qmodal_workers.output.redaction import Redaction
 
-PAUSE_SECONDS = 0.05
-MOST_UNSENT = 256
+WRITE_SECONDS = 0.05
+# Chunks that are kept while the server cannot be reached; older ones are dropped.
+MOST_UNSENT_CHUNKS = 256
 CHUNKS_AT_ONCE = 100
 
 
 class LogWriter:
-    """Owns the pipes; `write` is a loop of the worker."""
+    """Writes to the logs what it takes from the `pipes`, which it owns; `write` is a loop of the worker."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._loop = asyncio.get_running_loop()
-        self._some = asyncio.Event()
+        self._has_output = asyncio.Event()
         self._writing = asyncio.Lock()
         self._unsent: list[tuple[str, LogChunk]] = []
         self.redaction = Redaction(client.settings)
         self.pipes = Pipes(self._notify, self.redaction)
 
     def _notify(self) -> None:
-        if not self._some.is_set() and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._some.set)
+        if not self._has_output.is_set() and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._has_output.set)
 
     async def write(self) -> None:
         """Write for ever."""
         while True:
-            await self._some.wait()
-            self._some.clear()
+            await self._has_output.wait()
+            self._has_output.clear()
             with survive("writing what containers print"):
                 await self._write_once()
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(WRITE_SECONDS)
             if self._unsent or self.pipes.is_waiting:
-                self._some.set()
+                self._has_output.set()
 
     async def finish(self, container: str) -> None:
         """Returns when everything that the container printed is in the log."""
@@ -67,13 +68,15 @@ class LogWriter:
     async def _append(self, app: str, chunks: list[LogChunk]) -> None:
         logs = self._client.logs
         for start in range(0, len(chunks), CHUNKS_AT_ONCE):
-            some = chunks[start : start + CHUNKS_AT_ONCE]
+            batch = chunks[start : start + CHUNKS_AT_ONCE]
             is_written = False
             with survive(f"writing the output of {app}"):
-                await self._client.aio(logs.append(app, some))
+                await self._client.aio(logs.append(app, batch))
                 is_written = True
             if not is_written:
-                self._unsent = [*self._unsent, *((app, chunk) for chunk in some)][-MOST_UNSENT:]
+                self._unsent = [*self._unsent, *((app, chunk) for chunk in batch)][
+                    -MOST_UNSENT_CHUNKS:
+                ]
 
 
 def _resolve(done: asyncio.Future[None]) -> None:

@@ -1,4 +1,4 @@
-"""The thread that empties the pipes of containers, and never waits for Redis while it does."""
+"""Reads the pipes of containers in a thread of its own, which never waits for Redis."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from qmodal_workers.output.lines import OutputBuffer
 from qmodal_workers.output.redaction import Redaction
 
 READ_BYTES = 64 * 1024
-# After a look that failed.
-PAUSE_SECONDS = 0.1
+# After a wait for output that has failed.
+SELECT_RETRY_SECONDS = 0.1
 log = logging.getLogger("qmodal.worker")
 
 
@@ -32,7 +32,11 @@ class _Pipe:
 
 
 class Pipes:
-    """Reads all pipes into their `OutputBuffer`; `notify` is called from the thread when there is some."""
+    """The pipes of all containers, read into their `OutputBuffer`s.
+
+    `notify` is called from the reading thread when there is output to `take`. Invariants: only that
+    thread touches the selector and `_pipes`, others hand it requests; buffers are touched under `_lock`.
+    """
 
     def __init__(self, notify: Callable[[], None], redaction: Redaction | None = None) -> None:
         self._notify = notify
@@ -41,17 +45,17 @@ class Pipes:
         self._selector = selectors.DefaultSelector()
         self._outputs: dict[str, OutputBuffer] = {}
         self._pipes: dict[str, list[_Pipe]] = {}
-        self._wishes: deque[Callable[[], None]] = deque()
-        self._gone, self._wake = os.pipe()
-        os.set_blocking(self._gone, False)
+        self._requests: deque[Callable[[], None]] = deque()
+        self._woken, self._wake = os.pipe()
+        os.set_blocking(self._woken, False)
         os.set_blocking(self._wake, False)
-        self._selector.register(self._gone, selectors.EVENT_READ, None)
+        self._selector.register(self._woken, selectors.EVENT_READ, None)
         self._is_open = True
         self._thread = threading.Thread(target=self._run, name="pipes", daemon=True)
         self._thread.start()
 
     def open(self, container: str, app: str, *, stdout: int, stderr: int, pool: str = "") -> None:
-        """Read these two from now on, until they end or `finish` is called."""
+        """Read the two descriptors from now on, until they end or `finish` is called."""
         with self._lock:
             output = self._output(container, app)
             output.pool = pool
@@ -63,7 +67,7 @@ class Pipes:
         return self._outputs.setdefault(container, fresh)
 
     def name(self, container: str, *, app: str) -> None:
-        """Whose output it is; what belongs to no app yet waits."""
+        """Say which app the output belongs to; until then it waits."""
         with self._lock:
             self._outputs[container].app = app
         self._notify()
@@ -97,7 +101,7 @@ class Pipes:
         self._ask(finish)
 
     def take(self) -> list[tuple[str, LogChunk]]:
-        """What can be sent: (app, chunk)."""
+        """The output that can be sent, as pairs of app and chunk."""
         now = time.monotonic()
         taken: list[tuple[str, LogChunk]] = []
         with self._lock:
@@ -122,9 +126,9 @@ class Pipes:
         self._thread.join()
         os.close(self._wake)
 
-    def _ask(self, wish: Callable[[], None]) -> None:
-        self._wishes.append(wish)
-        with contextlib.suppress(BlockingIOError):  # so many wishes wait that it is awake already
+    def _ask(self, request: Callable[[], None]) -> None:
+        self._requests.append(request)
+        with contextlib.suppress(BlockingIOError):  # so many requests wait that it is awake already
             os.write(self._wake, b".")
 
     def _run(self) -> None:
@@ -135,20 +139,20 @@ class Pipes:
             for key, _ in ready:
                 # The output of every container is read here: what one of them leads to ends nothing.
                 if key.data is None:
-                    self._grant()
+                    self._handle_requests()
                 elif key.fileobj in self._selector.get_map():
                     self._read_or_forget(key.data)
             if not ready:
-                time.sleep(PAUSE_SECONDS)
+                time.sleep(SELECT_RETRY_SECONDS)
         self._selector.close()
-        os.close(self._gone)
+        os.close(self._woken)
 
-    def _grant(self) -> None:
+    def _handle_requests(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.read(self._gone, 4096)
-        while self._wishes:
+            os.read(self._woken, 4096)
+        while self._requests:
             with survive("a change of what is read"):
-                self._wishes.popleft()()
+                self._requests.popleft()()
 
     def _register(self, container: str, pipes: list[_Pipe]) -> None:
         self._pipes[container] = pipes

@@ -1,4 +1,4 @@
-"""Keep the signing key and the server's password out of what containers print and report."""
+"""Replaces the signing key and the server's password by stars in output and reports of containers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHORTEST_PASSWORD = 6
 
 
 class Redaction:
-    """Puts stars in place of every spelling of the credentials; without settings, of nothing.
+    """Replaces every spelling of the credentials by stars; without settings it replaces nothing.
 
     `overlap`: how many bytes at the end of a text may be the beginning of one of them.
     """

@@ -49,8 +49,8 @@ _ORIGINAL = _now()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
-    """What is seen of a process. `pools`: mapped files of libraries whose threads survive a fork."""
+class ProcessFacts:
+    """What is seen of a process that may be forked. `pools`: mapped files of libraries whose threads survive a fork."""
 
     threads: tuple[str, ...] = ()  # Python threads beyond the main one
     replaced: tuple[
@@ -63,7 +63,7 @@ class Facts:
     cpus: int = 1
 
 
-def why_unsafe(facts: Facts, what: str = "importing it") -> str | None:
+def why_unsafe(facts: ProcessFacts, what: str = "importing it") -> str | None:
     """One reason against forking after `what` was done, None if there is none."""
     if facts.threads:
         return f"{what} started threads ({', '.join(facts.threads[:3])})"
@@ -85,10 +85,10 @@ def why_too_late(environ: Iterable[str]) -> str | None:
     return f"a process reads {', '.join(names)} only when it starts" if names else None
 
 
-def observe() -> Facts:
+def observe() -> ProcessFacts:
     """The facts about this process."""
     living = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
-    return Facts(
+    return ProcessFacts(
         threads=tuple(thread.name for thread in living),
         replaced=tuple(name for name, now in _now().items() if now is not _ORIGINAL[name]),
         is_looping=asyncio._get_running_loop() is not None,

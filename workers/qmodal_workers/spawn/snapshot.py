@@ -1,4 +1,4 @@
-"""What a pool's own template does before it forks: build the instance, run its `snap=True` hooks."""
+"""Warms a pool's own template before it forks: builds the instance and runs its `snap=True` hooks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qmodal_workers.ipc.start_request import StartRequest
 
 
 def warm(request: StartRequest) -> Service:
-    """The pool's instance, as all of its containers will find it; raises what user code raises.
+    """Build the instance that all containers of the pool begin with; raises what user code raises.
 
     Neither the connections nor the event loop of these hooks outlive them: a fork would share
     both.

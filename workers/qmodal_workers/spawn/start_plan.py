@@ -1,4 +1,4 @@
-"""What a container of a pool has to run: its app's current version, verified and unpacked."""
+"""The plan of a container's start: its pool's current version, verified, and its source, unpacked."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from qmodal.spec.documents import PoolSpec, Version, open_pool_spec, open_versio
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.apps import AppRecord
 from qmodal.wire.plain import unpack as unpack_plain
-from qmodal_workers.spawn.bounded import keep
+from qmodal_workers.spawn.bounded_dict import BoundedDict
 
 
 class StartError(Error):
-    """A container cannot be started."""
+    """Raised when a container cannot be started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartPlan:
-    """Everything that a start needs; `document` and `signed` are the signed originals."""
+    """What a container of a pool is started with; `document` and `signed` are the signed originals."""
 
     pool: str
     spec: PoolSpec
@@ -64,7 +64,7 @@ def start_limit(options: FunctionOptions) -> float:
 
 
 def too_slow(options: FunctionOptions) -> str:
-    """Why a container that is not ready in time is ended."""
+    """The reason for ending a container that is not ready in time."""
     return (
         f"it was not ready within {start_limit(options):g} s; "
         "raise `startup_timeout` or do less at the start"
@@ -72,12 +72,12 @@ def too_slow(options: FunctionOptions) -> str:
 
 
 class Planner:
-    """Reads and verifies; signed documents never change, so they are read once."""
+    """Makes start plans from the documents on the server, verified; signed documents never change, so they are read once."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._specs: dict[str, tuple[PoolSpec, bytes]] = {}
-        self._versions: dict[tuple[str, int], tuple[Version, bytes]] = {}
+        self._specs: BoundedDict[str, tuple[PoolSpec, bytes]] = BoundedDict()
+        self._versions: BoundedDict[tuple[str, int], tuple[Version, bytes]] = BoundedDict()
 
     async def plan(self, pool: str) -> StartPlan:
         """The plan of a start now; raises StartError, or Error for what cannot be trusted."""
@@ -112,7 +112,7 @@ class Planner:
             spec = open_pool_spec(signed, self._client.signer)
             if spec.pool != pool:
                 raise StartError(f"pool {pool} is described as another one")
-            keep(self._specs, pool, (spec, signed))
+            self._specs[pool] = spec, signed
         return self._specs[pool]
 
     async def _version(self, record: AppRecord, number: int) -> tuple[Version, bytes]:
@@ -124,7 +124,7 @@ class Planner:
             version = open_version(document, self._client.signer)
             if (version.app_id, version.number) != key:
                 raise StartError(f"version {number} of {record.name!r} is another's")
-            keep(self._versions, key, (version, document))
+            self._versions[key] = version, document
         return self._versions[key]
 
     async def _code(self, version: Version) -> str | None:

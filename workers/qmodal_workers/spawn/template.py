@@ -10,11 +10,11 @@ from qmodal_workers.ipc.processes import die_with_parent
 def main() -> None:
     """Be a template until the worker lets go of it."""
     die_with_parent(int(sys.argv[2]))
-    from qmodal_workers.ipc.marks import wear
-    from qmodal_workers.spawn import template_process as forking
+    from qmodal_workers.ipc.process_marks import mark_process
+    from qmodal_workers.spawn import template_process
 
-    wear(int(sys.argv[3]))
-    forking.serve(int(sys.argv[1]))
+    mark_process(int(sys.argv[3]))
+    template_process.serve(int(sys.argv[1]))
 
 
 if __name__ == "__main__":

@@ -16,27 +16,27 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgpack
 
-from qmodal_workers.ipc import messages as passing
+from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.endpoints import wide_pipe
-from qmodal_workers.ipc.marks import Mark
+from qmodal_workers.ipc.process_marks import ProcessMark
 from qmodal_workers.ipc.processes import interpreter, send_signal
 from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 from qmodal_workers.output.pipes import Pipes
 from qmodal_workers.spawn.start_plan import StartError, StartPlan, start_limit, too_slow
-from qmodal_workers.spawn.zygote import Adopted, Expected, Zygote, until_adopted
+from qmodal_workers.spawn.zygote import AdoptedProcess, ExpectedProcess, Zygote, until_adopted
 
-# For what is our own doing: a template's start and its forks.
-OWN_SECONDS = 30.0
+# For a template to start or to fork, in which no user code runs.
+TEMPLATE_ANSWER_SECONDS = 30.0
 log = logging.getLogger("qmodal.worker")
 T = TypeVar("T")
 
 
-Process: TypeAlias = Adopted | Expected | subprocess.Popen[bytes]
+Process: TypeAlias = AdoptedProcess | ExpectedProcess | subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class TemplateEnds:
-    """What connects us with a template; `theirs` are its socket, stdout and stderr."""
+class TemplateEndpoints:
+    """The worker's ends of a template's socket and pipes; `theirs`: its socket, stdout and stderr."""
 
     control: socket.socket
     stdout: int
@@ -44,9 +44,9 @@ class TemplateEnds:
     theirs: tuple[int, int, int]
 
     @classmethod
-    def create(cls) -> TemplateEnds:
-        """Fresh ends."""
-        ours, theirs = passing.pair()
+    def create(cls) -> TemplateEndpoints:
+        """Create both ends."""
+        ours, theirs = messages.pair()
         ours.setblocking(False)
         (stdout, their_stdout), (stderr, their_stderr) = wide_pipe(), wide_pipe()
         return cls(ours, stdout, stderr, (theirs.detach(), their_stdout, their_stderr))
@@ -57,7 +57,7 @@ class TemplateEnds:
             os.close(fd)
 
     def close(self) -> None:
-        """There is no template after all."""
+        """Close the worker's ends: the template did not start."""
         self.control.close()
         os.close(self.stdout)
         os.close(self.stderr)
@@ -68,9 +68,9 @@ class UnusableError(StartError):
 
 
 def _spawned(
-    environ: Mapping[str, str], mark: Mark, control: int, stdout: int, stderr: int
+    environ: Mapping[str, str], mark: ProcessMark, control: int, stdout: int, stderr: int
 ) -> subprocess.Popen[bytes]:
-    """A template in a fresh interpreter, in case there is no nursery any more."""
+    """Start a template in a fresh interpreter, for when there is no zygote any more."""
     # Its own session: a Ctrl-C in the worker's terminal is none of its business.
     return subprocess.Popen(
         [
@@ -90,7 +90,12 @@ class TemplateClient:
     """The worker's side of one template process; `mark` is on all that user code starts in it."""
 
     def __init__(
-        self, name: str, pipes: Pipes, ends: TemplateEnds, process: Process, mark: Mark = 0
+        self,
+        name: str,
+        pipes: Pipes,
+        ends: TemplateEndpoints,
+        process: Process,
+        mark: ProcessMark = 0,
     ) -> None:
         self.name = name
         self.mark = mark
@@ -103,7 +108,7 @@ class TemplateClient:
         self._end = ends.control
         self._forks: dict[str, asyncio.Future[int]] = {}
         pipes.open(name, "", stdout=ends.stdout, stderr=ends.stderr)
-        self._loop.add_reader(self._end, self.pump)
+        self._loop.add_reader(self._end, self.receive)
         self.is_dead = False
 
     @classmethod
@@ -113,14 +118,14 @@ class TemplateClient:
         environ: Mapping[str, str],
         pipes: Pipes,
         *,
-        nursery: Zygote | None,
-        mark: Mark,
+        zygote: Zygote | None,
+        mark: ProcessMark,
     ) -> TemplateClient:
-        """A blank one, from the nursery if that answers."""
-        ends = TemplateEnds.create()
+        """Start a blank template, from the zygote if that answers."""
+        ends = TemplateEndpoints.create()
         try:
-            asked = _asked(nursery, environ, mark, ends)
-            process = _spawned(environ, mark, *ends.theirs) if asked is None else Expected()
+            asked = _asked(zygote, environ, mark, ends)
+            process = _spawned(environ, mark, *ends.theirs) if asked is None else ExpectedProcess()
             made = cls(name, pipes, ends, process, mark)
         except OSError:
             ends.close()
@@ -128,21 +133,21 @@ class TemplateClient:
         finally:
             ends.hand_over()
         if asked is not None:
-            asked.add_done_callback(lambda answer: made._begun(answer.result()))
+            asked.add_done_callback(lambda answer: made._spawned_by_zygote(answer.result()))
         return made
 
-    def _begun(self, pid: int) -> None:
-        """The nursery has answered: that is its process; 0: there is none."""
+    def _spawned_by_zygote(self, pid: int) -> None:
+        """Take in the pid that the zygote has answered; 0: it could not fork."""
         if pid:
-            self.process = Adopted(pid)
+            self.process = AdoptedProcess(pid)
         if self.is_dead or not pid:
             self.close()
             self.process.kill()
 
-    async def branch(self, name: str, mark: Mark) -> TemplateClient:
-        """A template that goes on from here; raises UnusableError."""
-        ends = TemplateEnds.create()
-        worker = passing.hold(msgpack.packb({"worker": os.getpid(), "mark": mark}))
+    async def branch(self, name: str, mark: ProcessMark) -> TemplateClient:
+        """Fork a template that has what this one has loaded; raises UnusableError."""
+        ends = TemplateEndpoints.create()
+        worker = messages.hold(msgpack.packb({"worker": os.getpid(), "mark": mark}))
         try:
             pid = await self._forked_by({"branch": name}, [*ends.theirs, worker], name)
         except BaseException:
@@ -151,7 +156,7 @@ class TemplateClient:
         finally:
             os.close(worker)
             ends.hand_over()
-        made = TemplateClient(name, self._pipes, ends, Adopted(pid), mark)
+        made = TemplateClient(name, self._pipes, ends, AdoptedProcess(pid), mark)
         made._blank.set_result(None)
         await until_adopted(pid)
         return made
@@ -170,13 +175,13 @@ class TemplateClient:
         if self._loaded is None:
             self._loaded = self._loop.create_future()
             self._pipes.name(self.name, app=plan.spec.app_id)
-            held = [passing.hold(document) for document in documents]
+            held = [messages.hold(document) for document in documents]
             try:
                 self._send(message, held)
             finally:
                 for fd in held:
                     os.close(fd)
-        await self._own(self._blank)
+        await self._within_limit(self._blank)
         try:
             # The time limit is for user code, so our own imports come before it.
             async with asyncio.timeout(start_limit(plan.options)):
@@ -186,9 +191,9 @@ class TemplateClient:
         if unsafe:
             raise UnusableError(unsafe)
 
-    async def _own(self, future: asyncio.Future[T]) -> T:
+    async def _within_limit(self, future: asyncio.Future[T]) -> T:
         try:
-            return await asyncio.wait_for(asyncio.shield(future), OWN_SECONDS)
+            return await asyncio.wait_for(asyncio.shield(future), TEMPLATE_ANSWER_SECONDS)
         except TimeoutError:
             self.close()
             raise UnusableError("its template does not answer") from None
@@ -204,22 +209,22 @@ class TemplateClient:
         forked = self._forks[name] = self._loop.create_future()
         self._send(message, descriptors)
         try:
-            return await self._own(forked)
+            return await self._within_limit(forked)
         finally:
             forked.cancel()  # whoever was cancelled here does not want it any more
 
     def _send(self, message: Mapping[str, Any], descriptors: list[int]) -> None:
         try:
-            passing.send(self._end, message, descriptors)
+            messages.send(self._end, message, descriptors)
         except OSError as error:
             self.close()
             raise UnusableError(f"the template does not answer: {error}") from error
 
-    def pump(self) -> None:
-        """Take in what it has said."""
+    def receive(self) -> None:
+        """Receive the messages that wait on its socket."""
         while not self.is_dead:
             try:
-                received = passing.receive(self._end)
+                received = messages.receive(self._end)
             except BlockingIOError:
                 return
             except OSError:
@@ -227,9 +232,9 @@ class TemplateClient:
             if received is None:
                 self.close()
             else:
-                self._hear(received[0])
+                self._handle(received[0])
 
-    def _hear(self, message: dict[str, Any]) -> None:
+    def _handle(self, message: dict[str, Any]) -> None:
         match message:
             case {"blank": True}:
                 if not self._blank.done():  # user code can write there, too
@@ -266,7 +271,7 @@ class TemplateClient:
                 future.exception()  # nobody may be waiting any more
 
     def close(self) -> None:
-        """End it (or note that it has died); the containers that it has forked stay."""
+        """Kill the template (or note its death); the containers that it has forked stay."""
         if not self.is_dead:
             self.is_dead = True
             self._fail(UnusableError("its template has died"))
@@ -277,11 +282,11 @@ class TemplateClient:
 
 
 def _asked(
-    nursery: Zygote | None, environ: Mapping[str, str], mark: Mark, ends: TemplateEnds
+    zygote: Zygote | None, environ: Mapping[str, str], mark: ProcessMark, ends: TemplateEndpoints
 ) -> asyncio.Future[int] | None:
-    """What the nursery will answer; None if there is none that takes the question."""
-    if nursery is None or nursery.is_lost:
+    """The zygote's future answer; None if it takes no question."""
+    if zygote is None or zygote.is_lost:
         return None
     with contextlib.suppress(OSError):
-        return nursery.ask(environ, mark, ends.theirs)
+        return zygote.ask(environ, mark, ends.theirs)
     return None

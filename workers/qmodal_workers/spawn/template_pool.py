@@ -8,66 +8,67 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 
-from qmodal_workers.ipc.marks import Mark, Marks
+from qmodal_workers.ipc.process_marks import ProcessMark, ProcessMarks
 from qmodal_workers.ipc.start_request import StartRequest
 from qmodal_workers.output.pipes import Pipes
-from qmodal_workers.spawn.bounded import keep
+from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.fork_safety import why_too_late
 from qmodal_workers.spawn.start_plan import StartError, StartPlan
 from qmodal_workers.spawn.template_client import TemplateClient, UnusableError
 from qmodal_workers.spawn.zygote import Zygote
 
-IDLE_SECONDS = 600.0
-SPARE_DELAY = 0.5
-# A pool's template holds what its hooks have loaded.
-IDLE_WARM_SECONDS = 120.0
+# A template that nothing was forked from for so long, and whose containers are gone, is ended.
+IDLE_TEMPLATE_SECONDS = 600.0
+SPARE_DELAY_SECONDS = 0.5
+# The same for a pool's template, which holds what its hooks have loaded.
+IDLE_WARM_TEMPLATE_SECONDS = 120.0
 Key = tuple[str, int, frozenset[tuple[str, str]], str]
 
 
 class TemplatePool:
-    """Starts templates when they are needed, and ends them when they are not."""
+    """All templates of a worker; starts them when they are needed, ends them when they are not."""
 
     def __init__(
         self,
         environ: Mapping[str, str],
         pipes: Pipes,
         *,
-        nursery: Zygote | None = None,
-        marks: Marks | None = None,
+        zygote: Zygote | None = None,
+        marks: ProcessMarks | None = None,
     ) -> None:
-        self.marks = marks or Marks()
+        self.marks = marks or ProcessMarks()
         self.environ = environ  # of every process of user code
-        self._nursery = nursery
+        self._zygote = zygote
         self._pipes = pipes
         self._names = itertools.count(1)
         self._spare: TemplateClient | None = None
         self._by_key: dict[Key, TemplateClient] = {}
         self._branches: dict[Key, asyncio.Task[TemplateClient]] = {}
-        self._unsafe: dict[Key, str] = {}
+        self._unsafe: BoundedDict[Key, str] = BoundedDict()
         self._ended: list[tuple[tuple[str, int], TemplateClient]] = []
-        self._later: asyncio.TimerHandle | None = None
-        self._over: set[str] = set()
-        self._coming: set[Mark] = set()
+        self._spare_timer: asyncio.TimerHandle | None = None
+        self._stopped_apps: set[str] = set()
+        self._branching_marks: set[ProcessMark] = set()
 
     @property
     def apps(self) -> set[str]:
-        """Those of whose versions there are templates."""
+        """The apps that have templates."""
         return {key[0] for key in self._by_key}
 
-    def note_over(self, apps: set[str]) -> None:
-        """So many of `apps` have stopped: nothing will be forked for them any more."""
-        self._over = apps
+    def note_stopped(self, apps: set[str]) -> None:
+        """Take in which of `apps` have stopped: nothing will be forked for them any more."""
+        self._stopped_apps = apps
 
     @property
-    def living_marks(self) -> set[Mark]:
-        """The marks of what user code has started in templates, and may need."""
-        return {*(template.mark for template in self._all()), *self._coming}
+    def living_marks(self) -> set[ProcessMark]:
+        """The marks of living templates: processes that user code has started there may be needed."""
+        return {*(template.mark for template in self._all()), *self._branching_marks}
 
     @property
     def pids(self) -> set[int]:
-        """The processes of all templates, and the one that they come from."""
+        """The pids of all templates and of the zygote."""
         own = {template.process.pid for template in self._all()}
-        return own if self._nursery is None else {*own, self._nursery.pid}
+        return own if self._zygote is None else {*own, self._zygote.pid}
 
     def _all(self) -> list[TemplateClient]:
         spare = [self._spare] if self._spare else []
@@ -75,11 +76,11 @@ class TemplatePool:
 
     def prepare(self) -> None:
         """Have a blank template ready: the imports that every container needs are done in it."""
-        self._later = None
+        self._spare_timer = None
         if sys.platform == "linux" and (self._spare is None or self._spare.is_dead):
             name = f"template-{next(self._names)}"
             self._spare = TemplateClient.start(
-                name, self.environ, self._pipes, nursery=self._nursery, mark=self.marks.new()
+                name, self.environ, self._pipes, zygote=self._zygote, mark=self.marks.new()
             )
 
     async def fork(self, plan: StartPlan, start: Callable[[TemplateClient], Awaitable[int]]) -> int:
@@ -119,11 +120,11 @@ class TemplatePool:
 
     async def _branch_of(self, version: TemplateClient) -> TemplateClient:
         mark = self.marks.new()
-        self._coming.add(mark)
+        self._branching_marks.add(mark)
         try:
             return await version.branch(f"template-{next(self._names)}", mark)
         finally:
-            self._coming.discard(mark)
+            self._branching_marks.discard(mark)
 
     async def _loaded(self, plan: StartPlan) -> TemplateClient:
         key = _key(plan)
@@ -137,7 +138,7 @@ class TemplatePool:
             await work
         except UnusableError as error:
             if not template.is_dead:
-                keep(self._unsafe, key, str(error))
+                self._unsafe[key] = str(error)
             self._discard(key)
             raise
         except StartError:
@@ -165,7 +166,9 @@ class TemplatePool:
             found, self._spare = self._spare, None
             self._by_key[key] = found
             # The next spare must not compete with this first start.
-            self._later = asyncio.get_running_loop().call_later(SPARE_DELAY, self.prepare)
+            self._spare_timer = asyncio.get_running_loop().call_later(
+                SPARE_DELAY_SECONDS, self.prepare
+            )
         return found
 
     def _discard(self, key: Key) -> None:
@@ -175,16 +178,16 @@ class TemplatePool:
             self._ended.append((key[:2], template))
 
     def tidy(self, used: set[tuple[str, int]], pools: set[str]) -> None:
-        """End those that were idle for long, or whose app has stopped.
+        """End templates that were idle for long, or whose app has stopped.
 
-        `used`: of which (app, version) containers run.
+        `used`: the (app, version) pairs that have containers; `pools`: the pools that have.
         """
         now = time.monotonic()
         for key, template in list(self._by_key.items()):
-            limit = IDLE_WARM_SECONDS if key[3] else IDLE_SECONDS
+            limit = IDLE_WARM_TEMPLATE_SECONDS if key[3] else IDLE_TEMPLATE_SECONDS
             if key[:2] in used and (not key[3] or key[3] in pools):
                 template.used = now
-            elif template.is_dead or key[0] in self._over or now - template.used > limit:
+            elif template.is_dead or key[0] in self._stopped_apps or now - template.used > limit:
                 self._discard(key)
         # What its user code has started stays for the containers that it has forked.
         self._ended = [
@@ -193,24 +196,24 @@ class TemplatePool:
             if each.process.poll() is None or version in used
         ]
 
-    def pump(self) -> None:
-        """Take in what all of them have said."""
-        if self._nursery is not None:
-            self._nursery.pump()
+    def receive(self) -> None:
+        """Receive the messages that wait on all sockets."""
+        if self._zygote is not None:
+            self._zygote.receive()
         for template in self._all():
-            template.pump()
+            template.receive()
 
     def close(self) -> None:
-        """End all."""
-        if self._later is not None:
-            self._later.cancel()
+        """End all templates and the zygote."""
+        if self._spare_timer is not None:
+            self._spare_timer.cancel()
         for task in self._branches.values():
             task.cancel()
         for template in self._all():
             template.close()
             template.process.wait()
-        if self._nursery is not None:
-            self._nursery.close()
+        if self._zygote is not None:
+            self._zygote.close()
 
 
 def _key(plan: StartPlan, pool: str = "") -> Key:

@@ -1,4 +1,4 @@
-"""What a template process does: it imports an app version once, then forks containers.
+"""A template process: imports an app version once, then forks containers.
 
 It stays single-threaded and touches neither Redis nor CUDA. It forks twice, so that the worker,
 a subreaper, is the parent of every container and learns how each one ends.
@@ -33,8 +33,8 @@ from qmodal_workers.container.preload import load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import die_with, speak_through
 from qmodal_workers.container.run.service import Service
-from qmodal_workers.ipc.marks import wear
 from qmodal_workers.ipc.messages import content_of, receive, send, unpack
+from qmodal_workers.ipc.process_marks import mark_process
 from qmodal_workers.ipc.processes import try_fork
 from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 from qmodal_workers.spawn import fork_safety as safety
@@ -55,12 +55,12 @@ PRELOADED = (
     "qmodal.wire.plain",
     "qmodal",
 )
-LONGEST_TEXT = 50_000
+LONGEST_TRACEBACK = 50_000
 T = TypeVar("T")
 
 
 def serve(descriptor: int) -> None:
-    """Do what the worker at the other end of the socket asks for, until it lets go."""
+    """Serve the requests of the worker at the other end of the socket, until it closes that."""
     end = socket.socket(fileno=descriptor)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -68,10 +68,10 @@ def serve(descriptor: int) -> None:
     preload()
     plain.begin()
     send(end, {"blank": True})
-    _obey(end, None)
+    _serve_requests(end, None)
 
 
-def _obey(end: socket.socket, prepared: Prepared | None) -> None:
+def _serve_requests(end: socket.socket, prepared: Prepared | None) -> None:
     while (received := receive(end)) is not None:
         message, descriptors = received
         if "load" in message:
@@ -98,8 +98,8 @@ def _load(end: socket.socket, message: dict[str, Any], document: int, settings: 
     plain.set_variables(message["environ"])
 
     def load() -> Prepared:
-        told = Settings.from_environ(unpack(content_of(settings)))
-        prepared = Prepared.create(content_of(document), told)
+        own = Settings.from_environ(unpack(content_of(settings)))
+        prepared = Prepared.create(content_of(document), own)
         load_version(prepared.version, message["code"])
         return prepared
 
@@ -124,7 +124,7 @@ def _run_user_code(end: socket.socket, code: Callable[[], T], what: str) -> T:
         offspring.end_if_child(error)
         try:
             flush()
-            send(end, {"failed": printed(error)[-LONGEST_TEXT:]})
+            send(end, {"failed": printed(error)[-LONGEST_TRACEBACK:]})
         finally:
             os._exit(1)
     offspring.end_if_child()
@@ -145,23 +145,23 @@ def _fork(
     So no process ever becomes a child of the worker that it has not heard of. Pid 0: there is none.
     """
     flush()
-    told, tell = os.pipe()
+    pid_reader, pid_writer = os.pipe()
     gone, stay = os.pipe()
     middle = try_fork()
     if middle == 0:
-        os.close(told)
+        os.close(pid_reader)
         os.close(stay)
-        _be_middle(end, (tell, gone), lambda: be(descriptors))
-    _close((tell, gone, *descriptors))
-    pid = int.from_bytes(os.read(told, 8), "little")  # nothing to read if a fork has failed
+        _be_middle(end, (pid_writer, gone), lambda: be(descriptors))
+    _close((pid_writer, gone, *descriptors))
+    pid = int.from_bytes(os.read(pid_reader, 8), "little")  # nothing to read if a fork has failed
     send(end, {"forked": name, "pid": pid})
-    _close((told, stay))
+    _close((pid_reader, stay))
     if middle > 0:
         os.waitpid(middle, 0)
 
 
 def _be_middle(end: socket.socket, pipes: tuple[int, int], be: Callable[[], NoReturn]) -> NoReturn:
-    tell, gone = pipes
+    pid_writer, gone = pipes
     try:
         pid = try_fork()
         if pid == 0:
@@ -169,7 +169,7 @@ def _be_middle(end: socket.socket, pipes: tuple[int, int], be: Callable[[], NoRe
             _close(pipes)
             be()
         if pid > 0:
-            os.write(tell, pid.to_bytes(8, "little"))
+            os.write(pid_writer, pid.to_bytes(8, "little"))
             os.read(gone, 1)
     finally:
         os._exit(0)
@@ -183,8 +183,8 @@ def _be_branch(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
         speak_through(stdout, stderr)
         message = unpack(content_of(told))
         die_with(message["worker"])
-        wear(message["mark"])
-        _obey(socket.socket(fileno=control), prepared)
+        mark_process(message["mark"])
+        _serve_requests(socket.socket(fileno=control), prepared)
     finally:
         os._exit(0)
 

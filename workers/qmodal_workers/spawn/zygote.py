@@ -20,14 +20,14 @@ from typing import Any, NoReturn
 
 import psutil
 
-from qmodal_workers.ipc.marks import Mark, Marks, wear
 from qmodal_workers.ipc.messages import pair, receive, send
+from qmodal_workers.ipc.process_marks import ProcessMark, ProcessMarks, mark_process
 from qmodal_workers.ipc.processes import try_fork
 
-ANSWER_SECONDS = 5.0
+ZYGOTE_ANSWER_SECONDS = 5.0
 
 
-class Adopted:
+class AdoptedProcess:
     """A process that became our child by subreaping; reads as `subprocess.Popen` does."""
 
     def __init__(self, pid: int) -> None:
@@ -61,8 +61,8 @@ class Adopted:
             self._status = os.waitstatus_to_exitcode(status)
 
 
-class Expected:
-    """A process that the nursery was asked for; `pid` is 0 until it has answered."""
+class ExpectedProcess:
+    """A process that the zygote was asked for; `pid` is 0 until it has answered."""
 
     pid = 0
 
@@ -79,7 +79,7 @@ class Expected:
 
 
 async def until_adopted(pid: int) -> None:
-    """Until its middle parent is gone and the process is ours: before, nobody can wait for it."""
+    """Wait until the process is our child, as its middle parent is gone: before, nobody can wait for it."""
     for _ in range(1000):
         try:
             if psutil.Process(pid).ppid() == os.getpid():
@@ -97,39 +97,39 @@ class Zygote:
         self._end = end
         self.pid = pid
         self.is_lost = False
-        self._asked: deque[asyncio.Future[int]] = deque()
+        self._questions: deque[asyncio.Future[int]] = deque()
 
     @classmethod
-    def start(cls, marks: Marks) -> Zygote:
+    def start(cls, marks: ProcessMarks) -> Zygote:
         """Fork it; the caller must have no thread and no event loop yet."""
         ours, theirs = pair()
         worker = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            _be_nursery(theirs, worker, marks)
+            _be_zygote(theirs, worker, marks)
         theirs.close()
         return cls(ours, pid)
 
     def ask(
-        self, environ: Mapping[str, str], mark: Mark, descriptors: tuple[int, int, int]
+        self, environ: Mapping[str, str], mark: ProcessMark, descriptors: tuple[int, int, int]
     ) -> asyncio.Future[int]:
         """The pid of a template with that socket, stdout and stderr: 0 if there will be none.
 
-        Raises OSError if the nursery is no more, or takes nothing.
+        Raises OSError if the zygote is no more, or takes nothing.
         """
         loop = asyncio.get_running_loop()
         send(self._end, {"environ": dict(environ), "mark": mark}, descriptors)
-        if not self._asked:
-            loop.add_reader(self._end, self.pump)
+        if not self._questions:
+            loop.add_reader(self._end, self.receive)
         asked: asyncio.Future[int] = loop.create_future()
-        self._asked.append(asked)
-        loop.call_later(ANSWER_SECONDS, self._lose, asked)
+        self._questions.append(asked)
+        loop.call_later(ZYGOTE_ANSWER_SECONDS, self._lose, asked)
         return asked
 
-    def pump(self) -> None:
-        """Take in its answers, which come in the order of the questions."""
-        while self._asked and not self.is_lost:
+    def receive(self) -> None:
+        """Receive its answers, which come in the order of the questions."""
+        while self._questions and not self.is_lost:
             try:
                 answer = receive(self._end)
             except BlockingIOError:
@@ -137,39 +137,39 @@ class Zygote:
             except OSError:
                 answer = None
             if answer is None:
-                self._lose(self._asked[0])
+                self._lose(self._questions[0])
                 return
             # 0: the fork failed there. As a pid it would mean our whole process group.
-            self._asked.popleft().set_result(answer[0].get("pid", 0))
-        if not self._asked:
+            self._questions.popleft().set_result(answer[0].get("pid", 0))
+        if not self._questions:
             asyncio.get_running_loop().remove_reader(self._end)
 
     def _lose(self, asked: asyncio.Future[int]) -> None:
-        """It did not answer that: the templates that are asked for come from elsewhere.
+        """Stop using a zygote that did not answer: templates start in fresh interpreters from now on.
 
         Its end stays open, as that tells it that the worker lives.
         """
-        if asked in self._asked:
+        if asked in self._questions:
             self.is_lost = True
             asyncio.get_running_loop().remove_reader(self._end)
-            while self._asked:
-                self._asked.popleft().set_result(0)
+            while self._questions:
+                self._questions.popleft().set_result(0)
 
     def close(self) -> None:
-        """Let it go; returns when nothing is left of what came from it."""
+        """Close its end, which ends it; returns when no process that came from it is left."""
         self._end.close()
-        Adopted(self.pid).wait()
+        AdoptedProcess(self.pid).wait()
 
 
-def _be_nursery(end: socket.socket, worker: int, marks: Marks) -> NoReturn:
+def _be_zygote(end: socket.socket, worker: int, marks: ProcessMarks) -> NoReturn:
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         # Here and not in the worker, which must never be able to unpickle.
-        from qmodal_workers.spawn import template_process as forking
+        from qmodal_workers.spawn import template_process
 
-        forking.preload()
+        template_process.preload()
         gc.freeze()
         while (received := receive(end)) is not None:
             message, descriptors = received
@@ -183,21 +183,21 @@ def _fork(
     end: socket.socket, worker: int, message: Mapping[str, Any], descriptors: list[int]
 ) -> None:
     """Fork twice, so that the worker becomes the template's parent and learns of its end."""
-    told, tell = os.pipe()
+    pid_reader, pid_writer = os.pipe()
     middle = try_fork()
     if middle == 0:
         pid = try_fork()
         if pid == 0:
             end.close()
-            os.close(told)
-            os.close(tell)
+            os.close(pid_reader)
+            os.close(pid_writer)
             _be_template(worker, message, descriptors)
         if pid > 0:
-            os.write(tell, pid.to_bytes(8, "little"))
+            os.write(pid_writer, pid.to_bytes(8, "little"))
         os._exit(0)
-    os.close(tell)
-    pid = int.from_bytes(os.read(told, 8), "little")
-    os.close(told)
+    os.close(pid_writer)
+    pid = int.from_bytes(os.read(pid_reader, 8), "little")
+    os.close(pid_reader)
     for fd in descriptors:
         os.close(fd)
     if middle > 0:
@@ -207,16 +207,16 @@ def _fork(
 
 def _be_template(worker: int, message: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
     from qmodal_workers.container.process import die_with, speak_through
-    from qmodal_workers.spawn import template_process as forking
+    from qmodal_workers.spawn import template_process
 
     try:
         os.setsid()
         die_with(worker)
-        wear(message["mark"])
+        mark_process(message["mark"])
         control, stdout, stderr = descriptors
         speak_through(stdout, stderr)
         os.environ.clear()
         os.environ.update(message["environ"])
-        forking.serve(control)
+        template_process.serve(control)
     finally:
         os._exit(0)

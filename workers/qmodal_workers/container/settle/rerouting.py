@@ -41,9 +41,8 @@ class Rerouting:
         return False
 
     def _boxes(self) -> Op[list[WorkerReport]]:
-        leases = yield from self.client.fleet.workers()
-        alive = [worker for worker, ends in leases.items() if ends]
-        return (yield from self.client.fleet.reports(alive))
+        workers = yield from self.client.fleet.living_workers()
+        return (yield from self.client.fleet.reports(workers))
 
 
 def _suits(box: WorkerReport, python: str) -> bool:

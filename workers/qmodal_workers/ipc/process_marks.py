@@ -1,6 +1,6 @@
-"""Know whose a process is, whatever it has become: by a mark that is inherited and that nobody removes.
+"""Process marks: say to which container a process belongs, whatever it and its parents have become.
 
-A process can leave its parent, group, session and environment behind. A resource limit stays
+A mark is inherited and nobody removes it. A process can leave its parent, group, session and environment behind. A resource limit stays
 through fork and exec. RLIMIT_RTTIME (microseconds) is about real-time scheduled processes only, and
 a mark is so large, 146 000 years, that it limits nothing. Where the system has no such limit, or does not
 let us set it, there are no marks. Only the soft limit is used: a job may itself run a worker.
@@ -22,22 +22,22 @@ from pathlib import Path
 _SIGNATURE = 1 << 62
 _SERIAL_BITS = 32
 _SERIALS = (1 << _SERIAL_BITS) - 1
-LOOK_SECONDS = 0.005
-Mark = int
+RESCAN_SECONDS = 0.005
+ProcessMark = int
 
 
-class Marks:
-    """The marks of one worker; 0 is none."""
+class ProcessMarks:
+    """The marks that one worker gives out; 0 is none."""
 
     def __init__(self) -> None:
         self._owner = _SIGNATURE | secrets.randbits(62 - _SERIAL_BITS) << _SERIAL_BITS
         self._serials = itertools.count(1)
 
-    def new(self) -> Mark:
+    def new(self) -> ProcessMark:
         """A mark that no process has yet."""
         return self._owner | next(self._serials) & _SERIALS
 
-    def is_ours(self, mark: Mark) -> bool:
+    def is_ours(self, mark: ProcessMark) -> bool:
         """Whether it is one that `new` has given out."""
         return mark & ~_SERIALS == self._owner
 
@@ -46,24 +46,24 @@ class Marks:
 
         Again and again: a process that forks may have a child that was not there at the last look.
         """
-        ends = time.monotonic() + seconds
-        while time.monotonic() < ends:
-            living = [pid for pid in _everybody() if self.is_ours(mark_of(pid)) and _lives(pid)]
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            living = [pid for pid in _all_pids() if self.is_ours(mark_of(pid)) and _lives(pid)]
             if not living:
                 return
             end(living)
-            time.sleep(LOOK_SECONDS)
+            time.sleep(RESCAN_SECONDS)
 
 
-def wear(mark: Mark) -> None:
-    """Mark this process and all that it will start."""
+def mark_process(mark: ProcessMark) -> None:
+    """ProcessMark this process and all that it will start."""
     if mark and sys.platform == "linux":
         with suppress(ValueError, OSError):
             _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
             resource.setrlimit(resource.RLIMIT_RTTIME, (mark, hard))
 
 
-def mark_of(pid: int) -> Mark:
+def mark_of(pid: int) -> ProcessMark:
     """The mark of a process; 0 if it has none, or is gone."""
     if sys.platform == "linux":
         with suppress(OSError):
@@ -78,7 +78,7 @@ def end(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def _everybody() -> list[int]:
+def _all_pids() -> list[int]:
     with suppress(OSError):
         return [int(each.name) for each in Path("/proc").iterdir() if each.name.isdecimal()]
     return []

@@ -1,0 +1,128 @@
+"""How the worker's child processes end: exit statuses, zombies, orphans, kills for want of memory."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from qmodal_workers.ipc.processes import CONTAINER_VARIABLE
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def become_subreaper() -> bool:
+    """Inherit the orphans of all descendants; False where the system cannot do that."""
+    if sys.platform != "linux":
+        return False
+    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def own_children() -> set[int]:
+    """The pids of all direct children, zombies included."""
+    found: set[int] = set()
+    try:
+        for thread in Path("/proc/self/task").iterdir():
+            found.update(map(int, (thread / "children").read_text().split()))
+    except OSError:
+        return {child.pid for child in psutil.Process().children()}
+    return found
+
+
+def exit_status(pid: int) -> int | None:
+    """The exit status of a child as subprocess says it (-9: by signal 9); None while it lives.
+
+    The zombie stays, so that its pid, which is its process group's too, cannot be anybody else's.
+    """
+    try:
+        found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        # It is not ours yet, while its middle parent lives; or it is gone, nobody knows how.
+        return None if psutil.pid_exists(pid) else 1
+    if found is None:
+        return None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a child has come to rest after SIGSTOP."""
+    with contextlib.suppress(ChildProcessError):
+        options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
+        return os.waitid(os.P_PID, pid, options) is not None
+    return True
+
+
+def collect(pid: int) -> None:
+    """Reap the zombie, which frees its pid."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+
+
+def end_session(pid: int) -> None:
+    """Kill the process group of a container that has ended and was not collected yet."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def end_orphans(known: set[int], is_left: Callable[[int], bool]) -> None:
+    """Kill the children for which `is_left` is true, and all that they have started."""
+    for orphan in own_children() - known:
+        with contextlib.suppress(psutil.Error, OSError):
+            if is_left(orphan):
+                for process in _family(orphan):
+                    process.kill()
+
+
+def belongs(orphan: int, pid: int, container: str) -> bool:
+    """Whether the process belongs to that container, as far as that shows without a mark."""
+    if os.getsid(orphan) == pid:
+        return True
+    return psutil.Process(orphan).environ().get(CONTAINER_VARIABLE) == container
+
+
+def _family(pid: int) -> Iterator[psutil.Process]:
+    process = psutil.Process(pid)
+    yield from process.children(recursive=True)
+    yield process
+
+
+class ZombieCollector:
+    """Reaps inherited zombies, without stealing those that somebody waits for."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+
+    def collect(self, known: set[int]) -> None:
+        """Reap what was a stranger last time too; a fork may be announced only now."""
+        strangers = own_children() - known
+        for pid in strangers & self._seen:
+            collect(pid)
+        self._seen = strangers
+
+
+class OomKills:
+    """The kernel's count of processes killed for want of memory."""
+
+    _PLACES = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
+
+    def __init__(self) -> None:
+        self._count = self._read()
+
+    def have_grown(self) -> bool:
+        """Whether the count has grown since it was asked last."""
+        before, self._count = self._count, self._read()
+        return self._count > before
+
+    def _read(self) -> int:
+        for place in self._PLACES:
+            with contextlib.suppress(OSError):
+                for line in place.read_text().splitlines():
+                    if line.startswith("oom_kill "):
+                        return int(line.split()[1])
+        return 0
