@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and that only the one that is used is loaded."""
+"""The command line: how commands are found, read their arguments, and end."""
 
 from __future__ import annotations
 
