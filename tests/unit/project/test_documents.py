@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -112,7 +113,7 @@ def is_path(span: str) -> bool:
 
 
 def exists(path: str) -> bool:
-    """Whether there is such a file or folder, below the root, a package or the worker's container."""
+    """Whether there is such a file or folder, below the root or a package."""
     return any((base / path).exists() for base in (ROOT, *PACKAGES))
 
 
@@ -217,9 +218,26 @@ def test_the_tree_and_the_rooms_say_the_same() -> None:
             assert said == f"{sentence[0].upper()}{sentence[1:]}.", folder
 
 
+def layers() -> list[str]:
+    """The contracts about arrows, as ARCHITECTURE.md writes them."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    found = []
+    for contract in project["tool"]["importlinter"]["contracts"]:
+        rooms = [re.split(r" [|:] ", layer) for layer in contract.get("layers", ())]
+        rows = [", ".join(f"`{each.rpartition('.')[2]}`" for each in row) for row in rooms]
+        found += [" → ".join(rows)] if rows else []
+    return found
+
+
+@pytest.mark.parametrize("arrows", layers())
+def test_the_arrows_in_the_architecture_are_the_contracts(arrows: str) -> None:
+    assert f": {arrows}." in " ".join(text_of(ARCHITECTURE).split())
+
+
 def test_every_page_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [page.name for page in PAGES if f"(docs/{page.name})" not in readme][1:] == []
+    pages = [page.name for page in (ROOT / "docs").iterdir()]
+    assert [name for name in pages if f"(docs/{name})" not in readme] == []
 
 
 def test_every_setting_has_a_row() -> None:
