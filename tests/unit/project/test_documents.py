@@ -247,6 +247,13 @@ def test_every_setting_has_a_row() -> None:
     assert set(SETTING.findall(config)) == rows
 
 
+def test_the_doctor_and_the_page_about_trust_give_a_redis_user_the_same_rights() -> None:
+    page = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
+    checks = ROOT / "qmodal" / "cli" / "commands" / "doctor_checks.py"
+    (rights,) = re.findall(r"\+@all .*", page)
+    assert rights in checks.read_text(encoding="utf-8")
+
+
 def test_the_examples_of_the_pages_are_python() -> None:
     for page in PAGES:
         for block in re.findall(
