@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from qmodal.cli import BUILT_IN, ELSEWHERE
+from qmodal.spec.options import FunctionOptions
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = (
@@ -245,6 +246,17 @@ def test_every_setting_has_a_row() -> None:
     config = (ROOT / "qmodal" / "config.py").read_text(encoding="utf-8")
     rows = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
     assert set(SETTING.findall(config)) == rows
+
+
+def test_the_options_have_the_defaults_that_the_page_about_scaling_says() -> None:
+    page = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?`) \| (.+?) \|", page, re.MULTILINE)
+    said = {name: default for cell, default in rows for name in re.findall(r"`(\w+)`", cell)}
+    options = FunctionOptions()
+    real = {name: getattr(options, name) for name in said}
+    shown = {n: "none" if value in (None, (), {}) else f"{value}" for n, value in real.items()}
+    special = {"startup_timeout": "as `timeout`", "delivery": f'`"{options.delivery}"`'}
+    assert said == shown | special
 
 
 def test_the_doctor_and_the_page_about_trust_give_a_redis_user_the_same_rights() -> None:
