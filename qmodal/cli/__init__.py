@@ -1,4 +1,4 @@
-"""The command line: how commands are found, read their arguments, and end."""
+"""The command line: the table of commands, of which only the one that is used is imported."""
 
 from __future__ import annotations
 

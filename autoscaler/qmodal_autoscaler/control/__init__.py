@@ -1,1 +1,1 @@
-"""Who decides and when: the election, the leader's loop, and how its decisions are written."""
+"""The control loop: the election, the leader's rounds, and the writing of its decisions."""
