@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+import click
 import pytest
 
-from qmodal.cli import BUILT_IN, ELSEWHERE
+from qmodal.cli import program
 from qmodal.spec.options import FunctionOptions
 
 ROOT = Path(__file__).parents[3]
@@ -125,7 +126,7 @@ def missing_paths(page: Path) -> list[str]:
 
 def missing_commands(page: Path) -> list[str]:
     """Commands of `qmodal` that a page mentions and that there are not."""
-    known = {*BUILT_IN, *ELSEWHERE}
+    known = {*program.list_commands(click.Context(program))}
     found = [span.split()[1:] for span in SPAN.findall(text_of(page)) if span.startswith("qmodal ")]
     return [" ".join(words) for words in found if not {words[0], " ".join(words[:2])} & known]
 
