@@ -30,9 +30,9 @@ async def main() -> None:
     print(await echo_later.remote.aio("one at a time", 0.01))
 
     words = ["many", "calls", "at", "once"]
-    together = await asyncio.gather(*(echo_later.remote.aio(word, 0.2) for word in words))
-    print(" ".join(together))
-    assert together == words
+    answers = await asyncio.gather(*(echo_later.remote.aio(word, 0.2) for word in words))
+    print(" ".join(answers))
+    assert answers == words
 
     call = await echo_later.spawn.aio("and one to collect later", 0.1)
     lengths = {word: size async for word, size in numbered(words)}

@@ -1,4 +1,4 @@
-"""One function, called in three ways: `qmodal run examples/quickstart.py --count 100`."""
+"""One function, called in four ways: `qmodal run examples/quickstart.py --count 100`."""
 
 import os
 

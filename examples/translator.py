@@ -10,7 +10,7 @@ import qmodal
 
 app = qmodal.App("translator")
 
-# One line a code: its words, in the order of the alphabet.
+# The words of each code, in the order of the alphabet.
 TABLES = {
     "morse": (
         ".- -... -.-. -.. . ..-. --. .... .. .--- -.- .-.. -- "
@@ -50,7 +50,7 @@ class Translator:
 
     @qmodal.method()
     def decode(self, encoded: str) -> tuple[str, str]:
-        """The way back."""
+        """The text of those words, and who translated it."""
         words = [
             "".join(self.letters[word] for word in group.split()) for group in encoded.split("/")
         ]

@@ -1,1 +1,1 @@
-"""The autoscaler: observes pools, decides how many containers each deserves, assigns them to workers."""
+"""The autoscaler: observes pools, decides how many containers each has, assigns them to workers."""

@@ -1,4 +1,4 @@
-"""What a program declares: an App, its functions and classes, web decorators and local entrypoints."""
+"""What a program declares: an App, its functions and classes, web functions and local entrypoints."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""One process and its server: the client, how verbs run on it, and the state that belongs to the process."""
+"""One process and its server: the client, how verbs run on it, and the state of the process."""

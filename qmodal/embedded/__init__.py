@@ -1,1 +1,1 @@
-"""A server, an autoscaler and a worker of our own, for programs that have no Redis yet."""
+"""A server, an autoscaler and a worker of our own, for programs that have no Redis."""

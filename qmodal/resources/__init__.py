@@ -1,1 +1,1 @@
-"""Objects that options name: images, secrets, schedules, volumes, and what is declared but not supported."""
+"""Objects that options name: images, secrets, schedules, volumes, and what is only recorded."""

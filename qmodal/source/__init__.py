@@ -1,1 +1,1 @@
-"""The user's file becomes a module; first-party code becomes a bundle, and a bundle a folder."""
+"""The user's code: a file becomes a module, first-party code a bundle, and a bundle a folder."""

@@ -1,1 +1,1 @@
-"""Functions, pools and versions as values: what decorators accept, checked, and how it is published."""
+"""Functions, pools and versions as values: options, checks, parameters, retries and signed documents."""

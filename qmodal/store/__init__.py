@@ -1,1 +1,1 @@
-"""The one door to Redis: keys, scripts, connections and a method per transition."""
+"""All that is kept in Redis: the keys, and a module of operations for each noun."""

@@ -1,1 +1,1 @@
-"""How operations reach Redis, knowing no key: what is asked, connections, and a driver each for plain and for asyncio callers."""
+"""How operations reach Redis, knowing no key: connections, and a driver for plain and for asyncio callers."""

@@ -1,1 +1,1 @@
-"""What travels through Redis, as frozen values and bytes; nothing in here opens a connection."""
+"""What travels through Redis, as values and signed bytes; nothing here opens a connection."""

@@ -1,1 +1,1 @@
-"""Arithmetic only: how many containers a pool deserves, which may go, and where new ones start."""
+"""Arithmetic only: how many containers a pool needs, which may go, and where new ones start."""

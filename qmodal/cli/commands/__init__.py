@@ -1,1 +1,1 @@
-"""One module for each command of `qmodal`, or for commands that are read together."""
+"""One module for each command, or for commands that are read together."""

@@ -1,1 +1,1 @@
-"""Many inputs of one call: submitted in chunks and packs while their results are read."""
+"""Many inputs of one call: read, packed, submitted in chunks, and put back in order."""

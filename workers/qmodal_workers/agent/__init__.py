@@ -1,1 +1,1 @@
-"""Keeps the containers of a box as they were assigned, and speaks for the box."""
+"""The worker itself: its lease, and the containers of a box started, watched and ended as assigned."""

@@ -1,1 +1,1 @@
-"""What the worker, its templates and its containers say to each other, and the processes that they are."""
+"""What the worker, its templates and its containers say to each other, and what ties their processes."""

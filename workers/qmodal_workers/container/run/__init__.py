@@ -1,1 +1,1 @@
-"""What happens to a claimed input until it has an outcome: admitted, found, run, interrupted."""
+"""What happens to a claimed input until it has an outcome: checked, found, run, interrupted."""
