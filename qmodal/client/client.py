@@ -21,6 +21,7 @@ from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
+    from qmodal.spec.reader import SpecReader
     from qmodal.store.apps import Apps
     from qmodal.store.calls import Calls, Children
     from qmodal.store.fleet import Fleet
@@ -125,6 +126,13 @@ class Client:
         from qmodal.store.apps import Apps
 
         return Apps(self.keys)
+
+    @cached_property
+    def specs(self) -> SpecReader:
+        """Specs of pools and versions of apps, verified."""
+        from qmodal.spec.reader import SpecReader
+
+        return SpecReader(self.pools.spec, self.apps.version, self.signer)
 
     @cached_property
     def logs(self) -> Logs:

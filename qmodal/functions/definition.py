@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from qmodal.client.client import current
 from qmodal.exception import ExecutionError, InvalidError, NotFoundError
-from qmodal.spec.documents import FunctionSpec, Version, open_version
+from qmodal.spec.documents import FunctionSpec, Version
 from qmodal.spec.names import is_app_id
 from qmodal.spec.registry import Definition, Registry, definitions_of
 from qmodal.transport.operation import Op
@@ -158,10 +158,10 @@ class NamedSource:
         client = current()
         record = yield from client.apps.record(app_id)
         number = self.number or (record.version if record else 0)
-        document = yield from client.apps.version(app_id, number)
-        if document is None:
+        found = yield from client.specs.version(app_id, number)
+        if found is None:
             raise NotFoundError(f"{self._what}: it has no version {number}.")
-        return open_version(document, client.signer)
+        return found.value
 
     def _spec(self, version: Version) -> FunctionSpec:
         functions = version.functions

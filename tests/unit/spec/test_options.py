@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,6 +12,7 @@ from qmodal.exception import DeprecationError, InvalidError
 from qmodal.resources.image import Image
 from qmodal.resources.secret import Secret
 from qmodal.resources.unsupported import CloudBucketMount, Volume
+from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.options import (
     AutoscalerOverride,
     FunctionOptions,
@@ -18,6 +20,7 @@ from qmodal.spec.options import (
     validated_options,
 )
 from qmodal.spec.retries import Retries
+from qmodal.spec.variant import Variant, options_in_force
 from qmodal.wire.plain import pack, unpack
 
 NAN = float("nan")
@@ -195,6 +198,21 @@ def test_overrides_alone_lie_over_a_functions_plain_options() -> None:
     merged = FunctionOptions.from_plain({**options.to_plain(), **variant})
     assert merged == options.with_overrides(timeout=300, retries=0, memory=(1, 2))
     assert plain_overrides(timeout=1, cpu=2) == plain_overrides(cpu=2, timeout=1)
+
+
+def test_the_options_in_force_are_a_functions_own_under_those_of_its_pool() -> None:
+    own = FunctionSpec(
+        tag="f",
+        module="m",
+        qualname="f",
+        is_class=False,
+        methods={},
+        options=validated_options(timeout=600, region=["a", "b"]).to_plain(),
+    )
+    pool = PoolSpec(app_id="ap-1", function="f")
+    assert options_in_force(own, pool) == validated_options(timeout=600, region=["a", "b"])
+    changed = replace(pool, variant=Variant().with_options(timeout=5, region=["c"]).packed)
+    assert options_in_force(own, changed) == validated_options(timeout=5, region=["c"])
 
 
 def test_options_travel_as_plain_values() -> None:
