@@ -30,7 +30,7 @@ T = TypeVar("T")
 # What was put off is worth so much at the end of a program or of a loop, when the server is away.
 FINISH_SECONDS = 1.0
 # Commands put off that go along with one write.
-MOST_LATER = 100
+MOST_DEFERRED = 100
 
 
 def is_refused(request: Exchange, before: list[Reply]) -> bool:
@@ -53,7 +53,7 @@ def take_later(later: deque[Command]) -> list[Command]:
     """Take the first commands that were put off."""
     taken: list[Command] = []
     with contextlib.suppress(IndexError):  # empty; asking first would race with other threads
-        while len(taken) < MOST_LATER:
+        while len(taken) < MOST_DEFERRED:
             taken.append(later.popleft())
     return taken
 

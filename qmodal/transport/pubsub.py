@@ -14,7 +14,7 @@ from qmodal.transport.operation import Reply
 
 # A read that brings nothing for 8 s counts as a lost connection; a pong comes before that.
 PING_SECONDS = 4.0
-RECONNECT_SECONDS = 0.5
+RESUBSCRIBE_SECONDS = 0.5
 Hear = Callable[[str | None], None]
 
 
@@ -26,7 +26,7 @@ async def listen(address: Address, channel: str, hear: Hear) -> None:
             await line.connect()
             await _follow(line, channel, hear)
         except (*LOST, Error):
-            await asyncio.sleep(RECONNECT_SECONDS)
+            await asyncio.sleep(RESUBSCRIBE_SECONDS)
         finally:
             await line.close()
 
