@@ -35,7 +35,7 @@ CHILDREN: Children = {
 }
 # Both from one process: a private stack lives for one command, and starting is what takes time.
 CREW: Children = {"crew": (sys.executable, "-P", "-m", "qmodal.embedded.supervisor.crew")}
-# Seconds: what a private stack's children get when the client ends without a word.
+# Seconds that a private stack's children have to end: after their client was killed, and after `close`.
 ABANDONED_PRIVATE_GRACE = 1.0
 CLOSE_GRACE = 5.0
 # The supervisor's own time beyond the grace: ending the server, removing the folder.

@@ -15,7 +15,7 @@ from qmodal.embedded.supervisor.plan import StackPlan
 
 # Seconds: what running inputs get when a person or the host asks for the end. Hosts kill at 30.
 STOP_GRACE = 25.0
-# Seconds: when `qmodal up` itself was killed.
+# Seconds that they get when `qmodal up` itself was killed.
 ABANDONED_UP_GRACE = 5.0
 
 

@@ -34,7 +34,7 @@ def is_packable(options: FunctionOptions) -> bool:
 
 
 class PackTimes:
-    """What a process has learned of pools' inputs: µs of the last outcomes, by pool."""
+    """Times of the last outcomes of each pool, in µs, as this process has seen them."""
 
     __slots__ = ("_recent",)
 

@@ -1,4 +1,4 @@
-"""What `with_options`, `with_concurrency` and `with_batching` change: a pool beside the base's own.
+"""Variants of a function: options changed by `with_options` and its like, which make a pool of their own.
 
 Two handles with equal changes reach the same pool, whatever the order in which they were made.
 """

@@ -14,7 +14,7 @@ from qmodal.transport.defects import survive
 from qmodal.transport.operation import PATIENCE_SECONDS, Command, Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
 
-# An ephemeral app ends this long after its client was last heard of; it beats every 5 s.
+# An ephemeral app ends this long after the last heartbeat of its client, which sends one every 5 s.
 CLIENT_TTL_MS = 30_000
 HEARTBEAT_SECONDS = 5.0
 KEEP_CODE_SECONDS = 30 * 24 * 3600
@@ -31,7 +31,7 @@ LIFETIMES_MS: dict[AppState, int] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppRecord:
-    """What the server knows of an app; containers of versions below `least` leave at once."""
+    """An app's record on the server; containers of versions below `least` end at once."""
 
     app_id: str
     name: str
@@ -43,7 +43,7 @@ class AppRecord:
 
 @dataclass(frozen=True, slots=True)
 class Apps:
-    """The transitions of apps."""
+    """Operations on apps."""
 
     keys: Keys
 

@@ -60,7 +60,7 @@ class ContainerReport:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The transitions of boxes, and the autoscaler's writes."""
+    """Operations on boxes, and the autoscaler's writes."""
 
     keys: Keys
 

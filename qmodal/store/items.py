@@ -42,7 +42,7 @@ def room_for(signed: Sequence[bytes]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """The transitions of a generator's items."""
+    """Operations on a generator's items."""
 
     keys: Keys
 

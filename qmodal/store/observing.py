@@ -1,4 +1,4 @@
-"""What pools look like at one moment: the observation that stats and scaling rest on."""
+"""Observations of pools, from which stats and scaling are derived."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Observing:
-    """Read-only looks at pools."""
+    """Operations that observe pools."""
 
     keys: Keys
 

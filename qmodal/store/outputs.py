@@ -68,7 +68,7 @@ def _output(entry: bytes, fields: list[bytes]) -> Output:
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """What the server knows of a call."""
+    """A call's record on the server."""
 
     pool: str
     state: str

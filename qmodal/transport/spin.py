@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from typing import TypeGuard
 
+# How long to look for a reply before sleeping.
 SPIN_SECONDS = 0.0003
 # After a wait of up to that length the next one is expected to be short, too.
 SHORT_WAIT_SECONDS = 0.0006

@@ -1,4 +1,4 @@
-"""How long a failed exchange is repeated, and what it comes to in the end: the same for both drivers."""
+"""Retries of failed exchanges, for both drivers: the delays, the limits, and the error in the end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from qmodal.transport.connection import Address
 from qmodal.transport.errors import PASSING, ReplyAction, in_vain, is_answer, judge, to_exception
 from qmodal.transport.operation import PATIENCE_SECONDS, Exchange, Op
 
-# A server that reads gigabytes back says so all the time; it will be ready.
+# Seconds to wait for a server that loads its data: gigabytes take minutes.
 LOADING_SECONDS = 300.0
+# Seconds before each retry; the last one repeats.
 RETRY_DELAYS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-# Who has waited for so long is told why, and then not again for a minute.
+# Seconds of waiting after which the reason is logged, and until it is logged again.
 LOG_AFTER_SECONDS = 0.5
 LOG_AGAIN_SECONDS = 60.0
 # No server can be told to take less in one request.
