@@ -232,12 +232,12 @@ class Connection:
             raise
         return found
 
-    def _next(self, patience: Spin) -> Reply:
+    def _next(self, spin: Spin) -> Reply:
         gets = self._reader.gets
         while (reply := gets()) is NOTHING:
             if self._sock is None:
                 raise redis_errors.ConnectionError("not connected")
-            count = patience.receive(self._sock, self._buffer)
+            count = spin.receive(self._sock, self._buffer)
             if not count:
                 raise redis_errors.ConnectionError("the server closed the connection")
             self._feed(self._buffer, 0, count)
