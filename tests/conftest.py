@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from qmodal.client import process
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from tests.support.boxes import Box, Fleet
@@ -95,6 +96,13 @@ def client(settings: Settings) -> Iterator[Client]:
     made = Client(settings)
     yield made
     made.close()
+
+
+@pytest.fixture(autouse=True)
+def unchanged_process() -> Iterator[None]:
+    """The client of the process, and whatever else it has once, is the same after a test as before."""
+    with process.preserved():
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from qmodal.client.client import Client
 from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.output.logs import LogSource
-from qmodal.spec.documents import Version, open_version
+from qmodal.spec.documents import Version
 from qmodal.spec.names import check_name, is_app_id
 from qmodal.spec.registry import AppLike, Registry
 from qmodal.store.apps import AppRecord
@@ -83,8 +83,8 @@ def find_version(client: Client, name: str, environment: str) -> Op[Version | No
     record = (yield from client.apps.record(app_id)) if app_id else None
     if record is None or record.state == "stopped":
         return None
-    document = yield from client.apps.version(record.app_id, record.version)
-    return None if document is None else open_version(document, client.signer)
+    version = yield from client.specs.version(record.app_id, record.version)
+    return None if version is None else version.value
 
 
 def stop(registry: Registry, *, client: Any = None) -> Op[None]:

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import importlib
 import os
-import sys
-import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from qmodal.client import process
+from qmodal.client.process import state
 from qmodal.config import Settings
 from qmodal.exception import ConfigurationError
 from qmodal.spec.pack_size import PackTimes
@@ -21,6 +17,7 @@ from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
+    from qmodal.spec.reader import SpecReader
     from qmodal.store.apps import Apps
     from qmodal.store.calls import Calls, Children
     from qmodal.store.fleet import Fleet
@@ -56,7 +53,7 @@ class Client:
         self._later: deque[Command] = deque()
         self._of_parents: list[Loops] = []
         self._is_checked = is_checked
-        _clients.add(self)
+        process.add(self)
 
     @cached_property
     def blocking(self) -> BlockingDriver:
@@ -127,6 +124,13 @@ class Client:
         return Apps(self.keys)
 
     @cached_property
+    def specs(self) -> SpecReader:
+        """Specs of pools and versions of apps, verified."""
+        from qmodal.spec.reader import SpecReader
+
+        return SpecReader(self.pools.spec, self.apps.version, self.signer)
+
+    @cached_property
     def logs(self) -> Logs:
         """What containers print."""
         from qmodal.store.logs import Logs
@@ -182,24 +186,20 @@ class Client:
             self._of_parents.append(loops)
 
 
-_lock = threading.Lock()
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
-_current: Client | None = None
-
-
 def current() -> Client:
     """The process's client, made from the environment on first use; raises ConfigurationError."""
-    global _current
-    if _current is None:
-        with _lock:
-            if _current is None:
-                _current = Client(resolve(Settings.from_environ(os.environ)))
-    return _current
+    if state.client is None:
+        with process.making:
+            if state.client is None:
+                state.client = Client(resolve(Settings.from_environ(os.environ)))
+    found: Client = state.client
+    return found
 
 
 def known() -> Client | None:
     """The process's client, if there is one yet."""
-    return _current
+    found: Client | None = state.client
+    return found
 
 
 def current_for(find: Callable[[], Op[Any]]) -> Client:
@@ -218,14 +218,15 @@ def current_for(find: Callable[[], Op[Any]]) -> Client:
 
 def is_plain_only() -> bool:
     """Whether this process may neither send nor open pickles; also before there is a client."""
-    settings = Settings.from_environ(os.environ) if _current is None else _current.settings
+    client = known()
+    settings = Settings.from_environ(os.environ) if client is None else client.settings
     return settings.payloads == "plain"
 
 
 def use(client: Client | None) -> Client | None:
     """Make this the process's client; returns the one before."""
-    global _current
-    before, _current = _current, client
+    before = known()
+    state.client = client
     return before
 
 
@@ -234,37 +235,3 @@ def resolve(settings: Settings) -> Settings:
     from qmodal.client.discovery import discovered
 
     return discovered(settings)
-
-
-def _finish() -> None:
-    for client in list(_clients):
-        with contextlib.suppress(Exception):  # nobody is left to be told
-            client.finish()
-
-
-def _finish_with_multiprocessing(*_: object) -> None:
-    """Its children run no `atexit` handlers, before Python 3.13 at least."""
-    util = sys.modules.get("multiprocessing.util")
-    process = sys.modules.get("multiprocessing.process")
-    if util is not None and process is not None and process.parent_process() is not None:
-        util.Finalize(None, _finish, exitpriority=0)
-
-
-def _after_fork() -> None:
-    global _lock
-    _lock = threading.Lock()  # another thread may have held it
-    for client in list(_clients):
-        client.after_fork()
-    util = sys.modules.get("multiprocessing.util")
-    if util is not None:
-        # What a child of multiprocessing does first is to drop what its parent has registered.
-        util.register_after_fork(_after_fork, _finish_with_multiprocessing)
-
-
-# redis-py imports it, on the first call. That fails where the first call is made by a thread after the
-# main thread has ended: it registers what is to be done at the end of that.
-importlib.import_module("concurrent.futures.thread")
-# Once for the process, whatever it makes: a registration for each loop or map would be kept for ever.
-atexit.register(_finish)
-os.register_at_fork(after_in_child=_after_fork)
-_finish_with_multiprocessing()

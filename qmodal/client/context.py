@@ -8,13 +8,10 @@ from contextlib import contextmanager
 from contextvars import Context, ContextVar
 from typing import Any
 
+from qmodal.client.process import state
 from qmodal.wire.ids import input_id
 
 _input: ContextVar[tuple[str, int] | None] = ContextVar("qmodal_input", default=None)
-_serving_pid: int | None = None
-_importing = False
-# The template that imports user code for its containers; their modules must find themselves there.
-_importing_pid: int | None = None
 
 
 def is_local() -> bool:
@@ -23,7 +20,7 @@ def is_local() -> bool:
     >>> if qmodal.is_local():
     ...     print("on the caller's machine")
     """
-    return os.getpid() not in (_serving_pid, _importing_pid)
+    return os.getpid() not in (state.serving_pid, state.importing_pid)
 
 
 def current_input_id() -> str | None:
@@ -68,22 +65,24 @@ def differ(known: Sequence[Known]) -> bool:
 
 def serve() -> None:
     """This process serves inputs from now on."""
-    global _serving_pid
-    _serving_pid = os.getpid()
+    state.serving_pid = os.getpid()
 
 
 def is_importing() -> bool:
     """Whether user code is being imported by the command line or for a container."""
-    return _importing
+    return state.is_importing
 
 
 @contextmanager
 def importing(*, for_container: bool = False) -> Iterator[None]:
-    """While user code is imported, starting an app would start it again in every container."""
-    global _importing, _importing_pid
-    before = _importing, _importing_pid
-    _importing, _importing_pid = True, os.getpid() if for_container else None
+    """Within the block user code is imported, so no app starts: it would start again in every container.
+
+    `for_container`: this process is the template of containers, or one of them, and modules find themselves there.
+    """
+    before = state.is_importing, state.importing_pid
+    state.is_importing = True
+    state.importing_pid = os.getpid() if for_container else 0
     try:
         yield
     finally:
-        _importing, _importing_pid = before
+        state.is_importing, state.importing_pid = before

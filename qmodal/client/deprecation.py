@@ -60,7 +60,7 @@ class Removed:
 
 
 class FunctionNames:
-    """What a Function had under other names."""
+    """Old names of a Function's methods, which say what replaced them."""
 
     __slots__ = ()
 

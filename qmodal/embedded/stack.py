@@ -35,8 +35,8 @@ CHILDREN: Children = {
 }
 # Both from one process: a private stack lives for one command, and starting is what takes time.
 CREW: Children = {"crew": (sys.executable, "-P", "-m", "qmodal.embedded.supervisor.crew")}
-# Seconds: what a private stack's children get when the client ends without a word.
-ABANDONED_GRACE = 1.0
+# Seconds that a private stack's children have to end: after their client was killed, and after `close`.
+ABANDONED_PRIVATE_GRACE = 1.0
 CLOSE_GRACE = 5.0
 # The supervisor's own time beyond the grace: ending the server, removing the folder.
 SLACK = 15.0
@@ -144,7 +144,7 @@ def start_private(settings: Settings, *, children: Children = CREW) -> Stack:
         key_file=str(key_file),
         lock=lock,
         kept=False,
-        grace=ABANDONED_GRACE,
+        grace=ABANDONED_PRIVATE_GRACE,
         children={name: list(argv) for name, argv in children.items()},
         remove=[str(folder)],
     )

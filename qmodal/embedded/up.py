@@ -15,8 +15,8 @@ from qmodal.embedded.supervisor.plan import StackPlan
 
 # Seconds: what running inputs get when a person or the host asks for the end. Hosts kill at 30.
 STOP_GRACE = 25.0
-# Seconds: when `qmodal up` itself was killed.
-ABANDONED_GRACE = 5.0
+# Seconds that they get when `qmodal up` itself was killed.
+ABANDONED_UP_GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def _plan(
         key_file=str(home.key_file),
         lock=lock,
         kept=True,
-        grace=ABANDONED_GRACE,
+        grace=ABANDONED_UP_GRACE,
         password=password,
         children={name: list(argv) for name, argv in children.items()},
         remove=_short_folder(home, socket),

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from qmodal.client.client import current
+from qmodal.client.process import state
 from qmodal.exception import ExecutionError, InvalidError, NotFoundError
-from qmodal.spec.documents import FunctionSpec, Version, open_version
+from qmodal.spec.documents import FunctionSpec, Version
 from qmodal.spec.names import is_app_id
 from qmodal.spec.registry import Definition, Registry, definitions_of
 from qmodal.transport.operation import Op
@@ -57,9 +58,8 @@ class LocalSource:
         return self.registry.find_definition(self.tag) is definition
 
 
-# The app whose serialized functions are being pickled, and what the version of this container has.
+# The app whose serialized functions are being pickled.
 _publishing: ContextVar[Registry | None] = ContextVar("qmodal_publishing", default=None)
-_served: dict[str, Definition] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,13 @@ class OwnSource:
         """The definition; raises ExecutionError outside of such a container."""
         yield from ()
         try:
-            return _served[self.tag]
+            return _served()[self.tag]
         except KeyError:
             raise ExecutionError(f"{self.tag!r} is not part of what runs here") from None
 
     def stands_for(self, definition: Definition) -> bool:
         """Whether the container serves that one."""
-        return _served.get(self.tag) is definition
+        return _served().get(self.tag) is definition
 
 
 @contextmanager
@@ -96,7 +96,11 @@ def publishing(registry: Registry) -> Iterator[None]:
 
 def serve(version: Version, *, is_pinned: bool) -> None:
     """This container serves that version: what an OwnSource stands for from now on."""
-    _served.update(definitions_of(version, is_pinned=is_pinned))
+    state.served.update(definitions_of(version, is_pinned=is_pinned))
+
+
+def _served() -> dict[str, Definition]:
+    return state.served
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,10 +162,10 @@ class NamedSource:
         client = current()
         record = yield from client.apps.record(app_id)
         number = self.number or (record.version if record else 0)
-        document = yield from client.apps.version(app_id, number)
-        if document is None:
+        found = yield from client.specs.version(app_id, number)
+        if found is None:
             raise NotFoundError(f"{self._what}: it has no version {number}.")
-        return open_version(document, client.signer)
+        return found.value
 
     def _spec(self, version: Version) -> FunctionSpec:
         functions = version.functions
@@ -178,8 +182,8 @@ class NamedSource:
 
 def portable(source: Source) -> Source:
     """The source as it can travel to another process; raises InvalidError if it cannot yet."""
-    if isinstance(source, OwnSource) and source.tag in _served:
-        return FixedSource(_served[source.tag])
+    if isinstance(source, OwnSource) and source.tag in _served():
+        return FixedSource(_served()[source.tag])
     if not isinstance(source, LocalSource):
         return source
     if source.registry.is_part_of(_publishing.get()):

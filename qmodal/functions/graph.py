@@ -10,7 +10,6 @@ from qmodal.client.client import Client
 from qmodal.exception import Error, OutputExpiredError, ServerWarning
 from qmodal.functions.receipts import told
 from qmodal.functions.results import CANCELLED, opened, outcomes_in
-from qmodal.spec.documents import open_pool_spec, open_version
 from qmodal.store.calls import Child
 from qmodal.store.outputs import CallRecord, Output, parse_outputs
 from qmodal.transport.operation import Op, ask
@@ -134,16 +133,16 @@ class _Graph:
 
     def _look_up(self, pool: str) -> Op[tuple[str, str]]:
         client = self.client
-        signed = yield from client.pools.spec(pool)
-        if signed is None:
+        found = yield from client.specs.pool(pool)
+        if found is None:
             return "", ""
-        spec = open_pool_spec(signed, client.signer)
+        spec = found.value
         name = spec.function.removesuffix(".*")
         record = yield from client.apps.record(spec.app_id)
         if record is None:
             return name, ""
-        document = yield from client.apps.version(spec.app_id, record.version)
-        if document is None:
+        version = yield from client.specs.version(spec.app_id, record.version)
+        if version is None:
             return name, ""
-        function = open_version(document, client.signer).functions.get(spec.function)
+        function = version.value.functions.get(spec.function)
         return name, function.module if function else ""

@@ -17,7 +17,7 @@ from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.parameters import ParameterSpec
 from qmodal.spec.registry import Definition
-from qmodal.spec.variant import Variant
+from qmodal.spec.variant import Variant, options_in_force
 from qmodal.store.calls import Submission
 from qmodal.transport.operation import Op
 from qmodal.wire.digest import digest_of
@@ -41,8 +41,6 @@ def target_of(
     method = spec.methods.get(name)
     if method is None:
         raise _no_method(definition, name)
-    options = variant.over(spec.options)
-    options.check_kind(is_generator=method.is_generator)
     pool = PoolSpec(
         app_id=definition.app_id,
         function=spec.tag,
@@ -51,6 +49,8 @@ def target_of(
         label=_label(spec.tag if binding is None else binding.instance.label(), definition),
         number=definition.number,
     )
+    options = options_in_force(spec, pool)
+    options.check_kind(is_generator=method.is_generator)
     return Target(
         spec=pool,
         pool=pool.pool,

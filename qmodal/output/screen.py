@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from qmodal.client.process import state
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
 
@@ -38,9 +39,6 @@ class Style:
     progress: bool = True
 
 
-_style: Style | None = None
-
-
 @contextmanager
 def enable_output(*, show_timestamps: bool = False, show_progress: bool = True) -> Iterator[None]:
     """Within the block, apps that run show what their containers print, and maps how far they are.
@@ -48,22 +46,28 @@ def enable_output(*, show_timestamps: bool = False, show_progress: bool = True) 
     >>> with qmodal.enable_output(), app.run():
     ...     greet.remote("you")
     """
-    global _style
-    before, _style = _style, Style(show_timestamps, show_progress)
+    before = state.output_style
+    state.output_style = Style(show_timestamps, show_progress)
     try:
         yield
     finally:
-        _style = before
+        state.output_style = before
 
 
 def is_enabled() -> bool:
     """Whether apps that run now show what their containers print."""
-    return _style is not None
+    return state.output_style is not None
 
 
 def shows_progress() -> bool:
     """Whether maps that run now show a bar on a terminal."""
-    return _style is not None and _style.progress
+    style = _style()
+    return style is not None and style.progress
+
+
+def _style() -> Style | None:
+    found: Style | None = state.output_style
+    return found
 
 
 @contextmanager
@@ -73,7 +77,7 @@ def following(client: Client, app_id: str) -> Iterator[None]:
     The end is fast if the app was stopped before: once the last of its containers is gone, all of
     its output has arrived. Else 0.4 s without output are taken for the end; 2 s are the limit.
     """
-    follower = Follower(client, app_id, Screen(_style or Style()))
+    follower = Follower(client, app_id, Screen(_style() or Style()))
     follower.start()
     try:
         yield

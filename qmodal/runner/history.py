@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from qmodal.client.client import Client
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
 from qmodal.runner.publish import MOST_TRIES
-from qmodal.spec.documents import Version, open_version
+from qmodal.spec.documents import Version
+from qmodal.spec.reader import verified_version
 from qmodal.store.apps import AppRecord
 from qmodal.transport.operation import Op
 
@@ -25,14 +26,12 @@ class PastVersion:
 def history(client: Client, record: AppRecord) -> Op[list[PastVersion]]:
     """All versions of an app, the newest first; raises an AuthError for what another key signed."""
     published = yield from client.apps.published(record.app_id, record.version)
-    releases = [
-        PastVersion(
-            number=number,
-            published=at,
-            version=open_version(document, client.signer) if document else None,
-        )
-        for number, (at, document) in enumerate(published, 1)
-    ]
+    releases = []
+    for number, (at, signed) in enumerate(published, 1):
+        version = None
+        if signed:
+            version = verified_version(signed, client.signer, record.app_id, number)
+        releases.append(PastVersion(number=number, published=at, version=version))
     return releases[::-1]
 
 
@@ -62,14 +61,14 @@ def rollback(client: Client, record: AppRecord, number: int | None) -> Op[Versio
 def _old(client: Client, record: AppRecord, number: int) -> Op[Version]:
     if number == record.version:
         raise InvalidError(f"version {number} of {record.name!r} is the current one.")
-    document = None
+    found = None
     if 0 < number < record.version:
-        document = yield from client.apps.version(record.app_id, number)
-    if document is None:
+        found = yield from client.specs.version(record.app_id, number)
+    if found is None:
         raise NotFoundError(
             f"{record.name!r} has no version {number} to go back to; `qmodal app history` lists them."
         )
-    version = open_version(document, client.signer)
+    version = found.value
     if version.bundle and (yield from client.apps.code(version.bundle)) is None:
         raise NotFoundError(
             f"the source of version {number} of {record.name!r} is gone; deploy it again."

@@ -22,7 +22,7 @@ from qmodal.runner.deploy import DeployResult, deploy
 from qmodal.runner.publish import publish
 from qmodal.spec.documents import Version
 from qmodal.spec.registry import AppLike
-from qmodal.store.apps import BEAT_SECONDS, AppRecord, AppState
+from qmodal.store.apps import HEARTBEAT_SECONDS, AppRecord, AppState
 from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
@@ -84,12 +84,12 @@ class Heartbeat:
         self._thread.join()
 
     def _beat(self) -> None:
-        while not self._stopped.wait(BEAT_SECONDS):
+        while not self._stopped.wait(HEARTBEAT_SECONDS):
             # The next one may get through; 30 s are six beats.
             with survive("the app's heartbeat"), suppress(Error):
                 # No longer than until the next one: whoever ends the app waits for this thread.
                 op = self._client.apps.beat(
-                    self._app_id, self.number, self._state, patience=BEAT_SECONDS
+                    self._app_id, self.number, self._state, patience=HEARTBEAT_SECONDS
                 )
                 self.is_lost = not self._client.blocking.run(op)
             if self.is_lost:

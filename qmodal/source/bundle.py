@@ -25,11 +25,10 @@ MAX_FILES = 50_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """What a program needs: `entry` is the module name to import, `left_out` what is too large."""
+    """The files that a program needs; `entry` is the name of the module to import."""
 
     entry: str
     files: tuple[SourceFile, ...]
-    left_out: tuple[SourceFile, ...]
 
     @property
     def total(self) -> int:
@@ -140,14 +139,8 @@ def _extra_places(name: str, roots: Sequence[Path]) -> Places:
 
 
 def _within_limits(entry: str, files: Sequence[SourceFile]) -> Collection:
-    def fits(file: SourceFile) -> bool:
-        return file.path.suffix == ".py" or file.size <= MAX_OTHER_FILE
-
-    collection = Collection(
-        entry=entry,
-        files=tuple(file for file in files if fits(file)),
-        left_out=tuple(file for file in files if not fits(file)),
-    )
+    fitting = (f for f in files if f.path.suffix == ".py" or f.size <= MAX_OTHER_FILE)
+    collection = Collection(entry=entry, files=tuple(fitting))
     if collection.total > MAX_TOTAL or len(collection.files) > MAX_FILES:
         raise RequestSizeError(_too_large(collection))
     return collection

@@ -100,11 +100,6 @@ def alias_main(name: str) -> None:
     sys.modules[name] = sys.modules["__main__"]
 
 
-def alias_as_main(module: ModuleType) -> None:
-    """Container: what a producer pickled as `__main__.X` is found in `module`."""
-    sys.modules["__main__"] = module
-
-
 def _located(path: Path) -> Path:
     # The folder is resolved and the file is not: a link's own name is the module's name.
     return path.absolute().parent.resolve() / path.name

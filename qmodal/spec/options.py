@@ -116,11 +116,6 @@ class FunctionOptions:
         """The same with notes that have no effect yet."""
         return replace(self, recorded={**self.recorded, **recorded})
 
-    def with_overrides(self, **given: Any) -> FunctionOptions:
-        """The same with the options of a `with_options`; None and {} leave it as it is."""
-        changes, recorded = _checked_overrides(given)
-        return replace(self, **changes, recorded={**self.recorded, **recorded})
-
     def check_kind(self, *, is_generator: bool = False, is_web: bool = False) -> None:
         """Raise InvalidError if a function of this kind cannot have these options."""
         if self.retries is not None and is_generator:

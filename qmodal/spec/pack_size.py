@@ -13,15 +13,15 @@ from qmodal.spec.options import FunctionOptions
 
 WORTH_MICROSECONDS = 10000
 # No output is for more than 999.
-MOST = 900
-RECENT = 16
-MOST_POOLS = 1000
+MOST_IN_PACK = 900
+RECENT_OUTCOMES = 16
+MOST_LEARNED_POOLS = 1000
 # A map is at least so many packs: there are containers for all of them, and these inputs may take
 # longer than those before them did.
 LEAST_PACKS = 16
 # Of so many, this one by length: three in four are not longer. Now and then one that had to wait for
 # a processor says nothing of the rest.
-USUAL = 12
+USUAL_RANK = 12
 
 
 def is_packable(options: FunctionOptions) -> bool:
@@ -34,7 +34,7 @@ def is_packable(options: FunctionOptions) -> bool:
 
 
 class PackTimes:
-    """What a process has learned of pools' inputs: µs of the last outcomes, by pool."""
+    """Times of the last outcomes of each pool, in µs, as this process has seen them."""
 
     __slots__ = ("_recent",)
 
@@ -43,9 +43,9 @@ class PackTimes:
 
     def of(self, pool: str) -> deque[int]:
         """Of that pool; shared by all who add to it."""
-        if len(self._recent) >= MOST_POOLS and pool not in self._recent:
+        if len(self._recent) >= MOST_LEARNED_POOLS and pool not in self._recent:
             self._recent.clear()
-        return self._recent.setdefault(pool, deque(maxlen=RECENT))
+        return self._recent.setdefault(pool, deque(maxlen=RECENT_OUTCOMES))
 
 
 class PackSizer:
@@ -65,16 +65,16 @@ class PackSizer:
     @property
     def is_ignorant(self) -> bool:
         """Whether more has to be known of the pool's inputs before any are packed."""
-        return self._is_allowed and len(self._recent) < RECENT
+        return self._is_allowed and len(self._recent) < RECENT_OUTCOMES
 
     def expect(self, service_time: float | None) -> None:
         """Inputs took so many seconds on the average; four times that counts as slow."""
         if service_time is not None:
-            self._recent.extend([int(service_time * 4e6)] * RECENT)
+            self._recent.extend([int(service_time * 4e6)] * RECENT_OUTCOMES)
 
     def ran(self, microseconds: int, inputs: int = 1) -> None:
         """So many inputs took that long on the average; as long as nothing is known, each counts."""
-        times = min(inputs, RECENT) if self.is_ignorant else 1
+        times = min(inputs, RECENT_OUTCOMES) if self.is_ignorant else 1
         self._recent.extend([microseconds] * times)
 
     @property
@@ -82,5 +82,7 @@ class PackSizer:
         """Inputs for each entry; 1 until enough of them have ended."""
         if not self._is_allowed or self.is_ignorant:
             return 1
-        usual = sorted(self._recent)[USUAL]
-        return max(1, min(MOST, WORTH_MICROSECONDS // max(1, usual), self._inputs // LEAST_PACKS))
+        usual = sorted(self._recent)[USUAL_RANK]
+        return max(
+            1, min(MOST_IN_PACK, WORTH_MICROSECONDS // max(1, usual), self._inputs // LEAST_PACKS)
+        )

@@ -199,15 +199,6 @@ def encode_legacy(
     return _within_limit(pack([_LEGACY_PICKLE, arguments]))
 
 
-def is_legacy(encoded: bytes) -> bool:
-    """Whether these bytes are of `encode_legacy`."""
-    match unpack(encoded):
-        case ["m" | "c", _]:
-            return True
-        case _:
-            return False
-
-
 def decode_legacy(encoded: bytes, *, plain_only: bool = False) -> tuple[tuple[Any, ...], Any]:
     """The positional and keyword arguments of `encode_legacy`; raises DeserializationError."""
     from qmodal.wire.payload import load_arguments

@@ -1,4 +1,4 @@
-"""What options may name, for checks that cannot know the objects themselves."""
+"""Base classes of the objects that options name, for checks in rooms below these objects."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Environment variables of containers: what images and secrets stand for, and what programs may set."""
+"""Environment variables of containers: those of images and secrets, and which ones programs may set."""
 
 from __future__ import annotations
 

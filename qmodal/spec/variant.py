@@ -1,4 +1,4 @@
-"""What `with_options`, `with_concurrency` and `with_batching` change: a pool beside the base's own.
+"""Variants of a function: options changed by `with_options` and its like, which make a pool of their own.
 
 Two handles with equal changes reach the same pool, whatever the order in which they were made.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.options import (
     FunctionOptions,
     check_batching,
@@ -48,7 +49,7 @@ class Variant:
         return pack(_ordered(self.changes)) if self.changes else b""
 
     def over(self, options: Mapping[str, Any]) -> FunctionOptions:
-        """The options in force, over the function's own plain ones."""
+        """The function's own plain options with the changes laid over them."""
         return FunctionOptions.from_plain({**options, **self.changes})
 
 
@@ -58,6 +59,14 @@ def _ordered(value: Any) -> Any:
     return value
 
 
-def opened(packed: bytes) -> Variant:
-    """The variant of a pool."""
-    return Variant(unpack(packed)) if packed else Variant()
+def variant_of(pool: PoolSpec) -> Variant:
+    """What the pool changes about its function's options."""
+    return Variant(unpack(pool.variant)) if pool.variant else Variant()
+
+
+def options_in_force(function: FunctionSpec, pool: PoolSpec) -> FunctionOptions:
+    """The options that a pool's containers run with: its function's own, with its variant laid over them.
+
+    What `autoscaler.update` overrides is not in them: that is the app's, and changes while they run.
+    """
+    return variant_of(pool).over(function.options)

@@ -14,9 +14,9 @@ from qmodal.transport.defects import survive
 from qmodal.transport.operation import PATIENCE_SECONDS, Command, Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
 
-# An ephemeral app ends this long after its client was last heard of; it beats every 5 s.
-HEARTBEAT_MS = 30_000
-BEAT_SECONDS = 5.0
+# An ephemeral app ends this long after the last heartbeat of its client, which sends one every 5 s.
+CLIENT_TTL_MS = 30_000
+HEARTBEAT_SECONDS = 5.0
 KEEP_CODE_SECONDS = 30 * 24 * 3600
 KEEP_STOPPED_SECONDS = 7 * 24 * 3600
 # Each is looked at when the history is read or the app ends; nobody deploys so often.
@@ -24,14 +24,14 @@ MOST_VERSIONS = 1_000_000
 KEEP_DETACHED_SECONDS = 24 * 3600
 AppState = Literal["ephemeral", "detached", "deployed", "stopped"]
 LIFETIMES_MS: dict[AppState, int] = {
-    "ephemeral": HEARTBEAT_MS,
+    "ephemeral": CLIENT_TTL_MS,
     "detached": KEEP_DETACHED_SECONDS * 1000,
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppRecord:
-    """What the server knows of an app; containers of versions below `least` leave at once."""
+    """An app's record on the server; containers of versions below `least` end at once."""
 
     app_id: str
     name: str
@@ -43,7 +43,7 @@ class AppRecord:
 
 @dataclass(frozen=True, slots=True)
 class Apps:
-    """The transitions of apps."""
+    """Operations on apps."""
 
     keys: Keys
 
@@ -138,7 +138,7 @@ class Apps:
         """The app's client is alive; False if the app was given up meanwhile."""
         replies = yield from ask(
             *self._prolong(app_id, number, state),
-            (b"SET", self.keys.client(app_id), b"1", b"PX", HEARTBEAT_MS),
+            (b"SET", self.keys.client(app_id), b"1", b"PX", CLIENT_TTL_MS),
             patience=patience,
         )
         return bool(replies[0])

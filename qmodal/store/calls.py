@@ -1,4 +1,4 @@
-"""Calls: submit inputs, read what became of them, cancel, forget."""
+"""Calls: submit inputs, read their outputs, cancel, forget."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from qmodal.wire.ids import input_of, is_call_id, worker_of
 
 # A payload that is stored apart waits this long for the submit that names it.
 BLOB_SECONDS = 3600
-# Calls made by one call's inputs that are remembered for its call graph, about.
+# About how many calls made by one call's inputs are kept for its call graph, and for how long.
 MOST_CHILDREN = 10_000
 CHILDREN_MS = 7 * 24 * 3600 * 1000
 
 
-# For so long a cancel waits for workers that do not answer; what they answer later stays for so long.
+# How long a cancel waits for workers that do not answer, and how long a late answer is kept.
 TOLD_SECONDS, TOLD_MS = 1.0, 10_000
 
 
@@ -57,7 +57,7 @@ class Submission:
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """The transitions of calls that producers make."""
+    """Operations on calls that their producers make."""
 
     keys: Keys
 
@@ -275,7 +275,7 @@ DELIVERED_MS = 3_600_000
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """A call that the input of this index made; with `told`, it was delivered and is gone."""
+    """A call made by the input of this index; `told` holds its receipt once it was delivered and is gone."""
 
     index: int
     call: str
@@ -285,7 +285,7 @@ class Child:
 
 @dataclass(frozen=True, slots=True)
 class Children:
-    """The calls below calls."""
+    """Operations on the calls that inputs of a call made."""
 
     keys: Keys
 

@@ -1,4 +1,4 @@
-"""Entries of a pool's streams as values: what a container claims, and what it says of them."""
+"""Entries of a pool's streams as values: as a container claims, settles and splits them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def charge(claimed: Claimed) -> str:
 
 @dataclass(slots=True)
 class Settled:
-    """What settle needs of one attempt; with `count`, of so many inputs from `index` on.
+    """One attempt to settle, of `count` inputs from `index` on.
 
     These are a pack, or `entry` names one entry for each, with blanks between them.
     `is_kept`: the entry stands for this input of its pack only, since the rest was split off.

@@ -74,7 +74,7 @@ def living(leases: Mapping[str, float]) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """The transitions of boxes, and the autoscaler's writes."""
+    """Operations on boxes, and the autoscaler's writes."""
 
     keys: Keys
 

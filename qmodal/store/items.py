@@ -16,7 +16,7 @@ ROOM = 1024
 ROOM_BYTES = 64 * 1024 * 1024
 READ_COUNT = 100
 WAIT_SECONDS = 5
-BLOB_MS = 3_600_000
+ITEM_BLOB_MS = 3_600_000
 Verdict = Literal["OK", "FULL", "CLOSED", "STALE"]
 
 
@@ -42,7 +42,7 @@ def room_for(signed: Sequence[bytes]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """The transitions of a generator's items."""
+    """Operations on a generator's items."""
 
     keys: Keys
 
@@ -75,7 +75,7 @@ class Items:
     def store(self, call: str, index: int, number: int, payload: bytes) -> Op[None]:
         """Store an item's payload apart; it lasts an hour. Raises EnqueueError."""
         key = self.keys.item_blob(call, index, number)
-        yield from ask((b"SET", key, payload, b"PX", BLOB_MS))
+        yield from ask((b"SET", key, payload, b"PX", ITEM_BLOB_MS))
 
     def fetch(self, call: str, index: int, number: int) -> Op[bytes | None]:
         """A payload that was stored apart; it is deleted with a later write."""

@@ -20,7 +20,7 @@ PERMANENT = ("apps", "signing", "workers", "epoch", "dead")
 
 
 class PoolKeys(NamedTuple):
-    """The names of one pool's keys that its calls are made and run with."""
+    """Names of the pool's keys that calls use."""
 
     pool: str
     inputs: str

@@ -41,7 +41,7 @@ class LogChunk:
 
 @dataclass(frozen=True, slots=True)
 class Logs:
-    """Append and read."""
+    """Operations on logs."""
 
     keys: Keys
 

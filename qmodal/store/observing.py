@@ -1,4 +1,4 @@
-"""What pools look like at one moment: the observation that stats and scaling rest on."""
+"""Observations of pools, from which stats and scaling are derived."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from qmodal.store import reading
 from qmodal.store.keys import GROUP, Keys
-from qmodal.store.outputs import MOST_INPUTS
+from qmodal.store.outputs import MOST_PER_OUTPUT
 from qmodal.transport.operation import Command, Op, ask_each, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.ids import SHARDS, is_pool_id
@@ -45,7 +45,7 @@ class Observation:
 
 @dataclass(frozen=True, slots=True)
 class Observing:
-    """Read-only looks at pools."""
+    """Operations that observe pools."""
 
     keys: Keys
 
@@ -117,7 +117,7 @@ def _inflight(counted: int, entries: int) -> int:
     They differ only after a loss of data or a foreign write, and then the streams are right about
     whether there is anything, and how much at most.
     """
-    return min(max(counted, entries), entries * MOST_INPUTS)
+    return min(max(counted, entries), entries * MOST_PER_OUTPUT)
 
 
 def _consumers(*lanes: Sequence[Any]) -> tuple[ConsumerView, ...]:

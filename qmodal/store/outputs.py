@@ -13,7 +13,7 @@ from qmodal.wire.ids import is_pool_id
 # The index of the note that a call was cancelled, and of an entry that none of our scripts has written.
 CANCELLED_INDEX, FOREIGN_INDEX = -1, -2
 # No output is for more of them.
-MOST_INPUTS = 999
+MOST_PER_OUTPUT = 999
 
 
 @dataclass(slots=True)
@@ -59,7 +59,7 @@ def _output(entry: bytes, fields: list[bytes]) -> Output:
         first, count = int(index), int(several or 1)
     except ValueError:
         return foreign
-    if first < CANCELLED_INDEX or not 1 <= count <= MOST_INPUTS:
+    if first < CANCELLED_INDEX or not 1 <= count <= MOST_PER_OUTPUT:
         return foreign
     if kind == b"x":
         return Output(entry, first, None, told.decode(errors="replace"), False, count)
@@ -68,7 +68,7 @@ def _output(entry: bytes, fields: list[bytes]) -> Output:
 
 @dataclass(frozen=True, slots=True)
 class CallRecord:
-    """What the server knows of a call."""
+    """A call's record on the server."""
 
     pool: str
     state: str

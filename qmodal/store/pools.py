@@ -15,6 +15,7 @@ from qmodal.transport.script import script
 from qmodal.wire.ids import shard_of
 
 KEEP_POOL_MS = 30 * 24 * 3600 * 1000
+# Deliveries that an input may lose to containers that died, before it ends as lost.
 BUDGET = 3
 # What a container may hold of each of the two streams; its shared record has room for twice as many.
 MOST_HELD = 128
@@ -22,7 +23,7 @@ MOST_HELD = 128
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """The transitions inside pools, made by containers, their workers and the autoscaler."""
+    """Operations on pools, made by callers, containers, workers and the autoscaler."""
 
     keys: Keys
 

@@ -1,4 +1,4 @@
-"""Decode what the server holds: anybody with its password may have written it.
+"""Decodes values from the server, which anybody with its password may have written.
 
 A single odd member, field or report is left out and said once; whoever reads many goes on with the rest.
 """

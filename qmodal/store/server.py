@@ -1,4 +1,4 @@
-"""Whether a server is one that qmodal can trust its calls to."""
+"""Checks of a server: its version, its memory policy, and which signing key it is used with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Take back what boxes held that are gone: the audit that workers and autoscaler both run."""
+"""Sweeps lost boxes: gives them up and reclaims what their containers held; workers and the autoscaler run it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LOST_BOX = "its worker was lost"
 
 @dataclass(slots=True)
 class FleetWatch:
-    """For how long boxes could have renewed their leases and did not; times in ms of the server.
+    """Which boxes had the time of a lease to renew theirs and did not; times in ms of the server.
 
     A server that was stopped, or a sweeper that was cut off, finds every lease ended. Whoever
     believed that at once would take the work of the whole fleet away. So a box is overdue when its

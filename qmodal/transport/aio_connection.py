@@ -1,4 +1,4 @@
-"""One asyncio connection to Redis; as `line`, for an event loop."""
+"""One asyncio connection to Redis: as `connection`, for an event loop."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class _Replies(asyncio.Protocol):
         self.check()
 
     def check(self) -> None:
-        """Raise why the line ended, if it has."""
+        """Raise why the connection ended, if it has."""
         if self._lost is not None:
             raise self._lost
 
@@ -86,7 +86,7 @@ class _Replies(asyncio.Protocol):
         return self._gets()
 
     async def next(self) -> Reply:
-        """The next reply; raises TimeoutError after READ_SECONDS of silence, and why the line ended."""
+        """The next reply; raises TimeoutError after READ_SECONDS of silence, and why the connection ended."""
         reply = self._gets()
         if reply is not NOTHING:
             return reply
@@ -94,7 +94,7 @@ class _Replies(asyncio.Protocol):
         try:
             while reply is NOTHING:
                 self.check()
-                # Anew for each part: a large reply on a slow line takes as long as it takes.
+                # Anew for each part: a large reply on a slow connection takes as long as it takes.
                 late = loop.call_later(READ_SECONDS, self._expire)
                 self._waiter = loop.create_future()
                 try:

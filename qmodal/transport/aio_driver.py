@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 class AsyncDriver:
-    """A pool of asyncio lines to one server; belongs to the loop it is first used in.
+    """A pool of asyncio connections to one server; belongs to the loop it is first used in.
 
     `later`: what is put off, if other drivers may send it too.
     """
@@ -114,51 +114,51 @@ class AsyncDriver:
             await self._drop_idle()
 
     async def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
-        line = await self._take()
+        connection = await self._take()
         replies: list[Reply] = []
         try:
-            refusal = None if self._loaded else await self._load(line)
+            refusal = None if self._loaded else await self._load(connection)
             if refusal is None:
-                replies = await self._talk(line, request)
+                replies = await self._talk(connection, request)
                 refusal = refusal_of(request, replies)
         except BaseException:  # also CancelledError: replies are still on their way
-            await line.close()
+            await connection.close()
             raise
         if len(replies) < len(request.commands) or self.is_ending:
-            await line.close()
+            await connection.close()
         else:
-            self._idle.append(line)
+            self._idle.append(connection)
         return replies, refusal
 
-    async def _talk(self, line: AsyncConnection, request: Exchange) -> list[Reply]:
+    async def _talk(self, connection: AsyncConnection, request: Exchange) -> list[Reply]:
         commands = request.commands
         later = take_later(self._later) if self._later else ()
         try:
-            await line.write((*later, *commands) if later else commands)
+            await connection.write((*later, *commands) if later else commands)
             if request.meanwhile is not None:
                 request.meanwhile()
             if later:
-                await line.replies(len(later))
+                await connection.replies(len(later))
         except BaseException:  # perhaps the server has not seen them; twice does no harm
             self._later.extendleft(reversed(later))
             raise
         if not request.waits:
-            return await line.replies(len(commands))
-        replies = await line.replies(len(commands) - 1)
+            return await connection.replies(len(commands))
+        replies = await connection.replies(len(commands) - 1)
         if not is_refused(request, replies):
-            replies.append(await line.read())
+            replies.append(await connection.read())
         return replies
 
     async def _take(self) -> AsyncConnection:
         if self._idle:
             return self._idle.pop()
-        line = AsyncConnection(self.address)
-        await line.connect()
-        return line
+        connection = AsyncConnection(self.address)
+        await connection.connect()
+        return connection
 
-    async def _load(self, line: AsyncConnection) -> Exception | None:
+    async def _load(self, connection: AsyncConnection) -> Exception | None:
         """Make the scripts known; what the server says if it refuses."""
-        refusal = first_error(await line.exchange(load_commands()))
+        refusal = first_error(await connection.exchange(load_commands()))
         self._loaded = refusal is None
         return refusal
 

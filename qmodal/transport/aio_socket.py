@@ -1,4 +1,4 @@
-"""A connected socket that an event loop watches; it can be closed when the loop cannot do that any more.
+"""A connected socket that an event loop watches; it can be closed after its loop has ended.
 
 A transport is closed by one more round of its loop. Programs close loops, and drop them, without
 giving them one: then a transport stays open until it is collected, which is a ResourceWarning, with
@@ -80,7 +80,7 @@ class LoopSocket:
 
 
 class _Watch:
-    """What a loop has of a socket, and nobody else: let go with the loop, it closes the socket."""
+    """A loop's only reference to a socket: freed with the loop, it closes the socket."""
 
     __slots__ = ("_receiver", "_sock", "_waiting")
 

@@ -153,8 +153,8 @@ class Connection:
         # Replies come soon; what a blocking command waits for may take any time.
         self._answers, self._waits = Spin(), Spin()
         self._renew()
-        # A bytearray's zeros would be written, a mebibyte for every line; and private, as templates
-        # make lines for their containers, which must not receive into the same memory.
+        # A bytearray's zeros would be written, a mebibyte for every connection; and private, as templates
+        # make connections for their containers, which must not receive into the same memory.
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self._buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES, flags=flags))
 
@@ -232,12 +232,12 @@ class Connection:
             raise
         return found
 
-    def _next(self, patience: Spin) -> Reply:
+    def _next(self, spin: Spin) -> Reply:
         gets = self._reader.gets
         while (reply := gets()) is NOTHING:
             if self._sock is None:
                 raise redis_errors.ConnectionError("not connected")
-            count = patience.receive(self._sock, self._buffer)
+            count = spin.receive(self._sock, self._buffer)
             if not count:
                 raise redis_errors.ConnectionError("the server closed the connection")
             self._feed(self._buffer, 0, count)

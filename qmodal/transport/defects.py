@@ -1,4 +1,4 @@
-"""What long-lived loops survive: one item that fails costs that item, and is seen.
+"""Failures that long-lived loops survive: one item that fails costs that item, and is logged.
 
 What a server or foreign bytes can lead to is an `Error`, and worth a line. Anything else nobody has
 thought of, and it comes with its traceback. Both are counted, and said the first time and whenever
@@ -21,26 +21,26 @@ _counts: Counter[tuple[str, str]] = Counter()
 
 
 @contextmanager
-def survive(doing: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Go on behind the block whatever it raises, except for `but`; `doing` says what was done."""
+def survive(activity: str, *, but: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Go on behind the block whatever it raises, except for `but`; `activity` says what was done."""
     try:
         yield
     except but:
         raise
     except Exception as error:
-        note(doing, error)
-        log.debug("%s failed", doing, exc_info=True)
+        note(activity, error)
+        log.debug("%s failed", activity, exc_info=True)
 
 
-def note(doing: str, error: BaseException) -> None:
+def note(activity: str, error: BaseException) -> None:
     """Count a failure, and say it if it is time to."""
-    times = _times(doing, type(error).__name__)
+    times = _times(activity, type(error).__name__)
     if times is None:
         return
     if isinstance(error, Error):
-        log.warning("%s failed%s: %s", doing, times, error)
+        log.warning("%s failed%s: %s", activity, times, error)
     else:
-        log.error("%s failed unexpectedly%s: %r", doing, times, error, exc_info=error)
+        log.error("%s failed unexpectedly%s: %r", activity, times, error, exc_info=error)
 
 
 def skip(where: str, what: str) -> None:

@@ -30,7 +30,7 @@ T = TypeVar("T")
 # What was put off is worth so much at the end of a program or of a loop, when the server is away.
 FINISH_SECONDS = 1.0
 # Commands put off that go along with one write.
-MOST_LATER = 100
+MOST_DEFERRED = 100
 
 
 def is_refused(request: Exchange, before: list[Reply]) -> bool:
@@ -53,13 +53,13 @@ def take_later(later: deque[Command]) -> list[Command]:
     """Take the first commands that were put off."""
     taken: list[Command] = []
     with contextlib.suppress(IndexError):  # empty; asking first would race with other threads
-        while len(taken) < MOST_LATER:
+        while len(taken) < MOST_DEFERRED:
             taken.append(later.popleft())
     return taken
 
 
 class BlockingDriver:
-    """A pool of lines to one server, shared by threads; survives fork.
+    """A pool of connections to one server, shared by threads; survives fork.
 
     `later`: what is put off, if other drivers may send it too.
     """
@@ -98,10 +98,10 @@ class BlockingDriver:
             time.sleep(request.seconds)
         elif isinstance(request, AtMost):
             # In a thread: nothing else bounds a connect and a read that are on their way.
-            doing = threading.Thread(target=self._try, args=(request.op,), daemon=True)
+            thread = threading.Thread(target=self._try, args=(request.op,), daemon=True)
             with contextlib.suppress(RuntimeError):  # the interpreter ends, and starts no threads
-                doing.start()
-                doing.join(request.seconds)
+                thread.start()
+                thread.join(request.seconds)
         return []
 
     def _try(self, op: Op[object]) -> None:
@@ -136,39 +136,39 @@ class BlockingDriver:
             self._drop_idle()
 
     def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
-        line = self._take()
+        connection = self._take()
         replies: list[Reply] = []
         try:
-            refusal = None if self._loaded else self._load(line)
+            refusal = None if self._loaded else self._load(connection)
             if refusal is None:
-                replies = self._talk(line, request)
+                replies = self._talk(connection, request)
                 refusal = refusal_of(request, replies)
         except BaseException:  # also KeyboardInterrupt: replies are still on their way
-            line.close()
+            connection.close()
             raise
         if len(replies) < len(request.commands):
-            line.close()
+            connection.close()
         else:
-            self._idle.append(line)
+            self._idle.append(connection)
         return replies, refusal
 
-    def _talk(self, line: Connection, request: Exchange) -> list[Reply]:
+    def _talk(self, connection: Connection, request: Exchange) -> list[Reply]:
         commands = request.commands
         later = take_later(self._later) if self._later else ()
         try:
-            line.write((*later, *commands) if later else commands)
+            connection.write((*later, *commands) if later else commands)
             if request.meanwhile is not None:
                 request.meanwhile()
             if later:
-                line.replies(len(later))
+                connection.replies(len(later))
         except BaseException:  # perhaps the server has not seen them; twice does no harm
             self._later.extendleft(reversed(later))
             raise
         if not request.waits:
-            return line.replies(len(commands))
-        replies = line.replies(len(commands) - 1)
+            return connection.replies(len(commands))
+        replies = connection.replies(len(commands) - 1)
         if not is_refused(request, replies):
-            replies.append(line.wait())
+            replies.append(connection.wait())
         return replies
 
     def _take(self) -> Connection:
@@ -177,23 +177,23 @@ class BlockingDriver:
         try:
             return self._idle.pop()
         except IndexError:
-            line = Connection(self.address)
-            line.connect()
-            return line
+            connection = Connection(self.address)
+            connection.connect()
+            return connection
 
-    def _load(self, line: Connection) -> Exception | None:
+    def _load(self, connection: Connection) -> Exception | None:
         """Make the scripts known; what the server says if it refuses."""
-        refusal = first_error(line.exchange(load_commands()))
+        refusal = first_error(connection.exchange(load_commands()))
         self._loaded = refusal is None
         return refusal
 
     def prepare(self) -> None:
-        """Have a line ready, which connects when it is first used, in a forked child too."""
+        """Have a connection ready, which connects when it is first used, in a forked child too."""
         self._idle.append(Connection(self.address))
 
     def _after_fork(self) -> None:
         """The parent's sockets must not be used, nor closed with a goodbye, by a child."""
-        self._idle = deque(line for line in self._idle if not line.is_connected)
+        self._idle = deque(connection for connection in self._idle if not connection.is_connected)
         self._pid = os.getpid()
 
     def later(self, command: Command) -> None:
@@ -201,7 +201,7 @@ class BlockingDriver:
         self._later.append(command)
 
     def _drop_idle(self) -> None:
-        with contextlib.suppress(IndexError):  # other threads take lines at the same time
+        with contextlib.suppress(IndexError):  # other threads take connections at the same time
             while True:
                 self._idle.pop().close()
 
@@ -218,13 +218,13 @@ class BlockingDriver:
         if self._pid != os.getpid():
             self._after_fork()
         try:
-            line = self._idle.pop()
+            connection = self._idle.pop()
         except IndexError:
-            line = Connection(self.address)
+            connection = Connection(self.address)
         try:
-            line.limit(seconds)
-            line.exchange(take_later(self._later))
+            connection.limit(seconds)
+            connection.exchange(take_later(self._later))
         except BaseException:
-            line.close()
+            connection.close()
             raise
-        self._idle.append(line)
+        self._idle.append(connection)

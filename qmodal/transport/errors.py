@@ -1,4 +1,4 @@
-"""What an error reply means for whoever sent the command: the one table of it."""
+"""The table of error replies: what each means for whoever sent the command."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class NoRoomError(EnqueueError, ResourceExhaustedError):
 
 
 class NotReadyError(redis_errors.ConnectionError):
-    """What a server said when it did not let us in for now, or before it ended the connection."""
+    """The server refused a connection for now, or said why it ended one."""
 
 
 _NOTHING_ACCEPTED = "Redis refused the write, so nothing was accepted: {}"

@@ -1,4 +1,4 @@
-"""Several operations in one write: each says what it asks, and all of it goes out together."""
+"""Runs several operations at once: their commands go out in one write."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Loops:
 
 
 class _End(AsyncGenerator[None, None]):
-    """The end of a driver, in the shape in which loops accept what has to end before them.
+    """The end of a driver as an asynchronous generator, which loops close before they close themselves.
 
     `asyncio.run`, its like and the loops of others close the asynchronous generators that were begun
     in a loop before they close the loop. Nothing else is told of the end while it can still wait.

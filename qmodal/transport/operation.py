@@ -1,4 +1,4 @@
-"""What an operation asks of Redis: a value that either driver can carry out.
+"""Requests that an operation yields, as values that either driver can carry out.
 
 An operation is a generator: it yields exchanges, receives their replies and returns its result.
 The blocking and the asyncio driver run the same generators, so neither API wraps the other.
@@ -47,7 +47,7 @@ class Exchange(NamedTuple):
 
 
 class Pause(NamedTuple):
-    """Nothing to ask for `seconds`."""
+    """A wait of `seconds` before the operation goes on."""
 
     seconds: float
 
@@ -59,14 +59,14 @@ class Later(NamedTuple):
 
 
 class AtMost(NamedTuple):
-    """An operation that is worth `seconds` and no more; how it went is not said."""
+    """An operation that is given up after `seconds`; its result and errors are dropped."""
 
     op: Generator[Any, list[Reply], Any]
     seconds: float
 
 
 class CarriedError(Exception):
-    """An operation's way to raise `error`, which as it is would not come out of a generator.
+    """Carries `error` out of an operation: StopIteration and its like cannot be raised in a generator.
 
     Nor of a coroutine, or as something else there: asyncio drivers raise `substitute` instead.
     """

@@ -14,29 +14,29 @@ from qmodal.transport.operation import Reply
 
 # A read that brings nothing for 8 s counts as a lost connection; a pong comes before that.
 PING_SECONDS = 4.0
-RECONNECT_SECONDS = 0.5
+RESUBSCRIBE_SECONDS = 0.5
 Hear = Callable[[str | None], None]
 
 
 async def listen(address: Address, channel: str, hear: Hear) -> None:
     """Tell `hear` every message, for ever; None at each (re)subscription: look at everything."""
     while True:
-        line = AsyncConnection(address)
+        connection = AsyncConnection(address)
         try:
-            await line.connect()
-            await _follow(line, channel, hear)
+            await connection.connect()
+            await _follow(connection, channel, hear)
         except (*LOST, Error):
-            await asyncio.sleep(RECONNECT_SECONDS)
+            await asyncio.sleep(RESUBSCRIBE_SECONDS)
         finally:
-            await line.close()
+            await connection.close()
 
 
-async def _follow(line: AsyncConnection, channel: str, hear: Hear) -> None:
-    await line.write(((b"SUBSCRIBE", channel),))
-    pings = asyncio.create_task(_ping(line), name="ping")
+async def _follow(connection: AsyncConnection, channel: str, hear: Hear) -> None:
+    await connection.write(((b"SUBSCRIBE", channel),))
+    pings = asyncio.create_task(_ping(connection), name="ping")
     try:
         while True:
-            _pass_on(await line.read(), hear)
+            _pass_on(await connection.read(), hear)
     finally:
         pings.cancel()
 
@@ -59,9 +59,9 @@ def _tell(hear: Hear, text: str | None) -> None:
         hear(text)
 
 
-async def _ping(line: AsyncConnection) -> None:
+async def _ping(connection: AsyncConnection) -> None:
     """So that a silent channel can be told from a lost connection, whose read then times out."""
     with contextlib.suppress(*LOST):
         while True:
             await asyncio.sleep(PING_SECONDS)
-            await line.write(((b"PING",),))
+            await connection.write(((b"PING",),))

@@ -25,7 +25,7 @@ _NAMES = re.compile(r"^local ([\w, ]+?) = unpack\((KEYS|ARGV)\)$", re.MULTILINE)
 
 
 class Script:
-    """One atomic transition; `command(...)` packs a call of it."""
+    """A Lua script, which runs atomically; `command(...)` packs a call of it."""
 
     __slots__ = ("arguments", "keys", "name", "sha", "text")
 

@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable
 from typing import TypeGuard
 
-LOOK_SECONDS = 0.0003
+# How long to look for a reply before sleeping.
+SPIN_SECONDS = 0.0003
 # After a wait of up to that length the next one is expected to be short, too.
-QUICK_SECONDS = 0.0006
+SHORT_WAIT_SECONDS = 0.0006
 _NOW = socket.MSG_DONTWAIT
 _give_way: Callable[[], None] = getattr(os, "sched_yield", lambda: time.sleep(0))
 # Threads that look at the same time would only keep the interpreter lock from each other.
@@ -40,11 +41,11 @@ class Spin:
     def receive(self, sock: socket.socket, buffer: memoryview) -> int:
         """As `sock.recv_into`."""
         begin = time.perf_counter()
-        count = self._look(sock, buffer, begin + LOOK_SECONDS) if self._is_quick else None
+        count = self._look(sock, buffer, begin + SPIN_SECONDS) if self._is_quick else None
         if count is None:
             count = sock.recv_into(buffer)
         is_native = type(sock).__base__ is _socket.socket
-        self._is_quick = is_native and time.perf_counter() - begin < QUICK_SECONDS
+        self._is_quick = is_native and time.perf_counter() - begin < SHORT_WAIT_SECONDS
         return count
 
     def _look(self, sock: socket.socket, buffer: memoryview, until: float) -> int | None:

@@ -1,4 +1,4 @@
-"""How long a failed exchange is repeated, and what it comes to in the end: the same for both drivers."""
+"""Retries of failed exchanges, for both drivers: the delays, the limits, and the error in the end."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from qmodal.transport.connection import Address
 from qmodal.transport.errors import PASSING, ReplyAction, in_vain, is_answer, judge, to_exception
 from qmodal.transport.operation import PATIENCE_SECONDS, Exchange, Op
 
-# A server that reads gigabytes back says so all the time; it will be ready.
+# Seconds to wait for a server that loads its data: gigabytes take minutes.
 LOADING_SECONDS = 300.0
-REPEAT_SECONDS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-# Who has waited for so long is told why, and then not again for a minute.
-SAY_SECONDS = 0.5
-QUIET_SECONDS = 60.0
+# Seconds before each retry; the last one repeats.
+RETRY_DELAYS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+# Seconds of waiting after which the reason is logged, and until it is logged again.
+LOG_AFTER_SECONDS = 0.5
+LOG_AGAIN_SECONDS = 60.0
 # No server can be told to take less in one request.
 SMALLEST_LIMIT = 1024 * 1024
 log = logging.getLogger("qmodal.waiting")
@@ -25,7 +26,7 @@ _said: dict[str, float] = {}
 
 def repeat_delay(attempt: int) -> float:
     """Seconds to wait before the given repetition (0 is the first): at once, then ever slower."""
-    return REPEAT_SECONDS[min(attempt, len(REPEAT_SECONDS) - 1)]
+    return RETRY_DELAYS[min(attempt, len(RETRY_DELAYS) - 1)]
 
 
 class Wait:
@@ -60,7 +61,7 @@ class Wait:
         waited = time.monotonic() - self._begin
         if waited > self._limit(verdict):
             raise self._gives_up(error, waited) from error
-        if waited > SAY_SECONDS and is_answer(error):
+        if waited > LOG_AFTER_SECONDS and is_answer(error):
             self._say(error, self._limit(verdict))
         self._attempt += 1
         return verdict
@@ -83,7 +84,7 @@ class Wait:
 
     def _say(self, error: Exception, limit: float) -> None:
         now, where = time.monotonic(), redacted(self._address.url)
-        if now - _said.get(where, -QUIET_SECONDS) >= QUIET_SECONDS:
+        if now - _said.get(where, -LOG_AGAIN_SECONDS) >= LOG_AGAIN_SECONDS:
             _said[where] = now
             log.warning(
                 "Redis at %s is not ready (%s); waiting for it for up to %.0f s",

@@ -50,7 +50,7 @@ _LED_BY = frozenset(
 
 
 class ForeignError(Exception):
-    """User code has raised `reason`, of whatever type, where it was only to be looked at."""
+    """User code raised `reason`, of any type, while one of its objects was described, pickled or rebuilt."""
 
     def __init__(self, reason: BaseException) -> None:
         super().__init__(reason)

@@ -37,7 +37,7 @@ _LOCAL_ERROR = "Could not deserialize remote exception due to local error: "
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Report:
-    """What travels: always the texts; the object only if the sender could rebuild it."""
+    """An exception as it travels: always its texts, its object only if the sender could rebuild it."""
 
     type: str
     module: str

@@ -16,7 +16,7 @@ import redis
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.embedded.home import running_address
-from qmodal.store.apps import HEARTBEAT_MS
+from qmodal.store.apps import CLIENT_TTL_MS
 from qmodal.transport.operation import ask_one
 from tests.support.installed import QMODAL, Desk, desk
 from tests.support.servers import leftovers
@@ -134,7 +134,7 @@ def test_a_run_that_is_killed_leaves_a_healthy_stack_and_its_app_goes(
         os.kill(running.pid, signal.SIGKILL)
         running.wait(5)
     app = client.keys.app(str(row["app"]))
-    assert 0 < client.run(ask_one(b"PTTL", app)) <= HEARTBEAT_MS
+    assert 0 < client.run(ask_one(b"PTTL", app)) <= CLIENT_TTL_MS
     # Nobody renews it any more; instead of half a minute, its last moment.
     client.run(ask_one(b"PEXPIRE", app, 1))
     wait_until(lambda: listed(here, "container") == [], what="its containers have ended")

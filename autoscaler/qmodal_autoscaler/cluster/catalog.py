@@ -7,19 +7,13 @@ from dataclasses import dataclass, replace
 
 from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError
-from qmodal.spec.documents import (
-    FunctionSpec,
-    PoolSpec,
-    Version,
-    open_pool_spec,
-    open_version,
-)
+from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
 from qmodal.spec.options import AutoscalerOverride, FunctionOptions
+from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
 from qmodal.transport.defects import skip
 from qmodal.transport.gather import all_of
 from qmodal.transport.operation import Op
-from qmodal.wire.plain import unpack as unpack_plain
 from qmodal_autoscaler.policy.state import PoolSettings
 
 APP_STOPPED = "stopped: the app was stopped"
@@ -134,13 +128,9 @@ class Catalog:
         return terms if spec.number else replace(terms, least=record.least)
 
     def _read_spec(self, pool: str) -> Op[None]:
-        signed = yield from self._client.pools.spec(pool)
-        if signed is None:
-            return
-        spec = open_pool_spec(signed, self._client.signer)
-        if spec.pool != pool:
-            raise UnknownTermsError(f"pool {pool} is described as another one")
-        self._specs[pool] = spec
+        spec = yield from self._client.specs.pool(pool)
+        if spec is not None:
+            self._specs[pool] = spec.value
 
     def _read_app(self, app: str) -> Op[None]:
         apps = self._client.apps
@@ -148,13 +138,9 @@ class Catalog:
         self._apps[app] = _AppState(record, overrides)
 
     def _read_version(self, app: str, number: int) -> Op[None]:
-        document = yield from self._client.apps.version(app, number)
-        if document is None:
-            return
-        version = open_version(document, self._client.signer)
-        if (version.app_id, version.number) != (app, number):
-            raise UnknownTermsError(f"version {number} of app {app} is another's")
-        self._versions[app, number] = version
+        version = yield from self._client.specs.version(app, number)
+        if version is not None:
+            self._versions[app, number] = version.value
 
 
 def _ended(spec: PoolSpec, number: int, why: str) -> PoolTerms:
@@ -170,9 +156,7 @@ def _ended(spec: PoolSpec, number: int, why: str) -> PoolTerms:
 def _running(
     spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, int]
 ) -> PoolTerms:
-    variant = unpack_plain(spec.variant) if spec.variant else {}
-    options = FunctionOptions.from_plain({**function.options, **variant})
-    options = _overridden(options, override, spec)
+    options = _overridden(options_in_force(function, spec), override, spec)
     settings = PoolSettings(
         min_containers=options.min_containers,
         max_containers=options.max_containers,

@@ -12,8 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-FIRST_DELAY = 1.0
-LONGEST_DELAY = 30.0
+FIRST_RESTART_DELAY = 1.0
+LONGEST_RESTART_DELAY = 30.0
 # A child that ran this long was healthy: its next death starts the delays afresh.
 HEALTHY_AFTER = 60.0
 
@@ -39,7 +39,7 @@ class ChildProcess:
     def __init__(self, command: ChildCommand) -> None:
         self.command = command
         self.restart_at: float | None = None
-        self._delay = FIRST_DELAY
+        self._delay = FIRST_RESTART_DELAY
         self._started = 0.0
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -109,10 +109,10 @@ class ChildProcess:
 
     def _plan_restart(self, now: float, say: Callable[[str], None]) -> None:
         if now - self._started > HEALTHY_AFTER:
-            self._delay = FIRST_DELAY
+            self._delay = FIRST_RESTART_DELAY
         say(f"{self.command.name} {self.end}; starting it again in {self._delay:g} s")
         self.restart_at = now + self._delay
-        self._delay = min(2 * self._delay, LONGEST_DELAY)
+        self._delay = min(2 * self._delay, LONGEST_RESTART_DELAY)
 
 
 @contextlib.contextmanager

@@ -19,9 +19,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from types import FrameType
 
-from qmodal.embedded.supervisor.child import tie_to_parent
-
-FIRST_DELAY = 1.0
+from qmodal.embedded.supervisor.child import FIRST_RESTART_DELAY, tie_to_parent
 
 
 class Crew:
@@ -43,7 +41,7 @@ class Crew:
             name = self._pids.pop(pid, "")
             if name and not self._is_stopping:
                 self._say(f"{name} ended with status {os.waitstatus_to_exitcode(status)}")
-                time.sleep(FIRST_DELAY)
+                time.sleep(FIRST_RESTART_DELAY)
                 self._fork(name)
         return 0
 

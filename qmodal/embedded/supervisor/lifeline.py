@@ -1,4 +1,4 @@
-"""The pipe whose other end only the client has: its words, and above all its end."""
+"""The lifeline: a pipe whose other end only the client has; when it closes, the stack stops."""
 
 from __future__ import annotations
 

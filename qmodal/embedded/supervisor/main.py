@@ -23,8 +23,9 @@ from qmodal.embedded.supervisor.child import ChildCommand, ChildProcess
 from qmodal.embedded.supervisor.lifeline import Lifeline
 from qmodal.embedded.supervisor.plan import StackPlan
 
-PATIENCE = 10.0
-POLL = 0.001
+# What the server may take to answer, and to stop.
+SERVER_SECONDS = 10.0
+POLL_SECONDS = 0.001
 
 
 class Supervisor:
@@ -74,18 +75,18 @@ class Supervisor:
         return self._until_ready()
 
     def _until_ready(self) -> str:
-        silent_until = time.monotonic() + PATIENCE
+        silent_until = time.monotonic() + SERVER_SECONDS
         while self.lifeline.deadline is None:
             match ping(self.plan.socket, self.plan.password, timeout=1.0):
                 case "ready":
                     return ""
                 case "loading":
-                    silent_until = time.monotonic() + PATIENCE
+                    silent_until = time.monotonic() + SERVER_SECONDS
                 case _ if time.monotonic() > silent_until:
-                    return f"The server does not answer after {PATIENCE:g} s" + self._said()
+                    return f"The server does not answer after {SERVER_SECONDS:g} s" + self._said()
             if not self.server.running:
                 return f"The server {self.server.end}" + self._said()
-            self._wait(POLL)
+            self._wait(POLL_SECONDS)
         return "The client is gone"
 
     def _said(self) -> str:
@@ -122,9 +123,9 @@ class Supervisor:
 
     def _stop_server(self) -> None:
         self.server.terminate()
-        patience = time.monotonic() + PATIENCE
-        while self.server.running and time.monotonic() < patience:
-            self._wait(patience - time.monotonic())
+        deadline = time.monotonic() + SERVER_SECONDS
+        while self.server.running and time.monotonic() < deadline:
+            self._wait(deadline - time.monotonic())
         self.server.kill()
 
     def _time_left(self) -> float:

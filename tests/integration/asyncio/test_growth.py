@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 import qmodal
-from qmodal.client import client as clients
+from qmodal.client import client as clients, process
 from qmodal.config import Settings
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
@@ -114,7 +114,7 @@ def registered() -> dict[str, int]:
         "modules": len(sys.modules),
         "threads": threading.active_count(),
         "descriptors": psutil.Process().num_fds(),
-        "clients": len(clients._clients),
+        "clients": process.count_clients(),
         "loops": len(clients.current().loops),
     }
 

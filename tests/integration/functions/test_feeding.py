@@ -9,7 +9,7 @@ import pytest
 from qmodal.functions.map.inputs import InputReader
 from qmodal.functions.map.map_call import OUTSTANDING, PACKS_OUTSTANDING, MapOptions
 from qmodal.functions.map.prefetch import Prefetch
-from qmodal.spec.pack_size import MOST, RECENT
+from qmodal.spec.pack_size import MOST_IN_PACK, RECENT_OUTCOMES
 from qmodal.store.entries import Claimed, Settled
 from qmodal.wire.envelope import open_envelope
 from qmodal.wire.outcome import Outcome
@@ -84,11 +84,11 @@ def test_a_producer_reads_on_though_as_much_has_arrived_as_it_has_submitted(benc
 
 def test_a_map_whose_inputs_turn_out_slow_goes_on(bench: Bench) -> None:
     fanout = fanout_of(bench, MapOptions())
-    for _ in range(RECENT):
+    for _ in range(RECENT_OUTCOMES):
         fanout.packing.ran(1)
-    ahead = Prefetch(fanout, InputReader((range(20 * MOST),)))
+    ahead = Prefetch(fanout, InputReader((range(20 * MOST_IN_PACK),)))
     bench.client.run(ahead.step())
-    assert fanout.packing.size == MOST
+    assert fanout.packing.size == MOST_IN_PACK
     before = 0
     for _ in range(3):
         for _ in range(STEPS):
@@ -108,5 +108,5 @@ def test_so_many_inputs_are_outstanding_at_most(bench: Bench) -> None:
     fanout.packing.count(100_000)
     assert fanout.room == OUTSTANDING
     fanout.packing.expect(1e-6)
-    assert fanout.packing.size == MOST
-    assert fanout.room == PACKS_OUTSTANDING * MOST
+    assert fanout.packing.size == MOST_IN_PACK
+    assert fanout.room == PACKS_OUTSTANDING * MOST_IN_PACK

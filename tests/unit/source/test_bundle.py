@@ -266,7 +266,7 @@ def test_added_modules_come_from_wherever_they_are(tmp_path: Path) -> None:
         collect(None, "nothing_here", roots_of(None))
 
 
-def test_large_files_that_are_no_python_are_left_out_and_listed(
+def test_large_files_that_are_no_python_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle, "MAX_OTHER_FILE", 10)
@@ -274,7 +274,6 @@ def test_large_files_that_are_no_python_are_left_out_and_listed(
     write(tmp_path, {"pkg/weights.bin": "x" * 11, "pkg/small.bin": "x" * 10})
     collection = collect(tmp_path / "app.py", None, roots_of(tmp_path / "app.py"))
     assert [f.name for f in collection.files] == ["app.py", "pkg/__init__.py", "pkg/small.bin"]
-    assert [file.name for file in collection.left_out] == ["pkg/weights.bin"]
     assert collection.total == 10 + 50 + 10
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -11,6 +12,7 @@ from qmodal.exception import DeprecationError, InvalidError
 from qmodal.resources.image import Image
 from qmodal.resources.secret import Secret
 from qmodal.resources.unsupported import CloudBucketMount, Volume
+from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.options import (
     AutoscalerOverride,
     FunctionOptions,
@@ -18,6 +20,7 @@ from qmodal.spec.options import (
     validated_options,
 )
 from qmodal.spec.retries import Retries
+from qmodal.spec.variant import Variant, options_in_force
 from qmodal.wire.plain import pack, unpack
 
 NAN = float("nan")
@@ -163,7 +166,7 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'gpus'"):
         validated_options(gpus="A100")
     with pytest.raises(TypeError, match="unexpected keyword argument 'min_containers'"):
-        FunctionOptions().with_overrides(min_containers=1)
+        plain_overrides(min_containers=1)
 
 
 @pytest.mark.parametrize("nothing", [None, False, "", []])
@@ -180,21 +183,37 @@ def test_experimental_options_are_accepted_and_change_nothing() -> None:
 
 def test_overrides_replace_what_they_name_and_none_unsets_nothing() -> None:
     options = validated_options(retries=3, cpu=2, memory=512, volumes={"/a": VOLUME}, i6pn=True)
-    changed = options.with_overrides(
+    own = options.to_plain()
+    variant = Variant().with_options(
         retries=0, cpu=None, memory=1024, volumes={}, routing_region="eu"
     )
+    changed = variant.over(own)
     assert changed.retries == Retries(max_retries=0, backoff_coefficient=1.0)
-    assert (changed.cpu, changed.memory, changed.volumes) == (2, 1024, {"/a": VOLUME})
-    assert changed.recorded == {"i6pn": True, "routing_region": "eu"}
-    assert options.memory == 512
+    assert (changed.cpu, changed.memory, changed.volumes) == (2, 1024, own["volumes"])
+    assert (changed.recorded, own["memory"]) == ({"i6pn": True}, 512)
 
 
 def test_overrides_alone_lie_over_a_functions_plain_options() -> None:
     options = validated_options(timeout=600, retries=2, cpu=2)
     variant = unpack(pack(plain_overrides(timeout=300, retries=0, gpu=None, memory=(1, 2))))
     merged = FunctionOptions.from_plain({**options.to_plain(), **variant})
-    assert merged == options.with_overrides(timeout=300, retries=0, memory=(1, 2))
+    assert merged == validated_options(timeout=300, retries=0, cpu=2, memory=(1, 2))
     assert plain_overrides(timeout=1, cpu=2) == plain_overrides(cpu=2, timeout=1)
+
+
+def test_the_options_in_force_are_a_functions_own_under_those_of_its_pool() -> None:
+    own = FunctionSpec(
+        tag="f",
+        module="m",
+        qualname="f",
+        is_class=False,
+        methods={},
+        options=validated_options(timeout=600, region=["a", "b"]).to_plain(),
+    )
+    pool = PoolSpec(app_id="ap-1", function="f")
+    assert options_in_force(own, pool) == validated_options(timeout=600, region=["a", "b"])
+    changed = replace(pool, variant=Variant().with_options(timeout=5, region=["c"]).packed)
+    assert options_in_force(own, changed) == validated_options(timeout=5, region=["c"])
 
 
 def test_options_travel_as_plain_values() -> None:

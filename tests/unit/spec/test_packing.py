@@ -7,14 +7,14 @@ import pytest
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.pack_size import (
     LEAST_PACKS,
-    MOST,
-    MOST_POOLS,
-    RECENT,
+    MOST_IN_PACK,
+    MOST_LEARNED_POOLS,
+    RECENT_OUTCOMES,
     WORTH_MICROSECONDS,
     PackSizer,
     PackTimes,
 )
-from qmodal.store.outputs import MOST_INPUTS
+from qmodal.store.outputs import MOST_PER_OUTPUT
 
 MANY = 10**6
 
@@ -31,16 +31,16 @@ def packing(recent: list[int], *, inputs: int = MANY, is_allowed: bool = True) -
     ("recent", "inputs", "size"),
     [
         ([], MANY, 1),
-        ([1] * (RECENT - 1), MANY, 1),
-        ([1] * RECENT, MANY, MOST),
-        ([0] * RECENT, MANY, MOST),
-        ([1000] * RECENT, MANY, WORTH_MICROSECONDS // 1000),
-        ([MANY] * RECENT, MANY, 1),
+        ([1] * (RECENT_OUTCOMES - 1), MANY, 1),
+        ([1] * RECENT_OUTCOMES, MANY, MOST_IN_PACK),
+        ([0] * RECENT_OUTCOMES, MANY, MOST_IN_PACK),
+        ([1000] * RECENT_OUTCOMES, MANY, WORTH_MICROSECONDS // 1000),
+        ([MANY] * RECENT_OUTCOMES, MANY, 1),
         # One in four that had to wait for a processor says nothing of the rest; five in sixteen do.
-        ([1] * 13 + [MANY] * 3, MANY, MOST),
+        ([1] * 13 + [MANY] * 3, MANY, MOST_IN_PACK),
         ([1] * 11 + [MANY] * 5, MANY, 1),
-        ([1] * RECENT, 100, 100 // LEAST_PACKS),
-        ([1] * RECENT, 10, 1),
+        ([1] * RECENT_OUTCOMES, 100, 100 // LEAST_PACKS),
+        ([1] * RECENT_OUTCOMES, 10, 1),
     ],
 )
 def test_packs_are_as_large_as_inputs_are_short_and_a_short_map_is_shared(
@@ -50,11 +50,11 @@ def test_packs_are_as_large_as_inputs_are_short_and_a_short_map_is_shared(
 
 
 def test_no_pack_is_longer_than_readers_believe_an_output_to_be() -> None:
-    assert MOST <= MOST_INPUTS
+    assert MOST_IN_PACK <= MOST_PER_OUTPUT
 
 
 def test_a_map_that_turns_out_longer_may_have_larger_packs() -> None:
-    made = packing([1] * RECENT, inputs=100)
+    made = packing([1] * RECENT_OUTCOMES, inputs=100)
     before = made.size
     made.count(1000)
     assert made.size > before
@@ -66,7 +66,7 @@ def test_what_one_map_has_learned_the_next_one_knows() -> None:
     learned = PackTimes()
     first = PackSizer(FunctionOptions(), learned.of("pool"), is_allowed=True)
     assert first.is_ignorant
-    for _ in range(RECENT):
+    for _ in range(RECENT_OUTCOMES):
         first.ran(5)
     second = PackSizer(FunctionOptions(), learned.of("pool"), is_allowed=True)
     assert not second.is_ignorant
@@ -75,7 +75,7 @@ def test_what_one_map_has_learned_the_next_one_knows() -> None:
 
 def test_what_is_learned_of_many_pools_takes_no_more_than_so_much_memory() -> None:
     learned = PackTimes()
-    for number in range(MOST_POOLS):
+    for number in range(MOST_LEARNED_POOLS):
         learned.of(f"pool {number}").append(1)
     kept = learned.of("pool 0")
     assert kept
@@ -99,9 +99,9 @@ def test_inputs_that_need_a_container_for_themselves_are_never_packed(
 
 def test_while_little_is_known_each_input_of_a_shared_outcome_counts() -> None:
     made = packing([])
-    made.ran(1, RECENT - 1)
+    made.ran(1, RECENT_OUTCOMES - 1)
     assert made.is_ignorant
     made.ran(1, 1)
-    assert made.size == MOST
+    assert made.size == MOST_IN_PACK
     made.ran(MANY, 400)  # now a pack is one that is known, however many it holds
-    assert made.size == MOST
+    assert made.size == MOST_IN_PACK

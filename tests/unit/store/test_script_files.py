@@ -40,7 +40,7 @@ SUBMISSION = Submission(
     now=1,
     blobs=[(0, b"b"), (1, b"c")],
 )
-INCLUDED = [path.stem for path in FILES if "shared" in path.parts]
+FUNCTIONS = [path.stem for path in FILES if "shared" in path.parts and path.stem != "fields"]
 POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
 ITEMS = Items(KEYS)
 EMISSION = Emission(
@@ -164,9 +164,77 @@ def test_names_in_a_scripts_head_are_its_interface() -> None:
 def test_includes_are_put_in_once_and_completely() -> None:
     for _, _, text in load_commands():
         assert "-- include:" not in text
-        for name in INCLUDED:
+        for name in FUNCTIONS:
             is_used = re.search(rf"\b{name}\(", text) is not None
             assert text.count(f"local function {name}(") == int(is_used), name
+
+
+def test_values_of_an_entry_are_read_by_name() -> None:
+    """A number says nothing, and one that is off by two reads another value."""
+    places = (FOLDER / "shared" / "entries" / "fields.lua").read_text("utf-8")
+    names = "|".join(re.findall(r"^local ([A-Z_]+) = \d+", places, re.MULTILINE))
+    for _, _, text in load_commands():
+        is_used = re.search(rf"\b({names})\b", text) is not None
+        assert text.count("local ENVELOPE = ") == int(is_used)
+    for path in FILES:
+        assert not re.search(r"\b(entry|fields|part|known)\[\d", path.read_text("utf-8")), path
+
+
+# What a statement may begin behind, and words that begin none.
+_OPENING = {"then", "do", "else"}
+_JOINING = {"and", "or", "not", "then", "do", "else", "elseif", "end", "in", "until", "local"}
+_BLOCKS = {"if", "for", "while", "function"}
+
+
+def statements_of(line: str) -> list[str]:
+    """The first word of each statement of a line."""
+    code = re.sub(r"'[^']*'", "''", line.partition("-- ")[0])
+    found, before = [], "do"
+    for token in re.findall(r"''|\w[\w.:]*|\.\.|[^\w\s]", code):
+        ends_before = before == "end" or (
+            before not in _JOINING | _BLOCKS | {"return"}
+            and re.fullmatch(r"''|\w[\w.:]*|[)\]}]", before)
+        )
+        is_word = re.match(r"[a-zA-Z_]", token) and token not in _JOINING - {"local"}
+        if is_word and (before in _OPENING or ends_before):
+            found.append(token)
+        before = token
+    return found
+
+
+@pytest.mark.parametrize(
+    ("line", "statements"),
+    [
+        ("  local _, b = f(x, 'a b') -- c d", ["local"]),
+        ("if a[1] and not b then return c end", ["if", "return"]),
+        ("for n = 1, 2 do if a then b(n) end end", ["for", "if", "b"]),
+        ("if a then b(1) else c = 2 end", ["if", "b", "c"]),
+        ("if a then b(1) c(2) end", ["if", "b", "c"]),
+        ("local a = b local c = d", ["local", "local"]),
+        ("  and a or 'b' -- goes on", []),
+    ],
+)
+def test_statements_are_found(line: str, statements: list[str]) -> None:
+    assert statements_of(line) == statements
+
+
+def assigns_unrelated(line: str) -> bool:
+    """Whether several names are given values that are not the results of one call."""
+    found = re.match(r"\s*(?:local )?[\w\[\]#.+ ]+(?:, [\w\[\]#.+ ]+)+ = (.*)", line)
+    values = found[1].partition(" -- ")[0] if found else ""
+    while values != (values := re.sub(r"\([^()]*\)|\{[^{}]*\}|'[^']*'", "", values)):
+        pass
+    return "," in values
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_line_of_a_script_has_one_statement(path: Path) -> None:
+    """And at most one control structure around it: what is packed to be short is read wrongly."""
+    for line in path.read_text("utf-8").splitlines():
+        blocks = [word for word in statements_of(line) if word in _BLOCKS]
+        assert len(blocks) <= 1, line
+        assert len(statements_of(line)) - len(blocks) <= 1, line
+        assert not assigns_unrelated(line), line
 
 
 def test_every_script_is_loaded() -> None:

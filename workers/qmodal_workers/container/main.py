@@ -11,8 +11,8 @@ from typing import NoReturn
 
 from qmodal.client import client as clients, context
 from qmodal.config import Settings
-from qmodal.spec.documents import open_pool_spec
-from qmodal.spec.options import FunctionOptions
+from qmodal.spec.reader import check_version_for, verified_pool
+from qmodal.spec.variant import options_in_force
 from qmodal.transport import waiting
 from qmodal.wire.remote_error import printed
 from qmodal_workers.container import forked_children as offspring, plain_process as plain
@@ -101,12 +101,12 @@ def _start(
     waiting.log.disabled = True  # the worker says it once for the box
     context.serve()
     reseed()
-    pool = open_pool_spec(request.spec, client.signer)
+    pool = verified_pool(request.spec, client.signer, request.pool)
+    check_version_for(version, pool)
     if prepared is None:
         load_version(version, request.code)
     service = base.service or build_service(*find(version, pool), loop)
-    spec = version.functions[pool.function]
-    options = FunctionOptions.from_plain({**spec.options, **_variant(pool.variant)})
+    options = options_in_force(version.functions[pool.function], pool)
     interrupts = Interrupts(record, loop)
     offspring.watch(interrupts.disarm)
     check_secrets(options)
@@ -137,15 +137,6 @@ def _start(
         elsewhere=elsewhere,
         guard=LeaseGuard(record) if options.is_once else None,
     )
-
-
-def _variant(packed: bytes) -> dict[str, object]:
-    if not packed:
-        return {}
-    from qmodal.wire.plain import unpack
-
-    options: dict[str, object] = unpack(packed)
-    return options
 
 
 def _end(serving: Serving, control: ControlSocket, record: SharedRecord, loop: UserLoop) -> int:

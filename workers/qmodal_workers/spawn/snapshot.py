@@ -5,7 +5,7 @@ from __future__ import annotations
 from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.config import Settings
-from qmodal.spec.documents import open_pool_spec, open_version
+from qmodal.spec.reader import verified_pool, version_for
 from qmodal_workers.container import plain_process as plain
 from qmodal_workers.container.preload import find
 from qmodal_workers.container.process import reseed
@@ -27,8 +27,8 @@ def warm(request: StartRequest) -> Service:
     reseed()
     loop = UserLoop()
     try:
-        pool = open_pool_spec(request.spec, client.signer)
-        version = open_version(request.version, client.signer)
+        pool = verified_pool(request.spec, client.signer, request.pool)
+        version = version_for(request.version, client.signer, pool)
         return build_service(*find(version, pool), loop)
     finally:
         loop.close()

@@ -11,10 +11,11 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import Error
 from qmodal.source.bundle import unpack, unpacked
-from qmodal.spec.documents import PoolSpec, Version, open_pool_spec, open_version
+from qmodal.spec.documents import PoolSpec, Version
 from qmodal.spec.options import FunctionOptions
+from qmodal.spec.reader import Verified
+from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
-from qmodal.wire.plain import unpack as unpack_plain
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 
 
@@ -76,55 +77,50 @@ class Planner:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._specs: BoundedDict[str, tuple[PoolSpec, bytes]] = BoundedDict()
-        self._versions: BoundedDict[tuple[str, int], tuple[Version, bytes]] = BoundedDict()
+        self._specs: BoundedDict[str, Verified[PoolSpec]] = BoundedDict()
+        self._versions: BoundedDict[tuple[str, int], Verified[Version]] = BoundedDict()
 
     async def plan(self, pool: str) -> StartPlan:
         """The plan of a start now; raises StartError, or Error for what cannot be trusted."""
-        spec, signed = await self._spec(pool)
+        described = await self._spec(pool)
+        spec = described.value
         record = await self._client.aio(self._client.apps.record(spec.app_id))
         if record is None or record.state == "stopped":
             raise StartError(f"app {spec.app_id} has stopped")
-        version, document = await self._version(record, spec.number or record.version)
+        published = await self._version(record, spec.number or record.version)
+        version = published.value
         function = version.functions.get(spec.function)
         if function is None:
             raise StartError(
                 f"version {version.number} of {version.name!r} has no {spec.function!r}; "
                 "deploy it again or stop calling it"
             )
-        variant = unpack_plain(spec.variant) if spec.variant else {}
         return StartPlan(
             pool=pool,
             spec=spec,
-            signed=signed,
+            signed=described.signed,
             version=version,
-            document=document,
+            document=published.signed,
             code=await self._code(version),
-            options=FunctionOptions.from_plain({**function.options, **variant}),
+            options=options_in_force(function, spec),
             settings=replace(self._client.settings, environment=version.environment),
         )
 
-    async def _spec(self, pool: str) -> tuple[PoolSpec, bytes]:
+    async def _spec(self, pool: str) -> Verified[PoolSpec]:
         if pool not in self._specs:
-            signed = await self._client.aio(self._client.pools.spec(pool))
-            if signed is None:
+            spec = await self._client.aio(self._client.specs.pool(pool))
+            if spec is None:
                 raise StartError(f"pool {pool} is not known any more")
-            spec = open_pool_spec(signed, self._client.signer)
-            if spec.pool != pool:
-                raise StartError(f"pool {pool} is described as another one")
-            self._specs[pool] = spec, signed
+            self._specs[pool] = spec
         return self._specs[pool]
 
-    async def _version(self, record: AppRecord, number: int) -> tuple[Version, bytes]:
+    async def _version(self, record: AppRecord, number: int) -> Verified[Version]:
         key = (record.app_id, number)
         if key not in self._versions:
-            document = await self._client.aio(self._client.apps.version(*key))
-            if document is None:
+            version = await self._client.aio(self._client.specs.version(*key))
+            if version is None:
                 raise StartError(f"version {number} of {record.name!r} is gone")
-            version = open_version(document, self._client.signer)
-            if (version.app_id, version.number) != key:
-                raise StartError(f"version {number} of {record.name!r} is another's")
-            self._versions[key] = version, document
+            self._versions[key] = version
         return self._versions[key]
 
     async def _code(self, version: Version) -> str | None:

@@ -2,15 +2,15 @@
 -- name and keeps its source bundle, and its autoscaler overrides end. Containers of versions below
 -- `least` (0: none) are to leave at once. Returns OK, or STALE if another deploy came first, or the
 -- app was stopped meanwhile.
--- include: keep
+-- include: keep_code
 local apps, app, settings, version, code, code_apps = unpack(KEYS)
 local title, app_id, name, environment, state, number, text, ttl, now, least, digest = unpack(ARGV)
 if redis.call('HGET', app, 'version') == number and redis.call('GET', version) == text then
-  if state == 'deployed' then keep(app, code, code_apps, app_id, number, digest) end
+  if state == 'deployed' then keep_code(app, code, code_apps, app_id, number, digest) end
   return 'OK' -- the same request again: its first reply was lost, or nothing has changed
 end
-local known = redis.call('HMGET', app, 'version', 'state')
-if tonumber(known[1] or 0) ~= number - 1 or known[2] == 'stopped' then return 'STALE' end
+local current, known_state = unpack(redis.call('HMGET', app, 'version', 'state'))
+if tonumber(current or 0) ~= number - 1 or known_state == 'stopped' then return 'STALE' end
 local owner = redis.call('HGET', apps, title)
 if state == 'deployed' and owner and owner ~= app_id then
   -- One that has stopped, or is gone, may have kept the name through a loss of data.
@@ -24,7 +24,7 @@ redis.call('DEL', settings)
 if state == 'deployed' then
   redis.call('HSET', apps, title, app_id)
   redis.call('PERSIST', app)
-  keep(app, code, code_apps, app_id, number, digest)
+  keep_code(app, code, code_apps, app_id, number, digest)
 else
   redis.call('PEXPIRE', app, ttl)
   redis.call('PEXPIRE', version, ttl)

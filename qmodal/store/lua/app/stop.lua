@@ -1,7 +1,7 @@
 -- Stop an app: its name is free, its versions, settings and client go, its source bundles go after
 -- `keep` seconds unless another app needs them, and its record after `ttl`. It never runs again.
 -- Returns 1, or 0 if it is not known.
--- include: discard
+-- include: discard_code
 local apps, app, stopped, settings, client = unpack(KEYS)
 local title, app_id, ttl, keep, code, channel = unpack(ARGV)
 redis.call('UNLINK', settings, client) -- a first write that a full server allows
@@ -12,7 +12,7 @@ for number = 1, tonumber(redis.call('HGET', app, 'version') or 0) or 0 do
 end
 local fields = redis.call('HGETALL', app)
 for n = 1, #fields, 2 do
-  if fields[n]:find('^code:') then discard(code .. fields[n + 1], app_id, keep) end
+  if fields[n]:find('^code:') then discard_code(code .. fields[n + 1], app_id, keep) end
 end
 redis.call('HSET', app, 'state', 'stopped')
 redis.call('EXPIRE', app, ttl)

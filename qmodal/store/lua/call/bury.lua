@@ -1,6 +1,6 @@
 -- Set aside an entry that cannot be processed, with the reason, if the caller still holds it.
 -- Returns 1, or 0 if it was no longer held.
--- include: tally, record, drop, shaped, kept, set_aside
+-- include: fields, tally, record, drop, shaped, narrow, set_aside
 local pool, stream, dead = unpack(KEYS)
 local group, lane, entry, reason, calls, pool_id = unpack(ARGV)
 local found = redis.call('XRANGE', stream, entry, entry)
@@ -8,9 +8,10 @@ if redis.call('XACK', stream, group, entry) == 0 then return 0 end
 redis.call('XDEL', stream, entry)
 local fields = found[1] and found[1][2] or {}
 if shaped(fields) then
-  if lane == '2' then redis.pcall('SREM', calls .. fields[4] .. ':moved', entry) end
-  kept(pool, lane, entry, fields)
-  drop(pool, calls .. fields[4], fields, reason)
+  local call = calls .. fields[CALL]
+  if lane == '2' then redis.pcall('SREM', call .. ':moved', entry) end
+  narrow(pool, lane, entry, fields)
+  drop(pool, call, fields, reason)
 end
 set_aside(dead, pool_id, reason, fields)
 return 1

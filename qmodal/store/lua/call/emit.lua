@@ -4,19 +4,20 @@
 -- CLOSED: nobody reads any more; STALE: somebody else owns the input, or it has ended.
 local call, outputs, stream, more = unpack(KEYS)
 local group, consumer, entry, index, first, room = unpack(ARGV)
-local known = redis.call('HMGET', call, 'state', 'made:' .. index)
-local made = tonumber(known[2] or 0)
-local last = first + #ARGV - 6
+local NAMED = 6 -- arguments; the items are behind them
+local state, recorded = unpack(redis.call('HMGET', call, 'state', 'made:' .. index))
+local made = tonumber(recorded or 0)
+local last = first + #ARGV - NAMED
 local held = redis.call('XPENDING', stream, group, entry, entry, 1, consumer)
-if #held == 0 or made < tonumber(first) and known[1] then return {made, 'STALE'} end
-if known[1] ~= 'open' then return {made, 'CLOSED'} end
+if #held == 0 or made < tonumber(first) and state then return {made, 'STALE'} end
+if state ~= 'open' then return {made, 'CLOSED'} end
 if last <= made then return {made, 'OK'} end
 local free = room - redis.call('XLEN', outputs)
 if free > 0 then
   local till = math.min(last, made + free)
   redis.call('HSET', call, 'made:' .. index, till)
   for n = made, till - 1 do
-    redis.call('XADD', outputs, '*', 'i', index, 'y', ARGV[7 + n - first])
+    redis.call('XADD', outputs, '*', 'i', index, 'y', ARGV[NAMED + 1 + n - first])
   end
   made = till
 end

@@ -2,7 +2,7 @@
 -- (lane, entry, deliveries) each, 100 a run. Unless `deliveries` is 0, an entry must have been
 -- delivered exactly so often: whoever reads it again is going to start it.
 -- Returns how many were still held.
--- include: tally, record, drop, readd, shaped, kept
+-- include: fields, tally, record, drop, readd, shaped, narrow
 local pool, inputs, again = unpack(KEYS)
 local group, channel, pool_id = unpack(ARGV)
 local released = 0
@@ -11,16 +11,17 @@ for n = 0, #KEYS - 4 do
   local lane, entry, deliveries = unpack(ARGV, 4 + 3 * n, 6 + 3 * n)
   local stream = lane == '1' and inputs or again
   local found = redis.call('XRANGE', stream, entry, entry)
-  local is_ours = found[1] and shaped(found[1][2])
+  local fields = found[1] and found[1][2]
+  local is_ours = fields and shaped(fields)
   if is_ours and deliveries ~= '0' then
-    local pending = redis.call('XPENDING', stream, group, entry, entry, 1)
-    is_ours = pending[1] and pending[1][4] == tonumber(deliveries)
+    local _, _, _, delivered = unpack(redis.call('XPENDING', stream, group, entry, entry, 1)[1] or {})
+    is_ours = delivered == tonumber(deliveries)
   end
   if is_ours and redis.call('XACK', stream, group, entry) == 1 then
     redis.call('XDEL', stream, entry)
     if lane == '2' then redis.pcall('SREM', call .. ':moved', entry) end
-    kept(pool, lane, entry, found[1][2])
-    readd(pool, call, again, found[1][2])
+    narrow(pool, lane, entry, fields)
+    readd(pool, call, again, fields)
     released = released + 1
   end
 end

@@ -6,23 +6,38 @@
 -- include: tally, record, acknowledge
 local pool, inputs, again = unpack(KEYS)
 local group = unpack(ARGV)
-local replies, order, outcomes, gone, ended = {0}, {}, {}, {{}, {}}, 0
+local replies = {0}
+local calls = {}
+local outcomes = {} -- (index, count, outcome, ...) of each call
+local gone = {{}, {}} -- entries of each lane
+local ended = 0
 for n = 1, #KEYS - 3 do
-  local call, runs, entries, held = KEYS[3 + n], {}, {}, 0
+  local call = KEYS[3 + n]
   local lane, entry, index, count, outcome, mark = unpack(ARGV, 6 * n - 4, 6 * n + 1)
-  local note, ids, into = 'kept:' .. lane .. ':' .. entry, gone[tonumber(lane)], outcomes[call] or {}
+  local note = 'kept:' .. lane .. ':' .. entry
+  local runs = {}
+  local entries = {}
   -- Without its note (after a rollback) what was kept is the whole pack; and with one, no pack is whole.
   if mark == 'k' and redis.call('HDEL', pool, note) == 1
     or mark ~= 'k' and (count == '1' or redis.call('HEXISTS', pool, note) == 0) then
     runs, entries = acknowledge(lane == '1' and inputs or again, group, entry, index, count)
   end
+  local held = 0
   for at = 1, #runs, 2 do
-    into[#into + 1], into[#into + 2], into[#into + 3] = runs[at], runs[at + 1], outcome
+    if not outcomes[call] then
+      outcomes[call] = {}
+      calls[#calls + 1] = call
+    end
+    local ends = outcomes[call]
+    ends[#ends + 1] = runs[at]
+    ends[#ends + 1] = runs[at + 1]
+    ends[#ends + 1] = outcome
     held = held + runs[at + 1]
   end
-  replies[n + 1], ended = held == tonumber(count) and 1 or 0, ended + held
+  replies[n + 1] = held == tonumber(count) and 1 or 0
+  ended = ended + held
   if held > 0 then
-    if not outcomes[call] then outcomes[call], order[#order + 1] = into, call end
+    local ids = gone[tonumber(lane)]
     for _, id in ipairs(entries) do ids[#ids + 1] = id end
     if lane == '2' then redis.pcall('SREM', call .. ':moved', unpack(entries)) end
     if mark == 'b' then redis.call('UNLINK', call .. ':blob:' .. index) end
@@ -30,7 +45,7 @@ for n = 1, #KEYS - 3 do
 end
 if #gone[1] > 0 then redis.call('XDEL', inputs, unpack(gone[1])) end
 if #gone[2] > 0 then redis.call('XDEL', again, unpack(gone[2])) end
-for _, call in ipairs(order) do record(call, 'o', outcomes[call]) end
+for _, call in ipairs(calls) do record(call, 'o', outcomes[call]) end
 if ended > 0 then
   replies[1] = tally(pool, 'inflight', -ended)
 else -- not HINCRBY by nothing, which would bring a forgotten pool back without a lifetime

@@ -7,16 +7,19 @@ local workers = unpack(KEYS)
 local records, latest = unpack(ARGV)
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local is_late, lost = latest ~= '0' and now > tonumber(latest), {}
+local is_late = latest ~= '0' and now > tonumber(latest)
+local lost = {}
 for n = 3, #ARGV, 2 do
-  local worker, ends = ARGV[n], tonumber(ARGV[n + 1])
+  local worker = ARGV[n]
+  local ends = tonumber(ARGV[n + 1])
   local score = tonumber(redis.call('ZSCORE', workers, worker) or -1)
   if score == 0 or score == ends and ends <= now and not is_late then
     redis.call('ZADD', workers, 'XX', 0, worker)
     -- Whatever is put back in line from here on was not lost with this box.
     redis.pcall('HSETNX', records .. worker, 'lost', now)
     local since = redis.pcall('HGET', records .. worker, 'lost')
-    lost[#lost + 1], lost[#lost + 2] = worker, type(since) == 'string' and tonumber(since) or now
+    lost[#lost + 1] = worker
+    lost[#lost + 1] = type(since) == 'string' and tonumber(since) or now
   end
 end
 return lost

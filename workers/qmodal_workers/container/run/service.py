@@ -14,7 +14,7 @@ from qmodal.exception import ExecutionError
 from qmodal.functions.function import Function
 from qmodal.spec import parameters
 from qmodal.spec.documents import FunctionSpec, PoolSpec
-from qmodal.spec.variant import opened
+from qmodal.spec.variant import variant_of
 from qmodal_workers.container.run.batcher import batch_of_one
 from qmodal_workers.container.run.user_loop import UserLoop
 
@@ -51,14 +51,14 @@ def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
     """Build the instance and run its `snap=True` hooks; raises whatever they raise."""
     if not spec.is_class:
         raw = found._raw() if isinstance(found, Function) else found
-        if "max_batch_size" in spec.options or "batching" in opened(pool.variant).changes:
+        if "max_batch_size" in spec.options or "batching" in variant_of(pool).changes:
             raw = batch_of_one(raw)
         return Service({"": raw}, generators=_generators(spec))
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
     instance = _build(cls, spec, pool)
     handle = None
     if isinstance(found, Cls):
-        handle = found._with(opened(pool.variant))()
+        handle = found._with(variant_of(pool))()
         handle.adopt(instance, pool.parameters)
     _run_hooks(cls, instance, "snap_enter", loop)
     return Service(_bound(cls, instance), instance, cls, _generators(spec), handle)

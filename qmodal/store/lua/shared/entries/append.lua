@@ -1,7 +1,8 @@
 -- Append envelopes to a pool's stream, each with the number of inputs that `sizes` says, one if it
 -- says nothing. Returns the ids of the first and the last entry.
 local function append(inputs, call, index, sizes, envelopes)
-  local size, from, to = sizes ~= '' and sizes:gmatch('%d+'), nil, nil
+  local size = sizes ~= '' and sizes:gmatch('%d+')
+  local from, to
   for _, envelope in ipairs(envelopes) do
     local count = size and size() or '1'
     if count == '1' then
@@ -9,7 +10,8 @@ local function append(inputs, call, index, sizes, envelopes)
     else
       to = redis.call('XADD', inputs, '*', 'e', envelope, 'c', call, 'i', index, 'r', 0, 'd', 0, 'n', count)
     end
-    index, from = index + count, from or to
+    from = from or to
+    index = index + count
   end
   return from, to
 end

@@ -1,7 +1,7 @@
--- The fields of an entry for some of the inputs of its pack.
+-- The fields of an entry for `count` inputs of a pack, from `index` on, which lost so many deliveries more.
 local function piece(fields, index, count, lost)
   return {
-    'e', fields[2], 'c', fields[4], 'i', tostring(index), 'r', fields[8], 'd', tostring(fields[10] + lost),
-    'n', tostring(count),
+    'e', fields[ENVELOPE], 'c', fields[CALL], 'i', tostring(index), 'r', fields[RETRIES],
+    'd', tostring(fields[LOST] + lost), 'n', tostring(count),
   }
 end

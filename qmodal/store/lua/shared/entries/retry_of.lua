@@ -2,7 +2,7 @@
 local function retry_of(member)
   local is_packed, fields = pcall(cmsgpack.unpack, member)
   if not is_packed or type(fields) ~= 'table' then return nil end
-  for n = 1, 12 do
+  for n = 1, LENGTH do
     if type(fields[n]) ~= 'string' then return nil end
   end
   return shaped(fields) and fields or nil

@@ -1,5 +1,5 @@
 -- Put an input back in line after `delay` milliseconds; at once, if what waits cannot be written to.
-local function wait(pool, call, again, delayed, fields, delay)
+local function readd_later(pool, call, again, delayed, fields, delay)
   if tonumber(delay) == 0 then return readd(pool, call, again, fields) end
   local time = redis.call('TIME')
   local due = time[1] * 1000 + math.floor(time[2] / 1000) + delay
