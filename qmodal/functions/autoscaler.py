@@ -9,6 +9,7 @@ from typing import Any, Final
 from qmodal.client.client import Client, current
 from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError
+from qmodal.functions.submission import open_pool
 from qmodal.functions.target import Target
 from qmodal.spec.options import AutoscalerOverride, FunctionOptions
 from qmodal.transport.operation import Op
@@ -153,7 +154,7 @@ def _override(target: Target, given: dict[str, Any]) -> Op[FunctionAutoscalerSet
         override.apply(target.options)  # raises if minimum and maximum cross
         return override.to_plain()
 
-    yield from target.open(client)
+    yield from open_pool(client, target.spec)
     settings = yield from client.apps.override(target.spec.app_id, target.pool, changed)
     options = AutoscalerOverride.from_plain(settings).apply(target.options)
     if options.min_containers:

@@ -21,9 +21,10 @@ from qmodal.exception import (
 from qmodal.functions.definition import LocalSource, Source
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.receipts import forget
-from qmodal.functions.remote import ABANDON_SECONDS, request
+from qmodal.functions.remote import ABANDON_SECONDS
 from qmodal.functions.results import BLOCK_MS, OutputReader, resolve
-from qmodal.functions.target import DELIVERED_TTL_MS, FindTarget, Target
+from qmodal.functions.submission import DELIVERED_TTL_MS, call_id_for, request, submission_of
+from qmodal.functions.target import FindTarget, Target
 from qmodal.store.calls import Submission
 from qmodal.store.outputs import Output
 from qmodal.transport.operation import AtMost, Op
@@ -102,7 +103,7 @@ class ItemStream:
     def __init__(self, client: Client, target: Target) -> None:
         self._client = client
         self._target = target
-        self._reader = OutputReader(client, target.new_call())
+        self._reader = OutputReader(client, call_id_for(target))
         self._request = b""
         self._next = 0
         self._taken: list[bytes] = []
@@ -112,8 +113,13 @@ class ItemStream:
 
     def start(self, arguments: Arguments) -> Op[list[Output]]:
         """Submit, and wait for what comes first."""
-        submission = self._target.submission(
-            self._client, [arguments], call=self._reader.call, total=1, ttl=DELIVERED_TTL_MS
+        submission = submission_of(
+            self._client,
+            self._target,
+            [arguments],
+            call=self._reader.call,
+            total=1,
+            ttl=DELIVERED_TTL_MS,
         )
         self._submission = submission
         self._request = submission.digest

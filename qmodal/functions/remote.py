@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from qmodal.client.client import Client, current
 from qmodal.exception import Error
@@ -17,22 +16,29 @@ from qmodal.functions.results import (
     stored_apart,
     value_of,
 )
-from qmodal.functions.target import DELIVERED_TTL_MS, Target
-from qmodal.store.calls import Submission, UnknownPoolError
+from qmodal.functions.submission import (
+    DELIVERED_TTL_MS,
+    call_id_for,
+    request,
+    submission_of,
+    submit,
+)
+from qmodal.functions.target import Target
+from qmodal.store.calls import Submission
 from qmodal.store.outputs import Output
 from qmodal.transport.operation import AtMost, Later, Op
 
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
 ABANDON_SECONDS = 1.0
-MOST_OPENINGS = 10
-T = TypeVar("T")
 
 
 def remote(target: Target, arguments: Arguments) -> Op[Any]:
     """Submit and wait: one round trip, as the read for the result goes out with the input."""
     client = current()
-    call = target.new_call()
-    submission = target.submission(client, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS)
+    call = call_id_for(target)
+    submission = submission_of(
+        client, target, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS
+    )
     try:
         outputs = yield from request(client, target, submission)
         if not outputs or outputs[0].index:
@@ -84,36 +90,10 @@ def _waited(client: Client, call: str, outputs: list[Output]) -> Op[list[Output]
     return fresh
 
 
-def request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
-    """Submit and wait a second for first outputs, in one write."""
-    calls = client.calls
-    return (
-        yield from _opened(client, target, lambda: calls.request(submission, block=FIRST_BLOCK_MS))
-    )
-
-
-def submit(client: Client, target: Target, submission: Submission) -> Op[None]:
-    """Submit; a pool that the server does not know (yet, or any more) is opened first."""
-    yield from _opened(client, target, lambda: client.calls.submit(submission))
-
-
-def _opened(client: Client, target: Target, submitting: Callable[[], Op[T]]) -> Op[T]:
-    """What the submission comes to; its pool is opened before it is repeated.
-
-    A server that was ended may have lost the opening again by the time that the submit is repeated.
-    """
-    for _ in range(MOST_OPENINGS):
-        try:
-            return (yield from submitting())
-        except UnknownPoolError:
-            yield from target.open(client)
-    return (yield from submitting())
-
-
 def spawn(target: Target, arguments: Arguments) -> Op[str]:
     """Submit; the call id, once the server has said yes."""
     client = current()
-    call = target.new_call()
-    submission = target.submission(client, [arguments], call=call, total=1)
+    call = call_id_for(target)
+    submission = submission_of(client, target, [arguments], call=call, total=1)
     yield from submit(client, target, submission)
     return call

@@ -13,7 +13,6 @@ from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteErro
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.map.reorder import Failure, ReorderBuffer
 from qmodal.functions.receipts import MOST_ODD, forget_many, status_of, tell
-from qmodal.functions.remote import submit
 from qmodal.functions.results import (
     BLOCK_MS,
     CANCELLED,
@@ -23,7 +22,8 @@ from qmodal.functions.results import (
     outcomes_in,
     value_of,
 )
-from qmodal.functions.target import DELIVERED_TTL_MS, Target
+from qmodal.functions.submission import DELIVERED_TTL_MS, call_id_for, submission_of, submit
+from qmodal.functions.target import Target
 from qmodal.spec.pack_size import PackSizer
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
 from qmodal.store.outputs import Output
@@ -61,7 +61,7 @@ class MapCall(Generic[R]):
         self._client = client
         self._target = target
         self._how = how
-        self._reader = OutputReader(client, target.new_call(how.resume))
+        self._reader = OutputReader(client, call_id_for(target, how.resume))
         # The reader of a map may take its time over each result: an hour, even if others have less.
         kept = int(client.settings.result_ttl * 1000)
         self._ttl = kept if how.keep else max(kept, DELIVERED_TTL_MS)
@@ -176,18 +176,20 @@ class MapCall(Generic[R]):
         self.submitted = batch.end
 
     def batch(self, chunk: Sequence[Arguments], *, first: int, is_last: bool) -> ResultBatch:
-        """The inputs from index `first` on, ready to be sent; raises as `Target.submission`."""
+        """The inputs from index `first` on, ready to be sent; raises as `submission_of`."""
         self.packing.count(first + len(chunk))
-        submission = self._target.submission(
+        submission = submission_of(
             self._client,
+            self._target,
             chunk,
             call=self.call,
             first=first,
             total=first + len(chunk) if is_last else None,
-            digest=self._digest,
             ttl=self._ttl,
             pack=self.packing.size,
         )
+        if self._digest:
+            submission.digest = self._digest
         self._digest = submission.digest
         return ResultBatch(chunk, first + len(chunk), is_last, submission)
 

@@ -9,7 +9,7 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.functions.map.inputs import Arguments, InputReader, MapInputs
-from qmodal.functions.target import PACK_BYTES
+from qmodal.functions.submission import PACK_BYTES, call_id_for, submission_of
 from qmodal.spec.documents import PoolSpec
 from qmodal.wire.envelope import open_envelope
 from qmodal.wire.plain import unpack_columns
@@ -67,7 +67,7 @@ def packed(inputs: InputReader, most: int, *, count: int = 10_000) -> list[tuple
     client = Client(Settings.from_environ(where))
     target, found = target_of(PoolSpec(app_id="ap", function="f")), []
     taken = inputs.following(0)(count)
-    made = target.submission(client, taken, call=target.new_call(), first=5, pack=most)
+    made = submission_of(client, target, taken, call=call_id_for(target), first=5, pack=most)
     for sealed, size in zip(made.envelopes, made.sizes, strict=True):
         envelope = open_envelope(sealed, client.signer)
         assert envelope.size == size
