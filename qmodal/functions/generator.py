@@ -1,18 +1,14 @@
-"""Generators that run elsewhere: `f.remote_gen(...)` and `async for ... in f.remote_gen.aio(...)`."""
+"""Generators that run elsewhere: their items, for `f.remote_gen(...)`."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import AsyncGenerator, Generator
-from contextlib import suppress
-from typing import Any, Generic, ParamSpec
+from collections import deque
+from typing import Any
 
-from qmodal.client.client import Client, current_for
-from qmodal.client.verb import is_in_loop
+from qmodal.client.client import Client, current
+from qmodal.client.verb import Stream
 from qmodal.exception import (
-    AsyncUsageWarning,
     DeserializationError,
-    Error,
     ExecutionError,
     OutputExpiredError,
     RemoteError,
@@ -34,71 +30,43 @@ from qmodal.wire.item import Item, open_item
 from qmodal.wire.payload import load_value
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
 
-P = ParamSpec("P")
 END: Any = object()
 SKIP: Any = object()
 
 
-class RemoteGen(Generic[P]):
-    """The verb bound to its function."""
+class ItemStream(Stream[Any]):
+    """The items of a generator that runs elsewhere; nothing is sent before the first is asked for."""
 
-    __slots__ = ("_find",)
-
-    def __init__(self, find: FindTarget) -> None:
+    def __init__(self, find: FindTarget, arguments: Arguments) -> None:
         self._find = find
+        self._arguments = arguments
+        self._reader: ItemReader | None = None
+        self._fresh: deque[Output] = deque()
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Generator[Any, None, None]:
-        """The items; nothing is sent before the first is asked for."""
-        return self._iterate((args, kwargs))
+    def next(self) -> Op[list[Any] | None]:
+        """The next item by itself: what comes behind it may be an exception."""
+        reader = self._reader
+        if reader is None:
+            target = yield from self._find()
+            reader = self._reader = ItemReader(current(), target)
+            self._fresh.extend((yield from reader.start(self._arguments)))
+        while True:
+            while self._fresh:
+                value = yield from reader.value(self._fresh.popleft())
+                if value is END:
+                    return None
+                if value is not SKIP:
+                    return [value]
+            self._fresh.extend((yield from reader.read()))
 
-    def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
-        """The items, without blocking the event loop."""
-        return self._aiterate((args, kwargs))
-
-    def _iterate(self, arguments: Arguments) -> Generator[Any, None, None]:
-        if is_in_loop():
-            warnings.warn(
-                "remote_gen blocks the event loop; use `async for ... in f.remote_gen.aio(...)`",
-                AsyncUsageWarning,
-                stacklevel=3,
-            )
-        client = current_for(self._find)
-        stream = ItemStream(client, client.run(self._find()))
-        try:
-            fresh = client.run(stream.start(arguments))
-            while True:
-                for output in fresh:
-                    value = client.run(stream.value(output))
-                    if value is END:
-                        return
-                    if value is not SKIP:
-                        yield value
-                fresh = client.run(stream.read())
-        finally:
-            # Also while the process or its server goes away: nobody is left to tell.
-            with suppress(Error):
-                client.run(stream.close())
-
-    async def _aiterate(self, arguments: Arguments) -> AsyncGenerator[Any, None]:
-        client = current_for(self._find)
-        stream = ItemStream(client, await client.aio(self._find()))
-        try:
-            fresh = await client.aio(stream.start(arguments))
-            while True:
-                for output in fresh:
-                    value = await client.aio(stream.value(output))
-                    if value is END:
-                        return
-                    if value is not SKIP:
-                        yield value
-                fresh = await client.aio(stream.read())
-        finally:
-            with suppress(Error):
-                await client.aio(stream.close())
+    def close(self) -> Op[None]:
+        """Forget the call; one that still runs goes on, and its items are dropped."""
+        if self._reader is not None:
+            yield from self._reader.close()
 
 
-class ItemStream:
-    """One generator's items in their order, each once."""
+class ItemReader:
+    """Reads one generator's items in their order, each once."""
 
     def __init__(self, client: Client, target: Target) -> None:
         self._client = client

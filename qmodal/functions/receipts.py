@@ -11,7 +11,7 @@ from qmodal.transport.operation import Later, Op, ask
 from qmodal.types import InputStatus
 
 # Inputs of one call that did not succeed and are remembered one by one.
-MOST_ODD = 1000
+MOST_NOTED = 1000
 
 
 def forget(

@@ -6,11 +6,9 @@ import re
 import time
 import warnings
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from qmodal.client import client as clients, context
 from qmodal.client.client import Client
-from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, ServerWarning
 from qmodal.runner.publish import publish
 from qmodal.spec.documents import Version
@@ -18,7 +16,6 @@ from qmodal.spec.names import check_name
 from qmodal.spec.registry import AppLike
 from qmodal.transport.operation import Op, Pause
 
-A = TypeVar("A", bound=AppLike)
 STRATEGIES = ("rolling", "recreate")
 RECREATE_SECONDS = 40.0
 LOOK_SECONDS = 0.1
@@ -32,44 +29,6 @@ class DeployResult:
     app_id: str
     version: int
     is_new: bool
-
-
-class Deploy(Verb[Any, A]):
-    """`app.deploy(name=None, *, environment_name=None, tag="", strategy="rolling")`."""
-
-    __slots__ = ("_app",)
-
-    def __init__(self, app: A) -> None:
-        super().__init__(self._deploy)
-        self._app = app
-
-    def __call__(
-        self,
-        name: str | None = None,
-        *,
-        environment_name: str | None = None,
-        tag: str = "",
-        client: Any = None,
-        strategy: str = "rolling",
-    ) -> A:
-        """Do it and wait."""
-        return super().__call__(name, environment_name, tag, strategy)
-
-    async def aio(
-        self,
-        name: str | None = None,
-        *,
-        environment_name: str | None = None,
-        tag: str = "",
-        client: Any = None,
-        strategy: str = "rolling",
-    ) -> A:
-        """Do it without blocking the event loop."""
-        return await super().aio(name, environment_name, tag, strategy)
-
-    def _deploy(self, name: str | None, environment: str | None, tag: str, strategy: str) -> Op[A]:
-        yield from deploy(self._app, name, environment, tag=tag, strategy=strategy)
-        return self._app
 
 
 def deploy(

@@ -41,30 +41,32 @@ class InputReader:
         """How many there are, of inputs that are at hand; else 0."""
         return min(map(len, self.iterables)) if self.is_at_hand else 0
 
-    def plain(self) -> Iterator[Arguments]:
-        """The inputs, one after another."""
+    def plain(self, start: int = 0) -> Iterator[Arguments]:
+        """The inputs from that one on, one after another."""
         rows = zip(*map(_as_sync, self.iterables), strict=False)
-        return zip(
-            map(tuple, chain.from_iterable(rows)) if self.is_star else rows, repeat(self.kwargs)
-        )
+        arguments = map(tuple, chain.from_iterable(rows)) if self.is_star else rows
+        return islice(zip(arguments, repeat(self.kwargs)), start, None)
 
     def following(self, start: int) -> Callable[[int], Sequence[Arguments]]:
         """What takes the next inputs, so many of them; of those at hand, beginning with that one."""
         if self.is_star:
-            plain = islice(self.plain(), start, None)
+            plain = self.plain(start)
             return lambda count: [*islice(plain, count)]
         iterators = [islice(_as_sync(each), start, None) for each in self.iterables]
         return partial(MapInputs.taken, iterators, self.kwargs)
 
-    async def aio(self) -> AsyncIterator[Arguments]:
-        """The inputs, for `async for`."""
+    async def aio(self, start: int = 0) -> AsyncIterator[Arguments]:
+        """The inputs from that one on, for `async for`."""
         sources = [_as_async(iterable) for iterable in self.iterables]
         while True:
             try:
                 args = tuple([await anext(source) for source in sources])
             except StopAsyncIteration:
                 return
-            yield self._input(args)
+            if start:
+                start -= 1
+            else:
+                yield self._input(args)
 
     def _input(self, args: tuple[Any, ...]) -> Arguments:
         return (tuple(args[0]) if self.is_star else args), self.kwargs

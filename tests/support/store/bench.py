@@ -125,7 +125,7 @@ class Bench:
         self.line.close()
 
 
-def fanout_of(bench: Bench, how: MapOptions) -> MapCall[Any]:
+def map_call_of(bench: Bench, how: MapOptions) -> MapCall[Any]:
     """A map of the bench's pool."""
     target = replace(target_of(PoolSpec(app_id="ap", function="f")), pool=bench.pool)
     return MapCall(bench.client, target, how)
