@@ -1,4 +1,4 @@
-"""What an app gives to those of its functions and classes that do not say otherwise."""
+"""AppDefaults: the image, secrets and volumes of an app's functions and classes that name none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from qmodal.spec.options import FunctionOptions, validated_options
 
 
 class AppDefaults:
-    """The image, the secrets and the volumes of an app; raises InvalidError for other objects."""
+    """The image, secrets and volumes given to an App; raises InvalidError for other objects."""
 
     __slots__ = ("_image", "_secrets", "_volumes")
 

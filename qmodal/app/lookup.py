@@ -1,4 +1,4 @@
-"""What can be done with an app that is on the server: look it up, stop it, note tags about it."""
+"""Operations on an app that is on the server: look it up, stop it, read and replace its tags."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def get_tags(registry: Registry) -> Op[dict[str, str]]:
 
 
 def log_source(registry: Registry) -> Op[LogSource]:
-    """Whose output `app.logs` is."""
+    """The log source that `app.logs` reads."""
     record = yield from _record(registry, "logs")
     return LogSource(record.app_id)
 

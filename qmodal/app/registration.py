@@ -1,4 +1,4 @@
-"""What a decorator registers: the Python object, and how its published spec will read."""
+"""Registered: a function or class under its tag, and the spec that will be published of it."""
 
 from __future__ import annotations
 

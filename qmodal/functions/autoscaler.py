@@ -1,4 +1,4 @@
-"""`f.autoscaler`: read and change the limits of a function's pool while it runs."""
+"""Autoscaler: reads and changes the limits of a function's pool while it runs."""
 
 from __future__ import annotations
 

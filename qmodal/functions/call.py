@@ -11,7 +11,14 @@ from qmodal.client import deprecation as legacy
 from qmodal.client.client import Client, current
 from qmodal.client.verb import Stream, Verb, stream_verb, verb
 from qmodal.exception import InvalidError, OutputExpiredError
-from qmodal.functions.results import BLOCK_MS, OutputReader, Plain, parts, resolve, value_at
+from qmodal.functions.results import (
+    BLOCK_MS,
+    OutputReader,
+    PlainValue,
+    outcomes_for,
+    resolve,
+    value_at,
+)
 from qmodal.store.outputs import Output, parse_outputs
 from qmodal.transport.operation import Exchange, Op
 from qmodal.wire.outcome import Outcome
@@ -33,7 +40,7 @@ class OrderedResults(Stream[Any]):
         self._reader: OutputReader | None = None
         self._arrived: dict[int, Output] = {}
         # The output that was opened last, as its inputs are asked for one after another.
-        self._opened: tuple[Output | None, list[Outcome | Plain]] = (None, [])
+        self._opened: tuple[Output | None, list[Outcome | PlainValue]] = (None, [])
 
     def next(self) -> Op[list[Any] | None]:
         """The next result; raises what its input raised, and ValueError for a bad range."""
@@ -52,7 +59,7 @@ class OrderedResults(Stream[Any]):
                 self._arrived |= {at: output for at in output.fresh if at >= index}
         output = self._arrived.pop(index)
         if self._opened[0] is not output:
-            self._opened = output, parts(reader.client, reader.call, output)
+            self._opened = output, outcomes_for(reader.client, reader.call, output)
         outcome = self._opened[1][index - output.index]
         return (yield from value_at(reader.client, reader.call, index, outcome))
 
@@ -169,7 +176,7 @@ class FunctionCall(Generic[R]):
             outputs = yield from reader.read(_block_ms(ends))
             for output in outputs:
                 if index in output.fresh:
-                    outcome = parts(client, self._call, output)[index - output.index]
+                    outcome = outcomes_for(client, self._call, output)[index - output.index]
                     value: R = yield from value_at(client, self._call, index, outcome)
                     return value
             self._check_index(reader, index)

@@ -1,4 +1,4 @@
-"""Where a function or class is defined: in a local app, or in a deployed one found by name."""
+"""Sources: where the definition of a handle comes from, a local app or a deployed one found by name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from qmodal.transport.operation import Op
 
 
 class Source(Protocol):
-    """Whatever can say which definition a handle stands for."""
+    """Where the definition of a handle comes from."""
 
     def definition(self) -> Op[Definition]:
         """The definition; raises ExecutionError or NotFoundError if there is none."""
@@ -59,7 +59,7 @@ class LocalSource:
 
 # The app whose serialized functions are being pickled, and what the version of this container has.
 _publishing: ContextVar[Registry | None] = ContextVar("qmodal_publishing", default=None)
-_served: dict[str, Definition] = {}
+_served_definitions: dict[str, Definition] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +75,13 @@ class OwnSource:
         """The definition; raises ExecutionError outside of such a container."""
         yield from ()
         try:
-            return _served[self.tag]
+            return _served_definitions[self.tag]
         except KeyError:
             raise ExecutionError(f"{self.tag!r} is not part of what runs here") from None
 
     def stands_for(self, definition: Definition) -> bool:
         """Whether the container serves that one."""
-        return _served.get(self.tag) is definition
+        return _served_definitions.get(self.tag) is definition
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def publishing(registry: Registry) -> Iterator[None]:
 
 def serve(version: Version, *, is_pinned: bool) -> None:
     """This container serves that version: what an OwnSource stands for from now on."""
-    _served.update(definitions_of(version, is_pinned=is_pinned))
+    _served_definitions.update(definitions_of(version, is_pinned=is_pinned))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +178,8 @@ class NamedSource:
 
 def portable(source: Source) -> Source:
     """The source as it can travel to another process; raises InvalidError if it cannot yet."""
-    if isinstance(source, OwnSource) and source.tag in _served:
-        return FixedSource(_served[source.tag])
+    if isinstance(source, OwnSource) and source.tag in _served_definitions:
+        return FixedSource(_served_definitions[source.tag])
     if not isinstance(source, LocalSource):
         return source
     if source.registry.is_part_of(_publishing.get()):

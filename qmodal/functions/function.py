@@ -250,7 +250,9 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         """Whether it yields items, as declared or as its code says."""
         if self._known is not None:
             return self._known[1].is_generator
-        return streaming.yields(self._source, "" if self._binding is None else self._binding.method)
+        return streaming.is_generator(
+            self._source, "" if self._binding is None else self._binding.method
+        )
 
     def _target(self) -> Op[Target]:
         definition = yield from self._source.definition()
@@ -269,7 +271,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         target = yield from self._target()
         web_calls.check_callable(target, verb)
         if target.is_generator:
-            raise InvalidError(streaming.refusal(verb))
+            raise InvalidError(streaming.misuse_message(verb))
         if self._known is not None:
             self._plain = self._known
         return target
@@ -277,7 +279,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     def _generator_target(self) -> Op[Target]:
         target = yield from self._target()
         if not target.is_generator:
-            raise InvalidError(streaming.refusal("remote_gen"))
+            raise InvalidError(streaming.misuse_message("remote_gen"))
         return target
 
     def _pool_target(self) -> Op[Target]:

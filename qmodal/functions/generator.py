@@ -175,8 +175,8 @@ class ItemReader:
             yield AtMost(self._client.items.close(self._reader.call), ABANDON_SECONDS)
 
 
-def refusal(verb: str) -> str:
-    """What somebody is told who calls a generator as a function, or a function as a generator."""
+def misuse_message(verb: str) -> str:
+    """The error text for a generator called as a function, or a function called as a generator."""
     if verb == "remote_gen":
         return (
             "A non-generator function cannot be called with `.remote_gen(...)`. "
@@ -188,7 +188,7 @@ def refusal(verb: str) -> str:
     return f"A generator function cannot be called with `.{verb}(...)`.{hint}"
 
 
-def yields(source: Source, method: str) -> bool:
+def is_generator(source: Source, method: str) -> bool:
     """Whether a function of a local app was registered as a generator."""
     if not isinstance(source, LocalSource):
         return False

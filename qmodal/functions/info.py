@@ -1,4 +1,4 @@
-"""`f.info()`: how a function is configured, as published and with what its variant changes."""
+"""FunctionInfo: how a function is configured, as published and with the changes of its variant."""
 
 from __future__ import annotations
 

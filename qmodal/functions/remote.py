@@ -1,4 +1,4 @@
-"""One input in, one result out: what `.remote()` and `.spawn()` do."""
+"""Calls of one input: `.remote()` and `.spawn()`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from qmodal.functions.results import (
     BLOCK_MS,
     FIRST_BLOCK_MS,
     OutputReader,
-    opened,
-    stored_apart,
+    fetch_blob,
+    open_output,
     value_of,
 )
 from qmodal.functions.submission import (
@@ -56,12 +56,12 @@ def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any
     blobs: tuple[int, ...] = (0,)
     # A result that was stored apart is fetched before the deletion goes out with a later write.
     try:
-        outcome = opened(client, submission.call, output, submission.digest)
+        outcome = open_output(client, submission.call, output, submission.digest)
         payload = outcome.payload
         if outcome.blob is None:
             blobs = ()
         else:
-            payload = yield from stored_apart(client, submission.call, 0, outcome.blob)
+            payload = yield from fetch_blob(client, submission.call, 0, outcome.blob)
     except Exception as error:
         yield from forget(client, submission, error, blobs=blobs)
         raise

@@ -1,4 +1,4 @@
-"""Web functions as handles: they have no `.remote`, and nothing serves them yet."""
+"""Web functions: checks for handles that have no `.remote`, as nothing serves web functions yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`app.logs` and `f.logs`: what containers printed, as entries that a program can read."""
+"""Logs: what containers printed, as entries that a program can read (`app.logs`, `f.logs`)."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DRAIN_MS = 400
 
 @dataclass(frozen=True, slots=True)
 class LogSource:
-    """Whose output: that of an app, or that of one of its pools."""
+    """The app, or the one pool of it, whose output is read."""
 
     app_id: str
     pool: str = ""
@@ -34,7 +34,7 @@ FindLogSource = Callable[[], Op[LogSource]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogFilter:
-    """Which lines count."""
+    """Selects lines by the stream they were printed to and by a text in them."""
 
     source: str | None = None
     text: str = ""

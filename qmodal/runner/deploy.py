@@ -1,4 +1,4 @@
-"""Deploy an app until it is stopped; replace what runs, gradually or at once."""
+"""Deploying: publish an app until it is stopped, and replace its older containers gradually or at once."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from qmodal.transport.operation import Op, Pause
 
 STRATEGIES = ("rolling", "recreate")
 RECREATE_SECONDS = 40.0
-LOOK_SECONDS = 0.1
+RECREATE_POLL_SECONDS = 0.1
 _TAG = re.compile(r"[A-Za-z0-9._-]{1,50}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployResult:
-    """What `runner.deploy_app` has published; `is_new` is False if nothing had changed."""
+    """The version that is current after a deploy; `is_new` is False if nothing had changed."""
 
     app_id: str
     version: int
@@ -93,7 +93,7 @@ def wait_until_replaced(client: Client, version: Version) -> Op[None]:
             return
         yield from client.fleet.nudge([worker for worker in older if worker not in nudged])
         nudged |= older.keys()
-        yield Pause(LOOK_SECONDS)
+        yield Pause(RECREATE_POLL_SECONDS)
 
 
 def _older(client: Client, version: Version) -> Op[dict[str, list[str]]]:

@@ -1,4 +1,4 @@
-"""Publish an app: its code as a bundle, its functions as a signed version, its warm pools."""
+"""Publishing: an app's code as a bundle, its functions as a signed version, its warm pools."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MOST_TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What is current after publishing; `is_new` is False if the same was current before."""
+    """The version that is current after publishing; `is_new` is False if the same was current before."""
 
     version: Version
     is_new: bool

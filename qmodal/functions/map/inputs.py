@@ -1,4 +1,4 @@
-"""The inputs of a map: iterables of either kind, zipped or unpacked, for either kind of caller."""
+"""InputReader and MapInputs: a map's iterables, plain or asynchronous, zipped or unpacked, for either kind of caller."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _END = object()
 
 @dataclass(frozen=True, slots=True)
 class InputReader:
-    """What was given to a verb of the map family; `is_star` unpacks the elements of the only one."""
+    """The iterables given to a verb of the map family; `is_star` unpacks the elements of the only one."""
 
     iterables: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -47,8 +47,8 @@ class InputReader:
         arguments = map(tuple, chain.from_iterable(rows)) if self.is_star else rows
         return islice(zip(arguments, repeat(self.kwargs)), start, None)
 
-    def following(self, start: int) -> Callable[[int], Sequence[Arguments]]:
-        """What takes the next inputs, so many of them; of those at hand, beginning with that one."""
+    def taker(self, start: int) -> Callable[[int], Sequence[Arguments]]:
+        """A function that takes the next inputs, so many of them; of those at hand, beginning with that one."""
         if self.is_star:
             plain = self.plain(start)
             return lambda count: [*islice(plain, count)]
@@ -85,11 +85,11 @@ def _driven(iterable: AsyncIterable[Any]) -> Iterator[Any]:
 
     iterator = aiter(iterable)
 
-    async def following() -> Any:
+    async def next_element() -> Any:
         return await anext(iterator, _END)
 
     with asyncio.Runner() as runner:
-        while (element := runner.run(following())) is not _END:
+        while (element := runner.run(next_element())) is not _END:
             yield element
 
 

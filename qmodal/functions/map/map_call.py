@@ -12,14 +12,14 @@ from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.map.reorder import Failure, ReorderBuffer
-from qmodal.functions.receipts import MOST_NOTED, forget_many, status_of, tell
+from qmodal.functions.receipts import MOST_NOTED, forget_many, receipt_of, status_of
 from qmodal.functions.results import (
     BLOCK_MS,
     CANCELLED,
     OutputReader,
     carried,
-    fetched,
-    opened,
+    fetch_payload,
+    open_output,
     outcomes_in,
     value_of,
 )
@@ -72,22 +72,22 @@ class MapCall(Generic[R]):
     only by the one that receives; they may be the same.
     """
 
-    def __init__(self, client: Client, target: Target, how: MapOptions) -> None:
+    def __init__(self, client: Client, target: Target, options: MapOptions) -> None:
         self._client = client
         self._target = target
-        self._how = how
-        self._reader = OutputReader(client, call_id_for(target, how.resume))
+        self._options = options
+        self._reader = OutputReader(client, call_id_for(target, options.resume))
         # The reader of a map may take its time over each result: an hour, even if others have less.
         kept = int(client.settings.result_ttl * 1000)
-        self._ttl = kept if how.keep else max(kept, DELIVERED_TTL_MS)
+        self._ttl = kept if options.keep else max(kept, DELIVERED_TTL_MS)
         self.pack_sizer = PackSizer(
             target.options,
             client.learned.of(target.pool),
             is_allowed=client.settings.packing,
         )
         # Whoever names the same key makes the same call, also if they do so at the same time.
-        self._digest = b"" if how.resume is None else self.call.encode()
-        self.reorder = ReorderBuffer(is_ordered=how.ordered)
+        self._digest = b"" if options.resume is None else self.call.encode()
+        self.reorder = ReorderBuffer(is_ordered=options.ordered)
         # For the call graph of the input that makes the map: what did not succeed.
         self._parent = context.current_input_id() or ""
         self._unsuccessful: dict[int, InputStatus] = {}
@@ -141,11 +141,11 @@ class MapCall(Generic[R]):
         Raises InvalidError if it is another function's, RemoteError if it was cancelled, and
         OutputExpiredError if there is no call of this id (any more).
         """
-        if self._how.resume is None:
+        if self._options.resume is None:
             return
         record = yield from self._client.calls.record(self.call)
         if record is None:
-            if self._how.resume == self.call:
+            if self._options.resume == self.call:
                 raise OutputExpiredError(f"call {self.call} expired or never existed")
             return
         if record.pool != self._target.pool:
@@ -165,7 +165,7 @@ class MapCall(Generic[R]):
 
     def feed(self, chunk: Sequence[Arguments], *, is_last: bool) -> Op[None]:
         """Submit the next inputs, without those that another producer of this call has submitted."""
-        while chunk or (is_last and (self.submitted or self._how.keep)):
+        while chunk or (is_last and (self.submitted or self._options.keep)):
             try:
                 yield from self._feed_chunk(chunk, is_last=is_last)
                 break
@@ -252,14 +252,14 @@ class MapCall(Generic[R]):
             for index, outcome in self._put(output):
                 yield from self._fetch(index, outcome)
             self.settled += len(output.fresh)
-        if outputs and not self._how.keep:
+        if outputs and not self._options.keep:
             yield Later(self._client.calls.delivered_command(self.call, self._reader.cursor))
 
     def _put(self, output: Output) -> list[tuple[int, Outcome]]:
         """Take in what has come with the output; the outcomes whose payload may have to be fetched."""
         first, fresh = output.index, output.fresh
         try:
-            outcome = opened(self._client, self.call, output, None)
+            outcome = open_output(self._client, self.call, output, None)
             self.pack_sizer.ran(outcome.took, outcome.size)
             if outcome.kind == "values":
                 begin, end = fresh.start - outcome.first, fresh.stop - outcome.first
@@ -277,8 +277,8 @@ class MapCall(Generic[R]):
 
     def _fetch(self, index: int, outcome: Outcome) -> Op[None]:
         try:
-            payload = yield from fetched(
-                self._client, self.call, index, outcome, is_delivery=not self._how.keep
+            payload = yield from fetch_payload(
+                self._client, self.call, index, outcome, is_delivery=not self._options.keep
             )
         except Error as error:  # but what the process is interrupted with ends the map
             self._fail(index, error)
@@ -294,7 +294,7 @@ class MapCall(Generic[R]):
             self._fail(index, error)
 
     def _fail(self, index: int, error: BaseException) -> None:
-        is_fatal = not (self._how.return_exceptions and issubclass(type(error), Exception))
+        is_fatal = not (self._options.return_exceptions and issubclass(type(error), Exception))
         self.reorder.fail(index, Failure(error, is_fatal=is_fatal))
         self.failed += 1
         if self._parent and len(self._unsuccessful) < MOST_NOTED:
@@ -313,7 +313,7 @@ class MapCall(Generic[R]):
 
     def stop(self) -> Op[None]:
         """Nobody wants the rest: cancel what is queued, and forget the call; it raises nothing."""
-        if self._how.keep:
+        if self._options.keep:
             return
         if self.settled < self.submitted or self._parent:
             yield AtMost(self._leave(), STOP_SECONDS)
@@ -327,9 +327,9 @@ class MapCall(Generic[R]):
 
     def _forget(self) -> Op[None]:
         missing = islice(self._reader.seen.missing(self.submitted), MOST_NOTED)
-        told = tell(
+        receipt = receipt_of(
             self.submitted, self._unsuccessful | dict.fromkeys(missing, InputStatus.TERMINATED)
         )
         yield from forget_many(
-            self._client, self._parent, self.call, pool=self._target.pool, told=told
+            self._client, self._parent, self.call, pool=self._target.pool, receipt=receipt
         )

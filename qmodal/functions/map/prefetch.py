@@ -19,7 +19,7 @@ class Prefetch:
 
     def __init__(self, map_call: MapCall[Any], inputs: InputReader) -> None:
         self._map_call = map_call
-        self._next_inputs = inputs.following(map_call.submitted)
+        self._next_inputs = inputs.taker(map_call.submitted)
         map_call.pack_sizer.count(inputs.count)
         self._first = map_call.submitted
         self._next: InputBatch | None = None

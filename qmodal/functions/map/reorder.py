@@ -58,15 +58,15 @@ class ReorderBuffer:
         return taken
 
     def _in_order(self) -> list[Any]:
-        runs, following = self._runs, self._next
-        taken = runs.pop(following, None)
+        runs, index = self._runs, self._next
+        taken = runs.pop(index, None)
         if taken is None:
             return []
-        following += len(taken)
-        while (run := runs.pop(following, None)) is not None:
+        index += len(taken)
+        while (run := runs.pop(index, None)) is not None:
             taken += run
-            following += len(run)
-        self._next = following
+            index += len(run)
+        self._next = index
         return taken
 
     def _all(self) -> list[Any]:

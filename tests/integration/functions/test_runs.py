@@ -13,7 +13,7 @@ from qmodal.client import client as clients
 from qmodal.exception import ExecutionError
 from qmodal.functions.graph import graph_of
 from qmodal.functions.map.map_call import MapCall, MapOptions
-from qmodal.functions.results import OutputReader, Plain, opened, parts, value_at
+from qmodal.functions.results import OutputReader, PlainValue, open_output, outcomes_for, value_at
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
 from qmodal.types import InputStatus
@@ -150,8 +150,10 @@ def test_each_input_of_a_shared_outcome_can_be_asked_for(
     end(bench, conclusions, held, lambda index: value(str(index)))
     found = bench.client.run(OutputReader(bench.client, map_call.call).read(0))
     assert [output.fresh for output in found] == [range(1), range(2, COUNT)]
-    opened = [each for output in found for each in parts(bench.client, map_call.call, output)]
-    assert opened == [Plain(str(index)) for index in range(COUNT) if index != 1]
+    opened = [
+        each for output in found for each in outcomes_for(bench.client, map_call.call, output)
+    ]
+    assert opened == [PlainValue(str(index)) for index in range(COUNT) if index != 1]
 
 
 def test_failures_and_values_share_an_outcome_and_stay_apart(
@@ -228,7 +230,7 @@ def test_a_shared_outcome_says_how_long_one_took_and_when_the_first_began(
     map_call = submitted(bench)
     end(bench, conclusions, bench.claim(count=COUNT)[1:])
     (output,) = bench.client.run(OutputReader(bench.client, map_call.call).read(0))
-    outcome = opened(bench.client, map_call.call, output, None)
+    outcome = open_output(bench.client, map_call.call, output, None)
     assert outcome.took == 4000  # 1 to 7 ms
     assert 0 <= time.time() * 1000 - outcome.started < 5000
     assert (outcome.first, outcome.size, outcome.container) == (1, COUNT - 1, CONTAINER)
@@ -271,7 +273,7 @@ def test_an_outcome_that_does_not_hold_what_it_says_fails_its_inputs(
     assert [isinstance(each, Exception) for each in found] == [True] * COUNT
     (output,) = bench.client.run(OutputReader(bench.client, map_call.call).read(0))
     with pytest.raises(ExecutionError):
-        parts(bench.client, map_call.call, output)
+        outcomes_for(bench.client, map_call.call, output)
 
 
 def test_an_outcome_that_somebody_put_there_twice_is_taken_once(
@@ -303,5 +305,5 @@ def test_an_input_alone_is_answered_alone(bench: Bench, conclusions: Settlement)
     map_call = submitted(bench, 0)
     end(bench, conclusions, bench.claim())
     (output,) = bench.client.run(OutputReader(bench.client, map_call.call).read(0))
-    (outcome,) = parts(bench.client, map_call.call, output)
+    (outcome,) = outcomes_for(bench.client, map_call.call, output)
     assert bench.client.run(value_at(bench.client, map_call.call, 0, outcome)) == 0
