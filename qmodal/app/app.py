@@ -21,8 +21,8 @@ from qmodal.app.decorators import (
     FunctionDecorator,
     LocalEntrypoint as LocalEntrypoint,
 )
-from qmodal.app.defaults import AppDefaults
 from qmodal.app.registration import (
+    AppDefaults,
     class_entry,
     function_entry,
     is_interactive,

@@ -12,7 +12,7 @@ from qmodal.client.client import current
 from qmodal.exception import ExecutionError, InvalidError, NotFoundError
 from qmodal.spec.documents import FunctionSpec, Version, open_version
 from qmodal.spec.names import is_app_id
-from qmodal.spec.registry import Definition, Registry, definitions_of
+from qmodal.spec.registry import Definition, Entry, Registry, definitions_of
 from qmodal.transport.operation import Op
 
 
@@ -55,6 +55,11 @@ class LocalSource:
     def stands_for(self, definition: Definition) -> bool:
         """Whether the app is still published as it was then."""
         return self.registry.find_definition(self.tag) is definition
+
+
+def local_entry(source: Source) -> Entry | None:
+    """What an app in this process has registered; None for a definition from elsewhere."""
+    return source.registry.entries.get(source.tag) if isinstance(source, LocalSource) else None
 
 
 # The app whose serialized functions are being pickled, and what the version of this container has.

@@ -14,7 +14,6 @@ from qmodal.functions import (
     autoscaler as pool_verbs,
     generator as streaming,
     remote as invocation,
-    web as web_calls,
 )
 from qmodal.functions.autoscaler import Autoscaler
 from qmodal.functions.call import FunctionCall
@@ -23,11 +22,19 @@ from qmodal.functions.definition import (
     LocalSource,
     NamedSource,
     Source,
+    local_entry,
     portable,
 )
 from qmodal.functions.info import describe
 from qmodal.functions.map.verbs import MapVerbs
-from qmodal.functions.target import Binding, Target, target_of
+from qmodal.functions.target import (
+    Binding,
+    Target,
+    check_function,
+    check_generator,
+    check_url,
+    target_of,
+)
 from qmodal.output.logs import LogSource, LogVerbs
 from qmodal.spec.keywords import VariantOptions
 from qmodal.spec.registry import Definition
@@ -214,7 +221,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     def get_web_url(self) -> Op[str | None]:
         """Where a web function answers; None for others. Raises UnimplementedError for a web function."""
         target = yield from self._target()
-        web_calls.check_url(target)
+        check_url(target)
         return None
 
     @old_verb("Function.get_web_uri", "use Function.get_web_url")
@@ -225,7 +232,8 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     @property
     def is_web(self) -> bool:
         """Whether the local definition is a web function."""
-        return web_calls.is_web(self._source)
+        entry = local_entry(self._source)
+        return entry is not None and "web" in entry.options.recorded
 
     @property
     def object_id(self) -> str:
@@ -250,9 +258,10 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         """Whether it yields items, as declared or as its code says."""
         if self._known is not None:
             return self._known[1].is_generator
-        return streaming.is_generator(
-            self._source, "" if self._binding is None else self._binding.method
-        )
+        entry = local_entry(self._source)
+        method = "" if self._binding is None else self._binding.method
+        known = None if entry is None else entry.methods.get(method)
+        return known is not None and known.is_generator
 
     def _target(self) -> Op[Target]:
         definition = yield from self._source.definition()
@@ -269,17 +278,14 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         if plain is not None and self._source.stands_for(plain[0]):
             return plain[1]
         target = yield from self._target()
-        web_calls.check_callable(target, verb)
-        if target.is_generator:
-            raise InvalidError(streaming.misuse_message(verb))
+        check_function(target, verb)
         if self._known is not None:
             self._plain = self._known
         return target
 
     def _generator_target(self) -> Op[Target]:
         target = yield from self._target()
-        if not target.is_generator:
-            raise InvalidError(streaming.misuse_message("remote_gen"))
+        check_generator(target)
         return target
 
     def _pool_target(self) -> Op[Target]:
@@ -306,7 +312,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
 
 def _note_volumes(source: Source, name: str) -> None:
     """Warn that a function which mounts volumes finds nothing in them on the caller's machine."""
-    entry = source.registry.entries.get(source.tag) if isinstance(source, LocalSource) else None
+    entry = local_entry(source)
     if entry is not None and entry.options.volumes and is_local():
         warnings.warn(
             f"The {name} function is executing locally and will not have access to the mounted "

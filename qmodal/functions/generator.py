@@ -14,7 +14,6 @@ from qmodal.exception import (
     RemoteError,
     clause,
 )
-from qmodal.functions.definition import LocalSource, Source
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.receipts import forget
 from qmodal.functions.remote import ABANDON_SECONDS
@@ -173,24 +172,3 @@ class ItemReader:
             yield from forget(self._client, submission, self._error)
         elif submission is not None:
             yield AtMost(self._client.items.close(self._reader.call), ABANDON_SECONDS)
-
-
-def misuse_message(verb: str) -> str:
-    """The error text for a generator called as a function, or a function called as a generator."""
-    if verb == "remote_gen":
-        return (
-            "A non-generator function cannot be called with `.remote_gen(...)`. "
-            "Use `.remote(...)` instead."
-        )
-    if verb == "spawn":
-        return "Cannot `spawn` a generator function."
-    hint = " Use `.remote_gen(...)` instead." if verb == "remote" else ""
-    return f"A generator function cannot be called with `.{verb}(...)`.{hint}"
-
-
-def is_generator(source: Source, method: str) -> bool:
-    """Whether a function of a local app was registered as a generator."""
-    if not isinstance(source, LocalSource):
-        return False
-    entry = source.registry.entries.get(source.tag)
-    return entry is not None and method in entry.methods and entry.methods[method].is_generator

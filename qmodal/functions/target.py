@@ -1,4 +1,4 @@
-"""Target: which pool and which method a handle's calls are for; from a definition and a binding."""
+"""Target: which pool and which method a handle's calls are for, and which verbs may call it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from qmodal.exception import NotFoundError
+from qmodal.exception import InvalidError, NotFoundError, UnimplementedError
 from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.parameters import ParameterSpec
@@ -101,3 +101,45 @@ def specs_of(spec: FunctionSpec) -> tuple[ParameterSpec, ...] | None:
     if spec.parameters is None:
         return None
     return tuple(ParameterSpec.from_plain(list(plain)) for plain in spec.parameters)
+
+
+def check_function(target: Target, verb: str) -> None:
+    """Raise InvalidError for what `verb` cannot call: a web function or a generator.
+
+    Raises UnimplementedError for a function that is only recorded.
+    """
+    recorded = target.options.recorded
+    web = recorded.get("web", {}).get(target.method)
+    if web is not None:
+        raise InvalidError(
+            f"The web function {target.name!r} cannot be called with `.{verb}(...)`: it answers "
+            f"HTTP requests ({web['kind']}). Call it with `.local(...)`, or leave the decorator out."
+        )
+    for name in ("clustered", "sessioned"):
+        if name in recorded:
+            raise UnimplementedError(
+                f"qmodal does not run `@{name}` functions such as {target.name!r}: use `map` over the parts."
+            )
+    if target.is_generator and verb == "spawn":
+        raise InvalidError("Cannot `spawn` a generator function.")
+    if target.is_generator:
+        hint = " Use `.remote_gen(...)` instead." if verb == "remote" else ""
+        raise InvalidError(f"A generator function cannot be called with `.{verb}(...)`.{hint}")
+
+
+def check_generator(target: Target) -> None:
+    """Raise InvalidError for what `remote_gen` cannot call."""
+    if not target.is_generator:
+        raise InvalidError(
+            "A non-generator function cannot be called with `.remote_gen(...)`. "
+            "Use `.remote(...)` instead."
+        )
+
+
+def check_url(target: Target) -> None:
+    """Raise UnimplementedError for a web function, which nothing serves yet."""
+    if target.method in target.options.recorded.get("web", {}):
+        raise UnimplementedError(
+            f"nothing serves the web function {target.name!r} yet: call qmodal functions from a web "
+            "server of your own."
+        )
