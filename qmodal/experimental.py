@@ -1,4 +1,4 @@
-"""Modal's name for the module of what may change."""
+"""Experimental decorators of Modal, such as `clustered`: recorded with the app, and refused when called."""
 
 from __future__ import annotations
 

@@ -21,14 +21,14 @@ from qmodal.app.decorators import (
     FunctionDecorator,
     LocalEntrypoint as LocalEntrypoint,
 )
-from qmodal.app.defaults import AppDefaults
 from qmodal.app.registration import (
+    AppDefaults,
     class_entry,
     function_entry,
     is_interactive,
     refuse_bare,
 )
-from qmodal.client.verb import Verb
+from qmodal.client.verb import Verb, verb
 from qmodal.cls.cls import Cls
 from qmodal.cls.partial_function import PartialFunction
 from qmodal.exception import InvalidError
@@ -40,15 +40,29 @@ from qmodal.spec.keywords import OptionKeywords
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.parameters import parameter
 from qmodal.spec.registry import Registry
+from qmodal.transport.operation import Op
 
 if TYPE_CHECKING:
-    from qmodal.runner.deploy import Deploy
     from qmodal.runner.run import RunContext
 
 P = ParamSpec("P")
 R = TypeVar("R")
 OriginalR = TypeVar("OriginalR")
 C = TypeVar("C")
+
+
+def _lookup(
+    name: str,
+    *,
+    client: Any = None,
+    environment_name: str | None = None,
+    create_if_missing: bool = False,
+) -> Op[App]:
+    """The deployed app of that name, or the app of that id; looks at once. Raises NotFoundError.
+
+    >>> App.lookup("reports", create_if_missing=True)
+    """
+    return app_verbs.lookup(App, name, environment_name, create=create_if_missing)
 
 
 class App:
@@ -60,7 +74,7 @@ class App:
     ...     return x * x
     """
 
-    lookup: ClassVar = app_verbs.Lookup(lambda name: App(name))
+    lookup: ClassVar = Verb(_lookup)
 
     def __init__(
         self,
@@ -214,35 +228,44 @@ class App:
             interactive=interactive,
         )
 
-    @property
-    def deploy(self) -> Deploy[Self]:
-        """Publish the app under its name, until it is stopped: `deploy(name=None, ...)`.
+    @verb
+    def deploy(
+        self,
+        name: str | None = None,
+        *,
+        environment_name: str | None = None,
+        tag: str = "",
+        client: Any = None,
+        strategy: str = "rolling",
+    ) -> Op[App]:
+        """Publish the app under its name, until it is stopped; returns itself.
 
         >>> app.deploy(name="reports")
         """
-        from qmodal.runner.deploy import Deploy
+        from qmodal.runner.deploy import deploy
 
-        return Deploy(self)
+        yield from deploy(self, name, environment_name, tag=tag, strategy=strategy)
+        return self
 
-    @property
-    def stop(self) -> Verb[..., None]:
+    @verb
+    def stop(self, *, client: Any = None) -> Op[None]:
         """End the app for everybody; this cannot be undone. Raises InvalidError if it never began."""
-        return Verb(partial(app_verbs.stop, self._registry))
+        return app_verbs.stop(self._registry)
 
-    @property
-    def set_tags(self) -> Verb[..., None]:
+    @verb
+    def set_tags(self, tags: Mapping[str, str], *, client: Any = None) -> Op[None]:
         """Replace the tags of the running or deployed app: `set_tags({"team": "a"})`."""
-        return Verb(partial(app_verbs.set_tags, self._registry))
+        return app_verbs.set_tags(self._registry, tags)
 
-    @property
-    def get_tags(self) -> Verb[..., dict[str, str]]:
+    @verb
+    def get_tags(self, *, client: Any = None) -> Op[dict[str, str]]:
         """The tags of the running or deployed app."""
-        return Verb(partial(app_verbs.get_tags, self._registry))
+        return app_verbs.get_tags(self._registry)
 
     @property
     def logs(self) -> LogVerbs:
         """What its containers printed: `fetch(since=...)`, `tail(100)`, `stream(timeout)`."""
-        return LogVerbs(partial(app_verbs.log_place, self._registry))
+        return LogVerbs(partial(app_verbs.log_source, self._registry))
 
     def include(self, other_app: App, inherit_tags: bool = True) -> Self:
         """Take in the functions and classes of another app, not its entrypoints; returns itself."""

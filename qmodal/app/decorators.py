@@ -1,4 +1,4 @@
-"""What `@app.function(...)` and `@app.cls(...)` return: they register, and keep types."""
+"""The decorators that `@app.function(...)` and `@app.cls(...)` return: they register, and keep types."""
 
 from __future__ import annotations
 

@@ -1,14 +1,12 @@
-"""What can be done with an app that is on the server: look it up, stop it, note tags about it."""
+"""Operations on an app that is on the server: look it up, stop it, read and replace its tags."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, TypeVar
 
 from qmodal.client import client as clients
 from qmodal.client.client import Client
-from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.output.logs import LogSource
 from qmodal.spec.documents import Version
@@ -20,38 +18,7 @@ from qmodal.transport.operation import Op
 A = TypeVar("A", bound=AppLike)
 
 
-class Lookup(Verb[Any, A]):
-    """`App.lookup(name, *, environment_name=None, create_if_missing=False)`; looks at once."""
-
-    __slots__ = ()
-
-    def __init__(self, make: Callable[[str], A]) -> None:
-        super().__init__(partial(lookup, make))
-
-    def __call__(
-        self,
-        name: str,
-        *,
-        client: Any = None,
-        environment_name: str | None = None,
-        create_if_missing: bool = False,
-    ) -> A:
-        """Do it and wait."""
-        return super().__call__(name, environment_name, create_if_missing)
-
-    async def aio(
-        self,
-        name: str,
-        *,
-        client: Any = None,
-        environment_name: str | None = None,
-        create_if_missing: bool = False,
-    ) -> A:
-        """Do it without blocking the event loop."""
-        return await super().aio(name, environment_name, create_if_missing)
-
-
-def lookup(make: Callable[[str], A], name: str, environment: str | None, create: bool) -> Op[A]:
+def lookup(make: Callable[[str], A], name: str, environment: str | None, *, create: bool) -> Op[A]:
     """The deployed app of that name, or the app of that id."""
     from qmodal.runner.publish import publish
 
@@ -87,28 +54,28 @@ def find_version(client: Client, name: str, environment: str) -> Op[Version | No
     return None if version is None else version.value
 
 
-def stop(registry: Registry, *, client: Any = None) -> Op[None]:
+def stop(registry: Registry) -> Op[None]:
     """End the app, whoever started it."""
     record = yield from _record(registry, "stop")
     yield from clients.current().apps.stop(record)
     registry.attach(None)
 
 
-def set_tags(registry: Registry, tags: Mapping[str, str], *, client: Any = None) -> Op[None]:
+def set_tags(registry: Registry, tags: Mapping[str, str]) -> Op[None]:
     """Replace the app's tags."""
     checked = checked_tags(tags)
     record = yield from _record(registry, "set_tags")
     yield from clients.current().apps.set_tags(record.app_id, checked)
 
 
-def get_tags(registry: Registry, *, client: Any = None) -> Op[dict[str, str]]:
+def get_tags(registry: Registry) -> Op[dict[str, str]]:
     """The tags of the app on the server."""
     record = yield from _record(registry, "get_tags")
     return (yield from clients.current().apps.tags(record.app_id))
 
 
-def log_place(registry: Registry) -> Op[LogSource]:
-    """Whose output `app.logs` is."""
+def log_source(registry: Registry) -> Op[LogSource]:
+    """The log source that `app.logs` reads."""
     record = yield from _record(registry, "logs")
     return LogSource(record.app_id)
 

@@ -70,11 +70,11 @@ class FunctionNames:
     resolve = Removed("f.hydrate()")
 
 
-def note_wrapping(wrap_returned_exceptions: object) -> None:
+def note_wrapping(wrap_returned_exceptions: object, *, level: int = 3) -> None:
     """Warn about that argument of the map family if it was given, whatever its value."""
     if wrap_returned_exceptions is not None:
         warn(
             "`wrap_returned_exceptions`",
             "exceptions are returned as they are, and it has no effect; leave it out",
-            level=3,
+            level=level,
         )

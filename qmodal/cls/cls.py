@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from qmodal.client import deprecation as legacy
 from qmodal.client.client import is_plain_only
-from qmodal.client.verb import Verb
+from qmodal.client.verb import verb
 from qmodal.cls import handles
 from qmodal.cls.local_instance import LocalInstance, has_constructor
 from qmodal.cls.partial_function import methods_of
@@ -25,7 +25,7 @@ from qmodal.transport.operation import Op
 from qmodal.wire.foreign import ForeignError, touch, type_name
 
 if TYPE_CHECKING:
-    from qmodal.types import FunctionCurrentStats
+    from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats
 
 T = TypeVar("T")
 
@@ -112,10 +112,11 @@ class Cls(Generic[T]):
     def _with(self, variant: Variant) -> Cls[T]:
         return Cls(self._source, self._name, user_cls=self._user_cls, variant=variant)
 
-    @property
-    def hydrate(self) -> Verb[[], Cls[T]]:
+    @verb
+    def hydrate(self) -> Op[Cls[T]]:
         """Find out now, rather than on first use, what this handle stands for; returns itself."""
-        return Verb(self._hydrate)
+        yield from self._source.definition()
+        return self
 
     def method_names(self) -> tuple[str, ...]:
         """The methods that calls can reach."""
@@ -151,10 +152,6 @@ class Cls(Generic[T]):
             f"first?\nInstead of `{self._name}.{name}`, write `{self._name}(...).{name}`."
         )
 
-    def _hydrate(self) -> Op[Cls[T]]:
-        yield from self._source.definition()
-        return self
-
 
 class Obj:
     """An instance of a Cls: its methods as Functions that share the pool of its parameters."""
@@ -174,15 +171,29 @@ class Obj:
         cls = self._cls
         return _rebuilt, (portable(cls._source), cls._name, self._args, self._kwargs, cls._variant)
 
-    @property
-    def update_autoscaler(self) -> pool_verbs.UpdateAutoscaler:
+    @verb
+    def update_autoscaler(
+        self,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: int | None = None,
+    ) -> Op[FunctionAutoscalerSettings]:
         """Change the limits of this instance's pool only; None leaves one as it is."""
-        return pool_verbs.UpdateAutoscaler(self._update)
+        return pool_verbs.update_autoscaler(
+            self._target,
+            min_containers=min_containers,
+            max_containers=max_containers,
+            buffer_containers=buffer_containers,
+            scaledown_window=scaledown_window,
+        )
 
-    @property
-    def get_current_stats(self) -> Verb[[], FunctionCurrentStats]:
+    @verb
+    def get_current_stats(self) -> Op[FunctionCurrentStats]:
         """This instance's pool at this moment."""
-        return Verb(self._stats)
+        target = yield from self._target()
+        return (yield from pool_verbs.current_stats(target))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -271,14 +282,6 @@ class Obj:
             )
         name = next(iter(definition.spec.methods))
         return (yield from self._method(name)._target())
-
-    def _update(self, **changes: int | None) -> Op[Any]:
-        target = yield from self._target()
-        return (yield from pool_verbs.update_autoscaler(target, dict(changes)))
-
-    def _stats(self) -> Op[FunctionCurrentStats]:
-        target = yield from self._target()
-        return (yield from pool_verbs.current_stats(target))
 
 
 def _shown(value: object) -> str:

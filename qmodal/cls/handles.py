@@ -1,4 +1,4 @@
-"""Which handle (a `cls.Obj`) stands for an instance of a user's class: `self.other.remote()`."""
+"""Handles of instances: the `cls.Obj` that stands for an instance of a user's class, for `self.other.remote()`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An instance of a user's class in this process: what `.local()` and plain attributes work on."""
+"""LocalInstance: an instance of a user's class in this process, for `.local()` and plain attributes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class LocalInstance:
         """The instance with its parameters set; raises TypeError for arguments it does not take."""
         if specs is None:
             return cls(user_cls(*args, **kwargs))
-        return cls(made(user_cls, _arguments(user_cls, specs, args, kwargs)))
+        return cls(instance_of(user_cls, _arguments(user_cls, specs, args, kwargs)))
 
     def method(self, name: str) -> Callable[..., Any]:
         """The bound method; a plain one finds the instance entered, an async one does not."""
@@ -47,7 +47,7 @@ class LocalInstance:
         return bound
 
 
-def made(user_cls: type, parameters: Mapping[str, Any]) -> Any:
+def instance_of(user_cls: type, parameters: Mapping[str, Any]) -> Any:
     """An instance with its parameters set and without `__init__`, which such a class has not."""
     instance: Any = object.__new__(user_cls)
     for name, value in parameters.items():

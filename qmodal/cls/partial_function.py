@@ -1,4 +1,4 @@
-"""The decorators inside a class, and those below `@app.function`: they mark, and the app reads."""
+"""Partial functions: functions marked by `@method`, `@enter`, `@concurrent` and their like, for the app to read."""
 
 from __future__ import annotations
 

@@ -1,15 +1,15 @@
-"""`f.autoscaler`: read and change the limits of a function's pool while it runs."""
+"""Autoscaler: reads and changes the limits of a function's pool while it runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
 from qmodal.client.client import Client, current
-from qmodal.client.verb import Verb
+from qmodal.client.verb import verb
 from qmodal.exception import InvalidError
-from qmodal.functions.target import Target
+from qmodal.functions.submission import open_pool
+from qmodal.functions.target import FindTarget, Target
 from qmodal.spec.options import AutoscalerOverride, FunctionOptions
 from qmodal.transport.operation import Op
 from qmodal.types import FunctionAutoscalerSettings, FunctionCurrentStats
@@ -27,67 +27,36 @@ UNSET: Final[Any] = _Unset()
 class Autoscaler:
     """The autoscaler settings of one pool."""
 
-    _find: Callable[[], Op[Target]]
+    _find: FindTarget
 
-    @property
-    def settings(self) -> Verb[[], FunctionAutoscalerSettings]:
+    @verb
+    def settings(self) -> Op[FunctionAutoscalerSettings]:
         """The settings in force."""
-        return Verb(self._settings)
+        target = yield from self._find()
+        return (yield from current_settings(target))
 
-    @property
-    def update(self) -> Update:
+    @verb
+    def update(
+        self,
+        *,
+        min_containers: int | None = UNSET,
+        max_containers: int | None = UNSET,
+        buffer_containers: int | None = UNSET,
+        scaledown_window: int = UNSET,
+    ) -> Op[FunctionAutoscalerSettings]:
         """Change some of them until the next deploy; returns the settings in force.
 
         What is left out stays; None resets: no minimum, no buffer, no limit. Raises InvalidError.
         """
-        return Update(self._update)
-
-    def _settings(self) -> Op[FunctionAutoscalerSettings]:
-        target = yield from self._find()
-        return (yield from current_settings(target))
-
-    def _update(self, **changes: int | None) -> Op[FunctionAutoscalerSettings]:
+        changes = {
+            "min_containers": min_containers,
+            "max_containers": max_containers,
+            "buffer_containers": buffer_containers,
+            "scaledown_window": scaledown_window,
+        }
         given = {name: value for name, value in changes.items() if value is not UNSET}
         target = yield from self._find()
         return (yield from reset_autoscaler(target, given))
-
-
-class Update(Verb[Any, FunctionAutoscalerSettings]):
-    """`autoscaler.update(...)`: keywords only, each left out, None or a number."""
-
-    __slots__ = ()
-
-    def __call__(
-        self,
-        *,
-        min_containers: int | None = UNSET,
-        max_containers: int | None = UNSET,
-        buffer_containers: int | None = UNSET,
-        scaledown_window: int = UNSET,
-    ) -> FunctionAutoscalerSettings:
-        """Do it and wait."""
-        return super().__call__(
-            min_containers=min_containers,
-            max_containers=max_containers,
-            buffer_containers=buffer_containers,
-            scaledown_window=scaledown_window,
-        )
-
-    async def aio(
-        self,
-        *,
-        min_containers: int | None = UNSET,
-        max_containers: int | None = UNSET,
-        buffer_containers: int | None = UNSET,
-        scaledown_window: int = UNSET,
-    ) -> FunctionAutoscalerSettings:
-        """Do it without blocking the event loop."""
-        return await super().aio(
-            min_containers=min_containers,
-            max_containers=max_containers,
-            buffer_containers=buffer_containers,
-            scaledown_window=scaledown_window,
-        )
 
 
 def current_stats(target: Target) -> Op[FunctionCurrentStats]:
@@ -118,14 +87,15 @@ def _container_states(client: Client, pool: str) -> Op[list[str]]:
     ]
 
 
-def update_autoscaler(target: Target, changes: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
+def update_autoscaler(find: FindTarget, **changes: int | None) -> Op[FunctionAutoscalerSettings]:
     """Override the pool's settings until the next deploy; None leaves a setting as it is."""
     given = {name: value for name, value in changes.items() if value is not None}
+    target = yield from find()
     return (yield from _override(target, given))
 
 
 def reset_autoscaler(target: Target, changes: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
-    """As `update_autoscaler`, where None means no minimum, no buffer, no limit."""
+    """Override the pool's settings until the next deploy; None means no minimum, no buffer, no limit."""
     if changes.get("max_containers") == 0:
         raise InvalidError("`max_containers` must be at least 1, not 0; None takes the limit away")
     given = {name: 0 if value is None else value for name, value in changes.items()}
@@ -149,7 +119,7 @@ def _override(target: Target, given: dict[str, Any]) -> Op[FunctionAutoscalerSet
         override.apply(target.options)  # raises if minimum and maximum cross
         return override.to_plain()
 
-    yield from target.open(client)
+    yield from open_pool(client, target.spec)
     settings = yield from client.apps.override(target.spec.app_id, target.pool, changed)
     options = AutoscalerOverride.from_plain(settings).apply(target.options)
     if options.min_containers:
@@ -165,41 +135,3 @@ def effective(options: FunctionOptions) -> FunctionAutoscalerSettings:
         buffer_containers=options.buffer_containers,
         scaledown_window=options.scaledown_window,
     )
-
-
-class UpdateAutoscaler(Verb[Any, FunctionAutoscalerSettings]):
-    """`update_autoscaler(...)`: keywords only, each None or a number."""
-
-    __slots__ = ()
-
-    def __call__(
-        self,
-        *,
-        min_containers: int | None = None,
-        max_containers: int | None = None,
-        buffer_containers: int | None = None,
-        scaledown_window: int | None = None,
-    ) -> FunctionAutoscalerSettings:
-        """Do it and wait."""
-        return super().__call__(
-            min_containers=min_containers,
-            max_containers=max_containers,
-            buffer_containers=buffer_containers,
-            scaledown_window=scaledown_window,
-        )
-
-    async def aio(
-        self,
-        *,
-        min_containers: int | None = None,
-        max_containers: int | None = None,
-        buffer_containers: int | None = None,
-        scaledown_window: int | None = None,
-    ) -> FunctionAutoscalerSettings:
-        """Do it without blocking the event loop."""
-        return await super().aio(
-            min_containers=min_containers,
-            max_containers=max_containers,
-            buffer_containers=buffer_containers,
-            scaledown_window=scaledown_window,
-        )

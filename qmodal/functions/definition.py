@@ -1,4 +1,4 @@
-"""Where a function or class is defined: in a local app, or in a deployed one found by name."""
+"""Sources: where the definition of a handle comes from, a local app or a deployed one found by name."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from qmodal.client.process import state
 from qmodal.exception import ExecutionError, InvalidError, NotFoundError
 from qmodal.spec.documents import FunctionSpec, Version
 from qmodal.spec.names import is_app_id
-from qmodal.spec.registry import Definition, Registry, definitions_of
+from qmodal.spec.registry import Definition, Entry, Registry, definitions_of
 from qmodal.transport.operation import Op
 
 
 class Source(Protocol):
-    """Whatever can say which definition a handle stands for."""
+    """Where the definition of a handle comes from."""
 
     def definition(self) -> Op[Definition]:
         """The definition; raises ExecutionError or NotFoundError if there is none."""
@@ -56,6 +56,11 @@ class LocalSource:
     def stands_for(self, definition: Definition) -> bool:
         """Whether the app is still published as it was then."""
         return self.registry.find_definition(self.tag) is definition
+
+
+def local_entry(source: Source) -> Entry | None:
+    """What an app in this process has registered; None for a definition from elsewhere."""
+    return source.registry.entries.get(source.tag) if isinstance(source, LocalSource) else None
 
 
 # The app whose serialized functions are being pickled.

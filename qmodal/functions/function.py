@@ -8,13 +8,12 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from qmodal.client import deprecation as legacy
 from qmodal.client.context import is_local
-from qmodal.client.verb import Verb
+from qmodal.client.verb import Stream, old_verb, stream_verb, verb
 from qmodal.exception import ExecutionError, InvalidError
 from qmodal.functions import (
     autoscaler as pool_verbs,
     generator as streaming,
     remote as invocation,
-    web as web_calls,
 )
 from qmodal.functions.autoscaler import Autoscaler
 from qmodal.functions.call import FunctionCall
@@ -23,11 +22,19 @@ from qmodal.functions.definition import (
     LocalSource,
     NamedSource,
     Source,
+    local_entry,
     portable,
 )
-from qmodal.functions.info import Info, describe
-from qmodal.functions.map.methods import MapVerbs
-from qmodal.functions.target import Binding, Target, target_of
+from qmodal.functions.info import describe
+from qmodal.functions.map.verbs import MapVerbs
+from qmodal.functions.target import (
+    Binding,
+    Target,
+    check_function,
+    check_generator,
+    check_url,
+    target_of,
+)
 from qmodal.output.logs import LogSource, LogVerbs
 from qmodal.spec.keywords import VariantOptions
 from qmodal.spec.registry import Definition
@@ -101,23 +108,27 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         )
         return Function(source, name)
 
-    @property
-    def remote(self) -> Verb[P, R]:
+    @verb
+    def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
         """Run it in its pool and wait for the result; raises what it raises."""
-        return Verb(self._remote)
+        target = yield from self._plain_target("remote")
+        result: R = yield from invocation.remote(target, (args, kwargs))
+        return result
 
-    @property
-    def remote_gen(self) -> streaming.RemoteGen[P]:
+    @stream_verb
+    def remote_gen(self, /, *args: P.args, **kwargs: P.kwargs) -> Stream[Any]:
         """Run a generator in its pool; its items as they are produced, once iteration begins.
 
         >>> for line in lines_of.remote_gen("log.txt"): ...
         """
-        return streaming.RemoteGen(self._generator_target)
+        return streaming.ItemStream(self._generator_target, (args, kwargs))
 
-    @property
-    def spawn(self) -> Verb[P, FunctionCall[R]]:
+    @verb
+    def spawn(self, /, *args: P.args, **kwargs: P.kwargs) -> Op[FunctionCall[R]]:
         """Run it in its pool; the handle comes back as soon as the input is accepted."""
-        return Verb(self._spawn)
+        target = yield from self._plain_target("spawn")
+        call = yield from invocation.spawn(target, (args, kwargs))
+        return FunctionCall(call, 1)
 
     @property
     def local(self) -> Callable[P, OriginalR]:
@@ -130,39 +141,54 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         _note_volumes(self._source, self._name)
         return self._local
 
-    @property
-    def hydrate(self) -> Verb[[], Function[P, R, OriginalR]]:
+    @verb
+    def hydrate(self) -> Op[Function[P, R, OriginalR]]:
         """Find out now, rather than on first use, what this handle stands for; returns itself."""
-        return Verb(self._hydrate)
+        yield from self._target()
+        return self
 
-    @property
-    def get_current_stats(self) -> Verb[[], FunctionCurrentStats]:
+    @verb
+    def get_current_stats(self) -> Op[FunctionCurrentStats]:
         """The pool at this moment: backlog, containers, running inputs, free slots."""
-        return Verb(self._stats)
+        target = yield from self._target()
+        return (yield from pool_verbs.current_stats(target))
 
-    @property
-    def update_autoscaler(self) -> pool_verbs.UpdateAutoscaler:
+    @old_verb("Function.update_autoscaler", "use Function.autoscaler.update")
+    def update_autoscaler(
+        self,
+        *,
+        min_containers: int | None = None,
+        max_containers: int | None = None,
+        buffer_containers: int | None = None,
+        scaledown_window: int | None = None,
+    ) -> Op[FunctionAutoscalerSettings]:
         """Change the pool's limits while it runs; None leaves one as it is. In force in 0.3 s.
 
         Lasts until the next deploy. Raises InvalidError for a method: the instance has the pool.
         """
-        legacy.warn("Function.update_autoscaler", "use Function.autoscaler.update")
-        return pool_verbs.UpdateAutoscaler(self._update)
+        return pool_verbs.update_autoscaler(
+            self._pool_target,
+            min_containers=min_containers,
+            max_containers=max_containers,
+            buffer_containers=buffer_containers,
+            scaledown_window=scaledown_window,
+        )
 
     @property
     def autoscaler(self) -> Autoscaler:
         """Read and change the pool's limits: `f.autoscaler.update(max_containers=4)`."""
         return Autoscaler(self._pool_target)
 
-    @property
-    def info(self) -> Info:
-        """How the function is configured: `f.info()`."""
-        return Info(self._info)
+    @verb
+    def info(self, *, refresh: bool = False) -> Op[FunctionInfo]:
+        """How the function is configured; what was published does not change under a handle."""
+        definition = yield from self._source.definition()
+        return describe(definition.spec, self._variant)
 
     @property
     def logs(self) -> LogVerbs:
         """What the containers of its pool printed: `fetch(since=...)`, `tail(100)`, `stream()`."""
-        return LogVerbs(self._log_place)
+        return LogVerbs(self._log_source)
 
     def with_options(self, **options: Unpack[VariantOptions]) -> Function[P, R, OriginalR]:
         """The same function in a pool of its own with these options; raises InvalidError.
@@ -191,9 +217,23 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
             raise ExecutionError(f"The definition of {self._name!r} is not in this process.")
         return self._raw_f
 
-    get_web_url = web_calls.WebUrl()
-    get_web_uri = web_calls.WebUrl("Function.get_web_uri")
-    is_web = web_calls.IsWeb()
+    @verb
+    def get_web_url(self) -> Op[str | None]:
+        """Where a web function answers; None for others. Raises UnimplementedError for a web function."""
+        target = yield from self._target()
+        check_url(target)
+        return None
+
+    @old_verb("Function.get_web_uri", "use Function.get_web_url")
+    def get_web_uri(self) -> Op[str | None]:
+        """As `get_web_url`."""
+        return self.get_web_url.op()
+
+    @property
+    def is_web(self) -> bool:
+        """Whether the local definition is a web function."""
+        entry = local_entry(self._source)
+        return entry is not None and "web" in entry.options.recorded
 
     @property
     def object_id(self) -> str:
@@ -218,7 +258,10 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         """Whether it yields items, as declared or as its code says."""
         if self._known is not None:
             return self._known[1].is_generator
-        return streaming.yields(self._source, "" if self._binding is None else self._binding.method)
+        entry = local_entry(self._source)
+        method = "" if self._binding is None else self._binding.method
+        known = None if entry is None else entry.methods.get(method)
+        return known is not None and known.is_generator
 
     def _target(self) -> Op[Target]:
         definition = yield from self._source.definition()
@@ -235,40 +278,15 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         if plain is not None and self._source.stands_for(plain[0]):
             return plain[1]
         target = yield from self._target()
-        web_calls.check_callable(target, verb)
-        if target.is_generator:
-            raise InvalidError(streaming.refusal(verb))
+        check_function(target, verb)
         if self._known is not None:
             self._plain = self._known
         return target
 
     def _generator_target(self) -> Op[Target]:
         target = yield from self._target()
-        if not target.is_generator:
-            raise InvalidError(streaming.refusal("remote_gen"))
+        check_generator(target)
         return target
-
-    def _remote(self, /, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
-        target = yield from self._plain_target("remote")
-        result: R = yield from invocation.remote(target, (args, kwargs))
-        return result
-
-    def _spawn(self, /, *args: P.args, **kwargs: P.kwargs) -> Op[FunctionCall[R]]:
-        target = yield from self._plain_target("spawn")
-        call = yield from invocation.spawn(target, (args, kwargs))
-        return FunctionCall(call, 1)
-
-    def _hydrate(self) -> Op[Function[P, R, OriginalR]]:
-        yield from self._target()
-        return self
-
-    def _stats(self) -> Op[FunctionCurrentStats]:
-        target = yield from self._target()
-        return (yield from pool_verbs.current_stats(target))
-
-    def _update(self, **changes: int | None) -> Op[FunctionAutoscalerSettings]:
-        target = yield from self._pool_target()
-        return (yield from pool_verbs.update_autoscaler(target, dict(changes)))
 
     def _pool_target(self) -> Op[Target]:
         if self._binding is not None:
@@ -277,13 +295,9 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
             )
         return (yield from self._target())
 
-    def _log_place(self) -> Op[LogSource]:
+    def _log_source(self) -> Op[LogSource]:
         target = yield from self._target()
         return LogSource(target.spec.app_id, target.pool)
-
-    def _info(self, **_refresh: bool) -> Op[FunctionInfo]:
-        definition = yield from self._source.definition()
-        return describe(definition.spec, self._variant)
 
     def _with(self, variant: Variant) -> Function[P, R, OriginalR]:
         if self._binding is not None:
@@ -298,7 +312,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
 
 def _note_volumes(source: Source, name: str) -> None:
     """Warn that a function which mounts volumes finds nothing in them on the caller's machine."""
-    entry = source.registry.entries.get(source.tag) if isinstance(source, LocalSource) else None
+    entry = local_entry(source)
     if entry is not None and entry.options.volumes and is_local():
         warnings.warn(
             f"The {name} function is executing locally and will not have access to the mounted "

@@ -1,29 +1,25 @@
-"""Generators that run elsewhere: `f.remote_gen(...)` and `async for ... in f.remote_gen.aio(...)`."""
+"""Generators that run elsewhere: their items, for `f.remote_gen(...)`."""
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import AsyncGenerator, Generator
-from contextlib import suppress
-from typing import Any, Generic, ParamSpec
+from collections import deque
+from typing import Any
 
-from qmodal.client.client import Client, current_for
-from qmodal.client.verb import is_in_loop
+from qmodal.client.client import Client, current
+from qmodal.client.verb import Stream
 from qmodal.exception import (
-    AsyncUsageWarning,
     DeserializationError,
-    Error,
     ExecutionError,
     OutputExpiredError,
     RemoteError,
     clause,
 )
-from qmodal.functions.definition import LocalSource, Source
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.receipts import forget
-from qmodal.functions.remote import ABANDON_SECONDS, request
+from qmodal.functions.remote import ABANDON_SECONDS
 from qmodal.functions.results import BLOCK_MS, OutputReader, resolve
-from qmodal.functions.target import DELIVERED_TTL_MS, FindTarget, Target
+from qmodal.functions.submission import DELIVERED_TTL_MS, call_id_for, request, submission_of
+from qmodal.functions.target import FindTarget, Target
 from qmodal.store.calls import Submission
 from qmodal.store.outputs import Output
 from qmodal.transport.operation import AtMost, Op
@@ -33,76 +29,48 @@ from qmodal.wire.item import Item, open_item
 from qmodal.wire.payload import load_value
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
 
-P = ParamSpec("P")
 END: Any = object()
 SKIP: Any = object()
 
 
-class RemoteGen(Generic[P]):
-    """The verb bound to its function."""
+class ItemStream(Stream[Any]):
+    """The items of a generator that runs elsewhere; nothing is sent before the first is asked for."""
 
-    __slots__ = ("_find",)
-
-    def __init__(self, find: FindTarget) -> None:
+    def __init__(self, find: FindTarget, arguments: Arguments) -> None:
         self._find = find
+        self._arguments = arguments
+        self._reader: ItemReader | None = None
+        self._fresh: deque[Output] = deque()
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Generator[Any, None, None]:
-        """The items; nothing is sent before the first is asked for."""
-        return self._iterate((args, kwargs))
+    def next(self) -> Op[list[Any] | None]:
+        """The next item by itself: what comes behind it may be an exception."""
+        reader = self._reader
+        if reader is None:
+            target = yield from self._find()
+            reader = self._reader = ItemReader(current(), target)
+            self._fresh.extend((yield from reader.start(self._arguments)))
+        while True:
+            while self._fresh:
+                value = yield from reader.value(self._fresh.popleft())
+                if value is END:
+                    return None
+                if value is not SKIP:
+                    return [value]
+            self._fresh.extend((yield from reader.read()))
 
-    def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[Any, None]:
-        """The items, without blocking the event loop."""
-        return self._aiterate((args, kwargs))
-
-    def _iterate(self, arguments: Arguments) -> Generator[Any, None, None]:
-        if is_in_loop():
-            warnings.warn(
-                "remote_gen blocks the event loop; use `async for ... in f.remote_gen.aio(...)`",
-                AsyncUsageWarning,
-                stacklevel=3,
-            )
-        client = current_for(self._find)
-        stream = ItemStream(client, client.run(self._find()))
-        try:
-            fresh = client.run(stream.start(arguments))
-            while True:
-                for output in fresh:
-                    value = client.run(stream.value(output))
-                    if value is END:
-                        return
-                    if value is not SKIP:
-                        yield value
-                fresh = client.run(stream.read())
-        finally:
-            # Also while the process or its server goes away: nobody is left to tell.
-            with suppress(Error):
-                client.run(stream.close())
-
-    async def _aiterate(self, arguments: Arguments) -> AsyncGenerator[Any, None]:
-        client = current_for(self._find)
-        stream = ItemStream(client, await client.aio(self._find()))
-        try:
-            fresh = await client.aio(stream.start(arguments))
-            while True:
-                for output in fresh:
-                    value = await client.aio(stream.value(output))
-                    if value is END:
-                        return
-                    if value is not SKIP:
-                        yield value
-                fresh = await client.aio(stream.read())
-        finally:
-            with suppress(Error):
-                await client.aio(stream.close())
+    def close(self) -> Op[None]:
+        """Forget the call; one that still runs goes on, and its items are dropped."""
+        if self._reader is not None:
+            yield from self._reader.close()
 
 
-class ItemStream:
-    """One generator's items in their order, each once."""
+class ItemReader:
+    """Reads one generator's items in their order, each once."""
 
     def __init__(self, client: Client, target: Target) -> None:
         self._client = client
         self._target = target
-        self._reader = OutputReader(client, target.new_call())
+        self._reader = OutputReader(client, call_id_for(target))
         self._request = b""
         self._next = 0
         self._taken: list[bytes] = []
@@ -112,8 +80,13 @@ class ItemStream:
 
     def start(self, arguments: Arguments) -> Op[list[Output]]:
         """Submit, and wait for what comes first."""
-        submission = self._target.submission(
-            self._client, [arguments], call=self._reader.call, total=1, ttl=DELIVERED_TTL_MS
+        submission = submission_of(
+            self._client,
+            self._target,
+            [arguments],
+            call=self._reader.call,
+            total=1,
+            ttl=DELIVERED_TTL_MS,
         )
         self._submission = submission
         self._request = submission.digest
@@ -199,24 +172,3 @@ class ItemStream:
             yield from forget(self._client, submission, self._error)
         elif submission is not None:
             yield AtMost(self._client.items.close(self._reader.call), ABANDON_SECONDS)
-
-
-def refusal(verb: str) -> str:
-    """What somebody is told who calls a generator as a function, or a function as a generator."""
-    if verb == "remote_gen":
-        return (
-            "A non-generator function cannot be called with `.remote_gen(...)`. "
-            "Use `.remote(...)` instead."
-        )
-    if verb == "spawn":
-        return "Cannot `spawn` a generator function."
-    hint = " Use `.remote_gen(...)` instead." if verb == "remote" else ""
-    return f"A generator function cannot be called with `.{verb}(...)`.{hint}"
-
-
-def yields(source: Source, method: str) -> bool:
-    """Whether a function of a local app was registered as a generator."""
-    if not isinstance(source, LocalSource):
-        return False
-    entry = source.registry.entries.get(source.tag)
-    return entry is not None and method in entry.methods and entry.methods[method].is_generator

@@ -1,4 +1,4 @@
-"""Which calls the inputs of a call have made, and what became of all of them."""
+"""Call graphs: the inputs of a call, the calls that those have made, and how all of them ended."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from qmodal.call_graph import InputInfo, InputStatus
 from qmodal.client.client import Client
 from qmodal.exception import Error, OutputExpiredError, ServerWarning
-from qmodal.functions.receipts import told
-from qmodal.functions.results import CANCELLED, opened, outcomes_in
+from qmodal.functions.receipts import read_receipt
+from qmodal.functions.results import CANCELLED, open_output, outcomes_in
 from qmodal.store.calls import Child
 from qmodal.store.outputs import CallRecord, Output, parse_outputs
 from qmodal.transport.operation import Op, ask
@@ -18,7 +18,7 @@ from qmodal.wire.ids import input_id
 MOST_INPUTS = 10_000
 # By index: the container, as far as it is known, and how the input ended.
 Ended = dict[int, tuple[str, InputStatus]]
-OF_KIND = {
+STATUS_OF_KIND = {
     "value": InputStatus.SUCCESS,
     "values": InputStatus.SUCCESS,
     "error": InputStatus.FAILURE,
@@ -27,7 +27,7 @@ OF_KIND = {
     "timeout": InputStatus.TIMEOUT,
     "cancelled": InputStatus.TERMINATED,
 }
-OF_NOTE = {"init": InputStatus.INIT_FAILURE, "stopped": InputStatus.TERMINATED}
+STATUS_OF_NOTE = {"init": InputStatus.INIT_FAILURE, "stopped": InputStatus.TERMINATED}
 
 
 def graph_of(client: Client, call: str) -> Op[list[InputInfo]]:
@@ -40,62 +40,62 @@ class _Graph:
     """Walks calls; at most 10 000 inputs, and a warning says if there were more."""
 
     client: Client
-    left: int = MOST_INPUTS
+    remaining: int = MOST_INPUTS
     names: dict[str, tuple[str, str]] = field(default_factory=dict)
-    met: set[str] = field(default_factory=set)
+    visited: set[str] = field(default_factory=set)
 
     def inputs_of(self, call: str) -> Op[list[InputInfo]]:
         """The inputs of a call, each with what is below it; OutputExpiredError if it is gone."""
         record = yield from self.client.calls.record(call)
         if record is None:
             raise OutputExpiredError(f"call {call} expired, was delivered, or never existed")
-        return (yield from self._with_below(call, (yield from self._inputs(call, record))))
+        return (yield from self._with_children(call, (yield from self._inputs(call, record))))
 
-    def _with_below(self, call: str, inputs: list[InputInfo]) -> Op[list[InputInfo]]:
-        self.met.add(call)
+    def _with_children(self, call: str, inputs: list[InputInfo]) -> Op[list[InputInfo]]:
+        self.visited.add(call)
         for child in (yield from self.client.children.of(call)):
-            if child.index < len(inputs) and child.call not in self.met:
-                inputs[child.index].children += yield from self._below(child)
+            if child.index < len(inputs) and child.call not in self.visited:
+                inputs[child.index].children += yield from self._inputs_of_child(child)
         return inputs
 
-    def _below(self, child: Child) -> Op[list[InputInfo]]:
+    def _inputs_of_child(self, child: Child) -> Op[list[InputInfo]]:
         """A child's inputs; what was noted of one that is gone, since it was delivered."""
         record = yield from self.client.calls.record(child.call)
         if record is not None:
             inputs = yield from self._inputs(child.call, record)
         elif child.told:
-            submitted, odd = told(child.told)
-            ended = {index: ("", status) for index, status in odd.items()}
-            rest = InputStatus.SUCCESS
-            inputs = yield from self._listed(child.call, child.pool, submitted, ended, rest)
+            submitted, unsuccessful = read_receipt(child.told)
+            ended = {index: ("", status) for index, status in unsuccessful.items()}
+            otherwise = InputStatus.SUCCESS
+            inputs = yield from self._listed(child.call, child.pool, submitted, ended, otherwise)
         else:
             inputs = []
-        return (yield from self._with_below(child.call, inputs))
+        return (yield from self._with_children(child.call, inputs))
 
     def _inputs(self, call: str, record: CallRecord) -> Op[list[InputInfo]]:
-        ended = yield from self._ended(call)
-        rest = InputStatus.TERMINATED if record.state == CANCELLED else InputStatus.PENDING
-        return (yield from self._listed(call, record.pool, record.submitted, ended, rest))
+        ended = yield from self._read_ended(call)
+        otherwise = InputStatus.TERMINATED if record.state == CANCELLED else InputStatus.PENDING
+        return (yield from self._listed(call, record.pool, record.submitted, ended, otherwise))
 
     def _listed(
-        self, call: str, pool: str, submitted: int, ended: Ended, rest: InputStatus
+        self, call: str, pool: str, submitted: int, ended: Ended, otherwise: InputStatus
     ) -> Op[list[InputInfo]]:
-        count = min(submitted, self.left)
+        count = min(submitted, self.remaining)
         if count < submitted:
             warnings.warn(
                 f"the call graph has more than {MOST_INPUTS} inputs; the rest is left out",
                 ServerWarning,
                 stacklevel=2,
             )
-        self.left -= count
+        self.remaining -= count
         function, module = yield from self._name(pool)
         return [
             InputInfo(input_id(call, index), call, container, status, function, module)
             for index in range(count)
-            for container, status in [ended.get(index, ("", rest))]
+            for container, status in [ended.get(index, ("", otherwise))]
         ]
 
-    def _ended(self, call: str) -> Op[Ended]:
+    def _read_ended(self, call: str) -> Op[Ended]:
         ended: Ended = {}
         cursor, outputs = b"0", list[Output]()
         while outputs or cursor == b"0":
@@ -104,22 +104,22 @@ class _Graph:
             for output in outputs:
                 if output.is_foreign or output.is_item:
                     continue
-                ends = self._ends(call, output)
+                ends = self._ends_of(call, output)
                 ended |= {output.index + place: end for place, end in enumerate(ends)}
             cursor = outputs[-1].entry if outputs else b"end"
         return ended
 
-    def _ends(self, call: str, output: Output) -> list[tuple[str, InputStatus]]:
+    def _ends_of(self, call: str, output: Output) -> list[tuple[str, InputStatus]]:
         """How each input that the output is for has ended."""
         if output.signed is None:
             word = (output.note or "").partition(": ")[0]
-            return [("", OF_NOTE.get(word, InputStatus.FAILURE))] * output.count
+            return [("", STATUS_OF_NOTE.get(word, InputStatus.FAILURE))] * output.count
         try:
-            outcome = opened(self.client, call, output, None)
+            outcome = open_output(self.client, call, output, None)
             found = outcomes_in(outcome, output) if outcome.kind == "mixed" else [outcome]
         except Error:
             return [("", InputStatus.PENDING)] * output.count
-        ends = [(each.container, OF_KIND[each.kind]) for each in found]
+        ends = [(each.container, STATUS_OF_KIND[each.kind]) for each in found]
         return ends * output.count if len(ends) == 1 else ends
 
     def _name(self, pool: str) -> Op[tuple[str, str]]:

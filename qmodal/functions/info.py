@@ -1,11 +1,10 @@
-"""`f.info()`: how a function is configured, as published and with what its variant changes."""
+"""FunctionInfo: how a function is configured, as published and with the changes of its variant."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from qmodal.client.verb import Verb
 from qmodal.spec.documents import FunctionSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.variant import Variant
@@ -63,17 +62,3 @@ def _batching(options: FunctionOptions, changes: Mapping[str, Any]) -> BatchingI
     if options.max_batch_size is None:
         return None
     return BatchingInfo(options.max_batch_size, options.wait_ms)
-
-
-class Info(Verb[Any, FunctionInfo]):
-    """`f.info(refresh=False)`: the published configuration does not change under a handle."""
-
-    __slots__ = ()
-
-    def __call__(self, *, refresh: bool = False) -> FunctionInfo:
-        """Ask and wait."""
-        return super().__call__(refresh=refresh)
-
-    async def aio(self, *, refresh: bool = False) -> FunctionInfo:
-        """Ask without blocking the event loop."""
-        return await super().aio(refresh=refresh)

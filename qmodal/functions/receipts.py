@@ -1,4 +1,4 @@
-"""The end of a call whose results were delivered: all that may still be asked for is a call graph."""
+"""Receipts: what stays of a call whose results were delivered, for the call graph of the input that made it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qmodal.transport.operation import Later, Op, ask
 from qmodal.types import InputStatus
 
 # Inputs of one call that did not succeed and are remembered one by one.
-MOST_ODD = 1000
+MOST_NOTED = 1000
 
 
 def forget(
@@ -29,20 +29,20 @@ def forget(
     if not submission.parent:
         yield Later(client.calls.forget_command(call, blobs))
         return
-    told = tell(1, {} if error is None else {0: status_of(error)})
+    receipt = receipt_of(1, {} if error is None else {0: status_of(error)})
     for command in client.children.forget_commands(
-        submission.parent, call, blobs, pool=submission.pool, told=told
+        submission.parent, call, blobs, pool=submission.pool, told=receipt
     ):
         yield Later(command)
 
 
-def forget_many(client: Client, parent: str, call: str, *, pool: str, told: str) -> Op[None]:
+def forget_many(client: Client, parent: str, call: str, *, pool: str, receipt: str) -> Op[None]:
     """Delete a delivered map: with the next write, if there is no call graph to see it in."""
     if not parent:
         yield Later(client.calls.forget_command(call))
         return
     # Its outputs were trimmed as they were read, so they tell a graph nothing until this is written.
-    yield from ask(*client.children.forget_commands(parent, call, (), pool=pool, told=told))
+    yield from ask(*client.children.forget_commands(parent, call, (), pool=pool, told=receipt))
 
 
 def status_of(error: BaseException) -> InputStatus:
@@ -55,13 +55,15 @@ def status_of(error: BaseException) -> InputStatus:
     return InputStatus.FAILURE
 
 
-def tell(count: int, odd: Mapping[int, InputStatus]) -> str:
-    """Of so many inputs, all but these succeeded."""
-    return " ".join([str(count), *(f"{index}:{int(status)}" for index, status in odd.items())])
+def receipt_of(count: int, unsuccessful: Mapping[int, InputStatus]) -> str:
+    """The text that says how many inputs a call had and which of them did not succeed."""
+    return " ".join(
+        [str(count), *(f"{index}:{int(status)}" for index, status in unsuccessful.items())]
+    )
 
 
-def told(text: str) -> tuple[int, dict[int, InputStatus]]:
-    """What `tell` was given."""
-    count, *odd = text.split(" ")
-    parts = (each.split(":") for each in odd)
+def read_receipt(text: str) -> tuple[int, dict[int, InputStatus]]:
+    """How many inputs the call had, and those that did not succeed."""
+    count, *unsuccessful = text.split(" ")
+    parts = (each.split(":") for each in unsuccessful)
     return int(count), {int(index): InputStatus(int(status)) for index, status in parts}

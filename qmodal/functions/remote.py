@@ -1,9 +1,8 @@
-"""One input in, one result out: what `.remote()` and `.spawn()` do."""
+"""Calls of one input: `.remote()` and `.spawn()`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from qmodal.client.client import Client, current
 from qmodal.exception import Error
@@ -13,26 +12,33 @@ from qmodal.functions.results import (
     BLOCK_MS,
     FIRST_BLOCK_MS,
     OutputReader,
-    opened,
-    stored_apart,
+    fetch_blob,
+    open_output,
     value_of,
 )
-from qmodal.functions.target import DELIVERED_TTL_MS, Target
-from qmodal.store.calls import Submission, UnknownPoolError
+from qmodal.functions.submission import (
+    DELIVERED_TTL_MS,
+    call_id_for,
+    request,
+    submission_of,
+    submit,
+)
+from qmodal.functions.target import Target
+from qmodal.store.calls import Submission
 from qmodal.store.outputs import Output
 from qmodal.transport.operation import AtMost, Later, Op
 
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
 ABANDON_SECONDS = 1.0
-MOST_OPENINGS = 10
-T = TypeVar("T")
 
 
 def remote(target: Target, arguments: Arguments) -> Op[Any]:
     """Submit and wait: one round trip, as the read for the result goes out with the input."""
     client = current()
-    call = target.new_call()
-    submission = target.submission(client, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS)
+    call = call_id_for(target)
+    submission = submission_of(
+        client, target, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS
+    )
     try:
         outputs = yield from request(client, target, submission)
         if not outputs or outputs[0].index:
@@ -50,12 +56,12 @@ def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any
     blobs: tuple[int, ...] = (0,)
     # A result that was stored apart is fetched before the deletion goes out with a later write.
     try:
-        outcome = opened(client, submission.call, output, submission.digest)
+        outcome = open_output(client, submission.call, output, submission.digest)
         payload = outcome.payload
         if outcome.blob is None:
             blobs = ()
         else:
-            payload = yield from stored_apart(client, submission.call, 0, outcome.blob)
+            payload = yield from fetch_blob(client, submission.call, 0, outcome.blob)
     except Exception as error:
         yield from forget(client, submission, error, blobs=blobs)
         raise
@@ -84,36 +90,10 @@ def _waited(client: Client, call: str, outputs: list[Output]) -> Op[list[Output]
     return fresh
 
 
-def request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
-    """Submit and wait a second for first outputs, in one write."""
-    calls = client.calls
-    return (
-        yield from _opened(client, target, lambda: calls.request(submission, block=FIRST_BLOCK_MS))
-    )
-
-
-def submit(client: Client, target: Target, submission: Submission) -> Op[None]:
-    """Submit; a pool that the server does not know (yet, or any more) is opened first."""
-    yield from _opened(client, target, lambda: client.calls.submit(submission))
-
-
-def _opened(client: Client, target: Target, submitting: Callable[[], Op[T]]) -> Op[T]:
-    """What the submission comes to; its pool is opened before it is repeated.
-
-    A server that was ended may have lost the opening again by the time that the submit is repeated.
-    """
-    for _ in range(MOST_OPENINGS):
-        try:
-            return (yield from submitting())
-        except UnknownPoolError:
-            yield from target.open(client)
-    return (yield from submitting())
-
-
 def spawn(target: Target, arguments: Arguments) -> Op[str]:
     """Submit; the call id, once the server has said yes."""
     client = current()
-    call = target.new_call()
-    submission = target.submission(client, [arguments], call=call, total=1)
+    call = call_id_for(target)
+    submission = submission_of(client, target, [arguments], call=call, total=1)
     yield from submit(client, target, submission)
     return call

@@ -1,4 +1,4 @@
-"""Read what became of a call's inputs, from any process, and turn it into values and exceptions."""
+"""Results: reads a call's outputs, in any process, and turns them into values and exceptions."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ BLOCK_MS = 5000
 CANCELLED = "cancelled"
 
 
-class Plain(NamedTuple):
-    """A value that came with others."""
+class PlainValue(NamedTuple):
+    """The value of one input of a pack, unpacked with the others."""
 
     value: Any
 
@@ -109,18 +109,18 @@ def resolve(
 
     `is_delivery`: nobody asks for it again, so what was stored apart goes.
     """
-    outcome = parts(client, call, output, request)[0]
+    outcome = outcomes_for(client, call, output, request)[0]
     return (yield from value_at(client, call, output.index, outcome, is_delivery=is_delivery))
 
 
-def parts(
+def outcomes_for(
     client: Client, call: str, output: Output, request: bytes | None = None
-) -> list[Outcome | Plain]:
-    """What became of each input that an output is for; raises as `opened`."""
-    outcome = opened(client, call, output, request)
+) -> list[Outcome | PlainValue]:
+    """The outcome of each input that an output is for; raises as `open_output`."""
+    outcome = open_output(client, call, output, request)
     try:
         if outcome.kind == "values":
-            return list(map(Plain, cut(values(outcome), outcome, output)))
+            return list(map(PlainValue, _slice_for(values(outcome), outcome, output)))
         return [*outcomes_in(outcome, output)]
     except MalformedError as error:
         raise ExecutionError(f"the results of {call} were not opened: {error}") from error
@@ -129,44 +129,49 @@ def parts(
 def outcomes_in(outcome: Outcome, output: Output) -> list[Outcome]:
     """One for each input that the output is for; raises MalformedError."""
     if outcome.kind == "mixed":
-        return cut(parted(outcome), outcome, output)
+        return _slice_for(parted(outcome), outcome, output)
     if output.count > 1:
         raise MalformedError(f"one outcome of {output.count} inputs")
     return [outcome]
 
 
-def cut(found: list[T], outcome: Outcome, output: Output) -> list[T]:
+def _slice_for(found: list[T], outcome: Outcome, output: Output) -> list[T]:
     """What is for the output's inputs: all, unless others of the outcome's ended elsewhere."""
     begin = output.index - outcome.first
     return found if len(found) == output.count else found[begin : begin + output.count]
 
 
 def value_at(
-    client: Client, call: str, index: int, outcome: Outcome | Plain, *, is_delivery: bool = False
+    client: Client,
+    call: str,
+    index: int,
+    outcome: Outcome | PlainValue,
+    *,
+    is_delivery: bool = False,
 ) -> Op[Any]:
     """The value of one input; raises what it raised."""
-    if isinstance(outcome, Plain):
+    if isinstance(outcome, PlainValue):
         return outcome.value
-    payload = yield from fetched(client, call, index, outcome, is_delivery=is_delivery)
+    payload = yield from fetch_payload(client, call, index, outcome, is_delivery=is_delivery)
     return value_of(client, outcome, payload)
 
 
-def fetched(
+def fetch_payload(
     client: Client, call: str, index: int, outcome: Outcome, *, is_delivery: bool = False
 ) -> Op[bytes]:
     """The payload of an outcome, wherever it is stored."""
     if outcome.blob is None:
         return outcome.payload
-    payload = yield from stored_apart(client, call, index, outcome.blob)
+    payload = yield from fetch_blob(client, call, index, outcome.blob)
     if is_delivery:
         yield Later((b"UNLINK", client.keys.result_blob(call, index)))
     return payload
 
 
-def opened(client: Client, call: str, output: Output, request: bytes | None) -> Outcome:
+def open_output(client: Client, call: str, output: Output, request: bytes | None) -> Outcome:
     """The outcome in an output, if it answers this input; raises what a script noted instead."""
     if output.signed is None:
-        raise note_error(output.note or "")
+        raise _noted_error(output.note or "")
     try:
         return open_outcome(
             output.signed,
@@ -185,7 +190,7 @@ def opened(client: Client, call: str, output: Output, request: bytes | None) -> 
         ) from error
 
 
-def stored_apart(client: Client, call: str, index: int, digest: bytes) -> Op[bytes]:
+def fetch_blob(client: Client, call: str, index: int, digest: bytes) -> Op[bytes]:
     """A result's payload that is not in its outcome; raises OutputExpiredError if it is gone."""
     stored = yield from client.calls.result_blob(call, index)
     if stored is None:
@@ -226,17 +231,17 @@ def carried(error: BaseException) -> BaseException:
         return CarriedError(error, RuntimeError("coroutine raised StopIteration"))
     asyncio = sys.modules.get("asyncio")  # where that type comes from, if there is any
     if asyncio is not None and issubclass(kind, asyncio.CancelledError):
-        return CarriedError(error, in_task(error))
+        return CarriedError(error, _task_error(error))
     return error
 
 
-def in_task(error: BaseException) -> RemoteError:
+def _task_error(error: BaseException) -> RemoteError:
     """What a task of the caller's sees instead of an input's own CancelledError."""
     return RemoteError(f"the input failed with an error of its own: {describe(error)}")
 
 
-def note_error(note: str) -> Exception:
-    """The exception for an input that ended without a container's word."""
+def _noted_error(note: str) -> Exception:
+    """The exception for an input that a script ended, without an outcome from a container."""
     kind, separator, text = note.partition(": ")
     if separator and kind == "init":
         return ExecutionError(f"the container could not be started: {text}")

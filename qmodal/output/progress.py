@@ -1,4 +1,4 @@
-"""A bar on the terminal for each map that runs: done, running, failed, and how fast it goes."""
+"""Progress bars on the terminal, one for each map that runs: done, running, failed, inputs a second."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
     from qmodal.client.client import Client
 
-LOOK_SECONDS = 0.25
-LEAVE_SECONDS = 1.0
-# Looks of the bar's own that one question to the server is for.
-LOOKS = 4
+REFRESH_SECONDS = 0.25
+JOIN_SECONDS = 1.0
+# Refreshes of the bar that share one query to the server.
+REFRESHES_PER_QUERY = 4
 
 
 class MapNumbers(Protocol):
-    """How far a map is."""
+    """The numbers of a map that its bar shows."""
 
     @property
     def submitted(self) -> int:
@@ -52,13 +52,13 @@ class MapNumbers(Protocol):
 
 
 @contextmanager
-def shown(client: Client, fanout: MapNumbers) -> Iterator[None]:
+def shown(client: Client, call: MapNumbers) -> Iterator[None]:
     """Show a bar during the block, if output is enabled and standard error is a terminal."""
     is_terminal = sys.stderr is not None and sys.stderr.isatty()
     if not (output.shows_progress() and is_terminal):
         yield
         return
-    bar = Bar(client, fanout)
+    bar = Bar(client, call)
     bar.start()
     try:
         yield
@@ -66,18 +66,18 @@ def shown(client: Client, fanout: MapNumbers) -> Iterator[None]:
         bar.stop()
 
 
-def sentence(fanout: MapNumbers, running: int, rate: float) -> str:
-    """What stands beside the bar."""
-    failed = f", {fanout.failed} failed" if fanout.failed else ""
-    return f"{fanout.settled} done, {running} running{failed}, {rate:.0f}/s"
+def progress_text(call: MapNumbers, running: int, rate: float) -> str:
+    """The text beside the bar; `rate` in inputs a second."""
+    failed = f", {call.failed} failed" if call.failed else ""
+    return f"{call.settled} done, {running} running{failed}, {rate:.0f}/s"
 
 
 class Bar:
-    """One map's line; a thread looks at the map's numbers, which costs the map nothing."""
+    """One map's line; a thread reads the map's numbers, which costs the map nothing."""
 
-    def __init__(self, client: Client, fanout: MapNumbers) -> None:
+    def __init__(self, client: Client, call: MapNumbers) -> None:
         self._client = client
-        self._fanout = fanout
+        self._call = call
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
@@ -88,38 +88,40 @@ class Bar:
     def stop(self) -> None:
         """Show it a last time."""
         self._ended.set()
-        self._thread.join(LEAVE_SECONDS)  # it may be asking a server that is away
+        self._thread.join(JOIN_SECONDS)  # it may be asking a server that is away
 
     def _follow(self) -> None:
-        with _Screen() as progress:
-            line = progress.add_task(self._fanout.target.name, total=None, said="")
-            began, looks, running = progress.get_time(), 0, 0
-            while not self._ended.wait(LOOK_SECONDS):
-                if looks % LOOKS == 0:
+        with _SharedDisplay() as progress:
+            task = progress.add_task(self._call.target.name, total=None, text="")
+            began, refreshes, running = progress.get_time(), 0, 0
+            while not self._ended.wait(REFRESH_SECONDS):
+                if refreshes % REFRESHES_PER_QUERY == 0:
                     running = self._running()
-                looks += 1
-                self._show(progress, line, running, progress.get_time() - began)
-            self._show(progress, line, 0, progress.get_time() - began)
+                refreshes += 1
+                self._show(progress, task, running, progress.get_time() - began)
+            self._show(progress, task, 0, progress.get_time() - began)
 
-    def _show(self, progress: Progress, line: TaskID, running: int, took: float) -> None:
-        fanout = self._fanout
-        total = fanout.submitted if fanout.is_fed else None
-        said = sentence(fanout, running, fanout.settled / max(took, 0.001))
-        progress.update(line, total=total, completed=fanout.settled, said=said)
+    def _show(self, progress: Progress, task: TaskID, running: int, took: float) -> None:
+        call = self._call
+        total = call.submitted if call.is_fed else None
+        text = progress_text(call, running, call.settled / max(took, 0.001))
+        progress.update(task, total=total, completed=call.settled, text=text)
 
     def _running(self) -> int:
         """How many inputs run in the pool: those of other calls may be among them."""
-        fanout = self._fanout
+        call = self._call
         try:
-            op = self._client.observing.observe([fanout.target.pool])
-            (seen,) = self._client.run(op)
+            op = self._client.observing.observe([call.target.pool])
+            (observation,) = self._client.run(op)
         except Error:
             return 0
-        waiting = fanout.submitted - fanout.settled
-        return 0 if seen is None else min(waiting, seen.running(fanout.target.options.slots))
+        waiting = call.submitted - call.settled
+        if observation is None:
+            return 0
+        return min(waiting, observation.running(call.target.options.slots))
 
 
-class _Screen:
+class _SharedDisplay:
     """The one rich display that a terminal can have, shared by all maps that run."""
 
     _lock = threading.Lock()
@@ -151,7 +153,7 @@ def _made() -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),
-        TextColumn("{task.fields[said]}"),
+        TextColumn("{task.fields[text]}"),
         TimeElapsedColumn(),
     )
     # What the program prints goes above the bar; into a file, it must stay what it is.

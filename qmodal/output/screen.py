@@ -1,4 +1,4 @@
-"""Show what the containers of a running app print, on standard output, as it arrives."""
+"""The screen: what the containers of a running app print, on standard output as it arrives."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _style() -> Style | None:
 
 
 @contextmanager
-def following(client: Client, app_id: str) -> Iterator[None]:
+def showing(client: Client, app_id: str) -> Iterator[None]:
     """Show the app's output during the block, and at its end what is still on its way.
 
     The end is fast if the app was stopped before: once the last of its containers is gone, all of
@@ -192,7 +192,7 @@ class Follower:
         with self._showing:
             if self._is_stopped:
                 return False
-            new = [chunk for chunk in chunks if _place(chunk.entry) > _place(self._cursor)]
+            new = [chunk for chunk in chunks if _position(chunk.entry) > _position(self._cursor)]
             for chunk in new:
                 self._screen.write(chunk)
                 self._cursor = chunk.entry
@@ -200,7 +200,7 @@ class Follower:
         return bool(new)
 
 
-def _place(entry: str) -> tuple[int, int]:
+def _position(entry: str) -> tuple[int, int]:
     millis, _, number = entry.partition("-")
     return int(millis), int(number)
 

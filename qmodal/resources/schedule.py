@@ -1,4 +1,4 @@
-"""Cron and Period: when a function should run by itself. Recorded, and checked when it is deployed."""
+"""Cron and Period: schedules of functions, recorded with the app and checked when it is deployed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PART = re.compile(r"(\*|[0-9a-z]+)(?:-([0-9a-z]+))?(?:/([0-9]+))?", re.IGNORECA
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What `schedule=` of `@app.function` takes."""
+    """A schedule for `@app.function(schedule=...)`."""
 
     def check(self) -> None:
         """Raise InvalidError if it can never be right."""

@@ -1,4 +1,4 @@
-"""Objects that a program may declare and that qmodal does not have: they are recorded, not used."""
+"""Objects of Modal that qmodal does not have: a program may declare them, and they are only recorded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from qmodal.spec.resource import VolumeResource
 
 
 class Declared:
-    """What was declared, as a record; whatever would use it raises UnimplementedError."""
+    """An object that was declared and is only recorded; using it raises UnimplementedError."""
 
     __slots__ = ("_given", "_made_by", "_name")
     _instead = "it is not part of qmodal"
@@ -88,24 +88,24 @@ class Declared:
         self._refuse("`in`")
 
 
-class _Kept:
-    """Stands for what would create, list or delete such objects."""
+class _RefusedAttribute:
+    """A class attribute that would create, list or delete such objects: asking for it raises."""
 
     def __get__(self, instance: object, owner: type[Declared]) -> NoReturn:
         raise UnimplementedError(f"qmodal keeps no {owner.__name__} objects: {owner._instead}.")
 
 
 class _Named(Declared):
-    """One that is looked up by its name."""
+    """A declared object that is looked up by its name."""
 
     __slots__ = ()
 
     def __init__(self) -> None:
         raise RuntimeError(f"Class {type(self).__name__} has no constructor; use its `from_name`.")
 
-    objects = _Kept()
-    delete = _Kept()
-    create_deployed = _Kept()
+    objects = _RefusedAttribute()
+    delete = _RefusedAttribute()
+    create_deployed = _RefusedAttribute()
 
     @classmethod
     def lookup(cls, *args: Any, **kwargs: Any) -> NoReturn:
@@ -163,6 +163,8 @@ class Volume(_Named, VolumeResource):
 
 
 class _Stored(_Named):
+    """A named object that Modal would store."""
+
     __slots__ = ()
 
     @classmethod

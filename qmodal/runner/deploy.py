@@ -1,4 +1,4 @@
-"""Deploy an app until it is stopped; replace what runs, gradually or at once."""
+"""Deploying: publish an app until it is stopped, and replace its older containers gradually or at once."""
 
 from __future__ import annotations
 
@@ -6,11 +6,9 @@ import re
 import time
 import warnings
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from qmodal.client import client as clients, context
 from qmodal.client.client import Client
-from qmodal.client.verb import Verb
 from qmodal.exception import InvalidError, ServerWarning
 from qmodal.runner.publish import publish
 from qmodal.spec.documents import Version
@@ -18,58 +16,19 @@ from qmodal.spec.names import check_name
 from qmodal.spec.registry import AppLike
 from qmodal.transport.operation import Op, Pause
 
-A = TypeVar("A", bound=AppLike)
 STRATEGIES = ("rolling", "recreate")
 RECREATE_SECONDS = 40.0
-LOOK_SECONDS = 0.1
+RECREATE_POLL_SECONDS = 0.1
 _TAG = re.compile(r"[A-Za-z0-9._-]{1,50}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeployResult:
-    """What `runner.deploy_app` has published; `is_new` is False if nothing had changed."""
+    """The version that is current after a deploy; `is_new` is False if nothing had changed."""
 
     app_id: str
     version: int
     is_new: bool
-
-
-class Deploy(Verb[Any, A]):
-    """`app.deploy(name=None, *, environment_name=None, tag="", strategy="rolling")`."""
-
-    __slots__ = ("_app",)
-
-    def __init__(self, app: A) -> None:
-        super().__init__(self._deploy)
-        self._app = app
-
-    def __call__(
-        self,
-        name: str | None = None,
-        *,
-        environment_name: str | None = None,
-        tag: str = "",
-        client: Any = None,
-        strategy: str = "rolling",
-    ) -> A:
-        """Do it and wait."""
-        return super().__call__(name, environment_name, tag, strategy)
-
-    async def aio(
-        self,
-        name: str | None = None,
-        *,
-        environment_name: str | None = None,
-        tag: str = "",
-        client: Any = None,
-        strategy: str = "rolling",
-    ) -> A:
-        """Do it without blocking the event loop."""
-        return await super().aio(name, environment_name, tag, strategy)
-
-    def _deploy(self, name: str | None, environment: str | None, tag: str, strategy: str) -> Op[A]:
-        yield from deploy(self._app, name, environment, tag=tag, strategy=strategy)
-        return self._app
 
 
 def deploy(
@@ -134,7 +93,7 @@ def wait_until_replaced(client: Client, version: Version) -> Op[None]:
             return
         yield from client.fleet.nudge([worker for worker in older if worker not in nudged])
         nudged |= older.keys()
-        yield Pause(LOOK_SECONDS)
+        yield Pause(RECREATE_POLL_SECONDS)
 
 
 def _older(client: Client, version: Version) -> Op[dict[str, list[str]]]:

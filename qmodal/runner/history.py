@@ -1,4 +1,4 @@
-"""The versions of a deployed app: which there were, and back to an earlier one."""
+"""The history of a deployed app: its past versions, and rolling back to one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Publish an app: its code as a bundle, its functions as a signed version, its warm pools."""
+"""Publishing: an app's code as a bundle, its functions as a signed version, its warm pools."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from qmodal.client.client import Client
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
 from qmodal.functions.definition import publishing
+from qmodal.functions.submission import open_pool
 from qmodal.source.bundle import Bundle, collect, pack, roots_of
 from qmodal.source.imports import locate
 from qmodal.source.loader import RENAMED, alias_main, main_origin
@@ -26,7 +27,7 @@ MOST_TRIES = 20
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """What is current after publishing; `is_new` is False if the same was current before."""
+    """The version that is current after publishing; `is_new` is False if the same was current before."""
 
     version: Version
     is_new: bool
@@ -211,11 +212,5 @@ def _keep_warm(client: Client, version: Version) -> Op[None]:
 def _open(client: Client, version: Version, spec: FunctionSpec) -> Op[None]:
     label = spec.tag.removesuffix(".*")
     pool = PoolSpec(app_id=version.app_id, function=spec.tag, label=label)
-    yield from client.pools.open(
-        pool.pool,
-        spec=pool.seal(client.signer),
-        app=version.app_id,
-        function=spec.tag,
-        label=label,
-    )
+    yield from open_pool(client, pool)
     yield from client.pools.join(pool.pool)

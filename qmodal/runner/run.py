@@ -1,4 +1,4 @@
-"""Run an app for the length of a block, or deploy it until it is stopped."""
+"""RunContext: an app that runs for the length of a `with` block, kept alive by a heartbeat."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ class RunContext(Generic[A]):
         registry.attach(version, main_by_reference=version.main is not None)
         stack.callback(registry.attach, None)
         if output.is_enabled():
-            stack.enter_context(output.following(client, version.app_id))
+            stack.enter_context(output.showing(client, version.app_id))
         stack.callback(self._stop, client, version)
         stack.enter_context(Heartbeat(client, version.app_id, version.number, self._state))
 
@@ -169,14 +169,14 @@ class RunContext(Generic[A]):
         return kind is KeyboardInterrupt
 
     async def __aenter__(self) -> A:
-        entering = _in_thread(self.__enter__)
+        entering = _start_in_thread(self.__enter__)
         try:
             return await asyncio.shield(entering)
         except asyncio.CancelledError:
             # The thread goes on: what it begins would run for as long as the program.
-            await _ended(entering)
+            await _wait_for(entering)
             if entering.exception() is None:
-                await _ended(_in_thread(self.__exit__, None, None, None))
+                await _wait_for(_start_in_thread(self.__exit__, None, None, None))
             raise
 
     async def __aexit__(
@@ -190,19 +190,19 @@ class RunContext(Generic[A]):
             if current is not None:
                 await current.aclose()
         finally:
-            leaving = _in_thread(self.__exit__, kind, error, traceback)
-            await _ended(leaving)
+            leaving = _start_in_thread(self.__exit__, kind, error, traceback)
+            await _wait_for(leaving)
         return leaving.result()
 
 
-def _in_thread(act: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
-    """No task, so that a loop that ends does not cancel it."""
+def _start_in_thread(act: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """Start it in a thread; no task, so that a loop that ends does not cancel it."""
     run = contextvars.copy_context().run
     return asyncio.get_running_loop().run_in_executor(None, run, act, *arguments)
 
 
-async def _ended(acting: asyncio.Future[Any]) -> None:
-    """Wait for it, whoever is cancelled meanwhile; raises CancelledError afterwards."""
+async def _wait_for(acting: asyncio.Future[Any]) -> None:
+    """Wait for it to end, also if this task is cancelled meanwhile; raises CancelledError afterwards."""
     cancelled: asyncio.CancelledError | None = None
     while not acting.done():
         try:
@@ -225,7 +225,7 @@ def record_of(version: Version, state: AppState) -> AppRecord:
 
 
 def default_name() -> str:
-    """What an app without a name is called: its program's file."""
+    """The name of an app without one: its program's file."""
     return Path(sys.argv[0] or "python").name
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from qmodal.client.client import Client
-from qmodal.output.screen import DRAIN_SECONDS, QUIET_SECONDS, following
+from qmodal.output.screen import DRAIN_SECONDS, QUIET_SECONDS, showing
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
 from tests.support.waiting import wait_until
@@ -34,7 +34,7 @@ CONTAINER = ContainerReport(
 @contextmanager
 def shown(client: Client) -> Iterator[io.StringIO]:
     """What stands in for standard output while the app is followed."""
-    with redirect_stdout(io.StringIO()) as screen, following(client, APP):
+    with redirect_stdout(io.StringIO()) as screen, showing(client, APP):
         yield screen
 
 

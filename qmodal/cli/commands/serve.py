@@ -73,7 +73,7 @@ class ServeSession:
             raise Error("the app could not be published")
         with ExitStack() as stack:
             stack.enter_context(output.enable_output(show_timestamps=timestamps))
-            stack.enter_context(output.following(self._client, self._app_id))
+            stack.enter_context(output.showing(self._client, self._app_id))
             stack.callback(self._stop)
             heartbeat = stack.enter_context(
                 Heartbeat(self._client, self._app_id, published.number, "ephemeral")

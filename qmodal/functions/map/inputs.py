@@ -1,4 +1,4 @@
-"""The inputs of a map: iterables of either kind, zipped or unpacked, for either kind of caller."""
+"""InputReader and MapInputs: a map's iterables, plain or asynchronous, zipped or unpacked, for either kind of caller."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _END = object()
 
 @dataclass(frozen=True, slots=True)
 class InputReader:
-    """What was given to a verb of the map family; `is_star` unpacks the elements of the only one."""
+    """The iterables given to a verb of the map family; `is_star` unpacks the elements of the only one."""
 
     iterables: tuple[Any, ...]
     kwargs: dict[str, Any] = field(default_factory=dict)
@@ -41,30 +41,32 @@ class InputReader:
         """How many there are, of inputs that are at hand; else 0."""
         return min(map(len, self.iterables)) if self.is_at_hand else 0
 
-    def plain(self) -> Iterator[Arguments]:
-        """The inputs, one after another."""
+    def plain(self, start: int = 0) -> Iterator[Arguments]:
+        """The inputs from that one on, one after another."""
         rows = zip(*map(_as_sync, self.iterables), strict=False)
-        return zip(
-            map(tuple, chain.from_iterable(rows)) if self.is_star else rows, repeat(self.kwargs)
-        )
+        arguments = map(tuple, chain.from_iterable(rows)) if self.is_star else rows
+        return islice(zip(arguments, repeat(self.kwargs)), start, None)
 
-    def following(self, start: int) -> Callable[[int], Sequence[Arguments]]:
-        """What takes the next inputs, so many of them; of those at hand, beginning with that one."""
+    def taker(self, start: int) -> Callable[[int], Sequence[Arguments]]:
+        """A function that takes the next inputs, so many of them; of those at hand, beginning with that one."""
         if self.is_star:
-            plain = islice(self.plain(), start, None)
+            plain = self.plain(start)
             return lambda count: [*islice(plain, count)]
         iterators = [islice(_as_sync(each), start, None) for each in self.iterables]
         return partial(MapInputs.taken, iterators, self.kwargs)
 
-    async def aio(self) -> AsyncIterator[Arguments]:
-        """The inputs, for `async for`."""
+    async def aio(self, start: int = 0) -> AsyncIterator[Arguments]:
+        """The inputs from that one on, for `async for`."""
         sources = [_as_async(iterable) for iterable in self.iterables]
         while True:
             try:
                 args = tuple([await anext(source) for source in sources])
             except StopAsyncIteration:
                 return
-            yield self._input(args)
+            if start:
+                start -= 1
+            else:
+                yield self._input(args)
 
     def _input(self, args: tuple[Any, ...]) -> Arguments:
         return (tuple(args[0]) if self.is_star else args), self.kwargs
@@ -83,11 +85,11 @@ def _driven(iterable: AsyncIterable[Any]) -> Iterator[Any]:
 
     iterator = aiter(iterable)
 
-    async def following() -> Any:
+    async def next_element() -> Any:
         return await anext(iterator, _END)
 
     with asyncio.Runner() as runner:
-        while (element := runner.run(following())) is not _END:
+        while (element := runner.run(next_element())) is not _END:
             yield element
 
 

@@ -1,4 +1,4 @@
-"""Many inputs of one call: submitted in chunks, at most 1000 outstanding, results as they come."""
+"""MapCall: many inputs of one call, submitted in chunks, at most 1000 outstanding, results as they come."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.map.reorder import Failure, ReorderBuffer
-from qmodal.functions.receipts import MOST_ODD, forget_many, status_of, tell
-from qmodal.functions.remote import submit
+from qmodal.functions.receipts import MOST_NOTED, forget_many, receipt_of, status_of
 from qmodal.functions.results import (
     BLOCK_MS,
     CANCELLED,
     OutputReader,
-    fetched,
-    opened,
+    carried,
+    fetch_payload,
+    open_output,
     outcomes_in,
     value_of,
 )
-from qmodal.functions.target import DELIVERED_TTL_MS, Target
+from qmodal.functions.submission import DELIVERED_TTL_MS, call_id_for, submission_of, submit
+from qmodal.functions.target import Target
 from qmodal.spec.pack_size import PackSizer
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
 from qmodal.store.outputs import Output
@@ -37,13 +38,26 @@ OUTSTANDING = 1000
 CHUNK = 100
 # Packs that are submitted together, and those that may be outstanding if they hold many inputs.
 PACKS, PACKS_OUTSTANDING = 2, 12
-LEAVE_SECONDS = 1.0  # what the end of a map that nobody reads on may take
+STOP_SECONDS = 1.0  # what the end of a map that nobody reads on may take
 # While inputs may still fail to come, their iterator's exception is looked for this often.
 UNFED_MS = 250
 
 
-class ResultBatch(NamedTuple):
-    """Consecutive inputs up to the index before `end`, and what submits them."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapOptions:
+    """What a map does with its results; `resume` is the key or id of a call to go on with.
+
+    `keep`: the results stay for others to fetch, and the end of this process ends nothing.
+    """
+
+    ordered: bool = True
+    return_exceptions: bool = False
+    keep: bool = False
+    resume: str | None = None
+
+
+class InputBatch(NamedTuple):
+    """Consecutive inputs up to the index before `end`, and the submission made of them."""
 
     chunk: Sequence[Arguments]
     end: int
@@ -52,30 +66,31 @@ class ResultBatch(NamedTuple):
 
 
 class MapCall(Generic[R]):
-    """The state of one map: what was submitted, what arrived, what may be yielded.
+    """State of one map call: inputs submitted, outcomes received, results ready to yield.
 
-    One thread or task submits and another one receives; each number is written by one of them.
+    `submitted` and `is_fed` are written only by the thread or task that submits, `settled` and `failed`
+    only by the one that receives; they may be the same.
     """
 
-    def __init__(self, client: Client, target: Target, how: MapOptions) -> None:
+    def __init__(self, client: Client, target: Target, options: MapOptions) -> None:
         self._client = client
         self._target = target
-        self._how = how
-        self._reader = OutputReader(client, target.new_call(how.resume))
+        self._options = options
+        self._reader = OutputReader(client, call_id_for(target, options.resume))
         # The reader of a map may take its time over each result: an hour, even if others have less.
         kept = int(client.settings.result_ttl * 1000)
-        self._ttl = kept if how.keep else max(kept, DELIVERED_TTL_MS)
-        self.packing = PackSizer(
+        self._ttl = kept if options.keep else max(kept, DELIVERED_TTL_MS)
+        self.pack_sizer = PackSizer(
             target.options,
             client.learned.of(target.pool),
             is_allowed=client.settings.packing,
         )
         # Whoever names the same key makes the same call, also if they do so at the same time.
-        self._digest = b"" if how.resume is None else self.call.encode()
-        self.arrivals = ReorderBuffer(is_ordered=how.ordered)
+        self._digest = b"" if options.resume is None else self.call.encode()
+        self.reorder = ReorderBuffer(is_ordered=options.ordered)
         # For the call graph of the input that makes the map: what did not succeed.
         self._parent = context.current_input_id() or ""
-        self._odd: dict[int, InputStatus] = {}
+        self._unsuccessful: dict[int, InputStatus] = {}
         self.submitted = 0
         self.settled = 0
         self.failed = 0
@@ -94,19 +109,19 @@ class MapCall(Generic[R]):
     @property
     def room(self) -> int:
         """Inputs that may be submitted now: bounded also by results that wait for their turn."""
-        most = max(OUTSTANDING, PACKS_OUTSTANDING * self.packing.size)
-        return most - (self.submitted - self.settled) - self.arrivals.waiting
+        most = max(OUTSTANDING, PACKS_OUTSTANDING * self.pack_sizer.size)
+        return most - (self.submitted - self.settled) - self.reorder.waiting
 
     @property
     def chunk(self) -> int:
         """Inputs that are submitted, or results that are given out, between two looks at the server."""
-        size = self.packing.size
+        size = self.pack_sizer.size
         return size * max(CHUNK // size, PACKS)  # no pack is smaller than the others
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is outstanding: there will be no more room, if inputs became slower."""
-        return self.settled >= self.submitted and not self.arrivals.waiting
+        return self.settled >= self.submitted and not self.reorder.waiting
 
     @property
     def is_done(self) -> bool:
@@ -114,9 +129,9 @@ class MapCall(Generic[R]):
         return self.is_fed and self.is_idle
 
     @property
-    def patience(self) -> int:
-        """Milliseconds that a read for results may wait."""
-        if self.arrivals.is_ready:
+    def block_ms(self) -> int:
+        """Milliseconds that a read for results may wait on the server."""
+        if self.reorder.is_ready:
             return 0
         return BLOCK_MS if self.is_fed else UNFED_MS
 
@@ -126,11 +141,11 @@ class MapCall(Generic[R]):
         Raises InvalidError if it is another function's, RemoteError if it was cancelled, and
         OutputExpiredError if there is no call of this id (any more).
         """
-        if self._how.resume is None:
+        if self._options.resume is None:
             return
         record = yield from self._client.calls.record(self.call)
         if record is None:
-            if self._how.resume == self.call:
+            if self._options.resume == self.call:
                 raise OutputExpiredError(f"call {self.call} expired or never existed")
             return
         if record.pool != self._target.pool:
@@ -141,18 +156,18 @@ class MapCall(Generic[R]):
         self.submitted = record.submitted
         self.is_fed = record.total is not None
 
-    def learn(self) -> Op[None]:
-        """Begin with what the pool knows of its inputs, if this process knows nothing."""
-        if not self.packing.is_ignorant:
+    def expect_service_time(self) -> Op[None]:
+        """Size packs by the pool's service time, if this process knows nothing of its inputs."""
+        if not self.pack_sizer.is_ignorant:
             return
         service_time = yield from self._client.pools.service_time(self._target.pool)
-        self.packing.expect(service_time)
+        self.pack_sizer.expect(service_time)
 
     def feed(self, chunk: Sequence[Arguments], *, is_last: bool) -> Op[None]:
-        """Submit the next inputs, but for those that another producer of this call has submitted."""
-        while chunk or (is_last and (self.submitted or self._how.keep)):
+        """Submit the next inputs, without those that another producer of this call has submitted."""
+        while chunk or (is_last and (self.submitted or self._options.keep)):
             try:
-                yield from self._submit(chunk, is_last=is_last)
+                yield from self._feed_chunk(chunk, is_last=is_last)
                 break
             except GapError:
                 lead = yield from self._lead()
@@ -164,7 +179,7 @@ class MapCall(Generic[R]):
             chunk = chunk[lead:]
         self.is_fed = is_last
 
-    def _submit(self, chunk: Sequence[Arguments], *, is_last: bool) -> Op[None]:
+    def _feed_chunk(self, chunk: Sequence[Arguments], *, is_last: bool) -> Op[None]:
         batch = self.batch(chunk, first=self.submitted, is_last=is_last)
         try:
             yield from submit(self._client, self._target, batch.submission)
@@ -175,43 +190,47 @@ class MapCall(Generic[R]):
             raise
         self.submitted = batch.end
 
-    def batch(self, chunk: Sequence[Arguments], *, first: int, is_last: bool) -> ResultBatch:
-        """The inputs from index `first` on, ready to be sent; raises as `Target.submission`."""
-        self.packing.count(first + len(chunk))
-        submission = self._target.submission(
+    def batch(self, chunk: Sequence[Arguments], *, first: int, is_last: bool) -> InputBatch:
+        """The inputs from index `first` on, ready to be sent; raises as `submission_of`."""
+        self.pack_sizer.count(first + len(chunk))
+        submission = submission_of(
             self._client,
+            self._target,
             chunk,
             call=self.call,
             first=first,
             total=first + len(chunk) if is_last else None,
-            digest=self._digest,
             ttl=self._ttl,
-            pack=self.packing.size,
+            pack=self.pack_sizer.size,
         )
+        if self._digest:
+            submission.digest = self._digest
         self._digest = submission.digest
-        return ResultBatch(chunk, first + len(chunk), is_last, submission)
+        return InputBatch(chunk, first + len(chunk), is_last, submission)
 
     def _lead(self) -> Op[int]:
         """How many inputs more than this one another producer has submitted."""
         record = yield from self._client.calls.record(self.call)
         return 0 if record is None else record.submitted - self.submitted
 
-    def send(self, batch: ResultBatch, *, meanwhile: Meanwhile) -> Op[None]:
+    def submit(self, batch: InputBatch, *, meanwhile: Meanwhile) -> Op[None]:
         """Submit the batch; `meanwhile` as in `Exchange`."""
-        submit_it = self._client.calls.submit(batch.submission, meanwhile=meanwhile)
-        yield from self._delivered(batch, submit_it)
+        submitting = self._client.calls.submit(batch.submission, meanwhile=meanwhile)
+        yield from self._submitted(batch, submitting)
 
-    def exchange(self, batch: ResultBatch, *, block: int, meanwhile: Meanwhile) -> Op[None]:
+    def submit_and_receive(
+        self, batch: InputBatch, *, block: int, meanwhile: Meanwhile
+    ) -> Op[None]:
         """Submit the batch and take in results, in one round trip."""
         cursor = self._reader.cursor
         request = self._client.calls.request(
             batch.submission, cursor=cursor, block=block, meanwhile=meanwhile
         )
-        outputs = yield from self._delivered(batch, request)
+        outputs = yield from self._submitted(batch, request)
         yield from self._take_in(self._reader.accept(outputs or []))
 
-    def _delivered(self, batch: ResultBatch, submitting: Op[T]) -> Op[T | None]:
-        """Its result, once the batch is submitted; None if that took another way."""
+    def _submitted(self, batch: InputBatch, submitting: Op[T]) -> Op[T | None]:
+        """What `submitting` returns; None if the batch had to be submitted by `feed` instead."""
         try:
             result = yield from submitting
         except (UnknownPoolError, GapError):
@@ -233,18 +252,18 @@ class MapCall(Generic[R]):
             for index, outcome in self._put(output):
                 yield from self._fetch(index, outcome)
             self.settled += len(output.fresh)
-        if outputs and not self._how.keep:
+        if outputs and not self._options.keep:
             yield Later(self._client.calls.delivered_command(self.call, self._reader.cursor))
 
     def _put(self, output: Output) -> list[tuple[int, Outcome]]:
         """Take in what has come with the output; the outcomes whose payload may have to be fetched."""
         first, fresh = output.index, output.fresh
         try:
-            outcome = opened(self._client, self.call, output, None)
-            self.packing.ran(outcome.took, outcome.size)
+            outcome = open_output(self._client, self.call, output, None)
+            self.pack_sizer.ran(outcome.took, outcome.size)
             if outcome.kind == "values":
                 begin, end = fresh.start - outcome.first, fresh.stop - outcome.first
-                self.arrivals.put(fresh.start, values(outcome)[begin:end])
+                self.reorder.put(fresh.start, values(outcome)[begin:end])
                 return []
             outcomes = outcomes_in(outcome, output)
         except Exception as error:
@@ -258,8 +277,8 @@ class MapCall(Generic[R]):
 
     def _fetch(self, index: int, outcome: Outcome) -> Op[None]:
         try:
-            payload = yield from fetched(
-                self._client, self.call, index, outcome, is_delivery=not self._how.keep
+            payload = yield from fetch_payload(
+                self._client, self.call, index, outcome, is_delivery=not self._options.keep
             )
         except Error as error:  # but what the process is interrupted with ends the map
             self._fail(index, error)
@@ -268,18 +287,24 @@ class MapCall(Generic[R]):
 
     def _put_value(self, index: int, outcome: Outcome, payload: bytes) -> None:
         try:
-            self.arrivals.put(index, [value_of(self._client, outcome, payload)])
-        except CarriedError as carried:
-            self._fail(index, carried.error)
+            self.reorder.put(index, [value_of(self._client, outcome, payload)])
+        except CarriedError as wrapped:
+            self._fail(index, wrapped.error)
         except BaseException as error:  # also SystemExit, which user code may raise
             self._fail(index, error)
 
     def _fail(self, index: int, error: BaseException) -> None:
-        is_fatal = not (self._how.return_exceptions and issubclass(type(error), Exception))
-        self.arrivals.fail(index, Failure(error, is_fatal=is_fatal))
+        is_fatal = not (self._options.return_exceptions and issubclass(type(error), Exception))
+        self.reorder.fail(index, Failure(error, is_fatal=is_fatal))
         self.failed += 1
-        if self._parent and len(self._odd) < MOST_ODD:
-            self._odd[index] = status_of(error)
+        if self._parent and len(self._unsuccessful) < MOST_NOTED:
+            self._unsuccessful[index] = status_of(error)
+
+    def take(self) -> list[R]:
+        """Results whose turn it is, none twice; raises the first fatal failure, `CarriedError` if need be."""
+        if self.reorder.fatal is not None:
+            raise carried(self.reorder.fatal)
+        return self.reorder.take()
 
     def prolong(self) -> Op[None]:
         """More inputs will come, some day: the call must not expire until then."""
@@ -288,10 +313,10 @@ class MapCall(Generic[R]):
 
     def stop(self) -> Op[None]:
         """Nobody wants the rest: cancel what is queued, and forget the call; it raises nothing."""
-        if self._how.keep:
+        if self._options.keep:
             return
         if self.settled < self.submitted or self._parent:
-            yield AtMost(self._leave(), LEAVE_SECONDS)
+            yield AtMost(self._leave(), STOP_SECONDS)
         else:
             yield from self._forget()
 
@@ -301,21 +326,10 @@ class MapCall(Generic[R]):
         yield from self._forget()
 
     def _forget(self) -> Op[None]:
-        missing = islice(self._reader.seen.missing(self.submitted), MOST_ODD)
-        told = tell(self.submitted, self._odd | dict.fromkeys(missing, InputStatus.TERMINATED))
-        yield from forget_many(
-            self._client, self._parent, self.call, pool=self._target.pool, told=told
+        missing = islice(self._reader.seen.missing(self.submitted), MOST_NOTED)
+        receipt = receipt_of(
+            self.submitted, self._unsuccessful | dict.fromkeys(missing, InputStatus.TERMINATED)
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MapOptions:
-    """What a map does with its results; `resume` is the key or id of a call to go on with.
-
-    `keep`: the results stay for others to fetch, and the end of this process ends nothing.
-    """
-
-    ordered: bool = True
-    return_exceptions: bool = False
-    keep: bool = False
-    resume: str | None = None
+        yield from forget_many(
+            self._client, self._parent, self.call, pool=self._target.pool, receipt=receipt
+        )

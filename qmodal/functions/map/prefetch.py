@@ -1,4 +1,4 @@
-"""Inputs that are at hand: the next chunk is made while the server works on the last one.
+"""Prefetch: submits inputs that are at hand, and makes the next chunk while the server works on the last one.
 
 No thread could be faster. It is the same operation for plain and for asyncio callers.
 """
@@ -10,51 +10,51 @@ from typing import Any
 
 from qmodal.exception import Error
 from qmodal.functions.map.inputs import Arguments, InputReader
-from qmodal.functions.map.map_call import MapCall, ResultBatch
+from qmodal.functions.map.map_call import InputBatch, MapCall
 from qmodal.transport.operation import Op
 
 
 class Prefetch:
-    """Submits inputs that are there already, in lists and the like."""
+    """Submits inputs that are in lists and the like, chunk by chunk."""
 
-    def __init__(self, fanout: MapCall[Any], inputs: InputReader) -> None:
-        self._fanout = fanout
-        self._following = inputs.following(fanout.submitted)
-        fanout.packing.count(inputs.count)
-        self._first = fanout.submitted
-        self._next: ResultBatch | None = None
-        self._is_exhausted = fanout.is_fed
+    def __init__(self, map_call: MapCall[Any], inputs: InputReader) -> None:
+        self._map_call = map_call
+        self._next_inputs = inputs.taker(map_call.submitted)
+        map_call.pack_sizer.count(inputs.count)
+        self._first = map_call.submitted
+        self._next: InputBatch | None = None
+        self._is_exhausted = map_call.is_fed
         self._error: Exception | None = None
 
     def step(self) -> Op[None]:
         """Submit a chunk, if there is room for it, and take in results in the same round trip."""
-        fanout, batch = self._fanout, (yield from self._upcoming())
+        call, batch = self._map_call, (yield from self._upcoming())
         count = 0 if batch is None else len(batch.chunk)
-        if batch is None or (fanout.room < count and not fanout.is_idle):
+        if batch is None or (call.room < count and not call.is_idle):
             # Something is missing even if as much has arrived as was submitted here: another producer
             # of the same call may have submitted more.
-            yield from fanout.receive(fanout.patience)
+            yield from call.receive(call.block_ms)
         elif not count:
-            yield from fanout.feed([], is_last=True)
+            yield from call.feed([], is_last=True)
             self._next = None
         else:
             self._next = None
-            has_room = not batch.is_last and fanout.room - count >= fanout.chunk
-            block = 0 if has_room else fanout.patience
-            yield from fanout.exchange(batch, block=block, meanwhile=self._make)
+            has_room = not batch.is_last and call.room - count >= call.chunk
+            block = 0 if has_room else call.block_ms
+            yield from call.submit_and_receive(batch, block=block, meanwhile=self._make)
 
-    def send(self) -> Op[None]:
+    def submit(self) -> Op[None]:
         """Submit a chunk of a call that nobody reads meanwhile."""
         batch = yield from self._upcoming()
         assert batch is not None
         self._next = None
-        yield from self._fanout.send(batch, meanwhile=self._make)
+        yield from self._map_call.submit(batch, meanwhile=self._make)
 
-    def _upcoming(self) -> Op[ResultBatch | None]:
+    def _upcoming(self) -> Op[InputBatch | None]:
         if not self._is_exhausted and self._next is None:
             chunk = self._take()
             if not self._first and not self._is_exhausted:
-                yield from self._fanout.learn()
+                yield from self._map_call.expect_service_time()
             self._seal(chunk)
         if self._error is not None:
             raise self._error
@@ -66,9 +66,9 @@ class Prefetch:
             self._seal(self._take())
 
     def _take(self) -> Sequence[Arguments]:
-        count = self._fanout.chunk
+        count = self._map_call.chunk
         try:
-            chunk = self._following(count)
+            chunk = self._next_inputs(count)
         except Exception as error:  # elements that `starmap` cannot unpack
             self._fail(error)
             return []
@@ -78,7 +78,7 @@ class Prefetch:
     def _seal(self, chunk: Sequence[Arguments]) -> None:
         if self._error is None:
             try:
-                batch = self._fanout.batch(chunk, first=self._first, is_last=self._is_exhausted)
+                batch = self._map_call.batch(chunk, first=self._first, is_last=self._is_exhausted)
             except Error as error:
                 self._fail(error)
             else:

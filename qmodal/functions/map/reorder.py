@@ -1,4 +1,4 @@
-"""Results of a map that have arrived and wait for their turn."""
+"""ReorderBuffer: results of a map that have arrived and wait for their turn."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ class Failure:
 
 
 class ReorderBuffer:
-    """Runs of results by the index of their first; a pack arrives, waits and leaves as one.
+    """Runs of consecutive results by the index of their first; a pack arrives, waits and leaves as one.
 
-    Put by one thread and taken by the same; `waiting` may be read by another.
+    Put and taken by one thread; `waiting`, the number of results inside, may be read by another.
     """
 
-    __slots__ = ("_fatal", "_has_failures", "_is_ordered", "_next", "_runs", "waiting")
+    __slots__ = ("_has_failures", "_is_ordered", "_next", "_runs", "fatal", "waiting")
 
     def __init__(self, *, is_ordered: bool) -> None:
         self._is_ordered = is_ordered
         self._runs: dict[int, list[Any]] = {}
-        self._fatal: list[BaseException] = []
+        self.fatal: BaseException | None = None  # the first fatal failure that came
         self._has_failures = False
         self._next = 0
         self.waiting = 0
@@ -37,25 +37,20 @@ class ReorderBuffer:
 
     def fail(self, index: int, failure: Failure) -> None:
         """An exception instead of a result."""
-        if failure.is_fatal:
-            self._fatal.append(failure.error)
+        if failure.is_fatal and self.fatal is None:
+            self.fatal = failure.error
         self._has_failures = True
         self.put(index, [failure])
 
     @property
     def is_ready(self) -> bool:
-        """Whether `take` has something."""
-        if self._is_ordered and not self._fatal:
+        """Whether `take` has results, or `fatal` an exception."""
+        if self._is_ordered and self.fatal is None:
             return self._next in self._runs
         return bool(self._runs)
 
     def take(self) -> list[Any]:
-        """Results whose turn it is, none twice.
-
-        Raises a fatal failure as soon as it is there: a map stops at the first that arrives.
-        """
-        if self._fatal:
-            raise self._fatal[0]
+        """Results whose turn it is, none twice; not to be asked for once there is a `fatal`."""
         taken = self._in_order() if self._is_ordered else self._all()
         self.waiting -= len(taken)
         if self._has_failures:
@@ -63,15 +58,15 @@ class ReorderBuffer:
         return taken
 
     def _in_order(self) -> list[Any]:
-        runs, following = self._runs, self._next
-        taken = runs.pop(following, None)
+        runs, index = self._runs, self._next
+        taken = runs.pop(index, None)
         if taken is None:
             return []
-        following += len(taken)
-        while (run := runs.pop(following, None)) is not None:
+        index += len(taken)
+        while (run := runs.pop(index, None)) is not None:
             taken += run
-            following += len(run)
-        self._next = following
+            index += len(run)
+        self._next = index
         return taken
 
     def _all(self) -> list[Any]:

@@ -1,33 +1,45 @@
-"""The map family as people use it: results to iterate, plainly or with `async for`."""
+"""The map family: `map` and `starmap`, whose results are iterated, `for_each` and `spawn_map`."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Generic, TypeVar
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from qmodal.client import deprecation as legacy
 from qmodal.client.client import Client, current_for
-from qmodal.client.verb import is_in_loop
+from qmodal.client.verb import BoundVerb, Described, is_in_loop
 from qmodal.exception import InvalidError
-from qmodal.functions.map.inputs import InputReader
+from qmodal.functions.call import FunctionCall
+from qmodal.functions.map.inputs import Arguments, InputReader
 from qmodal.functions.map.map_call import MapCall, MapOptions
-from qmodal.functions.results import in_task
-from qmodal.functions.target import FindTarget
-from qmodal.transport.operation import Op
+from qmodal.functions.map.prefetch import Prefetch
+from qmodal.functions.target import FindTarget, Target
+from qmodal.transport.operation import Op, Pause
 
+S = TypeVar("S")
+P = ParamSpec("P")
 R = TypeVar("R")
 log = logging.getLogger("qmodal")
+# What a slow input iterator has given so far is submitted after this long.
+LINGER_SECONDS = 0.01
+# Most unsettled inputs of one `spawn_map`; submitting waits above it, and looks this often.
+MOST_SPAWNED = 1_000_000
+FULL_SECONDS = 1.0
 
 
 class Results(Generic[R]):
     """The results of a map: nothing is sent before they are iterated, and that works once."""
 
-    def __init__(self, find: FindTarget, verb: str, inputs: InputReader, how: MapOptions) -> None:
+    def __init__(
+        self, find: FindTarget, verb: str, inputs: InputReader, options: MapOptions
+    ) -> None:
         self._find = find
         self._verb = verb
         self._inputs = inputs
-        self._how = how
+        self._options = options
         self._is_used = False
         self._running: AsyncIterator[R] | None = None
 
@@ -40,12 +52,12 @@ class Results(Generic[R]):
         if self._is_used:
             return iter(())
         self._is_used = True
-        return _iterate(self._find, self._inputs, self._how)
+        return _iterated(self._find, self._inputs, self._options)
 
     def __aiter__(self) -> AsyncIterator[R]:
         self._is_used = True
         if self._running is None:
-            self._running = _aiterate(self._find, self._inputs, self._how)
+            self._running = _aiterated(self._find, self._inputs, self._options)
         return self._running
 
     async def __anext__(self) -> R:
@@ -65,82 +77,246 @@ class Results(Generic[R]):
             )
 
 
-def _iterate(find: FindTarget, inputs: InputReader, how: MapOptions) -> Iterator[Any]:
+def _iterated(find: FindTarget, inputs: InputReader, options: MapOptions) -> Iterator[Any]:
     # No method: results that are dropped end their map at once, without waiting for a cycle to be found.
-    from qmodal.functions.map.feeder import feeding
+    from qmodal.functions.map.feeders import feeder_of
     from qmodal.output.progress import shown
 
     client = current_for(find)
-    fanout: MapCall[Any] = client.run(start(client, find, how))
-    feeder = feeding(client, fanout, inputs)
+    call = client.run(_begun(client, find, options))
+    feeder = feeder_of(client, call, inputs)
     try:
-        with shown(client, fanout):
-            while not fanout.is_done:
-                feeder.step()
-                yield from fanout.arrivals.take()
+        with shown(client, call):
+            while not call.is_done:
+                feeder.wait()
+                yield from client.run(_taken(call, feeder.step()))
     finally:
         try:
             feeder.stop()
         finally:  # whoever is interrupted there, too
-            client.run(fanout.stop())
+            client.run(call.stop())
 
 
-async def _aiterate(find: FindTarget, inputs: InputReader, how: MapOptions) -> AsyncIterator[Any]:
-    from qmodal.functions.map.aio_feeder import feeding
+async def _aiterated(
+    find: FindTarget, inputs: InputReader, options: MapOptions
+) -> AsyncIterator[Any]:
+    from qmodal.functions.map.feeders import async_feeder_of
     from qmodal.output.progress import shown
 
     client = current_for(find)
-    fanout: MapCall[Any] = await client.aio(start(client, find, how))
-    feeder = feeding(client, fanout, inputs)
+    call = await client.aio(_begun(client, find, options))
+    feeder = async_feeder_of(client, call, inputs)
     try:
-        with shown(client, fanout):
-            while not fanout.is_done:
-                await feeder.step()
-                for value in _taken(fanout):
+        with shown(client, call):
+            while not call.is_done:
+                await feeder.wait()
+                for value in await client.aio(_taken(call, feeder.step())):
                     yield value
     finally:
         try:
             await feeder.stop()
         finally:  # whoever is cancelled there, too
-            await client.aio(fanout.stop())
+            await client.aio(call.stop())
 
 
-def _taken(fanout: MapCall[Any]) -> list[Any]:
-    """What has arrived; raises as an asyncio driver would."""
-    from asyncio import CancelledError
-
-    try:
-        return fanout.arrivals.take()
-    except CancelledError as error:
-        raise in_task(error) from error
-
-
-def start(client: Client, find: FindTarget, how: MapOptions) -> Op[MapCall[Any]]:
+def _begun(client: Client, find: FindTarget, options: MapOptions) -> Op[MapCall[Any]]:
     """The state of a new map, or of one that an earlier producer has begun."""
     target = yield from find()
-    fanout: MapCall[Any] = MapCall(client, target, how)
-    yield from fanout.attach()
-    return fanout
+    call: MapCall[Any] = MapCall(client, target, options)
+    yield from call.attach()
+    return call
 
 
-def refuse_in_loop(verb: str) -> None:
-    """Raise InvalidError within a running event loop."""
-    if is_in_loop():
-        raise InvalidError(
-            f"You can't run Function.{verb}() from an async function. "
-            f"Use Function.{verb}.aio() instead."
-        )
+def _taken(call: MapCall[Any], step: Op[None]) -> Op[list[Any]]:
+    """The results whose turn it is after the step; raises a fatal failure."""
+    yield from step
+    return call.take()
 
 
-class Map(Generic[R]):
-    """`f.map(...)` and `f.map.aio(...)`."""
+class Work(ABC, Generic[R]):
+    """What one of two loops over inputs or results does, a plain and an asyncio one."""
 
-    __slots__ = ("_find",)
+    __slots__ = ()
 
-    def __init__(self, find: FindTarget) -> None:
+    @abstractmethod
+    def run(self) -> R:
+        """Do it and wait."""
+
+    @abstractmethod
+    async def aio(self) -> R:
+        """Do it without blocking the event loop."""
+
+
+class Drain(Work[None]):
+    """Waits for all results of a map and drops them."""
+
+    __slots__ = ("_results",)
+
+    def __init__(self, results: Results[Any]) -> None:
+        self._results = results
+
+    def run(self) -> None:
+        """Wait for all."""
+        for _ in self._results:
+            continue
+
+    async def aio(self) -> None:
+        """Wait for all without blocking the event loop."""
+        async for _ in self._results:
+            continue
+
+
+class Spawn(Work[FunctionCall[Any]]):
+    """Submits all inputs of a call whose results nobody reads meanwhile."""
+
+    __slots__ = ("_find", "_inputs", "_options")
+
+    def __init__(self, find: FindTarget, inputs: InputReader, resume: str | None) -> None:
         self._find = find
+        self._inputs = inputs
+        self._options = MapOptions(keep=True, resume=resume)
 
-    def __call__(
+    def run(self) -> FunctionCall[Any]:
+        """Submit, and return the handle."""
+        client = current_for(self._find)
+        call = client.run(self._begin(client))
+        inputs = self._inputs.plain(start=call.submitted)
+        while not call.is_fed:
+            chunk, ends, is_last = list[Arguments](), time.monotonic() + LINGER_SECONDS, True
+            for arguments in inputs:
+                chunk.append(arguments)
+                if len(chunk) == call.chunk or time.monotonic() > ends:
+                    is_last = False
+                    break
+            client.run(self._feed(client, call, chunk, is_last=is_last))
+        return FunctionCall(call.call, call.submitted)
+
+    async def aio(self) -> FunctionCall[Any]:
+        """Submit, and return the handle, without blocking the event loop."""
+        client = current_for(self._find)
+        call = await client.aio(self._begin(client))
+        inputs = self._inputs.aio(start=call.submitted)
+        while not call.is_fed:
+            chunk, ends, is_last = list[Arguments](), time.monotonic() + LINGER_SECONDS, True
+            async for arguments in inputs:
+                chunk.append(arguments)
+                if len(chunk) == call.chunk or time.monotonic() > ends:
+                    is_last = False
+                    break
+            await client.aio(self._feed(client, call, chunk, is_last=is_last))
+        return FunctionCall(call.call, call.submitted)
+
+    def _begin(self, client: Client) -> Op[MapCall[Any]]:
+        """The call; inputs that are at hand are submitted at once."""
+        call = yield from _begun(client, self._find, self._options)
+        yield from call.expect_service_time()
+        if self._inputs.is_at_hand:
+            prefetch = Prefetch(call, self._inputs)
+            while not call.is_fed:
+                yield from self._wait_for_room(client, call)
+                yield from prefetch.submit()
+        return call
+
+    def _feed(
+        self, client: Client, call: MapCall[Any], chunk: list[Arguments], *, is_last: bool
+    ) -> Op[None]:
+        yield from self._wait_for_room(client, call)
+        yield from call.feed(chunk, is_last=is_last)
+
+    def _wait_for_room(self, client: Client, call: MapCall[Any]) -> Op[None]:
+        """Wait until few enough inputs are unsettled; only the server knows how many."""
+        while call.submitted - call.settled >= MOST_SPAWNED:
+            record = yield from client.calls.record(call.call)
+            call.settled = call.submitted if record is None else record.settled
+            if call.submitted - call.settled >= MOST_SPAWNED:
+                yield Pause(FULL_SECONDS)
+
+
+class ResultsVerb(BoundVerb[P, Results[R]], Generic[P, R]):
+    """A verb of the map family with its function: its results can be iterated either way."""
+
+    __slots__ = ()
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Results[R]:
+        """The results, to be iterated once."""
+        return self._method(*args, **kwargs)
+
+    aio = __call__
+
+
+class WorkVerb(BoundVerb[P, Work[R]], Generic[P, R]):
+    """A verb of the map family with its function: call it, or await its `aio`."""
+
+    __slots__ = ()
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do it and wait; raises InvalidError within a running event loop."""
+        if is_in_loop():
+            raise InvalidError(
+                f"You can't run Function.{self.__name__}() from an async function. "
+                f"Use Function.{self.__name__}.aio() instead."
+            )
+        return self._method(*args, **kwargs).run()
+
+    async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do it without blocking the event loop; also over async iterators."""
+        return await self._method(*args, **kwargs).aio()
+
+
+class ResultsVerbMethod(Described, Generic[S, P, R]):
+    """What `@results_verb` leaves in the class: on a function it is a `ResultsVerb`."""
+
+    def __init__(self, method: Callable[Concatenate[S, P], Results[R]]) -> None:
+        super().__init__(method)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: S, owner: type) -> ResultsVerb[P, R]: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else ResultsVerb(self.bound(instance))
+
+
+class WorkVerbMethod(Described, Generic[S, P, R]):
+    """What `@work_verb` leaves in the class: on a function it is a `WorkVerb`."""
+
+    def __init__(self, method: Callable[Concatenate[S, P], Work[R]]) -> None:
+        super().__init__(method)
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: S, owner: type) -> WorkVerb[P, R]: ...
+    def __get__(self, instance: Any, owner: type) -> Any:
+        return self if instance is None else WorkVerb(self.bound(instance))
+
+
+def results_verb(
+    method: Callable[Concatenate[S, P], Results[R]],
+) -> ResultsVerbMethod[S, P, R]:
+    """Make a verb of a method that returns the results of a map."""
+    return ResultsVerbMethod(method)
+
+
+def work_verb(method: Callable[Concatenate[S, P], Work[R]]) -> WorkVerbMethod[S, P, R]:
+    """Make a verb of a method that returns work on many inputs."""
+    return WorkVerbMethod(method)
+
+
+class MapVerbs(Generic[R]):
+    """What a Function does with many inputs."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def _plain_target(self, verb: str) -> Op[Target]:
+        """Whom the inputs are for; raises InvalidError for what `verb` cannot call."""
+
+    def _map_target(self) -> Op[Target]:
+        return self._plain_target("map")
+
+    @results_verb
+    def map(
         self,
         *input_iterators: Any,
         kwargs: dict[str, Any] | None = None,
@@ -149,30 +325,25 @@ class Map(Generic[R]):
         wrap_returned_exceptions: bool | None = None,
         resume: str | None = None,
     ) -> Results[R]:
-        """The results, to be iterated once; `resume` names a map that can be gone on with."""
-        legacy.note_wrapping(wrap_returned_exceptions)
+        """Run it for each element of one or more iterables, in parallel; results in order.
+
+        `resume` names a map that another process can go on with.
+
+        >>> list(square.map([1, 2, 3]))
+        [1, 4, 9]
+        """
+        legacy.note_wrapping(wrap_returned_exceptions, level=4)
         inputs = InputReader.zipped("map", input_iterators, kwargs)
-        how = MapOptions(
+        options = MapOptions(
             ordered=order_outputs,
             return_exceptions=return_exceptions,
             keep=resume is not None,
             resume=resume,
         )
-        return Results(self._find, "map", inputs, how)
+        return Results(self._map_target, "map", inputs, options)
 
-    # The results can be iterated either way; their iterators are asked for only then.
-    aio = __call__
-
-
-class StarMap(Generic[R]):
-    """`f.starmap(...)` and `f.starmap.aio(...)`."""
-
-    __slots__ = ("_find",)
-
-    def __init__(self, find: FindTarget) -> None:
-        self._find = find
-
-    def __call__(
+    @results_verb
+    def starmap(
         self,
         input_iterator: Any,
         *,
@@ -183,51 +354,38 @@ class StarMap(Generic[R]):
         resume: str | None = None,
     ) -> Results[R]:
         """As `map`, with each element unpacked as positional arguments."""
-        legacy.note_wrapping(wrap_returned_exceptions)
-        how = MapOptions(
+        legacy.note_wrapping(wrap_returned_exceptions, level=4)
+        inputs = InputReader((input_iterator,), kwargs or {}, is_star=True)
+        options = MapOptions(
             ordered=order_outputs,
             return_exceptions=return_exceptions,
             keep=resume is not None,
             resume=resume,
         )
-        inputs = InputReader((input_iterator,), kwargs or {}, is_star=True)
-        return Results(self._find, "starmap", inputs, how)
+        return Results(self._map_target, "starmap", inputs, options)
 
-    aio = __call__
-
-
-class ForEach:
-    """`f.for_each(...)` and `await f.for_each.aio(...)`."""
-
-    __slots__ = ("_find",)
-
-    def __init__(self, find: FindTarget) -> None:
-        self._find = find
-
-    def __call__(
+    @work_verb
+    def for_each(
         self,
         *input_iterators: Any,
         kwargs: dict[str, Any] | None = None,
         ignore_exceptions: bool = False,
-    ) -> None:
+    ) -> Work[None]:
         """As `map`, waiting for all and dropping the results."""
-        refuse_in_loop("for_each")
-        for _ in self._results(input_iterators, kwargs, ignore_exceptions):
-            continue
+        inputs = InputReader.zipped("for_each", input_iterators, kwargs)
+        options = MapOptions(ordered=False, return_exceptions=ignore_exceptions)
+        return Drain(Results(self._map_target, "for_each", inputs, options))
 
-    async def aio(
+    @work_verb
+    def spawn_map(
         self,
         *input_iterators: Any,
         kwargs: dict[str, Any] | None = None,
-        ignore_exceptions: bool = False,
-    ) -> None:
-        """The same without blocking the event loop; also over async iterators."""
-        async for _ in self._results(input_iterators, kwargs, ignore_exceptions):
-            continue
+        resume: str | None = None,
+    ) -> Work[FunctionCall[R]]:
+        """Submit an input for each element; one FunctionCall with all of them.
 
-    def _results(
-        self, iterables: tuple[Any, ...], kwargs: dict[str, Any] | None, ignores: bool
-    ) -> Results[Any]:
-        inputs = InputReader.zipped("for_each", iterables, kwargs)
-        how = MapOptions(ordered=False, return_exceptions=ignores)
-        return Results(self._find, "for_each", inputs, how)
+        With `resume`, only what was not submitted before under that key.
+        """
+        inputs = InputReader.zipped("spawn_map", input_iterators, kwargs)
+        return Spawn(self._map_target, inputs, resume)

@@ -20,7 +20,7 @@ from qmodal.exception import (
     RemoteError,
     RequestSizeError,
 )
-from qmodal.functions.target import LARGEST_PAYLOAD, _digest_of
+from qmodal.functions.submission import LARGEST_PAYLOAD, _digest_of, call_id_for
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.wire.digest import digest_of
@@ -171,7 +171,7 @@ def forged_outcomes(stage: Stage, call: str, path: Path) -> dict[str, bytes]:
         "another key": sealed(STRANGER),
         "no MAC": ours.key_id + bytes(16) + sealed(ours)[20:],
         "an input": stage.sealed(format="p", payload=pickle.dumps(Bomb(path))),
-        "another call": sealed(ours, stage.square.new_call()),
+        "another call": sealed(ours, call_id_for(stage.square)),
     }
 
 

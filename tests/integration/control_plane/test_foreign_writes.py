@@ -6,7 +6,7 @@ import msgpack
 import pytest
 
 from qmodal.client.client import Client
-from qmodal.functions.generator import SKIP, ItemStream
+from qmodal.functions.generator import SKIP, ItemReader
 from qmodal.functions.results import OutputReader
 from qmodal.output.screen import Screen, Style
 from qmodal.spec.documents import PoolSpec
@@ -38,13 +38,13 @@ def test_a_reader_of_outputs_gets_past_a_foreign_entry(
 
 def test_a_reader_of_items_takes_a_foreign_entry_away(bench: Bench) -> None:
     """It takes up room that a generator waits for."""
-    stream = ItemStream(bench.client, target_of(PoolSpec(app_id="ap", function="f")))
-    outputs = bench.client.keys.outputs(stream._reader.call)
+    reader = ItemReader(bench.client, target_of(PoolSpec(app_id="ap", function="f")))
+    outputs = bench.client.keys.outputs(reader._reader.call)
     bench.ask(b"XADD", outputs, b"*", b"a", b"b")
-    (foreign,) = bench.client.run(bench.client.calls.read(stream._reader.call, b"0", block=0))
-    assert bench.client.run(stream.value(foreign)) is SKIP
+    (foreign,) = bench.client.run(bench.client.calls.read(reader._reader.call, b"0", block=0))
+    assert bench.client.run(reader.value(foreign)) is SKIP
     bench.ask(b"XADD", outputs, b"*", b"c", b"d")
-    assert len(bench.client.run(stream.read())) == 1
+    assert len(bench.client.run(reader.read())) == 1
     assert bench.ask(b"XLEN", outputs) == 1
     bench.ask(b"DEL", outputs)
 

@@ -15,7 +15,7 @@ from qmodal.wire.envelope import open_envelope
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.plain import pack
 from qmodal.wire.signing import mac_of
-from tests.support.store.bench import Bench, fanout_of
+from tests.support.store.bench import Bench, map_call_of
 
 STEPS = 100
 
@@ -44,13 +44,13 @@ def settle(bench: Bench, claimed: list[Claimed]) -> None:
 def test_inputs_that_cannot_be_unpacked_leave_none_behind_that_were_sent_before(
     bench: Bench,
 ) -> None:
-    fanout = fanout_of(bench, MapOptions())
+    map_call = map_call_of(bench, MapOptions())
     pairs: list[Any] = [(n,) for n in range(150)]
-    ahead = Prefetch(fanout, InputReader(([*pairs, 5],), {}, is_star=True))
+    prefetch = Prefetch(map_call, InputReader(([*pairs, 5],), {}, is_star=True))
     with pytest.raises(TypeError):
         for _ in range(STEPS):
-            bench.client.run(ahead.step())
-    bench.client.run(fanout.stop())
+            bench.client.run(prefetch.step())
+    bench.client.run(map_call.stop())
     assert bench.ask(b"XLEN", bench.client.keys.inputs(bench.pool)) == 0
     assert bench.inflight() == 0
 
@@ -58,10 +58,10 @@ def test_inputs_that_cannot_be_unpacked_leave_none_behind_that_were_sent_before(
 def test_a_producer_reads_on_though_as_much_has_arrived_as_it_has_submitted(bench: Bench) -> None:
     """Another producer of the same call is ahead of it, and only the first result is missing."""
     run = bench.client.run
-    one, other = (fanout_of(bench, MapOptions(keep=True, resume="key")) for _ in range(2))
+    one, other = (map_call_of(bench, MapOptions(keep=True, resume="key")) for _ in range(2))
     inputs = InputReader((range(3 * OUTSTANDING),), {})
-    ahead, further = Prefetch(one, inputs), Prefetch(other, inputs)
-    for producer in (ahead, further):
+    prefetch, further = Prefetch(one, inputs), Prefetch(other, inputs)
+    for producer in (prefetch, further):
         for _ in range(9):
             run(producer.step())
     held = bench.claim(count=OUTSTANDING)
@@ -73,40 +73,40 @@ def test_a_producer_reads_on_though_as_much_has_arrived_as_it_has_submitted(benc
     for _ in range(STEPS):
         if one.settled >= one.submitted:
             break
-        run(ahead.step())
+        run(prefetch.step())
     settle(bench, held[:1])
     for _ in range(STEPS):
-        run(ahead.step())
-        if one.arrivals.is_ready:
+        run(prefetch.step())
+        if one.reorder.is_ready:
             break
-    assert one.arrivals.is_ready
+    assert one.reorder.is_ready
 
 
 def test_a_map_whose_inputs_turn_out_slow_goes_on(bench: Bench) -> None:
-    fanout = fanout_of(bench, MapOptions())
+    map_call = map_call_of(bench, MapOptions())
     for _ in range(RECENT_OUTCOMES):
-        fanout.packing.ran(1)
-    ahead = Prefetch(fanout, InputReader((range(20 * MOST_IN_PACK),)))
-    bench.client.run(ahead.step())
-    assert fanout.packing.size == MOST_IN_PACK
+        map_call.pack_sizer.ran(1)
+    prefetch = Prefetch(map_call, InputReader((range(20 * MOST_IN_PACK),)))
+    bench.client.run(prefetch.step())
+    assert map_call.pack_sizer.size == MOST_IN_PACK
     before = 0
     for _ in range(3):
         for _ in range(STEPS):
             settle(bench, bench.claim(count=OUTSTANDING))
-            bench.client.run(ahead.step())
-            fanout.arrivals.take()
-            if fanout.submitted > before and fanout.is_idle:
+            bench.client.run(prefetch.step())
+            map_call.reorder.take()
+            if map_call.submitted > before and map_call.is_idle:
                 break
-        assert fanout.packing.size == 1
-        assert fanout.submitted > before
-        before = fanout.submitted
-    bench.client.run(fanout.stop())
+        assert map_call.pack_sizer.size == 1
+        assert map_call.submitted > before
+        before = map_call.submitted
+    bench.client.run(map_call.stop())
 
 
 def test_so_many_inputs_are_outstanding_at_most(bench: Bench) -> None:
-    fanout = fanout_of(bench, MapOptions())
-    fanout.packing.count(100_000)
-    assert fanout.room == OUTSTANDING
-    fanout.packing.expect(1e-6)
-    assert fanout.packing.size == MOST_IN_PACK
-    assert fanout.room == PACKS_OUTSTANDING * MOST_IN_PACK
+    map_call = map_call_of(bench, MapOptions())
+    map_call.pack_sizer.count(100_000)
+    assert map_call.room == OUTSTANDING
+    map_call.pack_sizer.expect(1e-6)
+    assert map_call.pack_sizer.size == MOST_IN_PACK
+    assert map_call.room == PACKS_OUTSTANDING * MOST_IN_PACK

@@ -16,9 +16,12 @@ import pytest
 
 from qmodal.client import client as clients
 from qmodal.client.client import Client
+from qmodal.client.verb import StreamVerb
 from qmodal.functions import remote as invocation
-from qmodal.functions.generator import RemoteGen
-from qmodal.functions.map.verbs import Map
+from qmodal.functions.generator import ItemStream
+from qmodal.functions.map.inputs import InputReader
+from qmodal.functions.map.map_call import MapOptions
+from qmodal.functions.map.verbs import Results
 from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
 from qmodal.transport.connection import Address
@@ -115,12 +118,16 @@ def found(target: Target) -> Op[Target]:
 
 
 def mapped(target: Target, inputs: Any) -> AsyncIterator[Any]:
-    return aiter(Map[Any](partial(found, target)).aio(inputs))
+    return aiter(Results[Any](partial(found, target), "map", InputReader((inputs,)), MapOptions()))
+
+
+def generated(target: Target) -> AsyncIterator[Any]:
+    return StreamVerb(lambda: ItemStream(partial(found, target), ((1,), {}))).aio()
 
 
 WAYS: dict[str, Callable[[Target], Awaitable[Any]]] = {
     "remote": lambda target: clients.current().aio(invocation.remote(target, ((1,), {}))),
-    "remote_gen": lambda target: anext(RemoteGen[Any](partial(found, target)).aio(1)),
+    "remote_gen": lambda target: anext(generated(target)),
     "map": lambda target: anext(mapped(target, [1])),
     "map of an async iterator": lambda target: anext(mapped(target, endless())),
 }

@@ -306,7 +306,7 @@ def test_producers_that_name_the_same_key_submit_each_input_once(user: Any, tmp_
     how = MapOptions(keep=True, resume="shared " + path)
     one, other = (MapCall[int](client, target, how) for _ in range(2))
     inputs = [((path, n), dict[str, Any]()) for n in range(300)]
-    for fanout, end in (
+    for map_call, end in (
         (one, 100),
         (other, 50),
         (other, 200),
@@ -314,8 +314,8 @@ def test_producers_that_name_the_same_key_submit_each_input_once(user: Any, tmp_
         (one, 300),
         (other, 250),
     ):
-        client.run(fanout.feed(inputs[fanout.submitted : end], is_last=end == 300))
-        assert fanout.submitted == end
+        client.run(map_call.feed(inputs[map_call.submitted : end], is_last=end == 300))
+        assert map_call.submitted == end
     client.run(other.feed(inputs[250:], is_last=True))
     assert list(qmodal.FunctionCall.from_id(one.call).iter()) == list(range(300))
     assert sorted(lines(Path(path))) == list(range(300))

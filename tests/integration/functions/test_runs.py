@@ -13,7 +13,7 @@ from qmodal.client import client as clients
 from qmodal.exception import ExecutionError
 from qmodal.functions.graph import graph_of
 from qmodal.functions.map.map_call import MapCall, MapOptions
-from qmodal.functions.results import OutputReader, Plain, opened, parts, value_at
+from qmodal.functions.results import OutputReader, PlainValue, open_output, outcomes_for, value_at
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled
 from qmodal.types import InputStatus
@@ -24,7 +24,7 @@ from qmodal.wire.remote_error import dump_exception
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.settle.coalesce import SMALL_BYTES, Done
 from qmodal_workers.container.settle.settlement import Settlement
-from tests.support.store.bench import Bench, fanout_of, index_of
+from tests.support.store.bench import Bench, index_of, map_call_of
 from tests.support.store.pack_cases import outputs
 
 CONTAINER = "ta-a-1"
@@ -54,10 +54,10 @@ def error(text: str) -> Result:
 
 def submitted(bench: Bench, *rows: Any, **how: Any) -> MapCall[Any]:
     """A map whose inputs were submitted, `COUNT` or these."""
-    fanout = fanout_of(bench, MapOptions(**how))
+    map_call = map_call_of(bench, MapOptions(**how))
     inputs: list[Any] = [((row,), {}) for row in rows or range(COUNT)]
-    bench.client.run(fanout.feed(inputs, is_last=True))
-    return fanout
+    bench.client.run(map_call.feed(inputs, is_last=True))
+    return map_call
 
 
 def finish(conclusions: Settlement, claimed: list[Claimed], ending: Ending = value) -> None:
@@ -89,25 +89,25 @@ def places(bench: Bench, call: str) -> list[bytes]:
     return [place for place, _, _ in outputs(bench, call)]
 
 
-def taken(fanout: MapCall[Any], bench: Bench) -> list[Any]:
+def taken(map_call: MapCall[Any], bench: Bench) -> list[Any]:
     """The results that are there."""
-    bench.client.run(fanout.receive(0))
-    return fanout.arrivals.take()
+    bench.client.run(map_call.receive(0))
+    return map_call.reorder.take()
 
 
 def test_inputs_that_end_one_after_another_are_one_output(
     bench: Bench, conclusions: Settlement
 ) -> None:
-    fanout = submitted(bench)
+    map_call = submitted(bench)
     held = bench.claim(count=COUNT)
     finish(conclusions, held)
     assert conclusions.waiting == COUNT
     assert settle(bench, conclusions) == [0, 1]
     assert conclusions.waiting == 0
-    assert places(bench, fanout.call) == [b"0+%d" % COUNT]
-    assert taken(fanout, bench) == list(range(COUNT))
-    assert fanout.is_done
-    assert bench.record(fanout.call).settled == COUNT
+    assert places(bench, map_call.call) == [b"0+%d" % COUNT]
+    assert taken(map_call, bench) == list(range(COUNT))
+    assert map_call.is_done
+    assert bench.record(map_call.call).settled == COUNT
     assert bench.ask(b"XLEN", bench.client.keys.inputs(bench.pool)) == 0
 
 
@@ -124,47 +124,49 @@ def test_inputs_that_end_one_after_another_are_one_output(
 def test_an_outcome_counts_only_for_inputs_that_were_still_held(
     bench: Bench, conclusions: Settlement, gone: list[int], recorded: list[bytes]
 ) -> None:
-    fanout = submitted(bench, return_exceptions=True, ordered=False)
+    map_call = submitted(bench, return_exceptions=True, ordered=False)
     held = bench.claim(count=COUNT)
     stale = [(one.lane, one.entry, one.call) for one in held if index_of(one) in gone]
     bench.client.run(bench.client.pools.release(bench.pool, stale))
     assert end(bench, conclusions, held, lambda index: value(("late", index))) == [len(gone), 0]
-    assert places(bench, fanout.call) == recorded
+    assert places(bench, map_call.call) == recorded
     late = [("late", index) for index in range(COUNT) if index not in gone]
-    assert taken(fanout, bench) == late
+    assert taken(map_call, bench) == late
     again = bench.claim("ta-a-2", COUNT)
     assert sorted(map(index_of, again)) == gone
     end(bench, conclusions, again)
-    assert sorted(taken(fanout, bench)) == gone
-    assert fanout.is_done
+    assert sorted(taken(map_call, bench)) == gone
+    assert map_call.is_done
     assert bench.inflight() == 0
 
 
 def test_each_input_of_a_shared_outcome_can_be_asked_for(
     bench: Bench, conclusions: Settlement
 ) -> None:
-    fanout = submitted(bench, keep=True)
+    map_call = submitted(bench, keep=True)
     held = bench.claim(count=COUNT)
     stale = [(one.lane, one.entry, one.call) for one in held if index_of(one) == 1]
     bench.client.run(bench.client.pools.release(bench.pool, stale))
     end(bench, conclusions, held, lambda index: value(str(index)))
-    found = bench.client.run(OutputReader(bench.client, fanout.call).read(0))
+    found = bench.client.run(OutputReader(bench.client, map_call.call).read(0))
     assert [output.fresh for output in found] == [range(1), range(2, COUNT)]
-    opened = [each for output in found for each in parts(bench.client, fanout.call, output)]
-    assert opened == [Plain(str(index)) for index in range(COUNT) if index != 1]
+    opened = [
+        each for output in found for each in outcomes_for(bench.client, map_call.call, output)
+    ]
+    assert opened == [PlainValue(str(index)) for index in range(COUNT) if index != 1]
 
 
 def test_failures_and_values_share_an_outcome_and_stay_apart(
     bench: Bench, conclusions: Settlement
 ) -> None:
-    fanout = submitted(bench, return_exceptions=True)
+    map_call = submitted(bench, return_exceptions=True)
 
     def odd_fails(index: int) -> Result:
         return error(f"{index} is odd") if index % 2 else value({index})
 
     end(bench, conclusions, bench.claim(count=COUNT), odd_fails)
-    assert places(bench, fanout.call) == [b"0+%d" % COUNT]
-    found = taken(fanout, bench)
+    assert places(bench, map_call.call) == [b"0+%d" % COUNT]
+    found = taken(map_call, bench)
     assert found[::2] == [{0}, {2}, {4}, {6}]
     assert [str(each) for each in found[1::2]] == [f"{index} is odd" for index in (1, 3, 5, 7)]
 
@@ -175,60 +177,60 @@ def test_values_in_a_shared_outcome_may_be_as_deep_as_alone(
     deep: Any = 1
     for _ in range(MAX_DEPTH):
         deep = [deep]
-    fanout = submitted(bench)
+    map_call = submitted(bench)
     end(bench, conclusions, bench.claim(count=COUNT), lambda _: value(deep))
-    assert places(bench, fanout.call) == [b"0+%d" % COUNT]
-    assert taken(fanout, bench) == [deep] * COUNT
+    assert places(bench, map_call.call) == [b"0+%d" % COUNT]
+    assert taken(map_call, bench) == [deep] * COUNT
 
 
 def test_large_results_and_arguments_have_outcomes_of_their_own(
     bench: Bench, conclusions: Settlement
 ) -> None:
-    fanout = submitted(bench, 0, 1, bytes(100_000), 3, 4, 5, 6, 7)
+    map_call = submitted(bench, 0, 1, bytes(100_000), 3, 4, 5, 6, 7)
     large = bytes(SMALL_BYTES)
     end(bench, conclusions, bench.claim(count=COUNT), lambda n: value(large if n == 5 else n))
-    assert places(bench, fanout.call) == [b"0+2", b"2", b"3+2", b"5", b"6+2"]
-    assert bench.ask(b"EXISTS", bench.client.keys.blob(fanout.call, 2)) == 0
-    assert taken(fanout, bench) == [0, 1, 2, 3, 4, large, 6, 7]
+    assert places(bench, map_call.call) == [b"0+2", b"2", b"3+2", b"5", b"6+2"]
+    assert bench.ask(b"EXISTS", bench.client.keys.blob(map_call.call, 2)) == 0
+    assert taken(map_call, bench) == [0, 1, 2, 3, 4, large, 6, 7]
 
 
 def test_a_result_that_is_stored_apart_has_an_outcome_of_its_own(
     bench: Bench, conclusions: Settlement
 ) -> None:
-    fanout, large = submitted(bench), bytes(2_000_000)
+    map_call, large = submitted(bench), bytes(2_000_000)
     end(bench, conclusions, bench.claim(count=COUNT), lambda n: value(large if n == 2 else n))
-    assert places(bench, fanout.call) == [b"0+2", b"2", b"3+5"]
-    assert taken(fanout, bench) == [0, 1, large, 3, 4, 5, 6, 7]
+    assert places(bench, map_call.call) == [b"0+2", b"2", b"3+5"]
+    assert taken(map_call, bench) == [0, 1, large, 3, 4, 5, 6, 7]
 
 
 def test_inputs_of_two_lanes_share_nothing(bench: Bench, conclusions: Settlement) -> None:
-    fanout = submitted(bench)
+    map_call = submitted(bench)
     held = bench.claim(count=COUNT)
     stale = [(one.lane, one.entry, one.call) for one in held if index_of(one) in (3, 4)]
     bench.client.run(bench.client.pools.release(bench.pool, stale))
     kept = [one for one in held if index_of(one) not in (3, 4)]
     end(bench, conclusions, sorted(kept + bench.claim(count=COUNT), key=index_of))
-    assert places(bench, fanout.call) == [b"0+3", b"3+2", b"5+3"]
-    assert taken(fanout, bench) == list(range(COUNT))
+    assert places(bench, map_call.call) == [b"0+3", b"3+2", b"5+3"]
+    assert taken(map_call, bench) == list(range(COUNT))
     assert bench.inflight() == 0
 
 
 def test_no_outcome_is_for_more_inputs_than_readers_believe(
     bench: Bench, conclusions: Settlement
 ) -> None:
-    fanout = submitted(bench, *range(1000))
+    map_call = submitted(bench, *range(1000))
     end(bench, conclusions, bench.claim(count=1000))
-    assert places(bench, fanout.call) == [b"0+256", b"256+256", b"512+256", b"768+232"]
-    assert taken(fanout, bench) == list(range(1000))
+    assert places(bench, map_call.call) == [b"0+256", b"256+256", b"512+256", b"768+232"]
+    assert taken(map_call, bench) == list(range(1000))
 
 
 def test_a_shared_outcome_says_how_long_one_took_and_when_the_first_began(
     bench: Bench, conclusions: Settlement
 ) -> None:
-    fanout = submitted(bench)
+    map_call = submitted(bench)
     end(bench, conclusions, bench.claim(count=COUNT)[1:])
-    (output,) = bench.client.run(OutputReader(bench.client, fanout.call).read(0))
-    outcome = opened(bench.client, fanout.call, output, None)
+    (output,) = bench.client.run(OutputReader(bench.client, map_call.call).read(0))
+    outcome = open_output(bench.client, map_call.call, output, None)
     assert outcome.took == 4000  # 1 to 7 ms
     assert 0 <= time.time() * 1000 - outcome.started < 5000
     assert (outcome.first, outcome.size, outcome.container) == (1, COUNT - 1, CONTAINER)
@@ -237,9 +239,9 @@ def test_a_shared_outcome_says_how_long_one_took_and_when_the_first_began(
 def test_the_call_graph_tells_inputs_of_a_shared_outcome_apart(
     bench: Bench, conclusions: Settlement
 ) -> None:
-    fanout = submitted(bench, keep=True)
+    map_call = submitted(bench, keep=True)
     end(bench, conclusions, bench.claim(count=COUNT), lambda n: error("") if n == 5 else value(n))
-    found = bench.client.run(graph_of(bench.client, fanout.call))
+    found = bench.client.run(graph_of(bench.client, map_call.call))
     assert [each.status for each in found] == [
         InputStatus.FAILURE if n == 5 else InputStatus.SUCCESS for n in range(COUNT)
     ]
@@ -259,38 +261,38 @@ def test_the_call_graph_tells_inputs_of_a_shared_outcome_apart(
 def test_an_outcome_that_does_not_hold_what_it_says_fails_its_inputs(
     bench: Bench, result: Result
 ) -> None:
-    fanout = submitted(bench, return_exceptions=True)
+    map_call = submitted(bench, return_exceptions=True)
     held = bench.claim(count=COUNT)
     sealed = Outcome(*result).seal(
-        bench.client.signer, call=fanout.call, index=0, count=COUNT, request=b""
+        bench.client.signer, call=map_call.call, index=0, count=COUNT, request=b""
     )
     entries = " ".join(one.entry for one in held)
-    settled = Settled(1, entries, fanout.call, 0, sealed, False, COUNT)
+    settled = Settled(1, entries, map_call.call, 0, sealed, False, COUNT)
     bench.ask(*bench.client.pools.settle_command(bench.pool, [settled]))
-    found = taken(fanout, bench)
+    found = taken(map_call, bench)
     assert [isinstance(each, Exception) for each in found] == [True] * COUNT
-    (output,) = bench.client.run(OutputReader(bench.client, fanout.call).read(0))
+    (output,) = bench.client.run(OutputReader(bench.client, map_call.call).read(0))
     with pytest.raises(ExecutionError):
-        parts(bench.client, fanout.call, output)
+        outcomes_for(bench.client, map_call.call, output)
 
 
 def test_an_outcome_that_somebody_put_there_twice_is_taken_once(
     bench: Bench, conclusions: Settlement
 ) -> None:
-    fanout = submitted(bench, keep=True)
+    map_call = submitted(bench, keep=True)
     end(bench, conclusions, bench.claim(count=COUNT))
-    key = bench.client.keys.outputs(fanout.call)
+    key = bench.client.keys.outputs(map_call.call)
     ((entry, (*_, signed)),) = bench.ask(b"XRANGE", key, b"-", b"+")
     bench.ask(b"XDEL", key, entry)
     for place in ("0", "0+8", "-1+99999999999999", "0+8"):
         bench.ask(b"XADD", key, b"*", b"i", place, b"o", signed)
     before = clients.use(bench.client)
     try:
-        assert FunctionCall.gather(FunctionCall.from_id(fanout.call)) == [0]
-        assert len(bench.client.run(graph_of(bench.client, fanout.call))) == COUNT
+        assert FunctionCall.gather(FunctionCall.from_id(map_call.call)) == [0]
+        assert len(bench.client.run(graph_of(bench.client, map_call.call))) == COUNT
     finally:
         clients.use(before)
-    assert taken(fanout, bench) == list(range(COUNT))
+    assert taken(map_call, bench) == list(range(COUNT))
 
 
 def test_inputs_of_two_calls_share_nothing(bench: Bench, conclusions: Settlement) -> None:
@@ -300,8 +302,8 @@ def test_inputs_of_two_calls_share_nothing(bench: Bench, conclusions: Settlement
 
 
 def test_an_input_alone_is_answered_alone(bench: Bench, conclusions: Settlement) -> None:
-    fanout = submitted(bench, 0)
+    map_call = submitted(bench, 0)
     end(bench, conclusions, bench.claim())
-    (output,) = bench.client.run(OutputReader(bench.client, fanout.call).read(0))
-    (outcome,) = parts(bench.client, fanout.call, output)
-    assert bench.client.run(value_at(bench.client, fanout.call, 0, outcome)) == 0
+    (output,) = bench.client.run(OutputReader(bench.client, map_call.call).read(0))
+    (outcome,) = outcomes_for(bench.client, map_call.call, output)
+    assert bench.client.run(value_at(bench.client, map_call.call, 0, outcome)) == 0

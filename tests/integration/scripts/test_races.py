@@ -10,8 +10,8 @@ import pytest
 
 from qmodal.client import client as clients
 from qmodal.client.client import Client
-from qmodal.functions import remote as invocation
 from qmodal.functions.autoscaler import current_settings, reset_autoscaler
+from qmodal.functions.submission import call_id_for, submission_of, submit
 from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
 from qmodal.spec.options import FunctionOptions
@@ -127,9 +127,9 @@ def test_a_publisher_that_stores_what_is_deployed_already_takes_no_source_away(
 def test_a_pool_that_is_lost_again_behind_its_opening_is_opened_again(
     client: Client, target: Target, step: int
 ) -> None:
-    call = target.new_call()
-    submission = target.submission(client, [((), {})], call=call, total=1)
-    submitting = invocation.submit(client, target, submission)
+    call = call_id_for(target)
+    submission = submission_of(client, target, [((), {})], call=call, total=1)
+    submitting = submit(client, target, submission)
     forgetting = ask_one(b"DEL", client.keys.pool(target.pool))
     if step < 3:
         together(client, submitting, step, forgetting)

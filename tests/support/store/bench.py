@@ -125,10 +125,10 @@ class Bench:
         self.line.close()
 
 
-def fanout_of(bench: Bench, how: MapOptions) -> MapCall[Any]:
+def map_call_of(bench: Bench, options: MapOptions) -> MapCall[Any]:
     """A map of the bench's pool."""
     target = replace(target_of(PoolSpec(app_id="ap", function="f")), pool=bench.pool)
-    return MapCall(bench.client, target, how)
+    return MapCall(bench.client, target, options)
 
 
 def target_of(spec: PoolSpec) -> Target:

@@ -12,6 +12,7 @@ import redis
 
 import qmodal
 from qmodal.client.client import Client
+from qmodal.functions.submission import call_id_for
 from qmodal.functions.target import Target
 from qmodal.store.calls import Submission
 from qmodal.wire.envelope import Envelope
@@ -56,7 +57,7 @@ class Stage:
     def envelope(self, **changes: Any) -> Envelope:
         """A valid input of a new call, but for the changes."""
         target = self.square
-        made = envelope_of(pool=target.pool, call=target.new_call(), payload=self.payload(3))
+        made = envelope_of(pool=target.pool, call=call_id_for(target), payload=self.payload(3))
         return changed(made, **changes)
 
     def sealed(self, **changes: Any) -> bytes:
@@ -67,7 +68,7 @@ class Stage:
         self, sealed: bytes, *, call: str = "", blobs: Sequence[tuple[int, bytes]] = ()
     ) -> qmodal.FunctionCall[Any]:
         """Have these bytes accepted as the only input of that call, or of a new one."""
-        call, pool = call or self.square.new_call(), self.square.pool
+        call, pool = call or call_id_for(self.square), self.square.pool
         submission = Submission(
             call=call,
             pool=pool,
@@ -93,7 +94,7 @@ class Stage:
 
     def forge(self, sealed: bytes, *, retries: bytes = b"0") -> None:
         """Append an entry that looks like ours."""
-        call = self.square.new_call()
+        call = call_id_for(self.square)
         self.write("e", sealed, "c", call, "i", "0", "r", retries, "d", "0", "at", "1")
 
     def reasons(self) -> list[str]:

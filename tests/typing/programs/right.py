@@ -96,6 +96,10 @@ def functions() -> None:
     assert_type(list(measure.with_concurrency(max_inputs=2).map(["a"])), list[int])
     assert_type(measure.autoscaler.update(max_containers=None).max_containers, int | None)
     assert_type(measure.for_each(["a"]), None)
+    assert_type(measure.info().timeout, int)
+    assert_type(measure.get_web_url(), str | None)
+    assert_type([each.message for each in measure.logs.tail(5)], list[str])
+    assert_type(measure.hydrate().remote("a"), int)
     assert_type(fetch.remote("u"), bytes)
     assert_type(shared.remote(1), str)
     assert_type(collected.remote(1), str)
@@ -112,6 +116,15 @@ async def in_a_loop() -> None:
     spawned = await measure.spawn_map.aio(["a"])
     assert_type([each async for each in spawned.iter.aio()], list[int])
     assert_type(list(await modal.FunctionCall.gather.aio(spawned, spawned)), list[int])
+    assert_type(await measure.for_each.aio(["a"]), None)
+    assert_type([each.message async for each in app.logs.stream.aio(timeout=3)], list[str])
+
+
+def apps() -> None:
+    assert_type(app.deploy(name="b"), modal.App)
+    assert_type(modal.App.lookup("b", create_if_missing=True), modal.App)
+    assert_type(app.get_tags(), dict[str, str])
+    assert_type(app.stop(), None)
 
 
 def classes() -> None:

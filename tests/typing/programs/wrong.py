@@ -53,6 +53,11 @@ def calls() -> None:
     measure.with_options(timeout=3).remote(3)  # wrong
     number: int = fetch.remote("u")  # wrong
     measure.spawn("a").get(index="first")  # wrong
+    measure.spawn("a").iter(3)  # wrong
+    measure.map(["a"], ordered=False)  # wrong
+    measure.spawn_map(["a"], key="b")  # wrong
+    measure.logs.tail("many")  # wrong
+    measure.autoscaler.update(max_containers="many")  # wrong
     print(text, later, texts, number)
 
 
@@ -60,6 +65,13 @@ async def calls_in_a_loop() -> None:
     await measure.remote.aio(3)  # wrong
     number: int = await fetch.remote.aio("u")  # wrong
     print(number)
+
+
+def apps() -> None:
+    app.set_tags(3)  # wrong
+    app.deploy(3)  # wrong
+    modal.App.lookup()  # wrong
+    app.stop(True)  # wrong
 
 
 def instances() -> None:

@@ -16,10 +16,9 @@ import pytest
 import qmodal
 from qmodal import config, exception, types
 from qmodal.app import app
-from qmodal.client.verb import Verb
+from qmodal.client.verb import Described, Verb
 from qmodal.cls import cls
-from qmodal.functions import call as following
-from qmodal.functions.map import spawn_map as spawning, verbs as mapping
+from qmodal.functions.call import Gather
 from qmodal.output import logs as log_verbs
 from qmodal.runner import run as runner
 from qmodal.spec.keywords import OptionKeywords, VariantOptions
@@ -54,7 +53,6 @@ BARE = "`*bare` is there to say what to do when the parentheses were forgotten"
 RESUME = "qmodal's own: the key of a map that another process may go on with"
 FRESH = "a default that is made anew for each call, not one that all calls share"
 # What differs, and why. A name alone: the whole parameter list; `name(parameter)`: that parameter.
-VERB = "the verb passes on what it is given to an operation that takes Modal's parameters"
 DIFFERENCES = {
     "App.__init__(secrets)": FRESH + "; an empty tuple here",
     "App.__init__(volumes)": FRESH,
@@ -65,9 +63,6 @@ DIFFERENCES = {
     "App.cls(fork)": "qmodal's own: an interpreter for each container instead of a fork",
     "App.function(delivery)": "qmodal's own: whether an input may run twice",
     "App.cls(delivery)": "qmodal's own: whether an input may run twice",
-    "App.stop": VERB,
-    "App.set_tags": VERB,
-    "App.get_tags": VERB,
     "runner.deploy_app(staged)": "a rollout in steps belongs to Modal's own service",
     "App.deploy(name)": "by position too, as `qmodal.runner.deploy_app` takes it",
     "LocalEntrypoint.__init__": "made by `@app.local_entrypoint`, never by programs",
@@ -156,36 +151,11 @@ def offered(owner: type, member: str) -> Any:
     raw = inspect.getattr_static(owner, member)
     if isinstance(raw, staticmethod | classmethod):
         return raw.__func__
-    if isinstance(raw, property):
-        return verb(raw)
-    if isinstance(raw, following.Gather):
+    if isinstance(raw, Described | Verb):
+        return raw.__wrapped__
+    if isinstance(raw, Gather):
         return type(raw).__call__
     return raw if inspect.isfunction(raw) else None
-
-
-def verb(found: property) -> Any:
-    """What a property that returns a Verb can be called with."""
-    annotation = str(found.fget.__annotations__.get("return", "")) if found.fget else ""
-    names: dict[str, Any] = {each.__name__: each for each in subclasses(Verb)}
-    family: tuple[Any, ...] = (mapping.Map, mapping.StarMap, mapping.ForEach, spawning.SpawnMap)
-    family += (
-        following.OutputFollower,
-        log_verbs.FetchVerb,
-        log_verbs.TailVerb,
-        log_verbs.StreamVerb,
-    )
-    names |= {each.__name__: each for each in family}
-    head = annotation.split("[")[0].rsplit(".", 1)[-1]
-    if head == "Verb":
-        return (lambda: None) if "[[]" in annotation else (lambda *args, **kwargs: None)
-    return names[head].__call__ if head in names else None
-
-
-def subclasses(parent: Any) -> Iterator[type]:
-    each: type
-    for each in parent.__subclasses__():
-        yield each
-        yield from subclasses(each)
 
 
 def differences(name: str, found: Any, facts: Any, *, is_method: bool) -> Iterator[tuple[str, str]]:

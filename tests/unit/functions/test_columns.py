@@ -9,7 +9,7 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.functions.map.inputs import Arguments, InputReader, MapInputs
-from qmodal.functions.target import PACK_BYTES
+from qmodal.functions.submission import PACK_BYTES, call_id_for, submission_of
 from qmodal.spec.documents import PoolSpec
 from qmodal.wire.envelope import open_envelope
 from qmodal.wire.plain import unpack_columns
@@ -36,8 +36,8 @@ def inputs_of(*iterables: Any, star: bool = False) -> InputReader:
 def test_inputs_at_hand_are_taken_in_order_until_the_shortest_ends(
     iterables: tuple[Any, ...], expected: list[tuple[Any, ...]], count: int
 ) -> None:
-    following, found = inputs_of(*iterables).following(0), list[Arguments]()
-    while taken := following(count):
+    take, found = inputs_of(*iterables).taker(0), list[Arguments]()
+    while taken := take(count):
         assert len(taken) <= count
         found += taken
     assert found == [(args, KWARGS) for args in expected]
@@ -46,10 +46,10 @@ def test_inputs_at_hand_are_taken_in_order_until_the_shortest_ends(
 @pytest.mark.parametrize("star", [False, True])
 def test_inputs_of_an_earlier_producer_are_left_out(star: bool) -> None:
     given = [(n,) for n in range(9)] if star else range(9)
-    following = inputs_of(given, star=star).following(4)
-    assert list(following(3)) == [((n,), KWARGS) for n in (4, 5, 6)]
-    assert [args for args, _ in following(100)] == [(7,), (8,)]
-    assert not following(100)
+    take = inputs_of(given, star=star).taker(4)
+    assert list(take(3)) == [((n,), KWARGS) for n in (4, 5, 6)]
+    assert [args for args, _ in take(100)] == [(7,), (8,)]
+    assert not take(100)
 
 
 def test_columns_are_cut_and_looked_into_like_a_list() -> None:
@@ -66,8 +66,8 @@ def packed(inputs: InputReader, most: int, *, count: int = 10_000) -> list[tuple
     where = {"QMODAL_REDIS_URL": "redis://127.0.0.1:1", "QMODAL_SIGNING_KEY": "ab" * 32}
     client = Client(Settings.from_environ(where))
     target, found = target_of(PoolSpec(app_id="ap", function="f")), []
-    taken = inputs.following(0)(count)
-    made = target.submission(client, taken, call=target.new_call(), first=5, pack=most)
+    taken = inputs.taker(0)(count)
+    made = submission_of(client, target, taken, call=call_id_for(target), first=5, pack=most)
     for sealed, size in zip(made.envelopes, made.sizes, strict=True):
         envelope = open_envelope(sealed, client.signer)
         assert envelope.size == size

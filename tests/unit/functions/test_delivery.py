@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qmodal.exception import FunctionTimeoutError, RemoteError, WorkerLost
-from qmodal.functions.receipts import status_of, tell, told
+from qmodal.functions.receipts import read_receipt, receipt_of, status_of
 from qmodal.types import InputStatus
 
 
@@ -19,7 +19,7 @@ from qmodal.types import InputStatus
     ],
 )
 def test_what_is_told_is_understood(count: int, odd: dict[int, InputStatus]) -> None:
-    assert told(tell(count, odd)) == (count, odd)
+    assert read_receipt(receipt_of(count, odd)) == (count, odd)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.exception import Error, InputCancellation, SerializationError
-from qmodal.functions.target import LARGEST_PAYLOAD
+from qmodal.functions.submission import LARGEST_PAYLOAD
 from qmodal.store.entries import Claimed
 from qmodal.store.items import Emission, Verdict
 from qmodal.transport.errors import StreamGoneError

@@ -8,7 +8,7 @@ from typing import Any
 
 from qmodal.client.client import is_plain_only
 from qmodal.cls.cls import Cls
-from qmodal.cls.local_instance import made
+from qmodal.cls.local_instance import instance_of
 from qmodal.cls.partial_function import HookKind, hooks_of, methods_of
 from qmodal.exception import ExecutionError
 from qmodal.functions.function import Function
@@ -87,4 +87,4 @@ def _build(cls: type, spec: FunctionSpec, pool: PoolSpec) -> Any:
             return cls()
         args, kwargs = parameters.decode_legacy(pool.parameters, plain_only=is_plain_only())
         return cls(*args, **kwargs)
-    return made(cls, parameters.decode(pool.parameters) if pool.parameters else {})
+    return instance_of(cls, parameters.decode(pool.parameters) if pool.parameters else {})
