@@ -11,6 +11,7 @@ import pytest
 
 import qmodal
 from qmodal.client import client as clients
+from qmodal.client.process import state
 from qmodal.client.verb import Stream, Verb, stream_verb, verb
 from qmodal.exception import AsyncUsageWarning, ConfigurationError, ExecutionError
 from qmodal.output.logs import LogVerbs
@@ -81,7 +82,7 @@ class Driver:
 @pytest.fixture
 def thing(monkeypatch: pytest.MonkeyPatch) -> Thing:
     """A thing, with a client that needs no server."""
-    monkeypatch.setattr(clients, "_current", Driver())
+    monkeypatch.setattr(state, "client", Driver())
     return Thing()
 
 
@@ -156,7 +157,7 @@ def test_a_verb_of_an_object_can_be_asked_what_it_is(thing: Thing) -> None:
 def test_what_the_program_forgot_comes_before_a_server_that_is_missing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(clients, "_current", None)
+    monkeypatch.setattr(state, "client", None)
     monkeypatch.setattr(clients, "resolve", lambda settings: settings)
     monkeypatch.delenv("QMODAL_REDIS_URL", raising=False)
     monkeypatch.delenv("REDIS_URL", raising=False)
