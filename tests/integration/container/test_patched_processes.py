@@ -57,17 +57,17 @@ def pids():
 GUARDED = (
     """
 import os, threading, time
-from qmodal_workers.container.guard import Guard
-from qmodal_workers.record import SERIAL, Record, lease_clock
+from qmodal_workers.container.lease_guard import LeaseGuard
+from qmodal_workers.ipc.shared_record import SERIAL, SharedRecord, lease_clock
 """
     + PATCH
     + """
 threading.Thread = time.sleep = _thread.start_new_thread = never
 os.setsid()
-record = Record.create()
+record = SharedRecord.create()
 record.hold_until(lease_clock() + 300_000_000)
 record.words[SERIAL] = 1
-Guard(record).start()
+LeaseGuard(record).start()
 ends = time.monotonic() + 5
 while time.monotonic() < ends:
     pass

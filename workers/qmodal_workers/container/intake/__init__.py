@@ -1,1 +1,1 @@
-"""What a container claims, how much at once, and what it has claimed and not started."""
+"""What a container claims, how much at once, and what becomes of it if it does not run here."""
