@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from qmodal.spec.options import FunctionOptions
@@ -10,6 +11,7 @@ from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.intake.claim_size import RECENT
 from qmodal_workers.container.intake.intake import Intake
 from qmodal_workers.container.run.admission import Admission
+from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.container.settle.settlement import Settlement
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord
 from tests.support.store.bench import Bench, index_of
@@ -25,7 +27,7 @@ class Holder:
         self, bench: Bench, options: FunctionOptions, *, each: float = 0.00001, size: int = 1
     ) -> None:
         client, pool = bench.client, bench.pool
-        self.conclusions = Settlement(
+        self.settlement = Settlement(
             client=client,
             pool=pool,
             container=NAME,
@@ -34,16 +36,18 @@ class Holder:
         )
         self.record = SharedRecord.create()
         self.claims = ClaimConnection(client, pool, NAME, is_once=options.is_once)
+        self.slot = Slot()
         self.intake = Intake(
+            slot=self.slot,
             claims=self.claims,
             record=self.record,
-            conclusions=self.conclusions,
+            settlement=self.settlement,
             options=options,
             pools=client.pools,
         )
         self.claims.connect()
         for _ in range(RECENT):
-            self.intake.pace.ran(each * size, size)
+            self.intake.claim_sizer.ran(each * size, size)
 
     def run(self, count: int) -> list[int]:
         """Start and end so many inputs, reaching for more as a container does; their indexes."""
@@ -53,7 +57,7 @@ class Holder:
         """The same; their calls, too."""
         ran = list[tuple[str, int]]()
         while len(ran) < count:
-            claimed = self.intake.shelf.start()
+            claimed = self.intake.buffer.start()
             if claimed is None:
                 self.intake.claim()
                 continue
@@ -63,15 +67,15 @@ class Holder:
         return ran
 
     def run_until_reached(self) -> list[int]:
-        """Run until something is claimed ahead, while the shelf is not empty."""
+        """Run until something is claimed ahead, while the buffer is not empty."""
         ran = self.run(1)
-        while not (self.intake.shelf.is_expecting and self.intake.shelf.queue):
+        while not (self.intake.buffer.is_expecting and self.intake.buffer.queue):
             ran += self.run(1)
         return ran
 
     def end(self, claimed: Claimed) -> None:
         """An input has ended."""
-        self.intake.shelf.finish()
+        self.slot.finish(time.monotonic_ns())
         settled = Settled(
             claimed.lane,
             claimed.entry,
@@ -81,12 +85,12 @@ class Holder:
             has_blob=False,
             count=claimed.size,
         )
-        self.conclusions.put_back([*self.conclusions.take(), settled])
+        self.settlement.put_back([*self.settlement.take(), settled])
 
     def close(self) -> None:
         """Give back what was not started."""
         self.intake.settle()
-        self.intake.shelf.release_all()
+        self.intake.buffer.release_all()
         self.claims.close()
         wait_until(lambda: self.doing().tick == 0, what="the release thread sleeps")
         self.record.close()

@@ -14,7 +14,8 @@ from qmodal.exception import InternalFailure, SerializationError
 from qmodal.store.items import ROOM
 from qmodal.wire.item import open_item
 from qmodal.wire.signing import mac_of
-from qmodal_workers.container.run.item_sender import ABANDON_SECONDS, Attempt, ItemSender
+from qmodal_workers.container.run.attempt import Attempt
+from qmodal_workers.container.run.item_sender import ABANDON_SECONDS, ItemSender
 from tests.support.servers import TestServer, run_server, server_binary
 from tests.support.store.bench import Bench
 from tests.support.store.envelopes import envelope_of
@@ -26,8 +27,9 @@ def emitter_of(bench: Bench) -> tuple[str, ItemSender]:
     call = bench.submit(1, envelopes=[bytes(40)])
     (claimed,) = bench.claim()
     envelope = envelope_of(pool=bench.pool, call=call)
-    attempt = Attempt(pool=bench.pool, container="ta-a-1", claimed=claimed, envelope=envelope)
-    return call, ItemSender(bench.client, attempt, plain_only=True)
+    attempt = Attempt(claimed, envelope, b"")
+    sender = ItemSender(bench.client, attempt, pool=bench.pool, container="ta-a-1", plain_only=True)
+    return call, sender
 
 
 def oom_errors(plain: redis.Redis) -> int:

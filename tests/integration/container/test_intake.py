@@ -54,8 +54,8 @@ def test_the_next_inputs_are_on_their_way_before_the_last_ones_have_run(
     bench.submit(INPUTS)
     holder.run_until_reached()
     bench.ask(b"PING")  # the claim was sent before
-    unsettled = holder.conclusions.waiting
-    assert pending(bench) > len(holder.intake.shelf.queue) + unsettled
+    unsettled = holder.settlement.waiting
+    assert pending(bench) > len(holder.intake.buffer.queue) + unsettled
 
 
 def test_what_was_claimed_ahead_is_given_back_behind_a_long_input(
@@ -63,7 +63,7 @@ def test_what_was_claimed_ahead_is_given_back_behind_a_long_input(
 ) -> None:
     call = bench.submit(INPUTS)
     ran = holder.run_until_reached()
-    holder.intake.shelf.release_all()  # as the release thread does
+    holder.intake.buffer.release_all()  # as the release thread does
     assert pending(bench) <= len(ran)  # nothing but what has ended
     others = [index_of(one) for one in bench.claim("ta-a-2", INPUTS)]
     assert sorted(ran + others) == list(range(INPUTS))
@@ -108,7 +108,7 @@ def test_inputs_of_a_cancelled_call_make_no_others_run_twice(bench: Bench, holde
     while cancelled not in {call for call, _ in ran}:
         ran += holder.run_named(1)
     bench.client.run(bench.client.calls.cancel(cancelled))
-    while bench.inflight() > holder.conclusions.waiting:
+    while bench.inflight() > holder.settlement.waiting:
         ran += holder.run_named(1)
     assert [index for call, index in ran if call == ours] == list(range(100))
     assert len(ran) == len(set(ran))
@@ -117,12 +117,12 @@ def test_inputs_of_a_cancelled_call_make_no_others_run_twice(bench: Bench, holde
 def test_a_container_knows_all_that_it_holds(bench: Bench, holder: Holder) -> None:
     bench.submit(10 * MOST_HELD)
     holder.run(MOST_HELD)
-    shelf = holder.intake.shelf
-    while not (shelf.is_expecting and len(shelf.queue) > MOST_HELD // 4):
+    buffer = holder.intake.buffer
+    while not (buffer.is_expecting and len(buffer.queue) > MOST_HELD // 4):
         holder.run(1)
     holder.intake.settle()
     holder.intake.refill()
-    assert len(shelf.queue) == pending(bench) > MOST_HELD // 4
+    assert len(buffer.queue) == pending(bench) > MOST_HELD // 4
 
 
 def test_a_container_leaves_a_share_to_the_others_that_claim(bench: Bench, holder: Holder) -> None:
@@ -132,14 +132,14 @@ def test_a_container_leaves_a_share_to_the_others_that_claim(bench: Bench, holde
     largest = 0
     for _ in range(50):
         holder.run(1)
-        largest = max(largest, len(holder.intake.shelf.queue))
+        largest = max(largest, len(holder.intake.buffer.queue))
     assert 0 < largest <= INPUTS // (2 * 9)
 
 
 def test_inputs_that_never_run_twice_are_claimed_one_by_one(bench: Bench, once: Holder) -> None:
     bench.submit(INPUTS)
     once.run(10)
-    assert not once.intake.shelf.has_more
+    assert not once.intake.buffer.has_more
     once.intake.settle()
     assert pending(bench) == 0
 
@@ -148,5 +148,5 @@ def test_a_container_that_drains_reaches_for_nothing(bench: Bench, holder: Holde
     bench.submit(INPUTS)
     holder.run(1)
     holder.record.tell(AgentCommand(draining=True))
-    holder.run(len(holder.intake.shelf.queue))
-    assert not holder.intake.shelf.is_expecting
+    holder.run(len(holder.intake.buffer.queue))
+    assert not holder.intake.buffer.is_expecting

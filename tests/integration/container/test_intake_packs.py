@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,7 +31,7 @@ SIZE, PACKS = 5, 40
 def holder(bench: Bench) -> Iterator[Holder]:
     """A container whose packs took 8 ms each; no time passes for it, so that nothing runs too long."""
     for made in holder_of(bench, FunctionOptions(), each=0.0016, size=SIZE):
-        made.intake.shelf._clock = lambda: 1
+        made.intake.buffer._clock = lambda: 1
         yield made
 
 
@@ -73,16 +74,16 @@ def run_one(holder: Holder) -> int:
 def start(holder: Holder, *, after: int = 0) -> Claimed:
     """Start a pack that runs on, as a container does; the other thread sees it `after` so many ns."""
     intake = holder.intake
-    while not intake.shelf.queue:
+    while not intake.buffer.queue:
         intake.claim()
     with intake._settling:  # until it runs, the other thread does nothing
-        claimed = intake.shelf.start()
+        claimed = intake.buffer.start()
         assert claimed is not None
         intake.reach()
-        assert intake.shelf.planned
-        intake.posting.take()
-        intake.posting.packed(1, claimed.first)
-        intake.shelf._clock = lambda: 1 + after
+        assert intake.buffer.planned
+        intake.status.take()
+        intake.status.packed(claimed.first)
+        intake.buffer._clock = lambda: 1 + after
     return claimed
 
 
@@ -90,19 +91,19 @@ def test_the_next_pack_is_claimed_and_checked_while_one_runs(bench: Bench, holde
     submit(bench)
     run_one(holder)
     start(holder)
-    admission = holder.conclusions.admission
+    admission = holder.settlement.admission
     wait_until(lambda: admission._foreseen is not None, what="a pack that was foreseen")
     assert len(pending(bench)) == 2
     assert holder.doing().ahead
     foreseen = admission._foreseen
     assert foreseen is not None
-    holder.intake.shelf.finish()
+    holder.slot.finish(time.monotonic_ns())
     holder.intake.claim()
-    (following,) = holder.intake.shelf.waiting()
+    (following,) = holder.intake.buffer.waiting()
     admitted = admission.admit(following)
-    assert admitted is foreseen.admitted
-    assert admission.arguments(following, admitted) == ({}, [range_of(following.first)])
-    assert admission.arguments(following, admitted) is not foreseen.arguments  # once
+    assert admitted is foreseen.attempt
+    assert admission.arguments(admitted) == ({}, [range_of(following.first)])
+    assert admission.arguments(admitted) is not foreseen.arguments  # once
 
 
 def test_results_are_written_while_the_next_pack_runs(bench: Bench, holder: Holder) -> None:
@@ -110,7 +111,7 @@ def test_results_are_written_while_the_next_pack_runs(bench: Bench, holder: Hold
     run_one(holder)
     start(holder)
     wait_until(lambda: outputs(bench, call) != [], what="the result of the first pack")
-    assert holder.conclusions.waiting == 0
+    assert holder.settlement.waiting == 0
 
 
 def test_every_pack_runs_once_whoever_comes_first_to_what_is_planned(
@@ -130,16 +131,16 @@ def test_what_is_planned_is_not_claimed_once_everything_was_given_back(
     submit(bench)
     run_one(holder)
     intake = holder.intake
-    while not intake.shelf.queue:
+    while not intake.buffer.queue:
         intake.claim()
     with intake._settling:  # the other thread comes too late
-        running = intake.shelf.start()
+        running = intake.buffer.start()
         intake.reach()
-        assert intake.shelf.planned
-        intake.shelf.release_all()
+        assert intake.buffer.planned
+        intake.buffer.release_all()
     assert running is not None
     intake._keep_plan()
-    assert not intake.shelf.has_more
+    assert not intake.buffer.has_more
     assert pending(bench) == [running.entry]
 
 
@@ -148,11 +149,11 @@ def test_a_pack_is_checked_again_if_it_was_not_in_order(bench: Bench, holder: Ho
     run_one(holder)
     start(holder)
     wait_until(lambda: len(pending(bench)) == 2, what="a claim ahead")
-    holder.intake.shelf.finish()
+    holder.slot.finish(time.monotonic_ns())
     holder.intake.claim()
-    (following,) = holder.intake.shelf.waiting()
+    (following,) = holder.intake.buffer.waiting()
     with pytest.raises(RefusedError):
-        holder.conclusions.admission.admit(following)
+        holder.settlement.admission.admit(following)
 
 
 def test_a_connection_that_is_lost_behind_a_plan_loses_no_pack(
@@ -173,11 +174,11 @@ def test_a_connection_that_is_lost_behind_a_plan_loses_no_pack(
 def test_a_plan_is_off_when_what_is_held_is_read_again(bench: Bench, holder: Holder) -> None:
     submit(bench)
     run_one(holder)
-    shelf = holder.intake.shelf
-    shelf.plan(1, is_rung=False)
+    buffer = holder.intake.buffer
+    buffer.plan(1, is_rung=False)
     holder.intake.refill()
-    assert not shelf.has_ahead
-    assert not shelf.expect(lambda _: pytest.fail("it was called off"))
+    assert not buffer.has_ahead
+    assert not buffer.expect(lambda _: pytest.fail("it was called off"))
 
 
 def test_what_has_ended_waits_on_if_a_plan_is_called_off_at_the_last_moment(
@@ -185,21 +186,21 @@ def test_what_has_ended_waits_on_if_a_plan_is_called_off_at_the_last_moment(
 ) -> None:
     submit(bench)
     holder.intake.claim()
-    claimed = holder.intake.shelf.start()
+    claimed = holder.intake.buffer.start()
     assert claimed is not None
     holder.end(claimed)
-    holder.intake.shelf.plan(1, is_rung=False)
-    take = holder.conclusions.take
+    holder.intake.buffer.plan(1, is_rung=False)
+    take = holder.settlement.take
 
     def take_and_call_off() -> list[Settled]:
-        holder.intake.shelf.release_all()
+        holder.intake.buffer.release_all()
         return take()
 
     monkeypatch.setattr(Settlement, "take", lambda _: take_and_call_off())
     holder.intake._keep_plan()
     monkeypatch.undo()
-    assert holder.conclusions.waiting == SIZE
-    assert not holder.intake.shelf.is_expecting
+    assert holder.settlement.waiting == SIZE
+    assert not holder.intake.buffer.is_expecting
 
 
 def test_a_plan_that_nobody_came_to_is_carried_out_by_the_next_claim(
@@ -207,12 +208,12 @@ def test_a_plan_that_nobody_came_to_is_carried_out_by_the_next_claim(
 ) -> None:
     submit(bench)
     run_one(holder)
-    shelf = holder.intake.shelf
-    while shelf.has_more:
+    buffer = holder.intake.buffer
+    while buffer.has_more:
         run_one(holder)
-    shelf.plan(3, is_rung=False)
+    buffer.plan(3, is_rung=False)
     holder.intake.claim()
-    assert (len(shelf.queue), shelf.planned) == (3, 0)
+    assert (len(buffer.queue), buffer.planned) == (3, 0)
 
 
 def test_nothing_is_claimed_behind_an_input_that_runs_for_long(
@@ -220,9 +221,9 @@ def test_nothing_is_claimed_behind_an_input_that_runs_for_long(
 ) -> None:
     submit(bench)
     run_one(holder)
-    shelf = holder.intake.shelf
+    buffer = holder.intake.buffer
     running = start(holder, after=RELEASE_NS + 1)
-    wait_until(lambda: not shelf.planned, what="the plan is called off")
+    wait_until(lambda: not buffer.planned, what="the plan is called off")
     assert pending(bench) == [running.entry]
 
 
@@ -233,25 +234,25 @@ def test_a_server_that_is_silent_keeps_nobody_from_the_shelf(
     run_one(holder)
     intake = holder.intake
     intake.settle()
-    while not intake.shelf.queue:
+    while not intake.buffer.queue:
         intake.claim()
     with server.frozen():
         start(holder)
-        wait_until(lambda: not intake.shelf.planned, what="it was asked for")
-        assert intake.shelf.lock.acquire(timeout=1)
-        intake.shelf.lock.release()
+        wait_until(lambda: not intake.buffer.planned, what="it was asked for")
+        assert intake.buffer.lock.acquire(timeout=1)
+        intake.buffer.lock.release()
 
 
 def test_results_whose_settle_was_refused_are_settled_later_and_run_once(
     bench: Bench, holder: Holder
 ) -> None:
     call = submit(bench)
-    ran, shelf = [run_one(holder)], holder.intake.shelf
+    ran, buffer = [run_one(holder)], holder.intake.buffer
     before = start(holder)
-    wait_until(lambda: shelf._ahead is not None, what="a claim ahead")
+    wait_until(lambda: buffer._ahead is not None, what="a claim ahead")
     holder.end(before)
     holder.intake.claim()
-    assert (len(shelf.queue), holder.conclusions.waiting) == (1, SIZE)
+    assert (len(buffer.queue), holder.settlement.waiting) == (1, SIZE)
     try:
         bench.ask(b"CONFIG", b"RESETSTAT")
         bench.ask(b"ACL", b"SETUSER", b"default", b"-evalsha")
@@ -309,19 +310,19 @@ def test_a_pack_that_does_not_hold_what_it_says_is_refused_at_its_turn(
     claimed, admission = claimed_pack(bench, payload), Admission(bench.client, bench.pool)
     admission.foresee(claimed)
     with pytest.raises(RefusedError):
-        admission.arguments(claimed, admission.admit(claimed))
+        admission.arguments(admission.admit(claimed))
 
 
 def test_what_was_foreseen_is_used_for_its_own_pack_only(bench: Bench) -> None:
     first, second = (claimed_pack(bench, pack_columns({}, [[n, n]])) for n in (1, 2))
     admission = Admission(bench.client, bench.pool)
     admission.foresee(second)
-    assert admission.arguments(first, admission.admit(first)) == ({}, [[1, 1]])
-    assert admission.arguments(second, admission.admit(second)) == ({}, [[2, 2]])
+    assert admission.arguments(admission.admit(first)) == ({}, [[1, 1]])
+    assert admission.arguments(admission.admit(second)) == ({}, [[2, 2]])
 
 
 def test_a_part_of_a_pack_has_the_arguments_of_that_part(bench: Bench) -> None:
     claimed = claimed_pack(bench, pack_columns({"k": 1}, [[1, 2], ["a", "b"]]))
     part = claimed._replace(fields=(*claimed.fields[:5], b"1", *claimed.fields[6:11], b"1"))
     admission = Admission(bench.client, bench.pool)
-    assert admission.arguments(part, admission.admit(part)) == ({"k": 1}, [[2], ["b"]])
+    assert admission.arguments(admission.admit(part)) == ({"k": 1}, [[2], ["b"]])

@@ -33,7 +33,7 @@ Ending = Callable[[int], Result]
 
 
 @pytest.fixture
-def conclusions(bench: Bench) -> Settlement:
+def settlement(bench: Bench) -> Settlement:
     """Of a container of the bench's pool."""
     return Settlement(
         client=bench.client,
@@ -60,28 +60,28 @@ def submitted(bench: Bench, *rows: Any, **how: Any) -> MapCall[Any]:
     return map_call
 
 
-def finish(conclusions: Settlement, claimed: list[Claimed], ending: Ending = value) -> None:
+def finish(settlement: Settlement, claimed: list[Claimed], ending: Ending = value) -> None:
     """The inputs have ended so, a moment ago, each after as many ms as its index says."""
     now = time.monotonic_ns()
     for one in claimed:
-        envelope, _ = conclusions.admission.admit(one)
+        _, envelope, _ = settlement.admission.admit(one)
         index = index_of(one)
-        conclusions.input(Done(one, envelope, ending(index), now, index / 1000))
+        settlement.input(Done(one, envelope, ending(index), now, index / 1000))
 
 
-def settle(bench: Bench, conclusions: Settlement) -> list[int]:
+def settle(bench: Bench, settlement: Settlement) -> list[int]:
     """Settle what has ended; the script's reply."""
-    attempts = conclusions.take()
+    attempts = settlement.take()
     reply: list[int] = bench.ask(*bench.client.pools.settle_command(bench.pool, attempts))
     return reply
 
 
 def end(
-    bench: Bench, conclusions: Settlement, claimed: list[Claimed], ending: Ending = value
+    bench: Bench, settlement: Settlement, claimed: list[Claimed], ending: Ending = value
 ) -> list[int]:
     """Both."""
-    finish(conclusions, claimed, ending)
-    return settle(bench, conclusions)
+    finish(settlement, claimed, ending)
+    return settle(bench, settlement)
 
 
 def places(bench: Bench, call: str) -> list[bytes]:
@@ -96,14 +96,14 @@ def taken(map_call: MapCall[Any], bench: Bench) -> list[Any]:
 
 
 def test_inputs_that_end_one_after_another_are_one_output(
-    bench: Bench, conclusions: Settlement
+    bench: Bench, settlement: Settlement
 ) -> None:
     map_call = submitted(bench)
     held = bench.claim(count=COUNT)
-    finish(conclusions, held)
-    assert conclusions.waiting == COUNT
-    assert settle(bench, conclusions) == [0, 1]
-    assert conclusions.waiting == 0
+    finish(settlement, held)
+    assert settlement.waiting == COUNT
+    assert settle(bench, settlement) == [0, 1]
+    assert settlement.waiting == 0
     assert places(bench, map_call.call) == [b"0+%d" % COUNT]
     assert taken(map_call, bench) == list(range(COUNT))
     assert map_call.is_done
@@ -122,32 +122,32 @@ def test_inputs_that_end_one_after_another_are_one_output(
     ],
 )
 def test_an_outcome_counts_only_for_inputs_that_were_still_held(
-    bench: Bench, conclusions: Settlement, gone: list[int], recorded: list[bytes]
+    bench: Bench, settlement: Settlement, gone: list[int], recorded: list[bytes]
 ) -> None:
     map_call = submitted(bench, return_exceptions=True, ordered=False)
     held = bench.claim(count=COUNT)
     stale = [(one.lane, one.entry, one.call) for one in held if index_of(one) in gone]
     bench.client.run(bench.client.pools.release(bench.pool, stale))
-    assert end(bench, conclusions, held, lambda index: value(("late", index))) == [len(gone), 0]
+    assert end(bench, settlement, held, lambda index: value(("late", index))) == [len(gone), 0]
     assert places(bench, map_call.call) == recorded
     late = [("late", index) for index in range(COUNT) if index not in gone]
     assert taken(map_call, bench) == late
     again = bench.claim("ta-a-2", COUNT)
     assert sorted(map(index_of, again)) == gone
-    end(bench, conclusions, again)
+    end(bench, settlement, again)
     assert sorted(taken(map_call, bench)) == gone
     assert map_call.is_done
     assert bench.inflight() == 0
 
 
 def test_each_input_of_a_shared_outcome_can_be_asked_for(
-    bench: Bench, conclusions: Settlement
+    bench: Bench, settlement: Settlement
 ) -> None:
     map_call = submitted(bench, keep=True)
     held = bench.claim(count=COUNT)
     stale = [(one.lane, one.entry, one.call) for one in held if index_of(one) == 1]
     bench.client.run(bench.client.pools.release(bench.pool, stale))
-    end(bench, conclusions, held, lambda index: value(str(index)))
+    end(bench, settlement, held, lambda index: value(str(index)))
     found = bench.client.run(OutputReader(bench.client, map_call.call).read(0))
     assert [output.fresh for output in found] == [range(1), range(2, COUNT)]
     opened = [
@@ -157,14 +157,14 @@ def test_each_input_of_a_shared_outcome_can_be_asked_for(
 
 
 def test_failures_and_values_share_an_outcome_and_stay_apart(
-    bench: Bench, conclusions: Settlement
+    bench: Bench, settlement: Settlement
 ) -> None:
     map_call = submitted(bench, return_exceptions=True)
 
     def odd_fails(index: int) -> Result:
         return error(f"{index} is odd") if index % 2 else value({index})
 
-    end(bench, conclusions, bench.claim(count=COUNT), odd_fails)
+    end(bench, settlement, bench.claim(count=COUNT), odd_fails)
     assert places(bench, map_call.call) == [b"0+%d" % COUNT]
     found = taken(map_call, bench)
     assert found[::2] == [{0}, {2}, {4}, {6}]
@@ -172,63 +172,63 @@ def test_failures_and_values_share_an_outcome_and_stay_apart(
 
 
 def test_values_in_a_shared_outcome_may_be_as_deep_as_alone(
-    bench: Bench, conclusions: Settlement
+    bench: Bench, settlement: Settlement
 ) -> None:
     deep: Any = 1
     for _ in range(MAX_DEPTH):
         deep = [deep]
     map_call = submitted(bench)
-    end(bench, conclusions, bench.claim(count=COUNT), lambda _: value(deep))
+    end(bench, settlement, bench.claim(count=COUNT), lambda _: value(deep))
     assert places(bench, map_call.call) == [b"0+%d" % COUNT]
     assert taken(map_call, bench) == [deep] * COUNT
 
 
 def test_large_results_and_arguments_have_outcomes_of_their_own(
-    bench: Bench, conclusions: Settlement
+    bench: Bench, settlement: Settlement
 ) -> None:
     map_call = submitted(bench, 0, 1, bytes(100_000), 3, 4, 5, 6, 7)
     large = bytes(SMALL_BYTES)
-    end(bench, conclusions, bench.claim(count=COUNT), lambda n: value(large if n == 5 else n))
+    end(bench, settlement, bench.claim(count=COUNT), lambda n: value(large if n == 5 else n))
     assert places(bench, map_call.call) == [b"0+2", b"2", b"3+2", b"5", b"6+2"]
     assert bench.ask(b"EXISTS", bench.client.keys.blob(map_call.call, 2)) == 0
     assert taken(map_call, bench) == [0, 1, 2, 3, 4, large, 6, 7]
 
 
 def test_a_result_that_is_stored_apart_has_an_outcome_of_its_own(
-    bench: Bench, conclusions: Settlement
+    bench: Bench, settlement: Settlement
 ) -> None:
     map_call, large = submitted(bench), bytes(2_000_000)
-    end(bench, conclusions, bench.claim(count=COUNT), lambda n: value(large if n == 2 else n))
+    end(bench, settlement, bench.claim(count=COUNT), lambda n: value(large if n == 2 else n))
     assert places(bench, map_call.call) == [b"0+2", b"2", b"3+5"]
     assert taken(map_call, bench) == [0, 1, large, 3, 4, 5, 6, 7]
 
 
-def test_inputs_of_two_lanes_share_nothing(bench: Bench, conclusions: Settlement) -> None:
+def test_inputs_of_two_lanes_share_nothing(bench: Bench, settlement: Settlement) -> None:
     map_call = submitted(bench)
     held = bench.claim(count=COUNT)
     stale = [(one.lane, one.entry, one.call) for one in held if index_of(one) in (3, 4)]
     bench.client.run(bench.client.pools.release(bench.pool, stale))
     kept = [one for one in held if index_of(one) not in (3, 4)]
-    end(bench, conclusions, sorted(kept + bench.claim(count=COUNT), key=index_of))
+    end(bench, settlement, sorted(kept + bench.claim(count=COUNT), key=index_of))
     assert places(bench, map_call.call) == [b"0+3", b"3+2", b"5+3"]
     assert taken(map_call, bench) == list(range(COUNT))
     assert bench.inflight() == 0
 
 
 def test_no_outcome_is_for_more_inputs_than_readers_believe(
-    bench: Bench, conclusions: Settlement
+    bench: Bench, settlement: Settlement
 ) -> None:
     map_call = submitted(bench, *range(1000))
-    end(bench, conclusions, bench.claim(count=1000))
+    end(bench, settlement, bench.claim(count=1000))
     assert places(bench, map_call.call) == [b"0+256", b"256+256", b"512+256", b"768+232"]
     assert taken(map_call, bench) == list(range(1000))
 
 
 def test_a_shared_outcome_says_how_long_one_took_and_when_the_first_began(
-    bench: Bench, conclusions: Settlement
+    bench: Bench, settlement: Settlement
 ) -> None:
     map_call = submitted(bench)
-    end(bench, conclusions, bench.claim(count=COUNT)[1:])
+    end(bench, settlement, bench.claim(count=COUNT)[1:])
     (output,) = bench.client.run(OutputReader(bench.client, map_call.call).read(0))
     outcome = open_output(bench.client, map_call.call, output, None)
     assert outcome.took == 4000  # 1 to 7 ms
@@ -237,10 +237,10 @@ def test_a_shared_outcome_says_how_long_one_took_and_when_the_first_began(
 
 
 def test_the_call_graph_tells_inputs_of_a_shared_outcome_apart(
-    bench: Bench, conclusions: Settlement
+    bench: Bench, settlement: Settlement
 ) -> None:
     map_call = submitted(bench, keep=True)
-    end(bench, conclusions, bench.claim(count=COUNT), lambda n: error("") if n == 5 else value(n))
+    end(bench, settlement, bench.claim(count=COUNT), lambda n: error("") if n == 5 else value(n))
     found = bench.client.run(graph_of(bench.client, map_call.call))
     assert [each.status for each in found] == [
         InputStatus.FAILURE if n == 5 else InputStatus.SUCCESS for n in range(COUNT)
@@ -277,10 +277,10 @@ def test_an_outcome_that_does_not_hold_what_it_says_fails_its_inputs(
 
 
 def test_an_outcome_that_somebody_put_there_twice_is_taken_once(
-    bench: Bench, conclusions: Settlement
+    bench: Bench, settlement: Settlement
 ) -> None:
     map_call = submitted(bench, keep=True)
-    end(bench, conclusions, bench.claim(count=COUNT))
+    end(bench, settlement, bench.claim(count=COUNT))
     key = bench.client.keys.outputs(map_call.call)
     ((entry, (*_, signed)),) = bench.ask(b"XRANGE", key, b"-", b"+")
     bench.ask(b"XDEL", key, entry)
@@ -295,15 +295,15 @@ def test_an_outcome_that_somebody_put_there_twice_is_taken_once(
     assert taken(map_call, bench) == list(range(COUNT))
 
 
-def test_inputs_of_two_calls_share_nothing(bench: Bench, conclusions: Settlement) -> None:
+def test_inputs_of_two_calls_share_nothing(bench: Bench, settlement: Settlement) -> None:
     calls = [submitted(bench, 0, 1), submitted(bench, 0, 1, 2)]
-    end(bench, conclusions, bench.claim(count=COUNT))
+    end(bench, settlement, bench.claim(count=COUNT))
     assert [places(bench, each.call) for each in calls] == [[b"0+2"], [b"0+3"]]
 
 
-def test_an_input_alone_is_answered_alone(bench: Bench, conclusions: Settlement) -> None:
+def test_an_input_alone_is_answered_alone(bench: Bench, settlement: Settlement) -> None:
     map_call = submitted(bench, 0)
-    end(bench, conclusions, bench.claim())
+    end(bench, settlement, bench.claim())
     (output,) = bench.client.run(OutputReader(bench.client, map_call.call).read(0))
     (outcome,) = outcomes_for(bench.client, map_call.call, output)
     assert bench.client.run(value_at(bench.client, map_call.call, 0, outcome)) == 0

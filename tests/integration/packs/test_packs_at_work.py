@@ -14,7 +14,7 @@ from qmodal.exception import ConnectionError, EnqueueError
 from qmodal.spec.options import FunctionOptions
 from qmodal.transport.operation import Op
 from qmodal_workers.container.run.admission import Admission
-from qmodal_workers.container.run.pack_runner import Pack
+from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.settle.settlement import Settlement
 from tests.support.store.bench import Bench
 from tests.support.store.envelopes import envelope_of
@@ -65,18 +65,18 @@ def pack_at(bench: Bench, place: int) -> tuple[Pack, Settlement]:
     for _ in range(place + 1):
         work.waiting.popleft()
     work.results.extend(range(place))
-    conclusions = Settlement(
+    settlement = Settlement(
         client=bench.client,
         pool=bench.pool,
         container=CONTAINER,
         options=FunctionOptions(),
         admission=Admission(bench.client, bench.pool),
     )
-    return work, conclusions
+    return work, settlement
 
 
-def settle(bench: Bench, conclusions: Settlement) -> None:
-    bench.ask(*bench.client.pools.settle_command(bench.pool, conclusions.take()))
+def settle(bench: Bench, settlement: Settlement) -> None:
+    bench.ask(*bench.client.pools.settle_command(bench.pool, settlement.take()))
 
 
 def places(bench: Bench, call: str) -> list[tuple[int, int]]:
@@ -104,22 +104,22 @@ def test_the_input_that_runs_ends_once_when_its_pack_is_taken_apart(
     ended: list[tuple[int, int]],
     left: list[tuple[int, int]],
 ) -> None:
-    work, conclusions = pack_at(bench, place)
+    work, settlement = pack_at(bench, place)
     if way in ("a lost reply", "two lost ones"):
         for _ in range(1 if way == "a lost reply" else 2):
             client.loses_reply = True
             with pytest.raises(ConnectionError):
-                conclusions.split_off(work)
+                settlement.split_off(work)
         assert not work.waiting  # others may be running that now
         work.results.append(place)
     elif way == "its end meanwhile":
         client.before = lambda: work.results.append(place)
-        conclusions.split_off(work)
+        settlement.split_off(work)
     else:
-        conclusions.split_off(work)
+        settlement.split_off(work)
         work.results.append(place)
-    conclusions.pack(work)
-    settle(bench, conclusions)
+    settlement.pack(work)
+    settle(bench, settlement)
     assert places(bench, work.envelope.call) == ended
     assert [(one.first, one.size) for one in bench.claim("ta-a-2", 9)] == left
     assert bench.inflight() == sum(size for _, size in left)
@@ -128,36 +128,36 @@ def test_the_input_that_runs_ends_once_when_its_pack_is_taken_apart(
 
 def test_what_may_be_in_line_again_is_not_run_after_a_refusal(bench: Bench, client: Faulty) -> None:
     """The first attempt was carried out, although neither it nor the next one was answered so."""
-    work, conclusions = pack_at(bench, 2)
+    work, settlement = pack_at(bench, 2)
     client.loses_reply = True
     with pytest.raises(ConnectionError):
-        conclusions.split_off(work)
+        settlement.split_off(work)
     client.is_refused = True
     with pytest.raises(EnqueueError):
-        conclusions.split_off(work)
+        settlement.split_off(work)
     assert not work.waiting
     work.results.append(2)
-    conclusions.pack(work)
-    settle(bench, conclusions)
+    settlement.pack(work)
+    settle(bench, settlement)
     assert places(bench, work.envelope.call) == [(0, 2), (2, 1)]
     assert bench.inflight() == 2
 
 
 def test_what_did_not_run_of_a_pack_goes_back_in_line(bench: Bench) -> None:
-    work, conclusions = pack_at(bench, 2)
+    work, settlement = pack_at(bench, 2)
     work.results.append(2)
-    conclusions.pack(work)
-    settle(bench, conclusions)
+    settlement.pack(work)
+    settle(bench, settlement)
     assert places(bench, work.envelope.call) == [(0, 3)]
     assert [(one.first, one.size) for one in bench.claim("ta-a-2", 9)] == [(3, 2)]
 
 
 def test_a_whole_pack_waits_until_it_is_written(bench: Bench) -> None:
-    work, conclusions = pack_at(bench, SIZE - 1)
+    work, settlement = pack_at(bench, SIZE - 1)
     work.results.append(SIZE - 1)
-    conclusions.pack(work)
-    assert conclusions.waiting == SIZE
-    settle(bench, conclusions)
-    assert conclusions.waiting == 0
+    settlement.pack(work)
+    assert settlement.waiting == SIZE
+    settle(bench, settlement)
+    assert settlement.waiting == 0
     assert places(bench, work.envelope.call) == [(0, SIZE)]
     assert bench.inflight() == 0

@@ -9,6 +9,7 @@ import pytest
 from qmodal.spec.options import FunctionOptions
 from qmodal_workers.container.intake.intake import SURE_NS
 from qmodal_workers.container.intake.prefetch import LONG_NS, PrefetchBuffer
+from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.ipc.shared_record import lease_clock
 from tests.support.holder import NAME, Holder, holder_of
 from tests.support.store.bench import Bench, index_of
@@ -30,7 +31,7 @@ def test_without_a_lease_nothing_is_claimed(bench: Bench, holder: Holder) -> Non
     bench.submit(2)
     leave(holder, -1)
     holder.intake.claim()
-    assert holder.intake.shelf.waiting() == []
+    assert holder.intake.buffer.waiting() == []
     assert len(bench.claim(OTHER, count=5)) == 2
     bench.client.run(bench.client.pools.reclaim(bench.pool, OTHER, reason="gone", charged=()))
     leave(holder, 2 * SURE_NS)
@@ -48,7 +49,7 @@ def test_what_has_ended_is_settled_without_a_lease(bench: Bench, holder: Holder)
 def test_what_was_claimed_ahead_is_given_back_without_a_lease(bench: Bench, holder: Holder) -> None:
     bench.submit(200)
     holder.run_until_reached()
-    while holder.intake.shelf.queue:
+    while holder.intake.buffer.queue:
         holder.run(1)
     leave(holder, -1)
     holder.intake.claim()
@@ -63,7 +64,7 @@ def test_what_comes_while_the_lease_runs_out_is_given_back(bench: Bench, holder:
     holder.intake._ask()
     leave(holder, -1)
     holder.intake.refill()
-    assert holder.intake.shelf.waiting() == []
+    assert holder.intake.buffer.waiting() == []
     assert [each.lost for each in bench.claim(OTHER)] == [0]
     bench.client.run(bench.client.pools.reclaim(bench.pool, OTHER, reason="gone", charged=["*"]))
 
@@ -96,12 +97,14 @@ def test_with_a_doubtful_lease_only_what_is_still_held_is_started(
     assert claimed is not None
     assert [index_of(one) for one in claimed] == [0]
     holder.intake.claim()
-    assert holder.intake.shelf.waiting() == []
+    assert holder.intake.buffer.waiting() == []
 
 
 def test_what_lay_on_the_shelf_for_long_is_looked_up_before_it_starts() -> None:
     now = 0
-    shelf = PrefetchBuffer(
+    slot = Slot()
+    buffer = PrefetchBuffer(
+        slot,
         lambda _: None,
         lambda _: None,
         lambda _: False,
@@ -111,7 +114,7 @@ def test_what_lay_on_the_shelf_for_long_is_looked_up_before_it_starts() -> None:
         tick=lambda _: None,
     )
     for passed, is_stale in ((0, False), (LONG_NS, False), (LONG_NS + 1, True)):
-        shelf.put([])
+        buffer.put([])
         now += passed
-        shelf.start()
-        assert shelf.is_stale is is_stale
+        buffer.start()
+        assert buffer.is_stale is is_stale

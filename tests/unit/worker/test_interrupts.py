@@ -40,7 +40,7 @@ def interrupts(record: SharedRecord) -> Iterator[Interrupts]:
 def test_an_input_that_interrupts_its_own_process_was_not_told_to(
     interrupts: Interrupts, way: str
 ) -> None:
-    interrupts.listen(1)
+    interrupts.listen()
     with pytest.raises(KeyboardInterrupt):
         WAYS[way]()
     assert interrupts.is_preempted
@@ -50,7 +50,8 @@ def test_an_input_that_interrupts_its_own_process_was_not_told_to(
 def test_an_input_that_its_worker_stops_was_told_to(
     interrupts: Interrupts, record: SharedRecord
 ) -> None:
-    interrupts.listen(1)
+    interrupts.slot.serial = 1
+    interrupts.listen()
     record.tell(AgentCommand(target=1, why=STOPPED))
     with pytest.raises(InputCancellation):
         signal.raise_signal(SIGNAL)
@@ -85,16 +86,16 @@ def test_after_a_hint_an_input_starts_only_if_it_is_still_ours(
         return is_wanted
 
     interrupts.is_wanted = ask
-    interrupts.listen(1)
+    interrupts.listen()
     assert not asked
     record.cancelled()
     if is_wanted:
-        interrupts.listen(2)
-        assert (interrupts.serial, interrupts.why) == (2, 0)
+        interrupts.listen()
+        assert (interrupts.slot.is_open, interrupts.slot.why) == (True, 0)
     else:
         with pytest.raises(InputCancellation):
-            interrupts.listen(2)
-        assert interrupts.why == CANCELLED
+            interrupts.listen()
+        assert interrupts.slot.why == CANCELLED
     record.heard = record.cancels
-    interrupts.listen(3)
+    interrupts.listen()
     assert asked == [is_wanted]

@@ -15,9 +15,10 @@ from qmodal.client import context
 from qmodal.store.entries import Claimed
 from qmodal.wire.outcome import INLINE_BYTES
 from qmodal.wire.payload import load_value
-from qmodal_workers.container.run import pack_runner as pack
+from qmodal_workers.container.run import pack_runner
 from qmodal_workers.container.run.interrupts import SIGNAL, Interrupts
 from qmodal_workers.container.run.invoker import Invoker
+from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.shared_record import CANCELLED, SERIAL, TIMEOUT, AgentCommand, SharedRecord
 from tests.programs import hostile
@@ -41,7 +42,7 @@ class Running:
             interrupts=self.interrupts,
             has_newer_code=lambda: False,
         )
-        self.work = pack.Pack(
+        self.work = Pack(
             Claimed(1, "5-0", FIELDS),
             envelope_of(size=SIZE),
             {},
@@ -51,8 +52,8 @@ class Running:
 
     def run(self, function: Callable[..., Any]) -> list[Any]:
         """Run it; the results, in which an outcome stands as its kind."""
-        self.interrupts.why = 0
-        pack.run(self.work, function, self.invoker, 0, self.record)
+        self.interrupts.slot.why = 0
+        pack_runner.run(self.work, function, self.invoker, self.record)
         return [getattr(result, "kind", result) for result in self.work.results]
 
 
@@ -115,7 +116,7 @@ def test_an_input_that_describes_itself_for_ever_is_interrupted(running: Running
 
 def test_what_is_left_when_one_was_cancelled_waits(running: Running) -> None:
     def cancels(x: int) -> int:
-        running.interrupts.why = CANCELLED if x == 1 else 0
+        running.interrupts.slot.why = CANCELLED if x == 1 else 0
         return x
 
     assert running.run(cancels) == [0, 1]
@@ -128,7 +129,7 @@ def test_what_is_left_after_a_tenth_of_a_second_waits(
     passed = [0]
 
     def takes_long(x: int) -> int:
-        passed[0] += pack.LONG_NS // 2
+        passed[0] += pack_runner.LONG_NS // 2
         return x
 
     monkeypatch.setattr(time, "monotonic_ns", lambda: passed[0])
@@ -143,7 +144,7 @@ def test_what_is_left_when_results_are_large_waits(running: Running, value: Any)
 
 
 def test_small_results_add_up(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pack, "INLINE_BYTES", 3 * 1000)
+    monkeypatch.setattr(pack_runner, "INLINE_BYTES", 3 * 1000)
     assert running.run(lambda _: "x" * 1000) == ["x" * 1000] * 3
 
 

@@ -10,6 +10,7 @@ import pytest
 from qmodal.store.entries import Claimed
 from qmodal_workers.container.intake.prefetch import PrefetchBuffer
 from qmodal_workers.container.intake.status import StatusWriter
+from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.ipc.shared_record import (
     _END,
     _FIRST,
@@ -37,7 +38,9 @@ class Container:
 
     def __init__(self) -> None:
         self.record = SharedRecord.create()
-        self.shelf = PrefetchBuffer(
+        self.slot = Slot()
+        self.buffer = PrefetchBuffer(
+            self.slot,
             lambda _: None,
             lambda _: None,
             lambda _: False,
@@ -46,23 +49,22 @@ class Container:
             clock=time.monotonic_ns,
             tick=self.record.tick,
         )
-        self.posting = StatusWriter(self.record, self.shelf)
-        self.shelf.queue.extend(ENTRIES)
-        self.posting.claimed(ENTRIES, 9)
-        self.serial = 0
+        self.status = StatusWriter(self.record, self.slot, self.buffer)
+        self.buffer.queue.extend(ENTRIES)
+        self.status.claimed(ENTRIES, 9)
 
     def take(self) -> None:
         """Look at the next input."""
-        self.shelf.start()
-        self.posting.take()
+        self.buffer.start()
+        self.status.take()
 
     def run(self) -> ContainerStatus:
         """Run the next input; what the worker reads meanwhile."""
         self.take()
-        self.serial += 1
-        self.posting.busy(self.serial)
+        self.slot.serial += 1
+        self.status.busy()
         doing = self.read()
-        self.posting.completed += 1
+        self.status.completed += 1
         return doing
 
     def read(self) -> ContainerStatus:
@@ -93,9 +95,9 @@ def test_each_input_is_seen_in_its_turn(container: Container) -> None:
 
 def test_what_was_given_back_is_not_seen_any_more(container: Container) -> None:
     container.run()
-    container.shelf.queue.pop()
+    container.buffer.queue.pop()
     assert container.run().held == NAMES[1:3]
-    container.shelf.queue.clear()
+    container.buffer.queue.clear()
     assert container.read().held == NAMES[1:3]  # as of its last word
 
 
@@ -108,7 +110,7 @@ def test_an_input_that_was_refused_is_passed_over(container: Container) -> None:
 
 def test_it_is_seen_that_more_was_claimed_ahead(container: Container) -> None:
     assert not container.run().ahead
-    container.shelf.is_expecting = True
+    container.buffer.is_expecting = True
     doing = container.run()
     assert (doing.ahead, doing.held) == (True, NAMES[1:])
 
@@ -116,31 +118,32 @@ def test_it_is_seen_that_more_was_claimed_ahead(container: Container) -> None:
 def test_the_inputs_of_a_pack_are_parts_of_its_entry(container: Container) -> None:
     container.run()
     container.take()
-    container.posting.packed(2, 40)
+    container.status.packed(40)
     words = container.record.words
     words[STARTED], words[SERIAL] = 1, 3  # as `pack.run` does for its second input
     doing = container.read()
     assert (doing.serial, doing.part, doing.held, doing.completed) == (3, 41, NAMES[1:], 1)
-    container.serial = 3
+    container.slot.serial = 3
     assert container.run().held == NAMES[2:]
 
 
 def test_what_ran_last_counts_as_started_until_the_next_claim(container: Container) -> None:
     container.run()
-    container.posting.idle()
+    container.status.idle()
     doing = container.read()
     assert (doing.state, doing.serial, doing.running) == ("idle", 0, 1)
     assert doing.held == NAMES
-    container.posting.claimed([], 9)
-    container.posting.idle()
+    container.status.claimed([], 9)
+    container.status.idle()
     assert container.read().running == 0
 
 
 def test_of_a_pack_that_has_ended_the_last_input_counts_as_started(container: Container) -> None:
     container.take()
-    container.posting.packed(1, 40)
-    container.posting.idle(43)
-    container.posting.idle()
+    container.status.packed(40)
+    container.slot.part = 43
+    container.status.idle()
+    container.status.idle()
     doing = container.read()
     assert (doing.held[0], doing.running, doing.part) == (NAMES[0], 1, 43)
 
@@ -148,13 +151,13 @@ def test_of_a_pack_that_has_ended_the_last_input_counts_as_started(container: Co
 def test_an_input_whose_arguments_are_being_fetched_counts_as_started(container: Container) -> None:
     container.run()
     container.take()
-    container.posting.idle()
+    container.status.idle()
     assert container.read().held == NAMES[1:]
 
 
 def test_after_a_pause_the_next_one_is_posted_as_a_whole(container: Container) -> None:
     container.run()
-    container.posting.idle()
+    container.status.idle()
     doing = container.run()
     assert (doing.state, doing.serial, doing.running) == ("busy", 2, 1)
     assert doing.held == NAMES[1:]
@@ -162,11 +165,11 @@ def test_after_a_pause_the_next_one_is_posted_as_a_whole(container: Container) -
 
 def test_of_the_next_claim_the_first_one_is_posted_as_a_whole(container: Container) -> None:
     container.run()
-    container.posting.claimed(ENTRIES[2:], 9)
-    container.posting.take()
-    container.shelf.queue.popleft()
-    container.serial += 1
-    container.posting.busy(2)
+    container.status.claimed(ENTRIES[2:], 9)
+    container.status.take()
+    container.buffer.queue.popleft()
+    container.slot.serial += 1
+    container.status.busy()
     assert container.read().held == NAMES[2:]
 
 

@@ -18,7 +18,6 @@ from qmodal.wire.remote_error import printed
 from qmodal_workers.container import forked_children as offspring, plain_process as plain
 from qmodal_workers.container.forked_children import end_if_child
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
-from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.container.own_output import flush, show
 from qmodal_workers.container.preload import check_secrets, find, load_version
 from qmodal_workers.container.prepared import Prepared
@@ -28,8 +27,9 @@ from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.invoker import Invoker
 from qmodal_workers.container.run.service import Service, build_service
 from qmodal_workers.container.run.user_loop import UserLoop
-from qmodal_workers.container.serve import Serving
+from qmodal_workers.container.serve import ServeSession
 from qmodal_workers.container.settle.rerouting import Rerouting
+from qmodal_workers.container.settle.settlement import Settlement
 from qmodal_workers.ipc.process_marks import mark_process
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord
 from qmodal_workers.ipc.start_request import ControlSocket, Descriptors, StartRequest
@@ -74,10 +74,10 @@ def _live(
     plain.set_variables(request.environ)
     loop = UserLoop()
     try:
-        serving = _start(request, record, loop, prepared)
-        if serving.guard is not None:
-            serving.guard.start()
-        connection = serving.claims.connect_first()
+        service, session = _start(request, record, loop, prepared)
+        if session.pipeline.guard is not None:
+            session.pipeline.guard.start()
+        connection = session.claims.connect_first()
     except BaseException as error:
         end_if_child(error)
         text = printed(error)
@@ -85,8 +85,8 @@ def _live(
         show(text)
         return 1
     control.send(ready=int((time.monotonic() - begin) * 1000), connection=connection)
-    serving.run()
-    return _end(serving, control, record, loop)
+    session.run()
+    return _end(session, control, partial(_leave, service, loop))
 
 
 def _start(
@@ -94,7 +94,7 @@ def _start(
     record: SharedRecord,
     loop: UserLoop,
     prepared: Prepared | None,
-) -> Serving:
+) -> tuple[Service, ServeSession]:
     base = prepared or Prepared.create(request.version, Settings.from_environ(request.settings))
     client, version = base.client, base.version
     clients.use(client)
@@ -113,48 +113,50 @@ def _start(
     with interrupts.entering():
         service.enter(loop)
     end_if_child()
-    elsewhere = Rerouting(client, version.app_id, version.number, pool.number > 0)
-    invoker = Invoker(
-        container=request.container,
-        plain_only=client.settings.payloads == "plain",
-        timeout=float(options.timeout),
-        loop=loop,
-        interrupts=interrupts,
-        has_newer_code=elsewhere.has_newer_code,
-    )
-    return Serving(
-        client=client,
-        pool=request.pool,
-        container=request.container,
-        options=options,
-        service=service,
-        invoker=invoker,
+    rerouting = Rerouting(client, version.app_id, version.number, pool.number > 0)
+    session = ServeSession.create(
         record=record,
         claims=ClaimConnection(
             client, request.pool, request.container, is_once=options.is_once, line=base.line
         ),
-        admission=Admission(client, request.pool),
-        elsewhere=elsewhere,
-        guard=LeaseGuard(record) if options.is_once else None,
+        settlement=Settlement(
+            client=client,
+            pool=request.pool,
+            container=request.container,
+            options=options,
+            admission=Admission(client, request.pool),
+        ),
+        service=service,
+        invoker=Invoker(
+            container=request.container,
+            plain_only=client.settings.payloads == "plain",
+            timeout=float(options.timeout),
+            loop=loop,
+            interrupts=interrupts,
+            has_newer_code=rerouting.has_newer_code,
+        ),
+        rerouting=rerouting,
     )
+    return service, session
 
 
-def _end(serving: Serving, control: ControlSocket, record: SharedRecord, loop: UserLoop) -> int:
-    if serving.reason:
-        control.send(stop=serving.reason, unfit=serving.is_unfit)
+def _end(session: ServeSession, control: ControlSocket, leave: Callable[[], None]) -> int:
+    """Run the exit hooks with `leave`, and what plain processes run at exit; the exit status."""
+    if session.stop.is_made:
+        control.send(stop=session.stop.reason, unfit=session.stop.is_unfit)
     status = 0
-    endings: tuple[Callable[[], None], ...] = (partial(_leave, serving.service, loop), plain.end)
-    for leave in endings:
+    for end in (leave, plain.end):
         try:
-            leave()
+            end()
             end_if_child()
         except BaseException as error:
             end_if_child(error)
             show(printed(error))
             status = 1
-    record.write(ContainerStatus(state="stopped", completed=serving.posting.completed))
-    serving.claims.close()
-    serving.client.close()
+    completed = session.intake.status.completed
+    session.record.write(ContainerStatus(state="stopped", completed=completed))
+    session.claims.close()
+    session.pipeline.settlement.client.close()
     return status
 
 

@@ -21,6 +21,7 @@ from qmodal_workers.container.intake.claim_size import ClaimSizer
 from qmodal_workers.container.intake.prefetch import LOOK_SECONDS, PrefetchBuffer
 from qmodal_workers.container.intake.status import StatusWriter
 from qmodal_workers.container.own_output import flush
+from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.container.settle.settlement import Settlement
 from qmodal_workers.ipc.shared_record import SharedRecord
 
@@ -42,14 +43,15 @@ class Intake:
     and this container work at the same time.
     """
 
+    slot: Slot
     claims: ClaimConnection
     record: SharedRecord
-    conclusions: Settlement
+    settlement: Settlement
     options: FunctionOptions
     pools: Pools
-    pace: ClaimSizer = field(init=False)
-    shelf: PrefetchBuffer = field(init=False)
-    posting: StatusWriter = field(init=False)
+    claim_sizer: ClaimSizer = field(init=False)
+    buffer: PrefetchBuffer = field(init=False)
+    status: StatusWriter = field(init=False)
     _may_reach: bool = field(init=False)
     _settling: threading.Lock = field(default_factory=lambda: threading.Lock())
     _flushed: int = 0
@@ -59,17 +61,18 @@ class Intake:
 
     def __post_init__(self) -> None:
         is_once = self.options.is_once
-        self.pace = ClaimSizer(most=1) if is_once else ClaimSizer()
-        self.shelf = PrefetchBuffer(
-            self.conclusions.release,
-            self.conclusions.split_off,
+        self.claim_sizer = ClaimSizer(most=1) if is_once else ClaimSizer()
+        self.buffer = PrefetchBuffer(
+            self.slot,
+            self.settlement.release,
+            self.settlement.split_off,
             self._settle_behind,
             self._fetch,
             self._prepare,
             clock=time.monotonic_ns,
             tick=self.record.tick,
         )
-        self.posting = StatusWriter(self.record, self.shelf)
+        self.status = StatusWriter(self.record, self.slot, self.buffer)
         # Whoever may start one input only, or one at a time, has no use for others.
         self._may_reach = is_packable(self.options)
 
@@ -77,13 +80,13 @@ class Intake:
         """Fill the empty shelf: with what was claimed ahead, else with what comes."""
         context.leave_input()
         # First of all: what has ended must not be timed out while something keeps us waiting here.
-        self.posting.idle()
+        self.status.idle()
         flush()
         if self.record.lease_left <= 0:
             self._stand_by()
             return
         self._keep_plan()
-        claimed = self.shelf.take_ahead()
+        claimed = self.buffer.take_ahead()
         may_be_empty = True
         if claimed is None:
             may_be_empty = self._ask()
@@ -93,8 +96,8 @@ class Intake:
         if is_sure and (claimed or may_be_empty):
             self._low = len(claimed) * 3 // 4
             self.record.heard = self._noted
-            self.shelf.put(claimed)
-            self.posting.claimed(claimed, self.claims.connection)
+            self.buffer.put(claimed)
+            self.status.claimed(claimed, self.claims.connection)
         else:
             # The connection was lost, something was not settled, or nothing came for seconds: what
             # this container holds without knowing, nobody else would ever run. Or its worker stands
@@ -108,7 +111,7 @@ class Intake:
         in line would come here, to be lost again.
         """
         self.settle()
-        self.shelf.release_all()
+        self.buffer.release_all()
         time.sleep(STAND_BY_SECONDS)
 
     def _ask(self) -> bool:
@@ -119,7 +122,7 @@ class Intake:
         with self._settling:
             ended = self._take_ended()
         inflight = self.claims.inflight - sum([each.count for each in ended])
-        count = 1 if self._is_dry else self.pace.count(inflight)
+        count = 1 if self._is_dry else self.claim_sizer.count(inflight)
         block = None if count > 1 else self._block(FIRST_BLOCK_MS if ended else BLOCK_MS)
         self._noted = self.record.cancels
         self.claims.ask(ended, count=count, block=block, news=self._news())
@@ -137,38 +140,38 @@ class Intake:
             # What has ended is held, too, until it is settled, and would run again.
             self.claims.settle(self._take_ended())
             noted = self.record.cancels
-            self.shelf.refill(self.claims.held)
+            self.buffer.refill(self.claims.held)
             self.record.heard = noted
         if self.record.lease_left <= 0:
-            self.shelf.release_all()
-        self.posting.claimed(self.shelf.waiting(), self.claims.connection)
+            self.buffer.release_all()
+        self.status.claimed(self.buffer.waiting(), self.claims.connection)
 
     def reach(self) -> None:
         """Claim the next ones while the last ones run, if they are short."""
-        shelf = self.shelf
-        if len(shelf.queue) > self._low or shelf.has_ahead or not self._may_reach:
+        buffer = self.buffer
+        if len(buffer.queue) > self._low or buffer.has_ahead or not self._may_reach:
             return
-        count = self.pace.ahead(self.claims.inflight - self.conclusions.waiting)
+        count = self.claim_sizer.ahead(self.claims.inflight - self.settlement.waiting)
         if count and not self.record.is_draining:
             flush()
-            leaves_time = self.pace.leaves_time
-            shelf.plan(count, is_rung=leaves_time)
+            leaves_time = self.claim_sizer.leaves_time
+            buffer.plan(count, is_rung=leaves_time)
             if not leaves_time:
                 self._keep_plan()
-        elif self.conclusions.waiting and not shelf.queue:
+        elif self.settlement.waiting and not buffer.queue:
             self.settle()  # what runs next may take long, and keep every thread from writing this
 
     def _prepare(self) -> None:
         """By the release thread: settle, claim, and look at what comes of it, while user code runs."""
         self._keep_plan()
         if self.claims.is_answered(LOOK_SECONDS):
-            for claimed in self.shelf.read_ahead()[:1]:
-                self.conclusions.admission.foresee(claimed)
+            for claimed in self.buffer.read_ahead()[:1]:
+                self.settlement.admission.foresee(claimed)
 
     def _keep_plan(self) -> None:
         """Claim ahead what is planned, if it still is, and settle what has ended with the same write."""
         with self._settling:
-            if self.shelf.planned:
+            if self.buffer.planned:
                 ended = self._take_ended()
                 news = self._news()
 
@@ -176,21 +179,33 @@ class Intake:
                     self._noted = self.record.cancels
                     self.claims.ask(ended, count=count, news=news)
 
-                if not self.shelf.expect(ask):
-                    self.conclusions.put_back(ended)
+                if not self.buffer.expect(ask):
+                    self.settlement.put_back(ended)
 
     def _fetch(self) -> list[Claimed]:
         claimed = self.claims.answer() or []  # a lost connection is noticed by the next claim
-        self.pace.hear(self.claims.news)
+        self.claim_sizer.hear(self.claims.news)
         return claimed
 
     def _news(self) -> tuple[Command, ...]:
-        return self.pace.news(self.pools, self.conclusions.pool)
+        return self.claim_sizer.news(self.pools, self.settlement.pool)
+
+    def ended(self, inputs: int = 1) -> float:
+        """The entry in the slot, of so many inputs, has ended; how many seconds it took."""
+        seconds = self.slot.finish(time.monotonic_ns())
+        self.claim_sizer.ran(seconds, inputs)
+        return seconds
+
+    def look_again(self) -> None:
+        """Re-read what is held after a long input: the worker may have released what was behind it."""
+        if self.buffer.has_more:
+            self.settle()
+            self.refill()
 
     def settle_soon(self) -> None:
         """Write what has ended if that has been waiting for a while, and has to wait on."""
-        limit = LATER_NS if self.shelf.is_expecting else FLUSH_NS
-        if self.shelf.ended - self._flushed > limit and self.shelf.queue:
+        limit = LATER_NS if self.buffer.is_expecting else FLUSH_NS
+        if self.slot.ended - self._flushed > limit and self.buffer.queue:
             self.settle()
 
     def settle(self) -> None:
@@ -206,15 +221,15 @@ class Intake:
         """
         if is_long and not self.options.is_once:
             with self._settling:
-                settled = self.conclusions.take()
+                settled = self.settlement.take()
                 try:
                     self.claims.settle(settled)
                 except BaseException:
-                    self.conclusions.put_back(settled)
+                    self.settlement.put_back(settled)
                     raise
-        return self.conclusions.waiting > 0
+        return self.settlement.waiting > 0
 
     def _take_ended(self) -> list[Settled]:
         self._flushed = time.monotonic_ns()
         unsettled, self.claims.unsettled = self.claims.unsettled, []
-        return unsettled + self.conclusions.take()
+        return unsettled + self.settlement.take()

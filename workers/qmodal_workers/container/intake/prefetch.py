@@ -14,7 +14,8 @@ from contextlib import suppress
 
 from qmodal.exception import Error
 from qmodal.store.entries import Claimed
-from qmodal_workers.container.run.pack_runner import Pack
+from qmodal_workers.container.run.pack import Pack
+from qmodal_workers.container.run.slot import Slot
 
 # After an input of that length the worker may have released what was behind it.
 LONG_SECONDS = 0.1
@@ -30,7 +31,7 @@ Fetch = Callable[[], list[Claimed]]
 
 
 class PrefetchBuffer:
-    """Claimed inputs in order; `running` is the one that was started last, `queue` is behind it.
+    """Claimed entries in order; `queue` is behind the one in `slot`.
 
     `release` gives back, `split` takes apart a pack whose running input is long, `settle` writes what
     has ended before, if it is told to, and says whether there is something. `fetch` reads what was
@@ -42,6 +43,7 @@ class PrefetchBuffer:
 
     def __init__(
         self,
+        slot: Slot,
         release: Release,
         split: Split,
         settle: Callable[[bool], bool],
@@ -51,6 +53,7 @@ class PrefetchBuffer:
         clock: Callable[[], int],
         tick: Callable[[int], None],
     ) -> None:
+        self._slot = slot
         self._release = release
         self._split = split
         self._settle = settle
@@ -70,8 +73,6 @@ class PrefetchBuffer:
         self._bell = threading.Lock()
         self._bell.acquire()
         self._thread: threading.Thread | None = None
-        self.running: Claimed | None = None
-        self.since = self.ended = 0
         self._good_until = 0  # when what is on the shelf is to be looked up again
 
     @property
@@ -139,9 +140,10 @@ class PrefetchBuffer:
     def start(self) -> Claimed | None:
         """Take the next input to run, None if there is none."""
         with self.lock:
-            self.running = self.queue.popleft() if self.queue else None
-            self.since = self._clock()
-            return self.running
+            slot = self._slot
+            slot.claimed = claimed = self.queue.popleft() if self.queue else None
+            slot.started = self._clock()
+            return claimed
 
     @property
     def is_stale(self) -> bool:
@@ -150,13 +152,7 @@ class PrefetchBuffer:
         Or cancelled: what lies behind an input that runs for that long was given back, so this
         process stood still meanwhile.
         """
-        return self.since > self._good_until
-
-    def finish(self) -> float:
-        """The started input has ended; how many seconds it ran."""
-        self.running = None
-        self.ended = self._clock()
-        return (self.ended - self.since) / 1e9
+        return self._slot.started > self._good_until
 
     def waiting(self) -> list[Claimed]:
         """What is claimed and not started."""
@@ -212,14 +208,14 @@ class PrefetchBuffer:
 
     def _pause(self, now: int) -> float:
         """Seconds until the next look: no later than what lies behind a long input is given back."""
-        left = (self.since + RELEASE_NS - now) / 1e9
+        left = (self._slot.started + RELEASE_NS - now) / 1e9
         return min(LOOK_SECONDS, left + 0.0002) if left > 0 else LOOK_SECONDS
 
     def _look(self, now: int) -> bool:
         """Whether to look again: something waits behind what runs."""
         work = self._work
-        since = work.since if work is not None and work.since else self.since
-        is_running = self.running is not None
+        since = work.since if work is not None and work.since else self._slot.started
+        is_running = self._slot.claimed is not None
         self._tick(now)
         is_pending = True
         # Refused or not reachable: it is tried again when it looks next.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from qmodal.store.entries import Claimed
 from qmodal_workers.container.intake.prefetch import PrefetchBuffer
+from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.ipc.shared_record import (
     AHEAD,
     EACH,
@@ -24,16 +25,16 @@ IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 class StatusWriter:
     """Keeps the record true; what was claimed together is written once, and then pointed into."""
 
-    __slots__ = ("_part", "_place", "_record", "_shelf", "_taken", "_words", "completed")
+    __slots__ = ("_buffer", "_place", "_record", "_slot", "_taken", "_words", "completed")
 
-    def __init__(self, record: SharedRecord, shelf: PrefetchBuffer) -> None:
+    def __init__(self, record: SharedRecord, slot: Slot, buffer: PrefetchBuffer) -> None:
         self._record = record
         self._words = record.words
-        self._shelf = shelf
+        self._slot = slot
+        self._buffer = buffer
         # Of the last input that was posted: the next one differs in serial and start, if in nothing else.
         self._place: tuple[int, int, bool] | None = None
         self._taken = 0  # from the front of what was claimed last
-        self._part = 0  # the input that ran last, if that was one of a pack
         self.completed = 0
 
     def claimed(self, claimed: Sequence[Claimed], connection: int) -> None:
@@ -46,40 +47,39 @@ class StatusWriter:
         """The next one is being looked at."""
         self._taken += 1
 
-    def busy(self, serial: int) -> None:
-        """The one that was taken last runs."""
-        shelf = self._shelf
-        place = (self._taken + len(shelf.queue), self._taken - serial, shelf.has_ahead)
+    def busy(self) -> None:
+        """The entry that was taken last runs, as one input."""
+        slot, buffer = self._slot, self._buffer
+        serial, taken = slot.serial, self._taken
+        place = (taken + len(buffer.queue), taken - serial, buffer.has_ahead)
         if place == self._place:
-            self._words[STARTED] = shelf.since
+            self._words[STARTED] = slot.started
             self._words[SERIAL] = serial
         else:
             self._place = place
-            self._post(BUSY, serial, shelf.since, EACH, running=1)
+            self._post(BUSY, serial, slot.started, EACH, running=1)
 
-    def packed(self, serial: int, part: int) -> None:
-        """The one that was taken last is a pack; its input `part` of the call will run."""
+    def packed(self, part: int) -> None:
+        """The entry that was taken last is a pack; its input `part` of the call will run."""
         self._place = None
-        self._post(BUSY, serial, self._shelf.since, 0, running=1, part=part)
+        self._post(BUSY, self._slot.serial + 1, self._slot.started, 0, running=1, part=part)
 
-    def idle(self, part: int | None = None) -> None:
-        """No user code runs; `part` is the index of the input of a pack that was the last.
+    def idle(self) -> None:
+        """No user code runs.
 
         What was taken last counts as started on: whatever ends this container before its outcome
         is stored may come of it (a result that takes all memory), and would come again for ever if
         nobody was charged. Once it is stored, its entry is gone and the charge finds nothing.
         """
         self._place = None
-        if part is not None:
-            self._part = part
         running = int(self._taken > 0)
-        self._post(IDLE, 0, time.monotonic_ns(), 0, running=running, part=self._part)
+        self._post(IDLE, 0, time.monotonic_ns(), 0, running=running, part=self._slot.part)
 
     def _post(
         self, state: int, serial: int, since: int, flags: int, *, running: int, part: int = 0
     ) -> None:
-        taken, shelf = self._taken, self._shelf
-        if serial and shelf.has_ahead:
+        taken, buffer = self._taken, self._buffer
+        if serial and buffer.has_ahead:
             flags |= AHEAD
         self._record.post(
             state,
@@ -88,6 +88,6 @@ class StatusWriter:
             self.completed,
             flags + running * ONE_RUNS,
             taken - running,
-            taken + len(shelf.queue),
+            taken + len(buffer.queue),
             part,
         )

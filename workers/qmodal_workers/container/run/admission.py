@@ -22,18 +22,21 @@ from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_en
 from qmodal.wire.outcome import Outcome, text_outcome
 from qmodal.wire.plain import unpack_columns
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
+from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.until_ready import insist
 
-Admitted = tuple[Envelope, bytes]
-Packed = tuple[dict[str, Any], list[list[Any]]]
+Arguments = tuple[dict[str, Any], list[list[Any]]]
+
+
+# Without the generated constructor, which takes three times as long.
+_new = tuple.__new__
 
 
 class _Foreseen(NamedTuple):
     """A pack that was checked before its turn."""
 
-    claimed: Claimed
-    admitted: Admitted
-    arguments: Packed
+    attempt: Attempt
+    arguments: Arguments
 
 
 class RefusedError(Error):
@@ -65,23 +68,22 @@ class Admission:
             with suppress(Error):
                 envelope = self._opened(claimed)
                 if envelope.blob is None:
-                    admitted = envelope, envelope.payload
-                    arguments = self._arguments(claimed, admitted)
-                    self._foreseen = _Foreseen(claimed, admitted, arguments)
+                    attempt = Attempt(claimed, envelope, envelope.payload)
+                    self._foreseen = _Foreseen(attempt, self._arguments(attempt))
 
-    def admit(self, claimed: Claimed) -> Admitted:
-        """The envelope and the payload; raises RefusedError (UndecodableError: others may run it).
+    def admit(self, claimed: Claimed) -> Attempt:
+        """The entry as an attempt; raises RefusedError (UndecodableError: others may run it).
 
         Raises UnknownKeyError for a foreign key.
         """
         foreseen = self._foreseen
-        if foreseen is not None and foreseen.claimed is claimed:
-            return foreseen.admitted
+        if foreseen is not None and foreseen.attempt.claimed is claimed:
+            return foreseen.attempt
         envelope = self._opened(claimed)
         if envelope.blob is None:
-            return envelope, envelope.payload
+            return _new(Attempt, (claimed, envelope, envelope.payload))
         self.before_large()
-        return envelope, self._stored(envelope)
+        return Attempt(claimed, envelope, self._stored(envelope))
 
     def _opened(self, claimed: Claimed) -> Envelope:
         if not claimed.is_shaped:
@@ -109,16 +111,16 @@ class Admission:
             )
         return envelope
 
-    def arguments(self, claimed: Claimed, admitted: Admitted) -> Packed:
-        """The arguments of those inputs of a pack that the entry stands for."""
+    def arguments(self, attempt: Attempt) -> Arguments:
+        """The arguments of those inputs of a pack that the entry stands for; may raise RefusedError."""
         foreseen = self._foreseen
-        if foreseen is not None and foreseen.claimed is claimed:
+        if foreseen is not None and foreseen.attempt is attempt:
             self._foreseen = None
             return foreseen.arguments
-        return self._arguments(claimed, admitted)
+        return self._arguments(attempt)
 
-    def _arguments(self, claimed: Claimed, admitted: Admitted) -> Packed:
-        envelope, payload = admitted
+    def _arguments(self, attempt: Attempt) -> Arguments:
+        claimed, envelope, payload = attempt
         try:
             found = unpack_columns(payload) if envelope.format == "m" else None
         except DeserializationError as error:

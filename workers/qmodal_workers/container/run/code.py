@@ -1,4 +1,4 @@
-"""What an input runs: a function or method, driven by an emitter if it is a generator."""
+"""The callable that an input runs: a function or method, wrapped if it is a generator."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.exception import ExecutionError
-from qmodal.store.entries import Claimed
-from qmodal.wire.envelope import Envelope
+from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.generator import GeneratorDriver
 from qmodal_workers.container.run.invoker import Invoker
-from qmodal_workers.container.run.item_sender import Attempt, ItemSender
-from qmodal_workers.container.run.pack_runner import Pack
+from qmodal_workers.container.run.item_sender import ItemSender
+from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.run.service import Service
 
 
@@ -28,25 +27,28 @@ class CodeFinder:
     service: Service
     invoker: Invoker
 
-    def find(self, claimed: Claimed, envelope: Envelope) -> Callable[..., Any]:
+    def find(self, attempt: Attempt) -> Callable[..., Any]:
         """The callable of one input; raises ExecutionError if this version has none."""
-        method = envelope.head.method
+        method, invoker = attempt.envelope.head.method, self.invoker
+        found = self.service.find(method)
         if method not in self.service.generators:
-            return self.service.find(method)
-        attempt = Attempt(
-            pool=self.pool, container=self.container, claimed=claimed, envelope=envelope
+            return found
+        sender = ItemSender(
+            self.client,
+            attempt,
+            pool=self.pool,
+            container=self.container,
+            plain_only=invoker.plain_only,
         )
-        emitter = ItemSender(self.client, attempt, plain_only=self.invoker.plain_only)
-        invoker = self.invoker
-        return GeneratorDriver(self.service.find(method), emitter, invoker.loop, invoker.interrupts)
+        return GeneratorDriver(found, sender, invoker.loop, invoker.interrupts)
 
-    def of_pack(self, work: Pack) -> Callable[..., Any]:
+    def of_pack(self, pack: Pack) -> Callable[..., Any]:
         """The callable of a pack's inputs, or one that fails each of them.
 
         Raises Outdated if a newer version may have what this one lacks.
         """
         try:
-            return self.service.find(work.envelope.head.method)
+            return self.service.find(pack.envelope.head.method)
         except ExecutionError as error:
             self.invoker.unknown(error)
             return partial(_fail, error)

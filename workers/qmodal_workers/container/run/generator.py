@@ -25,7 +25,7 @@ class GeneratorDriver:
     """A callable with the parameters of the generator function `raw`."""
 
     raw: Callable[..., Any]
-    emitter: ItemSender
+    sender: ItemSender
     loop: UserLoop
     interrupts: Interrupts
 
@@ -36,14 +36,14 @@ class GeneratorDriver:
         except BaseException as error:
             end_if_child(error)
             if not self._is_interrupted(error):
-                self.emitter.finish()
+                self.sender.finish()
             raise
         else:
             end_if_child()
-            self.emitter.finish()
+            self.sender.finish()
         finally:
-            self.emitter.stop()
-        return self.emitter.count
+            self.sender.stop()
+        return self.sender.count
 
     def _is_interrupted(self, error: BaseException) -> bool:
         """Whether it is not the generator's own; what its reader leaves no room for is dropped then."""
@@ -68,9 +68,9 @@ class GeneratorDriver:
         try:
             for item in items:
                 end_if_child()
-                self.emitter.put(item)
-                self.emitter.wait()
-                self.emitter.check()
+                self.sender.put(item)
+                self.sender.wait()
+                self.sender.check()
         finally:
             # Its `finally` blocks run now, while its input is still current.
             close = getattr(items, "close", None)
@@ -80,17 +80,17 @@ class GeneratorDriver:
     async def _drain_aio(self, items: AsyncIterator[Any]) -> None:
         moved = asyncio.Event()
         loop = asyncio.get_running_loop()
-        self.emitter.wake_with(lambda: _set(loop, moved))
+        self.sender.wake_with(lambda: _set(loop, moved))
         try:
             async for item in items:
                 end_if_child()
-                self.emitter.put(item)
-                while self.emitter.must_wait:
+                self.sender.put(item)
+                while self.sender.must_wait:
                     moved.clear()
-                    if self.emitter.must_wait:
+                    if self.sender.must_wait:
                         await moved.wait()
-                self.emitter.resume()
-                self.emitter.check()
+                self.sender.resume()
+                self.sender.check()
         finally:
             close = getattr(items, "aclose", None)
             if close is not None:

@@ -30,7 +30,7 @@ _getsignal = import_module("_signal").getsignal
 
 
 class Interrupts:
-    """The signal's receiver; `serial` is the input whose user code is on the stack, else 0.
+    """Receives the signals, and raises in the user code of the input in `slot` while that is open.
 
     `is_wanted` asks the server whether the input that is about to start was not cancelled.
     """
@@ -39,8 +39,7 @@ class Interrupts:
         self._record = record
         self._words = record.words
         self._loop = loop
-        self.serial = 0
-        self.why = 0
+        self.slot = loop.slot
         self.is_preempted = False
         self.is_wanted: Callable[[], bool] = lambda: True
         self._is_entering = False
@@ -58,31 +57,33 @@ class Interrupts:
             if _getsignal(number) is ours:
                 signal.signal(number, usual)
 
-    def listen(self, serial: int) -> None:
-        """User code of that input runs from here on, until `serial` is set to 0; may interrupt it."""
+    def listen(self) -> None:
+        """Open the slot: its user code runs from here on until `is_open` is False; may interrupt it."""
+        slot = self.slot
         # User code may have taken the signal over; it would make the next time limit ineffective.
         if _getsignal(SIGNAL) is not self._receiver:
             signal.signal(SIGNAL, self._receiver)
-        self.why = 0
+        slot.why = 0
         # Its worker first writes that it has heard of a cancelled input, then looks which one runs;
         # here it is the other way round, so that one of the two sees the other.
         if self._words[CANCELS] != self._record.heard and not self.is_wanted():
-            self.why = CANCELLED
+            slot.why = CANCELLED
             raise InputCancellation
-        self.serial = serial
-        if self._words[TARGET] == serial:
+        slot.is_open = True
+        if self._words[TARGET] == slot.serial:
             self._arrive(SIGNAL, None)
 
-    def listen_on(self, serial: int) -> None:
+    def listen_on(self) -> None:
         """As `listen`, for more user code of the same input: what has interrupted it does not come twice."""
-        self.serial = serial
-        if self._words[TARGET] == serial:
+        slot = self.slot
+        slot.is_open = True
+        if self._words[TARGET] == slot.serial:
             self._arrive(SIGNAL, None)
 
     @property
     def is_aimed(self) -> bool:
         """Whether the input was interrupted, or all that this container runs."""
-        return self.why != 0 or self.is_preempted
+        return self.slot.why != 0 or self.is_preempted
 
     @property
     def was_told_to_stop(self) -> bool:
@@ -90,7 +91,7 @@ class Interrupts:
 
         SIGINT tells nothing of the kind: user code sends it to its own process, too.
         """
-        return self.why == STOPPED
+        return self.slot.why == STOPPED
 
     @contextmanager
     def entering(self) -> Iterator[None]:
@@ -107,13 +108,14 @@ class Interrupts:
     def _preempt(self, _number: int, _frame: FrameType | None) -> None:
         """SIGINT: the container ends, and user code that runs learns of it; our own code goes on."""
         self.is_preempted = True
-        if (self.serial or self._is_entering) and not self._loop.cancel():
+        if (self.slot.is_open or self._is_entering) and not self._loop.cancel():
             raise KeyboardInterrupt
 
     def _arrive(self, _number: int, _frame: FrameType | None) -> None:
-        told = self._record.told()
-        if not self.serial or told.target != self.serial or self.why:
+        slot, told = self.slot, self._record.told()
+        # Target 0 is nobody, and before the first input that is its serial, too.
+        if not (slot.is_open and told.target) or told.target != slot.serial or slot.why:
             return
-        self.why = told.why
+        slot.why = told.why
         if not self._loop.cancel():
             raise InputTimeout if told.why == TIMEOUT else InputCancellation

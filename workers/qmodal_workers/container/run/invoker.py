@@ -16,13 +16,12 @@ from qmodal.exception import (
     InputCancellation,
     InputTimeout,
 )
-from qmodal.store.entries import Claimed
-from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import Result, text_outcome
 from qmodal.wire.payload import Arguments, dump_value, load_arguments
 from qmodal.wire.remote_error import dump_exception, dump_type, printed
 from qmodal_workers.container.forked_children import end_if_child
 from qmodal_workers.container.own_output import show
+from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.generator import refuse_unexpected
 from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.user_loop import UserLoop
@@ -33,10 +32,7 @@ _INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, Keybo
 IMMUTABLE = frozenset({NoneType, bool, int, float, str, bytes})
 # Neither awaitable nor a generator: nothing to find out about such a value.
 ORDINARY = frozenset({NoneType, bool, int, float, str, bytes, list, dict, tuple, set})
-
-
-Admitted = tuple[Envelope, bytes]
-Find = Callable[[Claimed, Envelope], Callable[..., Any]]
+Find = Callable[[Attempt], Callable[..., Any]]
 
 
 class Preempted(BaseException):
@@ -62,44 +58,45 @@ class Invoker:
     interrupts: Interrupts
     has_newer_code: Callable[[], bool]
 
-    def invoke(self, find: Find, claimed: Claimed, admitted: Admitted, serial: int) -> Result:
-        """What became of one input; raises only Preempted and Outdated."""
+    def invoke(self, attempt: Attempt, find: Find) -> Result:
+        """Run one input; what became of it. Raises only Preempted and Outdated."""
         try:
-            args, kwargs = self._rebuilt(*admitted, serial)
-            function = find(claimed, admitted[0])
+            args, kwargs = self._rebuilt(attempt)
+            function = find(attempt)
         except (DeserializationError, ExecutionError) as error:
             return self.unknown(error)
         except _INTERRUPTIONS as error:
-            return self.failure(error, serial)
+            return self.failure(error)
         try:
-            value = self.call(function, args, kwargs, serial)
-            form, content = self.dumped(value, serial)
+            value = self.call(function, args, kwargs)
+            form, content = self.dumped(value)
         except BaseException as error:
-            return self.failure(error, serial)
+            return self.failure(error)
         end_if_child()
         return "value", form, content
 
-    def _rebuilt(self, envelope: Envelope, payload: bytes, serial: int) -> Arguments:
+    def _rebuilt(self, attempt: Attempt) -> Arguments:
         """The arguments; user code may run when they are pickled, and may be interrupted."""
-        if envelope.format == "m":
-            return load_arguments("m", payload, plain_only=self.plain_only)
+        form = attempt.envelope.format
+        if form == "m":
+            return load_arguments("m", attempt.payload, plain_only=self.plain_only)
         try:
-            self.interrupts.listen(serial)
-            loaded = load_arguments(envelope.format, payload, plain_only=self.plain_only)
+            self.interrupts.listen()
+            loaded = load_arguments(form, attempt.payload, plain_only=self.plain_only)
         finally:
-            self.interrupts.serial = 0
+            self.interrupts.slot.is_open = False
         end_if_child()
         return loaded
 
-    def dumped(self, value: Any, serial: int) -> tuple[str, bytes]:
+    def dumped(self, value: Any) -> tuple[str, bytes]:
         """A result as bytes; user code may run when it has to be pickled, and may be interrupted."""
         if type(value) in IMMUTABLE:
             return dump_value(value, plain_only=self.plain_only)
         try:
-            self.interrupts.listen_on(serial)
+            self.interrupts.listen_on()
             dumped = dump_value(value, plain_only=self.plain_only)
         finally:
-            self.interrupts.serial = 0
+            self.interrupts.slot.is_open = False
         end_if_child()
         return dumped
 
@@ -109,33 +106,29 @@ class Invoker:
             raise Outdated from error
         return self.failure(error)
 
-    def call(
-        self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any], serial: int
-    ) -> Any:
-        """Run user code; whatever it raises, and what an interrupt aimed at `serial` raises in it."""
+    def call(self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run user code; raises whatever it raises, and what an interrupt of the input raises in it."""
         interrupts, own = self.interrupts, copy_context()
         try:
-            interrupts.listen(serial)
+            interrupts.listen()
             value = own.run(function, *args, **kwargs)
         finally:
-            interrupts.serial = 0
-        return value if type(value) in ORDINARY else self.finish(function, value, serial, own)
+            interrupts.slot.is_open = False
+        return value if type(value) in ORDINARY else self.finish(function, value, own)
 
-    def finish(
-        self, function: Callable[..., Any], value: Any, serial: int, context: Context
-    ) -> Any:
+    def finish(self, function: Callable[..., Any], value: Any, context: Context) -> Any:
         """What user code has returned, once it is there: an awaitable runs until its end.
 
         In the same context: what an input sets is there for all of it, and not for the next one.
         """
         try:
-            self.interrupts.listen(serial)
+            self.interrupts.listen()
             refuse_unexpected(function, value)
             return self.loop.finish(value, context)
         finally:
-            self.interrupts.serial = 0
+            self.interrupts.slot.is_open = False
 
-    def failure(self, error: BaseException, serial: int = 0) -> Result:
+    def failure(self, error: BaseException) -> Result:
         """What became of an input that raised; raises only Preempted.
 
         What only looks like an interruption, such as the CancelledError of a task that user code has
@@ -148,32 +141,32 @@ class Invoker:
             raise Preempted from error
         is_aimed = self.interrupts.is_aimed and issubclass(kind, _INTERRUPTIONS)
         if is_aimed or issubclass(kind, InputCancellation):
-            if self.interrupts.why == STOPPED:
+            if self.interrupts.slot.why == STOPPED:
                 raise Preempted from error
             return self._interrupted()
-        return self._told(error, serial)
+        return self._told(error)
 
-    def _told(self, error: BaseException, serial: int) -> Result:
+    def _told(self, error: BaseException) -> Result:
         """The error, shown and as bytes; to describe itself it runs user code, which may be interrupted."""
         try:
-            self.interrupts.listen_on(serial)
+            self.interrupts.listen_on()
             content = self._dump(error)
             end_if_child()
         except _INTERRUPTIONS as interruption:
-            self.interrupts.serial = 0
+            self.interrupts.slot.is_open = False
             if self.interrupts.is_aimed:
                 return self.failure(interruption)
             content = dump_type(error, origin=self.container)
         except BaseException:  # by a handler of signals that user code has left
             content = dump_type(error, origin=self.container)
         finally:
-            self.interrupts.serial = 0
+            self.interrupts.slot.is_open = False
         return "error", "x", content
 
     def _interrupted(self) -> Result:
-        if self.interrupts.is_preempted and not self.interrupts.why:
+        if self.interrupts.is_preempted and not self.interrupts.slot.why:
             raise Preempted
-        if self.interrupts.why == TIMEOUT:
+        if self.interrupts.slot.why == TIMEOUT:
             outcome = text_outcome("timeout", f"the input ran longer than {self.timeout:g} s")
         else:
             outcome = text_outcome("cancelled", "the input was cancelled")

@@ -1,4 +1,4 @@
-"""Send what a generator produces while it goes on: batches grow with what the server is behind.
+"""Sends the items of a generator while it goes on, in batches that grow while the server is behind.
 
 A thread of its own sends. The generator's thread only puts, and waits where it has to; it may be
 interrupted there at any moment by an exception, so it shares no lock with the other one.
@@ -19,15 +19,14 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.exception import Error, InputCancellation, SerializationError
 from qmodal.functions.submission import LARGEST_PAYLOAD
-from qmodal.store.entries import Claimed
 from qmodal.store.items import Emission, Verdict
 from qmodal.transport.errors import StreamGoneError
 from qmodal.wire.digest import digest_of
-from qmodal.wire.envelope import Envelope
 from qmodal.wire.item import Item
 from qmodal.wire.outcome import INLINE_BYTES
 from qmodal.wire.payload import dump_value
 from qmodal.wire.signing import mac_of
+from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.until_ready import OUTAGES
 
 MOST_UNSENT = 256
@@ -39,29 +38,6 @@ SLOW_SECONDS = 0.002
 REPEAT_SECONDS = 0.5
 # For what was made before an interruption, if the reader leaves room for it.
 ABANDON_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
-    """Whose items they are."""
-
-    pool: str
-    container: str
-    claimed: Claimed
-    envelope: Envelope
-
-    def emission(self, first: int, signed: list[bytes]) -> Emission:
-        """What to send."""
-        return Emission(
-            pool=self.pool,
-            container=self.container,
-            lane=self.claimed.lane,
-            entry=self.claimed.entry,
-            call=self.envelope.call,
-            index=self.envelope.first,
-            first=first,
-            signed=signed,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,10 +53,17 @@ class _Made:
 
 
 class ItemSender:
-    """The items of one attempt. `verdict` is CLOSED when nobody reads, STALE when it is not ours."""
+    """Sends the items of one attempt; `count` were made, `sent` of them are on the server.
 
-    def __init__(self, client: Client, attempt: Attempt, *, plain_only: bool) -> None:
+    `verdict` is CLOSED when nobody reads, STALE when the entry is not this container's any more.
+    """
+
+    def __init__(
+        self, client: Client, attempt: Attempt, *, pool: str, container: str, plain_only: bool
+    ) -> None:
         self._client = client
+        self._pool = pool
+        self._container = container
         self._attempt = attempt
         self._plain_only = plain_only
         self._request = mac_of(attempt.claimed.envelope)
@@ -207,8 +190,8 @@ class ItemSender:
         return batch
 
     def _send(self, batch: list[_Made]) -> None:
-        """Until all of it is there, for as long as the attempt lasts; it may be empty at the end."""
-        emission = self._attempt.emission(self.sent, [made.signed for made in batch])
+        """Repeat until the batch is stored, or the attempt is over; it may be empty at the end."""
+        emission = self._emission([made.signed for made in batch])
         end = emission.first + len(batch)
         stored = 0
         while not self._is_over and self.verdict == "OK" and self.sent < end:
@@ -225,6 +208,19 @@ class ItemSender:
             except Error as error:
                 self._failure, self.verdict = error, "STALE"
         self._has_moved()
+
+    def _emission(self, signed: list[bytes]) -> Emission:
+        claimed, envelope, _ = self._attempt
+        return Emission(
+            pool=self._pool,
+            container=self._container,
+            lane=claimed.lane,
+            entry=claimed.entry,
+            call=envelope.call,
+            index=envelope.first,
+            first=self.sent,
+            signed=signed,
+        )
 
     def _say(self, error: Error) -> None:
         """Why the generator waits, once."""

@@ -9,16 +9,17 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from qmodal_workers.container.forked_children import end_if_child
+from qmodal_workers.container.run.slot import Slot
 
 
 class UserLoop:
-    """Awaits what user code returns, one awaitable at a time, always in the same loop."""
+    """Awaits what user code returns, always in the same loop; `slot` knows what it awaits now."""
 
-    __slots__ = ("_runner", "task")
+    __slots__ = ("_runner", "slot")
 
-    def __init__(self) -> None:
+    def __init__(self, slot: Slot | None = None) -> None:
         self._runner: asyncio.Runner | None = None
-        self.task: asyncio.Task[Any] | None = None
+        self.slot = slot or Slot()
 
     def finish(self, value: Any, context: Context | None = None) -> Any:
         """The value itself, or what it resolves to in that context if it is awaitable."""
@@ -29,8 +30,8 @@ class UserLoop:
         try:
             result, error = self._runner.run(self._ended(value), context=context or copy_context())
         except BaseException:  # of another task: SystemExit and KeyboardInterrupt end all
-            if self.task is not None:
-                self.task.cancel()
+            if self.slot.task is not None:
+                self.slot.task.cancel()
             raise
         try:
             if error is not None:
@@ -50,7 +51,7 @@ class UserLoop:
 
     async def _ended(self, value: Awaitable[Any]) -> tuple[Any, BaseException | None]:
         """What it resolves to, or what it has raised: asyncio would ask that for its `__class__`."""
-        task = self.task = asyncio.current_task()
+        task = self.slot.task = asyncio.current_task()
         try:
             result = await value
         except BaseException as error:
@@ -61,14 +62,15 @@ class UserLoop:
             end_if_child()
             return result, None
         finally:
-            if self.task is task:
-                self.task = None
+            if self.slot.task is task:
+                self.slot.task = None
 
     def cancel(self) -> bool:
         """Cancel what is being awaited, from a signal handler; False if nothing is."""
-        if self.task is None:
+        task = self.slot.task
+        if task is None:
             return False
-        self.task.get_loop().call_soon_threadsafe(self.task.cancel)
+        task.get_loop().call_soon_threadsafe(task.cancel)
         return True
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from qmodal.wire.outcome import INLINE_BYTES, Outcome, joined
 from qmodal.wire.plain import pack, pack_scalars
 from qmodal.wire.signing import mac_of
 from qmodal_workers.container.run.admission import Admission
-from qmodal_workers.container.run.pack_runner import Pack
+from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.settle.coalesce import Done, in_runs, sealed
 from qmodal_workers.container.until_ready import INSIST_SECONDS, OUTAGES, insist
 

@@ -1,0 +1,83 @@
+"""What becomes of a claimed entry that has no outcome here: set aside, released or reclaimed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+from qmodal.store.entries import Claimed, charge
+from qmodal.store.pools import BUDGET
+from qmodal_workers.container.intake.intake import Intake
+from qmodal_workers.container.intake.stop import StopRequest
+from qmodal_workers.container.run.admission import RefusedError, UndecodableError
+from qmodal_workers.container.run.interrupts import Interrupts
+from qmodal_workers.container.run.invoker import Outdated, Preempted
+from qmodal_workers.container.settle.rerouting import Rerouting
+from qmodal_workers.container.settle.settlement import Settlement
+
+# So many interruptions that did not come from the worker, or losses before one, end an input.
+INTERRUPTIONS = 2
+
+
+@dataclass(slots=True, kw_only=True)
+class Handback:
+    """Hands entries back; whenever another container should have the next try, this one stops."""
+
+    settlement: Settlement
+    intake: Intake
+    interrupts: Interrupts
+    rerouting: Rerouting
+    stop: StopRequest
+
+    def refuse(self, claimed: Claimed, error: RefusedError) -> None:
+        """Set it aside; or leave it, and this container's place, to a box that can decode it.
+
+        That is charged as a lost delivery is, so it ends even if no container ever starts there.
+        """
+        reason = str(error)
+        if isinstance(error, UndecodableError) and self.rerouting.has_box_for(error.python):
+            self.stop.make(f"it has to make room: {reason}", is_unfit=True)
+            self._reclaim(claimed, reason)
+        else:
+            pools, pool = self.settlement.client.pools, self.settlement.pool
+            self.settlement.insist(partial(pools.bury, pool, claimed, reason=reason))
+
+    def release(self, claimed: Claimed, reason: str) -> None:
+        """Release it unstarted, and stop for that reason: every container of this kind would refuse it."""
+        self.stop.make(reason)
+        self.settlement.release([claimed])
+
+    def leave_undone(self, claimed: Claimed, why: Preempted | Outdated) -> None:
+        """Its user code was interrupted without an outcome, or is not in this version."""
+        if isinstance(why, Outdated):
+            self.release(claimed, "an input needs a newer version of the app")
+        else:
+            self.stop.make("user code was interrupted")
+            self._interrupted(claimed)
+
+    def _interrupted(self, claimed: Claimed) -> None:
+        """An interrupted input runs elsewhere; one that may run only once has had its run.
+
+        Nobody but user code itself, or somebody beside the worker, sends SIGINT: once that may have
+        been anybody's, but who is interrupted again elsewhere does it itself, and would do so for ever.
+        """
+        was_told = self.interrupts.was_told_to_stop
+        if was_told and not self.settlement.options.is_once:
+            self.settlement.release([claimed])
+            return
+        reason = "its container was stopped" if was_told else "user code raised KeyboardInterrupt"
+        self._reclaim(claimed, reason, budget=INTERRUPTIONS)
+
+    def _reclaim(self, claimed: Claimed, reason: str, *, budget: int = BUDGET) -> None:
+        """Give it back as one that had its try here; this container must be about to stop."""
+        self.intake.settle()
+        settlement = self.settlement
+        reclaim = partial(
+            settlement.client.pools.reclaim,
+            settlement.pool,
+            settlement.container,
+            reason=reason,
+            charged=[charge(claimed)],
+            budget=1 if settlement.options.is_once else budget,
+        )
+        settlement.insist(reclaim)
