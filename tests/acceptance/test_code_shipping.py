@@ -81,6 +81,7 @@ class Yard:
 
     near: Desk
     far: Desk
+    client: Client | None = None
 
     @property
     def source(self) -> Path:
@@ -118,11 +119,9 @@ def yard(url: str, inside: Command = ()) -> Iterator[Yard]:
         far.start(*inside, QMODAL, "worker") as worker,
     ):
         client = Client(Settings.from_environ({**settings, "QMODAL_HOME": str(near.base)}))
-        before = clients.use(client)
         try:
-            yield Yard(near, far)
+            yield Yard(near, far, client)
         finally:
-            clients.use(before)
             client.close()
         for process in (autoscaler, worker):
             process.send_signal(signal.SIGTERM)
@@ -133,10 +132,17 @@ def yard(url: str, inside: Command = ()) -> Iterator[Yard]:
 
 
 @pytest.fixture(scope="module")
-def beside() -> Iterator[Yard]:
+def shared_yard() -> Iterator[Yard]:
     """A worker on this machine, in another folder and with another home."""
     with run_server(server_binary()) as server, yard(server.url) as made:
         yield made
+
+
+@pytest.fixture
+def beside(shared_yard: Yard) -> Yard:
+    """The shared yard, with this process as a caller."""
+    clients.use(shared_yard.client)
+    return shared_yard
 
 
 @pytest.fixture
@@ -147,6 +153,7 @@ def apart() -> Iterator[Yard]:
         options = ("--bind", address, "--port", "6399", "--requirepass", password)
         url = f"redis://:{password}@{address}:6399"
         with run_server(server_binary(), *options), yard(url, inside) as made:
+            clients.use(made.client)
             yield made
 
 

@@ -95,11 +95,17 @@ def test_children_get_the_address_and_the_key_and_the_server_does_not(base: Path
         lines = dict(line.partition("=")[::2] for line in dump.read_text().splitlines())
         told = Settings.from_environ(lines)
         assert (told.redis_url, told.signing_key, told.environment) == (stack.url, b"k" * 16, "dev")
+        family(stack.supervisor, 3)
+        wait_until(lambda: "sleep" in _programs(stack), what="the child is what it becomes")
         members = [psutil.Process(pid) for pid in family(stack.supervisor, 3)]
         shown = [str((member.cmdline(), member.environ())) for member in members]
         assert not any((b"k" * 16).hex() in each for each in shown)
         server = next(member for member in members if "valkey-server" in member.name())
         assert set(server.environ()) <= {"PATH", "LC_CTYPE"}
+
+
+def _programs(stack: Stack) -> list[str]:
+    return [Path(command_line(pid).partition(" ")[0]).name for pid in family(stack.supervisor, 3)]
 
 
 def test_a_stack_started_by_a_thread_outlives_the_thread() -> None:
