@@ -58,7 +58,7 @@ GUARDED = (
     """
 import os, threading, time
 from qmodal_workers.container.lease_guard import LeaseGuard
-from qmodal_workers.ipc.shared_record import SERIAL, SharedRecord, lease_clock
+from qmodal_workers.ipc.shared_record import SharedRecord, lease_clock
 """
     + PATCH
     + """
@@ -66,7 +66,7 @@ threading.Thread = time.sleep = _thread.start_new_thread = never
 os.setsid()
 record = SharedRecord.create()
 record.hold_until(lease_clock() + 300_000_000)
-record.words[SERIAL] = 1
+record.container.serial = 1
 LeaseGuard(record).start()
 ends = time.monotonic() + 5
 while time.monotonic() < ends:

@@ -192,7 +192,7 @@ def test_what_ends_its_container_while_the_record_is_written_is_charged_neverthe
     held = ((claimed.lane, claimed.entry),)
     container = box.container("ta-a-1", state="busy", serial=1, running=1, held=held)
     assert container.endpoints is not None
-    container.endpoints.record.words[0] += not is_readable
+    container.endpoints.record.container.sequence += not is_readable
     kill(container)
     asyncio.run(box.until_over(box.deaths()))
     (again,) = bench.claim("ta-a-2")

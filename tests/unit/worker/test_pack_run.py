@@ -20,7 +20,7 @@ from qmodal_workers.container.run.interrupts import SIGNAL, Interrupts
 from qmodal_workers.container.run.invoker import Invoker
 from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.run.user_loop import UserLoop
-from qmodal_workers.ipc.shared_record import CANCELLED, SERIAL, TIMEOUT, AgentCommand, SharedRecord
+from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, AgentCommand, SharedRecord
 from tests.programs import hostile
 from tests.support.store.envelopes import envelope_of
 
@@ -71,7 +71,7 @@ def running(monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
 
 def test_all_inputs_run_one_after_another(running: Running) -> None:
     assert running.run(lambda x: 10 * x) == [0, 10, 20, 30, 40, 50]
-    assert running.record.words[SERIAL] == SIZE
+    assert running.record.container.serial == SIZE
     assert not running.work.waiting
 
 
@@ -103,7 +103,7 @@ def test_what_an_input_raises_while_it_is_looked_at_fails_that_one(
 def test_an_input_that_describes_itself_for_ever_is_interrupted(running: Running) -> None:
     class HangingError(Exception):
         def __str__(self) -> str:
-            running.record.tell(AgentCommand(target=words[SERIAL], why=TIMEOUT))
+            running.record.tell(AgentCommand(target=half.serial, why=TIMEOUT))
             signal.raise_signal(SIGNAL)
             raise AssertionError("it goes on")
 
@@ -112,7 +112,7 @@ def test_an_input_that_describes_itself_for_ever_is_interrupted(running: Running
             raise HangingError
         return x
 
-    words = running.record.words
+    half = running.record.container
     assert running.run(fails) == [0, "timeout", 2, 3, 4, 5]
 
 

@@ -12,14 +12,7 @@ from qmodal_workers.container.intake.prefetch import PrefetchBuffer
 from qmodal_workers.container.intake.status import StatusWriter
 from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.ipc.shared_record import (
-    _END,
-    _FIRST,
-    _FLAGS,
-    _LENGTH,
-    _STATE,
     ONE_RUNS,
-    SERIAL,
-    STARTED,
     ContainerStatus,
     SharedRecord,
 )
@@ -119,8 +112,8 @@ def test_the_inputs_of_a_pack_are_parts_of_its_entry(container: Container) -> No
     container.run()
     container.take()
     container.status.packed(40)
-    words = container.record.words
-    words[STARTED], words[SERIAL] = 1, 3  # as `pack.run` does for its second input
+    half = container.record.container
+    half.started, half.serial = 1, 3  # as `pack_runner.run` does for its second input
     doing = container.read()
     assert (doing.serial, doing.part, doing.held, doing.completed) == (3, 41, NAMES[1:], 1)
     container.slot.serial = 3
@@ -175,14 +168,13 @@ def test_of_the_next_claim_the_first_one_is_posted_as_a_whole(container: Contain
 
 @pytest.mark.parametrize(
     ("at", "garbage"),
-    [(_STATE, 99), (_FIRST, 2**63), (_END, 0), (_LENGTH, 0), (_FLAGS, 5 * ONE_RUNS)],
-    ids=["state", "first", "end", "length", "running"],
+    [("state", 99), ("first", 2**63), ("end", 0), ("length", 0), ("flags", 5 * ONE_RUNS)],
 )
 def test_a_record_that_user_code_wrote_into_is_not_believed(
-    container: Container, at: int, garbage: int
+    container: Container, at: str, garbage: int
 ) -> None:
     container.run()
-    container.record.words[at] = garbage
+    setattr(container.record.container, at, garbage)
     assert container.record.read() is None
 
 
@@ -192,5 +184,7 @@ def test_a_record_that_user_code_wrote_into_is_not_believed(
 def test_what_is_no_name_of_an_entry_is_not_believed(container: Container, name: str) -> None:
     """The server would answer with an error, again and again."""
     container.record.hold([name])
-    container.record.post(1, 1, 1, 0, ONE_RUNS, 0, 1)
+    half = container.record.begin(1, serial=1, started=1)
+    half.flags, half.first, half.end = ONE_RUNS, 0, 1
+    container.record.publish()
     assert container.record.read() is None

@@ -13,7 +13,7 @@ import signal
 from _thread import start_new_thread
 from time import monotonic, sleep
 
-from qmodal_workers.ipc.shared_record import SERIAL, SharedRecord, lease_clock
+from qmodal_workers.ipc.shared_record import SharedRecord, lease_clock
 
 LOOK_SECONDS = 0.25
 RENEWED_SECONDS = 5.0
@@ -55,5 +55,5 @@ class LeaseGuard:
         while True:
             sleep(LOOK_SECONDS)
             # What has ended runs no more, and its outcome waits for the server.
-            if self._record.words[SERIAL]:
+            if self._record.container.serial:
                 self.check()

@@ -1,4 +1,4 @@
-"""The shared-memory record of a container: what it is doing, readable without a system call.
+"""A container's shared memory: what it is doing, readable by its worker without a system call.
 
 The container writes its half as a seqlock (odd while it writes); the worker reads it as a hint
 and never kills, releases or charges on one reading. The other half is the worker's: whether to
@@ -8,12 +8,14 @@ lease is good.
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 import re
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,17 +28,14 @@ STATES: tuple[State, ...] = ("starting", "idle", "busy", "stopped")
 # STOPPED: it has no outcome, and is given back.
 TIMEOUT, CANCELLED, STOPPED = 1, 2, 3
 
-# The container's half, in words of eight bytes; a word is written at once.
-_SEQUENCE, _STATE, _CONNECTION, SERIAL, STARTED = range(5)
-_TIMEOUT, _COMPLETED, _FLAGS, _END, _FIRST, _PART, _BASE, _LENGTH, _TICK = range(5, 14)
-# Then the names of what is held, as text: room for the longest ones.
-_HELD_AT, _MOST_BYTES = 128, MOST_HELD * 48
-_DRAINING, TARGET, _WHY, _LEASE, CANCELS = range(2040, 2045)
-# Before a worker has said how long its lease is good: a day.
+# The names of what is held stand behind the container's half, as text: room for the longest ones.
+_NAMES_AT, _MOST_BYTES = 128, MOST_HELD * 48
+_AGENT_AT = 16320
+# The lease until the worker has said how long it is good: a day.
 _UNSAID_NS = 24 * 3600 * 10**9
 Entry = tuple[int, str]  # lane, id
 # Flags: bit by bit, and from ONE_RUNS on how many entries are started. EACH: the serials after that of
-# the last post are the entries that follow; else they are inputs of the same one.
+# the last publication are the entries that follow; else they are inputs of the same one.
 WAITING, AHEAD, EACH, ONE_RUNS = 1, 2, 4, 8
 _NAME = re.compile(rb"([12]):(\d{1,20})-(\d{1,20})")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
@@ -82,16 +81,65 @@ class AgentCommand:
     why: int = 0
 
 
-class SharedRecord:
-    """One container's shared memory.
+class ContainerHalf(ctypes.Structure):
+    """What the container writes. Each field is a word of eight bytes, which is written at once.
 
-    Between two posts the container only writes `words[STARTED]` and then `words[SERIAL]`: whoever
-    reads them the other way round takes no input for older than it is.
-    `heard`: the container asked the server for what it has claimed when its worker had heard of so
-    many cancelled inputs.
+    `sequence` is odd while it writes. `base` is the serial of the last publication; of the names of
+    claimed entries, `first` to `end` were held then. `tick` is the release thread's and is written apart.
     """
 
-    __slots__ = ("_fresh", "_map", "_sequence", "connection", "fd", "heard", "timeout", "words")
+    sequence: int
+    state: int  # index in STATES
+    connection: int
+    serial: int
+    started: int
+    timeout: int
+    completed: int
+    flags: int
+    end: int
+    first: int
+    part: int
+    base: int
+    length: int  # of the names, in bytes
+    tick: int
+
+
+class AgentHalf(ctypes.Structure):
+    """What the worker writes, field by field; `lease` is a time of `lease_clock`, 0 before it is known."""
+
+    draining: int
+    why: int
+    target: int
+    lease: int
+    cancels: int  # how many cancelled inputs it has heard of
+
+
+for _half in (ContainerHalf, AgentHalf):
+    _half._fields_ = [(name, ctypes.c_uint64) for name in _half.__annotations__]
+assert ctypes.sizeof(ContainerHalf) <= _NAMES_AT
+assert _NAMES_AT + _MOST_BYTES <= _AGENT_AT <= SIZE - ctypes.sizeof(AgentHalf)
+
+
+class SharedRecord:
+    """One container's shared memory, as its two halves.
+
+    Between two publications the container only writes `container.started` and then
+    `container.serial`: whoever reads them the other way round takes no input for older than it is.
+    `heard`: the container asked the server for what it has claimed when its worker had heard of so
+    many cancelled inputs. `connection` and `timeout` are published with all else.
+    """
+
+    __slots__ = (
+        "_fresh",
+        "_map",
+        "_sequence",
+        "agent",
+        "connection",
+        "container",
+        "fd",
+        "heard",
+        "timeout",
+    )
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
@@ -100,7 +148,8 @@ class SharedRecord:
         self.heard = 0
         self._fresh: Sequence[str] | None = None
         self._map = mmap.mmap(fd, SIZE)
-        self.words = memoryview(self._map).cast("Q")
+        self.container = ContainerHalf.from_buffer(self._map)
+        self.agent = AgentHalf.from_buffer(self._map, _AGENT_AT)
         self._sequence = 0
 
     @classmethod
@@ -118,121 +167,110 @@ class SharedRecord:
         """The container: publish the whole half."""
         self.connection, self.timeout = doing.connection, doing.timeout
         self.hold([name_of(*entry) for entry in doing.held])
-        self.post(
-            STATES.index(doing.state),
-            doing.serial,
-            doing.started,
-            doing.completed,
-            ONE_RUNS * doing.running | AHEAD * doing.ahead | WAITING * doing.waiting,
-            0,
-            len(self._fresh or ()),
-            doing.part,
-        )
+        half = self.begin(STATES.index(doing.state), doing.serial, doing.started)
+        half.completed = doing.completed
+        half.flags = ONE_RUNS * doing.running | AHEAD * doing.ahead | WAITING * doing.waiting
+        half.first = 0
+        half.end = min(len(doing.held), MOST_HELD)
+        half.part = doing.part
+        self.publish()
 
     def hold(self, names: Sequence[str]) -> None:
         """The container: what it has claimed, in order; published with what is posted next."""
         self._fresh = names[:MOST_HELD]
 
-    def post(
-        self,
-        state: int,
-        serial: int,
-        started: int,
-        completed: int,
-        flags: int,
-        first: int,
-        end: int,
-        part: int = 0,
-    ) -> None:
-        """The container: publish all but the claimed entries, of which `first` to `end` are held.
+    def begin(self, state: int, serial: int, started: int) -> ContainerHalf:
+        """The container: its half, to write `completed`, `flags`, `first`, `end` and `part`, then `publish`.
 
-        Once an input; so plain numbers, and no entry is written twice.
+        Nothing in between may raise: the worker reads nothing until then. No name is written twice.
         """
-        words, fresh = self.words, self._fresh
-        self._sequence = sequence = self._sequence + 2
-        words[_SEQUENCE] = sequence - 1
-        if fresh is not None:
-            text = " ".join(fresh).encode()
-            self._map[_HELD_AT : _HELD_AT + len(text)] = text
-            words[_LENGTH] = len(text)
+        half = self.container
+        half.sequence = self._sequence + 1
+        if self._fresh is not None:
+            text = " ".join(self._fresh).encode()
+            self._map[_NAMES_AT : _NAMES_AT + len(text)] = text
+            half.length = len(text)
             self._fresh = None
-        words[_STATE] = state
-        words[_CONNECTION] = self.connection
-        words[SERIAL] = serial
-        words[STARTED] = started
-        words[_TIMEOUT] = self.timeout
-        words[_COMPLETED] = completed
-        words[_FLAGS] = flags
-        words[_END] = end
-        words[_FIRST] = first
-        words[_PART] = part
-        words[_BASE] = serial
-        words[_SEQUENCE] = sequence
+        half.state = state
+        half.serial = half.base = serial
+        half.started = started
+        half.connection = self.connection
+        half.timeout = self.timeout
+        return half
+
+    def publish(self) -> None:
+        """The container: what was written since `begin` may be read."""
+        self._sequence += 2
+        self.container.sequence = self._sequence
 
     def tick(self, moment: int) -> None:
         """The release thread: it ran at that moment; apart from the rest, which is another's."""
-        self.words[_TICK] = moment
+        self.container.tick = moment
 
     def read(self) -> ContainerStatus | None:
         """The worker: a consistent reading, or None if the container was always writing."""
-        words = self.words
+        half = self.container
         for _ in range(5):
-            before = words[_SEQUENCE]
-            copy = self._map[: _HELD_AT + min(words[_LENGTH], _MOST_BYTES)]
-            serial, started = words[SERIAL], words[STARTED]
-            if before == words[_SEQUENCE] and before % 2 == 0:
-                return _parse(copy, serial, started)
+            before = half.sequence
+            copy = ContainerHalf.from_buffer_copy(self._map)
+            names = self._map[_NAMES_AT : _NAMES_AT + min(copy.length, _MOST_BYTES)]
+            copy.serial = half.serial
+            copy.started = half.started
+            if before == half.sequence and before % 2 == 0:
+                return _parse(copy, names)
         return None
 
     def age(self, now: int) -> int:
         """The worker: for how many nanoseconds an input runs, at a glance; 0 if none does."""
-        return max(0, now - self.words[STARTED]) if self.words[SERIAL] else 0
+        half = self.container
+        return max(0, now - half.started) if half.serial else 0
 
     def tell(self, told: AgentCommand) -> None:
         """The worker: publish its half; `why` before `target`, which is what is acted on."""
-        words = self.words
-        words[_DRAINING] = told.draining
-        words[_WHY] = told.why
-        words[TARGET] = told.target
+        half = self.agent
+        half.draining = told.draining
+        half.why = told.why
+        half.target = told.target
 
     def told(self) -> AgentCommand:
         """The container: what the worker wants."""
-        words = self.words
-        return AgentCommand(bool(words[_DRAINING]), words[TARGET], words[_WHY])
+        half = self.agent
+        return AgentCommand(bool(half.draining), half.target, half.why)
 
     def cancelled(self) -> None:
         """The worker: it has heard that one of the claimed inputs was cancelled."""
-        self.words[CANCELS] += 1
+        self.agent.cancels += 1
 
     @property
     def cancels(self) -> int:
         """The container: how many of them its worker has heard of."""
-        return self.words[CANCELS]
+        return self.agent.cancels
 
     def hold_until(self, moment: int) -> None:
         """The worker: nobody else takes its inputs before that moment of `lease_clock`."""
-        self.words[_LEASE] = moment
+        self.agent.lease = moment
 
     @property
     def held_until(self) -> int:
         """The container: that moment; 0 before the worker has said one."""
-        return self.words[_LEASE]
+        return self.agent.lease
 
     @property
     def lease_left(self) -> int:
         """The container: nanoseconds for which nobody else takes its inputs; none left: perhaps."""
-        until = self.words[_LEASE]
+        until = self.agent.lease
         return until - lease_clock() if until else _UNSAID_NS
 
     @property
     def is_draining(self) -> bool:
         """Whether the worker wants no further claims; cheap enough to ask between inputs."""
-        return self.words[_DRAINING] != 0
+        return self.agent.draining != 0
 
     def close(self) -> None:
-        """Unmap and close."""
-        self.words.release()
-        self._map.close()
+        """Close it; it is unmapped once nobody holds one of its halves any more."""
+        del self.container, self.agent
+        with suppress(BufferError):
+            self._map.close()
         os.close(self.fd)
 
 
@@ -241,26 +279,26 @@ def name_of(lane: int, entry: str) -> str:
     return f"{lane}:{entry}"
 
 
-def _parse(copy: bytes, serial: int, started: int) -> ContainerStatus | None:
-    words = memoryview(copy[:_HELD_AT]).cast("Q")
-    state, flags, steps = words[_STATE], words[_FLAGS], serial - words[_BASE]
-    done = steps if flags & EACH else 0  # of the entries
-    first, end, running = words[_FIRST] + done, words[_END], flags // ONE_RUNS
-    held = [_entry(name) for name in copy[_HELD_AT:].split()[first:end]]
-    if state >= len(STATES) or running > len(held) or None in held:
-        return None  # user code wrote into it
+def _parse(half: ContainerHalf, names: bytes) -> ContainerStatus | None:
+    """The status in a copy of the half; None if user code wrote into it."""
+    steps = half.serial - half.base
+    done = steps if half.flags & EACH else 0  # of the entries
+    running = half.flags // ONE_RUNS
+    held = [_entry(name) for name in names.split()[half.first + done : half.end]]
+    if half.state >= len(STATES) or running > len(held) or None in held:
+        return None
     return ContainerStatus(
-        state=STATES[state],
-        connection=words[_CONNECTION],
-        serial=serial,
-        started=started,
-        timeout=words[_TIMEOUT],
-        tick=words[_TICK],
-        completed=words[_COMPLETED] + done,
-        waiting=bool(flags & WAITING),
-        ahead=bool(flags & AHEAD),
+        state=STATES[half.state],
+        connection=half.connection,
+        serial=half.serial,
+        started=half.started,
+        timeout=half.timeout,
+        tick=half.tick,
+        completed=half.completed + done,
+        waiting=bool(half.flags & WAITING),
+        ahead=bool(half.flags & AHEAD),
         running=running,
-        part=words[_PART] + steps - done,
+        part=half.part + steps - done,
         held=tuple([entry for entry in held if entry]),
     )
 

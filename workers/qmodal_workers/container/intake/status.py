@@ -12,8 +12,6 @@ from qmodal_workers.ipc.shared_record import (
     AHEAD,
     EACH,
     ONE_RUNS,
-    SERIAL,
-    STARTED,
     STATES,
     SharedRecord,
     name_of,
@@ -25,11 +23,11 @@ IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 class StatusWriter:
     """Keeps the record true; what was claimed together is written once, and then pointed into."""
 
-    __slots__ = ("_buffer", "_place", "_record", "_slot", "_taken", "_words", "completed")
+    __slots__ = ("_buffer", "_half", "_place", "_record", "_slot", "_taken", "completed")
 
     def __init__(self, record: SharedRecord, slot: Slot, buffer: PrefetchBuffer) -> None:
         self._record = record
-        self._words = record.words
+        self._half = record.container
         self._slot = slot
         self._buffer = buffer
         # Of the last input that was posted: the next one differs in serial and start, if in nothing else.
@@ -53,8 +51,8 @@ class StatusWriter:
         serial, taken = slot.serial, self._taken
         place = (taken + len(buffer.queue), taken - serial, buffer.has_ahead)
         if place == self._place:
-            self._words[STARTED] = slot.started
-            self._words[SERIAL] = serial
+            self._half.started = slot.started
+            self._half.serial = serial
         else:
             self._place = place
             self._post(BUSY, serial, slot.started, EACH, running=1)
@@ -81,13 +79,11 @@ class StatusWriter:
         taken, buffer = self._taken, self._buffer
         if serial and buffer.has_ahead:
             flags |= AHEAD
-        self._record.post(
-            state,
-            serial,
-            since,
-            self.completed,
-            flags + running * ONE_RUNS,
-            taken - running,
-            taken + len(buffer.queue),
-            part,
-        )
+        end = taken + len(buffer.queue)
+        half = self._record.begin(state, serial, since)
+        half.completed = self.completed
+        half.flags = flags + running * ONE_RUNS
+        half.first = taken - running
+        half.end = end
+        half.part = part
+        self._record.publish()

@@ -17,9 +17,7 @@ from qmodal.exception import InputCancellation, InputTimeout
 from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.shared_record import (
     CANCELLED,
-    CANCELS,
     STOPPED,
-    TARGET,
     TIMEOUT,
     SharedRecord,
 )
@@ -35,9 +33,21 @@ class Interrupts:
     `is_wanted` asks the server whether the input that is about to start was not cancelled.
     """
 
+    __slots__ = (
+        "_agent",
+        "_interrupted",
+        "_is_entering",
+        "_loop",
+        "_receiver",
+        "_record",
+        "is_preempted",
+        "is_wanted",
+        "slot",
+    )
+
     def __init__(self, record: SharedRecord, loop: UserLoop) -> None:
         self._record = record
-        self._words = record.words
+        self._agent = record.agent
         self._loop = loop
         self.slot = loop.slot
         self.is_preempted = False
@@ -66,18 +76,18 @@ class Interrupts:
         slot.why = 0
         # Its worker first writes that it has heard of a cancelled input, then looks which one runs;
         # here it is the other way round, so that one of the two sees the other.
-        if self._words[CANCELS] != self._record.heard and not self.is_wanted():
+        if self._agent.cancels != self._record.heard and not self.is_wanted():
             slot.why = CANCELLED
             raise InputCancellation
         slot.is_open = True
-        if self._words[TARGET] == slot.serial:
+        if self._agent.target == slot.serial:
             self._arrive(SIGNAL, None)
 
     def listen_on(self) -> None:
         """As `listen`, for more user code of the same input: what has interrupted it does not come twice."""
         slot = self.slot
         slot.is_open = True
-        if self._words[TARGET] == slot.serial:
+        if self._agent.target == slot.serial:
             self._arrive(SIGNAL, None)
 
     @property

@@ -21,7 +21,7 @@ from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
 from qmodal_workers.container.forked_children import end_if_child, here
 from qmodal_workers.container.run.invoker import IMMUTABLE, ORDINARY, Invoker
 from qmodal_workers.container.run.pack import Pack
-from qmodal_workers.ipc.shared_record import CANCELLED, SERIAL, STARTED, SharedRecord
+from qmodal_workers.ipc.shared_record import CANCELLED, SharedRecord
 
 # Values that take no more room than a few bytes.
 _TINY = frozenset({NoneType, bool, int, float})
@@ -57,13 +57,13 @@ def _run_in(
 ) -> bool:
     """Run inputs until one has changed its context; True if nothing of the pack is to run any more."""
     clock, enter, listen = time.monotonic_ns, context.enter, invoker.interrupts.listen
-    words, slot, serial = record.words, invoker.interrupts.slot, invoker.interrupts.slot.serial
+    half, slot, serial = record.container, invoker.interrupts.slot, invoker.interrupts.slot.serial
     call, first, append = pack.envelope.call, pack.claimed.first, pack.results.append
     until, now, size = pack.begun + LONG_NS, pack.since, len(own)
     (one, value_of_one), *more = context.others(own) or [_NEVER_SET]
     for place, args in inputs:
-        words[STARTED] = now
-        slot.serial = words[SERIAL] = serial = serial + 1
+        half.started = now
+        slot.serial = half.serial = serial = serial + 1
         enter((call, first + place))
         try:
             listen()
