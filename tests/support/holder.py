@@ -69,7 +69,7 @@ class Holder:
     def run_until_reached(self) -> list[int]:
         """Run until something is claimed ahead, while the buffer is not empty."""
         ran = self.run(1)
-        while not (self.intake.buffer.is_expecting and self.intake.buffer.queue):
+        while not (self.intake.buffer.stage == "asked" and self.intake.buffer.queue):
             ran += self.run(1)
         return ran
 

@@ -118,7 +118,7 @@ def test_a_container_knows_all_that_it_holds(bench: Bench, holder: Holder) -> No
     bench.submit(10 * MOST_HELD)
     holder.run(MOST_HELD)
     buffer = holder.intake.buffer
-    while not (buffer.is_expecting and len(buffer.queue) > MOST_HELD // 4):
+    while not (buffer.stage == "asked" and len(buffer.queue) > MOST_HELD // 4):
         holder.run(1)
     holder.intake.settle()
     holder.intake.refill()
@@ -149,4 +149,4 @@ def test_a_container_that_drains_reaches_for_nothing(bench: Bench, holder: Holde
     holder.run(1)
     holder.record.tell(AgentCommand(draining=True))
     holder.run(len(holder.intake.buffer.queue))
-    assert not holder.intake.buffer.is_expecting
+    assert holder.intake.buffer.stage == "empty"

@@ -14,7 +14,7 @@ from qmodal.store.entries import Claimed, Settled
 from qmodal.store.keys import GROUP
 from qmodal.wire.plain import pack
 from qmodal.wire.trees import pack_columns
-from qmodal_workers.container.intake.prefetch import RELEASE_NS
+from qmodal_workers.container.intake.intake import RELEASE_NS
 from qmodal_workers.container.run.admission import Admission, RefusedError
 from qmodal_workers.container.settle.settlement import Settlement
 from tests.support.holder import NAME, Holder, holder_of
@@ -31,7 +31,7 @@ SIZE, PACKS = 5, 40
 def holder(bench: Bench) -> Iterator[Holder]:
     """A container whose packs took 8 ms each; no time passes for it, so that nothing runs too long."""
     for made in holder_of(bench, FunctionOptions(), each=0.0016, size=SIZE):
-        made.intake.buffer._clock = lambda: 1
+        made.intake.buffer.clock = lambda: 1
         yield made
 
 
@@ -76,14 +76,14 @@ def start(holder: Holder, *, after: int = 0) -> Claimed:
     intake = holder.intake
     while not intake.buffer.queue:
         intake.claim()
-    with intake._settling:  # until it runs, the other thread does nothing
+    with intake._claim_lock:  # until it runs, the other thread does nothing
         claimed = intake.buffer.start()
         assert claimed is not None
         intake.reach()
-        assert intake.buffer.planned
+        assert intake.buffer.stage == "planned"
         intake.status.take()
         intake.status.packed(claimed.first)
-        intake.buffer._clock = lambda: 1 + after
+        intake.buffer.clock = lambda: 1 + after
     return claimed
 
 
@@ -133,13 +133,13 @@ def test_what_is_planned_is_not_claimed_once_everything_was_given_back(
     intake = holder.intake
     while not intake.buffer.queue:
         intake.claim()
-    with intake._settling:  # the other thread comes too late
+    with intake._claim_lock:  # the other thread comes too late
         running = intake.buffer.start()
         intake.reach()
-        assert intake.buffer.planned
+        assert intake.buffer.stage == "planned"
         intake.buffer.release_all()
     assert running is not None
-    intake._keep_plan()
+    intake._ask_planned()
     assert not intake.buffer.has_more
     assert pending(bench) == [running.entry]
 
@@ -175,10 +175,10 @@ def test_a_plan_is_off_when_what_is_held_is_read_again(bench: Bench, holder: Hol
     submit(bench)
     run_one(holder)
     buffer = holder.intake.buffer
-    buffer.plan(1, is_rung=False)
+    buffer.plan(1, is_background=False)
     holder.intake.refill()
-    assert not buffer.has_ahead
-    assert not buffer.expect(lambda _: pytest.fail("it was called off"))
+    assert buffer.stage == "empty"
+    assert not buffer.ask(lambda _: pytest.fail("it was called off"))
 
 
 def test_what_has_ended_waits_on_if_a_plan_is_called_off_at_the_last_moment(
@@ -189,7 +189,7 @@ def test_what_has_ended_waits_on_if_a_plan_is_called_off_at_the_last_moment(
     claimed = holder.intake.buffer.start()
     assert claimed is not None
     holder.end(claimed)
-    holder.intake.buffer.plan(1, is_rung=False)
+    holder.intake.buffer.plan(1, is_background=False)
     take = holder.settlement.take
 
     def take_and_call_off() -> list[Settled]:
@@ -197,10 +197,10 @@ def test_what_has_ended_waits_on_if_a_plan_is_called_off_at_the_last_moment(
         return take()
 
     monkeypatch.setattr(Settlement, "take", lambda _: take_and_call_off())
-    holder.intake._keep_plan()
+    holder.intake._ask_planned()
     monkeypatch.undo()
     assert holder.settlement.waiting == SIZE
-    assert not holder.intake.buffer.is_expecting
+    assert holder.intake.buffer.stage == "empty"
 
 
 def test_a_plan_that_nobody_came_to_is_carried_out_by_the_next_claim(
@@ -211,9 +211,9 @@ def test_a_plan_that_nobody_came_to_is_carried_out_by_the_next_claim(
     buffer = holder.intake.buffer
     while buffer.has_more:
         run_one(holder)
-    buffer.plan(3, is_rung=False)
+    buffer.plan(3, is_background=False)
     holder.intake.claim()
-    assert (len(buffer.queue), buffer.planned) == (3, 0)
+    assert (len(buffer.queue), buffer.stage) == (3, "empty")
 
 
 def test_nothing_is_claimed_behind_an_input_that_runs_for_long(
@@ -223,7 +223,7 @@ def test_nothing_is_claimed_behind_an_input_that_runs_for_long(
     run_one(holder)
     buffer = holder.intake.buffer
     running = start(holder, after=RELEASE_NS + 1)
-    wait_until(lambda: not buffer.planned, what="the plan is called off")
+    wait_until(lambda: buffer.stage != "planned", what="the plan is called off")
     assert pending(bench) == [running.entry]
 
 
@@ -238,7 +238,7 @@ def test_a_server_that_is_silent_keeps_nobody_from_the_shelf(
         intake.claim()
     with server.frozen():
         start(holder)
-        wait_until(lambda: not intake.buffer.planned, what="it was asked for")
+        wait_until(lambda: intake.buffer.stage != "planned", what="it was asked for")
         assert intake.buffer.lock.acquire(timeout=1)
         intake.buffer.lock.release()
 
@@ -249,7 +249,7 @@ def test_results_whose_settle_was_refused_are_settled_later_and_run_once(
     call = submit(bench)
     ran, buffer = [run_one(holder)], holder.intake.buffer
     before = start(holder)
-    wait_until(lambda: buffer._ahead is not None, what="a claim ahead")
+    wait_until(lambda: buffer.stage == "read", what="a claim ahead")
     holder.end(before)
     holder.intake.claim()
     assert (len(buffer.queue), holder.settlement.waiting) == (1, SIZE)

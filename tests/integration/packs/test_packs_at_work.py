@@ -15,6 +15,7 @@ from qmodal.spec.options import FunctionOptions
 from qmodal.transport.operation import Op
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.run.pack import Pack
+from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.container.settle.settlement import Settlement
 from tests.support.store.bench import Bench
 from tests.support.store.envelopes import envelope_of
@@ -61,7 +62,7 @@ def pack_at(bench: Bench, place: int) -> tuple[Pack, Settlement]:
     sealed = envelope.seal(bench.client.signer)
     bench.submit(1, call=call, envelopes=[sealed], sizes=[SIZE], total=SIZE)
     (claimed,) = bench.claim(CONTAINER)
-    work = Pack(claimed, envelope, {}, [[*range(SIZE)]], threading.Lock())
+    work = Pack(claimed, envelope, {}, [[*range(SIZE)]])
     for _ in range(place + 1):
         work.waiting.popleft()
     work.results.extend(range(place))
@@ -109,14 +110,14 @@ def test_the_input_that_runs_ends_once_when_its_pack_is_taken_apart(
         for _ in range(1 if way == "a lost reply" else 2):
             client.loses_reply = True
             with pytest.raises(ConnectionError):
-                settlement.split_off(work)
+                settlement.splitter.split(work)
         assert not work.waiting  # others may be running that now
         work.results.append(place)
     elif way == "its end meanwhile":
         client.before = lambda: work.results.append(place)
-        settlement.split_off(work)
+        settlement.splitter.split(work)
     else:
-        settlement.split_off(work)
+        settlement.splitter.split(work)
         work.results.append(place)
     settlement.pack(work)
     settle(bench, settlement)
@@ -131,10 +132,10 @@ def test_what_may_be_in_line_again_is_not_run_after_a_refusal(bench: Bench, clie
     work, settlement = pack_at(bench, 2)
     client.loses_reply = True
     with pytest.raises(ConnectionError):
-        settlement.split_off(work)
+        settlement.splitter.split(work)
     client.is_refused = True
     with pytest.raises(EnqueueError):
-        settlement.split_off(work)
+        settlement.splitter.split(work)
     assert not work.waiting
     work.results.append(2)
     settlement.pack(work)
@@ -161,3 +162,31 @@ def test_a_whole_pack_waits_until_it_is_written(bench: Bench) -> None:
     assert settlement.waiting == 0
     assert places(bench, work.envelope.call) == [(0, SIZE)]
     assert bench.inflight() == 0
+
+
+def test_a_pack_is_not_concluded_while_it_is_taken_apart(bench: Bench, client: Faulty) -> None:
+    work, settlement = pack_at(bench, 2)
+    slot, splitter = Slot(), settlement.splitter
+    slot.pack = work
+    leaving = threading.Thread(target=splitter.leave, args=(slot,))
+
+    def leave() -> None:
+        leaving.start()
+        leaving.join(0.05)
+        assert leaving.is_alive()
+
+    client.before = leave
+    splitter.split_running(slot, work)
+    leaving.join()
+    assert work.is_kept
+    assert slot.pack is not work
+
+
+def test_a_pack_that_was_concluded_is_not_taken_apart_any_more(bench: Bench) -> None:
+    work, settlement = pack_at(bench, 2)
+    slot = Slot()
+    slot.pack = work
+    settlement.splitter.leave(slot)
+    settlement.splitter.split_running(slot, work)
+    assert not work.is_kept
+    assert list(work.waiting) == [3, 4]

@@ -100,18 +100,14 @@ def test_with_a_doubtful_lease_only_what_is_still_held_is_started(
     assert holder.intake.buffer.waiting() == []
 
 
-def test_what_lay_on_the_shelf_for_long_is_looked_up_before_it_starts() -> None:
+def test_what_was_claimed_long_ago_is_looked_up_before_it_starts() -> None:
     now = 0
     slot = Slot()
     buffer = PrefetchBuffer(
         slot,
-        lambda _: None,
-        lambda _: None,
-        lambda _: False,
-        list,
-        lambda: None,
+        fetch=list,
+        release=lambda _: None,
         clock=lambda: now,
-        tick=lambda _: None,
     )
     for passed, is_stale in ((0, False), (LONG_NS, False), (LONG_NS + 1, True)):
         buffer.put([])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar, copy_context
@@ -47,7 +46,6 @@ class Running:
             envelope_of(size=SIZE),
             {},
             [[*range(SIZE)]],
-            threading.Lock(),
         )
 
     def run(self, function: Callable[..., Any]) -> list[Any]:

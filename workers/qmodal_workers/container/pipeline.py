@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 from qmodal.client import context
@@ -93,7 +94,8 @@ class Pipeline:
 
     def _conclude(self, attempt: Attempt, result: Result) -> None:
         slot, intake = self.slot, self.intake
-        seconds = intake.ended()
+        seconds = slot.finish(time.monotonic_ns())
+        intake.claim_sizer.ran(seconds)
         intake.status.completed += 1
         is_long = seconds > LONG_SECONDS
         if is_long or self.guard is not None:
@@ -114,10 +116,11 @@ class Pipeline:
             self.settlement.scatter(claimed)
             return
         kwargs, columns = self.settlement.admission.arguments(attempt)
-        pack = Pack(claimed, attempt.envelope, kwargs, columns, self.intake.buffer.lock)
+        pack = Pack(claimed, attempt.envelope, kwargs, columns)
         before = self.slot.serial
         self._run_pack(pack)
-        seconds = self.intake.ended(max(1, self.slot.serial - before))
+        seconds = self.slot.finish(time.monotonic_ns())
+        self.intake.claim_sizer.ran(seconds, max(1, self.slot.serial - before))
         self._conclude_pack(pack)
         if seconds > LONG_SECONDS:
             self.intake.look_again()
@@ -127,7 +130,7 @@ class Pipeline:
     def _run_pack(self, pack: Pack) -> None:
         slot, function = self.slot, self.finder.of_pack(pack)
         self.intake.status.packed(pack.claimed.first)
-        self.intake.buffer.work_on(pack)
+        self.intake.watch(pack)
         slot.why = 0
         try:
             run(pack, function, self.invoker, self.record)
@@ -135,13 +138,16 @@ class Pipeline:
             if self.invoker.interrupts.was_told_to_stop:
                 self._conclude_pack(pack)
             else:
-                self.settlement.leave_alone(pack)  # it alone is charged for interrupting itself
+                self.settlement.splitter.leave_alone(
+                    pack
+                )  # it alone is charged for interrupting itself
             raise
 
     def _conclude_pack(self, pack: Pack) -> None:
         # Before anything that may keep us waiting.
-        self.slot.part = pack.index_of(max(pack.begin, pack.done - 1))
+        slot = self.slot
+        slot.part = pack.index_of(max(pack.begin, pack.done - 1))
         self.intake.status.idle()
-        self.intake.buffer.work_on(None)
+        self.settlement.splitter.leave(slot)
         self.intake.status.completed += pack.done
         self.settlement.pack(pack)

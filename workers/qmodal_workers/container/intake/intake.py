@@ -1,12 +1,14 @@
-"""What a container claims and settles: in batches, and ahead of its need while inputs are short."""
+"""Claims inputs for a container and settles their outcomes, in batches; prefetches short inputs."""
 
 from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from qmodal.client import context
+from qmodal.exception import Error
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.pack_size import is_packable
 from qmodal.store.entries import Claimed, Settled
@@ -18,16 +20,23 @@ from qmodal_workers.container.intake.claim_connection import (
     ClaimConnection,
 )
 from qmodal_workers.container.intake.claim_size import ClaimSizer
-from qmodal_workers.container.intake.prefetch import LOOK_SECONDS, PrefetchBuffer
+from qmodal_workers.container.intake.prefetch import LONG_NS, PrefetchBuffer
+from qmodal_workers.container.intake.release_thread import LOOK_SECONDS, ReleaseThread
 from qmodal_workers.container.intake.status import StatusWriter
 from qmodal_workers.container.own_output import flush
+from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.container.settle.settlement import Settlement
 from qmodal_workers.ipc.shared_record import SharedRecord
 
-# What has ended waits for so long for a write that also claims, before it has one of its own; longer
-# if such a write is near.
+# A finished outcome waits this long to share the next claim's write before it is flushed alone;
+# LATER_NS while a prefetch is under way.
 FLUSH_NS, LATER_NS = 5_000_000, 25_000_000
+# Behind an input that has run for so long, what is claimed is released. Several are claimed only if
+# they are much shorter than that together.
+RELEASE_NS = 12_000_000
+# What has ended is written, whatever runs now, if that has been running for so long.
+SETTLE_NS = 5_000_000
 # A worker that renews every two seconds leaves its lease good for five at least. With less than that
 # it stands still, and so may we have: what is claimed may be somebody else's, or cancelled.
 SURE_NS = 4_000_000_000
@@ -37,10 +46,13 @@ STAND_BY_SECONDS = 0.05
 
 @dataclass(slots=True, kw_only=True)
 class Intake:
-    """Fills the shelf, and writes what has ended with the same commands.
+    """Fills the buffer, and settles what has ended with the same writes.
 
     While the last inputs of a batch run, the next batch is on its way already (`reach`): the server
     and this container work at the same time.
+
+    Two locks: `_claim_lock`, from taking what has ended until it is settled, so that nobody reads it
+    as held; then the buffer's. They are only ever taken in that order, which `_claiming` asserts.
     """
 
     slot: Slot
@@ -52,11 +64,12 @@ class Intake:
     claim_sizer: ClaimSizer = field(init=False)
     buffer: PrefetchBuffer = field(init=False)
     status: StatusWriter = field(init=False)
-    _may_reach: bool = field(init=False)
-    _settling: threading.Lock = field(default_factory=lambda: threading.Lock())
+    release_thread: ReleaseThread = field(init=False)
+    _may_prefetch: bool = field(init=False)
+    _claim_lock: threading.Lock = field(default_factory=lambda: threading.Lock())
     _flushed: int = 0
     _is_dry: bool = True  # nothing came of the last claim
-    _low: int = 0  # with at most so many on the shelf the next ones are claimed
+    _low: int = 0  # with at most so many in the buffer the next ones are claimed
     _noted: int = 0  # cancelled inputs that were heard of when the last claim was asked for
 
     def __post_init__(self) -> None:
@@ -64,20 +77,22 @@ class Intake:
         self.claim_sizer = ClaimSizer(most=1) if is_once else ClaimSizer()
         self.buffer = PrefetchBuffer(
             self.slot,
-            self.settlement.release,
-            self.settlement.split_off,
-            self._settle_behind,
-            self._fetch,
-            self._prepare,
+            fetch=self._fetch,
+            release=self.settlement.release,
             clock=time.monotonic_ns,
+        )
+        self.release_thread = ReleaseThread(
+            self._look,
+            self._pause,
+            clock=lambda: self.buffer.clock(),
             tick=self.record.tick,
         )
         self.status = StatusWriter(self.record, self.slot, self.buffer)
-        # Whoever may start one input only, or one at a time, has no use for others.
-        self._may_reach = is_packable(self.options)
+        # A container that may start one input only, or one at a time, has no use for others.
+        self._may_prefetch = is_packable(self.options)
 
     def claim(self) -> None:
-        """Fill the empty shelf: with what was claimed ahead, else with what comes."""
+        """Fill the empty buffer: with the prefetch, else with what comes."""
         context.leave_input()
         # First of all: what has ended must not be timed out while something keeps us waiting here.
         self.status.idle()
@@ -85,8 +100,8 @@ class Intake:
         if self.record.lease_left <= 0:
             self._stand_by()
             return
-        self._keep_plan()
-        claimed = self.buffer.take_ahead()
+        self._ask_planned()
+        claimed = self.buffer.take()
         may_be_empty = True
         if claimed is None:
             may_be_empty = self._ask()
@@ -97,6 +112,7 @@ class Intake:
             self._low = len(claimed) * 3 // 4
             self.record.heard = self._noted
             self.buffer.put(claimed)
+            self._watch_queue()
             self.status.claimed(claimed, self.claims.connection)
         else:
             # The connection was lost, something was not settled, or nothing came for seconds: what
@@ -117,9 +133,9 @@ class Intake:
     def _ask(self) -> bool:
         """Settle and claim; whether that answers at once, even if there is nothing.
 
-        Whoever waits has no use for several: what comes is shared with the others that wait.
+        An idle container claims one input at a time, so that a burst spreads over all idle ones.
         """
-        with self._settling:
+        with self._claiming():
             ended = self._take_ended()
         inflight = self.claims.inflight - sum([each.count for each in ended])
         count = 1 if self._is_dry else self.claim_sizer.count(inflight)
@@ -134,44 +150,79 @@ class Intake:
         return max(1, min(most, left))
 
     def refill(self) -> None:
-        """Put on the shelf what the server says is held, and nothing else."""
+        """Replace the buffer's content by what the server says is held."""
         flush()
-        with self._settling:
+        with self._claiming():
             # What has ended is held, too, until it is settled, and would run again.
             self.claims.settle(self._take_ended())
             noted = self.record.cancels
             self.buffer.refill(self.claims.held)
             self.record.heard = noted
+        self._watch_queue()
         if self.record.lease_left <= 0:
             self.buffer.release_all()
         self.status.claimed(self.buffer.waiting(), self.claims.connection)
 
     def reach(self) -> None:
-        """Claim the next ones while the last ones run, if they are short."""
+        """Claim the next entries while the last ones run, if they are short."""
         buffer = self.buffer
-        if len(buffer.queue) > self._low or buffer.has_ahead or not self._may_reach:
+        if len(buffer.queue) > self._low or buffer.stage != "empty" or not self._may_prefetch:
             return
         count = self.claim_sizer.ahead(self.claims.inflight - self.settlement.waiting)
         if count and not self.record.is_draining:
             flush()
             leaves_time = self.claim_sizer.leaves_time
-            buffer.plan(count, is_rung=leaves_time)
-            if not leaves_time:
-                self._keep_plan()
+            buffer.plan(count, is_background=leaves_time)
+            if leaves_time:
+                self.release_thread.ring()
+            else:
+                self._ask_planned()
         elif self.settlement.waiting and not buffer.queue:
             self.settle()  # what runs next may take long, and keep every thread from writing this
 
+    def watch(self, pack: Pack) -> None:
+        """The pack runs now; it is taken apart if one of its inputs takes long."""
+        self.slot.pack = pack
+        self.release_thread.arm()
+
+    def _watch_queue(self) -> None:
+        if len(self.buffer.queue) > 1:
+            self.release_thread.arm()
+
+    def _pause(self, now: int) -> float:
+        """Seconds until the next look: no later than what lies behind a long input is given back."""
+        left = (self.slot.started + RELEASE_NS - now) / 1e9
+        return min(LOOK_SECONDS, left + 0.0002) if left > 0 else LOOK_SECONDS
+
+    def _look(self, now: int) -> bool:
+        """By the release thread: do what is due behind what runs; whether something still waits."""
+        slot, buffer, pack = self.slot, self.buffer, self.slot.pack
+        since = pack.since if pack is not None and pack.since else slot.started
+        is_running = slot.claimed is not None
+        ran = now - since if is_running else 0
+        is_pending = True
+        # Refused or not reachable: it is tried again at the next look.
+        with suppress(Error):
+            if is_running and ran < RELEASE_NS and buffer.is_for_background:
+                self._prepare()
+            is_pending = self._settle_behind(is_long=ran > SETTLE_NS)
+            if ran > RELEASE_NS:
+                buffer.release_all()
+            if ran > LONG_NS and pack is not None:
+                self.settlement.splitter.split_running(slot, pack)
+        return buffer.has_more or slot.pack is not None or is_pending
+
     def _prepare(self) -> None:
         """By the release thread: settle, claim, and look at what comes of it, while user code runs."""
-        self._keep_plan()
+        self._ask_planned()
         if self.claims.is_answered(LOOK_SECONDS):
-            for claimed in self.buffer.read_ahead()[:1]:
+            for claimed in self.buffer.read()[:1]:
                 self.settlement.admission.foresee(claimed)
 
-    def _keep_plan(self) -> None:
-        """Claim ahead what is planned, if it still is, and settle what has ended with the same write."""
-        with self._settling:
-            if self.buffer.planned:
+    def _ask_planned(self) -> None:
+        """Send the claim that is planned, if it still is, and settle what has ended with the same write."""
+        with self._claiming():
+            if self.buffer.stage == "planned":
                 ended = self._take_ended()
                 news = self._news()
 
@@ -179,8 +230,18 @@ class Intake:
                     self._noted = self.record.cancels
                     self.claims.ask(ended, count=count, news=news)
 
-                if not self.buffer.expect(ask):
+                if self.buffer.ask(ask):
+                    self.release_thread.arm()
+                else:
                     self.settlement.put_back(ended)
+
+    def _claiming(self) -> threading.Lock:
+        """The lock for what has ended, from its being taken until it is settled.
+
+        It is taken before the buffer's lock, never after it.
+        """
+        self.buffer.check_order()
+        return self._claim_lock
 
     def _fetch(self) -> list[Claimed]:
         claimed = self.claims.answer() or []  # a lost connection is noticed by the next claim
@@ -190,12 +251,6 @@ class Intake:
     def _news(self) -> tuple[Command, ...]:
         return self.claim_sizer.news(self.pools, self.settlement.pool)
 
-    def ended(self, inputs: int = 1) -> float:
-        """The entry in the slot, of so many inputs, has ended; how many seconds it took."""
-        seconds = self.slot.finish(time.monotonic_ns())
-        self.claim_sizer.ran(seconds, inputs)
-        return seconds
-
     def look_again(self) -> None:
         """Re-read what is held after a long input: the worker may have released what was behind it."""
         if self.buffer.has_more:
@@ -204,23 +259,23 @@ class Intake:
 
     def settle_soon(self) -> None:
         """Write what has ended if that has been waiting for a while, and has to wait on."""
-        limit = LATER_NS if self.buffer.is_expecting else FLUSH_NS
+        limit = LATER_NS if self.buffer.stage == "asked" else FLUSH_NS
         if self.slot.ended - self._flushed > limit and self.buffer.queue:
             self.settle()
 
     def settle(self) -> None:
         """Write what has ended."""
         flush()
-        with self._settling:
+        with self._claiming():
             self.claims.settle(self._take_ended())
 
-    def _settle_behind(self, is_long: bool) -> bool:
-        """What ended before the input that runs now does not wait for a long one.
+    def _settle_behind(self, *, is_long: bool) -> bool:
+        """Write what ended before a long input; whether something is left to write.
 
         By the release thread. While it is at it, nobody reads what is held: that would start again.
         """
         if is_long and not self.options.is_once:
-            with self._settling:
+            with self._claiming():
                 settled = self.settlement.take()
                 try:
                     self.claims.settle(settled)

@@ -23,11 +23,20 @@ IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 class StatusWriter:
     """Keeps the record true; what was claimed together is written once, and then pointed into."""
 
-    __slots__ = ("_buffer", "_half", "_place", "_record", "_slot", "_taken", "completed")
+    __slots__ = (
+        "_buffer",
+        "_place",
+        "_record",
+        "_serial",
+        "_slot",
+        "_started",
+        "_taken",
+        "completed",
+    )
 
     def __init__(self, record: SharedRecord, slot: Slot, buffer: PrefetchBuffer) -> None:
         self._record = record
-        self._half = record.container
+        self._started, self._serial = record.started_cell, record.serial_cell
         self._slot = slot
         self._buffer = buffer
         # Of the last input that was posted: the next one differs in serial and start, if in nothing else.
@@ -49,10 +58,10 @@ class StatusWriter:
         """The entry that was taken last runs, as one input."""
         slot, buffer = self._slot, self._buffer
         serial, taken = slot.serial, self._taken
-        place = (taken + len(buffer.queue), taken - serial, buffer.has_ahead)
+        place = (taken + len(buffer.queue), taken - serial, buffer.stage != "empty")
         if place == self._place:
-            self._half.started = slot.started
-            self._half.serial = serial
+            self._started.value = slot.started
+            self._serial.value = serial
         else:
             self._place = place
             self._post(BUSY, serial, slot.started, EACH, running=1)
@@ -77,7 +86,7 @@ class StatusWriter:
         self, state: int, serial: int, since: int, flags: int, *, running: int, part: int = 0
     ) -> None:
         taken, buffer = self._taken, self._buffer
-        if serial and buffer.has_ahead:
+        if serial and buffer.stage != "empty":
             flags |= AHEAD
         end = taken + len(buffer.queue)
         half = self._record.begin(state, serial, since)

@@ -34,12 +34,13 @@ class Interrupts:
     """
 
     __slots__ = (
-        "_agent",
+        "_cancels",
         "_interrupted",
         "_is_entering",
         "_loop",
         "_receiver",
         "_record",
+        "_target",
         "is_preempted",
         "is_wanted",
         "slot",
@@ -47,7 +48,7 @@ class Interrupts:
 
     def __init__(self, record: SharedRecord, loop: UserLoop) -> None:
         self._record = record
-        self._agent = record.agent
+        self._cancels, self._target = record.cancels_cell, record.target_cell
         self._loop = loop
         self.slot = loop.slot
         self.is_preempted = False
@@ -76,18 +77,18 @@ class Interrupts:
         slot.why = 0
         # Its worker first writes that it has heard of a cancelled input, then looks which one runs;
         # here it is the other way round, so that one of the two sees the other.
-        if self._agent.cancels != self._record.heard and not self.is_wanted():
+        if self._cancels.value != self._record.heard and not self.is_wanted():
             slot.why = CANCELLED
             raise InputCancellation
         slot.is_open = True
-        if self._agent.target == slot.serial:
+        if self._target.value == slot.serial:
             self._arrive(SIGNAL, None)
 
     def listen_on(self) -> None:
         """As `listen`, for more user code of the same input: what has interrupted it does not come twice."""
         slot = self.slot
         slot.is_open = True
-        if self._agent.target == slot.serial:
+        if self._target.value == slot.serial:
             self._arrive(SIGNAL, None)
 
     @property

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from qmodal.store.entries import Claimed
-from qmodal.transport.operation import Op
+from qmodal.store.entries import Claimed, Ended, Requeued
 from qmodal.wire.envelope import Envelope
+
+
+class Split(NamedTuple):
+    """What becomes of a pack that is taken apart: the input at `place` keeps the entry."""
+
+    place: int
+    ended: list[Ended]
+    again: list[Requeued]
 
 
 @dataclass(slots=True)
@@ -21,7 +26,8 @@ class Pack:
     `waiting` are the places that are not started: the running thread takes them from the left, the
     release thread from the right, and no lock is needed for that.
     `results` holds, from `begin` on, a plain value or an Outcome for each input that has ended.
-    `begun` is when the first of these was started, `since` when the last one was or has ended.
+    `begun` is when the first of these was started, `since` when the last one was or has ended;
+    after `until` no other one is started here.
     Times in monotonic nanoseconds, `size` in bytes.
     """
 
@@ -29,18 +35,18 @@ class Pack:
     envelope: Envelope
     kwargs: dict[str, Any]
     columns: list[list[Any]]  # the first, the second, ... argument of all inputs
-    lock: threading.Lock
     end: int = 0
     begin: int = 0
     begun: int = 0
     since: int = 0
+    until: int = 0
     size: int = 0
     waiting: deque[int] = field(default_factory=deque)
     results: list[Any] = field(default_factory=list)
     has_outcomes: bool = False  # among the results
     struck: list[int] = field(default_factory=list)  # places that will not be started here
+    split: Split | None = None  # decided, and perhaps carried out, but not confirmed
     is_kept: bool = False  # the entry stands for one input, the rest was split off
-    parting: tuple[int, Callable[[], Op[bool]]] | None = None  # a split that may have been done
 
     def __post_init__(self) -> None:
         self.end = self.claimed.size
@@ -69,16 +75,16 @@ class Pack:
             while True:
                 self.struck.insert(0, self.waiting.pop())
 
-    def give_back(self) -> None:
+    def unstrike(self) -> None:
         """What was struck may be started after all."""
         self.waiting.extend(self.struck)
         self.struck.clear()
-        self.parting = None
 
-    def leave(self, place: int) -> None:
-        """Nothing but the input that runs is ours any more; its result may be there meanwhile."""
+    def confirm(self, split: Split) -> None:
+        """The split was carried out: nothing but that one input is ours; its result may be there."""
+        place = split.place
         del self.results[: place - self.begin]
         self.begin, self.end, self.is_kept = place, place + 1, True
         if not self.results:
             self.begun = self.since
-        self.parting = None
+        self.split = None

@@ -39,6 +39,7 @@ def run(pack: Pack, function: Callable[..., Any], invoker: Invoker, record: Shar
     each took a third of the time of a short one.
     """
     pack.begun = pack.since = time.monotonic_ns()
+    pack.until = pack.begun + LONG_NS
     inputs, perform, is_over = _started(pack), _bound(function, pack.kwargs), False
     context.leave_input()  # so that it is set, and what else is set can be counted
     while not is_over:
@@ -57,13 +58,13 @@ def _run_in(
 ) -> bool:
     """Run inputs until one has changed its context; True if nothing of the pack is to run any more."""
     clock, enter, listen = time.monotonic_ns, context.enter, invoker.interrupts.listen
-    half, slot, serial = record.container, invoker.interrupts.slot, invoker.interrupts.slot.serial
+    started_cell, serial_cell, slot = record.started_cell, record.serial_cell, invoker.loop.slot
     call, first, append = pack.envelope.call, pack.claimed.first, pack.results.append
-    until, now, size = pack.begun + LONG_NS, pack.since, len(own)
+    now, size, serial = pack.since, len(own), slot.serial
     (one, value_of_one), *more = context.others(own) or [_NEVER_SET]
     for place, args in inputs:
-        half.started = now
-        slot.serial = half.serial = serial = serial + 1
+        started_cell.value = now
+        slot.serial = serial_cell.value = serial = serial + 1
         enter((call, first + place))
         try:
             listen()
@@ -78,7 +79,7 @@ def _run_in(
             value = _ended(pack, invoker.failure(error), invoker)
         append(value)
         now = pack.since = clock()
-        if now >= until or pack.size >= INLINE_BYTES or slot.why == CANCELLED:
+        if now >= pack.until or slot.why == CANCELLED:
             break
         if len(own) != size or one.get() is not value_of_one or (more and context.differ(more)):
             return False
@@ -111,14 +112,21 @@ def _kept(pack: Pack, value: Any, function: Callable[..., Any], invoker: Invoker
     if type(value) in _TINY:
         return value
     if type(value) in _TEXTS and len(value) < SMALL:
-        pack.size += len(value)
+        _grow(pack, len(value))
         return value
     return _ended(pack, ("value", *invoker.dumped(value)), invoker)
 
 
 def _ended(pack: Pack, result: Result, invoker: Invoker) -> Outcome:
-    pack.size += len(result[2])
+    _grow(pack, len(result[2]))
     pack.has_outcomes = True
     took = time.monotonic_ns() - pack.since
     began = (time.time_ns() - took) // 1_000_000
     return Outcome(*result, invoker.container, began, took // 1000)
+
+
+def _grow(pack: Pack, size: int) -> None:
+    """Count bytes of results; what would be too large for one outcome stops after this input."""
+    pack.size += size
+    if pack.size >= INLINE_BYTES:
+        pack.until = 0

@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 from qmodal.store.entries import Claimed
+from qmodal_workers.container.run.pack import Pack
 
 
 class Slot:
@@ -14,7 +15,7 @@ class Slot:
     Written by the thread that runs inputs and by signal handlers, which run in that thread; other
     threads only read it. Whoever deals with the running input holds the slot, not a copy of this.
 
-    `claimed`: the entry that runs, None between two. `started`, `ended`: when the last one was
+    `claimed`: the entry that runs, None between two; `pack`: it, if it is one. `started`, `ended`: when the last one was
     started and has ended, in monotonic nanoseconds. `serial`: number of the input that was started
     last, from 1 on. `part`: index in its call of the input that ran last, if that was one of a pack.
     `is_open`: user code of the input is on the stack, so an interrupt may be raised in it.
@@ -26,6 +27,7 @@ class Slot:
         "claimed",
         "ended",
         "is_open",
+        "pack",
         "part",
         "serial",
         "started",
@@ -35,6 +37,7 @@ class Slot:
 
     def __init__(self) -> None:
         self.claimed: Claimed | None = None
+        self.pack: Pack | None = None
         self.started = 0
         self.ended = 0
         self.serial = 0

@@ -33,14 +33,7 @@ class Container:
         self.record = SharedRecord.create()
         self.slot = Slot()
         self.buffer = PrefetchBuffer(
-            self.slot,
-            lambda _: None,
-            lambda _: None,
-            lambda _: False,
-            list,
-            lambda: None,
-            clock=time.monotonic_ns,
-            tick=self.record.tick,
+            self.slot, fetch=list, release=lambda _: None, clock=time.monotonic_ns
         )
         self.status = StatusWriter(self.record, self.slot, self.buffer)
         self.buffer.queue.extend(ENTRIES)
@@ -103,7 +96,7 @@ def test_an_input_that_was_refused_is_passed_over(container: Container) -> None:
 
 def test_it_is_seen_that_more_was_claimed_ahead(container: Container) -> None:
     assert not container.run().ahead
-    container.buffer.is_expecting = True
+    container.buffer.plan(1, is_background=False)
     doing = container.run()
     assert (doing.ahead, doing.held) == (True, NAMES[1:])
 

@@ -1,0 +1,106 @@
+"""The outcomes of a pack's inputs, signed: several share one where they can."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from qmodal.client.client import Client
+from qmodal.spec.options import FunctionOptions
+from qmodal.spec.retries import next_step
+from qmodal.store.entries import Ended, Requeued
+from qmodal.wire.outcome import INLINE_BYTES, Outcome, joined
+from qmodal.wire.plain import pack as pack_value, pack_scalars
+from qmodal.wire.signing import mac_of
+from qmodal_workers.container.run.admission import Admission
+from qmodal_workers.container.run.pack import Pack
+
+# A result of a pack above this is an outcome of its own.
+LARGE_BYTES = INLINE_BYTES // 8
+
+
+@dataclass(frozen=True, slots=True)
+class PackOutcomes:
+    """Turns results of packs into outcomes, and says which inputs get another attempt."""
+
+    client: Client
+    container: str
+    options: FunctionOptions
+    admission: Admission
+
+    def retried(self, pack: Pack, results: list[Any]) -> dict[int, float]:
+        """Seconds to wait before another attempt, by place in the pack."""
+        if self.options.retries is None or not pack.has_outcomes:
+            return {}
+        used, retries = pack.claimed.retries, self.options.retries
+        found = {}
+        for place, result in enumerate(results, pack.begin):
+            delay = next_step(result, retries, used) if isinstance(result, Outcome) else None
+            if delay is not None:
+                found[place] = delay
+        return found
+
+    def ended(self, pack: Pack, results: list[Any], retried: dict[int, float]) -> list[Ended]:
+        """The outcomes of those that get no other attempt."""
+        return [self.of(pack, *run) for run in _runs(pack, results, retried) if run[1]]
+
+    def of(self, pack: Pack, place: int, results: list[Any]) -> Ended:
+        """The outcome that these consecutive results share, from that place on."""
+        first, count = pack.index_of(place), len(results)
+        outcome = self._outcome(pack, results)
+        if len(outcome.payload) > INLINE_BYTES and count == 1:
+            outcome = self.admission.store_result(pack.envelope.call, first, outcome)
+        sealed = outcome.seal(
+            self.client.signer,
+            call=pack.envelope.call,
+            index=first,
+            count=count,
+            request=mac_of(pack.claimed.envelope),
+        )
+        return Ended(first, count, sealed)
+
+    def _outcome(self, pack: Pack, results: list[Any]) -> Outcome:
+        now, each = time.time_ns() // 1_000_000, pack.each // 1000
+        if not pack.has_outcomes:
+            if len(results) == 1:
+                return Outcome("value", "m", pack_value(results[0]), self.container, now, each)
+            return Outcome("values", "m", pack_scalars(results), self.container, now, each)
+        outcomes = [
+            result
+            if isinstance(result, Outcome)
+            else Outcome("value", "m", pack_value(result), self.container, now, each)
+            for result in results
+        ]
+        if len(outcomes) == 1:
+            return outcomes[0]
+        result = joined([outcome[:3] for outcome in outcomes])
+        return Outcome(*result, self.container, now, each)
+
+
+def requeued(pack: Pack, retried: dict[int, float]) -> list[Requeued]:
+    """Those that get another attempt, to go back in line one by one."""
+    return [Requeued(pack.index_of(at), 1, 1, delay) for at, delay in retried.items()]
+
+
+def _runs(
+    pack: Pack, results: list[Any], retried: dict[int, float]
+) -> Iterator[tuple[int, list[Any]]]:
+    """Consecutive inputs that are not retried, with what became of them; large results alone."""
+    if not retried and pack.size < LARGE_BYTES:
+        yield pack.begin, results
+        return
+    begin, run = pack.begin, list[Any]()
+    for place, result in enumerate(results, pack.begin):
+        is_large = isinstance(result, Outcome) and len(result.payload) > LARGE_BYTES
+        if is_large or place in retried:
+            if run:
+                yield begin, run
+            if place not in retried:
+                yield place, [result]
+            begin, run = place + 1, []
+        else:
+            run.append(result)
+    if run:
+        yield begin, run
