@@ -79,7 +79,7 @@ def test_a_connection_that_is_lost_behind_a_claim_loses_no_input(
     ran = holder.run_until_reached()
     if is_read:
         bench.ask(b"PING")  # the claim before it was carried out
-    bench.ask(b"CLIENT", b"KILL", b"ID", holder.claims.connection)
+    bench.ask(b"CLIENT", b"KILL", b"ID", holder.claims.client_id)
     ran += holder.run(INPUTS - len(ran))
     assert sorted(ran) == list(range(INPUTS))
     holder.intake.settle()
@@ -91,7 +91,7 @@ def test_a_claim_whose_answer_is_lost_runs_nothing_twice(bench: Bench, holder: H
     call = bench.submit(INPUTS)
     ran = holder.run_until_reached()
     bench.ask(b"PING")
-    line: Any = holder.claims._line
+    line: Any = holder.claims._connection
     line._sock.recv(1 << 20)
     line._sock.shutdown(socket.SHUT_RDWR)
     ran += holder.run(INPUTS - len(ran))

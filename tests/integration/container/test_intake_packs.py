@@ -162,7 +162,7 @@ def test_a_connection_that_is_lost_behind_a_plan_loses_no_pack(
     call = submit(bench)
     ran = [run_one(holder) for _ in range(3)]
     for _ in range(5):
-        bench.ask(b"CLIENT", b"KILL", b"ID", holder.claims.connection)
+        bench.ask(b"CLIENT", b"KILL", b"ID", holder.claims.client_id)
         ran += [run_one(holder) for _ in range(3)]
     ran += [run_one(holder) for _ in range(PACKS - len(ran))]
     assert sorted(ran) == list(range(0, PACKS * SIZE, SIZE))
@@ -227,7 +227,7 @@ def test_nothing_is_claimed_behind_an_input_that_runs_for_long(
     assert pending(bench) == [running.entry]
 
 
-def test_a_server_that_is_silent_keeps_nobody_from_the_shelf(
+def test_a_server_that_is_silent_keeps_nobody_from_the_buffer(
     bench: Bench, holder: Holder, server: TestServer
 ) -> None:
     submit(bench)

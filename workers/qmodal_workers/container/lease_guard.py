@@ -1,4 +1,4 @@
-"""End a container whose inputs may not run twice before others can take it for lost.
+"""Ends a container whose inputs may not run twice before others can take it for lost.
 
 Its worker does that, too. This is for a worker that stands still itself.
 """

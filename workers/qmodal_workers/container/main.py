@@ -15,7 +15,7 @@ from qmodal.spec.reader import check_version_for, verified_pool
 from qmodal.spec.variant import options_in_force
 from qmodal.transport import waiting
 from qmodal.wire.remote_error import printed
-from qmodal_workers.container import forked_children as offspring, plain_process as plain
+from qmodal_workers.container import forked_children, plain_process
 from qmodal_workers.container.forked_children import end_if_child
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.own_output import flush, show
@@ -46,7 +46,7 @@ def run(
     `prepared`: what the template has made already, which then has imported the version's modules.
     """
     status = 1
-    offspring.watch()
+    forked_children.watch()
     try:
         become(descriptors, parent=request.parent)
         mark_process(request.mark)
@@ -71,7 +71,7 @@ def _live(
     begin = time.monotonic()
     record.write(ContainerStatus())
     control.send(pid=os.getpid())
-    plain.set_variables(request.environ)
+    plain_process.set_variables(request.environ)
     loop = UserLoop()
     try:
         service, session = _start(request, record, loop, prepared)
@@ -108,7 +108,7 @@ def _start(
     service = base.service or build_service(*find(version, pool), loop)
     options = options_in_force(version.functions[pool.function], pool)
     interrupts = Interrupts(record, loop)
-    offspring.watch(interrupts.disarm)
+    forked_children.watch(interrupts.disarm)
     check_secrets(options)
     with interrupts.entering():
         service.enter(loop)
@@ -117,7 +117,11 @@ def _start(
     session = ServeSession.create(
         record=record,
         claims=ClaimConnection(
-            client, request.pool, request.container, is_once=options.is_once, line=base.line
+            client,
+            request.pool,
+            request.container,
+            is_once=options.is_once,
+            connection=base.connection,
         ),
         settlement=Settlement(
             client=client,
@@ -145,7 +149,7 @@ def _end(session: ServeSession, control: ControlSocket, leave: Callable[[], None
     if session.stop.is_made:
         control.send(stop=session.stop.reason, unfit=session.stop.is_unfit)
     status = 0
-    for end in (leave, plain.end):
+    for end in (leave, plain_process.end):
         try:
             end()
             end_if_child()

@@ -1,4 +1,4 @@
-"""What a container says on its own streams, whatever user code has made of these."""
+"""Writes what the container itself has to say to its streams, whatever user code has made of these."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STDERR = 2
 
 
 def flush() -> None:
-    """What user code has printed is on its way."""
+    """Flush what user code has printed."""
     for name in ("stdout", "stderr"):
         try:
             getattr(sys, name).flush()

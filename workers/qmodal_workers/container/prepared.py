@@ -1,4 +1,4 @@
-"""What all containers of a version begin with; a template makes it once for those that it forks.
+"""What all containers of a version begin with, made once by the template that forks them.
 
 What is done before a fork costs each of them neither time nor memory of its own.
 """
@@ -16,11 +16,11 @@ from qmodal_workers.container.run.service import Service
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Nothing in it is connected; `service` is of the one pool that has been entered."""
+    """A client and the verified version; nothing is connected. `service` is of a pool with a snapshot."""
 
     client: Client
     version: Version
-    line: Connection
+    connection: Connection
     service: Service | None = None
 
     @classmethod
@@ -29,5 +29,5 @@ class Prepared:
         # By the worker. A server that is not ready, or was set otherwise since, must not end a container.
         client = Client(settings, is_checked=True)
         client.blocking.prepare()
-        line = Connection(Address(client.settings.redis_url or ""))
-        return cls(client, open_version(document, client.signer), line)
+        connection = Connection(Address(client.settings.redis_url or ""))
+        return cls(client, open_version(document, client.signer), connection)

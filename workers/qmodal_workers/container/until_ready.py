@@ -1,4 +1,4 @@
-"""Carry an operation out for as long as it takes: a container that dies of an outage runs its inputs again."""
+"""Repeats an operation until the server is ready: a container that ends in an outage would run its inputs again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OUTAGES = (ConnectionError, EnqueueError, ConfigurationError)
 def insist(
     client: Client, operation: Callable[[], Op[T]], *, lasting: type[Error] | tuple[()] = ()
 ) -> T:
-    """What comes of the operation, which is made anew for each try; raises what no waiting mends.
+    """The result of the operation, made anew for each try; raises what no waiting mends.
 
     `lasting`: what is not waited out here, either.
     """

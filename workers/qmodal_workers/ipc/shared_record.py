@@ -54,7 +54,7 @@ class ContainerStatus:
     `tick` are monotonic nanoseconds; `connection` is the client id of its claiming connection;
     `held` are the claimed entries (lane, id) with those started first, and `running` of them are
     started, which counts until their outcome is stored: with `serial` 0 user code has ended. Of a
-    pack the input `part` of its call runs. `ahead`: more was claimed than is listed.
+    pack the input `part` of its call runs. `ahead`: there is a prefetch, which is not listed.
     `waiting`: it is blocked in another call's `.get()`.
     """
 

@@ -39,8 +39,8 @@ class _Asked(NamedTuple):
 class ClaimConnection:
     """Reads the pool's streams as one consumer; `inflight` is the pool's as of the last settle.
 
-    `line`: one to connect first. `is_once`: the server knows, before it delivers anything, that what
-    was started never runs again.
+    `connection`: one to connect first; `client_id` is the server's number for the one in use.
+    `is_once`: the server knows, before it delivers anything, that what was started never runs again.
     """
 
     def __init__(
@@ -50,16 +50,16 @@ class ClaimConnection:
         container: str,
         *,
         is_once: bool = False,
-        line: Connection | None = None,
+        connection: Connection | None = None,
     ) -> None:
         self._client = client
         self._pools: Pools = client.pools
         self._pool = pool
         self._container = container
         self._marks = (client.pools.mark_command(pool, container),) if is_once else ()
-        self._first = line
-        self._line: Connection | None = None
-        self.connection = 0
+        self._first = connection
+        self._connection: Connection | None = None
+        self.client_id = 0
         self.inflight = 0
         self._packed: dict[tuple[int, int | None], bytes] = {}
         self._asked: _Asked | None = None
@@ -73,23 +73,23 @@ class ClaimConnection:
     def connect(self) -> list[Claimed]:
         """(Re)connect, for as long as it takes; what the server says this container holds."""
         while True:
-            line = self._first or Connection(Address(self._client.settings.redis_url or ""))
+            connection = self._first or Connection(Address(self._client.settings.redis_url or ""))
             self._first = None
             try:
-                line.connect()
-                held = self._introduced(line)
+                connection.connect()
+                held = self._introduced(connection)
             except (*LOST, ConfigurationError) as error:
-                line.close()
-                if isinstance(error, ConfigurationError) and not self.connection:
+                connection.close()
+                if isinstance(error, ConfigurationError) and not self.client_id:
                     raise  # it has nothing yet that it could keep, and its start says why it failed
                 time.sleep(RECONNECT_SECONDS)
             else:
-                self._line = line
+                self._connection = connection
                 return self._parse(held)
 
-    def _introduced(self, line: Connection) -> Reply:
+    def _introduced(self, connection: Connection) -> Reply:
         """Make the server ready to hand out inputs; what it says is held. Nothing is claimed unmarked."""
-        replies = line.exchange(
+        replies = connection.exchange(
             (
                 *load_commands(),
                 *self._marks,
@@ -103,13 +103,13 @@ class ClaimConnection:
             raise NotReadyError(str(refusal)) from refusal
         if refusal is not None and verdict is not ReplyAction.GONE:
             raise to_exception(refusal, verdict) from refusal
-        *_, self.connection, held = replies
+        *_, self.client_id, held = replies
         return held
 
     def connect_first(self) -> int:
         """Connect; the connection's client id. What is held is read again by `held`."""
         self.connect()
-        return self.connection
+        return self.client_id
 
     def ask(
         self,
@@ -129,28 +129,28 @@ class ClaimConnection:
         commands.append(self._claim_command(count, block))
         self._asked = _Asked(ended, len(news))
         try:
-            if self._line is not None:
-                self._line.write(commands)
+            if self._connection is not None:
+                self._connection.write(commands)
         except LOST:
             self._drop()
 
     def is_answered(self, seconds: float) -> bool:
         """Whether `answer` need not wait (long); waits so long for that."""
-        line = self._line
-        return line is None or line.is_readable(seconds)
+        connection = self._connection
+        return connection is None or connection.is_readable(seconds)
 
     def answer(self) -> list[Claimed] | None:
         """What came of the last `ask`; None when the connection was lost."""
         asked, self._asked = self._asked, None
-        line = self._line
+        connection = self._connection
         try:
-            if asked is None or line is None:
+            if asked is None or connection is None:
                 raise OSError
-            self.news = line.replies(asked.news)
+            self.news = connection.replies(asked.news)
             if asked.ended:
-                self._settled(line.read(), asked.ended)
+                self._settled(connection.read(), asked.ended)
                 asked = asked._replace(ended=())
-            return self._parse(line.wait())
+            return self._parse(connection.wait())
         except LOST:
             self._drop()
             if asked is not None:
@@ -224,11 +224,11 @@ class ClaimConnection:
         return apart
 
     def _held(self) -> list[Claimed]:
-        if self._line is None:
+        if self._connection is None:
             return self.connect()
         try:
             command = self._pools.held_command(self._pool, self._container)
-            return self._parse(self._line.exchange((command,))[0])
+            return self._parse(self._connection.exchange((command,))[0])
         except LOST:
             self._drop()
             return self.connect()
@@ -249,9 +249,9 @@ class ClaimConnection:
         return []
 
     def _drop(self) -> None:
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,4 +1,4 @@
-"""How many inputs to claim at once: one, unless they are much shorter than a round trip."""
+"""How many entries to claim at once: one, unless they are much shorter than a round trip."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ from collections.abc import Sequence
 from qmodal.store.pools import MOST_HELD, Pools
 from qmodal.transport.operation import Command, Reply
 
+# Single inputs that take this long together are claimed at once, if each takes at most SHORT_SECONDS.
 WORTH_SECONDS = 0.005
-RECENT = 16
-# As many may be claimed ahead.
-MOST_CLAIMED = MOST_HELD // 2
-# Of so many, this one by length: one that had to wait for a processor says nothing of the rest, and
-# what is claimed behind a long one is given back.
-USUAL = 12
 SHORT_SECONDS = 0.0005
-# Packs are claimed for so long a time, and one ahead if it is not longer than that.
+# A claim takes at most half of what a container may hold: the other half is for the prefetch.
+MOST_CLAIMED = MOST_HELD // 2
+# The usual time is the USUALth shortest of the RECENT last ones: one that had to wait for a processor
+# says nothing of the rest, and what is claimed behind a long one is given back.
+RECENT, USUAL = 16, 12
+# Packs that take this long together are claimed at once; one is prefetched if it takes no longer than
+# LONGEST_AHEAD.
 PACKS_SECONDS, LONGEST_AHEAD = 0.010, 0.015
-# What another thread does meanwhile costs more than it saves if the entry takes less.
+# For an entry that takes less, preparing the next one in another thread costs more than it saves.
 UNHURRIED_SECONDS = 0.002
 REPORT_SECONDS = 0.5
 
 
 class ClaimSizer:
-    """Learns from the slower ones of the recent inputs, so that a long kind is not averaged away.
+    """Sizes claims by the slower ones of the recent entries, so that a long kind is not averaged away.
 
-    `most`: never more at once than that.
+    `most` is the largest claim. `service_time` is what an input takes, in seconds, smoothed.
     """
 
     def __init__(self, most: int = MOST_CLAIMED) -> None:
@@ -46,7 +47,7 @@ class ClaimSizer:
         self.service_time = each if before is None else before + 0.1 * (each - before)
 
     def news(self, pools: Pools, pool: str) -> tuple[Command, ...]:
-        """For a write that goes anyway, now and then: who else claims, and what inputs take here."""
+        """Commands for a write that goes anyway, twice a second: ask who else claims, say what inputs take."""
         now = time.monotonic()
         if now - self._told < REPORT_SECONDS:
             return ()
@@ -57,7 +58,7 @@ class ClaimSizer:
         return asking, pools.learn_command(pool, self.service_time)
 
     def hear(self, replies: Sequence[Reply]) -> None:
-        """What was answered to `news`."""
+        """Take in the replies to `news`."""
         if replies:
             self._sharing = Pools.parse_sharing(replies[0])
 
@@ -74,7 +75,7 @@ class ClaimSizer:
         return max(1, min(int(WORTH_SECONDS / usual), self._most, share))
 
     def ahead(self, inflight: int) -> int:
-        """Entries to claim before the last ones have run: 0 unless they are short, and many wait."""
+        """Entries to prefetch while the last ones run: 0 unless they are short, and many wait."""
         count = self.count(inflight)
         if count > 1:
             return count

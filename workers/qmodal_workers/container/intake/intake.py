@@ -113,7 +113,7 @@ class Intake:
             self.record.heard = self._noted
             self.buffer.put(claimed)
             self._watch_queue()
-            self.status.claimed(claimed, self.claims.connection)
+            self.status.claimed(claimed, self.claims.client_id)
         else:
             # The connection was lost, something was not settled, or nothing came for seconds: what
             # this container holds without knowing, nobody else would ever run. Or its worker stands
@@ -161,7 +161,7 @@ class Intake:
         self._watch_queue()
         if self.record.lease_left <= 0:
             self.buffer.release_all()
-        self.status.claimed(self.buffer.waiting(), self.claims.connection)
+        self.status.claimed(self.buffer.waiting(), self.claims.client_id)
 
     def reach(self) -> None:
         """Claim the next entries while the last ones run, if they are short."""

@@ -1,4 +1,4 @@
-"""What a container shows its worker in the shared record: what it has claimed, and what it runs."""
+"""Publishes in the shared record what a container has claimed, and what it runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 
 
 class StatusWriter:
-    """Keeps the record true; what was claimed together is written once, and then pointed into."""
+    """Keeps the record true; the names of what was claimed together are written once, and pointed into."""
 
     __slots__ = (
         "_buffer",
@@ -39,19 +39,19 @@ class StatusWriter:
         self._started, self._serial = record.started_cell, record.serial_cell
         self._slot = slot
         self._buffer = buffer
-        # Of the last input that was posted: the next one differs in serial and start, if in nothing else.
+        # Of the last publication: if the next input has the same, it differs in serial and start only.
         self._place: tuple[int, int, bool] | None = None
         self._taken = 0  # from the front of what was claimed last
         self.completed = 0
 
     def claimed(self, claimed: Sequence[Claimed], connection: int) -> None:
-        """These are held now, and nothing else but what is claimed ahead."""
+        """These are held now, and nothing else but the prefetch."""
         self._taken, self._place = 0, None
         self._record.connection = connection
         self._record.hold([name_of(lane, entry) for lane, entry, _ in claimed])
 
     def take(self) -> None:
-        """The next one is being looked at."""
+        """The next one of them is being admitted."""
         self._taken += 1
 
     def busy(self) -> None:
@@ -64,12 +64,12 @@ class StatusWriter:
             self._serial.value = serial
         else:
             self._place = place
-            self._post(BUSY, serial, slot.started, EACH, running=1)
+            self._publish(BUSY, serial, slot.started, EACH, running=1)
 
     def packed(self, part: int) -> None:
         """The entry that was taken last is a pack; its input `part` of the call will run."""
         self._place = None
-        self._post(BUSY, self._slot.serial + 1, self._slot.started, 0, running=1, part=part)
+        self._publish(BUSY, self._slot.serial + 1, self._slot.started, 0, running=1, part=part)
 
     def idle(self) -> None:
         """No user code runs.
@@ -80,9 +80,9 @@ class StatusWriter:
         """
         self._place = None
         running = int(self._taken > 0)
-        self._post(IDLE, 0, time.monotonic_ns(), 0, running=running, part=self._slot.part)
+        self._publish(IDLE, 0, time.monotonic_ns(), 0, running=running, part=self._slot.part)
 
-    def _post(
+    def _publish(
         self, state: int, serial: int, since: int, flags: int, *, running: int, part: int = 0
     ) -> None:
         taken, buffer = self._taken, self._buffer

@@ -1,4 +1,4 @@
-"""Whether a claimed entry may run: signature first, then shape, then its payload."""
+"""Decides whether a claimed entry may run: signature first, then shape, then its payload."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RefusedError(Error):
 
 
 class UndecodableError(RefusedError):
-    """It was made for another Python (empty: or another release of qmodal), which may be elsewhere."""
+    """It was made for another `python`, or if that is empty another qmodal, which some box may have."""
 
     def __init__(self, text: str, *, python: str = "") -> None:
         super().__init__(text)
@@ -58,7 +58,7 @@ class Admission:
     client: Client
     pool: str
     before_large: Callable[[], None] = lambda: None
-    # The last one, and its call as entries name it.
+    # The last head, and its call as entries name it.
     _known: tuple[Head | None, bytes] = field(default=(None, b""), init=False)
     _foreseen: _Foreseen | None = field(default=None, init=False)
 
@@ -134,7 +134,7 @@ class Admission:
         return kwargs, columns
 
     def _refusal(self, error: Error, signed: bytes) -> Error:
-        """What not to have opened it comes to."""
+        """The error to raise for an envelope that could not be opened."""
         if isinstance(error, MalformedError):  # and yet signed with our key
             return UndecodableError(f"unprocessable: {error}")
         if not isinstance(error, UnknownKeyError):

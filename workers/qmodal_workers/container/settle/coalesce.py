@@ -1,4 +1,4 @@
-"""What ended one after another is settled as one: an outcome for several inputs of a call.
+"""Consecutive inputs of a call that ended one after another are settled as one outcome.
 
 Each came with an entry of its own, and any of these may have become somebody else's meanwhile; the
 server then takes the outcome for the others only.
@@ -32,7 +32,7 @@ class Done(NamedTuple):
 
 
 def in_runs(done: Iterable[Done]) -> Iterator[list[Done]]:
-    """Those that can share an outcome: small ones of consecutive inputs."""
+    """Groups that can share an outcome: consecutive inputs of a call with small results."""
     run: list[Done] = []
     following: tuple[str, int, int] | None = None  # call, lane and index that would go on with it
     for one in done:

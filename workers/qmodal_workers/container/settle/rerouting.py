@@ -1,4 +1,4 @@
-"""Whether what this container cannot decode has a chance elsewhere; asked only when that happens."""
+"""Whether another box or a newer version can run what this container cannot decode."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from qmodal_workers.container.until_ready import insist
 
 @dataclass(frozen=True, slots=True)
 class Rerouting:
-    """What else there is: `app_id` and `number` are the version that runs here.
+    """Asks the server when that happens, and not before; `app_id` and `number` are the version here.
 
     `is_pinned`: the pool keeps to that version, so a newer one does not matter.
     """

@@ -24,7 +24,7 @@ from qmodal_workers.container.until_ready import insist
 
 @dataclass(slots=True, kw_only=True)
 class Settlement:
-    """Writes what cannot wait, and collects what is settled together with the next claim."""
+    """Collects outcomes, to be settled together with the next claim; writes at once what cannot wait."""
 
     client: Client
     pool: str
