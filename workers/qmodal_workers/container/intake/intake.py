@@ -221,6 +221,8 @@ class Intake:
 
     def _ask_planned(self) -> None:
         """Send the claim that is planned, if it still is, and settle what has ended with the same write."""
+        if self.buffer.stage != "planned":
+            return
         with self._claiming():
             if self.buffer.stage == "planned":
                 ended = self._take_ended()
