@@ -178,7 +178,7 @@ def test_lines_are_streamed_as_they_are_printed(user: Any) -> None:
         await clients.current().aclose()
         return found
 
-    assert "err b" in asyncio.run(tail())
+    wait_until(lambda: "err later" in asyncio.run(tail()), what="what was printed on stderr")
 
 
 def test_an_unknown_source_is_refused(user: Any) -> None:
