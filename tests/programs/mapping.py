@@ -43,7 +43,9 @@ def wait_or_fail(path: str, x: int) -> int:
 
 
 @app.function()
-def nap(seconds: float) -> tuple[float, int]:
+def nap(seconds: float, started: str = "") -> tuple[float, int]:
+    if started:
+        Path(started).touch()
     time.sleep(seconds)
     return seconds, os.getpid()
 

@@ -368,12 +368,14 @@ def test_gathering_gives_results_in_order_and_the_first_failure_at_once(
     slow.cancel()
 
 
-def test_cancelling_can_take_the_container_along(user: Any) -> None:
+def test_cancelling_can_take_the_container_along(user: Any, tmp_path: Path) -> None:
     user.nap.autoscaler.update(max_containers=1)
     _, before = user.nap.remote(0.0)
-    call = user.nap.spawn(60.0)
+    started = tmp_path / "started"
+    call = user.nap.spawn(60.0, str(started))
     other = user.nap.spawn(0.0)
-    wait_until(lambda: user.nap.get_current_stats().num_running_inputs == 1, what="the nap")
+    # Not the stats: they also count what was claimed, whose container has no reason to end yet.
+    wait_until(started.exists, what="the nap")
     call.cancel(terminate_containers=True)
     with pytest.raises(RemoteError, match="cancelled"):
         call.get(timeout=5)

@@ -106,6 +106,22 @@ def test_a_cancel_that_is_heard_before_its_input_starts_is_not_forgotten(
     assert chased(container) == [(1, CANCELLED)]
 
 
+def test_a_cancel_that_takes_the_container_along_kills_it_if_its_input_starts_late(
+    bench: Bench, client: Client, container: Container
+) -> None:
+    call = bench.submit()
+    (claimed,) = bench.claim(NAME)
+    client.run(client.calls.cancel(call))
+    writes(container)
+    with watching(client, container) as (loop, watch):
+        loop.run(_hear(watch, claimed, takes_container=True))
+        assert container.termination is None
+        writes(container, claimed)
+        loop.run(look_until(watch, lambda: container.termination is not None))
+    assert container.termination is not None
+    assert "its container with it" in container.termination.reason
+
+
 def test_a_cancel_of_an_entry_of_the_same_id_interrupts_nothing(
     bench: Bench, client: Client, container: Container
 ) -> None:
@@ -121,5 +137,5 @@ def test_a_cancel_of_an_entry_of_the_same_id_interrupts_nothing(
     bench.settle(claimed)
 
 
-async def _hear(watch: Watchdog, claimed: Claimed) -> None:
-    watch.cancelled(NAME, claimed.entry)
+async def _hear(watch: Watchdog, claimed: Claimed, takes_container: bool = False) -> None:
+    (watch.killed if takes_container else watch.cancelled)(NAME, claimed.entry)

@@ -35,6 +35,14 @@ class PendingInterrupt:
     since: float
 
 
+@dataclass(slots=True, frozen=True)
+class Cancellation:
+    """A cancellation that was heard before its input started; `since` in monotonic seconds."""
+
+    since: float
+    takes_container: bool
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Container:
     """One container; `report` is what the server is sent.
@@ -56,7 +64,7 @@ class Container:
     exit_status: int = 0  # as subprocess says it, once its process has ended
     pending_interrupt: PendingInterrupt | None = None
     last_input: float = 0.0  # when it was last seen busy, while draining
-    cancelled: dict[str, float] = field(default_factory=dict)  # entries, and when that was heard
+    cancelled: dict[str, Cancellation] = field(default_factory=dict)  # by entry
     suspect: int = 0  # serial of the input behind which entries were seen to wait, once
     released: int = 0  # serial of the input behind which entries were released
     stop_reason: str = ""

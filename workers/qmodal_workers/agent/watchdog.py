@@ -16,7 +16,13 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
 from qmodal_workers.agent import takeover
-from qmodal_workers.agent.containers import Container, ContainerTable, PendingInterrupt, Termination
+from qmodal_workers.agent.containers import (
+    Cancellation,
+    Container,
+    ContainerTable,
+    PendingInterrupt,
+    Termination,
+)
 from qmodal_workers.ipc.child_processes import is_stopped
 from qmodal_workers.ipc.processes import send_signal
 from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, ContainerStatus
@@ -36,6 +42,8 @@ RECHECK_SECONDS = 0.005
 # Until then a cancelled input that starts late is recognised.
 REMEMBER_CANCELLED_SECONDS = 10.0
 INTERRUPT_SIGNAL = signal.SIGUSR2
+# Of an input that is not held any more, and whose cancellation this worker did not hear.
+UNHEARD = Cancellation(0.0, takes_container=False)
 
 
 def is_overdue(status: ContainerStatus, now: int) -> bool:
@@ -124,6 +132,13 @@ class Watchdog:
 
     def cancelled(self, name: str, entry: str) -> None:
         """An input was cancelled; interrupt it if it is the one that runs, now or in a moment."""
+        self._cancelled(name, entry, Cancellation(time.monotonic(), takes_container=False))
+
+    def killed(self, name: str, entry: str) -> None:
+        """An input was cancelled along with its container: kill that, if the input has started."""
+        self._cancelled(name, entry, Cancellation(time.monotonic(), takes_container=True))
+
+    def _cancelled(self, name: str, entry: str, cancellation: Cancellation) -> None:
         container = self._containers.find(name)
         if container is None or not container.pid or container.termination is not None:
             return
@@ -131,34 +146,31 @@ class Watchdog:
             # Before we look what runs; from here on it starts none without looking whether it may.
             container.endpoints.record.cancelled()
         status = container.status()
-        if status is not None and is_running(status) and status.held[0][1] == entry:
-            self.interrupt(container, status.serial, CANCELLED)
-        else:
-            container.cancelled[entry] = time.monotonic()
+        if status is None or not self._end(container, status, entry, cancellation):
+            container.cancelled[entry] = cancellation
             asyncio.get_running_loop().call_later(RECHECK_SECONDS, self.check)
 
-    def _check_cancelled(self, container: Container, status: ContainerStatus) -> None:
-        """Audit a container that now runs an input whose cancellation came before it started."""
-        heard = time.monotonic() - REMEMBER_CANCELLED_SECONDS
-        container.cancelled = {e: at for e, at in container.cancelled.items() if at > heard}
-        if is_running(status) and status.held[0][1] in container.cancelled:
-            self._act(container, self._audit(container))
-
-    def killed(self, name: str, entry: str) -> None:
-        """An input was cancelled along with its container: kill that, unless the input is over."""
-        container = self._containers.find(name)
-        if container is None or not container.pid:
-            return
-        status = container.status()
-        runs = (
-            [at for _, at in status.held[: status.running]] if status and is_running(status) else []
-        )
-        if entry in runs:
+    def _end(
+        self, container: Container, status: ContainerStatus, entry: str, cancellation: Cancellation
+    ) -> bool:
+        """Kill the container or interrupt the input, if it runs; returns whether it does."""
+        runs = [at for _, at in status.held[: status.running]] if is_running(status) else []
+        if cancellation.takes_container and entry in runs:
             self.kill(
                 container, Termination("an input of it was cancelled, and its container with it")
             )
-        else:
-            self.cancelled(name, entry)
+            return True
+        if runs[:1] == [entry]:
+            self.interrupt(container, status.serial, CANCELLED)
+            return True
+        return False
+
+    def _check_cancelled(self, container: Container, status: ContainerStatus) -> None:
+        """Look at a container that now runs an input whose cancellation came before it started."""
+        heard = time.monotonic() - REMEMBER_CANCELLED_SECONDS
+        container.cancelled = {e: c for e, c in container.cancelled.items() if c.since > heard}
+        if is_running(status) and status.held[0][1] in container.cancelled:
+            self._act(container, self._audit(container))
 
     def acknowledge(self, token: str) -> None:
         """A cancel waits for this worker: answer that all its cancellations were heard."""
@@ -190,7 +202,8 @@ class Watchdog:
             return
         after = container.status()
         if after is not None and is_running(after) and after.serial == before.serial:
-            self.interrupt(container, after.serial, CANCELLED)
+            entry = after.held[0][1]
+            self._end(container, after, entry, container.cancelled.get(entry, UNHEARD))
 
     def kill(self, container: Container, termination: Termination) -> None:
         """Kill it; what it held is given back uncharged."""
