@@ -154,7 +154,7 @@ def test_a_start_that_fails_once_is_tried_again(stage: Stage) -> None:
     worker = stage.worker(fate=failing)
     stage.publish(f=options())
     stage.submit()
-    first = stage.until(stage.assigned, "a first try")
+    first = stage.until(lambda: sorted(worker.roster), "a first try")
     worker.fate = lambda report: replace(report, state="ready")
     stage.until(lambda: stage.assigned() not in ([], first), "a second try", seconds=20)
     stage.until(stage.serve, "the input runs")

@@ -101,7 +101,7 @@ def test_a_retry_counts_and_comes_before_what_was_never_tried(bench: Bench, dela
 
 def test_due_retries_are_promoted_in_the_order_of_their_times(bench: Bench) -> None:
     bench.submit(3)
-    for claimed, delay in zip(bench.claim(count=3), (3600, 0.004, 0.002), strict=True):
+    for claimed, delay in zip(bench.claim(count=3), (3600, 0.2, 0.05), strict=True):
         bench.client.run(bench.client.pools.retry(bench.pool, claimed, delay=delay))
     promoted, following = 0, None
     while promoted < 2:
