@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import Context, ContextVar
-from typing import Any
 
 from qmodal.client.process import state
 from qmodal.wire.ids import input_id
@@ -50,17 +49,18 @@ def leave_input() -> None:
     _input.set(None)
 
 
-Known = tuple[ContextVar[Any], Any]
+def watcher(variables: Context) -> Callable[[], bool] | None:
+    """A function that says whether one of these variables has another value here and now.
 
-
-def others(variables: Context) -> list[Known]:
-    """What is set there, but for the input."""
-    return [each for each in variables.items() if each[0] is not _input]
-
-
-def differ(known: Sequence[Known]) -> bool:
-    """Whether one of these has another value here and now."""
-    return any(variable.get(None) is not value for variable, value in known)
+    The input's own does not count; None if no other one is set.
+    """
+    known = [each for each in variables.items() if each[0] is not _input]
+    if len(known) == 1:  # the usual number, which needs no loop
+        [(only, before)] = known
+        return lambda: only.get(None) is not before
+    if known:
+        return lambda: any(variable.get(None) is not value for variable, value in known)
+    return None
 
 
 def serve() -> None:

@@ -112,6 +112,7 @@ class AgentHalf(ctypes.Structure):
     target: int
     lease: int
     cancels: int  # how many cancelled inputs it has heard of
+    news: int  # how often it has written `target` or `cancels`
 
 
 for _half in (ContainerHalf, AgentHalf):
@@ -141,6 +142,7 @@ class SharedRecord:
         "container",
         "fd",
         "heard",
+        "news_cell",
         "serial_cell",
         "started_cell",
         "target_cell",
@@ -160,6 +162,7 @@ class SharedRecord:
         self.started_cell = self._cell(_offset(ContainerHalf, "started"))
         self.target_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "target"))
         self.cancels_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "cancels"))
+        self.news_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "news"))
         self._sequence = 0
 
     @classmethod
@@ -244,6 +247,7 @@ class SharedRecord:
         half.draining = told.draining
         half.why = told.why
         half.target = told.target
+        half.news += 1
 
     def told(self) -> AgentCommand:
         """The container: what the worker wants."""
@@ -253,6 +257,7 @@ class SharedRecord:
     def cancelled(self) -> None:
         """The worker: it has heard that one of the claimed inputs was cancelled."""
         self.agent.cancels += 1
+        self.agent.news += 1
 
     @property
     def cancels(self) -> int:
@@ -283,6 +288,7 @@ class SharedRecord:
         """Close it; it is unmapped once nobody holds one of its halves any more."""
         del self.container, self.agent
         del self.serial_cell, self.started_cell, self.target_cell, self.cancels_cell
+        del self.news_cell
         with suppress(BufferError):
             self._map.close()
         os.close(self.fd)

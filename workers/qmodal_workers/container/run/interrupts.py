@@ -38,9 +38,11 @@ class Interrupts:
         "_interrupted",
         "_is_entering",
         "_loop",
+        "_news",
         "_receiver",
         "_record",
         "_target",
+        "heard",
         "is_preempted",
         "is_wanted",
         "slot",
@@ -49,6 +51,7 @@ class Interrupts:
     def __init__(self, record: SharedRecord, loop: UserLoop) -> None:
         self._record = record
         self._cancels, self._target = record.cancels_cell, record.target_cell
+        self._news, self.heard = record.news_cell, -1
         self._loop = loop
         self.slot = loop.slot
         self.is_preempted = False
@@ -83,6 +86,26 @@ class Interrupts:
         slot.is_open = True
         if self._target.value == slot.serial:
             self._arrive(SIGNAL, None)
+
+    def expect_news(self) -> None:
+        """The next input takes a look, whatever it finds (`heard` is what it has heard of): a pack begins."""
+        self.slot.why, self.heard = 0, -1
+
+    def hear(self) -> int:
+        """The worker has written something since an input took a look: `listen`; what was heard now.
+
+        With the slot open, so that of what is written meanwhile either the signal or this is in time.
+        """
+        self.slot.is_open = False
+        self.heard = self._news.value
+        self.listen()
+        return self.heard
+
+    def may_go_on(self) -> bool:
+        """Whether the next input of a pack may start: a cancel is the whole call's."""
+        was_cancelled = self.slot.why == CANCELLED
+        self.slot.why = 0
+        return not was_cancelled
 
     def listen_on(self) -> None:
         """As `listen`, for more user code of the same input: what has interrupted it does not come twice."""
