@@ -37,7 +37,7 @@ OUTPUTS: dict[str, tuple[list[str], list[str]]] = {
         ["many calls at once", "'calls': 5", "and one to collect later"],
     ),
     "stdlib_report.py": (
-        [],
+        ["--below", "email"],
         ["files ", "most used names", "with every report checked here"],
     ),
 }
