@@ -60,7 +60,9 @@ def deployed(file: Path, settings: Settings, client: Client) -> Iterator[str]:
     app_id = client.run(client.apps.find("main", "lists"))
     assert app_id is not None
     yield app_id
-    qmodal("app", "stop", app_id, "-y", settings=settings, cwd=file.parent)
+    record = client.run(client.apps.record(app_id))
+    assert record is not None
+    client.run(client.apps.stop(record))
 
 
 @pytest.fixture
