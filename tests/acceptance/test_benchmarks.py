@@ -27,7 +27,9 @@ def figures(saved: dict[str, Any]) -> set[tuple[str, str]]:
 
 def test_the_benchmark_compares_subjects_on_one_server_and_leaves_nothing() -> None:
     with desk(PYTHONPATH=str(ROOT)) as here:
-        text, saved = measure(here, "--workloads", "w4", "w5", "--subjects", "raw", "qmodal", "pool")
+        text, saved = measure(
+            here, "--workloads", "w4", "w5", "--subjects", "raw", "qmodal", "pool"
+        )
         measures = ("1 MiB echo", "map", "map unpacked")
         expected = {(name, each) for name in ("raw", "qmodal", "pool") for each in measures}
         assert figures(saved) == expected, text
