@@ -49,8 +49,8 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 def pytest_configure(config: pytest.Config) -> None:
     """The process that starts the others makes the folder by which they take turns, and bytecode.
 
-    Where PYTHONDONTWRITEBYTECODE is set, each of the thousand processes that tests start would compile
-    all of qmodal for itself, which takes most of its time.
+    Where PYTHONDONTWRITEBYTECODE is set, each process that tests start would compile qmodal for
+    itself, which takes it about as long as everything else until it is up.
     """
     if TURNS not in os.environ:
         for name in PROGRAMS:
