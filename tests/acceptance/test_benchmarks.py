@@ -7,16 +7,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.installed import ROOT, Desk, desk
 
 TINY = ("--scale", "0.001", "--rounds", "1")
+# A dozen processes after each other, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(180)
 
 
 def measure(here: Desk, *options: str) -> tuple[str, dict[str, Any]]:
     """What a run prints, and its JSON file."""
     out = here.base / "out"
     program = (sys.executable, "-m", "benchmarks", *TINY, "--out", str(out))
-    text = here.run(*program, *options)
+    text = here.run(*program, *options, seconds=150)
     return text, json.loads((out / "benchmark.json").read_text())
 
 
