@@ -6,8 +6,10 @@ its own; `-n 0` runs all in one, as a debugger needs it.
 
 from __future__ import annotations
 
+import compileall
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from functools import partial
@@ -35,6 +37,8 @@ PASSED = pytest.StashKey[bool]()
 # Tests use a third of a processor each: they start processes and wait for what these do.
 PROCESSES_PER_CPU, MOST_PROCESSES = 2, 8
 TURNS = "QMODAL_TEST_TURNS"
+# What the processes that tests start import.
+PROGRAMS = ("qmodal", "workers", "autoscaler", "benchmarks")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -43,12 +47,28 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The process that starts the others makes the folder by which they take turns."""
+    """The process that starts the others makes the folder by which they take turns, and bytecode.
+
+    Where PYTHONDONTWRITEBYTECODE is set, each process that tests start would compile qmodal for
+    itself, which takes it about as long as everything else until it is up.
+    """
     if TURNS not in os.environ:
+        for name in PROGRAMS:
+            compileall.compile_dir(config.rootpath / name, quiet=2)
         folder = tempfile.TemporaryDirectory(prefix="qm-turns-")
         config.add_cleanup(folder.cleanup)
         config.add_cleanup(partial(os.environ.__delitem__, TURNS))
         os.environ[TURNS] = folder.name
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Test modules are compiled once, too, and not in each process of each run."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    try:
+        return (yield)
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @pytest.hookimpl(wrapper=True)

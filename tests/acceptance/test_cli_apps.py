@@ -36,10 +36,12 @@ def ask_number() -> int:
     return number.remote()
 
 @app.function(timeout=60)
-def sleepy(marker: str, seconds: float) -> int:
+def sleepy(marker: str, alarm: str) -> int:
     with open(marker, "a") as file:
         file.write("begun\\n")
-    time.sleep(seconds)
+    while not os.path.exists(alarm):
+        time.sleep(0.01)
+    time.sleep(1)
     with open(marker, "a") as file:
         file.write("done\\n")
     return number.local()
@@ -159,12 +161,14 @@ def test_recreate_ends_older_containers_at_once_and_their_inputs_run_on_the_new_
     marker = file.parent / "marker"
     say("deploy", file, settings=settings, cwd=file.parent)
     old = qmodal.Cls.from_name("shop", "Counter")().where.remote()
-    call = function("sleepy").spawn(str(marker), 0.5 if marker.exists() else 8)
+    call = function("sleepy").spawn(str(marker), str(file.parent / "alarm"))
     wait_until(marker.exists, what="the input runs")
-    file.write_text(source(2).replace("time.sleep(seconds)", "time.sleep(0)"))
+    file.write_text(
+        source(2).replace("not os.path.exists(alarm)", "False").replace("sleep(1)", "sleep(0)")
+    )
     say("deploy", "--strategy", "recreate", file, settings=settings, cwd=file.parent)
     assert not Path(f"/proc/{old}").exists()
-    assert call.get(timeout=6) == 2
+    assert call.get(timeout=30) == 2
     assert marker.read_text().split() == ["begun", "begun", "done"]
 
 
@@ -206,13 +210,14 @@ def test_environments_do_not_meet(file: Path, settings: Settings) -> None:
 def test_a_detached_app_outlives_its_killed_client_until_its_work_is_done(
     file: Path, settings: Settings, client: Client
 ) -> None:
-    marker = file.parent / "marker"
+    marker, alarm = file.parent / "marker", file.parent / "alarm"
     argv = ("run", "-d", "-n", "aside", f"{file}::sleepy", "--marker", str(marker))
-    with started(*argv, "--seconds", "2", settings=settings, cwd=file.parent) as running:
+    with started(*argv, "--alarm", alarm, settings=settings, cwd=file.parent) as running:
         wait_until(marker.exists, what="the input runs", seconds=20)
         running.kill()
     (key,) = [key for key in client.run(_keys(client)) if key.endswith(b":client")]
     client.run(_delete(client, key))  # as 30 s without a heartbeat do
+    alarm.touch()  # a second later it is done
     wait_until(lambda: "done" in marker.read_text(), what="the work goes on")
     stopped = wait_until(
         lambda: client.run(client.apps.last_stopped("main", "aside")), what="the app ends"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -17,7 +16,7 @@ from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
 from tests.support.commands import qmodal, started
-from tests.support.servers import TestServer, run_server, server_binary
+from tests.support.servers import TestServer, reserved_port, run_server, server_binary
 from tests.support.stacks import first_line, short_folder, up
 
 PROGRAM = """
@@ -39,12 +38,6 @@ class Model:
 """
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     (tmp_path / "helper.py").write_text("")
@@ -60,7 +53,9 @@ def deployed(file: Path, settings: Settings, client: Client) -> Iterator[str]:
     app_id = client.run(client.apps.find("main", "lists"))
     assert app_id is not None
     yield app_id
-    qmodal("app", "stop", app_id, "-y", settings=settings, cwd=file.parent)
+    record = client.run(client.apps.record(app_id))
+    assert record is not None
+    client.run(client.apps.stop(record))
 
 
 @pytest.fixture
@@ -258,7 +253,11 @@ def test_a_server_for_this_machine_alone_has_no_line_for_others(
 
 
 def test_a_second_machine_gets_the_address_and_the_key(settings: Settings, tmp_path: Path) -> None:
-    with short_folder() as home, up(home, "--bind", f"0.0.0.0:{free_port()}") as running:
+    with (
+        short_folder() as home,
+        reserved_port() as port,
+        up(home, "--bind", f"0.0.0.0:{port}") as running,
+    ):
         first_line(running)
         near = replace(settings, redis_url=None, signing_key=None, prefix="qmodal")
         said = qmodal("key", "show", settings=near, cwd=tmp_path, QMODAL_HOME=str(home))

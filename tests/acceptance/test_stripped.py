@@ -83,7 +83,8 @@ def main() -> None:
 
 @pytest.fixture
 def stripped() -> Iterator[Desk]:
-    with desk(PYTHONOPTIMIZE="2", PYTHONWARNINGS="error") as made:
+    """Its processes keep their bytecode, which nothing else here does: each would compile everything."""
+    with desk(PYTHONOPTIMIZE="2", PYTHONWARNINGS="error", PYTHONDONTWRITEBYTECODE="") as made:
         yield made
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -68,11 +69,20 @@ def server_binary() -> Path:
 
 
 @contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that nobody gets by chance, and that refuses until a server binds it as servers do."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
+
+
+@contextmanager
 def run_server(binary: Path, *options: str) -> Iterator[TestServer]:
     """A server on a Unix socket (pytest's folders are too deep for one) that keeps nothing."""
     with tempfile.TemporaryDirectory(prefix="qm-") as folder:
-        socket = Path(folder) / "s"
-        command: list[str | Path] = [binary, "--port", "0", "--unixsocket", socket]
+        path = Path(folder) / "s"
+        command: list[str | Path] = [binary, "--port", "0", "--unixsocket", path]
         command += [
             "--dir",
             folder,
@@ -89,7 +99,7 @@ def run_server(binary: Path, *options: str) -> Iterator[TestServer]:
             try:
                 # Connecting too early only costs another look.
                 wait_until(lambda: "eady to accept" in log.read_text(), what=f"{binary} is up")
-                yield TestServer(f"unix://{socket}", process.pid)
+                yield TestServer(f"unix://{path}", process.pid)
             finally:
                 process.kill()
 
@@ -242,11 +252,11 @@ class RestartableServer:
 @contextmanager
 def restartable_server(folder: Path) -> Iterator[RestartableServer]:
     """One that runs; `folder` has a short path."""
-    socket = folder / "s"
-    options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
+    path = folder / "s"
+    options = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder)]
     options += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
     made = RestartableServer(
-        [str(server_binary()), *options], f"unix://{socket}", folder / "server.log"
+        [str(server_binary()), *options], f"unix://{path}", folder / "server.log"
     )
     try:
         made.restart()
