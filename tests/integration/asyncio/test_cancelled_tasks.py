@@ -80,7 +80,7 @@ def test_a_task_may_be_cancelled_at_each_of_its_steps(user: Any, way: Way) -> No
         for _ in range(step):
             await asyncio.sleep(seconds)
         task.cancel()
-        await asyncio.wait({task}, timeout=5)
+        await asyncio.wait({task}, timeout=20)
         assert task.done()
         assert task.cancelled() or task.exception() is None
 
