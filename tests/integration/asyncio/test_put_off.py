@@ -17,6 +17,7 @@ IMPORTS = """
 import asyncio, json, os, sys, threading
 from qmodal.client.client import Client
 from qmodal.config import Settings
+from qmodal.transport import aio_driver, driver
 from qmodal.transport.operation import Later, ask_one
 """
 # Each end in a process of its own, which does not have to import everything anew.
