@@ -189,4 +189,4 @@ def test_an_app_whose_start_is_cancelled_does_not_run_on(user: Any) -> None:
 
     asyncio.run(ended_by_its_loop())
     assert app.app_id is None
-    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+    wait_until(lambda: "heartbeat" not in [t.name for t in threading.enumerate()], what="no beat")

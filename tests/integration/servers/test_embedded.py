@@ -163,7 +163,13 @@ def test_a_forked_child_neither_holds_nor_closes_the_stack() -> None:
     stack = start_private(Settings(), children=SLEEPERS)
     context = multiprocessing.get_context("fork")
     closed, go = context.Event(), context.Event()
-    child = context.Process(target=lambda: (stack.close(), closed.set(), go.wait(20)))
+
+    def body() -> None:
+        stack.close()
+        closed.set()
+        go.wait(20)
+
+    child = context.Process(target=body)
     child.start()
     assert closed.wait(10)
     members = family(stack.supervisor, 4)
