@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from functools import partial
@@ -49,6 +50,19 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(folder.cleanup)
         config.add_cleanup(partial(os.environ.__delitem__, TURNS))
         os.environ[TURNS] = folder.name
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Test modules and what they import are compiled once, also under PYTHONDONTWRITEBYTECODE.
+
+    Not so the programs that tests write: two that follow each other within a second would be taken for one.
+    """
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    try:
+        return (yield)
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @pytest.hookimpl(wrapper=True)
