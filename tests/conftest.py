@@ -63,7 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, object, object]:
-    """Test modules are compiled once, too, and not in each process of each run."""
+    """Test modules and what they import are compiled once, also under PYTHONDONTWRITEBYTECODE.
+
+    Not so the programs that tests write: two that follow each other within a second would be taken for one.
+    """
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
     try:
         return (yield)

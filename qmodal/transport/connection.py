@@ -109,7 +109,7 @@ def _leave_timeouts_to_the_kernel(sock: object) -> None:
     those polls. A TLS socket has its own ways.
     """
     if is_plain(sock):
-        limit = struct.pack("ll", int(READ_SECONDS), 0)
+        limit = struct.pack("ll", *divmod(int(READ_SECONDS * 1_000_000), 1_000_000))
         sock.settimeout(None)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)

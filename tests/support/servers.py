@@ -186,15 +186,20 @@ def restarted_server(binary: Path) -> Iterator[Restarted]:
 def leftovers(plain: redis.Redis, prefix: str) -> list[str]:
     """Keys under the prefix that have no lifetime and are not meant to stay."""
     names = [key.decode() for key in plain.scan_iter(f"{prefix}:*", count=1000)]
+    looks = plain.pipeline(transaction=False)
+    for name in names:
+        looks.pttl(name)
     return sorted(
-        name for name in names if plain.pttl(name) == -1 and name.split("}:")[1] not in PERMANENT
+        name
+        for name, left in zip(names, looks.execute(), strict=True)
+        if left == -1 and name.split("}:")[1] not in PERMANENT
     )
 
 
 def delete_keys(plain: redis.Redis, prefix: str) -> None:
     """Delete all keys under the prefix."""
-    for key in plain.scan_iter(f"{prefix}:*", count=1000):
-        plain.unlink(key)
+    if names := list(plain.scan_iter(f"{prefix}:*", count=1000)):
+        plain.unlink(*names)
 
 
 @contextmanager
