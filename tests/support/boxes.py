@@ -37,8 +37,8 @@ PROGRAM = "from qmodal_workers.cli import worker; worker()"
 SHORT_LEASE = (
     "from qmodal.store import fleet; fleet.LEASE_MS, fleet.RENEW_SECONDS = 4_000, 0.2; " + PROGRAM
 )
-# All of it passes in half the time: at most once is over 2.5 s before others take the box for lost, and
-# nobody waits for a silent server for longer than that.
+# Half as long: containers of at most once end 2.5 s before others take their box for lost, and nobody
+# waits for a reply for longer than 3 s, so that a silence of one lease is noticed by all.
 QUICK_LEASE = f"""
 from qmodal.transport import connection
 connection.BLOCK_SECONDS, connection.READ_SECONDS = 1.0, 3.0
