@@ -99,5 +99,5 @@ def test_the_tables_of_a_worker_return_to_their_size(fleet: Fleet, tmp_path: Pat
             return not more
 
         with suppress(AssertionError):
-            wait_until(has_returned, what="they have returned", seconds=3)
+            wait_until(has_returned, what="they have returned")
         assert more == {}

@@ -120,7 +120,7 @@ class Restarted:
         wait_until(self.is_ready, what="it is up")
         with self.plain() as plain:
             # It answers between two keys once it has read a kilobyte.
-            for number in range(100):
+            for number in range(400):
                 plain.set(f"filler:{number}", os.urandom(2000))
 
     def plain(self) -> redis.Redis:
