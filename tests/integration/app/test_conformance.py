@@ -34,7 +34,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield module
 
 
-@NONE_OF_IT.function()
+@NONE_OF_IT.function(serialized=True)  # not packed with all that this module imports
 def answer() -> int:
     return 42
 
