@@ -67,6 +67,12 @@ def call_keys() -> set[bytes]:
     return found
 
 
+def is_idle(function: Any) -> bool:
+    """Whether no input of it waits or runs, at one look."""
+    stats = function.get_current_stats()
+    return bool(stats.backlog == stats.num_running_inputs == 0)
+
+
 def test_results_flow_while_the_input_iterator_waits(user: Any) -> None:
     arrived = threading.Event()
 
@@ -180,8 +186,7 @@ def test_the_first_failure_ends_a_map_and_what_is_queued_never_runs(
     inputs = [1, *([0] * 1), *range(2, 200)]
     with pytest.raises(KeyError, match="zero"):
         list(user.wait_or_fail.map([str(path)] * len(inputs), inputs))
-    stats = user.wait_or_fail.get_current_stats
-    wait_until(lambda: stats().num_running_inputs == stats().backlog == 0, what="the end of all")
+    wait_until(lambda: is_idle(user.wait_or_fail), what="the end of all inputs")
     assert len(lines(path)) < 20
 
 
@@ -190,10 +195,7 @@ def test_a_map_that_is_left_early_cancels_what_is_queued(user: Any, tmp_path: Pa
     before = call_keys()
     for _ in user.noted.map(itertools.repeat(str(path)), itertools.count()):
         break
-    wait_until(lambda: user.noted.get_current_stats().backlog == 0, what="an empty queue")
-    wait_until(
-        lambda: user.noted.get_current_stats().num_running_inputs == 0, what="nothing running"
-    )
+    wait_until(lambda: is_idle(user.noted), what="the end of all inputs")
     assert user.double.remote(1) == 2  # what was put off is sent along
     assert call_keys() <= before
 
