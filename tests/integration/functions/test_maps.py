@@ -219,14 +219,17 @@ def test_an_async_map_that_is_left_early_cancels_what_is_queued(user: Any, tmp_p
 def test_an_interrupted_map_cancels_what_is_queued(user: Any, tmp_path: Path) -> None:
     path = tmp_path / "ran"
 
+    arrived = threading.Event()
+
     def interrupt() -> None:
-        wait_until(path.exists, what="an input runs", seconds=30)
-        os.kill(os.getpid(), signal.SIGINT)
+        if arrived.wait(30):
+            os.kill(os.getpid(), signal.SIGINT)
 
     pressing = threading.Thread(target=interrupt)
     pressing.start()
     with pytest.raises(KeyboardInterrupt):
-        list(user.noted.map(itertools.repeat(str(path)), itertools.count()))
+        for _ in user.noted.map(itertools.repeat(str(path)), itertools.count()):
+            arrived.set()
     pressing.join()
     wait_until(lambda: user.noted.get_current_stats().backlog == 0, what="an empty queue")
 
