@@ -18,6 +18,9 @@ from pathlib import Path
 import pytest
 import redis
 
+# Before they are imported: their assertions hold in an interpreter that strips others, too.
+pytest.register_assert_rewrite("tests.model", "tests.support")
+
 from qmodal.client import process
 from qmodal.client.client import Client
 from qmodal.config import Settings

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import os
 import shutil
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -92,7 +94,37 @@ def unpacked(digest: str, cache: Path) -> Path | None:
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise DeserializationError(f"{digest!r} is not the sha256 of a bundle.")
     folder = cache / digest
-    return folder if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    touch(folder)
+    return folder
+
+
+def touch(folder: Path) -> None:
+    """Note that a bundle's folder is in use."""
+    with contextlib.suppress(OSError):  # of another user, or on a disk that cannot be written to
+        os.utime(folder)
+
+
+def unused(cache: Path, *, since: float) -> Iterator[Path]:
+    """The folders of bundles that nobody has used since then (as `time.time()` says it).
+
+    Those that a worker was unpacking when it was killed are among them.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(cache):
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_mtime < since:
+                    yield Path(entry.path)
+
+
+def discard(folder: Path) -> None:
+    """Remove a bundle's folder, which is there as a whole or not at all."""
+    with contextlib.suppress(OSError):
+        gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=folder.parent))
+        with contextlib.suppress(OSError):
+            folder.rename(gone / folder.name)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def unpack(content: bytes, digest: str, cache: Path) -> Path:

@@ -137,10 +137,11 @@ class Stack:
             found += [each for each in below if not each.children()]
         return found
 
-    def end(self) -> None:
-        """Stop the boxes, then their server."""
+    def end(self, *names: str) -> None:
+        """Stop these, or the boxes and then their server."""
         self.is_ending = True
-        for name, process in sorted(self.processes.items(), key=lambda each: each[0] == "server"):
+        for name in names or sorted(self.processes, key=lambda name: name == "server"):
+            process = self.processes.pop(name)
             process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGTERM)
             try:

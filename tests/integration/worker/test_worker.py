@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -290,6 +291,23 @@ def test_retries_of_its_pools_are_promoted_when_due(fleet: Fleet, box: Box, tmp_
     assert isinstance(outcome, Outcome)
     assert outcome.kind == "error"
     assert path.read_text() == ".."
+
+
+def test_code_of_long_ago_is_removed_and_what_a_container_runs_is_noted_as_used(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    often = "from qmodal_workers.agent import maintenance; maintenance.FORGET_CODE_SECONDS = 0.1; "
+    with fleet.box(program=often + PROGRAM) as box:
+        fleet.ready(box, fleet.publish(tmp_path / "src", SOURCE, {"add": None})["add"])
+        cache = fleet.client.settings.code
+        (used,) = cache.iterdir()
+        yesterday = time.time() - 86_400
+        os.utime(used, (yesterday, yesterday))
+        forgotten = cache / "forgotten"
+        forgotten.mkdir()
+        os.utime(forgotten, (1_000, 1_000))
+        wait_until(lambda: not forgotten.exists(), what="the end of forgotten code")
+        wait_until(lambda: used.stat().st_mtime > yesterday + 60, what="a note of its use")
 
 
 def test_a_configuration_problem_is_one_line_and_exit_status_2(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from qmodal.spec.options import FunctionOptions
@@ -56,6 +57,7 @@ class Container:
     assigned_at: float = field(default_factory=time.monotonic)
     limited_from: float = 0.0
     options: FunctionOptions = field(default_factory=FunctionOptions)
+    code: Path | None = None  # where its app's files lie
     endpoints: Endpoints | None = None
     starting: asyncio.Task[None] | None = None
     process: subprocess.Popen[bytes] | None = None

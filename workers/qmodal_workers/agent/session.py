@@ -149,6 +149,7 @@ class WorkerSession:
             "fence": self._fence.watch,
             "sweep": lambda: maintenance.sweep(self._client, self.worker),
             "promote": lambda: maintenance.promote(self._client, self.containers),
+            "code": lambda: maintenance.forget_code(self._client, self.containers),
         }
 
     async def _end_given_up(self) -> None:

@@ -126,7 +126,7 @@ class Planner:
     async def _code(self, version: Version) -> str | None:
         if version.bundle is None:
             return None
-        cache = self._client.settings.home / "code"
+        cache = self._client.settings.code
         folder = unpacked(version.bundle, cache)
         if folder is None:
             content = await self._client.aio(self._client.apps.code(version.bundle))
