@@ -28,6 +28,15 @@ app = qmodal.App("lists")
 def square(x: int) -> int:
     return x * x
 
+@app.function()
+def count(n: int):
+    yield from range(n)
+
+@app.function()
+@qmodal.fastapi_endpoint()
+def page() -> str:
+    return ""
+
 @app.cls()
 class Model:
     size: int = qmodal.parameter()
@@ -35,6 +44,10 @@ class Model:
     @qmodal.method()
     def predict(self) -> int:
         return self.size
+
+    @qmodal.method()
+    def tokens(self):
+        yield self.size
 """
 
 
@@ -102,7 +115,10 @@ def test_a_deploy_says_what_it_deployed_and_how_to_call_it(
     assert first == f"Deployed lists version 2 ({deployed}) to main:"
     assert [call.strip() for call in calls] == [
         'qmodal.Function.from_name("lists", "square").remote(...)',
+        'qmodal.Function.from_name("lists", "count").remote_gen(...)',
+        'qmodal.Function.from_name("lists", "page") is a web function, which nothing serves yet',
         'qmodal.Cls.from_name("lists", "Model")(...).predict.remote(...)',
+        'qmodal.Cls.from_name("lists", "Model")(...).tokens.remote_gen(...)',
     ]
 
 
