@@ -304,7 +304,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
             raise InvalidError(
                 "A method runs in the pool of its instance. Use `with_options` and its like on the class."
             )
-        variant.over({}).check_kind(is_generator=self.is_generator)
+        variant.over({}).check_kind(is_generator=self.is_generator, is_web=self.is_web)
         return Function(
             self._source, self._name, raw_f=self._raw_f, local=self._local, variant=variant
         )

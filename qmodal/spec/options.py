@@ -209,9 +209,11 @@ def plain_overrides(**given: Any) -> dict[str, Any]:
 
     A value equal to the default is kept, because the function's own may differ from it.
     """
-    changes, _ = _checked_overrides(given)
+    changes, recorded = _checked_overrides(given)
     if "secrets" in changes:
         changes["secret_env"] = gathered(None, changes["secrets"])
+    if recorded:
+        changes["recorded"] = recorded
     return {name: _plain(changes[name]) for name in sorted(changes)}
 
 
