@@ -275,13 +275,16 @@ def test_added_modules_come_from_wherever_they_are(tmp_path: Path) -> None:
         collect(None, "nothing_here", roots_of(None))
 
 
-def test_large_files_that_are_no_python_are_left_out(
+def test_large_files_that_are_no_python_are_left_out_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle, "MAX_OTHER_FILE", 10)
     write(tmp_path, {"app.py": "import pkg", "pkg/__init__.py": "#" * 50})
     write(tmp_path, {"pkg/weights.bin": "x" * 11, "pkg/small.bin": "x" * 10})
-    collection = collect(tmp_path / "app.py", None, roots_of(tmp_path / "app.py"))
+    write(tmp_path, {"pkg/.gitignore": "*.cache", "pkg/known.cache": "x" * 11})
+    with pytest.warns(UserWarning, match=r"no Python: pkg/weights\.bin \(.* MiB\)\. Put") as said:
+        collection = collect(tmp_path / "app.py", None, roots_of(tmp_path / "app.py"))
+    assert len(said) == 1
     assert [f.name for f in collection.files] == ["app.py", "pkg/__init__.py", "pkg/small.bin"]
     assert collection.total == 10 + 50 + 10
 
