@@ -9,7 +9,8 @@ import click
 
 from qmodal.cli.tables import Columns, age, as_json, show, size
 from qmodal.exception import NotFoundError
-from qmodal.transport.operation import Pause, ask_one
+from qmodal.store.server import server_ms
+from qmodal.transport.operation import Pause
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
@@ -45,9 +46,7 @@ def look(client: Client) -> Op[FleetTable]:
     leases = yield from client.fleet.workers()
     reports = yield from client.fleet.reports(list(leases))
     containers = yield from client.fleet.living_containers()
-    # Leases end by the server's clock.
-    seconds, micros = yield from ask_one(b"TIME")
-    now = int(seconds) * 1000 + int(micros) / 1000
+    now = yield from server_ms()
     return FleetTable(now=now, reports=reports, leases=leases, containers=containers)
 
 
