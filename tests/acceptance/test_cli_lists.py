@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from qmodal.cli.commands import doctor_checks
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport, WorkerReport
@@ -224,6 +225,16 @@ def test_the_doctor_finds_a_good_server_good(settings: Settings, tmp_path: Path)
     for what in ("python", "GPUs", "settings", "connection", "server", "signing key", "ACL"):
         assert found[what] == "ok", said.stdout
     assert (found["workers"], found["autoscaler"]) == ("warn", "warn")
+
+
+def test_the_doctor_counts_leases_by_the_servers_clock(
+    client: Client, worker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_hour_later = time.time() + 3600
+    with monkeypatch.context() as wrong_clock:
+        wrong_clock.setattr(time, "time", lambda: an_hour_later)
+        found = client.run(doctor_checks.workers(client))
+    assert (found.state, found.found) == ("ok", "1 with a lease")
 
 
 def test_the_doctor_names_what_cannot_work(settings: Settings, tmp_path: Path) -> None:

@@ -152,7 +152,7 @@ def access(client: Client) -> Op[Finding]:
 def workers(client: Client) -> Op[Finding]:
     """Whether anybody runs containers."""
     leases = yield from client.fleet.workers()
-    now = time.time() * 1000
+    now = yield from server_ms()
     alive = [worker for worker, ends in leases.items() if ends > now]
     if not alive:
         return Finding(
