@@ -14,7 +14,7 @@ from qmodal.cls.local_instance import LocalInstance, has_constructor
 from qmodal.cls.partial_function import methods_of
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.functions import autoscaler as pool_verbs
-from qmodal.functions.definition import LocalSource, NamedSource, Source, portable
+from qmodal.functions.definition import NamedSource, Source, app_of, portable
 from qmodal.functions.function import Function
 from qmodal.functions.target import Binding, Target
 from qmodal.spec import parameters
@@ -76,13 +76,7 @@ class Cls(Generic[T]):
 
         >>> Cls.from_name("serving", "Model")(size=3).generate.remote("hello")
         """
-        source = NamedSource(
-            app_name=app_name,
-            name=name,
-            environment=environment_name,
-            is_class=True,
-            number=version,
-        )
+        source = NamedSource(app_name, name, environment_name, is_class=True, number=version)
         return Cls(source, name)
 
     @classmethod
@@ -125,13 +119,12 @@ class Cls(Generic[T]):
     @property
     def app(self) -> Any:
         """The app that it is defined on here."""
-        if isinstance(self._source, LocalSource):
-            return self._source.app
-        raise AttributeError(f"{self._name!r} was looked up; its app is not defined here")
+        return app_of(self._source, self._name)
 
     @property
     def _app(self) -> Any:
-        return self._source.app if isinstance(self._source, LocalSource) else None
+        # Containers ask whatever they find under the name that they serve.
+        return getattr(self, "app", None)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Obj:
         """The handle of the instance with these parameters; its pool exists once it is called.

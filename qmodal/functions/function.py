@@ -22,6 +22,7 @@ from qmodal.functions.definition import (
     LocalSource,
     NamedSource,
     Source,
+    app_of,
     local_entry,
     portable,
 )
@@ -99,13 +100,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
                 f"Cannot look up the method {name!r} as a function; "
                 f"use `qmodal.Cls.from_name({app_name!r}, {owner!r})().{method}`."
             )
-        source = NamedSource(
-            app_name=app_name,
-            name=name,
-            environment=environment_name,
-            is_class=False,
-            number=version,
-        )
+        source = NamedSource(app_name, name, environment_name, is_class=False, number=version)
         return Function(source, name)
 
     @verb
@@ -245,13 +240,12 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     @property
     def app(self) -> Any:
         """The app that it is defined on here."""
-        if isinstance(self._source, LocalSource):
-            return self._source.app
-        raise AttributeError(f"{self._name!r} was looked up; its app is not defined here")
+        return app_of(self._source, self._name)
 
     @property
     def _app(self) -> Any:
-        return self._source.app if isinstance(self._source, LocalSource) else None
+        # Containers ask whatever they find under the name that they serve.
+        return getattr(self, "app", None)
 
     @property
     def is_generator(self) -> bool:

@@ -21,7 +21,7 @@ from qmodal.functions import remote as invocation
 from qmodal.functions.generator import ItemStream
 from qmodal.functions.map.inputs import InputReader
 from qmodal.functions.map.map_call import MapOptions
-from qmodal.functions.map.verbs import Results
+from qmodal.functions.map.map_results import Results
 from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
 from qmodal.transport.connection import Address
