@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, cast
 
 import click
 
+from qmodal.cli import options
+
 if TYPE_CHECKING:
     from qmodal.app.app import App
     from qmodal.spec.documents import FunctionSpec, Version
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 
 @click.command(no_args_is_help=True)
 @click.option("--name", help="The app's name, instead of the one in its definition.")
-@click.option("-e", "--env", "environment", help="The environment to deploy to.")
-@click.option("-m", "as_module", is_flag=True, help="The reference is a module, not a file.")
+@options.environment
+@options.as_module
 @click.option("--tag", default="", help="What to call this version in the app's history.")
 @click.option(
     "--strategy",
@@ -54,12 +56,9 @@ def deploy(
 
 def _load(text: str, *, as_module: bool) -> App:
     from qmodal.cli.reference import find_app, load_reference, parse_reference
-    from qmodal.client import context
 
     reference = parse_reference(text, as_module=as_module)
-    with context.importing():
-        module = load_reference(reference)
-    return cast("App", find_app(module, reference))
+    return cast("App", find_app(load_reference(reference), reference))
 
 
 def _files(app: App) -> Iterator[str]:

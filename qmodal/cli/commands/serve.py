@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qmodal.cli import options
 from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import Error
 
@@ -33,11 +34,11 @@ class Published:
 
 
 @click.command(no_args_is_help=True)
-@click.option("-n", "--name", help="What lists call the app.")
+@options.listed_name
 @click.option("--timeout", type=float, help="Seconds after which it ends by itself.")
-@click.option("-e", "--env", "environment", help="The environment to run in.")
-@click.option("-m", "as_module", is_flag=True, help="The reference is a module, not a file.")
-@click.option("--timestamps", is_flag=True, help="Put the time in front of each line of output.")
+@options.environment
+@options.as_module
+@options.timestamps
 @click.argument("text", metavar="FILE[::APP]")
 def serve(timeout: float | None, timestamps: bool, **given: Any) -> None:
     """Run an app until Ctrl-C, and publish it anew whenever one of its files changes."""
