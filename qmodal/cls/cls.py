@@ -147,7 +147,10 @@ class Cls(Generic[T]):
 
 
 class Obj:
-    """An instance of a Cls: its methods as Functions that share the pool of its parameters."""
+    """An instance of a Cls: its methods as Functions that share the pool of its parameters.
+
+    What is ours and not Modal's begins with an underscore, as any other name may be the user's.
+    """
 
     def __init__(self, cls: Cls[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._cls = cls
@@ -158,7 +161,7 @@ class Obj:
         self._instance: LocalInstance | None = None
 
     def __repr__(self) -> str:
-        return self.label()
+        return self._label()
 
     def __reduce__(self) -> tuple[Any, ...]:
         cls = self._cls
@@ -237,13 +240,13 @@ class Obj:
             handles.stand_for(self._instance.instance, self)
         return self._instance
 
-    def adopt(self, instance: Any, parameters: bytes) -> None:
+    def _adopt(self, instance: Any, parameters: bytes) -> None:
         """Stand for an instance that a container has built: `self.other.remote()` works in it."""
         self._parameters = parameters
         self._instance = LocalInstance(instance, is_entered=True)
         handles.stand_for(instance, self)
 
-    def encoded(self, specs: tuple[ParameterSpec, ...] | None) -> bytes:
+    def _encoded(self, specs: tuple[ParameterSpec, ...] | None) -> bytes:
         """The parameters as the pool's identity: the same for equal values in any process."""
         if self._parameters is None:
             self._parameters = self._encode(specs)
@@ -259,7 +262,7 @@ class Obj:
             self._args, self._kwargs, init=init, plain_only=is_plain_only()
         )
 
-    def label(self) -> str:
+    def _label(self) -> str:
         shown = [_shown(value) for value in self._args]
         shown += [f"{name}={_shown(value)}" for name, value in self._kwargs.items()]
         text = ", ".join(shown)

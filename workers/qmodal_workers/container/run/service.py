@@ -59,7 +59,7 @@ def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
     handle = None
     if isinstance(found, Cls):
         handle = found._with(variant_of(pool))()
-        handle.adopt(instance, pool.parameters)
+        handle._adopt(instance, pool.parameters)
     _run_hooks(cls, instance, "snap_enter", loop)
     return Service(_bound(cls, instance), instance, cls, _generators(spec), handle)
 
