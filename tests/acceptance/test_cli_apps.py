@@ -142,6 +142,8 @@ def test_versions_are_published_pinned_listed_and_rolled_back(
     rows = json.loads(listed)
     assert [(row["version"], row["tag"]) for row in rows] == [(3, "first"), (2, ""), (1, "first")]
     assert [row["version"] for row in rows if row["current"]] == [3]
+    refused = command("app", "rollback", "shop", "0", settings=settings, cwd=file.parent)
+    assert (refused.returncode, "no version 0" in refused.stderr) == (1, True)
 
 
 def test_a_rollback_to_what_is_not_there_is_refused(file: Path, settings: Settings) -> None:
