@@ -155,7 +155,8 @@ def _stored(text: str) -> str:
     import shutil
     import tempfile
 
-    folder = Path(tempfile.mkdtemp(prefix="qmodal-stdin-"))
+    # No name of a private stack's folder: the next one that starts would sweep it away.
+    folder = Path(tempfile.mkdtemp(prefix="qm-stdin-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     file = folder / "stdin_script.py"
     file.write_text(sys.stdin.read(), encoding="utf-8")
