@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +142,17 @@ class Calls:
         replies = yield Exchange((command,), waits=bool(block))
         return parse_outputs(replies[0])
 
+    def read_several(
+        self, cursors: Mapping[str, bytes], *, block: int
+    ) -> Op[dict[str, list[Output]]]:
+        """Outputs of calls, each behind its cursor, by one read; it waits for the first of them all."""
+        names = {self.keys.outputs(call).encode(): call for call in cursors}
+        command = (b"XREAD", b"COUNT", 100, b"BLOCK", block, b"STREAMS", *names, *cursors.values())
+        (reply,) = yield Exchange((command,), waits=True)
+        return {
+            names[stream]: parse_outputs([(stream, entries)]) for stream, entries in reply or ()
+        }
+
     def record(self, call: str) -> Op[CallRecord | None]:
         """The call's record; None if it never existed, expired or was delivered."""
         return (yield from read_record(self.keys.call(call)))
@@ -161,6 +172,10 @@ class Calls:
         key = self.keys.call(call)
         blobs = [self.keys.result_blob(call, index) for index in indexes]
         return (b"UNLINK", key, key + ":outputs", key + ":children", *blobs)
+
+    def forget_result_command(self, call: str, index: int) -> Command:
+        """The command that deletes a delivered payload that was stored apart."""
+        return (b"UNLINK", self.keys.result_blob(call, index))
 
     def delivered_command(self, call: str, cursor: bytes) -> Command:
         """The command that deletes the outputs up to the cursor, but for less than a hundred of them.
