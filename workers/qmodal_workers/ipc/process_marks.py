@@ -56,7 +56,7 @@ class ProcessMarks:
 
 
 def mark_process(mark: ProcessMark) -> None:
-    """ProcessMark this process and all that it will start."""
+    """Mark this process and all that it will start."""
     if mark and sys.platform == "linux":
         with suppress(ValueError, OSError):
             _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
