@@ -9,6 +9,7 @@ from __future__ import annotations
 import compileall
 import os
 import secrets
+import signal
 import sys
 import tempfile
 from collections.abc import Generator, Iterator
@@ -55,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
     Where PYTHONDONTWRITEBYTECODE is set, each process that tests start would compile qmodal for
     itself, which takes it about as long as everything else until it is up.
     """
+    _hear_signals()
     if TURNS not in os.environ:
         for name in PROGRAMS:
             compileall.compile_dir(config.rootpath / name, quiet=2)
@@ -62,6 +64,16 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(folder.cleanup)
         config.add_cleanup(partial(os.environ.__delitem__, TURNS))
         os.environ[TURNS] = folder.name
+
+
+def _hear_signals() -> None:
+    """A shell has its jobs in the background ignore these, and their children, too: tests send them."""
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 @pytest.hookimpl(wrapper=True)

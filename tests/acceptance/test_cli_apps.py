@@ -272,6 +272,34 @@ def test_a_served_app_is_published_anew_when_its_source_changes(
         qmodal.App.lookup(app_id)
 
 
+SLOW_IMPORT = """
+import time
+from pathlib import Path
+here = Path(__file__).parent
+(here / "begun").touch()
+while not (here / "go").exists():
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.usefixtures("box")
+def test_what_changes_while_a_served_app_is_published_is_published_next(
+    file: Path, settings: Settings
+) -> None:
+    with started("serve", file, settings=settings, cwd=file.parent) as serving:
+        said = serving.stderr
+        assert said is not None
+        app_id = said.readline().partition("(")[2].partition(")")[0]
+        file.write_text(source(5) + SLOW_IMPORT)
+        wait_until((file.parent / "begun").exists, what="the second version is read", seconds=20)
+        file.write_text(source(7))
+        (file.parent / "go").touch()
+        number = qmodal.Function.from_name(app_id, "number")
+        wait_until(lambda: number.remote() == 7, what="the third version runs", seconds=20)
+        serving.send_signal(signal.SIGINT)
+        serving.communicate(timeout=20)
+
+
 def test_serving_ends_after_its_time(file: Path) -> None:
     done = command("serve", "--timeout", "1", file, cwd=file.parent)
     assert done.returncode == 0, done.stderr
