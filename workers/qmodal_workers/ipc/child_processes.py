@@ -1,4 +1,4 @@
-"""How the worker's child processes end: exit statuses, zombies, orphans, kills for want of memory."""
+"""The worker's child processes: exit statuses, zombies, orphans, and kills by the out-of-memory killer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_subreaper() -> bool:
-    """Inherit the orphans of all descendants; False where the system cannot do that."""
+    """Make this process the parent of orphaned descendants; False where the system cannot do that."""
     if sys.platform != "linux":
         return False
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
@@ -36,14 +36,14 @@ def own_children() -> set[int]:
 
 
 def exit_status(pid: int) -> int | None:
-    """The exit status of a child as subprocess says it (-9: by signal 9); None while it lives.
+    """The exit status of a child as `subprocess` gives it (-9: killed by signal 9); None while it lives.
 
-    The zombie stays, so that its pid, which is its process group's too, cannot be anybody else's.
+    The zombie is not reaped, so that its pid, which also names its process group, is not used again.
     """
     try:
         found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        # It is not ours yet, while its middle parent lives; or it is gone, nobody knows how.
+        # Not our child yet, while its middle parent lives; or reaped: 1 stands for an unknown status.
         return None if psutil.pid_exists(pid) else 1
     if found is None:
         return None
@@ -51,7 +51,7 @@ def exit_status(pid: int) -> int | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a child has come to rest after SIGSTOP."""
+    """Whether a child is stopped by SIGSTOP; True, too, for a process that is no child of ours."""
     with contextlib.suppress(ChildProcessError):
         options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, pid, options) is not None
@@ -65,13 +65,13 @@ def collect(pid: int) -> None:
 
 
 def end_session(pid: int) -> None:
-    """Kill the process group of a container that has ended and was not collected yet."""
+    """SIGKILL the process group of a container that has ended and was not reaped yet."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 def end_orphans(known: set[int], is_left: Callable[[int], bool]) -> None:
-    """Kill the children for which `is_left` is true, and all that they have started."""
+    """SIGKILL each child outside `known` for which `is_left` is true, and its descendants."""
     for orphan in own_children() - known:
         with contextlib.suppress(psutil.Error, OSError):
             if is_left(orphan):
@@ -80,7 +80,7 @@ def end_orphans(known: set[int], is_left: Callable[[int], bool]) -> None:
 
 
 def belongs(orphan: int, pid: int, container: str) -> bool:
-    """Whether the process belongs to that container, as far as that shows without a mark."""
+    """Whether an orphan without a mark is the container's, by its session (`pid`) or its environment."""
     if os.getsid(orphan) == pid:
         return True
     return psutil.Process(orphan).environ().get(CONTAINER_VARIABLE) == container
@@ -93,13 +93,13 @@ def _family(pid: int) -> Iterator[psutil.Process]:
 
 
 class ZombieCollector:
-    """Reaps inherited zombies, without stealing those that somebody waits for."""
+    """Reaps inherited zombies, but no child whose exit status another part of the worker waits for."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
 
     def collect(self, known: set[int]) -> None:
-        """Reap what was a stranger last time too; a fork may be announced only now."""
+        """Reap children that were outside `known` last time, too: the pid of a fork may be announced late."""
         strangers = own_children() - known
         for pid in strangers & self._seen:
             collect(pid)
@@ -107,7 +107,7 @@ class ZombieCollector:
 
 
 class OomKills:
-    """The kernel's count of processes killed for want of memory."""
+    """The kernel's count of processes that its out-of-memory killer has ended."""
 
     _PLACES = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 

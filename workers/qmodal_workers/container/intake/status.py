@@ -9,9 +9,9 @@ from qmodal.store.entries import Claimed
 from qmodal_workers.container.intake.prefetch import PrefetchBuffer
 from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.ipc.shared_record import (
-    AHEAD,
-    EACH,
-    ONE_RUNS,
+    HAS_PREFETCH,
+    ONE_STARTED,
+    SERIAL_IS_ENTRY,
     STATES,
     SharedRecord,
     name_of,
@@ -64,7 +64,7 @@ class StatusWriter:
             self._serial.value = serial
         else:
             self._place = place
-            self._publish(BUSY, serial, slot.started, EACH, running=1)
+            self._publish(BUSY, serial, slot.started, SERIAL_IS_ENTRY, running=1)
 
     def packed(self, part: int) -> None:
         """The entry that was taken last is a pack; its input `part` of the call will run."""
@@ -87,11 +87,11 @@ class StatusWriter:
     ) -> None:
         taken, buffer = self._taken, self._buffer
         if serial and buffer.stage != "empty":
-            flags |= AHEAD
+            flags |= HAS_PREFETCH
         end = taken + len(buffer.queue)
         half = self._record.begin(state, serial, since)
         half.completed = self.completed
-        half.flags = flags + running * ONE_RUNS
+        half.flags = flags + running * ONE_STARTED
         half.first = taken - running
         half.end = end
         half.part = part
