@@ -17,8 +17,7 @@ from qmodal_workers.ipc.start_request import StartRequest
 def warm(request: StartRequest) -> Service:
     """Build the instance that all containers of the pool begin with; raises what user code raises.
 
-    Neither the connections nor the event loop of these hooks outlive them: a fork would share
-    both.
+    The connections and the event loop of these hooks are closed, because forks would share them.
     """
     plain.set_variables(request.environ)
     client = Client(Settings.from_environ(request.settings))
