@@ -1,4 +1,4 @@
-"""The life of a container: claim an input, attempt it, and again, until it is told to stop."""
+"""The main loop of a container: claim an entry, attempt it, and repeat until told to stop."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from qmodal_workers.ipc.shared_record import SharedRecord
 
 @dataclass(slots=True, kw_only=True)
 class ServeSession:
-    """One container at work; `stop` says at the end why it stopped by itself, if it did."""
+    """The parts of a container and its main loop; `stop` says why it ends by itself, if it does."""
 
     record: SharedRecord
     claims: ClaimConnection
@@ -74,14 +74,14 @@ class ServeSession:
         )
         record.timeout = int(invoker.timeout * 1e9)
         invoker.interrupts.is_wanted = HoldCheck(client, pool, container, record, slot).is_wanted
-        # The arguments may take more memory than there is.
+        # If large arguments take more memory than there is, their input is charged for the death.
         settlement.admission.before_large = intake.status.idle
         return cls(record=record, claims=claims, intake=intake, pipeline=pipeline, stop=stop)
 
     def run(self) -> None:
         """Serve until told to stop; everything claimed is settled or given back at the end.
 
-        Also when something goes wrong that nobody has thought of: what has ended must not run again.
+        Also after an unforeseen error, because an input that has ended must not run again.
         """
         try:
             self._serve()
@@ -106,7 +106,8 @@ class ServeSession:
                 intake.claim()
 
     def _must_stop(self) -> bool:
-        # Not before its first input: else one that is always interrupted earlier never ends.
+        # Not before its first input has started: one whose containers are all interrupted earlier would
+        # never be charged, and never end.
         interrupts = self.pipeline.invoker.interrupts
         if interrupts.is_preempted and interrupts.slot.serial and not self.stop.is_made:
             self.stop.make("preempted")
