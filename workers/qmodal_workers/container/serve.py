@@ -74,7 +74,7 @@ class ServeSession:
         )
         record.timeout = int(invoker.timeout * 1e9)
         invoker.interrupts.is_wanted = HoldCheck(client, pool, container, record, slot).is_wanted
-        # If large arguments take more memory than there is, their input is charged for the death.
+        # The arguments may take more memory than there is.
         settlement.admission.before_large = intake.status.idle
         return cls(record=record, claims=claims, intake=intake, pipeline=pipeline, stop=stop)
 
@@ -106,8 +106,7 @@ class ServeSession:
                 intake.claim()
 
     def _must_stop(self) -> bool:
-        # Not before its first input has started: one whose containers are all interrupted earlier would
-        # never be charged, and never end.
+        # Not before its first input: else one that is always interrupted earlier never ends.
         interrupts = self.pipeline.invoker.interrupts
         if interrupts.is_preempted and interrupts.slot.serial and not self.stop.is_made:
             self.stop.make("preempted")

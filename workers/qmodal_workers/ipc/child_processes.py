@@ -43,7 +43,7 @@ def exit_status(pid: int) -> int | None:
     try:
         found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
-        # Not our child yet, while its middle parent lives; or reaped: 1 stands for an unknown status.
+        # It is not ours yet, while its middle parent lives; or it is gone, nobody knows how.
         return None if psutil.pid_exists(pid) else 1
     if found is None:
         return None

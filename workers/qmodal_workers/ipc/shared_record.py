@@ -56,7 +56,7 @@ class ContainerStatus:
     `held` are the claimed entries (lane, id); the first `running` of them are started, and count as such
     until their outcome is stored, so `serial` may be 0 meanwhile. `part`: of a pack, the index in its
     call of the input that runs. `ahead`: there is a prefetch, whose entries are not in `held`.
-    `waiting`: user code is blocked in another call's `.get()`.
+    `waiting`: it is blocked in another call's `.get()`.
     """
 
     state: State = "starting"

@@ -37,12 +37,12 @@ class Service:
             raise ExecutionError(f"there is no method {method!r} in this version") from None
 
     def enter(self, loop: UserLoop) -> None:
-        """Run the other enter hooks; raises whatever they raise."""
+        """Run the enter hooks without `snap=True`; raises whatever they raise."""
         if self.cls is not None:
             _run_hooks(self.cls, self.instance, "enter", loop)
 
     def leave(self, loop: UserLoop) -> None:
-        """Run the exit hooks; the first that fails stops the rest."""
+        """Run the exit hooks; raises what the first one that fails raises, and runs no others."""
         if self.cls is not None:
             _run_hooks(self.cls, self.instance, "exit", loop)
 

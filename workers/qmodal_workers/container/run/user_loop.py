@@ -13,7 +13,7 @@ from qmodal_workers.container.run.slot import Slot
 
 
 class UserLoop:
-    """Awaits what user code returns, always in the same loop; `slot` knows what it awaits now."""
+    """Awaits what user code returns, always in the same loop; `slot.task` is what it awaits now."""
 
     __slots__ = ("_runner", "slot")
 
@@ -41,7 +41,7 @@ class UserLoop:
         return result
 
     def finish_here(self, value: Any) -> Any:
-        """The same; the context variables that it sets stay set, as a plain function's do."""
+        """As `finish`, but the context variables that it sets stay set, as those of a plain function do."""
         context = copy_context()
         result = self.finish(value, context)
         for variable, now in context.items():
@@ -50,7 +50,7 @@ class UserLoop:
         return result
 
     async def _ended(self, value: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-        """What it resolves to, or what it has raised: asyncio would ask that for its `__class__`."""
+        """What it resolves to, or its exception as a value: asyncio would read the `__class__` of a raised one."""
         task = self.slot.task = asyncio.current_task()
         try:
             result = await value
@@ -58,7 +58,7 @@ class UserLoop:
             end_if_child(error)
             return None, error
         else:
-            # Before its loop goes on, whose descriptors are its parent's, too.
+            # Before the loop goes on, which a forked child shares with its parent.
             end_if_child()
             return result, None
         finally:
@@ -66,7 +66,7 @@ class UserLoop:
                 self.slot.task = None
 
     def cancel(self) -> bool:
-        """Cancel what is being awaited, from a signal handler; False if nothing is."""
+        """From a signal handler: cancel what is being awaited; False if nothing is."""
         task = self.slot.task
         if task is None:
             return False
@@ -74,6 +74,6 @@ class UserLoop:
         return True
 
     def close(self) -> None:
-        """Close the loop."""
+        """Close the loop, if there is one."""
         if self._runner is not None:
             self._runner.close()
