@@ -38,6 +38,7 @@ def _extra(
     history: PoolHistory,
     now: float,
 ) -> int:
+    """How many containers are needed beyond the live ones."""
     room = counts.hard - len(counts.live)
     if counts.backlog == 0 or room <= 0:
         return 0

@@ -16,7 +16,10 @@ SETTLING_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerView:
-    """A container as its worker last reported it; `since` is on the clock of `now`."""
+    """A container as its worker last reported it.
+
+    `since`: when its state began, on the clock of `now`; `running`: how many inputs it runs.
+    """
 
     id: str
     state: ContainerState
@@ -31,7 +34,8 @@ class ContainerView:
 class PoolSnapshot:
     """A pool at one moment.
 
-    `failures` are the times of failed starts since the last success, oldest first; the caller
+    `inflight`: inputs without an outcome; `delayed`: those of them that wait for a retry; `submitted`:
+    inputs since the pool exists. `failures` are the times of failed starts since the last success, oldest first; the caller
     clears them on a success and on a redeploy. `service_time` and `start_time` are learned means
     in seconds, None while unknown.
     """
@@ -47,7 +51,11 @@ class PoolSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
-    """The autoscaler settings of a pool; windows in seconds, `slots` is what one container may run."""
+    """The autoscaler settings of a pool; windows in seconds.
+
+    `slots`: inputs that one container may run at once. `alpha`: the share of a start time within which
+    new containers should work off a queue. `ephemeral`: the app lives only as long as its client.
+    """
 
     min_containers: int = 0
     max_containers: int | None = None
@@ -80,8 +88,9 @@ class ScaleDownStep:
 class PoolHistory:
     """The past of a pool as far as its next decision needs it.
 
-    `quiet_since` is infinite while there are inputs to run; `progress_at` is when an input last
-    settled (or when nothing ran); `blocked_since` is when a rollout ran out of room.
+    `born` is when the pool was first observed; `quiet_since` is infinite while there are inputs to run;
+    `settled` are the inputs that had settled by the last decision; `progress_at` is when that number last
+    changed (or when nothing ran); `blocked_since` is when a rollout ran out of room.
     """
 
     born: float
@@ -99,17 +108,23 @@ class PoolHistory:
         return cls(born=now)
 
     def held_until(self, settings: PoolSettings) -> float:
-        """Until when nothing is scaled down for want of history."""
+        """The moment until which nothing is scaled down, because there is too little history."""
         return self.born + settings.settling
 
     def active_until(self, settings: PoolSettings) -> float:
-        """Until when the buffer is kept; infinite while there are inputs to run."""
+        """The moment until which the buffer is kept; infinite while there are inputs to run."""
         return self.quiet_since + settings.settling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolCounts:
-    """Counts of a snapshot. `live` are the containers that are not draining."""
+    """Counts of a snapshot.
+
+    `live` are the containers that are not draining, `alive` counts all of them, `current` the live ones of
+    the current version, `busy` the live ones that run inputs, and `running` the inputs that these run.
+    `backlog` are the inputs that no container runs and that are not delayed; `demand`: there are inputs to
+    run. `hard` is the most live containers that the inputs could occupy.
+    """
 
     live: tuple[ContainerView, ...]
     ready: tuple[ContainerView, ...]
@@ -124,7 +139,7 @@ class PoolCounts:
 
     @classmethod
     def of(cls, snapshot: PoolSnapshot, slots: int) -> PoolCounts:
-        """Count a snapshot; `hard` is the most containers that its inputs could occupy."""
+        """Count a snapshot, with containers of so many slots."""
         live = tuple(c for c in snapshot.containers if c.state != "draining")
         running = sum(c.running for c in live)
         everywhere = sum(c.running for c in snapshot.containers)
