@@ -179,9 +179,7 @@ def _overridden(
 ) -> FunctionOptions:
     try:
         return AutoscalerOverride.from_plain(override).apply(options)
-    except (
-        InvalidError
-    ) as error:  # somebody else has written it, or it was made for an earlier version
+    except InvalidError as error:  # written by somebody else, or for an earlier version
         skip(f"the overrides of {_label(spec)}", str(error))
         return options
 

@@ -123,7 +123,7 @@ class Nodes:
         return set(filter(is_pool_id, self._by_pool))
 
     def strangers(self) -> list[PlacedContainer]:
-        """Containers of what cannot be the name of a pool: somebody else has put them on the boxes."""
+        """Containers whose pool has no valid id, so that somebody else has put them on the boxes."""
         odd = [held for pool, held in self._by_pool.items() if not is_pool_id(pool)]
         return [held for listed in odd for held in listed]
 

@@ -54,7 +54,7 @@ class Leadership:
         except ConfigurationError:
             raise
         except Error as error:
-            # Nobody has said that another one leads; if so, our epoch is refused.
+            # The term goes on: if another one leads already, what is written with our epoch is refused.
             log.warning("%s cannot ask who leads: %s", self.id, error)
             return
         if self._term is not None and self._term.done():

@@ -63,7 +63,7 @@ def unpack(packed: bytes) -> dict[str, Any]:
 
 
 def hold(content: bytes) -> int:
-    """A descriptor of an anonymous file with this content, for what is larger than a message."""
+    """A descriptor of an anonymous file with this content, which may be larger than a message."""
     if sys.platform == "linux":
         fd = os.memfd_create("qmodal-request", os.MFD_CLOEXEC)
     else:

@@ -55,7 +55,7 @@ class AdoptedProcess:
         try:
             pid, status = os.waitpid(self.pid, options)
         except ChildProcessError:
-            self._status = 1  # collected by somebody else: nobody knows how it ended
+            self._status = 1  # reaped elsewhere, so its status is not known
             return
         if pid:
             self._status = os.waitstatus_to_exitcode(status)

@@ -1,7 +1,7 @@
-"""The entries that a container has claimed and not started, and those that it claims ahead.
+"""The entries that a container has claimed and not started, the prefetched ones included.
 
 Claiming several short inputs at once saves round trips, but nothing may wait behind a busy
-container while another is idle: when an input runs longer than 12 ms, what lies behind it is
+container while another is idle: when an input runs longer than 12 ms, the entries behind it are
 released. Starting and releasing take the same lock, so an input is never both.
 """
 
@@ -16,7 +16,7 @@ from typing import Literal
 from qmodal.store.entries import Claimed
 from qmodal_workers.container.run.slot import Slot
 
-# After an input of that length the worker may have released what was behind it.
+# After an input of this length the worker may have released the entries behind it.
 LONG_SECONDS = 0.1
 LONG_NS = int(LONG_SECONDS * 1e9)
 Stage = Literal["empty", "planned", "asked", "read"]

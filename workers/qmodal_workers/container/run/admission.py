@@ -139,14 +139,14 @@ class Admission:
             return UndecodableError(f"unprocessable: {error}")
         if not isinstance(error, UnknownKeyError):
             return RefusedError(f"unprocessable: {error}")
-        if not self._is_known_to_nobody(signed):
+        if not self._is_foreign_key(signed):
             return UnknownKeyError(str(error))
         return RefusedError(
             f"unprocessable: {clause(error)}, and this Redis does not accept that key; give the "
             "caller the QMODAL_SIGNING_KEY of the other processes"
         )
 
-    def _is_known_to_nobody(self, signed: bytes) -> bool:
+    def _is_foreign_key(self, signed: bytes) -> bool:
         """Whether the server accepts our key, and not the one that has signed this.
 
         If it were given back, the entry would stop one container after another and let nothing else
