@@ -51,19 +51,15 @@ class PoolSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
-    """The autoscaler settings of a pool; windows in seconds.
-
-    `slots`: inputs that one container may run at once. `alpha`: the share of a start time within which
-    new containers should work off a queue. `ephemeral`: the app lives only as long as its client.
-    """
+    """The autoscaler settings of a pool; windows in seconds, `slots` is what one container may run."""
 
     min_containers: int = 0
     max_containers: int | None = None
     buffer_containers: int = 0
     scaledown_window: float = 60.0
     slots: int = 1
-    alpha: float = 0.25
-    ephemeral: bool = False
+    alpha: float = 0.25  # share of a start time within which new containers should work off a queue
+    ephemeral: bool = False  # the app lives only as long as its client
 
     def capped(self, count: int) -> int:
         """The count, no higher than max_containers."""
@@ -118,28 +114,22 @@ class PoolHistory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolCounts:
-    """Counts of a snapshot.
-
-    `live` are the containers that are not draining, `alive` counts all of them, `current` the live ones of
-    the current version, `busy` the live ones that run inputs, and `running` the inputs that these run.
-    `backlog` are the inputs that no container runs and that are not delayed; `demand`: there are inputs to
-    run. `hard` is the most live containers that the inputs could occupy.
-    """
+    """Counts of a snapshot. `live` are the containers that are not draining."""
 
     live: tuple[ContainerView, ...]
     ready: tuple[ContainerView, ...]
     starting: tuple[ContainerView, ...]
-    alive: int
-    current: int
-    busy: int
-    running: int
+    alive: int  # all containers, draining ones included
+    current: int  # live containers of the current version
+    busy: int  # live containers that run inputs
+    running: int  # inputs that live containers run
     backlog: int
     demand: bool
     hard: int
 
     @classmethod
     def of(cls, snapshot: PoolSnapshot, slots: int) -> PoolCounts:
-        """Count a snapshot, with containers of so many slots."""
+        """Count a snapshot; `hard` is the most containers that its inputs could occupy."""
         live = tuple(c for c in snapshot.containers if c.state != "draining")
         running = sum(c.running for c in live)
         everywhere = sum(c.running for c in snapshot.containers)
