@@ -187,7 +187,7 @@ class LeaderTerm:
             self._queue.looked(pool, is_calm=made.is_steady)
 
     async def _carry_out(self, this: SchedulingRound) -> None:
-        """Place containers, then do the maintenance; a failure in one does not keep the other from happening."""
+        """Place containers, then do the maintenance, also if the placing has failed."""
         surviving = self._change_log.surviving
         with surviving(PLACE, "it may be late", but=(LeadershipLostError,), settles=True):
             await self._client.aio(self._maintenance.announce_served())

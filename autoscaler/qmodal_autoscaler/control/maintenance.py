@@ -1,4 +1,4 @@
-"""The leader's work beside scaling: promotes retries, ends inputs, puts empty pools away, stops finished apps."""
+"""The leader's work beside scaling: promotes retries, ends inputs, puts empty pools and apps away."""
 
 from __future__ import annotations
 

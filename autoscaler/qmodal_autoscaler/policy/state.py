@@ -35,9 +35,9 @@ class PoolSnapshot:
     """A pool at one moment.
 
     `inflight`: inputs without an outcome; `delayed`: those of them that wait for a retry; `submitted`:
-    inputs since the pool exists. `failures` are the times of failed starts since the last success, oldest first; the caller
-    clears them on a success and on a redeploy. `service_time` and `start_time` are learned means
-    in seconds, None while unknown.
+    inputs since the pool exists. `failures` are the times of failed starts since the last success,
+    oldest first; the caller clears them on a success and on a redeploy. `service_time` and `start_time`
+    are learned means in seconds, None while unknown.
     """
 
     inflight: int

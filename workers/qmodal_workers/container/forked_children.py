@@ -14,7 +14,7 @@ from typing import NoReturn
 
 
 class _ForkState:
-    """Whether this process was forked by user code; `disarm` is called in a fork to remove our signal handlers."""
+    """Whether this process was forked by user code; `disarm` removes our signal handlers there."""
 
     __slots__ = ("disarm", "is_child", "is_watched")
 

@@ -16,7 +16,8 @@ from time import monotonic, sleep
 from qmodal_workers.ipc.shared_record import SharedRecord, lease_clock
 
 LOOK_SECONDS = 0.25
-# How long an input waits before its start for the worker to renew the lease, and the time between two looks.
+# How long an input waits before its start for the worker to renew the lease, and the time between two
+# looks.
 RENEWAL_SECONDS, RENEWAL_LOOK_SECONDS = 5.0, 0.02
 
 

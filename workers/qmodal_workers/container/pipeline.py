@@ -100,7 +100,8 @@ class Pipeline:
         intake.status.completed += 1
         is_long = seconds > LONG_SECONDS
         if is_long or self.guard is not None:
-            # Published first: the worker must not time out an input that has ended while the server is slow.
+            # Published first: the worker must not time out an input that has ended while the server is
+            # slow.
             intake.status.idle()
         claimed, envelope, _ = attempt
         done = _new(Done, (claimed, envelope, result, slot.ended, seconds, None))

@@ -29,7 +29,8 @@ class Prepared:
     @classmethod
     def create(cls, document: bytes, settings: Settings) -> Prepared:
         """Create them from a signed version; raises Error if it cannot be verified."""
-        # Checked by the worker: a server that is not ready, or was set otherwise since, must not end a container.
+        # Checked by the worker: a server that is not ready, or was set otherwise since, must not end a
+        # container.
         client = Client(settings, is_checked=True)
         client.blocking.prepare()
         connection = Connection(Address(client.settings.redis_url or ""))

@@ -1,4 +1,4 @@
-"""Repeats an operation until the server is ready; if the container ended instead, its inputs would run again."""
+"""Repeats an operation until the server is ready: if the container ended, its inputs would run again."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from qmodal.transport.operation import Op
 
 T = TypeVar("T")
 INSIST_SECONDS = 0.5
-# Errors of a server that has served us before, and will again: it is unreachable, not ready, takes no writes,
-# or has another password for a while. If that lasts, the worker ends the container.
+# Errors of a server that has served us before, and will again: it is unreachable, not ready, takes no
+# writes, or has another password for a while. If that lasts, the worker ends the container.
 OUTAGES = (ConnectionError, EnqueueError, ConfigurationError)
 
 

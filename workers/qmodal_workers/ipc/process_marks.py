@@ -1,10 +1,10 @@
 """Process marks: a number that all descendants of a process inherit, and that says whose they are.
 
-A process can leave its parent, group, session and environment behind, but its resource limits stay through
-fork and exec. So the mark is the soft limit RLIMIT_RTTIME (microseconds), which concerns real-time
-scheduled processes only; marks are so large, 146 000 years, that they limit nothing. Where the system has
-no such limit, or does not let us set it, there are no marks. The hard limit is left alone, because a job may
-itself run a worker, which gives out marks of its own.
+A process can leave its parent, group, session and environment behind, but its resource limits stay
+through fork and exec. So the mark is the soft limit RLIMIT_RTTIME (microseconds), which concerns
+real-time scheduled processes only; marks are so large, 146 000 years, that they limit nothing. Where
+the system has no such limit, or does not let us set it, there are no marks. The hard limit is left
+alone, because a job may itself run a worker, which gives out marks of its own.
 """
 
 from __future__ import annotations

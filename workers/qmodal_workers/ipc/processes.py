@@ -11,7 +11,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-# The variable with the container's id, which tells it of a process that left its session; user code may read it.
+# The variable with the container's id, which tells it of a process that left its session; user code may
+# read it.
 CONTAINER_VARIABLE = "QMODAL_CONTAINER"
 _PR_SET_PDEATHSIG = 1
 # Looked up once, because each `CDLL` makes a class for its functions.

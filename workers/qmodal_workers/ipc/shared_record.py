@@ -203,7 +203,8 @@ class SharedRecord:
         """The container: begin a publication; returns the half, to set the fields that are left.
 
         Set `completed`, `flags`, `first`, `end` and `part`, then call `publish`. Nothing in between may
-        raise, because the worker can read nothing until then. Names are written only if `hold` set new ones.
+        raise, because the worker can read nothing until then. Names are written only if `hold` set new
+        ones.
         """
         half = self.container
         half.sequence = self._sequence + 1

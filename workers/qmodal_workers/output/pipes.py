@@ -82,7 +82,8 @@ class Pipes:
     def finish(self, container: str, done: Callable[[], None]) -> None:
         """Read what is left in the pipes, close them, and call `done` from the thread.
 
-        It does not wait for their end, because processes that the container left behind may hold them open.
+        It does not wait for their end, because processes that the container left behind may hold them
+        open.
         """
 
         def finish() -> None:

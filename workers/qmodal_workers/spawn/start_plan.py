@@ -81,7 +81,7 @@ class Planner:
         self._versions: BoundedDict[tuple[str, int], Verified[Version]] = BoundedDict()
 
     async def plan(self, pool: str) -> StartPlan:
-        """The plan of a start now; raises StartError, or another Error for a document that is not to be trusted."""
+        """The plan of a start now; raises StartError, or another Error for a document without trust."""
         described = await self._spec(pool)
         spec = described.value
         record = await self._client.aio(self._client.apps.record(spec.app_id))

@@ -196,7 +196,8 @@ class TemplatePool:
                 template.is_dead or key[0] in self._stopped_apps or now - template.last_used > limit
             ):
                 self._discard(key)
-        # An ended template is kept while its version has containers: these may need processes with its mark.
+        # An ended template is kept while its version has containers: these may need processes with its
+        # mark.
         self._ended = [
             (version, each)
             for version, each in self._ended

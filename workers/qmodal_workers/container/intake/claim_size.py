@@ -29,7 +29,8 @@ REPORT_SECONDS = 0.5
 class ClaimSizer:
     """Sizes claims by the slower ones of the recent entries, so that a long kind is not averaged away.
 
-    `most`: entries of the largest claim. `service_time`: seconds that an input takes, smoothed; None at first.
+    `most`: entries of the largest claim. `service_time`: seconds that an input takes, smoothed; None at
+    first.
     """
 
     def __init__(self, most: int = MOST_CLAIMED) -> None:

@@ -15,7 +15,8 @@ from qmodal_workers.container.run.invoker import Outdated, Preempted
 from qmodal_workers.container.settle.rerouting import Rerouting
 from qmodal_workers.container.settle.settlement import Settlement
 
-# An input ends with this many interruptions that did not come from the worker; losses before one count, too.
+# An input ends with this many interruptions that did not come from the worker; losses before one count,
+# too.
 INTERRUPTIONS = 2
 
 

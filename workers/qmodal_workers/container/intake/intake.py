@@ -37,8 +37,9 @@ FLUSH_NS, LATER_NS = 5_000_000, 25_000_000
 RELEASE_NS = 12_000_000
 # Finished outcomes are flushed by the release thread when the input behind them has run for this long.
 SETTLE_NS = 5_000_000
-# The worker renews its lease every two seconds, and leaves five of it at least. With less than this left the
-# worker stands still, and so may we have: what is claimed may be somebody else's by now, or cancelled.
+# The worker renews its lease every two seconds, and leaves five of it at least. With less than this
+# left the worker stands still, and so may we have: what is claimed may be somebody else's by now, or
+# cancelled.
 SURE_NS = 4_000_000_000
 # Without a lease: until the next look whether there is one again.
 STAND_BY_SECONDS = 0.05
@@ -52,7 +53,8 @@ class Intake:
     and this container work at the same time.
 
     Two locks: `_claim_lock`, from taking finished outcomes until they are settled, so that nobody reads
-    their entries as held; then the buffer's. They are only ever taken in that order, as `_claiming` asserts.
+    their entries as held; then the buffer's. They are only ever taken in that order, as `_claiming`
+    asserts.
     """
 
     slot: Slot

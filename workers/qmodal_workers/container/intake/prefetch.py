@@ -74,7 +74,8 @@ class PrefetchBuffer:
     def is_stale(self) -> bool:
         """Whether the entry in the slot was claimed so long ago that it may be somebody else's, or cancelled.
 
-        Entries behind an input that runs for that long are released, so this process stood still meanwhile.
+        Entries behind an input that runs for that long are released, so this process stood still
+        meanwhile.
         """
         return self._slot.started > self._good_until
 

@@ -44,7 +44,7 @@ class RefusedError(Error):
 
 
 class UndecodableError(RefusedError):
-    """Raised for an entry made for another `python` or, if that is empty, qmodal, which another box may have."""
+    """Raised for an entry that another box may decode, with this `python` or (if empty) another qmodal."""
 
     def __init__(self, text: str, *, python: str = "") -> None:
         super().__init__(text)

@@ -120,7 +120,8 @@ class Invoker:
     def finish(self, function: Callable[..., Any], value: Any, context: Context) -> Any:
         """The value that user code has returned or, of an awaitable, what it resolves to.
 
-        In the same context, so that an input sees the variables that it has set, and the next one does not.
+        In the same context, so that an input sees the variables that it has set, and the next one does
+        not.
         """
         try:
             self.interrupts.listen()

@@ -50,7 +50,7 @@ class UserLoop:
         return result
 
     async def _ended(self, value: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-        """What it resolves to, or its exception as a value: asyncio would read the `__class__` of a raised one."""
+        """Its result, or its exception as a value: asyncio would read the `__class__` of a raised one."""
         task = self.slot.task = asyncio.current_task()
         try:
             result = await value

@@ -15,8 +15,8 @@ from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import Outcome, Result, joined
 from qmodal.wire.signing import Signer, mac_of
 
-# A larger result is an outcome of its own, and an outcome is for at most so many inputs: so a shared one is
-# never large, nor for more inputs than readers accept.
+# A larger result is an outcome of its own, and an outcome is for at most so many inputs: so a shared
+# one is never large, nor for more inputs than readers accept.
 SMALL_BYTES, MOST_IN_RUN = 1024, 256
 
 
