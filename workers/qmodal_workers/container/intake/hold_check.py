@@ -20,10 +20,8 @@ class HoldCheck:
     container: str
     record: SharedRecord
     slot: Slot
-    _confirmed: tuple[str, int] = (
-        "",
-        0,
-    )  # the last entry that was ours, and `cancels` at that time
+    # The last entry that was found ours, and the record's `cancels` at that time.
+    _confirmed: tuple[str, int] = ("", 0)
 
     def is_wanted(self) -> bool:
         """Whether the input that is about to start is still ours; asks once for each cancelled input."""

@@ -148,9 +148,8 @@ class Intake:
 
     def _block(self, most: int) -> int:
         """Milliseconds that a claim may wait: at most `most`, and not beyond the worker's lease."""
-        left = (
-            self.record.lease_left // 100_000_000 * 100
-        )  # in steps, so that few commands are packed
+        # In steps of 100 ms, so that few different commands are packed.
+        left = self.record.lease_left // 100_000_000 * 100
         return max(1, min(most, left))
 
     def refill(self) -> None:
