@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from qmodal.spec.variation import LONG_MICROSECONDS, Variation
 from qmodal.store.pools import MOST_HELD, Pools
 from qmodal.transport.operation import Command, Reply
 
@@ -39,6 +40,7 @@ class ClaimSizer:
         self._size = 1  # inputs in the last entry
         self._reported = 0.0
         self._sharing = 1  # containers that claim from the pool, this one included
+        self._variation = Variation()
         self.service_time: float | None = None
 
     def ran(self, seconds: float, inputs: int = 1) -> None:
@@ -46,6 +48,8 @@ class ClaimSizer:
         self._recent.append(seconds)
         self._size = inputs
         before, each = self.service_time, seconds / inputs
+        if seconds * 1e6 > LONG_MICROSECONDS or self._variation.is_wide:  # seldom: it sorts
+            self._variation.ran(each * 1e6, self._usual() * 1e6 / inputs, inputs)
         self.service_time = each if before is None else before + 0.1 * (each - before)
 
     def report_commands(self, pools: Pools, pool: str) -> tuple[Command, ...]:
@@ -66,7 +70,7 @@ class ClaimSizer:
 
     def count(self, inflight: int) -> int:
         """Entries to claim next, given the inputs in flight in the pool: at most half of an equal share."""
-        if len(self._recent) < RECENT:
+        if len(self._recent) < RECENT or self._variation.is_wide:
             return 1
         usual = self._usual()
         share = inflight // (2 * self._sharing * self._size)
@@ -81,6 +85,8 @@ class ClaimSizer:
         count = self.count(inflight)
         if count > 1:
             return count
+        if self._variation.is_wide:
+            return 0
         are_packs = self._size > 1 and len(self._recent) == RECENT
         has_share = inflight > 2 * self._sharing * self._size
         return int(are_packs and has_share and self._usual() < LONGEST_PREFETCHED_SECONDS)
@@ -91,4 +97,4 @@ class ClaimSizer:
         return self._size > 1 and self._usual() > UNHURRIED_SECONDS
 
     def _usual(self) -> float:
-        return max(sorted(self._recent)[USUAL], 1e-6)
+        return max(sorted(self._recent)[min(USUAL, len(self._recent) - 1)], 1e-6)
