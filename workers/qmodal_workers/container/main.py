@@ -15,13 +15,13 @@ from qmodal.spec.reader import check_version_for, verified_pool
 from qmodal.spec.variant import options_in_force
 from qmodal.transport import waiting
 from qmodal.wire.remote_error import printed
-from qmodal_workers.container import forked_children, plain_process
-from qmodal_workers.container.forked_children import end_if_child
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
-from qmodal_workers.container.own_output import flush, show
 from qmodal_workers.container.preload import check_secrets, find, load_version
 from qmodal_workers.container.prepared import Prepared
-from qmodal_workers.container.process import become, reseed
+from qmodal_workers.container.process import forked_children, plain_process
+from qmodal_workers.container.process.become import become, reseed
+from qmodal_workers.container.process.forked_children import end_if_child
+from qmodal_workers.container.process.own_output import flush, show
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.invoker import Invoker
@@ -139,6 +139,7 @@ def _start(
             interrupts=interrupts,
             has_newer_code=rerouting.has_newer_code,
         ),
+        interrupts=interrupts,
         rerouting=rerouting,
     )
     return service, session

@@ -20,7 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-SIZE = 16384
+from qmodal_workers.ipc import running_table
+from qmodal_workers.ipc.running_table import RunningInput, RunningTable
+
+_RECORD_SIZE = 16384
+SIZE = _RECORD_SIZE + running_table.SIZE
 MOST_HELD = 256
 State = Literal["starting", "idle", "busy", "stopped"]
 STATES: tuple[State, ...] = ("starting", "idle", "busy", "stopped")
@@ -56,6 +60,9 @@ class ContainerStatus:
     started, which counts until their outcome is stored: with `serial` 0 user code has ended. Of a
     pack the input `part` of its call runs. `ahead`: there is a prefetch, which is not listed.
     `waiting`: it is blocked in another call's `.get()`.
+
+    If it runs several inputs at once, these are `inputs`, longest first, and what is held; `serial`
+    and `started` are those of the first of them.
     """
 
     state: State = "starting"
@@ -70,6 +77,7 @@ class ContainerStatus:
     running: int = 0
     part: int = 0
     held: tuple[Entry, ...] = ()
+    inputs: tuple[RunningInput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,7 @@ class ContainerHalf(ctypes.Structure):
     part: int
     base: int
     length: int  # of the names, in bytes
+    rows: int  # of the table of running inputs, that have been in use; 0 if it runs one at a time
     tick: int
 
 
@@ -118,7 +127,7 @@ class AgentHalf(ctypes.Structure):
 for _half in (ContainerHalf, AgentHalf):
     _half._fields_ = [(name, ctypes.c_uint64) for name in _half.__annotations__]
 assert ctypes.sizeof(ContainerHalf) <= _NAMES_AT
-assert _NAMES_AT + _MOST_BYTES <= _AGENT_AT <= SIZE - ctypes.sizeof(AgentHalf)
+assert _NAMES_AT + _MOST_BYTES <= _AGENT_AT <= _RECORD_SIZE - ctypes.sizeof(AgentHalf)
 
 
 class SharedRecord:
@@ -145,6 +154,7 @@ class SharedRecord:
         "news_cell",
         "serial_cell",
         "started_cell",
+        "table",
         "target_cell",
         "timeout",
     )
@@ -163,6 +173,7 @@ class SharedRecord:
         self.target_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "target"))
         self.cancels_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "cancels"))
         self.news_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "news"))
+        self.table = RunningTable(self._map, _RECORD_SIZE)
         self._sequence = 0
 
     @classmethod
@@ -233,6 +244,8 @@ class SharedRecord:
             copy.serial = half.serial
             copy.started = half.started
             if before == half.sequence and before % 2 == 0:
+                if copy.rows:
+                    return _parse_many(copy, self.table.running(copy.rows))
                 return _parse(copy, names)
         return None
 
@@ -289,6 +302,7 @@ class SharedRecord:
         del self.container, self.agent
         del self.serial_cell, self.started_cell, self.target_cell, self.cancels_cell
         del self.news_cell
+        self.table.close()
         with suppress(BufferError):
             self._map.close()
         os.close(self.fd)
@@ -325,6 +339,25 @@ def _parse(half: ContainerHalf, names: bytes) -> ContainerStatus | None:
         running=running,
         part=half.part + steps - done,
         held=tuple([entry for entry in held if entry]),
+    )
+
+
+def _parse_many(half: ContainerHalf, inputs: list[RunningInput]) -> ContainerStatus | None:
+    """The status of a container that runs several inputs at once."""
+    if half.state >= len(STATES):
+        return None
+    return ContainerStatus(
+        state=STATES[half.state],
+        connection=half.connection,
+        serial=inputs[0].serial if inputs else 0,
+        started=inputs[0].started if inputs else half.started,
+        timeout=half.timeout,
+        tick=half.tick,
+        completed=half.completed,
+        waiting=bool(half.flags & WAITING),
+        running=len(inputs),
+        held=tuple([(each.lane, each.entry) for each in inputs]),
+        inputs=tuple(inputs),
     )
 
 

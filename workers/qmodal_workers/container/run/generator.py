@@ -11,10 +11,10 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from qmodal.exception import InputCancellation, InputTimeout, InvalidError
-from qmodal_workers.container.forked_children import end_if_child
-from qmodal_workers.container.run.interrupts import Interrupts
+from qmodal_workers.container.process.forked_children import end_if_child
+from qmodal_workers.container.run.interrupts import Interruptible
 from qmodal_workers.container.run.item_sender import ItemSender
-from qmodal_workers.container.run.user_loop import UserLoop
+from qmodal_workers.container.run.user_loop import Finisher
 
 _UNFINISHED = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
 _INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError)
@@ -26,8 +26,8 @@ class GeneratorDriver:
 
     raw: Callable[..., Any]
     sender: ItemSender
-    loop: UserLoop
-    interrupts: Interrupts
+    loop: Finisher
+    interrupts: Interruptible
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> int:
         """Run it; raises what it raises once its items are on the server."""

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
+from typing import Protocol
 
 from qmodal.exception import InputCancellation, InputTimeout
+from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.shared_record import (
     CANCELLED,
@@ -25,6 +27,28 @@ from qmodal_workers.ipc.shared_record import (
 SIGNAL = signal.SIGUSR2
 # The one in `signal` first tries to find an enumeration for our handler, by way of an exception.
 _getsignal = import_module("_signal").getsignal
+
+
+class Interruptible(Protocol):
+    """What stops an input from outside, as whoever runs its user code sees it: `slot` is where it runs."""
+
+    @property
+    def slot(self) -> Slot:
+        """The slot of the input."""
+
+    @property
+    def is_preempted(self) -> bool:
+        """Whether all that the container runs was interrupted, by SIGINT."""
+
+    @property
+    def is_aimed(self) -> bool:
+        """Whether the input was interrupted, or all that this container runs."""
+
+    def listen(self) -> None:
+        """Its user code runs from here on; raises what has come before that."""
+
+    def listen_on(self) -> None:
+        """More user code of it runs: what has interrupted it does not come twice."""
 
 
 class Interrupts:

@@ -19,12 +19,12 @@ from qmodal.exception import (
 from qmodal.wire.outcome import Result, text_outcome
 from qmodal.wire.payload import Arguments, dump_value, load_arguments
 from qmodal.wire.remote_error import dump_exception, dump_type, printed
-from qmodal_workers.container.forked_children import end_if_child
-from qmodal_workers.container.own_output import show
+from qmodal_workers.container.process.forked_children import end_if_child
+from qmodal_workers.container.process.own_output import show
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.generator import refuse_unexpected
-from qmodal_workers.container.run.interrupts import Interrupts
-from qmodal_workers.container.run.user_loop import UserLoop
+from qmodal_workers.container.run.interrupts import Interruptible
+from qmodal_workers.container.run.user_loop import Finisher
 from qmodal_workers.ipc.shared_record import STOPPED, TIMEOUT
 
 _INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
@@ -54,8 +54,8 @@ class Invoker:
     container: str
     plain_only: bool
     timeout: float
-    loop: UserLoop
-    interrupts: Interrupts
+    loop: Finisher
+    interrupts: Interruptible
     has_newer_code: Callable[[], bool]
 
     def invoke(self, attempt: Attempt, find: Find) -> Result:

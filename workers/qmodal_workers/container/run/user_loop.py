@@ -6,10 +6,17 @@ import asyncio
 import inspect
 from collections.abc import Awaitable
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, Protocol
 
-from qmodal_workers.container.forked_children import end_if_child
+from qmodal_workers.container.process.forked_children import end_if_child
 from qmodal_workers.container.run.slot import Slot
+
+
+class Finisher(Protocol):
+    """Waits for what user code has returned."""
+
+    def finish(self, value: Any, context: Context | None = None) -> Any:
+        """The value itself, or what it resolves to in that context if it is awaitable."""
 
 
 class UserLoop:
