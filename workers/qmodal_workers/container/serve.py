@@ -81,6 +81,16 @@ class ServeSession:
         settlement.admission.before_large = intake.status.idle
         return cls(record=record, claims=claims, intake=intake, pipeline=pipeline, stop=stop)
 
+    @property
+    def guard(self) -> LeaseGuard | None:
+        """What ends the container with its lease, if its inputs never run again."""
+        return self.pipeline.guard
+
+    @property
+    def completed(self) -> int:
+        """How many inputs have ended here."""
+        return self.intake.status.completed
+
     def run(self) -> None:
         """Serve until told to stop; everything claimed is settled or given back at the end.
 

@@ -20,7 +20,8 @@ _READS = 5
 class RunningInput:
     """An input that has started: its row, its serial, its entry, and since when (monotonic nanoseconds).
 
-    The inputs of a batch have the same serial.
+    `started` is 0 when its user code has ended and its outcome is not stored yet. The inputs of a
+    batch have the same serial.
     """
 
     row: int
@@ -48,8 +49,12 @@ class RunningTable:
         words[at + _SEQUENCE] = int(sequence)
         words[at + _SERIAL] = serial
 
+    def finish(self, row: int) -> None:
+        """The container: user code of that input has ended, and its outcome is not stored yet."""
+        self._words[row * WORDS + _STARTED] = 0
+
     def end(self, row: int) -> None:
-        """The container: nothing runs in that row."""
+        """The container: nothing is in that row."""
         self._words[row * WORDS + _SERIAL] = 0
 
     def order(self, row: int) -> int:
@@ -64,9 +69,15 @@ class RunningTable:
         words[at + _TARGET] = serial
 
     def running(self, rows: int) -> list[RunningInput]:
-        """The worker: what runs in the first so many rows, longest first; a hint, read while it is written."""
+        """The worker: what is in the first so many rows; a hint, as it is written meanwhile.
+
+        What runs comes first, longest first; then what has ended.
+        """
         found = [self._read(row) for row in range(min(rows, MOST_ROWS))]
-        return sorted((each for each in found if each is not None), key=lambda each: each.started)
+        return sorted(
+            (each for each in found if each is not None),
+            key=lambda each: (each.started == 0, each.started),
+        )
 
     def _read(self, row: int) -> RunningInput | None:
         at, words = row * WORDS, self._words

@@ -62,7 +62,7 @@ class ContainerStatus:
     `waiting`: it is blocked in another call's `.get()`.
 
     If it runs several inputs at once, these are `inputs`, longest first, and what is held; `serial`
-    and `started` are those of the first of them.
+    and `started` are those of the first of them, and `running` counts also what has ended meanwhile.
     """
 
     state: State = "starting"
@@ -346,11 +346,12 @@ def _parse_many(half: ContainerHalf, inputs: list[RunningInput]) -> ContainerSta
     """The status of a container that runs several inputs at once."""
     if half.state >= len(STATES):
         return None
+    first = inputs[0] if inputs and inputs[0].started else None
     return ContainerStatus(
         state=STATES[half.state],
         connection=half.connection,
-        serial=inputs[0].serial if inputs else 0,
-        started=inputs[0].started if inputs else half.started,
+        serial=0 if first is None else first.serial,
+        started=half.started if first is None else first.started,
         timeout=half.timeout,
         tick=half.tick,
         completed=half.completed,

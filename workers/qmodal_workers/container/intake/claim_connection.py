@@ -253,6 +253,12 @@ class ClaimConnection:
             self._connection.close()
             self._connection = None
 
+    def end_wait(self) -> None:
+        """By another thread: whoever waits for an answer waits no more; the connection is lost by that."""
+        connection = self._connection
+        if connection is not None:
+            connection.shut()
+
     def close(self) -> None:
         """Close the connection."""
         self._drop()

@@ -27,7 +27,7 @@ from qmodal_workers.container.run.interrupts import Interruptible
 from qmodal_workers.container.run.user_loop import Finisher
 from qmodal_workers.ipc.shared_record import STOPPED, TIMEOUT
 
-_INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
+INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
 # Values that nobody can change, and that no user code is asked about.
 IMMUTABLE = frozenset({NoneType, bool, int, float, str, bytes})
 # Neither awaitable nor a generator: nothing to find out about such a value.
@@ -61,11 +61,11 @@ class Invoker:
     def invoke(self, attempt: Attempt, find: Find) -> Result:
         """Run one input; what became of it. Raises only Preempted and Outdated."""
         try:
-            args, kwargs = self._rebuilt(attempt)
+            args, kwargs = self.rebuilt(attempt)
             function = find(attempt)
         except (DeserializationError, ExecutionError) as error:
             return self.unknown(error)
-        except _INTERRUPTIONS as error:
+        except INTERRUPTIONS as error:
             return self.failure(error)
         try:
             value = self.call(function, args, kwargs)
@@ -75,7 +75,7 @@ class Invoker:
         end_if_child()
         return "value", form, content
 
-    def _rebuilt(self, attempt: Attempt) -> Arguments:
+    def rebuilt(self, attempt: Attempt) -> Arguments:
         """The arguments; user code may run when they are pickled, and may be interrupted."""
         form = attempt.envelope.format
         if form == "m":
@@ -139,7 +139,7 @@ class Invoker:
         kind = type(error)
         if issubclass(kind, KeyboardInterrupt):
             raise Preempted from error
-        is_aimed = self.interrupts.is_aimed and issubclass(kind, _INTERRUPTIONS)
+        is_aimed = self.interrupts.is_aimed and issubclass(kind, INTERRUPTIONS)
         if is_aimed or issubclass(kind, InputCancellation):
             if self.interrupts.slot.why == STOPPED:
                 raise Preempted from error
@@ -152,7 +152,7 @@ class Invoker:
             self.interrupts.listen_on()
             content = self._dump(error)
             end_if_child()
-        except _INTERRUPTIONS as interruption:
+        except INTERRUPTIONS as interruption:
             self.interrupts.slot.is_open = False
             if self.interrupts.is_aimed:
                 return self.failure(interruption)

@@ -139,9 +139,14 @@ class ItemSender:
         """Call that, from the sending thread, whenever something was sent."""
         self._wake = wake
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether something is not on the server yet, and still wanted."""
+        return self.verdict == "OK" and self.sent < self.count
+
     def finish(self) -> None:
         """Wait until everything is on the server, or nobody wants it; raises as `check`."""
-        while self.verdict == "OK" and self.sent < self.count:
+        while self.is_sending:
             self._moved.get()
         if self._failure is not None:
             raise self._failure

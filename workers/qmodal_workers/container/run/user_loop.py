@@ -28,14 +28,23 @@ class UserLoop:
         self._runner: asyncio.Runner | None = None
         self.slot = slot or Slot()
 
+    @property
+    def runner(self) -> asyncio.Runner:
+        """What keeps the loop."""
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop."""
+        return self.runner.get_loop()
+
     def finish(self, value: Any, context: Context | None = None) -> Any:
         """The value itself, or what it resolves to in that context if it is awaitable."""
         if not inspect.isawaitable(value):
             return value
-        if self._runner is None:
-            self._runner = asyncio.Runner()
         try:
-            result, error = self._runner.run(self._ended(value), context=context or copy_context())
+            result, error = self.runner.run(self._ended(value), context=context or copy_context())
         except BaseException:  # of another task: SystemExit and KeyboardInterrupt end all
             if self.slot.task is not None:
                 self.slot.task.cancel()
