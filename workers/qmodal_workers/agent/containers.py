@@ -19,11 +19,11 @@ from qmodal_workers.ipc.shared_record import AgentCommand, ContainerStatus
 class Termination:
     """The worker's reason for killing a container itself; what it held is given back uncharged.
 
-    `overran`: its status if its input exceeded the timeout; that input is settled first.
+    `overran`: its status for each input that exceeded the timeout; these are settled first.
     """
 
     reason: str
-    overran: ContainerStatus | None = None
+    overran: tuple[ContainerStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +63,8 @@ class Container:
     termination: Termination | None = None
     exit_status: int = 0  # as subprocess says it, once its process has ended
     pending_interrupt: PendingInterrupt | None = None
+    # Of one that runs several inputs at once: by row and serial.
+    interrupts: dict[tuple[int, int], PendingInterrupt] = field(default_factory=dict)
     last_input: float = 0.0  # when it was last seen busy, while draining
     cancelled: dict[str, Cancellation] = field(default_factory=dict)  # by entry
     suspect: int = 0  # serial of the input behind which entries were seen to wait, once
@@ -98,7 +100,9 @@ class Container:
 
     def is_calm(self, now: int, limit: int) -> bool:
         """Whether no input has run for `limit` nanoseconds and none is to be interrupted; costs one read."""
-        if self.endpoints is None or self.pending_interrupt is not None or self.cancelled:
+        if self.endpoints is None or self.pending_interrupt is not None:
+            return False
+        if self.cancelled or self.interrupts:
             return False
         return self.endpoints.record.age(now) < limit
 

@@ -13,6 +13,7 @@ from qmodal.client import client as clients, context
 from qmodal.config import Settings
 from qmodal.spec.reader import check_version_for, verified_pool
 from qmodal.spec.variant import options_in_force
+from qmodal.store.pools import MOST_HELD, MOST_SIDE_BY_SIDE
 from qmodal.transport import waiting
 from qmodal.wire.remote_error import printed
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
@@ -161,6 +162,7 @@ def _start(
             request.pool,
             request.container,
             is_once=options.is_once,
+            most_held=MOST_SIDE_BY_SIDE if options.is_concurrent else MOST_HELD,
             connection=base.connection,
         ),
         settlement=Settlement(
