@@ -99,12 +99,16 @@ class Container:
         return None if self.endpoints is None else self.endpoints.record.read()
 
     def is_calm(self, now: int, limit: int) -> bool:
-        """Whether no input has run for `limit` nanoseconds and none is to be interrupted; costs one read."""
+        """Whether no input has run for `limit` nanoseconds and none is to be interrupted; costs one read.
+
+        Of several at once nothing has to be known before the first is out of time: there may be many.
+        """
         if self.endpoints is None or self.pending_interrupt is not None:
             return False
         if self.cancelled or self.interrupts:
             return False
-        return self.endpoints.record.age(now) < limit
+        record = self.endpoints.record
+        return record.age(now) < (record.side_by_side_limit or limit)
 
     def tell(self, **changes: Any) -> None:
         """Change the command in its shared record."""

@@ -18,6 +18,11 @@ def running(status: ContainerStatus) -> list[RunningInput]:
     return [each for each in status.inputs if each.started]
 
 
+def fresh(status: ContainerStatus, interrupts: Interrupts) -> list[RunningInput]:
+    """What runs and was not interrupted yet."""
+    return [each for each in running(status) if (each.row, each.serial) not in interrupts]
+
+
 def find(status: ContainerStatus, entry: str) -> RunningInput | None:
     """The running input of that entry."""
     return next((each for each in running(status) if each.entry == entry), None)
@@ -27,11 +32,7 @@ def overdue(status: ContainerStatus, interrupts: Interrupts, now: int) -> list[R
     """What runs longer than its timeout and was not interrupted yet; `now` in monotonic nanoseconds."""
     if status.timeout <= 0:
         return []
-    return [
-        each
-        for each in running(status)
-        if status.timeout < now - each.started and (each.row, each.serial) not in interrupts
-    ]
+    return [each for each in fresh(status, interrupts) if status.timeout < now - each.started]
 
 
 def still_pending(

@@ -134,9 +134,8 @@ class Watchdog:
 
     def interrupt_all(self, container: Container, status: ContainerStatus, why: int) -> None:
         """Interrupt all that runs in a container of several inputs; safe to repeat."""
-        for each in side_by_side.running(status):
-            if (each.row, each.serial) not in container.interrupts:
-                self._interrupt_one(container, each, why)
+        for each in side_by_side.fresh(status, container.interrupts):
+            self._interrupt_one(container, each, why)
 
     def _interrupt_one(self, container: Container, running: RunningInput, why: int) -> None:
         """Interrupt one of several inputs; the container is killed after five seconds if it runs on."""
@@ -203,8 +202,10 @@ class Watchdog:
         """Look at a container that now runs an input whose cancellation came before it started."""
         heard = time.monotonic() - REMEMBER_CANCELLED_SECONDS
         container.cancelled = {e: c for e, c in container.cancelled.items() if c.since > heard}
-        runs = status.held if status.inputs else status.held[:1]
-        if is_running(status) and any(entry in container.cancelled for _, entry in runs):
+        runs = [entry for _, entry in status.held[:1]]
+        if status.inputs:
+            runs = [each.entry for each in side_by_side.fresh(status, container.interrupts)]
+        if is_running(status) and any(entry in container.cancelled for entry in runs):
             self._act(container, self._audit(container))
 
     def acknowledge(self, token: str) -> None:

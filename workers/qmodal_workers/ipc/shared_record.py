@@ -254,6 +254,12 @@ class SharedRecord:
         half = self.container
         return max(0, now - half.started) if half.serial else 0
 
+    @property
+    def side_by_side_limit(self) -> int:
+        """The worker: the timeout in nanoseconds, if the container runs several inputs at once; else 0."""
+        half = self.container
+        return half.timeout if half.rows else 0
+
     def tell(self, told: AgentCommand) -> None:
         """The worker: publish its half; `why` before `target`, which is what is acted on."""
         half = self.agent

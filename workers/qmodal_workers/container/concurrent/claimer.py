@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from qmodal.store.entries import Claimed
+from qmodal.store.pools import BUDGET
 from qmodal_workers.container.concurrent.room import Room
 from qmodal_workers.container.intake.claim_connection import BLOCK_MS, ClaimConnection
 from qmodal_workers.container.intake.intake import STAND_BY_SECONDS, SURE_NS
@@ -33,11 +34,14 @@ class Handed(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Claimer:
-    """A thread that claims, checks (`admit`, None: it was dealt with) and hands groups over (`start`).
+    """A thread that claims, checks (`admit`, None: it was dealt with) and hands groups over (`start_soon`).
 
     What was handed over and not started after LOOK_SECONDS is given back (`release`): user code keeps
     the loop, and other containers may be idle. `goes_on`: whether more is to be claimed; `on_end` is
     called, by the thread, at its end, with the exception that has ended it, if any.
+
+    An input on its last delivery runs alone: whatever kills the container then takes no other along
+    that has been lost as often, only because it ran beside the same one each time.
     """
 
     claims: ClaimConnection
@@ -50,10 +54,10 @@ class Claimer:
     goes_on: Callable[[], bool]
     on_end: Callable[[BaseException | None], None]
     handed: deque[Handed] = field(default_factory=deque)
-    held: set[tuple[int, str]] = field(
-        default_factory=set
-    )  # claimed, and not settled or given back
+    # What was claimed and is not settled or given back. The settler takes out what it has written.
+    held: set[tuple[int, str]] = field(default_factory=set)
     _heard: int = 0
+    _needs_empty: bool = False  # something is to run alone, or does
     _taken: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
@@ -69,11 +73,15 @@ class Claimer:
             return None
         return group
 
+    @property
+    def _may_claim(self) -> bool:
+        return self.goes_on() and not self.record.is_draining and not self.claims.is_gone
+
     def _guarded(self) -> None:
         error: BaseException | None = None
         try:
             self._refill()
-            while self.goes_on() and not self.record.is_draining and not self.claims.is_gone:
+            while self._may_claim:
                 self._turn()
         except BaseException as raised:
             error = raised
@@ -83,6 +91,8 @@ class Claimer:
         if self.record.lease_left <= 0:
             # Others take what this box holds for lost: what they put back would come here, to be lost again.
             time.sleep(STAND_BY_SECONDS)
+            return
+        if self._needs_empty and not self.room.wait_empty(LOOK_SECONDS):
             return
         room = self.room.wait(LOOK_SECONDS)
         if room <= 0:
@@ -96,6 +106,9 @@ class Claimer:
     def _claim(self, room: int) -> list[Claimed] | None:
         """What came; None if the connection was lost, or nothing came for seconds."""
         self._heard = self.record.cancels
+        if self._needs_empty:
+            self._needs_empty = False
+            return self._ask(1, None)
         if self.room.batch > 1:
             return self._claim_batch()
         below = self.room.target - self.room.taken
@@ -112,7 +125,7 @@ class Claimer:
             return None
         ends = time.monotonic() + self.wait_ms / 1000
         pause = min(max(self.wait_ms / 1000 / BATCH_PARTS, SHORTEST_PAUSE), LONGEST_PAUSE)
-        while len(claimed) < size and self.goes_on() and not self.record.is_draining:
+        while len(claimed) < size and self._may_claim:
             more = self._ask(size - len(claimed), None)
             claimed += more or []
             left = ends - time.monotonic()
@@ -134,7 +147,10 @@ class Claimer:
     def _refill(self) -> None:
         """Hand over what the server says is held and this container did not know of."""
         self._heard = self.record.cancels
-        held = [one for one in self.claims.held() if one[:2] not in self.held]
+        # As of before the server is asked: what is settled between its answer and the comparison
+        # would pass for unknown, and run a second time.
+        known = self.held.copy()
+        held = [one for one in self.claims.held() if one[:2] not in known]
         if self.record.lease_left <= 0:
             self.release(held)
         else:
@@ -142,10 +158,10 @@ class Claimer:
 
     def _hand_over(self, claimed: list[Claimed]) -> None:
         """Start what was claimed, in groups; give back what there is no room for, or was not started."""
-        self.held.update(one[:2] for one in claimed)
-        most = (self.room.most - self.room.taken) * self.room.batch
+        # What came while the container began to end is not started here, either.
+        most = self.room.free * self.room.batch if self._may_claim else 0
         self._give_back(claimed[most:])
-        attempts = [each for each in map(self.admit, claimed[:most]) if each is not None]
+        attempts = self._set_apart(self._admitted(claimed[:most]))
         groups = [Handed(each, self._heard) for each in grouped(attempts, self.room.batch)]
         if not groups:
             return
@@ -155,6 +171,28 @@ class Claimer:
         self.start_soon()
         while not self._taken.wait(LOOK_SECONDS):
             self._take_back()
+
+    def _admitted(self, claimed: list[Claimed]) -> list[Attempt]:
+        attempts: list[Attempt] = []
+        for one in claimed:
+            self.held.add(one[:2])
+            attempt = self.admit(one)
+            if attempt is not None:
+                attempts.append(attempt)
+            elif self.goes_on():  # else it may still be held, and is nothing to start
+                self.held.discard(one[:2])
+        return attempts
+
+    def _set_apart(self, attempts: list[Attempt]) -> list[Attempt]:
+        """What may start now: others without those that have to run alone, or one of these."""
+        last = [each for each in attempts if each.claimed.lost >= BUDGET - 1]
+        if not last:
+            return attempts
+        self._needs_empty = True
+        others = [each for each in attempts if each.claimed.lost < BUDGET - 1]
+        alone = [] if others or self.room.taken else last[:1]
+        self._give_back([each.claimed for each in last[len(alone) :]])
+        return others + alone
 
     def _take_back(self) -> None:
         """The loop does not come to start them: give them back."""
@@ -169,7 +207,7 @@ class Claimer:
     def _give_back(self, claimed: list[Claimed]) -> None:
         if claimed:
             self.release(claimed)
-            self.held.difference_update(one[:2] for one in claimed)
+            self.held.difference_update([one[:2] for one in claimed])
 
 
 def grouped(attempts: list[Attempt], most: int) -> Iterator[list[Attempt]]:

@@ -10,18 +10,19 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qmodal.client import context
-from qmodal.exception import DeserializationError, Error, ExecutionError
+from qmodal.exception import DeserializationError, ExecutionError
 from qmodal.wire.outcome import Result
 from qmodal.wire.payload import Arguments
 from qmodal_workers.container.concurrent.group import Group
 from qmodal_workers.container.concurrent.interrupts import ConcurrentInterrupts, GroupInterrupts
-from qmodal_workers.container.concurrent.user_threads import UserThreads
+from qmodal_workers.container.concurrent.user_threads import MainThread, UserThreads
 from qmodal_workers.container.process.forked_children import end_if_child
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.batcher import BatchedFunction
 from qmodal_workers.container.run.code import CodeFinder
 from qmodal_workers.container.run.generator import GeneratorDriver, refuse_unexpected
 from qmodal_workers.container.run.invoker import INTERRUPTIONS, Invoker
+from qmodal_workers.container.run.user_loop import Finisher, UserLoop
 
 
 class _ThreadFinisher:
@@ -32,6 +33,7 @@ class _ThreadFinisher:
 
     def finish(self, value: Any, context: Context | None = None) -> Any:
         """The value itself, or what it resolves to in that context if it is awaitable."""
+        end_if_child()  # its loop runs in the parent only
         if not inspect.isawaitable(value):
             return value
         own = context or copy_context()
@@ -46,12 +48,15 @@ async def _awaited(value: Awaitable[Any]) -> Any:
 class Invocation:
     """Runs groups, each with an invoker of its own made of `invoker`.
 
-    `is_alone`: one group runs at a time, so plain user code may have the main thread.
+    `is_alone`: one group runs at a time, so plain user code may have the main thread, and what it
+    returns is awaited in `user_loop`.
     """
 
     invoker: Invoker
     finder: CodeFinder
     interrupts: ConcurrentInterrupts
+    user_loop: UserLoop
+    main: MainThread
     is_alone: bool
     threads: UserThreads = field(default_factory=UserThreads)
     _batched: dict[str, BatchedFunction] = field(default_factory=dict)
@@ -61,22 +66,27 @@ class Invocation:
         """What became of each input; raises Preempted and Outdated for all of them."""
         head = group.first.envelope.head
         context.enter((head.call, group.first.envelope.first))
-        loop = asyncio.get_running_loop()
-        invoker = replace(
-            self.invoker,
-            interrupts=GroupInterrupts(group.slot, self.interrupts),
-            loop=_ThreadFinisher(loop),
-        )
+        invoker = self._invoker_of(group)
         try:
-            is_async = self._is_async(head.method)
-        except ExecutionError as error:
+            return await self._run(group, invoker)
+        except ExecutionError as error:  # there is no such method
             return [invoker.unknown(error)] * len(group.attempts)
-        if is_async:
+        except Exception as error:  # no thread can be started, or the like
+            return [invoker.failure(error)] * len(group.attempts)
+
+    def _invoker_of(self, group: Group) -> Invoker:
+        finisher: Finisher = self.user_loop
+        if not self.is_alone:
+            finisher = _ThreadFinisher(asyncio.get_running_loop())
+        interrupts = GroupInterrupts(group.slot, self.interrupts)
+        return replace(self.invoker, interrupts=interrupts, loop=finisher)
+
+    async def _run(self, group: Group, invoker: Invoker) -> list[Result]:
+        if self._is_async(group.first.envelope.head.method):
             return await self._in_task(group, invoker)
-        if self.is_alone:
-            group.is_inline = True
-            return self._here(group, invoker)
-        return await self.threads.run(lambda: self._here(group, invoker))
+        group.place = "main" if self.is_alone else "thread"
+        elsewhere = self.main.run if self.is_alone else self.threads.run
+        return await elsewhere(group, lambda: self._here(group, invoker))
 
     def _is_async(self, method: str) -> bool:
         found = self._kinds.get(method)
@@ -103,6 +113,7 @@ class Invocation:
             return batch.results
         try:
             returned = invoker.call(batched.function, (), batch.lists())
+            end_if_child()
             batch.take(returned)
         except BaseException as error:
             batch.fail(invoker.failure(error))
@@ -178,7 +189,9 @@ class _Batch:
         """Whose arguments cannot be rebuilt fails alone: the others' are whole."""
         try:
             arguments = self._invoker.rebuilt(attempt)
-        except (Error, *INTERRUPTIONS) as error:
+        except DeserializationError as error:
+            return self._invoker.unknown(error)
+        except INTERRUPTIONS as error:
             return self._invoker.failure(error)
         self._places.append(len(self._results))
         self.inputs.append(arguments)

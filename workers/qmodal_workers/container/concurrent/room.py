@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import heapq
 import threading
-import time
 
 from qmodal.spec.options import FunctionOptions
 from qmodal_workers.ipc.running_table import MOST_ROWS
 
 
 class Room:
-    """Counts groups that were claimed and have not ended; shared by the claimer and the loop.
+    """Counts groups that were claimed and have not ended; shared by the claimer, the loop and the settler.
 
     `most` may run at once, and the autoscaler aims at `target`. A container that has reached the
-    target leaves what comes to others that have not.
+    target leaves what comes to others that have not. What has ended and is not written yet takes up
+    rows, too: while the server is behind, at most as many inputs wait for it as may run.
     """
 
     def __init__(self, options: FunctionOptions) -> None:
         self.batch = options.max_batch_size or 1
         self.most = max(1, min(options.max_inputs, MOST_ROWS // self.batch))
+        if options.single_use_containers:
+            self.most = 1
         self.target = min(options.target_inputs, self.most)
+        self._rows = min(MOST_ROWS, 2 * self.most * self.batch)
         self._changed = threading.Condition()
         self._taken = 0
+        self._unwritten = 0  # inputs
         self._is_closed = False
 
     @property
@@ -30,30 +34,53 @@ class Room:
         """Groups that were claimed and have not ended."""
         return self._taken
 
+    @property
+    def free(self) -> int:
+        """Groups that may be claimed now."""
+        rows = (self._rows - self._unwritten) // self.batch
+        return 0 if self._is_closed else max(0, min(self.most, rows) - self._taken)
+
     def take(self, groups: int) -> None:
         """So many more were claimed."""
         with self._changed:
             self._taken += groups
 
     def give_back(self, groups: int) -> None:
-        """So many have ended, or were given back."""
+        """So many will have no outcome here."""
         with self._changed:
             self._taken -= groups
+            self._changed.notify_all()
+
+    def ended(self, inputs: int) -> None:
+        """A group of so many inputs has ended, and its outcomes are not written yet."""
+        with self._changed:
+            self._taken -= 1
+            self._unwritten += inputs
+            self._changed.notify_all()
+
+    def written(self, inputs: int) -> None:
+        """The outcomes of so many inputs are written."""
+        with self._changed:
+            self._unwritten -= inputs
             self._changed.notify_all()
 
     def wait(self, seconds: float) -> int:
         """Groups that may be claimed now; waits for the first, for so long at the most."""
         with self._changed:
-            self._changed.wait_for(lambda: self._taken < self.most or self._is_closed, seconds)
-            return 0 if self._is_closed else self.most - self._taken
+            self._changed.wait_for(lambda: self.free > 0 or self._is_closed, seconds)
+            return self.free
+
+    def wait_empty(self, seconds: float) -> bool:
+        """Whether nothing runs; waits for that, for so long at the most."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._taken == 0 or self._is_closed, seconds)
+            return self._taken == 0
 
     def pause(self, seconds: float) -> None:
         """Wait so long, or until a group has ended."""
-        ends, before = time.monotonic() + seconds, self._taken
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._taken < before or self._is_closed, ends - time.monotonic()
-            )
+            before = self._taken
+            self._changed.wait_for(lambda: self._taken < before or self._is_closed, seconds)
 
     def close(self) -> None:
         """Nothing is claimed any more: whoever waits goes on."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 
 from qmodal_workers.container.concurrent.group import Group
 from qmodal_workers.container.concurrent.room import Rows
@@ -26,9 +25,8 @@ class Running:
         self._groups: dict[int, Group] = {}  # by serial, which is the order of their starts
         self._entries: dict[int, tuple[int, str]] = {}  # by row
         self._serial = 0
-        self.completed = 0
 
-    def groups(self) -> Iterable[Group]:
+    def groups(self) -> list[Group]:
         """The groups whose user code runs, longest first; also for a signal's handler."""
         return list(self._groups.values())
 
@@ -46,18 +44,9 @@ class Running:
         return group
 
     def finish(self, group: Group) -> None:
-        """Its user code has ended, and its outcomes will be written."""
-        self.completed += len(group.rows)
+        """Its user code has ended, or is of no interest any more; what became of it will be written."""
         for row in group.rows:
             self._record.table.finish(row)
-        self._forget(group)
-
-    def end(self, group: Group) -> None:
-        """It has ended without an outcome: it was given back."""
-        self._forget(group)
-        self.settled(group.rows)
-
-    def _forget(self, group: Group) -> None:
         group.is_over = True
         self._groups.pop(group.slot.serial, None)
 
@@ -69,7 +58,7 @@ class Running:
         self._rows.give_back(rows)
         return entries
 
-    def publish(self, connection: int) -> None:
+    def publish(self, connection: int, completed: int) -> None:
         """Write how things stand into the record."""
         first = next(iter(self._groups.values()), None)
         self._record.connection = connection
@@ -79,7 +68,7 @@ class Running:
             0 if slot is None else slot.serial,
             time.monotonic_ns() if slot is None else slot.started,
         )
-        half.completed = self.completed
+        half.completed = completed
         half.flags = 0
         half.rows = max(1, self._rows.used)
         self._record.publish()

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from qmodal.exception import Error
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed
 from qmodal.wire.outcome import Result, text_outcome
-from qmodal.wire.remote_error import printed
 from qmodal.wire.signing import UnknownKeyError
 from qmodal_workers.container.concurrent.claimer import Claimer, Handed
 from qmodal_workers.container.concurrent.group import Group
@@ -24,10 +24,10 @@ from qmodal_workers.container.concurrent.leftovers import Leftovers
 from qmodal_workers.container.concurrent.room import Room
 from qmodal_workers.container.concurrent.running import Running
 from qmodal_workers.container.concurrent.settler import Settler
+from qmodal_workers.container.concurrent.user_threads import MainThread
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.intake.stop import StopRequest
 from qmodal_workers.container.lease_guard import LeaseGuard
-from qmodal_workers.container.process.own_output import show
 from qmodal_workers.container.run.admission import RefusedError
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.code import CodeFinder
@@ -48,7 +48,8 @@ class ConcurrentSession:
     """One container at work: a loop on the main thread, one thread that claims, and one that writes.
 
     The loop starts groups and takes what became of them; user code runs in its tasks, or in threads.
-    `stop` says at the end why it stopped by itself, if it did.
+    `stop` says at the end why it stopped by itself, if it did. What runs in the loop and what runs
+    before it do so in `context`, that of the enter hooks.
     """
 
     record: SharedRecord
@@ -61,13 +62,13 @@ class ConcurrentSession:
     leftovers: Leftovers
     stop: StopRequest
     guard: LeaseGuard | None
+    context: Context
     settler: Settler = field(init=False)
     claimer: Claimer = field(init=False)
-    _claims_end: asyncio.Event = field(default_factory=asyncio.Event)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    completed: int = 0  # inputs that have ended here
+    _is_claiming: bool = True
     _is_leaving: bool = False
     _failure: BaseException | None = None
-    _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     @classmethod
     def create(
@@ -84,7 +85,6 @@ class ConcurrentSession:
         """The parts of a container, connected with each other; nothing is claimed yet."""
         options, running = settlement.options, Running(record)
         room, stop = Room(options), StopRequest()
-        interrupts = ConcurrentInterrupts(record, running.groups)
         made = cls(
             record=record,
             claims=claims,
@@ -98,7 +98,9 @@ class ConcurrentSession:
                     service=service,
                     invoker=invoker,
                 ),
-                interrupts=interrupts,
+                interrupts=ConcurrentInterrupts(record, running.groups, loop),
+                user_loop=loop,
+                main=MainThread(loop),
                 is_alone=room.most == 1,
             ),
             loop=loop,
@@ -107,9 +109,10 @@ class ConcurrentSession:
             leftovers=Leftovers(settlement, rerouting, stop),
             stop=stop,
             guard=LeaseGuard(record) if options.is_once else None,
+            context=copy_context(),
         )
         record.timeout = int(invoker.timeout * 1e9)
-        made.settler = Settler(claims, settlement, made._settled)
+        made.settler = Settler(claims, settlement, made._written)
         made.claimer = made._made_claimer(options)
         return made
 
@@ -126,46 +129,20 @@ class ConcurrentSession:
             on_end=lambda error: self._soon(self._claimer_ended, error),
         )
 
-    @property
-    def completed(self) -> int:
-        """How many inputs have ended here."""
-        return self.running.completed
-
     def run(self) -> None:
         """Serve until told to stop; everything claimed is settled or given back at the end."""
         self.settler.start()
         try:
-            self._until_over()
+            self.invocation.interrupts.arm(self.loop.get_loop(), self.leave)
+            self._publish()
+            self.claimer.start()
+            self.invocation.main.serve()
         finally:
-            self.running.publish(self.claims.client_id)
-            self.leftovers.give_back(self.settler)
+            self._publish()
             self.settler.finish()
             self.leftovers.reclaim()
         if self._failure is not None:
             raise self._failure
-
-    def _until_over(self) -> None:
-        """Run the loop until all is over; what a task of user code's own ends it with, ends nothing else."""
-        loop = self.loop.get_loop()
-        serving = loop.create_task(self._serve())
-        while not serving.done():
-            try:
-                loop.run_until_complete(serving)
-            except (SystemExit, KeyboardInterrupt) as error:
-                if serving.done():
-                    raise
-                show(printed(error))
-
-    async def _serve(self) -> None:
-        self.invocation.interrupts.arm(asyncio.get_running_loop(), self.leave)
-        self.running.publish(self.claims.client_id)
-        self.claimer.start()
-        await self._claims_end.wait()
-        while self._tasks and not self._is_leaving:
-            self._changed.clear()
-            await self._changed.wait()
-        if self._tasks:
-            await self._abandon()
 
     def leave(self, reason: str) -> None:
         """End without the inputs that run: whoever can be interrupted is, the rest is given back."""
@@ -173,37 +150,49 @@ class ConcurrentSession:
             return
         self._is_leaving = True
         self._make_stop(reason)
+        interrupts = self.invocation.interrupts
         for group in self.running.groups():
-            if group.slot.task is not None and not group.slot.why:
+            if not group.slot.why and not interrupts.is_preempted:
                 group.slot.why = STOPPED
-                group.slot.task.cancel()
-        self._changed.set()
+                interrupts.stop(group)
+        self.loop.get_loop().call_later(LEAVE_SECONDS, self._abandon)
+        self._look()
 
     def _make_stop(self, reason: str) -> None:
+        """By any thread: nothing more is claimed."""
         self.stop.make(reason)
         self.room.close()
         self.claims.end_wait()
 
-    async def _abandon(self) -> None:
-        tasks = [each.task for each in self.running.groups() if each.slot.task is not None]
-        if tasks:
-            await asyncio.wait([each for each in tasks if each is not None], timeout=LEAVE_SECONDS)
+    def _look(self) -> None:
+        """Whether the container is at its end: whenever that may be."""
+        if self._is_claiming:
+            return
+        groups = self.running.groups()
+        if self._is_leaving and all(each.is_beyond_reach for each in groups):
+            self._abandon()
+        elif not groups:
+            self.invocation.main.end()
+
+    def _abandon(self) -> None:
+        """End without what runs on although it was to stop."""
         for group in self.running.groups():
             self._end_abandoned(group)
+        self.invocation.main.end()
 
     def _end_abandoned(self, group: Group) -> None:
-        """A group whose thread runs on: one that ran out of time has ended so, others run elsewhere."""
+        """What ran out of time has ended so, others run elsewhere."""
         if group.slot.why == TIMEOUT:
             text = f"the input ran longer than {self.invocation.invoker.timeout:g} s"
             outcome = text_outcome("timeout", text)
             self._ended(group, [(outcome.kind, outcome.format, outcome.payload)] * len(group.rows))
         else:
-            self.leftovers.release(group)
-            self.running.end(group)
+            self._left_undone(group)
 
     def _claimer_ended(self, error: BaseException | None) -> None:
         self._failure = error
-        self._claims_end.set()
+        self._is_claiming = False
+        self._look()
 
     def _soon(self, call: Callable[..., None], *args: Any) -> None:
         """Have the loop do it, from another thread."""
@@ -218,55 +207,67 @@ class ConcurrentSession:
         try:
             return self.settlement.admission.admit(claimed)
         except UnknownKeyError as error:
-            self._soon(self._make_stop, f"it has another signing key than its callers: {error}")
+            self._make_stop(f"it has another signing key than its callers: {error}")
             self.settlement.release([claimed])
         except RefusedError as error:
             if self.leftovers.refuse(claimed, error):
-                self._soon(self._make_stop, self.stop.reason)
+                self._make_stop(self.stop.reason)
         return None
 
     def _start_handed(self) -> None:
         """Start what the claimer has handed over."""
         while (handed := self.claimer.take()) is not None:
-            self._start(handed)
-        self.running.publish(self.claims.client_id)
+            if self._is_leaving:
+                claimed = [each.claimed for each in handed.attempts]
+                self.settler.do(partial(self.settlement.release, claimed))
+            else:
+                self._start(handed)
+        self._publish()
 
     def _start(self, handed: Handed) -> None:
         if self.guard is not None:
             self.guard.check()
         group = self.running.start(handed.attempts)
         self.invocation.interrupts.look(group)
-        self._spawn(group, self._attempt(group, handed.heard))
+        self._spawn(group, handed.heard)
         if self.settlement.options.single_use_containers:
             self._make_stop("single use")
 
-    def _spawn(self, group: Group, work: Coroutine[Any, Any, None]) -> None:
-        group.task = task = asyncio.get_running_loop().create_task(work, context=copy_context())
-        self._tasks.add(task)
-        task.add_done_callback(self._over)
+    def _spawn(self, group: Group, heard: int) -> None:
+        # A context for each: what an input sets is not there for the next one.
+        work, own = self._attempt(group, heard), self.context.copy()
+        group.task = task = self.loop.get_loop().create_task(work, context=own)
+        task.add_done_callback(lambda task: self._over(task, group, heard))
 
-    def _over(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        self._changed.set()
+    def _over(self, task: asyncio.Task[None], group: Group, heard: int) -> None:
+        if not group.is_over and task.cancelled() and not self._is_leaving:
+            # User code has cancelled all tasks that it found, and this one had not begun.
+            self._spawn(group, heard)
+            return
+        if not group.is_over:
+            self._left_undone(group)
+            self.leave("an input could not be run")
+        self._look()
 
     async def _attempt(self, group: Group, heard: int) -> None:
         """Run the group and pass on what became of it."""
         results: list[Result] = []
+        has_run = True
         try:
             await self._check_wanted(group, heard)
             results = await self.invocation.run(group)
         except Outdated:
-            self.leftovers.release(group)
+            has_run = False
             self._make_stop("an input needs a newer version of the app")
         except Preempted:
-            self.leftovers.preempted(group)
             self.leave("user code was interrupted")
-        except asyncio.CancelledError:  # before its user code began
-            self.leftovers.release(group)
-        if not group.is_over:  # else it was abandoned
-            self._ended(group, results) if results else self.running.end(group)
-            self.room.give_back(1)
-            self.running.publish(self.claims.client_id)
+        if group.is_over:  # it was abandoned
+            return
+        if results:
+            self._ended(group, results)
+        else:
+            self._left_undone(group, has_run=has_run)
+        self._publish()
 
     async def _check_wanted(self, group: Group, heard: int) -> None:
         """What was cancelled between its claim and its start does not start."""
@@ -287,14 +288,40 @@ class ConcurrentSession:
         """The group has results: have them written."""
         now = time.monotonic_ns()
         seconds = (now - group.slot.started) / 1e9
-        self.running.finish(group)
+        self.completed += len(results)
+        self._finish(group)
         done = [
             Done(attempt.claimed, attempt.envelope, result, now, seconds)
             for attempt, result in zip(group.attempts, results, strict=True)
         ]
         self.settler.put(done, group.rows)
 
-    def _settled(self, rows: list[int]) -> None:
-        """By the settler: what stood in these rows is written."""
+    def _left_undone(self, group: Group, *, has_run: bool = True) -> None:
+        """It has no outcome here: it runs elsewhere, and what was cancelled is gone already."""
+        is_alone = len(self.running.groups()) == 1
+        is_charged = has_run and self.leftovers.charge(group, is_alone=is_alone)
+        self._finish(group)
+        if not is_charged:  # else its rows stay: if the container dies first, it is charged by them
+            claimed = [
+                attempt.claimed
+                for row, attempt in zip(group.rows, group.attempts, strict=True)
+                if row not in group.cancelled
+            ]
+            self.settler.do(partial(self._give_back, claimed, group.rows))
+
+    def _give_back(self, claimed: list[Claimed], rows: list[int]) -> None:
+        self.settlement.release(claimed)
+        self._written(rows)
+
+    def _finish(self, group: Group) -> None:
+        self.running.finish(group)
+        self.room.ended(len(group.rows))
+
+    def _written(self, rows: list[int]) -> None:
+        """By the settler: what became of what stood in these rows is written."""
         for lane, entry in self.running.settled(rows):
             self.claimer.held.discard((lane, entry))
+        self.room.written(len(rows))
+
+    def _publish(self) -> None:
+        self.running.publish(self.claims.client_id, self.completed)

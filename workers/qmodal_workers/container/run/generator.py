@@ -13,7 +13,7 @@ from typing import Any
 from qmodal.exception import InputCancellation, InputTimeout, InvalidError
 from qmodal_workers.container.process.forked_children import end_if_child
 from qmodal_workers.container.run.interrupts import Interruptible
-from qmodal_workers.container.run.item_sender import ItemSender
+from qmodal_workers.container.run.item_sender import ABANDON_SECONDS, ItemSender
 from qmodal_workers.container.run.user_loop import Finisher
 
 _UNFINISHED = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
@@ -65,16 +65,25 @@ class GeneratorDriver:
             end_if_child()
             await self._finish_aio(moved)
         finally:
-            # It may wait for a second, in which the others go on.
-            await loop.run_in_executor(None, self.sender.stop)
+            await self._stop_aio(moved)
         return self.sender.count
 
+    async def _stop_aio(self, moved: asyncio.Event) -> None:
+        """As `ItemSender.stop`, while the others go on; not in a pool, which user code may have filled."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ABANDON_SECONDS):
+                await self._until_sent(moved)
+        self.sender.stop(0.0)
+
     async def _finish_aio(self, moved: asyncio.Event) -> None:
+        await self._until_sent(moved)
+        self.sender.finish()
+
+    async def _until_sent(self, moved: asyncio.Event) -> None:
         while self.sender.is_sending:
             moved.clear()
             if self.sender.is_sending:
                 await moved.wait()
-        self.sender.finish()
 
     def _is_interrupted(self, error: BaseException) -> bool:
         """Whether it is not the generator's own; what its reader leaves no room for is dropped then."""

@@ -158,10 +158,10 @@ class ItemSender:
         if self.verdict == "STALE":
             raise InputCancellation
 
-    def stop(self) -> None:
-        """Send what is left for as long as a second, and no more."""
+    def stop(self, seconds: float = ABANDON_SECONDS) -> None:
+        """Send what is left for so long, and no more."""
         self._wake = None
-        ends = time.monotonic() + ABANDON_SECONDS
+        ends = time.monotonic() + seconds
         while self.verdict == "OK" and self.sent < self.count and time.monotonic() < ends:
             try:
                 self._moved.get(timeout=max(0.0, ends - time.monotonic()))
