@@ -24,6 +24,8 @@ class BatchedFunction:
     def lists(self, inputs: Sequence[Arguments]) -> dict[str, list[Any]]:
         """A list for each parameter, by its name; raises TypeError if one of the callers' is not taken."""
         bound = [self._signature.bind(*args, **kwargs).arguments for args, kwargs in inputs]
+        if any(each.keys() != bound[0].keys() for each in bound):  # `*args` or `**kwargs`
+            raise TypeError(f"{self._name} is batched: all callers must give the same arguments")
         return {name: [each[name] for each in bound] for name in bound[0]}
 
     def parted(self, returned: Any, count: int) -> list[Any]:
