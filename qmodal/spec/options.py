@@ -101,6 +101,11 @@ class FunctionOptions:
         return self.target_inputs * (self.max_batch_size or 1)
 
     @property
+    def capacity(self) -> int:
+        """How many inputs a container may run, more than the autoscaler plans for if it has to be."""
+        return self.max_inputs * (self.max_batch_size or 1)
+
+    @property
     def is_concurrent(self) -> bool:
         """Whether a container runs more than one input at a time, side by side or as a batch."""
         return self.max_inputs > 1 or self.max_batch_size is not None

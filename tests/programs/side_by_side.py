@@ -79,6 +79,20 @@ def meet_in_threads(folder: str, name: int, count: int) -> tuple[int, str | None
     return os.getpid(), *ids, qmodal.is_local()
 
 
+@app.function(scaledown_window=2)
+@qmodal.concurrent(max_inputs=100)
+async def crowd(folder: str, name: int, count: int) -> int:
+    await gather(folder, name, count)
+    return os.getpid()
+
+
+@app.function()
+@qmodal.concurrent(max_inputs=20, target_inputs=5)
+async def burst(folder: str, name: int, count: int) -> int:
+    await gather(folder, name, count)
+    return os.getpid()
+
+
 @app.function(max_containers=1, retries=qmodal.Retries(max_retries=1, initial_delay=0.0))
 @qmodal.concurrent(max_inputs=20)
 async def flaky(path: str, how: str) -> str:

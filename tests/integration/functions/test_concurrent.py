@@ -282,6 +282,30 @@ def test_the_stats_count_what_runs_side_by_side(user: Any, folder: Path) -> None
         call.get(timeout=20)
 
 
+@pytest.mark.parametrize(("callers", "containers"), [(100, 1), (250, 3)])
+def test_a_pool_is_sized_by_what_a_container_may_run(
+    user: Any, folder: Path, callers: int, containers: int
+) -> None:
+    found = list(user.crowd.map([str(folder)] * callers, range(callers), [callers] * callers))
+    assert len(set(found)) == containers
+    stats = user.crowd.get_current_stats
+    wait_until(lambda: stats().num_total_runners == 0, what="idle ones leave", seconds=30)
+
+
+def test_a_burst_over_the_target_is_taken_at_once_while_more_containers_start(
+    user: Any, folder: Path
+) -> None:
+    calls = spawned(user.burst, (str(folder), 0, 21))
+    wait_until(there(folder / "*"), what="the first one runs")
+    calls += spawned(user.burst, *((str(folder), n, 21) for n in range(1, 20)))
+    wait_until(there(folder / "*", 20), what="all run")
+    stats = user.burst.get_current_stats
+    wait_until(lambda: stats().num_total_runners >= 4, what="there are as many as planned")
+    (folder / "last").touch()
+    assert len([call.get(timeout=20) for call in calls]) == 20
+    assert stats().num_total_runners == 4
+
+
 def test_ctrl_c_of_user_code_gives_its_neighbours_to_other_containers(
     user: Any, tmp_path: Path
 ) -> None:
