@@ -61,6 +61,7 @@ class Invocation:
     threads: UserThreads = field(default_factory=UserThreads)
     _batched: dict[str, BatchedFunction] = field(default_factory=dict)
     _kinds: dict[str, bool] = field(default_factory=dict)
+    _finisher: Finisher | None = None
 
     async def run(self, group: Group) -> list[Result]:
         """What became of each input; raises Preempted and Outdated for all of them."""
@@ -75,11 +76,10 @@ class Invocation:
             return [invoker.failure(error)] * len(group.attempts)
 
     def _invoker_of(self, group: Group) -> Invoker:
-        finisher: Finisher = self.user_loop
-        if not self.is_alone:
-            finisher = _ThreadFinisher(asyncio.get_running_loop())
-        interrupts = GroupInterrupts(group.slot, self.interrupts)
-        return replace(self.invoker, interrupts=interrupts, loop=finisher)
+        if self._finisher is None:
+            loop = asyncio.get_running_loop()
+            self._finisher = self.user_loop if self.is_alone else _ThreadFinisher(loop)
+        return self.invoker.of(GroupInterrupts(group.slot, self.interrupts), self._finisher)
 
     async def _run(self, group: Group, invoker: Invoker) -> list[Result]:
         if self._is_async(group.first.envelope.head.method):
@@ -170,6 +170,8 @@ class Invocation:
         return value
 
     def _find(self, invoker: Invoker) -> Callable[[Attempt], Callable[..., Any]]:
+        if not self.finder.service.generators:
+            return self.finder.find
         return replace(self.finder, invoker=invoker).find
 
 

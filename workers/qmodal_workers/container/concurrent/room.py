@@ -51,10 +51,10 @@ class Room:
             self._taken -= groups
             self._changed.notify_all()
 
-    def ended(self, inputs: int) -> None:
-        """A group of so many inputs has ended, and its outcomes are not written yet."""
+    def ended(self, inputs: int, groups: int = 1) -> None:
+        """So many inputs have ended, which were those groups, and their outcomes are not written yet."""
         with self._changed:
-            self._taken -= 1
+            self._taken -= groups
             self._unwritten += inputs
             self._changed.notify_all()
 

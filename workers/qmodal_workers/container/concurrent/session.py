@@ -69,6 +69,12 @@ class ConcurrentSession:
     _is_claiming: bool = True
     _is_leaving: bool = False
     _failure: BaseException | None = None
+    # What has ended since the claimer and the settler were told, and the rows and groups of that: to
+    # wake a thread for each of many costs more than they do.
+    _done: list[Done] = field(default_factory=list)
+    _rows: list[int] = field(default_factory=list)
+    _ended_rows: int = 0
+    _groups: int = 0
 
     @classmethod
     def create(
@@ -138,7 +144,7 @@ class ConcurrentSession:
             self.claimer.start()
             self.invocation.main.serve()
         finally:
-            self._publish()
+            self._tell()
             self.settler.finish()
             self.leftovers.reclaim()
         if self._failure is not None:
@@ -254,7 +260,8 @@ class ConcurrentSession:
         results: list[Result] = []
         has_run = True
         try:
-            await self._check_wanted(group, heard)
+            if heard != self.record.cancels:
+                await self._check_wanted(group, heard)
             results = await self.invocation.run(group)
         except Outdated:
             has_run = False
@@ -267,7 +274,6 @@ class ConcurrentSession:
             self._ended(group, results)
         else:
             self._left_undone(group, has_run=has_run)
-        self._publish()
 
     async def _check_wanted(self, group: Group, heard: int) -> None:
         """What was cancelled between its claim and its start does not start."""
@@ -290,11 +296,11 @@ class ConcurrentSession:
         seconds = (now - group.slot.started) / 1e9
         self.completed += len(results)
         self._finish(group)
-        done = [
+        self._rows += group.rows
+        self._done += [
             Done(attempt.claimed, attempt.envelope, result, now, seconds)
             for attempt, result in zip(group.attempts, results, strict=True)
         ]
-        self.settler.put(done, group.rows)
 
     def _left_undone(self, group: Group, *, has_run: bool = True) -> None:
         """It has no outcome here: it runs elsewhere, and what was cancelled is gone already."""
@@ -315,7 +321,21 @@ class ConcurrentSession:
 
     def _finish(self, group: Group) -> None:
         self.running.finish(group)
-        self.room.ended(len(group.rows))
+        if not self._ended_rows:
+            self.loop.get_loop().call_soon(self._tell)
+        self._ended_rows += len(group.rows)
+        self._groups += 1
+
+    def _tell(self) -> None:
+        """Tell the others what has ended in this round of the loop."""
+        done, rows = self._done, self._rows
+        ended, groups = self._ended_rows, self._groups
+        self._done, self._rows, self._ended_rows, self._groups = [], [], 0, 0
+        if rows:
+            self.settler.put(done, rows)
+        if groups:
+            self.room.ended(ended, groups)
+        self._publish()
 
     def _written(self, rows: list[int]) -> None:
         """By the settler: what became of what stood in these rows is written."""

@@ -37,7 +37,7 @@ class Settler:
         self._thread.start()
 
     def put(self, done: list[Done], rows: list[int]) -> None:
-        """A group has ended; its rows are free once that is written."""
+        """These have ended; their rows are free once that is written."""
         self._queue.put((done, rows))
 
     def do(self, write: Callable[[], None]) -> None:

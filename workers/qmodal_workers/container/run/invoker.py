@@ -58,6 +58,12 @@ class Invoker:
     interrupts: Interruptible
     has_newer_code: Callable[[], bool]
 
+    def of(self, interrupts: Interruptible, loop: Finisher) -> Invoker:
+        """The same for an input with interrupts of its own, one of several at once."""
+        return Invoker(
+            self.container, self.plain_only, self.timeout, loop, interrupts, self.has_newer_code
+        )
+
     def invoke(self, attempt: Attempt, find: Find) -> Result:
         """Run one input; what became of it. Raises only Preempted and Outdated."""
         try:
