@@ -68,18 +68,29 @@ class Side:
         bench, held = self.bench, [(one.lane, one.entry, one.call) for one in claimed]
         bench.client.run(bench.client.pools.release(bench.pool, held))
 
-    def start(self) -> None:
+    def start(self, number: int = 0) -> None:
         """As the loop does."""
-        while not self.is_blocked and (handed := self.claimer.take()) is not None:
+        while not self.is_blocked and self.busy < self.claimer.room.most:
+            handed = self.claimer.take()
+            if handed is None:
+                break
             self.started.append([each.claimed for each in handed.attempts])
+        if not self.is_blocked:
+            self.claimer.looked(number)
 
-    def end(self, claimed: Claimed) -> None:
-        """That input has ended, and its outcome is written."""
+    def end(self, claimed: Claimed, groups: int = 1) -> None:
+        """That input has ended, with its group, and its outcome is written."""
         # By the client: the bench's own line is for one thread.
         self.bench.client.run(ask_one(*self.bench.settle_command(claimed)))
         self.claimer.held.discard(claimed[:2])
-        self.claimer.room.ended(1)
+        self.claimer.room.ended(1, groups)
         self.claimer.room.written(1)
+        self.start()
+
+    @property
+    def busy(self) -> int:
+        """How many groups run."""
+        return sum(any(one in self.running for one in group) for group in self.started)
 
     @property
     def running(self) -> list[Claimed]:
@@ -101,7 +112,7 @@ class Side:
         self.claimer.room.close()
         self.claims.end_wait()
         self.is_blocked = False
-        self.start()
+        self.start(self.claimer._number)
         wait_until(lambda: self.ended, what="the claimer ends")
 
 
@@ -252,6 +263,48 @@ def test_a_backlog_makes_a_full_batch_at_once(bench: Bench, make: Make) -> None:
     side.until(8)
     assert [len(group) for group in side.started] == [8]
     assert pending(bench) == 8
+
+
+def with_short_batches(make: Make) -> Side:
+    """One whose batches have been short so far."""
+    side = make(max_batch_size=4, wait_ms=60_000)
+    for _ in range(8):
+        side.claimer.room.take(1)
+        side.claimer.room.ended(1, seconds=0.001)
+        side.claimer.room.written(1)
+    return side
+
+
+def test_behind_a_short_batch_the_next_one_is_ready_when_it_has_ended(
+    bench: Bench, make: Make
+) -> None:
+    bench.submit(8)
+    side = with_short_batches(make)
+    side.claimer.start()
+    side.until(4)
+    wait_until(lambda: side.claimer.handed, what="the next one is there")
+    first = list(side.started[0])
+    for one in first:
+        side.end(one, groups=int(one is first[-1]))
+    side.until(8)
+    assert [len(group) for group in side.started] == [4, 4]
+
+
+def test_behind_a_batch_that_takes_long_nothing_is_kept_from_others(
+    bench: Bench, make: Make
+) -> None:
+    bench.submit(8)
+    side = with_short_batches(make)
+    side.claimer.start()
+    side.until(4)
+    found: list[int] = []
+
+    def claimed_by_another() -> bool:
+        found.extend(index_of(one) for one in bench.claim("ta-a-2", 8))
+        return len(found) == 4
+
+    wait_until(claimed_by_another, what="another container has the rest")
+    assert [len(group) for group in side.started] == [4]
 
 
 def test_a_batch_is_not_waited_for_longer_than_wait_ms(bench: Bench, make: Make) -> None:

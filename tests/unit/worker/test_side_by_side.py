@@ -75,6 +75,35 @@ def test_while_the_server_is_behind_no_more_is_claimed_than_there_are_rows_for()
     assert room.free == 3
 
 
+@pytest.mark.parametrize(
+    ("given", "seconds", "free"),
+    [
+        (options(max_batch_size=8), 0.005, 1),
+        (options(max_batch_size=8), 0.05, 0),
+        (options(max_batch_size=8, single_use_containers=True), 0.005, 0),
+        (options(max_batch_size=8, delivery="at_most_once"), 0.005, 0),
+        (options(max_batch_size=8, max_inputs=2, target_inputs=2), 0.005, 0),
+        (options(max_inputs=2, target_inputs=2), 0.005, 0),
+    ],
+)
+def test_only_behind_short_batches_there_is_room_for_one_more(
+    given: FunctionOptions, seconds: float, free: int
+) -> None:
+    now = [0.0]
+    room = Room(given, clock=lambda: now[0])
+    assert room.free == room.most
+    for _ in range(8):
+        room.take(1)
+        room.ended(1, seconds=seconds)
+        room.written(1)
+    room.take(room.most)
+    assert (room.free, room.is_full) == (free, True)
+    room.rest()
+    assert room.free == 0
+    now[0] = 1.0
+    assert room.free == free
+
+
 def test_a_closed_room_has_no_place() -> None:
     room = Room(options(max_inputs=3, target_inputs=3))
     room.close()

@@ -19,6 +19,9 @@ from qmodal_workers.ipc.shared_record import SharedRecord
 
 # How long the thread waits for room, or for the loop, before it looks again whether it is to end.
 LOOK_SECONDS = 0.1
+# What was claimed ahead of its turn waits for that so long; for its first input the claim waits half of it.
+AHEAD_SECONDS = 0.02
+AHEAD_MS = 10
 # A container at its target claims what others have left for so long.
 LEFT_OVER_SECONDS = 0.02
 # While a batch is put together the server is asked this often for more: a part of the wait, within limits.
@@ -34,10 +37,11 @@ class Handed(NamedTuple):
 
 @dataclass(slots=True, kw_only=True)
 class Claimer:
-    """A thread that claims, checks (`admit`, None: it was dealt with) and hands groups over (`start_soon`).
+    """A thread that claims, checks (`admit`, None: it was dealt with) and hands groups over (`start_soon`, with a number for `looked`).
 
     What was handed over and not started after LOOK_SECONDS is given back (`release`): user code keeps
-    the loop, and other containers may be idle. `goes_on`: whether more is to be claimed; `on_end` is
+    the loop, and other containers may be idle. So is, after AHEAD_SECONDS, a batch that was put together
+    while another one runs. `goes_on`: whether more is to be claimed; `on_end` is
     called, by the thread, at its end, with the exception that has ended it, if any.
 
     An input on its last delivery runs alone: whatever kills the container then takes no other along
@@ -49,7 +53,7 @@ class Claimer:
     room: Room
     wait_ms: int
     admit: Callable[[Claimed], Attempt | None]
-    start_soon: Callable[[], None]
+    start_soon: Callable[[int], None]
     release: Callable[[list[Claimed]], None]
     goes_on: Callable[[], bool]
     on_end: Callable[[BaseException | None], None]
@@ -57,6 +61,8 @@ class Claimer:
     # What was claimed and is not settled or given back. The settler takes out what it has written.
     held: set[tuple[int, str]] = field(default_factory=set)
     _heard: int = 0
+    _number: int = 0  # of what was handed over last
+    _is_ahead: bool = False  # it waits for its turn
     _needs_empty: bool = False  # something is to run alone, or does
     _taken: threading.Event = field(default_factory=threading.Event)
 
@@ -69,9 +75,15 @@ class Claimer:
         try:
             group = self.handed.popleft()
         except IndexError:
-            self._taken.set()
             return None
+        if not self.handed:
+            self._taken.set()
         return group
+
+    def looked(self, number: int) -> None:
+        """By the loop: it has taken what it can start of that; what is ahead of its turn stays a moment."""
+        if number == self._number and not self._is_ahead:
+            self._taken.set()
 
     @property
     def _may_claim(self) -> bool:
@@ -119,11 +131,12 @@ class Claimer:
 
     def _claim_batch(self) -> list[Claimed] | None:
         """A batch: what comes until it is full, or `wait_ms` after its first input."""
-        size = self.room.batch
-        claimed = self._ask(size, self._block(BLOCK_MS))
+        size, is_ahead = self.room.batch, self.room.is_full
+        claimed = self._ask(size, self._block(AHEAD_MS if is_ahead else BLOCK_MS))
         if not claimed:
-            return None
-        ends = time.monotonic() + self.wait_ms / 1000
+            return claimed if is_ahead else None
+        began = time.monotonic()
+        ends = began + self.wait_ms / 1000
         pause = min(max(self.wait_ms / 1000 / BATCH_PARTS, SHORTEST_PAUSE), LONGEST_PAUSE)
         while len(claimed) < size and self._may_claim:
             more = self._ask(size - len(claimed), None)
@@ -131,9 +144,21 @@ class Claimer:
             left = ends - time.monotonic()
             if more is None or left <= 0:
                 break
+            if self._is_stuck(began):
+                return self._let_go(claimed)
             if not more:
                 time.sleep(min(pause, left))
         return claimed
+
+    def _is_stuck(self, since: float) -> bool:
+        """Whether what was claimed then is still ahead of its turn."""
+        return self.room.is_full and time.monotonic() - since > AHEAD_SECONDS
+
+    def _let_go(self, claimed: list[Claimed]) -> list[Claimed]:
+        """Others may be idle, and have it; nothing is left of it."""
+        self.room.rest()
+        self._give_back(claimed)
+        return []
 
     def _ask(self, count: int, block: int | None) -> list[Claimed] | None:
         self.claims.ask((), count=count, block=block)
@@ -165,12 +190,18 @@ class Claimer:
         groups = [Handed(each, self._heard) for each in grouped(attempts, self.room.batch)]
         if not groups:
             return
+        self._is_ahead = self.room.is_full
         self.room.take(len(groups))
+        self._number += 1
         self._taken.clear()
         self.handed.extend(groups)
-        self.start_soon()
-        while not self._taken.wait(LOOK_SECONDS):
-            self._take_back()
+        self.start_soon(self._number)
+        if not self._is_ahead:
+            while not self._taken.wait(LOOK_SECONDS):
+                self._take_back()
+        elif not self._taken.wait(AHEAD_SECONDS):
+            self.room.rest()
+        self._take_back()  # what is still there, of several methods
 
     def _admitted(self, claimed: list[Claimed]) -> list[Attempt]:
         attempts: list[Attempt] = []

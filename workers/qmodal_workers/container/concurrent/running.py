@@ -30,6 +30,11 @@ class Running:
         """The groups whose user code runs, longest first; also for a signal's handler."""
         return list(self._groups.values())
 
+    @property
+    def count(self) -> int:
+        """How many groups that is."""
+        return len(self._groups)
+
     def start(self, attempts: list[Attempt]) -> Group:
         """These start together."""
         self._serial += 1

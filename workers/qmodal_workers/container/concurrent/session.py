@@ -75,6 +75,7 @@ class ConcurrentSession:
     _rows: list[int] = field(default_factory=list)
     _ended_rows: int = 0
     _groups: int = 0
+    _seconds: float = 0.0  # of the last group
 
     @classmethod
     def create(
@@ -129,7 +130,7 @@ class ConcurrentSession:
             room=self.room,
             wait_ms=options.wait_ms or 0,
             admit=self._admit,
-            start_soon=lambda: self._soon(self._start_handed),
+            start_soon=lambda number: self._soon(self._start_handed, number),
             release=self.settlement.release,
             goes_on=lambda: not self.stop.is_made,
             on_end=lambda error: self._soon(self._claimer_ended, error),
@@ -220,14 +221,18 @@ class ConcurrentSession:
                 self._make_stop(self.stop.reason)
         return None
 
-    def _start_handed(self) -> None:
-        """Start what the claimer has handed over."""
-        while (handed := self.claimer.take()) is not None:
+    def _start_handed(self, number: int = 0) -> None:
+        """Start what the claimer has handed over, as far as there is room for it."""
+        while self._is_leaving or self.running.count < self.room.most:
+            handed = self.claimer.take()
+            if handed is None:
+                break
             if self._is_leaving:
                 claimed = [each.claimed for each in handed.attempts]
                 self.settler.do(partial(self.settlement.release, claimed))
             else:
                 self._start(handed)
+        self.claimer.looked(number)
         self._publish()
 
     def _start(self, handed: Handed) -> None:
@@ -293,7 +298,7 @@ class ConcurrentSession:
     def _ended(self, group: Group, results: list[Result]) -> None:
         """The group has results: have them written."""
         now = time.monotonic_ns()
-        seconds = (now - group.slot.started) / 1e9
+        seconds = self._seconds = (now - group.slot.started) / 1e9
         self.completed += len(results)
         self._finish(group)
         self._rows += group.rows
@@ -334,8 +339,8 @@ class ConcurrentSession:
         if rows:
             self.settler.put(done, rows)
         if groups:
-            self.room.ended(ended, groups)
-        self._publish()
+            self.room.ended(ended, groups, self._seconds)
+        self._start_handed()
 
     def _written(self, rows: list[int]) -> None:
         """By the settler: what became of what stood in these rows is written."""
