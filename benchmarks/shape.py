@@ -99,6 +99,8 @@ class Aio:
 
     cannot: Mapping[str, str] = {}
     on_uvloop = True
+    # Whether calls of `batch` come to it several at once.
+    has_batches = False
 
     def commands(self) -> Commands:
         return ()

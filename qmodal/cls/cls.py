@@ -96,11 +96,17 @@ class Cls(Generic[T]):
         return self._with(self._variant.with_options(**options))
 
     def with_concurrency(self, *, max_inputs: int, target_inputs: int | None = None) -> Cls[T]:
-        """The same class with pools of its own, for several inputs at once; only recorded yet."""
+        """The same class with pools of its own, for several inputs at once in a container.
+
+        >>> Busy = Model.with_concurrency(max_inputs=20)
+        """
         return self._with(self._variant.with_concurrency(max_inputs, target_inputs))
 
     def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Cls[T]:
-        """The same class with pools of its own, for batches of inputs; only recorded yet."""
+        """The same class with pools of its own, where its method takes lists.
+
+        >>> Batched = Model.with_batching(max_batch_size=32, wait_ms=20)
+        """
         return self._with(self._variant.with_batching(max_batch_size, wait_ms))
 
     def _with(self, variant: Variant) -> Cls[T]:

@@ -195,11 +195,17 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     def with_concurrency(
         self, *, max_inputs: int, target_inputs: int | None = None
     ) -> Function[P, R, OriginalR]:
-        """The same function in a pool of its own, for several inputs at once; only recorded yet."""
+        """The same function in a pool of its own, for several inputs at once in a container.
+
+        >>> busy = fetch.with_concurrency(max_inputs=100, target_inputs=50)
+        """
         return self._with(self._variant.with_concurrency(max_inputs, target_inputs))
 
     def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Function[P, R, OriginalR]:
-        """The same function in a pool of its own, for batches of inputs; only recorded yet."""
+        """The same function in a pool of its own, where it takes lists of inputs.
+
+        >>> batched = embed.with_batching(max_batch_size=32, wait_ms=20)
+        """
         return self._with(self._variant.with_batching(max_batch_size, wait_ms))
 
     def get_raw_f(self) -> Callable[P, OriginalR]:

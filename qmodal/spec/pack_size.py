@@ -29,9 +29,10 @@ def is_packable(options: FunctionOptions) -> bool:
     """Whether several inputs of this function may share an entry.
 
     Not if each has to have a container of its own, nor if none may run twice: what has ended in a
-    pack runs again when the container dies before the whole of it is written.
+    pack runs again when the container dies before the whole of it is written. Nor if they run side
+    by side: those of a pack run one after another.
     """
-    return not (options.is_once or options.single_use_containers)
+    return not (options.is_once or options.single_use_containers or options.is_concurrent)
 
 
 class PoolTimes:

@@ -33,15 +33,15 @@ class Variant:
         return Variant(_laid_over(self.changes, plain_overrides(**given)))
 
     def with_concurrency(self, max_inputs: int, target_inputs: int | None) -> Variant:
-        """Several inputs at once in a container: recorded, and not done yet."""
+        """Several inputs at once in a container; raises InvalidError."""
         target = max_inputs if target_inputs is None else target_inputs
         check_concurrency(max_inputs, target)
-        return Variant({**self.changes, "concurrency": [max_inputs, target]})
+        return Variant({**self.changes, "max_inputs": max_inputs, "target_inputs": target})
 
     def with_batching(self, max_batch_size: int, wait_ms: int) -> Variant:
-        """Inputs collected into batches: recorded, and not done yet."""
+        """Inputs collected into batches; raises InvalidError."""
         check_batching(max_batch_size, wait_ms)
-        return Variant({**self.changes, "batching": [max_batch_size, wait_ms]})
+        return Variant({**self.changes, "max_batch_size": max_batch_size, "wait_ms": wait_ms})
 
     @property
     def packed(self) -> bytes:

@@ -254,6 +254,13 @@ class Connection:
         self._renew()
         self._connection.disconnect()
 
+    def shut(self) -> None:
+        """By another thread: whoever reads from it loses it now."""
+        sock = self._sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
     def _renew(self) -> None:
         self._reader = new_reader()
         self._feed: Any = self._reader.feed  # its types know no offsets

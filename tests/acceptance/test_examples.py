@@ -36,6 +36,8 @@ OUTPUTS: dict[str, tuple[list[str], list[str]]] = {
         [],
         ["many calls at once", "'calls': 5", "and one to collect later"],
     ),
+    "crawler.py": ([], ["127 pages of 0.1 s each in", "by one container"]),
+    "batched_inference.py": ([], ["a great day scores 2", "64 calls, few passes"]),
     "stdlib_report.py": (
         ["--below", "email"],
         ["files ", "most used names", "with every report checked here"],

@@ -170,7 +170,7 @@ def _running(
         app=spec.app_id,
         number=version.number,
         settings=settings,
-        capacity=options.slots,
+        capacity=options.capacity,
     )
 
 

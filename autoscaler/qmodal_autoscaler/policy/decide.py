@@ -157,8 +157,8 @@ def _reason(
         return f"{len(counts.live)} containers are enough"
     if counts.current < len(counts.live):
         return f"{start} containers of the current version replace older ones"
-    if counts.backlog:
-        return f"{counts.backlog} inputs wait for {len(counts.live)} containers: {start} more"
+    if counts.waiting:
+        return f"{counts.waiting} inputs wait for {len(counts.live)} containers: {start} more"
     return f"{start} more containers for the minimum or the buffer"
 
 

@@ -51,7 +51,7 @@ class PoolSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
-    """The autoscaler settings of a pool; windows in seconds, `slots` is what one container may run."""
+    """The autoscaler settings of a pool; windows in seconds, `slots` is what one container should run."""
 
     min_containers: int = 0
     max_containers: int | None = None
@@ -114,7 +114,10 @@ class PoolHistory:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolCounts:
-    """Counts of a snapshot. `live` are the containers that are not draining."""
+    """Counts of a snapshot. `live` are the containers that are not draining.
+
+    `waiting`: the backlog, and what containers run beyond their slots because others had no room.
+    """
 
     live: tuple[ContainerView, ...]
     ready: tuple[ContainerView, ...]
@@ -124,6 +127,7 @@ class PoolCounts:
     busy: int  # live containers that run inputs
     running: int  # inputs that live containers run
     backlog: int
+    waiting: int
     demand: bool
     hard: int
 
@@ -143,6 +147,7 @@ class PoolCounts:
             busy=sum(c.running > 0 for c in live),
             running=running,
             backlog=backlog,
+            waiting=backlog + sum(max(0, c.running - slots) for c in live),
             demand=backlog + everywhere > 0,
             hard=math.ceil((backlog + running) / slots),
         )

@@ -192,8 +192,9 @@ class Reaper:
         while True:
             try:
                 await self._close_connection(container, status)
-                if container.termination is not None and container.termination.overran is not None:
-                    await self._end_overrun(container, container.termination.overran)
+                if container.termination is not None:
+                    for overran in container.termination.overran:
+                        await self._end_overrun(container, overran)
                 reclaim = self._client.pools.reclaim(
                     container.pool, container.id, reason=reason, charged=started, budget=budget
                 )
@@ -230,6 +231,8 @@ def _started(container: Container, status: ContainerStatus | None) -> tuple[Sequ
 
 def _was_ended_by_us(container: Container, status: ContainerStatus | None) -> bool:
     """Whether it ended because we wanted it to: killed, or by an input that was told to stop."""
+    if any(each.why == STOPPED for each in container.interrupts.values()):
+        return True
     pending = container.pending_interrupt
     if container.termination is not None or pending is None or status is None:
         return container.termination is not None

@@ -17,6 +17,7 @@ from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.container.run.admission import RefusedError
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.code import CodeFinder
+from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.invoker import Invoker, Outdated, Preempted
 from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.run.pack_runner import run
@@ -40,6 +41,7 @@ class Pipeline:
     record: SharedRecord
     intake: Intake
     invoker: Invoker
+    interrupts: Interrupts
     finder: CodeFinder
     settlement: Settlement
     handback: Handback
@@ -135,9 +137,9 @@ class Pipeline:
         self.intake.watch(pack)
         slot.why = 0
         try:
-            run(pack, function, self.invoker, self.record)
+            run(pack, function, self.invoker, self.interrupts, self.record)
         except Preempted:
-            if self.invoker.interrupts.was_told_to_stop:
+            if self.interrupts.was_told_to_stop:
                 self._conclude_pack(pack)
             else:
                 # Only the input that interrupted itself is to be charged for it.

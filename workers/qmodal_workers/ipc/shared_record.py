@@ -20,7 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-SIZE = 16384
+from qmodal_workers.ipc import running_table
+from qmodal_workers.ipc.running_table import RunningInput, RunningTable
+
+_RECORD_SIZE = 16384
+SIZE = _RECORD_SIZE + running_table.SIZE
 MOST_HELD = 256
 State = Literal["starting", "idle", "busy", "stopped"]
 STATES: tuple[State, ...] = ("starting", "idle", "busy", "stopped")
@@ -57,6 +61,9 @@ class ContainerStatus:
     until their outcome is stored, so `serial` may be 0 meanwhile. `part`: of a pack, the index in its
     call of the input that runs. `ahead`: there is a prefetch, whose entries are not in `held`.
     `waiting`: it is blocked in another call's `.get()`.
+
+    If it runs several inputs at once, these are `inputs`, longest first, and what is held; `serial`
+    and `started` are those of the first of them, and `running` counts also what has ended meanwhile.
     """
 
     state: State = "starting"
@@ -71,6 +78,7 @@ class ContainerStatus:
     running: int = 0
     part: int = 0
     held: tuple[Entry, ...] = ()
+    inputs: tuple[RunningInput, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +111,7 @@ class ContainerHalf(ctypes.Structure):
     part: int
     base: int
     length: int  # of the names, in bytes
+    rows: int  # of the table of running inputs, that have been in use; 0 if it runs one at a time
     tick: int
 
 
@@ -120,7 +129,7 @@ class AgentHalf(ctypes.Structure):
 for _half in (ContainerHalf, AgentHalf):
     _half._fields_ = [(name, ctypes.c_uint64) for name in _half.__annotations__]
 assert ctypes.sizeof(ContainerHalf) <= _NAMES_AT
-assert _NAMES_AT + _MOST_BYTES <= _AGENT_AT <= SIZE - ctypes.sizeof(AgentHalf)
+assert _NAMES_AT + _MOST_BYTES <= _AGENT_AT <= _RECORD_SIZE - ctypes.sizeof(AgentHalf)
 
 
 class SharedRecord:
@@ -147,6 +156,7 @@ class SharedRecord:
         "news_cell",
         "serial_cell",
         "started_cell",
+        "table",
         "target_cell",
         "timeout",
     )
@@ -165,6 +175,7 @@ class SharedRecord:
         self.target_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "target"))
         self.cancels_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "cancels"))
         self.news_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "news"))
+        self.table = RunningTable(self._map, _RECORD_SIZE)
         self._sequence = 0
 
     @classmethod
@@ -239,6 +250,8 @@ class SharedRecord:
             copy.serial = half.serial
             copy.started = half.started
             if before == half.sequence and before % 2 == 0:
+                if copy.rows:
+                    return _parse_many(copy, self.table.running(copy.rows))
                 return _parse(copy, names)
         return None
 
@@ -246,6 +259,12 @@ class SharedRecord:
         """The worker: for how many nanoseconds an input has run, from two words only; 0 if none runs."""
         half = self.container
         return max(0, now - half.started) if half.serial else 0
+
+    @property
+    def side_by_side_limit(self) -> int:
+        """The worker: the timeout in nanoseconds, if the container runs several inputs at once; else 0."""
+        half = self.container
+        return half.timeout if half.rows else 0
 
     def tell(self, told: AgentCommand) -> None:
         """The worker: write its orders; `why` before `target`, because the container acts on `target`."""
@@ -295,6 +314,7 @@ class SharedRecord:
         del self.container, self.agent
         del self.serial_cell, self.started_cell, self.target_cell, self.cancels_cell
         del self.news_cell
+        self.table.close()
         with suppress(BufferError):
             self._map.close()
         os.close(self.fd)
@@ -331,6 +351,26 @@ def _parse(half: ContainerHalf, names: bytes) -> ContainerStatus | None:
         running=running,
         part=half.part + steps - done,
         held=tuple([entry for entry in held if entry]),
+    )
+
+
+def _parse_many(half: ContainerHalf, inputs: list[RunningInput]) -> ContainerStatus | None:
+    """The status of a container that runs several inputs at once."""
+    if half.state >= len(STATES):
+        return None
+    first = inputs[0] if inputs and inputs[0].started else None
+    return ContainerStatus(
+        state=STATES[half.state],
+        connection=half.connection,
+        serial=0 if first is None else first.serial,
+        started=half.started if first is None else first.started,
+        timeout=half.timeout,
+        tick=half.tick,
+        completed=half.completed,
+        waiting=bool(half.flags & WAITING),
+        running=len(inputs),
+        held=tuple([(each.lane, each.entry) for each in inputs]),
+        inputs=tuple(inputs),
     )
 
 

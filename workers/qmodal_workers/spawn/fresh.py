@@ -11,7 +11,8 @@ def main() -> None:
     """Run a container; argv: its four descriptors, the descriptor of its request, the worker's pid."""
     *descriptors, request, worker = map(int, sys.argv[1:7])
     die_with_parent(worker)
-    from qmodal_workers.container import main as container, plain_process as plain
+    from qmodal_workers.container import main as container
+    from qmodal_workers.container.process import plain_process as plain
     from qmodal_workers.ipc.messages import content_of
     from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 

@@ -6,9 +6,9 @@ from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.spec.reader import verified_pool, version_for
-from qmodal_workers.container import plain_process as plain
 from qmodal_workers.container.preload import find
-from qmodal_workers.container.process import reseed
+from qmodal_workers.container.process import plain_process as plain
+from qmodal_workers.container.process.become import reseed
 from qmodal_workers.container.run.service import Service, build_service
 from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.start_request import StartRequest

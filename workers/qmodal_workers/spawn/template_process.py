@@ -23,15 +23,12 @@ from qmodal.config import Settings
 from qmodal.transport.connection import Address, Connection
 from qmodal.transport.script import load_commands
 from qmodal.wire.remote_error import printed
-from qmodal_workers.container import (
-    forked_children as offspring,
-    main as container,
-    plain_process as plain,
-)
-from qmodal_workers.container.own_output import flush
+from qmodal_workers.container import main as container
 from qmodal_workers.container.preload import load_version
 from qmodal_workers.container.prepared import Prepared
-from qmodal_workers.container.process import die_with, speak_through
+from qmodal_workers.container.process import forked_children as offspring, plain_process as plain
+from qmodal_workers.container.process.become import die_with, speak_through
+from qmodal_workers.container.process.own_output import flush
 from qmodal_workers.container.run.service import Service
 from qmodal_workers.ipc.messages import content_of, receive, send, unpack
 from qmodal_workers.ipc.process_marks import mark_process

@@ -207,7 +207,7 @@ def _fork(
 
 
 def _be_template(worker: int, message: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
-    from qmodal_workers.container.process import die_with, speak_through
+    from qmodal_workers.container.process.become import die_with, speak_through
     from qmodal_workers.spawn import template_process
 
     try:

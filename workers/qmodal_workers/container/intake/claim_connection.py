@@ -9,7 +9,7 @@ from typing import NamedTuple
 from qmodal.client.client import Client
 from qmodal.exception import ConfigurationError
 from qmodal.store.entries import Claimed, Settled
-from qmodal.store.pools import Pools
+from qmodal.store.pools import MOST_HELD, Pools
 from qmodal.transport.connection import BLOCK_SECONDS, LOST, Address, Connection, pack
 from qmodal.transport.errors import (
     PASSING,
@@ -41,6 +41,7 @@ class ClaimConnection:
 
     `connection`: one to connect first; `client_id` is the server's number for the one in use.
     `is_once`: the server knows, before it delivers anything, that what was started never runs again.
+    `most_held`: how many entries it may hold of either stream.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class ClaimConnection:
         container: str,
         *,
         is_once: bool = False,
+        most_held: int = MOST_HELD,
         connection: Connection | None = None,
     ) -> None:
         self._client = client
         self._pools: Pools = client.pools
         self._pool = pool
         self._container = container
+        self._held_command = client.pools.held_command(pool, container, most=most_held)
         self._marks = (client.pools.mark_command(pool, container),) if is_once else ()
         self._first = connection
         self._connection: Connection | None = None
@@ -95,7 +98,7 @@ class ClaimConnection:
                 *load_commands(),
                 *self._marks,
                 (b"CLIENT", b"ID"),
-                self._pools.held_command(self._pool, self._container),
+                self._held_command,
             )
         )
         refusal = first_error(replies)
@@ -229,8 +232,7 @@ class ClaimConnection:
         if self._connection is None:
             return self.connect()
         try:
-            command = self._pools.held_command(self._pool, self._container)
-            return self._parse(self._connection.exchange((command,))[0])
+            return self._parse(self._connection.exchange((self._held_command,))[0])
         except LOST:
             self._drop()
             return self.connect()
@@ -254,6 +256,12 @@ class ClaimConnection:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def end_wait(self) -> None:
+        """By another thread: whoever waits for an answer waits no more; the connection is lost by that."""
+        connection = self._connection
+        if connection is not None:
+            connection.shut()
 
     def close(self) -> None:
         """Close the connection."""

@@ -23,7 +23,7 @@ from qmodal_workers.container.intake.claim_size import ClaimSizer
 from qmodal_workers.container.intake.prefetch import LONG_NS, PrefetchBuffer
 from qmodal_workers.container.intake.release_thread import LOOK_SECONDS, ReleaseThread
 from qmodal_workers.container.intake.status import StatusWriter
-from qmodal_workers.container.own_output import flush
+from qmodal_workers.container.process.own_output import flush
 from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.container.settle.settlement import Settlement

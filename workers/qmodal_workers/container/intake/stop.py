@@ -13,7 +13,7 @@ class StopRequest:
 
     __slots__ = ("_buffer", "is_made", "is_unfit", "reason")
 
-    def __init__(self, buffer: PrefetchBuffer) -> None:
+    def __init__(self, buffer: PrefetchBuffer | None = None) -> None:
         self._buffer = buffer
         self.is_made = self.is_unfit = False
         self.reason = ""
@@ -23,4 +23,5 @@ class StopRequest:
         self.reason = reason
         self.is_made = True
         self.is_unfit = self.is_unfit or is_unfit
-        self._buffer.release_all()
+        if self._buffer is not None:
+            self._buffer.release_all()

@@ -19,15 +19,15 @@ from qmodal.exception import (
 from qmodal.wire.outcome import Result, text_outcome
 from qmodal.wire.payload import Arguments, dump_value, load_arguments
 from qmodal.wire.remote_error import dump_exception, dump_type, printed
-from qmodal_workers.container.forked_children import end_if_child
-from qmodal_workers.container.own_output import show
+from qmodal_workers.container.process.forked_children import end_if_child
+from qmodal_workers.container.process.own_output import show
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.generator import refuse_unexpected
-from qmodal_workers.container.run.interrupts import Interrupts
-from qmodal_workers.container.run.user_loop import UserLoop
+from qmodal_workers.container.run.interrupts import Interruptible
+from qmodal_workers.container.run.user_loop import Finisher
 from qmodal_workers.ipc.shared_record import STOPPED, TIMEOUT
 
-_INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
+INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
 # Values that nobody can change, and that no user code is asked about.
 IMMUTABLE = frozenset({NoneType, bool, int, float, str, bytes})
 # Types that are certainly neither awaitable nor generators.
@@ -55,18 +55,24 @@ class Invoker:
     container: str
     plain_only: bool
     timeout: float
-    loop: UserLoop
-    interrupts: Interrupts
+    loop: Finisher
+    interrupts: Interruptible
     has_newer_code: Callable[[], bool]
+
+    def of(self, interrupts: Interruptible, loop: Finisher) -> Invoker:
+        """The same for an input with interrupts of its own, one of several at once."""
+        return Invoker(
+            self.container, self.plain_only, self.timeout, loop, interrupts, self.has_newer_code
+        )
 
     def invoke(self, attempt: Attempt, find: Find) -> Result:
         """Run one input and return its result; raises only Preempted and Outdated."""
         try:
-            args, kwargs = self._rebuilt(attempt)
+            args, kwargs = self.rebuilt(attempt)
             function = find(attempt)
         except (DeserializationError, ExecutionError) as error:
             return self.unknown(error)
-        except _INTERRUPTIONS as error:
+        except INTERRUPTIONS as error:
             return self.failure(error)
         try:
             value = self.call(function, args, kwargs)
@@ -76,7 +82,7 @@ class Invoker:
         end_if_child()
         return "value", form, content
 
-    def _rebuilt(self, attempt: Attempt) -> Arguments:
+    def rebuilt(self, attempt: Attempt) -> Arguments:
         """The arguments; user code may run when they are pickled, and may be interrupted."""
         form = attempt.envelope.format
         if form == "m":
@@ -141,7 +147,7 @@ class Invoker:
         kind = type(error)
         if issubclass(kind, KeyboardInterrupt):
             raise Preempted from error
-        is_aimed = self.interrupts.is_aimed and issubclass(kind, _INTERRUPTIONS)
+        is_aimed = self.interrupts.is_aimed and issubclass(kind, INTERRUPTIONS)
         if is_aimed or issubclass(kind, InputCancellation):
             if self.interrupts.slot.why == STOPPED:
                 raise Preempted from error
@@ -154,7 +160,7 @@ class Invoker:
             self.interrupts.listen_on()
             content = self._dump(error)
             end_if_child()
-        except _INTERRUPTIONS as interruption:
+        except INTERRUPTIONS as interruption:
             self.interrupts.slot.is_open = False
             if self.interrupts.is_aimed:
                 return self.failure(interruption)

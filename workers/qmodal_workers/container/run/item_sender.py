@@ -140,9 +140,14 @@ class ItemSender:
         """Have the sending thread call `wake` whenever `must_wait` may have changed; None: call nothing."""
         self._wake = wake
 
+    @property
+    def is_sending(self) -> bool:
+        """Whether something is not on the server yet, and still wanted."""
+        return self.verdict == "OK" and self.sent < self.count
+
     def finish(self) -> None:
         """Wait until everything is on the server, or nobody wants it; raises as `check`."""
-        while self.verdict == "OK" and self.sent < self.count:
+        while self.is_sending:
             self._moved.get()
         if self._failure is not None:
             raise self._failure
@@ -154,10 +159,10 @@ class ItemSender:
         if self.verdict == "STALE":
             raise InputCancellation
 
-    def stop(self) -> None:
-        """Send what is left for as long as a second, and no more."""
+    def stop(self, seconds: float = ABANDON_SECONDS) -> None:
+        """Send what is left for so long, and no more."""
         self._wake = None
-        ends = time.monotonic() + ABANDON_SECONDS
+        ends = time.monotonic() + seconds
         while self.verdict == "OK" and self.sent < self.count and time.monotonic() < ends:
             try:
                 self._moved.get(timeout=max(0.0, ends - time.monotonic()))

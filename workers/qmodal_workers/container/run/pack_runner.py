@@ -17,7 +17,8 @@ from typing import Any
 from qmodal.client import context
 from qmodal.wire import plain
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
-from qmodal_workers.container.forked_children import end_if_child, here
+from qmodal_workers.container.process.forked_children import end_if_child, here
+from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.invoker import IMMUTABLE, ORDINARY, Invoker
 from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.ipc.shared_record import SharedRecord
@@ -29,7 +30,13 @@ SMALL_TEXT = 1024
 LONG_NS = 100_000_000
 
 
-def run(pack: Pack, function: Callable[..., Any], invoker: Invoker, record: SharedRecord) -> None:
+def run(
+    pack: Pack,
+    function: Callable[..., Any],
+    invoker: Invoker,
+    interrupts: Interrupts,
+    record: SharedRecord,
+) -> None:
     """Run what can be run; raises only Preempted.
 
     Inputs share a context until one of them changes it, so none sees the changes of another: to make a
@@ -39,10 +46,12 @@ def run(pack: Pack, function: Callable[..., Any], invoker: Invoker, record: Shar
     pack.until = pack.begun + LONG_NS
     inputs, perform, goes_on = zip(*pack.columns, strict=True), _bound(function, pack.kwargs), True
     context.leave_input()  # so that it is set, and what else is set can be counted
-    invoker.interrupts.expect_news()
+    interrupts.expect_news()
     while goes_on:
         own = copy_context()
-        goes_on = own.run(_run_in, own, pack, inputs, function, perform, invoker, record)
+        goes_on = own.run(
+            _run_in, own, pack, inputs, function, perform, invoker, interrupts, record
+        )
 
 
 def _run_in(
@@ -52,6 +61,7 @@ def _run_in(
     function: Callable[..., Any],
     perform: Callable[..., Any],
     invoker: Invoker,
+    interrupts: Interrupts,
     record: SharedRecord,
 ) -> bool:
     """Run inputs until one has changed its context; False if no more of the pack are to run here.
@@ -65,12 +75,7 @@ def _run_in(
         pack.results.append,
     )
     started_cell, serial_cell, news_cell = record.started_cell, record.serial_cell, record.news_cell
-    interrupts, slot, call, first = (
-        invoker.interrupts,
-        invoker.loop.slot,
-        pack.envelope.call,
-        pack.claimed.first,
-    )
+    slot, call, first = interrupts.slot, pack.envelope.call, pack.claimed.first
     now, serial, news = pack.since, slot.serial, interrupts.heard
     size, has_changed = len(own), context.watcher(own)
     for args in inputs:

@@ -6,10 +6,17 @@ import asyncio
 import inspect
 from collections.abc import Awaitable
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, Protocol
 
-from qmodal_workers.container.forked_children import end_if_child
+from qmodal_workers.container.process.forked_children import end_if_child
 from qmodal_workers.container.run.slot import Slot
+
+
+class Finisher(Protocol):
+    """Waits for what user code has returned."""
+
+    def finish(self, value: Any, context: Context | None = None) -> Any:
+        """The value itself, or what it resolves to in that context if it is awaitable."""
 
 
 class UserLoop:
@@ -21,14 +28,23 @@ class UserLoop:
         self._runner: asyncio.Runner | None = None
         self.slot = slot or Slot()
 
+    @property
+    def runner(self) -> asyncio.Runner:
+        """What keeps the loop."""
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop."""
+        return self.runner.get_loop()
+
     def finish(self, value: Any, context: Context | None = None) -> Any:
         """The value itself, or what it resolves to in that context if it is awaitable."""
         if not inspect.isawaitable(value):
             return value
-        if self._runner is None:
-            self._runner = asyncio.Runner()
         try:
-            result, error = self._runner.run(self._ended(value), context=context or copy_context())
+            result, error = self.runner.run(self._ended(value), context=context or copy_context())
         except BaseException:  # of another task: SystemExit and KeyboardInterrupt end all
             if self.slot.task is not None:
                 self.slot.task.cancel()
