@@ -11,10 +11,8 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from importlib import metadata
 
-import psutil
-
+from qmodal import __version__
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import WorkerReport
@@ -199,10 +197,10 @@ class WorkerSession:
             host=socket.gethostname(),
             pid=os.getpid(),
             cpus=float(cpus()),
-            memory=psutil.virtual_memory().total,
+            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             max_containers=self._options.max_containers,
             python=platform.python_version(),
-            version=_own_version(),
+            version=__version__,
             labels=self._options.labels,
         )
 
@@ -212,10 +210,3 @@ def cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _own_version() -> str:
-    try:
-        return metadata.version("qmodal")
-    except metadata.PackageNotFoundError:
-        return "0"

@@ -7,12 +7,11 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
-import psutil
-
-from qmodal_workers.ipc.processes import CONTAINER_VARIABLE
+from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, exists
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -26,13 +25,38 @@ def become_subreaper() -> bool:
 
 def own_children() -> set[int]:
     """The pids of all direct children, zombies included."""
+    return _children(os.getpid())
+
+
+def _children(pid: int) -> set[int]:
+    if not _are_listed():
+        # Not for every worker: it takes a mebibyte, and Linux itself says all that we ask.
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            return {child.pid for child in psutil.Process(pid).children()}
+        return set()
     found: set[int] = set()
-    try:
-        for thread in Path("/proc/self/task").iterdir():
-            found.update(map(int, (thread / "children").read_text().split()))
-    except OSError:
-        return {child.pid for child in psutil.Process().children()}
+    with contextlib.suppress(OSError):  # it may end meanwhile, and so may a thread of it
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found.update(map(int, (thread / "children").read_text().split()))
     return found
+
+
+@cache
+def _are_listed() -> bool:
+    """Whether the kernel lists the children of a process; some are built without that."""
+    return Path("/proc/thread-self/children").exists()
+
+
+def is_child(pid: int) -> bool:
+    """Whether it is our child now, a zombie included."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 def exit_status(pid: int) -> int | None:
@@ -44,7 +68,7 @@ def exit_status(pid: int) -> int | None:
         found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         # It is not ours yet, while its middle parent lives; or it is gone, nobody knows how.
-        return None if psutil.pid_exists(pid) else 1
+        return None if exists(pid) else 1
     if found is None:
         return None
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
@@ -73,23 +97,27 @@ def end_session(pid: int) -> None:
 def end_orphans(known: set[int], is_left: Callable[[int], bool]) -> None:
     """SIGKILL each child outside `known` for which `is_left` is true, and its descendants."""
     for orphan in own_children() - known:
-        with contextlib.suppress(psutil.Error, OSError):
+        with contextlib.suppress(OSError):
             if is_left(orphan):
-                for process in _family(orphan):
-                    process.kill()
+                for pid in _family(orphan):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
 
 def belongs(orphan: int, pid: int, container: str) -> bool:
     """Whether an orphan without a mark is the container's, by its session (`pid`) or its environment."""
     if os.getsid(orphan) == pid:
         return True
-    return psutil.Process(orphan).environ().get(CONTAINER_VARIABLE) == container
+    environ = Path(f"/proc/{orphan}/environ").read_bytes().split(b"\0")
+    return f"{CONTAINER_VARIABLE}={container}".encode() in environ
 
 
-def _family(pid: int) -> Iterator[psutil.Process]:
-    process = psutil.Process(pid)
-    yield from process.children(recursive=True)
-    yield process
+def _family(pid: int) -> list[int]:
+    """The descendants of a process, those that were started last first, and itself."""
+    found = [pid]
+    for each in found:
+        found += _children(each) - set(found)
+    return found[::-1]
 
 
 class ZombieCollector:

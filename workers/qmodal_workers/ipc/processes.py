@@ -31,6 +31,17 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def exists(pid: int) -> bool:
+    """Whether there is a process of that pid; a zombie is one."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def try_fork() -> int:
     """As `os.fork`, but -1 where the system has no room for another process."""
     try:

@@ -18,11 +18,10 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import psutil
-
+from qmodal_workers.ipc.child_processes import is_child
 from qmodal_workers.ipc.messages import pair, receive, send
 from qmodal_workers.ipc.process_marks import ProcessMark, ProcessMarks, mark_process
-from qmodal_workers.ipc.processes import try_fork
+from qmodal_workers.ipc.processes import exists, try_fork
 
 ZYGOTE_ANSWER_SECONDS = 5.0
 
@@ -81,10 +80,7 @@ class ExpectedProcess:
 async def until_adopted(pid: int) -> None:
     """Wait (a second at most) until the middle parent is gone: before that `waitpid` does not find it."""
     for _ in range(1000):
-        try:
-            if psutil.Process(pid).ppid() == os.getpid():
-                return
-        except psutil.Error:
+        if is_child(pid) or not exists(pid):
             return
         await asyncio.sleep(0.001)
 
