@@ -1,4 +1,4 @@
-"""The templates of a worker: one per app version and environment, and a blank one to be next."""
+"""The templates of a worker: one per app version and environment, forked from a zygote where there is one."""
 
 from __future__ import annotations
 
@@ -76,8 +76,15 @@ class TemplatePool:
         return [*self._by_key.values(), *spare, *(each for _, each in self._ended)]
 
     def prepare(self) -> None:
-        """Have a blank template ready: the imports that every container needs are done in it."""
+        """Have a blank template ready where one takes long: in an interpreter of its own, without a zygote.
+
+        A zygote forks one in some milliseconds, and for those it would cost every box 3 MiB.
+        """
         self._spare_timer = None
+        if self._zygote is None or self._zygote.is_lost:
+            self._start_spare()
+
+    def _start_spare(self) -> None:
         if sys.platform == "linux" and (self._spare is None or self._spare.is_dead):
             name = f"template-{next(self._names)}"
             self._spare = TemplateClient.start(
@@ -166,7 +173,7 @@ class TemplatePool:
         found = self._by_key.get(key)
         if found is None or found.is_dead:
             self._discard(key)
-            self.prepare()
+            self._start_spare()
             assert self._spare is not None
             found, self._spare = self._spare, None
             self._by_key[key] = found
