@@ -97,10 +97,8 @@ class Blocking:
 class Aio:
     """Defaults for an `AioSubject`."""
 
-    cannot: Mapping[str, str] = {}
+    cannot: Mapping[str, str] = {"w12": "does not put calls into batches"}
     on_uvloop = True
-    # Whether calls of `batch` come to it several at once.
-    has_batches = False
 
     def commands(self) -> Commands:
         return ()

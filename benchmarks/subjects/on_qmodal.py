@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import qmodal
@@ -139,7 +139,7 @@ class AioSubject(Aio):
     """The `.aio` twins, on asyncio's own loop."""
 
     on_uvloop = False
-    has_batches = True
+    cannot: Mapping[str, str] = {}
 
     def __init__(self) -> None:
         _name_server()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from benchmarks.bench import Bench, CannotError, Meter
+from benchmarks.bench import Bench, Meter
 from benchmarks.tasks import BATCH_SECONDS, BATCH_SIZE, NAP_SECONDS
 from benchmarks.workloads.throughput import cpu
 
@@ -29,8 +29,6 @@ async def w11(bench: Bench) -> None:
 
 async def w12(bench: Bench) -> None:
     """Callers of a function that takes 5 ms for up to 32 inputs, twice as many as fit."""
-    if not bench.own.has_batches:
-        raise CannotError("does not put calls into batches")
     await bench.start()
     callers = bench.sizes.batch_callers
 

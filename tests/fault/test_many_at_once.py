@@ -318,3 +318,20 @@ def test_the_inputs_of_a_box_that_stood_still_run_elsewhere_and_end_once(
         (marks / "go").touch()
         assert [fleet.value(call) for call in calls] == list(range(10))
         assert outputs(fleet, calls) == [1] * 10
+
+
+@pytest.mark.parametrize("name", ["work", "block"])
+def test_inputs_whose_containers_are_interrupted_twice_are_not_lost(
+    fleet: Fleet, box: Box, tmp_path: Path, marks: Path, name: str
+) -> None:
+    pool = published(fleet, tmp_path, name, side_by_side(3))
+    calls: list[tuple[Call, bytes]] = []
+    for turn in (1, 2):
+        container = fleet.ready(box, pool)
+        calls = calls or called(fleet, pool, marks, 3)
+        until(marks, 3 * turn)
+        os.kill(container.pid, signal.SIGINT)
+        fleet.until(box, container.container, "ended")
+    (marks / "go").touch()
+    fleet.ready(box, pool)
+    assert [fleet.value(call) for call in calls] == [0, 1, 2]

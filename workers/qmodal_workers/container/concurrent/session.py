@@ -68,6 +68,7 @@ class ConcurrentSession:
     completed: int = 0  # inputs that have ended here
     _is_claiming: bool = True
     _is_leaving: bool = False
+    _together: int = 0  # groups that ran when the container began to leave
     _failure: BaseException | None = None
     # What has ended since the claimer and the settler were told, and the rows and groups of that: to
     # wake a thread for each of many costs more than they do.
@@ -145,6 +146,7 @@ class ConcurrentSession:
             self.claimer.start()
             self.invocation.main.serve()
         finally:
+            self._is_leaving = True  # whatever has ended it, nothing starts any more
             self._tell()
             self.settler.finish()
             self.leftovers.reclaim()
@@ -156,6 +158,7 @@ class ConcurrentSession:
         if self._is_leaving:
             return
         self._is_leaving = True
+        self._together = self.running.count
         self._make_stop(reason)
         interrupts = self.invocation.interrupts
         for group in self.running.groups():
@@ -309,7 +312,7 @@ class ConcurrentSession:
 
     def _left_undone(self, group: Group, *, has_run: bool = True) -> None:
         """It has no outcome here: it runs elsewhere, and what was cancelled is gone already."""
-        is_alone = len(self.running.groups()) == 1
+        is_alone = (self._together or self.running.count) == 1
         is_charged = has_run and self.leftovers.charge(group, is_alone=is_alone)
         self._finish(group)
         if not is_charged:  # else its rows stay: if the container dies first, it is charged by them
