@@ -11,12 +11,16 @@ REMEMBERED_INPUTS = 1000
 
 
 class Variation:
-    """Watches the times of inputs as they end; `is_wide` for a while after a long one among short ones."""
+    """Watches the times of inputs as they end; `is_wide` for a while after a long one among short ones.
 
-    __slots__ = ("_left",)
+    An attribute, as it is asked for with each input.
+    """
+
+    __slots__ = ("_left", "is_wide")
 
     def __init__(self) -> None:
         self._left = 0
+        self.is_wide = False
 
     def ran(self, microseconds: float, usual: float, inputs: int = 1) -> None:
         """So many inputs have ended that took that long each, where `usual` microseconds are usual."""
@@ -24,8 +28,4 @@ class Variation:
             self._left = REMEMBERED_INPUTS
         elif self._left:
             self._left = max(0, self._left - inputs)
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether one of the last inputs took far longer than the others."""
-        return self._left > 0
+        self.is_wide = self._left > 0

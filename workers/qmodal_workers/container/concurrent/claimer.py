@@ -13,7 +13,7 @@ from qmodal.store.entries import Claimed
 from qmodal.store.pools import BUDGET
 from qmodal_workers.container.concurrent.room import Room
 from qmodal_workers.container.intake.claim_connection import BLOCK_MS, ClaimConnection
-from qmodal_workers.container.intake.intake import STAND_BY_SECONDS, SURE_NS
+from qmodal_workers.container.intake.intake import STAND_BY_SECONDS, SURE_NS, block_ms
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.ipc.shared_record import SharedRecord
 
@@ -125,14 +125,16 @@ class Claimer:
             return self._claim_batch()
         below = self.room.target - self.room.taken
         if below > 0:
-            return self._ask(min(room, below), self._block(BLOCK_MS)) or None
+            return self._ask(min(room, below), block_ms(BLOCK_MS, self.record.lease_left)) or None
         self.room.pause(LEFT_OVER_SECONDS)
         return self._ask(max(1, room // 4), None)
 
     def _claim_batch(self) -> list[Claimed] | None:
         """A batch: what comes until it is full, or `wait_ms` after its first input."""
         size, is_ahead = self.room.batch, self.room.is_full
-        claimed = self._ask(size, self._block(AHEAD_MS if is_ahead else BLOCK_MS))
+        claimed = self._ask(
+            size, block_ms(AHEAD_MS if is_ahead else BLOCK_MS, self.record.lease_left)
+        )
         if not claimed:
             return claimed if is_ahead else None
         began = time.monotonic()
@@ -163,11 +165,6 @@ class Claimer:
     def _ask(self, count: int, block: int | None) -> list[Claimed] | None:
         self.claims.ask((), count=count, block=block)
         return self.claims.answer()
-
-    def _block(self, most: int) -> int:
-        """Milliseconds to wait for something: not until after the worker's lease."""
-        left = self.record.lease_left // 100_000_000 * 100
-        return max(1, min(most, left))
 
     def _refill(self) -> None:
         """Hand over what the server says is held and this container did not know of."""

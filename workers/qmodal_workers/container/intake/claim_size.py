@@ -48,7 +48,8 @@ class ClaimSizer:
         self._recent.append(seconds)
         self._size = inputs
         before, each = self.service_time, seconds / inputs
-        if seconds * 1e6 > LONG_MICROSECONDS or self._variation.is_wide:  # seldom: it sorts
+        is_long = seconds * 1e6 > LONG_MICROSECONDS
+        if (is_long or self._variation.is_wide) and len(self._recent) == RECENT:  # seldom: it sorts
             self._variation.ran(each * 1e6, self._usual() * 1e6 / inputs, inputs)
         self.service_time = each if before is None else before + 0.1 * (each - before)
 
@@ -70,10 +71,11 @@ class ClaimSizer:
 
     def count(self, inflight: int) -> int:
         """Entries to claim next, given the inputs in flight in the pool: at most half of an equal share."""
-        if len(self._recent) < RECENT or self._variation.is_wide:
+        share = inflight // (2 * self._sharing * self._size)
+        # First of all, as nearly always for one call after another: the rest sorts.
+        if share <= 1 or len(self._recent) < RECENT or self._variation.is_wide:
             return 1
         usual = self._usual()
-        share = inflight // (2 * self._sharing * self._size)
         if self._size > 1:  # nobody packs inputs of which some are long
             return max(1, min(int(PACKS_SECONDS / usual), self._most, share))
         if usual > SHORT_SECONDS:
@@ -85,11 +87,10 @@ class ClaimSizer:
         count = self.count(inflight)
         if count > 1:
             return count
-        if self._variation.is_wide:
+        if inflight <= 2 * self._sharing * self._size or self._variation.is_wide:
             return 0
         are_packs = self._size > 1 and len(self._recent) == RECENT
-        has_share = inflight > 2 * self._sharing * self._size
-        return int(are_packs and has_share and self._usual() < LONGEST_PREFETCHED_SECONDS)
+        return int(are_packs and self._usual() < LONGEST_PREFETCHED_SECONDS)
 
     @property
     def leaves_time(self) -> bool:
@@ -97,4 +98,4 @@ class ClaimSizer:
         return self._size > 1 and self._usual() > UNHURRIED_SECONDS
 
     def _usual(self) -> float:
-        return max(sorted(self._recent)[min(USUAL, len(self._recent) - 1)], 1e-6)
+        return max(sorted(self._recent)[USUAL], 1e-6)

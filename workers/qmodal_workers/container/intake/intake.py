@@ -45,6 +45,13 @@ SURE_NS = 4_000_000_000
 STAND_BY_SECONDS = 0.05
 
 
+def block_ms(most: int, lease_left: int) -> int:
+    """Milliseconds that a claim may wait: at most `most`, and not beyond the lease (in nanoseconds)."""
+    left = lease_left // 1_000_000
+    # In steps of 100 ms, so that few different commands are packed.
+    return most if left >= most else max(1, left // 100 * 100)
+
+
 @dataclass(slots=True, kw_only=True)
 class Intake:
     """Fills the buffer with claimed entries, and settles finished outcomes with the same writes.
@@ -99,14 +106,15 @@ class Intake:
         # First of all: an input that has ended must not be timed out while this waits.
         self.status.idle()
         flush()
-        if self.record.lease_left <= 0:
+        left = self.record.lease_left
+        if left <= 0:
             self._stand_by()
             return
         self._ask_planned()
         claimed = self.buffer.take()
         may_be_empty = True
         if claimed is None:
-            may_be_empty = self._ask()
+            may_be_empty = self._ask(left)
             claimed = self._fetch()
         self._is_dry = not claimed
         is_sure = not self.claims.is_doubtful and self.record.lease_left > SURE_NS
@@ -132,7 +140,7 @@ class Intake:
         self.buffer.release_all()
         time.sleep(STAND_BY_SECONDS)
 
-    def _ask(self) -> bool:
+    def _ask(self, lease_left: int) -> bool:
         """Send outcomes and a claim; returns whether the server answers at once, even with nothing.
 
         An idle container claims one entry at a time, so that a burst spreads over all idle ones.
@@ -141,16 +149,10 @@ class Intake:
             ended = self._take_ended()
         inflight = self.claims.inflight - sum([each.count for each in ended])
         count = 1 if self._is_dry else self.claim_sizer.count(inflight)
-        block = None if count > 1 else self._block(FIRST_BLOCK_MS if ended else BLOCK_MS)
+        block = None if count > 1 else block_ms(FIRST_BLOCK_MS if ended else BLOCK_MS, lease_left)
         self._noted = self.record.cancels
         self.claims.ask(ended, count=count, block=block, extra=self._report())
         return block is None
-
-    def _block(self, most: int) -> int:
-        """Milliseconds that a claim may wait: at most `most`, and not beyond the worker's lease."""
-        # In steps of 100 ms, so that few different commands are packed.
-        left = self.record.lease_left // 100_000_000 * 100
-        return max(1, min(most, left))
 
     def refill(self) -> None:
         """Replace the buffer's content by the entries that the server says are held."""

@@ -46,6 +46,8 @@ class Settlement:
     @property
     def waiting(self) -> int:
         """How many inputs have ended and are still to be settled."""
+        if not (self._packs or self._settled):  # nearly always, with each input
+            return len(self._done)
         packed = sum([len(pack.results) for pack in list(self._packs)])
         return len(self._done) + packed + sum([each.count for each in self._settled])
 
