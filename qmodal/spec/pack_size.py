@@ -94,7 +94,7 @@ class PackSizer:
         """So many inputs took that long on the average; as long as nothing is known, each counts."""
         is_ignorant = self.is_ignorant
         self._recent.extend([microseconds] * (min(inputs, RECENT_OUTCOMES) if is_ignorant else 1))
-        if not is_ignorant:
+        if self._is_allowed and not is_ignorant:
             self._times.variation.ran(microseconds, self._times.usual, inputs)
 
     @property

@@ -107,6 +107,13 @@ def test_while_little_is_known_each_input_of_a_shared_outcome_counts() -> None:
     assert made.size == MOST_IN_PACK
 
 
+def test_where_nothing_may_be_packed_outcomes_are_taken_in_all_the_same() -> None:
+    made = packing([], is_allowed=False)
+    made.ran(5)
+    made.ran(2_000_000)
+    assert made.size == 1
+
+
 def test_inputs_are_not_packed_for_a_while_after_a_long_one_among_short_ones() -> None:
     made = packing([1000] * RECENT_OUTCOMES)
     made.ran(2_000_000)
