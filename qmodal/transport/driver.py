@@ -52,9 +52,11 @@ def refusal_of(request: Exchange, replies: list[Reply]) -> Exception | None:
 def take_later(later: deque[Command]) -> list[Command]:
     """Take the first commands that were put off."""
     taken: list[Command] = []
-    with contextlib.suppress(IndexError):  # empty; asking first would race with other threads
+    try:  # with each call, so without a context manager
         while len(taken) < MOST_DEFERRED:
             taken.append(later.popleft())
+    except IndexError:  # empty; asking first would race with other threads
+        return taken
     return taken
 
 
