@@ -41,7 +41,7 @@ Entry = tuple[int, str]  # lane, id
 # Flags of the container's half; above them the number of started entries, in units of ONE_STARTED.
 # SERIAL_IS_ENTRY: each serial after that of the last publication is the next entry; without the flag it
 # is another input of the same pack.
-WAITING, HAS_PREFETCH, SERIAL_IS_ENTRY, ONE_STARTED = 1, 2, 4, 8
+HAS_PREFETCH, SERIAL_IS_ENTRY, ONE_STARTED = 1, 2, 4
 _NAME = re.compile(rb"([12]):(\d{1,20})-(\d{1,20})")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
@@ -60,7 +60,6 @@ class ContainerStatus:
     `held` are the claimed entries (lane, id); the first `running` of them are started, and count as such
     until their outcome is stored, so `serial` may be 0 meanwhile. `part`: of a pack, the index in its
     call of the input that runs. `ahead`: there is a prefetch, whose entries are not in `held`.
-    `waiting`: it is blocked in another call's `.get()`.
 
     If it runs several inputs at once, these are `inputs`, longest first, and what is held; `serial`
     and `started` are those of the first of them, and `running` counts also what has ended meanwhile.
@@ -73,7 +72,6 @@ class ContainerStatus:
     timeout: int = 0  # nanoseconds; 0 = none
     tick: int = 0  # when the release thread last ran; 0 = it is not armed
     completed: int = 0
-    waiting: bool = False
     ahead: bool = False
     running: int = 0
     part: int = 0
@@ -198,9 +196,7 @@ class SharedRecord:
         self.hold([name_of(*entry) for entry in doing.held])
         half = self.begin(STATES.index(doing.state), doing.serial, doing.started)
         half.completed = doing.completed
-        half.flags = (
-            ONE_STARTED * doing.running | HAS_PREFETCH * doing.ahead | WAITING * doing.waiting
-        )
+        half.flags = ONE_STARTED * doing.running | HAS_PREFETCH * doing.ahead
         half.first = 0
         half.end = min(len(doing.held), MOST_HELD)
         half.part = doing.part
@@ -347,7 +343,6 @@ def _parse(half: ContainerHalf, names: bytes) -> ContainerStatus | None:
         timeout=half.timeout,
         tick=half.tick,
         completed=half.completed + done,
-        waiting=bool(half.flags & WAITING),
         ahead=bool(half.flags & HAS_PREFETCH),
         running=running,
         part=half.part + steps - done,
@@ -368,7 +363,6 @@ def _parse_many(half: ContainerHalf, inputs: list[RunningInput]) -> ContainerSta
         timeout=half.timeout,
         tick=half.tick,
         completed=half.completed,
-        waiting=bool(half.flags & WAITING),
         running=len(inputs),
         held=tuple([(each.lane, each.entry) for each in inputs]),
         inputs=tuple(inputs),

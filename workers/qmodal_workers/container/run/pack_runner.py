@@ -27,6 +27,7 @@ from qmodal_workers.ipc.shared_record import SharedRecord
 _TINY = frozenset({NoneType, bool, int, float})
 _TEXTS = frozenset({str, bytes})
 SMALL_TEXT = 1024
+# A pack stops between two inputs after so long; PrefetchBuffer calls as much a long input.
 LONG_NS = 100_000_000
 
 
