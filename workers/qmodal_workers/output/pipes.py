@@ -134,19 +134,23 @@ class Pipes:
 
     def _run(self) -> None:
         while self._is_open:
-            ready = []
-            with survive("waiting for output"):
-                ready = self._selector.select()
-            for key, _ in ready:
-                # This thread reads for all containers, so a failure with one of them must not end it.
-                if key.data is None:
-                    self._handle_requests()
-                elif key.fileobj in self._selector.get_map():
-                    self._read_or_forget(key.data)
-            if not ready:
-                time.sleep(SELECT_RETRY_SECONDS)
+            self._turn()
         self._selector.close()
         os.close(self._woken)
+
+    def _turn(self) -> None:
+        """Wait for output and requests, and handle them; a wait keeps nothing of the turn before it."""
+        ready = []
+        with survive("waiting for output"):
+            ready = self._selector.select()
+        for key, _ in ready:
+            # This thread reads for all containers, so a failure with one of them must not end it.
+            if key.data is None:
+                self._handle_requests()
+            elif key.fileobj in self._selector.get_map():
+                self._read_or_forget(key.data)
+        if not ready:
+            time.sleep(SELECT_RETRY_SECONDS)
 
     def _handle_requests(self) -> None:
         with contextlib.suppress(BlockingIOError):
