@@ -31,6 +31,8 @@ print(count > 150, len(errors) > 20, all(map(str, errors)))
 """
 PROGRAM = '''
 """A program."""
+import sys
+
 import qmodal
 
 app = qmodal.App("stripped")
@@ -74,16 +76,19 @@ class Scale:
 @app.local_entrypoint()
 def main() -> None:
     """What `--help` would show."""
+    said = []
     try:
         fail.remote(1)
     except ValueError as error:
-        print("failed", error)
+        said.append(f"failed {error}")
     try:
         qmodal.FunctionCall.from_id("fc-00").get(timeout=1)
     except qmodal.exception.OutputExpiredError:
-        print("expired")
-    print(square.remote(4), sum(square.map(range(100))), list(count.remote_gen(3)), nested.remote(5))
-    print(Scale(by=4).scale.remote(2), Scale().scale.spawn(2).get())
+        said.append("expired")
+    said.append(f"{square.remote(4)} {sum(square.map(range(100)))} {list(count.remote_gen(3))} {nested.remote(5)}")
+    said.append(f"{Scale(by=4).scale.remote(2)} {Scale().scale.spawn(2).get()}")
+    # In one write: between two of them the output of a container may come.
+    sys.stdout.write("".join(line + "\\n" for line in said))
 '''
 
 # Tests that start none of our processes and take milliseconds each, but for some that simulate or race.

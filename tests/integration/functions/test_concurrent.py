@@ -306,6 +306,7 @@ def test_a_burst_over_the_target_is_taken_at_once_while_more_containers_start(
     assert stats().num_total_runners == 4
 
 
+@pytest.mark.timeout(120)
 def test_ctrl_c_of_user_code_gives_its_neighbours_to_other_containers(
     user: Any, tmp_path: Path
 ) -> None:
@@ -314,7 +315,7 @@ def test_ctrl_c_of_user_code_gives_its_neighbours_to_other_containers(
     wait_until(there(tmp_path / "it.*"), what="they run")
     (first,) = tmp_path.glob("it.*")
     psutil.Process(int(first.suffix[1:])).send_signal(signal.SIGINT)
-    wait_until(there(tmp_path / "it.*", 2), what="they run again", seconds=20)
+    wait_until(there(tmp_path / "it.*", 2), what="they run again", seconds=60)
     go.touch()
     assert {call.get(timeout=20) for call in calls}.isdisjoint({int(first.suffix[1:])})
 
