@@ -108,8 +108,8 @@ def _after_fork() -> None:
         util.register_after_fork(_after_fork, _finish_with_multiprocessing)
 
 
-# redis-py imports it, on the first call. That fails where the first call is made by a thread after the
-# main thread has ended: it registers what is to be done at the end of that.
+# A loop imports it for its executor, when it first looks up a name. That fails where the first call is made
+# by a thread after the main thread has ended: it registers what is to be done at the end of that.
 importlib.import_module("concurrent.futures.thread")
 # Once for the process, whatever it makes: a registration for each loop or map would be kept for ever.
 atexit.register(_finish)

@@ -7,15 +7,8 @@ import contextlib
 import os
 import socket
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from redis import exceptions as redis_errors
-from redis.asyncio import connection as asyncio_connection
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.connection import SSLConnection, UnixDomainSocketConnection
-
-from qmodal.transport.aio_socket import LoopSocket
 from qmodal.transport.connection import (
     LOST,
     NOTHING,
@@ -24,21 +17,22 @@ from qmodal.transport.connection import (
     new_reader,
     pack,
     raise_said,
-    refused,
 )
+from qmodal.transport.errors import LostError
 from qmodal.transport.operation import Command, Reply
+from qmodal.transport.sockets.aio_socket import LoopSocket
+from qmodal.transport.sockets.endpoint import Endpoint
+from qmodal.transport.sockets.login import check_login
+from qmodal.transport.sockets.opening import open_async
 
-_KINDS: dict[type, type[asyncio_connection.AbstractConnection]] = {
-    UnixDomainSocketConnection: asyncio_connection.UnixDomainSocketConnection,
-    SSLConnection: asyncio_connection.SSLConnection,
-}
+if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection
 
 
 class _Replies(asyncio.Protocol):
     """What a connection receives, parsed: one reader at a time waits for the next reply.
 
-    Takes the place of redis-py's stream once it has connected: stream, lock and timeout contexts
-    cost more than the rest of a call.
+    A stream, its lock and its timeout contexts would cost more than the rest of a call.
     """
 
     def __init__(self) -> None:
@@ -53,7 +47,7 @@ class _Replies(asyncio.Protocol):
         self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._lost = exc or redis_errors.ConnectionError("the server closed the connection")
+        self._lost = exc or LostError("the server closed the connection")
         self._wake()
         self.resume_writing()
 
@@ -118,7 +112,7 @@ class _Secured:
 
     def __init__(
         self,
-        connection: asyncio_connection.AbstractConnection,
+        connection: AbstractConnection,
         transport: asyncio.WriteTransport,
         replies: _Replies,
     ) -> None:
@@ -156,37 +150,54 @@ class AsyncConnection:
         self._replies: _Replies | None = None
 
     async def connect(self) -> None:
-        """Connect and log in; raises redis-py's connection errors and ConfigurationError."""
-        connection = _new_connection(self._address)
+        """Connect and log in; raises LOST and ConfigurationError."""
+        endpoint = self._address.plain()
         try:
             async with asyncio.timeout(READ_SECONDS):
-                await connection.connect()
-        except redis_errors.RedisError as error:
-            connection._close()
-            # Over a Unix socket redis-py wraps what the server said to the login.
-            said = (
-                error.__cause__ if isinstance(error.__cause__, redis_errors.RedisError) else error
-            )
-            if isinstance(said, redis_errors.ResponseError):
-                raise refused(said) from said
-            raise said from None
-        except BaseException as error:  # a cancelled task, too: redis-py leaves open what it has
-            connection._close()
+                if endpoint is None:
+                    await self._open_by_redis_py()
+                else:
+                    await self._open(endpoint)
+        except BaseException as error:  # a cancelled task, too
+            await self.close()
             if isinstance(error, TimeoutError):
                 raise TimeoutError("the server does not answer") from None
             raise
+
+    async def _open(self, endpoint: Endpoint) -> None:
+        sock = await open_async(endpoint)
+        self._watch(sock)
+        if commands := endpoint.login():
+            check_login(await self.exchange(commands))
+
+    def _watch(self, sock: socket.socket) -> None:
+        """Have the loop read from the socket, which is closed if it cannot."""
+        replies = _Replies()
+        try:
+            self._wire = LoopSocket(sock, replies)
+        except BaseException:
+            sock.close()
+            raise
+        self._replies = replies
+
+    async def _open_by_redis_py(self) -> None:
+        from qmodal.transport.sockets import (
+            redis_py,
+        )  # only here: it is large, and few URLs need it
+
+        connection = await redis_py.open_async(self._address.url)
         try:
             self._take_over(connection)
         except OSError:  # no descriptor is left
             connection._close()
             raise
 
-    def _take_over(self, connection: asyncio_connection.AbstractConnection) -> None:
+    def _take_over(self, connection: AbstractConnection) -> None:
         writer = connection._writer
         assert writer is not None
         transport = writer.transport
-        self._replies = replies = _Replies()
         if transport.get_extra_info("ssl_object") is not None:
+            self._replies = replies = _Replies()
             self._wire = _Secured(connection, transport, replies)
             return
         made = transport.get_extra_info("socket")
@@ -194,12 +205,12 @@ class AsyncConnection:
         # Only its descriptor goes: the connection is that of the copy.
         transport.abort()
         connection._close()
-        self._wire = LoopSocket(sock, replies)
+        self._watch(sock)
 
     async def write(self, commands: Sequence[Command]) -> None:
         """Send the commands in one write."""
         if self._replies is None or self._wire is None:
-            raise redis_errors.ConnectionError("not connected")
+            raise LostError("not connected")
         try:
             self._replies.check()
             await self._wire.write(pack(commands))
@@ -210,7 +221,7 @@ class AsyncConnection:
     async def read(self) -> Reply:
         """The next reply; an error reply is returned, not raised. A lost connection raises."""
         if self._replies is None:
-            raise redis_errors.ConnectionError("not connected")
+            raise LostError("not connected")
         return await self._replies.next()
 
     async def replies(self, count: int) -> list[Reply]:
@@ -240,12 +251,3 @@ class AsyncConnection:
         wire, self._wire, self._replies = self._wire, None, None
         if wire is not None:
             wire.abandon()
-
-
-def _new_connection(address: Address) -> asyncio_connection.AbstractConnection:
-    parameters: dict[str, Any] = address.parameters()
-    # With a timeout of its own redis-py writes under `wait_for`, which before Python 3.12 loses
-    # a cancellation that arrives together with the end: tasks that were to stop went on.
-    parameters["socket_timeout"] = None
-    kind = _KINDS.get(parameters.pop("connection_class"), asyncio_connection.Connection)
-    return kind(retry=Retry(NoBackoff(), 0), **parameters)

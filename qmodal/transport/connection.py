@@ -1,8 +1,8 @@
 """One connection to Redis: commands out in one write, replies in order.
 
-redis-py connects, authenticates and speaks TLS; its command layer, its retries (which repeat
-writes) and its response shapes (which depend on the wire protocol) are left out. Once it has
-connected, its socket is read and written here: its own reading took a third of a call's time.
+The sockets are ours: a client's command layer, its retries (which repeat writes), its response shapes
+(which depend on the wire protocol) and its way of reading took a third of a call's time, and its
+modules 5 MiB of every process. Only what is more than a plain socket is opened by redis-py.
 """
 
 from __future__ import annotations
@@ -13,27 +13,18 @@ import os
 import select
 import socket
 import struct
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import hiredis
-from redis import exceptions as redis_errors
-from redis.backoff import NoBackoff
-from redis.connection import (
-    Connection as RedisConnection,
-    SSLConnection,
-    UnixDomainSocketConnection,
-    parse_url,
-)
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
 
-from qmodal.exception import ConfigurationError, clause
-from qmodal.transport.errors import PASSING, NotReadyError, judge
+from qmodal.transport.errors import LostError, NotReadyError, ReplyError
 from qmodal.transport.operation import Command, Packed, Reply
-from qmodal.transport.spin import Spin, is_plain
+from qmodal.transport.sockets.endpoint import Endpoint, plain_endpoint
+from qmodal.transport.sockets.login import check_login
+from qmodal.transport.sockets.opening import CONNECT_SECONDS, open_blocking
+from qmodal.transport.sockets.spin import Spin, is_plain
 
 # The longest BLOCK is 5 s; a reply that is 3 s late means that the peer is gone.
 BLOCK_SECONDS = 5.0
@@ -42,13 +33,7 @@ READ_SECONDS = BLOCK_SECONDS + 3.0
 BUFFER_BYTES = 1 << 20
 NOTHING = object()
 _pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
-# InvalidResponse: whatever listens there does not speak Redis's protocol.
-LOST = (
-    redis_errors.ConnectionError,
-    redis_errors.TimeoutError,
-    redis_errors.InvalidResponse,
-    OSError,
-)
+LOST = (LostError, OSError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,49 +42,15 @@ class Address:
 
     url: str = field(repr=False)
 
-    def parameters(self) -> dict[str, Any]:
-        """Keyword arguments for redis-py's connections, `connection_class` among them."""
-        try:
-            found: dict[str, Any] = dict(parse_url(self.url))
-        except ValueError as error:
-            raise ConfigurationError(
-                f"the Redis URL is not understood ({clause(error)}); write redis://host:6379/0, "
-                "rediss://user:password@host or unix:///path/to/socket."
-            ) from None
-        found.setdefault("connection_class", RedisConnection)
-        found.update(
-            protocol=2,
-            legacy_responses=False,
-            driver_info=None,
-            maint_notifications_config=MaintNotificationsConfig(enabled=False),
-            socket_timeout=READ_SECONDS,
-            socket_connect_timeout=5.0,
-        )
-        if not issubclass(found["connection_class"], UnixDomainSocketConnection):
-            found.update(socket_keepalive=True, socket_keepalive_options=_keepalive())
+    def plain(self) -> Endpoint | None:
+        """Where it is, if a plain socket leads there; raises ConfigurationError for a URL that leads nowhere."""
+        found = plain_endpoint(self.url)
+        if found is None:
+            # Here and where it opens one: redis-py is large, and few URLs need it.
+            from qmodal.transport.sockets import redis_py
+
+            redis_py.check_url(self.url)
         return found
-
-
-def _keepalive() -> dict[int, int]:
-    """Without TCP_USER_TIMEOUT an unacknowledged write to a vanished host hangs for minutes."""
-    if sys.platform != "linux":
-        return {}
-    return {
-        socket.TCP_KEEPIDLE: 5,
-        socket.TCP_KEEPINTVL: 2,
-        socket.TCP_KEEPCNT: 3,
-        socket.TCP_USER_TIMEOUT: 8000,
-    }
-
-
-def refused(error: Exception) -> Exception:
-    """The error for a server that answers, and says no to how we log in; or that it is not ready."""
-    if judge(error) in PASSING:
-        return NotReadyError(str(error))
-    return ConfigurationError(
-        f"Redis does not accept the connection: {clause(error)}. Check the database number, user and "
-        "password in QMODAL_REDIS_URL."
-    )
 
 
 def _leave_timeouts_to_the_kernel(sock: object) -> None:
@@ -126,30 +77,24 @@ def pack(commands: Sequence[Packed]) -> bytes:
     return b"".join([each if isinstance(each, bytes) else _pack(each) for each in commands])
 
 
-def reply_error(text: str) -> redis_errors.ResponseError:
-    """An error reply as redis-py's class for errors that servers answer with."""
-    return redis_errors.ResponseError(text)
-
-
 def new_reader() -> hiredis.Reader:
     """A parser of replies; `gets` gives NOTHING until a reply is complete."""
-    return hiredis.Reader(
-        protocolError=redis_errors.InvalidResponse,
-        replyError=reply_error,
-        notEnoughData=NOTHING,
-    )
+    return hiredis.Reader(protocolError=LostError, replyError=ReplyError, notEnoughData=NOTHING)
 
 
 class Connection:
     """A blocking connection; not for use by two threads at once."""
 
-    __slots__ = ("_answers", "_buffer", "_connection", "_feed", "_reader", "_sock", "_waits")
+    __slots__ = (
+        *("_address", "_answers", "_buffer", "_endpoint", "_feed"),
+        *("_pid", "_reader", "_sock", "_waits"),
+    )
 
     def __init__(self, address: Address) -> None:
-        parameters = address.parameters()
-        kind: type[RedisConnection] | type[SSLConnection] = parameters.pop("connection_class")
-        self._connection = kind(retry=Retry(NoBackoff(), 0), **parameters)
         self._sock: socket.socket | None = None
+        self._pid = 0  # of the process that has connected
+        self._address = address
+        self._endpoint = address.plain()
         # Replies come soon; what a blocking command waits for may take any time.
         self._answers, self._waits = Spin(), Spin()
         self._renew()
@@ -158,23 +103,42 @@ class Connection:
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
         self._buffer = memoryview(mmap.mmap(-1, BUFFER_BYTES, flags=flags))
 
-    def connect(self) -> None:
-        """Connect and log in; raises redis-py's connection errors and ConfigurationError."""
-        try:
-            self._connection.connect()
-        except redis_errors.ResponseError as error:
-            raise refused(error) from error
-        # Made before a fork, it would not shut down what others may hold open, too.
-        self._connection.pid = os.getpid()
-        sock: Any = self._connection._sock
+    def __del__(self) -> None:
+        # One that ends with its program is closed by nobody; that is no reason for a warning.
+        if self._sock is not None:
+            self._sock.close()
+
+    def connect(
+        self, connect_seconds: float = CONNECT_SECONDS, read_seconds: float = READ_SECONDS
+    ) -> None:
+        """Connect and log in; raises LOST and ConfigurationError."""
+        self._pid = os.getpid()
+        if self._endpoint is None:
+            from qmodal.transport.sockets import redis_py  # as in `Address.plain`
+
+            sock = redis_py.open_blocking(self._address.url, connect_seconds, read_seconds)
+        else:
+            sock = open_blocking(self._endpoint, connect_seconds)
+            self._log_in(sock, self._endpoint, read_seconds)
         _leave_timeouts_to_the_kernel(sock)
         self._sock = sock
+
+    def _log_in(self, sock: socket.socket, endpoint: Endpoint, seconds: float) -> None:
+        try:
+            sock.settimeout(seconds)
+            self._sock = sock
+            if commands := endpoint.login():
+                check_login(self.exchange(commands))
+        except BaseException as error:
+            self.close()
+            if isinstance(error, TimeoutError):
+                raise TimeoutError("the server does not answer") from None
+            raise
 
     def limit(self, seconds: float) -> None:
         """Connect, if it is not, and give each send and receive from now on no more time than that."""
         if self._sock is None:
-            self._connection.socket_connect_timeout = self._connection.socket_timeout = seconds
-            self.connect()
+            self.connect(seconds, seconds)
         sock: Any = self._sock
         sock.settimeout(seconds)
 
@@ -236,10 +200,10 @@ class Connection:
         gets = self._reader.gets
         while (reply := gets()) is NOTHING:
             if self._sock is None:
-                raise redis_errors.ConnectionError("not connected")
+                raise LostError("not connected")
             count = spin.receive(self._sock, self._buffer)
             if not count:
-                raise redis_errors.ConnectionError("the server closed the connection")
+                raise LostError("the server closed the connection")
             self._feed(self._buffer, 0, count)
         return reply
 
@@ -250,9 +214,15 @@ class Connection:
 
     def close(self) -> None:
         """Drop the connection; whatever it still waits for is lost with it."""
-        self._sock = None
+        sock, self._sock = self._sock, None
         self._renew()
-        self._connection.disconnect()
+        if sock is None:
+            return
+        # Ended at once for whoever has a copy or reads from it; not the parent's, in a fork.
+        if self._pid == os.getpid():
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
 
     def shut(self) -> None:
         """By another thread: whoever reads from it loses it now."""

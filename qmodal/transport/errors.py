@@ -5,8 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 
-from redis import exceptions as redis_errors
-
 from qmodal.exception import (
     ConfigurationError,
     EnqueueError,
@@ -70,20 +68,14 @@ _BY_TEXT = (
     ("NOGROUP", ReplyAction.GONE),  # within a script the word is not the first
 )
 PASSING = (ReplyAction.LOAD, ReplyAction.RECONNECT, ReplyAction.LOADING, ReplyAction.WAIT)
-# redis-py strips the first word from the errors that it has a class for.
-_BY_CLASS: tuple[tuple[type[Exception], ReplyAction], ...] = (
-    (redis_errors.NoScriptError, ReplyAction.LOAD),
-    (redis_errors.ReadOnlyError, ReplyAction.RECONNECT),
-    (redis_errors.BusyLoadingError, ReplyAction.LOADING),
-    (redis_errors.MasterDownError, ReplyAction.RECONNECT),
-    (redis_errors.OutOfMemoryError, ReplyAction.FULL),
-    (redis_errors.NoPermissionError, ReplyAction.DENIED),
-    (redis_errors.AuthenticationError, ReplyAction.DENIED),
-    (redis_errors.MovedError, ReplyAction.REDIRECT),
-    (redis_errors.AskError, ReplyAction.REDIRECT),
-    (redis_errors.TryAgainError, ReplyAction.RECONNECT),
-    (redis_errors.ClusterDownError, ReplyAction.RECONNECT),
-)
+
+
+class LostError(Exception):
+    """A connection has ended, or could not be made, or whatever is there does not speak Redis's protocol."""
+
+
+class ReplyError(Exception):
+    """An error that a server has answered with, in its words."""
 
 
 class StreamGoneError(Error):
@@ -94,7 +86,7 @@ class NoRoomError(EnqueueError, ResourceExhaustedError):
     """Redis has no memory left, so nothing was accepted; free some on the server and retry."""
 
 
-class NotReadyError(redis_errors.ConnectionError):
+class NotReadyError(LostError):
     """The server refused a connection for now, or said why it ended one."""
 
 
@@ -123,9 +115,6 @@ _EXCEPTIONS: dict[ReplyAction, tuple[type[Error], str]] = {
 
 def judge(error: Exception) -> ReplyAction:
     """What the error reply means."""
-    for kind, verdict in _BY_CLASS:
-        if isinstance(error, kind):
-            return verdict
     text = str(error).strip()
     for part, verdict in _BY_TEXT:
         if part in text:

@@ -13,7 +13,7 @@ import pytest
 from qmodal.exception import Error
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import Exchange
-from qmodal.transport.spin import Spin
+from qmodal.transport.sockets.spin import Spin
 from tests.support.servers import TestServer
 from tests.support.store.driving import DRIVERS
 

@@ -31,7 +31,7 @@ PICKLES = ["cloudpickle", "qmodal.wire.pickled"]
 HEAVY = ["redis", "hiredis", "asyncio", "ssl", "cloudpickle", "rich", "psutil", "click", "msgpack"]
 
 # What no process that runs for a box may keep: each takes half a mebibyte or more of every one of them.
-UNNEEDED = ["psutil", "rich", "prometheus_client", "rq", "multiprocessing", "pydoc"]
+UNNEEDED = ["redis", "psutil", "rich", "prometheus_client", "rq", "multiprocessing", "pydoc"]
 PROCESSES = {
     "worker": "qmodal.cli; qmodal.cli.program.get_command(None, 'worker'); import qmodal_workers.worker",
     "autoscaler": "qmodal_autoscaler.process",

@@ -17,7 +17,7 @@ from qmodal.exception import (
     RequestSizeError,
     ResourceExhaustedError,
 )
-from qmodal.transport.connection import LOST, Address, Connection, refused
+from qmodal.transport.connection import LOST, Address, Connection
 from qmodal.transport.errors import (
     NoRoomError,
     ReplyAction,
@@ -27,6 +27,7 @@ from qmodal.transport.errors import (
     judge,
     to_exception,
 )
+from qmodal.transport.sockets.login import refused
 from qmodal.transport.waiting import not_ready, unreachable
 
 ROWS = [
