@@ -6,7 +6,6 @@ a subreaper, is the parent of every container and learns how each one ends.
 
 from __future__ import annotations
 
-import codecs
 import gc
 import importlib
 import io
@@ -39,7 +38,6 @@ from qmodal_workers.spawn import fork_safety as safety
 # Modules that every container needs; imported there, each would cost it milliseconds.
 PRELOADED = (
     "blake3",
-    "cloudpickle",
     "hiredis",
     "msgpack",
     "qmodal.store.apps",
@@ -63,6 +61,7 @@ def serve(descriptor: int) -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
     preload()
+    preload_pickling()
     plain.begin()
     send(end, {"blank": True})
     _serve_requests(end, None)
@@ -82,12 +81,20 @@ def _serve_requests(end: socket.socket, prepared: Prepared | None) -> None:
 
 
 def preload() -> None:
-    """Import the modules and read the files that every container needs."""
+    """Import the modules and read the files that every container needs, but not what can unpickle.
+
+    A worker does so before it forks its zygote, because imports write to most pages of a process: after the
+    fork they would be copies, of 5 MiB.
+    """
     for name in PRELOADED:
         importlib.import_module(name)
-    codecs.lookup("idna")  # every host name is encoded so, which imports three modules
     load_commands()
     Connection(Address("redis://localhost"))  # only made, not connected
+
+
+def preload_pickling() -> None:
+    """Import what containers unpickle with; no process of a worker that reads from Redis may have it."""
+    importlib.import_module("cloudpickle")
 
 
 def _load(end: socket.socket, message: dict[str, Any], document: int, settings: int) -> Prepared:

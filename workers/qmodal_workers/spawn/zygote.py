@@ -98,6 +98,11 @@ class Zygote:
     @classmethod
     def start(cls, marks: ProcessMarks) -> Zygote:
         """Fork it; the caller must have no thread and no event loop yet."""
+        from qmodal_workers.spawn import template_process
+
+        template_process.preload()
+        gc.collect()
+        gc.freeze()  # a collection, here or in the zygote, would otherwise copy every page that they share
         ours, theirs = pair()
         worker = os.getpid()
         pid = os.fork()
@@ -163,10 +168,10 @@ def _be_zygote(end: socket.socket, worker: int, marks: ProcessMarks) -> NoReturn
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # Imported here and not in the worker, which must never be able to unpickle.
         from qmodal_workers.spawn import template_process
 
-        template_process.preload()
+        # Here and not in the worker, which must never be able to unpickle.
+        template_process.preload_pickling()
         gc.freeze()
         while (received := receive(end)) is not None:
             message, descriptors = received
