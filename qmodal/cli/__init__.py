@@ -12,7 +12,7 @@ import click
 
 from qmodal import __version__
 from qmodal.cli.errors import exit_code_of, show_failure
-from qmodal.cli.streams import open_missing
+from qmodal.client.streams import open_missing
 from qmodal.exception import Error
 
 GROUP = "qmodal.commands"

@@ -14,6 +14,8 @@ def main() -> None:
     from qmodal_workers.spawn import template_process
 
     mark_process(int(sys.argv[3]))
+    template_process.preload()
+    template_process.preload_pickling()
     template_process.serve(int(sys.argv[1]))
 
 

@@ -41,6 +41,7 @@ PRELOADED = (
     "hiredis",
     "msgpack",
     "qmodal.store.apps",
+    "qmodal.transport.aio_driver",
     "qmodal.transport.driver",
     "qmodal.store.calls",
     "qmodal.store.fleet",
@@ -49,6 +50,7 @@ PRELOADED = (
     "qmodal.wire.payload",
     "qmodal.wire.plain",
     "qmodal",
+    "uuid",  # cloudpickle's
 )
 LONGEST_TRACEBACK = 50_000
 T = TypeVar("T")
@@ -60,8 +62,6 @@ def serve(descriptor: int) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    preload()
-    preload_pickling()
     plain.begin()
     send(end, {"blank": True})
     _serve_requests(end, None)

@@ -1,0 +1,42 @@
+"""A worker as a service: with the settings of its environment, until a signal says to stop."""
+
+from __future__ import annotations
+
+import sys
+
+GRACE_SECONDS = 25.0
+
+
+def serve(
+    max_containers: int | None = None,
+    labels: tuple[str, ...] = (),
+    grace: float = GRACE_SECONDS,
+    *,
+    insecure: bool = False,
+) -> None:
+    """Run containers on this machine; exits with 2, and says why, if it cannot with these settings."""
+    import os
+    from dataclasses import replace
+
+    from qmodal.client.client import Client, resolve
+    from qmodal.client.streams import open_missing
+    from qmodal.config import Settings
+    from qmodal.embedded.credentials import withdraw
+    from qmodal.exception import ConfigurationError
+    from qmodal_workers.agent.session import WorkerOptions, cpus
+    from qmodal_workers.worker import run
+
+    open_missing()  # before anything is forked
+    try:
+        settings = Settings.from_environ(os.environ)
+        settings = replace(settings, insecure=settings.insecure or insecure)
+        if settings.redis_url is None or settings.signing_key is None:
+            settings = resolve(settings)
+        withdraw(settings)  # before anything is forked
+        options = WorkerOptions(
+            max_containers=max_containers or 16 * cpus(), labels=labels, grace=grace
+        )
+        run(Client(settings), options)
+    except ConfigurationError as error:
+        sys.stderr.write(f"qmodal worker: {error}\n")
+        raise SystemExit(2) from None
