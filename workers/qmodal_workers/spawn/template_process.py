@@ -40,6 +40,7 @@ PRELOADED = (
     "blake3",
     "hiredis",
     "msgpack",
+    "qmodal.app.app",
     "qmodal.store.apps",
     "qmodal.transport.aio_driver",
     "qmodal.transport.driver",
