@@ -28,9 +28,9 @@ def main() -> None:
     except KeyboardInterrupt:  # before it listens to signals
         sys.exit(130)
     except Error as failure:
-        from qmodal.cli.errors import exit_code_of
+        from qmodal.cli import end_with
 
-        sys.exit(exit_code_of(failure))
+        end_with(failure)
 
 
 if __name__ == "__main__":

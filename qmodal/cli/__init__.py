@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -123,5 +123,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         if isinstance(failure, click.Abort) and isinstance(cause, EOFError):
             # click takes it for an answer to a prompt; it may well be the program's.
             raise cause from None
-        sys.exit(exit_code_of(failure))
+        end_with(failure)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def end_with(failure: Error | click.ClickException | click.Abort) -> NoReturn:
+    """Say what failed, and exit with the code for it."""
+    sys.exit(exit_code_of(failure))

@@ -6,6 +6,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -207,3 +208,28 @@ def test_a_connection_that_is_dropped_leaves_no_descriptor(server: TestServer) -
     assert sock is not None
     del line
     assert sock.fileno() == -1
+
+
+USES = """
+import sys
+from qmodal.transport.connection import Address
+from qmodal.transport.operation import Exchange
+from tests.support.store.driving import DRIVERS
+before = "redis" in sys.modules
+for make in DRIVERS.values():
+    driver = make(Address(sys.argv[1]))
+    assert driver.exchange(Exchange(((b"PING",),))) == [b"PONG"]
+    driver.close()
+print(before, "redis" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "imported"), [("?db=1", "False"), ("?socket_timeout=5", "True")]
+)
+def test_only_what_is_more_than_a_plain_url_imports_redis_py(
+    server: TestServer, option: str, imported: str
+) -> None:
+    command = [sys.executable, "-c", USES, server.url + option]
+    found = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert found.stdout.split() == ["False", imported]

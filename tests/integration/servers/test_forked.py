@@ -26,7 +26,7 @@ BEFORE = set(sys.modules)
 sys.stdout = io.StringIO()
 
 def new_modules():
-    # As the connection to a server elsewhere does; that of the tests has no host.
+    # As what user code connects to; the server of the tests has no host.
     socket.getaddrinfo("127.0.0.1", 0)
     return sorted(set(sys.modules) - BEFORE)
 

@@ -8,12 +8,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 import qmodal
+from qmodal.__main__ import SERVICES
 from qmodal.cli import EXTERNAL, GROUP
 from qmodal.store.keys import Keys
 
@@ -31,11 +33,15 @@ PICKLES = ["cloudpickle", "qmodal.wire.pickled"]
 HEAVY = ["redis", "hiredis", "asyncio", "ssl", "cloudpickle", "rich", "psutil", "click", "msgpack"]
 
 # What no process that runs for a box may keep: each takes half a mebibyte or more of every one of them.
-UNNEEDED = ["redis", "psutil", "rich", "prometheus_client", "rq", "multiprocessing", "pydoc"]
+UNNEEDED = [
+    *("redis", "click", "psutil", "rich", "prometheus_client", "rq", "multiprocessing", "pydoc"),
+    *("importlib.metadata", "importlib.resources", "email", "http.client", "argparse"),
+]
+_PRELOAD = "qmodal_workers.spawn.template_process as t; t.preload()"
 PROCESSES = {
-    "worker": "qmodal.cli; qmodal.cli.program.get_command(None, 'worker'); import qmodal_workers.worker",
-    "autoscaler": "qmodal_autoscaler.process",
-    "zygote": "qmodal_workers.spawn.template_process as t; t.preload()",
+    "worker": f"qmodal.__main__, qmodal_workers.service, qmodal_workers.worker, {_PRELOAD}",
+    "autoscaler": "qmodal.__main__, qmodal_autoscaler.service, qmodal_autoscaler.process",
+    "zygote": f"{_PRELOAD}; t.preload_pickling()",
 }
 
 
@@ -58,9 +64,10 @@ def test_a_process_imports_nothing_large_that_it_does_not_need(process: str) -> 
     assert imported(PROCESSES[process], UNNEEDED) == []
 
 
-def test_only_the_command_line_imports_click() -> None:
-    assert imported(PROCESSES["autoscaler"], ["click"]) == []
-    assert imported(PROCESSES["zygote"], ["click"]) == []
+def test_a_service_is_started_with_the_command_line_or_without_it() -> None:
+    assert SERVICES.keys() == EXTERNAL.keys()
+    for name, place in SERVICES.items():
+        assert callable(import_module(place).serve), name
 
 
 def test_commands_of_other_packages_are_where_their_entry_points_say() -> None:
@@ -87,7 +94,7 @@ def test_no_script_is_too_long() -> None:
     "module",
     [
         "qmodal_workers.cli",
-        "qmodal_workers.worker",
+        PROCESSES["worker"],
         "qmodal_autoscaler.cli",
         "qmodal.cli",
         "qmodal.cli.commands.doctor",

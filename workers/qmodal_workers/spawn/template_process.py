@@ -6,6 +6,7 @@ a subreaper, is the parent of every container and learns how each one ends.
 
 from __future__ import annotations
 
+import codecs
 import gc
 import importlib
 import io
@@ -89,6 +90,7 @@ def preload() -> None:
     """
     for name in PRELOADED:
         importlib.import_module(name)
+    codecs.lookup("idna")  # user code's host names are encoded so, which imports three modules
     load_commands()
     Connection(Address("redis://localhost"))  # only made, not connected
 
