@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
+from dataclasses import replace
+
+from qmodal.client.discovery import discovered
+from qmodal.config import Settings
+from qmodal.embedded.credentials import withdraw
+from qmodal.exception import ConfigurationError
+from qmodal.transport.sockets.endpoint import plain_endpoint
 
 
 def serve(*, insecure: bool = False) -> None:
     """Scale pools; exits with 2, and says why, if it cannot with these settings."""
-    import asyncio
-    import logging
-    import os
-    from dataclasses import replace
-
-    from qmodal.client.client import Client, resolve
-    from qmodal.config import Settings
-    from qmodal.embedded.credentials import withdraw
-    from qmodal.exception import ConfigurationError
-    from qmodal_autoscaler.process import run
-
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = Settings.from_environ(os.environ)
-        settings = replace(settings, insecure=settings.insecure or insecure)
-        settings = resolve(settings)
+        settings = discovered(replace(settings, insecure=settings.insecure or insecure))
         withdraw(settings)
-        asyncio.run(run(Client(settings)))
+        if settings.redis_url is not None and plain_endpoint(settings.redis_url) is not None:
+            _import_asyncio_without_tls()
+        _run(settings)
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal autoscaler: {error}\n")
         raise SystemExit(2) from None
+
+
+def _import_asyncio_without_tls() -> None:
+    """Import asyncio as a Python that was built without OpenSSL has it, which is a mebibyte less.
+
+    Only here: containers are forked from what a worker has imported, and user code may need TLS.
+    """
+    if "ssl" in sys.modules:
+        return
+    sys.modules["ssl"] = None  # type: ignore[assignment]  # to import it is an ImportError now
+    __import__("asyncio")
+    del sys.modules["ssl"]
+
+
+def _run(settings: Settings) -> None:
+    # Not before asyncio is there as we want it.
+    import asyncio
+
+    from qmodal.client.client import Client
+    from qmodal_autoscaler.process import run
+
+    asyncio.run(run(Client(settings)))

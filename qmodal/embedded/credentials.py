@@ -44,11 +44,14 @@ def withdraw(settings: Settings) -> None:
     Forked processes show the variables that their ancestor began with, in the same memory; to
     delete a variable leaves its text there.
     """
+    names = credential_variables(os.environ, settings)
+    if not names:
+        return
     import ctypes
 
     getenv = ctypes.CDLL(None).getenv
     getenv.restype = ctypes.c_void_p
-    for name in credential_variables(os.environ, settings):
+    for name in names:
         place = getenv(os.fsencode(name))
         if place:
             ctypes.memset(place, ord("*"), len(ctypes.string_at(place)))

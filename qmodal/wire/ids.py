@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import secrets
 from collections.abc import Iterator
 
 # Pools are spread over so many shards; all keys of a pool and of its calls share one.
@@ -18,7 +17,9 @@ _ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
 
 def _letters(length: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+    """Random letters; not by `secrets`, which imports all of `random`, a quarter of a mebibyte."""
+    number = int.from_bytes(os.urandom(length + 8), "little")  # so long that all are as likely
+    return "".join(_ALPHABET[number // 62**place % 62] for place in range(length))
 
 
 class _Source:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
+import os
 from collections.abc import Callable, Coroutine
 
 from qmodal.client.client import Client
@@ -30,7 +30,7 @@ class Leadership:
         self._lead = lead
         self._term: asyncio.Task[None] | None = None
         self._epoch = 0
-        self.id = f"as-{secrets.token_hex(5)}"
+        self.id = f"as-{os.urandom(5).hex()}"
 
     async def seek(self) -> None:
         """Seek the leadership and keep it, for ever; raises ConfigurationError."""
