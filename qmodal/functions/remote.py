@@ -26,29 +26,47 @@ from qmodal.functions.submission import (
 from qmodal.functions.target import Target
 from qmodal.store.calls import Submission
 from qmodal.store.outputs import Output
-from qmodal.transport.operation import AtMost, Later, Op
+from qmodal.transport.operation import AtMost, Company, Later, Op
+from qmodal.transport.sharing.letter import Letter
 
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
 ABANDON_SECONDS = 1.0
 
 
 def remote(target: Target, arguments: Arguments) -> Op[Any]:
-    """Submit and wait: one round trip, as the read for the result goes out with the input."""
+    """Submit and wait: one round trip, as the read for the result goes out with the input.
+
+    While other calls are under way it goes out with theirs, and the result comes as a letter.
+    """
     client = current()
     call = call_id_for(target)
     submission = submission_of(
         client, target, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS
     )
+    letter = submission.letter = yield from _letter_for(client, submission)
     try:
         outputs = yield from request(client, target, submission)
         if not outputs or outputs[0].index:
-            outputs = yield from _waited(client, call, outputs)
+            outputs = yield from _waited(client, call, outputs, letter)
     except (Error, GeneratorExit):
         raise
     except BaseException:  # Ctrl-C, a cancelled task, or what a signal's handler has raised
         yield AtMost(_abandon(client, call), ABANDON_SECONDS)
         raise
+    finally:
+        if letter is not None:
+            letter.close()
     return (yield from _delivered(client, submission, outputs[0]))
+
+
+def _letter_for(client: Client, submission: Submission) -> Op[Letter | None]:
+    """The letter of a call that begins while others are under way; nobody shall wait behind large arguments."""
+    mailboxes = () if submission.blobs else (yield Company())
+    for mailbox in mailboxes:
+        stream = client.keys.replies(submission.call, mailbox.name)
+        letter: Letter = mailbox.letter(stream, submission.call)
+        return letter
+    return None
 
 
 def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any]:
@@ -81,11 +99,18 @@ def _abandon(client: Client, call: str) -> Op[None]:
     yield Later(client.calls.forget_command(call, (0,)))
 
 
-def _waited(client: Client, call: str, outputs: list[Output]) -> Op[list[Output]]:
+def _waited(
+    client: Client, call: str, outputs: list[Output], letter: Letter | None
+) -> Op[list[Output]]:
     reader = OutputReader(client, call)
     fresh, block = reader.accept(outputs), FIRST_BLOCK_MS
     while not fresh:
-        fresh = yield from reader.read(block)
+        if letter is None:
+            fresh = yield from reader.read(block)
+        elif fresh := (yield from reader.read(0)):  # raises for a call that is gone
+            letter.missed()
+        else:
+            fresh = reader.accept((yield from client.calls.wait(letter, block=block)))
         block = BLOCK_MS
     return fresh
 

@@ -85,10 +85,12 @@ def submission_of(
 
 
 def request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
-    """Submit and wait a second for first outputs, in one write."""
+    """Submit one input and wait a second for its outcome, in one write."""
     calls = client.calls
     return (
-        yield from _opening(client, target, lambda: calls.request(submission, block=FIRST_BLOCK_MS))
+        yield from _opening(
+            client, target, lambda: calls.request_one(submission, block=FIRST_BLOCK_MS)
+        )
     )
 
 

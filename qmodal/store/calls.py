@@ -11,9 +11,10 @@ from typing import Any
 from qmodal.exception import InternalFailure
 from qmodal.store import reading
 from qmodal.store.keys import GROUP, Keys, Lane
-from qmodal.store.outputs import CallRecord, Output, parse_outputs, read_record
+from qmodal.store.outputs import CallRecord, Output, parse_letter, parse_outputs, read_record
 from qmodal.transport.operation import Command, Exchange, Meanwhile, Op, ask, ask_one
 from qmodal.transport.script import script
+from qmodal.transport.sharing.letter import Letter
 from qmodal.wire.ids import input_of, is_call_id, worker_of
 
 # A payload that is stored apart waits this long for the submit that names it.
@@ -53,6 +54,8 @@ class Submission:
     now: int  # ms since 1970
     blobs: Sequence[tuple[int, bytes]] = ()
     sizes: Sequence[int] = ()
+    # The letter that its outcome shall also come as.
+    letter: Letter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +84,7 @@ class Calls:
                 submission.now,
                 sum(sizes) if sizes else len(submission.envelopes),
                 " ".join(map(str, sizes)),
+                "" if submission.letter is None else submission.letter.mailbox,
             ),
             more_keys=blobs,
             more=submission.envelopes,
@@ -104,8 +108,27 @@ class Calls:
 
     def submit(self, submission: Submission, *, meanwhile: Meanwhile | None = None) -> Op[None]:
         """Accept the inputs; safe to repeat. Raises UnknownPoolError, EnqueueError."""
-        replies = yield Exchange(self.submit_commands(submission), meanwhile=meanwhile)
+        commands = self.submit_commands(submission)
+        shared = not submission.blobs and meanwhile is None
+        replies = yield Exchange(commands, meanwhile=meanwhile, shared=shared)
         check_accepted(replies[-1])
+
+    def request_one(self, submission: Submission, *, block: int) -> Op[list[Output]]:
+        """Submit a single input, and wait up to `block` ms for its outcome, or for its letter, in one round trip."""
+        letter = submission.letter
+        if letter is None:
+            return (yield from self.request(submission, block=block, shared=True))
+        commands = self.submit_commands(submission)
+        replies = yield Exchange(
+            commands, expects=b"OK", shared=True, letter=letter, seconds=block / 1000
+        )
+        check_accepted(replies[len(commands) - 1])
+        return parse_letter(replies[-1]) if len(replies) > len(commands) else []
+
+    def wait(self, letter: Letter, *, block: int) -> Op[list[Output]]:
+        """What the letter says; nothing after `block` ms without it."""
+        replies = yield Exchange((), shared=True, letter=letter, seconds=block / 1000)
+        return parse_letter(replies[-1]) if replies else []
 
     def request(
         self,
@@ -114,12 +137,17 @@ class Calls:
         cursor: bytes = b"0",
         block: int = 1000,
         meanwhile: Meanwhile | None = None,
+        shared: bool = False,
     ) -> Op[list[Output]]:
         """Submit, and read outputs behind the cursor, waiting up to `block` ms, in one round trip."""
         commands = self.submit_commands(submission)
         read = self.read_command(submission.call, cursor, block=block)
         replies = yield Exchange(
-            (*commands, read), waits=block > 0, expects=b"OK", meanwhile=meanwhile
+            (*commands, read),
+            waits=block > 0,
+            expects=b"OK",
+            meanwhile=meanwhile,
+            shared=shared,
         )
         check_accepted(replies[len(commands) - 1] if len(replies) >= len(commands) else replies[-1])
         return parse_outputs(replies[-1])
@@ -139,7 +167,7 @@ class Calls:
             look = (b"EXISTS", self.keys.call(call))
             replies = yield Exchange((look, command), waits=True, expects=1)
             return parse_outputs(replies[1]) if len(replies) > 1 else []
-        replies = yield Exchange((command,), waits=bool(block))
+        replies = yield Exchange((command,), waits=bool(block), shared=not block)
         return parse_outputs(replies[0])
 
     def record(self, call: str) -> Op[CallRecord | None]:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -26,7 +26,7 @@ from qmodal.transport.connection import (
     raise_said,
     refused,
 )
-from qmodal.transport.operation import Command, Reply
+from qmodal.transport.operation import Command, Packed, Reply
 
 _KINDS: dict[type, type[asyncio_connection.AbstractConnection]] = {
     UnixDomainSocketConnection: asyncio_connection.UnixDomainSocketConnection,
@@ -45,16 +45,37 @@ class _Replies(asyncio.Protocol):
         self._gets = (reader := new_reader()).gets
         self._feed = reader.feed
         self._waiter: asyncio.Future[None] | None = None
+        # Who is told each reply, and why the connection ended, if nobody reads.
+        self._hear: Callable[[Reply], None] | None = None
+        self._end: Callable[[Exception], None] | None = None
         self._lost: Exception | None = None
         self._writable: asyncio.Future[None] | None = None
 
     def data_received(self, data: bytes) -> None:
         self._feed(data)
-        self._wake()
+        if self._hear is None:
+            self._wake()
+        else:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        try:
+            while self._hear is not None and (reply := self._gets()) is not NOTHING:
+                self._hear(reply)
+        except redis_errors.InvalidResponse as error:
+            self.connection_lost(error)
+
+    def listen(
+        self, hear: Callable[[Reply], None] | None, end: Callable[[Exception], None] | None
+    ) -> None:
+        """From now on tell these what comes."""
+        self._hear, self._end = hear, end
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = exc or redis_errors.ConnectionError("the server closed the connection")
         self._wake()
+        if self._end is not None:
+            self._end(self._lost)
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -133,6 +154,11 @@ class _Secured:
         self._transport.write(data)
         await self._replies.writable()
 
+    def push(self, data: bytes) -> bytes:
+        """Give it to the transport, which takes all."""
+        self._transport.write(data)
+        return b""
+
     def close(self) -> None:
         """Drop the connection in its running loop."""
         self._transport.abort()
@@ -196,7 +222,7 @@ class AsyncConnection:
         connection._close()
         self._wire = LoopSocket(sock, replies)
 
-    async def write(self, commands: Sequence[Command]) -> None:
+    async def write(self, commands: Sequence[Packed]) -> None:
         """Send the commands in one write."""
         if self._replies is None or self._wire is None:
             raise redis_errors.ConnectionError("not connected")
@@ -206,6 +232,18 @@ class AsyncConnection:
         except LOST:
             raise_said([self._replies.said()])
             raise
+
+    def listen(self, hear: Callable[[Reply], None], end: Callable[[Exception], None]) -> None:
+        """From now on tell `hear` each reply, and `end` why the connection ended; nobody reads any more."""
+        if self._replies is not None:
+            self._replies.listen(hear, end)
+
+    def push(self, commands: Sequence[Command]) -> bytes:
+        """Send the commands without waiting; what the kernel has no room for, which `write` takes."""
+        if self._replies is None or self._wire is None:
+            raise redis_errors.ConnectionError("not connected")
+        self._replies.check()
+        return self._wire.push(pack(commands))
 
     async def read(self) -> Reply:
         """The next reply; an error reply is returned, not raised. A lost connection raises."""
@@ -231,7 +269,14 @@ class AsyncConnection:
 
     async def close(self) -> None:
         """Drop the connection without waiting for the peer."""
-        wire, self._wire, self._replies = self._wire, None, None
+        self.drop()
+
+    def drop(self) -> None:
+        """As `close`."""
+        wire, self._wire = self._wire, None
+        replies, self._replies = self._replies, None
+        if replies is not None:
+            replies.listen(None, None)
         if wire is not None:
             wire.close()
 

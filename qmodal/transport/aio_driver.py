@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 from qmodal.exception import Error
 from qmodal.transport.aio_connection import AsyncConnection
 from qmodal.transport.connection import LOST, Address
-from qmodal.transport.driver import FINISH_SECONDS, is_refused, refusal_of, take_later
+from qmodal.transport.driver import FINISH_SECONDS
 from qmodal.transport.errors import ReplyAction, first_error
 from qmodal.transport.operation import (
     AtMost,
     CarriedError,
     Command,
+    Company,
     Effect,
     Exchange,
     Later,
@@ -27,7 +28,11 @@ from qmodal.transport.operation import (
     Reply,
 )
 from qmodal.transport.script import load_commands
-from qmodal.transport.waiting import Wait, check_size
+from qmodal.transport.sharing.crowd import Crowd
+from qmodal.transport.sharing.deferred import take_later
+from qmodal.transport.sharing.link import Posting
+from qmodal.transport.sharing.mailbox import Mailbox
+from qmodal.transport.waiting import Wait, check_size, is_refused, refusal_of
 
 T = TypeVar("T")
 
@@ -45,6 +50,9 @@ class AsyncDriver:
         self._later: deque[Command] = deque() if later is None else later
         self.is_ending = False
         self._lasts: weakref.WeakSet[Last] = weakref.WeakSet()
+        # Exchanges of calls that are under way, and what they share.
+        self._calls = 0
+        self._crowd: Crowd | None = None
 
     async def run(self, op: Op[T]) -> T:
         """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
@@ -69,6 +77,8 @@ class AsyncDriver:
     async def _aside(self, request: Effect) -> list[Reply]:
         if isinstance(request, Later):
             self._later.append(request.command)
+        elif isinstance(request, Company):
+            return self._company()
         elif isinstance(request, Pause):
             await asyncio.sleep(request.seconds)
         elif isinstance(request, AtMost):
@@ -86,8 +96,26 @@ class AsyncDriver:
             return await self.exchange(request)
         return await self._aside(request)
 
+    def _company(self) -> list[Mailbox]:
+        """The mailbox of the calls that are under way, if there are any."""
+        return [self._shared().mailbox] if self._calls and not self.is_ending else []
+
+    def _shared(self) -> Crowd:
+        if self._crowd is None:
+            self._crowd = Crowd(self.address, self._later)
+        return self._crowd
+
     async def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
+        if not request.shared:
+            return await self._carry_out(request)
+        self._calls += 1
+        try:
+            return await self._carry_out(request)
+        finally:
+            self._calls -= 1
+
+    async def _carry_out(self, request: Exchange) -> list[Reply]:
         wait, begin = None, time.monotonic()
         while True:
             try:
@@ -114,6 +142,32 @@ class AsyncDriver:
             await self._drop_idle()
 
     async def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
+        has_company = request.shared and not request.waits and self._calls > 1
+        if request.letter is not None or (has_company and not self.is_ending):
+            replies = await self._post(request)
+            return replies, refusal_of(request, replies)
+        return await self._alone(request)
+
+    async def _post(self, request: Exchange) -> list[Reply]:
+        """Carry it out together with others."""
+        ended: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+
+        def done(result: list[Reply] | Exception) -> None:
+            if ended.done():  # cancelled
+                return
+            if isinstance(result, Exception):
+                ended.set_exception(result)
+            else:
+                ended.set_result(result)
+
+        posting, crowd = Posting(request, done), self._shared()
+        crowd.post(posting)
+        try:
+            return await ended
+        finally:
+            crowd.leave(posting)
+
+    async def _alone(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
         connection = await self._take()
         replies: list[Reply] = []
         try:
@@ -172,6 +226,8 @@ class AsyncDriver:
 
     def abandon(self) -> None:
         """End the connections of a loop that will not run any more."""
+        if self._crowd is not None:
+            self._crowd.abandon()
         while self._idle:
             self._idle.pop().abandon()
 
@@ -194,6 +250,9 @@ class AsyncDriver:
             pass
         finally:
             await self._drop_idle()
+            crowd, self._crowd = self._crowd, None
+            if crowd is not None:
+                crowd.close()
 
 
 Carry = Callable[[Effect], Awaitable[list[Reply]]]

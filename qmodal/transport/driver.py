@@ -7,15 +7,16 @@ import os
 import threading
 import time
 from collections import deque
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from qmodal.exception import Error
 from qmodal.transport.connection import LOST, Address, Connection
-from qmodal.transport.errors import PASSING, ReplyAction, first_error, judge
+from qmodal.transport.errors import ReplyAction, first_error
 from qmodal.transport.operation import (
     AtMost,
     CarriedError,
     Command,
+    Company,
     Effect,
     Exchange,
     Later,
@@ -24,38 +25,16 @@ from qmodal.transport.operation import (
     Reply,
 )
 from qmodal.transport.script import load_commands
-from qmodal.transport.waiting import Wait, check_size
+from qmodal.transport.sharing.deferred import take_later
+from qmodal.transport.waiting import Wait, check_size, is_refused, refusal_of
+
+if TYPE_CHECKING:
+    from qmodal.transport.sharing.mailbox import Mailbox
+    from qmodal.transport.sharing.threads import ThreadCrowd
 
 T = TypeVar("T")
 # What was put off is worth so much at the end of a program or of a loop, when the server is away.
 FINISH_SECONDS = 1.0
-# Commands put off that go along with one write.
-MOST_DEFERRED = 100
-
-
-def is_refused(request: Exchange, before: list[Reply]) -> bool:
-    """Whether the replies `before` that of the blocking command say that waiting is in vain."""
-    if not before:
-        return False
-    return request.expects not in (None, before[-1]) or first_error(before) is not None
-
-
-def refusal_of(request: Exchange, replies: list[Reply]) -> Exception | None:
-    """The error reply for which the exchange has to be repeated, or fails."""
-    if not request.each:
-        return first_error(replies)
-    return first_error(
-        reply for reply in replies if isinstance(reply, Exception) and judge(reply) in PASSING
-    )
-
-
-def take_later(later: deque[Command]) -> list[Command]:
-    """Take the first commands that were put off."""
-    taken: list[Command] = []
-    with contextlib.suppress(IndexError):  # empty; asking first would race with other threads
-        while len(taken) < MOST_DEFERRED:
-            taken.append(later.popleft())
-    return taken
 
 
 class BlockingDriver:
@@ -70,6 +49,11 @@ class BlockingDriver:
         self._loaded = False
         self._later: deque[Command] = deque() if later is None else later
         self._pid = os.getpid()
+        # An element for each exchange of a call that is under way, and what these share.
+        self._calls: deque[None] = deque()
+        self._crowd: ThreadCrowd | None = None
+        self._crowding = threading.Lock()
+        self._of_parents: list[ThreadCrowd] = []
 
     def run(self, op: Op[T]) -> T:
         """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
@@ -94,6 +78,8 @@ class BlockingDriver:
     def _aside(self, request: Effect) -> list[Reply]:
         if isinstance(request, Later):
             self._later.append(request.command)
+        elif isinstance(request, Company):
+            return self._company()
         elif isinstance(request, Pause):
             time.sleep(request.seconds)
         elif isinstance(request, AtMost):
@@ -108,8 +94,36 @@ class BlockingDriver:
         with contextlib.suppress(Error):
             self.run(op)
 
+    def _company(self) -> list[Mailbox]:
+        """The mailbox of the calls that are under way, if there are any."""
+        if self._pid != os.getpid():
+            self.after_fork()
+        return [self._shared().mailbox] if self._calls else []
+
+    def _shared(self) -> ThreadCrowd:
+        crowd = self._crowd
+        if crowd is not None and crowd.is_alive:
+            return crowd
+        # Plain callers that are alone need no asyncio.
+        from qmodal.transport.sharing.threads import ThreadCrowd
+
+        with self._crowding:
+            if self._crowd is None or not self._crowd.is_alive:
+                self._crowd = ThreadCrowd(self.address, self._later)
+            return self._crowd
+
     def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
+        if not request.shared:
+            return self._carry_out(request)
+        self._calls.append(None)
+        try:
+            return self._carry_out(request)
+        finally:
+            with contextlib.suppress(IndexError):  # a child of a fork began to count anew
+                self._calls.pop()
+
+    def _carry_out(self, request: Exchange) -> list[Reply]:
         wait, begin = None, time.monotonic()
         while True:
             try:
@@ -136,6 +150,13 @@ class BlockingDriver:
             self._drop_idle()
 
     def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
+        has_company = request.shared and not request.waits and len(self._calls) > 1
+        if request.letter is not None or has_company:
+            replies = self._shared().exchange(request)
+            return replies, refusal_of(request, replies)
+        return self._alone(request)
+
+    def _alone(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
         connection = self._take()
         replies: list[Reply] = []
         try:
@@ -173,7 +194,7 @@ class BlockingDriver:
 
     def _take(self) -> Connection:
         if self._pid != os.getpid():
-            self._after_fork()
+            self.after_fork()
         try:
             return self._idle.pop()
         except IndexError:
@@ -191,10 +212,19 @@ class BlockingDriver:
         """Have a connection ready, which connects when it is first used, in a forked child too."""
         self._idle.append(Connection(self.address))
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         """The parent's sockets must not be used, nor closed with a goodbye, by a child."""
+        if self._pid == os.getpid():
+            return
         self._idle = deque(connection for connection in self._idle if not connection.is_connected)
         self._pid = os.getpid()
+        self._calls.clear()
+        self._crowding = threading.Lock()
+        crowd, self._crowd = self._crowd, None
+        if crowd is not None:
+            crowd.leave()
+            # To collect its loop would end the watch over the sockets of the parent's.
+            self._of_parents.append(crowd)
 
     def later(self, command: Command) -> None:
         """Send the command along with some later write; nobody reads its reply."""
@@ -212,11 +242,15 @@ class BlockingDriver:
             while self._later and (left := ends - time.monotonic()) > 0:
                 self._finish(left)
         self._drop_idle()
+        crowd = self._crowd
+        if crowd is not None and self._pid == os.getpid():
+            self._crowd = None
+            crowd.stop()
 
     def _finish(self, seconds: float) -> None:
         # No exchange: it would be patient, and threads that could stop it are not started any more.
         if self._pid != os.getpid():
-            self._after_fork()
+            self.after_fork()
         try:
             connection = self._idle.pop()
         except IndexError:

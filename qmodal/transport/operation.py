@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, NamedTuple, TypeVar
 
+from qmodal.transport.sharing.letter import Letter
+
 Command = tuple[Any, ...]
 Packed = Command | bytes  # bytes: packed before
 Reply = Any
@@ -35,6 +37,9 @@ class Exchange(NamedTuple):
     `meanwhile` is called between writing and reading, each time that it is written: what it does
     costs no time as long as the server is at work. What it raises, if anything, drops the connection.
     `each`: an error reply that says something of its own command only is a reply like the others.
+    `shared`: it is of a call; while others are under way, what does not block goes out with what is theirs.
+    `letter`: in place of a blocking command, what to wait for up to `seconds` once the last reply is as
+    expected. The letter's content is the reply behind the others, which end early without it.
     """
 
     commands: tuple[Command, ...]
@@ -44,6 +49,9 @@ class Exchange(NamedTuple):
     meanwhile: Meanwhile | None = None
     loading: float | None = None
     each: bool = False
+    shared: bool = False
+    letter: Letter | None = None
+    seconds: float = 0.0
 
 
 class Pause(NamedTuple):
@@ -56,6 +64,10 @@ class Later(NamedTuple):
     """A command that may go along with some later write; nobody reads its reply."""
 
     command: Command
+
+
+class Company(NamedTuple):
+    """The question whether other calls are under way: the answer is their `Mailbox`, if there are."""
 
 
 class AtMost(NamedTuple):
@@ -77,7 +89,7 @@ class CarriedError(Exception):
         self.substitute = substitute
 
 
-Effect = Exchange | Pause | Later | AtMost
+Effect = Exchange | Pause | Later | AtMost | Company
 Op = Generator[Effect, list[Reply], T]
 
 

@@ -1,4 +1,4 @@
-"""Retries of failed exchanges, for both drivers: the delays, the limits, and the error in the end."""
+"""Failed exchanges, for all drivers: what counts as failed, when it is repeated, and the error in the end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ import time
 from qmodal.config import redacted
 from qmodal.exception import ConnectionError, Error, RequestSizeError, clause
 from qmodal.transport.connection import Address
-from qmodal.transport.errors import PASSING, ReplyAction, in_vain, is_answer, judge, to_exception
-from qmodal.transport.operation import PATIENCE_SECONDS, Exchange, Op
+from qmodal.transport.errors import (
+    PASSING,
+    ReplyAction,
+    first_error,
+    in_vain,
+    is_answer,
+    judge,
+    to_exception,
+)
+from qmodal.transport.operation import PATIENCE_SECONDS, Exchange, Op, Reply
 
 # Seconds to wait for a server that loads its data: gigabytes take minutes.
 LOADING_SECONDS = 300.0
@@ -22,6 +30,22 @@ LOG_AGAIN_SECONDS = 60.0
 SMALLEST_LIMIT = 1024 * 1024
 log = logging.getLogger("qmodal.waiting")
 _said: dict[str, float] = {}
+
+
+def is_refused(request: Exchange, before: list[Reply]) -> bool:
+    """Whether the replies `before` that of the blocking command say that waiting is in vain."""
+    if not before:
+        return False
+    return request.expects not in (None, before[-1]) or first_error(before) is not None
+
+
+def refusal_of(request: Exchange, replies: list[Reply]) -> Exception | None:
+    """The error reply for which the exchange has to be repeated, or fails."""
+    if not request.each:
+        return first_error(replies)
+    return first_error(
+        reply for reply in replies if isinstance(reply, Exception) and judge(reply) in PASSING
+    )
 
 
 def repeat_delay(attempt: int) -> float:

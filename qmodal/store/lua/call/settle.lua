@@ -3,7 +3,7 @@
 -- input, number of inputs, outcome; b: their arguments are stored apart, k: they are what was kept
 -- of a pack). Several entries, with blanks between them, each stand for one of the inputs. Returns the
 -- pool's inputs in flight, then 1 for each recorded attempt, 0 for one of which something was stale.
--- include: tally, record, acknowledge
+-- include: tally, tell, record, acknowledge
 local pool, inputs, again = unpack(KEYS)
 local group = unpack(ARGV)
 local replies = {0}
