@@ -6,7 +6,7 @@ local fields = { "ENVELOPE", "CALL", "INDEX", "RETRIES", "LOST", "COUNT", "FRESH
 files["qmodal/store/lua/shared/**/*.lua"].ignore = { "211" } -- used by whoever includes them
 files["qmodal/store/lua/**/*.lua"].read_globals = {
   "acknowledge", "announce", "append", "discard_code", "drop", "join", "keep_code", "narrow", "piece", "pieces",
-  "readd", "readd_later", "record", "retry_of", "set_aside", "shaped", "tally", "tell",
+  "readd", "readd_later", "record", "retry_of", "set_aside", "shaped", "tally", "tell", "tell_all",
   unpack(fields),
 }
 files["qmodal/store/lua/shared/drop.lua"].read_globals = { "record", "tally", unpack(fields) }

@@ -6,13 +6,15 @@ import secrets
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from qmodal.exception import InternalFailure
 from qmodal.store import reading
 from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.outputs import CallRecord, Output, parse_letter, parse_outputs, read_record
-from qmodal.transport.operation import Command, Exchange, Meanwhile, Op, ask, ask_one
+from qmodal.transport.operation import Command, Exchange, Meanwhile, Op, Part, ask, ask_one
 from qmodal.transport.script import script
 from qmodal.transport.sharing.letter import Letter
 from qmodal.wire.ids import input_of, is_call_id, worker_of
@@ -110,8 +112,32 @@ class Calls:
         """Accept the inputs; safe to repeat. Raises UnknownPoolError, EnqueueError."""
         commands = self.submit_commands(submission)
         shared = not submission.blobs and meanwhile is None
-        replies = yield Exchange(commands, meanwhile=meanwhile, shared=shared)
+        part = self.part_of(submission) if shared else None
+        replies = yield Exchange(commands, meanwhile=meanwhile, shared=shared, part=part)
         check_accepted(replies[-1])
+
+    def part_of(self, submission: Submission) -> Part | None:
+        """How the submission of a new call of one input may share a script with others."""
+        if submission.parent or submission.blobs or submission.total != 1:
+            return None
+        letter = submission.letter
+        mailbox = "" if letter is None else letter.mailbox
+        values = (
+            *(submission.call, submission.digest, submission.ttl, submission.now, mailbox),
+            submission.envelopes[0],
+        )
+        return Part(submission.pool, values, partial(self.submit_each_command, submission.pool))
+
+    def submit_each_command(self, pool: str, calls: Sequence[tuple[Any, ...]]) -> Command:
+        """What accepts several new calls of one input; replies as of a submit, one for each."""
+        keys = self.keys
+        names = keys.of_pool(pool)
+        return script("submit_each").command(
+            (names.pool, names.active, names.wake_marker),
+            (pool, GROUP, keys.wake),
+            more_keys=[keys.call(values[0]) for values in calls],
+            more=chain.from_iterable(calls),
+        )
 
     def request_one(self, submission: Submission, *, block: int) -> Op[list[Output]]:
         """Submit a single input, and wait up to `block` ms for its outcome, or for its letter, in one round trip."""
@@ -120,7 +146,12 @@ class Calls:
             return (yield from self.request(submission, block=block, shared=True))
         commands = self.submit_commands(submission)
         replies = yield Exchange(
-            commands, expects=b"OK", shared=True, letter=letter, seconds=block / 1000
+            commands,
+            expects=b"OK",
+            shared=True,
+            letter=letter,
+            seconds=block / 1000,
+            part=self.part_of(submission),
         )
         check_accepted(replies[len(commands) - 1])
         return parse_letter(replies[-1]) if len(replies) > len(commands) else []

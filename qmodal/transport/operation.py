@@ -9,7 +9,7 @@ Named tuples, here and wherever a call makes values: a frozen dataclass takes th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from qmodal.transport.sharing.letter import Letter
@@ -21,6 +21,17 @@ T = TypeVar("T")
 # What an outage may last for whoever waits for an answer: a restart, a failover.
 PATIENCE_SECONDS = 20.0
 Meanwhile = Callable[[], None]
+
+
+class Part(NamedTuple):
+    """What the only command of an exchange does, in such a form that one command can do several.
+
+    `join` makes it of the `values` of those of one `kind`; it is answered with a reply for each.
+    """
+
+    kind: Hashable
+    values: tuple[Any, ...]
+    join: Callable[[Sequence[tuple[Any, ...]]], Command]
 
 
 class Exchange(NamedTuple):
@@ -40,6 +51,7 @@ class Exchange(NamedTuple):
     `shared`: it is of a call; while others are under way, what does not block goes out with what is theirs.
     `letter`: in place of a blocking command, what to wait for up to `seconds` once the last reply is as
     expected. The letter's content is the reply behind the others, which end early without it.
+    `part`: how it can go out as one command with others.
     """
 
     commands: tuple[Command, ...]
@@ -52,6 +64,7 @@ class Exchange(NamedTuple):
     shared: bool = False
     letter: Letter | None = None
     seconds: float = 0.0
+    part: Part | None = None
 
 
 class Pause(NamedTuple):

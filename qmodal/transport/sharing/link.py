@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import TypeVar
 
 from redis import exceptions as redis_errors
@@ -19,6 +19,8 @@ from qmodal.transport.sharing.deferred import take_later
 from qmodal.transport.waiting import is_refused
 
 T = TypeVar("T")
+# A script that does more at once keeps others from the server.
+MOST_JOINED = 64
 Connect = Callable[[], Awaitable[AsyncConnection]]
 Done = Callable[["list[Reply] | Exception"], None]
 
@@ -64,6 +66,37 @@ class Posting:
         if letter is not None:
             letter.heard = None
         self._done(result)
+
+
+def joined(batch: list[Posting]) -> list[Posting]:
+    """The batch with one posting in place of those that one command can stand for, in the place of the first."""
+    groups: list[list[Posting]] = []
+    open_ones: dict[Hashable, list[Posting]] = {}
+    for posting in batch:
+        kind = posting if (part := posting.request.part) is None else part.kind
+        group = open_ones.get(kind)
+        if group is None or len(group) == MOST_JOINED:
+            open_ones[kind] = group = []
+            groups.append(group)
+        group.append(posting)
+    return [group[0] if len(group) == 1 else _join(group) for group in groups]
+
+
+def _join(group: list[Posting]) -> Posting:
+    parts = [part for posting in group if (part := posting.request.part) is not None]
+
+    def done(result: list[Reply] | Exception) -> None:
+        if isinstance(result, Exception):
+            for posting in group:
+                posting.end(result)
+            return
+        (reply,) = result
+        replies = reply if isinstance(reply, list) else [reply] * len(group)
+        for posting, own in zip(group, replies, strict=True):
+            posting.take(own)
+            posting.answered()
+
+    return Posting(Exchange((parts[0].join([part.values for part in parts]),)), done)
 
 
 class Link:
@@ -113,6 +146,7 @@ class Link:
     def _write(self, connection: AsyncConnection, batch: list[Posting]) -> None:
         if not self._sent:
             self._heard_at = asyncio.get_running_loop().time()
+        batch = joined(batch)
         before = self._before()
         if before is not None:
             batch.insert(0, before)

@@ -51,7 +51,9 @@ class ThreadCrowd:
 
     async def _end(self) -> None:
         self._crowd.close()
-        for _ in range(2):  # what was cancelled ends, and what closes a TLS connection comes, in the next rounds
+        for _ in range(
+            2
+        ):  # what was cancelled ends, and what closes a TLS connection comes, in the next rounds
             await asyncio.sleep(0)
 
     def exchange(self, request: Exchange) -> list[Reply]:

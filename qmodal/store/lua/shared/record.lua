@@ -1,7 +1,7 @@
 -- Append outcomes (index, count, outcome, ...) to a call's outputs and count them down. A call with
 -- nothing in flight gets its lifetime; one that was cancelled, delivered or never existed nothing.
 -- Its entries are gone by now, and with them perhaps those of other calls: an odd record stops nothing.
-local function record(call, kind, outcomes)
+local function record(call, kind, outcomes, letters)
   local state, submitted, lifetime, mailbox = unpack(redis.pcall('HMGET', call, 'state', 'submitted', 'ttl', 'reply'))
   if state ~= 'open' then return end
   local outputs = call .. ':outputs'
@@ -11,7 +11,7 @@ local function record(call, kind, outcomes)
     count = tonumber(count)
     local place = count == 1 and index or index .. '+' .. count
     redis.pcall('XADD', outputs, '*', 'i', place, kind, outcome)
-    if mailbox then tell(call, mailbox, place, kind, outcome) end
+    if mailbox then tell(call, mailbox, place, kind, outcome, letters) end
     ended = ended + count
   end
   if tally(call, 'settled', ended) < (tonumber(submitted) or 0) then return end
