@@ -14,7 +14,16 @@ from qmodal.exception import InternalFailure
 from qmodal.store import reading
 from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.outputs import CallRecord, Output, parse_letter, parse_outputs, read_record
-from qmodal.transport.operation import Command, Exchange, Meanwhile, Op, Part, ask, ask_one
+from qmodal.transport.operation import (
+    Command,
+    Exchange,
+    Meanwhile,
+    Op,
+    Part,
+    ask,
+    ask_one,
+    ask_shared,
+)
 from qmodal.transport.script import script
 from qmodal.transport.sharing.letter import Letter
 from qmodal.wire.ids import input_of, is_call_id, worker_of
@@ -144,17 +153,14 @@ class Calls:
         letter = submission.letter
         if letter is None:
             return (yield from self.request(submission, block=block, shared=True))
-        commands = self.submit_commands(submission)
+        part = self.part_of(submission)
+        commands = () if part else self.submit_commands(submission)
+        sent = len(commands) or 1
         replies = yield Exchange(
-            commands,
-            expects=b"OK",
-            shared=True,
-            letter=letter,
-            seconds=block / 1000,
-            part=self.part_of(submission),
+            commands, expects=b"OK", shared=True, letter=letter, seconds=block / 1000, part=part
         )
-        check_accepted(replies[len(commands) - 1])
-        return parse_letter(replies[-1]) if len(replies) > len(commands) else []
+        check_accepted(replies[sent - 1])
+        return parse_letter(replies[sent]) if len(replies) > sent else []
 
     def wait(self, letter: Letter, *, block: int) -> Op[list[Output]]:
         """What the letter says; nothing after `block` ms without it."""
@@ -241,12 +247,12 @@ class Calls:
         record = yield from self.record(call)
         if record is None or (record.is_finished and record.state != "cancelled"):
             return []
-        ends = yield from ask_one(b"HMGET", self.keys.call(call), b"from", b"to")
+        (ends,) = yield from ask_shared((b"HMGET", self.keys.call(call), b"from", b"to"))
         # A call without inputs has no range, and has to be marked as cancelled all the same.
         first = ends[0] or b"0-1"
         last = ends[1] or first
         running = yield from self._cancel_range(call, record.pool, 1, (first, last), spare)
-        moved = yield from ask_one(b"SMEMBERS", self.keys.moved(call))
+        (moved,) = yield from ask_shared((b"SMEMBERS", self.keys.moved(call)))
         for entry in moved:
             running += yield from self._cancel_range(call, record.pool, 2, (entry, entry), spare)
         return running
@@ -266,7 +272,7 @@ class Calls:
         first, last = between
         while first:
             cancel = script("cancel").command(names, (GROUP, lane, call, int(spare), first, last))
-            behind, *found = yield from ask_one(*cancel)
+            ((behind, *found),) = yield from ask_shared(cancel)
             holders = [reading.name(part) for part in found]
             running += zip(holders[::2], holders[1::2], strict=True)
             first = behind and b"(" + behind
@@ -302,7 +308,7 @@ class Calls:
         """Tell the workers of running inputs at once; their own check would find out later."""
         verb = "killed" if kill else "cancelled"
         if running:
-            yield from ask(
+            yield from ask_shared(
                 *(
                     (b"PUBLISH", self.keys.nudge(worker_of(holder)), f"{verb} {holder} {entry}")
                     for holder, entry in running

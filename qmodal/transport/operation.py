@@ -24,7 +24,7 @@ Meanwhile = Callable[[], None]
 
 
 class Part(NamedTuple):
-    """What the only command of an exchange does, in such a form that one command can do several.
+    """A command in such a form that one command can do what several do.
 
     `join` makes it of the `values` of those of one `kind`; it is answered with a reply for each.
     """
@@ -51,7 +51,7 @@ class Exchange(NamedTuple):
     `shared`: it is of a call; while others are under way, what does not block goes out with what is theirs.
     `letter`: in place of a blocking command, what to wait for up to `seconds` once the last reply is as
     expected. The letter's content is the reply behind the others, which end early without it.
-    `part`: how it can go out as one command with others.
+    `part`: for one that shares, its only command, in a form that can go out as one with others.
     """
 
     commands: tuple[Command, ...]
@@ -111,6 +111,11 @@ def ask(
 ) -> Op[list[Reply]]:
     """Send the commands in one write and return their replies."""
     return (yield Exchange(commands, patience=patience, loading=loading))
+
+
+def ask_shared(*commands: Command) -> Op[list[Reply]]:
+    """As `ask`, for what belongs to a call and is soon done: it goes out with what is of others."""
+    return (yield Exchange(commands, shared=True))
 
 
 def ask_each(commands: Iterable[Command]) -> Op[list[Reply]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+from redis import exceptions as redis_errors
+
 from qmodal.transport.aio_connection import AsyncConnection
 from qmodal.transport.connection import Address
 from qmodal.transport.operation import Command, Exchange, Reply
@@ -37,10 +39,11 @@ class Crowd:
         request = posting.request
         if request.letter is not None:
             now = loop.time()
+            self.mailbox.adopt(request.letter)
             self._prepare(request.letter.stream, now)
             posting.deadline = now + request.seconds
             self._waiting[posting] = None
-        if request.commands:
+        if request.commands or request.part:
             self.link.post(posting)
         else:
             posting.answered()
@@ -71,7 +74,7 @@ class Crowd:
         self.mailbox.check(now)
         for posting in [each for each in self._waiting if each.deadline <= now]:
             # Without its replies it waits for these: the link says how that ends.
-            if len(posting.replies) == len(posting.request.commands):
+            if posting.is_answered:
                 posting.end(posting.replies)
         is_needed = self._waiting or not self.link.is_idle
         self._tick = loop.call_later(TICK_SECONDS, self._look) if is_needed else None
@@ -83,6 +86,8 @@ class Crowd:
             self._tick = None
         self.mailbox.close()
         self.link.close()
+        for posting in list(self._waiting):
+            posting.end(redis_errors.ConnectionError("the connection was closed"))
 
     def abandon(self) -> None:
         """End the connections of a loop that will not run any more."""

@@ -26,10 +26,10 @@ class Letter:
     Made and taken in any thread; brought in the thread of the mailbox.
     """
 
-    __slots__ = ("_box", "content", "heard", "mailbox", "stream", "token")
+    __slots__ = ("box", "content", "heard", "mailbox", "stream", "token")
 
     def __init__(self, box: Box, stream: str, token: str) -> None:
-        self._box = box
+        self.box = box
         self.mailbox = box.name
         self.stream = stream
         self.token = token.encode()
@@ -47,8 +47,8 @@ class Letter:
     def missed(self) -> None:
         """Its outcome was found elsewhere: the stream of replies may be gone."""
         if self.content is None:
-            self._box.doubt()
+            self.box.doubt()
 
     def close(self) -> None:
         """Nobody waits for it any more."""
-        self._box.forget(self)
+        self.box.forget(self)

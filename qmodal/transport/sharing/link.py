@@ -29,11 +29,12 @@ class Posting:
     """An exchange on a link; `done` is told its replies, the letter's content behind them if it has
     come, or why it failed, once."""
 
-    __slots__ = ("_done", "deadline", "is_over", "replies", "request")
+    __slots__ = ("_done", "deadline", "is_answered", "is_over", "replies", "request")
 
     def __init__(self, request: Exchange, done: Done) -> None:
         self.request = request
         self.replies: list[Reply] = []
+        self.is_answered = False
         self.deadline = 0.0
         self.is_over = False
         self._done = done
@@ -45,6 +46,7 @@ class Posting:
 
     def answered(self) -> None:
         """All its replies are there: it ends, or waits for its letter if they are as expected."""
+        self.is_answered = True
         letter = self.request.letter
         if letter is None or is_refused(self.request, self.replies):
             self.end(self.replies)
@@ -79,7 +81,7 @@ def joined(batch: list[Posting]) -> list[Posting]:
             open_ones[kind] = group = []
             groups.append(group)
         group.append(posting)
-    return [group[0] if len(group) == 1 else _join(group) for group in groups]
+    return [_join(group) if group[0].request.part else group[0] for group in groups]
 
 
 def _join(group: list[Posting]) -> Posting:

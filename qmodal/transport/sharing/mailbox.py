@@ -50,6 +50,12 @@ class Mailbox:
         self._letters[made.token] = made
         return made
 
+    def adopt(self, letter: Letter) -> None:
+        """Bring a letter that waits for another mailbox, which was closed."""
+        if letter.box is not self:
+            letter.box = self
+            self._letters[letter.token] = letter
+
     def forget(self, letter: Letter) -> None:
         """Nobody waits for it any more."""
         self._letters.pop(letter.token, None)
@@ -149,6 +155,7 @@ class Mailbox:
                         letter.bring(fields[at + 1 : at + PER_LETTER])
 
     def _lost(self, _error: Exception) -> None:
+        self._is_doubted = True  # a server that was started anew may have lost the streams
         self._drop()
         self._again()
 

@@ -7,6 +7,8 @@ import contextlib
 import threading
 from collections import deque
 
+from redis import exceptions as redis_errors
+
 from qmodal.transport.connection import READ_SECONDS, Address
 from qmodal.transport.operation import Command, Exchange, Reply
 from qmodal.transport.sharing.crowd import Crowd
@@ -48,6 +50,15 @@ class ThreadCrowd:
             self._loop.run_until_complete(self._end())
         finally:
             self._loop.close()
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """What was handed over too late to be taken in is refused."""
+        self._is_due = False  # first: from now on who hands over is told by itself
+        with contextlib.suppress(IndexError):  # several may do so at the same time
+            while True:
+                posting, _ = self._arriving.popleft()
+                posting.end(redis_errors.ConnectionError("the connection was closed"))
 
     async def _end(self) -> None:
         self._crowd.close()
@@ -85,8 +96,10 @@ class ThreadCrowd:
         self._arriving.append((posting, is_new))
         if not self._is_due:
             self._is_due = True
-            with contextlib.suppress(RuntimeError):  # it was stopped; then nothing answers
+            try:
                 self._loop.call_soon_threadsafe(self._take_in)
+            except RuntimeError:  # it was stopped
+                self._refuse()
 
     def _take_in(self) -> None:
         self._is_due = False  # first: what arrives from now on asks for another round
