@@ -127,7 +127,8 @@ class Calls:
 
     def part_of(self, submission: Submission) -> Part | None:
         """How the submission of a new call of one input may share a script with others."""
-        if submission.parent or submission.blobs or submission.total != 1:
+        is_whole = submission.total == 1 and len(submission.envelopes) == 1
+        if submission.parent or submission.blobs or not is_whole:
             return None
         letter = submission.letter
         mailbox = "" if letter is None else letter.mailbox

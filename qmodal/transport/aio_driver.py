@@ -36,7 +36,7 @@ from qmodal.transport.waiting import Wait, check_size, is_refused, refusal_of
 
 T = TypeVar("T")
 # So many calls at a time are quicker with a connection each than together.
-FEW = 3
+FEW_TASKS = 3
 
 
 class AsyncDriver:
@@ -100,7 +100,7 @@ class AsyncDriver:
 
     def _company(self) -> list[Mailbox]:
         """The mailbox of the calls that are under way, if there are any."""
-        return [self._shared().mailbox] if self._calls >= FEW and not self.is_ending else []
+        return [self._shared().mailbox] if self._calls >= FEW_TASKS and not self.is_ending else []
 
     def _shared(self) -> Crowd:
         if self._crowd is None:
@@ -144,7 +144,7 @@ class AsyncDriver:
             await self._drop_idle()
 
     async def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
-        has_company = request.shared and not request.waits and self._calls > FEW
+        has_company = request.shared and not request.waits and self._calls > FEW_TASKS
         if request.letter is not None or (has_company and not self.is_ending):
             replies = await self._post(request)
             return replies, refusal_of(request, replies)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # So many threads that call at a time are quicker with a connection each than by a thread in between.
-FEW = 6
+FEW_THREADS = 6
 # What was put off is worth so much at the end of a program or of a loop, when the server is away.
 FINISH_SECONDS = 1.0
 
@@ -100,7 +100,7 @@ class BlockingDriver:
         """The mailbox of the calls that are under way, if there are any."""
         if self._pid != os.getpid():
             self.after_fork()
-        return [self._shared().mailbox] if len(self._calls) >= FEW else []
+        return [self._shared().mailbox] if len(self._calls) >= FEW_THREADS else []
 
     def _shared(self) -> ThreadCrowd:
         crowd = self._crowd
@@ -152,7 +152,7 @@ class BlockingDriver:
             self._drop_idle()
 
     def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
-        has_company = request.shared and not request.waits and len(self._calls) > FEW
+        has_company = request.shared and not request.waits and len(self._calls) > FEW_THREADS
         if request.letter is not None or has_company:
             replies = self._shared().exchange(request)
             return replies, refusal_of(request, replies)

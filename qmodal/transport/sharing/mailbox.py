@@ -18,7 +18,7 @@ from qmodal.transport.sharing.link import Connect
 BLOCK_MS = 5000
 MOST_AT_ONCE, MOST_KEPT = 1000, 10_000
 # The lifetime of a stream of replies, and after what time it is renewed by whoever waits.
-STREAM_MS, RENEW_SECONDS = 60_000, 15.0
+STREAM_MS, RENEW_REPLIES_SECONDS = 60_000, 15.0
 RETRY_SECONDS = 0.2
 # Fields of an entry for each letter: its token, and the three of its content.
 PER_LETTER = 4
@@ -70,7 +70,10 @@ class Mailbox:
             self._is_doubted = False
             self._renewed.clear()
             self._cursors = dict.fromkeys(self._cursors, b"0")
-        if now - self._renewed.get(stream, -RENEW_SECONDS) < RENEW_SECONDS and self._is_reading:
+        if (
+            now - self._renewed.get(stream, -RENEW_REPLIES_SECONDS) < RENEW_REPLIES_SECONDS
+            and self._is_reading
+        ):
             return ()
         self._renewed[stream] = now
         return tuple(self._made(stream))
