@@ -107,10 +107,13 @@ Op = Generator[Effect, list[Reply], T]
 
 
 def ask(
-    *commands: Command, patience: float = PATIENCE_SECONDS, loading: float | None = None
+    *commands: Command,
+    patience: float = PATIENCE_SECONDS,
+    loading: float | None = None,
+    shared: bool = False,
 ) -> Op[list[Reply]]:
     """Send the commands in one write and return their replies."""
-    return (yield Exchange(commands, patience=patience, loading=loading))
+    return (yield Exchange(commands, patience=patience, loading=loading, shared=shared))
 
 
 def ask_shared(*commands: Command) -> Op[list[Reply]]:

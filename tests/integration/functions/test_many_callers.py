@@ -226,8 +226,7 @@ def test_a_loop_that_is_closed_in_the_middle_leaves_no_connection(
         loop = asyncio.new_event_loop()
         calls = loop.create_task(all_of(target, 50))
         loop.run_until_complete(asyncio.to_thread(wait_until_held, held, 50))
-        calls.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
         del loop, calls
         gc.collect()
