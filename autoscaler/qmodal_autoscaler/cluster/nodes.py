@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport, living
-from qmodal.transport.sharing.gather import all_of
 from qmodal.transport.operation import Op
+from qmodal.transport.sharing.gather import all_of
 from qmodal.wire.ids import is_pool_id
 from qmodal_autoscaler.policy.placement import WorkerRoom
 
