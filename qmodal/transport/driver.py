@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import threading
 import time
 from collections import deque
+from types import BuiltinFunctionType
 from typing import TYPE_CHECKING, TypeVar
 
 from qmodal.exception import Error
@@ -37,6 +39,11 @@ T = TypeVar("T")
 FEW_THREADS = 6
 # What was put off is worth so much at the end of a program or of a loop, when the server is away.
 FINISH_SECONDS = 1.0
+
+
+def are_threads_native() -> bool:
+    """Whether a thread is one of the system, and not a greenlet, where an event loop would be everybody's."""
+    return isinstance(_thread.start_new_thread, BuiltinFunctionType)
 
 
 class BlockingDriver:
@@ -100,7 +107,8 @@ class BlockingDriver:
         """The mailbox of the calls that are under way, if there are any."""
         if self._pid != os.getpid():
             self.after_fork()
-        return [self._shared().mailbox] if len(self._calls) >= FEW_THREADS else []
+        is_crowded = len(self._calls) >= FEW_THREADS and are_threads_native()
+        return [self._shared().mailbox] if is_crowded else []
 
     def _shared(self) -> ThreadCrowd:
         crowd = self._crowd
@@ -152,7 +160,12 @@ class BlockingDriver:
             self._drop_idle()
 
     def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
-        has_company = request.shared and not request.waits and len(self._calls) > FEW_THREADS
+        has_company = (
+            request.shared
+            and not request.waits
+            and len(self._calls) > FEW_THREADS
+            and are_threads_native()
+        )
         if request.letter is not None or has_company:
             replies = self._shared().exchange(request)
             return replies, refusal_of(request, replies)

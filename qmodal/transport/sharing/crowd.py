@@ -26,7 +26,8 @@ class Crowd:
         self.mailbox = Mailbox(self._connect)
         # Those that wait for letters, until a time by the loop's clock.
         self._waiting: dict[Posting, None] = {}
-        self._tick: asyncio.TimerHandle | None = None
+        # A loop that is dropped frees its connections; a handle kept here would keep the loop.
+        self._ticks = False
 
     async def _connect(self) -> AsyncConnection:
         connection = AsyncConnection(self._address)
@@ -47,8 +48,9 @@ class Crowd:
             self.link.post(posting)
         else:
             posting.answered()
-        if self._tick is None:
-            self._tick = loop.call_later(TICK_SECONDS, self._look)
+        if not self._ticks:
+            self._ticks = True
+            loop.call_later(TICK_SECONDS, self._look)
 
     def leave(self, posting: Posting) -> None:
         """Nobody waits for it any more; what was not sent yet never is."""
@@ -76,14 +78,12 @@ class Crowd:
             # Without its replies it waits for these: the link says how that ends.
             if posting.is_answered:
                 posting.end(posting.replies)
-        is_needed = self._waiting or not self.link.is_idle
-        self._tick = loop.call_later(TICK_SECONDS, self._look) if is_needed else None
+        self._ticks = bool(self._waiting) or not self.link.is_idle
+        if self._ticks:
+            loop.call_later(TICK_SECONDS, self._look)
 
     def close(self) -> None:
         """Close the connections; what waits fails."""
-        if self._tick is not None:
-            self._tick.cancel()
-            self._tick = None
         self.mailbox.close()
         self.link.close()
         for posting in list(self._waiting):

@@ -26,7 +26,7 @@ class Letter:
     Made and taken in any thread; brought in the thread of the mailbox.
     """
 
-    __slots__ = ("box", "content", "heard", "mailbox", "stream", "token")
+    __slots__ = ("box", "content", "has_come", "heard", "mailbox", "stream", "token")
 
     def __init__(self, box: Box, stream: str, token: str) -> None:
         self.box = box
@@ -34,19 +34,21 @@ class Letter:
         self.stream = stream
         self.token = token.encode()
         self.content: Sequence[bytes] | None = None
+        self.has_come = False
         # Called when the content has come, as long as an exchange waits for it.
         self.heard: Callable[[], None] | None = None
 
     def bring(self, content: Sequence[bytes]) -> None:
         """Keep the content, then tell who waits: who begins to wait looks for the content last."""
         self.content = content
+        self.has_come = True
         heard = self.heard
         if heard is not None:
             heard()
 
     def missed(self) -> None:
         """Its outcome was found elsewhere: the stream of replies may be gone."""
-        if self.content is None:
+        if not self.has_come:
             self.box.doubt()
 
     def close(self) -> None:

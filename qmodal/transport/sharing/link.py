@@ -21,6 +21,8 @@ from qmodal.transport.waiting import is_refused
 T = TypeVar("T")
 # A script that does more at once keeps others from the server.
 MOST_JOINED = 64
+# Commands that were put off and go ahead of one write; each deletes what up to a hundred did.
+MOST_BEFORE = 100
 Connect = Callable[[], Awaitable[AsyncConnection]]
 Done = Callable[["list[Reply] | Exception"], None]
 
@@ -57,7 +59,10 @@ class Posting:
 
     def _hear(self) -> None:
         letter = self.request.letter
-        self.end([*self.replies, letter and letter.content])
+        if letter is not None:
+            # Once only: whoever cannot make sense of it goes on waiting.
+            content, letter.content = letter.content, None
+            self.end([*self.replies, content])
 
     def end(self, result: list[Reply] | Exception) -> None:
         """It ends like this, unless it has ended."""
@@ -167,7 +172,11 @@ class Link:
         """What goes ahead of a write: the scripts on a new connection, and what was put off."""
         scripts = () if self._is_loaded else load_commands()
         self._is_loaded = True
-        later = take_later(self._later) if self._later else []
+        later: list[Command] = []
+        while (
+            self._later and len(later) < MOST_BEFORE
+        ):  # many callers put off as much as they submit
+            later += take_later(self._later)
         if not scripts and not later:
             return None
 

@@ -32,7 +32,7 @@ class Mailbox:
         self._letters: dict[bytes, Letter] = {}
         self._connection: AsyncConnection | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._retry: asyncio.TimerHandle | None = None
+        self._is_waiting = False  # until it connects again
         self._unanswered = 0
         self._heard_at = 0.0
         self._is_doubted = False
@@ -95,10 +95,10 @@ class Mailbox:
 
     @property
     def _is_reading(self) -> bool:
-        return not (self._connection is None and self._opening is None and self._retry is None)
+        return not (self._connection is None and self._opening is None and not self._is_waiting)
 
     def _begin(self) -> None:
-        self._retry = None
+        self._is_waiting = False
         self._opening = asyncio.get_running_loop().create_task(self._open())
 
     async def _open(self) -> None:
@@ -163,8 +163,13 @@ class Mailbox:
         self._again()
 
     def _again(self) -> None:
-        if self._letters:
-            self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._begin)
+        if self._letters and not self._is_waiting:
+            self._is_waiting = True
+            asyncio.get_running_loop().call_later(RETRY_SECONDS, self._retry)
+
+    def _retry(self) -> None:
+        if self._is_waiting:
+            self._begin()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -180,9 +185,7 @@ class Mailbox:
         """Close the connection; letters do not come any more."""
         if self._opening is not None:
             self._opening.cancel()
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        self._is_waiting = False
         self._drop()
 
     def abandon(self) -> None:

@@ -26,7 +26,7 @@ class ThreadCrowd:
     """
 
     def __init__(self, address: Address, later: deque[Command]) -> None:
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()
         self._crowd = Crowd(address, later)
         self._arriving: deque[tuple[Posting, bool]] = deque()
         self._is_due = False
