@@ -130,7 +130,7 @@ class BlockingDriver:
         try:
             return self._carry_out(request)
         finally:
-            with contextlib.suppress(IndexError):  # a child of a fork began to count anew
+            if self._calls:  # a child of a fork began to count anew
                 self._calls.pop()
 
     def _carry_out(self, request: Exchange) -> list[Reply]:
