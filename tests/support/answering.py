@@ -43,6 +43,9 @@ class Answering:
             command = client.pools.claim_command(pool, NAME, count=100, block=None)
             with suppress(StreamGoneError):  # nobody has submitted anything yet
                 held += client.pools.parse_claim(pool, client.run(ask_one(*command)))
+                if not held:  # perhaps the reply to a claim was lost with its connection
+                    lost = client.run(ask_one(*client.pools.held_command(pool, NAME)))
+                    held += client.pools.parse_claim(pool, lost)
             self.held = len(held)
             if held and self.may_settle.is_set():
                 settle = client.pools.settle_command(pool, [self._settled(one) for one in held])
