@@ -42,6 +42,8 @@ class Sizes:
     long_map: int = 100_000
     callers: int = 50
     calls_each: int = 60
+    naps: int = 12_000
+    batch_callers: int = 64
     bursts: int = 5
     burst: int = 100
     # Seconds: slow subjects do fewer inputs rather than take longer than about this.
@@ -51,7 +53,15 @@ class Sizes:
 
     def scaled(self, scale: float) -> Sizes:
         """The same with counts times `scale`, never under what still gives a figure."""
-        least = {"calls": 20, "burst": 20, "callers": 4, "mapped": 100, "long_map": 100}
+        least = {
+            "calls": 20,
+            "burst": 20,
+            "callers": 4,
+            "batch_callers": 64,
+            "naps": 400,
+            "mapped": 100,
+            "long_map": 100,
+        }
         whole = {
             name: max(least.get(name, 1), int(value * scale))
             for name, value in asdict(self).items()

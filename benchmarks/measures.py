@@ -216,6 +216,27 @@ MEASURES: dict[str, Measure] = {
         digits=2,
         goal=2,
     ),
+    "at once": Measure(
+        workload="w11",
+        text="100 at once that sleep 50 ms, efficiency",
+        unit="%",
+        digits=1,
+        goal=95,
+    ),
+    "batch fill": Measure(
+        workload="w12",
+        text="batches of 32 under 64 callers, how full",
+        unit="%",
+        digits=1,
+        goal=90,
+    ),
+    "batches": Measure(
+        workload="w12",
+        text="batches of 32 that take 5 ms, efficiency",
+        unit="%",
+        digits=1,
+        goal=80,
+    ),
     "server cpu": Measure(
         workload="cost",
         text="server CPU for a no-op in a map",

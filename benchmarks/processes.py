@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.shape import Commands
@@ -68,6 +69,47 @@ def private(pid: int) -> float:
     """MiB that would come free if the process ended: what it shares with a parent is not in it."""
     found = memory(pid)
     return found.get("Private_Clean", 0.0) + found.get("Private_Dirty", 0.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One process: what it is for, and its MiB."""
+
+    role: str
+    pss: float
+    uss: float
+
+
+def rows(pids: Sequence[int], container: int = 0) -> list[Row]:
+    """The living ones among the processes, in their order."""
+    return [
+        Row(role=role, pss=found["Pss"], uss=private(pid))
+        for pid, role in _roles(pids, container)
+        if (found := memory(pid))
+    ]
+
+
+def _roles(pids: Sequence[int], container: int) -> Iterator[tuple[int, str]]:
+    """Each with its role: the zygote is the first child of a worker, and templates are the others."""
+    below: dict[int, str] = {}
+    for pid in pids:
+        role = below.get(pid) or _named(pid)
+        if role == "worker":
+            names = ("zygote" if number == 0 else "template" for number in range(1000))
+            below.update(zip(sorted(children(pid)), names, strict=False))
+            below[container] = "container"
+        yield pid, role
+
+
+def _named(pid: int) -> str:
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+    except OSError:
+        return "gone"
+    for role in ("worker", "autoscaler", "up"):
+        if role in words:
+            return role
+    return "supervisor" if any("supervisor" in word for word in words) else "server"
 
 
 class Crew:

@@ -97,7 +97,7 @@ class Blocking:
 class Aio:
     """Defaults for an `AioSubject`."""
 
-    cannot: Mapping[str, str] = {}
+    cannot: Mapping[str, str] = {"w12": "does not put calls into batches"}
     on_uvloop = True
 
     def commands(self) -> Commands:

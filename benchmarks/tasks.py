@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+# What each of many inputs at once waits for, and what a batch takes.
+NAP_SECONDS = 0.05
+BATCH_SECONDS, BATCH_SIZE = 0.005, 32
 # A sleep ends up to 0.1 ms late: the rest of the time is waited for awake.
 AWAKE_SECONDS = 0.0003
 
@@ -25,6 +30,17 @@ def pause(seconds: float) -> float:
     while time.perf_counter() < ends:
         pass
     return time.time()
+
+
+async def nap(value: Any) -> Any:
+    """What it was given, after a while in which it needs no processor."""
+    await asyncio.sleep(NAP_SECONDS)
+    return value
+
+
+async def finished(returned: Any) -> Any:
+    """What one of the functions has returned, once it is there."""
+    return await returned if inspect.iscoroutine(returned) else returned
 
 
 def whoami(seconds: float) -> int:
@@ -49,6 +65,7 @@ def _note(path: str, word: str) -> None:
 TASKS: dict[str, Callable[[Any], Any]] = {
     "echo": echo,
     "pause": pause,
+    "nap": nap,
     "whoami": whoami,
     "mark": mark,
 }

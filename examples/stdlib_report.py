@@ -1,6 +1,7 @@
 """What the standard library is made of: one input a source file, a dataclass as the result.
 
-`qmodal run examples/stdlib_report.py`, or with `--no-check` for the speed of the map alone
+`qmodal run examples/stdlib_report.py`, with `--below email` for a part of it, or with `--no-check`
+for the speed of the map alone
 """
 
 import ast
@@ -69,8 +70,8 @@ def total(reports: Sequence[Report]) -> Report:
 
 
 @app.local_entrypoint()
-def main(check: bool = True) -> None:
-    found = (path.relative_to(STDLIB) for path in STDLIB.rglob("*.py"))
+def main(check: bool = True, below: str = ".") -> None:
+    found = (path.relative_to(STDLIB) for path in (STDLIB / below).rglob("*.py"))
     paths = sorted(str(path) for path in found if "site-packages" not in path.parts)
 
     begin = time.perf_counter()

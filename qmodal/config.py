@@ -110,6 +110,11 @@ class Settings:
             packing=_switch(environ, "QMODAL_PACKING", default=True),
         )
 
+    @property
+    def code(self) -> Path:
+        """The folder of unpacked code, which all workers of a user share."""
+        return self.home / "code"
+
     def to_environ(self) -> dict[str, str]:
         """The variables that spell these settings, the key and the server's password among them.
 

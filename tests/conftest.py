@@ -6,8 +6,11 @@ its own; `-n 0` runs all in one, as a debugger needs it.
 
 from __future__ import annotations
 
+import compileall
 import os
 import secrets
+import signal
+import sys
 import tempfile
 from collections.abc import Generator, Iterator
 from functools import partial
@@ -15,6 +18,9 @@ from pathlib import Path
 
 import pytest
 import redis
+
+# Before they are imported: their assertions hold in an interpreter that strips others, too.
+pytest.register_assert_rewrite("tests.model", "tests.support")
 
 from qmodal.client import process
 from qmodal.client.client import Client
@@ -35,6 +41,8 @@ PASSED = pytest.StashKey[bool]()
 # Tests use a third of a processor each: they start processes and wait for what these do.
 PROCESSES_PER_CPU, MOST_PROCESSES = 2, 8
 TURNS = "QMODAL_TEST_TURNS"
+# What the processes that tests start import.
+PROGRAMS = ("qmodal", "workers", "autoscaler", "benchmarks")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
@@ -43,12 +51,42 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The process that starts the others makes the folder by which they take turns."""
+    """The process that starts the others makes the folder by which they take turns, and bytecode.
+
+    Where PYTHONDONTWRITEBYTECODE is set, each process that tests start would compile qmodal for
+    itself, which takes it about as long as everything else until it is up.
+    """
+    _hear_signals()
     if TURNS not in os.environ:
+        for name in PROGRAMS:
+            compileall.compile_dir(config.rootpath / name, quiet=2)
         folder = tempfile.TemporaryDirectory(prefix="qm-turns-")
         config.add_cleanup(folder.cleanup)
         config.add_cleanup(partial(os.environ.__delitem__, TURNS))
         os.environ[TURNS] = folder.name
+
+
+def _hear_signals() -> None:
+    """A shell has its jobs in the background ignore these, and their children, too: tests send them."""
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGQUIT, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Test modules and what they import are compiled once, also under PYTHONDONTWRITEBYTECODE.
+
+    Not so the programs that tests write: two that follow each other within a second would be taken for one.
+    """
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, False
+    try:
+        return (yield)
+    finally:
+        sys.dont_write_bytecode = before
 
 
 @pytest.hookimpl(wrapper=True)

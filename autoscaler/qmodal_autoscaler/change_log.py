@@ -1,4 +1,4 @@
-"""The autoscaler's log for people: one line for each change, and no trouble twice in a row."""
+"""The autoscaler's log: one line for each change, and no trouble twice in a row."""
 
 from __future__ import annotations
 

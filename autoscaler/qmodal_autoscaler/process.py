@@ -1,4 +1,4 @@
-"""The autoscaler process: a candidate for the leadership until a signal says to stop."""
+"""The autoscaler process: leads, or stands by to lead, until a signal says to stop."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from ardiq import Ardiq
 
 from benchmarks import settings
 from benchmarks.shape import RESULT_SECONDS, Aio, Commands, gathered
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import TASKS, finished
 
 AT_ONCE = 100
 BULK, READERS = 1000, 50
@@ -19,7 +19,7 @@ app = Ardiq(redis_url=settings.URL, concurrency=AT_ONCE if settings.AT_ITS_BEST 
 
 def _as_coroutine(name: str, function: Callable[[Any], Any]) -> Any:
     async def run(value: Any) -> Any:
-        return function(value)
+        return await finished(function(value))
 
     run.__qualname__ = run.__name__ = name
     return run

@@ -10,7 +10,7 @@ from arq.connections import RedisSettings
 
 from benchmarks import settings
 from benchmarks.shape import RESULT_SECONDS, Aio, Commands
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import TASKS, finished
 
 CLIENT_POLL, WORKER_POLL = 0.002, 0.005
 AT_ONCE = 100
@@ -19,7 +19,7 @@ SERVER = RedisSettings(host=settings.HOST, port=settings.PORT)
 
 def _as_coroutine(function: Callable[[Any], Any]) -> Callable[[Any, Any], Coroutine[Any, Any, Any]]:
     async def run(_context: Any, value: Any) -> Any:
-        return function(value)
+        return await finished(function(value))
 
     return run
 

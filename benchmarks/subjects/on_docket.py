@@ -11,14 +11,14 @@ from docket import Docket
 
 from benchmarks import settings
 from benchmarks.shape import RESULT_SECONDS, Aio, Commands
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import TASKS, finished
 
 AT_ONCE = 100
 
 
 def _as_coroutine(name: str, function: Callable[[Any], Any]) -> Any:
     async def run(value: Any) -> Any:
-        return function(value)
+        return await finished(function(value))
 
     run.__qualname__ = run.__name__ = name
     return run

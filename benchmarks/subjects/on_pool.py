@@ -15,6 +15,8 @@ from benchmarks.tasks import TASKS
 CHUNK = 100
 CANNOT = {
     "w6": "has no workers of its own to start",
+    "w12": "does not put calls into batches",
+    "w11": "runs one at a time in each process",
     "cost": "has no server",
 }
 

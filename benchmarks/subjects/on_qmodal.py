@@ -7,7 +7,7 @@ import os
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import qmodal
@@ -32,6 +32,24 @@ app = qmodal.App("benchmarks")
 def perform(task: str, value: Any) -> Any:
     """One of the functions that all subjects run."""
     return tasks.TASKS[task](value)
+
+
+@app.function(min_containers=int(settings.WORKLOAD == "w11"), max_containers=1)
+@qmodal.concurrent(max_inputs=100)
+async def nap(value: Any) -> Any:
+    """Waits beside others."""
+    return await tasks.nap(value)
+
+
+@app.function(min_containers=int(settings.WORKLOAD == "w12"), max_containers=1)
+@qmodal.batched(max_batch_size=tasks.BATCH_SIZE, wait_ms=20)
+def batch(value: list[Any]) -> list[int]:
+    """How many were in the batch of each."""
+    time.sleep(tasks.BATCH_SECONDS)
+    return [len(value)] * len(value)
+
+
+APART: dict[str, Any] = {"nap": nap, "batch": batch}
 
 
 @app.cls()
@@ -121,6 +139,7 @@ class AioSubject(Aio):
     """The `.aio` twins, on asyncio's own loop."""
 
     on_uvloop = False
+    cannot: Mapping[str, str] = {}
 
     def __init__(self) -> None:
         _name_server()
@@ -136,13 +155,20 @@ class AioSubject(Aio):
         await self._running.aclose()
 
     async def submit(self, task: str, value: Any) -> qmodal.FunctionCall[Any]:
+        if task in APART:
+            call: qmodal.FunctionCall[Any] = await APART[task].spawn.aio(value)
+            return call
         return await perform.spawn.aio(task, value)
 
     async def result(self, handle: qmodal.FunctionCall[Any]) -> Any:
         return await handle.get.aio()
 
     async def call(self, task: str, value: Any) -> Any:
+        if task in APART:
+            return await APART[task].remote.aio(value)
         return await perform.remote.aio(task, value)
 
     async def map(self, task: str, values: Sequence[Any]) -> list[Any]:
+        if task in APART:
+            return [value async for value in APART[task].map.aio(values)]
         return [value async for value in perform.map.aio([task] * len(values), values)]

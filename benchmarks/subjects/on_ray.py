@@ -18,6 +18,8 @@ STORE_BYTES = 256 << 20
 # An actor needs its CPU to be there; its calls are not repeated, and belong to it from the start.
 WITH_TASKS = settings.WORKLOAD in {"w2", "w7", "w10"}
 CANNOT = {
+    "w12": "does not put calls into batches",
+    "w11": "is set up here with actors that run one at a time",
     "w6": "has no workers of its own to start",
 }
 

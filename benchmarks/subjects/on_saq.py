@@ -12,7 +12,7 @@ from saq.queue import JobError
 
 from benchmarks import settings
 from benchmarks.shape import RESULT_SECONDS, Aio, Commands
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import TASKS, finished
 
 # Its `apply` and `map` poll: each 0.5 s by default. Its wait by pub/sub loses wake-ups.
 CALL_POLL, MAP_POLL = 0.001, 0.05
@@ -25,7 +25,7 @@ def _queue() -> Any:
 
 def _as_coroutine(name: str, function: Callable[[Any], Any]) -> Callable[..., Any]:
     async def run(_context: Any, *, value: Any) -> Any:
-        return function(value)
+        return await finished(function(value))
 
     run.__qualname__ = name
     return run

@@ -10,9 +10,9 @@ from streaq import TaskStatus, Worker
 
 from benchmarks import settings
 from benchmarks.shape import RESULT_SECONDS, Aio, Commands
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import TASKS, finished
 
-AT_ONCE = 16
+AT_ONCE = 100 if settings.WORKLOAD == "w11" else 16
 LIMIT = 100_000
 
 worker = Worker(redis_url=settings.URL, concurrency=AT_ONCE if settings.AT_ITS_BEST else 1)
@@ -20,7 +20,7 @@ worker = Worker(redis_url=settings.URL, concurrency=AT_ONCE if settings.AT_ITS_B
 
 def _as_coroutine(name: str, function: Callable[[Any], Any]) -> Any:
     async def run(value: Any) -> Any:
-        return function(value)
+        return await finished(function(value))
 
     run.__qualname__ = run.__name__ = name
     return run

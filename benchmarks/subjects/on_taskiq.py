@@ -11,7 +11,7 @@ from taskiq_redis import RedisAsyncResultBackend, RedisStreamBroker
 
 from benchmarks import settings
 from benchmarks.shape import RESULT_SECONDS, Aio, Commands
-from benchmarks.tasks import TASKS
+from benchmarks.tasks import TASKS, finished
 
 # It has no blocking wait for a result; its default is 0.2 s.
 POLL = 0.0005
@@ -26,7 +26,7 @@ broker = (
 
 def _as_coroutine(function: Callable[[Any], Any]) -> Callable[[Any], Coroutine[Any, Any, Any]]:
     async def run(value: Any) -> Any:
-        return function(value)
+        return await finished(function(value))
 
     return run
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.bench import Bench
-from benchmarks.workloads import containers, latency, throughput
+from benchmarks.workloads import containers, latency, throughput, together
 
 UNPACKED = {"QMODAL_PACKING": "off"}
 
@@ -54,5 +54,7 @@ WORKLOADS: dict[str, Workload] = {
     ),
     "w9-threads": Workload(run=latency.w9_threads, at_its_best=True, for_latency=True),
     "w10": Workload(run=latency.w10, workers=8, for_latency=True),
+    "w11": Workload(run=together.w11, at_its_best=True, needs_asyncio=True),
+    "w12": Workload(run=together.w12, at_its_best=True, for_latency=True, needs_asyncio=True),
     "cost": Workload(run=throughput.cost, at_its_best=True, environ=UNPACKED),
 }

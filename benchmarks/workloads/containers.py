@@ -7,10 +7,11 @@ import os
 import signal
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from benchmarks.bench import Bench, CannotError, median, quantile
-from benchmarks.processes import descendants, memory, private
+from benchmarks.processes import descendants, memory, private, rows
 
 INTO_THE_INPUT = 0.5
 
@@ -45,11 +46,12 @@ def emit_starts(bench: Bench, measure: str, taken: list[float]) -> None:
 async def _emit_memory(bench: Bench) -> None:
     await bench.subject.map("echo", range(20))
     (container,) = set(await bench.subject.map("whoami", [0.0]))
-    everything = [memory(pid).get("Pss", 0.0) for pid in descendants(os.getpid())]
+    everything = rows(descendants(os.getpid()), container)
     if not memory(container):
         raise CannotError("memory is read from /proc, which is not here")
     bench.emit("container memory", private(container))
-    bench.emit("all memory", sum(everything), processes=len(everything))
+    total = sum(row.pss for row in everything)
+    bench.emit("all memory", total, processes=[asdict(row) for row in everything])
 
 
 async def w7(bench: Bench) -> None:

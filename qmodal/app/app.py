@@ -37,7 +37,6 @@ from qmodal.functions.function import Function
 from qmodal.output.logs import LogVerbs
 from qmodal.resources.image import Image
 from qmodal.spec.keywords import OptionKeywords
-from qmodal.spec.options import FunctionOptions
 from qmodal.spec.parameters import parameter
 from qmodal.spec.registry import Registry
 from qmodal.transport.operation import Op
@@ -147,7 +146,8 @@ class App:
         Raises InvalidError for options that make no sense, DeprecationError for renamed ones.
         """
         refuse_bare("function", bare)
-        checked = self._options({**options, "schedule": schedule, "serialized": serialized})
+        given = {**options, "schedule": schedule, "serialized": serialized}
+        checked = self._defaults.options(given)
 
         def register(target: Any) -> Function[..., Any, Any]:
             entry = function_entry(target, checked, name=name, is_generator=is_generator)
@@ -169,7 +169,7 @@ class App:
         Raises InvalidError for options or a class that make no sense.
         """
         refuse_bare("cls", bare)
-        checked = self._options({**options, "serialized": serialized})
+        checked = self._defaults.options({**options, "serialized": serialized})
 
         def register(target: Any) -> Cls[Any]:
             entry = class_entry(target, checked)
@@ -276,17 +276,10 @@ class App:
             self._registry.tags = {**other_app._registry.tags, **self._registry.tags}
         return self
 
-    def _options(self, given: dict[str, Any]) -> FunctionOptions:
-        return self._defaults.options(given)
-
-    def _is_web(self, tag: str) -> bool:
-        entry = self._registry.entries.get(tag)
-        return entry is not None and "web" in entry.options.recorded
-
     @property
     def registered_web_endpoints(self) -> list[str]:
         """The names of the web functions defined here."""
-        return [tag for tag in self._functions if self._is_web(tag)]
+        return [tag for tag, function in self._functions.items() if function.is_web]
 
     def _registered(self, registered: dict[str, C]) -> dict[str, C]:
         if not self._registry.is_known_here:

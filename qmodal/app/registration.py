@@ -147,6 +147,9 @@ def class_entry(target: Any, options: FunctionOptions) -> Registered:
     }
     for name, spec in specs.items():
         options.check_kind(is_generator=spec.is_generator, is_web=bool(methods[name].web))
+    for partial in methods.values():  # one, which has the containers for itself
+        if partial.max_batch_size is not None:
+            options = options.with_batching(partial.max_batch_size, partial.wait_ms)
     web = {name: dict(partial.web) for name, partial in methods.items() if partial.web}
     if web:
         options = options.with_recorded(web=web)

@@ -100,18 +100,6 @@ def command_for(
     return click.Command(name, params=list(options), callback=given)
 
 
-def parse(
-    callables: Callable[..., Any] | Sequence[Callable[..., Any]], argv: Sequence[str]
-) -> dict[str, Any] | tuple[str, ...]:
-    """Parse a command line: the options that were written, or the tokens for a lone `*args`."""
-    several = [callables] if callable(callables) else list(callables)
-    signatures = [signature_of(each) for each in several]
-    command = command_for("parse", signatures, lambda arguments: arguments)
-    arguments: Arguments = command.main(list(argv), standalone_mode=False)
-    kinds = {each.kind for signature in signatures for each in signature.parameters.values()}
-    return arguments.rest if Parameter.VAR_POSITIONAL in kinds else dict(arguments.values)
-
-
 def _with_hint(parameter: Parameter, hints: Mapping[str, Any]) -> Parameter:
     if parameter.annotation is Parameter.empty:
         return parameter

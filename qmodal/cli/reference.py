@@ -13,6 +13,7 @@ from typing import Literal, Protocol, cast
 
 import click
 
+from qmodal.client import context
 from qmodal.exception import InvalidError
 from qmodal.source.loader import load_file, load_module
 
@@ -92,10 +93,11 @@ def parse_reference(text: str, *, as_module: bool) -> Reference:
 
 
 def load_reference(reference: Reference) -> ModuleType:
-    """Import what the reference names."""
-    if reference.path is not None:
-        return load_file(reference.path)
-    return load_module(reference.module or "")
+    """Import what the reference names; meanwhile nothing can be run or deployed."""
+    with context.importing():
+        if reference.path is not None:
+            return load_file(reference.path)
+        return load_module(reference.module or "")
 
 
 def find_runnable(module: ModuleType, reference: Reference) -> Runnable:

@@ -12,8 +12,6 @@ import click
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Any], str]]
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-
 
 def show(rows: Sequence[Row], columns: Columns, *, as_json: bool) -> None:
     """Print the rows; `columns` says which fields in which order, and how each is written."""

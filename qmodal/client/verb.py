@@ -27,9 +27,10 @@ S = TypeVar("S")
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+V = TypeVar("V")
 
 
-class _Docstring:
+class MethodDocstring:
     """The `__doc__` of a verb's class, and on an object that of the verb's method."""
 
     def __init__(self, of_class: str | None) -> None:
@@ -65,7 +66,7 @@ class Verb(BoundVerb[P, "Op[R]"], Generic[P, R]):
     """A verb with its object: call it, or await its `aio`."""
 
     __slots__ = ()
-    __doc__ = _Docstring(__doc__)
+    __doc__ = MethodDocstring(__doc__)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Do it and wait."""
@@ -106,7 +107,7 @@ class StreamVerb(BoundVerb[P, Stream[R]], Generic[P, R]):
     """A verb with its object: iterate over what it returns, or over that of `aio` with `async for`."""
 
     __slots__ = ()
-    __doc__ = _Docstring(__doc__)
+    __doc__ = MethodDocstring(__doc__)
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Generator[R, None, None]:
         """Iterate; nothing is asked of the server before the first element is."""
@@ -145,79 +146,49 @@ async def _aiterated(stream: Stream[R]) -> AsyncGenerator[R, None]:
             await known.aio(stream.close())
 
 
-class Described:
-    """A descriptor with the name, the docstring and the signature of the method it was made of."""
+class VerbMethod(Generic[S, V]):
+    """A verb in its class: on an object it is the `V` that `bind` makes of the object's method.
+
+    It has the name, the docstring and the signature of the method.
+    """
 
     __wrapped__: Callable[..., Any]
 
-    def __init__(self, method: Callable[..., Any]) -> None:
+    def __init__(
+        self, method: Callable[Concatenate[S, P], T], bind: Callable[[Callable[P, T]], V]
+    ) -> None:
         vars(self).update({name: getattr(method, name) for name in WRAPPER_ASSIGNMENTS})
         self.__wrapped__ = method
-
-    def bound(self, instance: object) -> Callable[..., Any]:
-        """The method of this object."""
-        return MethodType(self.__wrapped__, instance)
-
-
-class VerbMethod(Described, Generic[S, P, R]):
-    """What `@verb` leaves in the class: on an object it is a `Verb`."""
-
-    def __init__(self, method: Callable[Concatenate[S, P], Op[R]]) -> None:
-        super().__init__(method)
+        self._bind: Callable[[Any], V] = bind
 
     @overload
     def __get__(self, instance: None, owner: type) -> Self: ...
     @overload
-    def __get__(self, instance: S, owner: type) -> Verb[P, R]: ...
+    def __get__(self, instance: S, owner: type) -> V: ...
     def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else Verb(self.bound(instance))
+        return self if instance is None else self._bind(MethodType(self.__wrapped__, instance))
 
 
-class OldVerbMethod(VerbMethod[S, P, R]):
-    """A verb under a name of an earlier version of Modal: asking for it warns."""
-
-    def __init__(
-        self, method: Callable[Concatenate[S, P], Op[R]], old_name: str, instead: str
-    ) -> None:
-        super().__init__(method)
-        self._old_name = old_name
-        self._instead = instead
-
-    def bound(self, instance: object) -> Callable[..., Any]:
-        """The method of this object; warns the line that asks for it."""
-        deprecation.warn(self._old_name, self._instead, level=3)
-        return super().bound(instance)
-
-
-class StreamVerbMethod(Described, Generic[S, P, R]):
-    """What `@stream_verb` leaves in the class: on an object it is a `StreamVerb`."""
-
-    def __init__(self, method: Callable[Concatenate[S, P], Stream[R]]) -> None:
-        super().__init__(method)
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: S, owner: type) -> StreamVerb[P, R]: ...
-    def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else StreamVerb(self.bound(instance))
-
-
-def verb(method: Callable[Concatenate[S, P], Op[R]]) -> VerbMethod[S, P, R]:
+def verb(method: Callable[Concatenate[S, P], Op[R]]) -> VerbMethod[S, Verb[P, R]]:
     """Make a verb of a method that returns an operation."""
-    return VerbMethod(method)
+    return VerbMethod(method, Verb)
 
 
 def old_verb(
     old_name: str, instead: str
-) -> Callable[[Callable[Concatenate[S, P], Op[R]]], OldVerbMethod[S, P, R]]:
-    """As `verb`, for a name that still works: people are told what to use instead."""
-    return lambda method: OldVerbMethod(method, old_name, instead)
+) -> Callable[[Callable[Concatenate[S, P], Op[R]]], VerbMethod[S, Verb[P, R]]]:
+    """As `verb`, for a name of an earlier version of Modal: asking for it warns."""
+
+    def bind(method: Callable[P, Op[R]]) -> Verb[P, R]:
+        deprecation.warn(old_name, instead, level=3)
+        return Verb(method)
+
+    return lambda method: VerbMethod(method, bind)
 
 
-def stream_verb(method: Callable[Concatenate[S, P], Stream[R]]) -> StreamVerbMethod[S, P, R]:
+def stream_verb(method: Callable[Concatenate[S, P], Stream[R]]) -> VerbMethod[S, StreamVerb[P, R]]:
     """Make a verb of a method that returns a stream."""
-    return StreamVerbMethod(method)
+    return VerbMethod(method, StreamVerb)
 
 
 def is_in_loop() -> bool:

@@ -14,7 +14,7 @@ from qmodal.cls.local_instance import LocalInstance, has_constructor
 from qmodal.cls.partial_function import methods_of
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.functions import autoscaler as pool_verbs
-from qmodal.functions.definition import LocalSource, NamedSource, Source, portable
+from qmodal.functions.definition import NamedSource, Source, app_of, portable
 from qmodal.functions.function import Function
 from qmodal.functions.target import Binding, Target
 from qmodal.spec import parameters
@@ -76,13 +76,7 @@ class Cls(Generic[T]):
 
         >>> Cls.from_name("serving", "Model")(size=3).generate.remote("hello")
         """
-        source = NamedSource(
-            app_name=app_name,
-            name=name,
-            environment=environment_name,
-            is_class=True,
-            number=version,
-        )
+        source = NamedSource(app_name, name, environment_name, is_class=True, number=version)
         return Cls(source, name)
 
     @classmethod
@@ -102,11 +96,17 @@ class Cls(Generic[T]):
         return self._with(self._variant.with_options(**options))
 
     def with_concurrency(self, *, max_inputs: int, target_inputs: int | None = None) -> Cls[T]:
-        """The same class with pools of its own, for several inputs at once; only recorded yet."""
+        """The same class with pools of its own, for several inputs at once in a container.
+
+        >>> Busy = Model.with_concurrency(max_inputs=20)
+        """
         return self._with(self._variant.with_concurrency(max_inputs, target_inputs))
 
     def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Cls[T]:
-        """The same class with pools of its own, for batches of inputs; only recorded yet."""
+        """The same class with pools of its own, where its method takes lists.
+
+        >>> Batched = Model.with_batching(max_batch_size=32, wait_ms=20)
+        """
         return self._with(self._variant.with_batching(max_batch_size, wait_ms))
 
     def _with(self, variant: Variant) -> Cls[T]:
@@ -125,13 +125,12 @@ class Cls(Generic[T]):
     @property
     def app(self) -> Any:
         """The app that it is defined on here."""
-        if isinstance(self._source, LocalSource):
-            return self._source.app
-        raise AttributeError(f"{self._name!r} was looked up; its app is not defined here")
+        return app_of(self._source, self._name)
 
     @property
     def _app(self) -> Any:
-        return self._source.app if isinstance(self._source, LocalSource) else None
+        # Containers ask whatever they find under the name that they serve.
+        return getattr(self, "app", None)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Obj:
         """The handle of the instance with these parameters; its pool exists once it is called.
@@ -154,7 +153,10 @@ class Cls(Generic[T]):
 
 
 class Obj:
-    """An instance of a Cls: its methods as Functions that share the pool of its parameters."""
+    """An instance of a Cls: its methods as Functions that share the pool of its parameters.
+
+    What is ours and not Modal's begins with an underscore, as any other name may be the user's.
+    """
 
     def __init__(self, cls: Cls[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._cls = cls
@@ -165,7 +167,7 @@ class Obj:
         self._instance: LocalInstance | None = None
 
     def __repr__(self) -> str:
-        return self.label()
+        return self._label()
 
     def __reduce__(self) -> tuple[Any, ...]:
         cls = self._cls
@@ -244,13 +246,13 @@ class Obj:
             handles.stand_for(self._instance.instance, self)
         return self._instance
 
-    def adopt(self, instance: Any, parameters: bytes) -> None:
+    def _adopt(self, instance: Any, parameters: bytes) -> None:
         """Stand for an instance that a container has built: `self.other.remote()` works in it."""
         self._parameters = parameters
         self._instance = LocalInstance(instance, is_entered=True)
         handles.stand_for(instance, self)
 
-    def encoded(self, specs: tuple[ParameterSpec, ...] | None) -> bytes:
+    def _encoded(self, specs: tuple[ParameterSpec, ...] | None) -> bytes:
         """The parameters as the pool's identity: the same for equal values in any process."""
         if self._parameters is None:
             self._parameters = self._encode(specs)
@@ -266,7 +268,7 @@ class Obj:
             self._args, self._kwargs, init=init, plain_only=is_plain_only()
         )
 
-    def label(self) -> str:
+    def _label(self) -> str:
         shown = [_shown(value) for value in self._args]
         shown += [f"{name}={_shown(value)}" for name, value in self._kwargs.items()]
         text = ", ".join(shown)

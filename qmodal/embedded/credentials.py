@@ -34,8 +34,8 @@ def credential_variables(environ: Mapping[str, str], settings: Settings) -> list
     """
     own = password_of(settings.redis_url or "")
     urls = ("QMODAL_REDIS_URL", "REDIS_URL") if own else ()
-    held = [name for name in urls if password_of(environ.get(name, "")) == own]
-    return [*(name for name in ("QMODAL_SIGNING_KEY",) if name in environ), *held]
+    key = [name for name in ("QMODAL_SIGNING_KEY",) if name in environ]
+    return key + [name for name in urls if password_of(environ.get(name, "")) == own]
 
 
 def withdraw(settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""The command line of the server, and its start under the lock of its folder."""
+"""The server program: where it is found, which version it is, and how it is started."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ from pathlib import Path
 
 from qmodal.embedded.folder import write_private
 from qmodal.exception import ConfigurationError, clause
+
+OLDEST = (7, 0)
+ON_PATH = ("valkey-server", "redis-server")
+_BANNER = re.compile(r"(\w+) server v=(\d+(?:\.\d+)*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +58,6 @@ def server_command(
     for name, value in options.items():
         command += [name, value]
     return command
-
-
-OLDEST = (7, 0)
-ON_PATH = ("valkey-server", "redis-server")
-_BANNER = re.compile(r"(\w+) server v=(\d+(?:\.\d+)*)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,16 +64,15 @@ def current_stats(target: Target) -> Op[FunctionCurrentStats]:
     client = current()
     (observation,) = yield from client.observing.observe([target.pool])
     states = yield from _container_states(client, target.pool)
-    runners = len(states)
+    runners, capacity = len(states), target.options.capacity
     if observation is None:
-        return FunctionCurrentStats(0, runners, 0, states.count("ready"))
-    slots = target.options.slots
-    running = observation.running(slots)
+        return FunctionCurrentStats(0, runners, 0, capacity * states.count("ready"))
+    running = observation.running(capacity)
     return FunctionCurrentStats(
         backlog=max(0, observation.inflight - running - observation.delayed),
         num_total_runners=max(runners, len(observation.consumers)),
         num_running_inputs=running,
-        input_headroom=max(0, slots * len(observation.consumers) - running),
+        input_headroom=max(0, capacity * len(observation.consumers) - running),
     )
 
 

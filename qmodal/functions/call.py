@@ -19,8 +19,8 @@ from qmodal.functions.results import (
     resolve,
     value_at,
 )
-from qmodal.store.outputs import Output, parse_outputs
-from qmodal.transport.operation import Exchange, Op
+from qmodal.store.outputs import Output
+from qmodal.transport.operation import Op
 from qmodal.wire.outcome import Outcome
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _gather(*function_calls: FunctionCall[Any]) -> Op[Sequence[Any]]:
     waiting = {name: OutputReader(client, name) for name in names}
     found: dict[str, Any] = {}
     while waiting:
-        outputs = yield from _read(client, list(waiting.values()))
+        outputs = yield from _read(client, waiting)
         for name, fresh in outputs.items():
             for output in fresh:
                 if 0 in output.fresh and name in waiting:
@@ -106,16 +106,11 @@ def _gather(*function_calls: FunctionCall[Any]) -> Op[Sequence[Any]]:
     return [found[name] for name in names]
 
 
-def _read(client: Client, readers: list[OutputReader]) -> Op[dict[str, list[Output]]]:
-    """New outputs of several calls by one read, which waits for the first of them."""
-    names = {client.keys.outputs(reader.call).encode(): reader for reader in readers}
-    cursors = [reader.cursor for reader in readers]
-    command = (b"XREAD", b"COUNT", 100, b"BLOCK", BLOCK_MS, b"STREAMS", *names, *cursors)
-    (reply,) = yield Exchange((command,), waits=True)
-    return {
-        names[stream].call: names[stream].accept(parse_outputs([(stream, entries)]))
-        for stream, entries in reply or ()
-    }
+def _read(client: Client, waiting: dict[str, OutputReader]) -> Op[dict[str, list[Output]]]:
+    """New outputs of several calls, once there are any."""
+    cursors = {name: reader.cursor for name, reader in waiting.items()}
+    found = yield from client.calls.read_several(cursors, block=BLOCK_MS)
+    return {name: waiting[name].accept(outputs) for name, outputs in found.items()}
 
 
 class FunctionCall(Generic[R]):

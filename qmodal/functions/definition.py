@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Protocol
 
 from qmodal.client.client import current
@@ -36,11 +36,6 @@ class LocalSource:
     registry: Registry
     tag: str
 
-    @property
-    def app(self) -> Any:
-        """The App."""
-        return self.registry.owner
-
     def definition(self) -> Op[Definition]:
         """The definition, if the app has been published."""
         definition = self.registry.find_definition(self.tag)
@@ -56,6 +51,13 @@ class LocalSource:
     def stands_for(self, definition: Definition) -> bool:
         """Whether the app is still published as it was then."""
         return self.registry.find_definition(self.tag) is definition
+
+
+def app_of(source: Source, name: str) -> Any:
+    """The App in this process that a handle is of; raises AttributeError for one that was looked up."""
+    if isinstance(source, LocalSource):
+        return source.registry.owner
+    raise AttributeError(f"{name!r} was looked up; its app is not defined here")
 
 
 def local_entry(source: Source) -> Entry | None:
@@ -124,13 +126,14 @@ class FixedSource:
         return definition is self.fixed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class NamedSource:
     """A definition of a deployed app, looked up by name on first use."""
 
     app_name: str
     name: str
     environment: str | None
+    _: KW_ONLY
     is_class: bool
     number: int | None = None
 

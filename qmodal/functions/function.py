@@ -22,6 +22,7 @@ from qmodal.functions.definition import (
     LocalSource,
     NamedSource,
     Source,
+    app_of,
     local_entry,
     portable,
 )
@@ -99,13 +100,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
                 f"Cannot look up the method {name!r} as a function; "
                 f"use `qmodal.Cls.from_name({app_name!r}, {owner!r})().{method}`."
             )
-        source = NamedSource(
-            app_name=app_name,
-            name=name,
-            environment=environment_name,
-            is_class=False,
-            number=version,
-        )
+        source = NamedSource(app_name, name, environment_name, is_class=False, number=version)
         return Function(source, name)
 
     @verb
@@ -200,11 +195,17 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     def with_concurrency(
         self, *, max_inputs: int, target_inputs: int | None = None
     ) -> Function[P, R, OriginalR]:
-        """The same function in a pool of its own, for several inputs at once; only recorded yet."""
+        """The same function in a pool of its own, for several inputs at once in a container.
+
+        >>> busy = fetch.with_concurrency(max_inputs=100, target_inputs=50)
+        """
         return self._with(self._variant.with_concurrency(max_inputs, target_inputs))
 
     def with_batching(self, *, max_batch_size: int, wait_ms: int) -> Function[P, R, OriginalR]:
-        """The same function in a pool of its own, for batches of inputs; only recorded yet."""
+        """The same function in a pool of its own, where it takes lists of inputs.
+
+        >>> batched = embed.with_batching(max_batch_size=32, wait_ms=20)
+        """
         return self._with(self._variant.with_batching(max_batch_size, wait_ms))
 
     def get_raw_f(self) -> Callable[P, OriginalR]:
@@ -245,13 +246,12 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     @property
     def app(self) -> Any:
         """The app that it is defined on here."""
-        if isinstance(self._source, LocalSource):
-            return self._source.app
-        raise AttributeError(f"{self._name!r} was looked up; its app is not defined here")
+        return app_of(self._source, self._name)
 
     @property
     def _app(self) -> Any:
-        return self._source.app if isinstance(self._source, LocalSource) else None
+        # Containers ask whatever they find under the name that they serve.
+        return getattr(self, "app", None)
 
     @property
     def is_generator(self) -> bool:
@@ -304,7 +304,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
             raise InvalidError(
                 "A method runs in the pool of its instance. Use `with_options` and its like on the class."
             )
-        variant.over({}).check_kind(is_generator=self.is_generator)
+        variant.over({}).check_kind(is_generator=self.is_generator, is_web=self.is_web)
         return Function(
             self._source, self._name, raw_f=self._raw_f, local=self._local, variant=variant
         )

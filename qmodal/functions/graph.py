@@ -11,8 +11,8 @@ from qmodal.exception import Error, OutputExpiredError, ServerWarning
 from qmodal.functions.receipts import read_receipt
 from qmodal.functions.results import CANCELLED, open_output, outcomes_in
 from qmodal.store.calls import Child
-from qmodal.store.outputs import CallRecord, Output, parse_outputs
-from qmodal.transport.operation import Op, ask
+from qmodal.store.outputs import CallRecord, Output
+from qmodal.transport.operation import Op
 from qmodal.wire.ids import input_id
 
 MOST_INPUTS = 10_000
@@ -99,8 +99,7 @@ class _Graph:
         ended: Ended = {}
         cursor, outputs = b"0", list[Output]()
         while outputs or cursor == b"0":
-            read = self.client.calls.read_command(call, cursor, block=0, count=1000)
-            outputs = parse_outputs((yield from ask(read))[0])
+            outputs = yield from self.client.calls.read(call, cursor, block=0, count=1000)
             for output in outputs:
                 if output.is_foreign or output.is_item:
                     continue

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from qmodal.spec.documents import FunctionSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.variant import Variant
@@ -27,8 +24,8 @@ def describe(spec: FunctionSpec, variant: Variant) -> FunctionInfo:
         max_retries=None if options.retries is None else options.retries.max_retries,
         regions=[options.region] if isinstance(options.region, str) else _listed(options.region),
         cloud=options.cloud,
-        batching_info=_batching(options, variant.changes),
-        concurrency_info=_concurrency(options, variant.changes),
+        batching_info=_batching(options),
+        concurrency_info=_concurrency(options),
         schedule=None if options.schedule is None else str(options.schedule),
         single_use_containers=options.single_use_containers,
         volumes=dict(options.volumes),
@@ -48,17 +45,13 @@ def _listed(regions: tuple[str, ...] | None) -> list[str] | None:
     return None if regions is None else list(regions)
 
 
-def _concurrency(options: FunctionOptions, changes: Mapping[str, Any]) -> ConcurrencyInfo | None:
-    if "concurrency" in changes:
-        return ConcurrencyInfo(*changes["concurrency"])
+def _concurrency(options: FunctionOptions) -> ConcurrencyInfo | None:
     if options.max_inputs == 1:
         return None
     return ConcurrencyInfo(options.max_inputs, options.target_inputs)
 
 
-def _batching(options: FunctionOptions, changes: Mapping[str, Any]) -> BatchingInfo | None:
-    if "batching" in changes:
-        return BatchingInfo(*changes["batching"])
+def _batching(options: FunctionOptions) -> BatchingInfo | None:
     if options.max_batch_size is None:
         return None
     return BatchingInfo(options.max_batch_size, options.wait_ms)

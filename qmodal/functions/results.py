@@ -164,7 +164,7 @@ def fetch_payload(
         return outcome.payload
     payload = yield from fetch_blob(client, call, index, outcome.blob)
     if is_delivery:
-        yield Later((b"UNLINK", client.keys.result_blob(call, index)))
+        yield Later(client.calls.forget_result_command(call, index))
     return payload
 
 

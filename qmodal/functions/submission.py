@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from operator import itemgetter
 from typing import Any, TypeVar
 
@@ -87,28 +88,31 @@ def submission_of(
 def request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
     """Submit one input and wait a second for its outcome, in one write."""
     calls = client.calls
-    return (
-        yield from _opening(
-            client, target, lambda: calls.request_one(submission, block=FIRST_BLOCK_MS)
-        )
-    )
+    try:
+        return (yield from calls.request_one(submission, block=FIRST_BLOCK_MS))
+    except UnknownPoolError:
+        again = partial(calls.request_one, submission, block=FIRST_BLOCK_MS)
+        return (yield from _opening(client, target, again))
 
 
 def submit(client: Client, target: Target, submission: Submission) -> Op[None]:
     """Submit; a pool that the server does not know (yet, or any more) is opened first."""
-    yield from _opening(client, target, lambda: client.calls.submit(submission))
+    try:
+        yield from client.calls.submit(submission)
+    except UnknownPoolError:
+        yield from _opening(client, target, partial(client.calls.submit, submission))
 
 
 def _opening(client: Client, target: Target, submitting: Callable[[], Op[T]]) -> Op[T]:
-    """What the submission comes to; its pool is opened before it is repeated.
+    """Open the pool, and submit again.
 
     A server that was ended may have lost the opening again by the time that the submit is repeated.
     """
-    for _ in range(MOST_OPENINGS):
-        try:
+    for _ in range(MOST_OPENINGS - 1):
+        yield from open_pool(client, target.spec)
+        with suppress(UnknownPoolError):
             return (yield from submitting())
-        except UnknownPoolError:
-            yield from open_pool(client, target.spec)
+    yield from open_pool(client, target.spec)
     return (yield from submitting())
 
 

@@ -18,11 +18,11 @@ from qmodal.transport.operation import Op
 class Instance(Protocol):
     """What a method is bound to."""
 
-    def encoded(self, specs: tuple[ParameterSpec, ...] | None) -> bytes:
+    def _encoded(self, specs: tuple[ParameterSpec, ...] | None) -> bytes:
         """The parameters as the pool's identity; raises InvalidError, TypeError, ValueError."""
         ...
 
-    def label(self) -> str:
+    def _label(self) -> str:
         """What people see, such as `Model(size=3)`."""
         ...
 
@@ -66,9 +66,9 @@ def target_of(
     pool = PoolSpec(
         app_id=definition.app_id,
         function=spec.tag,
-        parameters=b"" if binding is None else binding.instance.encoded(specs_of(spec)),
+        parameters=b"" if binding is None else binding.instance._encoded(specs_of(spec)),
         variant=variant.packed,
-        label=_label(spec.tag if binding is None else binding.instance.label(), definition),
+        label=_label(spec.tag if binding is None else binding.instance._label(), definition),
         number=definition.number,
     )
     options = options_in_force(spec, pool)

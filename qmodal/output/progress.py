@@ -118,7 +118,7 @@ class Bar:
         waiting = call.submitted - call.settled
         if observation is None:
             return 0
-        return min(waiting, observation.running(call.target.options.slots))
+        return min(waiting, observation.running(call.target.options.capacity))
 
 
 class _SharedDisplay:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from qmodal.exception import UnimplementedError
 from qmodal.spec.names import check_name
@@ -26,7 +26,7 @@ class Declared:
         self._name = args[0] if args and isinstance(args[0], str) else None
 
     @classmethod
-    def _declare(cls, made_by: str, *args: Any, **kwargs: Any) -> Any:
+    def _declare(cls, made_by: str, *args: Any, **kwargs: Any) -> Self:
         made = cls.__new__(cls)
         made._record(made_by, args, kwargs)
         return made
@@ -132,14 +132,12 @@ class Volume(_Named, VolumeResource):
     ) -> Volume:
         """The volume of that name; raises InvalidError for a name that none can have."""
         check_name("Volume", name)
-        made: Volume = cls._declare("from_name", name)
-        return made
+        return cls._declare("from_name", name)
 
     @classmethod
     def from_id(cls, volume_id: str, client: Any = None) -> Volume:
         """The volume of that id."""
-        made: Volume = cls._declare("from_id", volume_id)
-        return made
+        return cls._declare("from_id", volume_id)
 
     @classmethod
     def ephemeral(
@@ -150,8 +148,7 @@ class Volume(_Named, VolumeResource):
         create_options: Any = None,
     ) -> Volume:
         """One that lasts as long as a `with` block."""
-        made: Volume = cls._declare("ephemeral")
-        return made
+        return cls._declare("ephemeral")
 
     def read_only(self) -> Volume:
         """The same, mounted so that it cannot be written."""
@@ -175,13 +172,13 @@ class _Stored(_Named):
         environment_name: str | None = None,
         create_if_missing: bool = False,
         client: Any = None,
-    ) -> Any:
+    ) -> Self:
         """The one of that name; raises InvalidError for a name that none can have."""
         check_name(cls.__name__, name)
         return cls._declare("from_name", name)
 
     @classmethod
-    def ephemeral(cls, client: Any = None, environment_name: str | None = None) -> Any:
+    def ephemeral(cls, client: Any = None, environment_name: str | None = None) -> Self:
         """One that lasts as long as a `with` block."""
         return cls._declare("ephemeral")
 
@@ -195,8 +192,7 @@ class Dict(_Stored):
     @classmethod
     def from_id(cls, dict_id: str, client: Any = None) -> Dict:
         """The one of that id."""
-        made: Dict = cls._declare("from_id", dict_id)
-        return made
+        return cls._declare("from_id", dict_id)
 
 
 class Queue(_Stored):
@@ -208,8 +204,7 @@ class Queue(_Stored):
     @classmethod
     def from_id(cls, queue_id: str, client: Any = None) -> Queue:
         """The one of that id."""
-        made: Queue = cls._declare("from_id", queue_id)
-        return made
+        return cls._declare("from_id", queue_id)
 
 
 class NetworkFileSystem(_Stored):
@@ -228,20 +223,17 @@ class Mount(_Named):
     @classmethod
     def from_local_dir(cls, local_path: Any, **kwargs: Any) -> Mount:
         """A folder of this machine."""
-        made: Mount = cls._declare("from_local_dir", str(local_path))
-        return made
+        return cls._declare("from_local_dir", str(local_path))
 
     @classmethod
     def from_local_file(cls, local_path: Any, remote_path: Any = None) -> Mount:
         """A file of this machine."""
-        made: Mount = cls._declare("from_local_file", str(local_path))
-        return made
+        return cls._declare("from_local_file", str(local_path))
 
     @classmethod
     def from_local_python_packages(cls, *module_names: str, **kwargs: Any) -> Mount:
         """Packages of this machine."""
-        made: Mount = cls._declare("from_local_python_packages", *module_names)
-        return made
+        return cls._declare("from_local_python_packages", *module_names)
 
 
 class Proxy(_Stored):
@@ -291,13 +283,11 @@ class Sandbox(_Named):
     @classmethod
     def create(cls, *args: Any, **kwargs: Any) -> NoReturn:
         """Raises UnimplementedError."""
-        made: Sandbox = cls._declare("create")
-        made._refuse("`Sandbox.create`")
+        cls._declare("create")._refuse("`Sandbox.create`")
 
     from_name = create
 
 
 def forward(port: int, *, unencrypted: bool = False, h2_enabled: bool = False) -> Tunnel:
     """Declares a tunnel to a port of the container; entering it raises UnimplementedError."""
-    tunnel: Tunnel = Tunnel._declare("forward", port)
-    return tunnel
+    return Tunnel._declare("forward", port)

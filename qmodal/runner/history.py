@@ -35,15 +35,15 @@ def history(client: Client, record: AppRecord) -> Op[list[PastVersion]]:
     return releases[::-1]
 
 
-def rollback(client: Client, record: AppRecord, number: int | None) -> Op[Version]:
-    """Publish version `number` again, as the next one; by default the one before the current.
+def rollback(client: Client, record: AppRecord, number: int) -> Op[Version]:
+    """Publish version `number` again, as the next one.
 
     Raises InvalidError if that is the current one, NotFoundError if it or its code is gone.
     """
     for _ in range(MOST_TRIES):
         if record.state != "deployed":
             raise InvalidError(f"{record.name!r} is not deployed, so it cannot be rolled back.")
-        old = yield from _old(client, record, number or record.version - 1)
+        old = yield from _old(client, record, number)
         version = replace(old, number=record.version + 1)
         document = version.seal(client.signer)
         renewed = replace(record, version=version.number)

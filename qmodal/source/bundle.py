@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
+import os
 import shutil
 import tempfile
+import warnings
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -55,8 +58,9 @@ def collect(
 ) -> Collection:
     """The files that a program (a file, or a module by its dotted name) needs in a container.
 
-    `extra` names further modules that are taken from wherever they are. Raises RequestSizeError
-    above 64 MiB and InvalidError for a module that cannot be found.
+    `extra` names further modules that are taken from wherever they are. Files above 1 MiB that are
+    no Python are left out with a warning. Raises RequestSizeError above 64 MiB and InvalidError for
+    a module that cannot be found.
     """
     roots = [root.resolve() for root in roots]
     start: dict[str, Places] = {}
@@ -92,7 +96,37 @@ def unpacked(digest: str, cache: Path) -> Path | None:
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise DeserializationError(f"{digest!r} is not the sha256 of a bundle.")
     folder = cache / digest
-    return folder if folder.is_dir() else None
+    if not folder.is_dir():
+        return None
+    touch(folder)
+    return folder
+
+
+def touch(folder: Path) -> None:
+    """Note that a bundle's folder is in use."""
+    with contextlib.suppress(OSError):  # of another user, or on a disk that cannot be written to
+        os.utime(folder)
+
+
+def unused(cache: Path, *, since: float) -> Iterator[Path]:
+    """The folders of bundles that nobody has used since then (as `time.time()` says it).
+
+    Those that a worker was unpacking when it was killed are among them.
+    """
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(cache):
+            with contextlib.suppress(OSError):
+                if entry.stat(follow_symlinks=False).st_mtime < since:
+                    yield Path(entry.path)
+
+
+def discard(folder: Path) -> None:
+    """Remove a bundle's folder, which is there as a whole or not at all."""
+    with contextlib.suppress(OSError):
+        gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=folder.parent))
+        with contextlib.suppress(OSError):
+            folder.rename(gone / folder.name)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def unpack(content: bytes, digest: str, cache: Path) -> Path:
@@ -139,21 +173,35 @@ def _extra_places(name: str, roots: Sequence[Path]) -> Places:
 
 
 def _within_limits(entry: str, files: Sequence[SourceFile]) -> Collection:
-    fitting = (f for f in files if f.path.suffix == ".py" or f.size <= MAX_OTHER_FILE)
-    collection = Collection(entry=entry, files=tuple(fitting))
+    fitting = tuple(f for f in files if f.path.suffix == ".py" or f.size <= MAX_OTHER_FILE)
+    if left_out := set(files).difference(fitting):
+        warnings.warn(_not_sent(left_out), UserWarning, stacklevel=3)
+    collection = Collection(entry=entry, files=fitting)
     if collection.total > MAX_TOTAL or len(collection.files) > MAX_FILES:
         raise RequestSizeError(_too_large(collection))
     return collection
 
 
+def _not_sent(files: Iterable[SourceFile]) -> str:
+    return (
+        f"Not sent with the program, as files above {MAX_OTHER_FILE / MIB:g} MiB that are no Python: "
+        f"{_largest(files)}. Put them where the boxes find them; name them in .gitignore to hear "
+        "no more of it."
+    )
+
+
 def _too_large(collection: Collection) -> str:
-    largest = sorted(collection.files, key=lambda file: (-file.size, file.name))[:10]
-    names = ", ".join(f"{file.name} ({file.size / MIB:.1f} MiB)" for file in largest)
     return (
         f"The program's own source is {len(collection.files)} files and "
         f"{collection.total / MIB:.1f} MiB; at most {MAX_FILES} files and {MAX_TOTAL // MIB} MiB "
-        f"are sent. Move what is no source elsewhere or name it in .gitignore. Largest: {names}."
+        "are sent. Move what is no source elsewhere or name it in .gitignore. Largest: "
+        f"{_largest(collection.files)}."
     )
+
+
+def _largest(files: Iterable[SourceFile]) -> str:
+    largest = sorted(files, key=lambda file: (-file.size, file.name))[:10]
+    return ", ".join(f"{file.name} ({file.size / MIB:.1f} MiB)" for file in largest)
 
 
 def _extract(content: bytes, folder: Path) -> None:

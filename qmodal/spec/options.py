@@ -97,11 +97,18 @@ class FunctionOptions:
 
     @property
     def slots(self) -> int:
-        """How many inputs a container runs at once: one, while concurrency is only recorded.
+        """How many inputs the autoscaler plans for a container: as many batches as it aims at."""
+        return self.target_inputs * (self.max_batch_size or 1)
 
-        Counting on `target_inputs` would leave an input waiting for one that waits for it.
-        """
-        return 1
+    @property
+    def capacity(self) -> int:
+        """How many inputs a container may run, more than the autoscaler plans for if it has to be."""
+        return self.max_inputs * (self.max_batch_size or 1)
+
+    @property
+    def is_concurrent(self) -> bool:
+        """Whether a container runs more than one input at a time, side by side or as a batch."""
+        return self.max_inputs > 1 or self.max_batch_size is not None
 
     @property
     def environ(self) -> dict[str, str]:
@@ -209,9 +216,11 @@ def plain_overrides(**given: Any) -> dict[str, Any]:
 
     A value equal to the default is kept, because the function's own may differ from it.
     """
-    changes, _ = _checked_overrides(given)
+    changes, recorded = _checked_overrides(given)
     if "secrets" in changes:
         changes["secret_env"] = gathered(None, changes["secrets"])
+    if recorded:
+        changes["recorded"] = recorded
     return {name: _plain(changes[name]) for name in sorted(changes)}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 
 from qmodal.spec.options import FunctionOptions
+from qmodal.spec.variation import Variation
 
 WORTH_MICROSECONDS = 10000
 # No output is for more than 999.
@@ -28,34 +29,51 @@ def is_packable(options: FunctionOptions) -> bool:
     """Whether several inputs of this function may share an entry.
 
     Not if each has to have a container of its own, nor if none may run twice: what has ended in a
-    pack runs again when the container dies before the whole of it is written.
+    pack runs again when the container dies before the whole of it is written. Nor if they run side
+    by side: those of a pack run one after another.
     """
-    return not (options.is_once or options.single_use_containers)
+    return not (options.is_once or options.single_use_containers or options.is_concurrent)
+
+
+class PoolTimes:
+    """Times of the last outcomes of a pool, in µs, and whether they vary widely."""
+
+    __slots__ = ("recent", "variation")
+
+    def __init__(self) -> None:
+        self.recent: deque[int] = deque(maxlen=RECENT_OUTCOMES)
+        self.variation = Variation()
+
+    @property
+    def usual(self) -> int:
+        """What three in four inputs do not exceed, once RECENT_OUTCOMES have ended."""
+        return sorted(self.recent)[USUAL_RANK]
 
 
 class PackTimes:
-    """Times of the last outcomes of each pool, in µs, as this process has seen them."""
+    """Times of the pools that this process has seen outcomes of."""
 
-    __slots__ = ("_recent",)
+    __slots__ = ("_pools",)
 
     def __init__(self) -> None:
-        self._recent: dict[str, deque[int]] = {}
+        self._pools: dict[str, PoolTimes] = {}
 
-    def of(self, pool: str) -> deque[int]:
+    def of(self, pool: str) -> PoolTimes:
         """Of that pool; shared by all who add to it."""
-        if len(self._recent) >= MOST_LEARNED_POOLS and pool not in self._recent:
-            self._recent.clear()
-        return self._recent.setdefault(pool, deque(maxlen=RECENT_OUTCOMES))
+        if len(self._pools) >= MOST_LEARNED_POOLS and pool not in self._pools:
+            self._pools.clear()
+        return self._pools.setdefault(pool, PoolTimes())
 
 
 class PackSizer:
     """Learns from outcomes, and says how many inputs to put into an entry."""
 
-    __slots__ = ("_inputs", "_is_allowed", "_recent")
+    __slots__ = ("_inputs", "_is_allowed", "_recent", "_times")
 
-    def __init__(self, options: FunctionOptions, recent: deque[int], *, is_allowed: bool) -> None:
+    def __init__(self, options: FunctionOptions, times: PoolTimes, *, is_allowed: bool) -> None:
         self._is_allowed = is_allowed and is_packable(options)
-        self._recent = recent
+        self._times = times
+        self._recent = times.recent
         self._inputs = 0
 
     def count(self, inputs: int) -> None:
@@ -74,15 +92,15 @@ class PackSizer:
 
     def ran(self, microseconds: int, inputs: int = 1) -> None:
         """So many inputs took that long on the average; as long as nothing is known, each counts."""
-        times = min(inputs, RECENT_OUTCOMES) if self.is_ignorant else 1
-        self._recent.extend([microseconds] * times)
+        is_ignorant = self.is_ignorant
+        self._recent.extend([microseconds] * (min(inputs, RECENT_OUTCOMES) if is_ignorant else 1))
+        if self._is_allowed and not is_ignorant:
+            self._times.variation.ran(microseconds, self._times.usual, inputs)
 
     @property
     def size(self) -> int:
-        """Inputs for each entry; 1 until enough of them have ended."""
-        if not self._is_allowed or self.is_ignorant:
+        """Inputs for each entry; 1 until enough of them have ended, and while they vary widely."""
+        if not self._is_allowed or self.is_ignorant or self._times.variation.is_wide:
             return 1
-        usual = sorted(self._recent)[USUAL_RANK]
-        return max(
-            1, min(MOST_IN_PACK, WORTH_MICROSECONDS // max(1, usual), self._inputs // LEAST_PACKS)
-        )
+        worth = WORTH_MICROSECONDS // max(1, self._times.usual)
+        return max(1, min(MOST_IN_PACK, worth, self._inputs // LEAST_PACKS))

@@ -30,18 +30,18 @@ class Variant:
 
         Raises InvalidError for a bad value, TypeError for an option that cannot be changed.
         """
-        return Variant({**self.changes, **plain_overrides(**given)})
+        return Variant(_laid_over(self.changes, plain_overrides(**given)))
 
     def with_concurrency(self, max_inputs: int, target_inputs: int | None) -> Variant:
-        """Several inputs at once in a container: recorded, and not done yet."""
+        """Several inputs at once in a container; raises InvalidError."""
         target = max_inputs if target_inputs is None else target_inputs
         check_concurrency(max_inputs, target)
-        return Variant({**self.changes, "concurrency": [max_inputs, target]})
+        return Variant({**self.changes, "max_inputs": max_inputs, "target_inputs": target})
 
     def with_batching(self, max_batch_size: int, wait_ms: int) -> Variant:
-        """Inputs collected into batches: recorded, and not done yet."""
+        """Inputs collected into batches; raises InvalidError."""
         check_batching(max_batch_size, wait_ms)
-        return Variant({**self.changes, "batching": [max_batch_size, wait_ms]})
+        return Variant({**self.changes, "max_batch_size": max_batch_size, "wait_ms": wait_ms})
 
     @property
     def packed(self) -> bytes:
@@ -50,7 +50,15 @@ class Variant:
 
     def over(self, options: Mapping[str, Any]) -> FunctionOptions:
         """The function's own plain options with the changes laid over them."""
-        return FunctionOptions.from_plain({**options, **self.changes})
+        return FunctionOptions.from_plain(_laid_over(options, self.changes))
+
+
+def _laid_over(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, the changes first; notes that have no effect are added to those there are."""
+    both = {**options, **changes}
+    if "recorded" in options and "recorded" in changes:
+        both["recorded"] = {**options["recorded"], **changes["recorded"]}
+    return both
 
 
 def _ordered(value: Any) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -33,8 +33,6 @@ BLOB_SECONDS = 3600
 # About how many calls made by one call's inputs are kept for its call graph, and for how long.
 MOST_CHILDREN = 10_000
 CHILDREN_MS = 7 * 24 * 3600 * 1000
-
-
 # How long a cancel waits for workers that do not answer, and how long a late answer is kept.
 TOLD_SECONDS, TOLD_MS = 1.0, 10_000
 
@@ -208,6 +206,17 @@ class Calls:
         replies = yield Exchange((command,), waits=bool(block), shared=not block)
         return parse_outputs(replies[0])
 
+    def read_several(
+        self, cursors: Mapping[str, bytes], *, block: int
+    ) -> Op[dict[str, list[Output]]]:
+        """Outputs of calls, each behind its cursor, by one read; it waits for the first of them all."""
+        names = {self.keys.outputs(call).encode(): call for call in cursors}
+        command = (b"XREAD", b"COUNT", 100, b"BLOCK", block, b"STREAMS", *names, *cursors.values())
+        (reply,) = yield Exchange((command,), waits=True)
+        return {
+            names[stream]: parse_outputs([(stream, entries)]) for stream, entries in reply or ()
+        }
+
     def record(self, call: str) -> Op[CallRecord | None]:
         """The call's record; None if it never existed, expired or was delivered."""
         return (yield from read_record(self.keys.call(call)))
@@ -227,6 +236,10 @@ class Calls:
         key = self.keys.call(call)
         blobs = [self.keys.result_blob(call, index) for index in indexes]
         return (b"UNLINK", key, key + ":outputs", key + ":children", *blobs)
+
+    def forget_result_command(self, call: str, index: int) -> Command:
+        """The command that deletes a delivered payload that was stored apart."""
+        return (b"UNLINK", self.keys.result_blob(call, index))
 
     def delivered_command(self, call: str, cursor: bytes) -> Command:
         """The command that deletes the outputs up to the cursor, but for less than a hundred of them.

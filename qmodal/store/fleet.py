@@ -242,6 +242,11 @@ class Fleet:
         )
         return reply
 
+    def leader(self) -> Op[str | None]:
+        """The autoscaler that leads, if any."""
+        reply = yield from ask_one(b"GET", self.keys.leader)
+        return None if reply is None else reply.decode(errors="replace")
+
     def resign(self, autoscaler: str) -> Op[None]:
         """Give the leadership up at once, if held."""
         yield from ask_one(*script("resign").command((self.keys.leader,), (autoscaler,)))

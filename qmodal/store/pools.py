@@ -19,6 +19,8 @@ KEEP_POOL_MS = 30 * 24 * 3600 * 1000
 BUDGET = 3
 # What a container may hold of each of the two streams; its shared record has room for twice as many.
 MOST_HELD = 128
+# As many as one may hold that runs several side by side.
+MOST_SIDE_BY_SIDE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +83,10 @@ class Pools:
             *(b"STREAMS", self.keys.again(pool), self.keys.inputs(pool), b">", b">"),
         )
 
-    def held_command(self, pool: str, container: str) -> Command:
+    def held_command(self, pool: str, container: str, *, most: int = MOST_HELD) -> Command:
         """Read what is already pending for the container: a claim's reply may have been lost."""
         return (
-            *(b"XREADGROUP", b"GROUP", GROUP, container, b"COUNT", MOST_HELD, b"STREAMS"),
+            *(b"XREADGROUP", b"GROUP", GROUP, container, b"COUNT", most, b"STREAMS"),
             *(self.keys.again(pool), self.keys.inputs(pool), b"0", b"0"),
         )
 
@@ -105,6 +107,20 @@ class Pools:
         about = (b"XPENDING", stream, GROUP, entry, entry, 1, container)
         (reply,) = yield from ask(about, patience=1.0)
         return bool(reply)
+
+    def held_by(self, pool: str, container: str) -> Op[set[tuple[int, str]]]:
+        """Lane and id of all entries that the container has: one that runs several at once."""
+        streams = (self.keys.inputs(pool), self.keys.again(pool))
+        replies = yield from ask(
+            *(
+                (b"XPENDING", stream, GROUP, b"-", b"+", MOST_SIDE_BY_SIDE, container)
+                for stream in streams
+            ),
+            patience=1.0,
+        )
+        return {
+            (lane, reading.name(each[0])) for lane, reply in enumerate(replies, 1) for each in reply
+        }
 
     def mark_command(self, pool: str, container: str) -> Command:
         """Note that what this container has started never runs again; nothing if the pool is gone."""

@@ -109,7 +109,7 @@ def _leave_timeouts_to_the_kernel(sock: object) -> None:
     those polls. A TLS socket has its own ways.
     """
     if is_plain(sock):
-        limit = struct.pack("ll", int(READ_SECONDS), 0)
+        limit = struct.pack("ll", *divmod(int(READ_SECONDS * 1_000_000), 1_000_000))
         sock.settimeout(None)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
@@ -253,6 +253,13 @@ class Connection:
         self._sock = None
         self._renew()
         self._connection.disconnect()
+
+    def shut(self) -> None:
+        """By another thread: whoever reads from it loses it now."""
+        sock = self._sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _renew(self) -> None:
         self._reader = new_reader()

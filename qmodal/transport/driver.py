@@ -214,7 +214,11 @@ class BlockingDriver:
             return self._idle.pop()
         except IndexError:
             connection = Connection(self.address)
-            connection.connect()
+            try:
+                connection.connect()
+            except BaseException:  # also KeyboardInterrupt, between the connect and the login
+                connection.close()
+                raise
             return connection
 
     def _load(self, connection: Connection) -> Exception | None:

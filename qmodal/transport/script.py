@@ -11,14 +11,13 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.resources import files
-from importlib.resources.abc import Traversable
+from pathlib import Path
 from typing import Any
 
 from qmodal.transport.operation import Command
 
 # Scripts lie beside the operations that use them, in a folder for each noun.
-_FOLDER = files("qmodal.store").joinpath("lua")
+_FOLDER = Path(__file__).parents[1] / "store" / "lua"
 SHARED = "shared"
 _INCLUDE = re.compile(r"^-- include: ([\w, ]+)$", re.MULTILINE)
 _NAMES = re.compile(r"^local ([\w, ]+?) = unpack\((KEYS|ARGV)\)$", re.MULTILINE)
@@ -57,18 +56,18 @@ class Script:
 
 
 @cache
-def _places(*, shared: bool = False) -> dict[str, Traversable]:
+def _places(*, shared: bool = False) -> dict[str, Path]:
     """Where each script is (or what scripts share), by its name, which no two of them have."""
     folders = [_FOLDER.joinpath(SHARED)] if shared else _folders(_FOLDER)
     found = [file for folder in folders for file in _files(folder) if file.name.endswith(".lua")]
     return {file.name.removesuffix(".lua"): file for file in found}
 
 
-def _folders(folder: Traversable) -> list[Traversable]:
+def _folders(folder: Path) -> list[Path]:
     return [each for each in folder.iterdir() if each.is_dir() and each.name != SHARED]
 
 
-def _files(folder: Traversable) -> Iterator[Traversable]:
+def _files(folder: Path) -> Iterator[Path]:
     for each in folder.iterdir():
         yield from _files(each) if each.is_dir() else (each,)
 

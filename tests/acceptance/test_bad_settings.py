@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import socketserver
 import threading
 import time
@@ -16,7 +15,7 @@ import pytest
 import redis
 
 from tests.support.commands import started
-from tests.support.servers import run_server, server_binary
+from tests.support.servers import reserved_port, run_server, server_binary
 from tests.support.waiting import wait_until
 
 KEY = "0123456789abcdef" * 4
@@ -26,13 +25,16 @@ app = qmodal.App("refused")
 @app.function()
 def f() -> None: ...
 """
-CLIENTS = {
+Command = tuple[str, ...]
+CLIENTS: dict[str, Command] = {
     "run": ("run", "refused.py"),
     "deploy": ("deploy", "refused.py"),
     "list": ("app", "list"),
 }
-SERVICES = {"worker": ("worker",), "autoscaler": ("autoscaler",)}
+SERVICES: dict[str, Command] = {"worker": ("worker",), "autoscaler": ("autoscaler",)}
 COMMANDS = CLIENTS | SERVICES
+# One of each kind, where all of a kind go the same way that another refusal has shown for all.
+TWO = {name: COMMANDS[name] for name in ("list", "worker")}
 
 
 class _OldServer(socketserver.StreamRequestHandler):
@@ -94,28 +96,41 @@ def used_server() -> Iterator[Environ]:
         yield {"QMODAL_REDIS_URL": server.url}
 
 
-REFUSED: dict[str, tuple[Callable[[], AbstractContextManager[Environ]], str]] = {
-    "scheme": (lambda: nothing(QMODAL_REDIS_URL="http://host"), "write redis://HOST:PORT/DB"),
-    "no address": (lambda: nothing(QMODAL_REDIS_URL="redis://"), "no usable host or port"),
+Refused = tuple[Callable[[], AbstractContextManager[Environ]], Mapping[str, Command], str]
+REFUSED: dict[str, Refused] = {
+    "scheme": (
+        lambda: nothing(QMODAL_REDIS_URL="http://host"),
+        COMMANDS,
+        "write redis://HOST:PORT/DB",
+    ),
+    "no address": (lambda: nothing(QMODAL_REDIS_URL="redis://"), TWO, "no usable host or port"),
     "no key for a remote server": (
         lambda: nothing(QMODAL_REDIS_URL="redis://192.0.2.1:6379", QMODAL_SIGNING_KEY=""),
+        COMMANDS,
         "Set QMODAL_SIGNING_KEY to the same secret",
     ),
     "short key": (
         lambda: nothing(QMODAL_REDIS_URL="unix:///x", QMODAL_SIGNING_KEY="short"),
+        TWO,
         "a signing key needs 16 or more",
     ),
-    "old server": (old_server, "qmodal needs Redis 7.0 or Valkey 8"),
-    "no password": (lambda: own_server("--requirepass", "right"), "Check the user and password"),
+    "old server": (old_server, COMMANDS, "qmodal needs Redis 7.0 or Valkey 8"),
+    "no password": (
+        lambda: own_server("--requirepass", "right"),
+        TWO,
+        "Check the user and password",
+    ),
     "wrong password": (
         lambda: own_server("--requirepass", "right", login=":wrong@"),
+        COMMANDS,
         "Check the user and password",
     ),
     "eviction": (
         lambda: own_server("--maxmemory-policy", "allkeys-lru"),
+        COMMANDS,
         "CONFIG SET maxmemory-policy noeviction",
     ),
-    "another key": (used_server, "set QMODAL_SIGNING_KEY"),
+    "another key": (used_server, COMMANDS, "set QMODAL_SIGNING_KEY"),
 }
 
 
@@ -125,19 +140,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize(("make", "advice"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("make", "commands", "advice"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_work_is_said_in_one_line_by_every_command(
-    make: Callable[[], AbstractContextManager[Environ]], advice: str, folder: Path
+    make: Callable[[], AbstractContextManager[Environ]],
+    commands: Mapping[str, Command],
+    advice: str,
+    folder: Path,
 ) -> None:
     with make() as environ, ExitStack() as stack:
         more = {"QMODAL_SIGNING_KEY": KEY, **environ}
         running = {
             name: stack.enter_context(started(*argv, cwd=folder, more=more))
-            for name, argv in COMMANDS.items()
+            for name, argv in commands.items()
         }
-        said = {name: process.communicate(timeout=15) for name, process in running.items()}
+        said = {name: process.communicate(timeout=40) for name, process in running.items()}
         codes = {name: process.returncode for name, process in running.items()}
-    assert codes == dict.fromkeys(COMMANDS, 2), said
+    assert codes == dict.fromkeys(commands, 2), said
     for name, (output, complaint) in said.items():
         assert output == "", name
         assert len(complaint.splitlines()) == 1, (name, complaint)
@@ -152,7 +170,7 @@ def test_a_client_of_a_server_that_is_down_gives_up_soon(folder: Path) -> None:
         for process in [
             stack.enter_context(started(*argv, cwd=folder, more=more)) for argv in CLIENTS.values()
         ]:
-            _, complaint = process.communicate(timeout=15)
+            _, complaint = process.communicate(timeout=40)
             assert process.returncode == 2, complaint
             assert len(complaint.splitlines()) == 1
             assert "Is the server up, and QMODAL_REDIS_URL right?" in complaint
@@ -162,10 +180,10 @@ def test_a_client_of_a_server_that_is_down_gives_up_soon(folder: Path) -> None:
 
 def test_a_service_waits_for_a_server_that_is_down_and_says_so(folder: Path) -> None:
     # A host starts everything at once; whoever is there before the server has to wait for it.
-    port = free_port()
-    url = f"redis://127.0.0.1:{port}"
-    more = {"QMODAL_SIGNING_KEY": KEY, "QMODAL_REDIS_URL": url}
     with ExitStack() as stack:
+        port = stack.enter_context(reserved_port())
+        url = f"redis://127.0.0.1:{port}"
+        more = {"QMODAL_SIGNING_KEY": KEY, "QMODAL_REDIS_URL": url}
         running = [
             stack.enter_context(started(*argv, cwd=folder, more=more)) for argv in SERVICES.values()
         ]
@@ -181,11 +199,5 @@ def test_a_service_waits_for_a_server_that_is_down_and_says_so(folder: Path) -> 
         for process in running:
             process.send_signal(signal.SIGTERM)
         for process in running:
-            process.communicate(timeout=15)
+            process.communicate(timeout=40)
         assert [process.returncode for process in running] == [0, 0]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

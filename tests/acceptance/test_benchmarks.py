@@ -7,16 +7,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.support.installed import ROOT, Desk, desk
 
 TINY = ("--scale", "0.001", "--rounds", "1")
+# A dozen processes after each other, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(180)
 
 
 def measure(here: Desk, *options: str) -> tuple[str, dict[str, Any]]:
     """What a run prints, and its JSON file."""
     out = here.base / "out"
     program = (sys.executable, "-m", "benchmarks", *TINY, "--out", str(out))
-    text = here.run(*program, *options)
+    text = here.run(*program, *options, seconds=150)
     return text, json.loads((out / "benchmark.json").read_text())
 
 
@@ -28,9 +32,9 @@ def figures(saved: dict[str, Any]) -> set[tuple[str, str]]:
 def test_the_benchmark_compares_subjects_on_one_server_and_leaves_nothing() -> None:
     with desk(PYTHONPATH=str(ROOT)) as here:
         text, saved = measure(
-            here, "--workloads", "w1", "w4", "w5", "--subjects", "raw", "qmodal", "pool"
+            here, "--workloads", "w4", "w5", "--subjects", "raw", "qmodal", "pool"
         )
-        measures = ("one by one", "bulk", "1 MiB echo", "map", "map unpacked")
+        measures = ("1 MiB echo", "map", "map unpacked")
         expected = {(name, each) for name in ("raw", "qmodal", "pool") for each in measures}
         assert figures(saved) == expected, text
         assert all(sample["value"] > 0 for sample in saved["samples"])
@@ -56,15 +60,16 @@ def test_a_container_is_weighed_killed_and_started_cold_and_callers_of_asyncio_a
 
 def test_a_subject_that_breaks_is_reported_and_the_others_go_on(tmp_path: Path) -> None:
     """Its environment has a Python that does not run."""
-    broken = tmp_path / "raw" / "bin"
+    broken = tmp_path / "rq" / "bin"
     broken.mkdir(parents=True)
     (broken / "python").write_text("#!/bin/sh\necho it does not run >&2\nexit 3\n")
     (broken / "python").chmod(0o755)
     with desk(PYTHONPATH=str(ROOT)) as here:
-        options = ("--workloads", "w2", "--subjects", "raw", "pool", "--peer-env", str(tmp_path))
-        text, saved = measure(here, *options)
-        assert "- raw w2: failed: ended: it does not run" in text
-        assert figures(saved) == {("pool", "submit"), ("pool", "submit bulk")}
+        options = ("--workloads", "w1", "w2", "--subjects", "rq", "raw", "pool")
+        text, saved = measure(here, *options, "--peer-env", str(tmp_path))
+        assert "- rq w2: failed: ended: it does not run" in text
+        measures = ("one by one", "bulk", "submit", "submit bulk")
+        assert figures(saved) == {(name, each) for name in ("raw", "pool") for each in measures}
 
 
 def test_the_profile_names_every_stage() -> None:

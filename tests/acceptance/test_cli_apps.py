@@ -36,10 +36,12 @@ def ask_number() -> int:
     return number.remote()
 
 @app.function(timeout=60)
-def sleepy(marker: str, seconds: float) -> int:
+def sleepy(marker: str, alarm: str) -> int:
     with open(marker, "a") as file:
         file.write("begun\\n")
-    time.sleep(seconds)
+    while not os.path.exists(alarm):
+        time.sleep(0.01)
+    time.sleep(1)
     with open(marker, "a") as file:
         file.write("done\\n")
     return number.local()
@@ -140,6 +142,8 @@ def test_versions_are_published_pinned_listed_and_rolled_back(
     rows = json.loads(listed)
     assert [(row["version"], row["tag"]) for row in rows] == [(3, "first"), (2, ""), (1, "first")]
     assert [row["version"] for row in rows if row["current"]] == [3]
+    refused = command("app", "rollback", "shop", "0", settings=settings, cwd=file.parent)
+    assert (refused.returncode, "no version 0" in refused.stderr) == (1, True)
 
 
 def test_a_rollback_to_what_is_not_there_is_refused(file: Path, settings: Settings) -> None:
@@ -159,12 +163,14 @@ def test_recreate_ends_older_containers_at_once_and_their_inputs_run_on_the_new_
     marker = file.parent / "marker"
     say("deploy", file, settings=settings, cwd=file.parent)
     old = qmodal.Cls.from_name("shop", "Counter")().where.remote()
-    call = function("sleepy").spawn(str(marker), 0.5 if marker.exists() else 8)
+    call = function("sleepy").spawn(str(marker), str(file.parent / "alarm"))
     wait_until(marker.exists, what="the input runs")
-    file.write_text(source(2).replace("time.sleep(seconds)", "time.sleep(0)"))
+    file.write_text(
+        source(2).replace("not os.path.exists(alarm)", "False").replace("sleep(1)", "sleep(0)")
+    )
     say("deploy", "--strategy", "recreate", file, settings=settings, cwd=file.parent)
     assert not Path(f"/proc/{old}").exists()
-    assert call.get(timeout=6) == 2
+    assert call.get(timeout=30) == 2
     assert marker.read_text().split() == ["begun", "begun", "done"]
 
 
@@ -206,13 +212,14 @@ def test_environments_do_not_meet(file: Path, settings: Settings) -> None:
 def test_a_detached_app_outlives_its_killed_client_until_its_work_is_done(
     file: Path, settings: Settings, client: Client
 ) -> None:
-    marker = file.parent / "marker"
+    marker, alarm = file.parent / "marker", file.parent / "alarm"
     argv = ("run", "-d", "-n", "aside", f"{file}::sleepy", "--marker", str(marker))
-    with started(*argv, "--seconds", "2", settings=settings, cwd=file.parent) as running:
+    with started(*argv, "--alarm", alarm, settings=settings, cwd=file.parent) as running:
         wait_until(marker.exists, what="the input runs", seconds=20)
         running.kill()
     (key,) = [key for key in client.run(_keys(client)) if key.endswith(b":client")]
     client.run(_delete(client, key))  # as 30 s without a heartbeat do
+    alarm.touch()  # a second later it is done
     wait_until(lambda: "done" in marker.read_text(), what="the work goes on")
     stopped = wait_until(
         lambda: client.run(client.apps.last_stopped("main", "aside")), what="the app ends"
@@ -263,6 +270,34 @@ def test_a_served_app_is_published_anew_when_its_source_changes(
         assert serving.returncode == 0
     with pytest.raises(NotFoundError):
         qmodal.App.lookup(app_id)
+
+
+SLOW_IMPORT = """
+import time
+from pathlib import Path
+here = Path(__file__).parent
+(here / "begun").touch()
+while not (here / "go").exists():
+    time.sleep(0.01)
+"""
+
+
+@pytest.mark.usefixtures("box")
+def test_what_changes_while_a_served_app_is_published_is_published_next(
+    file: Path, settings: Settings
+) -> None:
+    with started("serve", file, settings=settings, cwd=file.parent) as serving:
+        said = serving.stderr
+        assert said is not None
+        app_id = said.readline().partition("(")[2].partition(")")[0]
+        file.write_text(source(5) + SLOW_IMPORT)
+        wait_until((file.parent / "begun").exists, what="the second version is read", seconds=20)
+        file.write_text(source(7))
+        (file.parent / "go").touch()
+        number = qmodal.Function.from_name(app_id, "number")
+        wait_until(lambda: number.remote() == 7, what="the third version runs", seconds=20)
+        serving.send_signal(signal.SIGINT)
+        serving.communicate(timeout=20)
 
 
 def test_serving_ends_after_its_time(file: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from qmodal.cli.commands import doctor_checks
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
 from tests.support.commands import qmodal, started
-from tests.support.servers import TestServer, run_server, server_binary
+from tests.support.servers import TestServer, reserved_port, run_server, server_binary
 from tests.support.stacks import first_line, short_folder, up
 
 PROGRAM = """
@@ -29,6 +29,15 @@ app = qmodal.App("lists")
 def square(x: int) -> int:
     return x * x
 
+@app.function()
+def count(n: int):
+    yield from range(n)
+
+@app.function()
+@qmodal.fastapi_endpoint()
+def page() -> str:
+    return ""
+
 @app.cls()
 class Model:
     size: int = qmodal.parameter()
@@ -36,13 +45,11 @@ class Model:
     @qmodal.method()
     def predict(self) -> int:
         return self.size
+
+    @qmodal.method()
+    def tokens(self):
+        yield self.size
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -60,7 +67,9 @@ def deployed(file: Path, settings: Settings, client: Client) -> Iterator[str]:
     app_id = client.run(client.apps.find("main", "lists"))
     assert app_id is not None
     yield app_id
-    qmodal("app", "stop", app_id, "-y", settings=settings, cwd=file.parent)
+    record = client.run(client.apps.record(app_id))
+    assert record is not None
+    client.run(client.apps.stop(record))
 
 
 @pytest.fixture
@@ -107,7 +116,10 @@ def test_a_deploy_says_what_it_deployed_and_how_to_call_it(
     assert first == f"Deployed lists version 2 ({deployed}) to main:"
     assert [call.strip() for call in calls] == [
         'qmodal.Function.from_name("lists", "square").remote(...)',
+        'qmodal.Function.from_name("lists", "count").remote_gen(...)',
+        'qmodal.Function.from_name("lists", "page") is a web function, which nothing serves yet',
         'qmodal.Cls.from_name("lists", "Model")(...).predict.remote(...)',
+        'qmodal.Cls.from_name("lists", "Model")(...).tokens.remote_gen(...)',
     ]
 
 
@@ -215,6 +227,16 @@ def test_the_doctor_finds_a_good_server_good(settings: Settings, tmp_path: Path)
     assert (found["workers"], found["autoscaler"]) == ("warn", "warn")
 
 
+def test_the_doctor_counts_leases_by_the_servers_clock(
+    client: Client, worker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    an_hour_later = time.time() + 3600
+    with monkeypatch.context() as wrong_clock:
+        wrong_clock.setattr(time, "time", lambda: an_hour_later)
+        found = client.run(doctor_checks.workers(client))
+    assert (found.state, found.found) == ("ok", "1 with a lease")
+
+
 def test_the_doctor_names_what_cannot_work(settings: Settings, tmp_path: Path) -> None:
     with run_server(server_binary(), "--maxmemory-policy", "allkeys-lru") as bad:
         said = qmodal("doctor", settings=replace(settings, redis_url=bad.url), cwd=tmp_path)
@@ -258,7 +280,11 @@ def test_a_server_for_this_machine_alone_has_no_line_for_others(
 
 
 def test_a_second_machine_gets_the_address_and_the_key(settings: Settings, tmp_path: Path) -> None:
-    with short_folder() as home, up(home, "--bind", f"0.0.0.0:{free_port()}") as running:
+    with (
+        short_folder() as home,
+        reserved_port() as port,
+        up(home, "--bind", f"0.0.0.0:{port}") as running,
+    ):
         first_line(running)
         near = replace(settings, redis_url=None, signing_key=None, prefix="qmodal")
         said = qmodal("key", "show", settings=near, cwd=tmp_path, QMODAL_HOME=str(home))

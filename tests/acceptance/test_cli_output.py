@@ -12,7 +12,8 @@ from dataclasses import replace
 import pytest
 
 from qmodal.client.client import Client
-from qmodal.output.screen import DRAIN_SECONDS, QUIET_SECONDS, showing
+from qmodal.output import screen as screens
+from qmodal.output.screen import showing
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
 from tests.support.waiting import wait_until
@@ -57,6 +58,13 @@ def busy(client: Client) -> Iterator[None]:
     client.run(client.fleet.retire(WORKER))
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is not taken for the end, however long this process or the server has to wait."""
+    monkeypatch.setattr(screens, "QUIET_SECONDS", 30.0)
+    monkeypatch.setattr(screens, "DRAIN_SECONDS", 30.0)
+
+
 def say(client: Client, text: str) -> None:
     chunk = LogChunk(CONTAINER.container, "stdout", text.encode())
     client.run(client.logs.append(APP, [chunk]))
@@ -72,14 +80,15 @@ def test_output_is_shown_as_it_comes_and_once(client: Client) -> None:
     assert screen.getvalue() == "before\nduring\nat the end\n"
 
 
+@pytest.mark.usefixtures("patient")
 def test_an_app_without_containers_ends_at_once(client: Client) -> None:
     with shown(client) as screen:
         begin = time.monotonic()
-    assert time.monotonic() - begin < QUIET_SECONDS
+    assert time.monotonic() - begin < screens.QUIET_SECONDS
     assert screen.getvalue() == ""
 
 
-@pytest.mark.usefixtures("busy")
+@pytest.mark.usefixtures("busy", "patient")
 def test_the_last_words_of_a_container_are_waited_for(client: Client) -> None:
     def end() -> None:
         for number in range(3):
@@ -87,18 +96,23 @@ def test_the_last_words_of_a_container_are_waited_for(client: Client) -> None:
         ended = replace(CONTAINER, state="ended")
         client.run(client.fleet.renew(WORKER, {CONTAINER.container: ended}))
 
-    later = threading.Timer(QUIET_SECONDS / 2, end)
+    later = threading.Timer(0.2, end)
     with shown(client) as screen:
         later.start()
+        begin = time.monotonic()
+    assert time.monotonic() - begin < screens.QUIET_SECONDS
     later.join()
     assert screen.getvalue() == "last 0\nlast 1\nlast 2\n"
 
 
 @pytest.mark.usefixtures("busy")
-def test_a_container_that_does_not_end_is_not_waited_for(client: Client) -> None:
+def test_a_container_that_does_not_end_is_not_waited_for(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screens, "DRAIN_SECONDS", 30.0)
     with shown(client) as screen:
         begin = time.monotonic()
-    assert QUIET_SECONDS <= time.monotonic() - begin < DRAIN_SECONDS
+    assert screens.QUIET_SECONDS <= time.monotonic() - begin < screens.DRAIN_SECONDS
     assert screen.getvalue() == ""
 
 

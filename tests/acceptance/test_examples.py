@@ -36,8 +36,10 @@ OUTPUTS: dict[str, tuple[list[str], list[str]]] = {
         [],
         ["many calls at once", "'calls': 5", "and one to collect later"],
     ),
+    "crawler.py": ([], ["127 pages of 0.1 s each in", "by one container"]),
+    "batched_inference.py": ([], ["a great day scores 2", "64 calls, few passes"]),
     "stdlib_report.py": (
-        [],
+        ["--below", "email"],
         ["files ", "most used names", "with every report checked here"],
     ),
 }
@@ -72,7 +74,7 @@ def test_a_client_that_ends_in_the_middle_leaves_nothing(
         wait_until_busy(here, process)
         os.killpg(process.pid, number)
         process.communicate(timeout=20)
-    here.wait_until_empty(seconds=10)
+    here.wait_until_empty()
 
 
 def wait_until_busy(here: Desk, process: subprocess.Popen[str]) -> None:
@@ -83,4 +85,4 @@ def wait_until_busy(here: Desk, process: subprocess.Popen[str]) -> None:
             raise AssertionError(process.communicate()[0])
         return len(here.processes()) >= CTRL_C_PROCESSES
 
-    wait_until(is_busy, what="a container", seconds=20)
+    wait_until(is_busy, what="a container", seconds=30, pause=0.05)

@@ -77,7 +77,7 @@ def up(here: Desk) -> Iterator[subprocess.Popen[str]]:
         rest, _ = process.communicate(timeout=20)
         assert process.returncode == 0, rest
         assert rest.endswith("what it held is kept for the next start\n")
-        wait_until_gone(members, seconds=2)
+        wait_until_gone(members, seconds=15)
 
 
 @pytest.fixture(scope="module")
@@ -128,19 +128,27 @@ def test_a_run_that_is_killed_leaves_a_healthy_stack_and_its_app_goes(
 ) -> None:
     marker = here.base / "marker"
     with here.start(QMODAL, "run", "mine.py", "--marker", str(marker)) as running:
-        wait_until(marker.exists, what="the nap runs")
-        (row,) = [row for row in listed(here, "container") if row["pool"] == "nap"]
-        assert (row["state"], row["inputs"]) == ("ready", 1)
+        wait_until(marker.exists, what="the nap runs", seconds=20)
+        row = wait_until(lambda: napping(here), what="its box has said so")
+        assert row["inputs"] == 1
         os.kill(running.pid, signal.SIGKILL)
         running.wait(5)
     app = client.keys.app(str(row["app"]))
     assert 0 < client.run(ask_one(b"PTTL", app)) <= CLIENT_TTL_MS
     # Nobody renews it any more; instead of half a minute, its last moment.
     client.run(ask_one(b"PEXPIRE", app, 1))
-    wait_until(lambda: listed(here, "container") == [], what="its containers have ended")
+    wait_until(
+        lambda: listed(here, "container") == [], what="its containers have ended", seconds=20
+    )
     assert here.run(QMODAL, "run", "mine.py") == "9\n"
     assert listed(here, "app") == []
     wait_until(lambda: forgotten(client), what="nothing is left of both")
+
+
+def napping(here: Desk) -> dict[str, object]:
+    """The row of the container that naps, once it says that it is ready; empty until then."""
+    rows = [row for row in listed(here, "container") if row["pool"] == "nap"]
+    return next((row for row in rows if row["state"] == "ready"), {})
 
 
 def forgotten(client: Client) -> bool:

@@ -32,7 +32,7 @@ from qmodal.embedded.server import find_binary
 
 BIN = Path(sys.executable).parent
 PROGRAM = """
-import os, pathlib, time, qmodal
+import asyncio, os, pathlib, time, qmodal
 app = qmodal.App("chaos")
 LOG = os.open(os.environ["CHAOS_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 
@@ -56,6 +56,29 @@ def slow(number, seconds=0.5):
 @app.function(max_containers=2, delivery="at_most_once")
 def once(number, seconds=0.02):
     return body("once", number, seconds)
+
+@app.function(max_containers=2)
+@qmodal.concurrent(max_inputs=20, target_inputs=10)
+async def task(number, seconds=0.2):
+    note("start", "task", number)
+    await asyncio.sleep(seconds)
+    note("end", "task", number)
+    return number * 2
+
+@app.function(max_containers=2)
+@qmodal.concurrent(max_inputs=8)
+def thread(number, seconds=0.1):
+    return body("thread", number, seconds)
+
+@app.function(max_containers=2)
+@qmodal.batched(max_batch_size=8, wait_ms=50)
+def batch(number):
+    for each in number:
+        note("start", "batch", each)
+    time.sleep(0.05)
+    for each in number:
+        note("end", "batch", each)
+    return [2 * each for each in number]
 
 @app.cls(max_containers=2)
 class Pool:
@@ -137,10 +160,11 @@ class Stack:
             found += [each for each in below if not each.children()]
         return found
 
-    def end(self) -> None:
-        """Stop the boxes, then their server."""
+    def end(self, *names: str) -> None:
+        """Stop these, or the boxes and then their server."""
         self.is_ending = True
-        for name, process in sorted(self.processes.items(), key=lambda each: each[0] == "server"):
+        for name in names or sorted(self.processes, key=lambda name: name == "server"):
+            process = self.processes.pop(name)
             process.send_signal(signal.SIGCONT)
             process.send_signal(signal.SIGTERM)
             try:
@@ -170,12 +194,17 @@ class Callers:
     def threads(self, chance: random.Random) -> list[threading.Thread]:
         """Not started yet."""
         functions = {name: getattr(self.module, name) for name in ("quick", "slow", "once")}
+        many = {name: getattr(self.module, name) for name in ("task", "thread", "batch")}
         functions |= {f"pool{key}": self.module.Pool(key=key).go for key in ("x", "y")}
         work = [partial(self.one_by_one, kind, call, 0) for kind, call in functions.items()]
         work += [
             partial(self.one_by_one, kind, functions[kind], 200_000) for kind in ("slow", "once")
         ]
-        work += [partial(self.maps, 1_000_000, 2000), partial(self.maps, 2_000_000, 37)]
+        work += [partial(self.one_by_one, kind, call, 0) for kind, call in many.items()]
+        quick = self.module.quick
+        work += [partial(self.maps, "quick", quick, 1_000_000, 2000)]
+        work += [partial(self.maps, "quick", quick, 2_000_000, 37)]
+        work += [partial(self.maps, kind, call, 1_000_000, 60) for kind, call in many.items()]
         chance.shuffle(work)
         return [threading.Thread(target=do, daemon=True) for do in work]
 
@@ -191,13 +220,13 @@ class Callers:
             except Exception as error:
                 self.history.outcomes[kind, number] = error
 
-    def maps(self, first: int, size: int) -> None:
+    def maps(self, kind: str, function: Any, first: int, size: int) -> None:
         """One map after the other; its results have to be in order."""
         while time.monotonic() < self.ends:
             numbers = range(first, first + size)
-            results = self.module.quick.map(numbers, return_exceptions=True)
+            results = function.map(numbers, return_exceptions=True)
             self.history.outcomes |= {
-                ("quick", number): result for number, result in zip(numbers, results, strict=True)
+                (kind, number): result for number, result in zip(numbers, results, strict=True)
             }
             first += size
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,26 +15,27 @@ import pytest
 from qmodal.spec.options import validated_options
 from qmodal.transport.operation import ask_one
 from qmodal.wire.outcome import Outcome
-from tests.support.boxes import Box, Call, Fleet, Pool
+from tests.support.boxes import QUICK_LEASE, Box, Call, Fleet, Pool
 from tests.support.cable import cable
-from tests.support.servers import TestServer
+from tests.support.servers import TestServer, no_process_left
 from tests.support.stacks import is_gone
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
 
 SOURCE = """
-import time
+import os, time
 
 def _count(path):
     with open(path, "ab") as file:
         file.write(b".")
 
-def work(path, seconds):
+def work(path, until):
     _count(path)
-    time.sleep(seconds)
+    while not os.path.exists(until):
+        time.sleep(0.01)
     _count(path + ".ended")
-    return seconds
+    return "done"
 
 def fail(path):
     _count(path)
@@ -49,7 +50,7 @@ ONCE = {"delivery": "at_most_once"}
 
 @dataclass
 class Job:
-    """One input, whose runs leave a mark each in a file."""
+    """One input, whose runs leave a mark each in a file; user code ends when it is told to."""
 
     fleet: Fleet
     pool: Pool
@@ -61,6 +62,12 @@ class Job:
 
     def started(self) -> None:
         wait_until(self.runs, what="it runs")
+
+    def tell(self) -> None:
+        self.path.with_suffix(".until").touch()
+
+    def ended(self) -> None:
+        wait_until(self.path.with_suffix(".ended").exists, what="user code is over")
 
     def outcome(self, seconds: float = 10) -> Outcome | str:
         return self.fleet.outcome(self.called, seconds)
@@ -77,6 +84,13 @@ Begin = Callable[..., Job]
 
 
 @pytest.fixture
+def box(fleet: Fleet) -> Iterator[Box]:
+    """One worker; nothing of it is left afterwards."""
+    with no_process_left(), fleet.box(program=QUICK_LEASE) as made:
+        yield made
+
+
+@pytest.fixture
 def pools(fleet: Fleet, tmp_path: Path) -> dict[str, Pool]:
     options: dict[str, Any] = {
         "work": validated_options(**ONCE),
@@ -90,9 +104,9 @@ def pools(fleet: Fleet, tmp_path: Path) -> dict[str, Pool]:
 def begin(fleet: Fleet, pools: dict[str, Pool], tmp_path: Path) -> Begin:
     """Calls `work`."""
 
-    def call(seconds: float = 600, name: str = "runs") -> Job:
+    def call(name: str = "runs") -> Job:
         path = tmp_path / name
-        called = fleet.call(pools["work"], str(path), seconds)
+        called = fleet.call(pools["work"], str(path), f"{path}.until")
         return Job(fleet, pools["work"], path, called)
 
     return call
@@ -104,39 +118,46 @@ def test_an_input_whose_container_is_killed_is_lost_and_others_are_not(
     report = fleet.ready(box, pools["work"])
     job = begin()
     job.started()
-    other = begin(0, "others")
+    other = begin("others")
+    other.tell()
     os.kill(report.pid, signal.SIGKILL)
     assert job.outcome() == "its container was killed by signal 9"
     fleet.ready(box, pools["work"])
-    assert fleet.value(other.called) == 0
+    assert fleet.value(other.called) == "done"
     assert (job.runs(), other.runs()) == (1, 1)
 
 
 def test_an_input_that_its_container_had_not_started_runs_elsewhere(
-    fleet: Fleet, box: Box, pools: dict[str, Pool], begin: Begin
+    fleet: Fleet, pools: dict[str, Pool], begin: Begin
 ) -> None:
-    report = fleet.ready(box, pools["work"])
-    # It waits for inputs and stands still: one is delivered, and nobody is there to start it.
-    about = (b"CLIENT", b"LIST", b"ID", report.connection)
-    wait_until(lambda: b"flags=b" in fleet.client.run(ask_one(*about)), what="it waits")
-    os.kill(report.pid, signal.SIGSTOP)
-    job = begin(0)
-    wait_until(lambda: fleet.pending(pools["work"]).get(report.container), what="delivered")
-    os.kill(report.pid, signal.SIGKILL)
-    fleet.ready(box, pools["work"])
-    assert fleet.value(job.called) == 0
-    assert job.runs() == 1
+    with no_process_left(), fleet.box() as box:
+        report = fleet.ready(box, pools["work"])
+        # It waits for inputs, for seconds, and stands still: one is delivered, and nobody is there to start it.
+        about = (b"CLIENT", b"LIST", b"ID", report.connection)
+        wait_until(lambda: b"flags=b" in fleet.client.run(ask_one(*about)), what="it waits")
+        os.kill(report.pid, signal.SIGSTOP)
+        job = begin()
+        job.tell()
+        wait_until(lambda: fleet.pending(pools["work"]).get(report.container), what="delivered")
+        os.kill(report.pid, signal.SIGKILL)
+        fleet.ready(box, pools["work"])
+        assert fleet.value(job.called) == "done"
+        assert job.runs() == 1
 
 
 def test_an_input_that_ended_and_could_not_be_settled_does_not_run_again(
     fleet: Fleet, pools: dict[str, Pool], begin: Begin, server: TestServer
 ) -> None:
-    with cable(server.url) as wire, fleet.box(QMODAL_REDIS_URL=wire.url) as box:
+    with (
+        cable(server.url) as wire,
+        fleet.box(program=QUICK_LEASE, QMODAL_REDIS_URL=wire.url) as box,
+    ):
         report = fleet.ready(box, pools["work"])
-        job = begin(0.5)
+        job = begin()
         job.started()
         wire.cut()
-        wait_until(job.path.with_suffix(".ended").exists, what="user code is over")
+        job.tell()
+        job.ended()
         process = psutil.Process(report.pid)
         wait_until(lambda: process.status() == "sleeping", what="it waits for the server")
         os.kill(report.pid, signal.SIGKILL)
@@ -164,13 +185,14 @@ def test_a_silent_server_ends_its_container_in_time_and_no_other(
     job = begin()
     job.started()
     done = fleet.ready(box, pools["work"])
-    short = begin(0.5, "short")
+    short = begin("short")
     short.started()
     with server.frozen():
-        wait_until(lambda: is_gone(once.pid), what="it ends", seconds=9)
+        short.tell()
+        wait_until(lambda: is_gone(once.pid), what="it ends")
         assert not is_gone(done.pid), "user code had ended there"
     assert job.outcome() == "its worker was cut off from the server"
-    assert fleet.value(short.called) == 0.5
+    assert fleet.value(short.called) == "done"
     assert (job.runs(), job.waiting()) == (1, 0)
     assert fleet.until(box, once.container, "ended").detail
     assert fleet.until(box, other.container, "ready").pid == other.pid
@@ -180,12 +202,15 @@ def test_a_silent_server_ends_its_container_in_time_and_no_other(
 def test_a_box_that_is_cut_off_ends_it_before_others_take_it_for_lost(
     fleet: Fleet, box: Box, pools: dict[str, Pool], begin: Begin, server: TestServer
 ) -> None:
-    with cable(server.url) as wire, fleet.box(QMODAL_REDIS_URL=wire.url) as far:
+    with (
+        cable(server.url) as wire,
+        fleet.box(program=QUICK_LEASE, QMODAL_REDIS_URL=wire.url) as far,
+    ):
         report = fleet.ready(far, pools["work"])
         job = begin()
         job.started()
         wire.cut()
-        wait_until(lambda: is_gone(report.pid), what="it ends", seconds=9)
+        wait_until(lambda: is_gone(report.pid), what="it ends")
         assert fleet.pending(pools["work"]) == {report.container: 1}, "nobody has swept yet"
         assert job.outcome(seconds=30) == "its worker was lost"
         wire.mend()
@@ -196,12 +221,12 @@ def test_a_box_that_is_cut_off_ends_it_before_others_take_it_for_lost(
 def test_a_container_whose_worker_stands_still_ends_itself(
     fleet: Fleet, box: Box, pools: dict[str, Pool], begin: Begin
 ) -> None:
-    with fleet.box() as still:
+    with fleet.box(program=QUICK_LEASE) as still:
         report = fleet.ready(still, pools["work"])
         job = begin()
         job.started()
         os.kill(still.process.pid, signal.SIGSTOP)
-        wait_until(lambda: is_gone(report.pid), what="it ends", seconds=9)
+        wait_until(lambda: is_gone(report.pid), what="it ends")
         assert fleet.pending(pools["work"]) == {report.container: 1}, "nobody has swept yet"
         assert job.outcome(seconds=30) == "its worker was lost"
         os.kill(still.process.pid, signal.SIGCONT)
@@ -212,7 +237,7 @@ def test_a_container_whose_worker_stands_still_ends_itself(
 def test_what_a_lost_box_may_have_started_is_lost_with_it(
     fleet: Fleet, box: Box, pools: dict[str, Pool], begin: Begin
 ) -> None:
-    with fleet.box() as lost:
+    with fleet.box(program=QUICK_LEASE) as lost:
         fleet.ready(lost, pools["work"])
         job = begin()
         job.started()
@@ -239,10 +264,10 @@ def test_an_input_whose_app_is_stopped_is_lost(
 def test_what_does_not_fit_in_the_grace_of_a_worker_is_lost(
     fleet: Fleet, pools: dict[str, Pool], begin: Begin
 ) -> None:
-    with fleet.box("--grace", "0.5") as box:
+    with fleet.box("--grace", "0.5", program=QUICK_LEASE) as box:
         fleet.ready(box, pools["work"])
         job = begin()
         job.started()
-        assert box.stop(seconds=4) == 0
+        assert box.stop(seconds=15) == 0
     assert job.outcome() == "its worker has stopped"
     assert (job.runs(), job.waiting()) == (1, 0)

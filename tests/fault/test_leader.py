@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -20,8 +19,16 @@ from qmodal_autoscaler.control.election import Leadership
 from tests.support.stage import Stage, options
 from tests.support.waiting import wait_until
 
-PROGRAM = (sys.executable, "-P", "-m", "qmodal_autoscaler.cli")
-TAKEOVER = 6.0  # seconds
+# An autoscaler and boxes that are given up sooner.
+LEASE_MS = 3_000
+PROGRAM = f"""
+from qmodal.store import fleet
+fleet.LEASE_MS, fleet.LEADER_MS = {LEASE_MS}, 2_000
+from qmodal_autoscaler.control import election
+election.ELECTION_SECONDS = 0.2
+from qmodal_autoscaler.cli import autoscaler
+autoscaler()
+"""
 Autoscaler = subprocess.Popen[str]
 
 
@@ -30,7 +37,11 @@ def started(environ: dict[str, str]) -> Iterator[Autoscaler]:
     """An autoscaler process of these settings; it is killed at the end if it still runs."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("QMODAL_")}
     process = subprocess.Popen(
-        PROGRAM, env={**kept, **environ}, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-P", "-c", PROGRAM],
+        env={**kept, **environ},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     with process:
         try:
@@ -68,12 +79,10 @@ def test_another_one_takes_over_from_a_killed_leader_and_starts_nothing_twice(
     stage.until(lambda: len(worker.roster) == 3, "a container for each input")
     before, old = stage.assigned(), leader(stage.client)
     pair[0].kill()
-    begin = time.monotonic()
     stage.submit(count=1)
     after = stage.until(
         lambda: stage.assigned() if len(stage.assigned()) != 3 else [], "the next one looks"
     )
-    assert time.monotonic() - begin < TAKEOVER
     assert leader(stage.client) != old
     assert set(before) < set(after)
     assert len(after) == 4
@@ -85,11 +94,10 @@ def test_a_leader_that_is_asked_to_stop_leaves_the_lead_at_once(
     stage: Stage, pair: tuple[Autoscaler, Autoscaler]
 ) -> None:
     old = leader(stage.client)
-    begin = time.monotonic()
     pair[0].send_signal(signal.SIGTERM)
-    assert pair[0].wait(2) == 0
-    wait_until(lambda: leader(stage.client) not in (b"", old), what="another leader", seconds=2.5)
-    assert time.monotonic() - begin < 2.5
+    assert pair[0].wait(10) == 0
+    assert leader(stage.client) != old
+    wait_until(lambda: leader(stage.client) not in (b"", old), what="another leader")
 
 
 def test_a_leader_that_stalls_changes_nothing_when_it_comes_back(
@@ -100,7 +108,7 @@ def test_a_leader_that_stalls_changes_nothing_when_it_comes_back(
     old = leader(stage.client)
     pair[0].send_signal(signal.SIGSTOP)
     stage.submit(count=2)
-    stage.until(lambda: len(worker.roster) == 2, "the other one serves them", seconds=TAKEOVER)
+    stage.until(lambda: len(worker.roster) == 2, "the other one serves them")
     assert leader(stage.client) != old
     now = leader(stage.client)
     pair[0].send_signal(signal.SIGCONT)
@@ -115,8 +123,9 @@ def test_a_leader_that_stalls_changes_nothing_when_it_comes_back(
 @pytest.mark.leaves_keys
 @pytest.mark.timeout(90)
 def test_a_lost_box_is_replaced_by_the_others(
-    stage: Stage, pair: tuple[Autoscaler, Autoscaler]
+    stage: Stage, pair: tuple[Autoscaler, Autoscaler], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("qmodal.store.fleet.LEASE_MS", LEASE_MS)
     lost, other = stage.worker(max_containers=9), stage.worker(max_containers=2)
     stage.publish(f=options())
     call = stage.submit()
@@ -125,7 +134,10 @@ def test_a_lost_box_is_replaced_by_the_others(
     stage.workers.remove(lost)
     stage.until(lambda: stage.serve(), "the other box serves its input", seconds=40)
     assert stage.notes(call) == [None]
-    assert list(stage.client.run(stage.client.fleet.workers())) == [other.name]
+    stage.until(
+        lambda: list(stage.client.run(stage.client.fleet.workers())) == [other.name],
+        "its record is removed",
+    )
 
 
 def test_a_leader_that_meets_what_nobody_thought_of_begins_again(client: Client) -> None:

@@ -72,7 +72,7 @@ def main(file: str) -> None:
 
 
 def wait_until_gone(pids: Sequence[int]) -> None:
-    wait_until(lambda: all(map(is_gone, pids)), what="all are gone", seconds=3)
+    wait_until(lambda: all(map(is_gone, pids)), what="all are gone")
 
 
 def test_what_a_container_has_started_ends_with_it_and_nothing_else_does(
@@ -112,9 +112,9 @@ def test_what_a_module_has_started_ends_with_the_templates_of_a_stopped_app(
     record = fleet.client.run(fleet.client.apps.record(report.app))
     assert record is not None
     fleet.client.run(fleet.client.apps.stop(record))
-    wait_until(lambda: is_gone(pid), what="what it has started is gone", seconds=4)
+    wait_until(lambda: is_gone(pid), what="what it has started is gone")
     # The nursery, and the template that is to be next.
-    wait_until(lambda: len(box.family()) == 2, what="its template is gone", seconds=2)
+    wait_until(lambda: len(box.family()) == 2, what="its template is gone")
 
 
 def test_nothing_that_a_job_has_started_outlives_a_run_whose_client_is_killed(
@@ -123,8 +123,8 @@ def test_nothing_that_a_job_has_started_outlives_a_run_whose_client_is_killed(
     file, pids = tmp_path / "pids", tmp_path / "left.py"
     pids.write_text(PROGRAM)
     with started("run", pids, "--file", str(file), cwd=tmp_path) as client:
-        wait_until(file.exists, what="the job has started others")
+        wait_until(file.exists, what="the job has started others", seconds=30)
         left = [int(pid) for pid in file.read_text().split()]
         assert not any(map(is_gone, left))
         client.send_signal(signal.SIGQUIT)
-        wait_until(lambda: all(map(is_gone, left)), what="all are gone", seconds=5)
+        wait_until(lambda: all(map(is_gone, left)), what="all are gone")

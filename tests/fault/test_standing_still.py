@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from qmodal.store.fleet import ContainerReport
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
 from tests.support.boxes import SHORT_LEASE, Box, Fleet, Pool
@@ -21,11 +22,14 @@ pytestmark = pytest.mark.leaves_keys
 SOURCE = """
 import os, time
 
-def work(path, seconds):
-    with open(path, "a") as file:
+def work(path, sticks):
+    with open(path, "a+") as file:
         file.write(os.environ["QMODAL_CONTAINER"] + "\\n")
-    time.sleep(seconds)
-    return seconds
+        file.seek(0)
+        is_first = len(file.readlines()) == 1
+    if sticks and is_first:
+        time.sleep(600)
+    return os.environ["QMODAL_CONTAINER"]
 """
 # After that the containers of a worker with a short lease know that it may have ended.
 STALE_SECONDS = 1.2
@@ -37,12 +41,18 @@ def pool(fleet: Fleet, tmp_path: Path) -> Pool:
 
 
 @contextmanager
-def still(box: Box) -> Iterator[None]:
-    """The worker is stopped, and its containers have noticed."""
+def still(fleet: Fleet, box: Box, *reports: ContainerReport) -> Iterator[None]:
+    """The worker is stopped, and its containers have noticed: their last claims have ended."""
+    connections = [each.connection for each in reports]
+
+    def has_been_noticed() -> bool:
+        about = fleet.client.run(ask_one(b"CLIENT", b"LIST", b"ID", *connections))
+        return time.monotonic() > ends and b"flags=b" not in about
+
     os.kill(box.process.pid, signal.SIGSTOP)
     ends = time.monotonic() + STALE_SECONDS
-    wait_until(lambda: time.monotonic() > ends, what="its beat is stale")
     try:
+        wait_until(has_been_noticed, what="its beat is stale")
         yield
     finally:
         os.kill(box.process.pid, signal.SIGCONT)
@@ -66,15 +76,15 @@ def test_what_is_taken_from_a_worker_that_stands_still_does_not_come_to_its_othe
 ) -> None:
     path = tmp_path / "runs"
     with fleet.box(program=SHORT_LEASE) as box, fleet.box() as other:
-        containers = [fleet.ready(box, pool).container for _ in range(3)]
-        called = fleet.call(pool, str(path), 2.0)
+        containers = [fleet.ready(box, pool) for _ in range(3)]
+        called = fleet.call(pool, str(path), True)
         wait_until(lambda: runs(path), what="it runs")
-        with still(box):
+        with still(fleet, box, *containers):
             sweep(fleet, box)
             elsewhere = fleet.ready(other, pool).container
-            assert fleet.value(called) == 2.0
+            assert fleet.value(called) == elsewhere
             first, second = runs(path)
-            assert first in containers
+            assert first in [each.container for each in containers]
             assert second == elsewhere
         wait_until(lambda: box.name not in fleet.workers(), what="it comes back under a new id")
         assert fleet.pending(pool) in ({elsewhere: 0}, {})
@@ -86,9 +96,9 @@ def test_a_worker_that_goes_on_in_time_keeps_its_containers_and_they_claim_again
     path = tmp_path / "runs"
     with fleet.box(program=SHORT_LEASE) as box:
         report = fleet.ready(box, pool)
-        with still(box):
-            called = fleet.call(pool, str(path), 0)
+        with still(fleet, box, report):
+            called = fleet.call(pool, str(path), False)
             assert fleet.pending(pool).get(report.container, 0) == 0
             assert runs(path) == []
-        assert fleet.value(called) == 0
+        assert fleet.value(called) == report.container
         assert runs(path) == [report.container]

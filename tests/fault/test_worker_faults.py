@@ -7,13 +7,12 @@ import signal
 import time
 from pathlib import Path
 
-import psutil
 import pytest
 
 from qmodal.spec.options import validated_options
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
-from tests.support.boxes import Box, Fleet
+from tests.support.boxes import PROGRAM, QUICK_LEASE, Box, Fleet
 from tests.support.servers import TestServer, no_process_left
 from tests.support.stacks import is_gone
 from tests.support.waiting import wait_until
@@ -21,15 +20,35 @@ from tests.support.waiting import wait_until
 pytestmark = pytest.mark.leaves_keys
 
 SOURCE = """
-import ctypes, os, time
+import ctypes, os, select, struct, time
 
-def hog(milliseconds):
-    # Unlike CDLL, PyDLL keeps the GIL: no other thread of the container runs meanwhile.
-    ctypes.PyDLL(None).usleep(1000 * milliseconds)
+IMPORTED_BY = os.getpid()
 
-def sleepy(seconds):
+def template():
+    return IMPORTED_BY
+
+def quick(path):
+    pass
+
+def hog(path):
+    # Unlike CDLL, PyDLL keeps the GIL: no other thread of the container runs until the pipe can be read.
+    pipe = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+    awaited = ctypes.create_string_buffer(struct.pack("ihh", pipe, select.POLLIN, 0))
+    ctypes.PyDLL(None).poll(awaited, 1, 4000)
+    os.close(pipe)
+
+def work(path):
+    (hog if path else quick)(path)
+
+def sleepy(seconds, mark):
+    open(mark, "w").close()
     time.sleep(seconds)
     return seconds
+
+def second_time(mark):
+    if os.path.exists(mark):
+        return True
+    sleepy(600, mark)
 
 def add(x, y):
     return x + y
@@ -46,6 +65,9 @@ def hold():
     os.kill(os.getpid(), 9)
 """
 
+# Behind its grace it waits half a second for a server that says nothing.
+IMPATIENT = "from qmodal_workers.agent import session; session.RECLAIM_SECONDS = 0.5; " + PROGRAM
+
 
 def deliveries_lost(fleet: Fleet, pool: str) -> list[int]:
     entries = fleet.client.run(ask_one(b"XRANGE", fleet.client.keys.again(pool), b"-", b"+"))
@@ -58,12 +80,10 @@ def test_a_killed_containers_input_is_back_at_once_and_charged(
     pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
     pool = pools["sleepy"]
     report = fleet.ready(box, pool)
-    fleet.call(pool, 600)
-    wait_until(lambda: fleet.is_running(pool), what="it runs")
-    begin = time.monotonic()
+    fleet.begin(pool, 600)
     os.kill(report.pid, signal.SIGKILL)
-    wait_until(lambda: deliveries_lost(fleet, pool) == [1], what="it is given back", seconds=2)
-    assert time.monotonic() - begin < 0.5
+    # Long before the lease of its box could end.
+    wait_until(lambda: deliveries_lost(fleet, pool) == [1], what="it is given back", seconds=5)
     ended = fleet.until(box, report.container, "ended")
     assert ended.detail == "its container was killed by signal 9"
     assert fleet.pending(pool) == {}
@@ -101,17 +121,22 @@ def test_the_exit_status_of_a_container_is_told(fleet: Fleet, box: Box, tmp_path
 def test_what_waits_behind_an_input_that_holds_the_gil_is_released_from_outside(
     fleet: Fleet, box: Box, tmp_path: Path
 ) -> None:
-    pool = fleet.publish(tmp_path / "src", SOURCE, {"hog": None})["hog"]
+    pool = fleet.publish(tmp_path / "src", SOURCE, {"work": None})["work"]
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
     # A hog that happens to be the last of its claim holds nobody up; of three, one has company.
-    calls = [fleet.call(pool, n) for n in [*[0] * 60, 1500] * 3 + [0] * 20]
+    paths = [*[""] * 60, str(pipe)] * 3 + [""] * 20
+    calls = [fleet.call(pool, path) for path in paths]
     fleet.ready(box, pool)
     again = fleet.client.keys.again(pool)
 
     def released() -> bool:
         return bool(fleet.client.run(ask_one(b"XLEN", again)))
 
-    wait_until(released, what="they are released", seconds=6)
-    assert [fleet.value(call) for call in calls] == [None] * len(calls)
+    with pipe.open("r+b", buffering=0) as opened:
+        wait_until(released, what="they are released", seconds=20)
+        opened.write(b"go on")
+        assert [fleet.value(call) for call in calls] == [None] * len(calls)
 
 
 def test_a_killed_worker_takes_its_containers_along(fleet: Fleet, box: Box, tmp_path: Path) -> None:
@@ -119,56 +144,53 @@ def test_a_killed_worker_takes_its_containers_along(fleet: Fleet, box: Box, tmp_
         tmp_path / "src", SOURCE, {"sleepy": None, "add": validated_options(fork=False)}
     )
     pids = [fleet.ready(box, pool).pid for pool in pools.values()]
-    fleet.call(pools["sleepy"], 600)
-    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
+    fleet.begin(pools["sleepy"], 600)
     family = box.family()
     assert set(pids) < set(family)
     box.process.kill()
     box.process.wait()
-    wait_until(lambda: all(map(is_gone, family)), what="all are gone", seconds=2)
+    wait_until(lambda: all(map(is_gone, family)), what="all are gone")
 
 
-def test_another_worker_takes_over_what_a_lost_one_held(
-    fleet: Fleet, box: Box, tmp_path: Path
-) -> None:
-    pool = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})["sleepy"]
-    with fleet.box() as other:
-        fleet.ready(other, pool)
-        called = fleet.call(pool, 1.5)
-        wait_until(lambda: fleet.is_running(pool), what="it runs")
-        other.process.kill()
-    fleet.ready(box, pool)
-    assert fleet.value(called, seconds=25) == 1.5
-    wait_until(lambda: set(fleet.workers()) == {box.name}, what="its record is removed")
+def test_another_worker_takes_over_what_a_lost_one_held(fleet: Fleet, tmp_path: Path) -> None:
+    pool = fleet.publish(tmp_path / "src", SOURCE, {"second_time": None})["second_time"]
+    with fleet.box(program=QUICK_LEASE) as box:
+        with fleet.box(program=QUICK_LEASE) as other:
+            fleet.ready(other, pool)
+            called = fleet.begin(pool)
+            other.process.kill()
+        fleet.ready(box, pool)
+        assert fleet.value(called, seconds=25) is True
+        wait_until(lambda: set(fleet.workers()) == {box.name}, what="its record is removed")
 
 
 def test_a_dead_template_costs_nothing_but_the_next_fork(
     fleet: Fleet, box: Box, tmp_path: Path
 ) -> None:
-    pool = fleet.publish(tmp_path / "src", SOURCE, {"add": None})["add"]
+    pool = fleet.publish(tmp_path / "src", SOURCE, {"template": None})["template"]
     first = fleet.ready(box, pool)
-    for child in psutil.Process(box.process.pid).children():
-        if "qmodal_workers.spawn.template" in child.cmdline() and child.pid != first.pid:
-            child.kill()
-    assert fleet.value(fleet.call(pool, 1, 2)) == 3
+    template = fleet.value(fleet.call(pool))
+    assert template in box.family()
+    assert template != first.pid
+    os.kill(template, signal.SIGKILL)
+    wait_until(lambda: is_gone(template), what="it is dead")
+    assert fleet.value(fleet.call(pool)) == template
     fleet.ready(box, pool)
     report = fleet.report(box, first.container)
     assert report is not None
     assert report.state == "ready"
 
 
-def test_a_stalled_server_ends_nothing(
-    fleet: Fleet, box: Box, tmp_path: Path, server: TestServer
-) -> None:
+def test_a_stalled_server_ends_nothing(fleet: Fleet, tmp_path: Path, server: TestServer) -> None:
+    """It lasts for longer than a lease, and than anybody waits for a reply."""
     pool = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})["sleepy"]
-    with fleet.box() as other:
+    with fleet.box(program=QUICK_LEASE) as box, fleet.box(program=QUICK_LEASE) as other:
         first, second = fleet.ready(box, pool), fleet.ready(other, pool)
-        called = fleet.call(pool, 14)
-        wait_until(lambda: fleet.is_running(pool), what="it runs")
+        called = fleet.begin(pool, 6)
         with server.frozen():
-            ends = time.monotonic() + 12
+            ends = time.monotonic() + 5.5
             wait_until(lambda: time.monotonic() > ends, what="the stall is over", seconds=15)
-        assert fleet.value(called, seconds=20) == 14
+        assert fleet.value(called, seconds=20) == 6
         assert set(fleet.workers()) == {box.name, other.name}
         assert fleet.until(box, first.container, "ready").pid == first.pid
         assert fleet.until(other, second.container, "ready").pid == second.pid
@@ -178,24 +200,23 @@ def test_a_worker_stops_within_its_grace_although_the_server_stands_still(
     fleet: Fleet, tmp_path: Path, server: TestServer
 ) -> None:
     pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None, "add": None})
-    with no_process_left(), fleet.box("--grace", "1") as box:
+    with no_process_left(), fleet.box("--grace", "0.5", program=IMPATIENT) as box:
         for pool in pools.values():
             fleet.ready(box, pool)
-        fleet.call(pools["sleepy"], 600)
-        wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
+        fleet.begin(pools["sleepy"], 600)
         with server.frozen():
-            assert box.stop(seconds=6) == 0
+            assert box.stop(seconds=15) == 0
 
 
 def test_a_worker_that_was_given_up_ends_its_containers_and_comes_back(
-    fleet: Fleet, box: Box, tmp_path: Path
+    fleet: Fleet, tmp_path: Path
 ) -> None:
     pool = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})["sleepy"]
-    report = fleet.ready(box, pool)
-    fleet.call(pool, 600)
-    wait_until(lambda: fleet.is_running(pool), what="it runs")
-    fleet.client.run(ask_one(b"ZREM", fleet.client.keys.workers, box.name))
-    wait_until(lambda: is_gone(report.pid), what="its container ends", seconds=4)
-    wait_until(lambda: set(fleet.workers()) - {box.name}, what="it comes back", seconds=4)
-    fleet.client.run(Sweeper(fleet.client.keys).audit())
-    assert len(deliveries_lost(fleet, pool)) == 1
+    with no_process_left(), fleet.box(program=QUICK_LEASE) as box:
+        report = fleet.ready(box, pool)
+        fleet.begin(pool, 600)
+        fleet.client.run(ask_one(b"ZREM", fleet.client.keys.workers, box.name))
+        wait_until(lambda: is_gone(report.pid), what="its container ends")
+        wait_until(lambda: set(fleet.workers()) - {box.name}, what="it comes back")
+        fleet.client.run(Sweeper(fleet.client.keys).audit())
+        assert len(deliveries_lost(fleet, pool)) == 1

@@ -92,6 +92,14 @@ def nap(seconds: float) -> float:
     return seconds
 
 
+@app.function(max_containers=1)
+def hold(path: str, *_: Any) -> str:
+    """Runs until that file is there."""
+    while not Path(path).exists():
+        time.sleep(0.005)
+    return path
+
+
 @app.function(retries=2)
 def succeed_at(path: str, attempt: int) -> int:
     with Path(path).open("a") as file:

@@ -63,9 +63,12 @@ def in_turns(folder: str, n: int) -> Iterator[int]:
 @app.function()
 def note(path: str, n: int) -> Iterator[int]:
     """Leaves how far it has come in a file, and `done` behind it."""
-    for i in range(n):
-        Path(path).write_text(str(i))
-        yield i
+    with Path(path).open("w") as file:
+        for i in range(n):
+            file.seek(0)  # the numbers only grow longer
+            file.write(str(i))
+            file.flush()
+            yield i
     Path(path + ".done").touch()
 
 

@@ -136,7 +136,7 @@ WAYS: dict[str, Callable[[str], Any]] = {
 }
 
 
-@app.function()
+@app.function(max_containers=1)
 def job(way: str, kind: str) -> Any:
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
     return WAYS[way](kind)
@@ -148,7 +148,7 @@ async def waiting_job(way: str, kind: str) -> Any:
     return WAYS[way](kind)
 
 
-@app.function()
+@app.function(max_containers=1)
 def takes(value: Any) -> int:
     return os.getpid()
 

@@ -25,10 +25,10 @@ def add(x: int, y: int, plus: int = 0) -> int:
 
 
 @app.function(max_containers=1)
-def noted(path: str, x: int) -> int:
+def noted(path: str, x: int, seconds: float = 0.004) -> int:
     with Path(path).open("a") as file:
         file.write(f"{x}\n")
-    time.sleep(0.004)
+    time.sleep(seconds)
     return x
 
 
@@ -45,7 +45,7 @@ def wait_or_fail(path: str, x: int) -> int:
 @app.function()
 def nap(seconds: float, started: str = "") -> tuple[float, int]:
     if started:
-        Path(started).touch()
+        Path(started).write_text(str(os.getpid()))
     time.sleep(seconds)
     return seconds, os.getpid()
 

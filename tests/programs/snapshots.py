@@ -35,9 +35,12 @@ class Large:
         self.entered_by = os.getpid()
 
     @qmodal.method()
-    def look(self, seconds: float = 0.0) -> dict[str, int]:
+    def look(self, folder: str, count: int) -> dict[str, int]:
+        """Once so many containers are at it, each with a file there."""
         total = sum(self.content[::4096])
-        time.sleep(seconds)
+        Path(folder, str(os.getpid())).touch()
+        while len(list(Path(folder).iterdir())) < count:
+            time.sleep(0.01)
         found = memory()
         return {
             "pid": os.getpid(),

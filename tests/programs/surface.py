@@ -133,9 +133,12 @@ class Leaving:
 
     @modal.method()
     def stop(self) -> str:
-        if not Path(self.path).exists():
+        """Is interrupted once; then it waits for what the first container leaves."""
+        if _is_first(f"{self.path}.began"):
             modal.exception.simulate_preemption(0.05)
             time.sleep(20)
+        while not Path(self.path).exists():
+            time.sleep(0.01)
         return Path(self.path).read_text()
 
     @modal.exit()

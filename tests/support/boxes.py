@@ -23,8 +23,6 @@ from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.store.apps import AppRecord
 from qmodal.store.calls import Submission
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.keys import GROUP
-from qmodal.transport.operation import ask_one
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import container_id, new_app_id, new_call_id, shard_of
 from qmodal.wire.outcome import Outcome, open_outcome
@@ -39,6 +37,21 @@ PROGRAM = "from qmodal_workers.cli import worker; worker()"
 SHORT_LEASE = (
     "from qmodal.store import fleet; fleet.LEASE_MS, fleet.RENEW_SECONDS = 4_000, 0.2; " + PROGRAM
 )
+# Half as long: containers of at most once end 2.5 s before others take their box for lost, and nobody
+# waits for a reply for longer than 3 s, so that a silence of one lease is noticed by all.
+QUICK_LEASE = f"""
+from qmodal.transport import connection
+connection.BLOCK_SECONDS, connection.READ_SECONDS = 1.0, 3.0
+from qmodal.store import fleet
+fleet.LEASE_MS, fleet.RENEW_SECONDS = 5_000, 0.5
+from qmodal_workers.agent import lease
+lease.SAFE_NS = 2_500_000_000
+from qmodal_workers.agent import maintenance
+maintenance.SWEEP_SECONDS = 0.25
+from qmodal_workers.container.intake import intake
+intake.SURE_NS = 1_000_000_000
+{PROGRAM}
+"""
 Pool = str
 Call = str
 
@@ -65,7 +78,8 @@ class Fleet:
     """Publishes apps, assigns containers, calls functions and reads what became of them."""
 
     def __init__(self, client: Client) -> None:
-        self.client = client
+        self.client, self.folder = client, client.settings.home
+        self.serials = itertools.count(1)
         self.epoch = client.run(client.fleet.lead("au-test"))
 
     @contextmanager
@@ -197,6 +211,13 @@ class Fleet:
         self.client.run(self.client.calls.submit(submission))
         return call, sealed
 
+    def begin(self, pool: Pool, *args: Any) -> tuple[Call, bytes]:
+        """The same, once user code runs: it gets one more argument, the file to make when it begins."""
+        mark = self.folder / f"begun{next(self.serials)}"
+        called = self.call(pool, *args, str(mark))
+        wait_until(mark.exists, what="it runs")
+        return called
+
     def outcome(self, called: tuple[Call, bytes], seconds: float = 10) -> Outcome | str:
         """How the call ended: a signed outcome, or a script's note."""
         call, sealed = called
@@ -223,16 +244,6 @@ class Fleet:
         (seen,) = self.client.run(self.client.observing.observe([pool]))
         assert seen is not None
         return {each.name: each.pending for each in seen.consumers}
-
-    def is_running(self, pool: Pool) -> bool:
-        """Whether an entry was delivered a while ago: a container starts it right after it has it."""
-        milliseconds, keys = 100, self.client.keys
-        return any(
-            self.client.run(
-                ask_one(b"XPENDING", stream, GROUP, b"IDLE", milliseconds, b"-", b"+", 1)
-            )
-            for stream in (keys.inputs(pool), keys.again(pool))
-        )
 
     def printed(self, app: str) -> bytes:
         """Everything in the app's log."""

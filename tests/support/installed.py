@@ -91,7 +91,7 @@ class Desk:
                 continue
         return found
 
-    def wait_until_empty(self, seconds: float = 5.0) -> None:
+    def wait_until_empty(self, seconds: float = 15.0) -> None:
         """Fails with what is still there: processes, or files in the temporary folder."""
         left: list[object] = []
 
@@ -100,7 +100,7 @@ class Desk:
             return not left
 
         try:
-            wait_until(is_empty, what="the end of everything", seconds=seconds)
+            wait_until(is_empty, what="the end of everything", seconds=seconds, pause=0.05)
         except AssertionError as error:
             raise AssertionError(f"left behind: {left}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -68,11 +69,20 @@ def server_binary() -> Path:
 
 
 @contextmanager
+def reserved_port() -> Iterator[int]:
+    """A port that nobody gets by chance, and that refuses until a server binds it as servers do."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
+
+
+@contextmanager
 def run_server(binary: Path, *options: str) -> Iterator[TestServer]:
     """A server on a Unix socket (pytest's folders are too deep for one) that keeps nothing."""
     with tempfile.TemporaryDirectory(prefix="qm-") as folder:
-        socket = Path(folder) / "s"
-        command: list[str | Path] = [binary, "--port", "0", "--unixsocket", socket]
+        path = Path(folder) / "s"
+        command: list[str | Path] = [binary, "--port", "0", "--unixsocket", path]
         command += [
             "--dir",
             folder,
@@ -89,7 +99,7 @@ def run_server(binary: Path, *options: str) -> Iterator[TestServer]:
             try:
                 # Connecting too early only costs another look.
                 wait_until(lambda: "eady to accept" in log.read_text(), what=f"{binary} is up")
-                yield TestServer(f"unix://{socket}", process.pid)
+                yield TestServer(f"unix://{path}", process.pid)
             finally:
                 process.kill()
 
@@ -110,7 +120,7 @@ class Restarted:
         wait_until(self.is_ready, what="it is up")
         with self.plain() as plain:
             # It answers between two keys once it has read a kilobyte.
-            for number in range(100):
+            for number in range(400):
                 plain.set(f"filler:{number}", os.urandom(2000))
 
     def plain(self) -> redis.Redis:
@@ -176,15 +186,20 @@ def restarted_server(binary: Path) -> Iterator[Restarted]:
 def leftovers(plain: redis.Redis, prefix: str) -> list[str]:
     """Keys under the prefix that have no lifetime and are not meant to stay."""
     names = [key.decode() for key in plain.scan_iter(f"{prefix}:*", count=1000)]
+    looks = plain.pipeline(transaction=False)
+    for name in names:
+        looks.pttl(name)
     return sorted(
-        name for name in names if plain.pttl(name) == -1 and name.split("}:")[1] not in PERMANENT
+        name
+        for name, left in zip(names, looks.execute(), strict=True)
+        if left == -1 and name.split("}:")[1] not in PERMANENT
     )
 
 
 def delete_keys(plain: redis.Redis, prefix: str) -> None:
     """Delete all keys under the prefix."""
-    for key in plain.scan_iter(f"{prefix}:*", count=1000):
-        plain.unlink(key)
+    if names := list(plain.scan_iter(f"{prefix}:*", count=1000)):
+        plain.unlink(*names)
 
 
 @contextmanager
@@ -242,11 +257,11 @@ class RestartableServer:
 @contextmanager
 def restartable_server(folder: Path) -> Iterator[RestartableServer]:
     """One that runs; `folder` has a short path."""
-    socket = folder / "s"
-    options = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
+    path = folder / "s"
+    options = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder)]
     options += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
     made = RestartableServer(
-        [str(server_binary()), *options], f"unix://{socket}", folder / "server.log"
+        [str(server_binary()), *options], f"unix://{path}", folder / "server.log"
     )
     try:
         made.restart()

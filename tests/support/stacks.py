@@ -45,7 +45,7 @@ def family(supervisor: int, size: int) -> list[int]:
         found = [supervisor, *(process.pid for process in below)]
         return found if len(found) >= size else None
 
-    found = wait_until(members, what=f"a stack of {size} processes")
+    found = wait_until(members, what=f"a stack of {size} processes", pause=0.05)
     assert found is not None
     return found
 

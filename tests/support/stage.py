@@ -45,7 +45,7 @@ def autoscaling(settings: Settings) -> Iterator[None]:
         wait_until(lambda: began, what="an event loop")
         loop, stop = began[0]
         loop.call_soon_threadsafe(stop.set)
-        thread.join(5)
+        thread.join(20)
         assert not thread.is_alive(), "the autoscaler does not stop"
 
 

@@ -9,12 +9,17 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def wait_until(predicate: Callable[[], T], *, what: str, seconds: float = 10.0) -> T:
-    """The predicate's first true value; fails after `seconds` with the sentence `what`."""
+def wait_until(
+    predicate: Callable[[], T], *, what: str, seconds: float = 10.0, pause: float = 0.005
+) -> T:
+    """The predicate's first true value; fails after `seconds` with the sentence `what`.
+
+    `pause` is longer where asking takes the processor from whom it waits for.
+    """
     deadline = time.monotonic() + seconds
     while True:
         value = predicate()
         if value:
             return value
         assert time.monotonic() < deadline, f"never happened in {seconds} s: {what}"
-        time.sleep(0.005)
+        time.sleep(pause)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -27,6 +28,8 @@ log = logging.getLogger("qmodal.worker")
 def run(client: Client, options: WorkerOptions) -> None:
     """Work until SIGTERM or SIGINT; raises ConfigurationError for a server we cannot use."""
     marks = ProcessMarks()
+    gc.collect()
+    gc.freeze()  # a collection, here or in the zygote, would otherwise copy every page that they share
     zygote = Zygote.start(marks) if sys.platform == "linux" else None
     # After the fork of the zygote: its containers must not inherit the logging of the worker.
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")

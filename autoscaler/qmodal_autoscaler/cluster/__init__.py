@@ -1,1 +1,1 @@
-"""What the leader sees: pools, their apps and the boxes, and what it remembers of each pool."""
+"""The leader's picture of the cluster: pools, their apps and the boxes, and its record of each pool."""

@@ -64,7 +64,7 @@ class Catalog:
         return {self._specs[pool].app_id for pool in pools if pool in self._specs}
 
     def read_specs(self, pools: Iterable[str]) -> list[Op[None]]:
-        """Operations that read what is not known yet of the pools."""
+        """Operations that read the specs of those pools whose spec is not known yet."""
         return [self._read_spec(pool) for pool in pools if pool not in self._specs]
 
     def read_apps(self, apps: Iterable[str]) -> list[Op[None]]:
@@ -96,11 +96,11 @@ class Catalog:
         return {app: record for app, record in found.items() if record is not None}
 
     def is_complete(self, pools: Iterable[str]) -> bool:
-        """Whether the app of each of the pools is known."""
+        """Whether it is known of each of the pools to which app it belongs."""
         return all(pool in self._specs for pool in pools)
 
     def keep(self, pools: Collection[str]) -> None:
-        """Forget what only other pools need."""
+        """Forget the specs, apps and versions that only other pools need."""
         self._specs = {pool: spec for pool, spec in self._specs.items() if pool in pools}
         apps = self.apps_of(pools)
         self._apps = {app: about for app, about in self._apps.items() if app in apps}
@@ -170,7 +170,7 @@ def _running(
         app=spec.app_id,
         number=version.number,
         settings=settings,
-        capacity=options.slots,
+        capacity=options.capacity,
     )
 
 
@@ -179,7 +179,7 @@ def _overridden(
 ) -> FunctionOptions:
     try:
         return AutoscalerOverride.from_plain(override).apply(options)
-    except InvalidError as error:  # it was not checked by us, or for an earlier version
+    except InvalidError as error:  # written by somebody else, or for an earlier version
         skip(f"the overrides of {_label(spec)}", str(error))
         return options
 

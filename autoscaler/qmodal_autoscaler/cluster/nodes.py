@@ -12,7 +12,7 @@ from qmodal.transport.sharing.gather import all_of
 from qmodal.wire.ids import is_pool_id
 from qmodal_autoscaler.policy.placement import WorkerRoom
 
-# A box that does not start or cannot decode something is avoided for so long.
+# A box that does not start a container, or cannot decode an input, is avoided for this long.
 AVOID_SECONDS = 10.0
 
 
@@ -28,13 +28,16 @@ class PlacedContainer:
 
     @property
     def is_over(self) -> bool:
-        """Whether it failed or ended."""
+        """Whether it has failed or ended, as its box reports."""
         return self.report is not None and self.report.is_over
 
 
 @dataclass(slots=True)
 class Box:
-    """A box; its `lease` ends at that server time in ms, it is `avoided` until monotonic seconds."""
+    """A box; `lease`: when it ends, in ms of the server; `avoided`: until when, in monotonic seconds.
+
+    `assigned`: container → pool, what it should run; `reports`: container → report, what it does run.
+    """
 
     worker: str
     lease: float = 0.0
@@ -44,7 +47,7 @@ class Box:
     avoided: float = 0.0
 
     def containers(self) -> Iterator[PlacedContainer]:
-        """Its containers, those that are over and not yet cleared away included."""
+        """The box's containers, including those that are over and not cleared away yet."""
         for container, report in self.reports.items():
             is_assigned = container in self.assigned
             yield PlacedContainer(container, report.pool, self.worker, report, is_assigned)
@@ -54,14 +57,14 @@ class Box:
 
     @property
     def is_closing(self) -> bool:
-        """Whether it drains what nobody asked it to drain: it is about to stop."""
+        """Whether the box is about to stop: it drains containers that are still assigned."""
         return any(
             report.state == "draining" and container in self.assigned
             for container, report in self.reports.items()
         )
 
     def room(self, server_ms: float) -> WorkerRoom:
-        """How many containers it can take now; none if it may be dead or about to stop."""
+        """The room for more containers; none if the box may be dead, is about to stop, or is avoided."""
         living = [held for held in self.containers() if not held.is_over]
         free = 0
         if self.report is not None and not self.is_closing:
@@ -85,9 +88,10 @@ class Nodes:
         self._unfit: dict[tuple[str, str], float] = {}
 
     def survey(self, leases: dict[str, float]) -> list[Op[None]]:
-        """Take in which boxes there are; operations that read those that may have changed.
+        """Take in which boxes there are (worker → end of its lease); returns operations that read them.
 
-        A box without containers gets them from nobody but us, so an idle fleet costs nothing.
+        Only new boxes and those with containers are read. Nobody but the leader gives containers to the
+        others, so an idle fleet costs nothing.
         """
         alive = living(leases)
         fresh = [worker for worker in alive if worker not in self._boxes]
@@ -119,7 +123,7 @@ class Nodes:
         return set(filter(is_pool_id, self._by_pool))
 
     def strangers(self) -> list[PlacedContainer]:
-        """What somebody else has put on the boxes: no pool can have such a name."""
+        """Containers whose pool has no valid id, so that somebody else has put them on the boxes."""
         odd = [held for pool, held in self._by_pool.items() if not is_pool_id(pool)]
         return [held for listed in odd for held in listed]
 
@@ -128,15 +132,15 @@ class Nodes:
         return self._by_pool.get(pool, [])
 
     def is_served(self, pool: str) -> bool:
-        """Whether a container of the pool was ready when we looked last."""
+        """Whether a container of the pool was ready at the last look."""
         return any(held.report and held.report.state == "ready" for held in self.of_pool(pool))
 
     def rooms(self, server_ms: float) -> list[WorkerRoom]:
-        """What room each box has."""
+        """The room of each box."""
         return [box.room(server_ms) for box in self._boxes.values()]
 
     def leaving(self) -> int:
-        """How many living containers are on their way out, so that room will come of them."""
+        """How many living containers are not assigned any more, so that they will make room."""
         return sum(
             not held.is_assigned and not held.is_over
             for box in self._boxes.values()
@@ -144,19 +148,19 @@ class Nodes:
         )
 
     def is_known(self, container: str, worker: str) -> bool:
-        """Whether a container of that id is or was just now on the box."""
+        """Whether the box has a container of that id, assigned or reported."""
         box = self._boxes[worker]
         return container in box.assigned or container in box.reports
 
     def avoid(self, worker: str) -> None:
-        """Place nothing on the box for a while: it does not start what it is assigned."""
+        """Place nothing on the box for AVOID_SECONDS."""
         if worker in self._boxes:
             self._boxes[worker].avoided = time.monotonic() + AVOID_SECONDS
 
     def note(self, unresponsive: Iterable[str], *, pool: str, unfit: Iterable[str]) -> None:
-        """Take in that boxes do not start what they are assigned, or cannot decode the pool's inputs.
+        """Avoid boxes that do not start what they are assigned, or cannot decode the pool's inputs.
 
-        Others get their chance for a while.
+        For AVOID_SECONDS; the latter are avoided for this pool only, if there is another box.
         """
         for worker in unresponsive:
             self.avoid(worker)
@@ -170,7 +174,7 @@ class Nodes:
         return frozenset(worker for each, worker in self._unfit if each == pool)
 
     def assigned(self, worker: str, changes: dict[str, str | None]) -> None:
-        """These changes were written; see `arrange`."""
+        """Take in changes that were written (container → pool, None: taken off); then call `arrange`."""
         box = self._boxes.get(worker)
         if box is not None:
             merged = {**box.assigned, **changes}
@@ -185,7 +189,7 @@ class Nodes:
         assigned, containers = yield from all_of(
             self._fleet.assigned([worker]), self._fleet.containers([worker])
         )
-        # What cannot be read stays as it was: nobody but us assigns, and a box lives on without us.
+        # What cannot be read stays as it was: only the leader assigns, and a box lives on without it.
         box.assigned = assigned.get(worker, box.assigned)
         if worker in containers:
             box.reports = {report.container: report for report in containers[worker]}

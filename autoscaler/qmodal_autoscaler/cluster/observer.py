@@ -19,7 +19,7 @@ LOOK = "the look at the server"
 
 @dataclass(frozen=True, slots=True)
 class DuePools:
-    """The pools to look at now; `everything`: all that there are, beyond `pools`."""
+    """The pools to look at now; `everything`: all active ones, not only `pools`."""
 
     pools: frozenset[str]
     everything: bool
@@ -41,14 +41,13 @@ class Observer:
         self._change_log = change_log
         self.nodes = Nodes(client.fleet)
         self.catalog = Catalog(client)
-        self._unreadable: set[str] = (
-            set()
-        )  # subjects of what could not be read in the last full look
-        self._clock_ms = 0.0  # the server's clock is ahead of the monotonic one by this
+        # Subjects, in the change log, of reads that have failed in the last full look.
+        self._unreadable: set[str] = set()
+        self._clock_ms = 0.0  # the server's clock less the monotonic one
 
     @property
     def server_ms(self) -> float:
-        """The server's clock now."""
+        """The server's clock now, in milliseconds."""
         return self._clock_ms + time.monotonic() * 1000
 
     def look(self, due: DuePools) -> Op[ClusterSnapshot]:
@@ -68,7 +67,7 @@ class Observer:
         boxes = self.nodes.survey(leases)
         pools = sorted({*active, *self.nodes.pools()})
         seen = yield from self._look_at(pools, boxes)
-        # Boxes seen for the first time may hold pools that are not active, or not any more.
+        # Boxes that were read for the first time may have containers of pools that are not active.
         strangers = sorted(self.nodes.pools() - set(pools))
         more = yield from self._look_at(strangers, [])
         self.catalog.keep({*pools, *strangers})
@@ -96,7 +95,7 @@ class Observer:
     def _all(self, ops: Iterable[Op[None]]) -> Op[None]:
         for result in (yield from gather(ops)):
             if isinstance(result, Exception):
-                # Each is a subject by itself: two that take turns would be said again and again.
+                # Each error is a subject of its own: two that take turns would be logged again and again.
                 subject = f"{LOOK}: {result!r}"
                 self._unreadable.add(subject)
                 self._change_log.failed(subject, "something cannot be read", result, label=LOOK)

@@ -13,18 +13,22 @@ from qmodal_autoscaler.cluster.nodes import PlacedContainer
 from qmodal_autoscaler.policy.start_backoff import LONGEST_PAUSE_SECONDS
 from qmodal_autoscaler.policy.state import ContainerState, ContainerView, PoolHistory, PoolSnapshot
 
-# A container that ends unasked within this many seconds of being ready, before any input of its
-# pool has ended, would do so again; from the second one on a pause is made.
+# A container that ends unasked within this time of being ready, before any input of its pool has ended,
+# would do so again; from the second one on it counts as a failed start.
 DIED_YOUNG_SECONDS = 10.0
 # A worker reports what it is assigned within milliseconds; one that does not in this time will not.
 UNREPORTED_SECONDS = 5.0
-# Characters of what callers are told.
+# Characters of the reason that callers are told.
 LONGEST_REASON = 16 * 1024
 
 
 @dataclass(slots=True)
 class ContainerTrack:
-    """A container: its state since when, when it last held an input, and the inputs settled by then."""
+    """A container between two looks; times in monotonic seconds.
+
+    `since`: when its state began, and `settled`: how many inputs of the pool had settled by then;
+    `busy_at`: when it last held an input.
+    """
 
     state: ContainerState
     since: float
@@ -32,7 +36,7 @@ class ContainerTrack:
     settled: int
 
     def died_young(self, done: int, now: float) -> bool:
-        """Whether it ends now without any input of its pool having ended meanwhile."""
+        """Whether it ends soon after it was ready, without any input of its pool having ended meanwhile."""
         return (
             self.state == "ready" and self.settled == done and now - self.since < DIED_YOUNG_SECONDS
         )
@@ -40,7 +44,12 @@ class ContainerTrack:
 
 @dataclass(slots=True)
 class PoolTracker:
-    """A pool's containers and failed starts; `looked`: when it was last seen. Monotonic seconds."""
+    """A pool's containers and failed starts, as of the last look at it; times in monotonic seconds.
+
+    `looked`: when that was; `settled`: the inputs that had settled by then; `number`: the app's
+    version. `failures`: when starts have failed; `early_deaths`: when containers have died young;
+    `detail`: what the last failed start has reported. `_over`: containers whose end is counted.
+    """
 
     history: PoolHistory
     looked: float = -math.inf
@@ -65,7 +74,7 @@ class PoolTracker:
         containers = list(containers)
         done = observation.submitted - observation.inflight
         progress = 0 if self.settled is None else max(0, done - self.settled)
-        self._judge_version(terms, progress)
+        self._clear_failures(terms, progress)
         living = [held for held in containers if not held.is_over]
         for held in containers:
             if held.is_over:
@@ -94,7 +103,7 @@ class PoolTracker:
     def unreported(
         self, containers: Iterable[PlacedContainer], now: float
     ) -> list[PlacedContainer]:
-        """Containers that their box has been assigned long ago and says nothing about."""
+        """Containers that were assigned to their box long ago and that it does not report."""
         return [
             held
             for held in containers
@@ -110,10 +119,11 @@ class PoolTracker:
         return "init: " + text[-(LONGEST_REASON - len("init: ")) :]
 
     def is_worth_keeping(self, now: float) -> bool:
-        """Whether failed starts of a pool that is gone still matter, should it come back soon."""
+        """Whether failed starts of a pool that is gone would still matter if it came back."""
         return bool(self.failures) and now - self.failures[-1] < LONGEST_PAUSE_SECONDS
 
-    def _judge_version(self, terms: PoolTerms, progress: int) -> None:
+    def _clear_failures(self, terms: PoolTerms, progress: int) -> None:
+        """Forget failures of another version, and early deaths once inputs have settled (`progress`)."""
         if terms.number != self.number:
             self.number = terms.number
             self.failures.clear()
@@ -122,7 +132,7 @@ class PoolTracker:
             self.early_deaths.clear()
 
     def _count_end(self, held: PlacedContainer, terms: PoolTerms, done: int, now: float) -> None:
-        """Count what ended unasked, once."""
+        """Count the end of a container that was still assigned, once: a failed start or an early death."""
         report, track = held.report, self.tracks.get(held.container)
         if report is None or held.container in self._over or not held.is_assigned:
             return
@@ -136,11 +146,12 @@ class PoolTracker:
     def _follow(
         self, held: PlacedContainer, terms: PoolTerms, done: int, now: float, age: float
     ) -> None:
+        """Take in the state of a container that lives, which has it for `age` seconds by its report."""
         state = _state(held)
         track = self.tracks.get(held.container)
         if track is not None and track.state == state:
             return
-        # It is no older than our last look, whatever the clock of its box says.
+        # The state began after our last look, whatever the clock of the box says.
         since = now - min(age, now - self.looked)
         if state == "ready" and held.report is not None and held.report.number == terms.number:
             self.failures.clear()
@@ -157,7 +168,7 @@ class PoolTracker:
     def _busy_unseen(
         self, running: dict[str, int], observation: Observation, progress: int, now: float
     ) -> dict[str, int]:
-        """Containers that must have been busy since the last look and are not seen so.
+        """Containers that must have been busy since the last look and are not busy now.
 
         Inputs shorter than the time between two looks are rarely seen running; without this a
         container that answers one every few seconds would count as never used.
@@ -194,7 +205,7 @@ def _age(report: ContainerReport | None, server_ms: float) -> float:
 
 
 def _state(held: PlacedContainer) -> ContainerState:
-    """A container that is assigned no more is on its way out, whether it knows or not."""
+    """The policy's state of a container; one that is not assigned any more is draining, reported or not."""
     if not held.is_assigned:
         return "draining"
     match held.report.state if held.report is not None else "starting":

@@ -38,7 +38,7 @@ class AssignmentChanges:
             self.requests.append(judgement.request)
 
     def take_off(self, placed: PlacedContainer) -> None:
-        """The container should not run any more."""
+        """Include that the container should not run any more."""
         if placed.is_assigned:
             self.off[placed.container] = placed
 
@@ -86,7 +86,7 @@ class Assigner:
             self._is_superseded = True
 
     def _new_id(self, worker: str) -> str:
-        """An id that was never used on the box: its container's name is its consumer's, too."""
+        """A new container's id, never used on the box: the pool's stream knows its consumer by it, too."""
         while True:
             name = container_id(worker, next(self._serials))
             # A server that lost its last second counts an epoch twice.

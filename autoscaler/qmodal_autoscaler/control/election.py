@@ -21,8 +21,8 @@ log = logging.getLogger("qmodal.autoscaler")
 class Leadership:
     """One autoscaler's candidacy: it asks for the leadership once a second.
 
-    `lead` runs for each epoch in which it has it, and is cancelled when that ends. A new epoch
-    remembers nothing of the one before: while somebody else led, everything may have changed.
+    `lead(epoch)` runs while this autoscaler leads, and is cancelled when that ends. A new epoch
+    remembers nothing of the one before: while another one led, everything may have changed.
     """
 
     def __init__(self, client: Client, lead: Callable[[int], Coroutine[None, None, None]]) -> None:
@@ -54,7 +54,7 @@ class Leadership:
         except ConfigurationError:
             raise
         except Error as error:
-            # Nobody has said that another one leads; if so, our epoch is refused.
+            # The term goes on: if another one leads already, what is written with our epoch is refused.
             log.warning("%s cannot ask who leads: %s", self.id, error)
             return
         if self._term is not None and self._term.done():
@@ -81,5 +81,5 @@ class Leadership:
         except* LeadershipLostError:
             pass
         except* Exception:
-            # A defect that one leadership has met must not end the process: the next begins afresh.
+            # A defect in one leadership must not end the process: the next one begins afresh.
             log.exception("%s has failed as the leader, and tries again", self.id)

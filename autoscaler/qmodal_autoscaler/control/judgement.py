@@ -17,8 +17,8 @@ from qmodal_autoscaler.policy.state import Decision, PoolSnapshot
 class PoolDecision:
     """What the policy decided for a pool, and what that rests on.
 
-    `unstarted` are the containers that their boxes were assigned long ago and say nothing about;
-    `containers` are the others, and those of them that the policy was shown are in `snapshot`.
+    `unstarted` are the containers that were assigned to their boxes long ago and that these do not report;
+    `containers` are the others; `snapshot` has those of them that live.
     """
 
     pool: str
@@ -42,9 +42,9 @@ class PoolDecision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Purge:
-    """Inputs of a pool that end: what their callers are told, and the app version that it is true of.
+    """The end of a pool's inputs: the reason that their callers are told, and the `current` app version.
 
-    It is over when another version of the app is current: that one may be able to run them.
+    It stops when another version of the app is current, because that may be able to run them.
     """
 
     terms: PoolTerms
@@ -59,9 +59,9 @@ class Judgement:
     `error`: why nothing about its containers changes: an `Error` that can be foreseen, or a defect
     of ours. `made` is the decision otherwise. `take_off`: containers that should not run any more.
     `unfit`: boxes whose containers cannot decode an input of the pool. `unresponsive`: boxes that
-    do not start what they are assigned. `serves_alone`: what the server should be told of that,
-    None if it knows. `is_leaving`: the pool can be put away, unless the server finds something in it.
-    `messages`: lines for people.
+    do not start what they are assigned. `promotes`: retries of the pool may be due. `serves_alone`:
+    the new value for the server, None if it has it. `is_leaving`: the pool can be put away, unless
+    the server finds something in it. `messages`: lines for the change log.
     """
 
     pool: str
@@ -86,7 +86,7 @@ def undecided(
     *,
     take_off: Iterable[PlacedContainer] = (),
 ) -> Judgement:
-    """The judgement of a pool whose size nothing can be said about."""
+    """The judgement of a pool about whose size nothing can be said."""
     return Judgement(
         pool=pool,
         label=f"pool {pool}",

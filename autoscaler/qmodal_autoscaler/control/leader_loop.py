@@ -1,4 +1,4 @@
-"""One leadership: look, judge, assign; pools that were hinted at at once, all of them every second."""
+"""The leader's loop: look, judge, assign; for pools with a hint at once, for all pools every second."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ log = logging.getLogger("qmodal.autoscaler")
 
 @dataclass(slots=True)
 class SchedulingRound:
-    """A look and what follows from it; `now` in monotonic seconds, `is_full`: at all pools."""
+    """A look and what follows from it; `now` in monotonic seconds, `is_full`: it was at all pools."""
 
     cluster: ClusterSnapshot
     now: float
@@ -56,7 +56,7 @@ class SchedulingRound:
 
 
 class LeaderTerm:
-    """Everything that a leader knows; it ends with the leadership."""
+    """One leadership: its loops, and all that the leader knows, which is forgotten when it ends."""
 
     def __init__(self, client: Client, epoch: int) -> None:
         self._client = client
@@ -82,7 +82,7 @@ class LeaderTerm:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(FULL_LOOK_SECONDS)
-            self._queue.everything()
+            self._queue.wake_all()
 
     async def _sweep(self) -> None:
         sweeper = Sweeper(self._client.keys)
@@ -91,7 +91,7 @@ class LeaderTerm:
             with self._change_log.surviving(SWEEP, "it was not made", settles=True):
                 for worker in await self._client.aio(sweeper.sweep()):
                     self._change_log.change(worker, "it was lost; what it held is given back")
-                    self._queue.everything()
+                    self._queue.wake_all()
 
     async def _look(self) -> None:
         while True:
@@ -119,7 +119,7 @@ class LeaderTerm:
             await self._client.aio(self._detached.tend(catalog.records(), cluster.observations))
 
     def _judge(self, pool: str, observation: Observation | None, now: float) -> Judgement:
-        """What follows from this look at the pool; only its own tracker takes in what was seen.
+        """What follows from this look at the pool; it changes nothing but the pool's own tracker.
 
         What may fail for one pool is guarded where it is called, so that the others are judged.
         """
@@ -137,7 +137,7 @@ class LeaderTerm:
         try:
             made = self._decide(pool, observation, terms, now)
         except Exception as defect:
-            # What is remembered of the pool may be why, and would be so for as long as we lead.
+            # The pool's tracker may be the reason, and would stay so for as long as this leader leads.
             log.debug("pool %s: the policy failed", pool, exc_info=True)
             self._trackers.pop(pool, None)
             old = outdated(self._observer.nodes.of_pool(pool), terms)
@@ -170,7 +170,7 @@ class LeaderTerm:
         return 0 if record is None else record.version
 
     def _apply(self, judgement: Judgement, this: SchedulingRound) -> None:
-        """Hand on everything that follows from a look at one pool: the only place that does."""
+        """Apply a judgement: pass all that follows from it to the parts that act. The only place for that."""
         pool, label = judgement.pool, judgement.label
         if judgement.error is not None:
             self._change_log.failed(pool, "nothing changes", judgement.error, label=label)
@@ -187,7 +187,7 @@ class LeaderTerm:
             self._queue.looked(pool, is_calm=made.is_steady)
 
     async def _carry_out(self, this: SchedulingRound) -> None:
-        """Each step by itself: what one of them meets does not keep the others from being taken."""
+        """Place containers, then do the maintenance, also if the placing has failed."""
         surviving = self._change_log.surviving
         with surviving(PLACE, "it may be late", but=(LeadershipLostError,), settles=True):
             await self._client.aio(self._maintenance.announce_served())
@@ -208,7 +208,7 @@ class LeaderTerm:
         return await self._client.aio(self._assigner.write(changes, self._observer.server_ms))
 
     def _rebalanced(self, this: SchedulingRound, placed: Counter[str]) -> AssignmentChanges:
-        """Where room is missing, take it from pools that have more."""
+        """The containers to take off pools that have more, for pools that have found no room."""
         starved = [
             StarvedPool(
                 pool=pool,
@@ -231,7 +231,7 @@ class LeaderTerm:
         return changes
 
     def _note_placed(self, pool: str, made: PoolDecision, now: float, placed: int) -> None:
-        """Say how many of the new containers found room, and remember since when some do not."""
+        """Log how many of the new containers found room, and remember since when some do not."""
         label, decision = made.terms.label, made.decision
         if placed:
             self._change_log.change(label, f"{decision.reason} ({placed} placed)")
@@ -244,7 +244,7 @@ class LeaderTerm:
             self._change_log.settle(pool)
 
     def _forget(self, this: SchedulingRound) -> None:
-        """Pools that are not active any more cost nothing, not even memory."""
+        """Forget pools that are not active any more, so that they cost no memory."""
         for pool in self._trackers.keys() - set(this.cluster.pools):
             self._queue.forget(pool)
             if not self._trackers[pool].is_worth_keeping(this.now):

@@ -1,4 +1,4 @@
-"""The leader's work on pools beside their size: promotes retries, ends inputs, puts empty pools away."""
+"""The leader's work beside scaling: promotes retries, ends inputs, puts empty pools and apps away."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Maintenance:
             self.purge(pool, purge)
 
     def purge(self, pool: str, purge: Purge) -> None:
-        """End what waits in the pool and tell its callers the reason, beside the rounds."""
+        """End the inputs that wait in the pool, with the reason for their callers; runs beside the rounds."""
         if pool not in self._purging and self.group is not None:
             self._purging.add(pool)
             self.group.create_task(self._purge(pool, purge), name=f"purge {pool}")
@@ -69,7 +69,7 @@ class Maintenance:
         yield from self._each(promotions | {pool: leave(pool) for pool in leaving - promoting})
 
     def _each(self, ops: Mapping[str, Op[Any]]) -> Op[None]:
-        """Run each pool's operation; what fails in one is said, and tried again with its next look."""
+        """Run each pool's operation; one that fails is logged, and made again at the pool's next look."""
         for pool, result in zip(ops, (yield from gather(ops.values())), strict=True):
             if isinstance(result, Exception):
                 self._change_log.failed(pool, "it cannot be tended", result, label=f"pool {pool}")
@@ -77,7 +77,7 @@ class Maintenance:
     def _promote(self, pool: str) -> Op[None]:
         _, seconds = yield from self._client.pools.promote(pool)
         if seconds is not None:
-            self._queue.sooner(pool, time.monotonic() + seconds)
+            self._queue.plan_no_later(pool, time.monotonic() + seconds)
 
     async def _purge(self, pool: str, purge: Purge) -> None:
         label, reason = purge.terms.label, purge.reason
@@ -103,8 +103,8 @@ class Maintenance:
 class DetachedApps:
     """Stops detached apps whose client is gone and that have nothing to do.
 
-    Looks only at those with active pools: an app without has no containers either, and its record
-    expires by itself.
+    Looks only at apps with active pools: one without has no containers either, and its record expires by
+    itself.
     """
 
     def __init__(self, client: Client, change_log: ChangeLog) -> None:

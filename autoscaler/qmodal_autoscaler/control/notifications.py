@@ -15,8 +15,7 @@ from qmodal_autoscaler.control.workqueue import WorkQueue
 class Notifications:
     """Subscribes to the wake channel; a message is a pool, or empty for all of them.
 
-    A plus before the pool: inputs came, and nothing else is known to have changed. `is_served`:
-    whether the pool has a container that is ready.
+    A plus before the pool: only inputs came. `is_served(pool)`: whether the pool has a ready container.
     """
 
     def __init__(self, client: Client, queue: WorkQueue, is_served: Callable[[str], bool]) -> None:
@@ -32,7 +31,7 @@ class Notifications:
     def _receive(self, pool: str | None) -> None:
         name = (pool or "").removeprefix("+")
         if not name:
-            self._queue.everything()
+            self._queue.wake_all()
         elif not is_pool_id(name):
             skip("what somebody published as a pool", f"{name[:80]!r} is none")
         elif name != pool and self._is_served(name):

@@ -8,12 +8,13 @@ import time
 
 from qmodal_autoscaler.cluster.observer import DuePools
 
-# Submits publish at most one hint in 50 ms; what came after the first look is seen by a second.
+# When a pool is looked at again after a hint: submits publish at most one in 50 ms, so inputs that come
+# after the first look are not announced.
 SECOND_LOOK_SECONDS = 0.06
 # Looks begin no more often than this; what is woken in between shares the next one.
 COALESCE_SECONDS = 0.002
-# A container that was idle has answered by then, without us beside it on its processor. Looks that
-# change nothing, one hint after the other, come later and later.
+# Delays of the look after a hint at a pool with ready containers: an idle one answers by then, without us
+# beside it on its processor. Each look that changes nothing doubles the delay.
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 0.01, 0.12
 # After a pause of that length the first hint counts as news again.
 RESET_DELAY_SECONDS = 1.0
@@ -39,38 +40,38 @@ class WorkQueue:
         self._changed.set()
 
     def hint(self, pool: str) -> None:
-        """Make a pool that has containers due after a delay: they answer first."""
+        """Make a pool that has ready containers due after a delay, so that they answer first."""
         now = time.monotonic()
         before, delay = self._delays.get(pool, (0.0, FIRST_DELAY_SECONDS))
         if now - before > RESET_DELAY_SECONDS:
             delay = FIRST_DELAY_SECONDS
         self._delays[pool] = now, delay
-        self.sooner(pool, now + delay)
+        self.plan_no_later(pool, now + delay)
         # Also if that is no later: a look that is under way plans anew when it ends.
         self._second_looks.setdefault(pool, now + max(delay, SECOND_LOOK_SECONDS))
 
     def looked(self, pool: str, *, is_calm: bool) -> None:
-        """Take in that the pool was looked at; `is_calm`: without a change, which doubles its next delay."""
+        """Take in that the pool was looked at; `is_calm`: nothing changed, which doubles its next delay."""
         if pool in self._delays:
             before, delay = self._delays[pool]
             delay = min(2 * delay, LONGEST_DELAY_SECONDS) if is_calm else FIRST_DELAY_SECONDS
             self._delays[pool] = before, delay
 
-    def everything(self) -> None:
+    def wake_all(self) -> None:
         """Make all pools due now."""
         self._everything = True
         self._changed.set()
 
     def plan(self, pool: str, moment: float | None) -> None:
-        """Make the pool due at that moment, and not at the one planned before."""
+        """Make the pool due at that moment (None: at none), instead of the one planned before."""
         if moment is None:
             self._timers.pop(pool, None)
         else:
             self._timers[pool] = moment
             self._changed.set()
 
-    def sooner(self, pool: str, moment: float) -> None:
-        """Make the pool due at that moment, if not planned for an earlier one."""
+    def plan_no_later(self, pool: str, moment: float) -> None:
+        """Make the pool due at that moment, unless it is planned for an earlier one."""
         self.plan(pool, min(moment, self._timers.get(pool, moment)))
 
     def forget(self, pool: str) -> None:
@@ -80,7 +81,7 @@ class WorkQueue:
         self._delays.pop(pool, None)
 
     async def wait(self) -> DuePools:
-        """Wait until something is due, and take it."""
+        """Wait until a pool is due; remove and return all that are due."""
         while (seconds := self._seconds_left()) > 0:
             self._changed.clear()
             with contextlib.suppress(TimeoutError):

@@ -58,10 +58,11 @@ def _observe(
     settings: PoolSettings,
     now: float,
 ) -> PoolHistory:
+    """The history with this snapshot taken in."""
     idle = [c.idle_seconds for c in counts.ready if c.running == 0]
     ended = min(now, max(history.peak.seen, now - min(idle, default=0.0)))
-    # A ready container with an input waiting for it is as good as busy: short inputs are over
-    # before the next look, and their containers would never count.
+    # Ready containers for which inputs wait count as busy: short inputs are over before the next look,
+    # and their containers would never be seen busy.
     level = max(counts.busy, min(len(counts.ready), counts.hard))
     quiet_since = math.inf if counts.demand else history.quiet_since
     if not counts.demand and history.quiet_since == math.inf:
@@ -156,8 +157,8 @@ def _reason(
         return f"{len(counts.live)} containers are enough"
     if counts.current < len(counts.live):
         return f"{start} containers of the current version replace older ones"
-    if counts.backlog:
-        return f"{counts.backlog} inputs wait for {len(counts.live)} containers: {start} more"
+    if counts.waiting:
+        return f"{counts.waiting} inputs wait for {len(counts.live)} containers: {start} more"
     return f"{start} more containers for the minimum or the buffer"
 
 

@@ -23,7 +23,7 @@ class ContainerRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRoom:
-    """A worker with room for `free_slots` containers; `warm` are the versions it has loaded."""
+    """A worker with room for `free_slots` more containers; `warm` are the versions it has loaded."""
 
     id: str
     free_slots: int

@@ -13,7 +13,7 @@ STARVED_SECONDS = 30.0
 
 @dataclass(slots=True, kw_only=True)
 class StarvedPool:
-    """A pool that has `have` containers, no room for `unmet` more, and waits for `seconds`."""
+    """A pool that has `have` containers, needs `unmet` more, and has found no room for `seconds`."""
 
     pool: str
     have: int
@@ -36,10 +36,10 @@ class Donor:
 
 
 def lend(starved: Iterable[StarvedPool], donors: Sequence[Donor], *, leaving: int) -> list[str]:
-    """The containers to take away, fewest-first pools being served first.
+    """The containers to take away for starved pools, of which those with the fewest come first.
 
-    Only from a pool that has more than the one that waits, idle ones before anything else; room
-    that `leaving` containers are about to make is waited for first.
+    They come only from pools that have more than the starved one, idle ones first; room that `leaving`
+    containers are about to make is waited for first.
     """
     idle = {each.pool: _idle(each) for each in donors}
     have = {each.pool: each.have for each in donors}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from qmodal_autoscaler.policy.scale_down import victims
 from qmodal_autoscaler.policy.state import ContainerView, PoolCounts, PoolHistory, PoolSettings
 
-# Without room for a current container for so long, an old one must make room.
+# If there was no room for a current container for this long, an old one must make room.
 BLOCKED_SECONDS = 10.0
 
 
@@ -20,7 +20,7 @@ class Rollout:
 
 
 def blocked_since(counts: PoolCounts, need: int, history: PoolHistory, now: float) -> float | None:
-    """The moment since which old containers take the room of current ones; None if some is being made."""
+    """Since when old containers have taken the room of current ones; None if they do not, or make room now."""
     old = any(not c.version_current for c in counts.ready)
     moving = counts.alive > len(counts.live) or any(c.version_current for c in counts.starting)
     if not old or moving or need <= counts.current:

@@ -15,11 +15,11 @@ from qmodal_autoscaler.policy.state import (
     ScaleDownStep,
 )
 
-# A container is not scaled down so soon after it became ready: it had no chance to be used yet.
+# A container is not scaled down within this time of becoming ready: it had no chance to be used yet.
 FRESH_SECONDS = 2.0
 # Between two steps down; two steps empty a pool within a second of its window.
 STEP_SECONDS = 0.75
-# The reports of readiness and of idleness may differ by so much.
+# By how much the reported times of readiness and of idleness may differ.
 REPORT_SKEW_SECONDS = 0.1
 
 

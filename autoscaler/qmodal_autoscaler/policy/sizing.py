@@ -38,8 +38,9 @@ def _extra(
     history: PoolHistory,
     now: float,
 ) -> int:
+    """How many containers are needed beyond the live ones."""
     room = counts.hard - len(counts.live)
-    if counts.backlog == 0 or room <= 0:
+    if counts.waiting == 0 or room <= 0:
         return 0
     if snapshot.service_time is None or snapshot.start_time is None:
         return room
@@ -47,7 +48,7 @@ def _extra(
     # input in front of a queue of short ones looked like a container about to be free.
     service = max(snapshot.service_time, now - history.progress_at, SHORTEST_SERVICE_SECONDS)
     start = max(0.0, snapshot.start_time)
-    left = counts.backlog + history.arrivals.per_second * start
+    left = counts.waiting + history.arrivals.per_second * start
     left -= _absorbed(counts, settings, service, start, now)
     left -= _drained(counts, settings, service, start)
     horizon = max(service, settings.alpha * start)

@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-LONGEST_PAUSE_SECONDS = 300.0  # seconds between probes of a pool that never starts
+# Between probes of a pool that never starts.
+LONGEST_PAUSE_SECONDS = 300.0
+# By this share a pause is shorter or longer.
 JITTER = 0.2
+# Failures after which a pool is given up; those of a deployed app must also span some time, so that it
+# survives a short outage of what it imports.
 EPHEMERAL_FAILURES = 3
 DEPLOYED_FAILURES = 5
-SHORTEST_GIVE_UP_SECONDS = (
-    10.0  # seconds a pool stays given up at least: reports of failures arrive late
-)
-DEPLOYED_SPAN_SECONDS = 30.0  # seconds: a deployed app survives a short outage of what it imports
+DEPLOYED_SPAN_SECONDS = 30.0
+# A pool stays given up at least this long, because reports of failures arrive late.
+SHORTEST_GIVE_UP_SECONDS = 10.0
 
 
 class StartBackoff(NamedTuple):
-    """The number of consecutive failed starts, and the moment before which no other is allowed.
+    """The number of consecutive failed starts, and the moment `until` which no other is allowed.
 
-    `hopeless`: so many failed that callers should be told instead of waiting, until that moment.
+    `hopeless`: so many have failed that until then callers should be told instead of waiting.
     """
 
     failures: int

@@ -16,7 +16,10 @@ SETTLING_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerView:
-    """A container as its worker last reported it; `since` is on the clock of `now`."""
+    """A container as its worker last reported it.
+
+    `since`: when its state began, on the clock of `now`; `running`: how many inputs it runs.
+    """
 
     id: str
     state: ContainerState
@@ -31,9 +34,10 @@ class ContainerView:
 class PoolSnapshot:
     """A pool at one moment.
 
-    `failures` are the times of failed starts since the last success, oldest first; the caller
-    clears them on a success and on a redeploy. `service_time` and `start_time` are learned means
-    in seconds, None while unknown.
+    `inflight`: inputs without an outcome; `delayed`: those of them that wait for a retry; `submitted`:
+    inputs since the pool exists. `failures` are the times of failed starts since the last success,
+    oldest first; the caller clears them on a success and on a redeploy. `service_time` and `start_time`
+    are learned means in seconds, None while unknown.
     """
 
     inflight: int
@@ -47,15 +51,15 @@ class PoolSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSettings:
-    """The autoscaler settings of a pool; windows in seconds, `slots` is what one container may run."""
+    """The autoscaler settings of a pool; windows in seconds, `slots` is what one container should run."""
 
     min_containers: int = 0
     max_containers: int | None = None
     buffer_containers: int = 0
     scaledown_window: float = 60.0
     slots: int = 1
-    alpha: float = 0.25
-    ephemeral: bool = False
+    alpha: float = 0.25  # share of a start time within which new containers should work off a queue
+    ephemeral: bool = False  # the app lives only as long as its client
 
     def capped(self, count: int) -> int:
         """The count, no higher than max_containers."""
@@ -80,8 +84,9 @@ class ScaleDownStep:
 class PoolHistory:
     """The past of a pool as far as its next decision needs it.
 
-    `quiet_since` is infinite while there are inputs to run; `progress_at` is when an input last
-    settled (or when nothing ran); `blocked_since` is when a rollout ran out of room.
+    `born` is when the pool was first observed; `quiet_since` is infinite while there are inputs to run;
+    `settled` are the inputs that had settled by the last decision; `progress_at` is when that number last
+    changed (or when nothing ran); `blocked_since` is when a rollout ran out of room.
     """
 
     born: float
@@ -99,26 +104,30 @@ class PoolHistory:
         return cls(born=now)
 
     def held_until(self, settings: PoolSettings) -> float:
-        """Until when nothing is scaled down for want of history."""
+        """The moment until which nothing is scaled down, because there is too little history."""
         return self.born + settings.settling
 
     def active_until(self, settings: PoolSettings) -> float:
-        """Until when the buffer is kept; infinite while there are inputs to run."""
+        """The moment until which the buffer is kept; infinite while there are inputs to run."""
         return self.quiet_since + settings.settling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolCounts:
-    """Counts of a snapshot. `live` are the containers that are not draining."""
+    """Counts of a snapshot. `live` are the containers that are not draining.
+
+    `waiting`: the backlog, and what containers run beyond their slots because others had no room.
+    """
 
     live: tuple[ContainerView, ...]
     ready: tuple[ContainerView, ...]
     starting: tuple[ContainerView, ...]
-    alive: int
-    current: int
-    busy: int
-    running: int
+    alive: int  # all containers, draining ones included
+    current: int  # live containers of the current version
+    busy: int  # live containers that run inputs
+    running: int  # inputs that live containers run
     backlog: int
+    waiting: int
     demand: bool
     hard: int
 
@@ -138,6 +147,7 @@ class PoolCounts:
             busy=sum(c.running > 0 for c in live),
             running=running,
             backlog=backlog,
+            waiting=backlog + sum(max(0, c.running - slots) for c in live),
             demand=backlog + everywhere > 0,
             hard=math.ceil((backlog + running) / slots),
         )

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qmodal.cli import options
 from qmodal.cli.commands.fleet import look
-from qmodal.cli.tables import as_json, show
+from qmodal.cli.tables import show
 from qmodal.exception import NotFoundError
 from qmodal.transport.defects import survive
 
@@ -25,8 +26,6 @@ _APP_ID = re.compile(r"ap-[0-9A-Za-z]{22}")
 TAIL_CHUNKS = 100
 FOLLOW_BLOCK_MS = 1000
 
-environment_option = click.option("-e", "--env", "environment", help="The app's environment.")
-
 
 @click.group()
 def app() -> None:
@@ -34,7 +33,7 @@ def app() -> None:
 
 
 @app.command("list")
-@as_json
+@options.as_json
 def listing(as_json: bool) -> None:
     """List the deployed apps: versions, containers, and inputs that wait."""
     from qmodal.client.client import current
@@ -48,8 +47,8 @@ _COLUMNS = ("name", "environment", "app", "version", "containers", "backlog")
 
 @app.command(no_args_is_help=True)
 @click.argument("which", metavar="NAME|ID")
-@environment_option
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@options.environment
+@options.yes
 def stop(which: str, environment: str | None, yes: bool) -> None:
     """Stop an app: its containers end, it takes no more inputs. This cannot be undone."""
     from qmodal.client.client import current
@@ -67,9 +66,9 @@ def stop(which: str, environment: str | None, yes: bool) -> None:
 
 @app.command(no_args_is_help=True)
 @click.argument("which", metavar="NAME|ID")
-@environment_option
+@options.environment
 @click.option("-f", "--follow", is_flag=True, help="Go on until the app ends, or Ctrl-C.")
-@click.option("--timestamps", is_flag=True, help="Put the time in front of each line.")
+@options.timestamps
 def logs(which: str, environment: str | None, follow: bool, timestamps: bool) -> None:
     """Show what an app's containers printed last."""
     from qmodal.client.client import current
@@ -88,8 +87,8 @@ def logs(which: str, environment: str | None, follow: bool, timestamps: bool) ->
 
 @app.command(no_args_is_help=True)
 @click.argument("which", metavar="NAME|ID")
-@environment_option
-@as_json
+@options.environment
+@options.as_json
 def history(which: str, environment: str | None, as_json: bool) -> None:
     """List an app's versions, the newest first."""
     from qmodal.client.client import current
@@ -107,7 +106,7 @@ _HISTORY_COLUMNS = ("version", "current", "published", "tag", "python", "functio
 @app.command(no_args_is_help=True)
 @click.argument("which", metavar="NAME|ID")
 @click.argument("version", type=int, required=False)
-@environment_option
+@options.environment
 def rollback(which: str, version: int | None, environment: str | None) -> None:
     """Publish an earlier version again, by default the one before the current."""
     from qmodal.client.client import current

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import click
 
+from qmodal.cli import options
+
 if TYPE_CHECKING:
     from qmodal.app.app import App
+    from qmodal.spec.documents import FunctionSpec, Version
 
 
 @click.command(no_args_is_help=True)
 @click.option("--name", help="The app's name, instead of the one in its definition.")
-@click.option("-e", "--env", "environment", help="The environment to deploy to.")
-@click.option("-m", "as_module", is_flag=True, help="The reference is a module, not a file.")
+@options.environment
+@options.as_module
 @click.option("--tag", default="", help="What to call this version in the app's history.")
 @click.option(
     "--strategy",
@@ -46,18 +49,16 @@ def deploy(
     from qmodal.runner.deploy import deploy
 
     result = current().run(deploy(app, name, environment, **release))
-    for line in _deployed(app, is_new=result.is_new):
+    version = cast("Version", app._registry.version)
+    for line in _deployed(version, is_new=result.is_new):
         click.echo(line)
 
 
 def _load(text: str, *, as_module: bool) -> App:
     from qmodal.cli.reference import find_app, load_reference, parse_reference
-    from qmodal.client import context
 
     reference = parse_reference(text, as_module=as_module)
-    with context.importing():
-        module = load_reference(reference)
-    return cast("App", find_app(module, reference))
+    return cast("App", find_app(load_reference(reference), reference))
 
 
 def _files(app: App) -> Iterator[str]:
@@ -78,14 +79,22 @@ def _files(app: App) -> Iterator[str]:
     yield f"{len(members)} files, {size(total)}; compressed {size(len(bundle.content))}"
 
 
-def _deployed(app: App, *, is_new: bool) -> Iterator[str]:
-    version: Any = app._registry.version
-    name, environment = version.name, version.environment
+def _deployed(version: Version, *, is_new: bool) -> Iterator[str]:
     done = "Deployed" if is_new else "Nothing has changed since"
-    yield f"{done} {name} version {version.number} ({version.app_id}) to {environment}:"
-    for tag in app.registered_functions:
-        if not tag.endswith(".*"):
-            yield f'  qmodal.Function.from_name("{name}", "{tag}").remote(...)'
-    for tag, cls in app.registered_classes.items():
-        for method in cls.method_names():
-            yield f'  qmodal.Cls.from_name("{name}", "{tag}")(...).{method}.remote(...)'
+    place = f"{version.name} version {version.number} ({version.app_id})"
+    yield f"{done} {place} to {version.environment}:"
+    for spec in version.functions.values():
+        web = spec.options.get("recorded", {}).get("web", {})
+        for method, kind in spec.methods.items():
+            verb = "remote_gen" if kind.is_generator else "remote"
+            how = (
+                " is a web function, which nothing serves yet" if method in web else f".{verb}(...)"
+            )
+            yield f"  {_handle(version, spec, method)}{how}"
+
+
+def _handle(version: Version, spec: FunctionSpec, method: str) -> str:
+    if not spec.is_class:
+        return f'qmodal.Function.from_name("{version.name}", "{spec.tag}")'
+    name = spec.tag.removesuffix(".*")
+    return f'qmodal.Cls.from_name("{version.name}", "{name}")(...).{method}'

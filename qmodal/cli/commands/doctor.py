@@ -134,11 +134,11 @@ def _connection(client: Client) -> Finding:
     import time
 
     from qmodal.cli.commands.doctor_checks import Finding
-    from qmodal.transport.operation import ask
+    from qmodal.store.server import ping
 
-    client.blocking.run(ask((b"PING",), patience=2.0))
+    client.blocking.run(ping(patience=2.0))
     before = time.perf_counter()
-    client.blocking.run(ask((b"PING",), patience=2.0))
+    client.blocking.run(ping(patience=2.0))
     millis = (time.perf_counter() - before) * 1000
     return Finding(what="connection", state="ok", found=f"{millis:.2f} ms there and back")
 

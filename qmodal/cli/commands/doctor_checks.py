@@ -8,8 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from qmodal.exception import ConfigurationError
-from qmodal.store.server import check_version, server_fields
-from qmodal.transport.operation import Op, ask, ask_one
+from qmodal.store.server import (
+    accepted_keys,
+    check_version,
+    refused_commands,
+    server_info,
+    server_ms,
+)
+from qmodal.transport.operation import Op
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
@@ -33,7 +39,7 @@ Check = Callable[["Client"], Op[Finding]]
 
 def version(_client: Client) -> Op[Finding]:
     """The server's version."""
-    fields = server_fields((yield from ask_one(b"INFO", b"server")))
+    fields = yield from server_info("server")
     name = fields.get("server_name", "redis")
     found = f"{name} {fields.get(f'{name}_version', fields.get('redis_version', '?'))}"
     try:
@@ -46,7 +52,7 @@ def version(_client: Client) -> Op[Finding]:
 
 def persistence(_client: Client) -> Op[Finding]:
     """Whether calls survive the server's own restart."""
-    fields = server_fields((yield from ask_one(b"INFO", b"persistence")))
+    fields = yield from server_info("persistence")
     broken = [
         name
         for name in ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
@@ -72,7 +78,7 @@ def persistence(_client: Client) -> Op[Finding]:
 
 def memory(_client: Client) -> Op[Finding]:
     """What the server does when its memory is full."""
-    fields = server_fields((yield from ask_one(b"INFO", b"memory")))
+    fields = yield from server_info("memory")
     policy = fields.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         return Finding(
@@ -96,19 +102,18 @@ def memory(_client: Client) -> Op[Finding]:
 
 def signing(client: Client) -> Op[Finding]:
     """Whether the server is used with our key."""
-    flat = yield from ask_one(b"HGETALL", client.keys.signing)
-    accepted = dict(zip(flat[::2], flat[1::2], strict=True))
+    accepted = yield from accepted_keys(client.keys)
     signer = client.signer
     key_id = signer.key_id.hex()
     if not accepted:
         found = f"{key_id}, the first on this server"
         return Finding(what="signing key", state="ok", found=found)
-    if accepted.get(key_id.encode()) == signer.fingerprint.encode():
+    if accepted.get(key_id) == signer.fingerprint:
         return Finding(what="signing key", state="ok", found=f"{key_id}, accepted")
     return Finding(
         what="signing key",
         state="fail",
-        found=f"{key_id}, but the server is used with {b', '.join(accepted).decode(errors='replace')}",
+        found=f"{key_id}, but the server is used with {', '.join(accepted)}",
         advice="set QMODAL_SIGNING_KEY (or _FILE) to the other processes' key; `qmodal key show` "
         "prints it there",
     )
@@ -117,9 +122,9 @@ def signing(client: Client) -> Op[Finding]:
 def clock(_client: Client) -> Op[Finding]:
     """How far this machine's clock is from the server's; half the round trip is taken off."""
     sent = time.time()
-    seconds, micros = yield from ask_one(b"TIME")
+    there = (yield from server_ms()) / 1000
     received = time.time()
-    skew = int(seconds) + int(micros) / 1e6 - (sent + received) / 2
+    skew = there - (sent + received) / 2
     size = max(0.0, abs(skew) - (received - sent) / 2)
     state: State = "ok" if size < SKEW_WARN else "warn" if size < SKEW_FAIL else "fail"
     return Finding(
@@ -132,14 +137,7 @@ def clock(_client: Client) -> Op[Finding]:
 
 def access(client: Client) -> Op[Finding]:
     """Whether the ACL lets us do what we need, asked with a dry run."""
-    user = (yield from ask_one(b"ACL", b"WHOAMI")).decode()
-    needed = _needed(client.keys.prefix)
-    replies = yield from ask(*((b"ACL", b"DRYRUN", user, *command) for command in needed))
-    refused = [
-        str(command[0])
-        for command, reply in zip(needed, replies, strict=True)
-        if reply not in (b"OK", "OK")
-    ]
+    user, refused = yield from refused_commands(client.keys)
     if refused:
         return Finding(
             what="ACL",
@@ -154,7 +152,7 @@ def access(client: Client) -> Op[Finding]:
 def workers(client: Client) -> Op[Finding]:
     """Whether anybody runs containers."""
     leases = yield from client.fleet.workers()
-    now = time.time() * 1000
+    now = yield from server_ms()
     alive = [worker for worker, ends in leases.items() if ends > now]
     if not alive:
         return Finding(
@@ -168,7 +166,7 @@ def workers(client: Client) -> Op[Finding]:
 
 def autoscaler(client: Client) -> Op[Finding]:
     """Whether anybody decides about containers."""
-    leader = yield from ask_one(b"GET", client.keys.leader)
+    leader = yield from client.fleet.leader()
     if leader is None:
         return Finding(
             what="autoscaler",
@@ -176,7 +174,7 @@ def autoscaler(client: Client) -> Op[Finding]:
             found="none leads",
             advice="no containers start or end: start `qmodal autoscaler` on some machine",
         )
-    return Finding(what="autoscaler", state="ok", found=f"{leader.decode(errors='replace')} leads")
+    return Finding(what="autoscaler", state="ok", found=f"{leader} leads")
 
 
 ON_SERVER: dict[str, Check] = {
@@ -189,30 +187,3 @@ ON_SERVER: dict[str, Check] = {
     "workers": workers,
     "autoscaler": autoscaler,
 }
-
-
-def _needed(prefix: str) -> list[tuple[str, ...]]:
-    """One example of each kind of command that clients, workers and autoscalers send."""
-    key, channel = f"{prefix}:{{s00}}:doctor", f"{prefix}:wake"
-    return [
-        ("XADD", key, "*", "f", "v"),
-        ("XREAD", "STREAMS", key, "0"),
-        ("XREADGROUP", "GROUP", "g", "c", "STREAMS", key, ">"),
-        ("XACK", key, "g", "0-1"),
-        ("XPENDING", key, "g"),
-        ("XINFO", "CONSUMERS", key, "g"),
-        ("HSET", key, "f", "v"),
-        ("ZADD", key, "0", "m"),
-        ("SET", key, "v"),
-        ("PEXPIRE", key, "1"),
-        ("UNLINK", key),
-        ("EVALSHA", "0" * 40, "1", key),
-        ("SCRIPT", "LOAD", "return 1"),
-        ("PUBLISH", channel, ""),
-        ("SUBSCRIBE", channel),
-        ("CLIENT", "ID"),
-        ("CLIENT", "LIST", "ID", "0"),
-        ("CLIENT", "KILL", "ID", "0"),
-        ("INFO", "server"),
-        ("TIME",),
-    ]

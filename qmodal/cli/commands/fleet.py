@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from qmodal.cli.tables import Columns, age, as_json, show, size
+from qmodal.cli import options
+from qmodal.cli.tables import Columns, age, show, size
 from qmodal.exception import NotFoundError
-from qmodal.transport.operation import Pause, ask_one
+from qmodal.store.server import server_ms
+from qmodal.transport.operation import Pause
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
@@ -45,9 +47,7 @@ def look(client: Client) -> Op[FleetTable]:
     leases = yield from client.fleet.workers()
     reports = yield from client.fleet.reports(list(leases))
     containers = yield from client.fleet.living_containers()
-    # Leases end by the server's clock.
-    seconds, micros = yield from ask_one(b"TIME")
-    now = int(seconds) * 1000 + int(micros) / 1000
+    now = yield from server_ms()
     return FleetTable(now=now, reports=reports, leases=leases, containers=containers)
 
 
@@ -57,7 +57,7 @@ def container() -> None:
 
 
 @container.command("list")
-@as_json
+@options.as_json
 def containers(as_json: bool) -> None:
     """List the containers of all boxes: what they serve, since when, and what they hold."""
     from qmodal.client.client import current
@@ -86,7 +86,7 @@ def containers(as_json: bool) -> None:
 @container.command("stop", no_args_is_help=True)
 @click.argument("which", metavar="ID")
 @click.option("--graceful", is_flag=True, help="Let it finish what it runs.")
-@click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@options.yes
 def stop(which: str, graceful: bool, yes: bool) -> None:
     """Stop a container. What it runs is interrupted and runs again elsewhere."""
     from qmodal.client.client import current
@@ -115,7 +115,7 @@ def _is_alive(client: Client, which: str, *, leaving: bool = True) -> Op[bool]:
 
 
 @click.command("list")
-@as_json
+@options.as_json
 def workers(as_json: bool) -> None:
     """List the workers of all boxes: what they have, how many containers run, their lease."""
     from qmodal.client.client import current

@@ -43,14 +43,13 @@ def reachable_url(client: Client) -> Op[str]:
     """The server's URL as other machines may use it; ConfigurationError if they cannot reach it."""
     from qmodal.cli.commands.up import reachable
     from qmodal.client.discovery import is_near
-    from qmodal.transport.operation import ask
+    from qmodal.store.server import listens_on
 
     url = client.settings.redis_url or ""
     if not is_near(url):
         return url
-    flat, addresses = yield from ask((b"CONFIG", b"GET", b"port"), (b"CONFIG", b"GET", b"bind"))
-    port = int(flat[1])
-    address = _outside(addresses[1].decode().split())
+    port, addresses = yield from listens_on()
+    address = _outside(addresses)
     if not port or address is None:
         raise ConfigurationError(
             "the server only takes connections from this machine; start it as `qmodal up --bind "

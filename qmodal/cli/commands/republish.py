@@ -29,13 +29,12 @@ def _publish(
     *, text: str, name: str | None, environment: str | None, as_module: bool, app_id: str
 ) -> dict[str, Any]:
     from qmodal.cli.reference import find_app, load_reference, parse_reference
-    from qmodal.client import client as clients, context
+    from qmodal.client import client as clients
     from qmodal.runner.deploy import wait_until_replaced
     from qmodal.runner.publish import code_of, publish
 
     reference = parse_reference(text, as_module=as_module)
-    with context.importing():
-        module = load_reference(reference)
+    module = load_reference(reference)
     app = cast("App", find_app(module, reference))
     client = clients.current()
     release = client.run(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 
+from qmodal.cli import options
 from qmodal.config import Settings
 from qmodal.exception import ConfigurationError, InvalidError, UnimplementedError
 
@@ -56,16 +57,16 @@ class RunRequest:
 @click.command(no_args_is_help=True, context_settings={"allow_interspersed_args": False})
 @click.option("-d", "--detach", is_flag=True, help="The app goes on if this command ends early.")
 @click.option("-q", "--quiet", is_flag=True, help="Show the program's output and nothing else.")
-@click.option("-n", "--name", help="What lists call the app.")
+@options.listed_name
 @click.option(
     "-w",
     "--write-result",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write the result, a str or bytes, to this file.",
 )
-@click.option("-e", "--env", "environment", help="The environment to run in.")
-@click.option("-m", "as_module", is_flag=True, help="The reference is a module, not a file.")
-@click.option("--timestamps", is_flag=True, help="Put the time in front of each line of output.")
+@options.environment
+@options.as_module
+@options.timestamps
 @click.option("-i", "--interactive", is_flag=True, hidden=True)
 @click.argument("text", metavar="FILE[::OBJECT]")
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF THE OBJECT]")
@@ -138,12 +139,10 @@ def _prepare(request: RunRequest) -> tuple[Runnable, Invocation, Arguments] | No
     """What to run and with what; None if the command line asked for help."""
     from qmodal.cli.invocation import invocation_of
     from qmodal.cli.reference import find_runnable, load_reference, parse_reference
-    from qmodal.client import context
 
     text = _stored(request.text) if request.text.partition("::")[0] == "-" else request.text
     reference = parse_reference(text, as_module=request.as_module)
-    with context.importing():
-        module = load_reference(reference)
+    module = load_reference(reference)
     runnable = find_runnable(module, reference)
     invocation = invocation_of(runnable, detached=request.detach)
     arguments = invocation.parse(f"qmodal run {request.text}", request.rest)
@@ -156,7 +155,8 @@ def _stored(text: str) -> str:
     import shutil
     import tempfile
 
-    folder = Path(tempfile.mkdtemp(prefix="qmodal-stdin-"))
+    # No name of a private stack's folder: the next one that starts would sweep it away.
+    folder = Path(tempfile.mkdtemp(prefix="qm-stdin-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     file = folder / "stdin_script.py"
     file.write_text(sys.stdin.read(), encoding="utf-8")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qmodal.cli import options
 from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import Error
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 # How often the files of the app are looked at.
 FILE_POLL_SECONDS = 0.5
+# The times of files are up to a tick of the system's timer behind the clock.
+CLOCK_TICK_NS = 20_000_000
+Stamp = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,15 +33,14 @@ class Published:
 
     number: int
     name: str
-    files: tuple[str, ...]
 
 
 @click.command(no_args_is_help=True)
-@click.option("-n", "--name", help="What lists call the app.")
+@options.listed_name
 @click.option("--timeout", type=float, help="Seconds after which it ends by itself.")
-@click.option("-e", "--env", "environment", help="The environment to run in.")
-@click.option("-m", "as_module", is_flag=True, help="The reference is a module, not a file.")
-@click.option("--timestamps", is_flag=True, help="Put the time in front of each line of output.")
+@options.environment
+@options.as_module
+@options.timestamps
 @click.argument("text", metavar="FILE[::APP]")
 def serve(timeout: float | None, timestamps: bool, **given: Any) -> None:
     """Run an app until Ctrl-C, and publish it anew whenever one of its files changes."""
@@ -61,6 +64,7 @@ class ServeSession:
         self._client = client
         self._files = CredentialFiles(client.settings)
         self._app_id = new_app_id()
+        self._stamps: dict[str, Stamp] = {}  # of the app's files, from before they were read last
         self._given = {**given, "app_id": self._app_id}
 
     def run(self, ends: float, *, timestamps: bool) -> None:
@@ -79,23 +83,27 @@ class ServeSession:
                 Heartbeat(self._client, self._app_id, published.number, "ephemeral")
             )
             click.echo(f"Serving {published.name} ({self._app_id}); Ctrl-C ends it", err=True)
-            while (changed := self._changed(published, ends)) is not None:
+            while (changed := self._changed(ends)) is not None:
                 click.echo(f"{changed} has changed", err=True)
                 published = self._publish() or published
                 heartbeat.number = published.number
 
-    def _changed(self, published: Published, ends: float) -> str | None:
-        """The first file that changes; None when the time is over."""
-        before = {name: _stamp(name) for name in published.files}
+    def _changed(self, ends: float) -> str | None:
+        """The first file that has changed since it was published; None when the time is over."""
         while time.monotonic() < ends:
-            time.sleep(min(FILE_POLL_SECONDS, max(0.0, ends - time.monotonic())))
-            for name, stamp in before.items():
-                if _stamp(name) != stamp:
+            for name, stamp in self._stamps.items():
+                if stamp_of(name) != stamp:
                     return name
+            time.sleep(min(FILE_POLL_SECONDS, max(0.0, ends - time.monotonic())))
         return None
 
     def _publish(self) -> Published | None:
-        """Publish in a fresh interpreter, as code that was imported stays what it was."""
+        """Publish in a fresh interpreter, as code that was imported stays what it was.
+
+        Stamps are those from before: what changes while it publishes may have been read or not.
+        """
+        self._stamps = {name: stamp_of(name) for name in self._stamps}
+        began = time.time_ns()
         command = [
             sys.executable,
             "-P",
@@ -114,7 +122,10 @@ class ServeSession:
             click.echo("It was not published; waiting for the next change", err=True)
             return None
         said = json.loads(done.stdout.splitlines()[-1])
-        return Published(number=said["number"], name=said["name"], files=tuple(said["files"]))
+        self._stamps = {
+            name: self._stamps.get(name) or stamp_of(name, before=began) for name in said["files"]
+        }
+        return Published(number=said["number"], name=said["name"])
 
     def _stop(self) -> None:
         record = self._client.run(self._client.apps.record(self._app_id))
@@ -122,10 +133,15 @@ class ServeSession:
             self._client.run(self._client.apps.stop(record))
 
 
-def _stamp(name: str) -> tuple[int, int]:
-    """What changes with a file; one that is being replaced is missing for a moment."""
+def stamp_of(name: str, *, before: int | None = None) -> Stamp:
+    """What changes with a file, a time and a size; (0, 0) for one that is missing.
+
+    `before`: if it was written later than that (nanoseconds), it counts as changed in any case.
+    """
     try:
         status = Path(name).stat()
-    except OSError:
+    except OSError:  # it is being replaced
+        return 0, 0
+    if before is not None and status.st_mtime_ns > before - CLOCK_TICK_NS:
         return 0, 0
     return status.st_mtime_ns, status.st_size

@@ -139,7 +139,10 @@ class InputQueue:
 
 
 class ThreadFeeder:
-    """Reads inputs, which may wait, in one thread and submits them in another one."""
+    """Reads inputs, which may wait, in one thread and submits them in another one.
+
+    Both begin with the first `wait`: whoever is interrupted before that has nothing to stop.
+    """
 
     def __init__(self, client: Client, map_call: MapCall[Any], inputs: Iterator[Arguments]) -> None:
         self._client = client
@@ -147,13 +150,14 @@ class ThreadFeeder:
         self._queue = InputQueue(map_call)
         self._changed = threading.Condition()
         self._submitting = threading.Lock()
-        for body in (self._read, self._submit):
-            # The program's context goes along: which input a call is made by is in it.
-            run = contextvars.copy_context().run
-            threading.Thread(target=run, args=(self._guard, body), daemon=True).start()
+        self._to_start = [self._submit, self._read]
 
     def wait(self) -> None:
         """Wait until the queue has news; raises what the input iterator raised."""
+        while self._to_start:
+            # The program's context goes along: which input a call is made by is in it.
+            run, body = contextvars.copy_context().run, self._to_start.pop()
+            threading.Thread(target=run, args=(self._guard, body), daemon=True).start()
         while not self._until(self._queue.has_news, PROLONG_SECONDS):
             self._client.run(self._queue.prolong())
         if self._queue.error is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from qmodal.client import context
 from qmodal.client.client import Client
@@ -24,7 +24,7 @@ from qmodal.functions.results import (
     value_of,
 )
 from qmodal.functions.submission import DELIVERED_TTL_MS, call_id_for, submission_of, submit
-from qmodal.functions.target import Target
+from qmodal.functions.target import FindTarget, Target
 from qmodal.spec.pack_size import PackSizer
 from qmodal.store.calls import GapError, Submission, UnknownPoolError
 from qmodal.store.outputs import Output
@@ -55,6 +55,11 @@ class MapOptions:
     keep: bool = False
     resume: str | None = None
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether the results stay: also those of a map that others may go on with."""
+        return self.keep or self.resume is not None
+
 
 class InputBatch(NamedTuple):
     """Consecutive inputs up to the index before `end`, and the submission made of them."""
@@ -79,7 +84,7 @@ class MapCall(Generic[R]):
         self._reader = OutputReader(client, call_id_for(target, options.resume))
         # The reader of a map may take its time over each result: an hour, even if others have less.
         kept = int(client.settings.result_ttl * 1000)
-        self._ttl = kept if options.keep else max(kept, DELIVERED_TTL_MS)
+        self._ttl = kept if options.is_kept else max(kept, DELIVERED_TTL_MS)
         self.pack_sizer = PackSizer(
             target.options,
             client.learned.of(target.pool),
@@ -95,6 +100,13 @@ class MapCall(Generic[R]):
         self.settled = 0
         self.failed = 0
         self.is_fed = False
+
+    @classmethod
+    def begun(cls, client: Client, find: FindTarget, options: MapOptions) -> Op[MapCall[Any]]:
+        """The state of a new map, or of one that an earlier producer has begun."""
+        call: MapCall[Any] = cls(client, (yield from find()), options)
+        yield from call.attach()
+        return call
 
     @property
     def call(self) -> str:
@@ -165,7 +177,7 @@ class MapCall(Generic[R]):
 
     def feed(self, chunk: Sequence[Arguments], *, is_last: bool) -> Op[None]:
         """Submit the next inputs, without those that another producer of this call has submitted."""
-        while chunk or (is_last and (self.submitted or self._options.keep)):
+        while chunk or (is_last and (self.submitted or self._options.is_kept)):
             try:
                 yield from self._feed_chunk(chunk, is_last=is_last)
                 break
@@ -252,7 +264,7 @@ class MapCall(Generic[R]):
             for index, outcome in self._put(output):
                 yield from self._fetch(index, outcome)
             self.settled += len(output.fresh)
-        if outputs and not self._options.keep:
+        if outputs and not self._options.is_kept:
             yield Later(self._client.calls.delivered_command(self.call, self._reader.cursor))
 
     def _put(self, output: Output) -> list[tuple[int, Outcome]]:
@@ -278,7 +290,7 @@ class MapCall(Generic[R]):
     def _fetch(self, index: int, outcome: Outcome) -> Op[None]:
         try:
             payload = yield from fetch_payload(
-                self._client, self.call, index, outcome, is_delivery=not self._options.keep
+                self._client, self.call, index, outcome, is_delivery=not self._options.is_kept
             )
         except Error as error:  # but what the process is interrupted with ends the map
             self._fail(index, error)
@@ -313,7 +325,7 @@ class MapCall(Generic[R]):
 
     def stop(self) -> Op[None]:
         """Nobody wants the rest: cancel what is queued, and forget the call; it raises nothing."""
-        if self._options.keep:
+        if self._options.is_kept:
             return
         if self.settled < self.submitted or self._parent:
             yield AtMost(self._leave(), STOP_SECONDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import deque
 
 from qmodal.transport.operation import Command
@@ -18,13 +17,15 @@ def take_later(later: deque[Command]) -> list[Command]:
     """
     taken: list[Command] = []
     deleted: list[str | bytes] = []
-    with contextlib.suppress(IndexError):  # empty; asking first would race with other threads
+    try:  # with each call, so without a context manager
         for _ in range(MOST_DEFERRED):
             command = later.popleft()
             if command[0] == b"UNLINK":
                 deleted += command[1:]
             else:
                 taken.append(command)
+    except IndexError:  # empty; asking first would race with other threads
+        pass
     if deleted:
         taken.append((b"UNLINK", *deleted))
     return taken

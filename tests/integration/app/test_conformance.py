@@ -34,7 +34,7 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield module
 
 
-@NONE_OF_IT.function()
+@NONE_OF_IT.function(serialized=True)  # not packed with all that this module imports
 def answer() -> int:
     return 42
 
@@ -134,8 +134,10 @@ def test_a_container_is_stopped_by_its_id(user: Any, tmp_path: Path, how: tuple[
     assert (call.get(timeout=30) == first) is bool(how)
     path.write_text("a\nb\n")
     assert user.Long().run.spawn(str(path)).get(timeout=30) != first
-    printed = clients.current().run(clients.current().logs.tail(user.app.app_id, 1000))
-    assert (first, b"left in peace\n") in [(chunk.container, chunk.text) for chunk in printed]
+    wait_until(
+        lambda: (first, b"left in peace\n") in _printed(user.app.app_id),
+        what="its exit hook prints",
+    )
     with pytest.raises(NotFoundError, match=f"no container {first}"):
         wait_until(lambda: _stop(first), what="it is gone")
 
@@ -144,11 +146,11 @@ def test_what_containers_print_can_be_read_by_app_and_by_function(user: Any) -> 
     before = datetime.now(UTC) - timedelta(seconds=1)
     user.prints.remote("a")
     user.prints.remote("b")
-    found = wait_until(lambda: _complete(user.prints.logs.tail()), what="all has arrived")
+    logs = user.prints.logs
+    found = wait_until(lambda: _complete(logs.fetch(since=before)), what="all has arrived")
     assert [entry.message for entry in found if entry.source == "stdout"] == OUT
     assert {entry.object_id for entry in found} == {user.prints.object_id}
     assert all(entry.context_ids[0].startswith("ta-") for entry in found)
-    logs = user.prints.logs
     assert [entry.message for entry in logs.tail(1, source="stderr")] == ["err b"]
     assert [entry.message for entry in logs.fetch(since=before, search_text="out")] == OUT[::2]
     assert not list(logs.fetch(since=before - timedelta(days=1), until=before))
@@ -192,6 +194,13 @@ OUT = ["out a", "and more", "out b", "and more"]
 def _complete(entries: Iterator[LogEntry]) -> list[LogEntry]:
     found = list(entries)
     return found if len(found) >= 6 else []
+
+
+def _printed(app_id: str) -> list[tuple[str, bytes]]:
+    """What each container has printed, piece by piece."""
+    client = clients.current()
+    chunks = client.run(client.logs.tail(app_id, 1000))
+    return [(chunk.container, chunk.text) for chunk in chunks]
 
 
 def _stop(which: str, *how: str) -> None:

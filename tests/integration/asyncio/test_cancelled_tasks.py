@@ -80,7 +80,7 @@ def test_a_task_may_be_cancelled_at_each_of_its_steps(user: Any, way: Way) -> No
         for _ in range(step):
             await asyncio.sleep(seconds)
         task.cancel()
-        await asyncio.wait({task}, timeout=5)
+        await asyncio.wait({task}, timeout=20)
         assert task.done()
         assert task.cancelled() or task.exception() is None
 
@@ -189,4 +189,4 @@ def test_an_app_whose_start_is_cancelled_does_not_run_on(user: Any) -> None:
 
     asyncio.run(ended_by_its_loop())
     assert app.app_id is None
-    assert not [thread for thread in threading.enumerate() if thread.name == "heartbeat"]
+    wait_until(lambda: "heartbeat" not in [t.name for t in threading.enumerate()], what="no beat")

@@ -70,7 +70,7 @@ def test_a_generator_that_is_stopped_does_not_wait_for_a_reader(bench: Bench) ->
         emitter.put(n)
     began = time.monotonic()
     emitter.stop()
-    assert ABANDON_SECONDS <= time.monotonic() - began < ABANDON_SECONDS + 1
+    assert ABANDON_SECONDS <= time.monotonic() - began < ABANDON_SECONDS * 8
     bench.client.run(bench.client.items.close(call))
 
 

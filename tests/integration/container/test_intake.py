@@ -14,6 +14,7 @@ from qmodal.store.pools import MOST_HELD
 from qmodal_workers.ipc.shared_record import AgentCommand
 from tests.support.holder import Holder, holder_of
 from tests.support.store.bench import Bench, index_of
+from tests.support.waiting import wait_until
 
 INPUTS = 200
 
@@ -53,9 +54,8 @@ def test_the_next_inputs_are_on_their_way_before_the_last_ones_have_run(
 ) -> None:
     bench.submit(INPUTS)
     holder.run_until_reached()
-    bench.ask(b"PING")  # the claim was sent before
-    unsettled = holder.settlement.waiting
-    assert pending(bench) > len(holder.intake.buffer.queue) + unsettled
+    known = len(holder.intake.buffer.queue) + holder.settlement.waiting
+    wait_until(lambda: pending(bench) > known, what="the claim that was sent is carried out")
 
 
 def test_what_was_claimed_ahead_is_given_back_behind_a_long_input(

@@ -151,12 +151,14 @@ def test_a_result_can_be_fetched_again_and_by_id(user: Any) -> None:
     assert call.num_inputs() == 1
 
 
-def test_a_result_that_is_not_ready_is_the_builtin_timeout(user: Any) -> None:
-    call = user.nap.spawn(1.0)
+def test_a_result_that_is_not_ready_is_the_builtin_timeout(user: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ready"
+    call = user.hold.spawn(str(path))
     with pytest.raises(TimeoutError) as caught:
         call.get(timeout=0)
     assert not isinstance(caught.value, qmodal.Error)
-    assert call.get(timeout=30) == 1.0
+    path.touch()
+    assert call.get(timeout=30) == str(path)
 
 
 def test_the_result_of_an_unknown_call_has_expired(user: Any) -> None:
@@ -256,18 +258,20 @@ def test_handles_can_be_passed_as_arguments(user: Any) -> None:
 
 
 def test_an_input_that_runs_too_long_is_interrupted(user: Any) -> None:
-    for function in (user.sleep, user.asleep):
-        began = time.monotonic()
+    functions, began = (user.sleep, user.asleep), time.monotonic()
+    for call in [function.spawn(20) for function in functions]:
         with pytest.raises(FunctionTimeoutError):
-            function.remote(20)
-        assert time.monotonic() - began < 8
-        assert function.remote(0.0) == 0.0
+            call.get(timeout=30)
+    assert time.monotonic() - began < 15
+    assert [function.remote(0.0) for function in functions] == [0.0, 0.0]
 
 
 def test_retries_are_made_and_counted(user: Any, tmp_path: Path) -> None:
-    assert user.succeed_at.remote(str(tmp_path / "a"), 2) == 2
+    second = user.succeed_at.spawn(str(tmp_path / "a"), 2)
+    never = user.succeed_at.spawn(str(tmp_path / "b"), 9)
+    assert second.get(timeout=30) == 2
     with pytest.raises(user.OddError, match="attempt 3"):
-        user.succeed_at.remote(str(tmp_path / "b"), 9)
+        never.get(timeout=30)
 
 
 def test_an_input_whose_container_is_killed_runs_again(user: Any, tmp_path: Path) -> None:
@@ -279,23 +283,25 @@ def test_an_input_that_always_kills_its_container_is_given_up(user: Any) -> None
         user.crash.remote()
 
 
-def test_a_queued_call_can_be_cancelled(user: Any) -> None:
-    running, queued = user.nap.spawn(1.0), user.nap.spawn(0.0)
+def test_a_queued_call_can_be_cancelled(user: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ready"
+    running, queued = user.hold.spawn(str(path)), user.hold.spawn(str(path))
     queued.cancel()
     with pytest.raises(RemoteError, match="cancelled"):
         queued.get(timeout=5)
-    assert running.get(timeout=30) == 1.0
+    path.touch()
+    assert running.get(timeout=30) == str(path)
 
 
-def test_a_running_call_can_be_cancelled(user: Any) -> None:
-    call = user.nap.spawn(60.0)
-    wait_until(
-        lambda: user.nap.get_current_stats().num_running_inputs == 1, what="the nap is running"
-    )
+def test_a_running_call_can_be_cancelled(user: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ready"
+    call = user.hold.spawn(str(path))
+    wait_until(lambda: user.hold.get_current_stats().num_running_inputs == 1, what="it is claimed")
     call.cancel()
     with pytest.raises(RemoteError, match="cancelled"):
         call.get(timeout=5)
-    assert user.nap.remote(0.0) == 0.0
+    path.touch()
+    assert user.hold.remote(str(path)) == str(path)
 
 
 def test_a_class_that_cannot_start_fails_its_callers(user: Any) -> None:

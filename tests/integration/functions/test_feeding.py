@@ -86,7 +86,7 @@ def test_a_map_whose_inputs_turn_out_slow_goes_on(bench: Bench) -> None:
     map_call = map_call_of(bench, MapOptions())
     for _ in range(RECENT_OUTCOMES):
         map_call.pack_sizer.ran(1)
-    prefetch = Prefetch(map_call, InputReader((range(20 * MOST_IN_PACK),)))
+    prefetch = Prefetch(map_call, InputReader((range(16 * MOST_IN_PACK),)))
     bench.client.run(prefetch.step())
     assert map_call.pack_sizer.size == MOST_IN_PACK
     before = 0

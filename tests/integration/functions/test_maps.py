@@ -7,8 +7,6 @@ import gc
 import itertools
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -27,13 +25,13 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
-from qmodal.functions.map.map_call import MapCall, MapOptions
+from qmodal.functions.map.map_call import OUTSTANDING, MapCall, MapOptions
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask, ask_one
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import new_call_id
-from tests.support.stacks import program
+from tests.support.stacks import program, wait_until_gone
 from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[2] / "programs" / "mapping.py"
@@ -67,6 +65,12 @@ def call_keys() -> set[bytes]:
     """The keys of all calls that the server knows."""
     found: set[bytes] = set(ask_server(b"KEYS", b"*:call:*"))
     return found
+
+
+def is_idle(function: Any) -> bool:
+    """Whether no input of it waits or runs, at one look."""
+    stats = function.get_current_stats()
+    return bool(stats.backlog == stats.num_running_inputs == 0)
 
 
 def test_results_flow_while_the_input_iterator_waits(user: Any) -> None:
@@ -135,7 +139,7 @@ def test_a_program_that_makes_one_call_leaves_nothing_of_it(user: Any) -> None:
     before = call_keys()
     with program(["-c", ONE_SHOT], **clients.current().settings.to_environ()) as process:
         assert process.communicate(timeout=30) == ("42\n", "")
-    assert call_keys() == before
+    assert call_keys() <= before
 
 
 def test_a_map_that_nobody_iterates_is_not_sent(
@@ -145,7 +149,7 @@ def test_a_map_that_nobody_iterates_is_not_sent(
     user.double.map([1])
     gc.collect()
     assert "the call will never be executed" in caplog.text
-    assert call_keys() == before
+    assert call_keys() <= before
 
 
 def test_a_map_without_iterators_is_an_error(user: Any) -> None:
@@ -182,10 +186,7 @@ def test_the_first_failure_ends_a_map_and_what_is_queued_never_runs(
     inputs = [1, *([0] * 1), *range(2, 200)]
     with pytest.raises(KeyError, match="zero"):
         list(user.wait_or_fail.map([str(path)] * len(inputs), inputs))
-    wait_until(
-        lambda: user.wait_or_fail.get_current_stats().num_running_inputs == 0, what="running ones"
-    )
-    assert user.wait_or_fail.get_current_stats().backlog == 0
+    wait_until(lambda: is_idle(user.wait_or_fail), what="the end of all inputs")
     assert len(lines(path)) < 20
 
 
@@ -194,10 +195,7 @@ def test_a_map_that_is_left_early_cancels_what_is_queued(user: Any, tmp_path: Pa
     before = call_keys()
     for _ in user.noted.map(itertools.repeat(str(path)), itertools.count()):
         break
-    wait_until(lambda: user.noted.get_current_stats().backlog == 0, what="an empty queue")
-    wait_until(
-        lambda: user.noted.get_current_stats().num_running_inputs == 0, what="nothing running"
-    )
+    wait_until(lambda: is_idle(user.noted), what="the end of all inputs")
     assert user.double.remote(1) == 2  # what was put off is sent along
     assert call_keys() <= before
 
@@ -220,21 +218,36 @@ def test_an_async_map_that_is_left_early_cancels_what_is_queued(user: Any, tmp_p
 
 def test_an_interrupted_map_cancels_what_is_queued(user: Any, tmp_path: Path) -> None:
     path = tmp_path / "ran"
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+    arrived = threading.Event()
+
+    def interrupt() -> None:
+        if arrived.wait(30):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    pressing = threading.Thread(target=interrupt)
+    pressing.start()
     with pytest.raises(KeyboardInterrupt):
-        list(user.noted.map(itertools.repeat(str(path)), itertools.count()))
+        for _ in user.noted.map(itertools.repeat(str(path)), itertools.count()):
+            arrived.set()
+    pressing.join()
     wait_until(lambda: user.noted.get_current_stats().backlog == 0, what="an empty queue")
 
 
 def test_a_map_in_a_task_that_is_cancelled_cancels_what_is_queued(
     user: Any, tmp_path: Path
 ) -> None:
-    path = str(tmp_path / "ran")
+    path = tmp_path / "ran"
+
+    async def mapping() -> None:
+        await user.noted.for_each.aio(itertools.repeat(str(path)), itertools.count())
 
     async def program() -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.5):
-                await user.noted.for_each.aio(itertools.repeat(path), itertools.count())
+        task = asyncio.create_task(mapping())
+        await asyncio.to_thread(wait_until, path.exists, what="an input runs", seconds=30)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
         await clients.current().aclose()
 
     asyncio.run(program())
@@ -260,23 +273,27 @@ RESUMED = """
 import sys, qmodal
 path, count = sys.argv[1], int(sys.argv[2])
 noted = qmodal.Function.from_name('mapping', 'noted')
-for x in noted.map([path] * count, range(count), resume='nightly ' + path):
+brief = {'seconds': 0.001}
+for x in noted.map([path] * count, range(count), resume='nightly ' + path, kwargs=brief):
     print(x, flush=True)
+    if x == 19:
+        sys.stdin.read()  # the rest is not even submitted
 """
 
 
 def test_a_program_killed_in_the_middle_of_a_map_goes_on_where_it_stopped(
     user: Any, tmp_path: Path
 ) -> None:
-    path, count = tmp_path / "ran", 1300
-    environ = {"PATH": os.environ["PATH"], **clients.current().settings.to_environ()}
-    command = [sys.executable, "-c", RESUMED, str(path), str(count)]
-    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as first:
+    path, count = tmp_path / "ran", OUTSTANDING + 300
+    argv = ["-c", RESUMED, str(path), str(count)]
+    with program(argv, **clients.current().settings.to_environ()) as first:
         assert first.stdout is not None
         for n in range(20):
             assert first.stdout.readline() == f"{n}\n"
         first.send_signal(signal.SIGKILL)
-    results = user.noted.map([str(path)] * count, range(count), resume=f"nightly {path}")
+    results = user.noted.map(
+        [str(path)] * count, range(count), resume=f"nightly {path}", kwargs={"seconds": 0.001}
+    )
     assert list(results) == list(range(count))
     assert sorted(lines(path)) == list(range(count)), "an input ran twice, or never"
 
@@ -305,7 +322,7 @@ def test_producers_that_name_the_same_key_submit_each_input_once(user: Any, tmp_
     target = client.run(user.noted._target())
     how = MapOptions(keep=True, resume="shared " + path)
     one, other = (MapCall[int](client, target, how) for _ in range(2))
-    inputs = [((path, n), dict[str, Any]()) for n in range(300)]
+    inputs = [((path, n), {"seconds": 0.0}) for n in range(300)]
     for map_call, end in (
         (one, 100),
         (other, 50),
@@ -364,22 +381,23 @@ def test_gathering_gives_results_in_order_and_the_first_failure_at_once(
     began = time.monotonic()
     with pytest.raises(KeyError):
         qmodal.FunctionCall.gather(slow, failing)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 15
     slow.cancel()
 
 
 def test_cancelling_can_take_the_container_along(user: Any, tmp_path: Path) -> None:
     user.nap.autoscaler.update(max_containers=1)
-    _, before = user.nap.remote(0.0)
     started = tmp_path / "started"
     call = user.nap.spawn(60.0, str(started))
     other = user.nap.spawn(0.0)
     # Not the stats: they also count what was claimed, whose container has no reason to end yet.
-    wait_until(started.exists, what="the nap")
+    wait_until(lambda: lines(started), what="the nap")
+    (pid,) = lines(started)
     call.cancel(terminate_containers=True)
     with pytest.raises(RemoteError, match="cancelled"):
         call.get(timeout=5)
-    assert other.get(timeout=30)[1] != before
+    assert other.get(timeout=30)[1] != pid
+    wait_until_gone([pid], seconds=10)
 
 
 def test_a_call_graph_shows_who_called_whom(user: Any) -> None:
@@ -428,8 +446,7 @@ def test_a_variant_has_a_pool_of_its_own(user: Any) -> None:
     base = user.place
     variant = base.with_options(timeout=60, max_containers=0).with_options(retries=0)
     same = base.with_options(retries=0).with_options(timeout=60)
-    assert variant.remote()[0] != base.remote()[0]
-    assert variant.remote()[0] == same.remote()[0]
+    assert base.remote()[0] not in (variant.remote()[0], same.remote()[0])
     assert variant.object_id == same.object_id != base.object_id
     assert variant.info().timeout == 60
     assert base.info().timeout == 20

@@ -168,7 +168,7 @@ def test_a_pack_is_not_concluded_while_it_is_taken_apart(bench: Bench, client: F
     work, settlement = pack_at(bench, 2)
     slot, splitter = Slot(), settlement.splitter
     slot.pack = work
-    leaving = threading.Thread(target=splitter.leave, args=(slot,))
+    leaving = threading.Thread(target=splitter.detach, args=(slot,))
 
     def leave() -> None:
         leaving.start()
@@ -186,7 +186,7 @@ def test_a_pack_that_was_concluded_is_not_taken_apart_any_more(bench: Bench) -> 
     work, settlement = pack_at(bench, 2)
     slot = Slot()
     slot.pack = work
-    settlement.splitter.leave(slot)
+    settlement.splitter.detach(slot)
     settlement.splitter.split_running(slot, work)
     assert not work.is_kept
     assert list(work.waiting) == [3, 4]

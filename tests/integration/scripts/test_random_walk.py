@@ -8,7 +8,7 @@ from qmodal.client.client import Client
 from tests.model.walk import Walk
 from tests.model.walk_check import check, finish
 
-STEPS = 10_000
+STEPS = 7_000
 
 
 @pytest.mark.parametrize("seed", [1, 7, 2024, 31337])

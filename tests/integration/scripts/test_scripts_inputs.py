@@ -11,6 +11,7 @@ from qmodal.transport.operation import Op, ask_one
 from tests.model.model import command_of
 from tests.support.store.bench import Bench, index_of, state_of
 from tests.support.store.driving import before_step
+from tests.support.waiting import wait_until
 
 ENTRY = (b"e", b"x", b"c", b"fc-00nobody", b"i", 0, b"r", 0, b"d", 0, b"n", 1)
 
@@ -101,8 +102,11 @@ def test_a_retry_counts_and_comes_before_what_was_never_tried(bench: Bench, dela
 
 def test_due_retries_are_promoted_in_the_order_of_their_times(bench: Bench) -> None:
     bench.submit(3)
-    for claimed, delay in zip(bench.claim(count=3), (3600, 0.2, 0.05), strict=True):
-        bench.client.run(bench.client.pools.retry(bench.pool, claimed, delay=delay))
+    ops = [
+        bench.client.pools.retry(bench.pool, claimed, delay=delay)
+        for claimed, delay in zip(bench.claim(count=3), (3600, 0.1, 0.05), strict=True)
+    ]
+    bench.line.exchange([command_of(op) for op in ops])  # in one moment
     promoted, following = 0, None
     while promoted < 2:
         count, following = bench.client.run(bench.client.pools.promote(bench.pool))
@@ -113,10 +117,18 @@ def test_due_retries_are_promoted_in_the_order_of_their_times(bench: Bench) -> N
     assert not bench.client.run(bench.client.pools.leave(bench.pool))
 
 
+def due(bench: Bench) -> int:
+    """How many retries wait although their time has come."""
+    seconds, micros = map(int, bench.ask(b"TIME"))
+    delayed = bench.client.keys.delayed(bench.pool)
+    return int(bench.ask(b"ZCOUNT", delayed, b"-inf", seconds * 1000 + micros // 1000))
+
+
 def test_more_retries_than_one_run_takes_are_promoted_by_the_next_ones(bench: Bench) -> None:
     bench.submit(250)
     for claimed in bench.claim(count=250):
         bench.client.run(bench.client.pools.retry(bench.pool, claimed, delay=0.001))
+    wait_until(lambda: due(bench) == 250, what="all of them are due")
     counts = [bench.client.run(bench.client.pools.promote(bench.pool))[0] for _ in range(4)]
     assert counts == [100, 100, 50, 0]
 

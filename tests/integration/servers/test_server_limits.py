@@ -70,9 +70,12 @@ def test_a_server_without_a_place_for_another_client_is_waited_for(
     driver: Driven, own: TestServer, background: Background
 ) -> None:
     with own.plain() as plain, ExitStack() as places:
-        plain.ping()
         (limit,) = plain.config_get("maxclients").values()
-        plain.config_set("maxclients", plain.info("clients")["connected_clients"])
+        # The server may not have seen yet that those of the last test have gone.
+        wait_until(
+            lambda: plain.info("clients")["connected_clients"] == 1, what="nobody else is there"
+        )
+        plain.config_set("maxclients", 1)
         places.callback(plain.config_set, "maxclients", limit)
         brief = Exchange(((b"PING",),), patience=0.05)
         with pytest.raises(ConnectionError, match=r"is not ready.*max number of.*CONFIG SET maxcl"):
@@ -107,7 +110,7 @@ def test_a_request_that_is_too_large_for_the_server_says_which_limit_it_is(
         begun = time.monotonic()
         with pytest.raises(RequestSizeError, match=setting.replace("_", "-")):
             driver.run(bench.client.calls.submit(submission))
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10
     assert driver.run(ask_one(b"PING")) == b"PONG"
 
 

@@ -30,7 +30,7 @@ def pool(fleet: Fleet, box: Box, tmp_path: Path) -> Pool:
 
 
 def enroll(client: Client, python: str) -> None:
-    """A box with that Python, which does nothing."""
+    """A box with that Python, which does nothing, and is never given up."""
     worker = new_worker_id()
     report = WorkerReport(
         worker=worker,
@@ -43,6 +43,7 @@ def enroll(client: Client, python: str) -> None:
         version="",
     )
     client.run(client.fleet.enroll(report))
+    client.run(ask_one(b"ZADD", client.keys.workers, b"9e15", worker))
 
 
 def call_recent(fleet: Fleet, pool: Pool) -> tuple[Call, bytes]:

@@ -22,7 +22,7 @@ from qmodal.transport.operation import Exchange, ask_one
 from tests.support.servers import TestServer, run_server, server_binary
 from tests.support.store.driving import DRIVERS, before_step
 
-AT_ONCE = 0.3
+AT_ONCE = 5.0  # seconds; a server that may come back is waited for for twenty
 PING = Exchange(((b"PING",),), patience=0.05)
 
 
@@ -49,7 +49,7 @@ def test_a_client_gives_up_a_missing_server_within_seconds(tmp_path: Path) -> No
     begun = time.monotonic()
     with pytest.raises(ConnectionError):
         client.run(ask_one(b"PING"))
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - begun < 15
     client.close()
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from qmodal.client.client import Client
+from qmodal.spec.options import validated_options
 from qmodal.store.fleet import ContainerReport
 from qmodal_workers.agent.containers import Container, ContainerTable, PendingInterrupt, Termination
 from qmodal_workers.agent.drain import Drain
@@ -21,7 +22,7 @@ from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.agent.watchdog import Watchdog
 from qmodal_workers.ipc.endpoints import Endpoints
-from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus
+from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus, lease_clock
 from tests.support.store.bench import Bench
 
 Break = Callable[..., Any]
@@ -116,6 +117,26 @@ def test_ended_containers_are_concluded_although_something_goes_wrong_meanwhile(
     asyncio.run(box.until_over(box.deaths()))
     assert [(each.report.state, each.report.pid) for each in box.containers] == [("ended", 0)] * 2
     assert len(bench.claim("ta-a-3", count=5)) == 2
+
+
+@pytest.mark.parametrize(
+    ("delivery", "left", "detail"),
+    [
+        ("at_most_once", -1, "its worker was cut off from the server"),
+        ("at_most_once", 10**12, "its container was killed by signal 9"),
+        ("at_least_once", -1, "its container was killed by signal 9"),
+    ],
+)
+def test_a_container_that_has_ended_itself_without_a_lease_was_cut_off(
+    box: Box, delivery: str, left: int, detail: str
+) -> None:
+    """Its guard may be quicker than its worker."""
+    container = box.container("ta-a-1")
+    container.options = validated_options(delivery=delivery)
+    box.containers.safe_until = lease_clock() + left
+    kill(container)
+    asyncio.run(box.until_over(box.deaths()))
+    assert container.report.detail == detail
 
 
 async def _watch(box: Box) -> None:

@@ -29,8 +29,8 @@ def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         yield module
 
 
-def test_snapshot_hooks_run_once_and_their_memory_is_shared(user: Any) -> None:
-    calls = [user.Large().look.spawn(1.5) for _ in range(3)]
+def test_snapshot_hooks_run_once_and_their_memory_is_shared(user: Any, tmp_path: Path) -> None:
+    calls = [user.Large().look.spawn(str(tmp_path), 3) for _ in range(3)]
     seen = [call.get(timeout=60) for call in calls]
     assert len({each["pid"] for each in seen}) == 3
     assert len({each["loaded_by"] for each in seen}) == 1

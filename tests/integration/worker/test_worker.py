@@ -7,15 +7,18 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from qmodal.spec.options import validated_options
+from qmodal.spec.retries import Retries
 from qmodal.transport.operation import ask_one
 from qmodal.wire.outcome import Outcome
 from tests.support.boxes import PROGRAM, Box, Fleet
+from tests.support.servers import no_process_left
 from tests.support.stacks import is_gone
 from tests.support.waiting import wait_until
 
@@ -32,9 +35,17 @@ def add(x, y):
 def whoami():
     return [os.getpid(), os.getppid(), os.environ.get("QMODAL_CONTAINER"), os.environ.get("COLOR")]
 
-def sleepy(seconds):
+def sleepy(seconds, mark=None):
+    if mark:
+        open(mark, "w").close()
     time.sleep(seconds)
     return seconds
+
+def until_told(go, mark):
+    open(mark, "w").close()
+    while not os.path.exists(go):
+        time.sleep(0.01)
+    return "told"
 
 def stubborn(seconds):
     ends = time.monotonic() + seconds
@@ -45,6 +56,11 @@ def stubborn(seconds):
         except BaseException:
             pass
     return seconds
+
+def fail(path):
+    with open(path, "a") as file:
+        file.write(".")
+    raise ValueError("no luck")
 
 def say(text):
     print(text)
@@ -58,6 +74,10 @@ def slow_start():
     pass
 """
 BROKEN = "import os\nraise RuntimeError('no ' + 'luck')\ndef add(x, y): pass\n"
+# From the interrupt of an input to the end of its container.
+STRICT = (
+    "from qmodal_workers.agent import watchdog; watchdog.INTERRUPT_GRACE_SECONDS = 0.5; " + PROGRAM
+)
 THREADED = """
 import threading, time
 threading.Thread(target=time.sleep, args=(600,), daemon=True, name="ticker").start()
@@ -147,7 +167,8 @@ def test_a_container_that_is_taken_off_ends_at_once_when_idle(
     pools = fleet.publish(tmp_path / "src", SOURCE, {"add": None})
     report = fleet.ready(box, pools["add"])
     fleet.take_off(box, report.container)
-    wait_until(lambda: fleet.report(box, report.container) is None, what="it is gone", seconds=2)
+    # Sooner than its claim would end by itself.
+    wait_until(lambda: fleet.report(box, report.container) is None, what="it is gone", seconds=4)
     assert fleet.pending(pools["add"]) == {}
     assert is_gone(report.pid)
 
@@ -155,33 +176,35 @@ def test_a_container_that_is_taken_off_ends_at_once_when_idle(
 def test_a_container_that_is_taken_off_finishes_its_input(
     fleet: Fleet, box: Box, tmp_path: Path
 ) -> None:
-    pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
-    report = fleet.ready(box, pools["sleepy"])
-    called = fleet.call(pools["sleepy"], 0.7)
-    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
+    pool = fleet.publish(tmp_path / "src", SOURCE, {"until_told": None})["until_told"]
+    report, go = fleet.ready(box, pool), tmp_path / "go"
+    called = fleet.begin(pool, str(go))
     fleet.take_off(box, report.container)
     fleet.until(box, report.container, "draining")
-    assert fleet.value(called) == 0.7
+    go.touch()
+    assert fleet.value(called) == "told"
 
 
 def test_a_worker_that_stops_while_clients_are_paused_stops_behind_it(
     fleet: Fleet, box: Box, tmp_path: Path
 ) -> None:
     """Redis 7.0.15 crashes if a client that it keeps waiting is told to wait no longer."""
-    pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
-    report = fleet.ready(box, pools["sleepy"])
-    called = fleet.call(pools["sleepy"], 0.3)
-    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
-    fleet.client.run(ask_one(b"CLIENT", b"PAUSE", 5000, b"WRITE"))
-    about = (b"CLIENT", b"LIST", b"ID", report.connection)
-    wait_until(lambda: b"cmd=evalsha" in fleet.client.run(ask_one(*about)), what="it settles")
-    before = looks(fleet)
-    box.process.send_signal(signal.SIGTERM)
-    wait_until(lambda: looks(fleet) > before + 2, what="its worker has looked at it")
-    fleet.client.run(ask_one(b"CLIENT", b"UNPAUSE"))
-    assert box.process.wait(5) == 0
-    assert fleet.value(called) == 0.3
-    assert fleet.pending(pools["sleepy"]) == {}
+    pool = fleet.publish(tmp_path / "src", SOURCE, {"until_told": None})["until_told"]
+    report, go = fleet.ready(box, pool), tmp_path / "go"
+    called = fleet.begin(pool, str(go))
+    fleet.client.run(ask_one(b"CLIENT", b"PAUSE", 30_000, b"WRITE"))
+    try:
+        go.touch()
+        about = (b"CLIENT", b"LIST", b"ID", report.connection)
+        wait_until(lambda: b"cmd=evalsha" in fleet.client.run(ask_one(*about)), what="it settles")
+        before = looks(fleet)
+        box.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: looks(fleet) > before + 2, what="its worker has looked at it")
+    finally:
+        fleet.client.run(ask_one(b"CLIENT", b"UNPAUSE"))
+    assert box.process.wait(15) == 0
+    assert fleet.value(called) == "told"
+    assert fleet.pending(pool) == {}
 
 
 def looks(fleet: Fleet) -> int:
@@ -215,36 +238,31 @@ def test_an_input_that_takes_too_long_is_interrupted(
 
 
 def test_an_input_that_resists_is_killed_and_settled_as_timed_out(
-    fleet: Fleet, box: Box, tmp_path: Path
+    fleet: Fleet, tmp_path: Path
 ) -> None:
     pools = fleet.publish(tmp_path / "src", SOURCE, {"stubborn": validated_options(timeout=1)})
-    report = fleet.ready(box, pools["stubborn"])
-    outcome = fleet.outcome(fleet.call(pools["stubborn"], 30))
-    assert isinstance(outcome, Outcome)
-    assert outcome.kind == "timeout"
-    assert b"longer than 1 s" in outcome.payload
-    assert fleet.until(box, report.container, "ended").detail
+    with no_process_left(), fleet.box(program=STRICT) as box:
+        report = fleet.ready(box, pools["stubborn"])
+        outcome = fleet.outcome(fleet.call(pools["stubborn"], 30))
+        assert isinstance(outcome, Outcome)
+        assert outcome.kind == "timeout"
+        assert b"longer than 1 s" in outcome.payload
+        assert fleet.until(box, report.container, "ended").detail
 
 
-def test_a_cancelled_input_is_interrupted_at_once(fleet: Fleet, box: Box, tmp_path: Path) -> None:
-    pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
-    fleet.ready(box, pools["sleepy"])
-    call, _ = fleet.call(pools["sleepy"], 600)
-    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
-    running = fleet.client.run(fleet.client.calls.cancel(call))
-    fleet.client.run(fleet.client.calls.nudge_cancelled(running))
-    assert fleet.value(fleet.call(pools["sleepy"], 0), seconds=1.5) == 0
-
-
-def test_a_cancelled_input_is_interrupted_although_the_hint_is_lost(
-    fleet: Fleet, box: Box, tmp_path: Path
+@pytest.mark.parametrize(("is_heard", "audits"), [(True, 600.0), (False, 0.2)])
+def test_a_cancelled_input_is_interrupted_by_the_hint_or_without_it(
+    fleet: Fleet, tmp_path: Path, *, is_heard: bool, audits: float
 ) -> None:
     pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
-    fleet.ready(box, pools["sleepy"])
-    call, _ = fleet.call(pools["sleepy"], 600)
-    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
-    fleet.client.run(fleet.client.calls.cancel(call))
-    assert fleet.value(fleet.call(pools["sleepy"], 0), seconds=6) == 0
+    auditing = f"from qmodal_workers.agent import watchdog; watchdog.AUDIT_SECONDS = {audits}; "
+    with no_process_left(), fleet.box(program=auditing + PROGRAM) as box:
+        fleet.ready(box, pools["sleepy"])
+        call, _ = fleet.begin(pools["sleepy"], 600)
+        running = fleet.client.run(fleet.client.calls.cancel(call))
+        if is_heard:
+            fleet.client.run(fleet.client.calls.nudge_cancelled(running))
+        assert fleet.value(fleet.call(pools["sleepy"], 0)) == 0
 
 
 def test_what_a_container_prints_is_in_its_apps_log(fleet: Fleet, box: Box, tmp_path: Path) -> None:
@@ -252,7 +270,7 @@ def test_what_a_container_prints_is_in_its_apps_log(fleet: Fleet, box: Box, tmp_
     report = fleet.ready(box, pools["say"])
     fleet.value(fleet.call(pools["say"], "hello"))
     expected = b"hello\nhalf a line"
-    wait_until(lambda: expected in fleet.printed(report.app), what="it is logged", seconds=2)
+    wait_until(lambda: expected in fleet.printed(report.app), what="it is logged")
 
 
 def test_what_a_container_left_behind_ends_with_it(fleet: Fleet, box: Box, tmp_path: Path) -> None:
@@ -265,12 +283,31 @@ def test_what_a_container_left_behind_ends_with_it(fleet: Fleet, box: Box, tmp_p
 
 
 def test_retries_of_its_pools_are_promoted_when_due(fleet: Fleet, box: Box, tmp_path: Path) -> None:
-    options = validated_options(timeout=1, retries=1)
-    pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": options})
-    fleet.ready(box, pools["sleepy"])
-    outcome = fleet.outcome(fleet.call(pools["sleepy"], 30))
+    retries = Retries(max_retries=1, initial_delay=0.2)
+    pools = fleet.publish(tmp_path / "src", SOURCE, {"fail": validated_options(retries=retries)})
+    fleet.ready(box, pools["fail"])
+    path = tmp_path / "runs"
+    outcome = fleet.outcome(fleet.call(pools["fail"], str(path)))
     assert isinstance(outcome, Outcome)
-    assert outcome.kind == "timeout"
+    assert outcome.kind == "error"
+    assert path.read_text() == ".."
+
+
+def test_code_of_long_ago_is_removed_and_what_a_container_runs_is_noted_as_used(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    often = "from qmodal_workers.agent import maintenance; maintenance.FORGET_CODE_SECONDS = 0.1; "
+    with fleet.box(program=often + PROGRAM) as box:
+        fleet.ready(box, fleet.publish(tmp_path / "src", SOURCE, {"add": None})["add"])
+        cache = fleet.client.settings.code
+        (used,) = cache.iterdir()
+        yesterday = time.time() - 86_400
+        os.utime(used, (yesterday, yesterday))
+        forgotten = cache / "forgotten"
+        forgotten.mkdir()
+        os.utime(forgotten, (1_000, 1_000))
+        wait_until(lambda: not forgotten.exists(), what="the end of forgotten code")
+        wait_until(lambda: used.stat().st_mtime > yesterday + 60, what="a note of its use")
 
 
 def test_a_configuration_problem_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
@@ -312,7 +349,7 @@ def test_it_leaves_in_order_when_idle(fleet: Fleet, box: Box, tmp_path: Path) ->
     pools = fleet.publish(tmp_path / "src", SOURCE, {"add": None})
     fleet.ready(box, pools["add"])
     family = box.family()
-    assert box.stop(seconds=3) == 0
+    assert box.stop(seconds=15) == 0
     assert fleet.workers() == {}
     assert all(map(is_gone, family))
 
@@ -322,9 +359,8 @@ def test_sigterm_lets_inputs_finish_that_fit_in_the_grace(
 ) -> None:
     pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
     fleet.ready(box, pools["sleepy"])
-    called = fleet.call(pools["sleepy"], 1)
-    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
-    assert box.stop(seconds=5) == 0
+    called = fleet.begin(pools["sleepy"], 1)
+    assert box.stop(seconds=15) == 0
     assert fleet.value(called) == 1
 
 
@@ -332,9 +368,8 @@ def test_sigterm_gives_back_what_does_not_fit_uncharged(fleet: Fleet, tmp_path: 
     pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
     with fleet.box("--grace", "0.5") as box:
         fleet.ready(box, pools["sleepy"])
-        fleet.call(pools["sleepy"], 600)
-        wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
-        assert box.stop(seconds=4) == 0
+        fleet.begin(pools["sleepy"], 600)
+        assert box.stop(seconds=15) == 0
     assert lost_deliveries(fleet, pools["sleepy"]) == [0]
     assert fleet.workers() == {}
 
@@ -342,17 +377,14 @@ def test_sigterm_gives_back_what_does_not_fit_uncharged(fleet: Fleet, tmp_path: 
 def test_a_second_sigterm_does_not_wait(fleet: Fleet, box: Box, tmp_path: Path) -> None:
     pools = fleet.publish(tmp_path / "src", SOURCE, {"sleepy": None})
     report = fleet.ready(box, pools["sleepy"])
-    fleet.call(pools["sleepy"], 600)
-    wait_until(lambda: fleet.is_running(pools["sleepy"]), what="it runs")
+    fleet.begin(pools["sleepy"], 600)
     box.process.send_signal(signal.SIGTERM)
     fleet.until(box, report.container, "draining")
-    assert box.stop(seconds=3) == 0
+    assert box.stop(seconds=15) == 0
     assert lost_deliveries(fleet, pools["sleepy"]) == [0]
 
 
 def lost_deliveries(fleet: Fleet, pool: str) -> list[int]:
     """How many deliveries each waiting input has lost."""
-    from qmodal.transport.operation import ask_one
-
     entries = fleet.client.run(ask_one(b"XRANGE", fleet.client.keys.again(pool), b"-", b"+"))
     return [int(fields[fields.index(b"d") + 1]) for _, fields in entries]

@@ -125,7 +125,7 @@ def test_what_is_no_function_is_refused(target: Any, error: type[Exception], wor
     def nested() -> None:
         return None
 
-    options = qmodal.App("demo")._options({})
+    options = qmodal.App("demo")._defaults.options({})
     if getattr(target, "__name__", "") == "<lambda>":
         target = nested
     with pytest.raises(error, match=words):
@@ -136,13 +136,13 @@ def test_a_nested_function_may_be_serialized() -> None:
     def nested() -> int:
         return 4
 
-    options = qmodal.App("demo")._options({"serialized": True})
+    options = qmodal.App("demo")._defaults.options({"serialized": True})
     spec = function_entry(nested, options, name=None, is_generator=None).spec(module="m")
     assert spec.serialized is not None
 
 
 def test_a_generator_is_known_as_one() -> None:
-    options = qmodal.App("demo")._options({})
+    options = qmodal.App("demo")._defaults.options({})
     entry = function_entry(counted, options, name=None, is_generator=None)
     assert entry.methods[""].is_generator
 
@@ -159,14 +159,14 @@ def test_a_class_may_have_hooks_and_no_methods() -> None:
     handle: Any = app.cls()(HooksOnly)
     assert app.registered_classes == {"HooksOnly": handle}
     assert handle(size=2).size == 2
-    entry = class_entry(HooksOnly, app._options({}))
+    entry = class_entry(HooksOnly, app._defaults.options({}))
     assert entry.spec(module="m").methods == {}
 
 
 def test_a_class_without_methods_says_that_it_has_no_containers() -> None:
     app = qmodal.App("demo")
     handle: Any = app.cls()(HooksOnly)
-    spec = class_entry(HooksOnly, app._options({})).spec(module="m")
+    spec = class_entry(HooksOnly, app._defaults.options({})).spec(module="m")
     handle._source = FixedSource(Definition(app_id="ap-1", app_name="demo", spec=spec))
     with pytest.raises(InvalidError, match="HooksOnly has no method to call"):
         next(handle()._target())
@@ -297,10 +297,10 @@ def test_an_image_of_an_app_is_that_of_what_is_defined_afterwards() -> None:
     first, second = qmodal.Image.debian_slim(), qmodal.Image.from_scratch()
     app = qmodal.App("demo", image=first)
     assert (app.image, qmodal.App("bare").image) == (first, None)
-    assert app._options({}).image is first
+    assert app._defaults.options({}).image is first
     app.image = second
-    assert app._options({}).image is second
-    assert app._options({"image": first}).image is first
+    assert app._defaults.options({}).image is second
+    assert app._defaults.options({"image": first}).image is first
     with pytest.raises(InvalidError, match="image has to be a modal Image"):
         app.image = 17  # type: ignore[assignment]
     assert app.image is second
@@ -374,13 +374,13 @@ def test_equal_values_are_one_pool(
 ) -> None:
     handle: Any = qmodal.App("demo").cls()(Plain)
     specs = handle._parameters
-    assert (handle(**given).encoded(specs) == handle(**same).encoded(specs)) is equal
+    assert (handle(**given)._encoded(specs) == handle(**same)._encoded(specs)) is equal
 
 
 def test_the_older_constructor_takes_positional_arguments() -> None:
     handle: Any = qmodal.App("demo").cls()(Older)
     assert handle("x").show.local() == "x 10.3"
-    assert handle("x", 2).encoded(None) == handle(foo="x", bar=2).encoded(None)
+    assert handle("x", 2)._encoded(None) == handle(foo="x", bar=2)._encoded(None)
 
 
 def test_methods_are_not_reached_without_an_instance() -> None:

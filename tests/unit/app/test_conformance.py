@@ -149,9 +149,19 @@ class Shy:
         raise SystemExit
 
 
+@pytest.mark.parametrize("name", ["adopt", "encoded", "label", "method"])
+def test_a_method_may_have_a_name_that_a_handle_could_have_for_itself(name: str) -> None:
+    def own(self: Any) -> str:
+        return f"of {self.place}"
+
+    user_class = type("Named", (), {name: modal.method()(own), "place": "Berlin"})
+    made: Any = modal.App("names").cls()(user_class)
+    assert getattr(made(), name).local() == "of Berlin"
+
+
 def test_an_argument_that_cannot_be_shown_is_shown_by_its_type() -> None:
     made: Any = Model
-    assert made(size=Shy()).label() == "Model(size=<Shy>)"
+    assert repr(made(size=Shy())) == "Model(size=<Shy>)"
 
 
 def test_a_local_call_warns_of_volumes_that_are_not_there() -> None:

@@ -16,7 +16,7 @@ import pytest
 import qmodal
 from qmodal import config, exception, types
 from qmodal.app import app
-from qmodal.client.verb import Described, Verb
+from qmodal.client.verb import Verb, VerbMethod
 from qmodal.cls import cls
 from qmodal.functions.call import Gather
 from qmodal.output import logs as log_verbs
@@ -151,7 +151,7 @@ def offered(owner: type, member: str) -> Any:
     raw = inspect.getattr_static(owner, member)
     if isinstance(raw, staticmethod | classmethod):
         return raw.__func__
-    if isinstance(raw, Described | Verb):
+    if isinstance(raw, VerbMethod | Verb):
         return raw.__wrapped__
     if isinstance(raw, Gather):
         return type(raw).__call__

@@ -332,6 +332,9 @@ def takes(scope: Any) -> None: ...
         lambda: modal.web_server(70_000),
         lambda: modal.fastapi_endpoint(plain),  # type: ignore[arg-type]
         lambda: modal.App("demo").function(retries=1)(modal.fastapi_endpoint()(plain)),
+        lambda: (
+            modal.App("demo").function()(modal.fastapi_endpoint()(plain)).with_options(retries=1)
+        ),
         lambda: modal.clustered(size=0),
     ],
 )

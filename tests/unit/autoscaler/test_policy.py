@@ -136,6 +136,23 @@ def test_up(snapshot: PoolSnapshot, start: int) -> None:
         pytest.param(
             pool(container("a", running=1), waiting=3, service=60), {"slots": 4}, 0, id="free slots"
         ),
+        pytest.param(pool(waiting=100, service=60), {"slots": 100}, 1, id="as many as one may run"),
+        pytest.param(pool(waiting=250, service=60), {"slots": 100}, 3, id="more than two may run"),
+        pytest.param(
+            pool(container("a", running=20), service=60), {"slots": 5}, 3, id="above its target"
+        ),
+        pytest.param(
+            pool(container("a", running=20), waiting=7, service=60),
+            {"slots": 5},
+            5,
+            id="above its target, with more to come",
+        ),
+        pytest.param(
+            pool(container("a", running=8), *fleet(starting=1), service=60),
+            {"slots": 5},
+            0,
+            id="above its target, and another one starts",
+        ),
         pytest.param(pool(waiting=60, service=1, start=8), {"alpha": 0}, 60, id="strict"),
         pytest.param(pool(waiting=60, service=1, start=8), {"alpha": 1}, 8, id="soft"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional, Union
 
@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from qmodal.cli.arguments import Arguments, command_for, parse, signature_of
+from qmodal.cli.arguments import Arguments, command_for, signature_of
 from qmodal.exception import ExecutionError, InvalidError
 
 if TYPE_CHECKING:
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 REQUIRED: Any = inspect.Parameter.empty
 OPTIONAL: Any = Optional
 UNION: Any = Union
+
+
+def parse(
+    callables: Callable[..., Any] | Sequence[Callable[..., Any]], argv: Sequence[str]
+) -> dict[str, Any] | tuple[str, ...]:
+    """Parse a command line: the options that were written, or the tokens for a lone `*args`."""
+    several = [callables] if callable(callables) else list(callables)
+    signatures = [signature_of(each) for each in several]
+    command = command_for("parse", signatures, lambda arguments: arguments)
+    arguments: Arguments = command.main(list(argv), standalone_mode=False)
+    kinds = {each.kind for signature in signatures for each in signature.parameters.values()}
+    return arguments.rest if inspect.Parameter.VAR_POSITIONAL in kinds else dict(arguments.values)
 
 
 def taking(annotation: Any, default: Any = REQUIRED, name: str = "x") -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from click.testing import CliRunner
 
 from qmodal import cli
 from qmodal.cli import CommandEntry, errors, main, program
+from qmodal.cli.commands.run import _stored
+from qmodal.embedded.private import sweep_abandoned
 from qmodal.exception import (
     AuthError,
     ConfigurationError,
@@ -208,3 +211,13 @@ def test_a_mistake_of_ours_is_shown_whole() -> None:
     assert errors.user_traceback(ours) is None
     ours.add_note("Remote traceback (container ta-1): line 3")
     assert errors.user_traceback(ours) is not None
+
+
+def test_a_script_from_standard_input_is_not_swept_away_with_abandoned_folders(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("x = 1\n"))
+    script = Path(_stored("-"))
+    os.utime(script.parent, (0, 0))
+    sweep_abandoned()
+    assert script.read_text() == "x = 1\n"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from qmodal.functions.map.feeders import READ_AHEAD, InputQueue
+from qmodal.functions.map.feeders import READ_AHEAD, InputQueue, ThreadFeeder
 from qmodal.functions.map.inputs import Arguments
 from qmodal.transport.operation import Op
 
@@ -99,3 +100,11 @@ def test_the_consumer_waits_until_something_has_no_result_or_failed() -> None:
     call.reorder.is_ready = False
     queue.error = ValueError()
     assert queue.has_news()
+
+
+def test_nothing_begins_before_the_consumer_waits() -> None:
+    """Who is interrupted before that would not stop it."""
+    before, read = threading.active_count(), list[int]()
+    made: Any = ThreadFeeder
+    made(None, None, map(read.append, range(3)))
+    assert (threading.active_count(), read) == (before, [])

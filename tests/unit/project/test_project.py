@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 import qmodal
+from qmodal.cli import EXTERNAL, GROUP
 from qmodal.store.keys import Keys
 
 ROOT = Path(__file__).parents[3]
@@ -28,6 +30,14 @@ KEY_NAMES = [
 PICKLES = ["cloudpickle", "qmodal.wire.pickled"]
 HEAVY = ["redis", "hiredis", "asyncio", "ssl", "cloudpickle", "rich", "psutil", "click", "msgpack"]
 
+# What no process that runs for a box may keep: each takes half a mebibyte or more of every one of them.
+UNNEEDED = ["psutil", "rich", "prometheus_client", "rq", "multiprocessing", "pydoc"]
+PROCESSES = {
+    "worker": "qmodal.cli; qmodal.cli.program.get_command(None, 'worker'); import qmodal_workers.worker",
+    "autoscaler": "qmodal_autoscaler.process",
+    "zygote": "qmodal_workers.spawn.template_process as t; t.preload()",
+}
+
 
 def imported(module: str, suspects: list[str]) -> list[str]:
     """Which of the suspects a fresh interpreter has loaded after importing the module."""
@@ -41,6 +51,21 @@ def lengths(folder: str, pattern: str) -> dict[str, int]:
     found = sorted((ROOT / folder).rglob(pattern))
     assert found, f"no {pattern} below {folder}"
     return {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in found}
+
+
+@pytest.mark.parametrize("process", list(PROCESSES))
+def test_a_process_imports_nothing_large_that_it_does_not_need(process: str) -> None:
+    assert imported(PROCESSES[process], UNNEEDED) == []
+
+
+def test_only_the_command_line_imports_click() -> None:
+    assert imported(PROCESSES["autoscaler"], ["click"]) == []
+    assert imported(PROCESSES["zygote"], ["click"]) == []
+
+
+def test_commands_of_other_packages_are_where_their_entry_points_say() -> None:
+    points = {point.name: point.value for point in entry_points(group=GROUP)}
+    assert {name: entry.place for name, entry in EXTERNAL.items()}.items() <= points.items()
 
 
 @pytest.mark.parametrize("folder", ["workers", "autoscaler"])

@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,15 @@ import pytest
 
 import qmodal.source.bundle as bundle
 from qmodal.exception import DeserializationError, InvalidError, RequestSizeError
-from qmodal.source.bundle import collect, pack, roots_of, unpack, unpacked
+from qmodal.source.bundle import (
+    collect,
+    discard,
+    pack,
+    roots_of,
+    unpack,
+    unpacked,
+    unused,
+)
 from qmodal.source.ignore import is_ignored, rule_of
 from qmodal.source.imports import imported_names
 from qmodal.source.loader import load_file
@@ -266,13 +275,16 @@ def test_added_modules_come_from_wherever_they_are(tmp_path: Path) -> None:
         collect(None, "nothing_here", roots_of(None))
 
 
-def test_large_files_that_are_no_python_are_left_out(
+def test_large_files_that_are_no_python_are_left_out_with_a_warning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle, "MAX_OTHER_FILE", 10)
     write(tmp_path, {"app.py": "import pkg", "pkg/__init__.py": "#" * 50})
     write(tmp_path, {"pkg/weights.bin": "x" * 11, "pkg/small.bin": "x" * 10})
-    collection = collect(tmp_path / "app.py", None, roots_of(tmp_path / "app.py"))
+    write(tmp_path, {"pkg/.gitignore": "*.cache", "pkg/known.cache": "x" * 11})
+    with pytest.warns(UserWarning, match=r"no Python: pkg/weights\.bin \(.* MiB\)\. Put") as said:
+        collection = collect(tmp_path / "app.py", None, roots_of(tmp_path / "app.py"))
+    assert len(said) == 1
     assert [f.name for f in collection.files] == ["app.py", "pkg/__init__.py", "pkg/small.bin"]
     assert collection.total == 10 + 50 + 10
 
@@ -367,6 +379,23 @@ def test_a_member_that_lies_about_its_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DeserializationError):
         unpack(lying, hashlib.sha256(lying).hexdigest(), tmp_path / "cache")
     assert listing(tmp_path / "cache") == []
+
+
+def test_what_nobody_has_used_for_long_is_found_and_removed(tmp_path: Path) -> None:
+    write(tmp_path, {"app.py": "x = 1"})
+    packed = pack(collect(tmp_path / "app.py", None, roots_of(tmp_path / "app.py")))
+    cache = tmp_path / "cache"
+    assert list(unused(cache, since=time.time())) == []
+    old, torn = unpack(packed.content, packed.digest, cache), cache / ".torn"
+    torn.mkdir()
+    for folder in (old, torn):
+        os.utime(folder, (1_000, 1_000))
+    assert set(unused(cache, since=2_000)) == {old, torn}
+    assert unpacked(packed.digest, cache) == old
+    assert list(unused(cache, since=2_000)) == [torn]
+    for folder in (old, torn, cache / "missing"):
+        discard(folder)
+    assert list(cache.iterdir()) == []
 
 
 def test_workers_that_unpack_at_the_same_time_all_get_the_whole_folder(tmp_path: Path) -> None:

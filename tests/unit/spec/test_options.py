@@ -184,13 +184,22 @@ def test_experimental_options_are_accepted_and_change_nothing() -> None:
 def test_overrides_replace_what_they_name_and_none_unsets_nothing() -> None:
     options = validated_options(retries=3, cpu=2, memory=512, volumes={"/a": VOLUME}, i6pn=True)
     own = options.to_plain()
-    variant = Variant().with_options(
-        retries=0, cpu=None, memory=1024, volumes={}, routing_region="eu"
-    )
+    variant = Variant().with_options(retries=0, cpu=None, memory=1024, volumes={})
     changed = variant.over(own)
     assert changed.retries == Retries(max_retries=0, backoff_coefficient=1.0)
     assert (changed.cpu, changed.memory, changed.volumes) == (2, 1024, own["volumes"])
     assert (changed.recorded, own["memory"]) == ({"i6pn": True}, 512)
+
+
+def test_an_override_without_an_effect_is_recorded_as_a_decorator_records_it() -> None:
+    own = validated_options(i6pn=True, routing_region="us")
+    there = Variant().with_options(timeout=60, routing_region="ap")
+    variant = there.with_options(cpu=2, routing_region="eu")
+    assert variant.over(own.to_plain()) == validated_options(
+        timeout=60, cpu=2, i6pn=True, routing_region="eu"
+    )
+    assert there.with_options(cpu=2).over({}).recorded == {"routing_region": "ap"}
+    assert variant.packed != Variant().with_options(timeout=60, cpu=2).packed
 
 
 def test_overrides_alone_lie_over_a_functions_plain_options() -> None:

@@ -14,6 +14,7 @@ from qmodal.spec.pack_size import (
     PackSizer,
     PackTimes,
 )
+from qmodal.spec.variation import LONG_MICROSECONDS, LONG_TIMES, REMEMBERED_INPUTS, Variation
 from qmodal.store.outputs import MOST_PER_OUTPUT
 
 MANY = 10**6
@@ -21,7 +22,7 @@ MANY = 10**6
 
 def packing(recent: list[int], *, inputs: int = MANY, is_allowed: bool = True) -> PackSizer:
     learned = PackTimes().of("pool")
-    learned.extend(recent)
+    learned.recent.extend(recent)
     made = PackSizer(FunctionOptions(), learned, is_allowed=is_allowed)
     made.count(inputs)
     return made
@@ -76,11 +77,10 @@ def test_what_one_map_has_learned_the_next_one_knows() -> None:
 def test_what_is_learned_of_many_pools_takes_no_more_than_so_much_memory() -> None:
     learned = PackTimes()
     for number in range(MOST_LEARNED_POOLS):
-        learned.of(f"pool {number}").append(1)
-    kept = learned.of("pool 0")
-    assert kept
-    assert not learned.of("one more")
-    assert not learned.of("pool 0")
+        learned.of(f"pool {number}").recent.append(1)
+    assert learned.of("pool 0").recent
+    assert not learned.of("one more").recent
+    assert not learned.of("pool 0").recent
 
 
 @pytest.mark.parametrize(
@@ -103,5 +103,39 @@ def test_while_little_is_known_each_input_of_a_shared_outcome_counts() -> None:
     assert made.is_ignorant
     made.ran(1, 1)
     assert made.size == MOST_IN_PACK
-    made.ran(MANY, 400)  # now a pack is one that is known, however many it holds
+    made.ran(LONG_MICROSECONDS - 1, 400)  # now a pack is one that is known, however many it holds
     assert made.size == MOST_IN_PACK
+
+
+def test_where_nothing_may_be_packed_outcomes_are_taken_in_all_the_same() -> None:
+    made = packing([], is_allowed=False)
+    made.ran(5)
+    made.ran(2_000_000)
+    assert made.size == 1
+
+
+def test_inputs_are_not_packed_for_a_while_after_a_long_one_among_short_ones() -> None:
+    made = packing([1000] * RECENT_OUTCOMES)
+    made.ran(2_000_000)
+    assert made.size == 1
+    for _ in range(REMEMBERED_INPUTS // 10):
+        assert made.size == 1
+        made.ran(1000, inputs=10)
+    assert made.size == WORTH_MICROSECONDS // 1000
+
+
+@pytest.mark.parametrize(
+    ("usual", "took", "is_wide"),
+    [
+        (1000, LONG_MICROSECONDS - 1, False),  # as if it had to wait for a processor
+        (1000, LONG_MICROSECONDS, True),
+        (LONG_MICROSECONDS, 2 * LONG_MICROSECONDS, False),  # all of them are long
+        (LONG_MICROSECONDS, LONG_TIMES * LONG_MICROSECONDS, True),
+    ],
+)
+def test_a_pool_varies_widely_if_one_input_takes_far_longer_than_is_usual(
+    usual: int, took: int, is_wide: bool
+) -> None:
+    variation = Variation()
+    variation.ran(took, usual)
+    assert variation.is_wide is is_wide

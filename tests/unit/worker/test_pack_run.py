@@ -51,7 +51,7 @@ class Running:
     def run(self, function: Callable[..., Any]) -> list[Any]:
         """Run it; the results, in which an outcome stands as its kind."""
         self.interrupts.slot.why = 0
-        pack_runner.run(self.work, function, self.invoker, self.record)
+        pack_runner.run(self.work, function, self.invoker, self.interrupts, self.record)
         return [getattr(result, "kind", result) for result in self.work.results]
 
 

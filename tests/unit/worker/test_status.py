@@ -12,7 +12,7 @@ from qmodal_workers.container.intake.prefetch import PrefetchBuffer
 from qmodal_workers.container.intake.status import StatusWriter
 from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.ipc.shared_record import (
-    ONE_RUNS,
+    ONE_STARTED,
     ContainerStatus,
     SharedRecord,
 )
@@ -161,7 +161,7 @@ def test_of_the_next_claim_the_first_one_is_posted_as_a_whole(container: Contain
 
 @pytest.mark.parametrize(
     ("at", "garbage"),
-    [("state", 99), ("first", 2**63), ("end", 0), ("length", 0), ("flags", 5 * ONE_RUNS)],
+    [("state", 99), ("first", 2**63), ("end", 0), ("length", 0), ("flags", 5 * ONE_STARTED)],
 )
 def test_a_record_that_user_code_wrote_into_is_not_believed(
     container: Container, at: str, garbage: int
@@ -178,6 +178,6 @@ def test_what_is_no_name_of_an_entry_is_not_believed(container: Container, name:
     """The server would answer with an error, again and again."""
     container.record.hold([name])
     half = container.record.begin(1, serial=1, started=1)
-    half.flags, half.first, half.end = ONE_RUNS, 0, 1
+    half.flags, half.first, half.end = ONE_STARTED, 0, 1
     container.record.publish()
     assert container.record.read() is None

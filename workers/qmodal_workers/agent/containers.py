@@ -7,6 +7,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from qmodal.spec.options import FunctionOptions
@@ -19,11 +20,11 @@ from qmodal_workers.ipc.shared_record import AgentCommand, ContainerStatus
 class Termination:
     """The worker's reason for killing a container itself; what it held is given back uncharged.
 
-    `overran`: its status if its input exceeded the timeout; that input is settled first.
+    `overran`: its status for each input that exceeded the timeout; these are settled first.
     """
 
     reason: str
-    overran: ContainerStatus | None = None
+    overran: tuple[ContainerStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Container:
     assigned_at: float = field(default_factory=time.monotonic)
     limited_from: float = 0.0
     options: FunctionOptions = field(default_factory=FunctionOptions)
+    code: Path | None = None  # where its app's files lie
     endpoints: Endpoints | None = None
     starting: asyncio.Task[None] | None = None
     process: subprocess.Popen[bytes] | None = None
@@ -63,6 +65,8 @@ class Container:
     termination: Termination | None = None
     exit_status: int = 0  # as subprocess says it, once its process has ended
     pending_interrupt: PendingInterrupt | None = None
+    # Of one that runs several inputs at once: by row and serial.
+    interrupts: dict[tuple[int, int], PendingInterrupt] = field(default_factory=dict)
     last_input: float = 0.0  # when it was last seen busy, while draining
     cancelled: dict[str, Cancellation] = field(default_factory=dict)  # by entry
     suspect: int = 0  # serial of the input behind which entries were seen to wait, once
@@ -97,10 +101,16 @@ class Container:
         return None if self.endpoints is None else self.endpoints.record.read()
 
     def is_calm(self, now: int, limit: int) -> bool:
-        """Whether no input has run for `limit` nanoseconds and none is to be interrupted; costs one read."""
-        if self.endpoints is None or self.pending_interrupt is not None or self.cancelled:
+        """Whether no input has run for `limit` nanoseconds and none is to be interrupted; costs one read.
+
+        Of several at once nothing has to be known before the first is out of time: there may be many.
+        """
+        if self.endpoints is None or self.pending_interrupt is not None:
             return False
-        return self.endpoints.record.age(now) < limit
+        if self.cancelled or self.interrupts:
+            return False
+        record = self.endpoints.record
+        return record.age(now) < (record.side_by_side_limit or limit)
 
     def tell(self, **changes: Any) -> None:
         """Change the command in its shared record."""

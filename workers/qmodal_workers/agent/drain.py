@@ -58,7 +58,9 @@ class Drain:
 
     def _interrupt(self, container: Container) -> None:
         status = container.status()
-        if (
+        if status is not None and status.inputs:
+            self._watchdog.interrupt_all(container, status, STOPPED)
+        elif (
             container.pid
             and status is not None
             and is_running(status)
@@ -85,13 +87,14 @@ class Drain:
         now = time.monotonic()
         if container.stopping:
             self._interrupt(container)
+        waits_on = [] if status is None or not status.connection else [status.connection]
         if is_running(status):
             container.last_input = now
-            return []
+            # Beside what runs, a container of several inputs may wait for more.
+            return waits_on if status is not None and status.inputs else []
         if now - container.last_input > self._grace:
             self._watchdog.kill(
                 container, Termination("its exit hooks, or threads, did not end in time")
             )
             return []
-        connection = status.connection if status is not None else 0
-        return [connection] if connection else []
+        return waits_on

@@ -16,12 +16,13 @@ from qmodal.transport.defects import survive
 from qmodal.transport.errors import StreamGoneError
 from qmodal.transport.operation import ask
 from qmodal_workers.agent.containers import Container, ContainerTable
+from qmodal_workers.agent.lease import CUT_OFF
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.takeover import charged, end_overrun
 from qmodal_workers.ipc import child_processes
 from qmodal_workers.ipc.child_processes import OomKills, ZombieCollector
 from qmodal_workers.ipc.process_marks import mark_of
-from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus
+from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus, lease_clock
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
 
@@ -171,11 +172,17 @@ class Reaper:
         has_oom_kill = self._oom_kills.have_grown()
         if container.termination is not None:
             return container.termination.reason
+        if status == -signal.SIGKILL and self._is_cut_off(container):
+            return CUT_OFF
         if status == -signal.SIGKILL and has_oom_kill:
             return "its container ran out of memory"
         if status < 0:
             return f"its container was killed by signal {-status}"
         return f"its container exited with status {status}"
+
+    def _is_cut_off(self, container: Container) -> bool:
+        """Whether it may have ended itself: its guard sees as soon as we do that the lease is not safe."""
+        return container.options.is_once and lease_clock() > self._containers.safe_until
 
     async def _give_back(self, container: Container, reason: str) -> None:
         """Give back its inputs, repeated until it works: nobody else does while this worker lives."""
@@ -185,8 +192,9 @@ class Reaper:
         while True:
             try:
                 await self._close_connection(container, status)
-                if container.termination is not None and container.termination.overran is not None:
-                    await self._end_overrun(container, container.termination.overran)
+                if container.termination is not None:
+                    for overran in container.termination.overran:
+                        await self._end_overrun(container, overran)
                 reclaim = self._client.pools.reclaim(
                     container.pool, container.id, reason=reason, charged=started, budget=budget
                 )
@@ -223,6 +231,8 @@ def _started(container: Container, status: ContainerStatus | None) -> tuple[Sequ
 
 def _was_ended_by_us(container: Container, status: ContainerStatus | None) -> bool:
     """Whether it ended because we wanted it to: killed, or by an input that was told to stop."""
+    if any(each.why == STOPPED for each in container.interrupts.values()):
+        return True
     pending = container.pending_interrupt
     if container.termination is not None or pending is None or status is None:
         return container.termination is not None

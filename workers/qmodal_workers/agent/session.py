@@ -11,10 +11,8 @@ import socket
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from importlib import metadata
 
-import psutil
-
+from qmodal import __version__
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import WorkerReport
@@ -149,6 +147,7 @@ class WorkerSession:
             "fence": self._fence.watch,
             "sweep": lambda: maintenance.sweep(self._client, self.worker),
             "promote": lambda: maintenance.promote(self._client, self.containers),
+            "code": lambda: maintenance.forget_code(self._client, self.containers),
         }
 
     async def _end_given_up(self) -> None:
@@ -198,10 +197,10 @@ class WorkerSession:
             host=socket.gethostname(),
             pid=os.getpid(),
             cpus=float(cpus()),
-            memory=psutil.virtual_memory().total,
+            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             max_containers=self._options.max_containers,
             python=platform.python_version(),
-            version=_own_version(),
+            version=__version__,
             labels=self._options.labels,
         )
 
@@ -211,10 +210,3 @@ def cpus() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _own_version() -> str:
-    try:
-        return metadata.version("qmodal")
-    except metadata.PackageNotFoundError:
-        return "0"

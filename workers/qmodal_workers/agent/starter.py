@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 from qmodal.client.client import Client
@@ -83,6 +84,7 @@ class Starter:
         try:
             plan = await self._planner.plan(container.pool)
             container.options = plan.options
+            container.code = None if plan.code is None else Path(plan.code)
             await self._spawn(container, plan)
         except (Error, OSError) as error:
             self.fail(container, str(error))
@@ -124,8 +126,8 @@ class Starter:
             container=name,
             worker=self._worker,
             pool=plan.pool,
-            spec=plan.signed,
-            version=plan.document,
+            spec=plan.signed_spec,
+            version=plan.signed_version,
             code=plan.code,
             environ={**plan.environ, CONTAINER_VARIABLE: name, "MODAL_TASK_ID": name},
             settings=plan.settings.to_environ(),

@@ -15,7 +15,7 @@ from collections.abc import Coroutine
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
-from qmodal_workers.agent import takeover
+from qmodal_workers.agent import side_by_side, takeover
 from qmodal_workers.agent.containers import (
     Cancellation,
     Container,
@@ -25,6 +25,7 @@ from qmodal_workers.agent.containers import (
 )
 from qmodal_workers.ipc.child_processes import is_stopped
 from qmodal_workers.ipc.processes import send_signal
+from qmodal_workers.ipc.running_table import RunningInput
 from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, ContainerStatus
 from qmodal_workers.spawn.start_plan import start_limit, too_slow
 
@@ -92,8 +93,13 @@ class Watchdog:
     def _check(self, container: Container, now: int) -> None:
         if container.report.state == "starting":
             self._check_start(container)
-        if not container.is_calm(now, LONG_INPUT_NS):
-            self._check_input(container, container.status())
+        status = None if container.is_calm(now, LONG_INPUT_NS) else container.status()
+        if status is None:
+            return
+        if status.inputs or container.interrupts:
+            self._check_side_by_side(container, status)
+        else:
+            self._check_input(container, status)
 
     def _check_start(self, container: Container) -> None:
         begin = container.limited_from
@@ -101,9 +107,7 @@ class Watchdog:
             container.failure = too_slow(container.options)
             self.kill(container, Termination(container.failure))
 
-    def _check_input(self, container: Container, status: ContainerStatus | None) -> None:
-        if status is None:
-            return
+    def _check_input(self, container: Container, status: ContainerStatus) -> None:
         pending = container.pending_interrupt
         if pending is not None and (pending.serial != status.serial or not is_running(status)):
             pending = container.pending_interrupt = None
@@ -117,6 +121,30 @@ class Watchdog:
             self.interrupt(container, status.serial, TIMEOUT)
         elif is_blocking(status, now) and container.released != status.serial:
             self._suspect(container, status)
+
+    def _check_side_by_side(self, container: Container, status: ContainerStatus) -> None:
+        container.interrupts = side_by_side.still_pending(status, container.interrupts)
+        if container.cancelled:
+            self._check_cancelled(container, status)
+        for each in side_by_side.overdue(status, container.interrupts, time.monotonic_ns()):
+            self._interrupt_one(container, each, TIMEOUT)
+        since = time.monotonic() - INTERRUPT_GRACE_SECONDS
+        if side_by_side.resisting(status, container.interrupts, since):
+            self._act(container, self._enforce_side_by_side(container, since))
+
+    def interrupt_all(self, container: Container, status: ContainerStatus, why: int) -> None:
+        """Interrupt all that runs in a container of several inputs; safe to repeat."""
+        for each in side_by_side.fresh(status, container.interrupts):
+            self._interrupt_one(container, each, why)
+
+    def _interrupt_one(self, container: Container, running: RunningInput, why: int) -> None:
+        """Interrupt one of several inputs; the container is killed after five seconds if it runs on."""
+        if container.endpoints is None:
+            return
+        pending = PendingInterrupt(running.serial, why, time.monotonic())
+        container.interrupts[running.row, running.serial] = pending
+        container.endpoints.record.table.interrupt(running.row, running.serial, why)
+        send_signal(container.pid, INTERRUPT_SIGNAL)
 
     def _suspect(self, container: Container, status: ContainerStatus) -> None:
         if container.suspect == status.serial:
@@ -160,6 +188,11 @@ class Watchdog:
                 container, Termination("an input of it was cancelled, and its container with it")
             )
             return True
+        if status.inputs:
+            found = side_by_side.find(status, entry)
+            if found is not None:
+                self._interrupt_one(container, found, CANCELLED)
+            return found is not None
         if runs[:1] == [entry]:
             self.interrupt(container, status.serial, CANCELLED)
             return True
@@ -169,7 +202,10 @@ class Watchdog:
         """Look at a container that now runs an input whose cancellation came before it started."""
         heard = time.monotonic() - REMEMBER_CANCELLED_SECONDS
         container.cancelled = {e: c for e, c in container.cancelled.items() if c.since > heard}
-        if is_running(status) and status.held[0][1] in container.cancelled:
+        runs = [entry for _, entry in status.held[:1]]
+        if status.inputs:
+            runs = [each.entry for each in side_by_side.fresh(status, container.interrupts)]
+        if is_running(status) and any(entry in container.cancelled for entry in runs):
             self._act(container, self._audit(container))
 
     def acknowledge(self, token: str) -> None:
@@ -197,6 +233,9 @@ class Watchdog:
         before = container.status()
         if before is None or not is_running(before) or container.pending_interrupt is not None:
             return
+        if before.inputs:
+            await self._interrupt_unheld_inputs(container, before)
+            return
         held = self._client.pools.holds(container.pool, container.id, *before.held[0])
         if await self._client.aio(held) or container.is_over:
             return
@@ -204,6 +243,18 @@ class Watchdog:
         if after is not None and is_running(after) and after.serial == before.serial:
             entry = after.held[0][1]
             self._end(container, after, entry, container.cancelled.get(entry, UNHEARD))
+
+    async def _interrupt_unheld_inputs(self, container: Container, before: ContainerStatus) -> None:
+        held = await self._client.aio(self._client.pools.held_by(container.pool, container.id))
+        after = container.status()
+        if after is None or container.is_over:
+            return
+        known = {(each.row, each.serial) for each in before.inputs} - container.interrupts.keys()
+        for each in side_by_side.running(after):
+            if (each.row, each.serial) in known and (each.lane, each.entry) not in held:
+                self._end(
+                    container, after, each.entry, container.cancelled.get(each.entry, UNHEARD)
+                )
 
     def kill(self, container: Container, termination: Termination) -> None:
         """Kill it; what it held is given back uncharged."""
@@ -217,8 +268,21 @@ class Watchdog:
         await _until_stopped(container)
         status = container.status()
         if status is not None and is_running(status) and status.serial == pending.serial:
-            overran = status if pending.why == TIMEOUT else None
+            overran = (status,) if pending.why == TIMEOUT else ()
             reason = "it did not end when its input was to stop"
+            self.kill(container, Termination(reason, overran))
+        else:
+            send_signal(container.pid, signal.SIGCONT)
+
+    async def _enforce_side_by_side(self, container: Container, since: float) -> None:
+        """Kill the container if something still runs that was interrupted before that moment."""
+        send_signal(container.pid, signal.SIGSTOP)
+        await _until_stopped(container)
+        status, interrupts = container.status(), container.interrupts
+        resisting = [] if status is None else side_by_side.resisting(status, interrupts, since)
+        if status is not None and resisting:
+            overran = side_by_side.overrun(status, interrupts, resisting)
+            reason = "one of its inputs did not end when it was to stop"
             self.kill(container, Termination(reason, overran))
         else:
             send_signal(container.pid, signal.SIGCONT)

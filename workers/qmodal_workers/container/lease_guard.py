@@ -1,6 +1,6 @@
-"""Ends a container whose inputs may not run twice before others can take it for lost.
+"""Kills a container whose started inputs never run again before its lease ends and others take it for lost.
 
-Its worker does that, too. This is for a worker that stands still itself.
+The worker does that, too. This is for a worker that stands still itself.
 """
 
 from __future__ import annotations
@@ -8,16 +8,17 @@ from __future__ import annotations
 import os
 import signal
 
-# The system's own, as of the import of this: gevent puts others in their place, which do nothing
-# while user code is busy.
+# Bound when this is imported, before user code is: what gevent puts in their place does nothing while user
+# code is busy.
 from _thread import start_new_thread
 from time import monotonic, sleep
 
 from qmodal_workers.ipc.shared_record import SharedRecord, lease_clock
 
 LOOK_SECONDS = 0.25
-RENEWED_SECONDS = 5.0
-SOON_SECONDS = 0.02
+# How long an input waits before its start for the worker to renew the lease, and the time between two
+# looks.
+RENEWAL_SECONDS, RENEWAL_LOOK_SECONDS = 5.0, 0.02
 
 
 class LeaseGuard:
@@ -27,33 +28,33 @@ class LeaseGuard:
         self._record = record
 
     def start(self) -> None:
-        """Look now, and from now on."""
+        """Check now, and from now on in a thread."""
         self.check()
         start_new_thread(self._watch, ())
 
     @property
     def is_safe(self) -> bool:
-        """Whether nobody else may take this container's inputs now; so, too, before the worker says one."""
+        """Whether the lease is good, so that nobody else takes this container's inputs; True while unknown."""
         return not 0 < self._record.held_until < lease_clock()
 
     def check(self) -> None:
-        """Kill this process and what it has started, if the lease is not safe any more."""
+        """SIGKILL this process and its group, if the lease is not safe any more."""
         if not self.is_safe:
             os.killpg(os.getpgid(0), signal.SIGKILL)
 
     def admit(self) -> None:
-        """Before an input starts: as `check`, unless the worker renews the lease in a moment.
+        """Check before an input starts, and first give the worker some seconds to renew the lease.
 
         After a silence of the server the container may claim again before the worker has renewed.
         """
-        ends = monotonic() + RENEWED_SECONDS
+        ends = monotonic() + RENEWAL_SECONDS
         while not self.is_safe and monotonic() < ends:
-            sleep(SOON_SECONDS)
+            sleep(RENEWAL_LOOK_SECONDS)
         self.check()
 
     def _watch(self) -> None:
         while True:
             sleep(LOOK_SECONDS)
-            # What has ended runs no more, and its outcome waits for the server.
+            # Only while user code runs: an input that has ended does no harm, and its outcome may wait.
             if self._record.container.serial:
                 self.check()

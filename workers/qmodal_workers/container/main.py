@@ -7,21 +7,24 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from typing import NoReturn
+from typing import NoReturn, Protocol, TypedDict
 
 from qmodal.client import client as clients, context
 from qmodal.config import Settings
 from qmodal.spec.reader import check_version_for, verified_pool
 from qmodal.spec.variant import options_in_force
+from qmodal.store.pools import MOST_HELD, MOST_SIDE_BY_SIDE
 from qmodal.transport import waiting
 from qmodal.wire.remote_error import printed
-from qmodal_workers.container import forked_children, plain_process
-from qmodal_workers.container.forked_children import end_if_child
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
-from qmodal_workers.container.own_output import flush, show
+from qmodal_workers.container.intake.stop import StopRequest
+from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.container.preload import check_secrets, find, load_version
 from qmodal_workers.container.prepared import Prepared
-from qmodal_workers.container.process import become, reseed
+from qmodal_workers.container.process import forked_children, plain_process
+from qmodal_workers.container.process.become import become, reseed
+from qmodal_workers.container.process.forked_children import end_if_child
+from qmodal_workers.container.process.own_output import flush, show
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.invoker import Invoker
@@ -33,6 +36,44 @@ from qmodal_workers.container.settle.settlement import Settlement
 from qmodal_workers.ipc.process_marks import mark_process
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord
 from qmodal_workers.ipc.start_request import ControlSocket, Descriptors, StartRequest
+
+
+class Session(Protocol):
+    """What a container does between its start and its end; `stop` says why it has ended by itself."""
+
+    @property
+    def record(self) -> SharedRecord:
+        """What it shares with its worker."""
+
+    @property
+    def claims(self) -> ClaimConnection:
+        """What it claims with."""
+
+    @property
+    def guard(self) -> LeaseGuard | None:
+        """What ends the container with its lease, if its inputs never run again."""
+
+    @property
+    def stop(self) -> StopRequest:
+        """Whether and why it has ended by itself."""
+
+    @property
+    def completed(self) -> int:
+        """How many inputs have ended here."""
+
+    def run(self) -> None:
+        """Serve until told to stop; everything claimed is settled or given back at the end."""
+
+
+class _Parts(TypedDict):
+    """What a session of either kind is made of."""
+
+    record: SharedRecord
+    claims: ClaimConnection
+    settlement: Settlement
+    service: Service
+    invoker: Invoker
+    rerouting: Rerouting
 
 
 def run(
@@ -75,8 +116,8 @@ def _live(
     loop = UserLoop()
     try:
         service, session = _start(request, record, loop, prepared)
-        if session.pipeline.guard is not None:
-            session.pipeline.guard.start()
+        if session.guard is not None:
+            session.guard.start()
         connection = session.claims.connect_first()
     except BaseException as error:
         end_if_child(error)
@@ -94,7 +135,7 @@ def _start(
     record: SharedRecord,
     loop: UserLoop,
     prepared: Prepared | None,
-) -> tuple[Service, ServeSession]:
+) -> tuple[Service, Session]:
     base = prepared or Prepared.create(request.version, Settings.from_environ(request.settings))
     client, version = base.client, base.version
     clients.use(client)
@@ -114,13 +155,14 @@ def _start(
         service.enter(loop)
     end_if_child()
     rerouting = Rerouting(client, version.app_id, version.number, pool.number > 0)
-    session = ServeSession.create(
+    parts = _Parts(
         record=record,
         claims=ClaimConnection(
             client,
             request.pool,
             request.container,
             is_once=options.is_once,
+            most_held=MOST_SIDE_BY_SIDE if options.is_concurrent else MOST_HELD,
             connection=base.connection,
         ),
         settlement=Settlement(
@@ -141,10 +183,19 @@ def _start(
         ),
         rerouting=rerouting,
     )
-    return service, session
+    if options.is_concurrent:
+        return service, _concurrent(parts, loop)
+    return service, ServeSession.create(**parts, interrupts=interrupts)
 
 
-def _end(session: ServeSession, control: ControlSocket, leave: Callable[[], None]) -> int:
+def _concurrent(parts: _Parts, loop: UserLoop) -> Session:
+    # Not with the others: as a rule a container runs one input at a time, and needs no threads for it.
+    from qmodal_workers.container.concurrent.session import ConcurrentSession
+
+    return ConcurrentSession.create(**parts, loop=loop)
+
+
+def _end(session: Session, control: ControlSocket, leave: Callable[[], None]) -> int:
     """Run the exit hooks with `leave`, and what plain processes run at exit; the exit status."""
     if session.stop.is_made:
         control.send(stop=session.stop.reason, unfit=session.stop.is_unfit)
@@ -157,10 +208,10 @@ def _end(session: ServeSession, control: ControlSocket, leave: Callable[[], None
             end_if_child(error)
             show(printed(error))
             status = 1
-    completed = session.intake.status.completed
+    completed = session.completed
     session.record.write(ContainerStatus(state="stopped", completed=completed))
     session.claims.close()
-    session.pipeline.settlement.client.close()
+    clients.current().close()
     return status
 
 

@@ -1,4 +1,4 @@
-"""The way of a claimed entry through a container: admit it, run it, conclude it."""
+"""Takes a claimed entry through a container: admit it, run it, conclude it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.container.run.admission import RefusedError
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.code import CodeFinder
+from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.invoker import Invoker, Outdated, Preempted
 from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.run.pack_runner import run
@@ -31,15 +32,16 @@ _new = tuple.__new__
 
 @dataclass(slots=True, kw_only=True)
 class Pipeline:
-    """Takes the entry in `slot` through its attempt.
+    """Takes claimed entries through their attempts, one after another; `slot` holds the one that runs.
 
-    `guard` is there if started inputs never run again; they are then attempted one by one.
+    `guard` is set if started inputs never run again; then each is claimed and attempted alone.
     """
 
     slot: Slot
     record: SharedRecord
     intake: Intake
     invoker: Invoker
+    interrupts: Interrupts
     finder: CodeFinder
     settlement: Settlement
     handback: Handback
@@ -47,7 +49,7 @@ class Pipeline:
     is_single_use: bool
 
     def attempt(self, claimed: Claimed) -> None:
-        """Admit, run and conclude it, or hand it back."""
+        """Admit, run and conclude the entry, or hand it back."""
         attempt = self._admit(claimed)
         if attempt is None:
             return
@@ -65,13 +67,13 @@ class Pipeline:
                 self.handback.stop.make("single use")
 
     def _admit(self, claimed: Claimed) -> Attempt | None:
-        """Check it; None if it was handed back."""
+        """Check the entry; None if it was handed back."""
         intake = self.intake
         intake.reach()
         intake.status.take()
         if self.guard is not None:
             self.guard.admit()
-            intake.buffer.release_all()  # if this container is lost from now on, that input only is
+            intake.buffer.release_all()  # so that a death of this container costs this input only
         try:
             attempt = self.settlement.admission.admit(claimed)
         except UnknownKeyError as error:
@@ -82,7 +84,8 @@ class Pipeline:
             self.handback.refuse(claimed, error)
             return None
         if claimed.lane == 2 and claimed.lost == BUDGET - 1:
-            intake.buffer.release_all()  # whatever kills us on its last delivery takes nobody along
+            # On its last delivery an input may kill this container, too, but no others along with it.
+            intake.buffer.release_all()
         return attempt
 
     def _run(self, attempt: Attempt) -> Result:
@@ -99,7 +102,8 @@ class Pipeline:
         intake.status.completed += 1
         is_long = seconds > LONG_SECONDS
         if is_long or self.guard is not None:
-            # It has ended: the worker must not time it out while the server keeps us waiting.
+            # Published first: the worker must not time out an input that has ended while the server is
+            # slow.
             intake.status.idle()
         claimed, envelope, _ = attempt
         done = _new(Done, (claimed, envelope, result, slot.ended, seconds, None))
@@ -133,21 +137,20 @@ class Pipeline:
         self.intake.watch(pack)
         slot.why = 0
         try:
-            run(pack, function, self.invoker, self.record)
+            run(pack, function, self.invoker, self.interrupts, self.record)
         except Preempted:
-            if self.invoker.interrupts.was_told_to_stop:
+            if self.interrupts.was_told_to_stop:
                 self._conclude_pack(pack)
             else:
-                self.settlement.splitter.leave_alone(
-                    pack
-                )  # it alone is charged for interrupting itself
+                # Only the input that interrupted itself is to be charged for it.
+                self.settlement.splitter.isolate(pack)
             raise
 
     def _conclude_pack(self, pack: Pack) -> None:
-        # Before anything that may keep us waiting.
+        # First of all: an input that has ended must not be timed out while the server is slow.
         slot = self.slot
         slot.part = pack.index_of(max(pack.begin, pack.done - 1))
         self.intake.status.idle()
-        self.settlement.splitter.leave(slot)
+        self.settlement.splitter.detach(slot)
         self.intake.status.completed += pack.done
         self.settlement.pack(pack)

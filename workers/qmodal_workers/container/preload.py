@@ -1,4 +1,4 @@
-"""Find the user's function or class in the code of an app version."""
+"""Imports the modules of an app version, and finds the user's function or class in them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from qmodal.spec.variables import missing_keys
 def load_version(version: Version, code: str | None) -> None:
     """Import the modules of all functions of the version; raises whatever they raise."""
     if code is not None and code not in sys.path:
-        # Behind qmodal's own imports, and before anything that is installed here.
+        # Before everything that is installed on the box; qmodal itself is imported already.
         sys.path.insert(0, code)
         importlib.invalidate_caches()
     with context.importing(for_container=True):
@@ -35,7 +35,10 @@ def load_version(version: Version, code: str | None) -> None:
 
 
 def find(version: Version, pool: PoolSpec) -> tuple[FunctionSpec, PoolSpec, Any]:
-    """The spec, the pool, and the decorated object (a Function or a Cls) that it serves."""
+    """The function's spec, the pool, and the decorated object (a Function or a Cls) that the pool serves.
+
+    Raises ExecutionError if the version or its code has none.
+    """
     spec = version.functions.get(pool.function)
     if spec is None:
         raise ExecutionError(
@@ -71,7 +74,7 @@ def _resolved(spec: FunctionSpec) -> Any:
 
 
 def check_secrets(options: FunctionOptions) -> None:
-    """Raise NotFoundError if a variable of a named secret is not there."""
+    """Raise NotFoundError if a variable that a named secret should bring is not set."""
     for name, keys in missing_keys(options.secrets, os.environ).items():
         raise NotFoundError(
             f"Secret {name!r} should bring {', '.join(keys)}, but qmodal stores no secrets by name: "
@@ -91,7 +94,7 @@ def _attribute(owner: ModuleType | Any, name: str, spec: FunctionSpec) -> Any:
 
 
 def _attach(found: Any, version: Version, *, is_pinned: bool) -> None:
-    """Calls that user code makes to its own app go to this very app, and version if pinned."""
+    """Make the calls of user code to its own app go to this very app, and to this version if pinned."""
     app = getattr(found, "_app", None)
     if app is not None:
         app._registry.attach(version, is_pinned=is_pinned)

@@ -1,6 +1,6 @@
-"""What all containers of a version begin with, made once by the template that forks them.
+"""The objects that all containers of a version begin with, made once by the template that forks them.
 
-What is done before a fork costs each of them neither time nor memory of its own.
+Made before the fork, they cost a container neither time nor memory of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from qmodal_workers.container.run.service import Service
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A client and the verified version; nothing is connected. `service` is of a pool with a snapshot."""
+    """A client, the verified version, and a connection that is not opened yet.
+
+    `service`: in the template of a pool with a memory snapshot, the instance that is built already.
+    """
 
     client: Client
     version: Version
@@ -25,8 +28,9 @@ class Prepared:
 
     @classmethod
     def create(cls, document: bytes, settings: Settings) -> Prepared:
-        """From the signed version; raises what is wrong with it."""
-        # By the worker. A server that is not ready, or was set otherwise since, must not end a container.
+        """Create them from a signed version; raises Error if it cannot be verified."""
+        # Checked by the worker: a server that is not ready, or was set otherwise since, must not end a
+        # container.
         client = Client(settings, is_checked=True)
         client.blocking.prepare()
         connection = Connection(Address(client.settings.redis_url or ""))

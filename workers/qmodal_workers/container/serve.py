@@ -1,4 +1,4 @@
-"""The life of a container: claim an input, attempt it, and again, until it is told to stop."""
+"""The main loop of a container: claim an entry, attempt it, and repeat until told to stop."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from qmodal_workers.container.intake.stop import StopRequest
 from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.container.pipeline import Pipeline
 from qmodal_workers.container.run.code import CodeFinder
+from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.invoker import Invoker
 from qmodal_workers.container.run.service import Service
 from qmodal_workers.container.settle.rerouting import Rerouting
@@ -22,7 +23,7 @@ from qmodal_workers.ipc.shared_record import SharedRecord
 
 @dataclass(slots=True, kw_only=True)
 class ServeSession:
-    """One container at work; `stop` says at the end why it stopped by itself, if it did."""
+    """The parts of a container and its main loop; `stop` says why it ends by itself, if it does."""
 
     record: SharedRecord
     claims: ClaimConnection
@@ -39,11 +40,12 @@ class ServeSession:
         settlement: Settlement,
         service: Service,
         invoker: Invoker,
+        interrupts: Interrupts,
         rerouting: Rerouting,
     ) -> ServeSession:
         """The parts of a container, connected with each other; nothing is claimed yet."""
         client, pool, container = settlement.client, settlement.pool, settlement.container
-        slot = invoker.interrupts.slot
+        slot = interrupts.slot
         intake = Intake(
             slot=slot,
             claims=claims,
@@ -58,6 +60,7 @@ class ServeSession:
             record=record,
             intake=intake,
             invoker=invoker,
+            interrupts=interrupts,
             finder=CodeFinder(
                 client=client, pool=pool, container=container, service=service, invoker=invoker
             ),
@@ -65,7 +68,7 @@ class ServeSession:
             handback=Handback(
                 settlement=settlement,
                 intake=intake,
-                interrupts=invoker.interrupts,
+                interrupts=interrupts,
                 rerouting=rerouting,
                 stop=stop,
             ),
@@ -73,15 +76,25 @@ class ServeSession:
             is_single_use=settlement.options.single_use_containers,
         )
         record.timeout = int(invoker.timeout * 1e9)
-        invoker.interrupts.is_wanted = HoldCheck(client, pool, container, record, slot).is_wanted
+        interrupts.is_wanted = HoldCheck(client, pool, container, record, slot).is_wanted
         # The arguments may take more memory than there is.
         settlement.admission.before_large = intake.status.idle
         return cls(record=record, claims=claims, intake=intake, pipeline=pipeline, stop=stop)
 
+    @property
+    def guard(self) -> LeaseGuard | None:
+        """What ends the container with its lease, if its inputs never run again."""
+        return self.pipeline.guard
+
+    @property
+    def completed(self) -> int:
+        """How many inputs have ended here."""
+        return self.intake.status.completed
+
     def run(self) -> None:
         """Serve until told to stop; everything claimed is settled or given back at the end.
 
-        Also when something goes wrong that nobody has thought of: what has ended must not run again.
+        Also after an unforeseen error, because an input that has ended must not run again.
         """
         try:
             self._serve()
@@ -107,7 +120,7 @@ class ServeSession:
 
     def _must_stop(self) -> bool:
         # Not before its first input: else one that is always interrupted earlier never ends.
-        interrupts = self.pipeline.invoker.interrupts
+        interrupts = self.pipeline.interrupts
         if interrupts.is_preempted and interrupts.slot.serial and not self.stop.is_made:
             self.stop.make("preempted")
         return self.stop.is_made or self.record.is_draining or self.claims.is_gone

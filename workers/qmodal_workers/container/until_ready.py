@@ -1,4 +1,4 @@
-"""Repeats an operation until the server is ready: a container that ends in an outage would run its inputs again."""
+"""Repeats an operation until the server is ready: if the container ended, its inputs would run again."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from qmodal.transport.operation import Op
 
 T = TypeVar("T")
 INSIST_SECONDS = 0.5
-# What a server says that was ours, and will be again: it is gone, is not ready, takes no writes, or has
-# another password for a while. What lasts, its worker ends.
+# Errors of a server that has served us before, and will again: it is unreachable, not ready, takes no
+# writes, or has another password for a while. If that lasts, the worker ends the container.
 OUTAGES = (ConnectionError, EnqueueError, ConfigurationError)
 
 
 def insist(
     client: Client, operation: Callable[[], Op[T]], *, lasting: type[Error] | tuple[()] = ()
 ) -> T:
-    """The result of the operation, made anew for each try; raises what no waiting mends.
+    """The result of an operation, repeated until there is no outage; other errors are raised.
 
-    `lasting`: what is not waited out here, either.
+    `operation` makes it anew for each try. `lasting`: errors that are raised although they are outages.
     """
     while True:
         try:

@@ -1,1 +1,1 @@
-"""What the worker, its templates and its containers say to each other, and what ties their processes."""
+"""Messages, shared memory and process handling between a worker, its templates and its containers."""

@@ -1,4 +1,4 @@
-"""How the worker's child processes end: exit statuses, zombies, orphans, kills for want of memory."""
+"""The worker's child processes: exit statuses, zombies, orphans, and kills by the out-of-memory killer."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
-import psutil
-
-from qmodal_workers.ipc.processes import CONTAINER_VARIABLE
+from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, exists
 
 _PR_SET_CHILD_SUBREAPER = 36
 
 
 def become_subreaper() -> bool:
-    """Inherit the orphans of all descendants; False where the system cannot do that."""
+    """Make this process the parent of orphaned descendants; False where the system cannot do that."""
     if sys.platform != "linux":
         return False
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
@@ -26,32 +25,57 @@ def become_subreaper() -> bool:
 
 def own_children() -> set[int]:
     """The pids of all direct children, zombies included."""
+    return _children(os.getpid())
+
+
+def _children(pid: int) -> set[int]:
+    if not _are_listed():
+        # Not for every worker: it takes a mebibyte, and Linux itself says all that we ask.
+        import psutil
+
+        with contextlib.suppress(psutil.Error):
+            return {child.pid for child in psutil.Process(pid).children()}
+        return set()
     found: set[int] = set()
-    try:
-        for thread in Path("/proc/self/task").iterdir():
-            found.update(map(int, (thread / "children").read_text().split()))
-    except OSError:
-        return {child.pid for child in psutil.Process().children()}
+    with contextlib.suppress(OSError):  # it may end meanwhile, and so may a thread of it
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                found.update(map(int, (thread / "children").read_text().split()))
     return found
 
 
-def exit_status(pid: int) -> int | None:
-    """The exit status of a child as subprocess says it (-9: by signal 9); None while it lives.
+@cache
+def _are_listed() -> bool:
+    """Whether the kernel lists the children of a process; some are built without that."""
+    return Path("/proc/thread-self/children").exists()
 
-    The zombie stays, so that its pid, which is its process group's too, cannot be anybody else's.
+
+def is_child(pid: int) -> bool:
+    """Whether it is our child now, a zombie included."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
+
+
+def exit_status(pid: int) -> int | None:
+    """The exit status of a child as `subprocess` gives it (-9: killed by signal 9); None while it lives.
+
+    The zombie is not reaped, so that its pid, which also names its process group, is not used again.
     """
     try:
         found = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         # It is not ours yet, while its middle parent lives; or it is gone, nobody knows how.
-        return None if psutil.pid_exists(pid) else 1
+        return None if exists(pid) else 1
     if found is None:
         return None
     return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a child has come to rest after SIGSTOP."""
+    """Whether a child is stopped by SIGSTOP; True, too, for a process that is no child of ours."""
     with contextlib.suppress(ChildProcessError):
         options = os.WSTOPPED | os.WNOHANG | os.WNOWAIT
         return os.waitid(os.P_PID, pid, options) is not None
@@ -65,41 +89,45 @@ def collect(pid: int) -> None:
 
 
 def end_session(pid: int) -> None:
-    """Kill the process group of a container that has ended and was not collected yet."""
+    """SIGKILL the process group of a container that has ended and was not reaped yet."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
 
 
 def end_orphans(known: set[int], is_left: Callable[[int], bool]) -> None:
-    """Kill the children for which `is_left` is true, and all that they have started."""
+    """SIGKILL each child outside `known` for which `is_left` is true, and its descendants."""
     for orphan in own_children() - known:
-        with contextlib.suppress(psutil.Error, OSError):
+        with contextlib.suppress(OSError):
             if is_left(orphan):
-                for process in _family(orphan):
-                    process.kill()
+                for pid in _family(orphan):
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
 
 def belongs(orphan: int, pid: int, container: str) -> bool:
-    """Whether the process belongs to that container, as far as that shows without a mark."""
+    """Whether an orphan without a mark is the container's, by its session (`pid`) or its environment."""
     if os.getsid(orphan) == pid:
         return True
-    return psutil.Process(orphan).environ().get(CONTAINER_VARIABLE) == container
+    environ = Path(f"/proc/{orphan}/environ").read_bytes().split(b"\0")
+    return f"{CONTAINER_VARIABLE}={container}".encode() in environ
 
 
-def _family(pid: int) -> Iterator[psutil.Process]:
-    process = psutil.Process(pid)
-    yield from process.children(recursive=True)
-    yield process
+def _family(pid: int) -> list[int]:
+    """The descendants of a process, those that were started last first, and itself."""
+    found = [pid]
+    for each in found:
+        found += _children(each) - set(found)
+    return found[::-1]
 
 
 class ZombieCollector:
-    """Reaps inherited zombies, without stealing those that somebody waits for."""
+    """Reaps inherited zombies, but no child whose exit status another part of the worker waits for."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
 
     def collect(self, known: set[int]) -> None:
-        """Reap what was a stranger last time too; a fork may be announced only now."""
+        """Reap children that were outside `known` last time, too: the pid of a fork may be announced late."""
         strangers = own_children() - known
         for pid in strangers & self._seen:
             collect(pid)
@@ -107,7 +135,7 @@ class ZombieCollector:
 
 
 class OomKills:
-    """The kernel's count of processes killed for want of memory."""
+    """The kernel's count of processes that its out-of-memory killer has ended."""
 
     _PLACES = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 

@@ -17,7 +17,7 @@ PIPE_BYTES = 1024 * 1024
 
 @dataclass(slots=True, kw_only=True)
 class Endpoints:
-    """The worker's ends, and `theirs` until the container has them."""
+    """The worker's ends of one container's pipes, socket and record; `theirs`: the container's ends."""
 
     stdout: int
     stderr: int
@@ -41,22 +41,22 @@ class Endpoints:
         )
 
     def hand_over(self) -> None:
-        """The container has its ends; close them here, so that its pipes can end."""
+        """Close the container's ends once it has them, so that its pipes end when it does."""
         for fd in (self.theirs.stdout, self.theirs.stderr, self.theirs.control):
             os.close(fd)
 
     def close(self) -> None:
-        """Close what nobody else closes: the control socket and the record."""
+        """Close the control socket and the record; the reader of the pipes closes these."""
         self.control.close()
         self.record.close()
 
 
 def wide_pipe() -> tuple[int, int]:
-    """A pipe whose reading end does not block, as wide as we may make it."""
+    """A pipe (reading end, writing end) whose reading end does not block, of PIPE_BYTES if allowed."""
     reading, writing = os.pipe()
     os.set_blocking(reading, False)
     if hasattr(fcntl, "F_SETPIPE_SZ"):
-        # Without the privilege all of a user's pipes together are bounded.
+        # The pipes of an unprivileged user share a limit; above it this one keeps its usual size.
         with contextlib.suppress(OSError):
             fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return reading, writing

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgpack
 
-# macOS has no SOCK_SEQPACKET for Unix sockets; there nothing relies on seeing the other end go.
+# macOS has no SOCK_SEQPACKET for Unix sockets; there nothing relies on noticing a closed other end.
 KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
 MOST_DESCRIPTORS = 8
 _MESSAGE_BYTES = 1 << 18
@@ -22,7 +22,7 @@ _INTS = array("i")
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
-    """Two connected ends that keep messages apart."""
+    """Two connected sockets that keep the boundaries of messages."""
     return socket.socketpair(socket.AF_UNIX, KIND)
 
 
@@ -37,7 +37,7 @@ def send(end: socket.socket, message: Mapping[str, Any], descriptors: Sequence[i
 
 
 def receive(end: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
-    """The next message with its descriptors; None when the other end is gone."""
+    """The next message and its descriptors; None when the other end is closed."""
     # Not `recv_fds`, which forgets the flags: programs that user code starts would inherit them.
     room = socket.CMSG_LEN(MOST_DESCRIPTORS * _INTS.itemsize)
     packed, ancillary, _, _ = end.recvmsg(_MESSAGE_BYTES, room, _FLAGS)
@@ -54,7 +54,7 @@ def _passed(data: bytes) -> list[int]:
 
 
 def unpack(packed: bytes) -> dict[str, Any]:
-    """The message in these bytes; an empty one if they are none (user code can write there)."""
+    """The message in these bytes; an empty one if they hold none, as user code can write to a socket."""
     try:
         message = msgpack.unpackb(packed, strict_map_key=False)
     except ValueError:
@@ -63,7 +63,7 @@ def unpack(packed: bytes) -> dict[str, Any]:
 
 
 def hold(content: bytes) -> int:
-    """A descriptor that holds the content, which may be larger than a message."""
+    """A descriptor of an anonymous file with this content, which may be larger than a message."""
     if sys.platform == "linux":
         fd = os.memfd_create("qmodal-request", os.MFD_CLOEXEC)
     else:
@@ -75,7 +75,7 @@ def hold(content: bytes) -> int:
 
 
 def content_of(fd: int) -> bytes:
-    """All of what a descriptor from `hold` holds; closes it."""
+    """The content of a descriptor from `hold`, which is closed."""
     with open(fd, "rb") as stream:
         stream.seek(0)
         return stream.read()

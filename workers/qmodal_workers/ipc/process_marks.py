@@ -1,9 +1,10 @@
-"""Process marks: say to which container a process belongs, whatever it and its parents have become.
+"""Process marks: a number that all descendants of a process inherit, and that says whose they are.
 
-A mark is inherited and nobody removes it. A process can leave its parent, group, session and environment behind. A resource limit stays
-through fork and exec. RLIMIT_RTTIME (microseconds) is about real-time scheduled processes only, and
-a mark is so large, 146 000 years, that it limits nothing. Where the system has no such limit, or does not
-let us set it, there are no marks. Only the soft limit is used: a job may itself run a worker.
+A process can leave its parent, group, session and environment behind, but its resource limits stay
+through fork and exec. So the mark is the soft limit RLIMIT_RTTIME (microseconds), which concerns
+real-time scheduled processes only; marks are so large, 146 000 years, that they limit nothing. Where
+the system has no such limit, or does not let us set it, there are no marks. The hard limit is left
+alone, because a job may itself run a worker, which gives out marks of its own.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ ProcessMark = int
 
 
 class ProcessMarks:
-    """The marks that one worker gives out; 0 is none."""
+    """Gives out the marks of one worker; the mark 0 means that there is none."""
 
     def __init__(self) -> None:
         self._owner = _SIGNATURE | secrets.randbits(62 - _SERIAL_BITS) << _SERIAL_BITS
@@ -38,25 +39,25 @@ class ProcessMarks:
         return self._owner | next(self._serials) & _SERIALS
 
     def is_ours(self, mark: ProcessMark) -> bool:
-        """Whether it is one that `new` has given out."""
+        """Whether the mark was given out by `new`."""
         return mark & ~_SERIALS == self._owner
 
     def end_all(self, *, seconds: float = 5.0) -> None:
-        """Kill every process that has one of these marks, until none is left or the time is over.
+        """SIGKILL every process that has one of these marks, until none lives or `seconds` are over.
 
-        Again and again: a process that forks may have a child that was not there at the last look.
+        Scans repeatedly, because a process that forks may have a child that the last scan has missed.
         """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             living = [pid for pid in _all_pids() if self.is_ours(mark_of(pid)) and _lives(pid)]
             if not living:
                 return
-            end(living)
+            _kill(living)
             time.sleep(RESCAN_SECONDS)
 
 
 def mark_process(mark: ProcessMark) -> None:
-    """ProcessMark this process and all that it will start."""
+    """Mark this process and all that it will start, if the system can."""
     if mark and sys.platform == "linux":
         with suppress(ValueError, OSError):
             _, hard = resource.getrlimit(resource.RLIMIT_RTTIME)
@@ -71,8 +72,8 @@ def mark_of(pid: int) -> ProcessMark:
     return 0
 
 
-def end(pids: Iterable[int]) -> None:
-    """Kill them; one that is gone, or another user's, is no error."""
+def _kill(pids: Iterable[int]) -> None:
+    """SIGKILL processes; one that is gone, or another user's, is no error."""
     for pid in pids:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
@@ -85,7 +86,7 @@ def _all_pids() -> list[int]:
 
 
 def _lives(pid: int) -> bool:
-    """Not gone, nor a zombie that somebody has not collected."""
+    """Whether a process is there and no zombie."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:

@@ -11,15 +11,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-# Names the container of a process that has left its session; user code may read it.
+# The variable with the container's id, which tells it of a process that left its session; user code may
+# read it.
 CONTAINER_VARIABLE = "QMODAL_CONTAINER"
 _PR_SET_PDEATHSIG = 1
-# Found once: a library object makes a class of its own for its functions.
+# Looked up once, because each `CDLL` makes a class for its functions.
 _prctl: Any = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies, and end it if that has died (Linux).
+    """Have the kernel kill this process when `parent` dies; exit if it has died already (Linux).
 
     Without this a worker that was killed while a child was importing left the child behind.
     """
@@ -30,6 +31,17 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def exists(pid: int) -> bool:
+    """Whether there is a process of that pid; a zombie is one."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
+
+
 def try_fork() -> int:
     """As `os.fork`, but -1 where the system has no room for another process."""
     try:
@@ -38,14 +50,14 @@ def try_fork() -> int:
         return -1
 
 
-# As multiprocessing has it; it is not among the documented names.
+# Undocumented; multiprocessing builds its command lines with it.
 _flags: Callable[[], list[str]] = vars(subprocess)["_args_from_interpreter_flags"]
 
 
 def interpreter(module: str) -> list[str]:
     """The command line that runs a module in a fresh interpreter, with the options of this one.
 
-    `-W`, `-X` and `-O` hold for forked containers, and so they do for all others.
+    So `-W`, `-X` and `-O` hold in fresh interpreters as they do in forked containers.
     """
     return [sys.executable, *_flags(), *(() if sys.flags.safe_path else ("-P",)), "-m", module]
 

@@ -10,13 +10,13 @@ from typing import Any
 import msgpack
 
 LARGEST_MESSAGE = 1 << 18
-# The end of a traceback says more than its beginning; a datagram has a limit.
+# Characters of a text in a message, which has a limit; the end is kept, as it says most of a traceback.
 LONGEST_REPORTED_TEXT = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
-    """Everything a container needs; both documents are still signed and checked again there."""
+    """Everything a container needs to start; it verifies both signed documents again."""
 
     container: str
     worker: str
@@ -52,14 +52,14 @@ class Descriptors:
     record: int
 
     def as_tuple(self) -> tuple[int, int, int, int]:
-        """In the order in which they are passed."""
+        """The descriptors in the order in which they are passed."""
         return self.stdout, self.stderr, self.control, self.record
 
 
 class ControlSocket:
     """The container's end of its control socket; each message is one small map.
 
-    `{"pid": n}` when it exists, `{"ready": start_ms, "connection": n}` when it claims,
+    `{"pid": n}` when it exists, `{"ready": start_ms, "connection": n}` when it can claim,
     `{"failed": text}` when importing or entering failed (it then exits with status 1),
     `{"stop": reason, "unfit": bool}` when it ends by itself (single use, foreign key, newer version
     needed); unfit: an input needs another Python, or another qmodal, than this box has.
@@ -71,17 +71,17 @@ class ControlSocket:
         self._socket = socket.socket(fileno=fd)
 
     def send(self, **message: Any) -> None:
-        """Report to the worker; a worker that is gone is not an error (PDEATHSIG follows)."""
+        """Report to the worker; a worker that is gone is no error, as PDEATHSIG ends this process."""
         cut = {
             name: value[-LONGEST_REPORTED_TEXT:] if isinstance(value, str) else value
             for name, value in message.items()
         }
         try:
-            # What is said of a failure may hold what no encoding knows.
+            # The text of an error may hold lone surrogates, which UTF-8 cannot encode.
             self._socket.send(msgpack.packb(cut, unicode_errors="replace"))
         except OSError:
             return
 
     def close(self) -> None:
-        """Close it."""
+        """Close the socket."""
         self._socket.close()

@@ -1,1 +1,1 @@
-"""What containers print, from their pipes to the entries of a log."""
+"""The output of containers on its way: read from their pipes, freed of credentials, written to logs."""

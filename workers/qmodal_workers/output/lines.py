@@ -1,4 +1,4 @@
-"""Output of containers between their pipes and Redis: bytes, cut at lines, of bounded size."""
+"""Buffers what containers print between their pipes and Redis: bytes, cut at lines, of bounded size."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from qmodal_workers.output.redaction import Redaction
 MOST_BUFFERED_BYTES = 1024 * 1024
 CHUNK_BYTES = 64 * 1024
 LONGEST_LINE = 16 * 1024
-# Half a line, such as a prompt, is sent when nothing has completed it for so long.
+# An unfinished line, such as a prompt, is sent when it has waited for its end this long.
 PARTIAL_LINE_SECONDS = 0.25
 
 
@@ -38,12 +38,12 @@ class OutputBuffer:
     _dropped: int = 0
 
     def feed(self, source: Source, content: bytes, now: float) -> None:
-        """Add what was printed."""
+        """Add bytes that were printed; `now` in monotonic seconds."""
         line = self._lines.setdefault(source, PartialLine())
         content = self.redaction(line.content + content)
         cut = content.rfind(b"\n") + 1
         if len(content) - cut > LONGEST_LINE:
-            # What may be the beginning of a secret waits for the rest.
+            # The last bytes may be the beginning of a secret, so they wait for the rest.
             cut = len(content) - self.redaction.overlap
         if cut or not line.content:
             line.since = now
@@ -55,10 +55,10 @@ class OutputBuffer:
         if self._size + len(content) > MOST_BUFFERED_BYTES:
             self._dropped += len(content)
             return
-        self._mark_dropped()
+        self._note_dropped()
         self._append(source, content)
 
-    def _mark_dropped(self) -> None:
+    def _note_dropped(self) -> None:
         if self._dropped:
             note = f"[{self._dropped} bytes of output were dropped here]\n"
             self._dropped = 0
@@ -73,14 +73,14 @@ class OutputBuffer:
             self._chunks.append((source, bytearray(content)))
 
     def take(self, now: float) -> list[LogChunk]:
-        """All whole lines, and half ones that are old enough or will never be completed."""
+        """Remove and return all whole lines, and unfinished ones that are old enough or the last."""
         for source, line in self._lines.items():
             if line.content and (self.is_finished or now - line.since >= PARTIAL_LINE_SECONDS):
                 self._push(source, line.content)
                 line.content = b""
         taken, self._chunks, self._size = self._chunks, deque(), 0
         if self._dropped:
-            self._mark_dropped()
+            self._note_dropped()
             taken.extend(self._chunks)
             self._chunks, self._size = deque(), 0
         return [
@@ -90,5 +90,5 @@ class OutputBuffer:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether half a line waits for its end."""
+        """Whether an unfinished line waits for its end."""
         return any(line.content for line in self._lines.values())

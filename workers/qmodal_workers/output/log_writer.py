@@ -18,7 +18,7 @@ CHUNKS_AT_ONCE = 100
 
 
 class LogWriter:
-    """Writes to the logs what it takes from the `pipes`, which it owns; `write` is a loop of the worker."""
+    """Writes the output that the `pipes` have read to the logs; owns the `pipes`."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -34,7 +34,7 @@ class LogWriter:
             self._loop.call_soon_threadsafe(self._has_output.set)
 
     async def write(self) -> None:
-        """Write for ever."""
+        """Write output as it comes, for ever; one of the worker's loops."""
         while True:
             await self._has_output.wait()
             self._has_output.clear()
@@ -45,7 +45,7 @@ class LogWriter:
                 self._has_output.set()
 
     async def finish(self, container: str) -> None:
-        """Returns when everything that the container printed is in the log."""
+        """Read what is left in the container's pipes and write it; what cannot be written now is kept."""
         done = self._loop.create_future()
 
         def read() -> None:

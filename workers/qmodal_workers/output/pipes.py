@@ -19,7 +19,7 @@ from qmodal_workers.output.lines import OutputBuffer
 from qmodal_workers.output.redaction import Redaction
 
 READ_BYTES = 64 * 1024
-# After a wait for output that has failed.
+# The pause after a failed wait for output.
 SELECT_RETRY_SECONDS = 0.1
 log = logging.getLogger("qmodal.worker")
 
@@ -67,13 +67,13 @@ class Pipes:
         return self._outputs.setdefault(container, fresh)
 
     def name(self, container: str, *, app: str) -> None:
-        """Say which app the output belongs to; until then it waits."""
+        """Set the app to whose log the container's output goes; until then `take` leaves it."""
         with self._lock:
             self._outputs[container].app = app
         self._notify()
 
     def say(self, container: str, app: str, text: str) -> None:
-        """Add a line of our own to the container's output."""
+        """Add a line of the worker's, from the source `system`, to the container's output."""
         with self._lock:
             output = self._output(container, app)
             output.feed("system", text.encode() + b"\n", time.monotonic())
@@ -82,7 +82,8 @@ class Pipes:
     def finish(self, container: str, done: Callable[[], None]) -> None:
         """Read what is left in the pipes, close them, and call `done` from the thread.
 
-        Their end is not waited for: whatever the container left behind may hold them for ever.
+        It does not wait for their end, because processes that the container left behind may hold them
+        open.
         """
 
         def finish() -> None:
@@ -95,7 +96,7 @@ class Pipes:
                 with self._lock:
                     if container in self._outputs:
                         self._outputs[container].is_finished = True
-                self._notify()  # it may have nothing to send, and is forgotten when that is seen
+                self._notify()  # even without output: `take` forgets the finished buffer
                 done()
 
         self._ask(finish)
@@ -116,36 +117,40 @@ class Pipes:
 
     @property
     def is_waiting(self) -> bool:
-        """Whether half a line waits for its end somewhere."""
+        """Whether an unfinished line of a container waits for its end."""
         with self._lock:
             return any(output.is_waiting for output in self._outputs.values() if output.app)
 
     def close(self) -> None:
-        """End the thread."""
+        """Close all pipes and end the thread."""
         self._ask(self._stop)
         self._thread.join()
         os.close(self._wake)
 
     def _ask(self, request: Callable[[], None]) -> None:
         self._requests.append(request)
-        with contextlib.suppress(BlockingIOError):  # so many requests wait that it is awake already
+        with contextlib.suppress(BlockingIOError):  # the pipe is full, so the thread wakes anyway
             os.write(self._wake, b".")
 
     def _run(self) -> None:
         while self._is_open:
-            ready = []
-            with survive("waiting for output"):
-                ready = self._selector.select()
-            for key, _ in ready:
-                # The output of every container is read here: what one of them leads to ends nothing.
-                if key.data is None:
-                    self._handle_requests()
-                elif key.fileobj in self._selector.get_map():
-                    self._read_or_forget(key.data)
-            if not ready:
-                time.sleep(SELECT_RETRY_SECONDS)
+            self._turn()
         self._selector.close()
         os.close(self._woken)
+
+    def _turn(self) -> None:
+        """Wait for output and requests, and handle them; a wait keeps nothing of the turn before it."""
+        ready = []
+        with survive("waiting for output"):
+            ready = self._selector.select()
+        for key, _ in ready:
+            # This thread reads for all containers, so a failure with one of them must not end it.
+            if key.data is None:
+                self._handle_requests()
+            elif key.fileobj in self._selector.get_map():
+                self._read_or_forget(key.data)
+        if not ready:
+            time.sleep(SELECT_RETRY_SECONDS)
 
     def _handle_requests(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -161,7 +166,7 @@ class Pipes:
                 self._selector.register(pipe.fd, selectors.EVENT_READ, pipe)
 
     def _read_or_forget(self, pipe: _Pipe) -> None:
-        """Read once; what cannot be read is not tried again, which would go on without an end."""
+        """Read once; close a pipe that fails, because the selector would report it for ever."""
         try:
             self._read(pipe)
         except Exception as error:
@@ -170,13 +175,13 @@ class Pipes:
             self._forget(pipe)
 
     def _read_rest(self, pipe: _Pipe) -> None:
-        # What the pipe held at the end; somebody else may still be writing, without end.
+        # As much as the pipe can hold: a process that was left behind may be writing without end.
         for _ in range(PIPE_BYTES // READ_BYTES + 1):
             if not self._read(pipe):
                 return
 
     def _read(self, pipe: _Pipe) -> bool:
-        """Read once; False if there is nothing."""
+        """Read once; False if there is nothing to read."""
         if pipe.fd < 0:
             return False
         try:

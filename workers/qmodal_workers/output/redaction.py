@@ -15,11 +15,11 @@ SHORTEST_PASSWORD = 6
 class Redaction:
     """Replaces every spelling of the credentials by stars; without settings it replaces nothing.
 
-    `overlap`: how many bytes at the end of a text may be the beginning of one of them.
+    `overlap`: how many bytes at the end of a text may be the beginning of a credential.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        found = set() if settings is None else {*_of_key(settings), *_of_password(settings)}
+        found = set() if settings is None else {*_key_spellings(settings), *_passwords(settings)}
         # Of two that begin alike, the longer one first.
         self._secrets = sorted(found - {b""}, key=lambda secret: (-len(secret), secret))
         self.overlap = max(0, *(len(secret) - 1 for secret in self._secrets), 0)
@@ -32,21 +32,21 @@ class Redaction:
         return content
 
     def text(self, text: str) -> str:
-        """The same for text."""
+        """The text without credentials."""
         return self(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")
 
 
 def _stars(secret: bytes) -> bytes:
-    """In a URL its punctuation stays."""
+    """What replaces the secret; the punctuation around a password in a URL stays."""
     return b":***@" if secret[:1] == b":" and secret[-1:] == b"@" else STARS
 
 
-def _of_key(settings: Settings) -> set[bytes]:
+def _key_spellings(settings: Settings) -> set[bytes]:
     key = settings.signing_key or b""
     return {key, key.hex().encode(), key.hex().upper().encode(), repr(key)[2:-1].encode()}
 
 
-def _of_password(settings: Settings) -> set[bytes]:
+def _passwords(settings: Settings) -> set[bytes]:
     spelled = password_of(settings.redis_url or "")
     spellings = {spelled.encode(), urllib.parse.unquote(spelled).encode()}
     in_urls = {b":" + each + b"@" for each in spellings if each}

@@ -15,19 +15,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-# These libraries stop their threads before a fork, or start them again behind it.
+# Parts of the file names of libraries that stop their threads before a fork, or start them again after it.
 FORK_SAFE = ("openblas", "libgomp", "libomp", "libiomp", "mkl_", "libblis")
 
-# Variables that a process reads once, when it starts: set later they say nothing to it.
-_AT_START = re.compile(
+# Variables that a process reads only when it starts, so that setting them later has no effect.
+_STARTUP_VARIABLES = re.compile(
     "LD_.*|LANG|LC_.*|GLIBC_TUNABLES|MALLOC_.*"
     "|PYTHON(PATH|HASHSEED|WARNINGS|OPTIMIZE|DEVMODE|FAULTHANDLER|MALLOC|TRACEMALLOC|UTF8|INTMAXSTRDIGITS)"
 )
 
 
-# What a library replaces that makes all of a process cooperative, as gevent and eventlet do. What a
-# template does itself would wait in a loop that it does not run, and a fork would share that loop.
-_NAMES = {
+# Functions that gevent and eventlet replace to make a process cooperative. The template's own calls of
+# them would then wait in a loop that it does not run, and its forks would share that loop.
+_REPLACEABLE = {
     os: ("fork", "waitpid", "read"),
     socket: ("socket",),
     select: ("select", "poll", "epoll"),
@@ -37,25 +37,24 @@ _NAMES = {
 }
 
 
-def _now() -> dict[str, object]:
+def _in_place() -> dict[str, object]:
+    """The functions that are in place now, by the names of the replaceable ones."""
     return {
         f"{module.__name__}.{name}": getattr(module, name, None)
-        for module, names in _NAMES.items()
+        for module, names in _REPLACEABLE.items()
         for name in names
     }
 
 
-_ORIGINAL = _now()
+_ORIGINAL = _in_place()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessFacts:
-    """What is seen of a process that may be forked. `pools`: mapped files of libraries whose threads survive a fork."""
+    """What decides whether a process may be forked; `pools`: loaded libraries whose threads survive a fork."""
 
     threads: tuple[str, ...] = ()  # Python threads beyond the main one
-    replaced: tuple[
-        str, ...
-    ] = ()  # functions of the system that user code has put others in place of
+    replaced: tuple[str, ...] = ()  # replaceable functions that user code has replaced
     is_looping: bool = False
     has_cuda: bool = False
     native_threads: int = 0  # beyond the main one and Python's own
@@ -64,7 +63,7 @@ class ProcessFacts:
 
 
 def why_unsafe(facts: ProcessFacts, what: str = "importing it") -> str | None:
-    """One reason against forking after `what` was done, None if there is none."""
+    """A reason against forking after `what` was done; None if there is none."""
     if facts.threads:
         return f"{what} started threads ({', '.join(facts.threads[:3])})"
     if facts.replaced:
@@ -80,8 +79,8 @@ def why_unsafe(facts: ProcessFacts, what: str = "importing it") -> str | None:
 
 
 def why_too_late(environ: Iterable[str]) -> str | None:
-    """Why a process that runs already does not do for the variables of these names; None if it does."""
-    names = sorted(name for name in environ if _AT_START.fullmatch(name))
+    """Why these variables cannot be set in a running process; None if they can."""
+    names = sorted(name for name in environ if _STARTUP_VARIABLES.fullmatch(name))
     return f"a process reads {', '.join(names)} only when it starts" if names else None
 
 
@@ -90,7 +89,7 @@ def observe() -> ProcessFacts:
     living = [thread for thread in threading.enumerate() if thread is not threading.main_thread()]
     return ProcessFacts(
         threads=tuple(thread.name for thread in living),
-        replaced=tuple(name for name, now in _now().items() if now is not _ORIGINAL[name]),
+        replaced=tuple(name for name, now in _in_place().items() if now is not _ORIGINAL[name]),
         is_looping=asyncio._get_running_loop() is not None,
         has_cuda=_has_cuda(),
         native_threads=max(0, _threads() - 1 - len(living)),
@@ -128,5 +127,5 @@ def _has_cuda() -> bool:
         opened = [fd.readlink() for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
     except OSError:
         return False
-    # nvidiactl alone is opened by asking how many devices there are.
+    # Not nvidiactl, which is opened by counting the devices.
     return any(path.name[:6] == "nvidia" and path.name[6:].isdigit() for path in opened)

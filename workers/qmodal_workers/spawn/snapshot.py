@@ -6,9 +6,9 @@ from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.spec.reader import verified_pool, version_for
-from qmodal_workers.container import plain_process as plain
 from qmodal_workers.container.preload import find
-from qmodal_workers.container.process import reseed
+from qmodal_workers.container.process import plain_process as plain
+from qmodal_workers.container.process.become import reseed
 from qmodal_workers.container.run.service import Service, build_service
 from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.start_request import StartRequest
@@ -17,8 +17,7 @@ from qmodal_workers.ipc.start_request import StartRequest
 def warm(request: StartRequest) -> Service:
     """Build the instance that all containers of the pool begin with; raises what user code raises.
 
-    Neither the connections nor the event loop of these hooks outlive them: a fork would share
-    both.
+    The connections and the event loop of these hooks are closed, because forks would share them.
     """
     plain.set_variables(request.environ)
     client = Client(Settings.from_environ(request.settings))

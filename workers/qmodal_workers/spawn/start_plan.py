@@ -25,14 +25,14 @@ class StartError(Error):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartPlan:
-    """What a container of a pool is started with; `document` and `signed` are the signed originals."""
+    """What a container of a pool is started with; the documents both opened and as they were signed."""
 
     pool: str
     spec: PoolSpec
-    signed: bytes
+    signed_spec: bytes
     version: Version
-    document: bytes
-    code: str | None
+    signed_version: bytes
+    code: str | None  # folder of the unpacked source; None without a bundle
     options: FunctionOptions
     settings: Settings  # of its containers
 
@@ -44,9 +44,9 @@ class StartPlan:
 
     @property
     def environ(self) -> Mapping[str, str]:
-        """Variables that are set before user code is imported; its own cannot replace Modal's.
+        """Variables that are set before user code is imported; those of its options cannot replace Modal's.
 
-        Lookups by name in a container go to the environment of its own app, wherever its box looks.
+        Lookups by name in a container go to the environment of its app, not to that of its box.
         """
         environment = self.version.environment
         return {
@@ -60,12 +60,12 @@ class StartPlan:
 
 
 def start_limit(options: FunctionOptions) -> float:
-    """Seconds that importing may take, and entering as long again."""
+    """Seconds that importing may take; entering may take as long again."""
     return float(options.startup_timeout or options.timeout)
 
 
 def too_slow(options: FunctionOptions) -> str:
-    """The reason for ending a container that is not ready in time."""
+    """The error text of a container that was not ready in time."""
     return (
         f"it was not ready within {start_limit(options):g} s; "
         "raise `startup_timeout` or do less at the start"
@@ -73,7 +73,7 @@ def too_slow(options: FunctionOptions) -> str:
 
 
 class Planner:
-    """Makes start plans from the documents on the server, verified; signed documents never change, so they are read once."""
+    """Makes start plans from documents of the server; each is read and verified once, as it never changes."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
@@ -81,7 +81,7 @@ class Planner:
         self._versions: BoundedDict[tuple[str, int], Verified[Version]] = BoundedDict()
 
     async def plan(self, pool: str) -> StartPlan:
-        """The plan of a start now; raises StartError, or Error for what cannot be trusted."""
+        """The plan of a start now; raises StartError, or another Error for a document without trust."""
         described = await self._spec(pool)
         spec = described.value
         record = await self._client.aio(self._client.apps.record(spec.app_id))
@@ -98,9 +98,9 @@ class Planner:
         return StartPlan(
             pool=pool,
             spec=spec,
-            signed=described.signed,
+            signed_spec=described.signed,
             version=version,
-            document=published.signed,
+            signed_version=published.signed,
             code=await self._code(version),
             options=options_in_force(function, spec),
             settings=replace(self._client.settings, environment=version.environment),
@@ -126,7 +126,7 @@ class Planner:
     async def _code(self, version: Version) -> str | None:
         if version.bundle is None:
             return None
-        cache = self._client.settings.home / "code"
+        cache = self._client.settings.code
         folder = unpacked(version.bundle, cache)
         if folder is None:
             content = await self._client.aio(self._client.apps.code(version.bundle))

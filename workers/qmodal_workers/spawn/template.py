@@ -8,7 +8,7 @@ from qmodal_workers.ipc.processes import die_with_parent
 
 
 def main() -> None:
-    """Be a template until the worker lets go of it."""
+    """Run a template until the worker closes its socket."""
     die_with_parent(int(sys.argv[2]))
     from qmodal_workers.ipc.process_marks import mark_process
     from qmodal_workers.spawn import template_process

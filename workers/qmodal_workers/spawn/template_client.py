@@ -25,7 +25,7 @@ from qmodal_workers.output.pipes import Pipes
 from qmodal_workers.spawn.start_plan import StartError, StartPlan, start_limit, too_slow
 from qmodal_workers.spawn.zygote import AdoptedProcess, ExpectedProcess, Zygote, until_adopted
 
-# For a template to start or to fork, in which no user code runs.
+# How long a template may take to start or to fork; no user code runs in either.
 TEMPLATE_ANSWER_SECONDS = 30.0
 log = logging.getLogger("qmodal.worker")
 T = TypeVar("T")
@@ -52,12 +52,12 @@ class TemplateEndpoints:
         return cls(ours, stdout, stderr, (theirs.detach(), their_stdout, their_stderr))
 
     def hand_over(self) -> None:
-        """The template has its ends; close them here."""
+        """Close the template's ends once it has them."""
         for fd in self.theirs:
             os.close(fd)
 
     def close(self) -> None:
-        """Close the worker's ends: the template did not start."""
+        """Close the worker's ends, of a template that did not start."""
         self.control.close()
         os.close(self.stdout)
         os.close(self.stderr)
@@ -71,7 +71,7 @@ def _spawned(
     environ: Mapping[str, str], mark: ProcessMark, control: int, stdout: int, stderr: int
 ) -> subprocess.Popen[bytes]:
     """Start a template in a fresh interpreter, for when there is no zygote any more."""
-    # Its own session: a Ctrl-C in the worker's terminal is none of its business.
+    # A session of its own, so that Ctrl-C in the worker's terminal does not reach it.
     return subprocess.Popen(
         [
             *interpreter("qmodal_workers.spawn.template"),
@@ -87,7 +87,10 @@ def _spawned(
 
 
 class TemplateClient:
-    """The worker's side of one template process; `mark` is on all that user code starts in it."""
+    """The worker's side of one template process; `mark` is on every process that user code starts in it.
+
+    `last_used`: when it last forked a container, in monotonic seconds.
+    """
 
     def __init__(
         self,
@@ -99,16 +102,18 @@ class TemplateClient:
     ) -> None:
         self.name = name
         self.mark = mark
-        self.used = time.monotonic()
+        self.last_used = time.monotonic()
         self._pipes = pipes
         self._loop = asyncio.get_running_loop()
+        # Done when it has imported what every container needs, and no user code yet.
         self._blank: asyncio.Future[None] = self._loop.create_future()
+        # Set by `load` or `warm`; the result is why it cannot be forked, empty if it can.
         self._loaded: asyncio.Future[str] | None = None
         self.process = process
-        self._end = ends.control
+        self._socket = ends.control
         self._forks: dict[str, asyncio.Future[int]] = {}
         pipes.open(name, "", stdout=ends.stdout, stderr=ends.stderr)
-        self._loop.add_reader(self._end, self.receive)
+        self._loop.add_reader(self._socket, self.receive)
         self.is_dead = False
 
     @classmethod
@@ -121,7 +126,7 @@ class TemplateClient:
         zygote: Zygote | None,
         mark: ProcessMark,
     ) -> TemplateClient:
-        """Start a blank template, from the zygote if that answers."""
+        """Start a blank template: from the zygote if it can be asked, else in a fresh interpreter."""
         ends = TemplateEndpoints.create()
         try:
             asked = _asked(zygote, environ, mark, ends)
@@ -137,7 +142,7 @@ class TemplateClient:
         return made
 
     def _spawned_by_zygote(self, pid: int) -> None:
-        """Take in the pid that the zygote has answered; 0: it could not fork."""
+        """Take in the zygote's answer: the template's pid, or 0 if it could not fork."""
         if pid:
             self.process = AdoptedProcess(pid)
         if self.is_dead or not pid:
@@ -165,7 +170,7 @@ class TemplateClient:
         """Import the version, once; raises StartError if that fails, UnusableError if unsafe."""
         message = {"load": True, "code": plan.code, "environ": dict(plan.environ)}
         settings = msgpack.packb(plan.settings.to_environ())
-        await self._run(plan, message, plan.document, settings)
+        await self._run(plan, message, plan.signed_version, settings)
 
     async def warm(self, plan: StartPlan, request: StartRequest) -> None:
         """Build the pool's instance, once; raises as `load` does."""
@@ -199,8 +204,8 @@ class TemplateClient:
             raise UnusableError("its template does not answer") from None
 
     async def fork(self, container: str, theirs: Descriptors, request: int) -> int:
-        """The pid of a new container; raises UnusableError."""
-        self.used = time.monotonic()
+        """Fork a container; returns its pid, or raises UnusableError."""
+        self.last_used = time.monotonic()
         return await self._forked_by({"fork": container}, [*theirs.as_tuple(), request], container)
 
     async def _forked_by(
@@ -211,20 +216,20 @@ class TemplateClient:
         try:
             return await self._within_limit(forked)
         finally:
-            forked.cancel()  # whoever was cancelled here does not want it any more
+            forked.cancel()  # if nobody takes the pid now, `_forked` kills the process
 
     def _send(self, message: Mapping[str, Any], descriptors: list[int]) -> None:
         try:
-            messages.send(self._end, message, descriptors)
+            messages.send(self._socket, message, descriptors)
         except OSError as error:
             self.close()
             raise UnusableError(f"the template does not answer: {error}") from error
 
     def receive(self) -> None:
-        """Receive the messages that wait on its socket."""
+        """Handle the messages that wait on the template's socket."""
         while not self.is_dead:
             try:
-                received = messages.receive(self._end)
+                received = messages.receive(self._socket)
             except BlockingIOError:
                 return
             except OSError:
@@ -237,7 +242,7 @@ class TemplateClient:
     def _handle(self, message: dict[str, Any]) -> None:
         match message:
             case {"blank": True}:
-                if not self._blank.done():  # user code can write there, too
+                if not self._blank.done():  # user code can write to the socket, too
                     self._blank.set_result(None)
             case {"loaded": int(), "unsafe": str(unsafe)}:
                 self._resolve(unsafe)
@@ -251,7 +256,7 @@ class TemplateClient:
     def _forked(self, container: str, pid: int) -> None:
         waiting = self._forks.pop(container, None)
         if waiting is None or waiting.done():
-            send_signal(pid, signal.SIGKILL)  # whoever asked for it has given up
+            send_signal(pid, signal.SIGKILL)  # its caller was cancelled or has given up
         elif pid:
             waiting.set_result(pid)
         else:
@@ -268,15 +273,15 @@ class TemplateClient:
         for future in waiting:
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # nobody may be waiting any more
+                future.exception()  # retrieved here, as perhaps nobody awaits it
 
     def close(self) -> None:
-        """Kill the template (or note its death); the containers that it has forked stay."""
+        """Kill the template, or take in that it has died; the containers that it has forked live on."""
         if not self.is_dead:
             self.is_dead = True
             self._fail(UnusableError("its template has died"))
-            self._loop.remove_reader(self._end)
-            self._end.close()
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
             self.process.kill()
             self._pipes.finish(self.name, lambda: None)
 
@@ -284,7 +289,7 @@ class TemplateClient:
 def _asked(
     zygote: Zygote | None, environ: Mapping[str, str], mark: ProcessMark, ends: TemplateEndpoints
 ) -> asyncio.Future[int] | None:
-    """The zygote's future answer; None if it takes no question."""
+    """The zygote's future answer, a pid; None if there is no zygote that can be asked."""
     if zygote is None or zygote.is_lost:
         return None
     with contextlib.suppress(OSError):

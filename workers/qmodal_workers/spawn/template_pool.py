@@ -1,4 +1,4 @@
-"""The templates of a worker: one per app version and environment, and a blank one to be next."""
+"""The templates of a worker: one per app version and environment, forked from a zygote where there is one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from qmodal_workers.spawn.start_plan import StartError, StartPlan
 from qmodal_workers.spawn.template_client import TemplateClient, UnusableError
 from qmodal_workers.spawn.zygote import Zygote
 
-# A template that nothing was forked from for so long, and whose containers are gone, is ended.
+# A template without containers that was not forked for this long is ended.
 IDLE_TEMPLATE_SECONDS = 600.0
-SPARE_DELAY_SECONDS = 0.5
-# The same for a pool's template, which holds what its hooks have loaded.
+# The same for a pool's template, sooner because it holds what its hooks have loaded.
 IDLE_WARM_TEMPLATE_SECONDS = 120.0
+SPARE_DELAY_SECONDS = 0.5
+# App, version number, variables, and the pool (empty for a version's template).
 Key = tuple[str, int, frozenset[tuple[str, str]], str]
 
 
@@ -56,12 +57,12 @@ class TemplatePool:
         return {key[0] for key in self._by_key}
 
     def note_stopped(self, apps: set[str]) -> None:
-        """Take in which of `apps` have stopped: nothing will be forked for them any more."""
+        """Take in which apps have stopped: `tidy` ends their templates, as nothing is forked for them."""
         self._stopped_apps = apps
 
     @property
     def living_marks(self) -> set[ProcessMark]:
-        """The marks of living templates: processes that user code has started there may be needed."""
+        """The marks of living templates, whose containers may need the processes that carry them."""
         return {*(template.mark for template in self._all()), *self._branching_marks}
 
     @property
@@ -75,8 +76,15 @@ class TemplatePool:
         return [*self._by_key.values(), *spare, *(each for _, each in self._ended)]
 
     def prepare(self) -> None:
-        """Have a blank template ready: the imports that every container needs are done in it."""
+        """Have a blank template ready where one takes long: in an interpreter of its own, without a zygote.
+
+        A zygote forks one in some milliseconds, and for those it would cost every box 3 MiB.
+        """
         self._spare_timer = None
+        if self._zygote is None or self._zygote.is_lost:
+            self._start_spare()
+
+    def _start_spare(self) -> None:
         if sys.platform == "linux" and (self._spare is None or self._spare.is_dead):
             name = f"template-{next(self._names)}"
             self._spare = TemplateClient.start(
@@ -84,7 +92,7 @@ class TemplatePool:
             )
 
     async def fork(self, plan: StartPlan, start: Callable[[TemplateClient], Awaitable[int]]) -> int:
-        """A container's pid from `start(template)`; raises UnusableError or StartError."""
+        """The pid that `start` forks from the version's template; raises UnusableError or StartError."""
         return await start(await self._loaded(plan))
 
     async def fork_warm(
@@ -93,21 +101,21 @@ class TemplatePool:
         request: StartRequest,
         start: Callable[[TemplateClient], Awaitable[int]],
     ) -> int:
-        """The same, from a template in which the pool's instance is there already."""
+        """As `fork`, from the pool's own template, in which the instance is built already."""
         key = _key(plan, plan.pool)
-        self._check(key, plan)
+        self._check_forkable(key, plan)
         if key not in self._branches:
             task = asyncio.create_task(self._branch(key, plan, request), name="warm a pool")
             self._branches[key] = task
-            task.add_done_callback(lambda task: self._branched(key, task))
-        # Whoever is cancelled here is not the only one who waits.
+            task.add_done_callback(lambda task: self._branch_ended(key, task))
+        # Shielded, because other starts may wait for the same task when this one is cancelled.
         template = await asyncio.shield(self._branches[key])
         return await start(template)
 
-    def _branched(self, key: Key, task: asyncio.Task[TemplateClient]) -> None:
+    def _branch_ended(self, key: Key, task: asyncio.Task[TemplateClient]) -> None:
         del self._branches[key]
         if not task.cancelled():
-            task.exception()  # nobody may be waiting any more
+            task.exception()  # retrieved here, as perhaps nobody awaits it
 
     async def _branch(self, key: Key, plan: StartPlan, request: StartRequest) -> TemplateClient:
         found = self._by_key.get(key)
@@ -115,7 +123,7 @@ class TemplatePool:
             self._discard(key)
             version = await self._loaded(plan)
             found = self._by_key[key] = await self._branch_of(version)
-        await self._prepared(key, found, found.warm(plan, request))
+        await self._await_prepared(key, found, found.warm(plan, request))
         return found
 
     async def _branch_of(self, version: TemplateClient) -> TemplateClient:
@@ -128,12 +136,15 @@ class TemplatePool:
 
     async def _loaded(self, plan: StartPlan) -> TemplateClient:
         key = _key(plan)
-        self._check(key, plan)
+        self._check_forkable(key, plan)
         template = self._take(key)
-        await self._prepared(key, template, template.load(plan))
+        await self._await_prepared(key, template, template.load(plan))
         return template
 
-    async def _prepared(self, key: Key, template: TemplateClient, work: Awaitable[None]) -> None:
+    async def _await_prepared(
+        self, key: Key, template: TemplateClient, work: Awaitable[None]
+    ) -> None:
+        """Await a template's `load` or `warm`; if that fails, discard it and raise."""
         try:
             await work
         except UnusableError as error:
@@ -142,11 +153,12 @@ class TemplatePool:
             self._discard(key)
             raise
         except StartError:
-            # The next start may find the outage over that made the import fail.
+            # Not remembered: an import that an outage made fail may succeed at the next start.
             self._discard(key)
             raise
 
-    def _check(self, key: Key, plan: StartPlan) -> None:
+    def _check_forkable(self, key: Key, plan: StartPlan) -> None:
+        """Raise UnusableError if containers of this plan cannot be forked."""
         if sys.platform != "linux":
             raise UnusableError("templates need Linux")
         if not plan.options.fork:
@@ -161,7 +173,7 @@ class TemplatePool:
         found = self._by_key.get(key)
         if found is None or found.is_dead:
             self._discard(key)
-            self.prepare()
+            self._start_spare()
             assert self._spare is not None
             found, self._spare = self._spare, None
             self._by_key[key] = found
@@ -178,7 +190,7 @@ class TemplatePool:
             self._ended.append((key[:2], template))
 
     def tidy(self, used: set[tuple[str, int]], pools: set[str]) -> None:
-        """End templates that were idle for long, or whose app has stopped.
+        """End templates that are dead, were idle for long, or whose app has stopped.
 
         `used`: the (app, version) pairs that have containers; `pools`: the pools that have.
         """
@@ -186,10 +198,13 @@ class TemplatePool:
         for key, template in list(self._by_key.items()):
             limit = IDLE_WARM_TEMPLATE_SECONDS if key[3] else IDLE_TEMPLATE_SECONDS
             if key[:2] in used and (not key[3] or key[3] in pools):
-                template.used = now
-            elif template.is_dead or key[0] in self._stopped_apps or now - template.used > limit:
+                template.last_used = now
+            elif (
+                template.is_dead or key[0] in self._stopped_apps or now - template.last_used > limit
+            ):
                 self._discard(key)
-        # What its user code has started stays for the containers that it has forked.
+        # An ended template is kept while its version has containers: these may need processes with its
+        # mark.
         self._ended = [
             (version, each)
             for version, each in self._ended
@@ -197,14 +212,14 @@ class TemplatePool:
         ]
 
     def receive(self) -> None:
-        """Receive the messages that wait on all sockets."""
+        """Handle the messages that wait on the sockets of the zygote and of all templates."""
         if self._zygote is not None:
             self._zygote.receive()
         for template in self._all():
             template.receive()
 
     def close(self) -> None:
-        """End all templates and the zygote."""
+        """End all templates and the zygote, and wait for their ends."""
         if self._spare_timer is not None:
             self._spare_timer.cancel()
         for task in self._branches.values():
@@ -217,5 +232,5 @@ class TemplatePool:
 
 
 def _key(plan: StartPlan, pool: str = "") -> Key:
-    """The template of a version and environment, or the one of a pool."""
+    """The key of the template of the plan's version and variables, or of the pool's own."""
     return plan.spec.app_id, plan.version.number, frozenset(plan.environ.items()), pool

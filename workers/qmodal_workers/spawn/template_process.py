@@ -23,15 +23,12 @@ from qmodal.config import Settings
 from qmodal.transport.connection import Address, Connection
 from qmodal.transport.script import load_commands
 from qmodal.wire.remote_error import printed
-from qmodal_workers.container import (
-    forked_children as offspring,
-    main as container,
-    plain_process as plain,
-)
-from qmodal_workers.container.own_output import flush
+from qmodal_workers.container import main as container
 from qmodal_workers.container.preload import load_version
 from qmodal_workers.container.prepared import Prepared
-from qmodal_workers.container.process import die_with, speak_through
+from qmodal_workers.container.process import forked_children as offspring, plain_process as plain
+from qmodal_workers.container.process.become import die_with, speak_through
+from qmodal_workers.container.process.own_output import flush
 from qmodal_workers.container.run.service import Service
 from qmodal_workers.ipc.messages import content_of, receive, send, unpack
 from qmodal_workers.ipc.process_marks import mark_process
@@ -39,7 +36,7 @@ from qmodal_workers.ipc.processes import try_fork
 from qmodal_workers.ipc.start_request import Descriptors, StartRequest
 from qmodal_workers.spawn import fork_safety as safety
 
-# What a container needs later than its first import of us; each would cost it milliseconds.
+# Modules that every container needs; imported there, each would cost it milliseconds.
 PRELOADED = (
     "blake3",
     "cloudpickle",
@@ -60,7 +57,7 @@ T = TypeVar("T")
 
 
 def serve(descriptor: int) -> None:
-    """Serve the requests of the worker at the other end of the socket, until it closes that."""
+    """Serve the worker's requests on the socket until the worker closes its end."""
     end = socket.socket(fileno=descriptor)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -85,7 +82,7 @@ def _serve_requests(end: socket.socket, prepared: Prepared | None) -> None:
 
 
 def preload() -> None:
-    """Import what every container needs, and read what it would read from disk."""
+    """Import the modules and read the files that every container needs."""
     for name in PRELOADED:
         importlib.import_module(name)
     codecs.lookup("idna")  # every host name is encoded so, which imports three modules
@@ -94,7 +91,7 @@ def preload() -> None:
 
 
 def _load(end: socket.socket, message: dict[str, Any], document: int, settings: int) -> Prepared:
-    """Import the version's modules, and make what its containers begin with."""
+    """Import the version's modules, and make the objects that its containers begin with."""
     plain.set_variables(message["environ"])
 
     def load() -> Prepared:
@@ -115,7 +112,7 @@ def _warm(end: socket.socket, request: int) -> Service:
 
 
 def _run_user_code(end: socket.socket, code: Callable[[], T], what: str) -> T:
-    """Report how it went; a failure ends this process."""
+    """Run the code and report to the worker how it went; a failure ends this process."""
     begin = time.monotonic()
     offspring.watch()
     try:
@@ -140,28 +137,29 @@ def _run_user_code(end: socket.socket, code: Callable[[], T], what: str) -> T:
 def _fork(
     end: socket.socket, name: str, descriptors: list[int], be: Callable[[list[int]], NoReturn]
 ) -> None:
-    """Fork a container (or another template) and say its pid while its parent still is the middle process.
+    """Fork a container (or another template) and report its pid while its parent is the middle process.
 
-    So no process ever becomes a child of the worker that it has not heard of. Pid 0: there is none.
+    So the worker has heard of every process that becomes its child. Pid 0: a fork has failed.
     """
     flush()
     pid_reader, pid_writer = os.pipe()
-    gone, stay = os.pipe()
+    exit_reader, exit_writer = os.pipe()  # the middle process exits when the writing end is closed
     middle = try_fork()
     if middle == 0:
         os.close(pid_reader)
-        os.close(stay)
-        _be_middle(end, (pid_writer, gone), lambda: be(descriptors))
-    _close((pid_writer, gone, *descriptors))
+        os.close(exit_writer)
+        _be_middle(end, (pid_writer, exit_reader), lambda: be(descriptors))
+    _close((pid_writer, exit_reader, *descriptors))
     pid = int.from_bytes(os.read(pid_reader, 8), "little")  # nothing to read if a fork has failed
     send(end, {"forked": name, "pid": pid})
-    _close((pid_reader, stay))
+    _close((pid_reader, exit_writer))
     if middle > 0:
         os.waitpid(middle, 0)
 
 
 def _be_middle(end: socket.socket, pipes: tuple[int, int], be: Callable[[], NoReturn]) -> NoReturn:
-    pid_writer, gone = pipes
+    """The middle process: fork the one that is wanted, pass on its pid, and exit when told."""
+    pid_writer, exit_reader = pipes
     try:
         pid = try_fork()
         if pid == 0:
@@ -170,13 +168,13 @@ def _be_middle(end: socket.socket, pipes: tuple[int, int], be: Callable[[], NoRe
             be()
         if pid > 0:
             os.write(pid_writer, pid.to_bytes(8, "little"))
-            os.read(gone, 1)
+            os.read(exit_reader, 1)
     finally:
         os._exit(0)
 
 
 def _be_branch(prepared: Prepared | None, descriptors: list[int]) -> NoReturn:
-    """A template for one pool: it has the version's modules already."""
+    """The template of one pool, which has the version's modules already."""
     try:
         os.setsid()
         control, stdout, stderr, told = descriptors

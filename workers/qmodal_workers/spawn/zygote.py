@@ -1,10 +1,10 @@
-"""A blank process forked from the worker before it has threads or a loop; templates come from it.
+"""The zygote: a process forked from the worker before it has threads or a loop; it forks templates.
 
-A template needs hundreds of milliseconds of imports. The worker has made them for itself, so a
-process that was forked right after them has them too, and forks a template in a few more.
+The imports of a template take hundreds of milliseconds. The worker has made them for itself, so a
+process that it forks right after them has them, too, and forks a template in a few milliseconds.
 
-It outlives its worker for a moment: however that has ended, it kills what is left of its templates
-and containers, and of what these have started.
+The zygote lives a moment longer than its worker, however that ends, and kills the templates and containers
+that are left, and all that these have started.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
-import psutil
-
+from qmodal_workers.ipc.child_processes import is_child
 from qmodal_workers.ipc.messages import pair, receive, send
 from qmodal_workers.ipc.process_marks import ProcessMark, ProcessMarks, mark_process
-from qmodal_workers.ipc.processes import try_fork
+from qmodal_workers.ipc.processes import exists, try_fork
 
 ZYGOTE_ANSWER_SECONDS = 5.0
 
 
 class AdoptedProcess:
-    """A process that became our child by subreaping; reads as `subprocess.Popen` does."""
+    """A process that became our child when its parent ended; has those methods of `subprocess.Popen`."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
@@ -47,7 +46,7 @@ class AdoptedProcess:
         return self._status
 
     def kill(self) -> None:
-        """End it."""
+        """SIGKILL it, if it lives."""
         if self.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
 
@@ -55,14 +54,14 @@ class AdoptedProcess:
         try:
             pid, status = os.waitpid(self.pid, options)
         except ChildProcessError:
-            self._status = 1  # collected by somebody else: nobody knows how it ended
+            self._status = 1  # reaped elsewhere, so its status is not known
             return
         if pid:
             self._status = os.waitstatus_to_exitcode(status)
 
 
 class ExpectedProcess:
-    """A process that the zygote was asked for; `pid` is 0 until it has answered."""
+    """A process that the zygote was asked for and has not answered yet, so `pid` is 0."""
 
     pid = 0
 
@@ -71,26 +70,23 @@ class ExpectedProcess:
         return None
 
     def wait(self) -> int:
-        """It has no status."""
+        """0: there is nothing to wait for."""
         return 0
 
     def kill(self) -> None:
-        """It ends by itself once it finds that nobody is at the other end of its socket."""
+        """Do nothing: the process ends by itself when it finds the other end of its socket closed."""
 
 
 async def until_adopted(pid: int) -> None:
-    """Wait until the process is our child, as its middle parent is gone: before, nobody can wait for it."""
+    """Wait (a second at most) until the middle parent is gone: before that `waitpid` does not find it."""
     for _ in range(1000):
-        try:
-            if psutil.Process(pid).ppid() == os.getpid():
-                return
-        except psutil.Error:
+        if is_child(pid) or not exists(pid):
             return
         await asyncio.sleep(0.001)
 
 
 class Zygote:
-    """The worker's side of the blank process; `is_lost` says that it forks no more templates."""
+    """The worker's side of the zygote; `is_lost`: it did not answer, and is asked for nothing any more."""
 
     def __init__(self, end: socket.socket, pid: int) -> None:
         end.setblocking(False)
@@ -114,9 +110,10 @@ class Zygote:
     def ask(
         self, environ: Mapping[str, str], mark: ProcessMark, descriptors: tuple[int, int, int]
     ) -> asyncio.Future[int]:
-        """The pid of a template with that socket, stdout and stderr: 0 if there will be none.
+        """Ask for a template; `descriptors`: its socket, stdout and stderr.
 
-        Raises OSError if the zygote is no more, or takes nothing.
+        The future's result is the template's pid, or 0 if there will be none. Raises OSError if the
+        zygote is gone or its socket is full.
         """
         loop = asyncio.get_running_loop()
         send(self._end, {"environ": dict(environ), "mark": mark}, descriptors)
@@ -128,7 +125,7 @@ class Zygote:
         return asked
 
     def receive(self) -> None:
-        """Receive its answers, which come in the order of the questions."""
+        """Receive the zygote's answers, which come in the order of the questions."""
         while self._questions and not self.is_lost:
             try:
                 answer = receive(self._end)
@@ -147,7 +144,7 @@ class Zygote:
     def _lose(self, asked: asyncio.Future[int]) -> None:
         """Stop using a zygote that did not answer: templates start in fresh interpreters from now on.
 
-        Its end stays open, as that tells it that the worker lives.
+        The socket stays open, because its end tells the zygote that the worker has ended.
         """
         if asked in self._questions:
             self.is_lost = True
@@ -156,7 +153,7 @@ class Zygote:
                 self._questions.popleft().set_result(0)
 
     def close(self) -> None:
-        """Close its end, which ends it; returns when no process that came from it is left."""
+        """Close the socket, which ends the zygote; returns when no process that came from it is left."""
         self._end.close()
         AdoptedProcess(self.pid).wait()
 
@@ -166,7 +163,7 @@ def _be_zygote(end: socket.socket, worker: int, marks: ProcessMarks) -> NoReturn
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        # Here and not in the worker, which must never be able to unpickle.
+        # Imported here and not in the worker, which must never be able to unpickle.
         from qmodal_workers.spawn import template_process
 
         template_process.preload()
@@ -206,7 +203,7 @@ def _fork(
 
 
 def _be_template(worker: int, message: Mapping[str, Any], descriptors: list[int]) -> NoReturn:
-    from qmodal_workers.container.process import die_with, speak_through
+    from qmodal_workers.container.process.become import die_with, speak_through
     from qmodal_workers.spawn import template_process
 
     try:

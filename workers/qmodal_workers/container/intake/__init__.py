@@ -1,1 +1,1 @@
-"""What a container claims, how much at once, and what becomes of it if it does not run here."""
+"""Claiming entries for a container: how many at once, prefetched, and given back if they do not run here."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from qmodal.client.client import Client
 from qmodal.exception import ConfigurationError
 from qmodal.store.entries import Claimed, Settled
-from qmodal.store.pools import Pools
+from qmodal.store.pools import MOST_HELD, Pools
 from qmodal.transport.connection import BLOCK_SECONDS, LOST, Address, Connection, pack
 from qmodal.transport.errors import (
     PASSING,
@@ -30,10 +30,10 @@ RECONNECT_SECONDS = 0.2
 
 
 class _Asked(NamedTuple):
-    """What was sent and is not answered yet; `news` replies come first."""
+    """A request that is not answered yet: the outcomes in it, and how many `extra` replies come first."""
 
     ended: Sequence[Settled]
-    news: int
+    extra: int
 
 
 class ClaimConnection:
@@ -41,6 +41,7 @@ class ClaimConnection:
 
     `connection`: one to connect first; `client_id` is the server's number for the one in use.
     `is_once`: the server knows, before it delivers anything, that what was started never runs again.
+    `most_held`: how many entries it may hold of either stream.
     """
 
     def __init__(
@@ -50,12 +51,14 @@ class ClaimConnection:
         container: str,
         *,
         is_once: bool = False,
+        most_held: int = MOST_HELD,
         connection: Connection | None = None,
     ) -> None:
         self._client = client
         self._pools: Pools = client.pools
         self._pool = pool
         self._container = container
+        self._held_command = client.pools.held_command(pool, container, most=most_held)
         self._marks = (client.pools.mark_command(pool, container),) if is_once else ()
         self._first = connection
         self._connection: Connection | None = None
@@ -63,15 +66,16 @@ class ClaimConnection:
         self.inflight = 0
         self._packed: dict[tuple[int, int | None], bytes] = {}
         self._asked: _Asked | None = None
-        self.news: list[Reply] = []  # the replies to the news that went along with the last claim
-        self.unsettled: list[
-            Settled
-        ] = []  # of a claim whose answer was an error; settled by nobody yet
-        self.is_doubtful = False  # what was settled was not all ours: look again at what is held
-        self.is_gone = False  # the pool's streams are gone and it is not known any more
+        self.extra_replies: list[Reply] = []  # to the `extra` commands of the last `ask`
+        # Outcomes of an `ask` whose answer was an error; they are still to be settled.
+        self.unsettled: list[Settled] = []
+        # An outcome was refused as not ours, so what is held has to be read again.
+        self.is_doubtful = False
+        # The pool's streams are gone, and the pool is not known any more.
+        self.is_gone = False
 
     def connect(self) -> list[Claimed]:
-        """(Re)connect, for as long as it takes; what the server says this container holds."""
+        """(Re)connect, for as long as it takes; returns the entries that the server says are held here."""
         while True:
             connection = self._first or Connection(Address(self._client.settings.redis_url or ""))
             self._first = None
@@ -81,20 +85,20 @@ class ClaimConnection:
             except (*LOST, ConfigurationError) as error:
                 connection.close()
                 if isinstance(error, ConfigurationError) and not self.client_id:
-                    raise  # it has nothing yet that it could keep, and its start says why it failed
+                    raise  # at its start it holds nothing, and this is why the start fails
                 time.sleep(RECONNECT_SECONDS)
             else:
                 self._connection = connection
                 return self._parse(held)
 
     def _introduced(self, connection: Connection) -> Reply:
-        """Make the server ready to hand out inputs; what it says is held. Nothing is claimed unmarked."""
+        """Send what has to precede a claim: scripts and the mark; returns the reply about what is held."""
         replies = connection.exchange(
             (
                 *load_commands(),
                 *self._marks,
                 (b"CLIENT", b"ID"),
-                self._pools.held_command(self._pool, self._container),
+                self._held_command,
             )
         )
         refusal = first_error(replies)
@@ -107,7 +111,7 @@ class ClaimConnection:
         return held
 
     def connect_first(self) -> int:
-        """Connect; the connection's client id. What is held is read again by `held`."""
+        """Connect for the first time; returns the connection's client id. `held` reads what is held."""
         self.connect()
         return self.client_id
 
@@ -117,17 +121,17 @@ class ClaimConnection:
         *,
         count: int,
         block: int | None = None,
-        news: Sequence[Command] = (),
+        extra: Sequence[Command] = (),
     ) -> None:
-        """Settle what ended and claim what comes next, in one write; nothing else before `answer`.
+        """Settle outcomes and claim up to `count` entries in one write; only `answer` may follow.
 
-        Waits for up to `block` ms for something to come, if given.
+        The server waits for up to `block` ms for an entry, if given. `extra` commands go first.
         """
-        commands: list[Packed] = [*news]
+        commands: list[Packed] = [*extra]
         if ended:
             commands.append(self._pools.settle_command(self._pool, ended))
         commands.append(self._claim_command(count, block))
-        self._asked = _Asked(ended, len(news))
+        self._asked = _Asked(ended, len(extra))
         try:
             if self._connection is not None:
                 self._connection.write(commands)
@@ -135,18 +139,18 @@ class ClaimConnection:
             self._drop()
 
     def is_answered(self, seconds: float) -> bool:
-        """Whether `answer` need not wait (long); waits so long for that."""
+        """Whether the answer begins to arrive within so many seconds, or the connection is lost."""
         connection = self._connection
         return connection is None or connection.is_readable(seconds)
 
     def answer(self) -> list[Claimed] | None:
-        """What came of the last `ask`; None when the connection was lost."""
+        """The entries that the last `ask` has claimed; None when the connection was lost."""
         asked, self._asked = self._asked, None
         connection = self._connection
         try:
             if asked is None or connection is None:
                 raise OSError
-            self.news = connection.replies(asked.news)
+            self.extra_replies = connection.replies(asked.extra)
             if asked.ended:
                 self._settled(connection.read(), asked.ended)
                 asked = asked._replace(ended=())
@@ -157,12 +161,12 @@ class ClaimConnection:
                 self.settle(asked.ended)
             return None
         except BaseException:
-            self._drop()  # a reply may be left, which would pass for that to the next command
+            self._drop()  # a reply that is left would be taken for that to the next command
             self.unsettled += asked.ended if asked is not None else ()
             raise
 
     def _claim_command(self, count: int, block: int | None) -> bytes:
-        """The same few again and again, so they are packed once."""
+        """The packed command of a claim; few different ones recur, so each is packed once."""
         packed = self._packed.get((count, block))
         if packed is None:
             command = self._pools.claim_command(
@@ -173,14 +177,14 @@ class ClaimConnection:
 
     def _settled(self, reply: Reply, ended: Sequence[Settled]) -> None:
         if isinstance(reply, Exception):
-            # The claim behind it is still out there; the results must not wait for it.
+            # The claim behind it is not answered yet, and may block; the outcomes must not wait for it.
             self.settle(ended)
         else:
             self.inflight, *recorded = reply
             self.is_doubtful = self.is_doubtful or 0 in recorded
 
     def settle(self, ended: Sequence[Settled]) -> None:
-        """Settle without claiming, repeated for as long as it takes; a stale attempt is no error."""
+        """Settle without claiming, repeated for as long as it takes; an entry that was lost is no error."""
         if not ended:
             return
         command = self._pools.settle_command(self._pool, ended)
@@ -189,20 +193,20 @@ class ClaimConnection:
             try:
                 replies = self._client.blocking.exchange(Exchange((command,), patience=3600.0))
             except StreamGoneError:
-                return  # a server that lost its data has nobody who waits for these results
-            except OUTAGES:  # to give up would run the input again
+                return  # the server has lost its data, so nobody waits for these outcomes
+            except OUTAGES:  # giving up would make the inputs run again
                 time.sleep(RECONNECT_SECONDS)
         self.inflight, *recorded = replies[0]
         self.is_doubtful = self.is_doubtful or 0 in recorded
 
     def held(self) -> list[Claimed]:
-        """What the server says this container holds; connects if there is no connection.
+        """The entries that the server says are held here; connects if there is no connection.
 
-        A pack that was taken apart, of which the server has lost how it ended, is given back: its
-        entry looks as if it stood for all of it.
+        A pack that was split, and whose outcome the server has lost since, is given back: its entry
+        looks as if it stood for the whole pack, and would run so.
         """
         if self._asked is not None:
-            self.answer()  # what it brings is held, and read again
+            self.answer()  # the entries in it are held, so they are read again here
         self.is_doubtful = False
         held = self._held()
         packs = [one for one in held if one.size > 1]
@@ -210,25 +214,25 @@ class ClaimConnection:
             return held
         while True:
             try:
-                apart = self._give_back_apart(packs)
+                split = self._release_split(packs)
             except OUTAGES:
                 time.sleep(RECONNECT_SECONDS)
             else:
-                return [one for one in held if one not in apart]
+                return [one for one in held if one not in split]
 
-    def _give_back_apart(self, packs: list[Claimed]) -> list[Claimed]:
+    def _release_split(self, packs: list[Claimed]) -> list[Claimed]:
+        """Release those of the packs that were split; returns them."""
         notes = self._client.run(self._pools.kept(self._pool, packs))
-        apart = [one for one, note in zip(packs, notes, strict=True) if note is not None]
-        given = [(one.lane, one.entry, one.call) for one in apart]
-        self._client.run(self._pools.release(self._pool, given))
-        return apart
+        split = [one for one, note in zip(packs, notes, strict=True) if note is not None]
+        released = [(one.lane, one.entry, one.call) for one in split]
+        self._client.run(self._pools.release(self._pool, released))
+        return split
 
     def _held(self) -> list[Claimed]:
         if self._connection is None:
             return self.connect()
         try:
-            command = self._pools.held_command(self._pool, self._container)
-            return self._parse(self._connection.exchange((command,))[0])
+            return self._parse(self._connection.exchange((self._held_command,))[0])
         except LOST:
             self._drop()
             return self.connect()
@@ -239,7 +243,7 @@ class ClaimConnection:
         verdict = judge(reply)
         if verdict is ReplyAction.GONE:
             self.is_gone = not insist(self._client, lambda: self._pools.join(self._pool))
-            if self._marks:  # they are gone with the pool
+            if self._marks:  # the mark is gone with the pool, and set again on connecting
                 self._drop()
         elif verdict in (*PASSING, ReplyAction.FULL, ReplyAction.REFUSED, ReplyAction.DENIED):
             self._drop()
@@ -252,6 +256,12 @@ class ClaimConnection:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def end_wait(self) -> None:
+        """By another thread: whoever waits for an answer waits no more; the connection is lost by that."""
+        connection = self._connection
+        if connection is not None:
+            connection.shut()
 
     def close(self) -> None:
         """Close the connection."""

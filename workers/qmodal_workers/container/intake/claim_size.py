@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
+from qmodal.spec.variation import LONG_MICROSECONDS, Variation
 from qmodal.store.pools import MOST_HELD, Pools
 from qmodal.transport.operation import Command, Reply
 
@@ -14,60 +15,67 @@ WORTH_SECONDS = 0.005
 SHORT_SECONDS = 0.0005
 # A claim takes at most half of what a container may hold: the other half is for the prefetch.
 MOST_CLAIMED = MOST_HELD // 2
-# The usual time is the USUALth shortest of the RECENT last ones: one that had to wait for a processor
-# says nothing of the rest, and what is claimed behind a long one is given back.
+# The usual time is number USUAL, from 0 on, of the RECENT last ones in rising order. The longest ones are
+# left out: they had to wait for a processor, and what is claimed behind a long one is given back.
 RECENT, USUAL = 16, 12
 # Packs that take this long together are claimed at once; one is prefetched if it takes no longer than
-# LONGEST_AHEAD.
-PACKS_SECONDS, LONGEST_AHEAD = 0.010, 0.015
+# LONGEST_PREFETCHED_SECONDS.
+PACKS_SECONDS, LONGEST_PREFETCHED_SECONDS = 0.010, 0.015
 # For an entry that takes less, preparing the next one in another thread costs more than it saves.
 UNHURRIED_SECONDS = 0.002
+# Between two reports to the server.
 REPORT_SECONDS = 0.5
 
 
 class ClaimSizer:
     """Sizes claims by the slower ones of the recent entries, so that a long kind is not averaged away.
 
-    `most` is the largest claim. `service_time` is what an input takes, in seconds, smoothed.
+    `most`: entries of the largest claim. `service_time`: seconds that an input takes, smoothed; None at
+    first.
     """
 
     def __init__(self, most: int = MOST_CLAIMED) -> None:
         self._most = most
         self._recent: deque[float] = deque(maxlen=RECENT)
-        self._size = 1
-        self._told = 0.0
-        self._sharing = 1
+        self._size = 1  # inputs in the last entry
+        self._reported = 0.0
+        self._sharing = 1  # containers that claim from the pool, this one included
+        self._variation = Variation()
         self.service_time: float | None = None
 
     def ran(self, seconds: float, inputs: int = 1) -> None:
-        """An entry with that many inputs took that long."""
+        """Take in that an entry with that many inputs took so many seconds."""
         self._recent.append(seconds)
         self._size = inputs
         before, each = self.service_time, seconds / inputs
+        is_long = seconds * 1e6 > LONG_MICROSECONDS
+        if (is_long or self._variation.is_wide) and len(self._recent) == RECENT:  # seldom: it sorts
+            self._variation.ran(each * 1e6, self._usual() * 1e6 / inputs, inputs)
         self.service_time = each if before is None else before + 0.1 * (each - before)
 
-    def news(self, pools: Pools, pool: str) -> tuple[Command, ...]:
-        """Commands for a write that goes anyway, twice a second: ask who else claims, say what inputs take."""
+    def report_commands(self, pools: Pools, pool: str) -> tuple[Command, ...]:
+        """Commands to add to the next write, twice a second: ask how many claim, report the service time."""
         now = time.monotonic()
-        if now - self._told < REPORT_SECONDS:
+        if now - self._reported < REPORT_SECONDS:
             return ()
-        self._told = now
+        self._reported = now
         asking = pools.sharing_command(pool)
         if self.service_time is None:
             return (asking,)
         return asking, pools.learn_command(pool, self.service_time)
 
-    def hear(self, replies: Sequence[Reply]) -> None:
-        """Take in the replies to `news`."""
+    def take_replies(self, replies: Sequence[Reply]) -> None:
+        """Take in the replies to `report_commands`."""
         if replies:
             self._sharing = Pools.parse_sharing(replies[0])
 
     def count(self, inflight: int) -> int:
-        """Entries to claim next, given the inputs in flight in the pool; leaves others something."""
-        if len(self._recent) < RECENT:
+        """Entries to claim next, given the inputs in flight in the pool: at most half of an equal share."""
+        share = inflight // (2 * self._sharing * self._size)
+        # First of all, as nearly always for one call after another: the rest sorts.
+        if share <= 1 or len(self._recent) < RECENT or self._variation.is_wide:
             return 1
         usual = self._usual()
-        share = inflight // (2 * self._sharing * self._size)
         if self._size > 1:  # nobody packs inputs of which some are long
             return max(1, min(int(PACKS_SECONDS / usual), self._most, share))
         if usual > SHORT_SECONDS:
@@ -79,9 +87,10 @@ class ClaimSizer:
         count = self.count(inflight)
         if count > 1:
             return count
+        if inflight <= 2 * self._sharing * self._size or self._variation.is_wide:
+            return 0
         are_packs = self._size > 1 and len(self._recent) == RECENT
-        has_share = inflight > 2 * self._sharing * self._size
-        return int(are_packs and has_share and self._usual() < LONGEST_AHEAD)
+        return int(are_packs and self._usual() < LONGEST_PREFETCHED_SECONDS)
 
     @property
     def leaves_time(self) -> bool:

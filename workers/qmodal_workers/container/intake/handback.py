@@ -1,4 +1,4 @@
-"""What becomes of a claimed entry that has no outcome here: set aside, released or reclaimed."""
+"""Hands back claimed entries that get no outcome here: sets them aside, releases or reclaims them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from qmodal_workers.container.run.invoker import Outdated, Preempted
 from qmodal_workers.container.settle.rerouting import Rerouting
 from qmodal_workers.container.settle.settlement import Settlement
 
-# So many interruptions that did not come from the worker, or losses before one, end an input.
+# An input ends with this many interruptions that did not come from the worker; losses before one count,
+# too.
 INTERRUPTIONS = 2
 
 
@@ -30,9 +31,9 @@ class Handback:
     stop: StopRequest
 
     def refuse(self, claimed: Claimed, error: RefusedError) -> None:
-        """Set it aside; or leave it, and this container's place, to a box that can decode it.
+        """Set the entry aside; or, if another box can decode it, give it back and stop to make room.
 
-        That is charged as a lost delivery is, so it ends even if no container ever starts there.
+        Giving it back is charged as a lost delivery, so its inputs end even if no container starts there.
         """
         reason = str(error)
         if isinstance(error, UndecodableError) and self.rerouting.has_box_for(error.python):
@@ -43,12 +44,12 @@ class Handback:
             self.settlement.insist(partial(pools.bury, pool, claimed, reason=reason))
 
     def release(self, claimed: Claimed, reason: str) -> None:
-        """Release it unstarted, and stop for that reason: every container of this kind would refuse it."""
+        """Release an unstarted entry, and stop for this reason: this container would refuse it again."""
         self.stop.make(reason)
         self.settlement.release([claimed])
 
     def leave_undone(self, claimed: Claimed, why: Preempted | Outdated) -> None:
-        """Its user code was interrupted without an outcome, or is not in this version."""
+        """Give back an entry whose user code was interrupted, or is not in this version, and stop."""
         if isinstance(why, Outdated):
             self.release(claimed, "an input needs a newer version of the app")
         else:
@@ -56,10 +57,10 @@ class Handback:
             self._interrupted(claimed)
 
     def _interrupted(self, claimed: Claimed) -> None:
-        """An interrupted input runs elsewhere; one that may run only once has had its run.
+        """Give back an interrupted input to run elsewhere; one that never runs again is ended instead.
 
-        Nobody but user code itself, or somebody beside the worker, sends SIGINT: once that may have
-        been anybody's, but who is interrupted again elsewhere does it itself, and would do so for ever.
+        A SIGINT that is not the worker's comes from user code or from somebody else. The first one may be
+        anybody's; an input that is interrupted again elsewhere does it itself, and would do so for ever.
         """
         was_told = self.interrupts.was_told_to_stop
         if was_told and not self.settlement.options.is_once:
@@ -69,7 +70,7 @@ class Handback:
         self._reclaim(claimed, reason, budget=INTERRUPTIONS)
 
     def _reclaim(self, claimed: Claimed, reason: str, *, budget: int = BUDGET) -> None:
-        """Give it back as one that had its try here; this container must be about to stop."""
+        """Give an entry back, charged for its try here; this container must be about to stop."""
         self.intake.settle()
         settlement = self.settlement
         reclaim = partial(

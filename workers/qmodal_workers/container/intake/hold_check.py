@@ -1,4 +1,4 @@
-"""Ask the server whether an input is still held, before it starts."""
+"""Asks the server before an input starts whether this container still holds its entry."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from qmodal_workers.ipc.shared_record import SharedRecord
 
 @dataclass(slots=True)
 class HoldCheck:
-    """Whether the entry in the slot is still this container's, after one that it claimed was cancelled."""
+    """Checks the entry in the slot, if an input that this container has claimed was cancelled."""
 
     client: Client
     pool: str
     container: str
     record: SharedRecord
     slot: Slot
-    _confirmed: tuple[str, int] = ("", 0)  # an entry that is ours, after so many cancelled ones
+    # The last entry that was found ours, and the record's `cancels` at that time.
+    _confirmed: tuple[str, int] = ("", 0)
 
     def is_wanted(self) -> bool:
-        """Whether the input that is about to start is still ours; asked once for each cancelled input."""
+        """Whether the input that is about to start is still ours; asks once for each cancelled input."""
         claimed, cancels = self.slot.claimed, self.record.cancels
         if claimed is None or self._confirmed == (claimed.entry, cancels):
             return True

@@ -23,7 +23,7 @@ from qmodal_workers.container.intake.claim_size import ClaimSizer
 from qmodal_workers.container.intake.prefetch import LONG_NS, PrefetchBuffer
 from qmodal_workers.container.intake.release_thread import LOOK_SECONDS, ReleaseThread
 from qmodal_workers.container.intake.status import StatusWriter
-from qmodal_workers.container.own_output import flush
+from qmodal_workers.container.process.own_output import flush
 from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.container.settle.settlement import Settlement
@@ -32,27 +32,36 @@ from qmodal_workers.ipc.shared_record import SharedRecord
 # A finished outcome waits this long to share the next claim's write before it is flushed alone;
 # LATER_NS while a prefetch is under way.
 FLUSH_NS, LATER_NS = 5_000_000, 25_000_000
-# Behind an input that has run for so long, what is claimed is released. Several are claimed only if
-# they are much shorter than that together.
+# Entries behind an input that has run for this long are released. Several are claimed at once only if they
+# take much less than that together.
 RELEASE_NS = 12_000_000
-# What has ended is written, whatever runs now, if that has been running for so long.
+# Finished outcomes are flushed by the release thread when the input behind them has run for this long.
 SETTLE_NS = 5_000_000
-# A worker that renews every two seconds leaves its lease good for five at least. With less than that
-# it stands still, and so may we have: what is claimed may be somebody else's, or cancelled.
+# The worker renews its lease every two seconds, and leaves five of it at least. With less than this
+# left the worker stands still, and so may we have: what is claimed may be somebody else's by now, or
+# cancelled.
 SURE_NS = 4_000_000_000
 # Without a lease: until the next look whether there is one again.
 STAND_BY_SECONDS = 0.05
 
 
+def block_ms(most: int, lease_left: int) -> int:
+    """Milliseconds that a claim may wait: at most `most`, and not beyond the lease (in nanoseconds)."""
+    left = lease_left // 1_000_000
+    # In steps of 100 ms, so that few different commands are packed.
+    return most if left >= most else max(1, left // 100 * 100)
+
+
 @dataclass(slots=True, kw_only=True)
 class Intake:
-    """Fills the buffer, and settles what has ended with the same writes.
+    """Fills the buffer with claimed entries, and settles finished outcomes with the same writes.
 
     While the last inputs of a batch run, the next batch is on its way already (`reach`): the server
     and this container work at the same time.
 
-    Two locks: `_claim_lock`, from taking what has ended until it is settled, so that nobody reads it
-    as held; then the buffer's. They are only ever taken in that order, which `_claiming` asserts.
+    Two locks: `_claim_lock`, from taking finished outcomes until they are settled, so that nobody reads
+    their entries as held; then the buffer's. They are only ever taken in that order, as `_claiming`
+    asserts.
     """
 
     slot: Slot
@@ -67,10 +76,10 @@ class Intake:
     release_thread: ReleaseThread = field(init=False)
     _may_prefetch: bool = field(init=False)
     _claim_lock: threading.Lock = field(default_factory=lambda: threading.Lock())
-    _flushed: int = 0
+    _flushed: int = 0  # when outcomes were taken last, in monotonic nanoseconds
     _is_dry: bool = True  # nothing came of the last claim
-    _low: int = 0  # with at most so many in the buffer the next ones are claimed
-    _noted: int = 0  # cancelled inputs that were heard of when the last claim was asked for
+    _low: int = 0  # `reach` claims when at most this many entries are in the buffer
+    _noted: int = 0  # the record's `cancels` when the last claim was sent
 
     def __post_init__(self) -> None:
         is_once = self.options.is_once
@@ -92,19 +101,20 @@ class Intake:
         self._may_prefetch = is_packable(self.options)
 
     def claim(self) -> None:
-        """Fill the empty buffer: with the prefetch, else with what comes."""
+        """Fill the empty buffer with the prefetch, or else with a claim, which may wait."""
         context.leave_input()
-        # First of all: what has ended must not be timed out while something keeps us waiting here.
+        # First of all: an input that has ended must not be timed out while this waits.
         self.status.idle()
         flush()
-        if self.record.lease_left <= 0:
+        left = self.record.lease_left
+        if left <= 0:
             self._stand_by()
             return
         self._ask_planned()
         claimed = self.buffer.take()
         may_be_empty = True
         if claimed is None:
-            may_be_empty = self._ask()
+            may_be_empty = self._ask(left)
             claimed = self._fetch()
         self._is_dry = not claimed
         is_sure = not self.claims.is_doubtful and self.record.lease_left > SURE_NS
@@ -115,45 +125,40 @@ class Intake:
             self._watch_queue()
             self.status.claimed(claimed, self.claims.client_id)
         else:
-            # The connection was lost, something was not settled, or nothing came for seconds: what
-            # this container holds without knowing, nobody else would ever run. Or its worker stands
-            # still: what came may have been taken back before we read it.
+            # The connection was lost, an outcome was refused, or nothing came for seconds: an entry that
+            # is held here without our knowing would never be run. Or the worker stands still: what came
+            # may have been taken back before we read it.
             self.refill()
 
     def _stand_by(self) -> None:
-        """Claim nothing, as the worker's lease may have ended.
+        """Claim nothing for a moment, because the worker's lease may have ended.
 
-        Others take what this box holds for lost, one container after another: what they put back
-        in line would come here, to be lost again.
+        Others then put back in line what this box holds, one container after another. Claimed here
+        again, it would be lost again.
         """
         self.settle()
         self.buffer.release_all()
         time.sleep(STAND_BY_SECONDS)
 
-    def _ask(self) -> bool:
-        """Settle and claim; whether that answers at once, even if there is nothing.
+    def _ask(self, lease_left: int) -> bool:
+        """Send outcomes and a claim; returns whether the server answers at once, even with nothing.
 
-        An idle container claims one input at a time, so that a burst spreads over all idle ones.
+        An idle container claims one entry at a time, so that a burst spreads over all idle ones.
         """
         with self._claiming():
             ended = self._take_ended()
         inflight = self.claims.inflight - sum([each.count for each in ended])
         count = 1 if self._is_dry else self.claim_sizer.count(inflight)
-        block = None if count > 1 else self._block(FIRST_BLOCK_MS if ended else BLOCK_MS)
+        block = None if count > 1 else block_ms(FIRST_BLOCK_MS if ended else BLOCK_MS, lease_left)
         self._noted = self.record.cancels
-        self.claims.ask(ended, count=count, block=block, news=self._news())
+        self.claims.ask(ended, count=count, block=block, extra=self._report())
         return block is None
 
-    def _block(self, most: int) -> int:
-        """Milliseconds to wait for something: not until after the worker's lease."""
-        left = self.record.lease_left // 100_000_000 * 100  # in steps, as each is packed once
-        return max(1, min(most, left))
-
     def refill(self) -> None:
-        """Replace the buffer's content by what the server says is held."""
+        """Replace the buffer's content by the entries that the server says are held."""
         flush()
         with self._claiming():
-            # What has ended is held, too, until it is settled, and would run again.
+            # The entry of a finished outcome is held until that is settled, and would run again.
             self.claims.settle(self._take_ended())
             noted = self.record.cancels
             self.buffer.refill(self.claims.held)
@@ -178,10 +183,10 @@ class Intake:
             else:
                 self._ask_planned()
         elif self.settlement.waiting and not buffer.queue:
-            self.settle()  # what runs next may take long, and keep every thread from writing this
+            self.settle()  # the next input may run long and keep all other threads from writing
 
     def watch(self, pack: Pack) -> None:
-        """The pack runs now; it is taken apart if one of its inputs takes long."""
+        """Have the release thread split this pack, which runs now, if one of its inputs takes long."""
         self.slot.pack = pack
         self.release_thread.arm()
 
@@ -190,18 +195,18 @@ class Intake:
             self.release_thread.arm()
 
     def _pause(self, now: int) -> float:
-        """Seconds until the next look: no later than what lies behind a long input is given back."""
+        """Seconds until the release thread looks again: in time to release what is behind a long input."""
         left = (self.slot.started + RELEASE_NS - now) / 1e9
         return min(LOOK_SECONDS, left + 0.0002) if left > 0 else LOOK_SECONDS
 
     def _look(self, now: int) -> bool:
-        """By the release thread: do what is due behind what runs; whether something still waits."""
+        """By the release thread: do what is due while an input runs; returns whether to look again."""
         slot, buffer, pack = self.slot, self.buffer, self.slot.pack
         since = pack.since if pack is not None and pack.since else slot.started
         is_running = slot.claimed is not None
         ran = now - since if is_running else 0
         is_pending = True
-        # Refused or not reachable: it is tried again at the next look.
+        # What the server refuses, or cannot be reached for, is tried again at the next look.
         with suppress(Error):
             if is_running and ran < RELEASE_NS and buffer.is_for_background:
                 self._prepare()
@@ -213,24 +218,24 @@ class Intake:
         return buffer.has_more or slot.pack is not None or is_pending
 
     def _prepare(self) -> None:
-        """By the release thread: settle, claim, and look at what comes of it, while user code runs."""
+        """By the release thread, while user code runs: settle, claim, and check the entry that comes."""
         self._ask_planned()
         if self.claims.is_answered(LOOK_SECONDS):
             for claimed in self.buffer.read()[:1]:
                 self.settlement.admission.foresee(claimed)
 
     def _ask_planned(self) -> None:
-        """Send the claim that is planned, if it still is, and settle what has ended with the same write."""
+        """Send the claim that is planned, if it still is, and finished outcomes with the same write."""
         if self.buffer.stage != "planned":
             return
         with self._claiming():
             if self.buffer.stage == "planned":
                 ended = self._take_ended()
-                news = self._news()
+                report = self._report()
 
                 def ask(count: int) -> None:
                     self._noted = self.record.cancels
-                    self.claims.ask(ended, count=count, news=news)
+                    self.claims.ask(ended, count=count, extra=report)
 
                 if self.buffer.ask(ask):
                     self.release_thread.arm()
@@ -238,7 +243,7 @@ class Intake:
                     self.settlement.put_back(ended)
 
     def _claiming(self) -> threading.Lock:
-        """The lock for what has ended, from its being taken until it is settled.
+        """The claim lock, to be held from taking finished outcomes until they are settled.
 
         It is taken before the buffer's lock, never after it.
         """
@@ -247,34 +252,34 @@ class Intake:
 
     def _fetch(self) -> list[Claimed]:
         claimed = self.claims.answer() or []  # a lost connection is noticed by the next claim
-        self.claim_sizer.hear(self.claims.news)
+        self.claim_sizer.take_replies(self.claims.extra_replies)
         return claimed
 
-    def _news(self) -> tuple[Command, ...]:
-        return self.claim_sizer.news(self.pools, self.settlement.pool)
+    def _report(self) -> tuple[Command, ...]:
+        return self.claim_sizer.report_commands(self.pools, self.settlement.pool)
 
     def look_again(self) -> None:
-        """Re-read what is held after a long input: the worker may have released what was behind it."""
+        """Read again what is held after a long input: the worker may have released what was behind it."""
         if self.buffer.has_more:
             self.settle()
             self.refill()
 
     def settle_soon(self) -> None:
-        """Write what has ended if that has been waiting for a while, and has to wait on."""
+        """Flush finished outcomes that have waited for FLUSH_NS, if no claim comes before the next input."""
         limit = LATER_NS if self.buffer.stage == "asked" else FLUSH_NS
         if self.slot.ended - self._flushed > limit and self.buffer.queue:
             self.settle()
 
     def settle(self) -> None:
-        """Write what has ended."""
+        """Flush finished outcomes, without a claim."""
         flush()
         with self._claiming():
             self.claims.settle(self._take_ended())
 
     def _settle_behind(self, *, is_long: bool) -> bool:
-        """Write what ended before a long input; whether something is left to write.
+        """By the release thread: flush what ended before a long input; returns whether some is left.
 
-        By the release thread. While it is at it, nobody reads what is held: that would start again.
+        Under the claim lock, because nobody may read these entries as held meanwhile and start them again.
         """
         if is_long and not self.options.is_once:
             with self._claiming():

@@ -1,7 +1,7 @@
-"""The entries that a container has claimed and not started, and those that it claims ahead.
+"""The entries that a container has claimed and not started, the prefetched ones included.
 
 Claiming several short inputs at once saves round trips, but nothing may wait behind a busy
-container while another is idle: when an input runs longer than 12 ms, what lies behind it is
+container while another is idle: when an input runs longer than 12 ms, the entries behind it are
 released. Starting and releasing take the same lock, so an input is never both.
 """
 
@@ -16,17 +16,17 @@ from typing import Literal
 from qmodal.store.entries import Claimed
 from qmodal_workers.container.run.slot import Slot
 
-# After an input of that length the worker may have released what was behind it.
+# After an input of this length the worker may have released the entries behind it.
 LONG_SECONDS = 0.1
 LONG_NS = int(LONG_SECONDS * 1e9)
 Stage = Literal["empty", "planned", "asked", "read"]
 
 
 class PrefetchBuffer:
-    """Claimed entries in order: `queue` is behind the entry in `slot`, and behind that the prefetch.
+    """Claimed entries in order: the one in `slot` runs, those in `queue` follow, then the prefetch.
 
     The prefetch is at one `stage`: `empty`; `planned`, when `count` entries are to be claimed;
-    `asked`, once that claim was sent; `read`, once its answer was, even if nothing of it is left.
+    `asked`, once the claim was sent; `read`, once its answer was read, even if no entry of it is left.
     Only the thread that runs inputs plans and takes; it and the release thread do the other steps,
     under the lock.
 
@@ -53,16 +53,16 @@ class PrefetchBuffer:
         self.count = 0
         self._is_background = False
         self._prefetched: list[Claimed] = []
-        self._good_until = 0  # when what is in the queue is to be looked up again
+        self._good_until = 0  # an entry that starts later has to be looked up on the server first
 
     @property
     def has_more(self) -> bool:
-        """Whether something is claimed, or will be, behind what runs."""
+        """Whether entries are claimed, or will be, behind the one that runs."""
         return bool(self.queue or self.is_coming or self._prefetched)
 
     @property
     def is_coming(self) -> bool:
-        """Whether a prefetch was planned and its answer is not read."""
+        """Whether a prefetch is planned or asked for, and its answer is not read yet."""
         return self.stage in ("planned", "asked")
 
     @property
@@ -72,10 +72,10 @@ class PrefetchBuffer:
 
     @property
     def is_stale(self) -> bool:
-        """Whether the started entry was claimed so long ago that it may be somebody else's.
+        """Whether the entry in the slot was claimed so long ago that it may be somebody else's, or cancelled.
 
-        Or cancelled: what lies behind an input that runs for that long was given back, so this
-        process stood still meanwhile.
+        Entries behind an input that runs for that long are released, so this process stood still
+        meanwhile.
         """
         return self._slot.started > self._good_until
 
@@ -88,20 +88,20 @@ class PrefetchBuffer:
             return claimed
 
     def waiting(self) -> list[Claimed]:
-        """What is claimed and not started, without the prefetch."""
+        """The entries that are claimed and not started, without the prefetch."""
         with self.lock:
             return list(self.queue)
 
     def put(self, claimed: Iterable[Claimed]) -> None:
-        """Add what was claimed, behind what is there."""
+        """Add claimed entries at the end of the queue."""
         with self.lock:
             self.queue.extend(claimed)
             self._good_until = self.clock() + LONG_NS
 
     def refill(self, read: Callable[[], list[Claimed]]) -> None:
-        """Replace everything by what the server says is held.
+        """Replace queue and prefetch by the entries that `read` returns, which the server says are held.
 
-        Under the lock: what is being released must not be read as held and started.
+        It is called under the lock: an entry that is just being released must not be read as held.
         """
         with self._calling():
             self.queue = deque(read())
@@ -110,13 +110,13 @@ class PrefetchBuffer:
             self._good_until = self.clock() + LONG_NS
 
     def plan(self, count: int, *, is_background: bool) -> None:
-        """So many entries are to be claimed; `is_background`: by the release thread, if it comes first."""
+        """Plan to claim so many entries; `is_background`: by the release thread, if that comes first."""
         if self.stage == "empty":
             self.count, self._is_background = count, is_background
             self.stage = "planned"
 
     def ask(self, ask: Callable[[int], None]) -> bool:
-        """Claim what is planned with `ask`; False, and nothing is asked for, if nothing is planned."""
+        """Send the planned claim with `ask(count)`; False, and nothing is sent, if none is planned."""
         with self._calling():
             if self.stage != "planned":
                 return False
@@ -125,17 +125,14 @@ class PrefetchBuffer:
         return True
 
     def read(self) -> list[Claimed]:
-        """The prefetch, which stays here; waits for the answer if it was asked for."""
+        """The entries of the prefetch, which stay in the buffer; waits for the answer if it was asked for."""
         with self._calling():
             self._read()
             return self._prefetched
 
     def take(self) -> list[Claimed] | None:
-        """The prefetch, less what was given back meanwhile; None if there was none.
-
-        It is in nobody's hands but the caller's then.
-        """
-        if self.stage == "empty":  # as it stays: nobody else plans
+        """Remove and return the prefetch, without what was released meanwhile; None if there was none."""
+        if self.stage == "empty":  # and so it stays: only this thread plans
             return None
         with self._calling():
             self._read()
@@ -153,7 +150,7 @@ class PrefetchBuffer:
                 self.stage = "read"
 
     def release_all(self) -> None:
-        """Give everything back that was not started; what cannot be given back stays."""
+        """Release all entries that were not started; if that raises, they stay."""
         with self._calling():
             if self.stage == "planned":
                 self.stage = "empty"
@@ -166,7 +163,7 @@ class PrefetchBuffer:
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
-        """The lock, for steps that call something else under it."""
+        """Hold the lock while one of the callables is called, for `check_order`."""
         with self.lock:
             self._caller = threading.get_ident()
             try:
@@ -175,5 +172,5 @@ class PrefetchBuffer:
                 self._caller = 0
 
     def check_order(self) -> None:
-        """Fail unless this thread may take the claim lock: that one is taken before this one's."""
+        """Fail if this thread holds the buffer's lock: the claim lock is taken before it."""
         assert self._caller != threading.get_ident(), "the claim lock is taken before the buffer's"

@@ -9,9 +9,9 @@ from qmodal.store.entries import Claimed
 from qmodal_workers.container.intake.prefetch import PrefetchBuffer
 from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.ipc.shared_record import (
-    AHEAD,
-    EACH,
-    ONE_RUNS,
+    HAS_PREFETCH,
+    ONE_STARTED,
+    SERIAL_IS_ENTRY,
     STATES,
     SharedRecord,
     name_of,
@@ -21,7 +21,7 @@ IDLE, BUSY = STATES.index("idle"), STATES.index("busy")
 
 
 class StatusWriter:
-    """Keeps the record true; the names of what was claimed together are written once, and pointed into."""
+    """Publishes each change; the names of a claim's entries are written once, then only places among them."""
 
     __slots__ = (
         "_buffer",
@@ -39,23 +39,24 @@ class StatusWriter:
         self._started, self._serial = record.started_cell, record.serial_cell
         self._slot = slot
         self._buffer = buffer
-        # Of the last publication: if the next input has the same, it differs in serial and start only.
+        # What the last publication says beside serial and start; if it holds for the next input, too, only
+        # these two are written.
         self._place: tuple[int, int, bool] | None = None
-        self._taken = 0  # from the front of what was claimed last
+        self._taken = 0  # how many of the entries that were claimed last are admitted
         self.completed = 0
 
     def claimed(self, claimed: Sequence[Claimed], connection: int) -> None:
-        """These are held now, and nothing else but the prefetch."""
+        """Take in that these entries are held now, and nothing else but the prefetch."""
         self._taken, self._place = 0, None
         self._record.connection = connection
         self._record.hold([name_of(lane, entry) for lane, entry, _ in claimed])
 
     def take(self) -> None:
-        """The next one of them is being admitted."""
+        """Take in that the next of the claimed entries is being admitted."""
         self._taken += 1
 
     def busy(self) -> None:
-        """The entry that was taken last runs, as one input."""
+        """Publish that the entry that was taken last runs, as one input."""
         slot, buffer = self._slot, self._buffer
         serial, taken = slot.serial, self._taken
         place = (taken + len(buffer.queue), taken - serial, buffer.stage != "empty")
@@ -64,19 +65,19 @@ class StatusWriter:
             self._serial.value = serial
         else:
             self._place = place
-            self._publish(BUSY, serial, slot.started, EACH, running=1)
+            self._publish(BUSY, serial, slot.started, SERIAL_IS_ENTRY, running=1)
 
     def packed(self, part: int) -> None:
-        """The entry that was taken last is a pack; its input `part` of the call will run."""
+        """Publish that the entry that was taken last is a pack, whose input `part` of the call will run."""
         self._place = None
         self._publish(BUSY, self._slot.serial + 1, self._slot.started, 0, running=1, part=part)
 
     def idle(self) -> None:
-        """No user code runs.
+        """Publish that no user code runs.
 
-        What was taken last counts as started on: whatever ends this container before its outcome
-        is stored may come of it (a result that takes all memory), and would come again for ever if
-        nobody was charged. Once it is stored, its entry is gone and the charge finds nothing.
+        The entry that was taken last still counts as started: a death before its outcome is stored may
+        be its doing (a result that takes all memory), and uncharged it would come again for ever. Once
+        the outcome is stored, the entry is gone and the charge finds nothing.
         """
         self._place = None
         running = int(self._taken > 0)
@@ -87,11 +88,11 @@ class StatusWriter:
     ) -> None:
         taken, buffer = self._taken, self._buffer
         if serial and buffer.stage != "empty":
-            flags |= AHEAD
+            flags |= HAS_PREFETCH
         end = taken + len(buffer.queue)
         half = self._record.begin(state, serial, since)
         half.completed = self.completed
-        half.flags = flags + running * ONE_RUNS
+        half.flags = flags + running * ONE_STARTED
         half.first = taken - running
         half.end = end
         half.part = part

@@ -1,4 +1,4 @@
-"""Why a container ends by itself."""
+"""A container's own decision to end, and its reason."""
 
 from __future__ import annotations
 
@@ -6,21 +6,22 @@ from qmodal_workers.container.intake.prefetch import PrefetchBuffer
 
 
 class StopRequest:
-    """The container claims nothing more once it `is_made`; `reason` says why, empty before that.
+    """Once it `is_made`, the container claims nothing more; `reason` says why, empty before that.
 
-    `is_unfit`: it makes room for a container with another Python or qmodal.
+    `is_unfit`: an input needs a container with another Python or qmodal, for which this one makes room.
     """
 
     __slots__ = ("_buffer", "is_made", "is_unfit", "reason")
 
-    def __init__(self, buffer: PrefetchBuffer) -> None:
+    def __init__(self, buffer: PrefetchBuffer | None = None) -> None:
         self._buffer = buffer
         self.is_made = self.is_unfit = False
         self.reason = ""
 
     def make(self, reason: str, *, is_unfit: bool = False) -> None:
-        """Stop after the input that runs; what was not started is given back now."""
+        """Stop after the input that runs; entries that were not started are released now."""
         self.reason = reason
         self.is_made = True
         self.is_unfit = self.is_unfit or is_unfit
-        self._buffer.release_all()
+        if self._buffer is not None:
+            self._buffer.release_all()

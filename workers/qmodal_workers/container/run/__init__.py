@@ -1,1 +1,1 @@
-"""What happens to a claimed input until it has an outcome: checked, found, run, interrupted."""
+"""Running a claimed input until it has a result: check it, find its code, run it, interrupt it."""

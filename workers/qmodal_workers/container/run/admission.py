@@ -40,11 +40,11 @@ class _Foreseen(NamedTuple):
 
 
 class RefusedError(Error):
-    """The entry cannot be processed; it is set aside with this reason."""
+    """Raised for an entry that cannot be processed; it is set aside with this reason."""
 
 
 class UndecodableError(RefusedError):
-    """It was made for another `python`, or if that is empty another qmodal, which some box may have."""
+    """Raised for an entry that another box may decode, with this `python` or (if empty) another qmodal."""
 
     def __init__(self, text: str, *, python: str = "") -> None:
         super().__init__(text)
@@ -58,12 +58,12 @@ class Admission:
     client: Client
     pool: str
     before_large: Callable[[], None] = lambda: None
-    # The last head, and its call as entries name it.
+    # The last envelope's head, and its call id as bytes, as entries have it.
     _known: tuple[Head | None, bytes] = field(default=(None, b""), init=False)
     _foreseen: _Foreseen | None = field(default=None, init=False)
 
     def foresee(self, claimed: Claimed) -> None:
-        """Check a pack before its turn, by another thread; what is wrong is found when it is admitted."""
+        """By the release thread: check a pack before its turn; errors are left for `admit` to raise."""
         if claimed.is_shaped and claimed.size > 1:
             with suppress(Error):
                 envelope = self._opened(claimed)
@@ -72,9 +72,9 @@ class Admission:
                     self._foreseen = _Foreseen(attempt, self._arguments(attempt))
 
     def admit(self, claimed: Claimed) -> Attempt:
-        """The entry as an attempt; raises RefusedError (UndecodableError: others may run it).
+        """The entry as an attempt; raises RefusedError (UndecodableError: other boxes may run it).
 
-        Raises UnknownKeyError for a foreign key.
+        Raises UnknownKeyError for a key that this container does not have, and another one may.
         """
         foreseen = self._foreseen
         if foreseen is not None and foreseen.attempt.claimed is claimed:
@@ -112,7 +112,7 @@ class Admission:
         return envelope
 
     def arguments(self, attempt: Attempt) -> Arguments:
-        """The arguments of those inputs of a pack that the entry stands for; may raise RefusedError."""
+        """The arguments of those inputs of a pack for which the entry stands; may raise RefusedError."""
         foreseen = self._foreseen
         if foreseen is not None and foreseen.attempt is attempt:
             self._foreseen = None
@@ -139,18 +139,18 @@ class Admission:
             return UndecodableError(f"unprocessable: {error}")
         if not isinstance(error, UnknownKeyError):
             return RefusedError(f"unprocessable: {error}")
-        if not self._is_known_to_nobody(signed):
+        if not self._is_foreign_key(signed):
             return UnknownKeyError(str(error))
         return RefusedError(
             f"unprocessable: {clause(error)}, and this Redis does not accept that key; give the "
             "caller the QMODAL_SIGNING_KEY of the other processes"
         )
 
-    def _is_known_to_nobody(self, signed: bytes) -> bool:
-        """Whether the server accepts our key and not this one.
+    def _is_foreign_key(self, signed: bytes) -> bool:
+        """Whether the server accepts our key, and not the one that has signed this.
 
-        Given back, such an entry would come again to every container, stop each, and let nothing
-        else through; one of an accepted key has a container elsewhere that can run it.
+        If it were given back, the entry would stop one container after another and let nothing else
+        through; an entry with an accepted key has a container elsewhere that can run it.
         """
         signer, keys = self.client.signer, self.client.keys
         ours, theirs = insist(
@@ -160,7 +160,7 @@ class Admission:
         return theirs is None and ours == signer.fingerprint.encode()
 
     def _stored(self, envelope: Envelope) -> bytes:
-        """The payload that is not in its envelope."""
+        """The payload that has a key of its own, checked against its digest; raises RefusedError."""
         calls = self.client.calls
         stored = insist(self.client, lambda: calls.input_blob(envelope.call, envelope.first))
         if stored is None:
@@ -170,7 +170,7 @@ class Admission:
         return stored
 
     def store_result(self, call: str, index: int, outcome: Outcome) -> Outcome:
-        """The outcome with its payload stored apart, or what says that the server has no room for it."""
+        """The outcome with its payload in a key of its own; an `unstored` one if the server has no room."""
         key = self.client.keys.result_blob(call, index)
         lifetime = int(self.client.settings.result_ttl * 1000)
         digests: list[bytes] = []
@@ -192,7 +192,7 @@ def _sent(exchange: Exchange) -> Op[None]:
 
 
 def _is_pack(found: Any, count: int) -> bool:
-    """Whether these are keyword arguments for all, and at least one list of a positional one of each."""
+    """Whether it is a pack of `count` inputs: keyword arguments for all, and a list for each positional one."""
     if type(found) is not list or len(found) != 2:
         return False
     kwargs, columns = found

@@ -11,7 +11,7 @@ from qmodal.wire.envelope import Envelope
 class Attempt(NamedTuple):
     """A claimed entry whose envelope was verified, with the bytes of its arguments.
 
-    `payload` is the envelope's own, or what was stored apart.
+    `payload` is the envelope's own, or was stored in a key of its own.
     """
 
     claimed: Claimed

@@ -1,48 +1,39 @@
-"""Batched functions while each input is a batch of its own: lists of one in, a list of one out."""
+"""Batched functions: callers give and get one of what user code takes and returns lists of."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from qmodal.exception import InvalidError
+from qmodal.wire.payload import Arguments
 
 
-def batch_of_one(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as its callers see it: it takes and returns one of what it has lists of.
+class BatchedFunction:
+    """A batched function or method; `is_async`: it returns an awaitable."""
 
-    Without this a caller's text would arrive where a list of texts is expected, and be taken for
-    one. Raises TypeError for arguments that it does not take, InvalidError unless it returns a list
-    of one.
-    """
-    signature = inspect.signature(function)
-    name = function.__qualname__
+    __slots__ = ("_name", "_signature", "function", "is_async")
 
-    def lists(args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, list[Any]]:
-        bound = signature.bind(*args, **kwargs)
-        return {parameter: [value] for parameter, value in bound.arguments.items()}
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.is_async = inspect.iscoroutinefunction(function)
+        self._signature = inspect.signature(function)
+        self._name = function.__qualname__
 
-    def only(returned: Any) -> Any:
+    def lists(self, inputs: Sequence[Arguments]) -> dict[str, list[Any]]:
+        """A list for each parameter, by its name; raises TypeError if one of the callers' is not taken."""
+        bound = [self._signature.bind(*args, **kwargs).arguments for args, kwargs in inputs]
+        if any(each.keys() != bound[0].keys() for each in bound):  # `*args` or `**kwargs`
+            raise TypeError(f"{self._name} is batched: all callers must give the same arguments")
+        return {name: [each[name] for each in bound] for name in bound[0]}
+
+    def parted(self, returned: Any, count: int) -> list[Any]:
+        """One result for each input; raises InvalidError unless it is a list of so many."""
         if type(returned) is not list:
-            raise InvalidError(f"Output of batched function {name} must be a list.")
-        if len(returned) != 1:
+            raise InvalidError(f"Output of batched function {self._name} must be a list.")
+        if len(returned) != count:
             raise InvalidError(
-                f"Output of batched function {name} must be a list of equal length as its inputs."
+                f"Output of batched function {self._name} must be a list of equal length as its inputs."
             )
-        return returned[0]
-
-    if inspect.iscoroutinefunction(function):
-
-        @wraps(function)
-        async def awaited(*args: Any, **kwargs: Any) -> Any:
-            return only(await function(**lists(args, kwargs)))
-
-        return awaited
-
-    @wraps(function)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        return only(function(**lists(args, kwargs)))
-
-    return called
+        return returned

@@ -1,4 +1,4 @@
-"""The callable that an input runs: a function or method, wrapped if it is a generator."""
+"""Finds the callable that an input runs: a function or method, wrapped if it is a generator."""
 
 from __future__ import annotations
 

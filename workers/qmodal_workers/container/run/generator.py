@@ -11,10 +11,10 @@ from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import Any
 
 from qmodal.exception import InputCancellation, InputTimeout, InvalidError
-from qmodal_workers.container.forked_children import end_if_child
-from qmodal_workers.container.run.interrupts import Interrupts
-from qmodal_workers.container.run.item_sender import ItemSender
-from qmodal_workers.container.run.user_loop import UserLoop
+from qmodal_workers.container.process.forked_children import end_if_child
+from qmodal_workers.container.run.interrupts import Interruptible
+from qmodal_workers.container.run.item_sender import ABANDON_SECONDS, ItemSender
+from qmodal_workers.container.run.user_loop import Finisher
 
 _UNFINISHED = frozenset({GeneratorType, AsyncGeneratorType, CoroutineType})
 _INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError)
@@ -26,8 +26,8 @@ class GeneratorDriver:
 
     raw: Callable[..., Any]
     sender: ItemSender
-    loop: UserLoop
-    interrupts: Interrupts
+    loop: Finisher
+    interrupts: Interruptible
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> int:
         """Run it; raises what it raises once its items are on the server."""
@@ -45,6 +45,46 @@ class GeneratorDriver:
             self.sender.stop()
         return self.sender.count
 
+    async def aio(self, /, *args: Any, **kwargs: Any) -> int:
+        """As a call, for a generator whose loop has other things to do meanwhile."""
+        moved, loop = asyncio.Event(), asyncio.get_running_loop()
+        self.sender.wake_with(lambda: _set(loop, moved))
+        try:
+            made = self.raw(*args, **kwargs)
+            if inspect.isawaitable(made):
+                made = await made
+            if not isinstance(made, AsyncIterator):
+                raise _unexpected(made)
+            await self._drain_aio(made, moved)
+        except BaseException as error:
+            end_if_child(error)
+            if not self._is_interrupted(error):
+                await self._finish_aio(moved)
+            raise
+        else:
+            end_if_child()
+            await self._finish_aio(moved)
+        finally:
+            await self._stop_aio(moved)
+        return self.sender.count
+
+    async def _stop_aio(self, moved: asyncio.Event) -> None:
+        """As `ItemSender.stop`, while the others go on; not in a pool, which user code may have filled."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(ABANDON_SECONDS):
+                await self._until_sent(moved)
+        self.sender.stop(0.0)
+
+    async def _finish_aio(self, moved: asyncio.Event) -> None:
+        await self._until_sent(moved)
+        self.sender.finish()
+
+    async def _until_sent(self, moved: asyncio.Event) -> None:
+        while self.sender.is_sending:
+            moved.clear()
+            if self.sender.is_sending:
+                await moved.wait()
+
     def _is_interrupted(self, error: BaseException) -> bool:
         """Whether it is not the generator's own; what its reader leaves no room for is dropped then."""
         kind = type(error)
@@ -55,14 +95,11 @@ class GeneratorDriver:
         if inspect.isawaitable(made):
             made = self.loop.finish(made)
         if isinstance(made, AsyncIterator):
-            self.loop.finish(self._drain_aio(made))
+            self.loop.finish(self._drain_alone(made))
         elif isinstance(made, Iterator):
             self._drain(made)
         else:
-            raise InvalidError(
-                f"The function is declared as a generator and returned a {type(made).__name__}; "
-                "leave out `is_generator=True`, or return a generator."
-            )
+            raise _unexpected(made)
 
     def _drain(self, items: Iterator[Any]) -> None:
         try:
@@ -77,10 +114,12 @@ class GeneratorDriver:
             if close is not None:
                 close()
 
-    async def _drain_aio(self, items: AsyncIterator[Any]) -> None:
-        moved = asyncio.Event()
-        loop = asyncio.get_running_loop()
+    async def _drain_alone(self, items: AsyncIterator[Any]) -> None:
+        moved, loop = asyncio.Event(), asyncio.get_running_loop()
         self.sender.wake_with(lambda: _set(loop, moved))
+        await self._drain_aio(items, moved)
+
+    async def _drain_aio(self, items: AsyncIterator[Any], moved: asyncio.Event) -> None:
         try:
             async for item in items:
                 end_if_child()
@@ -95,6 +134,13 @@ class GeneratorDriver:
             close = getattr(items, "aclose", None)
             if close is not None:
                 await close()
+
+
+def _unexpected(made: Any) -> InvalidError:
+    return InvalidError(
+        f"The function is declared as a generator and returned a {type(made).__name__}; "
+        "leave out `is_generator=True`, or return a generator."
+    )
 
 
 def _set(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
+from typing import Protocol
 
 from qmodal.exception import InputCancellation, InputTimeout
+from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.ipc.shared_record import (
     CANCELLED,
@@ -24,7 +26,39 @@ from qmodal_workers.ipc.shared_record import (
 
 SIGNAL = signal.SIGUSR2
 # The one in `signal` first tries to find an enumeration for our handler, by way of an exception.
-_getsignal = import_module("_signal").getsignal
+handler_of = import_module("_signal").getsignal
+
+
+def leave_signals(receiver: object, interrupted: object) -> None:
+    """The handlers of both signals are the usual ones again, unless they are somebody else's by now."""
+    for number, ours, usual in (
+        (SIGNAL, receiver, signal.SIG_DFL),
+        (signal.SIGINT, interrupted, signal.default_int_handler),
+    ):
+        if handler_of(number) is ours:
+            signal.signal(number, usual)
+
+
+class Interruptible(Protocol):
+    """What stops an input from outside, as whoever runs its user code sees it: `slot` is where it runs."""
+
+    @property
+    def slot(self) -> Slot:
+        """The slot of the input."""
+
+    @property
+    def is_preempted(self) -> bool:
+        """Whether all that the container runs was interrupted, by SIGINT."""
+
+    @property
+    def is_aimed(self) -> bool:
+        """Whether the input was interrupted, or all that this container runs."""
+
+    def listen(self) -> None:
+        """Its user code runs from here on; raises what has come before that."""
+
+    def listen_on(self) -> None:
+        """More user code of it runs: what has interrupted it does not come twice."""
 
 
 class Interrupts:
@@ -64,18 +98,13 @@ class Interrupts:
 
     def disarm(self) -> None:
         """In a process that user code has forked: no signal is about an input there."""
-        for number, ours, usual in (
-            (SIGNAL, self._receiver, signal.SIG_DFL),
-            (signal.SIGINT, self._interrupted, signal.default_int_handler),
-        ):
-            if _getsignal(number) is ours:
-                signal.signal(number, usual)
+        leave_signals(self._receiver, self._interrupted)
 
     def listen(self) -> None:
         """Open the slot: its user code runs from here on until `is_open` is False; may interrupt it."""
         slot = self.slot
         # User code may have taken the signal over; it would make the next time limit ineffective.
-        if _getsignal(SIGNAL) is not self._receiver:
+        if handler_of(SIGNAL) is not self._receiver:
             signal.signal(SIGNAL, self._receiver)
         slot.why = 0
         # Its worker first writes that it has heard of a cancelled input, then looks which one runs;

@@ -1,4 +1,4 @@
-"""User code to an outcome: whatever it returns or raises becomes a value."""
+"""Runs user code for one input; whatever it returns or raises becomes a result."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from qmodal.exception import (
 from qmodal.wire.outcome import Result, text_outcome
 from qmodal.wire.payload import Arguments, dump_value, load_arguments
 from qmodal.wire.remote_error import dump_exception, dump_type, printed
-from qmodal_workers.container.forked_children import end_if_child
-from qmodal_workers.container.own_output import show
+from qmodal_workers.container.process.forked_children import end_if_child
+from qmodal_workers.container.process.own_output import show
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.generator import refuse_unexpected
-from qmodal_workers.container.run.interrupts import Interrupts
-from qmodal_workers.container.run.user_loop import UserLoop
+from qmodal_workers.container.run.interrupts import Interruptible
+from qmodal_workers.container.run.user_loop import Finisher
 from qmodal_workers.ipc.shared_record import STOPPED, TIMEOUT
 
-_INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
+INTERRUPTIONS = (InputTimeout, InputCancellation, asyncio.CancelledError, KeyboardInterrupt)
 # Values that nobody can change, and that no user code is asked about.
 IMMUTABLE = frozenset({NoneType, bool, int, float, str, bytes})
-# Neither awaitable nor a generator: nothing to find out about such a value.
+# Types that are certainly neither awaitable nor generators.
 ORDINARY = frozenset({NoneType, bool, int, float, str, bytes, list, dict, tuple, set})
 Find = Callable[[Attempt], Callable[..., Any]]
 
 
 class Preempted(BaseException):
-    """User code was stopped by KeyboardInterrupt: the input has no outcome and runs elsewhere."""
+    """Raised when user code was interrupted without an outcome: the input is given back to run elsewhere."""
 
 
 class Outdated(BaseException):
-    """The input needs what a newer version of the code has: it was not run, and runs there."""
+    """Raised when an input needs code that only a newer version may have: it was not run, and runs there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +48,31 @@ class Invoker:
     """Runs one input after another on the thread that also talks to Redis.
 
     A hop to another thread would cost more than the whole rest of the path, and signals reach
-    user code only here. `has_newer_code` is asked about what this version does not know.
+    user code only here. `timeout` in seconds. `has_newer_code` is called when an input needs code that
+    this version does not have.
     """
 
     container: str
     plain_only: bool
     timeout: float
-    loop: UserLoop
-    interrupts: Interrupts
+    loop: Finisher
+    interrupts: Interruptible
     has_newer_code: Callable[[], bool]
 
+    def of(self, interrupts: Interruptible, loop: Finisher) -> Invoker:
+        """The same for an input with interrupts of its own, one of several at once."""
+        return Invoker(
+            self.container, self.plain_only, self.timeout, loop, interrupts, self.has_newer_code
+        )
+
     def invoke(self, attempt: Attempt, find: Find) -> Result:
-        """Run one input; what became of it. Raises only Preempted and Outdated."""
+        """Run one input and return its result; raises only Preempted and Outdated."""
         try:
-            args, kwargs = self._rebuilt(attempt)
+            args, kwargs = self.rebuilt(attempt)
             function = find(attempt)
         except (DeserializationError, ExecutionError) as error:
             return self.unknown(error)
-        except _INTERRUPTIONS as error:
+        except INTERRUPTIONS as error:
             return self.failure(error)
         try:
             value = self.call(function, args, kwargs)
@@ -75,7 +82,7 @@ class Invoker:
         end_if_child()
         return "value", form, content
 
-    def _rebuilt(self, attempt: Attempt) -> Arguments:
+    def rebuilt(self, attempt: Attempt) -> Arguments:
         """The arguments; user code may run when they are pickled, and may be interrupted."""
         form = attempt.envelope.format
         if form == "m":
@@ -101,13 +108,13 @@ class Invoker:
         return dumped
 
     def unknown(self, error: Error) -> Result:
-        """What became of an input that needs what is not in this version of the code."""
+        """The failure of an input whose code this version does not have; Outdated if a newer one may."""
         if self.has_newer_code():
             raise Outdated from error
         return self.failure(error)
 
     def call(self, function: Callable[..., Any], args: Any, kwargs: dict[str, Any]) -> Any:
-        """Run user code; raises whatever it raises, and what an interrupt of the input raises in it."""
+        """Run user code in a context of its own; raises what it raises, or what an interrupt raises in it."""
         interrupts, own = self.interrupts, copy_context()
         try:
             interrupts.listen()
@@ -117,9 +124,10 @@ class Invoker:
         return value if type(value) in ORDINARY else self.finish(function, value, own)
 
     def finish(self, function: Callable[..., Any], value: Any, context: Context) -> Any:
-        """What user code has returned, once it is there: an awaitable runs until its end.
+        """The value that user code has returned or, of an awaitable, what it resolves to.
 
-        In the same context: what an input sets is there for all of it, and not for the next one.
+        In the same context, so that an input sees the variables that it has set, and the next one does
+        not.
         """
         try:
             self.interrupts.listen()
@@ -129,35 +137,35 @@ class Invoker:
             self.interrupts.slot.is_open = False
 
     def failure(self, error: BaseException) -> Result:
-        """What became of an input that raised; raises only Preempted.
+        """The result of an input that raised this error; raises only Preempted.
 
-        What only looks like an interruption, such as the CancelledError of a task that user code has
-        cancelled, is a failure like others; by an InputCancellation it has cancelled itself.
+        An error that only looks like an interruption, such as the CancelledError of a task that user code
+        has cancelled, is a failure like others. An InputCancellation of user code cancels its own input.
         """
         end_if_child(error)
         # By its type: `isinstance` would also ask a property `__class__`, which is user code.
         kind = type(error)
         if issubclass(kind, KeyboardInterrupt):
             raise Preempted from error
-        is_aimed = self.interrupts.is_aimed and issubclass(kind, _INTERRUPTIONS)
+        is_aimed = self.interrupts.is_aimed and issubclass(kind, INTERRUPTIONS)
         if is_aimed or issubclass(kind, InputCancellation):
             if self.interrupts.slot.why == STOPPED:
                 raise Preempted from error
             return self._interrupted()
-        return self._told(error)
+        return self._dumped_error(error)
 
-    def _told(self, error: BaseException) -> Result:
-        """The error, shown and as bytes; to describe itself it runs user code, which may be interrupted."""
+    def _dumped_error(self, error: BaseException) -> Result:
+        """The error as a result, also printed; it may run user code for that, which may be interrupted."""
         try:
             self.interrupts.listen_on()
             content = self._dump(error)
             end_if_child()
-        except _INTERRUPTIONS as interruption:
+        except INTERRUPTIONS as interruption:
             self.interrupts.slot.is_open = False
             if self.interrupts.is_aimed:
                 return self.failure(interruption)
             content = dump_type(error, origin=self.container)
-        except BaseException:  # by a handler of signals that user code has left
+        except BaseException:  # raised by a signal handler that user code has left behind
             content = dump_type(error, origin=self.container)
         finally:
             self.interrupts.slot.is_open = False

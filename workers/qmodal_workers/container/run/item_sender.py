@@ -1,7 +1,7 @@
 """Sends the items of a generator while it goes on, in batches that grow while the server is behind.
 
-A thread of its own sends. The generator's thread only puts, and waits where it has to; it may be
-interrupted there at any moment by an exception, so it shares no lock with the other one.
+A thread of its own sends. The generator's thread only puts items, and waits where it has to. An
+interrupt may raise in it there at any moment, so it shares no lock with the sending thread.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ BATCH_BYTES = 1024 * 1024
 # An item that took longer to make is on the server before the generator goes on.
 SLOW_SECONDS = 0.002
 REPEAT_SECONDS = 0.5
-# For what was made before an interruption, if the reader leaves room for it.
+# How long items that were made before an interruption are still sent, if their reader makes room.
 ABANDON_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Made:
-    """An item on its way; `payload` is to be stored apart."""
+    """An item to be sent; its `payload`, if any, goes into a key of its own."""
 
     signed: bytes
     payload: bytes | None
@@ -55,7 +55,8 @@ class _Made:
 class ItemSender:
     """Sends the items of one attempt; `count` were made, `sent` of them are on the server.
 
-    `verdict` is CLOSED when nobody reads, STALE when the entry is not this container's any more.
+    `verdict` is CLOSED when nobody reads, and STALE when the entry is not this container's any more, or
+    the items cannot be stored (`check` says which).
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class ItemSender:
         self.verdict: Verdict = "OK"
 
     def put(self, value: Any) -> None:
-        """Take the next item; afterwards ask `must_wait`. Raises as `dump_value`."""
+        """Take the next item; afterwards look at `must_wait`. Raises as `dump_value` does."""
         if self.verdict != "OK":
             self.count += 1
             return
@@ -118,45 +119,50 @@ class ItemSender:
         """Whether the generator may not go on yet."""
         if self.verdict != "OK" or self.sent >= self.count:
             return False
-        if self._is_slow:  # always so for the first: nothing was resumed before
+        if self._is_slow:  # so is the first one, as `_resumed` is 0 until then
             return True
         unsent = self._put_bytes - self._sent_bytes
         return self.count - self.sent > MOST_UNSENT or unsent > MOST_UNSENT_BYTES
 
     def wait(self) -> None:
-        """Wait while the generator must, or until the sender has moved on for another reason."""
+        """Wait while `must_wait`; then the generator goes on."""
         while self.must_wait:
             self._moved.get()
         self.resume()
 
     def resume(self) -> None:
-        """The generator goes on."""
+        """Take in that the generator goes on: the time that its next item takes begins."""
         while not self._moved.empty():
             self._moved.get()
         self._resumed = time.monotonic()
 
     def wake_with(self, wake: Callable[[], Any] | None) -> None:
-        """Call that, from the sending thread, whenever something was sent."""
+        """Have the sending thread call `wake` whenever `must_wait` may have changed; None: call nothing."""
         self._wake = wake
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether something is not on the server yet, and still wanted."""
+        return self.verdict == "OK" and self.sent < self.count
 
     def finish(self) -> None:
         """Wait until everything is on the server, or nobody wants it; raises as `check`."""
-        while self.verdict == "OK" and self.sent < self.count:
+        while self.is_sending:
             self._moved.get()
         if self._failure is not None:
             raise self._failure
 
     def check(self) -> None:
-        """Raise what ends the generator: why its items cannot be stored, or that they are not ours."""
+        """Raise if the generator has to end: its items cannot be stored, or its entry is not ours any more."""
         if self._failure is not None:
             raise self._failure
         if self.verdict == "STALE":
             raise InputCancellation
 
-    def stop(self) -> None:
-        """Send what is left for as long as a second, and no more."""
+    def stop(self, seconds: float = ABANDON_SECONDS) -> None:
+        """Send what is left for so long, and no more."""
         self._wake = None
-        ends = time.monotonic() + ABANDON_SECONDS
+        ends = time.monotonic() + seconds
         while self.verdict == "OK" and self.sent < self.count and time.monotonic() < ends:
             try:
                 self._moved.get(timeout=max(0.0, ends - time.monotonic()))
@@ -223,7 +229,7 @@ class ItemSender:
         )
 
     def _say(self, error: Error) -> None:
-        """Why the generator waits, once."""
+        """Print, once, why the generator waits."""
         if not self._has_said:
             self._has_said = True
             with suppress(Exception):  # user code has put something else in the place of stderr

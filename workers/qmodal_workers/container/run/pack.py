@@ -12,7 +12,7 @@ from qmodal.wire.envelope import Envelope
 
 
 class Split(NamedTuple):
-    """What becomes of a pack that is taken apart: the input at `place` keeps the entry."""
+    """The split of a pack: the input at `place` keeps the entry, `ended` are settled, `again` wait again."""
 
     place: int
     ended: list[Ended]
@@ -21,14 +21,14 @@ class Split(NamedTuple):
 
 @dataclass(slots=True)
 class Pack:
-    """The inputs `begin` to `end` of one entry, by their place in it.
+    """The inputs at the places `begin` to `end` of one entry, and how far they have run.
 
     `waiting` are the places that are not started: the running thread takes them from the left, the
     release thread from the right, and no lock is needed for that.
     `results` holds, from `begin` on, a plain value or an Outcome for each input that has ended.
-    `begun` is when the first of these was started, `since` when the last one was or has ended;
-    after `until` no other one is started here.
-    Times in monotonic nanoseconds, `size` in bytes.
+    `begun` is when the first of these was started, `since` when the last one has ended and the next
+    one was started; after `until` no other one is started here.
+    Times in monotonic nanoseconds, `size` (of the results) in bytes.
     """
 
     claimed: Claimed
@@ -45,7 +45,7 @@ class Pack:
     results: list[Any] = field(default_factory=list)
     has_outcomes: bool = False  # among the results
     struck: list[int] = field(default_factory=list)  # places that will not be started here
-    split: Split | None = None  # decided, and perhaps carried out, but not confirmed
+    split: Split | None = None  # decided and perhaps carried out, but not confirmed
     is_kept: bool = False  # the entry stands for one input, the rest was split off
 
     def __post_init__(self) -> None:
@@ -58,30 +58,30 @@ class Pack:
 
     @property
     def done(self) -> int:
-        """The place behind the last that has ended."""
+        """The place after the last input that has ended."""
         return self.begin + len(self.results)
 
     @property
-    def each(self) -> int:
-        """What one input took, on the average.
+    def mean_ns(self) -> int:
+        """The mean time that an input took, in nanoseconds.
 
-        Not the slowest one: in a pack of hundreds some input always had to wait for a processor.
+        Not the longest: in a pack of hundreds some input always had to wait for a processor.
         """
         return (self.since - self.begun) // max(1, len(self.results))
 
     def strike(self) -> None:
-        """Take all that is not started away from the thread that runs the pack."""
+        """Withhold all unstarted inputs from the thread that runs the pack."""
         with suppress(IndexError):
             while True:
                 self.struck.insert(0, self.waiting.pop())
 
     def unstrike(self) -> None:
-        """What was struck may be started after all."""
+        """Let the struck inputs be started after all."""
         self.waiting.extend(self.struck)
         self.struck.clear()
 
     def confirm(self, split: Split) -> None:
-        """The split was carried out: nothing but that one input is ours; its result may be there."""
+        """Take in that the split was carried out: the pack is one input now, perhaps with its result."""
         place = split.place
         del self.results[: place - self.begin]
         self.begin, self.end, self.is_kept = place, place + 1, True

@@ -1,8 +1,8 @@
 """Runs the inputs of a pack one after another, as if each had come alone.
 
 A pack that takes long is taken apart, so that nothing waits in it while other containers are idle:
-the thread that runs it stops between two inputs after 100 ms, and the release thread strikes what
-is not started when a single input takes that long.
+the thread that runs it stops between two inputs after 100 ms, and the release thread strikes the
+unstarted inputs when a single one takes that long.
 """
 
 from __future__ import annotations
@@ -17,32 +17,42 @@ from typing import Any
 from qmodal.client import context
 from qmodal.wire import plain
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
-from qmodal_workers.container.forked_children import end_if_child, here
+from qmodal_workers.container.process.forked_children import end_if_child, here
+from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.invoker import IMMUTABLE, ORDINARY, Invoker
 from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.ipc.shared_record import SharedRecord
 
-# Values that take no more room than a few bytes.
+# Types whose values take a few bytes, and types whose values are kept as they are up to SMALL_TEXT.
 _TINY = frozenset({NoneType, bool, int, float})
 _TEXTS = frozenset({str, bytes})
-SMALL = 1024
+SMALL_TEXT = 1024
+# A pack stops between two inputs after so long; PrefetchBuffer calls as much a long input.
 LONG_NS = 100_000_000
 
 
-def run(pack: Pack, function: Callable[..., Any], invoker: Invoker, record: SharedRecord) -> None:
+def run(
+    pack: Pack,
+    function: Callable[..., Any],
+    invoker: Invoker,
+    interrupts: Interrupts,
+    record: SharedRecord,
+) -> None:
     """Run what can be run; raises only Preempted.
 
-    Each input has a context of its own, which those share that change nothing in it: a context for
-    each took a third of the time of a short one.
+    Inputs share a context until one of them changes it, so none sees the changes of another: to make a
+    context for each took a third of the time of a short input.
     """
     pack.begun = pack.since = time.monotonic_ns()
     pack.until = pack.begun + LONG_NS
     inputs, perform, goes_on = zip(*pack.columns, strict=True), _bound(function, pack.kwargs), True
     context.leave_input()  # so that it is set, and what else is set can be counted
-    invoker.interrupts.expect_news()
+    interrupts.expect_news()
     while goes_on:
         own = copy_context()
-        goes_on = own.run(_run_in, own, pack, inputs, function, perform, invoker, record)
+        goes_on = own.run(
+            _run_in, own, pack, inputs, function, perform, invoker, interrupts, record
+        )
 
 
 def _run_in(
@@ -52,11 +62,12 @@ def _run_in(
     function: Callable[..., Any],
     perform: Callable[..., Any],
     invoker: Invoker,
+    interrupts: Interrupts,
     record: SharedRecord,
 ) -> bool:
     """Run inputs until one has changed its context; False if no more of the pack are to run here.
 
-    Names stand for what each input needs: an attribute or a call is a tenth of a short input's time.
+    Local names and no helper functions: an attribute or a call takes a tenth of a short input's time.
     """
     clock, enter, take, append = (
         time.monotonic_ns,
@@ -65,18 +76,13 @@ def _run_in(
         pack.results.append,
     )
     started_cell, serial_cell, news_cell = record.started_cell, record.serial_cell, record.news_cell
-    interrupts, slot, call, first = (
-        invoker.interrupts,
-        invoker.loop.slot,
-        pack.envelope.call,
-        pack.claimed.first,
-    )
+    slot, call, first = interrupts.slot, pack.envelope.call, pack.claimed.first
     now, serial, news = pack.since, slot.serial, interrupts.heard
     size, has_changed = len(own), context.watcher(own)
     for args in inputs:
         try:
-            place = take()  # from here on nobody else can
-        except IndexError:  # all that was left was struck
+            place = take()  # from here on the release thread cannot strike it
+        except IndexError:  # all inputs that were left were struck
             return False
         started_cell.value = now
         slot.serial = serial_cell.value = serial = serial + 1
@@ -88,7 +94,7 @@ def _run_in(
             value = perform(*args)
             slot.is_open = False
             if type(value) not in _TINY or here.is_child:
-                value = _kept(pack, value, function, invoker)
+                value = _preserved(pack, value, function, invoker)
         except BaseException as error:
             value = _failed(pack, error, invoker)
         append(value)
@@ -99,7 +105,7 @@ def _run_in(
 
 
 def _bound(function: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[..., Any]:
-    """The function with these arguments; what one input changes in them, the next does not see."""
+    """The function with these keyword arguments; no input sees what another one changes in them."""
     if not kwargs:
         return function
     if IMMUTABLE.issuperset(map(type, kwargs.values())):
@@ -108,15 +114,15 @@ def _bound(function: Callable[..., Any], kwargs: dict[str, Any]) -> Callable[...
     return lambda *args: function(*args, **plain.unpack(packed))
 
 
-def _kept(pack: Pack, value: Any, function: Callable[..., Any], invoker: Invoker) -> Any:
-    """The value as it is at this moment, whatever user code does to it later."""
+def _preserved(pack: Pack, value: Any, function: Callable[..., Any], invoker: Invoker) -> Any:
+    """The value as it is at this moment: itself if it cannot change and is small, else an Outcome."""
     end_if_child()
     if type(value) not in ORDINARY:
-        # In a copy of its context, which is in use.
+        # In a copy of its context: the context itself is being run in.
         value = invoker.finish(function, value, copy_context())
     if type(value) in _TINY:
         return value
-    if type(value) in _TEXTS and len(value) < SMALL:
+    if type(value) in _TEXTS and len(value) < SMALL_TEXT:
         _grow(pack, len(value))
         return value
     return _ended(pack, ("value", *invoker.dumped(value)), invoker)
@@ -136,7 +142,7 @@ def _ended(pack: Pack, result: Result, invoker: Invoker) -> Outcome:
 
 
 def _grow(pack: Pack, size: int) -> None:
-    """Count bytes of results; what would be too large for one outcome stops after this input."""
+    """Count bytes of results; a pack too large for one outcome stops after this input."""
     pack.size += size
     if pack.size >= INLINE_BYTES:
         pack.until = 0

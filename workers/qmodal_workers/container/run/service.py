@@ -14,19 +14,22 @@ from qmodal.exception import ExecutionError
 from qmodal.functions.function import Function
 from qmodal.spec import parameters
 from qmodal.spec.documents import FunctionSpec, PoolSpec
-from qmodal.spec.variant import variant_of
-from qmodal_workers.container.run.batcher import batch_of_one
+from qmodal.spec.variant import options_in_force, variant_of
 from qmodal_workers.container.run.user_loop import UserLoop
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The callables of a pool by method name ("" for a function), and how to end."""
+    """The callables of a pool by method name ("" for a function), and how to end.
+
+    `generators` and `batched` are names of those that are generators, and that take and return lists.
+    """
 
     callables: dict[str, Callable[..., Any]]
     instance: Any = None
     cls: type | None = None
     generators: frozenset[str] = frozenset()
+    batched: frozenset[str] = frozenset()
     handle: Any = None  # kept, as an instance with `__slots__` does not refer to its own
 
     def find(self, method: str) -> Callable[..., Any]:
@@ -37,39 +40,40 @@ class Service:
             raise ExecutionError(f"there is no method {method!r} in this version") from None
 
     def enter(self, loop: UserLoop) -> None:
-        """Run the other enter hooks; raises whatever they raise."""
+        """Run the enter hooks without `snap=True`; raises whatever they raise."""
         if self.cls is not None:
             _run_hooks(self.cls, self.instance, "enter", loop)
 
     def leave(self, loop: UserLoop) -> None:
-        """Run the exit hooks; the first that fails stops the rest."""
+        """Run the exit hooks; raises what the first one that fails raises, and runs no others."""
         if self.cls is not None:
             _run_hooks(self.cls, self.instance, "exit", loop)
 
 
 def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop) -> Service:
     """Build the instance and run its `snap=True` hooks; raises whatever they raise."""
+    is_batched = options_in_force(spec, pool).max_batch_size is not None
     if not spec.is_class:
         raw = found._raw() if isinstance(found, Function) else found
-        if "max_batch_size" in spec.options or "batching" in variant_of(pool).changes:
-            raw = batch_of_one(raw)
-        return Service({"": raw}, generators=_generators(spec))
+        return Service(
+            {"": raw}, generators=_generators(spec), batched=frozenset({""} if is_batched else ())
+        )
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
     instance = _build(cls, spec, pool)
     handle = None
     if isinstance(found, Cls):
         handle = found._with(variant_of(pool))()
-        handle.adopt(instance, pool.parameters)
+        handle._adopt(instance, pool.parameters)
     _run_hooks(cls, instance, "snap_enter", loop)
-    return Service(_bound(cls, instance), instance, cls, _generators(spec), handle)
-
-
-def _bound(cls: type, instance: Any) -> dict[str, Callable[..., Any]]:
-    found = {}
-    for name, partial in methods_of(cls).items():
-        bound = partial.raw_f.__get__(instance, cls)
-        found[name] = batch_of_one(bound) if partial.kind == "batched" else bound
-    return found
+    methods = methods_of(cls)
+    return Service(
+        {name: partial.raw_f.__get__(instance, cls) for name, partial in methods.items()},
+        instance,
+        cls,
+        _generators(spec),
+        frozenset(methods if is_batched else ()),
+        handle,
+    )
 
 
 def _generators(spec: FunctionSpec) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""A slot: room for one input in a container, and the state of the input in it."""
+"""The slot of a container: the entry that it runs, and the state of the input that runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ class Slot:
     """The entry that a container runs, since when, and whether it may be interrupted.
 
     Written by the thread that runs inputs and by signal handlers, which run in that thread; other
-    threads only read it. Whoever deals with the running input holds the slot, not a copy of this.
+    threads only read it. All that deal with the running input share one slot, and copy nothing of it.
 
-    `claimed`: the entry that runs, None between two; `pack`: it, if it is one. `started`, `ended`: when the last one was
-    started and has ended, in monotonic nanoseconds. `serial`: number of the input that was started
-    last, from 1 on. `part`: index in its call of the input that ran last, if that was one of a pack.
+    `claimed`: the entry that runs, None between two; `pack`: its Pack, if it is one. `started`, `ended`:
+    when the last entry was started and has ended, in monotonic nanoseconds. `serial`: number of the
+    input that was started last, from 1 on. `part`: index in its call of the input that ran last, if that
+    was one of a pack.
     `is_open`: user code of the input is on the stack, so an interrupt may be raised in it.
     `why`: code of the interrupt (TIMEOUT, CANCELLED, STOPPED of the shared record), 0 if there was none.
-    `task`: what user code has returned and the event loop runs to its end.
+    `task`: the task of the event loop that awaits what user code has returned.
     """
 
     __slots__ = (
@@ -47,7 +48,7 @@ class Slot:
         self.task: asyncio.Task[Any] | None = None
 
     def finish(self, now: int) -> float:
-        """The entry has ended; how many seconds it ran."""
+        """Empty the slot at the end of its entry; returns how many seconds that ran."""
         self.claimed = None
         self.ended = now
         return (now - self.started) / 1e9

@@ -6,14 +6,21 @@ import asyncio
 import inspect
 from collections.abc import Awaitable
 from contextvars import Context, copy_context
-from typing import Any
+from typing import Any, Protocol
 
-from qmodal_workers.container.forked_children import end_if_child
+from qmodal_workers.container.process.forked_children import end_if_child
 from qmodal_workers.container.run.slot import Slot
 
 
+class Finisher(Protocol):
+    """Waits for what user code has returned."""
+
+    def finish(self, value: Any, context: Context | None = None) -> Any:
+        """The value itself, or what it resolves to in that context if it is awaitable."""
+
+
 class UserLoop:
-    """Awaits what user code returns, always in the same loop; `slot` knows what it awaits now."""
+    """Awaits what user code returns, always in the same loop; `slot.task` is what it awaits now."""
 
     __slots__ = ("_runner", "slot")
 
@@ -21,14 +28,23 @@ class UserLoop:
         self._runner: asyncio.Runner | None = None
         self.slot = slot or Slot()
 
+    @property
+    def runner(self) -> asyncio.Runner:
+        """What keeps the loop."""
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        return self._runner
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """The loop."""
+        return self.runner.get_loop()
+
     def finish(self, value: Any, context: Context | None = None) -> Any:
         """The value itself, or what it resolves to in that context if it is awaitable."""
         if not inspect.isawaitable(value):
             return value
-        if self._runner is None:
-            self._runner = asyncio.Runner()
         try:
-            result, error = self._runner.run(self._ended(value), context=context or copy_context())
+            result, error = self.runner.run(self._ended(value), context=context or copy_context())
         except BaseException:  # of another task: SystemExit and KeyboardInterrupt end all
             if self.slot.task is not None:
                 self.slot.task.cancel()
@@ -41,7 +57,7 @@ class UserLoop:
         return result
 
     def finish_here(self, value: Any) -> Any:
-        """The same; the context variables that it sets stay set, as a plain function's do."""
+        """As `finish`, but the context variables that it sets stay set, as those of a plain function do."""
         context = copy_context()
         result = self.finish(value, context)
         for variable, now in context.items():
@@ -50,7 +66,7 @@ class UserLoop:
         return result
 
     async def _ended(self, value: Awaitable[Any]) -> tuple[Any, BaseException | None]:
-        """What it resolves to, or what it has raised: asyncio would ask that for its `__class__`."""
+        """Its result, or its exception as a value: asyncio would read the `__class__` of a raised one."""
         task = self.slot.task = asyncio.current_task()
         try:
             result = await value
@@ -58,7 +74,7 @@ class UserLoop:
             end_if_child(error)
             return None, error
         else:
-            # Before its loop goes on, whose descriptors are its parent's, too.
+            # Before the loop goes on, which a forked child shares with its parent.
             end_if_child()
             return result, None
         finally:
@@ -66,7 +82,7 @@ class UserLoop:
                 self.slot.task = None
 
     def cancel(self) -> bool:
-        """Cancel what is being awaited, from a signal handler; False if nothing is."""
+        """From a signal handler: cancel what is being awaited; False if nothing is."""
         task = self.slot.task
         if task is None:
             return False
@@ -74,6 +90,6 @@ class UserLoop:
         return True
 
     def close(self) -> None:
-        """Close the loop."""
+        """Close the loop, if there is one."""
         if self._runner is not None:
             self._runner.close()

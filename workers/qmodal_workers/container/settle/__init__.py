@@ -1,1 +1,1 @@
-"""What follows an outcome: settled, tried again, put back, or sent where it can run."""
+"""Settling inputs that have ended: outcomes merged and written, retries, packs split, inputs rerouted."""

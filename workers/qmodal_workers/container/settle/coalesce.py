@@ -1,7 +1,7 @@
-"""Consecutive inputs of a call that ended one after another are settled as one outcome.
+"""Merges outcomes: consecutive inputs of a call that ended one after another are settled as one.
 
-Each came with an entry of its own, and any of these may have become somebody else's meanwhile; the
-server then takes the outcome for the others only.
+Each came in an entry of its own, and some of these may be another container's meanwhile; the server then
+takes the outcome for the other inputs only.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from qmodal.wire.envelope import Envelope
 from qmodal.wire.outcome import Outcome, Result, joined
 from qmodal.wire.signing import Signer, mac_of
 
-# A result above this is an outcome of its own, and no outcome is for more inputs than that: none of
-# several is large, or longer than readers believe an output to be.
+# A larger result is an outcome of its own, and an outcome is for at most so many inputs: so a shared
+# one is never large, nor for more inputs than readers accept.
 SMALL_BYTES, MOST_IN_RUN = 1024, 256
 
 
@@ -28,11 +28,11 @@ class Done(NamedTuple):
     result: Result
     ended: int
     took: float
-    blob: bytes | None = None  # digest of a result that is stored apart
+    blob: bytes | None = None  # digest of a result that has a key of its own
 
 
 def in_runs(done: Iterable[Done]) -> Iterator[list[Done]]:
-    """Groups that can share an outcome: consecutive inputs of a call with small results."""
+    """Groups of inputs that can share an outcome: consecutive ones of a call, with small results."""
     run: list[Done] = []
     following: tuple[str, int, int] | None = None  # call, lane and index that would go on with it
     for one in done:
@@ -49,7 +49,7 @@ def in_runs(done: Iterable[Done]) -> Iterator[list[Done]]:
 
 
 def sealed(run: list[Done], container: str, signer: Signer) -> Settled:
-    """The run's outcome, ready to be written."""
+    """The signed outcome of a run, ready to be written."""
     (lane, entry, fields), envelope, result, ended, took, blob = run[0]
     began = time.time_ns() - (time.monotonic_ns() - ended) - int(took * 1e9)
     if len(run) > 1:

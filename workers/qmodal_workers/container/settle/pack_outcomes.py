@@ -23,7 +23,7 @@ LARGE_BYTES = INLINE_BYTES // 8
 
 @dataclass(frozen=True, slots=True)
 class PackOutcomes:
-    """Turns results of packs into outcomes, and says which inputs get another attempt."""
+    """Turns the results of a pack into signed outcomes, and says which inputs get another attempt."""
 
     client: Client
     container: str
@@ -31,7 +31,7 @@ class PackOutcomes:
     admission: Admission
 
     def retried(self, pack: Pack, results: list[Any]) -> dict[int, float]:
-        """Seconds to wait before another attempt, by place in the pack."""
+        """The seconds until their next attempt of inputs that get one, by place in the pack."""
         if self.options.retries is None or not pack.has_outcomes:
             return {}
         used, retries = pack.claimed.retries, self.options.retries
@@ -43,11 +43,11 @@ class PackOutcomes:
         return found
 
     def ended(self, pack: Pack, results: list[Any], retried: dict[int, float]) -> list[Ended]:
-        """The outcomes of those that get no other attempt."""
+        """The outcomes of the inputs that get no other attempt."""
         return [self.of(pack, *run) for run in _runs(pack, results, retried) if run[1]]
 
     def of(self, pack: Pack, place: int, results: list[Any]) -> Ended:
-        """The outcome that these consecutive results share, from that place on."""
+        """The signed outcome that these consecutive results, from that place on, share."""
         first, count = pack.index_of(place), len(results)
         outcome = self._outcome(pack, results)
         if len(outcome.payload) > INLINE_BYTES and count == 1:
@@ -62,7 +62,7 @@ class PackOutcomes:
         return Ended(first, count, sealed)
 
     def _outcome(self, pack: Pack, results: list[Any]) -> Outcome:
-        now, each = time.time_ns() // 1_000_000, pack.each // 1000
+        now, each = time.time_ns() // 1_000_000, pack.mean_ns // 1000
         if not pack.has_outcomes:
             if len(results) == 1:
                 return Outcome("value", "m", pack_value(results[0]), self.container, now, each)
@@ -80,14 +80,14 @@ class PackOutcomes:
 
 
 def requeued(pack: Pack, retried: dict[int, float]) -> list[Requeued]:
-    """Those that get another attempt, to go back in line one by one."""
+    """The inputs that get another attempt, to go back in line one by one."""
     return [Requeued(pack.index_of(at), 1, 1, delay) for at, delay in retried.items()]
 
 
 def _runs(
     pack: Pack, results: list[Any], retried: dict[int, float]
 ) -> Iterator[tuple[int, list[Any]]]:
-    """Consecutive inputs that are not retried, with what became of them; large results alone."""
+    """Runs of consecutive inputs that are not retried: first place and results; a large result is alone."""
     if not retried and pack.size < LARGE_BYTES:
         yield pack.begin, results
         return

@@ -1,4 +1,4 @@
-"""Whether another box or a newer version can run what this container cannot decode."""
+"""Finds out whether another box or a newer version can run an input that this container cannot."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from qmodal_workers.container.until_ready import insist
 
 @dataclass(frozen=True, slots=True)
 class Rerouting:
-    """Asks the server when that happens, and not before; `app_id` and `number` are the version here.
+    """Asks the server when such an input comes, and not before; `app_id` and `number`: the version here.
 
-    `is_pinned`: the pool keeps to that version, so a newer one does not matter.
+    `is_pinned`: the pool keeps to this version, so a newer one does not matter.
     """
 
     client: Client
@@ -26,7 +26,7 @@ class Rerouting:
     is_pinned: bool
 
     def has_newer_code(self) -> bool:
-        """Whether a newer version than ours is current: what is unknown here may be known there."""
+        """Whether a newer version than ours is current, which may have the code that ours does not."""
         if self.is_pinned:
             return False
         with suppress(Error):

@@ -1,4 +1,4 @@
-"""Settles inputs that have ended, or gives them another attempt, or puts them back in line."""
+"""Settles inputs that have ended, gives them another attempt, or puts them back in line."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Settlement:
     outcomes: PackOutcomes = field(init=False)
     splitter: PackSplitter = field(init=False)
     _settled: list[Settled] = field(default_factory=list)
-    # Each was one entry, and is not sealed yet. One thread appends, which takes no lock.
+    # Inputs that were one entry each, not sealed yet. One thread appends, which needs no lock.
     _done: deque[Done] = field(default_factory=deque)
     _packs: deque[Pack] = field(default_factory=deque)  # whole ones, of plain values
     _lock: threading.Lock = field(default_factory=lambda: threading.Lock())
@@ -45,12 +45,14 @@ class Settlement:
 
     @property
     def waiting(self) -> int:
-        """Inputs that have ended and are to be settled."""
+        """How many inputs have ended and are still to be settled."""
+        if not (self._packs or self._settled):  # nearly always, with each input
+            return len(self._done)
         packed = sum([len(pack.results) for pack in list(self._packs)])
         return len(self._done) + packed + sum([each.count for each in self._settled])
 
     def input(self, done: Done) -> None:
-        """One input has ended."""
+        """Take in that one input has ended: retry it now, or keep its outcome for the next write."""
         claimed, envelope, result = done.claimed, done.envelope, done.result
         if result[0] != "value":
             delay = next_step(Outcome(*result), self.options.retries, claimed.retries)
@@ -63,9 +65,9 @@ class Settlement:
         self._done.append(done)
 
     def pack(self, pack: Pack) -> None:
-        """A pack has ended as far as it ran; what is left of it goes back in line."""
+        """Take in that a pack has ended as far as it ran; unstarted inputs go back in line."""
         if pack.done == pack.end and not (pack.has_outcomes or pack.split):
-            self._packs.append(pack)  # sealed by whoever writes it
+            self._packs.append(pack)  # sealed by the thread that writes it
             return
         if pack.split is not None:
             self.splitter.finish(pack, pack.split)
@@ -86,12 +88,12 @@ class Settlement:
             self.insist(lambda: self.splitter.dissolve(pack, ended, again))
 
     def release(self, claimed: list[Claimed]) -> None:
-        """Give back what was not run."""
+        """Give back entries that were not run."""
         held = [(one.lane, one.entry, one.call) for one in claimed]
         self.insist(lambda: self.client.pools.release(self.pool, held))
 
     def take(self) -> list[Settled]:
-        """What is to be settled; by the release thread, too, when the next input is a long one."""
+        """Remove and return the outcomes to be settled; called by the release thread, too."""
         with self._lock:
             settled, self._settled = self._settled, []
             done = [self._done.popleft() for _ in range(len(self._done))]
@@ -102,12 +104,12 @@ class Settlement:
         return settled + [sealed(run, self.container, self.client.signer) for run in in_runs(done)]
 
     def put_back(self, settled: list[Settled]) -> None:
-        """They could not be settled; they come first next time."""
+        """Put back outcomes that could not be settled; they come first next time."""
         with self._lock:
             self._settled[:0] = settled
 
     def scatter(self, claimed: Claimed) -> None:
-        """Put the inputs of a pack back in line one by one: here each has to have its own turn."""
+        """Put the inputs of a pack back in line one by one, for a pool whose inputs may not share an entry."""
         first, size = claimed.first, claimed.size
         again = [Requeued(index, 1) for index in range(first, first + size)]
         self.insist(
@@ -117,12 +119,12 @@ class Settlement:
         )
 
     def _whole(self, pack: Pack, ended: Ended) -> Settled:
-        """The pack's entry, which stood for these inputs only."""
+        """The settlement of a pack's entry by one outcome, for all inputs that the entry stands for."""
         lane, entry, _ = pack.claimed
         first, count, sealed = ended
         call, is_kept = pack.envelope.call, pack.is_kept and pack.claimed.size > 1
         return Settled(lane, entry, call, first, sealed, False, count, is_kept)
 
     def insist(self, operation: Callable[[], Op[Any]]) -> None:
-        """Carry it out for as long as it takes."""
+        """Carry the operation out, however long the server takes."""
         insist(self.client, operation)

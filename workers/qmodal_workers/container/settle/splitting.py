@@ -1,4 +1,4 @@
-"""Take a pack apart around its running input, so that nothing waits behind a long one."""
+"""Splits a pack around its running input, so that no other input waits behind a long one."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from qmodal_workers.container.until_ready import INSIST_SECONDS, OUTAGES, insist
 
 @dataclass(slots=True)
 class PackSplitter:
-    """Leaves the entry of a pack to the input that runs; the others end, or go back in line.
+    """Splits packs: the running input keeps the entry, the others are settled or go back in line.
 
-    Steps: strike what is not started, decide on a Split, send it, confirm it. Once sent it may have
+    Steps: strike the unstarted inputs, decide on a Split, send it, confirm it. Once sent it may have
     been carried out, whatever was answered; so it is sent again until it can be confirmed.
     The release thread takes the steps while user code runs. `lock` is held over all of them, so
     that the thread that runs the pack neither concludes it in between nor takes the same steps.
@@ -32,18 +32,18 @@ class PackSplitter:
     lock: threading.Lock = field(default_factory=lambda: threading.Lock())
 
     def split_running(self, slot: Slot, pack: Pack) -> None:
-        """Take it apart if it still runs; by the release thread. Raises if no answer came."""
+        """By the release thread: split the pack if it still runs. Raises Error if no answer came."""
         with self.lock:
             if slot.pack is pack:
                 self.split(pack)
 
-    def leave(self, slot: Slot) -> None:
-        """The pack in the slot runs no more: after this nobody else takes it apart."""
+    def detach(self, slot: Slot) -> None:
+        """Take the pack, which runs no more, out of the slot: then the release thread cannot split it."""
         with self.lock:
             slot.pack = None
 
-    def leave_alone(self, pack: Pack) -> None:
-        """Take it apart for as long as that takes; by the thread that ran it."""
+    def isolate(self, pack: Pack) -> None:
+        """By the thread that ran the pack: split it around the interrupted input, however long that takes."""
         while not pack.is_kept:
             try:
                 with self.lock:
@@ -52,7 +52,7 @@ class PackSplitter:
                 time.sleep(INSIST_SECONDS)
 
     def split(self, pack: Pack) -> None:
-        """The steps that are left, for who holds the lock."""
+        """Take the steps that are left; the caller holds the lock."""
         if pack.split is None:
             pack.split = self._decide(pack)
         if pack.split is not None:
@@ -60,18 +60,18 @@ class PackSplitter:
             pack.confirm(pack.split)
 
     def finish(self, pack: Pack, split: Split) -> None:
-        """Send it until it is answered: if it was carried out, the entry stands for one input since."""
+        """Send a split until it is answered and confirm it: it may have been carried out already."""
         insist(self.client, lambda: self._send(pack, split))
         pack.confirm(split)
 
     def dissolve(self, pack: Pack, ended: list[Ended], again: list[Requeued]) -> Op[bool]:
-        """Take all of it apart: each input is in one of these lists, and none keeps the entry."""
+        """End the entry of a pack: each input is in one of these lists, and none keeps the entry."""
         return self.client.pools.split(
             self.pool, self.container, pack.claimed, keep=None, ended=ended, again=again
         )
 
     def _decide(self, pack: Pack) -> Split | None:
-        """Strike, and say what becomes of each input; None if that was done, or nothing runs now."""
+        """Strike the unstarted inputs, and decide on each; None if it was split before, or no input runs."""
         pack.strike()
         place = pack.struck[0] - 1 if pack.struck else pack.end - 1
         results = list(pack.results)  # the input may end at any moment

@@ -1,4 +1,4 @@
-"""Become a container: own session, own output, and gone when the worker is gone."""
+"""Makes a process a container: a session and output of its own, and killed when the worker dies."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Any, TextIO
 from qmodal_workers.ipc.processes import die_with_parent
 from qmodal_workers.ipc.start_request import Descriptors
 
-# Ours, as long as user code has not put others in their place.
+# The stream objects that we have made; user code may have put others in their place.
 _streams: list[TextIO] = []
 
 
 def become(descriptors: Descriptors, *, parent: int) -> None:
-    """Detach from whoever forked us, and send our output to the worker's pipes."""
-    # A terminal's Ctrl-C is for the client; the worker decides about containers.
+    """Detach from the parent, write output to the worker's pipes, and die with the worker (`parent`)."""
+    # So that a terminal's Ctrl-C does not reach it: the worker decides about containers.
     os.setsid()
     speak_through(descriptors.stdout, descriptors.stderr)
     for fd in (descriptors.control, descriptors.record):
-        os.set_inheritable(fd, False)  # no business of a program that user code starts
+        os.set_inheritable(fd, False)  # programs that user code starts must not have them
     die_with(parent)
 
 
 def speak_through(stdout: int, stderr: int) -> None:
-    """Make these the standard output and error, and nothing the standard input."""
+    """Make these descriptors the standard output and error, and /dev/null the standard input."""
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (stdout, 1), (stderr, 2)):
         os.dup2(source, target)
         os.close(source)
     if _streams == [sys.stdin, sys.stdout, sys.stderr]:
-        return  # as the template has made them: they hold numbers, and nothing unwritten
+        return  # made by the template: they refer to descriptors 0 to 2, and hold nothing unwritten
     # New objects: the old ones may believe that they are files, which can seek.
     _streams[:] = [_input(), _output(1), _output(2)]
     for name, stream in zip(("stdin", "stdout", "stderr"), _streams, strict=True):
         _name(stream, f"<{name}>")
         setattr(sys, name, stream)
-        # Also for whoever asks for the first ones: what an object that nobody flushes holds is lost.
+        # `sys.__stdout__`, too: text in a stream object that nobody flushes would be lost.
         setattr(sys, f"__{name}__", stream)
 
 
@@ -51,15 +51,15 @@ def _output(fd: int) -> TextIO:
 
 
 def _name(stream: Any, name: str) -> None:
-    """As Python's own are called; `open` calls them by their numbers."""
+    """Give a stream the name of Python's own; `open` has named it by its descriptor's number."""
     stream.buffer.raw.name = name
 
 
 def die_with(parent: int) -> None:
-    """Have the kernel kill this process when the worker dies (Linux).
+    """Have the kernel kill this process when the worker (`parent`; 0: none) dies (Linux).
 
-    The template forks twice, so that the worker (a subreaper) becomes our parent; set before
-    that, the signal would come when the template dies.
+    Waits until the worker is our parent, which it becomes as a subreaper because the template forks
+    twice; set before that, the signal would come when the middle process ends.
     """
     if not parent or sys.platform != "linux":
         return
@@ -72,7 +72,7 @@ def die_with(parent: int) -> None:
 
 
 def reseed() -> None:
-    """Two forks of one template would draw the same numbers from numpy (`random` reseeds itself)."""
+    """Reseed numpy, so that two forks of one template draw different numbers (`random` reseeds itself)."""
     numpy_random = sys.modules.get("numpy.random")
     if numpy_random is not None:
         numpy_random.seed()

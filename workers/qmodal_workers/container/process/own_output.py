@@ -1,4 +1,4 @@
-"""Writes what the container itself has to say to its streams, whatever user code has made of these."""
+"""Writes the container's own messages and flushes its output, whatever user code has done to the streams."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STDERR = 2
 
 
 def flush() -> None:
-    """Flush what user code has printed."""
+    """Flush `sys.stdout` and `sys.stderr`."""
     for name in ("stdout", "stderr"):
         try:
             getattr(sys, name).flush()
@@ -21,7 +21,7 @@ def flush() -> None:
 
 
 def show(text: str) -> None:
-    """Write to the standard error: as user code has it, else to the pipe itself."""
+    """Write to `sys.stderr`, or to the pipe itself if user code has broken that."""
     try:
         touch(_write, text)
     except ForeignError:

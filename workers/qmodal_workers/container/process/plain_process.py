@@ -1,4 +1,4 @@
-"""What user code finds as in any Python process: undone is what our own programs have set for themselves."""
+"""Gives user code the surroundings of a plain Python process: undoes what our own programs have set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import ModuleType
 
 
 def begin() -> None:
-    """Leave nothing of the worker's program in this process; before user code is imported.
+    """Undo what the worker's program has set in this process; call it before user code is imported.
 
     Later it would undo what user code has set: the handler of a signal, a path, the program's name.
     """
@@ -22,7 +22,7 @@ def begin() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if not sys.flags.safe_path and sys.path[:1] and sys.path[0] in _own_folders():
         del sys.path[0]
-    # As in an interactive interpreter. Children of `multiprocessing` import what is the main module.
+    # As in an interactive interpreter. Children of `multiprocessing` would import our main module.
     sys.argv[:] = [""]
     sys.modules["__main__"] = ModuleType("__main__")
 
@@ -33,18 +33,18 @@ def _own_folders() -> set[str]:
 
 
 def end() -> None:
-    """What Python does at the end of a program: wait for its threads, run what `atexit` was told.
+    """Do what Python does at the end of a program: wait for threads, run the functions of `atexit`.
 
-    The interpreter itself is not taken down: there would be the frames of our own below it.
+    The interpreter itself is not finalized, because frames of ours are still on its stack.
     """
-    # As multiprocessing ends its children; it is not among the documented names. Looked up now, as
-    # who replaces threads replaces it, too.
+    # Undocumented; multiprocessing ends its children with it. Looked up only now, because libraries that
+    # replace threads replace it, too.
     vars(threading)["_shutdown"]()
     atexit._run_exitfuncs()
 
 
 def set_variables(environ: Mapping[str, str]) -> None:
-    """Set variables of the environment, also for the clock, which has read its own already."""
+    """Set variables of the environment; a new `TZ` is read by the clock, too."""
     os.environ.update(environ)
     if "TZ" in environ:
         time.tzset()

@@ -1,7 +1,7 @@
-"""Processes that user code forks: one that comes back to us from it ends.
+"""Ends a process that user code has forked where it would return from user code into ours.
 
-It has all that its parent has, the claimed inputs and the connection among it. It would settle what
-its parent runs, and claim on as if it were the container.
+Such a process has the claimed inputs and the connection of its parent. It would settle the input that its
+parent runs, and go on claiming as if it were the container.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import NoReturn
 
 
-class _Here:
-    """Whether this process was forked by user code; `disarm` takes our signal handlers from it."""
+class _ForkState:
+    """Whether this process was forked by user code; `disarm` removes our signal handlers there."""
 
     __slots__ = ("disarm", "is_child", "is_watched")
 
@@ -24,14 +24,14 @@ class _Here:
         self.disarm: Callable[[], object] | None = None
 
 
-here = _Here()
+here = _ForkState()
 
 
 def watch(disarm: Callable[[], object] | None = None) -> None:
-    """From here on this process runs user code, and what is forked from it is not ours."""
+    """Take every fork of this process from now on for user code's; call it before user code runs."""
     here.is_child = False
     here.disarm = disarm
-    if not here.is_watched:  # a template's containers are watched since it was
+    if not here.is_watched:  # containers inherit the hook of their template
         here.is_watched = True
         os.register_at_fork(after_in_child=_forked)
 
@@ -43,13 +43,13 @@ def _forked() -> None:
 
 
 def end_if_child(error: BaseException | None = None) -> None:
-    """Where user code has returned or raised: goes on in the process that serves only."""
+    """End this process if user code has forked it; called wherever user code has returned or raised."""
     if here.is_child:
         _end(error)
 
 
 def _end(error: BaseException | None) -> NoReturn:
-    """As a program ends with that error; what user code has to say about it cannot keep it."""
+    """Exit as a Python program with that error does, even if user code fails while the error is printed."""
     status = 0 if error is None else 1
     try:
         if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
