@@ -24,10 +24,10 @@ from qmodal.functions.submission import (
     submit,
 )
 from qmodal.functions.target import Target
-from qmodal.store.calls import Submission
+from qmodal.store.entries import Submission
 from qmodal.store.outputs import Output
-from qmodal.transport.operation import AtMost, Company, Later, Op
-from qmodal.transport.sharing.letter import Letter
+from qmodal.transport.operation import AtMost, FindReplyReader, Later, Op
+from qmodal.transport.sharing.pending_reply import PendingReply
 
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
 ABANDON_SECONDS = 1.0
@@ -36,36 +36,39 @@ ABANDON_SECONDS = 1.0
 def remote(target: Target, arguments: Arguments) -> Op[Any]:
     """Submit and wait: one round trip, as the read for the result goes out with the input.
 
-    While other calls are under way it goes out with theirs, and the result comes as a letter.
+    While other calls are under way it goes out with theirs, and the result comes by their reply stream.
     """
     client = current()
     call = call_id_for(target)
     submission = submission_of(
         client, target, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS
     )
-    letter = submission.letter = yield from _letter_for(client, submission)
+    pending = submission.pending_reply = yield from _pending_reply(client, submission)
     try:
         outputs = yield from request(client, target, submission)
         if not outputs or outputs[0].index:
-            outputs = yield from _waited(client, call, outputs, letter)
+            outputs = yield from _waited(client, call, outputs, pending)
     except (Error, GeneratorExit):
         raise
     except BaseException:  # Ctrl-C, a cancelled task, or what a signal's handler has raised
         yield AtMost(_abandon(client, call), ABANDON_SECONDS)
         raise
     finally:
-        if letter is not None:
-            letter.close()
+        if pending is not None:
+            pending.close()
     return (yield from _delivered(client, submission, outputs[0]))
 
 
-def _letter_for(client: Client, submission: Submission) -> Op[Letter | None]:
-    """The letter of a call that begins while others are under way; nobody shall wait behind large arguments."""
-    mailboxes = () if submission.blobs else (yield Company())
-    for mailbox in mailboxes:
-        stream = client.keys.replies(submission.call, mailbox.name)
-        letter: Letter = mailbox.letter(stream, submission.call)
-        return letter
+def _pending_reply(client: Client, submission: Submission) -> Op[PendingReply | None]:
+    """The pending reply of a call that begins while others are under way; None for one that goes alone.
+
+    So does a call with large arguments: nobody shall wait behind these.
+    """
+    readers = () if submission.blobs else (yield FindReplyReader())
+    for reader in readers:
+        name = reader.reply_to  # read once: it may change
+        stream = client.keys.replies(submission.call, name)
+        return PendingReply(reader, name, stream, submission.call)
     return None
 
 
@@ -100,17 +103,17 @@ def _abandon(client: Client, call: str) -> Op[None]:
 
 
 def _waited(
-    client: Client, call: str, outputs: list[Output], letter: Letter | None
+    client: Client, call: str, outputs: list[Output], pending: PendingReply | None
 ) -> Op[list[Output]]:
     reader = OutputReader(client, call)
     fresh, block = reader.accept(outputs), FIRST_BLOCK_MS
     while not fresh:
-        if letter is None:
+        if pending is None:
             fresh = yield from reader.read(block)
         elif fresh := (yield from reader.read(0)):  # raises for a call that is gone
-            letter.missed()
+            pending.missed()
         else:
-            fresh = reader.accept((yield from client.calls.wait(letter, block=block)))
+            fresh = reader.accept((yield from client.calls.wait(pending, block=block)))
         block = BLOCK_MS
     return fresh
 

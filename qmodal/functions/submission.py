@@ -16,7 +16,8 @@ from qmodal.functions.map.inputs import Arguments, MapInputs
 from qmodal.functions.results import FIRST_BLOCK_MS
 from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
-from qmodal.store.calls import Submission, UnknownPoolError
+from qmodal.store.calls import UnknownPoolError
+from qmodal.store.entries import Submission
 from qmodal.store.outputs import Output
 from qmodal.transport.operation import Op
 from qmodal.wire.digest import digest_of

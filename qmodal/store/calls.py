@@ -12,20 +12,21 @@ from typing import Any
 
 from qmodal.exception import InternalFailure
 from qmodal.store import reading
+from qmodal.store.entries import Submission
 from qmodal.store.keys import GROUP, Keys, Lane
-from qmodal.store.outputs import CallRecord, Output, parse_letter, parse_outputs, read_record
+from qmodal.store.outputs import CallRecord, Output, parse_outputs, parse_reply, read_record
 from qmodal.transport.operation import (
     Command,
     Exchange,
     Meanwhile,
+    Mergeable,
     Op,
-    Part,
     ask,
     ask_one,
     ask_shared,
 )
 from qmodal.transport.script import script
-from qmodal.transport.sharing.letter import Letter
+from qmodal.transport.sharing.pending_reply import PendingReply
 from qmodal.wire.ids import input_of, is_call_id, worker_of
 
 # A payload that is stored apart waits this long for the submit that names it.
@@ -43,28 +44,6 @@ class GapError(InternalFailure):
 
 class UnknownPoolError(InternalFailure):
     """The pool is not known to the server (yet, or any more): open it and submit again."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Submission:
-    """Consecutive inputs of one call; `total` is None while more may follow.
-
-    `sizes`: how many inputs each envelope carries; empty if each carries one.
-    """
-
-    call: str
-    pool: str
-    digest: bytes
-    envelopes: Sequence[bytes]
-    first: int = 0
-    total: int | None = None
-    ttl: int  # milliseconds that results are kept after the last one
-    parent: str = ""
-    now: int  # ms since 1970
-    blobs: Sequence[tuple[int, bytes]] = ()
-    sizes: Sequence[int] = ()
-    # The letter that its outcome shall also come as.
-    letter: Letter | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +72,7 @@ class Calls:
                 submission.now,
                 sum(sizes) if sizes else len(submission.envelopes),
                 " ".join(map(str, sizes)),
-                "" if submission.letter is None else submission.letter.mailbox,
+                submission.reply_to,
             ),
             more_keys=blobs,
             more=submission.envelopes,
@@ -119,22 +98,25 @@ class Calls:
         """Accept the inputs; safe to repeat. Raises UnknownPoolError, EnqueueError."""
         commands = self.submit_commands(submission)
         shared = not submission.blobs and meanwhile is None
-        part = self.part_of(submission) if shared else None
-        replies = yield Exchange(commands, meanwhile=meanwhile, shared=shared, part=part)
+        mergeable = self.mergeable(submission) if shared else None
+        replies = yield Exchange(commands, meanwhile=meanwhile, shared=shared, mergeable=mergeable)
         check_accepted(replies[-1])
 
-    def part_of(self, submission: Submission) -> Part | None:
-        """How the submission of a new call of one input may share a script with others."""
+    def mergeable(self, submission: Submission) -> Mergeable | None:
+        """The submission of a new call of one input, in a form that one script accepts with others."""
         is_whole = submission.total == 1 and len(submission.envelopes) == 1
         if submission.parent or submission.blobs or not is_whole:
             return None
-        letter = submission.letter
-        mailbox = "" if letter is None else letter.mailbox
         values = (
-            *(submission.call, submission.digest, submission.ttl, submission.now, mailbox),
+            submission.call,
+            submission.digest,
+            submission.ttl,
+            submission.now,
+            submission.reply_to,
             submission.envelopes[0],
         )
-        return Part(submission.pool, values, partial(self.submit_each_command, submission.pool))
+        pool = submission.pool
+        return Mergeable(pool, values, partial(self.submit_each_command, pool))
 
     def submit_each_command(self, pool: str, calls: Sequence[tuple[Any, ...]]) -> Command:
         """What accepts several new calls of one input; replies as of a submit, one for each."""
@@ -148,23 +130,28 @@ class Calls:
         )
 
     def request_one(self, submission: Submission, *, block: int) -> Op[list[Output]]:
-        """Submit a single input, and wait up to `block` ms for its outcome, or for its letter, in one round trip."""
-        letter = submission.letter
-        if letter is None:
+        """Submit a single input, and wait up to `block` ms for its outcome, in one round trip."""
+        pending = submission.pending_reply
+        if pending is None:
             return (yield from self.request(submission, block=block, shared=True))
-        part = self.part_of(submission)
-        commands = () if part else self.submit_commands(submission)
+        mergeable = self.mergeable(submission)
+        commands = () if mergeable else self.submit_commands(submission)
         sent = len(commands) or 1
         replies = yield Exchange(
-            commands, expects=b"OK", shared=True, letter=letter, seconds=block / 1000, part=part
+            commands,
+            expects=b"OK",
+            shared=True,
+            pending_reply=pending,
+            seconds=block / 1000,
+            mergeable=mergeable,
         )
         check_accepted(replies[sent - 1])
-        return parse_letter(replies[sent]) if len(replies) > sent else []
+        return parse_reply(replies[sent]) if len(replies) > sent else []
 
-    def wait(self, letter: Letter, *, block: int) -> Op[list[Output]]:
-        """What the letter says; nothing after `block` ms without it."""
-        replies = yield Exchange((), shared=True, letter=letter, seconds=block / 1000)
-        return parse_letter(replies[-1]) if replies else []
+    def wait(self, pending: PendingReply, *, block: int) -> Op[list[Output]]:
+        """What comes from the reply stream; nothing after `block` ms without it."""
+        replies = yield Exchange((), shared=True, pending_reply=pending, seconds=block / 1000)
+        return parse_reply(replies[-1]) if replies else []
 
     def request(
         self,

@@ -44,8 +44,8 @@ class Output:
         return self.known or range(self.index, self.index + self.count)
 
 
-def parse_letter(content: Sequence[bytes]) -> list[Output]:
-    """What a letter says of its call's input; nothing if it only says that there are outputs."""
+def parse_reply(content: Sequence[bytes]) -> list[Output]:
+    """What came from the reply stream for a call of one input; nothing if it only says that there are outputs."""
     return [] if content[1] == b"l" else [_output(b"0", [b"i", *content])]
 
 

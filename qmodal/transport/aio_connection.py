@@ -45,37 +45,37 @@ class _Replies(asyncio.Protocol):
         self._gets = (reader := new_reader()).gets
         self._feed = reader.feed
         self._waiter: asyncio.Future[None] | None = None
-        # Who is told each reply, and why the connection ended, if nobody reads.
-        self._hear: Callable[[Reply], None] | None = None
-        self._end: Callable[[Exception], None] | None = None
+        # If nobody reads: called with each reply, and with the reason when the connection ends.
+        self._on_reply: Callable[[Reply], None] | None = None
+        self._on_end: Callable[[Exception], None] | None = None
         self._lost: Exception | None = None
         self._writable: asyncio.Future[None] | None = None
 
     def data_received(self, data: bytes) -> None:
         self._feed(data)
-        if self._hear is None:
+        if self._on_reply is None:
             self._wake()
         else:
             self._pass_on()
 
     def _pass_on(self) -> None:
         try:
-            while self._hear is not None and (reply := self._gets()) is not NOTHING:
-                self._hear(reply)
+            while self._on_reply is not None and (reply := self._gets()) is not NOTHING:
+                self._on_reply(reply)
         except redis_errors.InvalidResponse as error:
             self.connection_lost(error)
 
     def listen(
-        self, hear: Callable[[Reply], None] | None, end: Callable[[Exception], None] | None
+        self, on_reply: Callable[[Reply], None] | None, on_end: Callable[[Exception], None] | None
     ) -> None:
-        """From now on tell these what comes."""
-        self._hear, self._end = hear, end
+        """Call these with what comes, from now on."""
+        self._on_reply, self._on_end = on_reply, on_end
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = exc or redis_errors.ConnectionError("the server closed the connection")
         self._wake()
-        if self._end is not None:
-            self._end(self._lost)
+        if self._on_end is not None:
+            self._on_end(self._lost)
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -233,10 +233,12 @@ class AsyncConnection:
             raise_said([self._replies.said()])
             raise
 
-    def listen(self, hear: Callable[[Reply], None], end: Callable[[Exception], None]) -> None:
-        """From now on tell `hear` each reply, and `end` why the connection ended; nobody reads any more."""
+    def listen(
+        self, on_reply: Callable[[Reply], None], on_end: Callable[[Exception], None]
+    ) -> None:
+        """Call `on_reply` with each reply from now on, and `on_end` if the connection ends; nobody reads."""
         if self._replies is not None:
-            self._replies.listen(hear, end)
+            self._replies.listen(on_reply, on_end)
 
     def push(self, commands: Sequence[Command]) -> bytes:
         """Send the commands without waiting; what the kernel has no room for, which `write` takes."""

@@ -19,19 +19,19 @@ from qmodal.transport.operation import (
     AtMost,
     CarriedError,
     Command,
-    Company,
     Effect,
     Exchange,
+    FindReplyReader,
     Later,
     Op,
     Pause,
     Reply,
 )
 from qmodal.transport.script import load_commands
-from qmodal.transport.sharing.crowd import Crowd
 from qmodal.transport.sharing.deferred import take_later
-from qmodal.transport.sharing.link import Posting
-from qmodal.transport.sharing.mailbox import Mailbox
+from qmodal.transport.sharing.multiplexer import Multiplexer
+from qmodal.transport.sharing.pending_exchange import PendingExchange
+from qmodal.transport.sharing.reply_reader import ReplyReader
 from qmodal.transport.waiting import Wait, check_size, is_refused, refusal_of
 
 T = TypeVar("T")
@@ -52,9 +52,9 @@ class AsyncDriver:
         self._later: deque[Command] = deque() if later is None else later
         self.is_ending = False
         self._lasts: weakref.WeakSet[Last] = weakref.WeakSet()
-        # Exchanges of calls that are under way, and what they share.
+        # How many exchanges of calls are under way, and what these share.
         self._calls = 0
-        self._crowd: Crowd | None = None
+        self._multiplexer: Multiplexer | None = None
 
     async def run(self, op: Op[T]) -> T:
         """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
@@ -79,8 +79,8 @@ class AsyncDriver:
     async def _aside(self, request: Effect) -> list[Reply]:
         if isinstance(request, Later):
             self._later.append(request.command)
-        elif isinstance(request, Company):
-            return self._company()
+        elif isinstance(request, FindReplyReader):
+            return self._reply_reader()
         elif isinstance(request, Pause):
             await asyncio.sleep(request.seconds)
         elif isinstance(request, AtMost):
@@ -98,30 +98,29 @@ class AsyncDriver:
             return await self.exchange(request)
         return await self._aside(request)
 
-    def _company(self) -> list[Mailbox]:
-        """The mailbox of the calls that are under way, if there are any."""
-        return [self._shared().mailbox] if self._calls >= FEW_TASKS and not self.is_ending else []
+    def _reply_reader(self) -> list[ReplyReader]:
+        """The reply reader, if enough calls are under way."""
+        return [self._shared().reader] if self._calls >= FEW_TASKS and not self.is_ending else []
 
-    def _shared(self) -> Crowd:
-        if self._crowd is None:
-            self._crowd = Crowd(self.address, self._later)
-        return self._crowd
+    def _shared(self) -> Multiplexer:
+        if self._multiplexer is None:
+            self._multiplexer = Multiplexer(self.address, self._later)
+        return self._multiplexer
 
     async def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
-        if not request.shared:
-            return await self._carry_out(request)
-        self._calls += 1
+        self._calls += request.shared
         try:
-            return await self._carry_out(request)
+            return await self._insist(request)
         finally:
-            self._calls -= 1
+            self._calls -= request.shared
 
-    async def _carry_out(self, request: Exchange) -> list[Reply]:
+    async def _insist(self, request: Exchange) -> list[Reply]:
         wait, begin = None, time.monotonic()
         while True:
             try:
-                replies, refusal = await self._once(request)
+                once = self._together if self._is_multiplexed(request) else self._alone
+                replies, refusal = await once(request)
             except LOST as error:
                 # Those that lie idle were lost with it; trying one after another takes too long.
                 await self._drop_idle()
@@ -143,14 +142,13 @@ class AsyncDriver:
         elif verdict in (ReplyAction.RECONNECT, ReplyAction.LOADING):
             await self._drop_idle()
 
-    async def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
-        has_company = request.shared and not request.waits and self._calls > FEW_TASKS
-        if request.letter is not None or (has_company and not self.is_ending):
-            replies = await self._post(request)
-            return replies, refusal_of(request, replies)
-        return await self._alone(request)
+    def _is_multiplexed(self, request: Exchange) -> bool:
+        if request.pending_reply is not None:
+            return True
+        is_short = request.shared and not request.waits
+        return is_short and self._calls > FEW_TASKS and not self.is_ending
 
-    async def _post(self, request: Exchange) -> list[Reply]:
+    async def _together(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
         """Carry it out together with others."""
         ended: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
 
@@ -162,12 +160,13 @@ class AsyncDriver:
             else:
                 ended.set_result(result)
 
-        posting, crowd = Posting(request, done), self._shared()
-        crowd.post(posting)
+        pending, multiplexer = PendingExchange(request, done), self._shared()
+        multiplexer.submit(pending)
         try:
-            return await ended
+            replies = await ended
         finally:
-            crowd.leave(posting)
+            multiplexer.leave(pending)
+        return replies, refusal_of(request, replies)
 
     async def _alone(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
         connection = await self._take()
@@ -228,8 +227,8 @@ class AsyncDriver:
 
     def abandon(self) -> None:
         """End the connections of a loop that will not run any more."""
-        if self._crowd is not None:
-            self._crowd.abandon()
+        if self._multiplexer is not None:
+            self._multiplexer.abandon()
         while self._idle:
             self._idle.pop().abandon()
 
@@ -247,14 +246,14 @@ class AsyncDriver:
             async with asyncio.timeout(FINISH_SECONDS):
                 refusal = None
                 while self._later and refusal is None:
-                    _, refusal = await self._once(Exchange(((b"PING",),)))
+                    _, refusal = await self._alone(Exchange(((b"PING",),)))
         except (*LOST, Error):
             pass
         finally:
             await self._drop_idle()
-            crowd, self._crowd = self._crowd, None
-            if crowd is not None:
-                crowd.close()
+            multiplexer, self._multiplexer = self._multiplexer, None
+            if multiplexer is not None:
+                multiplexer.close()
 
 
 Carry = Callable[[Effect], Awaitable[list[Reply]]]

@@ -18,9 +18,9 @@ from qmodal.transport.operation import (
     AtMost,
     CarriedError,
     Command,
-    Company,
     Effect,
     Exchange,
+    FindReplyReader,
     Later,
     Op,
     Pause,
@@ -31,8 +31,8 @@ from qmodal.transport.sharing.deferred import take_later
 from qmodal.transport.waiting import Wait, check_size, is_refused, refusal_of
 
 if TYPE_CHECKING:
-    from qmodal.transport.sharing.mailbox import Mailbox
-    from qmodal.transport.sharing.threads import ThreadCrowd
+    from qmodal.transport.sharing.multiplexer_thread import MultiplexerThread
+    from qmodal.transport.sharing.reply_reader import ReplyReader
 
 T = TypeVar("T")
 # So many threads that call at a time are quicker with a connection each than by a thread in between.
@@ -60,9 +60,9 @@ class BlockingDriver:
         self._pid = os.getpid()
         # An element for each exchange of a call that is under way, and what these share.
         self._calls: deque[None] = deque()
-        self._crowd: ThreadCrowd | None = None
-        self._crowding = threading.Lock()
-        self._of_parents: list[ThreadCrowd] = []
+        self._multiplexer: MultiplexerThread | None = None
+        self._starting = threading.Lock()
+        self._of_parents: list[MultiplexerThread] = []
 
     def run(self, op: Op[T]) -> T:
         """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
@@ -87,8 +87,8 @@ class BlockingDriver:
     def _aside(self, request: Effect) -> list[Reply]:
         if isinstance(request, Later):
             self._later.append(request.command)
-        elif isinstance(request, Company):
-            return self._company()
+        elif isinstance(request, FindReplyReader):
+            return self._reply_reader()
         elif isinstance(request, Pause):
             time.sleep(request.seconds)
         elif isinstance(request, AtMost):
@@ -103,37 +103,41 @@ class BlockingDriver:
         with contextlib.suppress(Error):
             self.run(op)
 
-    def _company(self) -> list[Mailbox]:
-        """The mailbox of the calls that are under way, if there are any."""
+    def _reply_reader(self) -> list[ReplyReader]:
+        """The reply reader, if enough calls are under way."""
         if self._pid != os.getpid():
             self.after_fork()
-        is_crowded = len(self._calls) >= FEW_THREADS and are_threads_native()
-        return [self._shared().mailbox] if is_crowded else []
+        if len(self._calls) < FEW_THREADS or not are_threads_native():
+            return []
+        try:
+            return [self._shared().reader]
+        except RuntimeError:  # no thread can be started, as at the end of the interpreter
+            return []
 
-    def _shared(self) -> ThreadCrowd:
-        crowd = self._crowd
-        if crowd is not None and crowd.is_alive:
-            return crowd
+    def _shared(self) -> MultiplexerThread:
+        multiplexer = self._multiplexer
+        if multiplexer is not None and multiplexer.is_alive:
+            return multiplexer
         # Plain callers that are alone need no asyncio.
-        from qmodal.transport.sharing.threads import ThreadCrowd
+        from qmodal.transport.sharing.multiplexer_thread import MultiplexerThread
 
-        with self._crowding:
-            if self._crowd is None or not self._crowd.is_alive:
-                self._crowd = ThreadCrowd(self.address, self._later)
-            return self._crowd
+        with self._starting:
+            if self._multiplexer is None or not self._multiplexer.is_alive:
+                self._multiplexer = MultiplexerThread(self.address, self._later)
+            return self._multiplexer
 
     def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
         if not request.shared:
-            return self._carry_out(request)
+            return self._insist(request)
         self._calls.append(None)
         try:
-            return self._carry_out(request)
+            return self._insist(request)
         finally:
             if self._calls:  # a child of a fork began to count anew
                 self._calls.pop()
 
-    def _carry_out(self, request: Exchange) -> list[Reply]:
+    def _insist(self, request: Exchange) -> list[Reply]:
         wait, begin = None, time.monotonic()
         while True:
             try:
@@ -160,16 +164,22 @@ class BlockingDriver:
             self._drop_idle()
 
     def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
-        has_company = (
-            request.shared
-            and not request.waits
-            and len(self._calls) > FEW_THREADS
-            and are_threads_native()
-        )
-        if request.letter is not None or has_company:
-            replies = self._shared().exchange(request)
-            return replies, refusal_of(request, replies)
-        return self._alone(request)
+        if not self._is_multiplexed(request):
+            return self._alone(request)
+        try:
+            multiplexer = self._shared()
+        except RuntimeError as error:  # no thread can be started
+            if request.pending_reply is None:
+                return self._alone(request)
+            raise ConnectionError("the thread that carries out calls cannot be started") from error
+        replies = multiplexer.exchange(request)
+        return replies, refusal_of(request, replies)
+
+    def _is_multiplexed(self, request: Exchange) -> bool:
+        if request.pending_reply is not None:
+            return True
+        is_short = request.shared and not request.waits
+        return is_short and len(self._calls) > FEW_THREADS and are_threads_native()
 
     def _alone(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
         connection = self._take()
@@ -238,12 +248,12 @@ class BlockingDriver:
         self._idle = deque(connection for connection in self._idle if not connection.is_connected)
         self._pid = os.getpid()
         self._calls.clear()
-        self._crowding = threading.Lock()
-        crowd, self._crowd = self._crowd, None
-        if crowd is not None:
-            crowd.leave()
+        self._starting = threading.Lock()
+        multiplexer, self._multiplexer = self._multiplexer, None
+        if multiplexer is not None:
+            multiplexer.leave()
             # To collect its loop would end the watch over the sockets of the parent's.
-            self._of_parents.append(crowd)
+            self._of_parents.append(multiplexer)
 
     def later(self, command: Command) -> None:
         """Send the command along with some later write; nobody reads its reply."""
@@ -261,10 +271,10 @@ class BlockingDriver:
             while self._later and (left := ends - time.monotonic()) > 0:
                 self._finish(left)
         self._drop_idle()
-        crowd = self._crowd
-        if crowd is not None and self._pid == os.getpid():
-            self._crowd = None
-            crowd.stop()
+        multiplexer = self._multiplexer
+        if multiplexer is not None and self._pid == os.getpid():
+            self._multiplexer = None
+            multiplexer.stop()
 
     def _finish(self, seconds: float) -> None:
         # No exchange: it would be patient, and threads that could stop it are not started any more.

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
-from qmodal.transport.sharing.letter import Letter
+from qmodal.transport.sharing.pending_reply import PendingReply
 
 Command = tuple[Any, ...]
 Packed = Command | bytes  # bytes: packed before
@@ -23,15 +23,16 @@ PATIENCE_SECONDS = 20.0
 Meanwhile = Callable[[], None]
 
 
-class Part(NamedTuple):
+class Mergeable(NamedTuple):
     """A command in such a form that one command can do what several do.
 
-    `join` makes it of the `values` of those of one `kind`; it is answered with a reply for each.
+    `merge` makes it of the `values` of those of one `kind`; its reply is a list with one for each, or
+    one for all.
     """
 
     kind: Hashable
     values: tuple[Any, ...]
-    join: Callable[[Sequence[tuple[Any, ...]]], Command]
+    merge: Callable[[Sequence[tuple[Any, ...]]], Command]
 
 
 class Exchange(NamedTuple):
@@ -48,10 +49,10 @@ class Exchange(NamedTuple):
     `meanwhile` is called between writing and reading, each time that it is written: what it does
     costs no time as long as the server is at work. What it raises, if anything, drops the connection.
     `each`: an error reply that says something of its own command only is a reply like the others.
-    `shared`: it is of a call; while others are under way, what does not block goes out with what is theirs.
-    `letter`: in place of a blocking command, what to wait for up to `seconds` once the last reply is as
-    expected. The letter's content is the reply behind the others, which end early without it.
-    `part`: for one that shares, its only command, in a form that can go out as one with others.
+    `shared`: it belongs to a call; while others are under way, what does not block shares their connection.
+    `pending_reply`: in place of a blocking command, what to wait for up to `seconds` once the last reply
+    is as expected. Its content is the reply behind the others, which end early without it.
+    `mergeable`: for one that is shared, its only command, in a form that can be merged with others.
     """
 
     commands: tuple[Command, ...]
@@ -62,9 +63,9 @@ class Exchange(NamedTuple):
     loading: float | None = None
     each: bool = False
     shared: bool = False
-    letter: Letter | None = None
+    pending_reply: PendingReply | None = None
     seconds: float = 0.0
-    part: Part | None = None
+    mergeable: Mergeable | None = None
 
 
 class Pause(NamedTuple):
@@ -79,8 +80,8 @@ class Later(NamedTuple):
     command: Command
 
 
-class Company(NamedTuple):
-    """The question whether other calls are under way: the answer is their `Mailbox`, if there are."""
+class FindReplyReader(NamedTuple):
+    """Asks for the `ReplyReader` that calls share; the answer is empty while too few calls are under way."""
 
 
 class AtMost(NamedTuple):
@@ -102,7 +103,7 @@ class CarriedError(Exception):
         self.substitute = substitute
 
 
-Effect = Exchange | Pause | Later | AtMost | Company
+Effect = Exchange | Pause | Later | AtMost | FindReplyReader
 Op = Generator[Effect, list[Reply], T]
 
 
@@ -117,7 +118,7 @@ def ask(
 
 
 def ask_shared(*commands: Command) -> Op[list[Reply]]:
-    """As `ask`, for what belongs to a call and is soon done: it goes out with what is of others."""
+    """As `ask`, for what belongs to a call and is done soon: it may share a connection with others."""
     return (yield Exchange(commands, shared=True))
 
 

@@ -130,7 +130,7 @@ def test_a_large_result_is_announced_and_read_from_the_outputs(
 
 
 @pytest.mark.parametrize("way", ["deleted", "another kind of value"])
-def test_a_lost_stream_of_replies_costs_a_second(client: Client, target: Target, way: str) -> None:
+def test_a_lost_reply_stream_costs_a_second(client: Client, target: Target, way: str) -> None:
     async def program(held: Answering) -> None:
         held.may_settle.clear()
         calls = asyncio.ensure_future(all_of(target, 20))
@@ -322,7 +322,7 @@ def _in_child(target: Target) -> int:
     return 0 if asyncio.run(all_of(target, 20)) == list(range(20)) else 1
 
 
-def test_streams_of_replies_have_a_lifetime_and_keep_little(client: Client, target: Target) -> None:
+def test_reply_streams_have_a_lifetime_and_keep_little(client: Client, target: Target) -> None:
     async def program() -> None:
         for _ in range(10):
             await all_of(target, 200)
@@ -334,7 +334,7 @@ def test_streams_of_replies_have_a_lifetime_and_keep_little(client: Client, targ
         assert client.run(ask_one(b"XLEN", stream)) < 1000
 
 
-def test_a_call_that_is_alone_has_no_letter(client: Client, target: Target) -> None:
+def test_a_call_that_is_alone_has_no_reply_stream(client: Client, target: Target) -> None:
     with answering(client, target.pool):
         assert [called(target, number) for number in range(5)] == list(range(5))
     assert replies(client) == []

@@ -40,8 +40,8 @@ def submit(bench: Bench) -> Command:
 
 
 def submit_each(bench: Bench) -> Command:
-    parts = [bench.client.calls.part_of(bench.submission()) for _ in range(3)]
-    values = [part.values for part in parts if part is not None]
+    mergeable = [bench.client.calls.mergeable(bench.submission()) for _ in range(3)]
+    values = [each.values for each in mergeable if each is not None]
     return bench.client.calls.submit_each_command(bench.pool, values)
 
 

@@ -193,7 +193,7 @@ def test_the_architecture_names_every_key() -> None:
         "environment": "<environment>",
         "name": "<name>",
         "token": "<token>",
-        "mailbox": "<mailbox>",
+        "reply_to": "<reply_to>",
     }
     stand_ins = {pool: "<pool>", call: "<call>", app: "<app>", "{s00}": "{sNN}"}
     text = (ROOT / "ARCHITECTURE.md").read_text()

@@ -12,8 +12,8 @@ import pytest
 
 import qmodal.store
 from qmodal.store.apps import AppRecord, Apps
-from qmodal.store.calls import Calls, Submission
-from qmodal.store.entries import Claimed, Ended, Requeued, Settled
+from qmodal.store.calls import Calls
+from qmodal.store.entries import Claimed, Ended, Requeued, Settled, Submission
 from qmodal.store.fleet import Fleet, WorkerReport
 from qmodal.store.items import Emission, Items
 from qmodal.store.keys import Keys
@@ -158,7 +158,7 @@ def test_a_script_does_nothing_that_loses_inputs(path: Path) -> None:
 def test_names_in_a_scripts_head_are_its_interface() -> None:
     submit = Script("submit")
     assert submit.keys[:2] == ("call", "pool")
-    assert submit.arguments[-1] == "reply"
+    assert submit.arguments[-1] == "reply_to"
     with pytest.raises(TypeError, match=r"submit\.lua takes keys \('call', .* got 1 and 0"):
         submit.command(("only one",))
 

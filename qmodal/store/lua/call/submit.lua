@@ -5,7 +5,7 @@
 -- A cancelled call takes no more inputs and says OK: whoever reads its outputs is told.
 -- include: tally, join, append, announce
 local call, pool, active, marker = unpack(KEYS)
-local id, pool_id, group, channel, digest, first, total, ttl, parent, now, count, sizes, reply = unpack(ARGV)
+local id, pool_id, group, channel, digest, first, total, ttl, parent, now, count, sizes, reply_to = unpack(ARGV)
 local FIRST_BLOB = 5
 local FIRST_ENVELOPE = 14
 local inputs = pool .. ':inputs'
@@ -37,7 +37,7 @@ end
 if total ~= '' then also('total', total) end
 if count > 0 and (known or to ~= from) then also('to', to) end
 if parent ~= '' then also('parent', parent) end
-if reply ~= '' then also('reply', reply) end
+if reply_to ~= '' then also('reply_to', reply_to) end
 if known then
   redis.call('HSET', call, 'submitted', till, unpack(more))
 else

@@ -1,6 +1,6 @@
 -- Accept new calls of one input each for one pool, as **submit** does one by one. Takes the keys of the calls behind
--- the named ones, and six arguments a call: its id, digest, lifetime of its results, time, mailbox of its letter
--- (or ''), and envelope.
+-- the named ones, and six arguments a call: its id, digest, lifetime of its results, time, name of the reply
+-- stream that its caller reads (or ''), and envelope.
 -- Returns for each OK, or TAKEN: the id belongs to another call; POOL for all if the pool is not known.
 -- include: tally, join, announce
 local pool, active, marker = unpack(KEYS)
@@ -12,8 +12,9 @@ local replies = {}
 local joined = false
 local count = 0
 for n = 1, #KEYS - 3 do
-  local id, digest, ttl, now, mailbox, envelope = unpack(ARGV, 6 * n - 2, 6 * n + 3)
-  local known = redis.call('HGET', KEYS[3 + n], 'digest')
+  local id, digest, ttl, now, reply_to, envelope = unpack(ARGV, 6 * n - 2, 6 * n + 3)
+  -- What somebody else has put there must not stop the others.
+  local known = redis.pcall('HGET', KEYS[3 + n], 'digest')
   replies[n] = (not known or known == digest) and 'OK' or 'TAKEN'
   if not known then
     if not is_active then
@@ -21,7 +22,7 @@ for n = 1, #KEYS - 3 do
       is_active = true
     end
     local entry = redis.call('XADD', inputs, '*', 'e', envelope, 'c', id, 'i', 0)
-    local also = mailbox ~= '' and {'reply', mailbox} or {}
+    local also = reply_to ~= '' and {'reply_to', reply_to} or {}
     redis.call('HSET', KEYS[3 + n], 'pool', pool_id, 'digest', digest, 'submitted', 1, 'state', 'open', 'ttl', ttl,
       'created', now, 'from', entry, 'total', 1, unpack(also))
     count = count + 1
