@@ -64,8 +64,10 @@ class AsyncDriver:
                 try:
                     if type(request) is Exchange:
                         replies = await self.exchange(request)
-                    else:
+                    elif (answer := self._at_once(request)) is None:
                         replies = await self._aside(request)
+                    else:
+                        replies = answer
                 except BaseException as error:  # the operation may know what to do about it
                     request = op.throw(error)
                 else:
@@ -76,12 +78,15 @@ class AsyncDriver:
         except CarriedError as carried:
             raise carried.substitute from carried.error
 
-    async def _aside(self, request: Effect) -> list[Reply]:
+    def _at_once(self, request: Effect) -> list[Any] | None:
+        """The answer to what needs no waiting, as with each call; None for anything else."""
         if isinstance(request, Later):
             self._later.append(request.command)
-        elif isinstance(request, FindReplyReader):
-            return self._reply_reader()
-        elif isinstance(request, Pause):
+            return []
+        return self._reply_reader() if isinstance(request, FindReplyReader) else None
+
+    async def _aside(self, request: Effect) -> list[Reply]:
+        if isinstance(request, Pause):
             await asyncio.sleep(request.seconds)
         elif isinstance(request, AtMost):
             await self._at_most(request)
@@ -96,7 +101,8 @@ class AsyncDriver:
     async def _do(self, request: Effect) -> list[Reply]:
         if type(request) is Exchange:
             return await self.exchange(request)
-        return await self._aside(request)
+        answer = self._at_once(request)
+        return await self._aside(request) if answer is None else answer
 
     def _reply_reader(self) -> list[ReplyReader]:
         """The reply reader, if enough calls are under way."""
@@ -109,32 +115,32 @@ class AsyncDriver:
 
     async def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
+        begin, wait = time.monotonic(), None
         self._calls += request.shared
         try:
-            return await self._insist(request)
+            while True:
+                once = self._together if self._is_multiplexed(request) else self._alone
+                try:
+                    replies, failure = await once(request)
+                    is_lost = False
+                except LOST as error:
+                    replies, failure, is_lost = [], error, True
+                if failure is None:
+                    return replies
+                wait = wait or Wait(self.address, request, begin)
+                await self._failed(wait, failure, is_lost=is_lost)
         finally:
             self._calls -= request.shared
 
-    async def _insist(self, request: Exchange) -> list[Reply]:
-        wait, begin = None, time.monotonic()
-        while True:
-            try:
-                once = self._together if self._is_multiplexed(request) else self._alone
-                replies, refusal = await once(request)
-            except LOST as error:
-                # Those that lie idle were lost with it; trying one after another takes too long.
-                await self._drop_idle()
-                failure: Exception = error
-                is_lost = True
-            else:
-                if refusal is None:
-                    return replies
-                failure, is_lost = refusal, False
-            wait = wait or Wait(self.address, request, begin)
-            await self._repair(wait.failed(failure, is_lost=is_lost))
-            if wait.may_be_too_large:
-                await self.run(check_size(request))
-            await asyncio.sleep(wait.delay)
+    async def _failed(self, wait: Wait, failure: Exception, *, is_lost: bool) -> None:
+        """Repair what can be, and wait until the exchange is to be repeated; raises if it is not."""
+        if is_lost:
+            # Those that lie idle were lost with it; trying one after another takes too long.
+            await self._drop_idle()
+        await self._repair(wait.failed(failure, is_lost=is_lost))
+        if wait.may_be_too_large:
+            await self.run(check_size(wait.request))
+        await asyncio.sleep(wait.delay)
 
     async def _repair(self, verdict: ReplyAction) -> None:
         if verdict is ReplyAction.LOAD:

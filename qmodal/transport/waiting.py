@@ -56,11 +56,11 @@ def repeat_delay(attempt: int) -> float:
 class Wait:
     """The repetitions of one exchange that has failed; `begin` is when it began (monotonic seconds)."""
 
-    __slots__ = ("_address", "_attempt", "_begin", "_request")
+    __slots__ = ("_address", "_attempt", "_begin", "request")
 
     def __init__(self, address: Address, request: Exchange, begin: float) -> None:
         self._address = address
-        self._request = request
+        self.request = request
         self._begin = begin
         self._attempt = 0
 
@@ -72,7 +72,7 @@ class Wait:
     @property
     def may_be_too_large(self) -> bool:
         """Whether the connection may end because of what was sent; true once."""
-        return self._attempt == 3 and size_of(self._request) > SMALLEST_LIMIT
+        return self._attempt == 3 and size_of(self.request) > SMALLEST_LIMIT
 
     def failed(self, error: Exception, *, is_lost: bool) -> ReplyAction:
         """What to do before the next try; raises what the error comes to if trying is in vain.
@@ -92,7 +92,7 @@ class Wait:
 
     def _limit(self, verdict: ReplyAction) -> float:
         """Seconds for which that is waited out: a server that answers is worth more than none."""
-        patience, loading = self._request.patience, self._request.loading
+        patience, loading = self.request.patience, self.request.loading
         if loading is None:
             loading = LOADING_SECONDS if patience >= PATIENCE_SECONDS else patience
         if verdict is ReplyAction.LOADING:
@@ -103,7 +103,7 @@ class Wait:
 
     def _gives_up(self, error: Exception, waited: float) -> Error:
         if not is_answer(error):
-            return unreachable(self._address, error, size_of(self._request))
+            return unreachable(self._address, error, size_of(self.request))
         return in_vain(error) or not_ready(self._address, error, waited)
 
     def _say(self, error: Exception, limit: float) -> None:
