@@ -27,7 +27,7 @@ class PendingExchange:
         self.is_answered = False
         self.deadline = 0.0
         self.is_over = False
-        self._done = done
+        self._done: Done | None = done
 
     def take(self, reply: Reply) -> bool:
         """Take one of its replies; whether that was the last one."""
@@ -62,7 +62,10 @@ class PendingExchange:
         pending = self.request.pending_reply
         if pending is not None:
             pending.on_arrival = None
-        self._done(result)
+        # Not kept: what it refers to refers back as a rule, and would be left to the garbage collector.
+        done, self._done = self._done, None
+        if done is not None:
+            done(result)
 
 
 def merged(batch: Iterable[PendingExchange]) -> list[PendingExchange]:
