@@ -200,7 +200,6 @@ MEASURES: dict[str, Measure] = {
         text="50 threads that call",
         unit="sockets",
         less_is_better=True,
-        goal=12,
     ),
     "mixed short p95": Measure(
         workload="w10",

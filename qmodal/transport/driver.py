@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 # So many threads that call at a time are quicker with a connection each than by a thread in between.
-FEW_THREADS = 6
+FEW_THREADS = 20
 # What was put off is worth so much at the end of a program or of a loop, when the server is away.
 FINISH_SECONDS = 1.0
 

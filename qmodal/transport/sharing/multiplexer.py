@@ -34,6 +34,11 @@ class Multiplexer:
         # No handle of the timer: it would keep a loop that is dropped, whose end frees the connections.
         self._has_timer = False
 
+    @property
+    def waiting(self) -> int:
+        """How many exchanges with a pending reply are under way."""
+        return len(self._waiting)
+
     async def _connect(self) -> AsyncConnection:
         connection = AsyncConnection(self._address)
         await connection.connect()

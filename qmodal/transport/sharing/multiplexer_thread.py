@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections import deque
 from queue import Empty, SimpleQueue
 
@@ -17,6 +18,9 @@ from qmodal.transport.sharing.pending_exchange import PendingExchange
 from qmodal.transport.sharing.reply_reader import ReplyReader
 
 STOP_SECONDS = 1.0
+# While so many exchanges wait for replies, the loop stands still for a moment before it takes in more: the
+# threads that were just woken use the interpreter alone meanwhile, and their next calls go out together.
+MANY_WAITING, GATHER_SECONDS = 16, 0.0003
 
 
 class MultiplexerThread:
@@ -112,6 +116,8 @@ class MultiplexerThread:
             raise
 
     def _take_in(self) -> None:
+        if self._multiplexer.waiting > MANY_WAITING:
+            time.sleep(GATHER_SECONDS)
         self._is_woken = False  # first: what is queued from now on asks for another round
         queue, multiplexer = self._queue, self._multiplexer
         while queue:

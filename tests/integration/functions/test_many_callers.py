@@ -19,6 +19,7 @@ from qmodal.exception import RemoteError
 from qmodal.functions import remote as invocation
 from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
+from qmodal.transport import driver
 from qmodal.transport.operation import ask_one
 from qmodal.wire.ids import new_app_id
 from tests.support.answering import NAME, Answering, answering
@@ -27,7 +28,14 @@ from tests.support.store.bench import target_of
 from tests.support.waiting import wait_until
 
 MOST_CONNECTIONS = 12
+FEW_THREADS = 6
 MANY = 500
+
+
+@pytest.fixture(autouse=True)
+def threads_share_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So few threads suffice here for those that come to share."""
+    monkeypatch.setattr(driver, "FEW_THREADS", FEW_THREADS)
 
 
 @pytest.fixture
