@@ -26,8 +26,8 @@ from qmodal.functions.submission import (
 from qmodal.functions.target import Target
 from qmodal.store.entries import Submission
 from qmodal.store.outputs import Output
-from qmodal.transport.operation import AtMost, FindReplyReader, Later, Op
-from qmodal.transport.sharing.pending_reply import PendingReply
+from qmodal.transport.operation import FIND_REPLY_READER, AtMost, Later, Op
+from qmodal.transport.sharing.pending_reply import PendingReply, ReplySource
 
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
 ABANDON_SECONDS = 1.0
@@ -43,7 +43,10 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
     submission = submission_of(
         client, target, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS
     )
-    pending = submission.pending_reply = yield from _pending_reply(client, submission)
+    pending = None
+    # Nobody shall wait behind large arguments.
+    if not submission.blobs and (readers := (yield FIND_REPLY_READER)):
+        pending = submission.pending_reply = _pending_reply(client, call, readers[0])
     try:
         outputs = yield from request(client, target, submission)
         if not outputs or outputs[0].index:
@@ -59,17 +62,9 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
     return (yield from _delivered(client, submission, outputs[0]))
 
 
-def _pending_reply(client: Client, submission: Submission) -> Op[PendingReply | None]:
-    """The pending reply of a call that begins while others are under way; None for one that goes alone.
-
-    So does a call with large arguments: nobody shall wait behind these.
-    """
-    readers = () if submission.blobs else (yield FindReplyReader())
-    for reader in readers:
-        name = reader.reply_to  # read once: it may change
-        stream = client.keys.replies(submission.call, name)
-        return PendingReply(reader, name, stream, submission.call)
-    return None
+def _pending_reply(client: Client, call: str, reader: ReplySource) -> PendingReply:
+    name = reader.reply_to  # read once: it may change
+    return PendingReply(reader, name, client.keys.replies(call, name), call)
 
 
 def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any]:

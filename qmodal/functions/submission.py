@@ -88,12 +88,16 @@ def submission_of(
 
 def request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
     """Submit one input and wait a second for its outcome, in one write."""
-    calls = client.calls
     try:
-        return (yield from calls.request_one(submission, block=FIRST_BLOCK_MS))
+        return (yield from _request(client, submission))
     except UnknownPoolError:
-        again = partial(calls.request_one, submission, block=FIRST_BLOCK_MS)
-        return (yield from _opening(client, target, again))
+        return (yield from _opening(client, target, partial(_request, client, submission)))
+
+
+def _request(client: Client, submission: Submission) -> Op[list[Output]]:
+    if submission.pending_reply is None:
+        return client.calls.request(submission, block=FIRST_BLOCK_MS, shared=True)
+    return client.calls.request_together(submission, block=FIRST_BLOCK_MS)
 
 
 def submit(client: Client, target: Target, submission: Submission) -> Op[None]:

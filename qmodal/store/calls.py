@@ -129,11 +129,8 @@ class Calls:
             more=chain.from_iterable(calls),
         )
 
-    def request_one(self, submission: Submission, *, block: int) -> Op[list[Output]]:
-        """Submit a single input, and wait up to `block` ms for its outcome, in one round trip."""
-        pending = submission.pending_reply
-        if pending is None:
-            return (yield from self.request(submission, block=block, shared=True))
+    def request_together(self, submission: Submission, *, block: int) -> Op[list[Output]]:
+        """Submit a single input with others, and wait up to `block` ms for its pending reply."""
         mergeable = self.mergeable(submission)
         commands = () if mergeable else self.submit_commands(submission)
         sent = len(commands) or 1
@@ -141,7 +138,7 @@ class Calls:
             commands,
             expects=b"OK",
             shared=True,
-            pending_reply=pending,
+            pending_reply=submission.pending_reply,
             seconds=block / 1000,
             mergeable=mergeable,
         )

@@ -16,12 +16,12 @@ from qmodal.transport.connection import LOST, Address
 from qmodal.transport.driver import FINISH_SECONDS
 from qmodal.transport.errors import ReplyAction, first_error
 from qmodal.transport.operation import (
+    FIND_REPLY_READER,
     AtMost,
     CarriedError,
     Command,
     Effect,
     Exchange,
-    FindReplyReader,
     Later,
     Op,
     Pause,
@@ -83,7 +83,7 @@ class AsyncDriver:
         if isinstance(request, Later):
             self._later.append(request.command)
             return []
-        return self._reply_reader() if isinstance(request, FindReplyReader) else None
+        return self._reply_reader() if request is FIND_REPLY_READER else None
 
     async def _aside(self, request: Effect) -> list[Reply]:
         if isinstance(request, Pause):

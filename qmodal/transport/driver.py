@@ -15,12 +15,12 @@ from qmodal.exception import Error
 from qmodal.transport.connection import LOST, Address, Connection
 from qmodal.transport.errors import ReplyAction, first_error
 from qmodal.transport.operation import (
+    FIND_REPLY_READER,
     AtMost,
     CarriedError,
     Command,
     Effect,
     Exchange,
-    FindReplyReader,
     Later,
     Op,
     Pause,
@@ -85,10 +85,10 @@ class BlockingDriver:
             raise carried.error from None
 
     def _aside(self, request: Effect) -> list[Reply]:
+        if request is FIND_REPLY_READER:
+            return self._reply_reader()
         if isinstance(request, Later):
             self._later.append(request.command)
-        elif isinstance(request, FindReplyReader):
-            return self._reply_reader()
         elif isinstance(request, Pause):
             time.sleep(request.seconds)
         elif isinstance(request, AtMost):
@@ -128,34 +128,33 @@ class BlockingDriver:
 
     def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
-        if not request.shared:
-            return self._insist(request)
-        self._calls.append(None)
+        begin, wait = time.monotonic(), None
+        if request.shared:
+            self._calls.append(None)
         try:
-            return self._insist(request)
+            while True:
+                try:
+                    replies, failure = self._once(request)
+                    is_lost = False
+                except LOST as error:
+                    replies, failure, is_lost = [], error, True
+                if failure is None:
+                    return replies
+                wait = wait or Wait(self.address, request, begin)
+                self._failed(wait, failure, is_lost=is_lost)
         finally:
-            if self._calls:  # a child of a fork began to count anew
+            if request.shared and self._calls:  # a child of a fork began to count anew
                 self._calls.pop()
 
-    def _insist(self, request: Exchange) -> list[Reply]:
-        wait, begin = None, time.monotonic()
-        while True:
-            try:
-                replies, refusal = self._once(request)
-            except LOST as error:
-                # Those that lie idle were lost with it; trying one after another takes too long.
-                self._drop_idle()
-                failure: Exception = error
-                is_lost = True
-            else:
-                if refusal is None:
-                    return replies
-                failure, is_lost = refusal, False
-            wait = wait or Wait(self.address, request, begin)
-            self._repair(wait.failed(failure, is_lost=is_lost))
-            if wait.may_be_too_large:
-                self.run(check_size(request))
-            time.sleep(wait.delay)
+    def _failed(self, wait: Wait, failure: Exception, *, is_lost: bool) -> None:
+        """Repair what can be, and wait until the exchange is to be repeated; raises if it is not."""
+        if is_lost:
+            # Those that lie idle were lost with it; trying one after another takes too long.
+            self._drop_idle()
+        self._repair(wait.failed(failure, is_lost=is_lost))
+        if wait.may_be_too_large:
+            self.run(check_size(wait.request))
+        time.sleep(wait.delay)
 
     def _repair(self, verdict: ReplyAction) -> None:
         if verdict is ReplyAction.LOAD:
@@ -164,7 +163,7 @@ class BlockingDriver:
             self._drop_idle()
 
     def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
-        if not self._is_multiplexed(request):
+        if request.waits or not self._is_multiplexed(request):
             return self._alone(request)
         try:
             multiplexer = self._shared()
@@ -178,8 +177,7 @@ class BlockingDriver:
     def _is_multiplexed(self, request: Exchange) -> bool:
         if request.pending_reply is not None:
             return True
-        is_short = request.shared and not request.waits
-        return is_short and len(self._calls) > FEW_THREADS and are_threads_native()
+        return request.shared and len(self._calls) > FEW_THREADS and are_threads_native()
 
     def _alone(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
         connection = self._take()

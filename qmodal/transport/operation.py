@@ -84,6 +84,9 @@ class FindReplyReader(NamedTuple):
     """Asks for the `ReplyReader` that calls share; the answer is empty while too few calls are under way."""
 
 
+FIND_REPLY_READER = FindReplyReader()
+
+
 class AtMost(NamedTuple):
     """An operation that is given up after `seconds`; its result and errors are dropped."""
 
