@@ -344,7 +344,9 @@ def _in_batch(how: str) -> Any:
 @app.function(max_containers=1, timeout=1)
 @qmodal.batched(max_batch_size=4, wait_ms=100)
 def late(path: list[str]) -> list[str]:
+    """Notes that it runs, and waits for the files."""
     for each in path:
+        mark("/", each + ".runs")
         block_until(each)
     return path
 
