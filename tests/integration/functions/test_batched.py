@@ -189,6 +189,14 @@ def test_a_variant_batches_in_a_pool_of_its_own(user: Any) -> None:
     assert user.listed.remote([1, 2]) == [2, 3]
 
 
+def test_a_variant_of_a_generator_or_of_several_methods_cannot_batch(user: Any) -> None:
+    batching = {"max_batch_size": 2, "wait_ms": 1}
+    with pytest.raises(InvalidError, match="generator"):
+        next(user.count.with_batching(**batching).remote_gen(1))
+    with pytest.raises(InvalidError, match="no other method"):
+        user.Mixed.with_batching(**batching)().variable.remote()
+
+
 def test_local_calls_pass_lists(user: Any) -> None:
     assert user.add.local([1, 2], [3, 4]) == [(4, 2), (6, 2)]
 
