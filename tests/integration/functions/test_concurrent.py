@@ -14,15 +14,13 @@ import pytest
 
 import qmodal
 from qmodal.client.client import current
-from qmodal.config import Settings
 from qmodal.exception import (
     FunctionTimeoutError,
     InvalidError,
     RemoteError,
     SerializationError,
 )
-from qmodal.runner.run import ensure_server
-from qmodal.source.loader import load_file
+from tests.support.stacks import running_program
 from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[2] / "programs" / "side_by_side.py"
@@ -31,9 +29,7 @@ PROGRAM = Path(__file__).parents[2] / "programs" / "side_by_side.py"
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The running program; one stack for all tests of this module."""
-    settings = Settings.from_environ({"QMODAL_HOME": str(tmp_path_factory.mktemp("home"))})
-    module: Any = load_file(PROGRAM)
-    with ensure_server(settings), module.app.run():
+    with running_program(PROGRAM, tmp_path_factory) as module:
         yield module
 
 
