@@ -312,6 +312,22 @@ class Mixed:
         self.note = path
 
 
+@app.cls()
+@qmodal.concurrent(max_inputs=20)
+class Lingering:
+    @qmodal.exit()
+    def leave(self) -> None:
+        block_until(self.path)
+
+    @qmodal.method()
+    def run(self, path: str, marks: str) -> int:
+        """Notes each process that runs it."""
+        self.path = path
+        Path(f"{marks}.{os.getpid()}").touch()
+        block_until(path)
+        return os.getpid()
+
+
 @app.function(max_containers=1)
 @qmodal.batched(max_batch_size=4, wait_ms=300)
 def add(x: list[int], y: list[int]) -> list[tuple[int, int]]:

@@ -335,6 +335,20 @@ def test_ctrl_c_that_a_thread_of_user_code_is_given_ends_its_container_at_once(
     assert {beside.get(timeout=20), itself.get(timeout=20)}.isdisjoint(first)
 
 
+def test_what_an_interrupted_container_gives_back_does_not_wait_for_its_exit_hooks(
+    user: Any, tmp_path: Path
+) -> None:
+    go, mark = tmp_path / "go", tmp_path / "it"
+    call = user.Lingering().run.spawn(str(go), str(mark))
+    wait_until(there(tmp_path / "it.*"), what="it runs")
+    first = int(next(tmp_path.glob("it.*")).suffix[1:])
+    psutil.Process(first).send_signal(signal.SIGINT)
+    wait_until(there(tmp_path / "it.*", 2), what="it runs again", seconds=20)
+    assert psutil.pid_exists(first)
+    go.touch()
+    assert call.get(timeout=20) != first
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="what a thread blocks stands in /proc")
 def test_signals_are_given_to_threads_of_user_code_but_not_to_ours(user: Any) -> None:
     assert user.deaf_threads.remote() == {
