@@ -6,8 +6,9 @@ local fields = { "ENVELOPE", "CALL", "INDEX", "RETRIES", "LOST", "COUNT", "FRESH
 files["qmodal/store/lua/shared/**/*.lua"].ignore = { "211" } -- used by whoever includes them
 files["qmodal/store/lua/**/*.lua"].read_globals = {
   "acknowledge", "announce", "append", "discard_code", "drop", "join", "keep_code", "narrow", "piece", "pieces",
-  "readd", "readd_later", "record", "retry_of", "set_aside", "shaped", "tally", unpack(fields),
+  "readd", "readd_later", "record", "reply", "reply_all", "retry_of", "set_aside", "shaped", "tally",
+  unpack(fields),
 }
 files["qmodal/store/lua/shared/drop.lua"].read_globals = { "record", "tally", unpack(fields) }
-files["qmodal/store/lua/shared/record.lua"].read_globals = { "tally" }
+files["qmodal/store/lua/shared/record.lua"].read_globals = { "tally", "reply" }
 files["qmodal/store/lua/shared/entries/*.lua"].read_globals = { "drop", "piece", "readd", "shaped", unpack(fields) }

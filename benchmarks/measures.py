@@ -153,13 +153,53 @@ MEASURES: dict[str, Measure] = {
         digits=1,
         goal=95,
     ),
-    "callers": Measure(workload="w9", text="50 asyncio callers", unit="/s"),
+    "callers": Measure(workload="w9", text="50 asyncio callers", unit="/s", to_peers=4.5),
     "callers p95": Measure(
         workload="w9",
         text="50 asyncio callers, p95",
         unit="ms",
         less_is_better=True,
         digits=1,
+    ),
+    "callers sockets": Measure(
+        workload="w9",
+        text="50 asyncio callers",
+        unit="sockets",
+        less_is_better=True,
+        goal=12,
+    ),
+    "many callers": Measure(
+        workload="w9-many", text="500 asyncio callers", unit="/s", to_own=("callers", 0.9)
+    ),
+    "many callers p95": Measure(
+        workload="w9-many",
+        text="500 asyncio callers, p95",
+        unit="ms",
+        less_is_better=True,
+        digits=1,
+    ),
+    "many callers sockets": Measure(
+        workload="w9-many",
+        text="500 asyncio callers",
+        unit="sockets",
+        less_is_better=True,
+        goal=12,
+    ),
+    "threads": Measure(
+        workload="w9-threads", text="50 threads that call", unit="/s", to_own=("callers", 0.7)
+    ),
+    "threads p95": Measure(
+        workload="w9-threads",
+        text="50 threads that call, p95",
+        unit="ms",
+        less_is_better=True,
+        digits=1,
+    ),
+    "threads sockets": Measure(
+        workload="w9-threads",
+        text="50 threads that call",
+        unit="sockets",
+        less_is_better=True,
     ),
     "mixed short p95": Measure(
         workload="w10",

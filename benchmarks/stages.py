@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 
 from benchmarks.tasks import TASKS
 from qmodal.client.client import Client
-from qmodal.store.calls import Submission
-from qmodal.store.entries import Claimed, Settled
+from qmodal.store.entries import Claimed, Settled, Submission
 from qmodal.store.outputs import parse_outputs
 from qmodal.transport.connection import Address, Connection, pack
 from qmodal.wire.envelope import PYTHON, Envelope, Head, open_envelope

@@ -73,6 +73,7 @@ class Subject(Blocking):
     cannot: Mapping[str, str] = {
         "w6": "has no containers, only a process",
         "w7": "has no recovery",
+        "w9-threads": "has one connection",
         "w10": "claims in chunks, whatever they hold",
         "kept": "keeps nothing of a finished call",
     }

@@ -49,6 +49,10 @@ WORKLOADS: dict[str, Workload] = {
     "w7": Workload(run=containers.w7, for_latency=True, once=True),
     "w8": Workload(run=throughput.w8, workers=2, at_its_best=True, once=True, limit=300.0),
     "w9": Workload(run=latency.w9, at_its_best=True, for_latency=True, needs_asyncio=True),
+    "w9-many": Workload(
+        run=latency.w9_many, at_its_best=True, for_latency=True, needs_asyncio=True
+    ),
+    "w9-threads": Workload(run=latency.w9_threads, at_its_best=True, for_latency=True),
     "w10": Workload(run=latency.w10, workers=8, for_latency=True),
     "w11": Workload(run=together.w11, at_its_best=True, needs_asyncio=True),
     "w12": Workload(run=together.w12, at_its_best=True, for_latency=True, needs_asyncio=True),

@@ -5,8 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
-from benchmarks.bench import Bench, Meter, median, quantile
+from benchmarks.bench import Bench, CannotError, Meter, median, quantile
+from benchmarks.processes import sockets
+from benchmarks.shape import Direct, drive
 from benchmarks.workloads.throughput import cpu
 
 MEBI = 1 << 20
@@ -76,16 +80,53 @@ async def w4(bench: Bench) -> None:
 
 async def w9(bench: Bench) -> None:
     """Many asyncio callers at once, each with one call after the other."""
+    await _callers(bench, bench.sizes.callers, "callers")
+
+
+async def w9_many(bench: Bench) -> None:
+    """Ten times as many."""
+    await _callers(bench, 10 * bench.sizes.callers, "many callers")
+
+
+async def _callers(bench: Bench, callers: int, measure: str) -> None:
     await bench.start()
-    callers, begin = bench.sizes.callers, time.perf_counter()
+    begin = time.perf_counter()
     await asyncio.gather(*(timed_calls(bench, 1) for _ in range(callers)))
     each = time.perf_counter() - begin
-    calls = max(1, min(bench.sizes.calls_each, int(bench.sizes.seconds / each)))
+    most = max(1, bench.sizes.calls_each * bench.sizes.callers // callers)
+    calls = max(1, min(most, int(bench.sizes.seconds / each)))
     with Meter(bench.look) as meter:
         of_each = await asyncio.gather(*(timed_calls(bench, calls) for _ in range(callers)))
+    _emit_callers(bench, measure, meter, of_each)
+
+
+async def w9_threads(bench: Bench) -> None:
+    """Many threads at once, each with one call after the other."""
+    if not isinstance(bench.subject, Direct):
+        raise CannotError("it has no verbs that block")
+    await bench.start()
+    callers, begin = bench.sizes.callers, time.perf_counter()
+    with ThreadPoolExecutor(callers) as threads:
+
+        def at_once(calls: int) -> list[list[float]]:
+            return [*threads.map(lambda _: drive(timed_calls(bench, calls)), range(callers))]
+
+        at_once(1)
+        each = time.perf_counter() - begin
+        calls = max(1, min(bench.sizes.calls_each, int(bench.sizes.seconds / each)))
+        with Meter(bench.look) as meter:
+            of_each = at_once(calls)
+        _emit_callers(bench, "threads", meter, of_each)
+
+
+def _emit_callers(
+    bench: Bench, measure: str, meter: Meter, of_each: Sequence[Sequence[float]]
+) -> None:
+    """Calls a second, the slower ones, and the sockets that this process has for them."""
     taken = [seconds for each_one in of_each for seconds in each_one]
-    bench.emit("callers", len(taken) / meter.seconds, count=len(taken), **cpu(meter, len(taken)))
-    bench.emit("callers p95", quantile(taken, 0.95) * 1e3, count=len(taken))
+    bench.emit(measure, len(taken) / meter.seconds, count=len(taken), **cpu(meter, len(taken)))
+    bench.emit(f"{measure} p95", quantile(taken, 0.95) * 1e3, count=len(taken))
+    bench.emit(f"{measure} sockets", sockets(os.getpid()))
 
 
 async def w10(bench: Bench) -> None:

@@ -180,6 +180,8 @@ class Client:
     def after_fork(self) -> None:
         """In the child: what was put off is the parent's, and so are the loops."""
         self._later.clear()
+        if (blocking := self.__dict__.get("blocking")) is not None:
+            blocking.after_fork()
         if (loops := self.__dict__.pop("loops", None)) is not None:
             loops.leave_all()
             # To collect TLS connections would take them from the parent's loop, too.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from qmodal.client.client import Client
 from qmodal.exception import FunctionTimeoutError, RemoteError, WorkerLost
-from qmodal.store.calls import Submission
+from qmodal.store.entries import Submission
 from qmodal.transport.operation import Later, Op, ask
 from qmodal.types import InputStatus
 

@@ -24,31 +24,47 @@ from qmodal.functions.submission import (
     submit,
 )
 from qmodal.functions.target import Target
-from qmodal.store.calls import Submission
+from qmodal.store.entries import Submission
 from qmodal.store.outputs import Output
-from qmodal.transport.operation import AtMost, Later, Op
+from qmodal.transport.operation import FIND_REPLY_READER, AtMost, Later, Op
+from qmodal.transport.sharing.pending_reply import PendingReply, ReplySource
 
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
 ABANDON_SECONDS = 1.0
 
 
 def remote(target: Target, arguments: Arguments) -> Op[Any]:
-    """Submit and wait: one round trip, as the read for the result goes out with the input."""
+    """Submit and wait: one round trip, as the read for the result goes out with the input.
+
+    While other calls are under way it goes out with theirs, and the result comes by their reply stream.
+    """
     client = current()
     call = call_id_for(target)
     submission = submission_of(
         client, target, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS
     )
+    pending = None
+    # Nobody shall wait behind large arguments.
+    if not submission.blobs and (readers := (yield FIND_REPLY_READER)):
+        pending = submission.pending_reply = _pending_reply(client, call, readers[0])
     try:
         outputs = yield from request(client, target, submission)
         if not outputs or outputs[0].index:
-            outputs = yield from _waited(client, call, outputs)
+            outputs = yield from _waited(client, call, outputs, pending)
     except (Error, GeneratorExit):
         raise
     except BaseException:  # Ctrl-C, a cancelled task, or what a signal's handler has raised
         yield AtMost(_abandon(client, call), ABANDON_SECONDS)
         raise
+    finally:
+        if pending is not None:
+            pending.close()
     return (yield from _delivered(client, submission, outputs[0]))
+
+
+def _pending_reply(client: Client, call: str, reader: ReplySource) -> PendingReply:
+    name = reader.reply_to  # read once: it may change
+    return PendingReply(reader, name, client.keys.replies(call, name), call)
 
 
 def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any]:
@@ -81,11 +97,18 @@ def _abandon(client: Client, call: str) -> Op[None]:
     yield Later(client.calls.forget_command(call, (0,)))
 
 
-def _waited(client: Client, call: str, outputs: list[Output]) -> Op[list[Output]]:
+def _waited(
+    client: Client, call: str, outputs: list[Output], pending: PendingReply | None
+) -> Op[list[Output]]:
     reader = OutputReader(client, call)
     fresh, block = reader.accept(outputs), FIRST_BLOCK_MS
     while not fresh:
-        fresh = yield from reader.read(block)
+        if pending is None:
+            fresh = yield from reader.read(block)
+        elif fresh := (yield from reader.read(0)):  # raises for a call that is gone
+            pending.missed()
+        else:
+            fresh = reader.accept((yield from client.calls.wait(pending, block=block)))
         block = BLOCK_MS
     return fresh
 

@@ -16,7 +16,8 @@ from qmodal.functions.map.inputs import Arguments, MapInputs
 from qmodal.functions.results import FIRST_BLOCK_MS
 from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
-from qmodal.store.calls import Submission, UnknownPoolError
+from qmodal.store.calls import UnknownPoolError
+from qmodal.store.entries import Submission
 from qmodal.store.outputs import Output
 from qmodal.transport.operation import Op
 from qmodal.wire.digest import digest_of
@@ -86,13 +87,17 @@ def submission_of(
 
 
 def request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
-    """Submit and wait a second for first outputs, in one write."""
-    calls = client.calls
+    """Submit one input and wait a second for its outcome, in one write."""
     try:
-        return (yield from calls.request(submission, block=FIRST_BLOCK_MS))
+        return (yield from _request(client, submission))
     except UnknownPoolError:
-        again = partial(calls.request, submission, block=FIRST_BLOCK_MS)
-        return (yield from _opening(client, target, again))
+        return (yield from _opening(client, target, partial(_request, client, submission)))
+
+
+def _request(client: Client, submission: Submission) -> Op[list[Output]]:
+    if submission.pending_reply is None:
+        return client.calls.request(submission, block=FIRST_BLOCK_MS, shared=True)
+    return client.calls.request_together(submission, block=FIRST_BLOCK_MS)
 
 
 def submit(client: Client, target: Target, submission: Submission) -> Op[None]:

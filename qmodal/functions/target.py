@@ -72,7 +72,7 @@ def target_of(
         number=definition.number,
     )
     options = options_in_force(spec, pool)
-    options.check_kind(is_generator=method.is_generator)
+    options.check_kind(is_generator=method.is_generator, methods=len(spec.methods))
     return Target(
         spec=pool,
         pool=pool.pool,

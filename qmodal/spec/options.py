@@ -123,12 +123,20 @@ class FunctionOptions:
         """The same with notes that have no effect yet."""
         return replace(self, recorded={**self.recorded, **recorded})
 
-    def check_kind(self, *, is_generator: bool = False, is_web: bool = False) -> None:
-        """Raise InvalidError if a function of this kind cannot have these options."""
+    def check_kind(
+        self, *, is_generator: bool = False, is_web: bool = False, methods: int = 1
+    ) -> None:
+        """Raise InvalidError if a function of this kind, or a class of so many methods, cannot have these options."""
         if self.retries is not None and is_generator:
             raise InvalidError("Generator Functions do not support retries.")
         if self.retries is not None and is_web:
             raise InvalidError("Web Functions do not support retries; the browser may try again.")
+        if self.max_batch_size is not None and is_generator:
+            raise InvalidError("A generator cannot be batched; return a list.")
+        if self.max_batch_size is not None and methods > 1:
+            raise InvalidError(
+                "A batched class can have no other method for calls: all of them would get lists."
+            )
 
     def to_plain(self) -> dict[str, Any]:
         """What differs from the defaults, as values that msgpack takes.

@@ -11,7 +11,15 @@ import msgpack
 from qmodal.store import reading
 from qmodal.store.keys import Keys
 from qmodal.transport.defects import survive
-from qmodal.transport.operation import PATIENCE_SECONDS, Command, Op, ask, ask_each, ask_one
+from qmodal.transport.operation import (
+    PATIENCE_SECONDS,
+    Command,
+    Op,
+    ask,
+    ask_each,
+    ask_one,
+    ask_shared,
+)
 from qmodal.transport.script import script
 
 # An ephemeral app ends this long after the last heartbeat of its client, which sends one every 5 s.
@@ -49,12 +57,12 @@ class Apps:
 
     def find(self, environment: str, name: str) -> Op[str | None]:
         """The id of the deployed app of that name."""
-        reply = yield from ask_one(b"HGET", self.keys.apps, f"{environment}/{name}")
+        (reply,) = yield from ask_shared((b"HGET", self.keys.apps, f"{environment}/{name}"))
         return reading.text(reply, self.keys.apps)
 
     def record(self, app_id: str) -> Op[AppRecord | None]:
         """The app's record; None if it never was or its time is over."""
-        reply = yield from ask_one(*self._record_command(app_id))
+        (reply,) = yield from ask_shared(self._record_command(app_id))
         # Not None for one that cannot be read: that would end the containers of the app.
         return _record(app_id, reply, self.keys.app(app_id))
 
@@ -113,7 +121,8 @@ class Apps:
 
     def version(self, app_id: str, number: int) -> Op[bytes | None]:
         """The signed document of one version."""
-        reply: bytes | None = yield from ask_one(b"GET", self.keys.version(app_id, number))
+        reply: bytes | None
+        (reply,) = yield from ask_shared((b"GET", self.keys.version(app_id, number)))
         return reply
 
     def store_code(self, digest: str, content: bytes) -> Op[None]:

@@ -6,14 +6,27 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
 from qmodal.exception import InternalFailure
 from qmodal.store import reading
+from qmodal.store.entries import Submission
 from qmodal.store.keys import GROUP, Keys, Lane
-from qmodal.store.outputs import CallRecord, Output, parse_outputs, read_record
-from qmodal.transport.operation import Command, Exchange, Meanwhile, Op, ask, ask_one
+from qmodal.store.outputs import CallRecord, Output, parse_outputs, parse_reply, read_record
+from qmodal.transport.operation import (
+    Command,
+    Exchange,
+    Meanwhile,
+    Mergeable,
+    Op,
+    ask,
+    ask_one,
+    ask_shared,
+)
 from qmodal.transport.script import script
+from qmodal.transport.sharing.pending_reply import PendingReply
 from qmodal.wire.ids import input_of, is_call_id, worker_of
 
 # A payload that is stored apart waits this long for the submit that names it.
@@ -21,8 +34,6 @@ BLOB_SECONDS = 3600
 # About how many calls made by one call's inputs are kept for its call graph, and for how long.
 MOST_CHILDREN = 10_000
 CHILDREN_MS = 7 * 24 * 3600 * 1000
-
-
 # How long a cancel waits for workers that do not answer, and how long a late answer is kept.
 TOLD_SECONDS, TOLD_MS = 1.0, 10_000
 
@@ -33,26 +44,6 @@ class GapError(InternalFailure):
 
 class UnknownPoolError(InternalFailure):
     """The pool is not known to the server (yet, or any more): open it and submit again."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Submission:
-    """Consecutive inputs of one call; `total` is None while more may follow.
-
-    `sizes`: how many inputs each envelope carries; empty if each carries one.
-    """
-
-    call: str
-    pool: str
-    digest: bytes
-    envelopes: Sequence[bytes]
-    first: int = 0
-    total: int | None = None
-    ttl: int  # milliseconds that results are kept after the last one
-    parent: str = ""
-    now: int  # ms since 1970
-    blobs: Sequence[tuple[int, bytes]] = ()
-    sizes: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +72,7 @@ class Calls:
                 submission.now,
                 sum(sizes) if sizes else len(submission.envelopes),
                 " ".join(map(str, sizes)),
+                submission.reply_to,
             ),
             more_keys=blobs,
             more=submission.envelopes,
@@ -104,8 +96,59 @@ class Calls:
 
     def submit(self, submission: Submission, *, meanwhile: Meanwhile | None = None) -> Op[None]:
         """Accept the inputs; safe to repeat. Raises UnknownPoolError, EnqueueError."""
-        replies = yield Exchange(self.submit_commands(submission), meanwhile=meanwhile)
+        commands = self.submit_commands(submission)
+        shared = not submission.blobs and meanwhile is None
+        mergeable = self.mergeable(submission) if shared else None
+        replies = yield Exchange(commands, meanwhile=meanwhile, shared=shared, mergeable=mergeable)
         check_accepted(replies[-1])
+
+    def mergeable(self, submission: Submission) -> Mergeable | None:
+        """The submission of a new call of one input, in a form that one script accepts with others."""
+        is_whole = submission.total == 1 and len(submission.envelopes) == 1
+        if submission.parent or submission.blobs or not is_whole:
+            return None
+        values = (
+            submission.call,
+            submission.digest,
+            submission.ttl,
+            submission.now,
+            submission.reply_to,
+            submission.envelopes[0],
+        )
+        pool = submission.pool
+        return Mergeable(pool, values, partial(self.submit_each_command, pool))
+
+    def submit_each_command(self, pool: str, calls: Sequence[tuple[Any, ...]]) -> Command:
+        """What accepts several new calls of one input; replies as of a submit, one for each."""
+        keys = self.keys
+        names = keys.of_pool(pool)
+        return script("submit_each").command(
+            (names.pool, names.active, names.wake_marker),
+            (pool, GROUP, keys.wake),
+            more_keys=[keys.call(values[0]) for values in calls],
+            more=chain.from_iterable(calls),
+        )
+
+    def request_together(self, submission: Submission, *, block: int) -> Op[list[Output]]:
+        """Submit a single input with others, and wait up to `block` ms for its pending reply."""
+        mergeable = self.mergeable(submission)
+        commands = () if mergeable else self.submit_commands(submission)
+        sent = len(commands) or 1
+        replies = yield Exchange(
+            commands,
+            expects=b"OK",
+            shared=True,
+            pending_reply=submission.pending_reply,
+            seconds=block / 1000,
+            mergeable=mergeable,
+        )
+        check_accepted(replies[sent - 1])
+        return parse_reply(replies[sent]) if len(replies) > sent else []
+
+    def wait(self, pending: PendingReply, *, block: int) -> Op[list[Output]]:
+        """What comes from the reply stream; nothing after `block` ms without it."""
+        replies = yield Exchange((), shared=True, pending_reply=pending, seconds=block / 1000)
+        return parse_reply(replies[-1]) if replies else []
 
     def request(
         self,
@@ -114,12 +157,17 @@ class Calls:
         cursor: bytes = b"0",
         block: int = 1000,
         meanwhile: Meanwhile | None = None,
+        shared: bool = False,
     ) -> Op[list[Output]]:
         """Submit, and read outputs behind the cursor, waiting up to `block` ms, in one round trip."""
         commands = self.submit_commands(submission)
         read = self.read_command(submission.call, cursor, block=block)
         replies = yield Exchange(
-            (*commands, read), waits=block > 0, expects=b"OK", meanwhile=meanwhile
+            (*commands, read),
+            waits=block > 0,
+            expects=b"OK",
+            meanwhile=meanwhile,
+            shared=shared,
         )
         check_accepted(replies[len(commands) - 1] if len(replies) >= len(commands) else replies[-1])
         return parse_outputs(replies[-1])
@@ -139,7 +187,7 @@ class Calls:
             look = (b"EXISTS", self.keys.call(call))
             replies = yield Exchange((look, command), waits=True, expects=1)
             return parse_outputs(replies[1]) if len(replies) > 1 else []
-        replies = yield Exchange((command,), waits=bool(block))
+        replies = yield Exchange((command,), waits=bool(block), shared=not block)
         return parse_outputs(replies[0])
 
     def read_several(
@@ -197,12 +245,12 @@ class Calls:
         record = yield from self.record(call)
         if record is None or (record.is_finished and record.state != "cancelled"):
             return []
-        ends = yield from ask_one(b"HMGET", self.keys.call(call), b"from", b"to")
+        (ends,) = yield from ask_shared((b"HMGET", self.keys.call(call), b"from", b"to"))
         # A call without inputs has no range, and has to be marked as cancelled all the same.
         first = ends[0] or b"0-1"
         last = ends[1] or first
         running = yield from self._cancel_range(call, record.pool, 1, (first, last), spare)
-        moved = yield from ask_one(b"SMEMBERS", self.keys.moved(call))
+        (moved,) = yield from ask_shared((b"SMEMBERS", self.keys.moved(call)))
         for entry in moved:
             running += yield from self._cancel_range(call, record.pool, 2, (entry, entry), spare)
         return running
@@ -222,7 +270,7 @@ class Calls:
         first, last = between
         while first:
             cancel = script("cancel").command(names, (GROUP, lane, call, int(spare), first, last))
-            behind, *found = yield from ask_one(*cancel)
+            ((behind, *found),) = yield from ask_shared(cancel)
             holders = [reading.name(part) for part in found]
             running += zip(holders[::2], holders[1::2], strict=True)
             first = behind and b"(" + behind
@@ -258,7 +306,7 @@ class Calls:
         """Tell the workers of running inputs at once; their own check would find out later."""
         verb = "killed" if kill else "cancelled"
         if running:
-            yield from ask(
+            yield from ask_shared(
                 *(
                     (b"PUBLISH", self.keys.nudge(worker_of(holder)), f"{verb} {holder} {entry}")
                     for holder, entry in running

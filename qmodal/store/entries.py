@@ -1,4 +1,4 @@
-"""Entries of a pool's streams as values: as a container claims, settles and splits them."""
+"""Entries of a pool's streams as values: as a caller submits, and a container claims, settles and splits them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,39 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from qmodal.store.keys import Lane
+from qmodal.transport.sharing.pending_reply import PendingReply
 
 # Envelope, call, index of the first input; once given back also retries, losses, number of inputs.
 _NAMES = (b"e", b"c", b"i", b"r", b"d", b"n")
 _FRESH = _NAMES[:3]
+
+
+@dataclass(slots=True, kw_only=True)
+class Submission:
+    """Consecutive inputs of one call; `total` is None while more may follow.
+
+    `sizes`: how many inputs each envelope carries; empty if each carries one.
+    """
+
+    call: str
+    pool: str
+    digest: bytes
+    envelopes: Sequence[bytes]
+    first: int = 0
+    total: int | None = None
+    ttl: int  # milliseconds that results are kept after the last one
+    parent: str = ""
+    now: int  # ms since 1970
+    blobs: Sequence[tuple[int, bytes]] = ()
+    sizes: Sequence[int] = ()
+    # What reads its outcome from the reply stream, to which it then goes, too.
+    pending_reply: PendingReply | None = None
+
+    @property
+    def reply_to(self) -> str:
+        """The name of the reply stream that its caller reads; empty if it reads none."""
+        pending = self.pending_reply
+        return "" if pending is None else pending.reply_to
 
 
 class Claimed(NamedTuple):

@@ -55,7 +55,8 @@ class ContainerReport:
     detail: str = ""  # why it failed or ended
     start_ms: int = 0  # how long it took to become ready
     pinned: bool = False  # its pool keeps to that version
-    unfit: bool = False  # it ended because an input needs a box with another Python or qmodal
+    unfit: bool = False  # it ends because an input needs a box with another Python or qmodal
+    leaving: bool = False  # it ends by itself: it claims no more, and its exit hooks may run
 
     @property
     def is_over(self) -> bool:

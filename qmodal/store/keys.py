@@ -90,6 +90,10 @@ class Keys:
         """Stream: an entry per settled input. Lives as its call; deleted on delivery."""
         return f"{self.call(call)}:outputs"
 
+    def replies(self, call: str, reply_to: str) -> str:
+        """Stream, capped, 60 s, renewed while somebody waits: outcomes of calls that one reader waits for."""
+        return f"{self.prefix}:{{s{call[3:5]}}}:replies:{reply_to}"
+
     def moved(self, call: str) -> str:
         """Set: ids of the call's entries in `again`; one in `inputs` may have the same id."""
         return f"{self.call(call)}:moved"

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from qmodal.store import reading
-from qmodal.transport.operation import Op, ask_one
+from qmodal.transport.operation import Exchange, Op
 from qmodal.wire.ids import is_pool_id
 
 # The index of the note that a call was cancelled, and of an entry that none of our scripts has written.
@@ -42,6 +42,11 @@ class Output:
     def fresh(self) -> range:
         """The indexes that it brings."""
         return self.known or range(self.index, self.index + self.count)
+
+
+def parse_reply(content: Sequence[bytes]) -> list[Output]:
+    """What came from the reply stream for a call of one input; nothing if it only says that there are outputs."""
+    return [] if content[1] == b"l" else [_output(b"0", [b"i", *content])]
 
 
 def parse_outputs(reply: Any) -> list[Output]:
@@ -88,7 +93,7 @@ class CallRecord:
 def read_record(key: str) -> Op[CallRecord | None]:
     """The record at that key; None if there is none. Raises InternalFailure if it cannot be read."""
     names = (b"pool", b"state", b"submitted", b"settled", b"total", b"created", b"parent")
-    reply = yield from ask_one(b"HMGET", key, *names, b"digest")
+    (reply,) = yield Exchange(((b"HMGET", key, *names, b"digest"),), shared=True)
     return None if reply[1] is None else _record(reply, key)
 
 

@@ -10,7 +10,7 @@ from qmodal.store import reading
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.observing import note_command
-from qmodal.transport.operation import Command, Op, ask, ask_one
+from qmodal.transport.operation import Command, Op, ask, ask_one, ask_shared
 from qmodal.transport.script import script
 from qmodal.wire.ids import shard_of
 
@@ -32,9 +32,8 @@ class Pools:
     def open(self, pool: str, *, spec: bytes, app: str, function: str, label: str) -> Op[None]:
         """Make the pool known, so that calls to it are accepted."""
         keys = (self.keys.pool(pool), self.keys.active(shard_of(pool)))
-        yield from ask_one(
-            *script("open").command(keys, (pool, spec, app, function, label, KEEP_POOL_MS))
-        )
+        arguments = (pool, spec, app, function, label, KEEP_POOL_MS)
+        yield from ask_shared(script("open").command(keys, arguments))
 
     def join(self, pool: str) -> Op[bool]:
         """Make a known pool active, or mend its streams; False if it is not known."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qmodal.exception import ConfigurationError
 from qmodal.store import reading
 from qmodal.store.keys import Keys
-from qmodal.transport.operation import Command, Op, ask, ask_one
+from qmodal.transport.operation import Command, Op, ask, ask_one, ask_shared
 from qmodal.transport.script import script
 from qmodal.transport.waiting import LOADING_SECONDS
 
@@ -18,6 +18,7 @@ def check_server(keys: Keys, *, key_id: str, fingerprint: str) -> Op[None]:
         *((b"INFO", b"server"), (b"INFO", b"memory"), (b"HGETALL", keys.signing)),
         patience=2.0,
         loading=LOADING_SECONDS,
+        shared=True,  # every first call of a process begins with it
     )
     check_version(server_fields(server))
     policy = server_fields(memory).get("maxmemory_policy", "noeviction")
@@ -27,7 +28,7 @@ def check_server(keys: Keys, *, key_id: str, fingerprint: str) -> Op[None]:
             "full; run: CONFIG SET maxmemory-policy noeviction"
         )
     if not accepted:
-        accepted = yield from ask_one(*accept_command(keys, key_id, fingerprint))
+        (accepted,) = yield from ask_shared(accept_command(keys, key_id, fingerprint))
     known = dict(zip(accepted[::2], accepted[1::2], strict=True))
     if known.get(key_id.encode()) != fingerprint.encode():
         raise ConfigurationError(

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from qmodal.transport.connection import (
@@ -19,7 +19,7 @@ from qmodal.transport.connection import (
     raise_said,
 )
 from qmodal.transport.errors import LostError
-from qmodal.transport.operation import Command, Reply
+from qmodal.transport.operation import Command, Packed, Reply
 from qmodal.transport.sockets.aio_socket import LoopSocket
 from qmodal.transport.sockets.endpoint import Endpoint
 from qmodal.transport.sockets.login import check_login
@@ -39,16 +39,37 @@ class _Replies(asyncio.Protocol):
         self._gets = (reader := new_reader()).gets
         self._feed = reader.feed
         self._waiter: asyncio.Future[None] | None = None
+        # If nobody reads: called with each reply, and with the reason when the connection ends.
+        self._on_reply: Callable[[Reply], None] | None = None
+        self._on_end: Callable[[Exception], None] | None = None
         self._lost: Exception | None = None
         self._writable: asyncio.Future[None] | None = None
 
     def data_received(self, data: bytes) -> None:
         self._feed(data)
-        self._wake()
+        if self._on_reply is None:
+            self._wake()
+        else:
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        try:
+            while self._on_reply is not None and (reply := self._gets()) is not NOTHING:
+                self._on_reply(reply)
+        except LostError as error:
+            self.connection_lost(error)
+
+    def listen(
+        self, on_reply: Callable[[Reply], None] | None, on_end: Callable[[Exception], None] | None
+    ) -> None:
+        """Call these with what comes, from now on."""
+        self._on_reply, self._on_end = on_reply, on_end
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._lost = exc or LostError("the server closed the connection")
         self._wake()
+        if self._on_end is not None:
+            self._on_end(self._lost)
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -126,6 +147,11 @@ class _Secured:
         """Give it to the transport, and wait while that has too much."""
         self._transport.write(data)
         await self._replies.writable()
+
+    def push(self, data: bytes) -> bytes:
+        """Give it to the transport, which takes all."""
+        self._transport.write(data)
+        return b""
 
     def close(self) -> None:
         """Drop the connection in its running loop."""
@@ -207,7 +233,7 @@ class AsyncConnection:
         connection._close()
         self._watch(sock)
 
-    async def write(self, commands: Sequence[Command]) -> None:
+    async def write(self, commands: Sequence[Packed]) -> None:
         """Send the commands in one write."""
         if self._replies is None or self._wire is None:
             raise LostError("not connected")
@@ -217,6 +243,20 @@ class AsyncConnection:
         except LOST:
             raise_said([self._replies.said()])
             raise
+
+    def listen(
+        self, on_reply: Callable[[Reply], None], on_end: Callable[[Exception], None]
+    ) -> None:
+        """Call `on_reply` with each reply from now on, and `on_end` if the connection ends; nobody reads."""
+        if self._replies is not None:
+            self._replies.listen(on_reply, on_end)
+
+    def push(self, commands: Sequence[Command]) -> bytes:
+        """Send the commands without waiting; what the kernel has no room for, which `write` takes."""
+        if self._replies is None or self._wire is None:
+            raise LostError("not connected")
+        self._replies.check()
+        return self._wire.push(pack(commands))
 
     async def read(self) -> Reply:
         """The next reply; an error reply is returned, not raised. A lost connection raises."""
@@ -242,7 +282,14 @@ class AsyncConnection:
 
     async def close(self) -> None:
         """Drop the connection without waiting for the peer."""
-        wire, self._wire, self._replies = self._wire, None, None
+        self.drop()
+
+    def drop(self) -> None:
+        """As `close`."""
+        wire, self._wire = self._wire, None
+        replies, self._replies = self._replies, None
+        if replies is not None:
+            replies.listen(None, None)
         if wire is not None:
             wire.close()
 

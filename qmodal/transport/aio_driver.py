@@ -13,9 +13,10 @@ from typing import Any, TypeVar
 from qmodal.exception import Error
 from qmodal.transport.aio_connection import AsyncConnection
 from qmodal.transport.connection import LOST, Address
-from qmodal.transport.driver import FINISH_SECONDS, is_refused, refusal_of, take_later
+from qmodal.transport.driver import FINISH_SECONDS
 from qmodal.transport.errors import ReplyAction, first_error
 from qmodal.transport.operation import (
+    FIND_REPLY_READER,
     AtMost,
     CarriedError,
     Command,
@@ -27,9 +28,15 @@ from qmodal.transport.operation import (
     Reply,
 )
 from qmodal.transport.script import load_commands
-from qmodal.transport.waiting import Wait, check_size
+from qmodal.transport.sharing.deferred import take_later
+from qmodal.transport.sharing.multiplexer import Multiplexer
+from qmodal.transport.sharing.pending_exchange import PendingExchange
+from qmodal.transport.sharing.reply_reader import ReplyReader
+from qmodal.transport.waiting import Wait, check_size, is_refused, refusal_of
 
 T = TypeVar("T")
+# So many calls at a time are quicker with a connection each than together.
+FEW_TASKS = 3
 
 
 class AsyncDriver:
@@ -45,6 +52,9 @@ class AsyncDriver:
         self._later: deque[Command] = deque() if later is None else later
         self.is_ending = False
         self._lasts: weakref.WeakSet[Last] = weakref.WeakSet()
+        # How many exchanges of calls are under way, and what these share.
+        self._calls = 0
+        self._multiplexer: Multiplexer | None = None
 
     async def run(self, op: Op[T]) -> T:
         """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
@@ -54,8 +64,10 @@ class AsyncDriver:
                 try:
                     if type(request) is Exchange:
                         replies = await self.exchange(request)
-                    else:
+                    elif (answer := self._at_once(request)) is None:
                         replies = await self._aside(request)
+                    else:
+                        replies = answer
                 except BaseException as error:  # the operation may know what to do about it
                     request = op.throw(error)
                 else:
@@ -66,10 +78,15 @@ class AsyncDriver:
         except CarriedError as carried:
             raise carried.substitute from carried.error
 
-    async def _aside(self, request: Effect) -> list[Reply]:
+    def _at_once(self, request: Effect) -> list[Any] | None:
+        """The answer to what needs no waiting, as with each call; None for anything else."""
         if isinstance(request, Later):
             self._later.append(request.command)
-        elif isinstance(request, Pause):
+            return []
+        return self._reply_reader() if request is FIND_REPLY_READER else None
+
+    async def _aside(self, request: Effect) -> list[Reply]:
+        if isinstance(request, Pause):
             await asyncio.sleep(request.seconds)
         elif isinstance(request, AtMost):
             await self._at_most(request)
@@ -84,28 +101,46 @@ class AsyncDriver:
     async def _do(self, request: Effect) -> list[Reply]:
         if type(request) is Exchange:
             return await self.exchange(request)
-        return await self._aside(request)
+        answer = self._at_once(request)
+        return await self._aside(request) if answer is None else answer
+
+    def _reply_reader(self) -> list[ReplyReader]:
+        """The reply reader, if enough calls are under way."""
+        return [self._shared().reader] if self._calls >= FEW_TASKS and not self.is_ending else []
+
+    def _shared(self) -> Multiplexer:
+        if self._multiplexer is None:
+            self._multiplexer = Multiplexer(self.address, self._later)
+        return self._multiplexer
 
     async def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
-        wait, begin = None, time.monotonic()
-        while True:
-            try:
-                replies, refusal = await self._once(request)
-            except LOST as error:
-                # Those that lie idle were lost with it; trying one after another takes too long.
-                await self._drop_idle()
-                failure: Exception = error
-                is_lost = True
-            else:
-                if refusal is None:
+        begin, wait = time.monotonic(), None
+        self._calls += request.shared
+        try:
+            while True:
+                once = self._together if self._is_multiplexed(request) else self._alone
+                try:
+                    replies, failure = await once(request)
+                    is_lost = False
+                except LOST as error:
+                    replies, failure, is_lost = [], error, True
+                if failure is None:
                     return replies
-                failure, is_lost = refusal, False
-            wait = wait or Wait(self.address, request, begin)
-            await self._repair(wait.failed(failure, is_lost=is_lost))
-            if wait.may_be_too_large:
-                await self.run(check_size(request))
-            await asyncio.sleep(wait.delay)
+                wait = wait or Wait(self.address, request, begin)
+                await self._failed(wait, failure, is_lost=is_lost)
+        finally:
+            self._calls -= request.shared
+
+    async def _failed(self, wait: Wait, failure: Exception, *, is_lost: bool) -> None:
+        """Repair what can be, and wait until the exchange is to be repeated; raises if it is not."""
+        if is_lost:
+            # Those that lie idle were lost with it; trying one after another takes too long.
+            await self._drop_idle()
+        await self._repair(wait.failed(failure, is_lost=is_lost))
+        if wait.may_be_too_large:
+            await self.run(check_size(wait.request))
+        await asyncio.sleep(wait.delay)
 
     async def _repair(self, verdict: ReplyAction) -> None:
         if verdict is ReplyAction.LOAD:
@@ -113,7 +148,33 @@ class AsyncDriver:
         elif verdict in (ReplyAction.RECONNECT, ReplyAction.LOADING):
             await self._drop_idle()
 
-    async def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
+    def _is_multiplexed(self, request: Exchange) -> bool:
+        if request.pending_reply is not None:
+            return True
+        is_short = request.shared and not request.waits
+        return is_short and self._calls > FEW_TASKS and not self.is_ending
+
+    async def _together(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
+        """Carry it out together with others."""
+        ended: asyncio.Future[list[Reply]] = asyncio.get_running_loop().create_future()
+
+        def done(result: list[Reply] | Exception) -> None:
+            if ended.done():  # cancelled
+                return
+            if isinstance(result, Exception):
+                ended.set_exception(result)
+            else:
+                ended.set_result(result)
+
+        pending, multiplexer = PendingExchange(request, done), self._shared()
+        multiplexer.submit(pending)
+        try:
+            replies = await ended
+        finally:
+            multiplexer.leave(pending)
+        return replies, refusal_of(request, replies)
+
+    async def _alone(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
         connection = await self._take()
         replies: list[Reply] = []
         try:
@@ -172,6 +233,8 @@ class AsyncDriver:
 
     def abandon(self) -> None:
         """End the connections of a loop that will not run any more."""
+        if self._multiplexer is not None:
+            self._multiplexer.abandon()
         while self._idle:
             self._idle.pop().abandon()
 
@@ -189,11 +252,14 @@ class AsyncDriver:
             async with asyncio.timeout(FINISH_SECONDS):
                 refusal = None
                 while self._later and refusal is None:
-                    _, refusal = await self._once(Exchange(((b"PING",),)))
+                    _, refusal = await self._alone(Exchange(((b"PING",),)))
         except (*LOST, Error):
             pass
         finally:
             await self._drop_idle()
+            multiplexer, self._multiplexer = self._multiplexer, None
+            if multiplexer is not None:
+                multiplexer.close()
 
 
 Carry = Callable[[Effect], Awaitable[list[Reply]]]

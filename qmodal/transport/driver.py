@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import os
 import threading
 import time
 from collections import deque
-from typing import TypeVar
+from types import BuiltinFunctionType
+from typing import TYPE_CHECKING, TypeVar
 
 from qmodal.exception import Error
 from qmodal.transport.connection import LOST, Address, Connection
-from qmodal.transport.errors import PASSING, ReplyAction, first_error, judge
+from qmodal.transport.errors import ReplyAction, first_error
 from qmodal.transport.operation import (
+    FIND_REPLY_READER,
     AtMost,
     CarriedError,
     Command,
@@ -24,40 +27,23 @@ from qmodal.transport.operation import (
     Reply,
 )
 from qmodal.transport.script import load_commands
-from qmodal.transport.waiting import Wait, check_size
+from qmodal.transport.sharing.deferred import take_later
+from qmodal.transport.waiting import Wait, check_size, is_refused, refusal_of
+
+if TYPE_CHECKING:
+    from qmodal.transport.sharing.multiplexer_thread import MultiplexerThread
+    from qmodal.transport.sharing.reply_reader import ReplyReader
 
 T = TypeVar("T")
+# So many threads that call at a time are quicker with a connection each than by a thread in between.
+FEW_THREADS = 20
 # What was put off is worth so much at the end of a program or of a loop, when the server is away.
 FINISH_SECONDS = 1.0
-# Commands put off that go along with one write.
-MOST_DEFERRED = 100
 
 
-def is_refused(request: Exchange, before: list[Reply]) -> bool:
-    """Whether the replies `before` that of the blocking command say that waiting is in vain."""
-    if not before:
-        return False
-    return request.expects not in (None, before[-1]) or first_error(before) is not None
-
-
-def refusal_of(request: Exchange, replies: list[Reply]) -> Exception | None:
-    """The error reply for which the exchange has to be repeated, or fails."""
-    if not request.each:
-        return first_error(replies)
-    return first_error(
-        reply for reply in replies if isinstance(reply, Exception) and judge(reply) in PASSING
-    )
-
-
-def take_later(later: deque[Command]) -> list[Command]:
-    """Take the first commands that were put off."""
-    taken: list[Command] = []
-    try:  # with each call, so without a context manager
-        while len(taken) < MOST_DEFERRED:
-            taken.append(later.popleft())
-    except IndexError:  # empty; asking first would race with other threads
-        return taken
-    return taken
+def are_threads_native() -> bool:
+    """Whether a thread is one of the system, and not a greenlet, where an event loop would be everybody's."""
+    return isinstance(_thread.start_new_thread, BuiltinFunctionType)
 
 
 class BlockingDriver:
@@ -72,6 +58,11 @@ class BlockingDriver:
         self._loaded = False
         self._later: deque[Command] = deque() if later is None else later
         self._pid = os.getpid()
+        # An element for each exchange of a call that is under way, and what these share.
+        self._calls: deque[None] = deque()
+        self._multiplexer: MultiplexerThread | None = None
+        self._starting = threading.Lock()
+        self._of_parents: list[MultiplexerThread] = []
 
     def run(self, op: Op[T]) -> T:
         """Drive the operation to its result; raises what it raises and qmodal.ConnectionError."""
@@ -94,6 +85,8 @@ class BlockingDriver:
             raise carried.error from None
 
     def _aside(self, request: Effect) -> list[Reply]:
+        if request is FIND_REPLY_READER:
+            return self._reply_reader()
         if isinstance(request, Later):
             self._later.append(request.command)
         elif isinstance(request, Pause):
@@ -110,26 +103,58 @@ class BlockingDriver:
         with contextlib.suppress(Error):
             self.run(op)
 
+    def _reply_reader(self) -> list[ReplyReader]:
+        """The reply reader, if enough calls are under way."""
+        if self._pid != os.getpid():
+            self.after_fork()
+        if len(self._calls) < FEW_THREADS or not are_threads_native():
+            return []
+        try:
+            return [self._shared().reader]
+        except RuntimeError:  # no thread can be started, as at the end of the interpreter
+            return []
+
+    def _shared(self) -> MultiplexerThread:
+        multiplexer = self._multiplexer
+        if multiplexer is not None and multiplexer.is_alive:
+            return multiplexer
+        # Plain callers that are alone need no asyncio.
+        from qmodal.transport.sharing.multiplexer_thread import MultiplexerThread
+
+        with self._starting:
+            if self._multiplexer is None or not self._multiplexer.is_alive:
+                self._multiplexer = MultiplexerThread(self.address, self._later)
+            return self._multiplexer
+
     def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
-        wait, begin = None, time.monotonic()
-        while True:
-            try:
-                replies, refusal = self._once(request)
-            except LOST as error:
-                # Those that lie idle were lost with it; trying one after another takes too long.
-                self._drop_idle()
-                failure: Exception = error
-                is_lost = True
-            else:
-                if refusal is None:
+        begin, wait = time.monotonic(), None
+        if request.shared:
+            self._calls.append(None)
+        try:
+            while True:
+                try:
+                    replies, failure = self._once(request)
+                    is_lost = False
+                except LOST as error:
+                    replies, failure, is_lost = [], error, True
+                if failure is None:
                     return replies
-                failure, is_lost = refusal, False
-            wait = wait or Wait(self.address, request, begin)
-            self._repair(wait.failed(failure, is_lost=is_lost))
-            if wait.may_be_too_large:
-                self.run(check_size(request))
-            time.sleep(wait.delay)
+                wait = wait or Wait(self.address, request, begin)
+                self._failed(wait, failure, is_lost=is_lost)
+        finally:
+            if request.shared and self._calls:  # a child of a fork began to count anew
+                self._calls.pop()
+
+    def _failed(self, wait: Wait, failure: Exception, *, is_lost: bool) -> None:
+        """Repair what can be, and wait until the exchange is to be repeated; raises if it is not."""
+        if is_lost:
+            # Those that lie idle were lost with it; trying one after another takes too long.
+            self._drop_idle()
+        self._repair(wait.failed(failure, is_lost=is_lost))
+        if wait.may_be_too_large:
+            self.run(check_size(wait.request))
+        time.sleep(wait.delay)
 
     def _repair(self, verdict: ReplyAction) -> None:
         if verdict is ReplyAction.LOAD:
@@ -138,6 +163,23 @@ class BlockingDriver:
             self._drop_idle()
 
     def _once(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
+        if request.waits or not self._is_multiplexed(request):
+            return self._alone(request)
+        try:
+            multiplexer = self._shared()
+        except RuntimeError as error:  # no thread can be started
+            if request.pending_reply is None:
+                return self._alone(request)
+            raise ConnectionError("the thread that carries out calls cannot be started") from error
+        replies = multiplexer.exchange(request)
+        return replies, refusal_of(request, replies)
+
+    def _is_multiplexed(self, request: Exchange) -> bool:
+        if request.pending_reply is not None:
+            return True
+        return request.shared and len(self._calls) > FEW_THREADS and are_threads_native()
+
+    def _alone(self, request: Exchange) -> tuple[list[Reply], Exception | None]:
         connection = self._take()
         replies: list[Reply] = []
         try:
@@ -175,7 +217,7 @@ class BlockingDriver:
 
     def _take(self) -> Connection:
         if self._pid != os.getpid():
-            self._after_fork()
+            self.after_fork()
         try:
             return self._idle.pop()
         except IndexError:
@@ -197,10 +239,19 @@ class BlockingDriver:
         """Have a connection ready, which connects when it is first used, in a forked child too."""
         self._idle.append(Connection(self.address))
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         """The parent's sockets must not be used, nor closed with a goodbye, by a child."""
+        if self._pid == os.getpid():
+            return
         self._idle = deque(connection for connection in self._idle if not connection.is_connected)
         self._pid = os.getpid()
+        self._calls.clear()
+        self._starting = threading.Lock()
+        multiplexer, self._multiplexer = self._multiplexer, None
+        if multiplexer is not None:
+            multiplexer.leave()
+            # To collect its loop would end the watch over the sockets of the parent's.
+            self._of_parents.append(multiplexer)
 
     def later(self, command: Command) -> None:
         """Send the command along with some later write; nobody reads its reply."""
@@ -218,11 +269,15 @@ class BlockingDriver:
             while self._later and (left := ends - time.monotonic()) > 0:
                 self._finish(left)
         self._drop_idle()
+        multiplexer = self._multiplexer
+        if multiplexer is not None and self._pid == os.getpid():
+            self._multiplexer = None
+            multiplexer.stop()
 
     def _finish(self, seconds: float) -> None:
         # No exchange: it would be patient, and threads that could stop it are not started any more.
         if self._pid != os.getpid():
-            self._after_fork()
+            self.after_fork()
         try:
             connection = self._idle.pop()
         except IndexError:

@@ -9,8 +9,10 @@ Named tuples, here and wherever a call makes values: a frozen dataclass takes th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeVar
+
+from qmodal.transport.sharing.pending_reply import PendingReply
 
 Command = tuple[Any, ...]
 Packed = Command | bytes  # bytes: packed before
@@ -19,6 +21,18 @@ T = TypeVar("T")
 # What an outage may last for whoever waits for an answer: a restart, a failover.
 PATIENCE_SECONDS = 20.0
 Meanwhile = Callable[[], None]
+
+
+class Mergeable(NamedTuple):
+    """A command in such a form that one command can do what several do.
+
+    `merge` makes it of the `values` of those of one `kind`; its reply is a list with one for each, or
+    one for all.
+    """
+
+    kind: Hashable
+    values: tuple[Any, ...]
+    merge: Callable[[Sequence[tuple[Any, ...]]], Command]
 
 
 class Exchange(NamedTuple):
@@ -35,6 +49,10 @@ class Exchange(NamedTuple):
     `meanwhile` is called between writing and reading, each time that it is written: what it does
     costs no time as long as the server is at work. What it raises, if anything, drops the connection.
     `each`: an error reply that says something of its own command only is a reply like the others.
+    `shared`: it belongs to a call; while others are under way, what does not block shares their connection.
+    `pending_reply`: in place of a blocking command, what to wait for up to `seconds` once the last reply
+    is as expected. Its content is the reply behind the others, which end early without it.
+    `mergeable`: for one that is shared, its only command, in a form that can be merged with others.
     """
 
     commands: tuple[Command, ...]
@@ -44,6 +62,10 @@ class Exchange(NamedTuple):
     meanwhile: Meanwhile | None = None
     loading: float | None = None
     each: bool = False
+    shared: bool = False
+    pending_reply: PendingReply | None = None
+    seconds: float = 0.0
+    mergeable: Mergeable | None = None
 
 
 class Pause(NamedTuple):
@@ -56,6 +78,13 @@ class Later(NamedTuple):
     """A command that may go along with some later write; nobody reads its reply."""
 
     command: Command
+
+
+class FindReplyReader(NamedTuple):
+    """Asks for the `ReplyReader` that calls share; the answer is empty while too few calls are under way."""
+
+
+FIND_REPLY_READER = FindReplyReader()
 
 
 class AtMost(NamedTuple):
@@ -77,15 +106,23 @@ class CarriedError(Exception):
         self.substitute = substitute
 
 
-Effect = Exchange | Pause | Later | AtMost
+Effect = Exchange | Pause | Later | AtMost | FindReplyReader
 Op = Generator[Effect, list[Reply], T]
 
 
 def ask(
-    *commands: Command, patience: float = PATIENCE_SECONDS, loading: float | None = None
+    *commands: Command,
+    patience: float = PATIENCE_SECONDS,
+    loading: float | None = None,
+    shared: bool = False,
 ) -> Op[list[Reply]]:
     """Send the commands in one write and return their replies."""
-    return (yield Exchange(commands, patience=patience, loading=loading))
+    return (yield Exchange(commands, patience=patience, loading=loading, shared=shared))
+
+
+def ask_shared(*commands: Command) -> Op[list[Reply]]:
+    """As `ask`, for what belongs to a call and is done soon: it may share a connection with others."""
+    return (yield Exchange(commands, shared=True))
 
 
 def ask_each(commands: Iterable[Command]) -> Op[list[Reply]]:

@@ -1,4 +1,4 @@
-"""Retries of failed exchanges, for both drivers: the delays, the limits, and the error in the end."""
+"""Failed exchanges, for all drivers: what counts as failed, when it is repeated, and the error in the end."""
 
 from __future__ import annotations
 
@@ -8,8 +8,16 @@ import time
 from qmodal.config import redacted
 from qmodal.exception import ConnectionError, Error, RequestSizeError, clause
 from qmodal.transport.connection import Address
-from qmodal.transport.errors import PASSING, ReplyAction, in_vain, is_answer, judge, to_exception
-from qmodal.transport.operation import PATIENCE_SECONDS, Exchange, Op
+from qmodal.transport.errors import (
+    PASSING,
+    ReplyAction,
+    first_error,
+    in_vain,
+    is_answer,
+    judge,
+    to_exception,
+)
+from qmodal.transport.operation import PATIENCE_SECONDS, Exchange, Op, Reply
 
 # Seconds to wait for a server that loads its data: gigabytes take minutes.
 LOADING_SECONDS = 300.0
@@ -24,6 +32,22 @@ log = logging.getLogger("qmodal.waiting")
 _said: dict[str, float] = {}
 
 
+def is_refused(request: Exchange, before: list[Reply]) -> bool:
+    """Whether the replies `before` that of the blocking command say that waiting is in vain."""
+    if not before:
+        return False
+    return request.expects not in (None, before[-1]) or first_error(before) is not None
+
+
+def refusal_of(request: Exchange, replies: list[Reply]) -> Exception | None:
+    """The error reply for which the exchange has to be repeated, or fails."""
+    if not request.each:
+        return first_error(replies)
+    return first_error(
+        reply for reply in replies if isinstance(reply, Exception) and judge(reply) in PASSING
+    )
+
+
 def repeat_delay(attempt: int) -> float:
     """Seconds to wait before the given repetition (0 is the first): at once, then ever slower."""
     return RETRY_DELAYS[min(attempt, len(RETRY_DELAYS) - 1)]
@@ -32,11 +56,11 @@ def repeat_delay(attempt: int) -> float:
 class Wait:
     """The repetitions of one exchange that has failed; `begin` is when it began (monotonic seconds)."""
 
-    __slots__ = ("_address", "_attempt", "_begin", "_request")
+    __slots__ = ("_address", "_attempt", "_begin", "request")
 
     def __init__(self, address: Address, request: Exchange, begin: float) -> None:
         self._address = address
-        self._request = request
+        self.request = request
         self._begin = begin
         self._attempt = 0
 
@@ -48,7 +72,7 @@ class Wait:
     @property
     def may_be_too_large(self) -> bool:
         """Whether the connection may end because of what was sent; true once."""
-        return self._attempt == 3 and size_of(self._request) > SMALLEST_LIMIT
+        return self._attempt == 3 and size_of(self.request) > SMALLEST_LIMIT
 
     def failed(self, error: Exception, *, is_lost: bool) -> ReplyAction:
         """What to do before the next try; raises what the error comes to if trying is in vain.
@@ -68,7 +92,7 @@ class Wait:
 
     def _limit(self, verdict: ReplyAction) -> float:
         """Seconds for which that is waited out: a server that answers is worth more than none."""
-        patience, loading = self._request.patience, self._request.loading
+        patience, loading = self.request.patience, self.request.loading
         if loading is None:
             loading = LOADING_SECONDS if patience >= PATIENCE_SECONDS else patience
         if verdict is ReplyAction.LOADING:
@@ -79,7 +103,7 @@ class Wait:
 
     def _gives_up(self, error: Exception, waited: float) -> Error:
         if not is_answer(error):
-            return unreachable(self._address, error, size_of(self._request))
+            return unreachable(self._address, error, size_of(self.request))
         return in_vain(error) or not_ready(self._address, error, waited)
 
     def _say(self, error: Exception, limit: float) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qmodal.store.calls import Submission
+from qmodal.store.entries import Submission
+from qmodal.transport.operation import ask_one
 from qmodal.wire.ids import new_call_id, shard_of
 from tests.model.model import Part, WalkCall
 
@@ -59,7 +60,11 @@ def extend(walk: Walk, pool: str) -> None:
 def _append(walk: Walk, call: str, sizes: Sequence[int]) -> None:
     submission = submission_of(walk, call, sizes)
     for _ in range(walk.random.choice((1, 1, 2))):
-        walk.run(walk.calls_of.submit(submission))
+        mergeable = walk.calls_of.mergeable(submission)
+        if mergeable is not None and walk.random.random() < 0.5:
+            walk.run(ask_one(*mergeable.merge([mergeable.values])))
+        else:
+            walk.run(walk.calls_of.submit(submission))
     submitted(walk, call, sizes)
 
 

@@ -209,6 +209,34 @@ def threaded(path: str, marks: str) -> int:
     return os.getpid()
 
 
+@app.function()
+@qmodal.concurrent(max_inputs=20)
+def interrupted(path: str, marks: str, is_by_itself: bool = False) -> int:
+    """Notes each process that runs it, and may interrupt the first one from its thread."""
+    if is_by_itself and not list(Path(marks).parent.glob("itself.first.*")):
+        Path(f"{marks}.first.{os.getpid()}").touch()
+        signal.raise_signal(signal.SIGINT)
+    else:
+        Path(f"{marks}.{os.getpid()}").touch()
+    block_until(path)
+    return os.getpid()
+
+
+@app.function(max_containers=1)
+@qmodal.concurrent(max_inputs=20)
+def deaf_threads() -> dict[str, bool]:
+    """Which threads of the container are not given SIGINT."""
+    return {each.name: _is_deaf(each) for each in threading.enumerate()}
+
+
+def _is_deaf(thread: threading.Thread) -> bool:
+    # The main thread of a forked process still has the number that it had in its parent.
+    number = os.getpid() if thread is threading.main_thread() else thread.native_id
+    status = Path(f"/proc/self/task/{number}/status").read_text()
+    blocked = int(status.partition("SigBlk:")[2].split()[0], 16)
+    return bool(blocked >> (signal.SIGINT - 1) & 1)
+
+
 @app.function(timeout=1)
 @qmodal.concurrent(max_inputs=20)
 def slow(marks: str, path: str) -> int:
@@ -284,6 +312,22 @@ class Mixed:
         self.note = path
 
 
+@app.cls()
+@qmodal.concurrent(max_inputs=20)
+class Lingering:
+    @qmodal.exit()
+    def leave(self) -> None:
+        block_until(self.path)
+
+    @qmodal.method()
+    def run(self, path: str, marks: str) -> int:
+        """Notes each process that runs it."""
+        self.path = path
+        Path(f"{marks}.{os.getpid()}").touch()
+        block_until(path)
+        return os.getpid()
+
+
 @app.function(max_containers=1)
 @qmodal.batched(max_batch_size=4, wait_ms=300)
 def add(x: list[int], y: list[int]) -> list[tuple[int, int]]:
@@ -344,7 +388,9 @@ def _in_batch(how: str) -> Any:
 @app.function(max_containers=1, timeout=1)
 @qmodal.batched(max_batch_size=4, wait_ms=100)
 def late(path: list[str]) -> list[str]:
+    """Notes that it runs, and waits for the files."""
     for each in path:
+        mark("/", each + ".runs")
         block_until(each)
     return path
 

@@ -21,7 +21,7 @@ from qmodal.source.bundle import collect, pack
 from qmodal.spec.documents import FunctionSpec, MethodSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.store.apps import AppRecord
-from qmodal.store.calls import Submission
+from qmodal.store.entries import Submission
 from qmodal.store.fleet import ContainerReport
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import container_id, new_app_id, new_call_id, shard_of

@@ -9,10 +9,15 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psutil
+import pytest
 import redis
 
+from qmodal.config import Settings
+from qmodal.runner.run import ensure_server
+from qmodal.source.loader import load_file
 from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +32,30 @@ stack = start_private(Settings.from_environ(os.environ), children=json.loads(sys
 print(stack.supervisor, stack.place.folder, flush=True)
 sys.stdin.read()
 """
+
+
+@contextmanager
+def running_program(
+    program: Path, factory: pytest.TempPathFactory, environment_name: str | None = None
+) -> Iterator[Any]:
+    """The module of that file, whose app runs on a stack of its own meanwhile."""
+    module: Any = load_file(program)
+    with ensure_server(own_home(factory)), module.app.run(environment_name=environment_name):
+        yield module
+
+
+@contextmanager
+def deployed_program(program: Path, factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The module of that file, whose app is deployed on a stack of its own."""
+    module: Any = load_file(program)
+    with ensure_server(own_home(factory)):
+        module.app.deploy()
+        yield module
+
+
+def own_home(factory: pytest.TempPathFactory) -> Settings:
+    """Settings with a home that nothing else uses."""
+    return Settings.from_environ({"QMODAL_HOME": str(factory.mktemp("home"))})
 
 
 def is_gone(pid: int) -> bool:

@@ -15,8 +15,7 @@ from qmodal.config import Settings
 from qmodal.spec.documents import FunctionSpec, MethodSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.store.apps import AppRecord, AppState
-from qmodal.store.calls import Submission
-from qmodal.store.entries import Claimed, Settled
+from qmodal.store.entries import Claimed, Settled, Submission
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.transport.connection import Address, Connection
 from qmodal.wire.envelope import PYTHON

@@ -12,8 +12,8 @@ from qmodal.spec.options import AutoscalerOverride, FunctionOptions
 from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
 from qmodal.transport.defects import skip
-from qmodal.transport.gather import all_of
 from qmodal.transport.operation import Op
+from qmodal.transport.sharing.gather import all_of
 from qmodal_autoscaler.policy.state import PoolSettings
 
 APP_STOPPED = "stopped: the app was stopped"

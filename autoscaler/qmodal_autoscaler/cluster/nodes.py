@@ -7,8 +7,8 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from qmodal.store.fleet import ContainerReport, Fleet, WorkerReport, living
-from qmodal.transport.gather import all_of
 from qmodal.transport.operation import Op
+from qmodal.transport.sharing.gather import all_of
 from qmodal.wire.ids import is_pool_id
 from qmodal_autoscaler.policy.placement import WorkerRoom
 
@@ -30,6 +30,11 @@ class PlacedContainer:
     def is_over(self) -> bool:
         """Whether it has failed or ended, as its box reports."""
         return self.report is not None and self.report.is_over
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it lives, and ends by itself, as its box reports: others have to run what comes."""
+        return self.report is not None and self.report.leaving and not self.is_over
 
 
 @dataclass(slots=True)
@@ -133,16 +138,19 @@ class Nodes:
 
     def is_served(self, pool: str) -> bool:
         """Whether a container of the pool was ready at the last look."""
-        return any(held.report and held.report.state == "ready" for held in self.of_pool(pool))
+        return any(
+            held.report and held.report.state == "ready" and not held.is_leaving
+            for held in self.of_pool(pool)
+        )
 
     def rooms(self, server_ms: float) -> list[WorkerRoom]:
         """The room of each box."""
         return [box.room(server_ms) for box in self._boxes.values()]
 
     def leaving(self) -> int:
-        """How many living containers are not assigned any more, so that they will make room."""
+        """How many living containers will make room: they are not assigned any more, or end by themselves."""
         return sum(
-            not held.is_assigned and not held.is_over
+            held.is_leaving or not (held.is_assigned or held.is_over)
             for box in self._boxes.values()
             for held in box.containers()
         )

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 
 from qmodal.client.client import Client
 from qmodal.store.observing import Observation
-from qmodal.transport.gather import all_of, gather
 from qmodal.transport.operation import Op, ask_one
+from qmodal.transport.sharing.gather import all_of, gather
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes

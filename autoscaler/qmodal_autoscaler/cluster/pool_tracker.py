@@ -77,9 +77,9 @@ class PoolTracker:
         self._clear_failures(terms, progress)
         living = [held for held in containers if not held.is_over]
         for held in containers:
-            if held.is_over:
+            if held.is_over or held.is_leaving:
                 self._count_end(held, terms, done, now)
-            else:
+            if not held.is_over:
                 self._follow(held, terms, done, now, _age(held.report, server_ms))
         self._over &= {held.container for held in containers}
         self.tracks = {held.container: self.tracks[held.container] for held in living}
@@ -132,7 +132,10 @@ class PoolTracker:
             self.early_deaths.clear()
 
     def _count_end(self, held: PlacedContainer, terms: PoolTerms, done: int, now: float) -> None:
-        """Count the end of a container that was still assigned, once: a failed start or an early death."""
+        """Count the end of a container that was still assigned, once: a failed start or an early death.
+
+        One that ends by itself is counted before its exit hooks have run, as its successor starts then.
+        """
         report, track = held.report, self.tracks.get(held.container)
         if report is None or held.container in self._over or not held.is_assigned:
             return
@@ -205,8 +208,11 @@ def _age(report: ContainerReport | None, server_ms: float) -> float:
 
 
 def _state(held: PlacedContainer) -> ContainerState:
-    """The policy's state of a container; one that is not assigned any more is draining, reported or not."""
-    if not held.is_assigned:
+    """The policy's state of a container.
+
+    One that is not assigned any more is draining, reported or not, and so is one that ends by itself.
+    """
+    if not held.is_assigned or held.is_leaving:
         return "draining"
     match held.report.state if held.report is not None else "starting":
         case "ready":

@@ -7,8 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from qmodal.store.fleet import Fleet
-from qmodal.transport.gather import gather
 from qmodal.transport.operation import Op
+from qmodal.transport.sharing.gather import gather
 from qmodal.wire.ids import container_id
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.nodes import Nodes, PlacedContainer

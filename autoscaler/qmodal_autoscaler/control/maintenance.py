@@ -10,8 +10,8 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.store.apps import AppRecord
 from qmodal.store.observing import Observation
-from qmodal.transport.gather import all_of, gather
 from qmodal.transport.operation import Op
+from qmodal.transport.sharing.gather import all_of, gather
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.control.judgement import Judgement, Purge
 from qmodal_autoscaler.control.workqueue import WorkQueue

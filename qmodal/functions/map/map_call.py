@@ -26,7 +26,8 @@ from qmodal.functions.results import (
 from qmodal.functions.submission import DELIVERED_TTL_MS, call_id_for, submission_of, submit
 from qmodal.functions.target import FindTarget, Target
 from qmodal.spec.pack_size import PackSizer
-from qmodal.store.calls import GapError, Submission, UnknownPoolError
+from qmodal.store.calls import GapError, UnknownPoolError
+from qmodal.store.entries import Submission
 from qmodal.store.outputs import Output
 from qmodal.transport.operation import AtMost, CarriedError, Later, Meanwhile, Op
 from qmodal.types import InputStatus

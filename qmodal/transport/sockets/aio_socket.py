@@ -47,6 +47,14 @@ class LoopSocket:
             if rest:
                 await self._room()
 
+    def push(self, data: bytes) -> bytes:
+        """Give the kernel as much of it as it has room for; the rest. Raises OSError."""
+        try:
+            sent = self._sock.send(data)
+        except (BlockingIOError, InterruptedError):
+            return data
+        return data[sent:]
+
     def _take_last_words(self) -> None:
         """What a server has said that ended the connection before we wrote, so that writing failed first."""
         with contextlib.suppress(OSError):

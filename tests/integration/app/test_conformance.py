@@ -14,11 +14,9 @@ import pytest
 import qmodal as modal
 from qmodal.cli.commands.fleet import container
 from qmodal.client import client as clients
-from qmodal.config import Settings
 from qmodal.exception import InvalidError, NotFoundError
-from qmodal.runner.run import ensure_server
-from qmodal.source.loader import load_file
 from qmodal.types import LogEntry
+from tests.support.stacks import running_program
 from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[2] / "programs" / "conformance.py"
@@ -28,9 +26,7 @@ NONE_OF_IT = modal.App("another")
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The program, running in an environment that is not the one of its worker."""
-    settings = Settings.from_environ({"QMODAL_HOME": str(tmp_path_factory.mktemp("home"))})
-    module: Any = load_file(PROGRAM)
-    with ensure_server(settings), module.app.run(environment_name="staging"):
+    with running_program(PROGRAM, tmp_path_factory, environment_name="staging") as module:
         yield module
 
 

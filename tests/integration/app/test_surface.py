@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from qmodal.client import client as clients
-from qmodal.config import Settings
 from qmodal.exception import (
     ExecutionError,
     InvalidError,
@@ -18,9 +17,8 @@ from qmodal.exception import (
     UnimplementedError,
     WorkerLost,
 )
-from qmodal.runner.run import ensure_server
-from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask_one
+from tests.support.stacks import running_program
 
 PROGRAM = Path(__file__).parents[2] / "programs" / "surface.py"
 
@@ -28,9 +26,7 @@ PROGRAM = Path(__file__).parents[2] / "programs" / "surface.py"
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The running program; one stack for all tests of this module."""
-    settings = Settings.from_environ({"QMODAL_HOME": str(tmp_path_factory.mktemp("home"))})
-    module: Any = load_file(PROGRAM)
-    with ensure_server(settings), module.app.run():
+    with running_program(PROGRAM, tmp_path_factory) as module:
         yield module
 
 

@@ -20,9 +20,7 @@ import pytest
 
 import qmodal
 from qmodal.client import client as clients, process
-from qmodal.config import Settings
-from qmodal.runner.run import ensure_server
-from qmodal.source.loader import load_file
+from tests.support.stacks import deployed_program
 from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[2] / "programs" / "mapping.py"
@@ -31,10 +29,7 @@ PROGRAM = Path(__file__).parents[2] / "programs" / "mapping.py"
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The deployed program; one stack for all tests of this module."""
-    settings = Settings.from_environ({"QMODAL_HOME": str(tmp_path_factory.mktemp("home"))})
-    module: Any = load_file(PROGRAM)
-    with ensure_server(settings):
-        module.app.deploy()
+    with deployed_program(PROGRAM, tmp_path_factory) as module:
         yield module
 
 

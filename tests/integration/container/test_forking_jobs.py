@@ -8,10 +8,8 @@ from typing import Any
 
 import pytest
 
-from qmodal.config import Settings
-from qmodal.runner.run import ensure_server
-from qmodal.source.loader import load_file
 from tests.support.installed import desk
+from tests.support.stacks import running_program
 from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[2] / "programs" / "forking.py"
@@ -37,9 +35,7 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    settings = Settings.from_environ({"QMODAL_HOME": str(tmp_path_factory.mktemp("home"))})
-    module: Any = load_file(PROGRAM)
-    with ensure_server(settings), module.app.run():
+    with running_program(PROGRAM, tmp_path_factory) as module:
         yield module
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from qmodal.client import client as clients
-from qmodal.config import Settings
 from qmodal.exception import (
     DeserializationError,
     ExecutionError,
@@ -19,10 +18,9 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
-from qmodal.runner.run import ensure_server
-from qmodal.source.loader import load_file
 from qmodal.spec.options import validated_options
 from tests.support.boxes import Box, Fleet
+from tests.support.stacks import running_program
 from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[2] / "programs" / "hostile.py"
@@ -50,9 +48,7 @@ WAYS: dict[str, tuple[type[BaseException], str]] = {
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The program at work."""
-    settings = Settings.from_environ({"QMODAL_HOME": str(tmp_path_factory.mktemp("home"))})
-    module: Any = load_file(PROGRAM)
-    with ensure_server(settings), module.app.run():
+    with running_program(PROGRAM, tmp_path_factory) as module:
         yield module
 
 

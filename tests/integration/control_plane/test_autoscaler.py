@@ -275,6 +275,16 @@ def test_a_worker_that_is_about_to_stop_gets_nothing_new(stage: Stage) -> None:
     assert len(staying.assigned(stage.pools["g"])) == 2
 
 
+def test_what_a_container_gives_back_does_not_wait_for_its_exit_hooks(stage: Stage) -> None:
+    worker = stage.worker(max_containers=2)
+    stage.publish(f=options())
+    stage.submit()
+    first = stage.until(lambda: list(worker.roster), "a container")
+    worker.becomes(first[0], leaving=True)
+    stage.until(lambda: len(worker.roster) == 2, "another one")
+    assert set(first) < set(stage.assigned())
+
+
 @pytest.mark.parametrize("kind", ["assigned", "reported"])
 def test_containers_that_start_count_as_capacity(stage: Stage, kind: str) -> None:
     def slow(report: ContainerReport) -> ContainerReport:

@@ -18,9 +18,9 @@ from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.sweeper import Sweeper
 from qmodal.transport import defects
-from qmodal.transport.gather import gather
 from qmodal.transport.operation import Op, ask_each, ask_one
 from qmodal.transport.pubsub import _pass_on
+from qmodal.transport.sharing.gather import gather
 from qmodal.wire.ids import new_worker_id
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Catalog, PoolTerms

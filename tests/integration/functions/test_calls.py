@@ -11,14 +11,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
 import qmodal
 from qmodal.client import client as clients
-from qmodal.config import Settings
 from qmodal.exception import (
     DeprecationError,
     ExecutionError,
@@ -30,8 +28,7 @@ from qmodal.exception import (
     SerializationError,
     WorkerLost,
 )
-from qmodal.runner.run import ensure_server
-from qmodal.source.loader import load_file
+from tests.support.stacks import running_program
 from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[2] / "programs" / "everything.py"
@@ -40,10 +37,7 @@ PROGRAM = Path(__file__).parents[2] / "programs" / "everything.py"
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The running program; one stack for all tests of this module."""
-    settings = Settings.from_environ({"QMODAL_HOME": str(tmp_path_factory.mktemp("home"))})
-    module: ModuleType = load_file(PROGRAM)
-    app: qmodal.App = module.app
-    with ensure_server(settings), app.run():
+    with running_program(PROGRAM, tmp_path_factory) as module:
         yield module
 
 

@@ -11,7 +11,6 @@ import pytest
 
 import qmodal
 from qmodal.client.client import current
-from qmodal.config import Settings
 from qmodal.exception import (
     AsyncUsageWarning,
     FunctionTimeoutError,
@@ -19,11 +18,10 @@ from qmodal.exception import (
     RemoteError,
     WorkerLost,
 )
-from qmodal.runner.run import ensure_server
-from qmodal.source.loader import load_file
 from qmodal.store.items import ROOM
 from qmodal.transport.operation import ask_one
 from qmodal_workers.container.run.item_sender import MOST_UNSENT
+from tests.support.stacks import running_program
 from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[2] / "programs" / "generators.py"
@@ -32,9 +30,7 @@ PROGRAM = Path(__file__).parents[2] / "programs" / "generators.py"
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The running program; one stack for all tests of this module."""
-    settings = Settings.from_environ({"QMODAL_HOME": str(tmp_path_factory.mktemp("home"))})
-    module: Any = load_file(PROGRAM)
-    with ensure_server(settings), module.app.run():
+    with running_program(PROGRAM, tmp_path_factory) as module:
         yield module
 
 

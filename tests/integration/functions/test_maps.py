@@ -17,7 +17,6 @@ import pytest
 
 import qmodal
 from qmodal.client import client as clients
-from qmodal.config import Settings
 from qmodal.exception import (
     DeprecationError,
     InvalidError,
@@ -26,12 +25,10 @@ from qmodal.exception import (
     SerializationError,
 )
 from qmodal.functions.map.map_call import OUTSTANDING, MapCall, MapOptions
-from qmodal.runner.run import ensure_server
-from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask, ask_one
 from qmodal.types import InputInfo, InputStatus
 from qmodal.wire.ids import new_call_id
-from tests.support.stacks import program, wait_until_gone
+from tests.support.stacks import deployed_program, program, wait_until_gone
 from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[2] / "programs" / "mapping.py"
@@ -40,10 +37,7 @@ PROGRAM = Path(__file__).parents[2] / "programs" / "mapping.py"
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The deployed program; one stack for all tests of this module."""
-    settings = Settings.from_environ({"QMODAL_HOME": str(tmp_path_factory.mktemp("home"))})
-    module: Any = load_file(PROGRAM)
-    with ensure_server(settings):
-        module.app.deploy()
+    with deployed_program(PROGRAM, tmp_path_factory) as module:
         yield module
 
 

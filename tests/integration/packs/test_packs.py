@@ -13,11 +13,9 @@ import pytest
 
 from qmodal.client import client as clients
 from qmodal.client.client import Client
-from qmodal.config import Settings
 from qmodal.exception import FunctionTimeoutError, WorkerLost
-from qmodal.runner.run import ensure_server
-from qmodal.source.loader import load_file
 from qmodal.transport.operation import ask_one
+from tests.support.stacks import deployed_program
 from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[2] / "programs" / "packs.py"
@@ -27,10 +25,7 @@ COUNT = 600  # the first hundred go alone, as nobody knows yet how long they tak
 @pytest.fixture(scope="module")
 def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """The deployed program; one stack for all tests of this module."""
-    settings = Settings.from_environ({"QMODAL_HOME": str(tmp_path_factory.mktemp("home"))})
-    module: Any = load_file(PROGRAM)
-    with ensure_server(settings):
-        module.app.deploy()
+    with deployed_program(PROGRAM, tmp_path_factory) as module:
         yield module
 
 

@@ -26,7 +26,15 @@ ALLOWED = [
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
 ]
 REFUSED = [
-    *(cases.submit, cases.submit_end, cases.open_pool, cases.join, cases.deploy, cases.override),
+    *(
+        cases.submit,
+        cases.submit_each,
+        cases.submit_end,
+        cases.open_pool,
+        cases.join,
+        cases.deploy,
+        cases.override,
+    ),
     *(cases.emit, cases.emit_too_much, cases.accept, cases.tag, cases.note, submit_packs),
 ]
 

@@ -12,8 +12,7 @@ from qmodal.functions.map.map_call import MapCall, MapOptions
 from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
 from qmodal.spec.options import FunctionOptions
-from qmodal.store.calls import Submission
-from qmodal.store.entries import Claimed, Settled
+from qmodal.store.entries import Claimed, Settled, Submission
 from qmodal.store.keys import GROUP
 from qmodal.store.outputs import CallRecord
 from qmodal.transport.connection import Address, Connection

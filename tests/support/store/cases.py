@@ -39,6 +39,12 @@ def submit(bench: Bench) -> Command:
     return bench.client.calls.submit_commands(bench.submission(2))[-1]
 
 
+def submit_each(bench: Bench) -> Command:
+    mergeable = [bench.client.calls.mergeable(bench.submission()) for _ in range(3)]
+    values = [each.values for each in mergeable if each is not None]
+    return bench.client.calls.submit_each_command(bench.pool, values)
+
+
 def submit_end(bench: Bench) -> Command:
     call = bench.submit(1, total=None)
     return bench.client.calls.submit_commands(bench.submission(0, call=call, first=1, total=1))[-1]
@@ -255,7 +261,18 @@ def accept(bench: Bench) -> Command:
 
 
 CASES: list[Callable[[Bench], Command]] = [
-    *(submit, submit_end, settle, retry, retry_later, promote, release, reclaim, reclaim_lost),
+    *(
+        submit,
+        submit_each,
+        submit_end,
+        settle,
+        retry,
+        retry_later,
+        promote,
+        release,
+        reclaim,
+        reclaim_lost,
+    ),
     *(mark, reclaim_marked, note),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, accept),

@@ -14,7 +14,7 @@ import qmodal
 from qmodal.client.client import Client
 from qmodal.functions.submission import call_id_for
 from qmodal.functions.target import Target
-from qmodal.store.calls import Submission
+from qmodal.store.entries import Submission
 from qmodal.wire.envelope import Envelope
 from qmodal.wire.ids import shard_of
 from qmodal.wire.payload import dump_arguments

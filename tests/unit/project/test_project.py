@@ -196,7 +196,12 @@ def test_the_architecture_names_every_key() -> None:
     keys = Keys("")
     given = {"pool": pool, "call": call, "app_id": app, "shard": 0, "index": 7, "number": 7}
     spelled = {**given, "worker": "<worker>", "digest": "<digest>"}
-    spelled |= {"environment": "<environment>", "name": "<name>", "token": "<token>"}
+    spelled |= {
+        "environment": "<environment>",
+        "name": "<name>",
+        "token": "<token>",
+        "reply_to": "<reply_to>",
+    }
     stand_ins = {pool: "<pool>", call: "<call>", app: "<app>", "{s00}": "{sNN}"}
     text = (ROOT / "ARCHITECTURE.md").read_text()
     for name in KEY_NAMES:

@@ -247,6 +247,8 @@ class Starter:
                 # What it does at its end has the same limit as if it had been told to.
                 container.last_input = time.monotonic()
                 container.tell(draining=True)
+                # Not as one that drains: that would say that its box is about to stop.
+                self._containers.note(container, leaving=True, unfit=container.is_unfit)
             case {"pid": int()}:  # user code begins now
                 container.limited_from = time.monotonic()
             case _:

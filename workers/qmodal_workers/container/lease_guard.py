@@ -13,6 +13,7 @@ import signal
 from _thread import start_new_thread
 from time import monotonic, sleep
 
+from qmodal_workers.container.process.signals import unsignalled
 from qmodal_workers.ipc.shared_record import SharedRecord, lease_clock
 
 LOOK_SECONDS = 0.25
@@ -30,7 +31,8 @@ class LeaseGuard:
     def start(self) -> None:
         """Check now, and from now on in a thread."""
         self.check()
-        start_new_thread(self._watch, ())
+        with unsignalled():
+            start_new_thread(self._watch, ())
 
     @property
     def is_safe(self) -> bool:

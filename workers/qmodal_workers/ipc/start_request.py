@@ -62,7 +62,8 @@ class ControlSocket:
     `{"pid": n}` when it exists, `{"ready": start_ms, "connection": n}` when it can claim,
     `{"failed": text}` when importing or entering failed (it then exits with status 1),
     `{"stop": reason, "unfit": bool}` when it ends by itself (single use, foreign key, newer version
-    needed); unfit: an input needs another Python, or another qmodal, than this box has.
+    needed) and has given back what it held; unfit: an input needs another Python, or another
+    qmodal, than this box has.
     """
 
     __slots__ = ("_socket",)

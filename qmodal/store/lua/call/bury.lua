@@ -1,6 +1,6 @@
 -- Set aside an entry that cannot be processed, with the reason, if the caller still holds it.
 -- Returns 1, or 0 if it was no longer held.
--- include: fields, tally, record, drop, shaped, narrow, set_aside
+-- include: fields, tally, reply, record, drop, shaped, narrow, set_aside
 local pool, stream, dead = unpack(KEYS)
 local group, lane, entry, reason, calls, pool_id = unpack(ARGV)
 local found = redis.call('XRANGE', stream, entry, entry)

@@ -2,11 +2,12 @@
 -- looking at 250 a run; with `spare` = 1 those that a container holds are left to it.
 -- Returns the id to go on behind ('' when nothing is left there, or the call had ended), then
 -- consumer and entry of each that was running.
--- include: fields, tally, shaped, narrow
+-- include: fields, tally, shaped, narrow, reply
 local call, outputs, pool, stream, moved = unpack(KEYS)
 local group, lane, id, spare, from, to = unpack(ARGV)
 local AT_ONCE = 250
-local state, total, settled, lifetime = unpack(redis.call('HMGET', call, 'state', 'total', 'settled', 'ttl'))
+local state, total, settled, lifetime, reply_to =
+  unpack(redis.call('HMGET', call, 'state', 'total', 'settled', 'ttl', 'reply_to'))
 if not state then return {''} end
 if state == 'open' then
   if total and (tonumber(settled or 0) or 0) >= (tonumber(total) or 0) then return {''} end
@@ -15,6 +16,7 @@ if state == 'open' then
   redis.call('PEXPIRE', call, ttl)
   redis.call('HSET', call, 'state', 'cancelled')
   redis.pcall('XADD', outputs, '*', 'i', -1, 'x', 'cancelled')
+  if reply_to then reply(call, reply_to, '-1', 'x', 'cancelled') end
   redis.call('PEXPIRE', outputs, ttl)
 end
 local entries = redis.call('XRANGE', stream, from, to, 'COUNT', AT_ONCE)

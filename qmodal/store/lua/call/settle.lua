@@ -3,7 +3,7 @@
 -- input, number of inputs, outcome; b: their arguments are stored apart, k: they are what was kept
 -- of a pack). Several entries, with blanks between them, each stand for one of the inputs. Returns the
 -- pool's inputs in flight, then 1 for each recorded attempt, 0 for one of which something was stale.
--- include: tally, record, acknowledge
+-- include: tally, reply, reply_all, record, acknowledge
 local pool, inputs, again = unpack(KEYS)
 local group = unpack(ARGV)
 local replies = {0}
@@ -45,7 +45,9 @@ for n = 1, #KEYS - 3 do
 end
 if #gone[1] > 0 then redis.call('XDEL', inputs, unpack(gone[1])) end
 if #gone[2] > 0 then redis.call('XDEL', again, unpack(gone[2])) end
-for _, call in ipairs(calls) do record(call, 'o', outcomes[call]) end
+local to_callers = {}
+for _, call in ipairs(calls) do record(call, 'o', outcomes[call], to_callers) end
+reply_all(to_callers)
 if ended > 0 then
   replies[1] = tally(pool, 'inflight', -ended)
 else -- not HINCRBY by nothing, which would bring a forgotten pool back without a lifetime

@@ -5,9 +5,9 @@
 -- A cancelled call takes no more inputs and says OK: whoever reads its outputs is told.
 -- include: tally, join, append, announce
 local call, pool, active, marker = unpack(KEYS)
-local id, pool_id, group, channel, digest, first, total, ttl, parent, now, count, sizes = unpack(ARGV)
+local id, pool_id, group, channel, digest, first, total, ttl, parent, now, count, sizes, reply_to = unpack(ARGV)
 local FIRST_BLOB = 5
-local FIRST_ENVELOPE = 13
+local FIRST_ENVELOPE = 14
 local inputs = pool .. ':inputs'
 count = tonumber(count)
 local till = first + count
@@ -37,6 +37,7 @@ end
 if total ~= '' then also('total', total) end
 if count > 0 and (known or to ~= from) then also('to', to) end
 if parent ~= '' then also('parent', parent) end
+if reply_to ~= '' then also('reply_to', reply_to) end
 if known then
   redis.call('HSET', call, 'submitted', till, unpack(more))
 else

@@ -1,6 +1,6 @@
 -- End what waits in a pool, 100 entries a run of one lane, up to an id, and of the delayed ones: its
 -- app is gone or its containers cannot start. Returns how many inputs were ended.
--- include: fields, tally, record, drop, shaped, narrow, retry_of, set_aside
+-- include: fields, tally, reply, record, drop, shaped, narrow, retry_of, set_aside
 local pool, stream, delayed, dead = unpack(KEYS)
 local group, lane, till, reason, calls, pool_id = unpack(ARGV)
 local ended = 0

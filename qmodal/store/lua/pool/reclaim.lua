@@ -3,7 +3,7 @@
 -- one at its budget (1 for a marked consumer) ends as lost, and so does a generator that produced.
 -- Not charged is what was put back in line at `since` (ms, 0: never) or later, unless the consumer is marked.
 -- Returns how many inputs were given back, how many were lost, and 1 when the consumer is gone.
--- include: fields, tally, record, drop, readd, shaped, set_aside, narrow, piece, pieces
+-- include: fields, tally, reply, record, drop, readd, shaped, set_aside, narrow, piece, pieces
 local pool, inputs, again, dead = unpack(KEYS)
 local group, consumer, budget, reason, calls, channel, pool_id, since = unpack(ARGV)
 local FIRST_CHARGED = 9

@@ -1,15 +1,18 @@
 -- Append outcomes (index, count, outcome, ...) to a call's outputs and count them down. A call with
 -- nothing in flight gets its lifetime; one that was cancelled, delivered or never existed nothing.
 -- Its entries are gone by now, and with them perhaps those of other calls: an odd record stops nothing.
-local function record(call, kind, outcomes)
-  local state, submitted, lifetime = unpack(redis.pcall('HMGET', call, 'state', 'submitted', 'ttl'))
+local function record(call, kind, outcomes, replies)
+  local state, submitted, lifetime, reply_to =
+    unpack(redis.pcall('HMGET', call, 'state', 'submitted', 'ttl', 'reply_to'))
   if state ~= 'open' then return end
   local outputs = call .. ':outputs'
   local ended = 0
   for n = 1, #outcomes, 3 do
     local index, count, outcome = unpack(outcomes, n, n + 2)
     count = tonumber(count)
-    redis.pcall('XADD', outputs, '*', 'i', count == 1 and index or index .. '+' .. count, kind, outcome)
+    local place = count == 1 and index or index .. '+' .. count
+    redis.pcall('XADD', outputs, '*', 'i', place, kind, outcome)
+    if reply_to then reply(call, reply_to, place, kind, outcome, replies) end
     ended = ended + count
   end
   if tally(call, 'settled', ended) < (tonumber(submitted) or 0) then return end

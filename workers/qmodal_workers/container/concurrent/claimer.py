@@ -14,6 +14,7 @@ from qmodal.store.pools import BUDGET
 from qmodal_workers.container.concurrent.room import Room
 from qmodal_workers.container.intake.claim_connection import BLOCK_MS, ClaimConnection
 from qmodal_workers.container.intake.intake import STAND_BY_SECONDS, SURE_NS, block_ms
+from qmodal_workers.container.process.signals import unsignalled
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.ipc.shared_record import SharedRecord
 
@@ -68,7 +69,8 @@ class Claimer:
 
     def start(self) -> None:
         """Claim from now on."""
-        threading.Thread(target=self._guarded, name="claim", daemon=True).start()
+        with unsignalled():
+            threading.Thread(target=self._guarded, name="claim", daemon=True).start()
 
     def take(self) -> Handed | None:
         """By the loop: the next group that is to start, which is not given back any more."""

@@ -34,8 +34,11 @@ class Group:
 
     @property
     def first(self) -> Attempt:
-        """The attempt whose id user code sees."""
-        return self.attempts[0]
+        """The attempt whose id user code sees: the first of those that are wanted."""
+        if not self.cancelled:
+            return self.attempts[0]
+        pairs = zip(self.rows, self.attempts, strict=True)
+        return next((each for row, each in pairs if row not in self.cancelled), self.attempts[0])
 
     @property
     def is_beyond_reach(self) -> bool:

@@ -75,11 +75,13 @@ class ConcurrentInterrupts:
         self._loop, self._leave = loop, leave
         signal.signal(SIGNAL, self._receiver)
         signal.signal(signal.SIGINT, self._interrupted)
+        self._user_loop.arm()
         forked_children.watch(self.disarm)
 
     def disarm(self) -> None:
         """In a process that user code has forked: no signal is about an input there."""
         leave_signals(self._receiver, self._interrupted)
+        self._user_loop.disarm()
 
     def look(self, group: Group) -> None:
         """A group is about to start: take in what was ordered before its signal could find it."""

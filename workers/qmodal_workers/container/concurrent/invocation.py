@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qmodal.client import context
-from qmodal.exception import DeserializationError, ExecutionError
+from qmodal.exception import DeserializationError, ExecutionError, InputCancellation
 from qmodal.wire.outcome import Result
 from qmodal.wire.payload import Arguments
 from qmodal_workers.container.concurrent.group import Group
@@ -184,8 +184,11 @@ class _Batch:
         self.inputs: list[Arguments] = []
         self._places: list[int] = []
         self._results: list[Result | None] = []
-        for attempt in group.attempts:
-            self._results.append(self._rebuild(attempt))
+        for row, attempt in zip(group.rows, group.attempts, strict=True):
+            # One that was cancelled while the batch was put together does not start with the others.
+            is_cancelled = row in group.cancelled
+            cancelled = invoker.failure(InputCancellation()) if is_cancelled else None
+            self._results.append(cancelled or self._rebuild(attempt))
 
     def _rebuild(self, attempt: Attempt) -> Result | None:
         """Whose arguments cannot be rebuilt fails alone: the others' are whole."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from qmodal.wire.remote_error import printed
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.process.own_output import flush, show
+from qmodal_workers.container.process.signals import unsignalled
 from qmodal_workers.container.settle.coalesce import Done
 from qmodal_workers.container.settle.settlement import Settlement
 
@@ -34,7 +35,8 @@ class Settler:
     def start(self) -> None:
         """Write from now on."""
         self._thread = threading.Thread(target=self._guarded, name="settle", daemon=True)
-        self._thread.start()
+        with unsignalled():
+            self._thread.start()
 
     def put(self, done: list[Done], rows: list[int]) -> None:
         """These have ended; their rows are free once that is written."""

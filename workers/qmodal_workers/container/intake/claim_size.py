@@ -70,7 +70,10 @@ class ClaimSizer:
             self._sharing = Pools.parse_sharing(replies[0])
 
     def count(self, inflight: int) -> int:
-        """Entries to claim next, given the inputs in flight in the pool: at most half of an equal share."""
+        """Entries to claim next, given the inputs in flight in the pool.
+
+        At most half of an equal share, if others claim from it, too.
+        """
         share = inflight // (2 * self._sharing * self._size)
         # First of all, as nearly always for one call after another: the rest sorts.
         if share <= 1 or len(self._recent) < RECENT or self._variation.is_wide:
@@ -80,7 +83,17 @@ class ClaimSizer:
             return max(1, min(int(PACKS_SECONDS / usual), self._most, share))
         if usual > SHORT_SECONDS:
             return 1
-        return max(1, min(int(WORTH_SECONDS / usual), self._most, share))
+        # Alone it takes what it finds: nobody else claims, and the count is that of the last settle.
+        most = self._most if self._sharing == 1 else min(self._most, share)
+        return max(1, min(int(WORTH_SECONDS / usual), most))
+
+    def low(self, claimed: int) -> int:
+        """How many of the claimed entries are left when the next ones are asked for.
+
+        Of packs early, so that these have been read by then. Single inputs come from many callers, who
+        submit more when they have their results: the later, the more are claimed and settled at once.
+        """
+        return claimed * 3 // 4 if self._size > 1 else claimed // 4
 
     def ahead(self, inflight: int) -> int:
         """Entries to prefetch while the last ones run: 0 unless they are short, and many wait."""

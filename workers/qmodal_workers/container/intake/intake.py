@@ -119,7 +119,7 @@ class Intake:
         self._is_dry = not claimed
         is_sure = not self.claims.is_doubtful and self.record.lease_left > SURE_NS
         if is_sure and (claimed or may_be_empty):
-            self._low = len(claimed) * 3 // 4
+            self._low = self.claim_sizer.low(len(claimed))
             self.record.heard = self._noted
             self.buffer.put(claimed)
             self._watch_queue()

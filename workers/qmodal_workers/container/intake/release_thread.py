@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from qmodal_workers.container.process.signals import unsignalled
+
 # Between two looks, unless something is due before.
 LOOK_SECONDS = 0.01
 
@@ -39,7 +41,8 @@ class ReleaseThread:
         """Wake the thread, as there is something to look after; the first time starts it."""
         if self._thread is None or not self._thread.is_alive():
             self._thread = threading.Thread(target=self._watch, name="release", daemon=True)
-            self._thread.start()
+            with unsignalled():
+                self._thread.start()
         self._armed.set()
 
     def ring(self) -> None:

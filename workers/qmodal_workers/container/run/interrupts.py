@@ -99,6 +99,7 @@ class Interrupts:
     def disarm(self) -> None:
         """In a process that user code has forked: no signal is about an input there."""
         leave_signals(self._receiver, self._interrupted)
+        self._loop.disarm()
 
     def listen(self) -> None:
         """Open the slot: its user code runs from here on until `is_open` is False; may interrupt it."""

@@ -26,6 +26,7 @@ from qmodal.wire.item import Item
 from qmodal.wire.outcome import INLINE_BYTES
 from qmodal.wire.payload import dump_value
 from qmodal.wire.signing import mac_of
+from qmodal_workers.container.process.signals import unsignalled
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.until_ready import OUTAGES
 
@@ -97,7 +98,8 @@ class ItemSender:
         self.count += 1
         if self._thread is None:
             self._thread = threading.Thread(target=self._send_all, name="items", daemon=True)
-            self._thread.start()
+            with unsignalled():
+                self._thread.start()
 
     def _sealed(self, form: str, payload: bytes) -> _Made:
         envelope, apart, digest = self._attempt.envelope, None, None

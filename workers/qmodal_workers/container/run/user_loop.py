@@ -9,6 +9,7 @@ from contextvars import Context, copy_context
 from typing import Any, Protocol
 
 from qmodal_workers.container.process.forked_children import end_if_child
+from qmodal_workers.container.process.signals import Waker
 from qmodal_workers.container.run.slot import Slot
 
 
@@ -20,12 +21,16 @@ class Finisher(Protocol):
 
 
 class UserLoop:
-    """Awaits what user code returns, always in the same loop; `slot.task` is what it awaits now."""
+    """Awaits what user code returns, always in the same loop; `slot.task` is what it awaits now.
 
-    __slots__ = ("_runner", "slot")
+    Signals wake the loop: their handlers cancel what it awaits.
+    """
+
+    __slots__ = ("_runner", "_waker", "slot")
 
     def __init__(self, slot: Slot | None = None) -> None:
         self._runner: asyncio.Runner | None = None
+        self._waker: Waker | None = None
         self.slot = slot or Slot()
 
     @property
@@ -33,6 +38,8 @@ class UserLoop:
         """What keeps the loop."""
         if self._runner is None:
             self._runner = asyncio.Runner()
+            self._waker = Waker(self._runner.get_loop())
+            self._waker.arm()
         return self._runner
 
     def get_loop(self) -> asyncio.AbstractEventLoop:
@@ -89,7 +96,19 @@ class UserLoop:
         task.get_loop().call_soon_threadsafe(task.cancel)
         return True
 
+    def arm(self) -> None:
+        """Let signals wake the loop, if there is one, also if user code has undone that meanwhile."""
+        if self._waker is not None:
+            self._waker.arm()
+
+    def disarm(self) -> None:
+        """In a process that user code has forked: no signal is about the loop there."""
+        if self._waker is not None:
+            self._waker.disarm()
+
     def close(self) -> None:
         """Close the loop, if there is one."""
         if self._runner is not None:
             self._runner.close()
+        if self._waker is not None:
+            self._waker.close()

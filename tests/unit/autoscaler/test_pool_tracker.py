@@ -1,0 +1,68 @@
+"""The leader's record of a pool: how it counts the ends of containers, and what it shows the policy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from qmodal.store.fleet import ContainerReport
+from qmodal.store.observing import Observation
+from qmodal_autoscaler.cluster.catalog import PoolTerms
+from qmodal_autoscaler.cluster.nodes import PlacedContainer
+from qmodal_autoscaler.cluster.pool_tracker import PoolTracker
+from qmodal_autoscaler.policy.state import PoolHistory, PoolSettings, PoolSnapshot
+
+POOL = "a" * 16
+TERMS = PoolTerms(label="f", app="ap-1", number=2, settings=PoolSettings())
+SEEN = Observation(POOL, "ap-1", "f", "f", 1, 5, 0, (), None, None)
+
+
+def reported(**changes: Any) -> ContainerReport:
+    made = ContainerReport(
+        container="ta-1",
+        pool=POOL,
+        app="ap-1",
+        function="f",
+        label="f",
+        number=2,
+        state="ready",
+        since=0,
+    )
+    return replace(made, **changes)
+
+
+@pytest.fixture
+def tracker() -> PoolTracker:
+    return PoolTracker(PoolHistory.empty(0.0))
+
+
+def see(
+    tracker: PoolTracker, now: float, *, seen: Observation = SEEN, **report: Any
+) -> PoolSnapshot:
+    placed = PlacedContainer("ta-1", POOL, "wk-1", reported(**report), is_assigned=True)
+    return tracker.see(seen, [placed], TERMS, now=now, server_ms=now * 1000)
+
+
+def test_a_container_that_ends_by_itself_takes_no_more(tracker: PoolTracker) -> None:
+    assert [each.state for each in see(tracker, 1.0).containers] == ["ready"]
+    assert [each.state for each in see(tracker, 2.0, leaving=True).containers] == ["draining"]
+    assert see(tracker, 3.0, leaving=True, state="ended").containers == ()
+
+
+def test_a_container_that_ends_by_itself_at_once_has_died_young_once(tracker: PoolTracker) -> None:
+    see(tracker, 1.0)
+    see(tracker, 2.0, leaving=True)
+    assert tracker.early_deaths == [2.0]
+    see(tracker, 3.0, leaving=True)
+    see(tracker, 4.0, leaving=True, state="ended")
+    assert tracker.early_deaths == [2.0]
+
+
+def test_a_container_that_ends_by_itself_after_its_inputs_has_not_died_young(
+    tracker: PoolTracker,
+) -> None:
+    see(tracker, 1.0)
+    see(tracker, 2.0, seen=replace(SEEN, inflight=0), leaving=True)
+    assert tracker.early_deaths == []

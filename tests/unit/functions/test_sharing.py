@@ -1,0 +1,138 @@
+"""What operations that share a connection put into one command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from qmodal.transport.aio_connection import AsyncConnection
+from qmodal.transport.connection import LOST
+from qmodal.transport.operation import Command, Exchange, Mergeable, Reply
+from qmodal.transport.sharing.deferred import MOST_DEFERRED, take_later
+from qmodal.transport.sharing.pending_exchange import MOST_MERGED, PendingExchange, merged
+from qmodal.transport.sharing.pending_reply import PendingReply
+from qmodal.transport.sharing.reply_reader import ReplyReader
+from qmodal.transport.sharing.shared_connection import SharedConnection
+
+
+def test_deletions_that_were_put_off_become_one_command() -> None:
+    later: deque[Command] = deque(
+        [(b"UNLINK", "a", "b"), (b"PEXPIRE", "c", 1), (b"UNLINK", "d"), (b"XADD", "e")]
+    )
+    assert take_later(later) == [(b"PEXPIRE", "c", 1), (b"XADD", "e"), (b"UNLINK", "a", "b", "d")]
+    assert not later
+
+
+def test_no_more_is_taken_than_goes_along_with_a_write() -> None:
+    later: deque[Command] = deque((b"UNLINK", str(n)) for n in range(MOST_DEFERRED + 1))
+    assert len(take_later(later)) == 1
+    assert list(later) == [(b"UNLINK", str(MOST_DEFERRED))]
+
+
+def merge(parts: Sequence[tuple[Any, ...]]) -> Command:
+    return (b"MANY", *(value for (value,) in parts))
+
+
+def pending(kind: str | None, value: int, ended: list[Any]) -> PendingExchange:
+    """One of that kind, or one that stands alone; how it ended comes behind its value."""
+
+    def done(result: list[Reply] | Exception) -> None:
+        ended.append((value, result))
+
+    if kind is None:
+        return PendingExchange(Exchange(((b"ONE", value),)), done)
+    return PendingExchange(Exchange((), mergeable=Mergeable(kind, (value,), merge)), done)
+
+
+def commands(batch: list[PendingExchange]) -> list[Command]:
+    return [command for each in batch for command in each.request.commands]
+
+
+def test_commands_of_one_kind_go_out_as_one() -> None:
+    kinds = ["a", None, "b", "a", "b", "a"]
+    batch = merged([pending(kind, n, []) for n, kind in enumerate(kinds)])
+    assert commands(batch) == [(b"MANY", 0, 3, 5), (b"ONE", 1), (b"MANY", 2, 4)]
+
+
+def test_no_command_stands_for_too_many() -> None:
+    batch = merged([pending("a", n, []) for n in range(2 * MOST_MERGED + 1)])
+    assert [len(each) - 1 for each in commands(batch)] == [MOST_MERGED, MOST_MERGED, 1]
+
+
+def test_each_has_its_own_reply_or_the_one_of_all() -> None:
+    for reply, each in (([b"x", b"y"], [b"x", b"y"]), (b"POOL", [b"POOL", b"POOL"])):
+        ended: list[Any] = []
+        (one,) = merged([pending("a", n, ended) for n in range(2)])
+        assert one.take(reply)
+        one.answered()
+        assert ended == [(0, [each[0]]), (1, [each[1]])]
+
+
+def test_a_lost_connection_fails_each_of_them() -> None:
+    ended: list[Any] = []
+    error = ConnectionError()
+    (one,) = merged([pending("a", n, ended) for n in range(2)])
+    one.end(error)
+    assert ended == [(0, error), (1, error)]
+
+
+async def never() -> AsyncConnection:
+    """A connection that is not made."""
+    raise AssertionError
+
+
+def reply_of(reader: ReplyReader, token: str = "call") -> PendingReply:
+    return PendingReply(reader, reader.reply_to, "stream", token)
+
+
+def test_what_an_exchange_that_is_over_waited_for_is_left_to_its_repetition() -> None:
+    reply = reply_of(ReplyReader(never))
+    ended: list[Any] = []
+    request = Exchange((), pending_reply=reply)
+    first, again = (PendingExchange(request, ended.append) for _ in range(2))
+    first.is_over = True
+    again.answered()
+    first.answered()
+    reply.deliver([b"0", b"o", b"x"])
+    assert ended == [[[b"0", b"o", b"x"]]]
+
+
+def test_content_that_comes_between_two_exchanges_is_kept_for_the_second() -> None:
+    reply = reply_of(ReplyReader(never))
+    ended: list[Any] = []
+    reply.deliver([b"0", b"o", b"x"])
+    PendingExchange(Exchange((), pending_reply=reply), ended.append).answered()
+    assert ended == [[[b"0", b"o", b"x"]]]
+
+
+def test_a_reply_that_was_closed_before_it_was_expected_is_not_kept() -> None:
+    async def expect() -> None:
+        reader = ReplyReader(never)
+        reply = reply_of(reader)
+        reply.close()
+        reader.expect(reply, 0.0)
+        assert not reader._pending
+        reader.close()
+
+    asyncio.run(expect())
+
+
+def test_a_task_that_is_cancelled_before_its_first_step_fails_what_waits() -> None:
+    def cancelled(loop: asyncio.AbstractEventLoop, coroutine: Any, **_: Any) -> asyncio.Task[Any]:
+        task = asyncio.Task(coroutine, loop=loop)
+        task.cancel()
+        return task
+
+    async def send() -> Any:
+        loop = asyncio.get_running_loop()
+        shared, ended = SharedConnection(never, deque()), loop.create_future()
+        loop.set_task_factory(cancelled)
+        shared.submit(PendingExchange(Exchange(((b"PING",),)), ended.set_result))
+        try:
+            return await asyncio.wait_for(ended, 10)
+        finally:
+            loop.set_task_factory(None)
+
+    assert isinstance(asyncio.run(send()), LOST)
