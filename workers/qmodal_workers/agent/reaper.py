@@ -22,7 +22,7 @@ from qmodal_workers.agent.takeover import charged, end_overrun
 from qmodal_workers.ipc import child_processes
 from qmodal_workers.ipc.child_processes import OomKills, ZombieCollector
 from qmodal_workers.ipc.process_marks import mark_of
-from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus, lease_clock
+from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
 
@@ -172,17 +172,13 @@ class Reaper:
         has_oom_kill = self._oom_kills.have_grown()
         if container.termination is not None:
             return container.termination.reason
-        if status == -signal.SIGKILL and self._is_cut_off(container):
+        if status == -signal.SIGKILL and _was_cut_off(container):
             return CUT_OFF
         if status == -signal.SIGKILL and has_oom_kill:
             return "its container ran out of memory"
         if status < 0:
             return f"its container was killed by signal {-status}"
         return f"its container exited with status {status}"
-
-    def _is_cut_off(self, container: Container) -> bool:
-        """Whether it may have ended itself: its guard sees as soon as we do that the lease is not safe."""
-        return container.options.is_once and lease_clock() > self._containers.safe_until
 
     async def _give_back(self, container: Container, reason: str) -> None:
         """Give back its inputs, repeated until it works: nobody else does while this worker lives."""
@@ -217,6 +213,11 @@ class Reaper:
         if connection:
             with contextlib.suppress(Error):
                 await self._client.aio(ask((b"CLIENT", b"KILL", b"ID", connection), patience=1.0))
+
+
+def _was_cut_off(container: Container) -> bool:
+    """Whether it has ended itself, because it saw as soon as we do that the lease is not safe."""
+    return container.endpoints is not None and container.endpoints.record.was_cut_off
 
 
 def _started(container: Container, status: ContainerStatus | None) -> tuple[Sequence[str], int]:

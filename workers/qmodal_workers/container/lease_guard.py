@@ -42,6 +42,7 @@ class LeaseGuard:
     def check(self) -> None:
         """SIGKILL this process and its group, if the lease is not safe any more."""
         if not self.is_safe:
+            self._record.note_cut_off()
             os.killpg(os.getpgid(0), signal.SIGKILL)
 
     def admit(self) -> None:

@@ -93,7 +93,7 @@ class ContainerHalf(ctypes.Structure):
 
     `sequence` is odd while the container writes. `base` is the serial of the last publication; then the
     entries with the names `first` to `end` were held. `tick` is written by the release thread, outside the
-    sequence.
+    sequence. `cut_off` is set by its lease guard, which then kills it.
     """
 
     sequence: int
@@ -111,6 +111,7 @@ class ContainerHalf(ctypes.Structure):
     length: int  # of the names, in bytes
     rows: int  # of the table of running inputs, that have been in use; 0 if it runs one at a time
     tick: int
+    cut_off: int
 
 
 class AgentHalf(ctypes.Structure):
@@ -235,6 +236,15 @@ class SharedRecord:
     def tick(self, moment: int) -> None:
         """The release thread: it ran at that moment (monotonic ns). The only word that it writes."""
         self.container.tick = moment
+
+    def note_cut_off(self) -> None:
+        """The container's lease guard: the container ends, because its worker is cut off from the server."""
+        self.container.cut_off = 1
+
+    @property
+    def was_cut_off(self) -> bool:
+        """The worker: whether the container's guard has ended it."""
+        return self.container.cut_off != 0
 
     def read(self) -> ContainerStatus | None:
         """The worker: a consistent reading; None if the container wrote in each try, or it is damaged."""
