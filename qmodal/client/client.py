@@ -52,7 +52,7 @@ class Client:
         # What all drivers put off: whichever writes next takes it along.
         self._later: deque[Command] = deque()
         self._of_parents: list[Loops] = []
-        self._is_checked = is_checked
+        self.is_checked = is_checked
         process.add(self)
 
     @cached_property
@@ -139,17 +139,17 @@ class Client:
 
     def run(self, op: Op[T]) -> T:
         """Drive an operation on a blocking connection."""
-        if not self._is_checked:
+        if not self.is_checked:
             self.blocking.run(self._check())
-            self._is_checked = True
+            self.is_checked = True
         return self.blocking.run(op)
 
     async def aio(self, op: Op[T]) -> T:
         """Drive an operation on an asyncio connection of the running loop."""
         driver = self.loops.driver()
-        if not self._is_checked:
+        if not self.is_checked:
             await driver.run(self._check())
-            self._is_checked = True
+            self.is_checked = True
         return await driver.run(op)
 
     def _check(self) -> Op[None]:

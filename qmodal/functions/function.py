@@ -103,7 +103,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         source = NamedSource(app_name, name, environment_name, is_class=False, number=version)
         return Function(source, name)
 
-    @verb
+    @invocation.remote_verb
     def remote(self, /, *args: P.args, **kwargs: P.kwargs) -> Op[R]:
         """Run it in its pool and wait for the result; raises what it raises."""
         target = yield from self._plain_target("remote")
@@ -273,10 +273,15 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
                 self._source = FixedSource(definition)
         return known[1]
 
-    def _plain_target(self, verb: str) -> Op[Target]:
+    def _plain_target_at_hand(self) -> Target | None:
+        """The target, if it is known already to be neither web nor generator."""
         plain = self._plain
-        if plain is not None and self._source.stands_for(plain[0]):
-            return plain[1]
+        return None if plain is None or not self._source.stands_for(plain[0]) else plain[1]
+
+    def _plain_target(self, verb: str) -> Op[Target]:
+        plain = self._plain_target_at_hand()
+        if plain is not None:
+            return plain
         target = yield from self._target()
         check_function(target, verb)
         if self._known is not None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
-from qmodal.client.client import Client, current
+from qmodal.client.client import Client, current, known
+from qmodal.client.verb import MethodDocstring, Verb, VerbMethod
 from qmodal.exception import Error
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.receipts import forget
@@ -25,10 +27,16 @@ from qmodal.functions.submission import (
 )
 from qmodal.functions.target import Target
 from qmodal.store.entries import Submission
-from qmodal.store.outputs import Output
+from qmodal.store.outputs import Output, parse_reply
 from qmodal.transport.operation import FIND_REPLY_READER, AtMost, Later, Op
+from qmodal.transport.sharing.pending_call import PendingCall
 from qmodal.transport.sharing.pending_reply import PendingReply, ReplySource
+from qmodal.wire.outcome import open_outcome
+from qmodal.wire.plain import unpack
 
+S = TypeVar("S")
+P = ParamSpec("P")
+R = TypeVar("R")
 # Whoever presses Ctrl-C waits no longer than this for the input to be taken back.
 ABANDON_SECONDS = 1.0
 
@@ -39,22 +47,116 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
     While other calls are under way it goes out with theirs, and the result comes by their reply stream.
     """
     client = current()
+    return (yield from _submitted(client, target, _submission(client, target, arguments)))
+
+
+class Callee(Protocol):
+    """What `remote` is a verb of: a function."""
+
+    def _plain_target_at_hand(self) -> Target | None:
+        """What its calls are for, if nobody has to be asked for that or to check it."""
+        ...
+
+
+class RemoteVerb(Verb[P, R]):
+    """`remote` with its function: as other verbs, but for its asyncio form, which is `remote_aio` if it can be."""
+
+    __slots__ = ()
+    __doc__ = MethodDocstring(__doc__)
+
+    async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do it without blocking the event loop."""
+        callee: Callee = self._method.__self__  # type: ignore[attr-defined]
+        client, target = known(), callee._plain_target_at_hand()
+        if client is None or target is None or not client.is_checked:
+            return await super().aio(*args, **kwargs)
+        result: R = await remote_aio(client, target, (args, kwargs))
+        return result
+
+
+def remote_verb(method: Callable[Concatenate[S, P], Op[R]]) -> VerbMethod[S, RemoteVerb[P, R]]:
+    """As `verb`, for `remote`."""
+    return VerbMethod(method, RemoteVerb)
+
+
+async def remote_aio(client: Client, target: Target, arguments: Arguments) -> Any:
+    """As `remote`, for a task; while other calls of its loop are under way it takes few steps.
+
+    These steps are for what is usual: a small new call is accepted, and its outcome, a plain value, comes by
+    the reply stream within a second. Whatever else happens is left to the operation, which goes on where
+    this has come to: it submits the same submission again, or waits on, or says what is wrong.
+    """
+    submission = _submission(client, target, arguments)
+    driver = client.loops.driver()
+    reader = driver.reply_reader()
+    if reader is None or submission.blobs or submission.parent:
+        return await client.aio(_submitted(client, target, submission))
+    call, name = submission.call, reader.reply_to
+    pending = PendingCall(reader, name, client.keys.replies(call, name), call)
+    submission.pending_reply = pending
+    pending.mergeable = client.calls.mergeable(submission)
+    try:
+        content = await driver.call(pending, FIRST_BLOCK_MS / 1000)
+    except BaseException as error:
+        pending.close()
+        if not isinstance(error, GeneratorExit):
+            await client.aio(_abandoned(client, call))
+        raise
+    value = _NOTHING if content is None else _plain_value(client, submission, content)
+    if value is _NOTHING:
+        outputs = None
+        if pending.is_accepted or content is not None:
+            outputs = [] if content is None else parse_reply(content)
+        return await client.aio(_outcome(client, target, submission, outputs))
+    pending.close()
+    client.later(client.calls.forget_command(call))
+    return value
+
+
+_NOTHING = object()
+
+
+def _plain_value(client: Client, submission: Submission, content: Sequence[bytes]) -> Any:
+    """The plain value of the input in what came from the reply stream; `_NOTHING` if that is anything else."""
+    place, kind, signed = content
+    if place != b"0" or kind != b"o":
+        return _NOTHING
+    try:
+        outcome = open_outcome(
+            signed, client.signer, call=submission.call, index=0, request=submission.digest
+        )
+        is_plain = outcome.kind == "value" and outcome.format == "m" and outcome.blob is None
+        return unpack(outcome.payload) if is_plain else _NOTHING
+    except Error:
+        return _NOTHING  # the operation finds it, too, and says it to the caller
+
+
+def _submission(client: Client, target: Target, arguments: Arguments) -> Submission:
     call = call_id_for(target)
-    submission = submission_of(
-        client, target, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS
-    )
-    pending = None
+    return submission_of(client, target, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS)
+
+
+def _submitted(client: Client, target: Target, submission: Submission) -> Op[Any]:
     # Nobody shall wait behind large arguments.
     if not submission.blobs and (readers := (yield FIND_REPLY_READER)):
-        pending = submission.pending_reply = _pending_reply(client, call, readers[0])
+        submission.pending_reply = _pending_reply(client, submission.call, readers[0])
+    return (yield from _outcome(client, target, submission, None))
+
+
+def _outcome(
+    client: Client, target: Target, submission: Submission, outputs: list[Output] | None
+) -> Op[Any]:
+    """What becomes of the input; `outputs`: what has come of it, None if it is to be submitted."""
+    call, pending = submission.call, submission.pending_reply
     try:
-        outputs = yield from request(client, target, submission)
+        if outputs is None:
+            outputs = yield from request(client, target, submission)
         if not outputs or outputs[0].index:
             outputs = yield from _waited(client, call, outputs, pending)
     except (Error, GeneratorExit):
         raise
     except BaseException:  # Ctrl-C, a cancelled task, or what a signal's handler has raised
-        yield AtMost(_abandon(client, call), ABANDON_SECONDS)
+        yield from _abandoned(client, call)
         raise
     finally:
         if pending is not None:
@@ -88,6 +190,10 @@ def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any
         raise
     yield from forget(client, submission, blobs=blobs)
     return value
+
+
+def _abandoned(client: Client, call: str) -> Op[None]:
+    yield AtMost(_abandon(client, call), ABANDON_SECONDS)
 
 
 def _abandon(client: Client, call: str) -> Op[None]:

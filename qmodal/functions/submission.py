@@ -21,7 +21,7 @@ from qmodal.store.entries import Submission
 from qmodal.store.outputs import Output
 from qmodal.transport.operation import Op
 from qmodal.wire.digest import digest_of
-from qmodal.wire.envelope import BLOB_BYTES, PYTHON, Head, seal
+from qmodal.wire.envelope import BLOB_BYTES, pack_head, seal
 from qmodal.wire.ids import derived_call_id, is_call_id, new_call_id, shard_of
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.plain import NotPlain
@@ -140,7 +140,7 @@ class _Envelopes:
     def __init__(self, target: Target, client: Client, call: str, now: int) -> None:
         self._target = target
         self._client = client
-        self._head = Head(target.pool, call, target.method, now, None, PYTHON).pack()
+        self._head = pack_head(target.pool, call, target.method, now)
         self._plain_only = client.settings.payloads == "plain"
         self.sealed: list[bytes] = []
         self.blobs: list[tuple[int, bytes]] = []

@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -29,6 +28,8 @@ from qmodal.transport.script import script
 from qmodal.transport.sharing.pending_reply import PendingReply
 from qmodal.wire.ids import input_of, is_call_id, worker_of
 
+# Without the generated constructor, which takes three times as long.
+_new = tuple.__new__
 # A payload that is stored apart waits this long for the submit that names it.
 BLOB_SECONDS = 3600
 # About how many calls made by one call's inputs are kept for its call graph, and for how long.
@@ -115,8 +116,7 @@ class Calls:
             submission.reply_to,
             submission.envelopes[0],
         )
-        pool = submission.pool
-        return Mergeable(pool, values, partial(self.submit_each_command, pool))
+        return _new(Mergeable, (submission.pool, values, self.submit_each_command))
 
     def submit_each_command(self, pool: str, calls: Sequence[tuple[Any, ...]]) -> Command:
         """What accepts several new calls of one input; replies as of a submit, one for each."""
@@ -215,11 +215,15 @@ class Calls:
         reply: bytes | None = yield from ask_one(b"GET", self.keys.blob(call, index))
         return reply
 
-    def forget_command(self, call: str, indexes: Iterable[int] = ()) -> Command:
+    def forget_command(self, call: str, indexes: Sequence[int] = ()) -> Command:
         """The command that deletes a delivered call."""
         key = self.keys.call(call)
-        blobs = [self.keys.result_blob(call, index) for index in indexes]
-        return (b"UNLINK", key, key + ":outputs", key + ":children", *blobs)
+        command = (b"UNLINK", key, key + ":outputs", key + ":children")
+        return (
+            (*command, *(self.keys.result_blob(call, each) for each in indexes))
+            if indexes
+            else command
+        )
 
     def forget_result_command(self, call: str, index: int) -> Command:
         """The command that deletes a delivered payload that was stored apart."""

@@ -7,7 +7,7 @@ import contextlib
 import time
 import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeVar
 
 from qmodal.exception import Error
@@ -30,6 +30,7 @@ from qmodal.transport.operation import (
 from qmodal.transport.script import load_commands
 from qmodal.transport.sharing.deferred import take_later
 from qmodal.transport.sharing.multiplexer import Multiplexer
+from qmodal.transport.sharing.pending_call import PendingCall
 from qmodal.transport.sharing.pending_exchange import PendingExchange
 from qmodal.transport.sharing.reply_reader import ReplyReader
 from qmodal.transport.waiting import Wait, check_size, is_refused, refusal_of
@@ -83,7 +84,10 @@ class AsyncDriver:
         if isinstance(request, Later):
             self._later.append(request.command)
             return []
-        return self._reply_reader() if request is FIND_REPLY_READER else None
+        if request is FIND_REPLY_READER:
+            reader = self.reply_reader()
+            return [] if reader is None else [reader]
+        return None
 
     async def _aside(self, request: Effect) -> list[Reply]:
         if isinstance(request, Pause):
@@ -104,9 +108,21 @@ class AsyncDriver:
         answer = self._at_once(request)
         return await self._aside(request) if answer is None else answer
 
-    def _reply_reader(self) -> list[ReplyReader]:
+    def reply_reader(self) -> ReplyReader | None:
         """The reply reader, if enough calls are under way."""
-        return [self._shared().reader] if self._calls >= FEW_TASKS and not self.is_ending else []
+        return self._shared().reader if self._calls >= FEW_TASKS and not self.is_ending else None
+
+    async def call(self, pending: PendingCall, seconds: float) -> Sequence[bytes] | None:
+        """Send a new call with others; what has come for it after so many seconds, or None (`PendingCall`)."""
+        multiplexer = self._shared()
+        pending.ended = asyncio.get_running_loop().create_future()
+        self._calls += 1
+        try:
+            multiplexer.call(pending, seconds)
+            return await pending.ended
+        finally:
+            self._calls -= 1
+            multiplexer.leave(pending)
 
     def _shared(self) -> Multiplexer:
         if self._multiplexer is None:

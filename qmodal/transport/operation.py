@@ -26,13 +26,13 @@ Meanwhile = Callable[[], None]
 class Mergeable(NamedTuple):
     """A command in such a form that one command can do what several do.
 
-    `merge` makes it of the `values` of those of one `kind`; its reply is a list with one for each, or
-    one for all.
+    `merge` makes it of a `kind` and the `values` of those that are of it; its reply is a list with one for
+    each, or one for all.
     """
 
     kind: Hashable
     values: tuple[Any, ...]
-    merge: Callable[[Sequence[tuple[Any, ...]]], Command]
+    merge: Callable[[Any, Sequence[tuple[Any, ...]]], Command]
 
 
 class Exchange(NamedTuple):

@@ -60,6 +60,12 @@ class Head(NamedTuple):
         return packed
 
 
+def pack_head(pool: str, call: str, method: str, created: int) -> bytes:
+    """As `pack` of the head of inputs from this process, without making one."""
+    packed: bytes = msgpack.packb((SHAPE, pool, call, method, created, None, PYTHON, None))
+    return packed
+
+
 class Envelope(NamedTuple):
     """One input as submitted; `format` as in `wire.payload`.
 

@@ -62,7 +62,7 @@ def _append(walk: Walk, call: str, sizes: Sequence[int]) -> None:
     for _ in range(walk.random.choice((1, 1, 2))):
         mergeable = walk.calls_of.mergeable(submission)
         if mergeable is not None and walk.random.random() < 0.5:
-            walk.run(ask_one(*mergeable.merge([mergeable.values])))
+            walk.run(ask_one(*mergeable.merge(mergeable.kind, [mergeable.values])))
         else:
             walk.run(walk.calls_of.submit(submission))
     submitted(walk, call, sizes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.store.entries import Claimed, Settled
@@ -13,7 +14,7 @@ from qmodal.transport.operation import ask_one
 from qmodal.wire.envelope import open_envelope
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.payload import dump_value, load_arguments
-from qmodal.wire.signing import mac_of
+from qmodal.wire.signing import Signer, mac_of
 
 NAME = "ta-answering-1"
 
@@ -21,13 +22,24 @@ NAME = "ta-answering-1"
 class Answering:
     """Claims what is in a pool, and settles each input with its first argument, once that is allowed.
 
-    `size`: results are texts of so many characters with the argument at their end.
+    `size`: results are texts of so many characters with the argument at their end. `outcome`: how each ends
+    instead, and `signer` what says so.
     """
 
-    def __init__(self, client: Client, pool: str, *, size: int = 0) -> None:
+    def __init__(
+        self,
+        client: Client,
+        pool: str,
+        *,
+        size: int = 0,
+        outcome: Outcome | None = None,
+        signer: Signer | None = None,
+    ) -> None:
         self._client = client
         self._pool = pool
         self._size = size
+        self._outcome = outcome
+        self._signer = signer or client.signer
         self._ends = False
         # Cleared, nothing is settled; what is claimed meanwhile counts as `held`.
         self.may_settle = threading.Event()
@@ -66,16 +78,16 @@ class Answering:
         form, payload = dump_value(
             f"{value:>{self._size}}" if self._size else value, plain_only=False
         )
-        outcome = Outcome("value", form, payload, NAME)
-        sealed = outcome.seal(signer, call=envelope.call, index=0, request=mac_of(signed))
+        outcome = self._outcome or Outcome("value", form, payload, NAME)
+        sealed = outcome.seal(self._signer, call=envelope.call, index=0, request=mac_of(signed))
         return Settled(claimed.lane, claimed.entry, envelope.call, 0, sealed, False)
 
 
 @contextmanager
-def answering(client: Client, pool: str, *, size: int = 0) -> Iterator[Answering]:
+def answering(client: Client, pool: str, **how: Any) -> Iterator[Answering]:
     """Somebody answers during the block, on connections of their own."""
     own = Client(client.settings)
-    made = Answering(own, pool, size=size)
+    made = Answering(own, pool, **how)
     thread = threading.Thread(target=made.run)
     thread.start()
     try:

@@ -10,7 +10,9 @@ from qmodal.transport.aio_connection import AsyncConnection
 from qmodal.transport.connection import Address
 from qmodal.transport.errors import LostError
 from qmodal.transport.operation import Command, Exchange, Reply
+from qmodal.transport.sharing.pending_call import PendingCall
 from qmodal.transport.sharing.pending_exchange import PendingExchange
+from qmodal.transport.sharing.pending_reply import PendingReply
 from qmodal.transport.sharing.reply_reader import ReplyReader
 from qmodal.transport.sharing.shared_connection import SharedConnection
 
@@ -28,14 +30,14 @@ class Multiplexer:
         self._address = address
         self._connection = SharedConnection(self._connect, later)
         self.reader = ReplyReader(self._connect)
-        # Exchanges with a pending reply.
-        self._waiting: dict[PendingExchange, None] = {}
+        # What has a pending reply.
+        self._waiting: dict[PendingExchange | PendingCall, None] = {}
         # No handle of the timer: it would keep a loop that is dropped, whose end frees the connections.
         self._has_timer = False
 
     @property
     def waiting(self) -> int:
-        """How many exchanges with a pending reply are under way."""
+        """How many wait for a pending reply."""
         return len(self._waiting)
 
     async def _connect(self) -> AsyncConnection:
@@ -45,25 +47,39 @@ class Multiplexer:
 
     def submit(self, pending: PendingExchange) -> None:
         """Send it with others; its pending reply, if it has one, is delivered from now on."""
-        loop = asyncio.get_running_loop()
         request = pending.request
         reply = request.pending_reply
         if reply is not None:
-            now = loop.time()
-            commands = self.reader.expect(reply, now)
-            if commands:
-                self._open_stream(reply.stream, commands)
-            pending.deadline = now + request.seconds
-            self._waiting[pending] = None
+            self._await(pending, reply, request.seconds)
         if request.commands or request.mergeable:
             self._connection.submit(pending)
         else:
             pending.answered()
         if not self._has_timer:
-            self._has_timer = True
-            loop.call_later(TICK_SECONDS, self._tick)
+            self._start_timer()
 
-    def leave(self, pending: PendingExchange) -> None:
+    def call(self, pending: PendingCall, seconds: float) -> None:
+        """Send a new call with others; its reply is delivered from now on, and missed after so many seconds."""
+        self._await(pending, pending, seconds)
+        self._connection.submit(pending)
+        if not self._has_timer:
+            self._start_timer()
+
+    def _await(
+        self, pending: PendingExchange | PendingCall, reply: PendingReply, seconds: float
+    ) -> None:
+        now = asyncio.get_running_loop().time()
+        commands = self.reader.expect(reply, now)
+        if commands:
+            self._open_stream(reply.stream, commands)
+        pending.deadline = now + seconds
+        self._waiting[pending] = None
+
+    def _start_timer(self) -> None:
+        self._has_timer = True
+        asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    def leave(self, pending: PendingExchange | PendingCall) -> None:
         """Nobody waits for it any more; what was not sent yet never is."""
         self._waiting.pop(pending, None)
         pending.is_over = True
@@ -82,9 +98,7 @@ class Multiplexer:
         self._connection.check(now)
         self.reader.check(now)
         for pending in [each for each in self._waiting if each.deadline <= now]:
-            # Without the replies to its commands it waits for these: the connection says how that ends.
-            if pending.is_answered:
-                pending.end(pending.replies)
+            pending.expire()
         self._has_timer = bool(self._waiting) or not self._connection.is_idle
         if self._has_timer:
             loop.call_later(TICK_SECONDS, self._tick)

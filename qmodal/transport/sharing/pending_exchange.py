@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Protocol
 
-from qmodal.transport.operation import Exchange, Reply
+from qmodal.transport.operation import Command, Exchange, Mergeable, Reply
 from qmodal.transport.waiting import is_refused
 
 # A script that does more at once keeps others from the server.
 MOST_MERGED = 64
 Done = Callable[["list[Reply] | Exception"], None]
+
+
+class Outgoing(Protocol):
+    """What goes out with others: its commands, or one that can be merged with theirs."""
+
+    commands: Sequence[Command]
+    mergeable: Mergeable | None
+    is_over: bool
+
+    def take(self, reply: Reply) -> bool:
+        """Take one of its replies; whether that was the last one."""
+        ...
+
+    def answered(self) -> None:
+        """All its replies are there."""
+
+    def end(self, result: list[Reply] | Exception) -> None:
+        """End it, as a rule because it has failed."""
 
 
 class PendingExchange:
@@ -19,10 +38,21 @@ class PendingExchange:
     `deadline`, in seconds of the loop's clock.
     """
 
-    __slots__ = ("_done", "deadline", "is_answered", "is_over", "replies", "request")
+    __slots__ = (
+        "_done",
+        "commands",
+        "deadline",
+        "is_answered",
+        "is_over",
+        "mergeable",
+        "replies",
+        "request",
+    )
 
     def __init__(self, request: Exchange, done: Done) -> None:
         self.request = request
+        self.commands: Sequence[Command] = request.commands
+        self.mergeable = request.mergeable
         self.replies: list[Reply] = []
         self.is_answered = False
         self.deadline = 0.0
@@ -32,7 +62,7 @@ class PendingExchange:
     def take(self, reply: Reply) -> bool:
         """Take one of its replies; whether that was the last one."""
         self.replies.append(reply)
-        return len(self.replies) >= len(self.request.commands)
+        return len(self.replies) >= len(self.commands)
 
     def answered(self) -> None:
         """All its replies are there: it ends, or waits for its pending reply if they are as expected."""
@@ -54,6 +84,11 @@ class PendingExchange:
             content, pending.content = pending.content, None
             self.end([*self.replies, content])
 
+    def expire(self) -> None:
+        """The deadline has passed. Without the replies to its commands it waits for these."""
+        if self.is_answered:
+            self.end(self.replies)
+
     def end(self, result: list[Reply] | Exception) -> None:
         """Call `done` with the result, unless the exchange is over."""
         if self.is_over:
@@ -68,23 +103,24 @@ class PendingExchange:
             done(result)
 
 
-def merged(batch: Iterable[PendingExchange]) -> list[PendingExchange]:
+def merged(batch: Iterable[Outgoing]) -> list[Outgoing]:
     """The batch with one exchange in place of those that one command can carry out, where the first of them was."""
-    groups: list[list[PendingExchange]] = []
-    open_groups: dict[Hashable, list[PendingExchange]] = {}
+    groups: list[list[Outgoing]] = []
+    open_groups: dict[Hashable, list[Outgoing]] = {}
     for pending in batch:
-        mergeable = pending.request.mergeable
-        kind = pending if mergeable is None else mergeable.kind
-        group = open_groups.get(kind)
+        mergeable = pending.mergeable
+        group = None if mergeable is None else open_groups.get(mergeable.kind)
         if group is None or len(group) == MOST_MERGED:
-            open_groups[kind] = group = []
+            group = []
             groups.append(group)
+            if mergeable is not None:
+                open_groups[mergeable.kind] = group
         group.append(pending)
-    return [_merge(group) if group[0].request.mergeable else group[0] for group in groups]
+    return [_merge(group) if group[0].mergeable else group[0] for group in groups]
 
 
-def _merge(group: list[PendingExchange]) -> PendingExchange:
-    parts = [part for each in group if (part := each.request.mergeable) is not None]
+def _merge(group: list[Outgoing]) -> PendingExchange:
+    parts = [part for each in group if (part := each.mergeable) is not None]
 
     def done(result: list[Reply] | Exception) -> None:
         if isinstance(result, Exception):
@@ -97,5 +133,5 @@ def _merge(group: list[PendingExchange]) -> PendingExchange:
             each.take(own)
             each.answered()
 
-    command = parts[0].merge([part.values for part in parts])
+    command = parts[0].merge(parts[0].kind, [part.values for part in parts])
     return PendingExchange(Exchange((command,)), done)

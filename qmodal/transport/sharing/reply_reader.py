@@ -56,8 +56,9 @@ class ReplyReader:
 
         `now` in seconds of the loop's clock. It may have been made for another reader, which was closed.
         """
-        if self._pending.get(pending.token) is not pending:
-            self._pending[pending.token] = pending
+        token = pending.token
+        if self._pending.get(token) is not pending:
+            self._pending[token] = pending
             pending.source = self
             if pending.is_closed:  # by another thread; whoever closes it looks at its source last
                 self.remove(pending)

@@ -14,7 +14,7 @@ from qmodal.transport.errors import LostError, ReplyAction, judge
 from qmodal.transport.operation import Command, Exchange, Reply
 from qmodal.transport.script import load_commands
 from qmodal.transport.sharing.deferred import take_later
-from qmodal.transport.sharing.pending_exchange import PendingExchange, merged
+from qmodal.transport.sharing.pending_exchange import Outgoing, PendingExchange, merged
 
 T = TypeVar("T")
 # Commands that were put off and go ahead of one write; each deletes what up to a hundred did.
@@ -32,8 +32,8 @@ class SharedConnection:
     def __init__(self, connect: Connect, later: deque[Command]) -> None:
         self._connect = connect
         self._later = later
-        self._waiting: deque[PendingExchange] = deque()
-        self._sent: deque[PendingExchange] = deque()
+        self._waiting: deque[Outgoing] = deque()
+        self._sent: deque[Outgoing] = deque()
         self._connection: AsyncConnection | None = None
         # Connects, or gives the kernel what that had no room for.
         self._busy: asyncio.Task[Any] | None = None
@@ -48,7 +48,7 @@ class SharedConnection:
         """Whether nobody waits for it."""
         return not self._sent and not self._waiting
 
-    def submit(self, pending: PendingExchange) -> None:
+    def submit(self, pending: Outgoing) -> None:
         """Send it with the next write."""
         self._waiting.append(pending)
         if not self._is_flush_due:
@@ -68,7 +68,7 @@ class SharedConnection:
             self._waiting.clear()
             self._write(self._connection, batch)
 
-    def _write(self, connection: AsyncConnection, batch: list[PendingExchange]) -> None:
+    def _write(self, connection: AsyncConnection, batch: list[Outgoing]) -> None:
         if not self._sent:
             self._heard_at = asyncio.get_running_loop().time()
         batch = merged(batch)
@@ -76,7 +76,7 @@ class SharedConnection:
         if before is not None:
             batch.insert(0, before)
         self._sent.extend(batch)
-        commands = [command for pending in batch for command in pending.request.commands]
+        commands = [command for pending in batch for command in pending.commands]
         try:
             rest = connection.push(commands)
         except LOST as error:

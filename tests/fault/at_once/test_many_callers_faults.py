@@ -37,7 +37,7 @@ from tests.support.store.bench import target_of
 target = target_of(PoolSpec(app_id=sys.argv[1], function="f"))
 
 async def call(value):
-    return await clients.current().aio(invocation.remote(target, ((value,), {})))
+    return await invocation.remote_aio(clients.current(), target, ((value,), {}))
 
 async def main():
     await asyncio.gather(*(call(number) for number in range(int(sys.argv[2]))))

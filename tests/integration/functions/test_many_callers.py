@@ -9,19 +9,29 @@ import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PosixPath
 from typing import Any
 
 import pytest
 
 from qmodal.client import client as clients
 from qmodal.client.client import Client
-from qmodal.exception import RemoteError
+from qmodal.exception import (
+    ExecutionError,
+    FunctionTimeoutError,
+    OutputExpiredError,
+    RemoteError,
+)
 from qmodal.functions import remote as invocation
 from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
 from qmodal.transport import driver
 from qmodal.transport.operation import ask_one
 from qmodal.wire.ids import new_app_id
+from qmodal.wire.outcome import Outcome
+from qmodal.wire.payload import dump_value
+from qmodal.wire.remote_error import dump_exception
+from qmodal.wire.signing import Signer
 from tests.support.answering import NAME, Answering, answering
 from tests.support.servers import TestServer
 from tests.support.store.bench import target_of
@@ -30,6 +40,7 @@ from tests.support.waiting import wait_until
 MOST_CONNECTIONS = 12
 FEW_THREADS = 6
 MANY = 500
+ERROR = dump_exception(KeyError("k"), origin=NAME, plain_only=False)
 
 
 @pytest.fixture(autouse=True)
@@ -55,8 +66,12 @@ def called(target: Target, value: object) -> Any:
     return clients.current().run(invocation.remote(target, ((value,), {})))
 
 
-async def acalled(target: Target, value: object) -> Any:
-    return await clients.current().aio(invocation.remote(target, ((value,), {})))
+async def acalled(target: Target, value: int) -> Any:
+    """Every other one in few steps, and by the operation, which these fall back to."""
+    client = clients.current()
+    if value % 2:
+        return await client.aio(invocation.remote(target, ((value,), {})))
+    return await invocation.remote_aio(client, target, ((value,), {}))
 
 
 async def all_of(target: Target, count: int) -> list[Any]:
@@ -135,6 +150,48 @@ def test_a_large_result_is_announced_and_read_from_the_outputs(
     with answering(client, target.pool, size=20_000):
         found = asyncio.run(all_of(target, 20))
     assert [int(each) for each in found] == list(range(20))
+
+
+async def quickly(target: Target, count: int) -> list[Any]:
+    """What so many tasks get from calls in few steps: values, or what these raise."""
+    client = clients.current()
+    calls = (invocation.remote_aio(client, target, ((number,), {})) for number in range(count))
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+def calls_of(client: Client) -> list[bytes]:
+    """Keys of calls; what was put off is sent with the question."""
+    found: list[bytes] = client.run(ask_one(b"KEYS", f"{client.keys.prefix}:*:call:*"))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("outcome", "expected"),
+    [
+        (Outcome("error", "x", ERROR), KeyError),
+        (Outcome("timeout", "t", b"late"), FunctionTimeoutError),
+        (Outcome("value", *dump_value(Path("a"), plain_only=False)), PosixPath),
+        (Outcome("value", "m", b"\xc1"), ExecutionError),
+        (Outcome("value", "m", b"", blob=b"d" * 16), OutputExpiredError),
+        (Outcome("values", "m", b"\x90"), ExecutionError),
+    ],
+)
+def test_an_unusual_outcome_is_what_it_is_for_one_call(
+    client: Client, target: Target, outcome: Outcome, expected: type
+) -> None:
+    with answering(client, target.pool, outcome=outcome):
+        assert {type(each) for each in asyncio.run(quickly(target, 20))} == {expected}
+    assert calls_of(client) == []
+
+
+def test_an_outcome_that_somebody_else_has_signed_is_not_opened(
+    client: Client, target: Target
+) -> None:
+    with answering(client, target.pool, signer=Signer(b"another" * 4)):
+        found = asyncio.run(quickly(target, 20))
+    assert {type(each) for each in found} == {ExecutionError}
+    assert "not signed with this process's key" in str(found[-1])
+    assert calls_of(client) == []
 
 
 @pytest.mark.parametrize("way", ["deleted", "another kind of value"])

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import pytest
 
 from qmodal.transport.aio_connection import AsyncConnection
 from qmodal.transport.connection import LOST
 from qmodal.transport.operation import Command, Exchange, Mergeable, Reply
 from qmodal.transport.sharing.deferred import MOST_DEFERRED, take_later
-from qmodal.transport.sharing.pending_exchange import MOST_MERGED, PendingExchange, merged
+from qmodal.transport.sharing.pending_call import PendingCall
+from qmodal.transport.sharing.pending_exchange import (
+    MOST_MERGED,
+    Outgoing,
+    PendingExchange,
+    merged,
+)
 from qmodal.transport.sharing.pending_reply import PendingReply
 from qmodal.transport.sharing.reply_reader import ReplyReader
 from qmodal.transport.sharing.shared_connection import SharedConnection
@@ -31,7 +39,7 @@ def test_no_more_is_taken_than_goes_along_with_a_write() -> None:
     assert list(later) == [(b"UNLINK", str(MOST_DEFERRED))]
 
 
-def merge(parts: Sequence[tuple[Any, ...]]) -> Command:
+def merge(_kind: str, parts: Sequence[tuple[Any, ...]]) -> Command:
     return (b"MANY", *(value for (value,) in parts))
 
 
@@ -46,8 +54,8 @@ def pending(kind: str | None, value: int, ended: list[Any]) -> PendingExchange:
     return PendingExchange(Exchange((), mergeable=Mergeable(kind, (value,), merge)), done)
 
 
-def commands(batch: list[PendingExchange]) -> list[Command]:
-    return [command for each in batch for command in each.request.commands]
+def commands(batch: Sequence[Outgoing]) -> list[Command]:
+    return [command for each in batch for command in each.commands]
 
 
 def test_commands_of_one_kind_go_out_as_one() -> None:
@@ -117,6 +125,72 @@ def test_a_reply_that_was_closed_before_it_was_expected_is_not_kept() -> None:
         reader.close()
 
     asyncio.run(expect())
+
+
+def call_of(loop: asyncio.AbstractEventLoop) -> PendingCall:
+    made = PendingCall(ReplyReader(never), "r", "stream", "call")
+    made.ended = loop.create_future()
+    return made
+
+
+CONTENT = [b"0", b"o", b"x"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "ends", "content", "is_accepted"),
+    [
+        ("accept", False, None, True),
+        ("accept deliver", True, CONTENT, True),
+        ("deliver accept", True, CONTENT, True),
+        ("refuse", True, None, False),
+        ("fail", True, None, False),
+        ("expire", False, None, False),
+        ("accept expire", True, None, True),
+        ("accept expire deliver", True, None, True),
+        ("deliver expire", True, CONTENT, False),
+        ("cancel accept deliver", True, None, True),
+    ],
+)
+def test_a_pending_call_ends_with_its_content_or_without(
+    steps: str, ends: bool, content: list[bytes] | None, is_accepted: bool
+) -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        call = call_of(loop)
+
+        def reply(answer: bytes) -> None:
+            assert call.take(answer)
+            call.answered()
+
+        does: dict[str, Callable[[], object]] = {
+            "accept": lambda: reply(b"OK"),
+            "refuse": lambda: reply(b"POOL"),
+            "deliver": lambda: call.deliver(CONTENT),
+            "fail": lambda: call.end(ConnectionError()),
+            "expire": call.expire,
+            "cancel": call.ended.cancel,
+        }
+        for step in steps.split():
+            does[step]()
+        assert call.ended.done() == ends
+        assert call.is_accepted == is_accepted
+        if ends and not call.ended.cancelled():
+            assert call.ended.result() == content
+    finally:
+        loop.close()
+
+
+def test_what_comes_for_a_pending_call_that_is_over_is_kept_for_an_exchange() -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        call = call_of(loop)
+        call.end(ConnectionError())
+        call.deliver(CONTENT)
+        ended: list[Any] = []
+        PendingExchange(Exchange((), pending_reply=call), ended.append).answered()
+        assert ended == [[CONTENT]]
+    finally:
+        loop.close()
 
 
 def test_a_task_that_is_cancelled_before_its_first_step_fails_what_waits() -> None:
