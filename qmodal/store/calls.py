@@ -111,20 +111,25 @@ class Calls:
         values = (
             submission.call,
             submission.digest,
-            submission.ttl,
             submission.now,
-            submission.reply_to,
             submission.envelopes[0],
         )
-        return _new(Mergeable, (submission.pool, values, self.submit_each_command))
+        kind = (submission.pool, submission.ttl, submission.reply_to)
+        return _new(Mergeable, (kind, values, self.submit_each_command))
 
-    def submit_each_command(self, pool: str, calls: Sequence[tuple[Any, ...]]) -> Command:
-        """What accepts several new calls of one input; replies as of a submit, one for each."""
+    def submit_each_command(
+        self, kind: tuple[str, int, str], calls: Sequence[tuple[Any, ...]]
+    ) -> Command:
+        """What accepts several new calls of one input; replies as of a submit, one for each.
+
+        `kind`: the pool, the lifetime of results in ms and the reply stream that all of them have in common.
+        """
         keys = self.keys
+        pool, ttl, reply_to = kind
         names = keys.of_pool(pool)
         return script("submit_each").command(
             (names.pool, names.active, names.wake_marker),
-            (pool, GROUP, keys.wake),
+            (pool, GROUP, keys.wake, ttl, reply_to),
             more_keys=[keys.call(values[0]) for values in calls],
             more=chain.from_iterable(calls),
         )

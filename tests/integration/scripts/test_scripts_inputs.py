@@ -46,6 +46,26 @@ def test_several_inputs_of_several_calls_settle_in_one_script(bench: Bench) -> N
     assert [len(bench.outputs(call)) for call in calls] == [1, 2]
 
 
+def test_of_several_settled_at_once_those_count_that_are_still_held(bench: Bench) -> None:
+    calls = [bench.submit(1) for _ in range(4)]
+    first, stale, third, fourth = bench.claim(count=4)
+    bench.client.run(
+        bench.client.pools.release(bench.pool, [(stale.lane, stale.entry, stale.call)])
+    )
+    (again,) = bench.claim("ta-b-1")
+    assert bench.settle(first, stale, third, first) == [2, 1, 0, 1, 0]
+    assert [bench.outputs(call) for call in calls] == [
+        [(0, b"o", b"done")],
+        [],
+        [(0, b"o", b"done")],
+        [],
+    ]
+    assert bench.settle(third, stale) == [2, 0, 0]
+    assert bench.settle(again, fourth) == [0, 1, 1]
+    assert all(bench.outputs(call) == [(0, b"o", b"done")] for call in calls)
+    assert not bench.ask(b"XLEN", bench.client.keys.inputs(bench.pool))
+
+
 @pytest.mark.parametrize("way", ["settle", "retry", "delayed retry", "release", "reclaim", "bury"])
 def test_an_input_whose_call_is_gone_ends_without_a_trace(bench: Bench, way: str) -> None:
     """Delivered and deleted, or lost with the server's data: nothing of it may come back."""

@@ -39,9 +39,9 @@ def stream_of(bench: Bench, call: str) -> str:
 
 
 def submit_each(bench: Bench, *submissions: Submission) -> Any:
-    mergeable = [bench.client.calls.mergeable(each) for each in submissions]
-    values = [each.values for each in mergeable if each is not None]
-    return bench.ask(*bench.client.calls.submit_each_command(bench.pool, values))
+    parts = [part for each in submissions if (part := bench.client.calls.mergeable(each))]
+    (kind,) = {part.kind for part in parts}
+    return bench.ask(*parts[0].merge(kind, [part.values for part in parts]))
 
 
 def opened(bench: Bench, call: str) -> str:

@@ -40,9 +40,9 @@ def submit(bench: Bench) -> Command:
 
 
 def submit_each(bench: Bench) -> Command:
-    mergeable = [bench.client.calls.mergeable(bench.submission()) for _ in range(3)]
-    values = [each.values for each in mergeable if each is not None]
-    return bench.client.calls.submit_each_command(bench.pool, values)
+    calls = bench.client.calls
+    parts = [part for _ in range(3) if (part := calls.mergeable(bench.submission()))]
+    return parts[0].merge(parts[0].kind, [part.values for part in parts])
 
 
 def submit_end(bench: Bench) -> Command:

@@ -76,7 +76,7 @@ def cancel_walk() -> tuple[Any, ...]:
 
 METHODS: dict[str, Callable[[], Any]] = {
     "submit": lambda: CALLS.submit_commands(SUBMISSION)[-1],
-    "submit_each": lambda: CALLS.submit_each_command(POOL, [(CALL, b"d", 1, 1, "m", b"e")]),
+    "submit_each": lambda: CALLS.submit_each_command((POOL, 1, "m"), [(CALL, b"d", 1, b"e")]),
     "cancel": cancel_walk,
     "open": lambda: POOLS.open(POOL, spec=b"s", app="ap-1", function="f", label="f"),
     "join": lambda: POOLS.join(POOL),

@@ -3,32 +3,34 @@
 -- input, number of inputs, outcome; b: their arguments are stored apart, k: they are what was kept
 -- of a pack). Several entries, with blanks between them, each stand for one of the inputs. Returns the
 -- pool's inputs in flight, then 1 for each recorded attempt, 0 for one of which something was stale.
--- include: tally, reply, reply_all, record, acknowledge
+-- include: tally, reply, reply_all, record, acknowledge, acknowledge_ones
 local pool, inputs, again = unpack(KEYS)
 local group = unpack(ARGV)
 local replies = {0}
 local calls = {}
 local outcomes = {} -- (index, count, outcome, ...) of each call
-local gone = {{}, {}} -- entries of each lane
+local gone = {['1'] = {}, ['2'] = {}} -- entries of each lane
 local ended = 0
+local held_ones = #KEYS > 4 and acknowledge_ones(inputs, again, ARGV)
 for n = 1, #KEYS - 3 do
   local call = KEYS[3 + n]
   local lane, entry, index, count, outcome, mark = unpack(ARGV, 6 * n - 4, 6 * n + 1)
-  local note = 'kept:' .. lane .. ':' .. entry
-  local runs = {}
-  local entries = {}
+  local runs, entries
+  if held_ones and count == '1' and mark ~= 'k' then
+    runs = held_ones[n] and {index, 1} or {}
+    entries = {entry}
   -- Without its note (after a rollback) what was kept is the whole pack; and with one, no pack is whole.
-  if mark == 'k' and redis.call('HDEL', pool, note) == 1
-    or mark ~= 'k' and (count == '1' or redis.call('HEXISTS', pool, note) == 0) then
+  elseif mark == 'k' and redis.call('HDEL', pool, 'kept:' .. lane .. ':' .. entry) == 1
+    or mark ~= 'k' and (count == '1' or redis.call('HEXISTS', pool, 'kept:' .. lane .. ':' .. entry) == 0) then
     runs, entries = acknowledge(lane == '1' and inputs or again, group, entry, index, count)
+  else
+    runs = {}
   end
   local held = 0
   for at = 1, #runs, 2 do
-    if not outcomes[call] then
-      outcomes[call] = {}
-      calls[#calls + 1] = call
-    end
-    local ends = outcomes[call]
+    local ends = outcomes[call] or {}
+    if #ends == 0 then calls[#calls + 1] = call end
+    outcomes[call] = ends
     ends[#ends + 1] = runs[at]
     ends[#ends + 1] = runs[at + 1]
     ends[#ends + 1] = outcome
@@ -37,14 +39,14 @@ for n = 1, #KEYS - 3 do
   replies[n + 1] = held == tonumber(count) and 1 or 0
   ended = ended + held
   if held > 0 then
-    local ids = gone[tonumber(lane)]
+    local ids = gone[lane]
     for _, id in ipairs(entries) do ids[#ids + 1] = id end
     if lane == '2' then redis.pcall('SREM', call .. ':moved', unpack(entries)) end
     if mark == 'b' then redis.call('UNLINK', call .. ':blob:' .. index) end
   end
 end
-if #gone[1] > 0 then redis.call('XDEL', inputs, unpack(gone[1])) end
-if #gone[2] > 0 then redis.call('XDEL', again, unpack(gone[2])) end
+if #gone['1'] > 0 then redis.call('XDEL', inputs, unpack(gone['1'])) end
+if #gone['2'] > 0 then redis.call('XDEL', again, unpack(gone['2'])) end
 local to_callers = {}
 for _, call in ipairs(calls) do record(call, 'o', outcomes[call], to_callers) end
 reply_all(to_callers)
