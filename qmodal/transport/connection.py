@@ -185,6 +185,10 @@ class Connection:
         """The same, of a command that blocks on the server."""
         return self._next(self._waits)
 
+    def sleep(self) -> Reply:
+        """The same, without looking for it before sleeping: others have work for the processor."""
+        return self._next(None)
+
     def replies(self, count: int) -> list[Reply]:
         """The next replies, as `read` gives them; what a server says before it hangs up is raised."""
         found: list[Reply] = []
@@ -196,12 +200,15 @@ class Connection:
             raise
         return found
 
-    def _next(self, spin: Spin) -> Reply:
+    def _next(self, spin: Spin | None) -> Reply:
         gets = self._reader.gets
         while (reply := gets()) is NOTHING:
             if self._sock is None:
                 raise LostError("not connected")
-            count = spin.receive(self._sock, self._buffer)
+            if spin is None:
+                count = self._sock.recv_into(self._buffer)
+            else:
+                count = spin.receive(self._sock, self._buffer)
             if not count:
                 raise LostError("the server closed the connection")
             self._feed(self._buffer, 0, count)

@@ -143,8 +143,11 @@ class ClaimConnection:
         connection = self._connection
         return connection is None or connection.is_readable(seconds)
 
-    def answer(self) -> list[Claimed] | None:
-        """The entries that the last `ask` has claimed; None when the connection was lost."""
+    def answer(self, *, is_urgent: bool = True) -> list[Claimed] | None:
+        """The entries that the last `ask` has claimed; None when the connection was lost.
+
+        Unless it `is_urgent`, others have the processor until the answer is there.
+        """
         asked, self._asked = self._asked, None
         connection = self._connection
         try:
@@ -152,9 +155,10 @@ class ClaimConnection:
                 raise OSError
             self.extra_replies = connection.replies(asked.extra)
             if asked.ended:
-                self._settled(connection.read(), asked.ended)
+                reply = connection.read() if is_urgent else connection.sleep()
+                self._settled(reply, asked.ended)
                 asked = asked._replace(ended=())
-            return self._parse(connection.wait())
+            return self._parse(connection.wait() if is_urgent else connection.sleep())
         except LOST:
             self._drop()
             if asked is not None:

@@ -23,6 +23,9 @@ RECENT, USUAL = 16, 12
 PACKS_SECONDS, LONGEST_PREFETCHED_SECONDS = 0.010, 0.015
 # For an entry that takes less, preparing the next one in another thread costs more than it saves.
 UNHURRIED_SECONDS = 0.002
+# A claim that brings so many single inputs says that many callers are at work; so do the next claims, unless so many of
+# them bring fewer.
+MANY, CLAIMS_FOR_MANY = 4, 8
 # Between two reports to the server.
 REPORT_SECONDS = 0.5
 
@@ -41,6 +44,7 @@ class ClaimSizer:
         self._reported = 0.0
         self._sharing = 1  # containers that claim from the pool, this one included
         self._variation = Variation()
+        self._for_many = 0  # claims that are for many callers, unless they say otherwise
         self.service_time: float | None = None
 
     def ran(self, seconds: float, inputs: int = 1) -> None:
@@ -86,6 +90,34 @@ class ClaimSizer:
         # Alone it takes what it finds: nobody else claims, and the count is that of the last settle.
         most = self._most if self._sharing == 1 else min(self._most, share)
         return max(1, min(int(WORTH_SECONDS / usual), most))
+
+    def found(self, entries: int) -> None:
+        """Take in that a claim has brought so many entries."""
+        if entries >= MANY and self._size == 1:
+            self._for_many = CLAIMS_FOR_MANY
+        elif self._for_many and entries:
+            self._for_many -= 1
+
+    @property
+    def serves_many(self) -> bool:
+        """Whether single inputs come from many callers, who submit several at once."""
+        return self._for_many > 0
+
+    def waiting(self) -> int:
+        """Entries that a claim takes which waits for the first of them: one, so that a burst spreads.
+
+        What many callers submit at once it takes together, if nobody else claims and all of it is short.
+        """
+        is_alone = self._for_many and self._sharing == 1 and len(self._recent) == RECENT
+        if not is_alone or self._variation.is_wide:
+            return 1
+        usual = self._usual()
+        return 1 if usual > SHORT_SECONDS else max(1, min(int(WORTH_SECONDS / usual), self._most))
+
+    def beside(self) -> int:
+        """Entries to prefetch since outcomes have to be sent anyway: 0 unless many callers submit more meanwhile."""
+        count = self.waiting()
+        return count if count > 1 else 0
 
     def low(self, claimed: int) -> int:
         """How many of the claimed entries are left when the next ones are asked for.

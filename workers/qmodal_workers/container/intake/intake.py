@@ -143,13 +143,16 @@ class Intake:
     def _ask(self, lease_left: int) -> bool:
         """Send outcomes and a claim; returns whether the server answers at once, even with nothing.
 
-        An idle container claims one entry at a time, so that a burst spreads over all idle ones.
+        An idle container claims one entry at a time, so that a burst spreads over all idle ones; see
+        `ClaimSizer.waiting` for one that is alone.
         """
         with self._claiming():
             ended = self._take_ended()
         inflight = self.claims.inflight - sum([each.count for each in ended])
-        count = 1 if self._is_dry else self.claim_sizer.count(inflight)
-        block = None if count > 1 else block_ms(FIRST_BLOCK_MS if ended else BLOCK_MS, lease_left)
+        count, block = 1 if self._is_dry else self.claim_sizer.count(inflight), None
+        if count == 1:
+            count = self.claim_sizer.waiting()
+            block = block_ms(FIRST_BLOCK_MS if ended else BLOCK_MS, lease_left)
         self._noted = self.record.cancels
         self.claims.ask(ended, count=count, block=block, extra=self._report())
         return block is None
@@ -173,16 +176,19 @@ class Intake:
         buffer = self.buffer
         if len(buffer.queue) > self._low or buffer.stage != "empty" or not self._may_prefetch:
             return
-        count = self.claim_sizer.ahead(self.claims.inflight - self.settlement.waiting)
+        waiting, sizer = self.settlement.waiting, self.claim_sizer
+        count = sizer.ahead(self.claims.inflight - waiting)
+        if not count and waiting and not buffer.queue:
+            count = sizer.beside()
         if count and not self.record.is_draining:
             flush()
-            leaves_time = self.claim_sizer.leaves_time
+            leaves_time = sizer.leaves_time
             buffer.plan(count, is_background=leaves_time)
             if leaves_time:
                 self.release_thread.ring()
             else:
                 self._ask_planned()
-        elif self.settlement.waiting and not buffer.queue:
+        elif waiting and not buffer.queue:
             self.settle()  # the next input may run long and keep all other threads from writing
 
     def watch(self, pack: Pack) -> None:
@@ -251,8 +257,11 @@ class Intake:
         return self._claim_lock
 
     def _fetch(self) -> list[Claimed]:
-        claimed = self.claims.answer() or []  # a lost connection is noticed by the next claim
-        self.claim_sizer.take_replies(self.claims.extra_replies)
+        sizer = self.claim_sizer
+        # A lost connection is noticed by the next claim.
+        claimed = self.claims.answer(is_urgent=not sizer.serves_many) or []
+        sizer.found(len(claimed))
+        sizer.take_replies(self.claims.extra_replies)
         return claimed
 
     def _report(self) -> tuple[Command, ...]:
