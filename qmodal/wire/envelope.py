@@ -106,7 +106,7 @@ def open_envelope(data: bytes, signer: Signer) -> Envelope:
 # A map's inputs have the same head, one after another.
 @lru_cache(maxsize=_HEADS)
 def _opened(packed: bytes) -> Head:
-    return Head._make(unpack_fields(packed, _HEAD_KINDS))
+    return _new(Head, unpack_fields(packed, _HEAD_KINDS))
 
 
 def unpack_fields(body: bytes, allowed: Kinds, shape: int = SHAPE) -> list[Any]:
