@@ -71,11 +71,17 @@ class Verb(BoundVerb[P, "Op[R]"], Generic[P, R]):
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Do it and wait."""
         if is_in_loop():
-            warnings.warn(
-                f"{self.__name__} blocks the event loop; await its `.aio` form",
-                AsyncUsageWarning,
-                stacklevel=2,
-            )
+            self._warn()
+        return self._run(*args, **kwargs)
+
+    def _warn(self) -> None:
+        warnings.warn(
+            f"{self.__name__} blocks the event loop; await its `.aio` form",
+            AsyncUsageWarning,
+            stacklevel=3,
+        )
+
+    def _run(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         known = client.known() or client.current_for(partial(self._method, *args, **kwargs))
         return known.run(self._method(*args, **kwargs))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from qmodal.client.client import Client, current, known
-from qmodal.client.verb import MethodDocstring, Verb, VerbMethod
+from qmodal.client.verb import MethodDocstring, Verb, VerbMethod, is_in_loop
 from qmodal.exception import Error
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.receipts import forget
@@ -47,7 +47,11 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
     While other calls are under way it goes out with theirs, and the result comes by their reply stream.
     """
     client = current()
-    return (yield from _submitted(client, target, _submission(client, target, arguments)))
+    submission = _submission(client, target, arguments)
+    # Nobody shall wait behind large arguments.
+    if not submission.blobs and (readers := (yield FIND_REPLY_READER)):
+        submission.pending_reply = _pending_reply(client, submission.call, readers[0])
+    return (yield from _outcome(client, target, submission, None))
 
 
 class Callee(Protocol):
@@ -59,19 +63,36 @@ class Callee(Protocol):
 
 
 class RemoteVerb(Verb[P, R]):
-    """`remote` with its function: as other verbs, but for its asyncio form, which is `remote_aio` if it can be."""
+    """`remote` with its function; a call takes few steps where it can (`remote_now`, `remote_aio`)."""
 
     __slots__ = ()
     __doc__ = MethodDocstring(__doc__)
 
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do it and wait."""
+        if is_in_loop():
+            self._warn()
+        client, target = self._at_hand()
+        if client is None or target is None:
+            return self._run(*args, **kwargs)
+        result: R = remote_now(client, target, (args, kwargs))
+        return result
+
     async def aio(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Do it without blocking the event loop."""
-        callee: Callee = self._method.__self__  # type: ignore[attr-defined]
-        client, target = known(), callee._plain_target_at_hand()
-        if client is None or target is None or not client.is_checked:
+        client, target = self._at_hand()
+        if client is None or target is None:
             return await super().aio(*args, **kwargs)
         result: R = await remote_aio(client, target, (args, kwargs))
         return result
+
+    def _at_hand(self) -> tuple[Client | None, Target | None]:
+        """The client, if it has checked its server, and the target, if nobody has to be asked for it."""
+        callee: Callee = self._method.__self__  # type: ignore[attr-defined]
+        client = known()
+        if client is None or not client.is_checked:
+            return None, None
+        return client, callee._plain_target_at_hand()
 
 
 def remote_verb(method: Callable[Concatenate[S, P], Op[R]]) -> VerbMethod[S, RemoteVerb[P, R]]:
@@ -79,68 +100,95 @@ def remote_verb(method: Callable[Concatenate[S, P], Op[R]]) -> VerbMethod[S, Rem
     return VerbMethod(method, RemoteVerb)
 
 
-async def remote_aio(client: Client, target: Target, arguments: Arguments) -> Any:
-    """As `remote`, for a task; while other calls of its loop are under way it takes few steps.
+# The few steps of a call that is one of many. They are for what is usual: a small new call is accepted, and its
+# outcome, a plain value, comes by the reply stream within a second. Whatever else happens is left to the operation,
+# which goes on where they have come to: it submits the same submission again, waits on, or says what is wrong.
 
-    These steps are for what is usual: a small new call is accepted, and its outcome, a plain value, comes by
-    the reply stream within a second. Whatever else happens is left to the operation, which goes on where
-    this has come to: it submits the same submission again, or waits on, or says what is wrong.
-    """
-    submission = _submission(client, target, arguments)
-    driver = client.loops.driver()
-    reader = driver.reply_reader()
+
+def remote_now(client: Client, target: Target, arguments: Arguments) -> Any:
+    """As `remote`, for a thread; while many others call, too, it takes few steps."""
+    submission, driver = _submission(client, target, arguments), client.blocking
+    pending = _pending_call(client, submission, driver.reply_reader())
+    if pending is None:
+        return client.run(_outcome(client, target, submission, None))
+    try:
+        content = driver.call(pending, FIRST_BLOCK_MS / 1000)
+    except BaseException:  # Ctrl-C, or what a signal's handler has raised
+        pending.close()
+        client.run(_abandoned(client, submission.call))
+        raise
+    value = _plain_value(client, submission, content)
+    if value is _UNUSUAL:
+        return client.run(_outcome(client, target, submission, _outputs(pending, content)))
+    return value
+
+
+async def remote_aio(client: Client, target: Target, arguments: Arguments) -> Any:
+    """As `remote`, for a task; while other tasks of its loop call, too, it takes few steps."""
+    submission, driver = _submission(client, target, arguments), client.loops.driver()
+    pending = _pending_call(client, submission, driver.reply_reader())
+    if pending is None:
+        return await client.aio(_outcome(client, target, submission, None))
+    try:
+        content = await driver.call(pending, FIRST_BLOCK_MS / 1000)
+    except BaseException as error:  # a cancelled task, or one that nobody will run any more
+        pending.close()
+        if not isinstance(error, GeneratorExit):
+            await client.aio(_abandoned(client, submission.call))
+        raise
+    value = _plain_value(client, submission, content)
+    if value is _UNUSUAL:
+        return await client.aio(_outcome(client, target, submission, _outputs(pending, content)))
+    return value
+
+
+_UNUSUAL = object()
+
+
+def _pending_call(
+    client: Client, submission: Submission, reader: ReplySource | None
+) -> PendingCall | None:
+    """The call to send with others; None if it goes alone."""
+    # Nobody shall wait behind large arguments; and a call of an input's is noted with that.
     if reader is None or submission.blobs or submission.parent:
-        return await client.aio(_submitted(client, target, submission))
-    call, name = submission.call, reader.reply_to
+        return None
+    call, name = submission.call, reader.reply_to  # read once: it may change
     pending = PendingCall(reader, name, client.keys.replies(call, name), call)
     submission.pending_reply = pending
     pending.mergeable = client.calls.mergeable(submission)
+    return pending
+
+
+def _plain_value(client: Client, submission: Submission, content: Sequence[bytes] | None) -> Any:
+    """The plain value of the input in what came for it, and the call is over; `_UNUSUAL` for anything else."""
+    if content is None or content[0] != b"0" or content[1] != b"o":
+        return _UNUSUAL
+    call, pending = submission.call, submission.pending_reply
     try:
-        content = await driver.call(pending, FIRST_BLOCK_MS / 1000)
-    except BaseException as error:
+        outcome = open_outcome(
+            content[2], client.signer, call=call, index=0, request=submission.digest
+        )
+        if outcome.kind != "value" or outcome.format != "m" or outcome.blob is not None:
+            return _UNUSUAL
+        value = unpack(outcome.payload)
+    except Error:
+        return _UNUSUAL  # the operation finds it, too, and says it to the caller
+    if pending is not None:
         pending.close()
-        if not isinstance(error, GeneratorExit):
-            await client.aio(_abandoned(client, call))
-        raise
-    value = _NOTHING if content is None else _plain_value(client, submission, content)
-    if value is _NOTHING:
-        outputs = None
-        if pending.is_accepted or content is not None:
-            outputs = [] if content is None else parse_reply(content)
-        return await client.aio(_outcome(client, target, submission, outputs))
-    pending.close()
     client.later(client.calls.forget_command(call))
     return value
 
 
-_NOTHING = object()
-
-
-def _plain_value(client: Client, submission: Submission, content: Sequence[bytes]) -> Any:
-    """The plain value of the input in what came from the reply stream; `_NOTHING` if that is anything else."""
-    place, kind, signed = content
-    if place != b"0" or kind != b"o":
-        return _NOTHING
-    try:
-        outcome = open_outcome(
-            signed, client.signer, call=submission.call, index=0, request=submission.digest
-        )
-        is_plain = outcome.kind == "value" and outcome.format == "m" and outcome.blob is None
-        return unpack(outcome.payload) if is_plain else _NOTHING
-    except Error:
-        return _NOTHING  # the operation finds it, too, and says it to the caller
+def _outputs(pending: PendingCall, content: Sequence[bytes] | None) -> list[Output] | None:
+    """What has come of a call so far; None if it is to be submitted again."""
+    if content is not None:
+        return parse_reply(content)
+    return [] if pending.is_accepted else None
 
 
 def _submission(client: Client, target: Target, arguments: Arguments) -> Submission:
     call = call_id_for(target)
     return submission_of(client, target, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS)
-
-
-def _submitted(client: Client, target: Target, submission: Submission) -> Op[Any]:
-    # Nobody shall wait behind large arguments.
-    if not submission.blobs and (readers := (yield FIND_REPLY_READER)):
-        submission.pending_reply = _pending_reply(client, submission.call, readers[0])
-    return (yield from _outcome(client, target, submission, None))
 
 
 def _outcome(

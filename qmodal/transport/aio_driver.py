@@ -115,11 +115,12 @@ class AsyncDriver:
     async def call(self, pending: PendingCall, seconds: float) -> Sequence[bytes] | None:
         """Send a new call with others; what has come for it after so many seconds, or None (`PendingCall`)."""
         multiplexer = self._shared()
-        pending.ended = asyncio.get_running_loop().create_future()
+        ended: asyncio.Future[Sequence[bytes] | None] = asyncio.get_running_loop().create_future()
+        pending.ended, pending.seconds = ended, seconds
         self._calls += 1
         try:
-            multiplexer.call(pending, seconds)
-            return await pending.ended
+            multiplexer.call(pending)
+            return await ended
         finally:
             self._calls -= 1
             multiplexer.leave(pending)

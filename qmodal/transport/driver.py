@@ -31,7 +31,10 @@ from qmodal.transport.sharing.deferred import take_later
 from qmodal.transport.waiting import Wait, check_size, is_refused, refusal_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qmodal.transport.sharing.multiplexer_thread import MultiplexerThread
+    from qmodal.transport.sharing.pending_call import PendingCall
     from qmodal.transport.sharing.reply_reader import ReplyReader
 
 T = TypeVar("T")
@@ -86,7 +89,8 @@ class BlockingDriver:
 
     def _aside(self, request: Effect) -> list[Reply]:
         if request is FIND_REPLY_READER:
-            return self._reply_reader()
+            reader = self.reply_reader()
+            return [] if reader is None else [reader]
         if isinstance(request, Later):
             self._later.append(request.command)
         elif isinstance(request, Pause):
@@ -103,16 +107,30 @@ class BlockingDriver:
         with contextlib.suppress(Error):
             self.run(op)
 
-    def _reply_reader(self) -> list[ReplyReader]:
+    def reply_reader(self) -> ReplyReader | None:
         """The reply reader, if enough calls are under way."""
         if self._pid != os.getpid():
             self.after_fork()
         if len(self._calls) < FEW_THREADS or not are_threads_native():
-            return []
+            return None
         try:
-            return [self._shared().reader]
+            return self._shared().reader
         except RuntimeError:  # no thread can be started, as at the end of the interpreter
-            return []
+            return None
+
+    def call(self, pending: PendingCall, seconds: float) -> Sequence[bytes] | None:
+        """Send a new call with others; what has come for it after so many seconds, or None (`PendingCall`).
+
+        None also if the thread that carries out calls fails: an exchange then says why.
+        """
+        self._calls.append(None)
+        try:
+            return self._shared().call(pending, seconds)
+        except (*LOST, RuntimeError):
+            return None
+        finally:
+            if self._calls:  # a child of a fork began to count anew
+                self._calls.pop()
 
     def _shared(self) -> MultiplexerThread:
         multiplexer = self._multiplexer

@@ -58,9 +58,9 @@ class Multiplexer:
         if not self._has_timer:
             self._start_timer()
 
-    def call(self, pending: PendingCall, seconds: float) -> None:
-        """Send a new call with others; its reply is delivered from now on, and missed after so many seconds."""
-        self._await(pending, pending, seconds)
+    def call(self, pending: PendingCall) -> None:
+        """Send a new call with others; its reply is delivered from now on."""
+        self._await(pending, pending, pending.seconds)
         self._connection.submit(pending)
         if not self._has_timer:
             self._start_timer()

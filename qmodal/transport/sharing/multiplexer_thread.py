@@ -7,12 +7,14 @@ import contextlib
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from queue import Empty, SimpleQueue
 
 from qmodal.transport.connection import READ_SECONDS, Address
 from qmodal.transport.errors import LostError
 from qmodal.transport.operation import Command, Exchange, Reply
 from qmodal.transport.sharing.multiplexer import Multiplexer
+from qmodal.transport.sharing.pending_call import PendingCall
 from qmodal.transport.sharing.pending_exchange import PendingExchange
 from qmodal.transport.sharing.reply_reader import ReplyReader
 
@@ -20,6 +22,27 @@ STOP_SECONDS = 1.0
 # While so many exchanges wait for replies, the loop stands still for a moment before it takes in more: the
 # threads that were just woken use the interpreter alone meanwhile, and their next calls go out together.
 MANY_WAITING, GATHER_SECONDS = 16, 0.0003
+
+
+class _Woken:
+    """The end of a call for the thread that waits for it."""
+
+    __slots__ = ("_multiplexer", "_pending", "queue")
+
+    def __init__(self, multiplexer: Multiplexer, pending: PendingCall) -> None:
+        self._multiplexer = multiplexer
+        self._pending = pending
+        # Not a lock: it may be ended twice, by two threads that refuse at the same time.
+        self.queue: SimpleQueue[Sequence[bytes] | None] = SimpleQueue()
+
+    def done(self) -> bool:
+        """Never, as the queue takes whatever comes."""
+        return False
+
+    def set_result(self, result: Sequence[bytes] | None, /) -> None:
+        """Wake the thread."""
+        self._multiplexer.leave(self._pending)
+        self.queue.put(result)
 
 
 class MultiplexerThread:
@@ -33,7 +56,7 @@ class MultiplexerThread:
         self._loop = asyncio.SelectorEventLoop()
         self._multiplexer = Multiplexer(address, later)
         # Exchanges that begin, and (False) those that nobody waits for any more.
-        self._queue: deque[tuple[PendingExchange, bool]] = deque()
+        self._queue: deque[tuple[PendingExchange | PendingCall, bool]] = deque()
         self._is_woken = False
         self._thread = threading.Thread(target=self._run, name="qmodal-callers", daemon=True)
         try:
@@ -100,7 +123,23 @@ class MultiplexerThread:
             raise result
         return result
 
-    def _put(self, pending: PendingExchange, *, begins: bool) -> None:
+    def call(self, pending: PendingCall, seconds: float) -> Sequence[bytes] | None:
+        """Send a new call with others; what has come for it after so many seconds, or None (`PendingCall`)."""
+        ended = _Woken(self._multiplexer, pending)
+        pending.ended, pending.seconds = ended, seconds
+        is_left = True
+        try:
+            self._put(pending, begins=True)
+            content = ended.queue.get(timeout=seconds + 2 * READ_SECONDS)
+            is_left = False
+        except Empty:
+            raise TimeoutError("the thread that carries out calls does not answer") from None
+        finally:
+            if is_left:
+                self._put(pending, begins=False)
+        return content
+
+    def _put(self, pending: PendingExchange | PendingCall, *, begins: bool) -> None:
         self._queue.append((pending, begins))
         if self._is_woken:
             return
@@ -121,10 +160,12 @@ class MultiplexerThread:
         queue, multiplexer = self._queue, self._multiplexer
         while queue:
             pending, begins = queue.popleft()
-            if begins:
-                multiplexer.submit(pending)
-            else:
+            if not begins:
                 multiplexer.leave(pending)
+            elif isinstance(pending, PendingCall):
+                multiplexer.call(pending)
+            else:
+                multiplexer.submit(pending)
 
     def stop(self) -> None:
         """End the thread and its connections."""

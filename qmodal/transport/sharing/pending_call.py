@@ -1,34 +1,42 @@
-"""A new call that goes out with others and is awaited from a reply stream, as one object and one future."""
+"""A new call that goes out with others and is awaited from a reply stream, as one object."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from qmodal.transport.operation import Command, Mergeable, Reply
 from qmodal.transport.sharing.pending_reply import PendingReply, ReplySource
 
-if TYPE_CHECKING:
-    import asyncio
+
+class Ended(Protocol):
+    """What waits for the end of a call: a future of asyncio, or what wakes a thread."""
+
+    def done(self) -> bool:
+        """Whether nobody waits any more."""
+        ...
+
+    def set_result(self, result: Sequence[bytes] | None, /) -> None:
+        """Wake who waits."""
 
 
 class PendingCall(PendingReply):
-    """A pending reply and the submission that leads to it, for a task; does what a `PendingExchange` of both does.
+    """A pending reply and the submission that leads to it; does what a `PendingExchange` of both does.
 
-    `ended` gets the content as soon as that is there, and None when the usual way leads no further: the
-    submission was refused or lost, or nothing came until `deadline`. `is_accepted` tells these apart.
+    `ended`, made by the driver that sends it, gets the content as soon as that is there, and None when the usual way leads no further: the
+    submission was refused or lost, or nothing came for `seconds` (until `deadline`). `is_accepted` tells these apart.
     Whoever awaits it then goes on with an exchange for the same pending reply.
     """
 
-    __slots__ = ("deadline", "ended", "is_accepted", "is_over", "mergeable")
+    __slots__ = ("deadline", "ended", "is_accepted", "is_over", "mergeable", "seconds")
 
     commands: Sequence[Command] = ()
 
     def __init__(self, source: ReplySource, reply_to: str, stream: str, token: str) -> None:
         super().__init__(source, reply_to, stream, token)
-        self.ended: asyncio.Future[Sequence[bytes] | None]  # made by the driver that sends it
+        self.ended: Ended
         self.mergeable: Mergeable | None = None
-        self.deadline = 0.0
+        self.seconds = self.deadline = 0.0
         self.is_accepted = self.is_over = False
 
     def deliver(self, content: Sequence[bytes]) -> None:

@@ -62,8 +62,12 @@ def target(client: Client) -> Iterator[Target]:
         assert client.run(client.pools.leave(spec.pool))
 
 
-def called(target: Target, value: object) -> Any:
-    return clients.current().run(invocation.remote(target, ((value,), {})))
+def called(target: Target, value: int) -> Any:
+    """As `acalled`, for threads."""
+    client = clients.current()
+    if value % 2:
+        return client.run(invocation.remote(target, ((value,), {})))
+    return invocation.remote_now(client, target, ((value,), {}))
 
 
 async def acalled(target: Target, value: int) -> Any:
@@ -152,6 +156,18 @@ def test_a_large_result_is_announced_and_read_from_the_outputs(
     assert [int(each) for each in found] == list(range(20))
 
 
+def quickly_in_threads(target: Target, count: int) -> list[Any]:
+    """As `quickly`, in as many threads."""
+    client = clients.current()
+
+    def call(number: int) -> Any:
+        return invocation.remote_now(client, target, ((number,), {}))
+
+    with ThreadPoolExecutor(count) as threads:
+        calls = [threads.submit(call, number) for number in range(count)]
+    return [call.exception() or call.result() for call in calls]
+
+
 async def quickly(target: Target, count: int) -> list[Any]:
     """What so many tasks get from calls in few steps: values, or what these raise."""
     client = clients.current()
@@ -181,6 +197,7 @@ def test_an_unusual_outcome_is_what_it_is_for_one_call(
 ) -> None:
     with answering(client, target.pool, outcome=outcome):
         assert {type(each) for each in asyncio.run(quickly(target, 20))} == {expected}
+        assert {type(each) for each in quickly_in_threads(target, 20)} == {expected}
     assert calls_of(client) == []
 
 

@@ -127,9 +127,9 @@ def test_a_reply_that_was_closed_before_it_was_expected_is_not_kept() -> None:
     asyncio.run(expect())
 
 
-def call_of(loop: asyncio.AbstractEventLoop) -> PendingCall:
+def call_of(ended: asyncio.Future[Any]) -> PendingCall:
     made = PendingCall(ReplyReader(never), "r", "stream", "call")
-    made.ended = loop.create_future()
+    made.ended = ended
     return made
 
 
@@ -156,7 +156,8 @@ def test_a_pending_call_ends_with_its_content_or_without(
 ) -> None:
     loop = asyncio.new_event_loop()
     try:
-        call = call_of(loop)
+        ended: asyncio.Future[Any] = loop.create_future()
+        call = call_of(ended)
 
         def reply(answer: bytes) -> None:
             assert call.take(answer)
@@ -168,14 +169,14 @@ def test_a_pending_call_ends_with_its_content_or_without(
             "deliver": lambda: call.deliver(CONTENT),
             "fail": lambda: call.end(ConnectionError()),
             "expire": call.expire,
-            "cancel": call.ended.cancel,
+            "cancel": ended.cancel,
         }
         for step in steps.split():
             does[step]()
-        assert call.ended.done() == ends
+        assert ended.done() == ends
         assert call.is_accepted == is_accepted
-        if ends and not call.ended.cancelled():
-            assert call.ended.result() == content
+        if ends and not ended.cancelled():
+            assert ended.result() == content
     finally:
         loop.close()
 
@@ -183,7 +184,7 @@ def test_a_pending_call_ends_with_its_content_or_without(
 def test_what_comes_for_a_pending_call_that_is_over_is_kept_for_an_exchange() -> None:
     loop = asyncio.new_event_loop()
     try:
-        call = call_of(loop)
+        call = call_of(loop.create_future())
         call.end(ConnectionError())
         call.deliver(CONTENT)
         ended: list[Any] = []
