@@ -102,7 +102,8 @@ def remote_verb(method: Callable[Concatenate[S, P], Op[R]]) -> VerbMethod[S, Rem
 
 # The few steps of a call that is one of many. They are for what is usual: a small new call is accepted, and its
 # outcome, a plain value, comes by the reply stream within a second. Whatever else happens is left to the operation,
-# which goes on where they have come to: it submits the same submission again, waits on, or says what is wrong.
+# which goes on where they have come to: it submits the same submission again, waits on, or says what is wrong. To
+# submit again is safe, as a call id with the same digest is the same call.
 
 
 def remote_now(client: Client, target: Target, arguments: Arguments) -> Any:
