@@ -268,7 +268,7 @@ def test_a_backlog_makes_a_full_batch_at_once(bench: Bench, make: Make) -> None:
 def with_short_batches(make: Make) -> Side:
     """One whose batches have been short so far."""
     side = make(max_batch_size=4, wait_ms=60_000)
-    for _ in range(8):
+    for _ in range(20):
         side.claimer.room.take(1)
         side.claimer.room.ended(1, seconds=0.001)
         side.claimer.room.written(1)
@@ -305,6 +305,41 @@ def test_behind_a_batch_that_takes_long_nothing_is_kept_from_others(
 
     wait_until(claimed_by_another, what="another container has the rest")
     assert [len(group) for group in side.started] == [4]
+
+
+def with_short_inputs(make: Make) -> Side:
+    """One whose inputs have been short so far."""
+    side = make(max_inputs=8, target_inputs=8)
+    for _ in range(20):
+        side.claimer.room.take(1)
+        side.claimer.room.ended(1, seconds=0.01)
+        side.claimer.room.written(1)
+    return side
+
+
+def test_behind_short_inputs_the_next_ones_are_at_hand(bench: Bench, make: Make) -> None:
+    bench.submit(20)
+    side = with_short_inputs(make)
+    side.claimer.start()
+    side.until(8)
+    wait_until(lambda: side.claimer.handed, what="one more is there")
+    side.end(side.started[0][0])
+    assert side.until(9) == list(range(9))
+
+
+def test_behind_inputs_that_take_long_nothing_is_kept_from_others(bench: Bench, make: Make) -> None:
+    bench.submit(10)
+    side = with_short_inputs(make)
+    side.claimer.start()
+    side.until(8)
+    found: list[int] = []
+
+    def claimed_by_another() -> bool:
+        found.extend(index_of(one) for one in bench.claim("ta-a-2", 10))
+        return len(found) == 2
+
+    wait_until(claimed_by_another, what="another container has the rest")
+    assert sorted(side.indexes) == list(range(8))
 
 
 def test_a_batch_is_not_waited_for_longer_than_wait_ms(bench: Bench, make: Make) -> None:

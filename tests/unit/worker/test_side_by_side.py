@@ -82,17 +82,21 @@ def test_while_the_server_is_behind_no_more_is_claimed_than_there_are_rows_for()
         (options(max_batch_size=8), 0.05, 0),
         (options(max_batch_size=8, single_use_containers=True), 0.005, 0),
         (options(max_batch_size=8, delivery="at_most_once"), 0.005, 0),
-        (options(max_batch_size=8, max_inputs=2, target_inputs=2), 0.005, 0),
-        (options(max_inputs=2, target_inputs=2), 0.005, 0),
+        (options(max_batch_size=8, max_inputs=2, target_inputs=2), 0.005, 1),
+        (options(max_inputs=2, target_inputs=2), 0.005, 1),
+        (options(max_inputs=100, target_inputs=100), 0.005, 25),
+        (options(max_inputs=100, target_inputs=100), 0.1, 11),
+        (options(max_inputs=100, target_inputs=100), 0.3, 0),
+        (options(max_inputs=100, target_inputs=50), 0.005, 0),
     ],
 )
-def test_only_behind_short_batches_there_is_room_for_one_more(
+def test_behind_short_groups_there_is_room_for_those_that_start_soon(
     given: FunctionOptions, seconds: float, free: int
 ) -> None:
     now = [0.0]
     room = Room(given, clock=lambda: now[0])
     assert room.free == room.most
-    for _ in range(8):
+    for _ in range(30):
         room.take(1)
         room.ended(1, seconds=seconds)
         room.written(1)

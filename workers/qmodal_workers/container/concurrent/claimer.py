@@ -30,10 +30,11 @@ BATCH_PARTS, SHORTEST_PAUSE, LONGEST_PAUSE = 10, 0.001, 0.01
 
 
 class Handed(NamedTuple):
-    """A group that is to start; `heard`: cancelled inputs that were heard of when it was claimed."""
+    """A group that is to start; `heard`: cancelled inputs that were heard of when it was claimed; `since`: monotonic."""
 
     attempts: list[Attempt]
     heard: int
+    since: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -41,8 +42,8 @@ class Claimer:
     """A thread that claims, checks (`admit`, None: it was dealt with) and hands groups over (`start_soon`, with a number for `looked`).
 
     What was handed over and not started after LOOK_SECONDS is given back (`release`): user code keeps
-    the loop, and other containers may be idle. So is, after AHEAD_SECONDS, a batch that was put together
-    while another one runs. `goes_on`: whether more is to be claimed; `on_end` is
+    the loop, and other containers may be idle. So is, after AHEAD_SECONDS, what was claimed ahead of its
+    turn. `goes_on`: whether more is to be claimed; `on_end` is
     called, by the thread, at its end, with the exception that has ended it, if any.
 
     An input on its last delivery runs alone: whatever kills the container then takes no other along
@@ -63,7 +64,6 @@ class Claimer:
     held: set[tuple[int, str]] = field(default_factory=set)
     _heard: int = 0
     _number: int = 0  # of what was handed over last
-    _is_ahead: bool = False  # it waits for its turn
     _needs_empty: bool = False  # something is to run alone, or does
     _taken: threading.Event = field(default_factory=threading.Event)
 
@@ -83,8 +83,8 @@ class Claimer:
         return group
 
     def looked(self, number: int) -> None:
-        """By the loop: it has taken what it can start of that; what is ahead of its turn stays a moment."""
-        if number == self._number and not self._is_ahead:
+        """By the loop: it has taken what it can start of that; the rest is ahead of its turn."""
+        if number == self._number:
             self._taken.set()
 
     @property
@@ -97,6 +97,7 @@ class Claimer:
             self._refill()
             while self._may_claim:
                 self._turn()
+            self._take_back()
         except BaseException as raised:
             error = raised
         self.on_end(error)
@@ -104,11 +105,13 @@ class Claimer:
     def _turn(self) -> None:
         if self.record.lease_left <= 0:
             # Others take what this box holds for lost: what they put back would come here, to be lost again.
+            self._take_back()
             time.sleep(STAND_BY_SECONDS)
             return
+        patience = self._patience()
         if self._needs_empty and not self.room.wait_empty(LOOK_SECONDS):
             return
-        room = self.room.wait(LOOK_SECONDS)
+        room = self.room.wait(patience)
         if room <= 0:
             return
         claimed = self._claim(room)
@@ -116,6 +119,18 @@ class Claimer:
             self._refill()
         elif claimed:
             self._hand_over(claimed)
+
+    def _patience(self) -> float:
+        """How long to wait for room; gives back what waits too long for its turn."""
+        try:
+            left = self.room.patience - (time.monotonic() - self.handed[0].since)
+        except IndexError:
+            return LOOK_SECONDS
+        if left <= 0:
+            self.room.rest()
+            self._take_back()
+            return LOOK_SECONDS
+        return left
 
     def _claim(self, room: int) -> list[Claimed] | None:
         """What came; None if the connection was lost, or nothing came for seconds."""
@@ -126,8 +141,11 @@ class Claimer:
         if self.room.batch > 1:
             return self._claim_batch()
         below = self.room.target - self.room.taken
+        count = min(room, self.room.piece)
+        if self.room.is_full:
+            return self._ask(count, block_ms(AHEAD_MS, self.record.lease_left))
         if below > 0:
-            return self._ask(min(room, below), block_ms(BLOCK_MS, self.record.lease_left)) or None
+            return self._ask(min(count, below), block_ms(BLOCK_MS, self.record.lease_left)) or None
         self.room.pause(LEFT_OVER_SECONDS)
         return self._ask(max(1, room // 4), None)
 
@@ -186,21 +204,17 @@ class Claimer:
         most = self.room.free * self.room.batch if self._may_claim else 0
         self._give_back(claimed[most:])
         attempts = self._set_apart(self._admitted(claimed[:most]))
-        groups = [Handed(each, self._heard) for each in grouped(attempts, self.room.batch)]
+        now, is_ahead = time.monotonic(), self.room.is_full
+        groups = [Handed(each, self._heard, now) for each in grouped(attempts, self.room.batch)]
         if not groups:
             return
-        self._is_ahead = self.room.is_full
         self.room.take(len(groups))
         self._number += 1
         self._taken.clear()
         self.handed.extend(groups)
         self.start_soon(self._number)
-        if not self._is_ahead:
-            while not self._taken.wait(LOOK_SECONDS):
-                self._take_back()
-        elif not self._taken.wait(AHEAD_SECONDS):
-            self.room.rest()
-        self._take_back()  # what is still there, of several methods
+        while not (is_ahead or self._taken.wait(LOOK_SECONDS)):
+            self._take_back()
 
     def _admitted(self, claimed: list[Claimed]) -> list[Attempt]:
         attempts: list[Attempt] = []

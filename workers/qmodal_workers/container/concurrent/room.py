@@ -10,9 +10,12 @@ from collections.abc import Callable
 from qmodal.spec.options import FunctionOptions
 from qmodal_workers.ipc.running_table import MOST_ROWS
 
-# While one batch runs the next is put together, if batches take no longer than that.
-SHORT_SECONDS = 0.012
-# After one that could not start soon, none is for so long.
+# What is expected to start within this time is claimed ahead of it: a slot that becomes free has the next
+# input at hand.
+AHEAD_SECONDS = 0.012
+# Groups that take longer than this are not expected to end at any particular moment.
+LONG_SECONDS = 0.25
+# After something that did not start soon, nothing is claimed ahead for so long.
 REST_SECONDS = 1.0
 
 
@@ -23,7 +26,8 @@ class Room:
     target leaves what comes to others that have not. What has ended and is not written yet takes up
     rows, too: while the server is behind, at most as many inputs wait for it as may run.
 
-    Where one short batch runs at a time there is room for one more, which waits for its turn.
+    While groups are short there is room for some more than may run, which wait for their turn: as many as end
+    within AHEAD_SECONDS, at most a quarter.
     """
 
     def __init__(
@@ -33,15 +37,15 @@ class Room:
         self.most = max(1, min(options.max_inputs, MOST_ROWS // self.batch))
         if options.single_use_containers:
             self.most = 1
-        self.target = min(options.target_inputs, self.most)
+        self._target = min(options.target_inputs, self.most)
         self._rows = min(MOST_ROWS, 2 * self.most * self.batch)
         self._changed = threading.Condition()
         self._taken = 0
         self._unwritten = 0  # inputs
-        self._is_eager = self.most == 1 < self.batch
+        self._is_eager = self._target == self.most and options.is_concurrent
         self._is_eager &= not (options.is_once or options.single_use_containers)
         self._clock = clock
-        self._seconds = SHORT_SECONDS  # that a batch takes, on the average
+        self._seconds = LONG_SECONDS  # that a group takes, on the average
         self._rests_until = 0.0
         self._is_closed = False
 
@@ -63,9 +67,25 @@ class Room:
         return self._taken >= self.most
 
     @property
+    def piece(self) -> int:
+        """Groups to claim at a time: the first ones run while the others are on their way."""
+        return max(1, self.most // 8)
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a group may wait for its turn."""
+        return min(max(AHEAD_SECONDS * 2, 1.5 * self._seconds), 0.1)
+
+    @property
+    def target(self) -> int:
+        """Groups from which on it leaves to other containers what comes."""
+        return self._target + self._ahead
+
+    @property
     def _ahead(self) -> int:
-        is_short = self._is_eager and self._seconds < SHORT_SECONDS
-        return int(is_short and self._clock() >= self._rests_until)
+        if not self._is_eager or self._seconds >= LONG_SECONDS or self._clock() < self._rests_until:
+            return 0
+        return min(int(self.most * AHEAD_SECONDS / self._seconds), max(1, self.most // 4))
 
     def take(self, groups: int) -> None:
         """So many more were claimed."""
@@ -84,7 +104,7 @@ class Room:
         `seconds`: how long the last of them took.
         """
         with self._changed:
-            self._seconds += (seconds - self._seconds) / 4
+            self._seconds += (max(seconds, 1e-6) - self._seconds) / 4
             self._taken -= groups
             self._unwritten += inputs
             self._changed.notify_all()
