@@ -15,22 +15,24 @@ local held_ones = #KEYS > 4 and acknowledge_ones(inputs, again, ARGV)
 for n = 1, #KEYS - 3 do
   local call = KEYS[3 + n]
   local lane, entry, index, count, outcome, mark = unpack(ARGV, 6 * n - 4, 6 * n + 1)
-  local runs, entries
+  local runs = {}
+  local entries
   if held_ones and count == '1' and mark ~= 'k' then
-    runs = held_ones[n] and {index, 1} or {}
+    if held_ones[n] then runs = {index, 1} end
     entries = {entry}
   -- Without its note (after a rollback) what was kept is the whole pack; and with one, no pack is whole.
   elseif mark == 'k' and redis.call('HDEL', pool, 'kept:' .. lane .. ':' .. entry) == 1
     or mark ~= 'k' and (count == '1' or redis.call('HEXISTS', pool, 'kept:' .. lane .. ':' .. entry) == 0) then
     runs, entries = acknowledge(lane == '1' and inputs or again, group, entry, index, count)
-  else
-    runs = {}
   end
   local held = 0
   for at = 1, #runs, 2 do
-    local ends = outcomes[call] or {}
-    if #ends == 0 then calls[#calls + 1] = call end
-    outcomes[call] = ends
+    local ends = outcomes[call]
+    if not ends then
+      ends = {}
+      outcomes[call] = ends
+      calls[#calls + 1] = call
+    end
     ends[#ends + 1] = runs[at]
     ends[#ends + 1] = runs[at + 1]
     ends[#ends + 1] = outcome

@@ -1,8 +1,11 @@
 -- Acknowledge an entry, or several with blanks between them, each for one of `count` inputs. Returns
 -- index and number, one after the other, of each run of inputs whose entries were still held; and all ids.
 local function acknowledge(stream, group, entry, index, count)
-  local entries = {}
-  for id in entry:gmatch('%S+') do entries[#entries + 1] = id end
+  local entries = {entry}
+  if entry:find(' ', 1, true) then
+    entries = {}
+    for id in entry:gmatch('%S+') do entries[#entries + 1] = id end
+  end
   local held = redis.call('XACK', stream, group, unpack(entries))
   if held == #entries then return {index, count}, entries end
   local runs = {}

@@ -8,9 +8,10 @@ local function record(call, kind, outcomes, replies)
   local outputs = call .. ':outputs'
   local ended = 0
   for n = 1, #outcomes, 3 do
-    local index, count, outcome = unpack(outcomes, n, n + 2)
-    count = tonumber(count)
-    local place = count == 1 and index or index .. '+' .. count
+    local place = outcomes[n]
+    local count = tonumber(outcomes[n + 1])
+    local outcome = outcomes[n + 2]
+    if count > 1 then place = place .. '+' .. count end
     redis.pcall('XADD', outputs, '*', 'i', place, kind, outcome)
     if reply_to then reply(call, reply_to, place, kind, outcome, replies) end
     ended = ended + count
