@@ -235,13 +235,14 @@ class AsyncConnection:
 
     async def write(self, commands: Sequence[Packed]) -> None:
         """Send the commands in one write."""
-        if self._replies is None or self._wire is None:
+        replies, wire = self._replies, self._wire
+        if replies is None or wire is None:
             raise LostError("not connected")
         try:
-            self._replies.check()
-            await self._wire.write(pack(commands))
-        except LOST:
-            raise_said([self._replies.said()])
+            replies.check()
+            await wire.write(pack(commands))
+        except LOST:  # it may have been dropped meanwhile
+            raise_said([replies.said()])
             raise
 
     def listen(

@@ -76,11 +76,15 @@ class LoopSocket:
                 loop.remove_writer(number)
 
     def close(self) -> None:
-        """Close it in its running loop."""
+        """Close it in its running loop, also in the middle of a write, which fails then."""
         number = self._sock.fileno()
         if number >= 0:
-            asyncio.get_running_loop().remove_reader(number)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(number)
+            # What is not removed would be taken for that of the next socket with this number.
+            loop.remove_writer(number)
             self._sock.close()
+            _wake_all(self._waiting)
 
     def abandon(self) -> None:
         """Close it without its loop, which will not run any more."""
@@ -124,9 +128,14 @@ class _Watch:
         loop.remove_reader(number)
         loop.remove_writer(number)
         self._sock.close()
-        for writer in self._waiting:
-            _wake(writer)  # to find it closed, which nothing else would tell it
+        _wake_all(self._waiting)
         self._receiver.connection_lost(error)
+
+
+def _wake_all(writers: list[asyncio.Future[None]]) -> None:
+    """Let them find their socket closed, which nothing else would tell them."""
+    for writer in writers:
+        _wake(writer)
 
 
 def _wake(waiting: asyncio.Future[None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from qmodal.transport.aio_connection import AsyncConnection
-from qmodal.transport.connection import LOST
+from qmodal.transport.connection import LOST, READ_SECONDS, Address
 from qmodal.transport.operation import Command, Exchange, Mergeable, Reply
+from qmodal.transport.script import load_commands
 from qmodal.transport.sharing.deferred import MOST_DEFERRED, take_later
 from qmodal.transport.sharing.pending_call import PendingCall
 from qmodal.transport.sharing.pending_exchange import (
@@ -23,6 +25,9 @@ from qmodal.transport.sharing.pending_exchange import (
 from qmodal.transport.sharing.pending_reply import PendingReply
 from qmodal.transport.sharing.reply_reader import ReplyReader
 from qmodal.transport.sharing.shared_connection import SharedConnection
+
+# More than the kernel takes at once.
+LARGE = b"x" * 50_000_000
 
 
 def test_deletions_that_were_put_off_become_one_command() -> None:
@@ -211,3 +216,39 @@ def test_a_task_that_is_cancelled_before_its_first_step_fails_what_waits() -> No
             loop.set_task_factory(None)
 
     assert isinstance(asyncio.run(send()), LOST)
+
+
+def test_after_a_connection_that_is_lost_in_the_middle_of_a_write_there_is_another_at_once() -> (
+    None
+):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(READ_SECONDS)  # so long a write waits that hears of nothing
+        address = Address(f"redis://127.0.0.1:{server.getsockname()[1]}")
+        lost, replies = asyncio.run(send_large_then_small(address, server))
+    assert isinstance(lost, LOST)
+    assert replies == [b"OK"]
+
+
+async def send_large_then_small(address: Address, server: socket.socket) -> tuple[Any, Any]:
+    async def connect() -> AsyncConnection:
+        connection = AsyncConnection(address)
+        await connection.connect()
+        return connection
+
+    loop, shared = asyncio.get_running_loop(), SharedConnection(connect, deque())
+    large, small = loop.create_future(), loop.create_future()
+    unexpected: list[Any] = []
+    loop.set_exception_handler(lambda _, told: unexpected.append(told))
+    shared.submit(PendingExchange(Exchange(((b"SET", b"a", LARGE),)), large.set_result))
+    with (await asyncio.to_thread(server.accept))[0] as first:
+        await asyncio.to_thread(first.recv, 1)
+        first.sendall(b"-LOADING\r\n")  # and it reads no more
+        lost = await large
+        await asyncio.sleep(0)  # who was about to write hears of it
+        shared.submit(PendingExchange(Exchange(((b"PING",),)), small.set_result))
+        with (await asyncio.to_thread(server.accept))[0] as second:
+            second.sendall(b"+OK\r\n" * (len(load_commands()) + 1))
+            replies = await small
+    shared.close()
+    assert not unexpected
+    return lost, replies
