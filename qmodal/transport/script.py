@@ -1,6 +1,7 @@
 """A Lua script as a command: reads the names of its keys and arguments from the script itself.
 
-A script's head is its interface: `local a, b = unpack(KEYS)` and `local c, d = unpack(ARGV)`.
+A script's head is its interface: `local a, b = unpack(KEYS)` and `local c, d = unpack(ARGV)`. One that takes
+thousands of more keys or arguments than it names says `unpack(KEYS, 1, 2)`: Lua unpacks no more than 8000 at once.
 `-- include: name, name` inserts `name.lua` of each from `lua/shared`. Scripts are addressed by content (EVALSHA), so two
 releases can run side by side.
 """
@@ -20,7 +21,7 @@ from qmodal.transport.operation import Command
 _FOLDER = Path(__file__).parents[1] / "store" / "lua"
 SHARED = "shared"
 _INCLUDE = re.compile(r"^-- include: ([\w, ]+)$", re.MULTILINE)
-_NAMES = re.compile(r"^local ([\w, ]+?) = unpack\((KEYS|ARGV)\)$", re.MULTILINE)
+_NAMES = re.compile(r"^local ([\w, ]+?) = unpack\((KEYS|ARGV)(?:, 1, \d+)?\)$", re.MULTILINE)
 
 
 class Script:

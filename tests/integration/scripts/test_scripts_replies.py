@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 
 from qmodal.store.entries import Submission
+from qmodal.transport.sharing.pending_exchange import MOST_MERGED
 from qmodal.transport.sharing.pending_reply import PendingReply
 from tests.support.store.bench import Bench
 from tests.support.store.cases import cancel_command
 
 REPLY_TO = "0123456789abcdef"
 LARGEST = 16 * 1024
+# More than a script can hand to one command, with four fields each.
+MANY = 2100
 
 
 class NoSource:
@@ -109,6 +112,21 @@ def test_outcomes_of_one_settle_reach_their_reply_stream_as_one_entry(bench: Ben
     (fields,) = replied(bench, stream)
     assert fields == [part for each in calls for part in (each.call.encode(), b"0", b"o", b"done")]
     assert all(bench.outputs(each.call) == [(0, b"o", b"done")] for each in calls)
+
+
+def test_more_outcomes_than_one_entry_takes_reach_their_reply_stream_as_several(
+    bench: Bench,
+) -> None:
+    calls = [awaited(bench) for _ in range(MANY)]
+    for at in range(0, MANY, MOST_MERGED):
+        submit_each(bench, *calls[at : at + MOST_MERGED])
+    stream = opened(bench, calls[0].call)
+    settle = bench.settle_command(*bench.claim(count=MANY), outcome=b"done")
+    assert bench.ask(*settle) == [0, *[1] * MANY]
+    entries = replied(bench, stream)
+    assert len(entries) > 1
+    found = [part for fields in entries for part in fields]
+    assert found == [part for each in calls for part in (each.call.encode(), b"0", b"o", b"done")]
 
 
 def test_a_reply_stream_that_is_not_there_is_not_made(bench: Bench) -> None:

@@ -4,8 +4,8 @@
 -- of a pack). Several entries, with blanks between them, each stand for one of the inputs. Returns the
 -- pool's inputs in flight, then 1 for each recorded attempt, 0 for one of which something was stale.
 -- include: tally, reply, reply_all, record, acknowledge, acknowledge_ones
-local pool, inputs, again = unpack(KEYS)
-local group = unpack(ARGV)
+local pool, inputs, again = unpack(KEYS, 1, 3)
+local group = unpack(ARGV, 1, 1)
 local replies = {0}
 local calls = {}
 local outcomes = {} -- (index, count, outcome, ...) of each call
