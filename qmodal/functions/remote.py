@@ -149,11 +149,14 @@ _UNUSUAL = object()
 def _pending_call(
     client: Client, submission: Submission, reader: ReplySource | None
 ) -> PendingCall | None:
-    """The call to send with others; None if it goes alone."""
-    # Nobody shall wait behind large arguments; and a call of an input's is noted with that.
-    if reader is None or submission.blobs or submission.parent:
+    """The call to send with others; None if that is not for the few steps, or it goes alone."""
+    # Nobody shall wait behind large arguments.
+    if reader is None or submission.blobs:
         return None
     call, name = submission.call, reader.reply_to  # read once: it may change
+    if submission.parent:  # it is noted with the input that makes it, which the operation does
+        submission.pending_reply = _pending_reply(client, call, reader)
+        return None
     pending = PendingCall(reader, name, client.keys.replies(call, name), call)
     submission.pending_reply = pending
     pending.mergeable = client.calls.mergeable(submission)

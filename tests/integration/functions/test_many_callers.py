@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from qmodal.client import client as clients
+from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.exception import (
     ExecutionError,
@@ -27,7 +27,7 @@ from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
 from qmodal.transport import driver
 from qmodal.transport.operation import ask_one
-from qmodal.wire.ids import new_app_id
+from qmodal.wire.ids import new_app_id, new_call_id
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.payload import dump_value
 from qmodal.wire.remote_error import dump_exception
@@ -111,6 +111,26 @@ def test_tasks_share_a_handful_of_connections(
     with answering(client, target.pool) as held:
         assert asyncio.run(program(held)) == list(range(MANY))
     assert held.settled == MANY
+
+
+def test_calls_that_an_input_makes_share_a_handful_of_connections(
+    client: Client, target: Target, server: TestServer
+) -> None:
+    parent = new_call_id(0)
+
+    async def program(held: Answering) -> list[Any]:
+        before = connections(server)
+        held.may_settle.clear()
+        context.enter((parent, 0))
+        calls = asyncio.ensure_future(quickly(target, 50))
+        await asyncio.to_thread(wait_until_held, held, 50)
+        assert len(connections(server) - before) <= MOST_CONNECTIONS
+        held.may_settle.set()
+        return await calls
+
+    with answering(client, target.pool) as held:
+        assert asyncio.run(program(held)) == list(range(50))
+    client.run(ask_one(b"UNLINK", client.keys.children(parent)))
 
 
 def test_threads_share_a_handful_of_connections(
