@@ -26,7 +26,11 @@ def open_blocking(endpoint: Endpoint, seconds: float = CONNECT_SECONDS) -> socke
 def _open_blocking(endpoint: Endpoint, seconds: float) -> socket.socket:
     failure = OSError("there is no address")
     for family, address in _unix(endpoint) or _places(_resolve(endpoint)):
-        sock = _new_socket(family)
+        try:
+            sock = _new_socket(family)
+        except OSError as error:
+            failure = error  # a name may have addresses of a family that this machine does not know
+            continue
         try:
             sock.settimeout(seconds)
             sock.connect(address)
@@ -54,7 +58,11 @@ async def _open_async(endpoint: Endpoint) -> socket.socket:
     loop = asyncio.get_running_loop()
     failure = OSError("there is no address")
     for family, address in _unix(endpoint) or await _resolved(endpoint):
-        sock = _new_socket(family)
+        try:
+            sock = _new_socket(family)
+        except OSError as error:
+            failure = error  # as above
+            continue
         try:
             sock.setblocking(False)
             await loop.sock_connect(sock, address)

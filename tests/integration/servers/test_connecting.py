@@ -17,6 +17,7 @@ import pytest
 from qmodal.exception import ConfigurationError, ConnectionError
 from qmodal.transport.connection import Address, Connection
 from qmodal.transport.operation import Exchange
+from qmodal.transport.sockets import opening
 from tests.support.servers import TestServer, run_server, server_binary
 from tests.support.store.driving import DRIVERS
 
@@ -95,6 +96,18 @@ def test_a_server_is_reached_over_tcp(make: str, guarded: TestServer) -> None:
         driver.close()
     assert (pong, name) == (b"PONG", b"me")
     assert b" db=3 " in info
+
+
+def test_an_address_of_a_family_that_this_machine_does_not_know_is_passed_over(
+    make: str, guarded: TestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = opening._places
+    unknown = (socket.AF_APPLETALK, ("::1", 0, 0, 0))
+    monkeypatch.setattr(opening, "_places", lambda found: [unknown, *places(found)])
+    with forwarded(guarded, lambda peer: peer) as port:
+        driver = DRIVERS[make](Address(f"redis://:right@localhost:{port}"))
+        assert driver.exchange(PING) == [b"PONG"]
+        driver.close()
 
 
 def test_a_server_is_reached_over_tls(make: str, guarded: TestServer, certificate: Path) -> None:
