@@ -34,6 +34,7 @@ class Multiplexer:
         self._waiting: dict[PendingExchange | PendingCall, None] = {}
         # No handle of the timer: it would keep a loop that is dropped, whose end frees the connections.
         self._has_timer = False
+        self.is_closed = False
 
     @property
     def waiting(self) -> int:
@@ -104,7 +105,8 @@ class Multiplexer:
             loop.call_later(TICK_SECONDS, self._tick)
 
     def close(self) -> None:
-        """Close the connections for good; what waits fails."""
+        """Close the connections for good; what waits fails, and nothing may be sent any more."""
+        self.is_closed = True
         self.reader.close()
         self._connection.close()
         for pending in list(self._waiting):

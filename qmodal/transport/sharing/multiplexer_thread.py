@@ -158,6 +158,8 @@ class MultiplexerThread:
             time.sleep(GATHER_SECONDS)
         self._is_woken = False  # first: what is queued from now on asks for another round
         queue, multiplexer = self._queue, self._multiplexer
+        if multiplexer.is_closed:
+            self._refuse()  # the loop goes on for two rounds, in which nothing is carried out
         while queue:
             pending, begins = queue.popleft()
             if not begins:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
 
 from qmodal.transport.aio_connection import AsyncConnection
 from qmodal.transport.connection import LOST, READ_SECONDS, Address
+from qmodal.transport.errors import LostError
 from qmodal.transport.operation import Command, Exchange, Mergeable, Reply
 from qmodal.transport.script import load_commands
 from qmodal.transport.sharing.deferred import MOST_DEFERRED, take_later
+from qmodal.transport.sharing.multiplexer_thread import MultiplexerThread
 from qmodal.transport.sharing.pending_call import PendingCall
 from qmodal.transport.sharing.pending_exchange import (
     MOST_MERGED,
@@ -25,7 +30,10 @@ from qmodal.transport.sharing.pending_exchange import (
 from qmodal.transport.sharing.pending_reply import PendingReply
 from qmodal.transport.sharing.reply_reader import ReplyReader
 from qmodal.transport.sharing.shared_connection import SharedConnection
+from tests.support.waiting import wait_until
 
+# Where no server is.
+NOWHERE = Address("unix:///nowhere/s")
 # More than the kernel takes at once.
 LARGE = b"x" * 50_000_000
 
@@ -252,3 +260,36 @@ async def send_large_then_small(address: Address, server: socket.socket) -> tupl
     shared.close()
     assert not unexpected
     return lost, replies
+
+
+def exchanged(thread: MultiplexerThread) -> Any:
+    with suppress(LostError):
+        return thread.exchange(Exchange(((b"PING",),)))
+
+
+def waited(thread: MultiplexerThread) -> Any:
+    with suppress(LostError):
+        return thread.exchange(Exchange((), pending_reply=reply_of(thread.reader), seconds=60.0))
+
+
+def called(thread: MultiplexerThread) -> Any:
+    return thread.call(PendingCall(thread.reader, "r", "stream", "call"), 60.0)
+
+
+@pytest.mark.parametrize("submit", [exchanged, waited, called])
+def test_what_is_submitted_while_the_thread_ends_fails_at_once(
+    submit: Callable[[MultiplexerThread], Any],
+) -> None:
+    thread = MultiplexerThread(NOWHERE, deque())
+    ended: SimpleQueue[Any] = SimpleQueue()
+    late = threading.Thread(target=lambda: ended.put(submit(thread)), daemon=True)
+    close = thread._multiplexer.close
+
+    def close_and_submit() -> None:
+        close()
+        late.start()
+        wait_until(lambda: thread._is_woken, what="something is to be taken in by the next round")
+
+    thread._multiplexer.close = close_and_submit  # type: ignore[method-assign]
+    thread.stop()
+    assert ended.get(timeout=5) is None
