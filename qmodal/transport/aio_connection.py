@@ -44,8 +44,10 @@ class _Replies(asyncio.Protocol):
         self._on_end: Callable[[Exception], None] | None = None
         self._lost: Exception | None = None
         self._writable: asyncio.Future[None] | None = None
+        self.parts = 0
 
     def data_received(self, data: bytes) -> None:
+        self.parts += 1
         self._feed(data)
         if self._on_reply is None:
             self._wake()
@@ -258,6 +260,11 @@ class AsyncConnection:
             raise LostError("not connected")
         self._replies.check()
         return self._wire.push(pack(commands))
+
+    @property
+    def parts(self) -> int:
+        """How often something was received: a large reply comes in parts, for as long as it takes."""
+        return 0 if self._replies is None else self._replies.parts
 
     async def read(self) -> Reply:
         """The next reply; an error reply is returned, not raised. A lost connection raises."""

@@ -39,6 +39,7 @@ class ReplyReader:
         self._is_waiting = False  # until it connects again
         self._unanswered = 0
         self._heard_at = 0.0
+        self._parts = 0  # that the connection had received at the last look
         self._must_reset = False
         self._is_closed = False
         # Streams in whose place was something else; nothing is read or written there.
@@ -196,6 +197,9 @@ class ReplyReader:
 
     def check(self, now: float) -> None:
         """Give up a connection that has been silent for longer than a read takes; `now` by the loop's clock."""
+        parts = 0 if self._connection is None else self._connection.parts
+        if parts != self._parts:
+            self._parts, self._heard_at = parts, now
         if self._connection is not None and now - self._heard_at > READ_SECONDS:
             self._lost(TimeoutError("the server does not answer"))
 

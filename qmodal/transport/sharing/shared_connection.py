@@ -39,6 +39,7 @@ class SharedConnection:
         self._busy: asyncio.Task[Any] | None = None
         self._is_flush_due = False
         self._heard_at = 0.0
+        self._parts = 0  # that the connection had received at the last look
         # Whether the scripts were loaded on this connection's server.
         self._is_loaded = False
         self._is_closed = False
@@ -161,6 +162,9 @@ class SharedConnection:
 
     def check(self, now: float) -> None:
         """Give up a connection that has been silent for too long; `now` by the loop's clock."""
+        parts = 0 if self._connection is None else self._connection.parts
+        if parts != self._parts:
+            self._parts, self._heard_at = parts, now
         if self._sent and now - self._heard_at > READ_SECONDS:
             self._fail(TimeoutError("the server does not answer"))
 

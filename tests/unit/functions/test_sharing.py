@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -293,3 +294,35 @@ def test_what_is_submitted_while_the_thread_ends_fails_at_once(
     thread._multiplexer.close = close_and_submit  # type: ignore[method-assign]
     thread.stop()
     assert ended.get(timeout=5) is None
+
+
+@pytest.mark.parametrize("kind", ["reader", "shared"])
+def test_a_large_reply_that_comes_slowly_is_no_silence(kind: str) -> None:
+    async def program(server: socket.socket) -> None:
+        async def connect() -> AsyncConnection:
+            connection = AsyncConnection(Address(f"redis://127.0.0.1:{server.getsockname()[1]}"))
+            await connection.connect()
+            return connection
+
+        def has(count: int) -> bool:
+            return user._connection is not None and user._connection.parts == count
+
+        user = ReplyReader(connect) if kind == "reader" else SharedConnection(connect, deque())
+        if isinstance(user, ReplyReader):
+            user.expect(reply_of(user), 0.0)
+        else:
+            user.submit(PendingExchange(Exchange(((b"PING",),)), lambda _: None))
+        now = asyncio.get_running_loop().time()
+        with (await asyncio.to_thread(server.accept))[0] as peer:
+            for part in range(1, 4):
+                peer.sendall(b"*9\r\n" if part == 1 else b":1\r\n")
+                await asyncio.to_thread(wait_until, partial(has, part), what="it has come")
+                now += READ_SECONDS - 1
+                user.check(now)
+                assert user._connection is not None
+            user.check(now + READ_SECONDS + 1)
+            assert user._connection is None
+        user.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        asyncio.run(program(server))
