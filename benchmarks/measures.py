@@ -213,7 +213,7 @@ MEASURES: dict[str, Measure] = {
         unit="x",
         less_is_better=True,
         digits=2,
-        goal=2,
+        goal=1.3,
     ),
     "at once": Measure(
         workload="w11",
