@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from queue import Empty, SimpleQueue
+from typing import TypeVar
 
 from qmodal.transport.connection import READ_SECONDS, Address
 from qmodal.transport.errors import LostError
@@ -17,6 +18,8 @@ from qmodal.transport.sharing.multiplexer import Multiplexer
 from qmodal.transport.sharing.pending_call import PendingCall
 from qmodal.transport.sharing.pending_exchange import PendingExchange
 from qmodal.transport.sharing.reply_reader import ReplyReader
+
+T = TypeVar("T")
 
 STOP_SECONDS = 1.0
 # While so many exchanges wait for replies, the loop stands still for a moment before it takes in more: the
@@ -108,17 +111,7 @@ class MultiplexerThread:
             ended.put(result)
 
         pending = PendingExchange(request, done)
-        is_left = True
-        try:
-            self._put(pending, begins=True)
-            # Longer than the loop takes to give up: it says what has happened.
-            result = ended.get(timeout=request.seconds + 2 * READ_SECONDS)
-            is_left = False
-        except Empty:
-            raise TimeoutError("the thread that carries out calls does not answer") from None
-        finally:
-            if is_left:
-                self._put(pending, begins=False)
+        result = self._awaited(pending, ended, request.seconds)
         if isinstance(result, Exception):
             raise result
         return result
@@ -127,17 +120,24 @@ class MultiplexerThread:
         """Send a new call with others; what has come for it after so many seconds, or None (`PendingCall`)."""
         ended = _Woken(self._multiplexer, pending)
         pending.ended, pending.seconds = ended, seconds
+        return self._awaited(pending, ended.queue, seconds)
+
+    def _awaited(
+        self, pending: PendingExchange | PendingCall, ended: SimpleQueue[T], seconds: float
+    ) -> T:
+        """Have the thread carry it out; what it puts into `ended`. Whoever is interrupted takes it back."""
         is_left = True
         try:
             self._put(pending, begins=True)
-            content = ended.queue.get(timeout=seconds + 2 * READ_SECONDS)
+            # Longer than the loop takes to give up: it says what has happened.
+            result = ended.get(timeout=seconds + 2 * READ_SECONDS)
             is_left = False
         except Empty:
             raise TimeoutError("the thread that carries out calls does not answer") from None
         finally:
             if is_left:
                 self._put(pending, begins=False)
-        return content
+        return result
 
     def _put(self, pending: PendingExchange | PendingCall, *, begins: bool) -> None:
         self._queue.append((pending, begins))

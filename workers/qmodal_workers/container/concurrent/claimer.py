@@ -20,8 +20,7 @@ from qmodal_workers.ipc.shared_record import SharedRecord
 
 # How long the thread waits for room, or for the loop, before it looks again whether it is to end.
 LOOK_SECONDS = 0.1
-# What was claimed ahead of its turn waits for that so long; for its first input the claim waits half of it.
-AHEAD_SECONDS = 0.02
+# A claim ahead of its turn waits so long for its first input; then what waits for its turn is looked at again.
 AHEAD_MS = 10
 # A container at its target claims what others have left for so long.
 LEFT_OVER_SECONDS = 0.02
@@ -42,7 +41,7 @@ class Claimer:
     """A thread that claims, checks (`admit`, None: it was dealt with) and hands groups over (`start_soon`, with a number for `looked`).
 
     What was handed over and not started after LOOK_SECONDS is given back (`release`): user code keeps
-    the loop, and other containers may be idle. So is, after AHEAD_SECONDS, what was claimed ahead of its
+    the loop, and other containers may be idle. So is, after `Room.patience`, what was claimed ahead of its
     turn. `goes_on`: whether more is to be claimed; `on_end` is
     called, by the thread, at its end, with the exception that has ended it, if any.
 
@@ -121,7 +120,7 @@ class Claimer:
             self._hand_over(claimed)
 
     def _patience(self) -> float:
-        """How long to wait for room; gives back what waits too long for its turn."""
+        """Seconds to wait for room: until what waits for its turn has to be given back, which is done here if it has."""
         try:
             left = self.room.patience - (time.monotonic() - self.handed[0].since)
         except IndexError:
@@ -174,7 +173,7 @@ class Claimer:
 
     def _is_stuck(self, since: float) -> bool:
         """Whether what was claimed then is still ahead of its turn."""
-        return self.room.is_full and time.monotonic() - since > AHEAD_SECONDS
+        return self.room.is_full and time.monotonic() - since > self.room.patience
 
     def _let_go(self, claimed: list[Claimed]) -> list[Claimed]:
         """Others may be idle, and have it; nothing is left of it."""
