@@ -118,6 +118,13 @@ class Keys:
         """String, 1 h: a generator's item above 1 MiB; deleted when it was read."""
         return f"{self.call(call)}:item:{index}:{number}"
 
+    def inbox(self, name: str) -> str:
+        """Stream, capped, 20 s, renewed by its reader: messages of requests; what was read is removed.
+
+        `name` begins with two digits of a shard, so that inboxes are spread over a cluster.
+        """
+        return f"{self.prefix}:{{s{name[:2]}}}:inbox:{name}"
+
     def fleet(self, name: str) -> str:
         """The start of a key that concerns the whole installation."""
         return f"{self.prefix}:{{fleet}}:{name}"

@@ -27,7 +27,7 @@ class UnknownKeyError(Error):
 class Signer:
     """One root key; `sign(purpose, body)` and `verify(purpose, data)`."""
 
-    __slots__ = ("_states", "fingerprint", "key_id")
+    __slots__ = ("_large_key", "_states", "fingerprint", "key_id")
 
     def __init__(self, root: bytes) -> None:
         self.fingerprint = hashlib.sha256(b"qmodal fingerprint" + root).hexdigest()
@@ -40,6 +40,24 @@ class Signer:
             for purpose in PURPOSES
         }
 
+        self._large_key = hmac.digest(root, b"qmodal large", "sha256")
+
+    def sign_large(self, body: bytes) -> bytes:
+        """As `sign`, for what is streamed: BLAKE3 takes a quarter of the time for large bodies."""
+        return self.key_id + self._large_mac(body) + body
+
+    def verify_large(self, data: bytes) -> bytes:
+        """The body of `sign_large`; raises as `verify`."""
+        body = self._body(data)
+        if not _is_equal(self._large_mac(body), data[4:HEAD]):
+            raise BadSignatureError("the signature does not fit the bytes")
+        return body
+
+    def _large_mac(self, body: bytes) -> bytes:
+        from blake3 import blake3
+
+        return blake3(body, key=self._large_key).digest(HEAD - 4)
+
     def sign(self, purpose: str, body: bytes) -> bytes:
         """The body with its key id and MAC in front."""
         state = self._states[purpose].copy()
@@ -48,16 +66,19 @@ class Signer:
 
     def verify(self, purpose: str, data: bytes) -> bytes:
         """The body, if it was signed with our key; else UnknownKeyError or BadSignatureError."""
-        if len(data) < HEAD:
-            raise BadSignatureError("the bytes are too short to be signed")
-        if not data.startswith(self.key_id):
-            raise UnknownKeyError(f"signed with key {data[:4].hex()}, not {self.key_id.hex()}")
-        body = data[HEAD:]
+        body = self._body(data)
         state = self._states[purpose].copy()
         state.update(body)
         if not _is_equal(state.digest(), data[4:HEAD]):
             raise BadSignatureError("the signature does not fit the bytes")
         return body
+
+    def _body(self, data: bytes) -> bytes:
+        if len(data) < HEAD:
+            raise BadSignatureError("the bytes are too short to be signed")
+        if not data.startswith(self.key_id):
+            raise UnknownKeyError(f"signed with key {data[:4].hex()}, not {self.key_id.hex()}")
+        return data[HEAD:]
 
 
 def key_id_of(data: bytes) -> bytes:

@@ -1,0 +1,157 @@
+"""This process's inbox in one event loop, and what it writes to the inboxes of others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from qmodal.client.client import Client
+from qmodal.exception import Error
+from qmodal.store.web.inboxes import RENEW_SECONDS, Inboxes, new_inbox_name
+from qmodal.wire.web import Message, open_message
+
+log = logging.getLogger("qmodal")
+RETRY_SECONDS = 0.2
+# Bytes of one write; the credit of a stream is larger, so that one is under way while the next gathers.
+WRITE_BYTES = 256 * 1024
+
+
+class Receiver(Protocol):
+    """What messages of one stream are for."""
+
+    def receive(self, message: Message) -> None:
+        """Take the message; called in the loop of the inbox."""
+        ...
+
+    def lost(self) -> None:
+        """Take in that what it writes to is gone."""
+        ...
+
+
+class Inbox:
+    """Reads this process's inbox, hands each message to the receiver of its stream, and writes to other inboxes.
+
+    Used in the loop that runs when it is opened. `unknown` gets messages of streams without a receiver.
+    """
+
+    def __init__(self, client: Client, unknown: Callable[[Message], None] | None = None) -> None:
+        self.name = new_inbox_name()
+        self._client = client
+        self._inboxes = Inboxes(client.keys)
+        self._unknown = unknown
+        self._receivers: dict[str, Receiver] = {}
+        self._writers: dict[str, _Writer] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Make the inbox and begin to read it."""
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(each) for each in (self._read(), self._renew())]
+        await self._client.aio(self._inboxes.make(self.name))
+
+    async def close(self) -> None:
+        """Read and write nothing any more."""
+        tasks = [*self._tasks, *(writer.task for writer in self._writers.values())]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        await self._client.aio(self._inboxes.remove(self.name))
+
+    def add(self, stream: str, receiver: Receiver) -> None:
+        """Messages of that stream are for this receiver from now on."""
+        self._receivers[stream] = receiver
+
+    def remove(self, stream: str) -> None:
+        """Nobody takes messages of that stream any more."""
+        self._receivers.pop(stream, None)
+
+    def send(self, target: str, message: Message, sender: Receiver) -> None:
+        """Have it written soon, behind what is to be written there; `sender` is told if the target is gone."""
+        writer = self._writers.get(target)
+        if writer is None:
+            writer = _Writer(self._client, self._inboxes, target, lambda: self._ended(target))
+            self._writers[target] = writer
+        writer.add(message, sender)
+
+    def _ended(self, target: str) -> None:
+        self._writers.pop(target, None)
+
+    async def _read(self) -> None:
+        cursor = b"0"
+        signer = self._client.signer
+        while True:
+            try:
+                cursor, found = await self._client.aio(self._inboxes.read(self.name, cursor))
+            except Error as error:
+                log.warning("the inbox cannot be read: %s", error)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            for signed in found:
+                try:
+                    message = open_message(signed, signer, self.name)
+                except Error as error:  # written by something else than qmodal
+                    log.warning("a message in the inbox was ignored: %s", error)
+                    continue
+                receiver = self._receivers.get(message.stream)
+                if receiver is not None:
+                    receiver.receive(message)
+                elif self._unknown is not None:
+                    self._unknown(message)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(RENEW_SECONDS)
+            try:
+                await self._client.aio(self._inboxes.renew(self.name))
+            except Error as error:
+                log.warning("the inbox cannot be renewed: %s", error)
+
+
+class _Writer:
+    """Writes to one inbox, in order, what gathers while the write before is under way."""
+
+    def __init__(
+        self, client: Client, inboxes: Inboxes, target: str, on_end: Callable[[], None]
+    ) -> None:
+        self._client = client
+        # Called in the step that finds nothing left, so that nothing is added to one that has ended.
+        self._on_end = on_end
+        self._inboxes = inboxes
+        self._target = target
+        self._messages: list[tuple[Message, Receiver]] = []
+        self.task = asyncio.create_task(self._run())
+
+    def add(self, message: Message, sender: Receiver) -> None:
+        self._messages.append((message, sender))
+
+    async def _run(self) -> None:
+        try:
+            while self._messages:
+                await self._write()
+        finally:
+            self._on_end()
+
+    async def _write(self) -> None:
+        written = self._take()
+        signed = [message.seal(self._client.signer, self._target) for message, _ in written]
+        try:
+            is_there = await self._client.aio(self._inboxes.write(self._target, signed))
+        except Error as error:
+            log.warning("nothing can be written to an inbox: %s", error)
+            is_there = False
+        if not is_there:
+            for receiver in {id(each): each for _, each in written}.values():
+                receiver.lost()
+
+    def _take(self) -> list[tuple[Message, Receiver]]:
+        size = 0
+        for at, (message, _) in enumerate(self._messages):
+            if size > WRITE_BYTES:
+                taken, self._messages = self._messages[:at], self._messages[at:]
+                return taken
+            size += message.cost
+        taken, self._messages = self._messages, []
+        return taken

@@ -1,0 +1,117 @@
+"""A request's stream: messages in both directions between a gateway and a container, each held back by credit."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from qmodal.client.inbox import Inbox
+from qmodal.wire.web import BrokenStreamError, Message, MessageKind
+
+# So much may be under way in a direction: what the receiver has not taken yet.
+WINDOW_BYTES = 512 * 1024
+# Messages that no credit holds back: few of a stream are sent.
+_FREE = frozenset({"open", "start", "accept", "end", "close", "credit", "gone"})
+
+
+class WebStream:
+    """One side of a request's stream, in the loop of its inbox.
+
+    `send` waits while the other side has taken too little of what was sent. `take` returns the next message, in order.
+    Both raise BrokenStreamError once the other side is gone or a message is missing. A `peer` is where
+    messages go: the container's inbox is known to a gateway only with the first message of an attempt.
+    """
+
+    def __init__(self, inbox: Inbox, stream: str, *, origin: str = "", peer: str = "") -> None:
+        self.stream = stream
+        self.origin = origin
+        self.peer = peer
+        self._inbox = inbox
+        self._sent = 0  # messages
+        self._received = 0
+        self._room = WINDOW_BYTES
+        self._owed = 0  # bytes that were taken, and of which the sender has not heard
+        self._arrived: deque[Message] = deque()
+        self._is_broken = False
+        self._news = asyncio.Event()
+        self._room_news = asyncio.Event()
+        inbox.add(stream, self)
+
+    def close(self) -> None:
+        """Take nothing any more."""
+        self._inbox.remove(self.stream)
+
+    def follow(self, opening: Message) -> None:
+        """What is on the other side from now on is the attempt that has sent this `open`."""
+        self.origin, self.peer = opening.origin, str(opening.data)
+        self._sent = self._owed = 0
+        self._received = 1
+        self._room = WINDOW_BYTES
+        self._arrived.clear()
+        self._is_broken = False
+
+    def receive(self, message: Message) -> None:
+        """Take a message of the inbox; one that came before is left out."""
+        if message.origin != self.origin:
+            if message.kind == "open" and message.number == 0:
+                self.opened(message)
+            return
+        if message.number < self._received:  # it was written twice, as the first reply was lost
+            return
+        if message.number > self._received:
+            self.lost()
+            return
+        self._received += 1
+        if message.kind == "credit":
+            self._room += message.data
+            self._room_news.set()
+        else:
+            self._arrived.append(message)
+            self._news.set()
+
+    def opened(self, message: Message) -> None:
+        """An attempt has begun to answer; a gateway follows it, if that is still possible."""
+
+    def lost(self) -> None:
+        """Take in that the other side is gone, or that messages of it are missing."""
+        self._is_broken = True
+        self._news.set()
+        self._room_news.set()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether nothing comes or goes any more."""
+        return self._is_broken
+
+    def send_now(self, kind: MessageKind, data: Any = None) -> None:
+        """Send without waiting for room."""
+        message = Message(self.stream, self.origin, self._sent, kind, data)
+        self._sent += 1
+        if kind not in _FREE:
+            self._room -= message.cost
+        self._inbox.send(self.peer, message, self)
+
+    async def send(self, kind: MessageKind, data: Any = None) -> None:
+        """Send it once there is room for it; raises BrokenStreamError."""
+        while self._room <= 0 and not self._is_broken:
+            self._room_news.clear()
+            await self._room_news.wait()
+        if self._is_broken:
+            raise BrokenStreamError("the other side of the request is gone")
+        self.send_now(kind, data)
+
+    async def take(self) -> Message:
+        """The next message, once it is there; raises BrokenStreamError."""
+        while not self._arrived:
+            if self._is_broken:
+                raise BrokenStreamError("the other side of the request is gone")
+            self._news.clear()
+            await self._news.wait()
+        message = self._arrived.popleft()
+        if message.kind not in _FREE:
+            self._owed += message.cost
+            if self._owed * 2 >= WINDOW_BYTES:
+                self.send_now("credit", self._owed)
+                self._owed = 0
+        return message

@@ -1,0 +1,1 @@
+"""What the web needs in Redis: inboxes for what streams, routes, gateways, and tokens of callers."""
