@@ -1,7 +1,7 @@
 """An app that tests ask through proxies: what it sees of a request, and bodies that come in parts."""
 
-import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from fastapi import FastAPI, Request, WebSocket
@@ -38,7 +38,7 @@ def seen() -> FastAPI:
         async for part in request.stream():
             total += len(part)
             if part:
-                Path(marker).touch()
+                _mark(marker)
         return total
 
     @made.websocket("/echo")
@@ -50,9 +50,13 @@ def seen() -> FastAPI:
     return made
 
 
-async def _until(gate: Path) -> AsyncIterator[str]:
+def _mark(marker: str) -> None:
+    Path(marker).touch()
+
+
+def _until(gate: Path) -> Iterator[str]:
     """One event at once, and one more once the file is there."""
     yield "data: begun\n\n"
     while not gate.exists():
-        await asyncio.sleep(0.01)
+        time.sleep(0.01)
     yield "data: done\n\n"
