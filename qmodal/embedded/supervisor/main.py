@@ -51,9 +51,7 @@ class Supervisor:
         ]
         self._dormant: list[ChildProcess] = []
         if plan.gateway and plan.gateway_socket is not None:
-            gateway = ChildCommand(
-                name="web", argv=plan.gateway, keep_open=(plan.gateway_socket,)
-            )
+            gateway = ChildCommand(name="web", argv=plan.gateway, keep_open=(plan.gateway_socket,))
             place = self._dormant if plan.gateway_on_request else self.children
             place.append(ChildProcess(gateway))
         self._wakeups = _signal_pipe(self._stop_by_signal)
