@@ -16,7 +16,7 @@ import click
 @click.option(
     "--trusted-proxies",
     metavar="ADDR[,ADDR]",
-    help="Proxies whose word for the client's address and scheme is taken; `*` for all.",
+    help="Addresses or networks of proxies that may say who the client is and which scheme it uses.",
 )
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
 @click.option("--fd", type=click.IntRange(min=0), hidden=True, help="An inherited socket.")
