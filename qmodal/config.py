@@ -94,6 +94,7 @@ class Settings:
     prefix: str = "qmodal"
     insecure: bool = False
     packing: bool = True
+    web_port: int | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -108,6 +109,7 @@ class Settings:
             prefix=_name(environ, "QMODAL_PREFIX", "qmodal"),
             insecure=_switch(environ, "QMODAL_INSECURE"),
             packing=_switch(environ, "QMODAL_PACKING", default=True),
+            web_port=_port(environ, "QMODAL_WEB_PORT"),
         )
 
     @property
@@ -128,6 +130,7 @@ class Settings:
             "QMODAL_PREFIX": self.prefix,
             "QMODAL_INSECURE": "1" if self.insecure else "",
             "QMODAL_PACKING": "" if self.packing else "off",
+            "QMODAL_WEB_PORT": "" if self.web_port is None else str(self.web_port),
         }
         if self.redis_url is not None:
             environ["QMODAL_REDIS_URL"] = self.redis_url
@@ -258,6 +261,17 @@ def _result_ttl(environ: Mapping[str, str]) -> float:
             f"{SHORTEST_RESULT_TTL:g} or more"
         )
     return seconds
+
+
+def _port(environ: Mapping[str, str], variable: str) -> int | None:
+    text = environ.get(variable, "").strip()
+    if not text:
+        return None
+    # Digits of other scripts are decimal, too; more than five cannot be a port.
+    number = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
+    if not 1 <= number <= 65535:
+        raise ConfigurationError(f"{variable} is {text!r}; write a port, 1 to 65535, or unset it")
+    return number
 
 
 def _home(environ: Mapping[str, str]) -> Path:

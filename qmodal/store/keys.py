@@ -16,7 +16,7 @@ GROUP = b"containers"
 Lane = Literal[1, 2]  # the stream `inputs`, or `again`
 # Names of keys that live on without a TTL while nothing runs; every other key must expire or be
 # deleted.
-PERMANENT = ("apps", "signing", "workers", "epoch", "dead")
+PERMANENT = ("apps", "signing", "tokens", "workers", "epoch", "dead")
 
 
 class PoolKeys(NamedTuple):
@@ -204,6 +204,29 @@ class Keys:
     def logs(self, app_id: str) -> str:
         """Stream, capped, 7 days: what the app's containers printed."""
         return self.fleet(f"app:{app_id}:logs")
+
+    @property
+    def route(self) -> str:
+        """The start of strings, `<rank>:<kind>:<name>` -> the signed route. Each lives as its app, and goes on stop."""
+        return self.fleet("route:")
+
+    def routes(self, app_id: str) -> str:
+        """Hash: what each of the app's routes holds, by its key behind `route`. Lives as the app, goes on stop."""
+        return self.fleet(f"app:{app_id}:routes")
+
+    @property
+    def gateways(self) -> str:
+        """Zset by start in ms: ids of gateways. Ends with the lease of the last one."""
+        return self.fleet("gateways")
+
+    def gateway(self, gateway: str) -> str:
+        """String, 10 s, renewed by the gateway: its base URL, signed."""
+        return self.fleet(f"gateway:{gateway}")
+
+    @property
+    def tokens(self) -> str:
+        """Hash: id -> signed digest of the secret that guarded web functions want; until revoked."""
+        return self.fleet("tokens")
 
     @property
     def wake(self) -> str:

@@ -73,4 +73,5 @@ def test_each_line_of_the_procfile_becomes_the_process_itself() -> None:
     assert dict(line.split(": ") for line in lines) == {
         "autoscaler": "exec qmodal autoscaler",
         "worker": "exec qmodal worker",
+        "web": "exec qmodal web",
     }
