@@ -114,7 +114,7 @@ PROXIES = {"nginx": nginx, "caddy": caddy}
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
     """A gateway, and the app that tells what it sees."""
-    with desk() as here, served(here) as made:
+    with desk(QMODAL_WEB_TRUSTED_PROXIES="127.0.0.1") as here, served(here) as made:
         here.run(QMODAL, "deploy", ROOT / "tests" / "programs" / "web_site.py")
         yield made
 
@@ -163,10 +163,11 @@ def _accepts(port: int) -> bool:
 def test_both_forms_of_a_url_lead_through_it_with_the_clients_scheme_and_address(
     proxy: Proxy, host: str, root: str
 ) -> None:
-    said = proxy.ask(host, f"{root}/where", "--header", "X-Forwarded-For: 192.0.2.7")
-    assert json.loads(said) == {
+    lies = ("X-Forwarded-For: 192.0.2.7", "X-Forwarded-Host: other", "X-Forwarded-Proto: http")
+    options = [word for lie in lies for word in ("--header", lie)]
+    assert json.loads(proxy.ask(host, f"{root}/where", *options)) == {
         "url": f"https://{host}:{proxy.port}{root}/where",
-        "client": "127.0.0.1",  # and not what a client says of itself
+        "client": "127.0.0.1",
         "root": root,
     }
 
