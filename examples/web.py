@@ -114,11 +114,10 @@ def main() -> None:
     baz = MyClass(foo="hedgehog").baz.get_web_url()  # the same for all values of foo and bar
     print(read(f"{baz}?foo=hedgehog&bar=7&qux=override"))
     print(read(f"{baz}?foo=hedgehog"))
-    for line in read(f"{stream.get_web_url()}?topic=examples").splitlines():
-        print(line.removeprefix("data: "), end=" ")
-    print()
+    lines = read(f"{stream.get_web_url()}?topic=examples").splitlines()
+    print(" ".join(line.removeprefix("data: ") for line in lines if line.startswith("data: ")))
     print(read(f"{order.get_web_url()}", json.dumps({"item": "tea", "count": 3}).encode()))
-    print("EventSource" in read(f"{page.get_web_url()}"))
+    print("a page with events" if "EventSource" in read(f"{page.get_web_url()}") else "no page")
 
 
 def read(url: str, body: bytes | None = None) -> str:
