@@ -22,7 +22,8 @@ from tests.support.web_up import Site, served
 
 PAGE = ROOT / "docs" / "web.md"
 LABEL, PATH = "site-seen.example.com", "/site/seen"
-HALF = 64 * 1024
+# What is larger altogether than 256 KiB is passed on while it comes.
+HALF = 256 * 1024
 NGINX = """
 daemon off;
 worker_processes 1;
