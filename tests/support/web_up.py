@@ -22,13 +22,14 @@ class Site:
     here: Desk
     port: int
 
-    def curl(self, url: str, *options: str) -> str:
-        """What curl prints for a URL, in which PORT stands for ours; fails if curl does."""
+    def curl(self, url: str, *options: str, is_refused: bool = False) -> str:
+        """What curl prints for a URL, in which PORT stands for ours; fails on an error that `is_refused` does not expect."""
         if CURL is None:
             pytest.skip("curl is not installed")
         asked = url.replace("PORT", str(self.port))
-        quiet = ("--silent", "--show-error", "--fail-with-body", "--noproxy", "*")
-        return self.here.run(CURL, *quiet, *options, asked)
+        quiet = ("--silent", "--show-error", "--noproxy", "*")
+        fails = () if is_refused else ("--fail-with-body",)
+        return self.here.run(CURL, *quiet, *fails, *options, asked)
 
 
 @contextmanager
