@@ -14,7 +14,8 @@ from qmodal_workers.container.web.websocket_run import MOST_MESSAGE_BYTES
 import qmodal
 from qmodal.client.web_stream import WINDOW_BYTES
 from qmodal.embedded.gateway import GATEWAY_PORT
-from qmodal.spec.options import FunctionOptions
+from qmodal.exception import InvalidError
+from qmodal.spec.options import FunctionOptions, check_concurrency
 from qmodal.spec.web import DEV, KEPT_LABEL, MOST_LABEL, host_label
 from qmodal.store.web.inboxes import LIFETIME_MS
 from qmodal.wire.web import INLINE_BYTES
@@ -54,9 +55,9 @@ def test_every_limit_is_that_of_the_code() -> None:
 
 
 def test_a_container_has_no_more_requests_at_once_than_is_said() -> None:
-    qmodal.concurrent(max_inputs=MOST_AT_ONCE)
-    with pytest.raises(qmodal.exception.InvalidError):
-        qmodal.concurrent(max_inputs=MOST_AT_ONCE + 1)
+    check_concurrency(MOST_AT_ONCE, 1)
+    with pytest.raises(InvalidError):
+        check_concurrency(MOST_AT_ONCE + 1, 1)
 
 
 def test_what_a_stop_leaves_to_requests_is_said() -> None:

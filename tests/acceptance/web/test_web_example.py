@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.browser import CHROMIUM, browser
 from tests.support.installed import QMODAL, ROOT, desk
 from tests.support.waiting import wait_until
-from tests.support.web_up import Site, served
+from tests.support.web.browser import CHROMIUM, browser
+from tests.support.web.up import Site, served
 
 EXAMPLE = ROOT / "examples" / "web.py"
 # The class of Modal's guide, with its decorator: the only web function of its app.

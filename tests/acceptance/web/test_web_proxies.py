@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 
 from tests.support.installed import QMODAL, ROOT, desk
 from tests.support.waiting import wait_until
-from tests.support.web_up import Site, served
+from tests.support.web.up import Site, served
 
 PAGE = ROOT / "docs" / "web.md"
 LABEL, PATH = "site-seen.example.com", "/site/seen"
