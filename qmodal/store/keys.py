@@ -16,7 +16,7 @@ GROUP = b"containers"
 Lane = Literal[1, 2]  # the stream `inputs`, or `again`
 # Names of keys that live on without a TTL while nothing runs; every other key must expire or be
 # deleted.
-PERMANENT = ("apps", "signing", "tokens", "workers", "epoch", "dead")
+PERMANENT = ("apps", "signing", "workers", "epoch", "dead")
 
 
 class PoolKeys(NamedTuple):
@@ -222,11 +222,6 @@ class Keys:
     def gateway(self, gateway: str) -> str:
         """String, 10 s, renewed by the gateway: its base URL, signed."""
         return self.fleet(f"gateway:{gateway}")
-
-    @property
-    def tokens(self) -> str:
-        """Hash: id -> signed digest of the secret that guarded web functions want; until revoked."""
-        return self.fleet("tokens")
 
     @property
     def wake(self) -> str:
