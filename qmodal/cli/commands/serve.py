@@ -75,7 +75,6 @@ class ServeSession:
         published = self._publish()
         if published is None:
             raise Error("the app could not be published")
-        self._ensure_gateway(published)
         with ExitStack() as stack:
             stack.enter_context(output.enable_output(show_timestamps=timestamps))
             stack.enter_context(output.showing(self._client, self._app_id))
@@ -87,7 +86,6 @@ class ServeSession:
             while (changed := self._changed(ends)) is not None:
                 click.echo(f"{changed} has changed", err=True)
                 published = self._publish() or published
-                self._ensure_gateway(published)
                 heartbeat.number = published.number
 
     def _changed(self, ends: float) -> str | None:
@@ -127,16 +125,17 @@ class ServeSession:
         self._stamps = {
             name: self._stamps.get(name) or stamp_of(name, before=began) for name in said["files"]
         }
+        self._ensure_gateway(said["number"])
         return Published(number=said["number"], name=said["name"])
 
-    def _ensure_gateway(self, published: Published) -> None:
+    def _ensure_gateway(self, number: int) -> None:
         """Have a gateway of our own from the first version on that has web functions."""
         from qmodal.runner.gateway import gateway_ready, publishes_web, start_gateway
 
         client = self._client
         if client.stack is None:
             return
-        found = client.run(client.specs.version(self._app_id, published.number))
+        found = client.run(client.specs.version(self._app_id, number))
         has_web = found is not None and publishes_web(found.value)
         if start_gateway(client, has_web=has_web):
             client.run(gateway_ready(client))
