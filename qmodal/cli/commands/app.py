@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmodal.cli import options
+from qmodal.cli.addresses import addresses_of
 from qmodal.cli.commands.fleet import look
 from qmodal.cli.tables import show
 from qmodal.exception import NotFoundError
@@ -35,14 +36,14 @@ def app() -> None:
 @app.command("list")
 @options.as_json
 def listing(as_json: bool) -> None:
-    """List the deployed apps: versions, containers, and inputs that wait."""
+    """List the deployed apps: versions, containers, inputs that wait, and where web functions answer."""
     from qmodal.client.client import current
 
     client = current()
     show(client.run(_rows(client)), dict.fromkeys(_COLUMNS, str), as_json=as_json)
 
 
-_COLUMNS = ("name", "environment", "app", "version", "containers", "backlog")
+_COLUMNS = ("name", "environment", "app", "version", "containers", "backlog", "web")
 
 
 @app.command(no_args_is_help=True)
@@ -188,6 +189,7 @@ def _rows(client: Client) -> Op[list[dict[str, Any]]]:
                 "version": record.version,
                 "containers": sum(each.app == app_id for _, each in fleet.alive),
                 "backlog": sum(_backlog(each) for each in observations if _is_of(each, app_id)),
+                "web": " ".join(dict.fromkeys((yield from addresses_of(client, app_id)).values())),
             }
         )
     return rows
