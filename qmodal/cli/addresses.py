@@ -24,10 +24,7 @@ def addresses_of(client: Client, app_id: str) -> Op[dict[tuple[str, str], str]]:
 
 
 def _said(address: WebAddress, *, is_served: bool) -> str:
-    urls = [*filter(None, [address.url]), *address.domains]
-    if not is_served:
-        urls.append(f"({NO_GATEWAY})")
-    return " ".join(urls)
+    return " ".join(address.urls if is_served else [*address.urls, f"({NO_GATEWAY})"])
 
 
 def named_addresses(client: Client, app_id: str) -> Op[list[str]]:

@@ -32,6 +32,11 @@ class WebAddress(NamedTuple):
         """What lists call it."""
         return full_name(self.tag, self.method)
 
+    @property
+    def urls(self) -> list[str]:
+        """All that leads to it."""
+        return [*filter(None, [self.url]), *self.domains]
+
 
 @dataclass(slots=True)
 class _Names:

@@ -12,6 +12,8 @@ import qmodal as modal
 from qmodal.client import context
 from qmodal.exception import InvalidError
 
+BATCHED = modal.batched(max_batch_size=2, wait_ms=1)
+
 
 def plain(name: str = "") -> str:
     return name
@@ -28,6 +30,10 @@ async def awaits() -> None: ...
 
 
 def takes(scope: Any) -> None: ...
+
+
+def marked(outer: Any, inner: Any, target: Any) -> Any:
+    return outer(inner(target))
 
 
 def function(mark: Any, target: Any = plain, **options: Any) -> Any:
@@ -106,12 +112,12 @@ def test_what_a_decorator_says_is_recorded(
         (lambda: modal.asgi_app()(generates), "plain `def`"),
         (lambda: modal.asgi_app()(awaits), "plain `def`"),
         (lambda: modal.wsgi_app()(takes), "no parameters, but this one has scope"),
-        (lambda: modal.asgi_app()(modal.method()(factory)), "cannot be combined"),
-        (lambda: modal.method()(modal.asgi_app()(factory)), "cannot be combined"),
-        (lambda: modal.enter()(modal.asgi_app()(factory)), "cannot be combined"),
-        (lambda: modal.asgi_app()(modal.wsgi_app()(factory)), "cannot be combined"),
+        (lambda: marked(modal.asgi_app(), modal.method(), factory), "cannot be combined"),
+        (lambda: marked(modal.method(), modal.asgi_app(), factory), "cannot be combined"),
+        (lambda: marked(modal.enter(), modal.asgi_app(), factory), "cannot be combined"),
+        (lambda: marked(modal.asgi_app(), modal.wsgi_app(), factory), "cannot be combined"),
         (
-            lambda: modal.batched(max_batch_size=2, wait_ms=1)(modal.fastapi_endpoint()(takes)),
+            lambda: marked(BATCHED, modal.fastapi_endpoint(), takes),
             "cannot be combined",
         ),
         (lambda: modal.asgi_app()(function(modal.asgi_app(), factory)), "swap the order"),
@@ -145,7 +151,8 @@ def test_a_class_with_a_constructor_has_no_web_functions() -> None:
 def test_a_class_with_retries_has_no_web_functions() -> None:
     class Site:
         @modal.fastapi_endpoint()
-        def serve(self) -> str: ...
+        def serve(self) -> str:
+            return ""
 
     with pytest.raises(InvalidError, match="do not support retries"):
         modal.App("demo").cls(retries=1)(Site)
