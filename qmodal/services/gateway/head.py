@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from qmodal.services.gateway.exchange.responses import CLOSE, refusal
+from qmodal.services.gateway.exchange.responses import refusal
 from qmodal.services.gateway.options import Network
 from qmodal.wire.web import Address, Header
 
@@ -80,7 +80,7 @@ def read_head(scope: Any, proxies: Proxies) -> Head:
         elif b"_" not in name or name.replace(b"_", b"-") not in _SPECIAL:
             kept.append(header)
     if not head.host and scope["http_version"] == "1.1":
-        raise refusal(400, "The request has no Host header.", CLOSE)
+        raise refusal(400, "The request has no Host header.", closes=True)
     if not head.request_id:
         head.request_id = new_request_id()
     kept.append((b"x-request-id", head.request_id))
@@ -143,13 +143,13 @@ class Proxies:
 
 def _checked_host(host: bytes) -> bytes:
     if _HOST.fullmatch(host) is None:
-        raise refusal(400, "The Host header is not a host name.", CLOSE)
+        raise refusal(400, "The Host header is not a host name.", closes=True)
     return host.lower()
 
 
 def _host(head: Head, header: Header) -> None:
     if head.host:
-        raise refusal(400, "The request has two Host headers.", CLOSE)
+        raise refusal(400, "The request has two Host headers.", closes=True)
     if header[1]:
         head.host = _checked_host(header[1])
     head.headers.append(header)
@@ -158,7 +158,7 @@ def _host(head: Head, header: Header) -> None:
 def _length(head: Head, header: Header) -> None:
     value = header[1]
     if not value.isdigit() or len(value) > 18 or head.length is not None:
-        raise refusal(400, "The Content-Length is not a number, or there are several.", CLOSE)
+        raise refusal(400, "The Content-Length is not a number, or there are several.", closes=True)
     head.length = int(value)
     head.headers.append(header)
 

@@ -39,9 +39,7 @@ class GatewayOptions:
         return cls(
             max_body=int(_number(environ, "QMODAL_WEB_MAX_BODY", default.max_body)),
             queue=int(_number(environ, "QMODAL_WEB_QUEUE", default.queue)),
-            redirect_after=_number(
-                environ, "QMODAL_WEB_REDIRECT_SECONDS", default.redirect_after
-            ),
+            redirect_after=_number(environ, "QMODAL_WEB_REDIRECT_SECONDS", default.redirect_after),
             body_timeout=_number(environ, "QMODAL_WEB_BODY_SECONDS", default.body_timeout),
             trusted_proxies=networks(trusted.split(","), "QMODAL_WEB_TRUSTED_PROXIES"),
         )

@@ -29,11 +29,12 @@ CLOSE = (b"connection", b"close")
 
 
 class RefusedError(Error):
-    """The gateway answers the request itself, with `response`."""
+    """The gateway answers the request itself, with `response`; `closes`: and ends the connection."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, *, closes: bool = False) -> None:
         super().__init__(f"answered with {response.status}")
         self.response = response
+        self.closes = closes
 
 
 class BadResponseError(Error):
@@ -53,9 +54,9 @@ def as_json(status: int, content: object, *headers: Header) -> Response:
     return Response(status, [(b"content-type", b"application/json"), *headers], body)
 
 
-def refusal(status: int, text: str, *headers: Header) -> RefusedError:
+def refusal(status: int, text: str, *headers: Header, closes: bool = False) -> RefusedError:
     """What to raise to answer with one line of text."""
-    return RefusedError(plain(status, text, *headers))
+    return RefusedError(plain(status, text, *headers), closes=closes)
 
 
 def unavailable(text: str = "The server is not available now; try again.") -> Response:
@@ -82,7 +83,9 @@ def checked_headers(headers: Iterable[Any]) -> list[Header]:
         for given, value in headers:
             name = _known_names.get(given) or _checked_name(given)
             if _BAD_VALUE.search(value) is not None:
-                raise BadResponseError(f"the value of the header {name!r} has a line break or the like")
+                raise BadResponseError(
+                    f"the value of the header {name!r} has a line break or the like"
+                )
             if name == b"content-length":
                 length = _checked_length(value, length)
             elif name not in _OF_CONNECTION:
