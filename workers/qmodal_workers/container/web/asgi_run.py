@@ -93,6 +93,8 @@ class AsgiRun:
 
     def close(self) -> None:
         """Nothing of it matters any more."""
+        # Its traceback holds the app's frames, and with them generators whose `finally` is to run now.
+        self.error = None
         if self._opening is not None:
             self._opening.cancel()
         if self.stream is not None:
