@@ -101,6 +101,10 @@ class WebStream:
             raise BrokenStreamError("the other side of the request is gone")
         self.send_now(kind, data)
 
+    async def flush(self) -> None:
+        """Return when what was sent is written, or cannot be."""
+        await self._inbox.flush(self.peer)
+
     async def take(self) -> Message:
         """The next message, once it is there; raises BrokenStreamError."""
         while (message := self.take_now()) is None:
