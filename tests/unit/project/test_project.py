@@ -201,6 +201,7 @@ def test_the_architecture_names_every_key() -> None:
         "name": "<name>",
         "token": "<token>",
         "reply_to": "<reply_to>",
+        "gateway": "<gateway>",
     }
     stand_ins = {pool: "<pool>", call: "<call>", app: "<app>", "{s00}": "{sNN}"}
     text = (ROOT / "ARCHITECTURE.md").read_text()
