@@ -314,7 +314,9 @@ def broken() -> FastAPI:
 def wsgi() -> Any:
     def answer(environ: Any, start_response: Any) -> Iterator[bytes]:
         body = environ["wsgi.input"].read()
-        start_response("200 OK", [("Content-Type", "text/plain"), ("X-Script", environ["SCRIPT_NAME"])])
+        start_response(
+            "200 OK", [("Content-Type", "text/plain"), ("X-Script", environ["SCRIPT_NAME"])]
+        )
         yield f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} ".encode()
         yield f"{environ['QUERY_STRING']} {len(body)}".encode()
 

@@ -204,7 +204,9 @@ class Gateway:
         self.sent.append(sent)
         return sent
 
-    async def fetch(self, function: Any, method: str = "GET", url: str = "/", **more: Any) -> Answer:
+    async def fetch(
+        self, function: Any, method: str = "GET", url: str = "/", **more: Any
+    ) -> Answer:
         """The whole response to a request."""
         return await (await self.send(function, method, url, **more)).answer()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from qmodal.exception import ConfigurationError
 
 GIB = 1024**3
+_OFF = frozenset({"", "0", "false", "no", "off"})
 Network = IPv4Network | IPv6Network
 
 
@@ -41,14 +42,24 @@ class GatewayOptions:
             queue=int(_number(environ, "QMODAL_WEB_QUEUE", default.queue)),
             redirect_after=_number(environ, "QMODAL_WEB_REDIRECT_SECONDS", default.redirect_after),
             body_timeout=_number(environ, "QMODAL_WEB_BODY_SECONDS", default.body_timeout),
-            trusted_proxies=networks(trusted.split(","), "QMODAL_WEB_TRUSTED_PROXIES"),
+            trusted_proxies=networks(trusted, "QMODAL_WEB_TRUSTED_PROXIES"),
+            access_log=environ.get("QMODAL_WEB_ACCESS_LOG", "").strip() not in _OFF,
         )
 
+    def changed(self, *, trusted_proxies: str | None, access_log: bool | None) -> GatewayOptions:
+        """The same with what the command line gives, if it does; raises ConfigurationError."""
+        trusted, log = self.trusted_proxies, self.access_log
+        if trusted_proxies is not None:
+            trusted = networks(trusted_proxies, "--trusted-proxies")
+        if access_log is not None:
+            log = access_log
+        return replace(self, trusted_proxies=trusted, access_log=log)
 
-def networks(texts: Sequence[str], source: str) -> tuple[Network, ...]:
-    """The networks of these texts, such as `10.0.0.0/8` or `::1`; raises ConfigurationError."""
+
+def networks(listed: str, source: str) -> tuple[Network, ...]:
+    """The networks of a list with commas, such as `10.0.0.0/8,::1`; raises ConfigurationError."""
     found = []
-    for text in texts:
+    for text in listed.split(","):
         if not text.strip():
             continue
         try:

@@ -10,7 +10,7 @@ import socket
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -20,7 +20,7 @@ from qmodal.client.discovery import discovered
 from qmodal.config import Settings
 from qmodal.embedded.credentials import withdraw
 from qmodal.exception import ConfigurationError, Error
-from qmodal.services.gateway.options import GatewayOptions, networks
+from qmodal.services.gateway.options import GatewayOptions
 from qmodal.store.web.gateways import GATEWAY_RENEW_SECONDS, Gateway
 from qmodal.transport.defects import survive
 
@@ -32,29 +32,31 @@ LEAVE_SECONDS = 2.0
 
 def serve(
     *,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    trusted_proxies: Sequence[str] | None = None,
-    access_log: bool = False,
+    host: str | None = None,
+    port: int | None = None,
+    url: str | None = None,
+    trusted_proxies: str | None = None,
+    access_log: bool | None = None,
     insecure: bool = False,
+    fd: int | None = None,
     ready: Ready | None = None,
-    ready_fd: int | None = None,
 ) -> None:
     """Answer HTTP requests until SIGTERM or Ctrl-C; exits with 2, and says why, if it cannot with these settings.
 
-    With port 0 it takes one that is free. Once it listens it calls `ready` with its base URL, or writes that as a line
-    to the descriptor `ready_fd`, or else to stdout. The settings, and limits (`GatewayOptions`), come from the environment.
+    `host` and `port` (0: any free one) are 127.0.0.1 and 8000, or 0.0.0.0 and PORT where that variable is set; `fd` is
+    a socket to listen on instead. `url` is where others reach it. Once it listens it calls `ready` with its base URL,
+    or else writes a line to stdout. What is not given comes from the environment (`GatewayOptions`).
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = Settings.from_environ(os.environ)
         settings = discovered(replace(settings, insecure=settings.insecure or insecure))
-        options = replace(GatewayOptions.from_environ(os.environ), access_log=access_log)
-        if trusted_proxies is not None:
-            given = networks(trusted_proxies, "--trusted-proxies")
-            options = replace(options, trusted_proxies=given)
+        options = GatewayOptions.from_environ(os.environ)
+        options = options.changed(trusted_proxies=trusted_proxies, access_log=access_log)
         withdraw(settings)
-        run(Client(settings), options, host=host, port=port, ready=_told(ready, ready_fd))
+        _import_needed()
+        listener = listen(*place_for(os.environ, host, port)) if fd is None else inherited(fd)
+        run(Client(settings), options, listener, url=url, ready=ready or _print_url)
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal web: {error}\n")
         raise SystemExit(2) from None
@@ -63,12 +65,14 @@ def serve(
         raise SystemExit(1) from None
 
 
-def _told(ready: Ready | None, ready_fd: int | None) -> Ready:
-    if ready is not None:
-        return ready
-    if ready_fd is None:
-        return _print_url
-    return lambda url: _write_url(ready_fd, url)
+def _import_needed() -> None:
+    for name in NEEDED:
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise ConfigurationError(
+                f"{error.name} is not installed, and a gateway needs it: pip install 'qmodal[web]'"
+            ) from error
 
 
 def _print_url(url: str) -> None:
@@ -76,33 +80,39 @@ def _print_url(url: str) -> None:
     sys.stdout.flush()
 
 
-def _write_url(descriptor: int, url: str) -> None:
-    with os.fdopen(descriptor, "w") as pipe:
-        pipe.write(f"{url}\n")
+def place_for(environ: Mapping[str, str], host: str | None, port: int | None) -> tuple[str, int]:
+    """Where to listen; raises ConfigurationError. A platform that sets PORT sends requests from outside."""
+    told = environ.get("PORT", "").strip()
+    if port is None and told:
+        if not (told.isascii() and told.isdigit() and int(told) < 65536):
+            raise ConfigurationError(f"PORT is {told!r}; write a number below 65536, or unset it")
+        return host or "0.0.0.0", int(told)
+    return host or "127.0.0.1", 8000 if port is None else port
 
 
-def run(client: Client, options: GatewayOptions, *, host: str, port: int, ready: Ready) -> None:
+def run(
+    client: Client,
+    options: GatewayOptions,
+    listener: socket.socket,
+    *,
+    url: str | None,
+    ready: Ready,
+) -> None:
     """Serve in this thread, in a loop of its own; raises ConfigurationError, and ConnectionError without a server."""
-    try:
-        packages = [import_module(name) for name in NEEDED]
-    except ImportError as error:
-        raise ConfigurationError(
-            f"{error.name} is not installed; a gateway needs more packages: pip install 'qmodal[web]'"
-        ) from error
-    uvloop = packages[0]
-    listener = listen(host, port)
+    import uvloop
+
+    base = url or base_url(listener, client.settings.redis_url or "")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(client, options, listener, ready))
+        runner.run(_serve(client, options, listener, base.rstrip("/"), ready))
 
 
 async def _serve(
-    client: Client, options: GatewayOptions, listener: socket.socket, ready: Ready
+    client: Client, options: GatewayOptions, listener: socket.socket, url: str, ready: Ready
 ) -> None:
     from qmodal.services.gateway.app import GatewayApp
     from qmodal.services.gateway.server import GatewayServer, config_for
     from qmodal.services.gateway.shared import Shared
 
-    url = base_url(listener, client.settings.redis_url or "")
     registration = Registration(client, url)
     shared = Shared(client, options)
     await shared.inbox.open()
@@ -172,6 +182,18 @@ def _own_address(redis_url: str) -> str:
             return str(probe.getsockname()[0])
     except OSError:
         return "127.0.0.1"
+
+
+def inherited(descriptor: int) -> socket.socket:
+    """The socket that whoever has started this process listens on; raises ConfigurationError."""
+    try:
+        listener = socket.socket(fileno=descriptor)
+    except OSError as error:
+        raise ConfigurationError(
+            f"descriptor {descriptor} is no socket: {error.strerror}"
+        ) from error
+    listener.setblocking(False)
+    return listener
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -14,7 +14,7 @@ from qmodal.services.gateway.exchange.calls import (
     abandoned,
     at_once,
     outcome,
-    pending_for,
+    reply_for,
     submission_for,
 )
 from qmodal.services.gateway.exchange.responses import RefusedError, refusal, unavailable
@@ -57,7 +57,7 @@ class CallWait:
         self.target = target
         self._submission = submission_for(shared.client, target, packed)
         self.call = self._submission.call
-        self._pending = pending_for(shared.client, shared.driver, self._submission)
+        self._pending = reply_for(shared.client, shared.driver, self._submission)
         self._progress = CallProgress()
         self._is_first = False
         self._news: asyncio.Event | None = None
@@ -77,7 +77,7 @@ class CallWait:
         self._submitted_at = shared.loop.time()
         shared.exchanges[self.call] = self
         content: Sequence[bytes] | None = None
-        if pending is not None and not self._submission.blobs:
+        if pending is not None:
             self._is_first = True
             content = await shared.driver.call(pending, FIRST_SECONDS)
             self._is_first = False
@@ -218,9 +218,13 @@ class CallWait:
 
     def keep(self) -> None:
         """Nobody waits in this process any more, but the outcome stays where anybody can fetch it."""
-        if self._pending is not None:
-            self._pending.close()
+        self._close_reply()
         self._leave()
+
+    def _close_reply(self) -> None:
+        reply = self._submission.pending_reply
+        if reply is not None:
+            reply.close()
 
     def _leave(self) -> None:
         self.shared.exchanges.pop(self.call, None)
@@ -229,15 +233,13 @@ class CallWait:
             self.stream.close()
 
     def _forget(self, _task: asyncio.Task[Ended] | None) -> None:
-        if self._pending is not None:
-            self._pending.close()
+        self._close_reply()
         client = self.shared.client
         has_blob = self.ended is not None and self.ended.has_blob
         client.later(client.calls.forget_command(self.call, (0,) if has_blob else ()))
 
     def _abandon(self) -> None:
-        if self._pending is not None:
-            self._pending.close()
+        self._close_reply()
         if self.stream is not None and not self.stream.is_broken:
             self.stream.send_now("gone")
         if self._outcome is not None:

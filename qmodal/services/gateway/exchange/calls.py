@@ -18,6 +18,7 @@ from qmodal.store.outputs import CANCELLED_INDEX, Output, parse_reply
 from qmodal.transport.aio_driver import AsyncDriver
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.pending_call import PendingCall
+from qmodal.transport.sharing.pending_reply import PendingReply
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, MalformedError, pack_head, seal
 from qmodal.wire.ids import new_call_id
@@ -73,13 +74,17 @@ def submission_for(client: Client, target: WebTarget, packed: bytes) -> Submissi
     )
 
 
-def pending_for(client: Client, driver: AsyncDriver, submission: Submission) -> PendingCall | None:
-    """What awaits the outcome from the reply stream; None if there is none, as the loop ends."""
+def reply_for(client: Client, driver: AsyncDriver, submission: Submission) -> PendingCall | None:
+    """Have the outcome come by the reply stream; what sends the submission with others, unless it goes alone."""
     reader = driver.reply_reader(at_least=0)
-    if reader is None:
+    if reader is None:  # the loop ends
         return None
     call, name = submission.call, reader.reply_to
-    pending = PendingCall(reader, name, client.keys.replies(call, name), call)
+    stream = client.keys.replies(call, name)
+    if submission.blobs:  # nobody shall wait behind a large request
+        submission.pending_reply = PendingReply(reader, name, stream, call)
+        return None
+    pending = PendingCall(reader, name, stream, call)
     submission.pending_reply = pending
     pending.mergeable = client.calls.mergeable(submission)
     return pending

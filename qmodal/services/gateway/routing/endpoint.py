@@ -11,8 +11,8 @@ from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.parameters import ParameterSpec
 from qmodal.spec.web import WebSpec
-from qmodal.store.web.routes import Route
 from qmodal.wire.ids import shard_of
+from qmodal.wire.route import Route
 
 # Pools of one class that are remembered.
 MOST_TARGETS = 1000

@@ -15,8 +15,8 @@ from qmodal.services.gateway.routing.endpoint import Endpoint
 from qmodal.spec.documents import Version
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.web import web_methods
-from qmodal.store.web.routes import Route, RouteName
 from qmodal.transport.operation import Op
+from qmodal.wire.route import Route, RouteName
 
 log = logging.getLogger("qmodal")
 # Seconds: what was found is served for HIT, and for STALE more while it is looked up anew.
