@@ -169,6 +169,17 @@ def parse_key(text: str, variable: str) -> bytes:
     return key
 
 
+def parse_web_url(text: str, source: str) -> str:
+    """The base URL of gateways from its text; `source` names the setting in ConfigurationError."""
+    url = text.strip().rstrip("/").lower()
+    if not _is_base(url):
+        raise ConfigurationError(
+            f"{source} is {redacted(text)!r}; write where `qmodal web` is reached, such as "
+            "https://example.com or http://192.0.2.1:8000, without a path"
+        )
+    return url
+
+
 def _redis_url(environ: Mapping[str, str]) -> str | None:
     if url := environ.get("QMODAL_REDIS_URL", "").strip():
         return _translated(url, "QMODAL_REDIS_URL")
@@ -253,15 +264,8 @@ def _payloads(environ: Mapping[str, str]) -> Literal["", "plain"]:
 
 
 def _web_url(environ: Mapping[str, str]) -> str | None:
-    text = environ.get("QMODAL_WEB_URL", "").strip().rstrip("/").lower()
-    if not text:
-        return None
-    if not _is_base(text):
-        raise ConfigurationError(
-            f"QMODAL_WEB_URL is {redacted(text)!r}; write where `qmodal web` is reached, such as "
-            "https://example.com or http://192.0.2.1:8000, without a path"
-        )
-    return text
+    text = environ.get("QMODAL_WEB_URL", "").strip()
+    return parse_web_url(text, "QMODAL_WEB_URL") if text else None
 
 
 def _is_base(url: str) -> bool:

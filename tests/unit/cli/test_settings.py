@@ -137,7 +137,7 @@ def test_a_key_is_hex_or_text(text: str, key: bytes | None, tmp_path: Path) -> N
         ("QMODAL_WEB_PORT", "0"),
         ("QMODAL_WEB_PORT", "65536"),
         ("QMODAL_WEB_PORT", "http"),
-        ("QMODAL_WEB_PORT", "９９"),
+        ("QMODAL_WEB_PORT", "\uff19\uff19"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_variables_name(variable: str, value: str) -> None:
