@@ -68,6 +68,7 @@ SHORTEST_RESULT_TTL = 60.0
 SHORTEST_KEY = 16
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HOST = re.compile(r"[a-z0-9:]([a-z0-9.:-]*[a-z0-9:])?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HEX_KEY = re.compile(r"(?:[0-9a-fA-F]{2}){16,}")
 _SCHEMES = {
@@ -95,6 +96,8 @@ class Settings:
     insecure: bool = False
     packing: bool = True
     web_port: int | None = None
+    # Where gateways are reached from outside, such as https://example.com; None: as they say themselves.
+    web_url: str | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -110,6 +113,7 @@ class Settings:
             insecure=_switch(environ, "QMODAL_INSECURE"),
             packing=_switch(environ, "QMODAL_PACKING", default=True),
             web_port=_port(environ, "QMODAL_WEB_PORT"),
+            web_url=_web_url(environ),
         )
 
     @property
@@ -131,6 +135,7 @@ class Settings:
             "QMODAL_INSECURE": "1" if self.insecure else "",
             "QMODAL_PACKING": "" if self.packing else "off",
             "QMODAL_WEB_PORT": "" if self.web_port is None else str(self.web_port),
+            "QMODAL_WEB_URL": self.web_url or "",
         }
         if self.redis_url is not None:
             environ["QMODAL_REDIS_URL"] = self.redis_url
@@ -162,6 +167,17 @@ def parse_key(text: str, variable: str) -> bytes:
             "make one with: python -c 'import secrets; print(secrets.token_hex(32))'"
         )
     return key
+
+
+def parse_web_url(text: str, source: str) -> str:
+    """The base URL of gateways from its text; `source` names the setting in ConfigurationError."""
+    url = text.strip().rstrip("/").lower()
+    if not _is_base(url):
+        raise ConfigurationError(
+            f"{source} is {redacted(text)!r}; write where `qmodal web` is reached, such as "
+            "https://example.com or http://192.0.2.1:8000, without a path"
+        )
+    return url
 
 
 def _redis_url(environ: Mapping[str, str]) -> str | None:
@@ -245,6 +261,22 @@ def _payloads(environ: Mapping[str, str]) -> Literal["", "plain"]:
             raise ConfigurationError(
                 f"QMODAL_PAYLOADS is {other!r}; write 'plain' to forbid pickles, or unset it"
             )
+
+
+def _web_url(environ: Mapping[str, str]) -> str | None:
+    text = environ.get("QMODAL_WEB_URL", "").strip()
+    return parse_web_url(text, "QMODAL_WEB_URL") if text else None
+
+
+def _is_base(url: str) -> bool:
+    """Whether it is scheme, host and perhaps a port of HTTP, and nothing else."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.port != 0 and _HOST.fullmatch(parts.hostname or "") is not None
+    except ValueError:
+        return False
+    known = parts.scheme in {"http", "https"} and "@" not in parts.netloc
+    return known and usable and url == f"{parts.scheme}://{parts.netloc}"
 
 
 def _result_ttl(environ: Mapping[str, str]) -> float:

@@ -147,7 +147,7 @@ class Client:
 
     @cached_property
     def tokens(self) -> Tokens:
-        """Who may send requests to guarded web functions."""
+        """Who may call protected web functions."""
         from qmodal.store.web.tokens import Tokens
 
         return Tokens(self.keys, self.signer)

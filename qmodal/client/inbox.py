@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from qmodal.client.client import Client
@@ -44,21 +44,46 @@ class Inbox:
         self._receivers: dict[str, Receiver] = {}
         self._writers: dict[str, _Writer] = {}
         self._tasks: list[asyncio.Task[None]] = []
+        self._renewed = 0.0  # in the loop's time
 
     async def open(self) -> None:
         """Make the inbox and begin to read it."""
         if not self._tasks:
             self._tasks = [asyncio.create_task(each) for each in (self._read(), self._renew())]
         await self._client.aio(self._inboxes.make(self.name))
+        self._renewed = asyncio.get_running_loop().time()
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether it is certainly there and read; in a loop that stood still it may be lost meanwhile."""
+        if not self._tasks or any(each.done() for each in self._tasks):
+            return False
+        return asyncio.get_running_loop().time() - self._renewed < 2 * RENEW_SECONDS
+
+    async def ensure(self) -> None:
+        """See to it that it is there and read, for a loop that runs only now and then."""
+        if self.is_sure:
+            return
+        if any(each.done() for each in self._tasks):  # user code has cancelled all that it found
+            await self._end_tasks()
+        if not self._tasks:
+            await self.open()
+            return
+        await self._client.aio(self._inboxes.renew(self.name))
+        self._renewed = asyncio.get_running_loop().time()
 
     async def close(self) -> None:
         """Read and write nothing any more."""
-        tasks = [*self._tasks, *(writer.task for writer in self._writers.values())]
+        self._tasks += (writer.task for writer in self._writers.values())
+        await self._end_tasks()
+        await self._client.aio(self._inboxes.remove(self.name))
+
+    async def _end_tasks(self) -> None:
+        tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        await self._client.aio(self._inboxes.remove(self.name))
 
     def add(self, stream: str, receiver: Receiver) -> None:
         """Messages of that stream are for this receiver from now on."""
@@ -75,6 +100,12 @@ class Inbox:
             writer = _Writer(self._client, self._inboxes, target, lambda: self._ended(target))
             self._writers[target] = writer
         writer.add(message, sender)
+
+    async def flush(self, target: str) -> None:
+        """Return when all that is to be written there by now was written, or could not be."""
+        writer = self._writers.get(target)
+        if writer is not None:
+            await writer.flush()
 
     def _ended(self, target: str) -> None:
         self._writers.pop(target, None)
@@ -106,6 +137,7 @@ class Inbox:
             await asyncio.sleep(RENEW_SECONDS)
             try:
                 await self._client.aio(self._inboxes.renew(self.name))
+                self._renewed = asyncio.get_running_loop().time()
             except Error as error:
                 log.warning("the inbox cannot be renewed: %s", error)
 
@@ -122,29 +154,49 @@ class _Writer:
         self._inboxes = inboxes
         self._target = target
         self._messages: list[tuple[Message, Receiver]] = []
+        self._added = self._written = 0  # messages
+        self._flushes: list[tuple[int, asyncio.Future[None]]] = []
         self.task = asyncio.create_task(self._run())
 
     def add(self, message: Message, sender: Receiver) -> None:
         self._messages.append((message, sender))
+        self._added += 1
+
+    async def flush(self) -> None:
+        ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._flushes.append((self._added, ended))
+        await ended
 
     async def _run(self) -> None:
         try:
             while self._messages:
                 await self._write()
-        finally:
+                self._tell()
+        finally:  # nothing is left, unless user code has cancelled all tasks that it found
+            _lose(self._messages)
+            self._written = self._added
+            self._tell()
             self._on_end()
+
+    def _tell(self) -> None:
+        """Let those go on whose messages are written."""
+        while self._flushes and self._flushes[0][0] <= self._written:
+            _, ended = self._flushes.pop(0)
+            if not ended.done():
+                ended.set_result(None)
 
     async def _write(self) -> None:
         written = self._take()
         signed = [message.seal(self._client.signer, self._target) for message, _ in written]
+        is_there = False
         try:
             is_there = await self._client.aio(self._inboxes.write(self._target, signed))
         except Error as error:
             log.warning("nothing can be written to an inbox: %s", error)
-            is_there = False
-        if not is_there:
-            for receiver in {id(each): each for _, each in written}.values():
-                receiver.lost()
+        finally:
+            self._written += len(written)
+            if not is_there:
+                _lose(written)
 
     def _take(self) -> list[tuple[Message, Receiver]]:
         size = 0
@@ -155,3 +207,9 @@ class _Writer:
             size += message.cost
         taken, self._messages = self._messages, []
         return taken
+
+
+def _lose(messages: Sequence[tuple[Message, Receiver]]) -> None:
+    """Tell those whose messages were not written."""
+    for receiver in {id(each): each for _, each in messages}.values():
+        receiver.lost()

@@ -16,7 +16,7 @@ GROUP = b"containers"
 Lane = Literal[1, 2]  # the stream `inputs`, or `again`
 # Names of keys that live on without a TTL while nothing runs; every other key must expire or be
 # deleted.
-PERMANENT = ("apps", "signing", "tokens", "workers", "epoch", "dead")
+PERMANENT = ("apps", "signing", "workers", "epoch", "dead", "tokens")
 
 
 class PoolKeys(NamedTuple):
@@ -225,7 +225,7 @@ class Keys:
 
     @property
     def tokens(self) -> str:
-        """Hash: id -> signed digest of the secret that guarded web functions want; until revoked."""
+        """Hash: key of a token -> the signed digest of its secret. Until each is revoked."""
         return self.fleet("tokens")
 
     @property

@@ -70,16 +70,6 @@ def new_worker_id() -> str:
     return "wk-" + _letters(10)
 
 
-def new_token_id() -> str:
-    """The id of a token for web functions, which is no secret."""
-    return "tk-" + _letters(16)
-
-
-def new_token_secret() -> str:
-    """The secret of a token: 178 random bits."""
-    return "ts-" + _letters(30)
-
-
 def container_id(worker: str, serial: int) -> str:
     """The id of a container, which is its consumer name too and is never used again."""
     return f"ta-{worker[3:]}-{serial}"

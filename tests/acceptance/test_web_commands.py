@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -107,7 +107,7 @@ def up(here: Desk, *options: str) -> Iterator[tuple[psutil.Process, list[str]]]:
     """`qmodal up`, and the lines that it begins with."""
     with here.start(QMODAL, "up", *options) as process:
         assert process.stdout is not None
-        lines = []
+        lines: list[str] = []
         while not lines or not lines[-1].startswith("Ctrl-C"):
             lines.append(process.stdout.readline())
             assert lines[-1], lines
@@ -225,31 +225,31 @@ def gateway(here: Desk, *options: str) -> Iterator[subprocess.Popen[str]]:
         assert process.returncode == 0, said
 
 
-def reachable(host: str, port: int) -> bool:
+def serves(host: str, port: int) -> bool:
+    """Whether a gateway answers there."""
     try:
-        with socket.create_connection((host, port), timeout=5):
-            return True
-    except OSError:
+        return get(f"http://{host}:{port}/nothing/here")[0] == 404
+    except OSError:  # nobody listens there
         return False
 
 
 def test_a_gateway_is_for_this_machine_unless_a_host_gives_it_a_port() -> None:
     with served() as here, reserved_port() as port:
         with gateway(here, "--port", str(port)):
-            wait_until(lambda: reachable("127.0.0.1", port), what="it listens", seconds=20)
-            assert not reachable("127.0.0.2", port)
+            wait_until(lambda: serves("127.0.0.1", port), what="it serves", seconds=20)
+            assert not serves("127.0.0.2", port)
         here.settings["PORT"] = str(port)
         with gateway(here):
-            wait_until(lambda: reachable("127.0.0.2", port), what="it listens", seconds=20)
+            wait_until(lambda: serves("127.0.0.2", port), what="it serves", seconds=20)
         with gateway(here, "--host", "127.0.0.1"):
-            wait_until(lambda: reachable("127.0.0.1", port), what="it listens", seconds=20)
-            assert not reachable("127.0.0.2", port)
+            wait_until(lambda: serves("127.0.0.1", port), what="it serves", seconds=20)
+            assert not serves("127.0.0.2", port)
 
 
 def test_what_a_gateway_cannot_start_with_is_said_in_one_line() -> None:
     with served() as here, socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert refusal(here, "--port", port) == f"port {port} of 127.0.0.1 is taken"
+        assert f"127.0.0.1:{port} (Address already in use)" in refusal(here, "--port", port)
         here.settings["PORT"] = "many"
         assert "PORT" in refusal(here)
         del here.settings["PORT"]
@@ -266,9 +266,8 @@ def refusal(here: Desk, *options: str) -> str:
         said, _ = process.communicate(timeout=30)
     assert process.returncode == 2, said
     (line,) = said.splitlines()
-    found = re.match(r"qmodal web: (.*?)(;.*)?$", line)
-    assert found, line
-    return found[1] if found[2] is None or "taken" in line else line
+    assert line.startswith("qmodal web: ")
+    return line
 
 
 def test_several_gateways_serve_the_same_apps() -> None:
@@ -283,7 +282,7 @@ def test_several_gateways_serve_the_same_apps() -> None:
             here.run(QMODAL, "deploy", "pages.py")
             for port in (first, second):
                 url = f"http://127.0.0.1:{port}/{PAGE}"
-                wait_until(lambda at=url: answers(at, "page one"), what="the page", seconds=30)
+                wait_until(partial(answers, url, "page one"), what="the page", seconds=30)
             here.run(QMODAL, "app", "stop", "-y", "pages")
             assert json.loads(here.run(QMODAL, "app", "list", "--json")) == []
             for each in (scaling, working):

@@ -65,6 +65,7 @@ class ServeSession:
         self._files = CredentialFiles(client.settings)
         self._app_id = new_app_id()
         self._stamps: dict[str, Stamp] = {}  # of the app's files, from before they were read last
+        self._said: list[str] = []
         self._given = {**given, "app_id": self._app_id}
 
     def run(self, ends: float, *, timestamps: bool) -> None:
@@ -75,7 +76,6 @@ class ServeSession:
         published = self._publish()
         if published is None:
             raise Error("the app could not be published")
-        self._ensure_gateway(published)
         with ExitStack() as stack:
             stack.enter_context(output.enable_output(show_timestamps=timestamps))
             stack.enter_context(output.showing(self._client, self._app_id))
@@ -84,11 +84,12 @@ class ServeSession:
                 Heartbeat(self._client, self._app_id, published.number, "ephemeral")
             )
             click.echo(f"Serving {published.name} ({self._app_id}); Ctrl-C ends it", err=True)
+            self._say_addresses()
             while (changed := self._changed(ends)) is not None:
                 click.echo(f"{changed} has changed", err=True)
                 published = self._publish() or published
-                self._ensure_gateway(published)
                 heartbeat.number = published.number
+                self._say_addresses()
 
     def _changed(self, ends: float) -> str | None:
         """The first file that has changed since it was published; None when the time is over."""
@@ -127,19 +128,29 @@ class ServeSession:
         self._stamps = {
             name: self._stamps.get(name) or stamp_of(name, before=began) for name in said["files"]
         }
+        self._ensure_gateway(said["number"])
         return Published(number=said["number"], name=said["name"])
 
-    def _ensure_gateway(self, published: Published) -> None:
+    def _ensure_gateway(self, number: int) -> None:
         """Have a gateway of our own from the first version on that has web functions."""
         from qmodal.runner.gateway import gateway_ready, publishes_web, start_gateway
 
         client = self._client
         if client.stack is None:
             return
-        found = client.run(client.specs.version(self._app_id, published.number))
+        found = client.run(client.specs.version(self._app_id, number))
         has_web = found is not None and publishes_web(found.value)
         if start_gateway(client, has_web=has_web):
             client.run(gateway_ready(client))
+
+    def _say_addresses(self) -> None:
+        """Where its web functions answer, if that is not what was said last."""
+        from qmodal.cli.addresses import named_addresses
+
+        lines = self._client.run(named_addresses(self._client, self._app_id))
+        for line in lines if lines != self._said else ():
+            click.echo(line, err=True)
+        self._said = lines
 
     def _stop(self) -> None:
         record = self._client.run(self._client.apps.record(self._app_id))

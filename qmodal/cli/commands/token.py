@@ -21,8 +21,10 @@ def new(note: str) -> None:
     from qmodal.client.client import current
 
     client = current()
-    made = client.run(client.tokens.make(note))
-    click.echo(f"Modal-Key: {made.token}")
+    # The arguments of a command may hold half a character.
+    text = note.encode(errors="backslashreplace").decode()
+    made = client.run(client.tokens.create(text))
+    click.echo(f"Modal-Key: {made.key}")
     click.echo(f"Modal-Secret: {made.secret}")
     click.echo("The secret is not kept anywhere: write it down now.", err=True)
 
@@ -30,7 +32,7 @@ def new(note: str) -> None:
 @token.command("list")
 @options.as_json
 def listed(as_json: bool) -> None:
-    """List the tokens, with the last characters of each one's secret."""
+    """List the tokens; the secrets are not kept."""
     from qmodal.client.client import current
     from qmodal.store.server import server_ms
 
@@ -38,14 +40,13 @@ def listed(as_json: bool) -> None:
     now = client.run(server_ms())
     rows = [
         {
-            "token": each.token,
-            "secret": f"...{each.ending}",
-            "age": round((now - each.created) / 1000, 3),
-            "note": each.note,
+            "token": each.key,
+            "age": round(max(0.0, now - each.created) / 1000, 3),
+            "note": each.name,
         }
-        for each in client.run(client.tokens.listed())
+        for each in client.run(client.tokens.all())
     ]
-    columns: Columns = {"token": str, "secret": str, "age": age, "note": str}
+    columns: Columns = {"token": str, "age": age, "note": str}
     show(rows, columns, as_json=as_json)
 
 

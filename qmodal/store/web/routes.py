@@ -1,7 +1,6 @@
-"""Routes: which web function a host label, a path or a domain leads to, as gateways look it up.
+"""Which web function a host label, a path or a domain leads to, as gateways look it up.
 
-A route is signed together with its name, so that a copy under another name leads nowhere. Names of one kind have three
-ranks, each with a key of its own. The first rank that leads somewhere counts: an app that is being developed takes a
+Names of one kind have three ranks, each with a key of its own. The first rank that leads somewhere counts: an app that is being developed takes a
 label from a deployed one for as long as it runs, and what an app could be called for short leads to it unless another
 app has that for its full name. Within a rank, the app that was published last counts.
 """
@@ -10,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, cast
-
-import msgpack
+from typing import cast
 
 from qmodal.exception import Error
 from qmodal.store import reading
@@ -20,47 +17,8 @@ from qmodal.store.keys import Keys
 from qmodal.transport.defects import skip
 from qmodal.transport.operation import Op, ask_one
 from qmodal.transport.script import script
-from qmodal.wire.envelope import SHAPE, kinds, unpack_fields
+from qmodal.wire.route import RANKS, NamedRoute, Rank, Route, RouteKind, RouteName, open_route
 from qmodal.wire.signing import Signer
-
-# `label`: first label of a host name; `path`: `<app>/<function>` or `<app>`, decoded; `domain`: a whole host name.
-RouteKind = Literal["label", "path", "domain"]
-RouteName = tuple[RouteKind, str]
-# `run`: of an app that is not deployed; `deployed`; `short`: what also leads there, unless it is another one's name.
-Rank = Literal["run", "deployed", "short"]
-RANKS: tuple[Rank, ...] = ("run", "deployed", "short")
-_PURPOSE = "code"
-_KINDS = kinds(str, str, str, str, str, str, str, int)
-_new = tuple.__new__
-
-
-class Route(NamedTuple):
-    """A web function of version `number` of an app; `method` is "" for a function that is no method."""
-
-    app_id: str
-    app: str
-    environment: str
-    tag: str
-    method: str
-    number: int
-
-
-class NamedRoute(NamedTuple):
-    """A route to publish, and a name that leads there."""
-
-    rank: Rank
-    kind: RouteKind
-    name: str
-    route: Route
-
-    @property
-    def field(self) -> str:
-        """The rest of its key."""
-        return _field(self.rank, (self.kind, self.name))
-
-    def seal(self, signer: Signer) -> bytes:
-        """The signed bytes."""
-        return signer.sign(_PURPOSE, msgpack.packb((SHAPE, self.kind, self.name, *self.route)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +33,7 @@ class Routes:
         if not names:
             return []
         start = self.keys.route
-        keys = [start + _field(rank, name) for name in names for rank in RANKS]
+        keys = [start + _field(rank, *name) for name in names for rank in RANKS]
         replies = yield from ask_one(b"MGET", *keys)
         count = len(RANKS)
         return [
@@ -90,15 +48,10 @@ class Routes:
 
     def _open(self, name: RouteName, sealed: bytes) -> Route | None:
         try:
-            kind, own_name, *fields = unpack_fields(self.signer.verify(_PURPOSE, sealed), _KINDS)
+            return open_route(sealed, self.signer, name)
         except Error as error:
             skip(f"the route {':'.join(name)}", str(error))
             return None
-        if (kind, own_name) != name:
-            skip(f"the route {':'.join(name)}", f"it is that of {kind}:{own_name}")
-            return None
-        route: Route = _new(Route, fields)
-        return route
 
     def publish(
         self, app_id: str, number: int, routes: Sequence[NamedRoute], *, lifetime: int
@@ -111,7 +64,11 @@ class Routes:
         command = script("route").command(
             (self.keys.app(app_id), self.keys.routes(app_id)),
             (number, lifetime, self.keys.route),
-            more=(part for each in routes for part in (each.field, each.seal(self.signer))),
+            more=(
+                part
+                for each in routes
+                for part in (_field(each.rank, each.kind, each.name), each.seal(self.signer))
+            ),
         )
         reply = yield from ask_one(*command)
         return bool(reply == b"OK")
@@ -137,6 +94,5 @@ class Routes:
         return NamedRoute(cast("Rank", rank), cast("RouteKind", kind), name, route)
 
 
-def _field(rank: Rank, name: RouteName) -> str:
-    kind, own_name = name
-    return f"{rank}:{kind}:{own_name}"
+def _field(rank: Rank, kind: RouteKind, name: str) -> str:
+    return f"{rank}:{kind}:{name}"

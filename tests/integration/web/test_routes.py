@@ -7,7 +7,7 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.apps import LIFETIMES_MS, AppRecord, AppState
-from qmodal.store.web.routes import NamedRoute, Rank, Route, RouteKind, RouteName
+from qmodal.wire.route import NamedRoute, Rank, Route, RouteKind, RouteName
 from tests.support.store.bench import Bench
 
 MINUTE = 60_000

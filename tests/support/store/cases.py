@@ -13,9 +13,9 @@ from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.items import ROOM, Emission
 from qmodal.store.keys import GROUP
 from qmodal.store.server import accept_command
-from qmodal.store.web.routes import NamedRoute, Route
 from qmodal.transport.operation import Command
 from qmodal.transport.script import script
+from qmodal.wire.route import NamedRoute, Route
 from tests.model.model import command_of
 from tests.support.store.bench import APP, Bench
 

@@ -20,10 +20,11 @@ from qmodal.store.keys import Keys
 from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
 from qmodal.store.server import accept_command
-from qmodal.store.web.routes import NamedRoute, Route, Routes
+from qmodal.store.web.routes import Routes
 from qmodal.transport.operation import Exchange
 from qmodal.transport.script import Script, load_commands, script
 from qmodal.wire.ids import pool_id, shard_of
+from qmodal.wire.route import NamedRoute, Route
 from qmodal.wire.signing import Signer
 
 FOLDER = Path(inspect.getfile(qmodal.store)).parent / "lua"

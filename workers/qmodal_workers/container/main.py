@@ -154,6 +154,8 @@ def _start(
     with interrupts.entering():
         service.enter(loop)
     end_if_child()
+    # An app does things by itself between requests, for which its loop has to run.
+    is_concurrent = options.is_concurrent or (service.web is not None and service.web.needs_loop)
     rerouting = Rerouting(client, version.app_id, version.number, pool.number > 0)
     parts = _Parts(
         record=record,
@@ -162,7 +164,7 @@ def _start(
             request.pool,
             request.container,
             is_once=options.is_once,
-            most_held=MOST_SIDE_BY_SIDE if options.is_concurrent else MOST_HELD,
+            most_held=MOST_SIDE_BY_SIDE if is_concurrent else MOST_HELD,
             connection=base.connection,
         ),
         settlement=Settlement(
@@ -183,7 +185,7 @@ def _start(
         ),
         rerouting=rerouting,
     )
-    if options.is_concurrent:
+    if is_concurrent:
         return service, _concurrent(parts, loop)
     return service, ServeSession.create(**parts, interrupts=interrupts)
 

@@ -29,9 +29,20 @@ def load_version(version: Version, code: str | None) -> None:
         for spec in version.functions.values():
             if spec.serialized is None:
                 importlib.import_module(spec.module)
+            _load_web(spec)
     if version.main is not None and version.main in sys.modules:
         # Pickles made in a program run as `python app.py` speak of `__main__`.
         sys.modules["__main__"] = sys.modules[version.main]
+
+
+def _load_web(spec: FunctionSpec) -> None:
+    """Import what its web functions need: to import FastAPI takes half a second, which containers share so."""
+    options = FunctionOptions.from_plain(spec.options)
+    if options.recorded.get("web"):
+        from qmodal.spec.web import web_methods
+        from qmodal_workers.container.web.apps.needed import preload
+
+        preload(web.kind for web in web_methods(options).values())
 
 
 def find(version: Version, pool: PoolSpec) -> tuple[FunctionSpec, PoolSpec, Any]:

@@ -6,7 +6,8 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from qmodal.client import context
@@ -170,9 +171,7 @@ class Invocation:
         return value
 
     def _find(self, invoker: Invoker) -> Callable[[Attempt], Callable[..., Any]]:
-        if not self.finder.service.generators:
-            return self.finder.find
-        return replace(self.finder, invoker=invoker).find
+        return partial(self.finder.find, invoker=invoker)
 
 
 class _Batch:

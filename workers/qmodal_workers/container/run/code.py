@@ -27,10 +27,13 @@ class CodeFinder:
     service: Service
     invoker: Invoker
 
-    def find(self, attempt: Attempt) -> Callable[..., Any]:
-        """The callable of one input; raises ExecutionError if this version has none."""
-        method, invoker = attempt.envelope.head.method, self.invoker
+    def find(self, attempt: Attempt, invoker: Invoker | None = None) -> Callable[..., Any]:
+        """The callable of one input, which `invoker` runs; raises ExecutionError if this version has none."""
+        head, invoker, web = attempt.envelope.head, invoker or self.invoker, self.service.web
+        method = head.method
         found = self.service.find(method)
+        if web is not None and method in web.specs:
+            return web.bound(head, attempt.claimed, self.container, invoker.interrupts.slot)
         if method not in self.service.generators:
             return found
         sender = ItemSender(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from qmodal.client.client import is_plain_only
+from qmodal.client.client import current, is_plain_only
 from qmodal.cls.cls import Cls
 from qmodal.cls.local_instance import instance_of
 from qmodal.cls.partial_function import HookKind, hooks_of, methods_of
@@ -14,15 +14,20 @@ from qmodal.exception import ExecutionError
 from qmodal.functions.function import Function
 from qmodal.spec import parameters
 from qmodal.spec.documents import FunctionSpec, PoolSpec
+from qmodal.spec.options import FunctionOptions
 from qmodal.spec.variant import options_in_force, variant_of
 from qmodal_workers.container.run.user_loop import UserLoop
+
+if TYPE_CHECKING:
+    from qmodal_workers.container.web.functions import WebFunctions
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
     """The callables of a pool by method name ("" for a function), and how to end.
 
-    `generators` and `batched` are names of those that are generators, and that take and return lists.
+    `generators` and `batched` are names of those that are generators, and that take and return lists. `web` are those
+    that answer requests; their callables are there once it has started.
     """
 
     callables: dict[str, Callable[..., Any]]
@@ -31,6 +36,7 @@ class Service:
     generators: frozenset[str] = frozenset()
     batched: frozenset[str] = frozenset()
     handle: Any = None  # kept, as an instance with `__slots__` does not refer to its own
+    web: WebFunctions | None = None
 
     def find(self, method: str) -> Callable[..., Any]:
         """The callable of that name; ExecutionError if this version has none."""
@@ -40,24 +46,35 @@ class Service:
             raise ExecutionError(f"there is no method {method!r} in this version") from None
 
     def enter(self, loop: UserLoop) -> None:
-        """Run the enter hooks without `snap=True`; raises whatever they raise."""
+        """Run the enter hooks without `snap=True`, and start the web functions; raises whatever they raise."""
+        if self.web is not None:
+            self.web.check(loop)
         if self.cls is not None:
             _run_hooks(self.cls, self.instance, "enter", loop)
+        if self.web is not None:
+            self.web.start(self.callables, current(), loop)
 
     def leave(self, loop: UserLoop) -> None:
-        """Run the exit hooks; raises what the first one that fails raises, and runs no others."""
-        if self.cls is not None:
-            _run_hooks(self.cls, self.instance, "exit", loop)
+        """Shut the web functions down, and run the exit hooks; raises what the first one that fails raises.
+
+        No exit hook runs after another one that has failed.
+        """
+        try:
+            if self.web is not None:
+                self.web.stop(loop)
+        finally:
+            if self.cls is not None:
+                _run_hooks(self.cls, self.instance, "exit", loop)
 
 
 def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop) -> Service:
     """Build the instance and run its `snap=True` hooks; raises whatever they raise."""
-    is_batched = options_in_force(spec, pool).max_batch_size is not None
+    options = options_in_force(spec, pool)
+    is_batched, web = options.max_batch_size is not None, _web_functions(spec, options)
     if not spec.is_class:
         raw = found._raw() if isinstance(found, Function) else found
-        return Service(
-            {"": raw}, generators=_generators(spec), batched=frozenset({""} if is_batched else ())
-        )
+        batched = frozenset({""} if is_batched else ())
+        return Service({"": raw}, generators=_generators(spec), batched=batched, web=web)
     cls: type = found._user_cls if hasattr(found, "_user_cls") else found
     instance = _build(cls, spec, pool)
     handle = None
@@ -73,7 +90,18 @@ def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop
         _generators(spec),
         frozenset(methods if is_batched else ()),
         handle,
+        web,
     )
+
+
+def _web_functions(spec: FunctionSpec, options: FunctionOptions) -> WebFunctions | None:
+    if not options.recorded.get("web"):
+        return None
+    from qmodal.spec.web import web_methods
+    from qmodal_workers.container.web.functions import WebFunctions
+
+    declared = tuple(map(parameters.ParameterSpec.from_plain, map(list, spec.parameters or ())))
+    return WebFunctions(web_methods(options), declared, options.max_inputs)
 
 
 def _generators(spec: FunctionSpec) -> frozenset[str]:

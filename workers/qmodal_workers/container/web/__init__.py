@@ -1,0 +1,1 @@
+"""Requests of web functions in a container: each is run through an ASGI app, and answered whole or as a stream."""

@@ -1,0 +1,1 @@
+"""The ASGI app of each kind of web function, and its lifespan."""

@@ -1,0 +1,63 @@
+"""The headers that a proxy passes on: those between client and server, not those of one connection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from qmodal.wire.web import Header
+
+# RFC 9110, 7.6.1; a connection header may name others.
+HOP_BY_HOP = frozenset(
+    {
+        b"connection",
+        b"keep-alive",
+        b"proxy-authenticate",
+        b"proxy-authorization",
+        b"proxy-connection",
+        b"te",
+        b"trailer",
+        b"transfer-encoding",
+        b"upgrade",
+    }
+)
+# What is agreed between the proxy and the server by themselves.
+OWN = frozenset({b"expect"})
+OWN_OF_WEBSOCKET = frozenset(
+    {
+        b"content-length",
+        b"sec-websocket-accept",
+        b"sec-websocket-extensions",
+        b"sec-websocket-key",
+        b"sec-websocket-protocol",
+        b"sec-websocket-version",
+    }
+)
+
+
+def passed_on(headers: Iterable[Header], *, also: frozenset[bytes] = frozenset()) -> list[Header]:
+    """Those that go on to the other side, without those named in `also` (lower case).
+
+    >>> passed_on([(b"Connection", b"X-Hop, close"), (b"X-Hop", b"1"), (b"Accept", b"*/*")])
+    [(b'Accept', b'*/*')]
+    """
+    given = [(bytes(name), bytes(value)) for name, value in headers]
+    named = {
+        each.strip().lower()
+        for name, value in given
+        if name.lower() == b"connection"
+        for each in value.split(b",")
+    }
+    dropped = HOP_BY_HOP | named | also
+    return [(name, value) for name, value in given if name.lower() not in dropped]
+
+
+def as_text(headers: Iterable[Header]) -> list[tuple[str, str]]:
+    """The same as text, for a client that encodes them as UTF-8."""
+    return [(name.decode("latin-1"), _text(value)) for name, value in headers]
+
+
+def _text(value: bytes) -> str:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
