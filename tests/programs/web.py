@@ -22,6 +22,8 @@ from pydantic import BaseModel
 import qmodal
 
 app = qmodal.App("web")
+# The file is not a part of the program, and so not beside it in containers.
+SERVER = Path(__file__).with_name("web_server.py")
 PORT = int(os.environ.get("TEST_WEB_PORT", "18473"))
 
 
@@ -314,19 +316,20 @@ def broken() -> FastAPI:
 def wsgi() -> Any:
     def answer(environ: Any, start_response: Any) -> Iterator[bytes]:
         body = environ["wsgi.input"].read()
-        start_response("200 OK", [("Content-Type", "text/plain"), ("X-Script", environ["SCRIPT_NAME"])])
+        start_response(
+            "200 OK", [("Content-Type", "text/plain"), ("X-Script", environ["SCRIPT_NAME"])]
+        )
         yield f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']} ".encode()
         yield f"{environ['QUERY_STRING']} {len(body)}".encode()
 
     return answer
 
 
-@app.function(max_containers=1)
+@app.function(max_containers=1, env={"TEST_WEB_SERVER": str(SERVER)})
 @qmodal.concurrent(max_inputs=10)
 @qmodal.web_server(PORT, startup_timeout=20)
 def server() -> None:
-    program = Path(__file__).with_name("web_server.py")
-    subprocess.Popen([sys.executable, str(program), str(PORT)])
+    subprocess.Popen([sys.executable, os.environ["TEST_WEB_SERVER"], str(PORT)])
 
 
 @app.function()

@@ -86,7 +86,9 @@ def test_methods_know_their_parameters_and_say_so_in_their_docs(user: Any) -> No
     assert json.loads(answer.body) == {"city": "Ulm", "stock": ["apple"] * 2, "shelf": 7}
     assert shop.count.remote() == 2
     described = json.loads(fetch(shop.stock_of, url="/openapi.json").body)
-    found = {each["name"]: each["required"] for each in described["paths"]["/"]["get"]["parameters"]}
+    found = {
+        each["name"]: each["required"] for each in described["paths"]["/"]["get"]["parameters"]
+    }
     assert found == {"city": True, "size": False, "shelf": False}
 
 
