@@ -15,7 +15,7 @@ from qmodal.client.client import current
 from qmodal.exception import FunctionTimeoutError, RemoteError
 from qmodal.store.web.inboxes import Inboxes
 from tests.support.gateway import Gateway, Sent, fetch, gateway, in_loop
-from tests.support.stacks import is_gone, running_program
+from tests.support.stacks import running_program
 from tests.support.waiting import wait_until
 
 PROGRAM = Path(__file__).parents[1] / "programs" / "web.py"
@@ -74,21 +74,36 @@ def test_a_time_limit_ends_a_request(user: Any) -> None:
     assert fetch(user.late, url="/?seconds=0").text == '"late"'
 
 
-def test_a_cancelled_request_in_a_thread_does_not_cost_its_container(
-    user: Any, tmp_path: Path
+@pytest.mark.parametrize(("name", "path"), [("in_thread", "/"), ("one_at_a_time", "/in-thread")])
+def test_a_cancelled_request_that_runs_on_in_a_thread_is_let_go_of(
+    user: Any, tmp_path: Path, name: str, path: str
 ) -> None:
+    function, other = getattr(user, name), tmp_path / "other"
+    other.mkdir()
+    (other / "go").touch()
+
     async def leave(gateway: Gateway) -> None:
-        sent = await gateway.send(user.in_thread, url=f"/?folder={tmp_path}")
+        sent = await gateway.send(function, url=f"{path}?folder={tmp_path}")
         pid = await began(tmp_path)
         await sent.leave()
         with pytest.raises(RemoteError, match="cancelled"):
             await sent.outcome
-        (tmp_path / "go").touch()
-        again = await gateway.fetch(user.in_thread, url=f"/?folder={tmp_path}")
+        again = await gateway.fetch(function, url=f"{path}?folder={other}")
         assert again.text == f'"{pid}"'
-        assert not is_gone(pid)
+        (tmp_path / "go").touch()
 
     in_loop(leave)
+
+
+def test_a_request_that_may_have_run_is_not_run_again_after_a_stop(user: Any) -> None:
+    async def stopped(gateway: Gateway) -> None:
+        sent = await gateway.send(user.bare, "POST", "/leaves", has_more=True)
+        stream = await sent.opened()
+        await asyncio.to_thread(stop_container, stream.attempts[0].split()[0])
+        answer = await sent.answer()
+        assert (answer.status, len(stream.attempts)) == (502, 1)
+
+    in_loop(stopped)
 
 
 def test_requests_of_a_gateway_that_is_gone_are_given_up(user: Any, tmp_path: Path) -> None:

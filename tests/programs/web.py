@@ -202,6 +202,11 @@ async def waits(folder: str) -> None:
         show(folder, "cancelled")
 
 
+@api.get("/in-thread")
+def in_thread_too(folder: str) -> str:
+    return in_thread.local(folder)
+
+
 @api.get("/large")
 def large(size: int) -> Response:
     return Response(bytes(size), media_type="application/octet-stream")
