@@ -96,7 +96,7 @@ def test_bodies_are_streamed_both_ways(user: Any, name: str) -> None:
             getattr(user, name), "POST", "/echo", body=b"first", has_more=True
         )
         await sent.take("start")
-        found = await sent.take("body")
+        found: bytes = await sent.take("body")
         for part in parts:
             await sent.stream.send("body", part)
             taken = b""
