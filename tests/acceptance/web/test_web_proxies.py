@@ -116,7 +116,7 @@ PROXIES = {"nginx": nginx, "caddy": caddy}
 def site() -> Iterator[Site]:
     """A gateway, and the app that tells what it sees."""
     with desk(QMODAL_WEB_TRUSTED_PROXIES="127.0.0.1") as here, served(here) as made:
-        here.run(QMODAL, "deploy", ROOT / "tests" / "programs" / "web_site.py")
+        here.run(QMODAL, "deploy", Path(__file__).with_name("site_seen.py"))
         yield made
 
 
