@@ -27,7 +27,7 @@ class Site:
         if CURL is None:
             pytest.skip("curl is not installed")
         asked = url.replace("PORT", str(self.port))
-        quiet = ("--silent", "--show-error", "--noproxy", "*")
+        quiet = ("--silent", "--show-error", "--noproxy", "*", "--max-time", "40")
         fails = () if is_refused else ("--fail-with-body",)
         return self.here.run(CURL, *quiet, *fails, *options, asked)
 
