@@ -18,7 +18,7 @@ from tests.support.gateway import Gateway, Sent, fetch, gateway, in_loop
 from tests.support.stacks import running_program
 from tests.support.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[1] / "programs" / "web.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "web.py"
 
 
 @pytest.fixture(scope="module")
