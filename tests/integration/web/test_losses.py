@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +14,7 @@ from qmodal.client.client import current
 from qmodal.exception import FunctionTimeoutError, RemoteError
 from qmodal.store.web.inboxes import Inboxes
 from tests.support.gateway import Gateway, Sent, fetch, gateway, in_loop
-from tests.support.stacks import running_program
 from tests.support.waiting import wait_until
-
-PROGRAM = Path(__file__).parents[2] / "programs" / "web.py"
-
-
-@pytest.fixture(scope="module")
-def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The running program; one stack for all tests of this module."""
-    with running_program(PROGRAM, tmp_path_factory) as module:
-        yield module
 
 
 async def began(folder: Path, pattern: str = "began-*") -> int:
