@@ -68,6 +68,7 @@ SHORTEST_RESULT_TTL = 60.0
 SHORTEST_KEY = 16
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_HOST = re.compile(r"[a-z0-9:]([a-z0-9.:-]*[a-z0-9:])?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HEX_KEY = re.compile(r"(?:[0-9a-fA-F]{2}){16,}")
 _SCHEMES = {
@@ -94,6 +95,8 @@ class Settings:
     prefix: str = "qmodal"
     insecure: bool = False
     packing: bool = True
+    # Where gateways are reached from outside, such as https://example.com; None: as they say themselves.
+    web_url: str | None = None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -108,6 +111,7 @@ class Settings:
             prefix=_name(environ, "QMODAL_PREFIX", "qmodal"),
             insecure=_switch(environ, "QMODAL_INSECURE"),
             packing=_switch(environ, "QMODAL_PACKING", default=True),
+            web_url=_web_url(environ),
         )
 
     @property
@@ -128,6 +132,7 @@ class Settings:
             "QMODAL_PREFIX": self.prefix,
             "QMODAL_INSECURE": "1" if self.insecure else "",
             "QMODAL_PACKING": "" if self.packing else "off",
+            "QMODAL_WEB_URL": self.web_url or "",
         }
         if self.redis_url is not None:
             environ["QMODAL_REDIS_URL"] = self.redis_url
@@ -242,6 +247,29 @@ def _payloads(environ: Mapping[str, str]) -> Literal["", "plain"]:
             raise ConfigurationError(
                 f"QMODAL_PAYLOADS is {other!r}; write 'plain' to forbid pickles, or unset it"
             )
+
+
+def _web_url(environ: Mapping[str, str]) -> str | None:
+    text = environ.get("QMODAL_WEB_URL", "").strip().rstrip("/").lower()
+    if not text:
+        return None
+    if not _is_base(text):
+        raise ConfigurationError(
+            f"QMODAL_WEB_URL is {redacted(text)!r}; write where `qmodal web` is reached, such as "
+            "https://example.com or http://192.0.2.1:8000, without a path"
+        )
+    return text
+
+
+def _is_base(url: str) -> bool:
+    """Whether it is scheme, host and perhaps a port of HTTP, and nothing else."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        usable = parts.port != 0 and _HOST.fullmatch(parts.hostname or "") is not None
+    except ValueError:
+        return False
+    known = parts.scheme in {"http", "https"} and "@" not in parts.netloc
+    return known and usable and url == f"{parts.scheme}://{parts.netloc}"
 
 
 def _result_ttl(environ: Mapping[str, str]) -> float:

@@ -66,6 +66,15 @@ class BatchingInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class WebInfo:
+    """Where a web function answers (None if no gateway runs), the method it is for, and whether anybody may ask."""
+
+    web_url: str | None
+    method: str | None
+    unauthenticated: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ConcurrencyInfo:
     """How many inputs a container takes at once."""
 
@@ -99,9 +108,9 @@ class FunctionInfo:
     volumes: dict[str, Any] = field(default_factory=dict)
     cloud_bucket_mounts: dict[str, Any] = field(default_factory=dict)
     secrets: list[str] = field(default_factory=list)
-    web_info: None = None
+    web_info: WebInfo | None = None
     method_names: list[str] | None = None
-    method_details: None = None
+    method_details: dict[str, WebInfo] | None = None
 
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from qmodal.app.decorators import (
 )
 from qmodal.app.registration import (
     AppDefaults,
+    check_web_names,
     class_entry,
     function_entry,
     is_interactive,
@@ -39,6 +40,7 @@ from qmodal.resources.image import Image
 from qmodal.spec.keywords import OptionKeywords
 from qmodal.spec.parameters import parameter
 from qmodal.spec.registry import Registry
+from qmodal.spec.web import full_name, web_methods
 from qmodal.transport.operation import Op
 
 if TYPE_CHECKING:
@@ -151,6 +153,7 @@ class App:
 
         def register(target: Any) -> Function[..., Any, Any]:
             entry = function_entry(target, checked, name=name, is_generator=is_generator)
+            check_web_names(self._registry, entry)
             function: Function[..., Any, Any] = Function(
                 LocalSource(self._registry, entry.tag), entry.tag, raw_f=entry.raw
             )
@@ -173,6 +176,7 @@ class App:
 
         def register(target: Any) -> Cls[Any]:
             entry = class_entry(target, checked)
+            check_web_names(self._registry, entry)
             cls: Cls[Any] = Cls(
                 LocalSource(self._registry, entry.tag),
                 entry.tag.removesuffix(".*"),
@@ -278,10 +282,16 @@ class App:
 
     @property
     def registered_web_endpoints(self) -> list[str]:
-        """The names of the web functions defined here."""
-        return [tag for tag, function in self._functions.items() if function.is_web]
+        """The names of the web functions defined here: `f`, or `Cls.method`."""
+        return self._registered(
+            [
+                full_name(tag, method)
+                for tag, entry in self._registry.entries.items()
+                for method in web_methods(entry.options)
+            ]
+        )
 
-    def _registered(self, registered: dict[str, C]) -> dict[str, C]:
+    def _registered(self, registered: C) -> C:
         if not self._registry.is_known_here:
             raise AttributeError(f"{self.name!r} was looked up; its definitions are not here")
         return registered

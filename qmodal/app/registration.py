@@ -26,6 +26,8 @@ from qmodal.spec import parameters
 from qmodal.spec.checks import CHECKS
 from qmodal.spec.documents import FunctionSpec, MethodSpec
 from qmodal.spec.options import FunctionOptions, validated_options
+from qmodal.spec.registry import Entry, Registry
+from qmodal.spec.web import check_distinct, full_name, web_methods
 
 LARGEST_SERIALIZED = 16 * 1024 * 1024
 LARGE_SERIALIZED = 256 * 1024
@@ -107,6 +109,18 @@ class AppDefaults:
         return validated_options(**options)
 
 
+def check_web_names(registry: Registry, entry: Registered) -> None:
+    """Raise InvalidError if a web function has a label or domain that one of another entry has."""
+    if not web_methods(entry.options):
+        return
+    entries: dict[str, Entry] = {**registry.entries, entry.tag: entry}
+    check_distinct(
+        (full_name(tag, method), web)
+        for tag, each in entries.items()
+        for method, web in web_methods(each.options).items()
+    )
+
+
 def refuse_bare(decorator: str, bare: tuple[Any, ...]) -> None:
     """Raise TypeError for `@app.function` without its parentheses."""
     if bare:
@@ -140,7 +154,8 @@ def class_entry(target: Any, options: FunctionOptions) -> Registered:
     if is_interactive(raw):
         options = replace(options, serialized=True)
     methods = methods_of(raw)
-    _check_class(raw, options)
+    web = {name: dict(partial.web) for name, partial in methods.items() if partial.web}
+    _check_class(raw, options, web)
     specs = {
         name: MethodSpec(is_generator=partial.is_generator, is_async=partial.is_async)
         for name, partial in methods.items()
@@ -150,15 +165,19 @@ def class_entry(target: Any, options: FunctionOptions) -> Registered:
     for partial in methods.values():  # one, which has the containers for itself
         if partial.max_batch_size is not None:
             options = options.with_batching(partial.max_batch_size, partial.wait_ms)
-    web = {name: dict(partial.web) for name, partial in methods.items() if partial.web}
     if web:
         options = options.with_recorded(web=web)
     note_legacy_hooks(raw)
     return Registered(tag=f"{raw.__name__}.*", raw=raw, options=options, methods=specs)
 
 
-def _check_class(raw: type, options: FunctionOptions) -> None:
+def _check_class(raw: type, options: FunctionOptions, web: Mapping[str, Any]) -> None:
     check_construction(raw)
+    if web and has_constructor(raw):
+        raise InvalidError(
+            f"{raw.__name__} has web functions ({', '.join(web)}), so it cannot have an `__init__`: its parameters come "
+            "from the query of a request. Declare them: `name: str = modal.parameter()`, and use `@modal.enter()`."
+        )
     if options.schedule is not None:
         raise InvalidError("A class cannot have a schedule; put it on a function that calls it.")
     if hooks_of(raw, "snap_enter") and not options.enable_memory_snapshot:

@@ -1,12 +1,21 @@
-"""The decorators of web functions: accepted and recorded; nothing serves them yet."""
+"""The decorators of web functions, which gateways serve over HTTP (`qmodal web`)."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Never, ParamSpec, Protocol, TypeVar, overload
 
+from qmodal.app.web_checks import (
+    check_fastapi,
+    checked_domains,
+    checked_flag,
+    checked_label,
+    checked_method,
+    checked_port,
+    checked_seconds,
+)
 from qmodal.client import deprecation as legacy
 from qmodal.cls.partial_function import PartialFunction, as_kind
 from qmodal.exception import InvalidError
@@ -37,13 +46,23 @@ def fastapi_endpoint(
     *bare: Never,
     method: str = "GET",
     label: str | None = None,
-    custom_domains: Sequence[str] | None = None,
+    custom_domains: Iterable[str] | None = None,
     docs: bool = False,
     requires_proxy_auth: bool = False,
 ) -> WebMark:
-    """Answer HTTP requests of one method with the function; query parameters are its arguments."""
+    """Answer HTTP requests of one method with the function; query parameters are its arguments.
+
+    `docs`: FastAPI's pages are there, too. `label`, `custom_domains`: which host names lead to it, see
+    `get_web_url`. `requires_proxy_auth`: only for requests with the headers Modal-Key and Modal-Secret. Raises
+    InvalidError for what cannot be, or without FastAPI.
+
+    >>> @app.function()
+    ... @qmodal.fastapi_endpoint()
+    ... def greet(name: str) -> str:
+    ...     return f"hello {name}"
+    """
     _refuse_bare("fastapi_endpoint", bare)
-    config = {"method": method, "docs": docs}
+    config = _endpoint("fastapi_endpoint", method, docs)
     return _mark("fastapi_endpoint", _checked(config, label, custom_domains, requires_proxy_auth))
 
 
@@ -52,24 +71,31 @@ def web_endpoint(
     method: str = "GET",
     label: str | None = None,
     docs: bool = False,
-    custom_domains: Sequence[str] | None = None,
+    custom_domains: Iterable[str] | None = None,
     requires_proxy_auth: bool = False,
     wait_for_response: bool = True,
 ) -> WebMark:
     """The old name of `fastapi_endpoint`."""
     _refuse_bare("web_endpoint", bare)
     legacy.warn("modal.web_endpoint", "use modal.fastapi_endpoint")
-    config = {"method": method, "docs": docs}
+    config = _endpoint("web_endpoint", method, docs)
     return _mark("web_endpoint", _checked(config, label, custom_domains, requires_proxy_auth))
 
 
 def asgi_app(
     *bare: Never,
     label: str | None = None,
-    custom_domains: Sequence[str] | None = None,
+    custom_domains: Iterable[str] | None = None,
     requires_proxy_auth: bool = False,
 ) -> FactoryMark:
-    """Serve the ASGI app that the function returns."""
+    """Serve the ASGI app that the function returns, which is called once in each container.
+
+    >>> @app.function()
+    ... @qmodal.concurrent(max_inputs=100)
+    ... @qmodal.asgi_app()
+    ... def site():
+    ...     return FastAPI()
+    """
     _refuse_bare("asgi_app", bare)
     return _factory("asgi_app", _checked({}, label, custom_domains, requires_proxy_auth))
 
@@ -77,10 +103,10 @@ def asgi_app(
 def wsgi_app(
     *bare: Never,
     label: str | None = None,
-    custom_domains: Sequence[str] | None = None,
+    custom_domains: Iterable[str] | None = None,
     requires_proxy_auth: bool = False,
 ) -> FactoryMark:
-    """Serve the WSGI app that the function returns."""
+    """Serve the WSGI app that the function returns, which is called once in each container."""
     _refuse_bare("wsgi_app", bare)
     return _factory("wsgi_app", _checked({}, label, custom_domains, requires_proxy_auth))
 
@@ -90,29 +116,31 @@ def web_server(
     *,
     startup_timeout: float = 5.0,
     label: str | None = None,
-    custom_domains: Sequence[str] | None = None,
+    custom_domains: Iterable[str] | None = None,
     requires_proxy_auth: bool = False,
 ) -> FactoryMark:
-    """Pass requests on to the server that the function starts on this port."""
-    if type(port) is not int or not 1 <= port <= 65535:
-        raise InvalidError("The port of `@modal.web_server` must be between 1 and 65535.")
-    if startup_timeout <= 0:
-        raise InvalidError("The `startup_timeout` of `@modal.web_server` must be above 0.")
-    config = {"port": port, "startup_timeout": startup_timeout}
+    """Pass requests on to the server that the function starts on this port, within `startup_timeout` seconds."""
+    config = {"port": checked_port(port), "startup_timeout": checked_seconds(startup_timeout)}
     return _factory("web_server", _checked(config, label, custom_domains, requires_proxy_auth))
+
+
+def _endpoint(decorator: str, method: str, docs: bool) -> dict[str, Any]:
+    check_fastapi(decorator)
+    return {"method": checked_method(method), "docs": checked_flag("docs", docs)}
 
 
 def _checked(
     config: dict[str, Any],
     label: str | None,
-    custom_domains: Sequence[str] | None,
+    custom_domains: Iterable[str] | None,
     requires_proxy_auth: bool,
 ) -> dict[str, Any]:
-    if label == "":
-        raise InvalidError("The label of a web function cannot be empty.")
-    domains = None if custom_domains is None else list(custom_domains)
-    given = {"label": label, "custom_domains": domains, "requires_proxy_auth": requires_proxy_auth}
-    return {**config, **given}
+    return {
+        **config,
+        "label": checked_label(label),
+        "custom_domains": checked_domains(custom_domains),
+        "requires_proxy_auth": checked_flag("requires_proxy_auth", requires_proxy_auth),
+    }
 
 
 def _mark(decorator: str, config: Mapping[str, Any]) -> WebMark:

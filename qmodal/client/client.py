@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from qmodal.store.logs import Logs
     from qmodal.store.observing import Observing
     from qmodal.store.pools import Pools
+    from qmodal.store.web.gateways import Gateways
+    from qmodal.store.web.routes import Routes
     from qmodal.transport.driver import BlockingDriver
     from qmodal.transport.loops import Loops
     from qmodal.transport.operation import Command, Op
@@ -122,6 +124,20 @@ class Client:
         from qmodal.store.apps import Apps
 
         return Apps(self.keys)
+
+    @cached_property
+    def routes(self) -> Routes:
+        """Which web function a name leads to."""
+        from qmodal.store.web.routes import Routes
+
+        return Routes(self.keys, self.signer)
+
+    @cached_property
+    def gateways(self) -> Gateways:
+        """Which gateways serve web functions."""
+        from qmodal.store.web.gateways import Gateways
+
+        return Gateways(self.keys, self.signer)
 
     @cached_property
     def specs(self) -> SpecReader:

@@ -33,9 +33,9 @@ from qmodal.functions.target import (
     Target,
     check_function,
     check_generator,
-    check_url,
     target_of,
 )
+from qmodal.functions.web import check_called, web_infos, web_specs, web_url
 from qmodal.output.logs import LogSource, LogVerbs
 from qmodal.spec.keywords import VariantOptions
 from qmodal.spec.registry import Definition
@@ -178,7 +178,8 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     def info(self, *, refresh: bool = False) -> Op[FunctionInfo]:
         """How the function is configured; what was published does not change under a handle."""
         definition = yield from self._source.definition()
-        return describe(definition.spec, self._variant)
+        web = yield from web_infos(definition)
+        return describe(definition.spec, self._variant, web)
 
     @property
     def logs(self) -> LogVerbs:
@@ -220,10 +221,19 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
 
     @verb
     def get_web_url(self) -> Op[str | None]:
-        """Where a web function answers; None for others. Raises UnimplementedError for a web function."""
-        target = yield from self._target()
-        check_url(target)
-        return None
+        """Where a web function answers: below QMODAL_WEB_URL if that is set, else at the newest gateway.
+
+        None if it is no web function, or no gateway runs. Raises InvalidError for a function that `with_options` has
+        changed: requests reach only what the app defines.
+        """
+        definition = yield from self._source.definition()
+        if self._method not in web_specs(definition.spec):
+            return None
+        if self._variant.changes:
+            raise InvalidError(
+                f"No request reaches {self._name!r} with other options than its own: give them to its decorator."
+            )
+        return (yield from web_url(definition.app_id, definition.spec.tag, self._method))
 
     @old_verb("Function.get_web_uri", "use Function.get_web_url")
     def get_web_uri(self) -> Op[str | None]:
@@ -234,7 +244,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     def is_web(self) -> bool:
         """Whether the local definition is a web function."""
         entry = local_entry(self._source)
-        return entry is not None and "web" in entry.options.recorded
+        return entry is not None and self._method in entry.options.recorded.get("web", {})
 
     @property
     def object_id(self) -> str:
@@ -259,9 +269,12 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         if self._known is not None:
             return self._known[1].is_generator
         entry = local_entry(self._source)
-        method = "" if self._binding is None else self._binding.method
-        known = None if entry is None else entry.methods.get(method)
+        known = None if entry is None else entry.methods.get(self._method)
         return known is not None and known.is_generator
+
+    @property
+    def _method(self) -> str:
+        return "" if self._binding is None else self._binding.method
 
     def _target(self) -> Op[Target]:
         definition = yield from self._source.definition()
@@ -283,6 +296,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         if plain is not None:
             return plain
         target = yield from self._target()
+        yield from check_called(target, verb)
         check_function(target, verb)
         if self._known is not None:
             self._plain = self._known
@@ -290,6 +304,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
 
     def _generator_target(self) -> Op[Target]:
         target = yield from self._target()
+        yield from check_called(target, "remote_gen")
         check_generator(target)
         return target
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from qmodal.spec.documents import FunctionSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.variant import Variant
-from qmodal.types import BatchingInfo, ConcurrencyInfo, FunctionInfo
+from qmodal.types import BatchingInfo, ConcurrencyInfo, FunctionInfo, WebInfo
 
 _RECORDED = ("nonpreemptible", "routing_region", "restrict_modal_access", "block_network")
 
 
-def describe(spec: FunctionSpec, variant: Variant) -> FunctionInfo:
-    """The configuration of a published function."""
+def describe(spec: FunctionSpec, variant: Variant, web: dict[str, WebInfo]) -> FunctionInfo:
+    """The configuration of a published function or class, whose web functions are `web`."""
     options = variant.over(spec.options)
     recorded = {name: options.recorded[name] for name in _RECORDED if name in options.recorded}
     return FunctionInfo(
@@ -30,7 +30,9 @@ def describe(spec: FunctionSpec, variant: Variant) -> FunctionInfo:
         single_use_containers=options.single_use_containers,
         volumes=dict(options.volumes),
         secrets=[str(secret) for secret in options.secrets],
+        web_info=web.get(""),
         method_names=sorted(spec.methods) if spec.is_class else None,
+        method_details=web if spec.is_class and web else None,
         **recorded,
     )
 

@@ -46,6 +46,7 @@ class Target:
     is_generator: bool
     options: FunctionOptions
     main_by_reference: bool
+    is_web: bool = False
 
 
 FindTarget = Callable[[], Op[Target]]
@@ -72,7 +73,8 @@ def target_of(
         number=definition.number,
     )
     options = options_in_force(spec, pool)
-    options.check_kind(is_generator=method.is_generator, methods=len(spec.methods))
+    is_web = name in options.recorded.get("web", {})
+    options.check_kind(is_generator=method.is_generator, is_web=is_web, methods=len(spec.methods))
     return Target(
         spec=pool,
         pool=pool.pool,
@@ -81,6 +83,7 @@ def target_of(
         is_generator=method.is_generator,
         options=options,
         main_by_reference=definition.main_by_reference,
+        is_web=is_web,
     )
 
 
@@ -104,19 +107,12 @@ def specs_of(spec: FunctionSpec) -> tuple[ParameterSpec, ...] | None:
 
 
 def check_function(target: Target, verb: str) -> None:
-    """Raise InvalidError for what `verb` cannot call: a web function or a generator.
+    """Raise InvalidError for a generator, which `verb` cannot call.
 
     Raises UnimplementedError for a function that is only recorded.
     """
-    recorded = target.options.recorded
-    web = recorded.get("web", {}).get(target.method)
-    if web is not None:
-        raise InvalidError(
-            f"The web function {target.name!r} cannot be called with `.{verb}(...)`: it answers "
-            f"HTTP requests ({web['kind']}). Call it with `.local(...)`, or leave the decorator out."
-        )
     for name in ("clustered", "sessioned"):
-        if name in recorded:
+        if name in target.options.recorded:
             raise UnimplementedError(
                 f"qmodal does not run `@{name}` functions such as {target.name!r}: use `map` over the parts."
             )
@@ -133,13 +129,4 @@ def check_generator(target: Target) -> None:
         raise InvalidError(
             "A non-generator function cannot be called with `.remote_gen(...)`. "
             "Use `.remote(...)` instead."
-        )
-
-
-def check_url(target: Target) -> None:
-    """Raise UnimplementedError for a web function, which nothing serves yet."""
-    if target.method in target.options.recorded.get("web", {}):
-        raise UnimplementedError(
-            f"nothing serves the web function {target.name!r} yet: call qmodal functions from a web "
-            "server of your own."
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from qmodal.client.client import Client
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
-from qmodal.runner.publish import MOST_TRIES
+from qmodal.runner.publish import MOST_TRIES, publish_routes
 from qmodal.spec.documents import Version
 from qmodal.spec.reader import verified_version
 from qmodal.store.apps import AppRecord
@@ -51,6 +51,7 @@ def rollback(client: Client, record: AppRecord, number: int) -> Op[Version]:
         bundle = version.bundle
         publish = client.apps.publish(renewed, document=document, now=now, bundle=bundle)
         if (yield from publish):
+            yield from publish_routes(client, version, renewed.state)
             yield from client.fleet.wake()
             return version
         found = yield from client.apps.record(record.app_id)

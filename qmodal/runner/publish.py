@@ -17,7 +17,8 @@ from qmodal.source.loader import RENAMED, alias_main, main_origin
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.registry import Registry
-from qmodal.store.apps import AppRecord, AppState
+from qmodal.spec.web import routes_of, web_functions
+from qmodal.store.apps import LIFETIMES_MS, AppRecord, AppState
 from qmodal.transport.operation import Op
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id
@@ -136,6 +137,7 @@ def publish(
     """
     code = code_of(registry)
     draft = version_of(registry, code, name=name, environment=environment, state=state, tag=tag)
+    web_functions(draft)  # raises before anything is published
     if code.bundle is not None:
         yield from client.apps.store_code(code.bundle.digest, code.bundle.content)
     for _ in range(MOST_TRIES):
@@ -152,6 +154,7 @@ def publish(
             least=version.number if is_recreating else 0,
         )
         if (yield from _write(client, record, version)):
+            yield from publish_routes(client, version, state)
             if is_new:
                 yield from _introduce(client, registry, version)
             else:
@@ -165,6 +168,15 @@ def _write(client: Client, record: AppRecord, version: Version) -> Op[bool]:
     document, now = version.seal(client.signer), time.time_ns() // 1_000_000
     bundle = version.bundle
     return (yield from client.apps.publish(record, document=document, now=now, bundle=bundle))
+
+
+def publish_routes(client: Client, version: Version, state: AppState) -> Op[None]:
+    """Have what leads to the app lead to its web functions of this version, if that is still the current one."""
+    routes = routes_of(version)
+    if routes or version.number > 1:  # there are none of an earlier one
+        yield from client.routes.publish(
+            version.app_id, version.number, routes, lifetime=LIFETIMES_MS.get(state, 0)
+        )
 
 
 def _introduce(client: Client, registry: Registry, version: Version) -> Op[None]:

@@ -131,6 +131,15 @@ class FunctionOptions:
             raise InvalidError("Generator Functions do not support retries.")
         if self.retries is not None and is_web:
             raise InvalidError("Web Functions do not support retries; the browser may try again.")
+        if is_web and (is_generator or self.schedule is not None):
+            raise InvalidError(
+                "A web function answers one HTTP request with one response: it can be no generator (return a "
+                "StreamingResponse), and have no schedule."
+            )
+        if is_web and self.max_batch_size is not None:
+            raise InvalidError(
+                "A web function cannot be batched: each request gets a response of its own."
+            )
         if self.max_batch_size is not None and is_generator:
             raise InvalidError("A generator cannot be batched; return a list.")
         if self.max_batch_size is not None and methods > 1:

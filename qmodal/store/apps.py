@@ -159,7 +159,12 @@ class Apps:
     def _prolong(self, app_id: str, number: int, state: AppState) -> list[Command]:
         keys, lifetime = self.keys, LIFETIMES_MS[state]
         known = (keys.app(app_id), keys.version(app_id, number), keys.settings(app_id))
-        return [(b"PEXPIRE", key, lifetime) for key in known]
+        prolonged = [(b"PEXPIRE", key, lifetime) for key in known]
+        return [*prolonged, self.prolong_routes_command(app_id, lifetime)]
+
+    def prolong_routes_command(self, app_id: str, lifetime: int) -> Command:
+        """Have the names that lead to the app do so for `lifetime` ms more."""
+        return script("prolong").command((self.keys.routes(app_id),), (lifetime, self.keys.route))
 
     def detach(self, app_id: str) -> Op[None]:
         """The client of a detached app leaves; the autoscaler ends it once its work is done."""
@@ -212,6 +217,7 @@ class Apps:
                     keys.stopped(record.environment, record.name),
                     keys.settings(app_id),
                     keys.client(app_id),
+                    keys.routes(app_id),
                 ),
                 (
                     f"{record.environment}/{record.name}",
@@ -219,6 +225,7 @@ class Apps:
                     KEEP_STOPPED_SECONDS,
                     KEEP_CODE_SECONDS,
                     keys.code(""),
+                    keys.route,
                     keys.wake,
                 ),
             )

@@ -206,6 +206,24 @@ class Keys:
         return self.fleet(f"app:{app_id}:logs")
 
     @property
+    def route(self) -> str:
+        """The start of strings, `<rank>:<kind>:<name>` -> the signed route. Each lives as its app, and goes on stop."""
+        return self.fleet("route:")
+
+    def routes(self, app_id: str) -> str:
+        """Hash: what each of the app's routes holds, by its key behind `route`. Lives as the app, goes on stop."""
+        return self.fleet(f"app:{app_id}:routes")
+
+    @property
+    def gateways(self) -> str:
+        """Zset by start in ms: ids of gateways. Ends with the lease of the last one."""
+        return self.fleet("gateways")
+
+    def gateway(self, gateway: str) -> str:
+        """String, 10 s, renewed by the gateway: its base URL, signed."""
+        return self.fleet(f"gateway:{gateway}")
+
+    @property
     def wake(self) -> str:
         """Channel: ids of pools that need a look (`+`: inputs came); a hint, never the truth."""
         return f"{self.prefix}:wake"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,7 +17,9 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
+from qmodal.wire.route import RouteName
 from tests.support.commands import qmodal, started
+from tests.support.gateways import announce
 from tests.support.servers import TestServer, reserved_port, run_server, server_binary
 from tests.support.stacks import first_line, short_folder, up
 
@@ -117,7 +120,7 @@ def test_a_deploy_says_what_it_deployed_and_how_to_call_it(
     assert [call.strip() for call in calls] == [
         'qmodal.Function.from_name("lists", "square").remote(...)',
         'qmodal.Function.from_name("lists", "count").remote_gen(...)',
-        'qmodal.Function.from_name("lists", "page") is a web function, which nothing serves yet',
+        'qmodal.Function.from_name("lists", "page") => (no gateway runs: start `qmodal web`)',
         'qmodal.Cls.from_name("lists", "Model")(...).predict.remote(...)',
         'qmodal.Cls.from_name("lists", "Model")(...).tokens.remote_gen(...)',
     ]
@@ -160,11 +163,61 @@ def test_deployed_apps_are_listed(settings: Settings, deployed: str, tmp_path: P
             "version": 1,
             "containers": 0,
             "backlog": 0,
+            "web": [],
         }
     ]
-    plain = qmodal("app", "list", settings=settings, cwd=tmp_path).stdout.splitlines()
-    assert plain[0].split() == ["NAME", "ENVIRONMENT", "APP", "VERSION", "CONTAINERS", "BACKLOG"]
-    assert plain[1].split() == ["lists", "main", deployed, "1", "0", "0"]
+    plain = qmodal("app", "list", settings=settings, cwd=tmp_path)
+    heading, row = plain.stdout.splitlines()
+    columns = ["NAME", "ENVIRONMENT", "APP", "VERSION", "CONTAINERS", "BACKLOG", "WEB"]
+    assert heading.split() == columns
+    assert row.split() == ["lists", "main", deployed, "1", "0", "0"]
+    assert "no gateway runs: start `qmodal web`" in plain.stderr
+
+
+def test_lists_and_deploys_say_where_web_functions_answer(
+    file: Path, settings: Settings, client: Client, deployed: str
+) -> None:
+    announce(client)
+    listed = qmodal("app", "list", settings=settings, cwd=file.parent)
+    assert listed.stdout.splitlines()[1].split()[-1] == "http://127.0.0.1:8000/lists/page"
+    assert listed.stderr == ""
+    outside = {"QMODAL_WEB_URL": "https://example.com"}
+    said = qmodal("deploy", file, settings=settings, cwd=file.parent, **outside)
+    assert '"page") => https://lists-page.example.com\n' in said.stdout
+
+
+def test_a_run_says_where_web_functions_answer(
+    file: Path, settings: Settings, client: Client
+) -> None:
+    file.write_text(f"{PROGRAM}\n@app.local_entrypoint()\ndef main(): print('done')\n")
+    announce(client)
+    said = qmodal("run", file, settings=settings, cwd=file.parent)
+    assert (said.stdout, said.stderr) == (
+        "done\n",
+        "page => http://127.0.0.1:8000/lists-dev/page\n",
+    )
+    assert qmodal("run", "-q", file, settings=settings, cwd=file.parent).stderr == ""
+
+
+def test_a_served_app_says_where_its_web_functions_answer_and_when_that_changes(
+    file: Path, settings: Settings, client: Client
+) -> None:
+    announce(client)
+    with started("serve", file, settings=settings, cwd=file.parent) as serving:
+        said = serving.stderr
+        assert said is not None
+        assert said.readline().startswith("Serving lists (")
+        assert said.readline() == "page => http://127.0.0.1:8000/lists-dev/page\n"
+        file.write_text(f"{PROGRAM}\n# changed\n")
+        assert said.readline() == f"{file} has changed\n"
+        file.write_text(PROGRAM.replace("def page", "def front"))
+        while (line := said.readline()).endswith("has changed\n"):
+            continue
+        assert line == "front => http://127.0.0.1:8000/lists-dev/front\n"
+        serving.send_signal(signal.SIGINT)
+        serving.communicate(timeout=20)
+    gone: RouteName = ("path", "lists-dev/front")
+    assert client.run(client.routes.find([gone])) == [None]
 
 
 def test_stopping_an_app_asks_first(settings: Settings, deployed: str, tmp_path: Path) -> None:

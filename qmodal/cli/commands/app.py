@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmodal.cli import options
+from qmodal.cli.addresses import NO_GATEWAY
 from qmodal.cli.commands.fleet import look
 from qmodal.cli.tables import show
 from qmodal.exception import NotFoundError
@@ -35,11 +36,14 @@ def app() -> None:
 @app.command("list")
 @options.as_json
 def listing(as_json: bool) -> None:
-    """List the deployed apps: versions, containers, and inputs that wait."""
+    """List the deployed apps: versions, containers, inputs that wait, and where web functions answer."""
     from qmodal.client.client import current
 
     client = current()
-    show(client.run(_rows(client)), dict.fromkeys(_COLUMNS, str), as_json=as_json)
+    rows = client.run(_rows(client))
+    show(rows, {**dict.fromkeys(_COLUMNS, str), "web": " ".join}, as_json=as_json)
+    if any(row["has_web"] for row in rows) and not client.run(client.gateways.living()):
+        click.echo(f"Nobody serves web functions, as {NO_GATEWAY}", err=True)
 
 
 _COLUMNS = ("name", "environment", "app", "version", "containers", "backlog")
@@ -168,6 +172,8 @@ def _follow(client: Client, app_id: str, cursor: str, screen: Screen) -> None:
 
 
 def _rows(client: Client) -> Op[list[dict[str, Any]]]:
+    from qmodal.functions.web import web_addresses
+
     deployed = yield from client.apps.deployed()
     fleet = yield from look(client)
     pools = yield from client.observing.active()
@@ -179,6 +185,7 @@ def _rows(client: Client) -> Op[list[dict[str, Any]]]:
             record = yield from client.apps.record(app_id)
         if record is None:
             continue
+        web = yield from web_addresses(client, app_id)
         environment, _, name = title.partition("/")
         rows.append(
             {
@@ -188,6 +195,8 @@ def _rows(client: Client) -> Op[list[dict[str, Any]]]:
                 "version": record.version,
                 "containers": sum(each.app == app_id for _, each in fleet.alive),
                 "backlog": sum(_backlog(each) for each in observations if _is_of(each, app_id)),
+                "web": [url for each in web for url in each.urls],
+                "has_web": bool(web),
             }
         )
     return rows

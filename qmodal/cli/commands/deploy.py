@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 
 import click
@@ -46,11 +46,14 @@ def deploy(
         for line in _files(app):
             click.echo(line)
         return
+    from qmodal.cli.addresses import addresses_of
     from qmodal.runner.deploy import deploy
 
-    result = current().run(deploy(app, name, environment, **release))
+    client = current()
+    result = client.run(deploy(app, name, environment, **release))
     version = cast("Version", app._registry.version)
-    for line in _deployed(version, is_new=result.is_new):
+    addresses = client.run(addresses_of(client, version.app_id))
+    for line in _deployed(version, addresses, is_new=result.is_new):
         click.echo(line)
 
 
@@ -79,17 +82,17 @@ def _files(app: App) -> Iterator[str]:
     yield f"{len(members)} files, {size(total)}; compressed {size(len(bundle.content))}"
 
 
-def _deployed(version: Version, *, is_new: bool) -> Iterator[str]:
+def _deployed(
+    version: Version, addresses: Mapping[tuple[str, str], str], *, is_new: bool
+) -> Iterator[str]:
     done = "Deployed" if is_new else "Nothing has changed since"
     place = f"{version.name} version {version.number} ({version.app_id})"
     yield f"{done} {place} to {version.environment}:"
     for spec in version.functions.values():
-        web = spec.options.get("recorded", {}).get("web", {})
         for method, kind in spec.methods.items():
             verb = "remote_gen" if kind.is_generator else "remote"
-            how = (
-                " is a web function, which nothing serves yet" if method in web else f".{verb}(...)"
-            )
+            address = addresses.get((spec.tag, method))
+            how = f".{verb}(...)" if address is None else f" => {address}"
             yield f"  {_handle(version, spec, method)}{how}"
 
 

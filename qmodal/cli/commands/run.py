@@ -192,10 +192,21 @@ def _introduce(request: RunRequest, runnable: Runnable, app: App) -> None:
         return
     if sys.stderr.isatty():
         click.echo(f"Running {runnable.name} in {app.app_id}", err=True)
+    if app.registered_web_endpoints:
+        _say_addresses(app)
     if request.detach and runnable.kind == "entrypoint":
         click.echo(
             "If this command ends early, only what was called last is sure to go on.", err=True
         )
+
+
+def _say_addresses(app: App) -> None:
+    from qmodal.cli.addresses import named_addresses
+    from qmodal.client.client import current
+
+    client = current()
+    for line in client.run(named_addresses(client, app.app_id or "")):
+        click.echo(line, err=True)
 
 
 def _take_leave(request: RunRequest, app: App) -> None:

@@ -65,6 +65,7 @@ class ServeSession:
         self._files = CredentialFiles(client.settings)
         self._app_id = new_app_id()
         self._stamps: dict[str, Stamp] = {}  # of the app's files, from before they were read last
+        self._said: list[str] = []
         self._given = {**given, "app_id": self._app_id}
 
     def run(self, ends: float, *, timestamps: bool) -> None:
@@ -83,10 +84,12 @@ class ServeSession:
                 Heartbeat(self._client, self._app_id, published.number, "ephemeral")
             )
             click.echo(f"Serving {published.name} ({self._app_id}); Ctrl-C ends it", err=True)
+            self._say_addresses()
             while (changed := self._changed(ends)) is not None:
                 click.echo(f"{changed} has changed", err=True)
                 published = self._publish() or published
                 heartbeat.number = published.number
+                self._say_addresses()
 
     def _changed(self, ends: float) -> str | None:
         """The first file that has changed since it was published; None when the time is over."""
@@ -126,6 +129,15 @@ class ServeSession:
             name: self._stamps.get(name) or stamp_of(name, before=began) for name in said["files"]
         }
         return Published(number=said["number"], name=said["name"])
+
+    def _say_addresses(self) -> None:
+        """Where its web functions answer, if that is not what was said last."""
+        from qmodal.cli.addresses import named_addresses
+
+        lines = self._client.run(named_addresses(self._client, self._app_id))
+        for line in lines if lines != self._said else ():
+            click.echo(line, err=True)
+        self._said = lines
 
     def _stop(self) -> None:
         record = self._client.run(self._client.apps.record(self._app_id))

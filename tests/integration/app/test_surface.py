@@ -88,8 +88,6 @@ def test_web_functions_are_not_called(user: Any) -> None:
     with pytest.raises(InvalidError, match="web function"):
         list(user.answer.map(["you"]))
     assert user.answer.local("you") == "you"
-    with pytest.raises(UnimplementedError, match="nothing serves"):
-        user.answer.get_web_url()
     assert user.square.get_web_url() is None
 
 

@@ -15,6 +15,7 @@ from qmodal.store.keys import GROUP
 from qmodal.store.server import accept_command
 from qmodal.transport.operation import Command
 from qmodal.transport.script import script
+from qmodal.wire.route import NamedRoute, Route
 from tests.model.model import command_of
 from tests.support.store.bench import APP, Bench
 
@@ -241,6 +242,21 @@ def tag(bench: Bench) -> Command:
     return command_of(bench.client.apps.set_tags(RECORD.app_id, {"team": "a"}))
 
 
+def route(bench: Bench) -> Command:
+    client = bench.client
+    client.run(client.apps.publish(RECORD, document=b"doc", now=1))
+    to = Route(RECORD.app_id, "n", "main", "f", "", RECORD.version)
+    named = NamedRoute("deployed", "label", "n-f", to)
+    return command_of(
+        client.routes.publish(RECORD.app_id, RECORD.version, [named], lifetime=60_000)
+    )
+
+
+def prolong(bench: Bench) -> Command:
+    bench.ask(*route(bench))
+    return bench.client.apps.prolong_routes_command(RECORD.app_id, 60_000)
+
+
 def resign(bench: Bench) -> Command:
     bench.client.run(bench.client.fleet.lead("as-1"))
     return command_of(bench.client.fleet.resign("as-1"))
@@ -275,6 +291,6 @@ CASES: list[Callable[[Bench], Command]] = [
     ),
     *(mark, reclaim_marked, note),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
-    *(renew, sweep, lead, assign, deploy, override, stop, tag, accept),
+    *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
     *(resign, enroll, retire),
 ]

@@ -294,53 +294,9 @@ def test_a_named_secret_says_which_variables_are_missing() -> None:
     assert missing_keys([secret.to_plain()], os.environ) == {"aws": ["NOT_THERE_AT_ALL"]}
 
 
-def test_web_functions_are_recorded_for_functions_and_methods() -> None:
-    app = modal.App("demo")
-    app.function(name="one")(modal.fastapi_endpoint(method="POST")(plain))
-
-    class Site:
-        @modal.asgi_app()
-        def serve(self) -> Any: ...
-
-        @modal.method()
-        def plain(self) -> None: ...
-
-    app.cls()(Site)
-    assert app.registered_web_endpoints == ["one"]
-    specs = {tag: entry.spec(module="demo") for tag, entry in app._registry.entries.items()}
-    assert specs["one"].options["recorded"]["web"][""]["method"] == "POST"
-    assert specs["Site.*"].options["recorded"]["web"].keys() == {"serve"}
-
-
-def generates() -> Any:
-    yield 1
-
-
-async def awaits() -> None: ...
-
-
-def takes(scope: Any) -> None: ...
-
-
-@pytest.mark.parametrize(
-    "apply",
-    [
-        lambda: modal.fastapi_endpoint()(generates),
-        lambda: modal.asgi_app()(awaits),
-        lambda: modal.wsgi_app()(takes),
-        lambda: modal.web_server(0),
-        lambda: modal.web_server(70_000),
-        lambda: modal.fastapi_endpoint(plain),  # type: ignore[arg-type]
-        lambda: modal.App("demo").function(retries=1)(modal.fastapi_endpoint()(plain)),
-        lambda: (
-            modal.App("demo").function()(modal.fastapi_endpoint()(plain)).with_options(retries=1)
-        ),
-        lambda: modal.clustered(size=0),
-    ],
-)
-def test_web_functions_that_make_no_sense_are_refused(apply: Any) -> None:
+def test_a_cluster_has_members() -> None:
     with pytest.raises(InvalidError):
-        apply()
+        modal.clustered(size=0)
 
 
 def test_old_hooks_of_a_class_are_hooks_with_a_warning() -> None:

@@ -47,6 +47,46 @@ def test_urls_become_what_the_client_library_takes(given: str, taken: str | None
     assert Settings.from_environ({"QMODAL_REDIS_URL": given}).redis_url == taken
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [
+        ("", None),
+        ("https://example.com", "https://example.com"),
+        (" HTTPS://Example.com/ ", "https://example.com"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("https://xn--mnchen-3ya.example", "https://xn--mnchen-3ya.example"),
+    ],
+)
+def test_web_functions_are_reached_at_the_base_of_a_url(given: str, taken: str | None) -> None:
+    settings = Settings.from_environ({"QMODAL_WEB_URL": given})
+    assert settings.web_url == taken
+    assert Settings.from_environ(settings.to_environ()) == settings
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "example.com",
+        "example.com:8000",
+        "ftp://example.com",
+        "https://",
+        "https://example.com/apps",
+        "https://example.com?a=b",
+        "https://example.com#a",
+        "https://user:password@example.com",
+        "https://a b.example.com",
+        "https://example.com:0",
+        "https://example.com:99999",
+        "https://münchen.example",
+    ],
+)
+def test_what_is_no_base_of_a_url_is_refused(given: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"QMODAL_WEB_URL is .*without a path") as caught:
+        Settings.from_environ({"QMODAL_WEB_URL": given})
+    assert "password" not in str(caught.value)
+
+
 def test_the_own_variable_wins_over_the_hosts() -> None:
     both = {"QMODAL_REDIS_URL": "redis://own", "REDIS_URL": "redis://host"}
     assert Settings.from_environ(both).redis_url == "redis://own"

@@ -184,6 +184,7 @@ def test_the_extra_and_the_group_for_tests_are_the_same() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     assert extras["test"] == project["dependency-groups"]["test"]
+    assert set(extras["web"]) < set(extras["test"])
 
 
 def test_constraints_are_versions_and_no_addresses() -> None:
@@ -201,6 +202,7 @@ def test_the_architecture_names_every_key() -> None:
         "name": "<name>",
         "token": "<token>",
         "reply_to": "<reply_to>",
+        "gateway": "<gateway>",
     }
     stand_ins = {pool: "<pool>", call: "<call>", app: "<app>", "{s00}": "{sNN}"}
     text = (ROOT / "ARCHITECTURE.md").read_text()

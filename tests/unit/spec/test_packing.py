@@ -7,14 +7,17 @@ import pytest
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.pack_size import (
     LEAST_PACKS,
+    LONG_MICROSECONDS,
+    LONG_TIMES,
     MOST_IN_PACK,
     MOST_LEARNED_POOLS,
     RECENT_OUTCOMES,
+    REMEMBERED_INPUTS,
     WORTH_MICROSECONDS,
     PackSizer,
     PackTimes,
+    Variation,
 )
-from qmodal.spec.variation import LONG_MICROSECONDS, LONG_TIMES, REMEMBERED_INPUTS, Variation
 from qmodal.store.outputs import MOST_PER_OUTPUT
 
 MANY = 10**6

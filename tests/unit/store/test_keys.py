@@ -38,7 +38,8 @@ def test_what_concerns_the_installation_shares_another_tag() -> None:
         *(KEYS.workers, KEYS.worker("wk-1"), KEYS.assigned("wk-1"), KEYS.containers("wk-1")),
         *(KEYS.leader, KEYS.epoch, KEYS.signing, KEYS.apps, KEYS.app("ap-1")),
         *(KEYS.settings("ap-1"), KEYS.version("ap-1", 1), KEYS.code("ab"), KEYS.logs("ap-1")),
-        KEYS.code_apps("ab"),
+        *(KEYS.code_apps("ab"), KEYS.route, KEYS.routes("ap-1")),
+        *(KEYS.gateways, KEYS.gateway("gw-1")),
     ]
     assert {tag(name) for name in names} == {"fleet"}
     assert len(set(names)) == len(names)

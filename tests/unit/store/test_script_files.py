@@ -20,9 +20,12 @@ from qmodal.store.keys import Keys
 from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
 from qmodal.store.server import accept_command
+from qmodal.store.web.routes import Routes
 from qmodal.transport.operation import Exchange
 from qmodal.transport.script import Script, load_commands, script
 from qmodal.wire.ids import pool_id, shard_of
+from qmodal.wire.route import NamedRoute, Route
+from qmodal.wire.signing import Signer
 
 FOLDER = Path(inspect.getfile(qmodal.store)).parent / "lua"
 FILES = sorted(FOLDER.rglob("*.lua"))
@@ -42,6 +45,8 @@ SUBMISSION = Submission(
 )
 FUNCTIONS = [path.stem for path in FILES if "shared" in path.parts and path.stem != "fields"]
 POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
+ROUTES = Routes(KEYS, Signer(b"root"))
+ROUTE = NamedRoute("deployed", "label", "n-f", Route("ap-1", "n", "main", "f", "", 1))
 ITEMS = Items(KEYS)
 EMISSION = Emission(
     pool=POOL,
@@ -115,6 +120,8 @@ METHODS: dict[str, Callable[[], Any]] = {
     "override": lambda: APPS.override_command("ap-1", POOL, b"", b""),
     "stop": lambda: APPS.stop(RECORD),
     "tag": lambda: APPS.set_tags("ap-1", {}),
+    "route": lambda: ROUTES.publish("ap-1", 1, [ROUTE], lifetime=0),
+    "prolong": lambda: APPS.prolong_routes_command("ap-1", 1),
 }
 
 

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 
-from qmodal.spec.variation import LONG_MICROSECONDS, Variation
+from qmodal.spec.pack_size import LONG_MICROSECONDS, Variation
 from qmodal.store.pools import MOST_HELD, Pools
 from qmodal.transport.operation import Command, Reply
 
