@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from qmodal.store.pools import Pools
     from qmodal.store.web.gateways import Gateways
     from qmodal.store.web.routes import Routes
+    from qmodal.store.web.tokens import Tokens
     from qmodal.transport.driver import BlockingDriver
     from qmodal.transport.loops import Loops
     from qmodal.transport.operation import Command, Op
@@ -138,6 +139,13 @@ class Client:
         from qmodal.store.web.gateways import Gateways
 
         return Gateways(self.keys, self.signer)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Who may call protected web functions."""
+        from qmodal.store.web.tokens import Tokens
+
+        return Tokens(self.keys, self.signer)
 
     @cached_property
     def specs(self) -> SpecReader:

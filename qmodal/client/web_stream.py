@@ -107,11 +107,17 @@ class WebStream:
 
     async def take(self) -> Message:
         """The next message, once it is there; raises BrokenStreamError."""
-        while not self._arrived:
-            if self._is_broken:
-                raise BrokenStreamError("the other side of the request is gone")
+        while (message := self.take_now()) is None:
             self._news.clear()
             await self._news.wait()
+        return message
+
+    def take_now(self) -> Message | None:
+        """The next message; None if none is there yet. Raises BrokenStreamError if none will come."""
+        if not self._arrived:
+            if self._is_broken:
+                raise BrokenStreamError("the other side of the request is gone")
+            return None
         message = self._arrived.popleft()
         if message.kind not in _FREE:
             self._owed += message.cost

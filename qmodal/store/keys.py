@@ -16,7 +16,7 @@ GROUP = b"containers"
 Lane = Literal[1, 2]  # the stream `inputs`, or `again`
 # Names of keys that live on without a TTL while nothing runs; every other key must expire or be
 # deleted.
-PERMANENT = ("apps", "signing", "workers", "epoch", "dead")
+PERMANENT = ("apps", "signing", "workers", "epoch", "dead", "tokens")
 
 
 class PoolKeys(NamedTuple):
@@ -222,6 +222,11 @@ class Keys:
     def gateway(self, gateway: str) -> str:
         """String, 10 s, renewed by the gateway: its base URL, signed."""
         return self.fleet(f"gateway:{gateway}")
+
+    @property
+    def tokens(self) -> str:
+        """Hash: key of a token -> the signed digest of its secret. Until each is revoked."""
+        return self.fleet("tokens")
 
     @property
     def wake(self) -> str:
