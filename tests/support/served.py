@@ -68,13 +68,13 @@ class Served:
 
 def read_all(connection: socket.socket) -> bytes:
     """All that comes until the other side closes, in whatever way."""
-    found = b""
+    found = bytearray()
     try:
         while part := connection.recv(65536):
             found += part
     except ConnectionResetError:
         pass
-    return found
+    return bytes(found)
 
 
 @contextmanager
