@@ -19,6 +19,7 @@ from qmodal.client.client import Client
 from qmodal.client.discovery import discovered
 from qmodal.config import Settings, parse_web_url
 from qmodal.embedded.credentials import withdraw
+from qmodal.embedded.gateway import GATEWAY_NEEDS, INSTALL_WEB
 from qmodal.exception import ConfigurationError, ConnectionError, Error
 from qmodal.services.gateway.options import GatewayOptions
 from qmodal.store.server import ping
@@ -28,7 +29,6 @@ from qmodal.transport.defects import survive
 log = logging.getLogger("qmodal")
 Ready = Callable[[str], None]
 BACKLOG = 2048
-NEEDED = ("uvloop", "httptools", "uvicorn", "websockets")
 LEAVE_SECONDS = 2.0
 # While there is no server to be reached.
 ASK_SECONDS, ASK_AGAIN_SECONDS = 2.0, 1.0
@@ -72,12 +72,12 @@ def serve(
 
 
 def _import_needed() -> None:
-    for name in NEEDED:
+    for name in GATEWAY_NEEDS:
         try:
             import_module(name)
         except ImportError as error:
             raise ConfigurationError(
-                f"{error.name} is not installed, and a gateway needs it: pip install 'qmodal[web]'"
+                f"{error.name} is not installed, and a gateway needs it: {INSTALL_WEB}"
             ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 import threading
@@ -199,3 +200,12 @@ def test_threads_that_ask_at_once_get_one_gateway(stack: Stack, owner: Client) -
         each.join()
     owner.run(gateway_ready(owner))
     wait_until(lambda: len(gateways_below(stack.supervisor)) == 1, what="one gateway")
+
+
+def test_a_forked_child_leaves_the_gateway_to_its_parent(stack: Stack, owner: Client) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(start_gateway(owner, has_web=True))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert gateways_below(stack.supervisor) == []
