@@ -126,6 +126,7 @@ async def _serve(
     try:
         await server.serve(sockets=[listener])
     finally:
+        await server.cancel_requests()
         app.results.close()
         await shared.close()
         await client.aclose()
@@ -210,6 +211,8 @@ def inherited(descriptor: int) -> socket.socket:
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there; raises ConfigurationError."""
+    if not 0 <= port < 65536:
+        raise ConfigurationError(f"there is no port {port}; choose a --port below 65536")
     try:
         family, kind, number, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
