@@ -49,7 +49,8 @@ def serve(
 
     `host` and `port` (0: any free one) are 127.0.0.1 and 8000, or 0.0.0.0 and PORT where that variable is set; `fd` is
     a socket to listen on instead. `url` is where others reach it. Once it listens it calls `ready` with its base URL,
-    or else writes a line to stdout. What is not given comes from the environment (`GatewayOptions`).
+    or else writes a line to stdout, unless it was given the socket. What is not given comes from the environment
+    (`GatewayOptions`).
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
@@ -62,7 +63,8 @@ def serve(
         withdraw(settings)
         _import_needed()
         listener = listen(*place_for(os.environ, host, port)) if fd is None else inherited(fd)
-        run(Client(settings), options, listener, ready=ready or _print_url)
+        told = _print_url if fd is None else _tell_nobody  # whoever has opened it knows the URL
+        run(Client(settings), options, listener, ready=ready or told)
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal web: {error}\n")
         raise SystemExit(2) from None
@@ -84,6 +86,10 @@ def _import_needed() -> None:
 def _print_url(url: str) -> None:
     sys.stdout.write(f"qmodal web: {url}\n")
     sys.stdout.flush()
+
+
+def _tell_nobody(url: str) -> None:
+    pass
 
 
 def place_for(environ: Mapping[str, str], host: str | None, port: int | None) -> tuple[str, int]:
