@@ -17,6 +17,7 @@ from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
+    from qmodal.embedded.stack import Stack
     from qmodal.spec.reader import SpecReader
     from qmodal.store.apps import Apps
     from qmodal.store.calls import Calls, Children
@@ -42,10 +43,13 @@ NO_SERVER = (
 class Client:
     """One server as one process sees it; `settings` must name a server and a key.
 
-    `is_checked`: somebody has made sure already that the server is one to trust calls to.
+    `is_checked`: somebody has made sure already that the server is one to trust calls to. `stack`:
+    the private one that this process has started, if the server is its own.
     """
 
-    def __init__(self, settings: Settings, *, is_checked: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, is_checked: bool = False, stack: Stack | None = None
+    ) -> None:
         if settings.redis_url is None or settings.signing_key is None:
             raise ConfigurationError(NO_SERVER)
         self.settings = settings
@@ -56,6 +60,7 @@ class Client:
         self._later: deque[Command] = deque()
         self._of_parents: list[Loops] = []
         self.is_checked = is_checked
+        self.stack = stack
         process.add(self)
 
     @cached_property
