@@ -7,18 +7,18 @@ import re
 from pathlib import Path
 
 import pytest
-from qmodal.services.gateway.options import GIB, GatewayOptions
-from qmodal_workers.container.web.under_way import LOOK_SECONDS, MOST_MISSES
-from qmodal_workers.container.web.websocket_run import MOST_MESSAGE_BYTES
 
 import qmodal
 from qmodal.client.web_stream import WINDOW_BYTES
 from qmodal.embedded.gateway import GATEWAY_PORT
 from qmodal.exception import InvalidError
+from qmodal.services.gateway.options import GIB, GatewayOptions
 from qmodal.spec.options import FunctionOptions, check_concurrency
 from qmodal.spec.web import DEV, KEPT_LABEL, MOST_LABEL, host_label
 from qmodal.store.web.inboxes import LIFETIME_MS
 from qmodal.wire.web import INLINE_BYTES
+from qmodal_workers.container.web.under_way import LOOK_SECONDS, MOST_MISSES
+from qmodal_workers.container.web.websocket_run import MOST_MESSAGE_BYTES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "web.md").read_text(encoding="utf-8")
 KIB, MIB = 1024, 1024**2
