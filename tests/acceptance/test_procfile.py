@@ -11,9 +11,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.support.gateways import get
 from tests.support.installed import QMODAL, ROOT, Desk, desk
 from tests.support.servers import reserved_port, run_server, server_binary
+from tests.support.web.gateways import get
 
 CALL = """
 import qmodal

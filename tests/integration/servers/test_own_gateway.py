@@ -21,10 +21,10 @@ from qmodal.embedded.up import start_kept
 from qmodal.exception import ConfigurationError
 from qmodal.runner.gateway import declares_web, gateway_ready, publishes_web, start_gateway
 from qmodal.runner.run import ensure_server
-from tests.support.gateways import gateways_below, get
 from tests.support.servers import no_process_left
 from tests.support.stacks import ROOT, short_folder
 from tests.support.waiting import wait_until
+from tests.support.web.gateways import gateways_below, get
 
 plain = qmodal.App("plain")
 guarded = qmodal.App("guarded")

@@ -203,8 +203,10 @@ def test_the_architecture_names_every_key() -> None:
         "token": "<token>",
         "reply_to": "<reply_to>",
         "gateway": "<gateway>",
+        "inbox": "00<inbox>",
     }
     stand_ins = {pool: "<pool>", call: "<call>", app: "<app>", "{s00}": "{sNN}"}
+    stand_ins["00<inbox>"] = "<inbox>"
     text = (ROOT / "ARCHITECTURE.md").read_text()
     for name in KEY_NAMES:
         found = getattr(keys, name)
