@@ -27,7 +27,8 @@ LONGEST_SCRIPT = 60
 KEY_NAMES = [
     name
     for name in dir(Keys)
-    if not name.startswith("_") and name not in {"prefix", "shard", "of_pool", "calls", "fleet"}
+    if not name.startswith("_")
+    and name not in {"prefix", "shard", "of_pool", "calls", "fleet", "route"}
 ]
 PICKLES = ["cloudpickle", "qmodal.wire.pickled"]
 HEAVY = ["redis", "hiredis", "asyncio", "ssl", "cloudpickle", "rich", "psutil", "click", "msgpack"]
