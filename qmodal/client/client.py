@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from qmodal.store.apps import Apps
     from qmodal.store.calls import Calls, Children
     from qmodal.store.fleet import Fleet
-    from qmodal.store.items import Items
     from qmodal.store.logs import Logs
     from qmodal.store.observing import Observing
     from qmodal.store.pools import Pools
+    from qmodal.store.results.items import Items
     from qmodal.store.web.gateways import Gateways
     from qmodal.store.web.routes import Routes
     from qmodal.store.web.tokens import Tokens
@@ -99,7 +99,7 @@ class Client:
     @cached_property
     def items(self) -> Items:
         """What generators produce."""
-        from qmodal.store.items import Items
+        from qmodal.store.results.items import Items
 
         return Items(self.keys)
 

@@ -89,14 +89,17 @@ class Stack:
         """Asks for the end and returns at once; children get `grace` seconds. May be repeated."""
         self._tell(f"{grace}".encode())
 
-    def start_gateway(self) -> None:
-        """Has a gateway started, unless there is one, and returns at once.
+    def start_gateway(self) -> bool:
+        """Has a gateway started, unless there is one, and returns at once; False in a forked child.
 
         ConfigurationError if the port that it should listen on is not free.
         """
+        if os.getpid() != self._owner:
+            return False
         if self.gateway_refusal is not None:
             raise self.gateway_refusal
         self._tell(START_GATEWAY)
+        return True
 
     def _tell(self, line: bytes) -> None:
         lifeline = self._process.stdin

@@ -47,8 +47,7 @@ def start_gateway(client: Client, *, has_web: bool) -> bool:
             "web functions are not served (%s missing): %s", ", ".join(missing), INSTALL_WEB
         )
         return False
-    client.stack.start_gateway()
-    return True
+    return client.stack.start_gateway()
 
 
 def gateway_ready(client: Client) -> Op[None]:

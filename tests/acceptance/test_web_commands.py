@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.support.gateways import gateways_below, get
 from tests.support.installed import QMODAL, Desk, desk
 from tests.support.servers import reserved_port, run_server, server_binary
 from tests.support.waiting import wait_until
+from tests.support.web.gateways import gateways_below, get
 
 PYTHON = QMODAL.with_name("python")
 PROGRAM = """

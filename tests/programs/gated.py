@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -15,14 +16,32 @@ import qmodal
 app = qmodal.App("gated")
 
 
-async def read(receive: Any) -> bytes:
-    """The whole body of a request."""
-    body = b""
+async def read(receive: Any) -> int:
+    """How long the body of a request is."""
+    size = 0
     while True:
         event = await receive()
-        body += event.get("body", b"")
+        size += len(event.get("body", b""))
         if not event.get("more_body"):
-            return body
+            return size
+
+
+def is_there(folder: str, name: str) -> bool:
+    """Whether the test has made the file."""
+    return Path(folder, name).exists()
+
+
+def note(folder: str, name: str) -> None:
+    """Tell the test."""
+    Path(folder, name).touch()
+
+
+async def until(folder: str, name: str) -> None:
+    """Until the test makes the file."""
+    for _ in itertools.count():
+        if is_there(folder, name):
+            return
+        await asyncio.sleep(0.01)
 
 
 def answer(status: int, body: bytes, *headers: tuple[bytes, bytes]) -> list[dict[str, Any]]:
@@ -39,7 +58,7 @@ async def told(scope: Any, receive: Any) -> list[dict[str, Any]]:
     about["headers"] = [
         [name.decode(), value.decode("latin-1")] for name, value in scope["headers"]
     ]
-    about["query"], about["body"] = scope["query_string"].decode(), len(await read(receive))
+    about["query"], about["body"] = scope["query_string"].decode(), await read(receive)
     about["pid"] = os.getpid()
     return answer(200, json.dumps(about).encode(), (b"content-type", b"application/json"))
 
@@ -80,33 +99,31 @@ async def site(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def stream(query: Any, receive: Any, send: Any) -> None:
-    """Parts until a file says that it is enough, or for ever."""
-    folder = Path(query["folder"])
+    """Parts, each after the file that asks for it or, of a given text, as fast as they are taken."""
+    folder, text = query["folder"], query.get("part", "") * int(query.get("times", 1))
     await send({"type": "http.response.start", "status": 200, "headers": []})
     try:
         for number in range(int(query.get("count", 1_000_000))):
-            part = query.get("part", "") * int(query.get("times", 1)) or f"{number}\n"
-            await send({"type": "http.response.body", "body": part.encode(), "more_body": True})
-            while "part" not in query and not (folder / f"next-{number}").exists():
-                await asyncio.sleep(0.01)
-            if (folder / "fail").exists():
+            part = (text or f"{number}\n").encode()
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+            if not text:
+                await until(folder, f"next-{number}")
+            if is_there(folder, "fail"):
                 raise ValueError("on purpose")
-            if (folder / "die").exists():
+            if is_there(folder, "die"):
                 os.kill(os.getpid(), signal.SIGKILL)
         await send({"type": "http.response.body", "body": b""})
     finally:
-        (folder / "ended").touch()
+        note(folder, "ended")
 
 
 async def waits(query: Any, receive: Any, send: Any) -> None:
     """Waits for a file, and then answers."""
-    folder = Path(query["folder"])
-    (folder / "began").touch()
+    note(query["folder"], "began")
     try:
-        while not (folder / "go").exists():
-            await asyncio.sleep(0.01)
+        await until(query["folder"], "go")
     except asyncio.CancelledError:
-        (folder / "cancelled").touch()
+        note(query["folder"], "cancelled")
         raise
     for event in answer(200, b"x" * int(query.get("size", 4))):
         await send(event)
@@ -144,9 +161,8 @@ async def fails(query: Any, receive: Any, send: Any) -> None:
 
 async def dies(query: Any, receive: Any, send: Any) -> None:
     """Ends its container, the first time."""
-    mark = Path(query["folder"], "died")
-    if not mark.exists():
-        mark.touch()
+    if not is_there(query["folder"], "died"):
+        note(query["folder"], "died")
         os.kill(os.getpid(), signal.SIGKILL)
     for event in answer(200, b"survived"):
         await send(event)
@@ -172,27 +188,30 @@ KINDS = {
 
 
 async def socket(scope: Any, receive: Any, send: Any) -> None:
-    """A websocket: sends messages back, and does what some of them say."""
+    """A websocket, unless its path says that it is refused."""
     if scope["type"] == "lifespan":
-        raise RuntimeError("no lifespan")
+        raise RuntimeError("it has none")
     await receive()
     path = scope["path"].rpartition("/")[2]
     if path == "refused":
         await send({"type": "websocket.close"})
-        return
-    if path == "denied":
+    elif path == "denied":
         kind = "websocket.http.response"
         await send({"type": f"{kind}.start", "status": 418, "headers": [(b"x-why", b"tea")]})
         await send({"type": f"{kind}.body", "body": b"not today"})
-        return
-    chosen = "chat" if "chat" in scope["subprotocols"] else None
-    await send({"type": "websocket.accept", "subprotocol": chosen})
+    else:
+        chosen = "chat" if "chat" in scope["subprotocols"] else None
+        await send({"type": "websocket.accept", "subprotocol": chosen})
+        await talk(scope, receive, send)
+
+
+async def talk(scope: Any, receive: Any, send: Any) -> None:
+    """Sends messages back, and does what some of them say."""
     while True:
         event = await receive()
         if event["type"] == "websocket.disconnect":
-            folder = parse_qs(scope["query_string"].decode()).get("folder")
-            if folder:
-                Path(folder[0], f"left-{event['code']}").touch()
+            for folder in parse_qs(scope["query_string"].decode()).get("folder", ()):
+                note(folder, f"left-{event['code']}")
             return
         if event.get("text") == "close":
             await send({"type": "websocket.close", "code": 4001, "reason": "as you wish"})

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket as socketlib
 import subprocess
 import sys
 import threading
@@ -23,7 +24,19 @@ import qmodal
 app = qmodal.App("web")
 # The file is not a part of the program, and so not beside it in containers.
 SERVER = Path(__file__).with_name("web_server.py")
-PORT = int(os.environ.get("TEST_WEB_PORT", "18473"))
+
+
+def free_port() -> int:
+    """A port that nobody has."""
+    with socketlib.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return int(made.getsockname()[1])
+
+
+# Chosen where the program runs, and told to its containers.
+PORT = int(os.environ.get("TEST_WEB_PORT", "0")) or free_port()
+ABSENT = free_port()
+SERVER_ENV = {"TEST_WEB_SERVER": str(SERVER), "TEST_WEB_PORT": str(PORT)}
 
 
 def show(folder: str, name: str) -> None:
@@ -133,6 +146,48 @@ class Shop:
     @qmodal.method()
     def count(self) -> int:
         return len(self.stock)
+
+
+@app.cls()
+@qmodal.concurrent(max_inputs=4)
+class Stages:
+    """A class that says in which order things happen."""
+
+    folder: str = qmodal.parameter()
+
+    def note(self, what: str) -> None:
+        with Path(self.folder, "stages").open("a") as file:
+            file.write(f"{what}\n")
+
+    def noted(self) -> list[str]:
+        return Path(self.folder, "stages").read_text().split()
+
+    @qmodal.enter()
+    def enters(self) -> None:
+        self.note("enter")
+
+    @qmodal.exit()
+    def exits(self) -> None:
+        self.note("exit")
+
+    @qmodal.asgi_app()
+    def site(self) -> FastAPI:
+        @contextlib.asynccontextmanager
+        async def lasts(_: FastAPI) -> AsyncIterator[None]:
+            self.note("startup")
+            yield
+            self.note("shutdown")
+
+        self.note("factory")
+        return FastAPI(lifespan=lasts)
+
+    @qmodal.fastapi_endpoint()
+    async def stages(self) -> list[str]:
+        return self.noted()
+
+    @qmodal.fastapi_endpoint()
+    def container(self) -> str:
+        return os.environ["MODAL_TASK_ID"]
 
 
 @contextlib.asynccontextmanager
@@ -343,7 +398,7 @@ def wsgi() -> Any:
     return answer
 
 
-@app.function(max_containers=1, env={"TEST_WEB_SERVER": str(SERVER)})
+@app.function(max_containers=1, env=SERVER_ENV)
 @qmodal.concurrent(max_inputs=10)
 @qmodal.web_server(PORT, startup_timeout=20)
 def server() -> None:
@@ -351,6 +406,6 @@ def server() -> None:
 
 
 @app.function()
-@qmodal.web_server(PORT + 1, startup_timeout=0.3)
+@qmodal.web_server(ABSENT, startup_timeout=0.3)
 def absent() -> None:
     """Starts nothing."""

@@ -18,6 +18,7 @@ import click
     metavar="ADDR[,ADDR]",
     help="Addresses or networks of proxies that may say who the client is and which scheme it uses.",
 )
+@click.option("--access-log", is_flag=True, help="Write a line for each request.")
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
 @click.option("--fd", type=click.IntRange(min=0), hidden=True, help="An inherited socket.")
 def web(
@@ -27,6 +28,7 @@ def web(
     trusted_proxies: str | None,
     fd: int | None,
     *,
+    access_log: bool,
     insecure: bool,
 ) -> None:
     """Serve web functions over HTTP until SIGTERM or Ctrl-C. Several may run."""
@@ -37,6 +39,7 @@ def web(
         port=port,
         url=url,
         trusted_proxies=trusted_proxies,
+        access_log=access_log or None,
         insecure=insecure,
         fd=fd,
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import Any
 
 from qmodal.exception import Error
-from qmodal.services.gateway.access_log import AccessLog
+from qmodal.services.gateway.access_log import AccessLog, Entry
 from qmodal.services.gateway.exchange.body import ClientLeftError, RequestBody
 from qmodal.services.gateway.exchange.call_wait import CallWait
 from qmodal.services.gateway.exchange.http import HttpExchange
@@ -19,8 +20,12 @@ from qmodal.services.gateway.exchange.responses import (
     unavailable,
 )
 from qmodal.services.gateway.exchange.results import PARAMETER, Results
-from qmodal.services.gateway.exchange.websocket import WebsocketExchange, WebsocketPeer
-from qmodal.services.gateway.head import Head, Proxies, new_request_id, read_head
+from qmodal.services.gateway.exchange.websocket import (
+    INTERNAL_ERROR,
+    WebsocketExchange,
+    WebsocketPeer,
+)
+from qmodal.services.gateway.head import Head, Proxies, read_head
 from qmodal.services.gateway.proxy_auth import ProxyAuth
 from qmodal.services.gateway.routing.endpoint import WebTarget
 from qmodal.services.gateway.routing.router import Match, Router
@@ -34,6 +39,7 @@ NOWHERE = plain(
     "No web function has this address. It is https://LABEL.DOMAIN/ or /APP/FUNCTION; "
     "Function.get_web_url() tells the one of a function.",
 )
+STOPS = unavailable("The gateway stops; try again.")
 # The extension of the gateway's own server, which tells when a client leaves.
 CONNECTION = "qmodal.connection"
 
@@ -59,24 +65,17 @@ class GatewayApp:
 
     async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
         began = time.monotonic()
-        connection = scope["extensions"][CONNECTION]
+        peer = HttpPeer(scope["extensions"][CONNECTION], receive, send, scope["method"])
+        head: Head | None = None
         try:
             head = read_head(scope, self._proxies)
-        except RefusedError as refused:
-            peer = HttpPeer(connection, receive, send, new_request_id(), scope["method"])
-            await peer.answer(refused.response, closes=refused.closes)
-            return
-        peer = HttpPeer(connection, receive, send, head.request_id, scope["method"])
-        try:
+            peer.request_id = head.request_id
             await self._answer(scope, head, peer)
-        except RefusedError as refused:
-            await peer.answer(refused.response, closes=refused.closes)
         except ClientLeftError:
             pass
-        except (Error, TimeoutError):
-            if peer.status:
-                raise
-            await peer.answer(unavailable())
+        except (Error, TimeoutError, asyncio.CancelledError) as error:
+            refused = _refused(error)
+            await peer.instead(refused.response, closes=refused.closes)
         finally:
             if self._log is not None:
                 self._say(scope, head, scope["method"], peer, began)
@@ -135,20 +134,16 @@ class GatewayApp:
     async def _websocket(self, scope: Any, receive: Receive, send: Send) -> None:
         began = time.monotonic()
         await receive()  # that the client wants to connect
+        peer = WebsocketPeer(receive, send)
+        head: Head | None = None
         try:
             head = read_head(scope, self._proxies)
-        except RefusedError as refused:
-            await WebsocketPeer(receive, send, new_request_id()).refuse(refused.response)
-            return
-        peer = WebsocketPeer(receive, send, head.request_id)
-        try:
+            peer.request_id = head.request_id
             await self._answer_websocket(scope, head, peer)
-        except RefusedError as refused:
-            await peer.refuse(refused.response)
-        except (Error, TimeoutError):
-            if peer.status:
-                raise
-            await peer.refuse(unavailable())
+        except ClientLeftError:
+            pass
+        except (Error, TimeoutError, asyncio.CancelledError) as error:
+            await peer.instead(_refused(error).response, INTERNAL_ERROR)
         finally:
             if self._log is not None:
                 self._say(scope, head, "WEBSOCKET", peer, began)
@@ -165,9 +160,23 @@ class GatewayApp:
         await WebsocketExchange(self._wait(target, request)).run(peer)
 
     def _say(
-        self, scope: Any, head: Head, method: str, peer: HttpPeer | WebsocketPeer, began: float
+        self,
+        scope: Any,
+        head: Head | None,
+        method: str,
+        peer: HttpPeer | WebsocketPeer,
+        began: float,
     ) -> None:
         if self._log is not None:
+            client = scope["client"] if head is None else head.client
             request = f"{method} {scope['raw_path'].decode('latin-1')} HTTP/{scope['http_version']}"
-            took = time.monotonic() - began
-            self._log.add(head, request, status=peer.status, size=peer.sent, seconds=took)
+            self._log.add(Entry(client, request, peer, time.monotonic() - began))
+
+
+def _refused(error: BaseException) -> RefusedError:
+    """What is answered where this was raised."""
+    if isinstance(error, RefusedError):
+        return error
+    if isinstance(error, asyncio.CancelledError):  # the gateway stops, and has given it its time
+        return RefusedError(STOPS, closes=True)
+    return RefusedError(unavailable())

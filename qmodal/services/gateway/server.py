@@ -213,6 +213,14 @@ class GatewayServer(uvicorn.Server):
             await asyncio.sleep(0)
         await super().shutdown(sockets)
 
+    async def cancel_requests(self) -> None:
+        """End the requests that the time for a stop was too short for."""
+        tasks = list(self.server_state.tasks)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=LAST_SECONDS)
+
     async def on_tick(self, counter: int) -> bool:
         """Look for slow connections, once a second."""
         if counter % LOOK_TICKS == 0:

@@ -19,6 +19,7 @@ from qmodal.client.client import Client
 from qmodal.client.discovery import discovered
 from qmodal.config import Settings, parse_web_url
 from qmodal.embedded.credentials import withdraw
+from qmodal.embedded.gateway import GATEWAY_NEEDS, INSTALL_WEB
 from qmodal.exception import ConfigurationError, ConnectionError, Error
 from qmodal.services.gateway.options import GatewayOptions
 from qmodal.store.server import ping
@@ -28,7 +29,6 @@ from qmodal.transport.defects import survive
 log = logging.getLogger("qmodal")
 Ready = Callable[[str], None]
 BACKLOG = 2048
-NEEDED = ("uvloop", "httptools", "uvicorn", "websockets")
 LEAVE_SECONDS = 2.0
 # While there is no server to be reached.
 ASK_SECONDS, ASK_AGAIN_SECONDS = 2.0, 1.0
@@ -49,7 +49,8 @@ def serve(
 
     `host` and `port` (0: any free one) are 127.0.0.1 and 8000, or 0.0.0.0 and PORT where that variable is set; `fd` is
     a socket to listen on instead. `url` is where others reach it. Once it listens it calls `ready` with its base URL,
-    or else writes a line to stdout. What is not given comes from the environment (`GatewayOptions`).
+    or else writes a line to stdout, unless it was given the socket. What is not given comes from the environment
+    (`GatewayOptions`).
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
@@ -62,7 +63,8 @@ def serve(
         withdraw(settings)
         _import_needed()
         listener = listen(*place_for(os.environ, host, port)) if fd is None else inherited(fd)
-        run(Client(settings), options, listener, ready=ready or _print_url)
+        told = _print_url if fd is None else _tell_nobody  # whoever has opened it knows the URL
+        run(Client(settings), options, listener, ready=ready or told)
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal web: {error}\n")
         raise SystemExit(2) from None
@@ -72,18 +74,22 @@ def serve(
 
 
 def _import_needed() -> None:
-    for name in NEEDED:
+    for name in GATEWAY_NEEDS:
         try:
             import_module(name)
         except ImportError as error:
             raise ConfigurationError(
-                f"{error.name} is not installed, and a gateway needs it: pip install 'qmodal[web]'"
+                f"{error.name} is not installed, and a gateway needs it: {INSTALL_WEB}"
             ) from error
 
 
 def _print_url(url: str) -> None:
     sys.stdout.write(f"qmodal web: {url}\n")
     sys.stdout.flush()
+
+
+def _tell_nobody(url: str) -> None:
+    pass
 
 
 def place_for(environ: Mapping[str, str], host: str | None, port: int | None) -> tuple[str, int]:
@@ -126,6 +132,7 @@ async def _serve(
     try:
         await server.serve(sockets=[listener])
     finally:
+        await server.cancel_requests()
         app.results.close()
         await shared.close()
         await client.aclose()
@@ -210,6 +217,8 @@ def inherited(descriptor: int) -> socket.socket:
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that listens there; raises ConfigurationError."""
+    if not 0 <= port < 65536:
+        raise ConfigurationError(f"there is no port {port}; choose a --port below 65536")
     try:
         family, kind, number, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

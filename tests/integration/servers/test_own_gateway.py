@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import tempfile
 import threading
@@ -20,10 +21,10 @@ from qmodal.embedded.up import start_kept
 from qmodal.exception import ConfigurationError
 from qmodal.runner.gateway import declares_web, gateway_ready, publishes_web, start_gateway
 from qmodal.runner.run import ensure_server
-from tests.support.gateways import gateways_below, get
 from tests.support.servers import no_process_left
 from tests.support.stacks import ROOT, short_folder
 from tests.support.waiting import wait_until
+from tests.support.web.gateways import gateways_below, get
 
 plain = qmodal.App("plain")
 guarded = qmodal.App("guarded")
@@ -199,3 +200,12 @@ def test_threads_that_ask_at_once_get_one_gateway(stack: Stack, owner: Client) -
         each.join()
     owner.run(gateway_ready(owner))
     wait_until(lambda: len(gateways_below(stack.supervisor)) == 1, what="one gateway")
+
+
+def test_a_forked_child_leaves_the_gateway_to_its_parent(stack: Stack, owner: Client) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(start_gateway(owner, has_web=True))
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert gateways_below(stack.supervisor) == []

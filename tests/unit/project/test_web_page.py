@@ -7,18 +7,18 @@ import re
 from pathlib import Path
 
 import pytest
-from qmodal.services.gateway.options import GIB, GatewayOptions
-from qmodal_workers.container.web.under_way import LOOK_SECONDS, MOST_MISSES
-from qmodal_workers.container.web.websocket_run import MOST_MESSAGE_BYTES
 
 import qmodal
 from qmodal.client.web_stream import WINDOW_BYTES
 from qmodal.embedded.gateway import GATEWAY_PORT
 from qmodal.exception import InvalidError
+from qmodal.services.gateway.options import GIB, GatewayOptions
 from qmodal.spec.options import FunctionOptions, check_concurrency
 from qmodal.spec.web import DEV, KEPT_LABEL, MOST_LABEL, host_label
-from qmodal.store.web.inboxes import LIFETIME_MS
-from qmodal.wire.web import INLINE_BYTES
+from qmodal.store.web.inboxes import INBOX_MS
+from qmodal.wire.web import WHOLE_BYTES
+from qmodal_workers.container.web.under_way import LOOK_SECONDS, MOST_MISSES
+from qmodal_workers.container.web.websocket_run import MOST_MESSAGE_BYTES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "web.md").read_text(encoding="utf-8")
 KIB, MIB = 1024, 1024**2
@@ -38,7 +38,7 @@ def table(title: str) -> dict[str, str]:
 
 def test_every_limit_is_that_of_the_code() -> None:
     options = GatewayOptions()
-    gone = LIFETIME_MS / 1000 + MOST_MISSES * LOOK_SECONDS
+    gone = INBOX_MS / 1000 + MOST_MISSES * LOOK_SECONDS
     assert table("Limits") == {
         "body of a request": f"{options.max_body // GIB} GiB; `QMODAL_WEB_MAX_BODY`, in bytes",
         "a body stops arriving": f"{options.body_timeout:g} s without a byte; `QMODAL_WEB_BODY_SECONDS`",
@@ -47,7 +47,7 @@ def test_every_limit_is_that_of_the_code() -> None:
         "time for a request": f"`timeout` of the function, {FunctionOptions().timeout:g} s",
         "Redis is away": f"{options.patience:g} s",
         "message of a websocket": f"{MOST_MESSAGE_BYTES // MIB} MiB",
-        "body inside the input or its result": f"{INLINE_BYTES // KIB} KiB",
+        "body inside the input or its result": f"{WHOLE_BYTES // KIB} KiB",
         "not taken yet in one direction of a stream": f"{WINDOW_BYTES // KIB} KiB",
         "requests at once in a container": f"`max_inputs`, {MOST_AT_ONCE} at most",
         "a gateway dies": f"within {gone:g} s",

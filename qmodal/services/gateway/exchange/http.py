@@ -54,9 +54,9 @@ class HttpExchange:
         except ClientLeftError:
             pass
         except RefusedError as refused:
-            await _instead(peer, refused)
+            await peer.instead(refused.response, closes=refused.closes)
         except BrokenStreamError:
-            await _instead(peer, RefusedError(LOST))
+            await peer.instead(LOST)
         except BadResponseError:
             peer.connection.cut()
         finally:
@@ -145,11 +145,3 @@ def _start_of(message: Message) -> tuple[Any, Any]:
     if message.kind != "start" or type(data) is not list or len(data) != 2:
         raise BadResponseError(f"it begins with {message.kind!r}")
     return data[0], data[1]
-
-
-async def _instead(peer: HttpPeer, refused: RefusedError) -> None:
-    """Answer what the gateway has to say; in the middle of a response, cut the connection."""
-    if peer.status:
-        peer.connection.cut()
-    else:
-        await peer.answer(refused.response, closes=refused.closes)

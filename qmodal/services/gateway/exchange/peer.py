@@ -15,6 +15,7 @@ from qmodal.services.gateway.exchange.responses import (
     plain,
     without_length,
 )
+from qmodal.services.gateway.head import new_request_id
 from qmodal.wire.web import Header, Response
 
 Receive = Callable[[], Awaitable[Any]]
@@ -36,19 +37,17 @@ class HttpPeer:
     __slots__ = (
         "_is_bodiless",
         "_left",
-        "_request_id",
         "_send",
         "connection",
         "has_left",
         "is_head",
         "receive",
+        "request_id",
         "sent",
         "status",
     )
 
-    def __init__(
-        self, connection: Connection, receive: Receive, send: Send, request_id: bytes, method: str
-    ) -> None:
+    def __init__(self, connection: Connection, receive: Receive, send: Send, method: str) -> None:
         self.connection = connection
         self.receive = receive
         self.is_head = method == "HEAD"
@@ -56,7 +55,7 @@ class HttpPeer:
         self.sent = 0  # bytes of body
         self.has_left = False
         self._send = send
-        self._request_id = request_id
+        self.request_id = b""
         self._is_bodiless = False
         self._left: int | None = None  # of the content-length
 
@@ -79,11 +78,24 @@ class HttpPeer:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
+    async def instead(self, response: Response, *, closes: bool = False) -> None:
+        """Answer what the gateway has to say; in the middle of a response, cut the connection."""
+        if self.status:
+            self.connection.cut()
+        else:
+            await self.answer(response, closes=closes)
+
+    @property
+    def _id(self) -> Header:
+        if not self.request_id:  # the head could not be read
+            self.request_id = new_request_id()
+        return (b"x-request-id", self.request_id)
+
     def _whole(self, response: Response) -> tuple[int, list[Header], bytes]:
         given, headers, body = response
         status = checked_status(given)
         found = checked_headers(headers)
-        found.append((b"x-request-id", self._request_id))
+        found.append(self._id)
         if status in BODILESS:
             return status, without_length(found), b""
         length = length_of(found)
@@ -101,7 +113,7 @@ class HttpPeer:
         """Send the head of a response whose body comes in parts; raises BadResponseError before it sends anything."""
         checked = checked_status(status)
         found = checked_headers(headers)
-        found.append((b"x-request-id", self._request_id))
+        found.append(self._id)
         self._is_bodiless = self.is_head or checked in BODILESS
         if checked in BODILESS:
             found = without_length(found)

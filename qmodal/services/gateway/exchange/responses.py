@@ -13,11 +13,12 @@ from qmodal.wire.web import Header, Response
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 # Tabs are allowed in a value, and so is what is not ASCII.
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-# What belongs to a connection, not to a response; `date` is set by the gateway's own server.
-_OF_CONNECTION = frozenset(
+# What belongs to a connection, not to a response, and what the gateway sets itself.
+_NOT_PASSED_ON = frozenset(
     [
         *(b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"upgrade"),
-        *(b"transfer-encoding", b"proxy-authenticate", b"proxy-authorization", b"date"),
+        *(b"transfer-encoding", b"proxy-authenticate", b"proxy-authorization"),
+        *(b"date", b"x-request-id"),
     ]
 )
 # Responses of these statuses have no body, and no length.
@@ -88,7 +89,7 @@ def checked_headers(headers: Iterable[Any]) -> list[Header]:
                 )
             if name == b"content-length":
                 length = _checked_length(value, length)
-            elif name not in _OF_CONNECTION:
+            elif name not in _NOT_PASSED_ON:
                 found.append((name, value))
     except (TypeError, ValueError) as error:
         raise BadResponseError(f"the headers are no pairs of bytes: {error}") from error

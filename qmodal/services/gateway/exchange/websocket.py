@@ -34,17 +34,17 @@ LOST = plain(502, "The container of the websocket was lost.")
 class WebsocketPeer:
     """The client of one websocket; `status` is what its handshake was answered with, 0 before that."""
 
-    def __init__(self, receive: Receive, send: Send, request_id: bytes) -> None:
+    def __init__(self, receive: Receive, send: Send) -> None:
         self.receive = receive
+        self.request_id = b""
         self.status = 0
         self.sent = 0
         self._send = send
-        self._request_id = request_id
 
     async def accept(self, subprotocol: str | None, headers: list[Header]) -> None:
         """Accept the handshake."""
         self.status = 101
-        headers = [*headers, (b"x-request-id", self._request_id)]
+        headers = [*headers, (b"x-request-id", self.request_id)]
         await self._send(
             {"type": "websocket.accept", "subprotocol": subprotocol, "headers": headers}
         )
@@ -53,7 +53,7 @@ class WebsocketPeer:
         """Answer the handshake with a response; raises BadResponseError before it sends anything."""
         status = checked_status(response.status)
         headers = without_length(checked_headers(response.headers))
-        headers.append((b"x-request-id", self._request_id))
+        headers.append((b"x-request-id", self.request_id))
         self.status = status
         self.sent = len(response.body)
         kind = "websocket.http.response"
@@ -80,6 +80,17 @@ class WebsocketPeer:
         short = reason.encode()[:MOST_REASON].decode(errors="ignore")
         await self._send({"type": "websocket.close", "code": code, "reason": short})
 
+    async def instead(self, response: Response, code: int) -> None:
+        """Say what the gateway has to say: by a response, or by the end of a websocket that was accepted."""
+        if self.status:
+            text = response.body.decode(errors="replace").partition("\n")[0]
+            await self.close(code, text if response.status else "")
+            return
+        try:
+            await self.refuse(response)
+        except BadResponseError:
+            await self.refuse(LOST)
+
 
 class WebsocketExchange:
     """A websocket and its call."""
@@ -100,9 +111,9 @@ class WebsocketExchange:
         except ClientLeftError:
             is_delivered = await self._left()
         except RefusedError as refused:
-            await self._end(peer, refused.response, TRY_AGAIN)
+            await peer.instead(refused.response, TRY_AGAIN)
         except (BrokenStreamError, BadResponseError):
-            await self._end(peer, LOST, INTERNAL_ERROR)
+            await peer.instead(LOST, INTERNAL_ERROR)
         finally:
             self._is_over = True
             self._pump.cancel()
@@ -115,7 +126,7 @@ class WebsocketExchange:
             if found is None:
                 await wait.news()
             elif isinstance(found, Ended):
-                await self._end(peer, found.response, INTERNAL_ERROR)
+                await peer.instead(found.response, INTERNAL_ERROR)
                 return
             elif await self._is_last(peer, found):
                 return
@@ -202,17 +213,6 @@ class WebsocketExchange:
         while wait.ended is None and wait.failure is None and loop.time() < ends:
             await wait.news(ends)
         return wait.ended is not None
-
-    async def _end(self, peer: WebsocketPeer, response: Response, code: int) -> None:
-        """Say that there will be no more of it: by a response, or by the end of what was accepted."""
-        if peer.status:
-            text = response.body.decode(errors="replace").partition("\n")[0]
-            await peer.close(code, text if response.status else "")
-            return
-        try:
-            await peer.refuse(response)
-        except BadResponseError:
-            await peer.refuse(LOST)
 
 
 def _pair(message: Message) -> tuple[Any, Any]:

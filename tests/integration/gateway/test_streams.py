@@ -12,8 +12,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.support.served import SECONDS, Served, read_all
 from tests.support.waiting import wait_until
+from tests.support.web.served import SECONDS, Served, read_all
 
 T = TypeVar("T")
 MIB = 1024 * 1024
@@ -47,9 +47,9 @@ def test_a_body_comes_back_while_it_is_sent(gateway: Served) -> None:
         made.sendall(
             b"POST /gated/web/echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
         )
+        found = b""
         for part in (b"first", b"second"):
             made.sendall(b"%x\r\n%s\r\n" % (len(part), part))
-            found = b""
             while part not in found:
                 found += made.recv(65536)
         made.sendall(b"0\r\n\r\n")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,8 @@ import pytest
 from qmodal.client.client import current
 from qmodal.exception import FunctionTimeoutError, RemoteError
 from qmodal.store.web.inboxes import Inboxes
-from tests.support.gateway import Gateway, Sent, fetch, gateway, in_loop
-from tests.support.stacks import running_program
 from tests.support.waiting import wait_until
-
-PROGRAM = Path(__file__).parents[1] / "programs" / "web.py"
-
-
-@pytest.fixture(scope="module")
-def user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The running program; one stack for all tests of this module."""
-    with running_program(PROGRAM, tmp_path_factory) as module:
-        yield module
+from tests.support.web.requests import Gateway, Sent, fetch, gateway, in_loop
 
 
 async def began(folder: Path, pattern: str = "began-*") -> int:
