@@ -9,7 +9,7 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -231,13 +231,20 @@ class GatewayServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
+def websocket_protocol(**about: Any) -> asyncio.Protocol:
+    """The protocol of a connection that becomes a websocket; imported with the first one, as it takes two mebibytes."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**about)
+
+
 def config_for(app: Any, *, grace: float) -> uvicorn.Config:
     """How uvicorn serves the app."""
     return uvicorn.Config(
         app,
         loop="uvloop",
         http=GatewayProtocol,
-        ws="websockets-sansio",
+        ws=cast("type[asyncio.Protocol]", websocket_protocol),
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,  # it takes 300 KiB for each websocket
         interface="asgi3",
