@@ -22,6 +22,20 @@ class WebStream:
     messages go: the container's inbox is known to a gateway only with the first message of an attempt.
     """
 
+    __slots__ = (
+        "_arrived",
+        "_inbox",
+        "_is_broken",
+        "_owed",
+        "_received",
+        "_room",
+        "_sent",
+        "_waiters",
+        "origin",
+        "peer",
+        "stream",
+    )
+
     def __init__(self, inbox: Inbox, stream: str, *, origin: str = "", peer: str = "") -> None:
         self.stream = stream
         self.origin = origin

@@ -7,6 +7,7 @@ import contextlib
 import signal
 import socket
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
 from typing import Any, cast
@@ -39,11 +40,20 @@ class _TrailersDropped(list[tuple[bytes, bytes]]):
 _TRAILERS = _TrailersDropped()
 
 
+class _Pipeline(list[Any]):
+    """The requests of a connection that wait for the one before; a deque takes half a kibibyte, empty or not."""
+
+    def appendleft(self, waiting: Any) -> None:
+        """Add the newest."""
+        self.insert(0, waiting)
+
+
 class GatewayProtocol(HttpToolsProtocol):
     """One connection; the parser is httptools, and this adds limits and the news that the client has left."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.pipeline = cast("deque[Any]", _Pipeline())
         self.on_lost: Callable[[], None] | None = None
         self.is_in_head = True
         self.head_begun = self.loop.time()
