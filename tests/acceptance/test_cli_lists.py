@@ -19,9 +19,9 @@ from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
 from qmodal.wire.route import RouteName
 from tests.support.commands import qmodal, started
-from tests.support.gateways import announce
 from tests.support.servers import TestServer, reserved_port, run_server, server_binary
 from tests.support.stacks import first_line, short_folder, up
+from tests.support.web.gateways import announce
 
 PROGRAM = """
 import helper

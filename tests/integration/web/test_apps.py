@@ -11,8 +11,8 @@ import pytest
 
 from qmodal.client.client import current
 from qmodal.exception import ExecutionError, RemoteError
-from tests.support.gateway import Gateway, fetch, in_loop
 from tests.support.waiting import wait_until
+from tests.support.web.requests import Gateway, fetch, in_loop
 
 MIB = 1024 * 1024
 

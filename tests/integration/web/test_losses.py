@@ -13,8 +13,8 @@ import pytest
 from qmodal.client.client import current
 from qmodal.exception import FunctionTimeoutError, RemoteError
 from qmodal.store.web.inboxes import Inboxes
-from tests.support.gateway import Gateway, Sent, fetch, gateway, in_loop
 from tests.support.waiting import wait_until
+from tests.support.web.requests import Gateway, Sent, fetch, gateway, in_loop
 
 
 async def began(folder: Path, pattern: str = "began-*") -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from qmodal.exception import ExecutionError
-from tests.support.gateway import Gateway, fetch, in_loop
+from tests.support.web.requests import Gateway, fetch, in_loop
 
 
 def test_a_wsgi_app_gets_path_query_and_body(user: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from qmodal.exception import RemoteError
-from tests.support.gateway import Gateway, in_loop
+from tests.support.web.requests import Gateway, in_loop
 
 
 @pytest.mark.parametrize("name", ["site", "one_at_a_time"])
