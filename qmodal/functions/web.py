@@ -79,7 +79,7 @@ def web_addresses(client: Client, app_id: str) -> Op[list[WebAddress]]:
 
 
 def _url(names: _Names, base: str | None, *, has_labels: bool) -> str | None:
-    if base is None:
+    if base is None or not (names.label and names.path):
         return None
     parts = urlsplit(base)
     if has_labels and _has_subdomains(parts.hostname or ""):

@@ -124,6 +124,8 @@ def web_functions(version: Version) -> list[WebFunction]:
 
 def _specs(functions: Iterable[FunctionSpec]) -> Iterator[tuple[str, str, WebSpec]]:
     for spec in functions:
+        if not spec.options.get("recorded", {}).get("web"):
+            continue  # nearly all of them
         for method, web in web_methods(FunctionOptions.from_plain(spec.options)).items():
             yield spec.tag, method, web
 

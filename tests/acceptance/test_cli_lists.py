@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -16,10 +17,11 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.logs import LogChunk
+from qmodal.wire.route import RouteName
 from tests.support.commands import qmodal, started
-from tests.support.gateways import announce
 from tests.support.servers import TestServer, reserved_port, run_server, server_binary
 from tests.support.stacks import first_line, short_folder, up
+from tests.support.web.gateways import announce
 
 PROGRAM = """
 import helper
@@ -195,6 +197,27 @@ def test_a_run_says_where_web_functions_answer(
         "page => http://127.0.0.1:8000/lists-dev/page\n",
     )
     assert qmodal("run", "-q", file, settings=settings, cwd=file.parent).stderr == ""
+
+
+def test_a_served_app_says_where_its_web_functions_answer_and_when_that_changes(
+    file: Path, settings: Settings, client: Client
+) -> None:
+    announce(client)
+    with started("serve", file, settings=settings, cwd=file.parent) as serving:
+        said = serving.stderr
+        assert said is not None
+        assert said.readline().startswith("Serving lists (")
+        assert said.readline() == "page => http://127.0.0.1:8000/lists-dev/page\n"
+        file.write_text(f"{PROGRAM}\n# changed\n")
+        assert said.readline() == f"{file} has changed\n"
+        file.write_text(PROGRAM.replace("def page", "def front"))
+        while (line := said.readline()).endswith("has changed\n"):
+            continue
+        assert line == "front => http://127.0.0.1:8000/lists-dev/front\n"
+        serving.send_signal(signal.SIGINT)
+        serving.communicate(timeout=20)
+    gone: RouteName = ("path", "lists-dev/front")
+    assert client.run(client.routes.find([gone])) == [None]
 
 
 def test_stopping_an_app_asks_first(settings: Settings, deployed: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket as socketlib
 import subprocess
 import sys
 import threading
@@ -14,7 +15,6 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import fastapi
 from fastapi import BackgroundTasks, FastAPI, Form, Request, Response, UploadFile, WebSocket
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
 from pydantic import BaseModel
@@ -22,7 +22,32 @@ from pydantic import BaseModel
 import qmodal
 
 app = qmodal.App("web")
-PORT = int(os.environ.get("TEST_WEB_PORT", "18473"))
+# The file is not a part of the program, and so not beside it in containers.
+SERVER = Path(__file__).with_name("web_server.py")
+
+
+def free_port() -> int:
+    """A port that nobody has."""
+    with socketlib.socket() as made:
+        made.bind(("127.0.0.1", 0))
+        return int(made.getsockname()[1])
+
+
+# Chosen where the program runs, and told to its containers.
+PORT = int(os.environ.get("TEST_WEB_PORT", "0")) or free_port()
+ABSENT = free_port()
+SERVER_ENV = {"TEST_WEB_SERVER": str(SERVER), "TEST_WEB_PORT": str(PORT)}
+
+
+def show(folder: str, name: str) -> None:
+    """Tell the test that it has come so far."""
+    Path(folder, name).touch()
+
+
+def until(folder: str, name: str) -> None:
+    """Wait for the test."""
+    while not Path(folder, name).exists():
+        time.sleep(0.01)
 
 
 class Item(BaseModel):
@@ -70,7 +95,7 @@ def streamed(how: str, count: int = 3) -> StreamingResponse:
     return StreamingResponse(items, media_type="text/plain")
 
 
-@app.function(timeout=2)
+@app.function(timeout=1)
 @qmodal.fastapi_endpoint()
 async def late(seconds: float) -> str:
     await asyncio.sleep(seconds)
@@ -80,16 +105,15 @@ async def late(seconds: float) -> str:
 @app.function()
 @qmodal.fastapi_endpoint()
 def in_thread(folder: str) -> str:
-    Path(folder, f"began-{os.getpid()}").touch()
-    while not Path(folder, "go").exists():
-        time.sleep(0.02)
+    show(folder, f"began-{os.getpid()}")
+    until(folder, "go")
     return str(os.getpid())
 
 
 @app.function()
 @qmodal.fastapi_endpoint(method="POST")
 def dies(folder: str) -> str:
-    Path(folder, f"post-{os.getpid()}").touch()
+    show(folder, f"post-{os.getpid()}")
     if len(list(Path(folder).iterdir())) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return "survived"
@@ -98,7 +122,7 @@ def dies(folder: str) -> str:
 @app.function()
 @qmodal.fastapi_endpoint()
 def dies_once(folder: str) -> str:
-    Path(folder, f"get-{os.getpid()}").touch()
+    show(folder, f"get-{os.getpid()}")
     if len(list(Path(folder).iterdir())) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return "survived"
@@ -122,6 +146,48 @@ class Shop:
     @qmodal.method()
     def count(self) -> int:
         return len(self.stock)
+
+
+@app.cls()
+@qmodal.concurrent(max_inputs=4)
+class Stages:
+    """A class that says in which order things happen."""
+
+    folder: str = qmodal.parameter()
+
+    def note(self, what: str) -> None:
+        with Path(self.folder, "stages").open("a") as file:
+            file.write(f"{what}\n")
+
+    def noted(self) -> list[str]:
+        return Path(self.folder, "stages").read_text().split()
+
+    @qmodal.enter()
+    def enters(self) -> None:
+        self.note("enter")
+
+    @qmodal.exit()
+    def exits(self) -> None:
+        self.note("exit")
+
+    @qmodal.asgi_app()
+    def site(self) -> FastAPI:
+        @contextlib.asynccontextmanager
+        async def lasts(_: FastAPI) -> AsyncIterator[None]:
+            self.note("startup")
+            yield
+            self.note("shutdown")
+
+        self.note("factory")
+        return FastAPI(lifespan=lasts)
+
+    @qmodal.fastapi_endpoint()
+    async def stages(self) -> list[str]:
+        return self.noted()
+
+    @qmodal.fastapi_endpoint()
+    def container(self) -> str:
+        return os.environ["MODAL_TASK_ID"]
 
 
 @contextlib.asynccontextmanager
@@ -160,11 +226,12 @@ def file(path: str) -> FileResponse:
 
 @api.get("/events")
 async def events(folder: str) -> StreamingResponse:
+    show(folder, f"began-{os.getpid()}")
+
     async def made() -> AsyncIterator[str]:
         for number in range(3):
             yield f"data: {number}\n\n"
-            while not Path(folder, f"next-{number}").exists():
-                await asyncio.sleep(0.01)
+            await asyncio.to_thread(until, folder, f"next-{number}")
 
     return StreamingResponse(made(), media_type="text/event-stream")
 
@@ -176,18 +243,23 @@ async def endless(folder: str) -> StreamingResponse:
             while True:
                 yield bytes(64 * 1024)
         finally:
-            Path(folder, "ended").touch()
+            show(folder, "ended")
 
     return StreamingResponse(made())
 
 
 @api.get("/waits")
 async def waits(folder: str) -> None:
-    Path(folder, f"began-{os.getpid()}").touch()
+    show(folder, f"began-{os.getpid()}")
     try:
         await asyncio.Event().wait()
     finally:
-        Path(folder, "cancelled").touch()
+        show(folder, "cancelled")
+
+
+@api.get("/in-thread")
+def in_thread_too(folder: str) -> str:
+    return in_thread.local(folder)
 
 
 @api.get("/large")
@@ -212,9 +284,8 @@ async def echo(request: Request) -> StreamingResponse:
 @api.get("/background")
 async def background(folder: str, tasks: BackgroundTasks) -> str:
     async def later() -> None:
-        while not Path(folder, "go").exists():
-            await asyncio.sleep(0.01)
-        Path(folder, "done").touch()
+        await asyncio.to_thread(until, folder, "go")
+        show(folder, "done")
 
     tasks.add_task(later)
     return "at once"
@@ -241,7 +312,7 @@ async def socket(ws: WebSocket) -> None:
     while True:
         message = await ws.receive()
         if message["type"] == "websocket.disconnect":
-            Path(ws.query_params["folder"], f"left-{message['code']}").touch()
+            show(ws.query_params["folder"], f"left-{message['code']}")
             return
         if message.get("text") == "close":
             await ws.close(4001, "as you wish")
@@ -298,12 +369,16 @@ def bare() -> Any:
     return answer
 
 
+async def no_model() -> None:
+    raise LookupError("no model is there")
+
+
 @app.function()
 @qmodal.asgi_app()
 def broken() -> FastAPI:
     @contextlib.asynccontextmanager
     async def failing(_: FastAPI) -> AsyncIterator[None]:
-        raise LookupError("no model is there")
+        await no_model()
         yield
 
     return FastAPI(lifespan=failing)
@@ -323,18 +398,14 @@ def wsgi() -> Any:
     return answer
 
 
-@app.function(max_containers=1)
+@app.function(max_containers=1, env=SERVER_ENV)
 @qmodal.concurrent(max_inputs=10)
 @qmodal.web_server(PORT, startup_timeout=20)
 def server() -> None:
-    program = Path(__file__).with_name("web_server.py")
-    subprocess.Popen([sys.executable, str(program), str(PORT)])
+    subprocess.Popen([sys.executable, os.environ["TEST_WEB_SERVER"], str(PORT)])
 
 
 @app.function()
-@qmodal.web_server(PORT + 1, startup_timeout=0.3)
+@qmodal.web_server(ABSENT, startup_timeout=0.3)
 def absent() -> None:
     """Starts nothing."""
-
-
-assert fastapi  # what a body's annotations name

@@ -25,8 +25,8 @@ async def echo(request: web.Request) -> web.StreamResponse:
 
 async def closes(request: web.Request) -> web.Response:
     """The server closes the connection after it, and has not said so."""
-    transport = request.transport
-    asyncio.get_running_loop().call_later(0.05, lambda: transport and transport.close())
+    if request.transport is not None:
+        asyncio.get_running_loop().call_later(0.05, request.transport.close)
     return web.Response(text="bye")
 
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from qmodal.client.client import current
 from qmodal.exception import ExecutionError, RemoteError
-from tests.support.gateway import Gateway, fetch, in_loop
 from tests.support.waiting import wait_until
+from tests.support.web.requests import Gateway, fetch, in_loop
 
 MIB = 1024 * 1024
 
@@ -35,6 +36,22 @@ def test_requests_see_what_the_lifespan_has_set_and_share_what_is_in_it(user: An
 def test_a_lifespan_that_fails_is_a_failed_start_with_its_error(user: Any) -> None:
     with pytest.raises(ExecutionError, match="LookupError: no model is there"):
         fetch(user.broken)
+
+
+def test_an_app_lives_within_the_hooks_of_its_class(user: Any, tmp_path: Path) -> None:
+    async def ask(gateway: Gateway) -> str:
+        stages = user.Stages(folder=str(tmp_path))
+        answer = await gateway.fetch(stages.stages)
+        assert json.loads(answer.body) == ["enter", "factory", "startup"]
+        assert (await gateway.fetch(stages.site, url="/nowhere")).status == 404
+        answered: str = json.loads((await gateway.fetch(stages.container)).body)
+        return answered
+
+    container, client = in_loop(ask), current()
+    client.run(client.fleet.nudge_stopped(container, graceful=True))
+    noted = tmp_path / "stages"
+    wait_until(lambda: "exit" in noted.read_text(), what="the container ends")
+    assert noted.read_text().split() == ["enter", "factory", "startup", "shutdown", "exit"]
 
 
 def test_redirects_and_files_are_passed_on(user: Any, tmp_path: Path) -> None:
@@ -96,7 +113,7 @@ def test_bodies_are_streamed_both_ways(user: Any, name: str) -> None:
             getattr(user, name), "POST", "/echo", body=b"first", has_more=True
         )
         await sent.take("start")
-        found = await sent.take("body")
+        found: bytes = await sent.take("body")
         for part in parts:
             await sent.stream.send("body", part)
             taken = b""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.gateway import Gateway, fetch, in_loop
+from tests.support.web.requests import Gateway, fetch, in_loop
 
 
 def test_a_plain_endpoint_gets_converted_query_parameters_in_a_thread(user: Any) -> None:

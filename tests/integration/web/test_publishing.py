@@ -19,7 +19,7 @@ from qmodal.store.apps import AppRecord
 from qmodal.store.web.gateways import Gateway
 from qmodal.types import WebInfo
 from qmodal.wire.route import RouteKind, RouteName
-from tests.support.gateways import announce
+from tests.support.web.gateways import announce
 
 
 @pytest.fixture

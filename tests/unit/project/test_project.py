@@ -184,6 +184,7 @@ def test_the_extra_and_the_group_for_tests_are_the_same() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     extras = project["project"]["optional-dependencies"]
     assert extras["test"] == project["dependency-groups"]["test"]
+    assert set(extras["web"]) < set(extras["test"])
 
 
 def test_constraints_are_versions_and_no_addresses() -> None:

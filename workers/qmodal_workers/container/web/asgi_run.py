@@ -123,11 +123,15 @@ class AsgiRun:
     def leave(self) -> None:
         """Take in that the client has left, or that its gateway is gone."""
         self.is_left = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let go on who waits for the client to leave."""
         if self._left is not None:
             self._left.set()
 
     async def until_left(self) -> None:
-        """Return when the client has left."""
+        """Return when the client has left, or nothing more is for it."""
         if self._left is None:
             self._left = asyncio.Event()
         if not self.is_left:

@@ -41,9 +41,10 @@ class HttpRun(AsgiRun):
         self._flushing: asyncio.Task[None] | None = None
 
     async def receive(self) -> Event:
-        """The next part of the body, then a disconnect once the client has left."""
-        if self._is_read or self.is_left:
-            await self.until_left()
+        """The next part of the body, then a disconnect once the client has left, or has its whole response."""
+        if self._is_read or self.is_left or self._is_complete:
+            if not self._is_complete:
+                await self.until_left()
             return {"type": "http.disconnect"}
         body, self._inline = self._inline, b""
         if not self.request.has_more:
@@ -73,7 +74,9 @@ class HttpRun(AsgiRun):
         kind = event["type"]
         if kind == "http.response.body" and self._status and not self._is_complete:
             body = event.get("body", b"")
-            self._is_complete = not event.get("more_body", False)
+            if not event.get("more_body", False):
+                self._is_complete = True
+                self.wake()
             if self.request.method == "HEAD":
                 body = b""
             await self._take(body if type(body) is bytes else bytes(body))

@@ -55,7 +55,7 @@ class WebsocketRun(AsgiRun):
             raise ClientLeftError
         stream = await self.opened()
         kind = event["type"]
-        if self._state == "asked":
+        if self._state in {"new", "asked"}:
             self._answer(stream, kind, event)
         elif self._state == "accepted" and kind == "websocket.send":
             await self._pass_on(stream, event)

@@ -90,7 +90,8 @@ class Proxy:
 
 
 async def _note_reuse(_session: object, context: SimpleNamespace, _params: object) -> None:
-    context.trace_request_ctx.is_reused = True
+    if context.trace_request_ctx is not None:  # else it is for a websocket
+        context.trace_request_ctx.is_reused = True
 
 
 async def _body(receive: Receive) -> AsyncIterator[bytes]:

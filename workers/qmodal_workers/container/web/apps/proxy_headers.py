@@ -35,20 +35,20 @@ OWN_OF_WEBSOCKET = frozenset(
 
 
 def passed_on(headers: Iterable[Header], *, also: frozenset[bytes] = frozenset()) -> list[Header]:
-    """Those that go on to the other side, without those named in `also` (lower case).
+    """Those that go on to the other side, their names in lower case, without those named in `also`.
 
     >>> passed_on([(b"Connection", b"X-Hop, close"), (b"X-Hop", b"1"), (b"Accept", b"*/*")])
-    [(b'Accept', b'*/*')]
+    [(b'accept', b'*/*')]
     """
-    given = [(bytes(name), bytes(value)) for name, value in headers]
+    given = [(bytes(name).lower(), bytes(value)) for name, value in headers]
     named = {
         each.strip().lower()
         for name, value in given
-        if name.lower() == b"connection"
+        if name == b"connection"
         for each in value.split(b",")
     }
     dropped = HOP_BY_HOP | named | also
-    return [(name, value) for name, value in given if name.lower() not in dropped]
+    return [(name, value) for name, value in given if name not in dropped]
 
 
 def as_text(headers: Iterable[Header]) -> list[tuple[str, str]]:

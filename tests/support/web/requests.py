@@ -127,13 +127,23 @@ class Sent:
         return b"".join(parts)
 
     async def opened(self) -> GatewayStream:
-        """The stream, once an attempt has opened it."""
-        await self.stream.begun.wait()
+        """The stream, once an attempt has opened it; raises what the input raised."""
+        opening = asyncio.create_task(self.stream.begun.wait())
+        await asyncio.wait([opening, self.outcome], return_when=asyncio.FIRST_COMPLETED)
+        if not opening.done():
+            opening.cancel()
+            self.outcome.result()
         return self.stream
 
     async def take(self, *kinds: str) -> Any:
-        """What the next message says, which is of one of these kinds."""
-        message = await self.stream.take()
+        """What the next message says, which is of one of these kinds; raises what the input raised."""
+        taking = asyncio.create_task(self.stream.take())
+        await asyncio.wait([taking, self.outcome], return_when=asyncio.FIRST_COMPLETED)
+        if not taking.done():
+            await asyncio.wait([taking], timeout=1)
+        if not taking.done():
+            self.outcome.result()
+        message = await taking
         assert message.kind in kinds, message
         return message.data
 
