@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Coroutine
 from typing import Any
 
 from qmodal.exception import Error
@@ -56,12 +57,11 @@ class GatewayApp:
         self._proxies = Proxies(options.trusted_proxies)
         self._log = AccessLog() if options.access_log else None
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:
-        """Answer one request."""
+    def __call__(self, scope: Any, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """Answer one request, once that is awaited."""
         if scope["type"] == "http":
-            await self._http(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await self._websocket(scope, receive, send)
+            return self._http(scope, receive, send)
+        return self._websocket(scope, receive, send)
 
     async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
         began = time.monotonic()
@@ -92,13 +92,17 @@ class GatewayApp:
         if query.startswith(PARAMETER):
             await self.results.answer(endpoint, query, peer, raw_path)
             return
-        target = endpoint.target(query)
+        exchange = await self._exchange(scope, head, match, peer)
+        if not await exchange.begin(peer):
+            await self.results.redirect(exchange, endpoint, peer, raw_path)
+
+    async def _exchange(self, scope: Any, head: Head, match: Match, peer: HttpPeer) -> HttpExchange:
+        """The call that the request becomes, with what there is of its body; none of that is kept elsewhere."""
+        target = match.endpoint.target(scope["query_string"])
         body = RequestBody(head, peer.receive, self._shared.options) if head.has_body else None
         inline = b"" if body is None else await body.begin(head)
         request = self._request("http", scope, head, match, inline, body)
-        exchange = HttpExchange(self._wait(target, request), body)
-        if not await exchange.begin(peer):
-            await self.results.redirect(exchange, endpoint, peer, raw_path)
+        return HttpExchange(self._wait(target, request), body)
 
     def _wait(self, target: WebTarget, request: Request) -> CallWait:
         """The call that the request becomes; raises RefusedError (429) if too many of them wait."""

@@ -6,6 +6,7 @@ import itertools
 import re
 import secrets
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 
@@ -141,6 +142,7 @@ class Proxies:
             head.headers = [(b"host", head.host), *rest]
 
 
+@lru_cache(maxsize=1000)
 def _checked_host(host: bytes) -> bytes:
     if _HOST.fullmatch(host) is None:
         raise refusal(400, "The Host header is not a host name.", closes=True)

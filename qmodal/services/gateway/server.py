@@ -7,9 +7,10 @@ import contextlib
 import signal
 import socket
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -39,11 +40,20 @@ class _TrailersDropped(list[tuple[bytes, bytes]]):
 _TRAILERS = _TrailersDropped()
 
 
+class _Pipeline(list[Any]):
+    """The requests of a connection that wait for the one before; a deque takes half a kibibyte, empty or not."""
+
+    def appendleft(self, waiting: Any) -> None:
+        """Add the newest."""
+        self.insert(0, waiting)
+
+
 class GatewayProtocol(HttpToolsProtocol):
     """One connection; the parser is httptools, and this adds limits and the news that the client has left."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.pipeline = cast("deque[Any]", _Pipeline())
         self.on_lost: Callable[[], None] | None = None
         self.is_in_head = True
         self.head_begun = self.loop.time()
@@ -231,13 +241,20 @@ class GatewayServer(uvicorn.Server):
         return await super().on_tick(counter)
 
 
+def websocket_protocol(**about: Any) -> asyncio.Protocol:
+    """The protocol of a connection that becomes a websocket; imported with the first one, as it takes two mebibytes."""
+    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+    return WebSocketsSansIOProtocol(**about)
+
+
 def config_for(app: Any, *, grace: float) -> uvicorn.Config:
     """How uvicorn serves the app."""
     return uvicorn.Config(
         app,
         loop="uvloop",
         http=GatewayProtocol,
-        ws="websockets-sansio",
+        ws=cast("type[asyncio.Protocol]", websocket_protocol),
         ws_max_size=MESSAGE_BYTES,
         ws_per_message_deflate=False,  # it takes 300 KiB for each websocket
         interface="asgi3",

@@ -36,12 +36,12 @@ class CallWait:
 
     __slots__ = (
         "_is_first",
-        "_news",
         "_outcome",
         "_pending",
         "_progress",
         "_submission",
         "_submitted_at",
+        "_waiters",
         "call",
         "ended",
         "failure",
@@ -60,7 +60,8 @@ class CallWait:
         self._pending = reply_for(shared.client, shared.driver, self._submission)
         self._progress = CallProgress()
         self._is_first = False
-        self._news: asyncio.Event | None = None
+        # Who waits for news, once the first second is over.
+        self._waiters: list[asyncio.Future[None]] = []
         self._outcome: asyncio.Task[Ended] | None = None
         self._submitted_at = 0.0
         self.stream: GatewayStream | None = None
@@ -91,8 +92,9 @@ class CallWait:
 
     def _go_on(self, content: Sequence[bytes] | None) -> None:
         client = self.shared.client
+        if self._pending is not None:
+            self._pending.mergeable = None  # it holds the request, which may be large
         waiting = outcome(client, self.target, self._submission, self._progress, content)
-        self._news = asyncio.Event()
         self._outcome = self.shared.loop.create_task(client.aio(waiting))
         self._outcome.add_done_callback(self._on_outcome)
 
@@ -150,10 +152,12 @@ class CallWait:
 
     def wake(self) -> None:
         """Have whoever waits look at what has changed."""
-        if self._news is not None:
-            self._news.set()
-        elif self._is_first and self._pending is not None and not self._pending.ended.done():
+        if self._is_first and self._pending is not None and not self._pending.ended.done():
             self._pending.ended.set_result(None)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
 
     def look(self) -> Message | Ended | None:
         """The next message of the stream, or the end of a call without one; None if neither is there yet.
@@ -178,19 +182,17 @@ class CallWait:
 
     async def news(self, until: float | None = None) -> None:
         """Until something may have changed, or that time of the loop's clock; raises RefusedError for a silent server."""
-        news = self._news
-        if news is None:  # woken in the first second, and then nothing waits for the outcome
-            raise BrokenStreamError("nothing is waited for")
         patience = self._patience_ends()
         if patience is not None:
             until = patience if until is None else min(until, patience)
-        news.clear()
+        waiter: asyncio.Future[None] = self.shared.loop.create_future()
+        self._waiters.append(waiter)
         if until is None:
-            await news.wait()
+            await waiter
             return
         try:
             async with asyncio.timeout_at(until):
-                await news.wait()
+                await waiter
         except TimeoutError:
             if patience is not None and self.shared.loop.time() >= patience and self._is_unheard:
                 raise RefusedError(unavailable()) from None

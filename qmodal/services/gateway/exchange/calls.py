@@ -128,6 +128,8 @@ def outcome(
     if not progress.is_accepted and content is None:
         outputs = yield from _submitted(client, target, submission)
     progress.is_accepted = True
+    # It is not sent again; many large requests may wait for long.
+    submission.envelopes = submission.blobs = ()
     while (found := _end_in(outputs)) is None:
         outputs = yield from _waited(client, submission)
     return (yield from _ended(client, submission.call, found, submission.digest))

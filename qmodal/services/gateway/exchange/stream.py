@@ -25,6 +25,8 @@ class StreamOwner(Protocol):
 class GatewayStream(WebStream):
     """The stream of one request; its owner is woken by each message, and by its end."""
 
+    __slots__ = ("_owner", "has_last", "has_sent", "heard")
+
     def __init__(self, inbox: Inbox, opening: Message, owner: StreamOwner) -> None:
         super().__init__(inbox, opening.stream)
         self._owner = owner

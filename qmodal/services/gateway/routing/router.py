@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import unquote_to_bytes
@@ -25,6 +25,8 @@ MOST_NAMES = 10_000
 MOST_ENDPOINTS = 1000
 MOST_LETTERS = 200
 FOREVER = float("inf")
+_Place = tuple[bytes, bytes | None]
+_new = tuple.__new__
 
 
 class Match(NamedTuple):
@@ -36,14 +38,16 @@ class Match(NamedTuple):
 
 
 class _Known:
-    """What a name led to when it was last looked up."""
+    """What a name led to when it was last looked up; a path leads there from behind its root."""
 
-    __slots__ = ("endpoint", "fresh_until", "is_refreshed")
+    __slots__ = ("endpoint", "fresh_until", "is_refreshed", "root_length", "root_path")
 
     def __init__(self, endpoint: Endpoint | None, fresh_until: float) -> None:
         self.endpoint = endpoint
         self.fresh_until = fresh_until
         self.is_refreshed = False
+        self.root_path = ""
+        self.root_length = 0
 
 
 class Router:
@@ -54,50 +58,56 @@ class Router:
     ) -> None:
         self._client = client
         self._in_background = in_background
-        self._loop = asyncio.get_running_loop()
+        self._now = asyncio.get_running_loop().time
         self._hosts: dict[bytes, _Known] = {}
         # By first and second segment; by the first one with None, what an app's name alone leads to.
-        self._paths: dict[tuple[bytes, bytes | None], _Known] = {}
+        self._paths: dict[_Place, _Known] = {}
         self._endpoints: dict[Route, Endpoint] = {}
 
     async def find(self, host: bytes, raw_path: bytes) -> Match | None:
         """The web function of that host or path; None if there is none. Raises as the server's absence does."""
+        now = self._now()
         known = self._hosts.get(host)
-        if known is None or not self._is_good(known, host):
+        if known is None or (now >= known.fresh_until and not self._is_good(known, host, now)):
             known = await self._look_up_host(host)
         if known.endpoint is not None:
             return Match(known.endpoint, "", raw_path)
         parts = raw_path.split(b"/", 3)
+        if len(parts) > 2:
+            found = self._paths.get((parts[1], parts[2]))
+            if found is not None and found.endpoint is not None and now < found.fresh_until:
+                return _new(
+                    Match,
+                    (found.endpoint, found.root_path, raw_path[found.root_length :] or b"/"),
+                )
+        return await self._find_path(parts, raw_path, now)
+
+    async def _find_path(self, parts: list[bytes], raw_path: bytes, now: float) -> Match | None:
         first, second = parts[1], parts[2] if len(parts) > 2 else b""
         if not first or len(first) > MOST_LETTERS:
             return None
+        places: list[_Place] = [(first, None)]
         if second and len(second) <= MOST_LETTERS:
-            known = await self._path(first, second)
+            places.insert(0, (first, second))
+        for place in places:
+            known = self._paths.get(place)
+            if known is None or (now >= known.fresh_until and not self._is_good(known, place, now)):
+                known = await self._look_up_path(place)
             if known.endpoint is not None:
-                return _behind(known.endpoint, raw_path, first, second)
-        known = await self._path(first, None)
-        return None if known.endpoint is None else _behind(known.endpoint, raw_path, first)
+                rest = raw_path[known.root_length :] or b"/"
+                return Match(known.endpoint, known.root_path, rest)
+        return None
 
-    async def _path(self, first: bytes, second: bytes | None) -> _Known:
-        place = (first, second)
-        known = self._paths.get(place)
-        if known is None or not self._is_good(known, place):
-            known = await self._look_up_path(place)
-        return known
-
-    def _is_good(self, known: _Known, place: Any) -> bool:
-        """Whether it may be served; what is a little old is, and looked up anew meanwhile."""
-        late = self._loop.time() - known.fresh_until
-        if late < 0:
-            return True
-        if known.endpoint is None or late > STALE_SECONDS:
+    def _is_good(self, known: _Known, place: bytes | _Place, now: float) -> bool:
+        """Whether what is not fresh may be served; what is a little old is, and looked up anew meanwhile."""
+        if known.endpoint is None or now - known.fresh_until > STALE_SECONDS:
             return False
         if not known.is_refreshed:
             known.is_refreshed = True
             self._in_background(self._refresh(known, place))
         return True
 
-    async def _refresh(self, known: _Known, place: Any) -> None:
+    async def _refresh(self, known: _Known, place: bytes | _Place) -> None:
         try:
             if isinstance(place, bytes):
                 await self._look_up_host(place)
@@ -116,20 +126,21 @@ class Router:
         _keep(self._hosts, host, known)
         return known
 
-    async def _look_up_path(self, place: tuple[bytes, bytes | None]) -> _Known:
-        texts = _texts(place)
-        # An encoded slash is a part of a name, and no name has one.
-        is_name = not any("/" in text for text in texts)
-        known = (
-            await self._look_up([("path", "/".join(texts))]) if is_name else _Known(None, FOREVER)
-        )
+    async def _look_up_path(self, place: _Place) -> _Known:
+        parts = [part for part in place if part is not None]
+        texts = [unquote_to_bytes(part).decode(errors="replace") for part in parts]
+        if any("/" in text for text in texts):  # an encoded slash: no name has one
+            return _Known(None, FOREVER)
+        known = await self._look_up([("path", "/".join(texts))])
+        known.root_path = "".join(f"/{text}" for text in texts)
+        known.root_length = sum(len(part) + 1 for part in parts)
         _keep(self._paths, place, known)
         return known
 
     async def _look_up(self, names: list[RouteName]) -> _Known:
         endpoint = await self._client.aio(self._endpoint(names))
         lifetime = MISS_SECONDS if endpoint is None else HIT_SECONDS
-        return _Known(endpoint, self._loop.time() + lifetime)
+        return _Known(endpoint, self._now() + lifetime)
 
     def _endpoint(self, names: list[RouteName]) -> Op[Endpoint | None]:
         for route in (yield from self._client.routes.find(names)):
@@ -177,16 +188,6 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _texts(parts: Sequence[bytes | None]) -> list[str]:
-    return [unquote_to_bytes(part).decode(errors="replace") for part in parts if part is not None]
-
-
-def _behind(endpoint: Endpoint, raw_path: bytes, *parts: bytes) -> Match:
-    root = sum(len(part) + 1 for part in parts)
-    root_path = "".join(f"/{text}" for text in _texts(parts))
-    return Match(endpoint, root_path, raw_path[root:] or b"/")
 
 
 def _keep(places: dict[Any, _Known], place: Any, known: _Known) -> None:
