@@ -17,16 +17,18 @@ from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
+    from qmodal.embedded.stack import Stack
     from qmodal.spec.reader import SpecReader
     from qmodal.store.apps import Apps
     from qmodal.store.calls import Calls, Children
     from qmodal.store.fleet import Fleet
-    from qmodal.store.items import Items
     from qmodal.store.logs import Logs
     from qmodal.store.observing import Observing
     from qmodal.store.pools import Pools
+    from qmodal.store.results.items import Items
     from qmodal.store.web.gateways import Gateways
     from qmodal.store.web.routes import Routes
+    from qmodal.store.web.tokens import Tokens
     from qmodal.transport.driver import BlockingDriver
     from qmodal.transport.loops import Loops
     from qmodal.transport.operation import Command, Op
@@ -41,10 +43,13 @@ NO_SERVER = (
 class Client:
     """One server as one process sees it; `settings` must name a server and a key.
 
-    `is_checked`: somebody has made sure already that the server is one to trust calls to.
+    `is_checked`: somebody has made sure already that the server is one to trust calls to. `stack`:
+    the private one that this process has started, if the server is its own.
     """
 
-    def __init__(self, settings: Settings, *, is_checked: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, is_checked: bool = False, stack: Stack | None = None
+    ) -> None:
         if settings.redis_url is None or settings.signing_key is None:
             raise ConfigurationError(NO_SERVER)
         self.settings = settings
@@ -55,6 +60,7 @@ class Client:
         self._later: deque[Command] = deque()
         self._of_parents: list[Loops] = []
         self.is_checked = is_checked
+        self.stack = stack
         process.add(self)
 
     @cached_property
@@ -93,7 +99,7 @@ class Client:
     @cached_property
     def items(self) -> Items:
         """What generators produce."""
-        from qmodal.store.items import Items
+        from qmodal.store.results.items import Items
 
         return Items(self.keys)
 
@@ -138,6 +144,13 @@ class Client:
         from qmodal.store.web.gateways import Gateways
 
         return Gateways(self.keys, self.signer)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """Who may call protected web functions."""
+        from qmodal.store.web.tokens import Tokens
+
+        return Tokens(self.keys, self.signer)
 
     @cached_property
     def specs(self) -> SpecReader:

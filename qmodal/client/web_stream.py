@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Any
 
 from qmodal.client.inbox import Inbox
@@ -23,6 +22,20 @@ class WebStream:
     messages go: the container's inbox is known to a gateway only with the first message of an attempt.
     """
 
+    __slots__ = (
+        "_arrived",
+        "_inbox",
+        "_is_broken",
+        "_owed",
+        "_received",
+        "_room",
+        "_sent",
+        "_waiters",
+        "origin",
+        "peer",
+        "stream",
+    )
+
     def __init__(self, inbox: Inbox, stream: str, *, origin: str = "", peer: str = "") -> None:
         self.stream = stream
         self.origin = origin
@@ -32,10 +45,11 @@ class WebStream:
         self._received = 0
         self._room = WINDOW_BYTES
         self._owed = 0  # bytes that were taken, and of which the sender has not heard
-        self._arrived: deque[Message] = deque()
+        # A list takes a tenth of a deque's memory, and few messages wait here.
+        self._arrived: list[Message] = []
         self._is_broken = False
-        self._news = asyncio.Event()
-        self._room_news = asyncio.Event()
+        # Those that wait for a message or for room; an event would take memory also while nobody waits.
+        self._waiters: list[asyncio.Future[None]] = []
         inbox.add(stream, self)
 
     def close(self) -> None:
@@ -65,10 +79,9 @@ class WebStream:
         self._received += 1
         if message.kind == "credit":
             self._room += message.data
-            self._room_news.set()
         else:
             self._arrived.append(message)
-            self._news.set()
+        self._wake()
 
     def opened(self, message: Message) -> None:
         """An attempt has begun to answer; a gateway follows it, if that is still possible."""
@@ -76,8 +89,19 @@ class WebStream:
     def lost(self) -> None:
         """Take in that the other side is gone, or that messages of it are missing."""
         self._is_broken = True
-        self._news.set()
-        self._room_news.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def _changed(self) -> None:
+        """Until something has come, or nothing will."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        await waiter
 
     @property
     def is_broken(self) -> bool:
@@ -95,8 +119,7 @@ class WebStream:
     async def send(self, kind: MessageKind, data: Any = None) -> None:
         """Send it once there is room for it; raises BrokenStreamError."""
         while self._room <= 0 and not self._is_broken:
-            self._room_news.clear()
-            await self._room_news.wait()
+            await self._changed()
         if self._is_broken:
             raise BrokenStreamError("the other side of the request is gone")
         self.send_now(kind, data)
@@ -107,12 +130,17 @@ class WebStream:
 
     async def take(self) -> Message:
         """The next message, once it is there; raises BrokenStreamError."""
-        while not self._arrived:
+        while (message := self.take_now()) is None:
+            await self._changed()
+        return message
+
+    def take_now(self) -> Message | None:
+        """The next message; None if none is there yet. Raises BrokenStreamError if none will come."""
+        if not self._arrived:
             if self._is_broken:
                 raise BrokenStreamError("the other side of the request is gone")
-            self._news.clear()
-            await self._news.wait()
-        message = self._arrived.popleft()
+            return None
+        message = self._arrived.pop(0)
         if message.kind not in _FREE:
             self._owed += message.cost
             if self._owed * 2 >= WINDOW_BYTES:

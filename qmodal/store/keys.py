@@ -16,7 +16,7 @@ GROUP = b"containers"
 Lane = Literal[1, 2]  # the stream `inputs`, or `again`
 # Names of keys that live on without a TTL while nothing runs; every other key must expire or be
 # deleted.
-PERMANENT = ("apps", "signing", "workers", "epoch", "dead")
+PERMANENT = ("apps", "signing", "workers", "epoch", "dead", "tokens")
 
 
 class PoolKeys(NamedTuple):
@@ -118,12 +118,12 @@ class Keys:
         """String, 1 h: a generator's item above 1 MiB; deleted when it was read."""
         return f"{self.call(call)}:item:{index}:{number}"
 
-    def inbox(self, name: str) -> str:
-        """Stream, capped, 20 s, renewed by its reader: messages of requests; what was read is removed.
+    def inbox(self, inbox: str) -> str:
+        """Stream, capped, 15 s, renewed by its reader: messages of requests; what was read is removed.
 
-        `name` begins with two digits of a shard, so that inboxes are spread over a cluster.
+        Names begin with two digits of a shard, so that inboxes are spread over a cluster.
         """
-        return f"{self.prefix}:{{s{name[:2]}}}:inbox:{name}"
+        return f"{self.prefix}:{{s{inbox[:2]}}}:inbox:{inbox}"
 
     def fleet(self, name: str) -> str:
         """The start of a key that concerns the whole installation."""
@@ -222,6 +222,11 @@ class Keys:
     def gateway(self, gateway: str) -> str:
         """String, 10 s, renewed by the gateway: its base URL, signed."""
         return self.fleet(f"gateway:{gateway}")
+
+    @property
+    def tokens(self) -> str:
+        """Hash: key of a token -> the signed digest of its secret. Until each is revoked."""
+        return self.fleet("tokens")
 
     @property
     def wake(self) -> str:

@@ -108,9 +108,9 @@ class AsyncDriver:
         answer = self._at_once(request)
         return await self._aside(request) if answer is None else answer
 
-    def reply_reader(self) -> ReplyReader | None:
+    def reply_reader(self, at_least: int = FEW_TASKS) -> ReplyReader | None:
         """The reply reader, if enough calls are under way."""
-        return self._shared().reader if self._calls >= FEW_TASKS and not self.is_ending else None
+        return self._shared().reader if self._calls >= at_least and not self.is_ending else None
 
     async def call(self, pending: PendingCall, seconds: float) -> Sequence[bytes] | None:
         """Send a new call with others; what has come for it after so many seconds, or None (`PendingCall`)."""

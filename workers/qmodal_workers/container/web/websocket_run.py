@@ -94,7 +94,9 @@ class WebsocketRun(AsgiRun):
                 "send it in parts"
             )
         try:
-            await stream.send("bytes" if text is None else "text", data if text else bytes(data))
+            await stream.send(
+                "bytes" if text is None else "text", bytes(data) if text is None else data
+            )
         except BrokenStreamError:
             raise ClientLeftError from None
 

@@ -1,0 +1,1 @@
+"""Further processes beside workers and the autoscaler: the gateways of web functions."""

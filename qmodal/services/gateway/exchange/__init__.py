@@ -1,0 +1,1 @@
+"""One request under way: submitted as a call, streamed in both directions, and answered."""

@@ -1,0 +1,139 @@
+"""The client of one HTTP request: what is sent to it, and how its connection is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from qmodal.services.gateway.exchange.responses import (
+    BODILESS,
+    CLOSE,
+    BadResponseError,
+    checked_headers,
+    checked_status,
+    length_of,
+    plain,
+    without_length,
+)
+from qmodal.services.gateway.head import new_request_id
+from qmodal.wire.web import Header, Response
+
+Receive = Callable[[], Awaitable[Any]]
+Send = Callable[[Any], Awaitable[None]]
+
+
+class Connection(Protocol):
+    """The connection of a request, as the gateway's own server has it."""
+
+    on_lost: Callable[[], None] | None
+
+    def cut(self) -> None:
+        """End it in the middle of a response, so that nobody takes that for the whole."""
+
+
+class HttpPeer:
+    """The client of one HTTP request; `status` is 0 until a response begins."""
+
+    __slots__ = (
+        "_is_bodiless",
+        "_left",
+        "_send",
+        "connection",
+        "has_left",
+        "is_head",
+        "receive",
+        "request_id",
+        "sent",
+        "status",
+    )
+
+    def __init__(self, connection: Connection, receive: Receive, send: Send, method: str) -> None:
+        self.connection = connection
+        self.receive = receive
+        self.is_head = method == "HEAD"
+        self.status = 0
+        self.sent = 0  # bytes of body
+        self.has_left = False
+        self._send = send
+        self.request_id = b""
+        self._is_bodiless = False
+        self._left: int | None = None  # of the content-length
+
+    def left(self) -> None:
+        """Take in that the connection is lost."""
+        self.has_left = True
+
+    async def answer(self, response: Response, *, closes: bool = False) -> None:
+        """Send a whole response, or 502 in place of one that cannot be sent; `closes`: and end the connection."""
+        try:
+            status, headers, body = self._whole(response)
+        except BadResponseError as error:
+            status, headers, body = self._whole(
+                plain(502, f"The function's response is bad: {error}.")
+            )
+        if closes:
+            headers.append(CLOSE)
+        self.status = status
+        self.sent = len(body)
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def instead(self, response: Response, *, closes: bool = False) -> None:
+        """Answer what the gateway has to say; in the middle of a response, cut the connection."""
+        if self.status:
+            self.connection.cut()
+        else:
+            await self.answer(response, closes=closes)
+
+    @property
+    def _id(self) -> Header:
+        if not self.request_id:  # the head could not be read
+            self.request_id = new_request_id()
+        return (b"x-request-id", self.request_id)
+
+    def _whole(self, response: Response) -> tuple[int, list[Header], bytes]:
+        given, headers, body = response
+        status = checked_status(given)
+        found = checked_headers(headers)
+        found.append(self._id)
+        if status in BODILESS:
+            return status, without_length(found), b""
+        length = length_of(found)
+        if self.is_head:
+            return status, found, b""
+        if length is None:
+            found.append((b"content-length", b"%d" % len(body)))
+        elif length != len(body):
+            raise BadResponseError(
+                f"its content-length is {length}, and its body has {len(body)} bytes"
+            )
+        return status, found, body
+
+    async def begin(self, status: object, headers: Sequence[Any]) -> None:
+        """Send the head of a response whose body comes in parts; raises BadResponseError before it sends anything."""
+        checked = checked_status(status)
+        found = checked_headers(headers)
+        found.append(self._id)
+        self._is_bodiless = self.is_head or checked in BODILESS
+        if checked in BODILESS:
+            found = without_length(found)
+        self._left = None if self._is_bodiless else length_of(found)
+        self.status = checked
+        await self._send({"type": "http.response.start", "status": checked, "headers": found})
+
+    async def body(self, part: bytes) -> None:
+        """Send a part of the body, once the connection has room; raises BadResponseError if it is too long."""
+        if self._is_bodiless or not part:
+            return
+        self.sent += len(part)
+        if self._left is not None:
+            self._left -= len(part)
+            if self._left < 0:
+                raise BadResponseError("the body is longer than its content-length")
+        await self._send({"type": "http.response.body", "body": part, "more_body": True})
+
+    async def end(self) -> None:
+        """End the body; raises BadResponseError if it is too short."""
+        if self._left:
+            raise BadResponseError("the body is shorter than its content-length")
+        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
