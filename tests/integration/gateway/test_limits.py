@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from qmodal.client.client import current
-from tests.support.served import PROGRAM, Served, served
+from tests.support.web.served import PROGRAM, Served, served
 from tests.support.waiting import wait_until
 
 MIB = 1024 * 1024

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.support.served import SECONDS, Served, read_all
+from tests.support.web.served import SECONDS, Served, read_all
 from tests.support.waiting import wait_until
 
 T = TypeVar("T")

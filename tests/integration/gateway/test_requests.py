@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qmodal.client.client import current
-from tests.support.served import Served
+from tests.support.web.served import Served
 from tests.support.waiting import wait_until
 
 
