@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from qmodal.client.client import current
-from tests.support.web.served import PROGRAM, Served, served
 from tests.support.waiting import wait_until
+from tests.support.web.served import PROGRAM, Served, served
 
 MIB = 1024 * 1024
 QUICK = (

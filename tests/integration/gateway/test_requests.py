@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from qmodal.client.client import current
-from tests.support.web.served import Served
 from tests.support.waiting import wait_until
+from tests.support.web.served import Served
 
 
 def told(gateway: Served, path: str = "/gated/web/x", method: str = "GET", **more: Any) -> Any:

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from qmodal.client.client import current
-from tests.support.web.served import PROGRAM, SECONDS, Served, served
 from tests.support.waiting import wait_until
+from tests.support.web.served import PROGRAM, SECONDS, Served, served
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from tests.support.web.served import SECONDS, Served, read_all
 from tests.support.waiting import wait_until
+from tests.support.web.served import SECONDS, Served, read_all
 
 T = TypeVar("T")
 MIB = 1024 * 1024
