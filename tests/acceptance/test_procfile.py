@@ -102,7 +102,9 @@ def answer(url: str) -> tuple[int, str]:
             return get(url)
         return None
 
-    return wait_until(asked, what="the gateway listens", seconds=30)
+    found = wait_until(asked, what="the gateway listens", seconds=30)
+    assert found is not None
+    return found
 
 
 def test_each_line_of_the_procfile_becomes_the_process_itself() -> None:

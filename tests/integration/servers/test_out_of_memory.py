@@ -24,7 +24,7 @@ ALLOWED = [
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
     *(case for case in PACK_CASES if case is not submit_packs),
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
-    cases.prolong,
+    *(cases.route, cases.prolong),
 ]
 REFUSED = [
     *(
@@ -34,7 +34,6 @@ REFUSED = [
         cases.open_pool,
         cases.join,
         cases.deploy,
-        cases.route,
         cases.override,
     ),
     *(cases.emit, cases.emit_too_much, cases.accept, cases.tag, cases.note, submit_packs),
