@@ -28,6 +28,7 @@ log = logging.getLogger("qmodal")
 Ready = Callable[[str], None]
 NEEDED = ("uvloop", "httptools", "uvicorn", "websockets")
 LEAVE_SECONDS = 2.0
+MOST_DESCRIPTORS = 65_536
 
 
 def serve(
@@ -55,6 +56,7 @@ def serve(
         options = options.changed(trusted_proxies=trusted_proxies, access_log=access_log)
         withdraw(settings)
         _import_needed()
+        _allow_descriptors()
         listener = listen(*place_for(os.environ, host, port)) if fd is None else inherited(fd)
         run(Client(settings), options, listener, url=url, ready=ready or _print_url)
     except ConfigurationError as error:
@@ -73,6 +75,16 @@ def _import_needed() -> None:
             raise ConfigurationError(
                 f"{error.name} is not installed, and a gateway needs it: pip install 'qmodal[web]'"
             ) from error
+
+
+def _allow_descriptors() -> None:
+    """Take as many as this user may have: a connection is one, and many systems begin with 1024."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _print_url(url: str) -> None:
