@@ -24,6 +24,7 @@ class Server:
     url: str
     unix_url: str
     version: str
+    pid: int
 
     def empty(self) -> None:
         """Remove all data and scripts, and let go of the memory."""
@@ -56,7 +57,7 @@ def private_server() -> Iterator[Server]:
             try:
                 _until_up(path, Path(folder) / "log")
                 version = str(probe_version(binary))
-                yield Server(f"redis://127.0.0.1:{port}/0", f"unix://{path}", version)
+                yield Server(f"redis://127.0.0.1:{port}/0", f"unix://{path}", version, process.pid)
             finally:
                 process.terminate()
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from benchmarks.tasks import TASKS
 from qmodal.client.client import Client
 from qmodal.store.entries import Claimed, Settled, Submission
-from qmodal.store.outputs import parse_outputs
+from qmodal.store.results.outputs import parse_outputs
 from qmodal.transport.connection import Address, Connection, pack
 from qmodal.wire.envelope import PYTHON, Envelope, Head, open_envelope
 from qmodal.wire.ids import new_call_id, shard_of

@@ -9,7 +9,11 @@ from qmodal.client.streams import open_missing
 from qmodal.exception import Error
 
 # Modules with a function `serve`.
-SERVICES = {"worker": "qmodal_workers.service", "autoscaler": "qmodal_autoscaler.service"}
+SERVICES = {
+    "worker": "qmodal_workers.service",
+    "autoscaler": "qmodal_autoscaler.service",
+    "web": "qmodal.services.gateway.service",
+}
 
 
 def main() -> None:

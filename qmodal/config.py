@@ -95,6 +95,7 @@ class Settings:
     prefix: str = "qmodal"
     insecure: bool = False
     packing: bool = True
+    web_port: int | None = None
     # Where gateways are reached from outside, such as https://example.com; None: as they say themselves.
     web_url: str | None = None
 
@@ -111,6 +112,7 @@ class Settings:
             prefix=_name(environ, "QMODAL_PREFIX", "qmodal"),
             insecure=_switch(environ, "QMODAL_INSECURE"),
             packing=_switch(environ, "QMODAL_PACKING", default=True),
+            web_port=_port(environ, "QMODAL_WEB_PORT"),
             web_url=_web_url(environ),
         )
 
@@ -132,6 +134,7 @@ class Settings:
             "QMODAL_PREFIX": self.prefix,
             "QMODAL_INSECURE": "1" if self.insecure else "",
             "QMODAL_PACKING": "" if self.packing else "off",
+            "QMODAL_WEB_PORT": "" if self.web_port is None else str(self.web_port),
             "QMODAL_WEB_URL": self.web_url or "",
         }
         if self.redis_url is not None:
@@ -164,6 +167,17 @@ def parse_key(text: str, variable: str) -> bytes:
             "make one with: python -c 'import secrets; print(secrets.token_hex(32))'"
         )
     return key
+
+
+def parse_web_url(text: str, source: str) -> str:
+    """The base URL of gateways from its text; `source` names the setting in ConfigurationError."""
+    url = text.strip().rstrip("/").lower()
+    if not _is_base(url):
+        raise ConfigurationError(
+            f"{source} is {redacted(text)!r}; write where `qmodal web` is reached, such as "
+            "https://example.com or http://192.0.2.1:8000, without a path"
+        )
+    return url
 
 
 def _redis_url(environ: Mapping[str, str]) -> str | None:
@@ -250,15 +264,8 @@ def _payloads(environ: Mapping[str, str]) -> Literal["", "plain"]:
 
 
 def _web_url(environ: Mapping[str, str]) -> str | None:
-    text = environ.get("QMODAL_WEB_URL", "").strip().rstrip("/").lower()
-    if not text:
-        return None
-    if not _is_base(text):
-        raise ConfigurationError(
-            f"QMODAL_WEB_URL is {redacted(text)!r}; write where `qmodal web` is reached, such as "
-            "https://example.com or http://192.0.2.1:8000, without a path"
-        )
-    return text
+    text = environ.get("QMODAL_WEB_URL", "").strip()
+    return parse_web_url(text, "QMODAL_WEB_URL") if text else None
 
 
 def _is_base(url: str) -> bool:
@@ -286,6 +293,17 @@ def _result_ttl(environ: Mapping[str, str]) -> float:
             f"{SHORTEST_RESULT_TTL:g} or more"
         )
     return seconds
+
+
+def _port(environ: Mapping[str, str], variable: str) -> int | None:
+    text = environ.get(variable, "").strip()
+    if not text:
+        return None
+    # Digits of other scripts are decimal, too; more than five cannot be a port.
+    number = int(text) if re.fullmatch(r"[0-9]{1,5}", text) else 0
+    if not 1 <= number <= 65535:
+        raise ConfigurationError(f"{variable} is {text!r}; write a port, 1 to 65535, or unset it")
+    return number
 
 
 def _home(environ: Mapping[str, str]) -> Path:

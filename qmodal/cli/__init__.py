@@ -38,10 +38,14 @@ BUILT_IN = {
         "qmodal.cli.commands.serve:serve", "Run an app and publish it anew when it changes."
     ),
     "up": CommandEntry("qmodal.cli.commands.up:up", "Run the whole system on this machine."),
+    "web": CommandEntry("qmodal.cli.commands.web:web", "Serve web functions over HTTP."),
     "app": CommandEntry("qmodal.cli.commands.app:app", "List and stop apps, and read their logs."),
     "container": CommandEntry("qmodal.cli.commands.fleet:container", "List and stop containers."),
     "worker list": CommandEntry(
         "qmodal.cli.commands.fleet:workers", "List the workers of all boxes."
+    ),
+    "token": CommandEntry(
+        "qmodal.cli.commands.token:token", "Make and revoke tokens for guarded web functions."
     ),
     "doctor": CommandEntry(
         "qmodal.cli.commands.doctor:doctor", "Check the settings against the server."

@@ -17,14 +17,15 @@ from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
+    from qmodal.embedded.stack import Stack
     from qmodal.spec.reader import SpecReader
     from qmodal.store.apps import Apps
     from qmodal.store.calls import Calls, Children
     from qmodal.store.fleet import Fleet
-    from qmodal.store.items import Items
     from qmodal.store.logs import Logs
     from qmodal.store.observing import Observing
     from qmodal.store.pools import Pools
+    from qmodal.store.results.items import Items
     from qmodal.store.web.gateways import Gateways
     from qmodal.store.web.routes import Routes
     from qmodal.store.web.tokens import Tokens
@@ -42,10 +43,13 @@ NO_SERVER = (
 class Client:
     """One server as one process sees it; `settings` must name a server and a key.
 
-    `is_checked`: somebody has made sure already that the server is one to trust calls to.
+    `is_checked`: somebody has made sure already that the server is one to trust calls to. `stack`:
+    the private one that this process has started, if the server is its own.
     """
 
-    def __init__(self, settings: Settings, *, is_checked: bool = False) -> None:
+    def __init__(
+        self, settings: Settings, *, is_checked: bool = False, stack: Stack | None = None
+    ) -> None:
         if settings.redis_url is None or settings.signing_key is None:
             raise ConfigurationError(NO_SERVER)
         self.settings = settings
@@ -56,6 +60,7 @@ class Client:
         self._later: deque[Command] = deque()
         self._of_parents: list[Loops] = []
         self.is_checked = is_checked
+        self.stack = stack
         process.add(self)
 
     @cached_property
@@ -94,7 +99,7 @@ class Client:
     @cached_property
     def items(self) -> Items:
         """What generators produce."""
-        from qmodal.store.items import Items
+        from qmodal.store.results.items import Items
 
         return Items(self.keys)
 

@@ -9,11 +9,11 @@ from typing import Protocol
 
 from qmodal.client.client import Client
 from qmodal.exception import Error
-from qmodal.store.web.inboxes import RENEW_SECONDS, Inboxes, new_inbox_name
+from qmodal.store.web.inboxes import RENEW_INBOX_SECONDS, Inboxes, new_inbox_name
 from qmodal.wire.web import Message, open_message
 
 log = logging.getLogger("qmodal")
-RETRY_SECONDS = 0.2
+REREAD_SECONDS = 0.2
 # Bytes of one write; the credit of a stream is larger, so that one is under way while the next gathers.
 WRITE_BYTES = 256 * 1024
 
@@ -58,7 +58,7 @@ class Inbox:
         """Whether it is certainly there and read; in a loop that stood still it may be lost meanwhile."""
         if not self._tasks or any(each.done() for each in self._tasks):
             return False
-        return asyncio.get_running_loop().time() - self._renewed < 2 * RENEW_SECONDS
+        return asyncio.get_running_loop().time() - self._renewed < 2 * RENEW_INBOX_SECONDS
 
     async def ensure(self) -> None:
         """See to it that it is there and read, for a loop that runs only now and then."""
@@ -118,7 +118,7 @@ class Inbox:
                 cursor, found = await self._client.aio(self._inboxes.read(self.name, cursor))
             except Error as error:
                 log.warning("the inbox cannot be read: %s", error)
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(REREAD_SECONDS)
                 continue
             for signed in found:
                 try:
@@ -134,7 +134,7 @@ class Inbox:
 
     async def _renew(self) -> None:
         while True:
-            await asyncio.sleep(RENEW_SECONDS)
+            await asyncio.sleep(RENEW_INBOX_SECONDS)
             try:
                 await self._client.aio(self._inboxes.renew(self.name))
                 self._renewed = asyncio.get_running_loop().time()

@@ -1,1 +1,1 @@
-"""A server, an autoscaler and a worker of our own, for programs that have no Redis."""
+"""A server, an autoscaler, a worker and a gateway of our own, for programs that have no Redis."""

@@ -20,9 +20,11 @@ from typing import IO
 from qmodal.config import Settings
 from qmodal.embedded.credentials import child_environ, password_of
 from qmodal.embedded.folder import SOCKET, write_private
+from qmodal.embedded.gateway import Listener, listen_on
 from qmodal.embedded.home import unix_url
 from qmodal.embedded.private import make_private_folder, remove_if_free, sweep_abandoned
 from qmodal.embedded.server import find_binary, server_command
+from qmodal.embedded.supervisor.lifeline import START_GATEWAY
 from qmodal.embedded.supervisor.plan import StackPlan
 from qmodal.exception import ConfigurationError
 
@@ -65,6 +67,8 @@ class Stack:
         self.url = url
         self.key = key
         self.place = place
+        # Why no gateway can be started; only who wants one has to know.
+        self.gateway_refusal: ConfigurationError | None = None
         self._process = process
         self._owner = os.getpid()
         self._closing = threading.Lock()
@@ -83,10 +87,25 @@ class Stack:
 
     def stop(self, grace: float) -> None:
         """Asks for the end and returns at once; children get `grace` seconds. May be repeated."""
+        self._tell(f"{grace}".encode())
+
+    def start_gateway(self) -> bool:
+        """Has a gateway started, unless there is one, and returns at once; False in a forked child.
+
+        ConfigurationError if the port that it should listen on is not free.
+        """
+        if os.getpid() != self._owner:
+            return False
+        if self.gateway_refusal is not None:
+            raise self.gateway_refusal
+        self._tell(START_GATEWAY)
+        return True
+
+    def _tell(self, line: bytes) -> None:
         lifeline = self._process.stdin
         if lifeline is not None and not lifeline.closed:
             with contextlib.suppress(OSError):
-                os.write(lifeline.fileno(), f"{grace}\n".encode())
+                os.write(lifeline.fileno(), line + b"\n")
 
     def wait(self, timeout: float | None = None) -> bool:
         """Until the supervisor and all that it started are gone; False after `timeout` seconds."""
@@ -126,8 +145,8 @@ _open: weakref.WeakSet[Stack] = weakref.WeakSet()
 def start_private(settings: Settings, *, children: Children = CREW) -> Stack:
     """A server, an autoscaler and a worker for this process alone; nothing outlives it.
 
-    Returns as soon as the server answers. ConfigurationError if there is no server program or it
-    does not start.
+    Returns as soon as the server answers. A gateway starts once it is asked for, and has its port
+    from the beginning. ConfigurationError if there is no server program or it does not start.
     """
     sweep_abandoned()
     binary = find_binary()
@@ -136,6 +155,7 @@ def start_private(settings: Settings, *, children: Children = CREW) -> Stack:
     key_file = folder / "key"
     write_private(key_file, key.hex() + "\n")
     socket = folder / SOCKET
+    gateway, refusal = _listener(settings)
     plan = StackPlan(
         server=server_command(binary, data=folder, socket=socket, kept=False),
         server_log=str(folder / "server.log"),
@@ -146,24 +166,47 @@ def start_private(settings: Settings, *, children: Children = CREW) -> Stack:
         kept=False,
         grace=ABANDONED_PRIVATE_GRACE,
         children={name: list(argv) for name, argv in children.items()},
+        gateway_on_request=True,
         remove=[str(folder)],
     )
     place = Place(folder=folder, log=folder / "stack.log", private=True)
-    return launch(plan, place=place, settings=settings, key=key)
+    stack = launch(plan, place=place, settings=settings, key=key, gateway=gateway)
+    stack.gateway_refusal = refusal
+    return stack
 
 
-def launch(plan: StackPlan, *, place: Place, settings: Settings, key: bytes) -> Stack:
+def _listener(settings: Settings) -> tuple[Listener | None, ConfigurationError | None]:
+    try:
+        return listen_on(settings.web_port or 0), None
+    except ConfigurationError as error:
+        return None, error
+
+
+def launch(
+    plan: StackPlan,
+    *,
+    place: Place,
+    settings: Settings,
+    key: bytes,
+    gateway: Listener | None = None,
+) -> Stack:
     """Starts the supervisor of a plan, whose lock it takes over, and waits for the server.
+
+    It takes over the gateway's socket, too, if there is to be one.
 
     ConfigurationError with the end of the server's log if it does not start.
     """
     told = replace(settings, redis_url=plan.url, signing_key=key)
+    if gateway is not None:
+        plan = replace(plan, gateway=gateway.command, gateway_socket=gateway.socket.fileno())
     try:
         url_file = _written(plan.url, place.folder / "url") if password_of(plan.url) else ""
         environ = child_environ(told, key_file=plan.key_file, url_file=url_file)
         process = _spawn(plan, place, environ)
     finally:
         os.close(plan.lock)
+        if gateway is not None:
+            gateway.close()
     stack = Stack(process, url=plan.url, key=key, place=place)
     try:
         _until_ready(process, plan, place)
@@ -191,7 +234,7 @@ def _spawn(plan: StackPlan, place: Place, environ: Mapping[str, str]) -> subproc
             env=environ,
             # A Ctrl-C meant for this process must not reach what still has to clean up.
             start_new_session=True,
-            pass_fds=(plan.lock,),
+            pass_fds=plan.inherited,
             bufsize=0,
         )
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from qmodal.config import Settings
 from qmodal.embedded.folder import SOCKET
+from qmodal.embedded.gateway import Listener, listen_near
 from qmodal.embedded.home import Home
 from qmodal.embedded.server import Listen, ServerVersion, find_binary, probe_version, server_command
 from qmodal.embedded.stack import CHILDREN, Children, Place, Stack, launch
@@ -27,17 +28,19 @@ class Kept:
     home: Home
     server: ServerVersion
     listen: Listen | None
+    gateway_url: str = ""
 
 
 def start_kept(
     settings: Settings,
     *,
     bind: tuple[str, int] | None = None,
+    web_port: int | None = None,
     children: Children = CHILDREN,
 ) -> Kept:
     """Starts the stack on `settings.home`; with `bind` the server also listens on TCP.
 
-    ConfigurationError if the folder is in use, is not ours, holds data of a newer server or
+    With `web_port` there is a gateway, on that port or on the next free one. ConfigurationError if the folder is in use, is not ours, holds data of a newer server or
     calls signed with another key, or if the server does not start.
     """
     home = Home(settings.home)
@@ -50,12 +53,14 @@ def start_kept(
         key = home.signing_key(settings.signing_key)
         listen = Listen(address=bind[0], port=bind[1], password=home.password()) if bind else None
         plan = _plan(home, binary, lock=lock, listen=listen, children=children)
+        gateway: Listener | None = None if web_port is None else listen_near(web_port)
     except BaseException:
         os.close(lock)
         raise
     place = Place(folder=home.folder, log=None, private=False)
-    stack = launch(plan, place=place, settings=settings, key=key)
-    return Kept(stack=stack, home=home, server=server, listen=listen)
+    gateway_url = "" if gateway is None else gateway.url
+    stack = launch(plan, place=place, settings=settings, key=key, gateway=gateway)
+    return Kept(stack=stack, home=home, server=server, listen=listen, gateway_url=gateway_url)
 
 
 def _plan(

@@ -19,7 +19,7 @@ from qmodal.functions.results import (
     resolve,
     value_at,
 )
-from qmodal.store.outputs import Output
+from qmodal.store.results.outputs import Output
 from qmodal.transport.operation import Op
 from qmodal.wire.outcome import Outcome
 

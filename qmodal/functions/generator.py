@@ -21,7 +21,7 @@ from qmodal.functions.results import BLOCK_MS, OutputReader, resolve
 from qmodal.functions.submission import DELIVERED_TTL_MS, call_id_for, request, submission_of
 from qmodal.functions.target import FindTarget, Target
 from qmodal.store.entries import Submission
-from qmodal.store.outputs import Output
+from qmodal.store.results.outputs import Output
 from qmodal.transport.operation import AtMost, Op
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError

@@ -11,7 +11,7 @@ from qmodal.exception import Error, OutputExpiredError, ServerWarning
 from qmodal.functions.receipts import read_receipt
 from qmodal.functions.results import CANCELLED, open_output, outcomes_in
 from qmodal.store.calls import Child
-from qmodal.store.outputs import CallRecord, Output
+from qmodal.store.results.outputs import CallRecord, Output
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import input_id
 

@@ -27,7 +27,7 @@ from qmodal.functions.submission import (
 )
 from qmodal.functions.target import Target
 from qmodal.store.entries import Submission
-from qmodal.store.outputs import Output, parse_reply
+from qmodal.store.results.outputs import Output, parse_reply
 from qmodal.transport.operation import FIND_REPLY_READER, AtMost, Later, Op
 from qmodal.transport.sharing.pending_call import PendingCall
 from qmodal.transport.sharing.pending_reply import PendingReply, ReplySource

@@ -19,7 +19,7 @@ from qmodal.exception import (
     WorkerLost,
     clause,
 )
-from qmodal.store.outputs import CANCELLED_INDEX, CallRecord, Output
+from qmodal.store.results.outputs import CANCELLED_INDEX, CallRecord, Output
 from qmodal.transport.operation import CarriedError, Later, Op
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError

@@ -18,7 +18,7 @@ from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
 from qmodal.store.calls import UnknownPoolError
 from qmodal.store.entries import Submission
-from qmodal.store.outputs import Output
+from qmodal.store.results.outputs import Output
 from qmodal.transport.operation import Op
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, pack_head, seal

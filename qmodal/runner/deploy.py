@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.exception import InvalidError, ServerWarning
+from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
 from qmodal.runner.publish import publish
 from qmodal.spec.documents import Version
 from qmodal.spec.names import check_name
@@ -54,6 +55,7 @@ def deploy(
     check_name("App", title)
     check_release(tag, strategy)
     client = clients.current()
+    gateway = start_gateway(client, has_web=declares_web(registry))
     release = yield from publish(
         client,
         registry,
@@ -68,6 +70,8 @@ def deploy(
     registry.attach(version, main_by_reference=version.main is not None)
     if release.is_new and strategy == "recreate":
         yield from wait_until_replaced(client, version)
+    if gateway:
+        yield from gateway_ready(client)
     return DeployResult(app_id=version.app_id, version=version.number, is_new=release.is_new)
 
 

@@ -19,6 +19,7 @@ from qmodal.config import Settings
 from qmodal.exception import Error, InvalidError, UnimplementedError
 from qmodal.output import screen as output
 from qmodal.runner.deploy import DeployResult, deploy
+from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
 from qmodal.runner.publish import publish
 from qmodal.spec.documents import Version
 from qmodal.spec.registry import AppLike
@@ -27,6 +28,8 @@ from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
     from types import TracebackType
+
+    from qmodal.embedded.stack import Stack
 
 A = TypeVar("A", bound=AppLike)
 INTERACTIVE = (
@@ -38,8 +41,13 @@ T = TypeVar("T")
 
 
 @contextmanager
-def ensure_server(settings: Settings | None = None) -> Iterator[Client]:
-    """A client of the server to use; without any, a private one for the length of the block."""
+def ensure_server(
+    settings: Settings | None = None, private: Stack | None = None
+) -> Iterator[Client]:
+    """A client of the server to use; without any, a private one for the length of the block.
+
+    `private`: the stack of that server, if this process has started it.
+    """
     current = clients.use(None)
     if current is not None:
         clients.use(current)
@@ -52,7 +60,7 @@ def ensure_server(settings: Settings | None = None) -> Iterator[Client]:
 
             private = stack.enter_context(start_private(settings))
             settings = replace(settings, redis_url=private.url, signing_key=private.key)
-        client = Client(settings)
+        client = Client(settings, stack=private)
         clients.use(client)
         try:
             yield client
@@ -137,6 +145,7 @@ class RunContext(Generic[A]):
         registry = self._app._registry
         name = self._name or registry.name or default_name()
         environment = self._environment or client.settings.environment
+        gateway = start_gateway(client, has_web=declares_web(registry))
         publishing = publish(
             client, registry, name=name, environment=environment, state=self._state
         )
@@ -148,6 +157,8 @@ class RunContext(Generic[A]):
             stack.enter_context(output.showing(client, version.app_id))
         stack.callback(self._stop, client, version)
         stack.enter_context(Heartbeat(client, version.app_id, version.number, self._state))
+        if gateway:
+            client.run(gateway_ready(client))
 
     def _stop(self, client: Client, version: Version) -> None:
         if self._state == "detached":

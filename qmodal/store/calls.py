@@ -13,7 +13,7 @@ from qmodal.exception import InternalFailure
 from qmodal.store import reading
 from qmodal.store.entries import Submission
 from qmodal.store.keys import GROUP, Keys, Lane
-from qmodal.store.outputs import CallRecord, Output, parse_outputs, parse_reply, read_record
+from qmodal.store.results.outputs import CallRecord, Output, parse_outputs, parse_reply, read_record
 from qmodal.transport.operation import (
     Command,
     Exchange,

@@ -118,12 +118,12 @@ class Keys:
         """String, 1 h: a generator's item above 1 MiB; deleted when it was read."""
         return f"{self.call(call)}:item:{index}:{number}"
 
-    def inbox(self, name: str) -> str:
-        """Stream, capped, 20 s, renewed by its reader: messages of requests; what was read is removed.
+    def inbox(self, inbox: str) -> str:
+        """Stream, capped, 15 s, renewed by its reader: messages of requests; what was read is removed.
 
-        `name` begins with two digits of a shard, so that inboxes are spread over a cluster.
+        Names begin with two digits of a shard, so that inboxes are spread over a cluster.
         """
-        return f"{self.prefix}:{{s{name[:2]}}}:inbox:{name}"
+        return f"{self.prefix}:{{s{inbox[:2]}}}:inbox:{inbox}"
 
     def fleet(self, name: str) -> str:
         """The start of a key that concerns the whole installation."""

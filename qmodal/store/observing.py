@@ -8,7 +8,7 @@ from typing import Any
 
 from qmodal.store import reading
 from qmodal.store.keys import GROUP, Keys
-from qmodal.store.outputs import MOST_PER_OUTPUT
+from qmodal.store.results.outputs import MOST_PER_OUTPUT
 from qmodal.transport.operation import Command, Op, ask_each, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.ids import SHARDS, is_pool_id

@@ -20,7 +20,7 @@ Address = tuple[str, int]
 # How a container is asked to answer a request.
 Protocol = Literal["http", "websocket"]
 # What a request or a response may carry itself; a larger body is streamed.
-INLINE_BYTES = 256 * 1024
+WHOLE_BYTES = 256 * 1024
 # What a message takes beside its data.
 MESSAGE_BYTES = 512
 # Kinds of messages. From a container: `open`: its inbox's name, first of all it sends for a request; `start`: status and

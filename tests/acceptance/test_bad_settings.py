@@ -31,7 +31,11 @@ CLIENTS: dict[str, Command] = {
     "deploy": ("deploy", "refused.py"),
     "list": ("app", "list"),
 }
-SERVICES: dict[str, Command] = {"worker": ("worker",), "autoscaler": ("autoscaler",)}
+SERVICES: dict[str, Command] = {
+    "worker": ("worker",),
+    "autoscaler": ("autoscaler",),
+    "web": ("web", "--port", "0"),
+}
 COMMANDS = CLIENTS | SERVICES
 # One of each kind, where all of a kind go the same way that another refusal has shown for all.
 TWO = {name: COMMANDS[name] for name in ("list", "worker")}
@@ -194,10 +198,10 @@ def test_a_service_waits_for_a_server_that_is_down_and_says_so(folder: Path) -> 
         assert time.monotonic() - begun < 12  # a program at work would wait for 20 s
         stack.enter_context(run_server(server_binary(), "--port", str(port)))
         plain = stack.enter_context(redis.Redis.from_url(url))
-        names = ("qmodal:{fleet}:workers", "qmodal:{fleet}:leader")
-        wait_until(lambda: plain.exists(*names) == 2, what="both have found the server")
+        names = ("qmodal:{fleet}:workers", "qmodal:{fleet}:leader", "qmodal:{fleet}:gateways")
+        wait_until(lambda: plain.exists(*names) == 3, what="all have found the server")
         for process in running:
             process.send_signal(signal.SIGTERM)
         for process in running:
             process.communicate(timeout=40)
-        assert [process.returncode for process in running] == [0, 0]
+        assert [process.returncode for process in running] == [0, 0, 0]

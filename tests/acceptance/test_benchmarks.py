@@ -83,3 +83,31 @@ def test_the_profile_names_every_stage() -> None:
         ]
         assert [name for name in named if name in stages.split()] == stages.split(), text
         here.wait_until_empty()
+
+
+def test_an_app_of_fastapi_is_measured_under_uvicorn_and_through_a_gateway() -> None:
+    """What it measures is compared only where both sides have a figure."""
+    tiny = (
+        "--rounds",
+        "1",
+        "--seconds",
+        "1",
+        "--streams",
+        "20",
+        "--chunks",
+        "20",
+        "--echoes",
+        "20",
+    )
+    with desk(PYTHONPATH=str(ROOT)) as here:
+        out = here.base / "out"
+        program = (sys.executable, "-m", "benchmarks.web", *tiny, "--out", str(out))
+        text = here.run(*program, seconds=150)
+        saved = json.loads((out / "web.json").read_text())
+        assert saved["refusals"] == []
+        measures = ("many rate", "one p50", "download", "events latest", "echo p50")
+        sides = ("uvicorn", "qmodal")
+        assert {(side, each) for side in sides for each in measures} <= figures(saved), text
+        assert {("qmodal, one at a time", "one p50"), ("qmodal", "cpu gateway")} <= figures(saved)
+        assert (out / "web.md").read_text() in text
+        here.wait_until_empty()

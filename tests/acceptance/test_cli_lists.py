@@ -353,3 +353,24 @@ def test_a_list_needs_a_server(tmp_path: Path) -> None:
         said = qmodal(*argv, cwd=tmp_path)
         assert said.returncode == 2, argv
         assert "QMODAL_REDIS_URL" in said.stderr
+
+
+def test_a_token_is_made_listed_and_revoked(file: Path, settings: Settings, client: Client) -> None:
+    def said(*argv: str) -> str:
+        done = qmodal("token", *argv, settings=settings, cwd=file.parent)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    headers = dict(line.split(": ") for line in said("new", "--note", "the shop").splitlines())
+    assert list(headers) == ["Modal-Key", "Modal-Secret"]
+    token, secret = headers.values()
+    assert client.run(client.tokens.verify(token, secret))
+    assert not client.run(client.tokens.verify(token, secret[:-1]))
+    (row,) = json.loads(said("list", "--json"))
+    assert (row["token"], row["note"]) == (token, "the shop")
+    assert secret not in said("list")
+    assert said("revoke", "-y", token) == f"Revoked {token}\n"
+    assert json.loads(said("list", "--json")) == []
+    again = qmodal("token", "revoke", "-y", token, settings=settings, cwd=file.parent)
+    assert again.returncode == 1
+    assert again.stderr == f"Error: there is no token {token}; `qmodal token list` shows them.\n"

@@ -42,6 +42,17 @@ OUTPUTS: dict[str, tuple[list[str], list[str]]] = {
         ["--below", "email"],
         ["files ", "most used names", "with every report checked here"],
     ),
+    "web.py": (
+        [],
+        [
+            "/parameterized-function-app-dev/MyClass.baz",
+            "container pool (hedgehog, 7), with input qux=override",
+            "container pool (hedgehog, 10), with input qux=default",
+            "all there is to say about examples is said here",
+            '"cents":750',
+            "a page with events",
+        ],
+    ),
 }
 # Client, supervisor, server, autoscaler, worker, a template, the next one, and a container.
 CTRL_C_PROCESSES = 8

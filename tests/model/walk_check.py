@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qmodal.store.outputs import parse_outputs
+from qmodal.store.results.outputs import parse_outputs
 from qmodal.wire.ids import shard_of
 from tests.model.model import LOST
 

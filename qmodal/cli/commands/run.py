@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qmodal.cli.arguments import Arguments
     from qmodal.cli.invocation import Invocation
     from qmodal.cli.reference import Runnable
+    from qmodal.embedded.stack import Stack
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,23 +107,23 @@ def _run(request: RunRequest) -> None:
             "`qmodal up` on this machine."
         )
     with ExitStack() as stack:
-        if settings.redis_url is None:
-            settings = _start_private(settings, stack)
+        private = _start_private(settings, stack) if settings.redis_url is None else None
+        if private is not None:
+            settings = replace(settings, redis_url=private.url, signing_key=private.key)
         from qmodal.runner.run import ensure_server
 
-        stack.enter_context(ensure_server(settings))
+        stack.enter_context(ensure_server(settings, private))
         prepared = _prepare(request)
         if prepared is not None:
             _within_app(request, *prepared)
 
 
-def _start_private(settings: Settings, stack: ExitStack) -> Settings:
+def _start_private(settings: Settings, stack: ExitStack) -> Stack:
     """Start a server of our own before anything else, and import while it starts."""
     from qmodal.embedded.stack import start_private
 
     threading.Thread(target=_import_early, daemon=True).start()
-    private = stack.enter_context(start_private(settings))
-    return replace(settings, redis_url=private.url, signing_key=private.key)
+    return stack.enter_context(start_private(settings))
 
 
 def _import_early() -> None:

@@ -128,7 +128,20 @@ class ServeSession:
         self._stamps = {
             name: self._stamps.get(name) or stamp_of(name, before=began) for name in said["files"]
         }
+        self._ensure_gateway(said["number"])
         return Published(number=said["number"], name=said["name"])
+
+    def _ensure_gateway(self, number: int) -> None:
+        """Have a gateway of our own from the first version on that has web functions."""
+        from qmodal.runner.gateway import gateway_ready, publishes_web, start_gateway
+
+        client = self._client
+        if client.stack is None:
+            return
+        found = client.run(client.specs.version(self._app_id, number))
+        has_web = found is not None and publishes_web(found.value)
+        if start_gateway(client, has_web=has_web):
+            client.run(gateway_ready(client))
 
     def _say_addresses(self) -> None:
         """Where its web functions answer, if that is not what was said last."""

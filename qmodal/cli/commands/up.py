@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import socket
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -30,14 +31,29 @@ class _Misconfigured(click.ClickException):
 @click.option("--bind", metavar="ADDR[:PORT]", help="Let other machines in through this address.")
 @click.option("--port", type=click.IntRange(1, 65535), help="The TCP port for --bind (6379).")
 @click.option("--home", type=click.Path(path_type=Path), help="State folder (QMODAL_HOME).")
+@click.option(
+    "--web-port",
+    type=click.IntRange(1, 65535),
+    help="The gateway's TCP port, or the next free one (QMODAL_WEB_PORT, else 8000).",
+)
+@click.option("--no-web", is_flag=True, help="Start no gateway: nothing serves web functions.")
 @click.option("--child", "children", multiple=True, hidden=True)
-def up(bind: str | None, port: int | None, home: Path | None, children: tuple[str, ...]) -> None:
-    """Run a server, an autoscaler and a worker on this machine until Ctrl-C.
+def up(
+    bind: str | None,
+    port: int | None,
+    home: Path | None,
+    web_port: int | None,
+    children: tuple[str, ...],
+    *,
+    no_web: bool,
+) -> None:
+    """Run a server, an autoscaler, a worker and a web gateway on this machine until Ctrl-C.
 
     Calls, results and deployed apps are kept in the state folder and are there again at the next
     start. Programs of the same user on this machine find it by themselves.
     """
     from qmodal.embedded import stack, up as kept
+    from qmodal.embedded.gateway import GATEWAY_PORT, missing_for_gateway
 
     try:
         settings = Settings.from_environ(os.environ)
@@ -45,11 +61,18 @@ def up(bind: str | None, port: int | None, home: Path | None, children: tuple[st
             settings = replace(settings, home=home.expanduser().absolute())
         address = None if bind is None else parse_bind(bind, port)
         named = {f"child {n}": shlex.split(line) for n, line in enumerate(children, 1)}
-        started = kept.start_kept(settings, bind=address, children=named or stack.CHILDREN)
+        missing = [] if no_web or named else missing_for_gateway()
+        wanted = web_port or settings.web_port or GATEWAY_PORT
+        started = kept.start_kept(
+            settings,
+            bind=address,
+            web_port=None if no_web or named or missing else wanted,
+            children=named or stack.CHILDREN,
+        )
     except ConfigurationError as error:
         raise _Misconfigured(str(error)) from error
     _stop_on_signals(started)
-    for line in introduction(started):
+    for line in introduction(started, missing):
         click.echo(line)
     _run_to_the_end(started)
 
@@ -68,13 +91,22 @@ def parse_bind(text: str, port: int | None) -> tuple[str, int]:
     return address, number
 
 
-def introduction(started: Kept) -> list[str]:
-    """What a person needs to know about the running stack, line by line."""
+def introduction(started: Kept, missing: Sequence[str] = ()) -> list[str]:
+    """What a person needs to know about the running stack, line by line.
+
+    `missing`: the packages without which there is no gateway.
+    """
+    from qmodal.embedded.gateway import INSTALL_WEB
+
     home = started.home
     lines = [
         f"qmodal is up: {started.server}, state in {home.folder}",
         "Your programs on this machine find it by themselves, for example: qmodal run FILE.py",
     ]
+    if started.gateway_url:
+        lines.append(f"Web functions are served at {started.gateway_url}")
+    if missing:
+        lines.append(f"Web functions are not served ({', '.join(missing)} missing): {INSTALL_WEB}")
     if started.listen is not None:
         host = reachable(started.listen.address)
         lines += [

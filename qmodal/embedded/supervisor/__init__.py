@@ -1,1 +1,1 @@
-"""The process that is the parent of our own server, autoscaler and worker, and ends them with its client."""
+"""The process that is the parent of our own server and what works with it, and ends them with its client."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import time
 
+# What a client sends to have a gateway started that waits to be asked for.
+START_GATEWAY = b"gateway"
+
 
 class Lifeline:
     """Knows by when the stack must be stopped; `deadline` is None while it may run.
 
-    A line is a number: "stop, and give the children that many seconds". The end of the pipe
-    without a line says that the client is gone, however it went.
+    A line is a number: "stop, and give the children that many seconds", or START_GATEWAY, which sets
+    `wants_gateway`. The end of the pipe without a number says that the client is gone, however it went.
     """
 
     def __init__(self, descriptor: int, *, grace: float = 0.0) -> None:
@@ -18,6 +21,7 @@ class Lifeline:
         self.grace = grace
         self.deadline: float | None = None
         self.open = True
+        self.wants_gateway = False
         self._received = b""
 
     def first_line(self) -> bytes:
@@ -35,7 +39,10 @@ class Lifeline:
         chunk = os.read(self.descriptor, 4096)
         *lines, self._received = (self._received + chunk).split(b"\n")
         for line in lines:
-            self.stop_within(float(line))
+            if line == START_GATEWAY:
+                self.wants_gateway = True
+            else:
+                self.stop_within(float(line))
         if not chunk:
             self.open = False
             if self.deadline is None:

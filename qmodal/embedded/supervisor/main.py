@@ -49,6 +49,11 @@ class Supervisor:
         self.children = [
             ChildProcess(ChildCommand(name=name, argv=argv)) for name, argv in plan.children.items()
         ]
+        self._dormant: list[ChildProcess] = []
+        if plan.gateway and plan.gateway_socket is not None:
+            gateway = ChildCommand(name="web", argv=plan.gateway, keep_open=(plan.gateway_socket,))
+            place = self._dormant if plan.gateway_on_request else self.children
+            place.append(ChildProcess(gateway))
         self._wakeups = _signal_pipe(self._stop_by_signal)
 
     def run(self) -> int:
@@ -70,8 +75,7 @@ class Supervisor:
         except OSError as error:
             return f"The server cannot be started: {error}"
         for child in self.children:
-            child.restart_at = 0.0
-            child.tend(_say)
+            _begin(child)
         return self._until_ready()
 
     def _until_ready(self) -> str:
@@ -102,12 +106,20 @@ class Supervisor:
             if not self.plan.kept and not self.server.running:
                 _say(f"server {self.server.end}, and the calls it held are lost")
                 return 1
+            self._wake_gateway()
             every = [self.server, *self.children]
             for child in every:
                 child.tend(_say)
             due = [child.restart_at for child in every if child.restart_at is not None]
             self._wait(max(0.0, min(due) - time.monotonic()) if due else None)
         return 0
+
+    def _wake_gateway(self) -> None:
+        """Start the gateway that waits for that, once the client has asked for it."""
+        if self.lifeline.wants_gateway and self._dormant:
+            gateway = self._dormant.pop()
+            self.children.append(gateway)
+            _begin(gateway)
 
     def _stop(self) -> None:
         self.lifeline.stop_within(self.plan.grace)
@@ -168,6 +180,11 @@ def _signal_pipe(stop: Callable[[int, FrameType | None], None]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, stop)
     return readable
+
+
+def _begin(child: ChildProcess) -> None:
+    child.restart_at = 0.0
+    child.tend(_say)
 
 
 def _report(words: dict[str, str]) -> None:

@@ -24,8 +24,17 @@ class StackPlan:
     grace: float
     password: str = field(default="", repr=False)
     children: dict[str, list[str]] = field(default_factory=dict)
+    # The gateway's command, and the socket that it inherits; it may wait until the client asks for it.
+    gateway: list[str] = field(default_factory=list)
+    gateway_socket: int | None = None
+    gateway_on_request: bool = False
     # Folders that are ours alone and go with the stack.
     remove: list[str] = field(default_factory=list)
+
+    @property
+    def inherited(self) -> tuple[int, ...]:
+        """The descriptors that the supervisor gets from its client, which then lets go of them."""
+        return (self.lock,) if self.gateway_socket is None else (self.lock, self.gateway_socket)
 
     def to_line(self) -> bytes:
         """The plan as one line."""

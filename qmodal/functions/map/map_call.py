@@ -28,7 +28,7 @@ from qmodal.functions.target import FindTarget, Target
 from qmodal.spec.pack_size import PackSizer
 from qmodal.store.calls import GapError, UnknownPoolError
 from qmodal.store.entries import Submission
-from qmodal.store.outputs import Output
+from qmodal.store.results.outputs import Output
 from qmodal.transport.operation import AtMost, CarriedError, Later, Meanwhile, Op
 from qmodal.types import InputStatus
 from qmodal.wire.outcome import Outcome, values

@@ -17,18 +17,22 @@ from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.client.discovery import discovered
-from qmodal.config import Settings
+from qmodal.config import Settings, parse_web_url
 from qmodal.embedded.credentials import withdraw
-from qmodal.exception import ConfigurationError, Error
+from qmodal.embedded.gateway import GATEWAY_NEEDS, INSTALL_WEB
+from qmodal.exception import ConfigurationError, ConnectionError, Error
 from qmodal.services.gateway.options import GatewayOptions
+from qmodal.store.server import ping
 from qmodal.store.web.gateways import GATEWAY_RENEW_SECONDS, Gateway
 from qmodal.transport.defects import survive
 
 log = logging.getLogger("qmodal")
 Ready = Callable[[str], None]
-NEEDED = ("uvloop", "httptools", "uvicorn", "websockets")
+BACKLOG = 2048
 LEAVE_SECONDS = 2.0
 MOST_DESCRIPTORS = 65_536
+# While there is no server to be reached.
+ASK_SECONDS, ASK_AGAIN_SECONDS = 2.0, 1.0
 
 
 def serve(
@@ -46,19 +50,23 @@ def serve(
 
     `host` and `port` (0: any free one) are 127.0.0.1 and 8000, or 0.0.0.0 and PORT where that variable is set; `fd` is
     a socket to listen on instead. `url` is where others reach it. Once it listens it calls `ready` with its base URL,
-    or else writes a line to stdout. What is not given comes from the environment (`GatewayOptions`).
+    or else writes a line to stdout, unless it was given the socket. What is not given comes from the environment
+    (`GatewayOptions`).
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
         settings = Settings.from_environ(os.environ)
         settings = discovered(replace(settings, insecure=settings.insecure or insecure))
+        if url is not None:
+            settings = replace(settings, web_url=parse_web_url(url, "--url"))
         options = GatewayOptions.from_environ(os.environ)
         options = options.changed(trusted_proxies=trusted_proxies, access_log=access_log)
         withdraw(settings)
         _import_needed()
         _allow_descriptors()
         listener = listen(*place_for(os.environ, host, port)) if fd is None else inherited(fd)
-        run(Client(settings), options, listener, url=url, ready=ready or _print_url)
+        told = _print_url if fd is None else _tell_nobody  # whoever has opened it knows the URL
+        run(Client(settings), options, listener, ready=ready or told)
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal web: {error}\n")
         raise SystemExit(2) from None
@@ -68,12 +76,12 @@ def serve(
 
 
 def _import_needed() -> None:
-    for name in NEEDED:
+    for name in GATEWAY_NEEDS:
         try:
             import_module(name)
         except ImportError as error:
             raise ConfigurationError(
-                f"{error.name} is not installed, and a gateway needs it: pip install 'qmodal[web]'"
+                f"{error.name} is not installed, and a gateway needs it: {INSTALL_WEB}"
             ) from error
 
 
@@ -92,6 +100,10 @@ def _print_url(url: str) -> None:
     sys.stdout.flush()
 
 
+def _tell_nobody(url: str) -> None:
+    pass
+
+
 def place_for(environ: Mapping[str, str], host: str | None, port: int | None) -> tuple[str, int]:
     """Where to listen; raises ConfigurationError. A platform that sets PORT sends requests from outside."""
     told = environ.get("PORT", "").strip()
@@ -102,20 +114,13 @@ def place_for(environ: Mapping[str, str], host: str | None, port: int | None) ->
     return host or "127.0.0.1", 8000 if port is None else port
 
 
-def run(
-    client: Client,
-    options: GatewayOptions,
-    listener: socket.socket,
-    *,
-    url: str | None,
-    ready: Ready,
-) -> None:
-    """Serve in this thread, in a loop of its own; raises ConfigurationError, and ConnectionError without a server."""
+def run(client: Client, options: GatewayOptions, listener: socket.socket, *, ready: Ready) -> None:
+    """Serve in this thread, in a loop of its own; raises ConfigurationError for a server that cannot be used."""
     import uvloop
 
-    base = url or base_url(listener, client.settings.redis_url or "")
+    url = client.settings.web_url or base_url(listener, client.settings.redis_url or "")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(client, options, listener, base.rstrip("/"), ready))
+        runner.run(_serve(client, options, listener, url, ready))
 
 
 async def _serve(
@@ -126,6 +131,7 @@ async def _serve(
     from qmodal.services.gateway.shared import Shared
 
     registration = Registration(client, url)
+    await _until_answered(client)
     shared = Shared(client, options)
     await shared.inbox.open()
     app = GatewayApp(shared)
@@ -142,6 +148,18 @@ async def _serve(
         app.results.close()
         await shared.close()
         await client.aclose()
+
+
+async def _until_answered(client: Client) -> None:
+    """Wait for a server that is not there yet: a host starts everything at once."""
+    while True:
+        try:
+            await client.aio(ping(patience=ASK_SECONDS))
+        except ConnectionError as error:
+            log.warning("%s", error)
+            await asyncio.sleep(ASK_AGAIN_SECONDS)
+        else:
+            return
 
 
 class Registration:
@@ -210,7 +228,7 @@ def inherited(descriptor: int) -> socket.socket:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket that is bound there; raises ConfigurationError."""
+    """A socket that listens there; raises ConfigurationError."""
     if not 0 <= port < 65536:
         raise ConfigurationError(f"there is no port {port}; choose a --port below 65536")
     try:
@@ -229,6 +247,8 @@ def _bound(listener: socket.socket, address: tuple[Any, ...]) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
+        # Two that are bound and do not listen may have the same port.
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

@@ -11,10 +11,10 @@ from qmodal.transport.operation import Exchange, Op, ask
 from qmodal.wire.ids import SHARDS
 
 # An inbox whose owner is gone is there for so long; it is renewed by then.
-LIFETIME_MS, RENEW_SECONDS = 15_000, 3.0
-BLOCK_MS = 4000
-MOST_KEPT = 100_000
-READ_COUNT = 200
+INBOX_MS, RENEW_INBOX_SECONDS = 15_000, 3.0
+INBOX_BLOCK_MS = 4000
+MOST_MESSAGES = 100_000
+MESSAGES_AT_ONCE = 200
 
 
 def new_inbox_name() -> str:
@@ -31,11 +31,11 @@ class Inboxes:
     def make(self, name: str) -> Op[None]:
         """Make the inbox: nothing is written to one that is not there."""
         key = self.keys.inbox(name)
-        yield from ask((b"XADD", key, b"*", b"begin", b""), (b"PEXPIRE", key, LIFETIME_MS))
+        yield from ask((b"XADD", key, b"*", b"begin", b""), (b"PEXPIRE", key, INBOX_MS))
 
     def renew(self, name: str) -> Op[None]:
         """Keep the inbox alive, or make it again if it was lost."""
-        (is_there,) = yield from ask((b"PEXPIRE", self.keys.inbox(name), LIFETIME_MS))
+        (is_there,) = yield from ask((b"PEXPIRE", self.keys.inbox(name), INBOX_MS))
         if not is_there:
             yield from self.make(name)
 
@@ -46,7 +46,16 @@ class Inboxes:
         """
         key = self.keys.inbox(name)
         trim = (b"XTRIM", key, b"MINID", cursor)
-        read = (b"XREAD", b"COUNT", READ_COUNT, b"BLOCK", BLOCK_MS, b"STREAMS", key, cursor)
+        read = (
+            b"XREAD",
+            b"COUNT",
+            MESSAGES_AT_ONCE,
+            b"BLOCK",
+            INBOX_BLOCK_MS,
+            b"STREAMS",
+            key,
+            cursor,
+        )
         replies = yield Exchange((trim, read), waits=True)
         if not replies[-1]:
             return cursor, []
@@ -58,7 +67,7 @@ class Inboxes:
         """Append the signed messages; False if the inbox is not there any more."""
         fields = [part for message in messages for part in (b"m", message)]
         key = self.keys.inbox(name)
-        append = (b"XADD", key, b"NOMKSTREAM", b"MAXLEN", b"~", MOST_KEPT, b"*", *fields)
+        append = (b"XADD", key, b"NOMKSTREAM", b"MAXLEN", b"~", MOST_MESSAGES, b"*", *fields)
         (reply,) = yield Exchange((append,))
         return reply is not None
 

@@ -69,14 +69,14 @@ class Tokens:
 
     def revoke(self, key: str) -> Op[bool]:
         """Have gateways refuse the token, within seconds; False if there was none."""
-        reply: int = yield from ask_one(b"HDEL", self.keys.tokens, key)
+        reply: int = yield from ask_one(b"HDEL", self.keys.tokens, _raw(key))
         return reply == 1
 
     def verify(self, key: str, secret: str) -> Op[bool]:
         """Whether there is such a token, and this is its secret."""
         if len(key) > MOST_BYTES or len(secret) > MOST_BYTES:
             return False
-        (sealed,) = yield from ask_shared((b"HGET", self.keys.tokens, key))
+        (sealed,) = yield from ask_shared((b"HGET", self.keys.tokens, _raw(key)))
         token = self._open(key, sealed) if isinstance(sealed, bytes) else None
         # Compared also where there is none, so that the time does not tell which keys exist.
         expected = token.digest if token is not None else bytes(32)
@@ -95,6 +95,11 @@ class Tokens:
             skip(f"the token {key!r:.60}", "it is another one's")
             return None
         return Token(key, digest, name, created)
+
+
+def _raw(key: str) -> bytes:
+    """The key as it is sent; who makes one up may have put half a character into it."""
+    return key.encode(errors="surrogateescape")
 
 
 def _digest(secret: str) -> bytes:

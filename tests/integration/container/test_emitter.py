@@ -11,7 +11,7 @@ import redis
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import InternalFailure, SerializationError
-from qmodal.store.items import ROOM
+from qmodal.store.results.items import ROOM
 from qmodal.wire.item import open_item
 from qmodal.wire.signing import mac_of
 from qmodal_workers.container.run.attempt import Attempt

@@ -18,7 +18,7 @@ from qmodal.exception import (
     RemoteError,
     WorkerLost,
 )
-from qmodal.store.items import ROOM
+from qmodal.store.results.items import ROOM
 from qmodal.transport.operation import ask_one
 from qmodal_workers.container.run.item_sender import MOST_UNSENT
 from tests.support.stacks import running_program

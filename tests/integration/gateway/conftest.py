@@ -1,4 +1,4 @@
-"""A program of bare apps on a stack of its own for each test module, and a gateway that serves it."""
+"""A gateway in front of one program of bare apps for each test module."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ PROGRAM = Path(__file__).parents[2] / "programs" / "gated.py"
 
 @pytest.fixture(scope="module")
 def gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    """The running program."""
+    """The running program of bare apps."""
     with running_program(PROGRAM, tmp_path_factory) as module:
         yield module
 
 
 @pytest.fixture(scope="module")
 def gateway(gated: Any) -> Iterator[Served]:
-    """A gateway with the usual limits."""
+    """A gateway that serves it."""
     with served(current().settings) as running:
         yield running

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from qmodal.store.items import ROOM, ROOM_BYTES, Emission, room_for
+from qmodal.store.results.items import ROOM, ROOM_BYTES, Emission, room_for
 from tests.support.store.bench import Bench, index_of, state_of
 from tests.support.store.cases import emission
 

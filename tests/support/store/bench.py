@@ -14,7 +14,7 @@ from qmodal.spec.documents import PoolSpec
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed, Settled, Submission
 from qmodal.store.keys import GROUP
-from qmodal.store.outputs import CallRecord
+from qmodal.store.results.outputs import CallRecord
 from qmodal.transport.connection import Address, Connection
 from qmodal.transport.operation import Command
 from qmodal.wire.ids import new_call_id, pool_id, shard_of

@@ -10,8 +10,8 @@ import msgpack
 from qmodal.store.apps import AppRecord
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.store.items import ROOM, Emission
 from qmodal.store.keys import GROUP
+from qmodal.store.results.items import ROOM, Emission
 from qmodal.store.server import accept_command
 from qmodal.transport.operation import Command
 from qmodal.transport.script import script

@@ -134,6 +134,10 @@ def test_a_key_is_hex_or_text(text: str, key: bytes | None, tmp_path: Path) -> N
         ("QMODAL_RESULT_TTL", "inf"),
         ("QMODAL_HOME", "~no-such-user-here/x"),
         ("QMODAL_INSECURE", "maybe"),
+        ("QMODAL_WEB_PORT", "0"),
+        ("QMODAL_WEB_PORT", "65536"),
+        ("QMODAL_WEB_PORT", "http"),
+        ("QMODAL_WEB_PORT", "\uff19\uff19"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_variables_name(variable: str, value: str) -> None:
@@ -174,6 +178,7 @@ def test_a_child_process_reads_the_same_settings() -> None:
         home=Path("/h"),
         prefix="mine",
         insecure=True,
+        web_port=9000,
     )
     assert Settings.from_environ(settings.to_environ()) == settings
     assert Settings.from_environ(Settings().to_environ()) == Settings()

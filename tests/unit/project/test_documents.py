@@ -244,9 +244,10 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 def test_every_setting_has_a_row() -> None:
     page = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
-    config = (ROOT / "qmodal" / "config.py").read_text(encoding="utf-8")
+    places = ("config.py", "services/gateway/options.py")
+    code = "".join((ROOT / "qmodal" / each).read_text(encoding="utf-8") for each in places)
     rows = set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE))
-    assert set(SETTING.findall(config)) == rows
+    assert set(SETTING.findall(code)) == rows
 
 
 def test_the_options_have_the_defaults_that_the_page_about_scaling_says() -> None:

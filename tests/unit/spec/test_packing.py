@@ -18,7 +18,7 @@ from qmodal.spec.pack_size import (
     PackTimes,
     Variation,
 )
-from qmodal.store.outputs import MOST_PER_OUTPUT
+from qmodal.store.results.outputs import MOST_PER_OUTPUT
 
 MANY = 10**6
 

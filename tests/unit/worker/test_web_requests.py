@@ -10,7 +10,7 @@ import pytest
 
 from qmodal.exception import ExecutionError
 from qmodal.spec.web import WebSpec
-from qmodal.wire.web import INLINE_BYTES, Message, Request, Response, unpack_response
+from qmodal.wire.web import WHOLE_BYTES, Message, Request, Response, unpack_response
 from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.container.web.apps.needed import imported
 from qmodal_workers.container.web.apps.proxy_headers import as_text, passed_on
@@ -135,12 +135,12 @@ def test_a_small_response_is_the_result() -> None:
 def test_a_large_response_is_streamed_in_pieces() -> None:
     async def app(_scope: Any, _receive: Any, send: Any) -> None:
         await send(START)
-        await send(part(bytes(INLINE_BYTES + 1)))
+        await send(part(bytes(WHOLE_BYTES + 1)))
 
     result, streamed = answered(app)
     assert result.status == 0
     assert [kind for kind, _ in streamed] == ["start", "body", "body", "body", "end"]
-    assert sum(len(data) for kind, data in streamed if kind == "body") == INLINE_BYTES + 1
+    assert sum(len(data) for kind, data in streamed if kind == "body") == WHOLE_BYTES + 1
 
 
 @pytest.mark.parametrize("more", [True, False])

@@ -10,7 +10,7 @@ from qmodal.services.gateway.exchange.responses import refusal
 from qmodal.services.gateway.exchange.stream import GatewayStream
 from qmodal.services.gateway.head import Head
 from qmodal.services.gateway.options import GatewayOptions
-from qmodal.wire.web import INLINE_BYTES
+from qmodal.wire.web import WHOLE_BYTES
 
 # What comes of a body of unknown length within so many seconds goes with the request itself.
 GATHER_SECONDS = 0.02
@@ -37,7 +37,7 @@ class RequestBody:
 
     async def begin(self, head: Head) -> bytes:
         """What goes with the request itself; `has_more` says whether more of it follows."""
-        if head.length is not None and head.length > INLINE_BYTES:
+        if head.length is not None and head.length > WHOLE_BYTES:
             return b""
         found = bytearray()
         if head.is_chunked:
@@ -51,7 +51,7 @@ class RequestBody:
         return bytes(found)
 
     async def _gather(self, found: bytearray) -> None:
-        while self.has_more and len(found) <= INLINE_BYTES:
+        while self.has_more and len(found) <= WHOLE_BYTES:
             found += await self.read()
 
     async def read(self) -> bytes:

@@ -14,7 +14,7 @@ from qmodal.services.gateway.exchange.responses import RETRY, plain
 from qmodal.services.gateway.routing.endpoint import WebTarget
 from qmodal.store.calls import UnknownPoolError
 from qmodal.store.entries import Submission
-from qmodal.store.outputs import CANCELLED_INDEX, Output, parse_reply
+from qmodal.store.results.outputs import CANCELLED_INDEX, Output, parse_reply
 from qmodal.transport.aio_driver import AsyncDriver
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.pending_call import PendingCall

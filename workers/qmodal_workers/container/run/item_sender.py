@@ -19,7 +19,7 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.exception import Error, InputCancellation, SerializationError
 from qmodal.functions.submission import LARGEST_PAYLOAD
-from qmodal.store.items import Emission, Verdict
+from qmodal.store.results.items import Emission, Verdict
 from qmodal.transport.errors import StreamGoneError
 from qmodal.wire.digest import digest_of
 from qmodal.wire.item import Item

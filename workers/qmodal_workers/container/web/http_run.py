@@ -7,8 +7,8 @@ import asyncio
 from qmodal.exception import Error, ExecutionError, InputCancellation
 from qmodal.wire.remote_error import printed
 from qmodal.wire.web import (
-    INLINE_BYTES,
     STREAMED,
+    WHOLE_BYTES,
     BrokenStreamError,
     Header,
     Message,
@@ -96,7 +96,7 @@ class HttpRun(AsgiRun):
         if body:
             self._parts.append(body)
             self._size += len(body)
-        if flushing is None and self._size <= INLINE_BYTES:
+        if flushing is None and self._size <= WHOLE_BYTES:
             if self._timer is None:
                 self._timer = self.loop.call_later(KEEP_SECONDS, self._flush_soon)
             return

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qmodal.store.keys import GROUP, Keys, Lane
-from qmodal.store.outputs import Output, parse_outputs
+from qmodal.store.results.outputs import Output, parse_outputs
 from qmodal.transport.operation import Command, Exchange, Later, Op, ask, ask_one
 from qmodal.transport.script import script
 

@@ -1,0 +1,1 @@
+"""What inputs leave for their callers: outcomes, and the items of generators."""
