@@ -33,16 +33,20 @@ class Entry(NamedTuple):
         """The time, the client, the request, the status, the bytes of the body, milliseconds and the request's id."""
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         client = self.client[0] if self.client else "-"
-        # What the client wrote must neither end the line nor change how a terminal shows it.
-        text = self.request[:_MOST_LETTERS].encode("ascii", "backslashreplace").decode()
-        shown = "".join(each if each.isprintable() else "?" for each in text)
+        request = self.request[:_MOST_LETTERS]
         status, size, request_id = (
             self.answered.status,
             self.answered.sent,
             self.answered.request_id,
         )
         about = f"{status or '-'} {size} {self.seconds * 1000:.1f}ms {request_id.decode() or '-'}"
-        return f'{now} {client} "{shown}" {about}\n'
+        return f'{now} {_shown(client)} "{_shown(request)}" {about}\n'
+
+
+def _shown(text: str) -> str:
+    """What a client wrote must neither end the line nor change how a terminal shows it."""
+    escaped = text.encode("ascii", "backslashreplace").decode()
+    return "".join(each if each.isprintable() else "?" for each in escaped)
 
 
 class AccessLog:

@@ -22,6 +22,8 @@ HEAD_BYTES = 64 * 1024
 MOST_HEADERS = 200
 # How long the head of a request may take, an idle connection stays, and one is left when the server stops.
 HEAD_SECONDS, IDLE_SECONDS, LAST_SECONDS = 30.0, 75, 1.0
+# A client that has not read anything for so long is not waited for.
+WRITE_SECONDS = 300.0
 # What is still read of a body after the response, so that the client gets to read that, and for how long.
 DRAIN_BYTES, DRAIN_SECONDS = 16 * 1024 * 1024, 5.0
 MESSAGE_BYTES = 2 * 1024 * 1024
@@ -57,6 +59,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.on_lost: Callable[[], None] | None = None
         self.is_in_head = True
         self.head_begun = self.loop.time()
+        self._paused_at: float | None = None
         self._is_leaving = False
         self._head_bytes = self._fed = self._drained = 0
 
@@ -150,10 +153,24 @@ class GatewayProtocol(HttpToolsProtocol):
             self.transport.write(head.encode() + body)
         self.transport.close()
 
-    def check_head(self, now: float) -> None:
-        """Close the connection if a head takes too long; `now` by the loop's clock."""
-        if not self.is_in_head or now - self.head_begun < HEAD_SECONDS:
-            return
+    def pause_writing(self) -> None:
+        """The client reads more slowly than it is sent to."""
+        super().pause_writing()
+        self._paused_at = self.loop.time()
+
+    def resume_writing(self) -> None:
+        """The client has read what there was."""
+        super().resume_writing()
+        self._paused_at = None
+
+    def check(self, now: float) -> None:
+        """End the connection if its client is too slow; `now` by the loop's clock."""
+        if self._paused_at is not None and now - self._paused_at > WRITE_SECONDS:
+            self.transport.abort()
+        elif self.is_in_head and now - self.head_begun > HEAD_SECONDS:
+            self._give_up_head()
+
+    def _give_up_head(self) -> None:
         if self._head_bytes:
             self.refuse(408, "The head of the request does not come.")
         else:
@@ -237,7 +254,7 @@ class GatewayServer(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in list(self.server_state.connections):
                 if isinstance(connection, GatewayProtocol):
-                    connection.check_head(now)
+                    connection.check(now)
         return await super().on_tick(counter)
 
 

@@ -30,6 +30,7 @@ log = logging.getLogger("qmodal")
 Ready = Callable[[str], None]
 BACKLOG = 2048
 LEAVE_SECONDS = 2.0
+MOST_DESCRIPTORS = 65_536
 # While there is no server to be reached.
 ASK_SECONDS, ASK_AGAIN_SECONDS = 2.0, 1.0
 
@@ -62,6 +63,7 @@ def serve(
         options = options.changed(trusted_proxies=trusted_proxies, access_log=access_log)
         withdraw(settings)
         _import_needed()
+        _allow_descriptors()
         listener = listen(*place_for(os.environ, host, port)) if fd is None else inherited(fd)
         told = _print_url if fd is None else _tell_nobody  # whoever has opened it knows the URL
         run(Client(settings), options, listener, ready=ready or told)
@@ -81,6 +83,16 @@ def _import_needed() -> None:
             raise ConfigurationError(
                 f"{error.name} is not installed, and a gateway needs it: {INSTALL_WEB}"
             ) from error
+
+
+def _allow_descriptors() -> None:
+    """Take as many as this user may have: a connection is one, and many systems begin with 1024."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, MOST_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _print_url(url: str) -> None:

@@ -73,10 +73,10 @@ class RequestBody:
 
     async def pass_on(self, stream: GatewayStream) -> None:
         """Send what is left through the stream, which holds it back; raises BrokenStreamError, too."""
+        stream.has_sent = True  # another attempt would wait for what this one gets
         while self.has_more:
             part = await self.read()
             for at in range(0, len(part), PART_BYTES):
-                stream.has_sent = True
                 await stream.send("body", part[at : at + PART_BYTES])
         stream.send_now("end")
 

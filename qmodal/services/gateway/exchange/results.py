@@ -44,7 +44,9 @@ class Results:
 
     def _see(self, call: str, endpoint: Endpoint, path: bytes) -> Response:
         token = f"{call}.{self._signature(call, endpoint)}".encode()
-        location = path + b"?" + PARAMETER + token
+        # A path that begins with two slashes would be taken for a host.
+        same_path = b"" if path.startswith(b"//") else path
+        location = same_path + b"?" + PARAMETER + token
         return Response(303, [(b"location", location), (b"cache-control", b"no-store")], b"")
 
     def _signature(self, call: str, endpoint: Endpoint) -> str:
