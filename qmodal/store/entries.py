@@ -12,6 +12,8 @@ from qmodal.transport.sharing.pending_reply import PendingReply
 # Envelope, call, index of the first input; once given back also retries, losses, number of inputs.
 _NAMES = (b"e", b"c", b"i", b"r", b"d", b"n")
 _FRESH = _NAMES[:3]
+# How many names and values an entry has that was never given back.
+FRESH_FIELDS = 2 * len(_FRESH)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +55,7 @@ class Claimed(NamedTuple):
     def is_shaped(self) -> bool:
         """Whether it was written by our scripts, as far as can be seen."""
         fields = self.fields
-        if len(fields) == 6:
+        if len(fields) == FRESH_FIELDS:
             e, _, c, _, i, index = fields
             return (e, c, i) == _FRESH and len(index) < 20 and index.isdigit()
         if tuple(fields[::2]) != _NAMES:

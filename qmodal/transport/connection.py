@@ -31,6 +31,8 @@ BLOCK_SECONDS = 5.0
 READ_SECONDS = BLOCK_SECONDS + 3.0
 # What one receive takes at most.
 BUFFER_BYTES = 1 << 20
+# For how much the kernel is asked to have room, if the other side reads slowly, on a connection that is pushed to.
+PUSH_BYTES = 512 * 1024
 NOTHING = object()
 _pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 LOST = (LostError, OSError)
@@ -157,6 +159,49 @@ class Connection:
         except OSError:
             self._raise_last_words()
             raise
+
+    @property
+    def is_pollable(self) -> bool:
+        """Whether `push` and `arrived` work: on a plain socket, not with TLS nor under gevent."""
+        return is_plain(self._sock)
+
+    def watchable(self) -> int:
+        """A copy of its descriptor, for an event loop to watch; the caller closes it. Makes room for `push`."""
+        if self._sock is None:
+            raise LostError("not connected")
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, PUSH_BYTES)
+        return os.dup(self._sock.fileno())
+
+    def push(self, commands: Sequence[Packed]) -> None:
+        """As `write`, without waiting; LostError if the kernel has no room for all of it.
+
+        After that the connection has to be closed: the server may have a part of a command.
+        """
+        if self._sock is None:
+            raise LostError("not connected")
+        data = pack(commands)
+        try:
+            sent = self._sock.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            raise LostError("the server reads too slowly")
+
+    def arrived(self) -> list[Reply]:
+        """The replies that are there, without waiting for more; a lost connection raises."""
+        if self._sock is None:
+            raise LostError("not connected")
+        try:
+            count = self._sock.recv_into(self._buffer, 0, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return []
+        if not count:
+            raise LostError("the server closed the connection")
+        self._feed(self._buffer, 0, count)
+        found, gets = [], self._reader.gets
+        while (reply := gets()) is not NOTHING:
+            found.append(reply)
+        return found
 
     def _raise_last_words(self) -> None:
         """Raise what the server said before it ended the connection, if it said why."""

@@ -6,13 +6,15 @@ import secrets
 import signal
 import subprocess
 import sys
+import urllib.error
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from tests.support.installed import QMODAL, ROOT, Desk, desk
 from tests.support.servers import reserved_port, run_server, server_binary
+from tests.support.waiting import wait_until
 from tests.support.web.gateways import get
 
 CALL = """
@@ -85,11 +87,24 @@ def test_deployed_apps_answer_any_process_and_outlive_a_restart_of_everything(
         here.run(QMODAL, "deploy", ROOT / "examples" / "translator.py")
         here.run(QMODAL, "deploy", "pages.py")
         assert here.python(CALL) == "144 ... --- ..."
-        assert get(url) == (200, "144")
+        assert answer(url) == (200, "144")
     calls = here.python(SPAWN).split()
     with hosted(here, port):
         assert here.python(COLLECT, *calls) == "True"
-        assert get(url) == (200, "144")
+        assert answer(url) == (200, "144")
+
+
+def answer(url: str) -> tuple[int, str]:
+    """What a gateway answers that perhaps does not listen yet."""
+
+    def asked() -> tuple[int, str] | None:
+        with suppress(urllib.error.URLError):
+            return get(url)
+        return None
+
+    found = wait_until(asked, what="the gateway listens", seconds=30)
+    assert found is not None
+    return found
 
 
 def test_each_line_of_the_procfile_becomes_the_process_itself() -> None:

@@ -83,7 +83,7 @@ class Site:
 
     @modal.wsgi_app()
     def serve(self) -> Any:
-        return self.add
+        return lambda _environ, start: start("204 No Content", []) and []
 
 
 @app.function()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from typing import Any
 
@@ -23,11 +22,14 @@ async def echo(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def closes(request: web.Request) -> web.Response:
-    """The server closes the connection after it, and has not said so."""
+async def closes(request: web.Request) -> web.StreamResponse:
+    """Closes the connection behind the response, which has not said so."""
+    response = web.Response(text="bye")
+    await response.prepare(request)
+    await response.write_eof()
     if request.transport is not None:
-        asyncio.get_running_loop().call_later(0.05, request.transport.close)
-    return web.Response(text="bye")
+        request.transport.close()
+    return response
 
 
 async def socket(request: web.Request) -> Any:

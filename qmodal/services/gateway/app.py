@@ -29,7 +29,7 @@ from qmodal.services.gateway.exchange.websocket import (
 from qmodal.services.gateway.head import Head, Proxies, read_head
 from qmodal.services.gateway.proxy_auth import ProxyAuth
 from qmodal.services.gateway.routing.endpoint import WebTarget
-from qmodal.services.gateway.routing.router import Match, Router
+from qmodal.services.gateway.routing.router import Match, Router, names_of_host
 from qmodal.services.gateway.shared import Shared
 from qmodal.wire.web import Protocol, Request
 
@@ -82,6 +82,9 @@ class GatewayApp:
 
     async def _answer(self, scope: Any, head: Head, peer: HttpPeer) -> None:
         raw_path, query = scope["raw_path"], scope["query_string"]
+        if raw_path == HEALTH and not names_of_host(head.host):
+            await peer.answer(HEALTHY)  # whether or not the server answers
+            return
         match = await self._router.find(head.host, raw_path)
         if match is None:
             await peer.answer(HEALTHY if raw_path == HEALTH else NOWHERE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -113,6 +114,21 @@ def test_what_a_killed_gateway_has_streamed_ends(leaving: Served, tmp_path: Path
         leaving.process.kill()
     wait_until((tmp_path / "ended").exists, what="the function is cancelled", seconds=SECONDS)
     wait_until(lambda: leaving.url not in known(), what="it is forgotten", seconds=SECONDS)
+
+
+def test_a_gateway_that_has_served_can_still_not_unpickle(gated: Any, tmp_path: Path) -> None:
+    program = f"{PROGRAM}; import sys, json; print(json.dumps(sorted(sys.modules)))"
+    with served(current().settings, program=program) as running:
+        for path in ("x", "fails", f"stream?folder={tmp_path}&count=3&part=x", "break"):
+            running.get(f"/gated/web/{path}")
+        running.get("/gated/Shop.pages?city=x")
+        running.get("/gated/guarded/", headers={"modal-key": "a", "modal-secret": "b"})
+        assert running.stop() == 0
+        assert running.process.stdout is not None
+        modules = set(json.loads(running.process.stdout.readline()))
+    assert "qmodal.services.gateway.exchange.http" in modules
+    foreign = {"cloudpickle", "fastapi", "pydantic", "aiohttp", "qmodal.functions", "qmodal.app"}
+    assert not modules & {*foreign, "qmodal.wire.pickled"}
 
 
 def test_the_access_log_has_a_line_for_each_request_and_no_secret(

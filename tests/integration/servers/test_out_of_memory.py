@@ -24,6 +24,7 @@ ALLOWED = [
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
     *(case for case in PACK_CASES if case is not submit_packs),
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
+    *(cases.route, cases.prolong),
 ]
 REFUSED = [
     *(

@@ -44,6 +44,9 @@ PROCESSES = {
     "autoscaler": "qmodal.__main__, qmodal_autoscaler.service, qmodal_autoscaler.process",
     "zygote": f"{_PRELOAD}; t.preload_pickling()",
 }
+# What a gateway runs with; uvicorn needs some of what is unneeded elsewhere.
+GATEWAY = "qmodal.services.gateway.service, qmodal.services.gateway.server"
+NOT_FOR_GATEWAYS = ["aiohttp", "fastapi", "pydantic", "starlette", "redis", "rich", "psutil", "rq"]
 
 
 def imported(module: str, suspects: list[str]) -> list[str]:
@@ -99,10 +102,15 @@ def test_no_script_is_too_long() -> None:
         "qmodal_autoscaler.cli",
         "qmodal.cli",
         "qmodal.cli.commands.doctor",
+        GATEWAY,
     ],
 )
 def test_what_never_runs_user_code_cannot_unpickle(module: str) -> None:
     assert imported(module, PICKLES) == []
+
+
+def test_a_gateway_imports_no_framework_and_nothing_large_that_it_does_not_need() -> None:
+    assert imported(GATEWAY, NOT_FOR_GATEWAYS) == []
 
 
 def test_importing_qmodal_brings_in_nothing_heavy() -> None:

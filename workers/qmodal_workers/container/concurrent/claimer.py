@@ -6,8 +6,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from qmodal.store.entries import Claimed
 from qmodal.store.pools import BUDGET
@@ -36,6 +37,29 @@ class Handed(NamedTuple):
     since: float
 
 
+class Plan(NamedTuple):
+    """A claim of at most so many inputs, which waits for up to `block` ms.
+
+    `is_left_over`: of what others have left for LEFT_OVER_SECONDS. `is_last`: if nothing comes, what is
+    held is read again.
+    """
+
+    most: int
+    block: int | None
+    is_left_over: bool = False
+    is_last: bool = False
+
+
+class LoopTurn(Protocol):
+    """Claims by the loop itself, for as long as all is as usual (`LoopClaims`)."""
+
+    def is_possible(self) -> bool:
+        """Whether the loop can claim now."""
+
+    def serve(self) -> list[Claimed] | None:
+        """Have it claim; at the end what is left to hand over, or None if what is held is to be read."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Claimer:
     """A thread that claims, checks (`admit`, None: it was dealt with) and hands groups over (`start_soon`, with a number for `looked`).
@@ -58,6 +82,7 @@ class Claimer:
     release: Callable[[list[Claimed]], None]
     goes_on: Callable[[], bool]
     on_end: Callable[[BaseException | None], None]
+    by_loop: LoopTurn | None = None
     handed: deque[Handed] = field(default_factory=deque)
     # What was claimed and is not settled or given back. The settler takes out what it has written.
     held: set[tuple[int, str]] = field(default_factory=set)
@@ -87,16 +112,17 @@ class Claimer:
             self._taken.set()
 
     @property
-    def _may_claim(self) -> bool:
+    def may_claim(self) -> bool:
+        """Whether more is to be claimed."""
         return self.goes_on() and not self.record.is_draining and not self.claims.is_gone
 
     def _guarded(self) -> None:
         error: BaseException | None = None
         try:
             self._refill()
-            while self._may_claim:
+            while self.may_claim:
                 self._turn()
-            self._take_back()
+            self.take_back()
         except BaseException as raised:
             error = raised
         self.on_end(error)
@@ -104,7 +130,7 @@ class Claimer:
     def _turn(self) -> None:
         if self.record.lease_left <= 0:
             # Others take what this box holds for lost: what they put back would come here, to be lost again.
-            self._take_back()
+            self.take_back()
             time.sleep(STAND_BY_SECONDS)
             return
         patience = self._patience()
@@ -113,23 +139,72 @@ class Claimer:
         room = self.room.wait(patience)
         if room <= 0:
             return
-        claimed = self._claim(room)
+        claimed = self._claim(room) if self._needs_thread else self._serve_loop()
         if claimed is None or self.claims.is_doubtful or self.record.lease_left <= SURE_NS:
             self._refill()
         elif claimed:
             self._hand_over(claimed)
 
+    @property
+    def _needs_thread(self) -> bool:
+        """Whether the next claim is not for the loop."""
+        if self.by_loop is None or self._needs_empty or self.record.lease_left <= SURE_NS:
+            return True
+        return not self.by_loop.is_possible()
+
+    def _serve_loop(self) -> list[Claimed] | None:
+        return None if self.by_loop is None else self.by_loop.serve()
+
     def _patience(self) -> float:
         """Seconds to wait for room: until what waits for its turn has to be given back, which is done here if it has."""
+        left = self.patience_left()
+        if left > 0:
+            return min(left, LOOK_SECONDS)
+        self.room.rest()
+        self.take_back()
+        return LOOK_SECONDS
+
+    def patience_left(self) -> float:
+        """Seconds that what was handed over may wait for its turn; LOOK_SECONDS if nothing does."""
         try:
-            left = self.room.patience - (time.monotonic() - self.handed[0].since)
+            return self.room.patience - (time.monotonic() - self.handed[0].since)
         except IndexError:
             return LOOK_SECONDS
-        if left <= 0:
-            self.room.rest()
-            self._take_back()
-            return LOOK_SECONDS
-        return left
+
+    def plan(self, piece: int) -> Plan | None:
+        """By the loop: the next claim, None if there is nothing to claim now; it counts as sent.
+
+        `piece`: what it may bring beyond `Room.piece`, at most half of what may run.
+        """
+        room, lease_left = self.room.free, self.record.lease_left
+        if room <= 0 or lease_left <= 0 or not self.may_claim:
+            return None
+        self._heard = self.record.cancels
+        return self._plan(room, lease_left, min(piece, self.room.most // 2))
+
+    def _plan(self, room: int, lease_left: int, piece: int = 0) -> Plan:
+        below = self.room.target - self.room.taken
+        count = min(room, max(piece, self.room.piece))
+        if self.room.is_full:
+            return Plan(count, block_ms(AHEAD_MS, lease_left))
+        if below > 0:
+            return Plan(min(count, below), block_ms(BLOCK_MS, lease_left), is_last=True)
+        return Plan(max(1, room // 4), None, is_left_over=True)
+
+    def hand_over(self, attempts: list[Attempt]) -> None:
+        """By the loop: these start as soon as there is room for them."""
+        now, heard = time.monotonic(), self._heard
+        self.room.take(len(attempts))
+        self.handed.extend([Handed([each], heard, now) for each in attempts])
+
+    def withdrawn(self) -> list[Claimed]:
+        """By the loop: what was handed over and has not started, which is to be given back now."""
+        claimed: list[Claimed] = []
+        with suppress(IndexError):
+            while True:
+                claimed += [each.claimed for each in self.handed.popleft().attempts]
+                self.room.give_back(1)
+        return claimed
 
     def _claim(self, room: int) -> list[Claimed] | None:
         """What came; None if the connection was lost, or nothing came for seconds."""
@@ -139,14 +214,11 @@ class Claimer:
             return self._ask(1, None)
         if self.room.batch > 1:
             return self._claim_batch()
-        below = self.room.target - self.room.taken
-        count = min(room, self.room.piece)
-        if self.room.is_full:
-            return self._ask(count, block_ms(AHEAD_MS, self.record.lease_left))
-        if below > 0:
-            return self._ask(min(count, below), block_ms(BLOCK_MS, self.record.lease_left)) or None
-        self.room.pause(LEFT_OVER_SECONDS)
-        return self._ask(max(1, room // 4), None)
+        plan = self._plan(room, self.record.lease_left)
+        if plan.is_left_over:
+            self.room.pause(LEFT_OVER_SECONDS)
+        claimed = self._ask(plan.most, plan.block)
+        return claimed or None if plan.is_last else claimed
 
     def _claim_batch(self) -> list[Claimed] | None:
         """A batch: what comes until it is full, or `wait_ms` after its first input."""
@@ -159,7 +231,7 @@ class Claimer:
         began = time.monotonic()
         ends = began + self.wait_ms / 1000
         pause = min(max(self.wait_ms / 1000 / BATCH_PARTS, SHORTEST_PAUSE), LONGEST_PAUSE)
-        while len(claimed) < size and self._may_claim:
+        while len(claimed) < size and self.may_claim:
             more = self._ask(size - len(claimed), None)
             claimed += more or []
             left = ends - time.monotonic()
@@ -200,7 +272,7 @@ class Claimer:
     def _hand_over(self, claimed: list[Claimed]) -> None:
         """Start what was claimed, in groups; give back what there is no room for, or was not started."""
         # What came while the container began to end is not started here, either.
-        most = self.room.free * self.room.batch if self._may_claim else 0
+        most = self.room.free * self.room.batch if self.may_claim else 0
         self._give_back(claimed[most:])
         attempts = self._set_apart(self._admitted(claimed[:most]))
         now, is_ahead = time.monotonic(), self.room.is_full
@@ -213,7 +285,7 @@ class Claimer:
         self.handed.extend(groups)
         self.start_soon(self._number)
         while not (is_ahead or self._taken.wait(LOOK_SECONDS)):
-            self._take_back()
+            self.take_back()
 
     def _admitted(self, claimed: list[Claimed]) -> list[Attempt]:
         attempts: list[Attempt] = []
@@ -237,7 +309,7 @@ class Claimer:
         self._give_back([each.claimed for each in last[len(alone) :]])
         return others + alone
 
-    def _take_back(self) -> None:
+    def take_back(self) -> None:
         """The loop does not come to start them: give them back."""
         while self.handed:
             try:

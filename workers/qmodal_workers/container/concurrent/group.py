@@ -20,7 +20,8 @@ class Group:
     """One or more attempts that start and end together, in a slot of their own.
 
     `rows` are theirs in the table of what runs. `task` is the one that takes the group through its
-    life; `slot.task` is the same while that runs user code. `is_over`: something was made of it, and
+    life, and `has_begun` says whether it has had its first step; `slot.task` is the same while that
+    runs user code. `is_over`: something was made of it, and
     what becomes of its user code now is of no interest.
     """
 
@@ -29,6 +30,7 @@ class Group:
     slot: Slot = field(default_factory=Slot)
     place: Place = "task"
     is_over: bool = False
+    has_begun: bool = False
     task: asyncio.Task[Any] | None = None
     cancelled: set[int] = field(default_factory=set)  # rows whose inputs were cancelled
 

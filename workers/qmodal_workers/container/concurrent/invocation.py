@@ -23,6 +23,7 @@ from qmodal_workers.container.run.batcher import BatchedFunction
 from qmodal_workers.container.run.code import CodeFinder
 from qmodal_workers.container.run.generator import GeneratorDriver, refuse_unexpected
 from qmodal_workers.container.run.invoker import INTERRUPTIONS, Invoker
+from qmodal_workers.container.run.service import is_async
 from qmodal_workers.container.run.user_loop import Finisher, UserLoop
 
 
@@ -92,9 +93,7 @@ class Invocation:
     def _is_async(self, method: str) -> bool:
         found = self._kinds.get(method)
         if found is None:
-            raw = self.finder.service.find(method)
-            found = inspect.iscoroutinefunction(raw) or inspect.isasyncgenfunction(raw)
-            self._kinds[method] = found
+            found = self._kinds[method] = is_async(self.finder.service.find(method))
         return found
 
     def _batch(self, method: str) -> BatchedFunction | None:

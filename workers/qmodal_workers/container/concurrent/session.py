@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from qmodal.exception import Error
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.entries import Claimed
 from qmodal.wire.outcome import Result, text_outcome
@@ -21,10 +20,12 @@ from qmodal_workers.container.concurrent.group import Group
 from qmodal_workers.container.concurrent.interrupts import ConcurrentInterrupts
 from qmodal_workers.container.concurrent.invocation import Invocation
 from qmodal_workers.container.concurrent.leftovers import Leftovers
+from qmodal_workers.container.concurrent.loop_claims import LoopClaims
 from qmodal_workers.container.concurrent.room import Room
 from qmodal_workers.container.concurrent.running import Running
-from qmodal_workers.container.concurrent.settler import Settler
+from qmodal_workers.container.concurrent.settling.writer import Writer
 from qmodal_workers.container.concurrent.user_threads import MainThread
+from qmodal_workers.container.concurrent.wanted import drop_unwanted
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.intake.stop import StopRequest
 from qmodal_workers.container.lease_guard import LeaseGuard
@@ -48,6 +49,7 @@ class ConcurrentSession:
     """One container at work: a loop on the main thread, one thread that claims, and one that writes.
 
     The loop starts groups and takes what became of them; user code runs in its tasks, or in threads.
+    While all is as usual the loop claims and writes by itself (`LoopClaims`), and the threads wait.
     `stop` says at the end why it stopped by itself, if it did. What runs in the loop and what runs
     before it do so in `context`, that of the enter hooks.
     """
@@ -63,8 +65,9 @@ class ConcurrentSession:
     stop: StopRequest
     guard: LeaseGuard | None
     context: Context
-    settler: Settler = field(init=False)
+    writer: Writer = field(init=False)
     claimer: Claimer = field(init=False)
+    by_loop: LoopClaims = field(init=False)
     completed: int = 0  # inputs that have ended here
     _is_claiming: bool = True
     _is_leaving: bool = False
@@ -120,9 +123,26 @@ class ConcurrentSession:
             context=copy_context(),
         )
         record.timeout = int(invoker.timeout * 1e9)
-        made.settler = Settler(claims, settlement, made._written)
+        made.writer = Writer(claims, settlement, made._written)
         made.claimer = made._made_claimer(options)
+        made._connect_loop(service)
         return made
+
+    def _connect_loop(self, service: Service) -> None:
+        """Have the loop claim by itself, unless plain user code needs its thread or inputs come in batches."""
+        claimer = self.claimer
+        self.by_loop = self.writer.by_loop = LoopClaims(
+            claimer=claimer,
+            claims=self.claims,
+            settles=self.writer.connection,
+            loop=self.loop.get_loop(),
+            admit=self.settlement.admission.admit_fresh,
+            start=self._start_handed,
+            give_back=self._release,
+            on_settled=self._written,
+        )
+        if self.room.batch == 1 and (self.room.most > 1 or service.is_async):
+            claimer.by_loop = self.by_loop
 
     def _made_claimer(self, options: FunctionOptions) -> Claimer:
         return Claimer(
@@ -139,7 +159,7 @@ class ConcurrentSession:
 
     def run(self) -> None:
         """Serve until told to stop; everything claimed is settled or given back at the end."""
-        self.settler.start()
+        self.writer.start()
         try:
             self.invocation.interrupts.arm(self.loop.get_loop(), self.leave)
             self._publish()
@@ -147,8 +167,9 @@ class ConcurrentSession:
             self.invocation.main.serve()
         finally:
             self._is_leaving = True  # whatever has ended it, nothing starts any more
+            self.by_loop.finish()
             self._tell()
-            self.settler.finish()
+            self.writer.finish()
             self.leftovers.reclaim()
         if self._failure is not None:
             raise self._failure
@@ -226,19 +247,21 @@ class ConcurrentSession:
 
     def _start_handed(self, number: int = 0) -> None:
         """Start what the claimer has handed over, as far as there is room for it."""
+        started: list[tuple[Group, int]] = []
         while self._is_leaving or self.running.count < self.room.most:
             handed = self.claimer.take()
             if handed is None:
                 break
             if self._is_leaving:
-                claimed = [each.claimed for each in handed.attempts]
-                self.settler.do(partial(self.settlement.release, claimed))
+                self._release([each.claimed for each in handed.attempts])
             else:
-                self._start(handed)
+                started.append((self._start(handed), handed.heard))
+        if started:  # called when each has had its first step
+            self.loop.get_loop().call_soon(self._watch_unbegun, started)
         self.claimer.looked(number)
         self._publish()
 
-    def _start(self, handed: Handed) -> None:
+    def _start(self, handed: Handed) -> Group:
         if self.guard is not None:
             self.guard.check()
         group = self.running.start(handed.attempts)
@@ -246,17 +269,29 @@ class ConcurrentSession:
         self._spawn(group, handed.heard)
         if self.settlement.options.single_use_containers:
             self._make_stop("single use")
+        return group
 
     def _spawn(self, group: Group, heard: int) -> None:
         # A context for each: what an input sets is not there for the next one.
         work, own = self._attempt(group, heard), self.context.copy()
-        group.task = task = self.loop.get_loop().create_task(work, context=own)
-        task.add_done_callback(lambda task: self._over(task, group, heard))
+        group.has_begun = False
+        group.task = self.loop.get_loop().create_task(work, context=own)
+
+    def _watch_unbegun(self, started: list[tuple[Group, int]]) -> None:
+        """Those that were cancelled before their first step cannot see to that themselves, as `_attempt` does."""
+        for group, heard in started:
+            if not group.has_begun:
+                self._watch(group, heard)
+
+    def _watch(self, group: Group, heard: int) -> None:
+        if group.task is not None:
+            group.task.add_done_callback(lambda task: self._over(task, group, heard))
 
     def _over(self, task: asyncio.Task[None], group: Group, heard: int) -> None:
         if not group.is_over and task.cancelled() and not self._is_leaving:
             # User code has cancelled all tasks that it found, and this one had not begun.
             self._spawn(group, heard)
+            self.loop.get_loop().call_soon(self._watch_unbegun, [(group, heard)])
             return
         if not group.is_over:
             self._left_undone(group)
@@ -265,11 +300,19 @@ class ConcurrentSession:
 
     async def _attempt(self, group: Group, heard: int) -> None:
         """Run the group and pass on what became of it."""
+        group.has_begun = True
+        try:
+            await self._run(group, heard)
+        finally:
+            if not group.is_over:
+                self._watch(group, heard)
+
+    async def _run(self, group: Group, heard: int) -> None:
         results: list[Result] = []
         has_run = True
         try:
             if heard != self.record.cancels:
-                await self._check_wanted(group, heard)
+                await drop_unwanted(group, heard, self.record, self.settlement)
             results = await self.invocation.run(group)
         except Outdated:
             has_run = False
@@ -282,21 +325,6 @@ class ConcurrentSession:
             self._ended(group, results)
         else:
             self._left_undone(group, has_run=has_run)
-
-    async def _check_wanted(self, group: Group, heard: int) -> None:
-        """What was cancelled between its claim and its start does not start."""
-        client, now = self.settlement.client, self.record.cancels
-        while now != heard:
-            heard = now
-            for row, attempt in zip(group.rows, group.attempts, strict=True):
-                claimed = attempt.claimed
-                held = client.pools.holds(
-                    self.settlement.pool, self.settlement.container, claimed.lane, claimed.entry
-                )
-                with suppress(Error):  # without an answer it stays ours until we settle it
-                    if not await client.aio(held):
-                        group.cancel(row)
-            now = self.record.cancels
 
     def _ended(self, group: Group, results: list[Result]) -> None:
         """The group has results: have them written."""
@@ -321,16 +349,12 @@ class ConcurrentSession:
                 for row, attempt in zip(group.rows, group.attempts, strict=True)
                 if row not in group.cancelled
             ]
-            self.settler.do(partial(self._give_back, claimed, group.rows))
-
-    def _give_back(self, claimed: list[Claimed], rows: list[int]) -> None:
-        self.settlement.release(claimed)
-        self._written(rows)
+            self.writer.release(claimed, partial(self._written, group.rows))
 
     def _finish(self, group: Group) -> None:
         self.running.finish(group)
         if not self._ended_rows:
-            self.loop.get_loop().call_soon(self._tell)
+            self.loop.get_loop().call_soon(self._end_round)
         self._ended_rows += len(group.rows)
         self._groups += 1
 
@@ -339,14 +363,25 @@ class ConcurrentSession:
         done, rows = self._done, self._rows
         ended, groups = self._ended_rows, self._groups
         self._done, self._rows, self._ended_rows, self._groups = [], [], 0, 0
-        if rows:
-            self.settler.put(done, rows)
         if groups:
             self.room.ended(ended, groups, self._seconds)
         self._start_handed()
+        if rows:
+            self.writer.settle(done, rows)
+        self.by_loop.ask()
+
+    def _end_round(self) -> None:
+        self._tell()
+        self._look()
+
+    def _release(self, claimed: list[Claimed]) -> None:
+        """What was claimed and has not started runs elsewhere."""
+        names = [one[:2] for one in claimed]
+        if claimed:
+            self.writer.release(claimed, partial(self.claimer.held.difference_update, names))
 
     def _written(self, rows: list[int]) -> None:
-        """By the settler: what became of what stood in these rows is written."""
+        """By any thread: what became of what stood in these rows is written."""
         for lane, entry in self.running.settled(rows):
             self.claimer.held.discard((lane, entry))
         self.room.written(len(rows))

@@ -13,6 +13,7 @@ from qmodal.store.pools import MOST_HELD, Pools
 from qmodal.transport.connection import BLOCK_SECONDS, LOST, Address, Connection, pack
 from qmodal.transport.errors import (
     PASSING,
+    LostError,
     NotReadyError,
     ReplyAction,
     StreamGoneError,
@@ -127,16 +128,67 @@ class ClaimConnection:
 
         The server waits for up to `block` ms for an entry, if given. `extra` commands go first.
         """
-        commands: list[Packed] = [*extra]
-        if ended:
-            commands.append(self._pools.settle_command(self._pool, ended))
-        commands.append(self._claim_command(count, block))
+        commands = [*extra, *self._asking(ended, count, block)]
         self._asked = _Asked(ended, len(extra))
         try:
             if self._connection is not None:
                 self._connection.write(commands)
         except LOST:
-            self._drop()
+            self.drop()
+
+    def _asking(
+        self, ended: Sequence[Settled], count: int, block: int | None
+    ) -> tuple[Packed, ...]:
+        claim = self._claim_command(count, block)
+        if not ended:
+            return (claim,)
+        return self._pools.settle_command(self._pool, ended), claim
+
+    @property
+    def is_pollable(self) -> bool:
+        """Whether `push` and `poll` work: it is connected, and without TLS."""
+        return self._connection is not None and self._connection.is_pollable
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether the answer to an `ask` or `push` is to come."""
+        return self._asked is not None
+
+    def watchable(self) -> int:
+        """A copy of its descriptor, for an event loop to watch; the caller closes it. Raises LOST."""
+        if self._connection is None:
+            raise LostError("not connected")
+        return self._connection.watchable()
+
+    def push(self, ended: Sequence[Settled], *, count: int, block: int | None) -> None:
+        """As `ask`, in an event loop; raises LOST, and then `answer` settles the outcomes elsewhere."""
+        self._asked = _Asked(ended, 0)
+        if self._connection is None:
+            raise LostError("not connected")
+        self._connection.push(self._asking(ended, count, block))
+
+    def poll(self) -> list[Claimed] | None:
+        """What the last `push` has claimed; None while the answer is not there. Its outcomes go before (`has_settled`).
+
+        Raises LOST also for an answer that is an error: then `drop` it, and `answer` sees to the rest.
+        """
+        if self._connection is None:
+            raise LostError("not connected")
+        for reply in self._connection.arrived():
+            asked = self._asked
+            if asked is None or isinstance(reply, Exception):
+                raise LostError(str(reply))
+            if not asked.ended:
+                self._asked = None
+                return self._pools.parse_claim(self._pool, reply)
+            self._settled(reply, asked.ended)
+            self._asked = asked._replace(ended=())
+        return None
+
+    @property
+    def has_settled(self) -> bool:
+        """Whether no outcome of the last `push` is unanswered."""
+        return self._asked is None or not self._asked.ended
 
     def is_answered(self, seconds: float) -> bool:
         """Whether the answer begins to arrive within so many seconds, or the connection is lost."""
@@ -160,12 +212,12 @@ class ClaimConnection:
                 asked = asked._replace(ended=())
             return self._parse(connection.wait() if is_urgent else connection.sleep())
         except LOST:
-            self._drop()
+            self.drop()
             if asked is not None:
                 self.settle(asked.ended)
             return None
         except BaseException:
-            self._drop()  # a reply that is left would be taken for that to the next command
+            self.drop()  # a reply that is left would be taken for that to the next command
             self.unsettled += asked.ended if asked is not None else ()
             raise
 
@@ -238,7 +290,7 @@ class ClaimConnection:
         try:
             return self._parse(self._connection.exchange((self._held_command,))[0])
         except LOST:
-            self._drop()
+            self.drop()
             return self.connect()
 
     def _parse(self, reply: Reply) -> list[Claimed]:
@@ -248,15 +300,16 @@ class ClaimConnection:
         if verdict is ReplyAction.GONE:
             self.is_gone = not insist(self._client, lambda: self._pools.join(self._pool))
             if self._marks:  # the mark is gone with the pool, and set again on connecting
-                self._drop()
+                self.drop()
         elif verdict in (*PASSING, ReplyAction.FULL, ReplyAction.REFUSED, ReplyAction.DENIED):
-            self._drop()
+            self.drop()
             time.sleep(RECONNECT_SECONDS)
         else:
             raise to_exception(reply, verdict) from reply
         return []
 
-    def _drop(self) -> None:
+    def drop(self) -> None:
+        """Close the connection as one that is lost."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -269,4 +322,4 @@ class ClaimConnection:
 
     def close(self) -> None:
         """Close the connection."""
-        self._drop()
+        self.drop()

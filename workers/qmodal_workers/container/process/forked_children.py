@@ -36,6 +36,11 @@ def watch(disarm: Callable[[], object] | None = None) -> None:
         os.register_at_fork(after_in_child=_forked)
 
 
+def is_child() -> bool:
+    """Whether user code has forked this process, whose connections are the parent's."""
+    return here.is_child
+
+
 def _forked() -> None:
     here.is_child = True
     if here.disarm is not None:

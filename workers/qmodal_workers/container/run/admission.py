@@ -15,7 +15,7 @@ from qmodal.exception import (
     ResourceExhaustedError,
     clause,
 )
-from qmodal.store.entries import Claimed
+from qmodal.store.entries import FRESH_FIELDS, Claimed
 from qmodal.transport.operation import Exchange, Op, ask_one
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_envelope
@@ -85,20 +85,41 @@ class Admission:
         self.before_large()
         return Attempt(claimed, envelope, self._stored(envelope))
 
+    def admit_fresh(self, claimed: Claimed) -> Attempt | None:
+        """As `admit`, without waiting for anything; None if that needs a wait, or is not of the usual kind.
+
+        Usual is one input that was never given back, whose arguments are in the entry.
+        """
+        if len(claimed.fields) != FRESH_FIELDS or not claimed.is_shaped:
+            return None
+        try:
+            envelope = open_envelope(claimed.fields[1], self.client.signer)
+            if envelope.blob is not None:
+                return None
+            self._check(claimed, envelope)
+        except Error:
+            return None
+        return _new(Attempt, (claimed, envelope, envelope.payload))
+
     def _opened(self, claimed: Claimed) -> Envelope:
         if not claimed.is_shaped:
             raise RefusedError("unprocessable: the entry was not written by qmodal")
-        fields = claimed.fields
+        signed = claimed.fields[1]
         try:
-            envelope = open_envelope(fields[1], self.client.signer)
+            envelope = open_envelope(signed, self.client.signer)
         except (BadSignatureError, UnknownKeyError, MalformedError) as error:
-            raise self._refusal(error, fields[1]) from error
+            raise self._refusal(error, signed) from error
+        self._check(claimed, envelope)
+        return envelope
+
+    def _check(self, claimed: Claimed, envelope: Envelope) -> None:
+        """Raise RefusedError unless the envelope is that of the entry, and of this pool and Python."""
         head = envelope.head
         known, call = self._known
         if head is not known:
             call = head.call.encode()
             self._known = head, call
-        if fields[3] != call or head.pool != self.pool:
+        if claimed.fields[3] != call or head.pool != self.pool:
             raise RefusedError("unprocessable: the envelope belongs to another call or pool")
         first, size = claimed.first, claimed.size
         if not envelope.first <= first < first + size <= envelope.first + envelope.size:
@@ -109,7 +130,6 @@ class Admission:
                 f"worker runs Python {PYTHON}; use the same minor version on both sides",
                 python=head.python,
             )
-        return envelope
 
     def arguments(self, attempt: Attempt) -> Arguments:
         """The arguments of those inputs of a pack for which the entry stands; may raise RefusedError."""

@@ -43,7 +43,7 @@ class Outdated(BaseException):
     """Raised when an input needs code that only a newer version may have: it was not run, and runs there."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Invoker:
     """Runs one input after another on the thread that also talks to Redis.
 

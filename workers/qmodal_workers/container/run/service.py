@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,6 +46,11 @@ class Service:
         except KeyError:
             raise ExecutionError(f"there is no method {method!r} in this version") from None
 
+    @property
+    def is_async(self) -> bool:
+        """Whether no callable is plain code, which would run on a thread for as long as it takes."""
+        return all(map(is_async, self.callables.values()))
+
     def enter(self, loop: UserLoop) -> None:
         """Run the enter hooks without `snap=True`, and start the web functions; raises whatever they raise."""
         if self.web is not None:
@@ -65,6 +71,11 @@ class Service:
         finally:
             if self.cls is not None:
                 _run_hooks(self.cls, self.instance, "exit", loop)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether it is an async function, or an async generator."""
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def build_service(spec: FunctionSpec, pool: PoolSpec, found: Any, loop: UserLoop) -> Service:

@@ -21,6 +21,9 @@ from qmodal_workers.container.settle.pack_outcomes import PackOutcomes, requeued
 from qmodal_workers.container.settle.splitting import PackSplitter
 from qmodal_workers.container.until_ready import insist
 
+# So much fits into what the kernel keeps for a connection.
+QUICK_BYTES = 64 * 1024
+
 
 @dataclass(slots=True, kw_only=True)
 class Settlement:
@@ -63,6 +66,17 @@ class Settlement:
             stored = self.admission.store_result(envelope.call, envelope.first, Outcome(*result))
             done = done._replace(result=stored[:3], blob=stored.blob)
         self._done.append(done)
+
+    def ready(self, done: list[Done]) -> list[Settled] | None:
+        """What has ended as outcomes to write, nothing of it kept here; None if one needs more than that, or is large."""
+        size = 0
+        for one in done:
+            if one.result[0] != "value":  # it may be retried
+                return None
+            size += len(one.result[2])
+        if size > QUICK_BYTES:
+            return None
+        return [sealed(run, self.container, self.client.signer) for run in in_runs(done)]
 
     def pack(self, pack: Pack) -> None:
         """Take in that a pack has ended as far as it ran; unstarted inputs go back in line."""
