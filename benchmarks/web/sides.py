@@ -20,6 +20,8 @@ from benchmarks.web.program import APP, app
 
 UVICORN, CONCURRENT, SINGLE = "uvicorn", "qmodal", "qmodal, one at a time"
 START_SECONDS = 60.0
+# More than a worker leaves to its containers.
+STOP_SECONDS = 40.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ def _running(command: Sequence[str]) -> Iterator[int]:
     finally:
         process.terminate()
         try:
-            process.wait(10)
+            process.wait(STOP_SECONDS)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -104,7 +104,7 @@ def test_an_app_of_fastapi_is_measured_under_uvicorn_and_through_a_gateway() -> 
         program = (sys.executable, "-m", "benchmarks.web", *tiny, "--out", str(out))
         text = here.run(*program, seconds=150)
         saved = json.loads((out / "web.json").read_text())
-        assert saved["refusals"] == []
+        assert saved["refusals"] == [], text
         measures = ("many rate", "one p50", "download", "events latest", "echo p50")
         sides = ("uvicorn", "qmodal")
         assert {(side, each) for side in sides for each in measures} <= figures(saved), text
