@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from qmodal_workers.container.web.apps.proxied_websocket import relay
-from qmodal_workers.container.web.apps.proxy_headers import OWN, as_text, passed_on
+from qmodal_workers.container.web.apps.proxy_headers import OWN, as_text, forwarded, passed_on
 from qmodal_workers.container.web.asgi_run import Receive, Send
 
 # What aiohttp would add to the client's own.
@@ -79,10 +79,11 @@ class Proxy:
         body: AsyncIterator[bytes] | None,
         note: SimpleNamespace,
     ) -> aiohttp.ClientResponse:
+        headers = passed_on(scope["headers"], also=OWN) + forwarded(scope)
         return await self._session.request(
             scope["method"],
             url,
-            headers=CIMultiDict(as_text(passed_on(scope["headers"], also=OWN))),
+            headers=CIMultiDict(as_text(headers)),
             data=body,
             allow_redirects=False,
             trace_request_ctx=note,
