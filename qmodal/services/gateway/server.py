@@ -259,10 +259,10 @@ class GatewayServer(uvicorn.Server):
 
 
 def websocket_protocol(**about: Any) -> asyncio.Protocol:
-    """The protocol of a connection that becomes a websocket; imported with the first one, as it takes two mebibytes."""
-    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+    """The protocol of a connection that becomes a websocket; imported with the first one."""
+    from qmodal.services.gateway.websocket_protocol import GatewayWebsocket
 
-    return WebSocketsSansIOProtocol(**about)
+    return GatewayWebsocket(**about)
 
 
 def config_for(app: Any, *, grace: float) -> uvicorn.Config:
