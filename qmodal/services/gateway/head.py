@@ -82,10 +82,7 @@ def read_head(scope: Any, proxies: Proxies) -> Head:
         # WSGI and CGI cannot tell a dash from an underscore: `x_real_ip` would pass for `x-real-ip`.
         elif b"_" not in name or name.replace(b"_", b"-") not in _SPECIAL:
             kept.append(header)
-    if not head.host and scope["http_version"] == "1.1":
-        raise refusal(400, "The request has no Host header.", closes=True)
-    if head.is_chunked and scope["http_version"] != "1.1":  # others do not know where it ends
-        raise refusal(400, "A request of HTTP/1.0 has no chunked body.", closes=True)
+    _check(head, is_newest=scope["http_version"] == "1.1")
     if not head.request_id:
         head.request_id = new_request_id()
     kept.append((b"x-request-id", head.request_id))
@@ -94,6 +91,13 @@ def read_head(scope: Any, proxies: Proxies) -> Head:
     if head.forwarded:
         proxies.apply(head)
     return head
+
+
+def _check(head: Head, *, is_newest: bool) -> None:
+    if is_newest and not head.host:
+        raise refusal(400, "The request has no Host header.", closes=True)
+    if head.is_chunked and not is_newest:  # other readers would not know where it ends
+        raise refusal(400, "A request of HTTP/1.0 has no chunked body.", closes=True)
 
 
 class Proxies:

@@ -210,7 +210,9 @@ class GatewayProtocol(HttpToolsProtocol):
     @property
     def _has_body_elsewhere(self) -> bool:
         """Whether the parser has left out the body, as it takes it for another protocol."""
-        return self.parser.should_upgrade() and any(name in _FRAMING for name, _ in self.scope["headers"])
+        return self.parser.should_upgrade() and any(
+            name in _FRAMING for name, _ in self.scope["headers"]
+        )
 
     def on_body(self, body: bytes) -> None:
         """Take a part of the body; after the response, drop it, and not for ever."""

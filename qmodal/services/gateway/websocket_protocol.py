@@ -20,7 +20,9 @@ class GatewayWebsocketProtocol(WebSocketsSansIOProtocol):
         super().data_received(data)
         if not self.handshake_initiated and self.conn.handshake_exc is not None:
             told = b"".join(self.conn.data_to_send())
-            self.transport.write(told or raw(plain(400, "The handshake cannot be read."), "Bad Request"))
+            self.transport.write(
+                told or raw(plain(400, "The handshake cannot be read."), "Bad Request")
+            )
             self.transport.close()
 
     def handle_ping(self) -> None:

@@ -185,7 +185,9 @@ def _waited(client: Client, submission: Submission) -> Op[list[Output]]:
     if pending is None:
         outputs = yield from client.calls.read(call, b"0", block=block)
     else:
-        is_announced = pending.has_arrived  # a large outcome stays where it is, and nothing more comes
+        is_announced = (
+            pending.has_arrived
+        )  # a large outcome stays where it is, and nothing more comes
         if not is_announced and (outputs := (yield from client.calls.wait(pending, block=block))):
             return outputs
         outputs = yield from client.calls.read(call, b"0", block=0)
