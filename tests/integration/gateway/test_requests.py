@@ -69,6 +69,7 @@ def test_a_response_of_any_size_comes_as_soon_as_it_is_there(gated: Any, tmp_pat
         for size in (0, 15_000, 17_000, 100_000, 250_000, 300_000):
             params = {"folder": str(tmp_path), "size": str(size)}
             assert len(running.get("/gated/web/waits", params=params).content) == size
+        assert running.stop() == 0  # so that the calls are forgotten
 
 
 def test_a_body_of_unknown_length_reaches_the_function(gateway: Served) -> None:
