@@ -15,6 +15,7 @@ from qmodal.services.gateway.exchange.responses import (
     RefusedError,
     checked_headers,
     checked_status,
+    is_token,
     plain,
     without_length,
 )
@@ -42,7 +43,9 @@ class WebsocketPeer:
         self._send = send
 
     async def accept(self, subprotocol: str | None, headers: list[Header]) -> None:
-        """Accept the handshake."""
+        """Accept the handshake; raises BadResponseError before it sends anything."""
+        if subprotocol is not None and not is_token(subprotocol):
+            raise BadResponseError(f"a websocket has no subprotocol {subprotocol!r}")
         self.status = 101
         headers = [*headers, (b"x-request-id", self.request_id)]
         await self._send(

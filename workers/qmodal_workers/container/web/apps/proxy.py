@@ -24,7 +24,7 @@ class Proxy:
     """Passes requests on to a server; made, used and closed in one loop."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._base = URL.build(scheme="http", host=host, port=port)
+        self._base = str(URL.build(scheme="http", host=host, port=port).origin())
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
         self._session = aiohttp.ClientSession(
@@ -45,7 +45,8 @@ class Proxy:
         path = scope["raw_path"][len(scope["root_path"].encode()) :]
         if scope["query_string"]:
             path += b"?" + scope["query_string"]
-        url = self._base.join(URL(path.decode("latin-1"), encoded=True))
+        # Not joined: a path that begins with two slashes would name another server, and `..` would be resolved.
+        url = URL(self._base + path.decode("latin-1"), encoded=True)
         if scope["type"] == "websocket":
             await relay(self._session, url, scope, receive, send)
             return
