@@ -59,7 +59,7 @@ class Endpoint:
     def _made(self, values: dict[str, Any], encoded: bytes) -> WebTarget:
         route = self.route
         shown = ", ".join(f"{name}={value!r:.60}" for name, value in values.items())
-        name = route.tag.removesuffix(".*")
-        label = f"{name}({shown})" if shown else name
+        is_class = route.tag.endswith(".*")
+        label = f"{route.tag.removesuffix('.*')}({shown})" if is_class else route.tag
         spec = PoolSpec(app_id=route.app_id, function=route.tag, parameters=encoded, label=label)
         return WebTarget(spec, route.method, self._capacity)
