@@ -20,8 +20,9 @@ from qmodal.wire.route import Route, RouteName
 
 log = logging.getLogger("qmodal")
 # Seconds: what was found is served for HIT, and for STALE more while it is looked up anew. Together they are how long
-# a gateway may serve an app that was stopped, or let in whoever a new version wants to have a token.
-HIT_SECONDS, MISS_SECONDS, STALE_SECONDS = 1.0, 0.2, 1.0
+# a gateway may call an app that was stopped, also by a program that was started again, or let in whoever a new version
+# wants to have a token.
+HIT_SECONDS, MISS_SECONDS, STALE_SECONDS = 0.2, 0.2, 0.3
 MOST_NAMES = 10_000
 MOST_ENDPOINTS = 1000
 MOST_LETTERS = 200
