@@ -94,7 +94,12 @@ def test_a_path_is_decoded_behind_its_prefix_and_the_raw_one_is_kept() -> None:
 
 def test_a_server_behind_is_told_the_client_unless_a_trusted_proxy_has_told_it() -> None:
     told = [(b"x-forwarded-for", b"192.0.2.1"), (b"x-forwarded-proto", b"https")]
-    scope = {"client": ("192.0.2.1", 5), "scheme": "wss", "root_path": "/app/ö", "headers": []}
+    scope: dict[str, Any] = {
+        "client": ("192.0.2.1", 5),
+        "scheme": "wss",
+        "root_path": "/app/ö",
+        "headers": [],
+    }
     assert forwarded(scope) == [*told, (b"x-forwarded-prefix", b"/app/%C3%B6")]
     scope |= {"client": ("10.0.0.1", 5), "scheme": "http", "root_path": "", "headers": told}
     assert forwarded(scope) == []
