@@ -44,12 +44,12 @@ def listing(as_json: bool) -> None:
 
     client = current()
     rows = client.run(_rows(client))
-    show(rows, {**dict.fromkeys(_COLUMNS, str), "web": _some}, as_json=as_json)
+    show(rows, {**dict.fromkeys(_COLUMNS, str), "web": first_urls}, as_json=as_json)
     if any(row["has_web"] for row in rows) and not client.run(client.gateways.living()):
         click.echo(f"Nobody serves web functions, as {NO_GATEWAY}", err=True)
 
 
-def _some(urls: Sequence[str]) -> str:
+def first_urls(urls: Sequence[str]) -> str:
     """As many of them as a table has room for."""
     more = len(urls) - MOST_URLS
     return " ".join([*urls[:MOST_URLS], *([f"and {more} more"] if more > 0 else [])])
