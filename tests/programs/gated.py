@@ -201,6 +201,8 @@ async def socket(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": f"{kind}.body", "body": b"not today"})
     else:
         chosen = "chat" if "chat" in scope["subprotocols"] else None
+        if path == "injects":
+            chosen = "chat\r\nset-cookie: stolen=1"
         await send({"type": "websocket.accept", "subprotocol": chosen})
         await talk(scope, receive, send)
 

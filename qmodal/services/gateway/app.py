@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -33,6 +34,7 @@ from qmodal.services.gateway.routing.router import Match, Router, names_of_host
 from qmodal.services.gateway.shared import Shared
 from qmodal.wire.web import Protocol, Request
 
+log = logging.getLogger("qmodal")
 HEALTH = b"/healthz"
 HEALTHY = plain(200, "ok")
 NOWHERE = plain(
@@ -40,6 +42,7 @@ NOWHERE = plain(
     "No web function has this address. It is https://LABEL.DOMAIN/ or /APP/FUNCTION; "
     "Function.get_web_url() tells the one of a function.",
 )
+DEFECT = plain(500, "Internal Server Error")
 STOPS = unavailable("The gateway stops; try again.")
 # The extension of the gateway's own server, which tells when a client leaves.
 CONNECTION = "qmodal.connection"
@@ -76,6 +79,9 @@ class GatewayApp:
         except (Error, TimeoutError, asyncio.CancelledError) as error:
             refused = _refused(error)
             await peer.instead(refused.response, closes=refused.closes)
+        except Exception:
+            log.exception("a request was not answered as it should be")
+            await peer.instead(DEFECT, closes=True)
         finally:
             if self._log is not None:
                 self._say(scope, head, scope["method"], peer, began)
@@ -147,10 +153,13 @@ class GatewayApp:
             head = read_head(scope, self._proxies)
             peer.request_id = head.request_id
             await self._answer_websocket(scope, head, peer)
-        except ClientLeftError:
+        except (ClientLeftError, OSError):  # uvicorn raises the latter
             pass
         except (Error, TimeoutError, asyncio.CancelledError) as error:
             await peer.instead(_refused(error).response, INTERNAL_ERROR)
+        except Exception:
+            log.exception("a websocket was not served as it should be")
+            await peer.instead(DEFECT, INTERNAL_ERROR)
         finally:
             if self._log is not None:
                 self._say(scope, head, "WEBSOCKET", peer, began)

@@ -49,6 +49,8 @@ class HttpExchange:
     async def _guarded(self, peer: HttpPeer, answering: Coroutine[Any, Any, bool]) -> bool:
         is_delivered, is_over = False, True
         peer.connection.on_lost = self.wait.client_left
+        if peer.connection.is_lost:  # before anybody was told
+            self.wait.client_left()
         try:
             is_over = is_delivered = await answering
         except ClientLeftError:
