@@ -13,6 +13,7 @@ from yarl import URL
 from qmodal_workers.container.web.apps.proxied_websocket import relay
 from qmodal_workers.container.web.apps.proxy_headers import OWN, as_text, forwarded, passed_on
 from qmodal_workers.container.web.asgi_run import Receive, Send
+from qmodal_workers.container.web.scope import raw_root
 
 # What aiohttp would add to the client's own.
 _ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -42,7 +43,7 @@ class Proxy:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request or websocket."""
-        path = scope["raw_path"][len(scope["root_path"].encode()) :]
+        path = scope["raw_path"][len(raw_root(scope["root_path"])) :]
         if scope["query_string"]:
             path += b"?" + scope["query_string"]
         # Not joined: a path that begins with two slashes would name another server, and `..` would be resolved.

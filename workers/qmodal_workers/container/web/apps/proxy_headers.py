@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from qmodal.wire.web import Header
+from qmodal_workers.container.web.scope import raw_root
 
 # RFC 9110, 7.6.1; a connection header may name others.
 HOP_BY_HOP = frozenset(
@@ -60,12 +61,12 @@ def forwarded(scope: Mapping[str, Any]) -> list[Header]:
     """
     client, scheme = scope["client"], scope["scheme"]
     told = {
-        b"x-forwarded-for": client[0] if client else "",
-        b"x-forwarded-proto": "https" if scheme in {"https", "wss"} else "http",
-        b"x-forwarded-prefix": scope["root_path"],
+        b"x-forwarded-for": client[0].encode() if client else b"",
+        b"x-forwarded-proto": b"https" if scheme in {"https", "wss"} else b"http",
+        b"x-forwarded-prefix": raw_root(scope["root_path"]),
     }
     known = {name for name, _ in scope["headers"]}
-    return [(name, value.encode()) for name, value in told.items() if value and name not in known]
+    return [(name, value) for name, value in told.items() if value and name not in known]
 
 
 def as_text(headers: Iterable[Header]) -> list[tuple[str, str]]:
