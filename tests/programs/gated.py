@@ -218,6 +218,8 @@ async def talk(scope: Any, receive: Any, send: Any) -> None:
         if event.get("text") == "close":
             await send({"type": "websocket.close", "code": 4001, "reason": "as you wish"})
             return
+        if event.get("text") == "pid":
+            event["text"] = f"{os.getpid()}."
         if event.get("text") == "fail":
             raise ValueError("on purpose")
         event["type"] = "websocket.send"
