@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -168,6 +169,13 @@ async def dies(query: Any, receive: Any, send: Any) -> None:
         await send(event)
 
 
+async def blocks(query: Any, receive: Any, send: Any) -> None:
+    """Keeps the loop for itself."""
+    note(query["folder"], "began")
+    while not is_there(query["folder"], "go"):
+        time.sleep(0.01)
+
+
 async def bad_late(query: Any, receive: Any, send: Any) -> None:
     """Begins a response that cannot be, and streams it."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1\n2")]})
@@ -183,6 +191,7 @@ KINDS = {
     "echo": echo,
     "fails": fails,
     "dies": dies,
+    "blocks": blocks,
     "bad-late": bad_late,
 }
 

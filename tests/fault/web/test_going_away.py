@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from qmodal.cli.commands.app import find
 from qmodal.client.client import current
 from tests.support.waiting import wait_until
 from tests.support.web.raw import CLOSE, TEXT, frame, handshake, until
@@ -158,11 +159,13 @@ def test_the_requests_of_a_stopped_app_are_answered(
             what="one runs, and others wait",
             seconds=SECONDS,
         )
-        client = current()
-        client.run(client.apps.stop(placed.program.app.app_id))
         try:
+            client = current()
+            client.run(client.apps.stop(client.run(find(client, "gated", None))))
             found = [each.result() for each in asked]
         finally:
+            for folder in folders:
+                (folder / "go").touch()
             placed.program.app.deploy()
     assert {response.status_code for response in found} <= {502, 503, 404}
     answers(gateway, "/gated/slow/x")
