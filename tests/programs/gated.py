@@ -172,7 +172,12 @@ async def dies(query: Any, receive: Any, send: Any) -> None:
 async def blocks(query: Any, receive: Any, send: Any) -> None:
     """Keeps the loop for itself."""
     note(query["folder"], "began")
-    while not is_there(query["folder"], "go"):
+    block(query["folder"])
+
+
+def block(folder: str) -> None:
+    """Wait as no coroutine should."""
+    while not is_there(folder, "go"):
         time.sleep(0.01)
 
 

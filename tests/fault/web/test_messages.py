@@ -24,7 +24,8 @@ def replayed() -> Iterator[set[bytes]]:
         with plain() as server:
             while not is_over.is_set():
                 for key in inboxes():
-                    for _, fields in server.xrange(key, count=50):
+                    entries: Any = server.xrange(key, count=50)
+                    for _, fields in entries:
                         (message,) = fields.values()
                         if message and message not in found:
                             found.add(message)

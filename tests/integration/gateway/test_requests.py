@@ -64,7 +64,9 @@ def test_a_body_of_any_size_reaches_the_function(gateway: Served, size: int) -> 
 def test_a_response_of_any_size_comes_as_soon_as_it_is_there(gated: Any, tmp_path: Path) -> None:
     """Those that are stored apart are only announced, and nothing more comes."""
     (tmp_path / "go").touch()
-    patient = f"from qmodal.services.gateway.exchange import calls; calls.BLOCK_SECONDS = 600; {PROGRAM}"
+    patient = (
+        f"from qmodal.services.gateway.exchange import calls; calls.BLOCK_SECONDS = 600; {PROGRAM}"
+    )
     with served(current().settings, program=patient) as running:
         for size in (0, 15_000, 17_000, 100_000, 250_000, 300_000):
             params = {"folder": str(tmp_path), "size": str(size)}
