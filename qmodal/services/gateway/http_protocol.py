@@ -239,6 +239,8 @@ class GatewayProtocol(HttpToolsProtocol):
         """Tell who answers that nobody listens."""
         super().connection_lost(exc)
         self.is_lost = True
+        if self._answered is not None and not self._answered.response_complete:
+            self._answered.disconnected = True  # it need not be the last one that has come
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost()
