@@ -13,10 +13,11 @@ from types import FrameType
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from qmodal.services.gateway.app import CONNECTION
-from qmodal.services.gateway.exchange.responses import plain
+from qmodal.services.gateway.exchange.responses import CLOSE, plain
+from qmodal.wire.web import Header
 
 HEAD_BYTES = 64 * 1024
 MOST_HEADERS = 200
@@ -84,8 +85,6 @@ class GatewayProtocol(HttpToolsProtocol):
         self.is_in_head = True
         self.head_begun = self.loop.time()
         self._head_bytes = self._drained = 0
-        extensions: dict[str, Any] = {CONNECTION: self}
-        self.scope["extensions"] = extensions
 
     def on_headers_complete(self) -> None:
         """The head is there: start to answer it."""
@@ -96,7 +95,11 @@ class GatewayProtocol(HttpToolsProtocol):
         ):
             self.refuse(431, "The head of the request is too large.")
             raise ValueError("too large")  # ends the parser
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:  # else it becomes a websocket
+            extensions: dict[str, Any] = {CONNECTION: _Answering(self, self.cycle)}
+            self.scope["extensions"] = extensions
         if not self.parser.should_upgrade():
             self.headers = _TRAILERS
         if self._is_leaving and not self._is_idle:
@@ -128,11 +131,6 @@ class GatewayProtocol(HttpToolsProtocol):
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost()
-
-    def cut(self) -> None:
-        """End the connection in the middle of a response; without its end nobody takes that for the whole."""
-        self.cycle.disconnected = True
-        self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed."""
@@ -187,6 +185,52 @@ class GatewayProtocol(HttpToolsProtocol):
     def _leave(self) -> None:
         if self._is_idle:
             self.transport.close()
+
+
+class _Answering:
+    """The connection of one request (`Connection`): a later one may have been read already."""
+
+    __slots__ = ("_cycle", "_protocol")
+
+    def __init__(self, protocol: GatewayProtocol, cycle: Any) -> None:
+        self._protocol = protocol
+        self._cycle = cycle
+
+    def on_lost(self, call: Callable[[], None] | None) -> None:
+        """Call this if the client leaves, at once if it has left; None: nothing any more."""
+        self._protocol.on_lost = call
+        if call is not None and self._cycle.disconnected:
+            call()
+
+    def cut(self) -> None:
+        """End the connection in the middle of a response; without its end nobody takes that for the whole."""
+        self._cycle.disconnected = True
+        self._protocol.transport.close()
+
+    async def respond(self, status: int, headers: list[Header], body: bytes) -> None:
+        """Send a response whose headers are checked in one write: `send` makes two, each a system call."""
+        cycle = self._cycle
+        if cycle.flow.write_paused and not cycle.disconnected:
+            await cycle.flow.drain()
+        if cycle.disconnected:
+            return
+        content = [STATUS_LINE[status]]
+        for name, value in cycle.default_headers:
+            content += (name, b": ", value, b"\r\n")
+        for name, value in headers:
+            content += (name, b": ", value, b"\r\n")
+        if CLOSE in headers:
+            cycle.keep_alive = False
+        elif not cycle.keep_alive:
+            content.append(b"connection: close\r\n")
+        content += (b"\r\n", body)
+        cycle.transport.write(b"".join(content))
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.message_event.set()
+        if not cycle.keep_alive:
+            cycle.transport.close()
+        cycle.on_response()
 
 
 def _size_of(headers: list[tuple[bytes, bytes]], url: bytes) -> int:

@@ -48,7 +48,7 @@ class HttpExchange:
 
     async def _guarded(self, peer: HttpPeer, answering: Coroutine[Any, Any, bool]) -> bool:
         is_delivered, is_over = False, True
-        peer.connection.on_lost = self.wait.client_left
+        peer.connection.on_lost(self.wait.client_left)
         try:
             is_over = is_delivered = await answering
         except ClientLeftError:
@@ -60,7 +60,7 @@ class HttpExchange:
         except BadResponseError:
             peer.connection.cut()
         finally:
-            peer.connection.on_lost = None
+            peer.connection.on_lost(None)
             if is_over:
                 self._finish(is_delivered=is_delivered)
         return is_over
