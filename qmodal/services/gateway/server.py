@@ -116,9 +116,9 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The response is sent; its request may not be there yet."""
-        cycle = self.cycle
+        cycle: Any = self.cycle
         super().on_response_complete()
-        if cycle.more_body and cycle is self.cycle:
+        if cycle is not None and cycle.more_body and cycle is self.cycle:
             self.loop.call_later(DRAIN_SECONDS, self._end_drain, cycle)
 
     def _end_drain(self, cycle: object) -> None:
@@ -128,6 +128,8 @@ class GatewayProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell who answers that nobody listens."""
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # its handle would keep this for as long
+        self.cycle = cast("Any", None)  # it refers back, and would be left to the garbage collector
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost()
