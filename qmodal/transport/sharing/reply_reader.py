@@ -133,8 +133,8 @@ class ReplyReader:
     def _read(self, connection: AsyncConnection) -> None:
         trims: list[Command] = []
         if self._untrimmed >= UNTRIMMED_BYTES:
-            for name in self._delivered:
-                trims.append((b"XTRIM", name, b"MINID", b"~", self._cursors[name]))
+            cursors = self._cursors
+            trims = [(b"XTRIM", name, b"MINID", b"~", cursors[name]) for name in self._delivered]
             self._delivered.clear()
             self._untrimmed = 0
         read = (b"XREAD", b"COUNT", MOST_AT_ONCE, b"BLOCK", BLOCK_MS, b"STREAMS")
