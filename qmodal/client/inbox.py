@@ -16,7 +16,7 @@ from qmodal.wire.web import Message, open_message
 log = logging.getLogger("qmodal")
 REREAD_SECONDS = 0.2
 # Bytes of one write; the credit of a stream is larger, so that one is under way while the next gathers.
-WRITE_BYTES = 256 * 1024
+WRITE_BYTES = 384 * 1024
 
 
 class Receiver(Protocol):

@@ -9,7 +9,7 @@ from qmodal.client.inbox import Inbox
 from qmodal.wire.web import BrokenStreamError, Message, MessageKind
 
 # So much may be under way in a direction: what the receiver has not taken yet.
-WINDOW_BYTES = 512 * 1024
+WINDOW_BYTES = 768 * 1024
 # Messages that no credit holds back: few of a stream are sent.
 _FREE = frozenset({"open", "start", "accept", "end", "close", "credit", "gone"})
 

@@ -68,7 +68,9 @@ class GatewayApp:
 
     async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
         began = time.monotonic()
-        peer = HttpPeer(scope["extensions"][CONNECTION], receive, send, scope["method"])
+        # Taken out, as it refers to the scope: every request would be left to the garbage collector.
+        connection = scope["extensions"].pop(CONNECTION)
+        peer = HttpPeer(connection, receive, send, scope["method"])
         head: Head | None = None
         try:
             head = read_head(scope, self._proxies)

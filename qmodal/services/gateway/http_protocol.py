@@ -11,6 +11,7 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from qmodal.services.gateway.answering import Answering
 from qmodal.services.gateway.app import CONNECTION
 from qmodal.services.gateway.exchange.responses import plain, raw
 
@@ -22,8 +23,6 @@ HEAD_SECONDS, IDLE_SECONDS, LAST_SECONDS = 30.0, 75, 1.0
 WRITE_SECONDS = 300.0
 # What is still read of a body after the response, so that the client gets to read that, and for how long.
 DRAIN_BYTES, DRAIN_SECONDS = 16 * 1024 * 1024, 5.0
-# A length that no response has: that of one whose end is the end of its connection.
-UNTIL_CLOSED = 1 << 62
 _PHRASES = {408: "Request Timeout", 431: "Request Header Fields Too Large"}
 # The target of a request to a proxy: with the host, which counts instead of the Host header.
 _ABSOLUTE = re.compile(rb"https?://([^/?#@]+)([/?].*)?", re.IGNORECASE | re.DOTALL)
@@ -129,8 +128,6 @@ class GatewayProtocol(HttpToolsProtocol):
         self.is_in_head = True
         self.head_begun = self.loop.time()
         self._head_bytes = self._drained = self._aside = 0
-        extensions: dict[str, Any] = {CONNECTION: self}
-        self.scope["extensions"] = extensions
 
     def on_url(self, url: bytes) -> None:
         """A part of the target of a request."""
@@ -157,11 +154,18 @@ class GatewayProtocol(HttpToolsProtocol):
         if not self.url.startswith(b"/"):
             self._make_relative()
         self._check_version()
-        super().on_headers_complete()
+        self._begin_cycle()
         if not self.parser.should_upgrade():
             self.headers = _TRAILERS
         if self._is_leaving and not self._is_idle:
             self.cycle.keep_alive = False
+
+    def _begin_cycle(self) -> None:
+        before = self.cycle
+        super().on_headers_complete()
+        if self.cycle is not before:  # else it becomes a websocket
+            extensions: dict[str, Any] = {CONNECTION: Answering(self, self.cycle)}
+            self.scope["extensions"] = extensions
 
     def _make_relative(self) -> None:
         """Take the host from the target; raises ValueError, which is answered with 400, for other targets."""
@@ -189,19 +193,6 @@ class GatewayProtocol(HttpToolsProtocol):
         self._answered = cycle
         super()._start_asgi_task(cycle, app)
 
-    def begin_response(self, *, has_length: bool) -> None:
-        """Take in that the response to the request at hand begins."""
-        cycle = self._answered
-        if cycle.waiting_for_100_continue and cycle.more_body:
-            cycle.keep_alive = False  # nobody knows whether the body follows, or the next request
-        if not has_length and cycle.scope["http_version"] == "1.0":
-            cycle.chunked_encoding, cycle.expected_content_length = False, UNTIL_CLOSED
-
-    def end_response(self) -> None:
-        """Take in that the end of the response comes next."""
-        if self._answered.expected_content_length > UNTIL_CLOSED // 2:
-            self._answered.expected_content_length = 0
-
     def on_message_complete(self) -> None:
         """A request is there with its body."""
         if not self._has_body_elsewhere:
@@ -226,9 +217,9 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """The response is sent; its request may not be there yet."""
-        cycle = self.cycle
+        cycle: Any = self.cycle
         super().on_response_complete()
-        if cycle.more_body and cycle is self.cycle:
+        if cycle is not None and cycle.more_body and cycle is self.cycle:
             self.loop.call_later(DRAIN_SECONDS, self._end_drain, cycle)
 
     def _end_drain(self, cycle: object) -> None:
@@ -241,14 +232,13 @@ class GatewayProtocol(HttpToolsProtocol):
         self.is_lost = True
         if self._answered is not None and not self._answered.response_complete:
             self._answered.disconnected = True  # it need not be the last one that has come
+        self._unset_keepalive_if_required()  # its handle would keep this for as long
+        # They refer back: every connection would be left to the garbage collector.
+        self.cycle = cast("Any", None)
+        self._answered = None
         on_lost, self.on_lost = self.on_lost, None
         if on_lost is not None:
             on_lost()
-
-    def cut(self) -> None:
-        """End the connection in the middle of a response; without its end nobody takes that for the whole."""
-        self._answered.disconnected = True
-        self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what cannot be parsed, once what came whole before it is answered."""

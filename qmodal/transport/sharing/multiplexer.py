@@ -83,7 +83,7 @@ class Multiplexer:
     def leave(self, pending: PendingExchange | PendingCall) -> None:
         """Nobody waits for it any more; what was not sent yet never is."""
         self._waiting.pop(pending, None)
-        pending.is_over = True
+        pending.leave()
 
     def _open_stream(self, stream: str, commands: Sequence[Command]) -> None:
         def done(result: list[Reply] | Exception) -> None:

@@ -66,6 +66,10 @@ class PendingCall(PendingReply):
         """End without content, as the connection was lost: who goes on finds out why."""
         self._end(None)
 
+    def leave(self) -> None:
+        """Nobody waits for its end any more."""
+        self.is_over = True
+
     def _end(self, content: Sequence[bytes] | None) -> None:
         self.is_over = True
         ended = self.ended

@@ -91,6 +91,14 @@ class PendingExchange:
 
     def end(self, result: list[Reply] | Exception) -> None:
         """Call `done` with the result, unless the exchange is over."""
+        done = self._done
+        if not self.is_over:
+            self.leave()
+            if done is not None:
+                done(result)
+
+    def leave(self) -> None:
+        """Nobody waits for its end any more; another one may wait for the same pending reply."""
         if self.is_over:
             return
         self.is_over = True
@@ -98,9 +106,7 @@ class PendingExchange:
         if pending is not None:
             pending.on_arrival = None
         # Not kept: what it refers to refers back as a rule, and would be left to the garbage collector.
-        done, self._done = self._done, None
-        if done is not None:
-            done(result)
+        self._done = None
 
 
 def merged(batch: Iterable[Outgoing]) -> list[Outgoing]:

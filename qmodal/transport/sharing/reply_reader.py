@@ -22,6 +22,9 @@ STREAM_MS, RENEW_REPLIES_SECONDS = 60_000, 15.0
 RETRY_SECONDS = 0.2
 # Fields of an entry for each reply: its token, and the three of its content.
 PER_REPLY = 4
+# What was delivered is deleted once it takes about so much of the server's memory: a trim is a command, and its
+# answer wakes this process once more than the replies do. REPLY_BYTES: a reply beside its content.
+UNTRIMMED_BYTES, REPLY_BYTES = 16 * 1024, 128
 
 
 class ReplyReader:
@@ -51,6 +54,7 @@ class ReplyReader:
         self._cursors: dict[str, bytes] = {}
         self._renewed: dict[str, float] = {}
         self._delivered: set[str] = set()
+        self._untrimmed = 0  # bytes that were delivered from those
 
     def expect(self, pending: PendingReply, now: float) -> Sequence[Command]:
         """Deliver it from now on; what has to be sent before anything that leads to a reply.
@@ -127,8 +131,12 @@ class ReplyReader:
             self._read(connection)
 
     def _read(self, connection: AsyncConnection) -> None:
-        trims = [(b"XTRIM", name, b"MINID", b"~", self._cursors[name]) for name in self._delivered]
-        self._delivered.clear()
+        trims: list[Command] = []
+        if self._untrimmed >= UNTRIMMED_BYTES:
+            cursors = self._cursors
+            trims = [(b"XTRIM", name, b"MINID", b"~", cursors[name]) for name in self._delivered]
+            self._delivered.clear()
+            self._untrimmed = 0
         read = (b"XREAD", b"COUNT", MOST_AT_ONCE, b"BLOCK", BLOCK_MS, b"STREAMS")
         self._unanswered = len(trims) + 1
         self._heard_at = asyncio.get_running_loop().time()
@@ -172,6 +180,7 @@ class ReplyReader:
             self._cursors[stream] = entries[-1][0]
             for _, fields in entries:
                 for at in range(0, len(fields) - PER_REPLY + 1, PER_REPLY):
+                    self._untrimmed += len(fields[at + PER_REPLY - 1]) + REPLY_BYTES
                     pending = pending_replies.get(fields[at])
                     if pending is not None:
                         pending.deliver(fields[at + 1 : at + PER_REPLY])

@@ -18,6 +18,7 @@ from qmodal_workers.container.web.asgi_run import Delivery
 from qmodal_workers.container.web.functions import WebFunctions
 from qmodal_workers.container.web.http_run import HttpRun
 from qmodal_workers.container.web.scope import http_scope, websocket_scope
+from qmodal_workers.container.web.stream import KeptResponses
 
 START = {"type": "http.response.start", "status": 200, "headers": []}
 
@@ -44,6 +45,7 @@ class Streams:
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, Any]] = []
+        self.kept = KeptResponses()
 
     async def open(self, *_args: Any, **_options: Any) -> Any:
         return self
@@ -224,6 +226,32 @@ def test_an_event_that_is_not_its_turn_is_an_error_of_the_app(events: list[dict[
     asyncio.run(run())
     assert len(heard) == 1
     assert "not its turn" in heard[0]
+
+
+def test_of_responses_that_are_kept_back_each_is_flushed_once_and_those_that_are_whole_are_not() -> (
+    None
+):
+    class Response:
+        def __init__(self, name: str, loop: asyncio.AbstractEventLoop) -> None:
+            self.name = name
+            self.loop = loop
+
+        def flush_soon(self) -> None:
+            flushed.append(self.name)
+            if self.name == "last":
+                self.loop.stop()
+
+    flushed: list[str] = []
+    with asyncio.Runner() as runner:
+        loop, kept = runner.get_loop(), KeptResponses()
+        whole = Response("whole", loop)
+        for response in (Response("first", loop), whole, Response("second", loop)):
+            kept.add(response)
+        kept.discard(whole)
+        loop.call_soon(kept.add, Response("later", loop))
+        loop.call_later(0.02, kept.add, Response("last", loop))
+        loop.run_forever()
+    assert flushed == ["first", "second", "later", "last"]
 
 
 def test_an_error_after_a_whole_response_is_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -244,7 +244,8 @@ class CallWait:
         self._close_reply()
         if self.stream is not None and not self.stream.is_broken:
             self.stream.send_now("gone")
-        if self._outcome is not None:
-            self._outcome.cancel()
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None:
+            outcome.cancel()
         client = self.shared.client
         self.shared.in_background(client.aio(abandoned(client, self.call)))

@@ -53,9 +53,7 @@ class HttpExchange:
         self, peer: HttpPeer, answering: Coroutine[Any, Any, bool], *, may_return: bool = False
     ) -> bool:
         is_delivered, is_over = False, True
-        peer.connection.on_lost = self.wait.client_left
-        if peer.connection.is_lost:  # before anybody was told
-            self.wait.client_left()
+        peer.connection.on_lost(self.wait.client_left)
         try:
             is_over = is_delivered = await answering
         except ClientLeftError:
@@ -67,7 +65,7 @@ class HttpExchange:
         except BadResponseError:
             peer.connection.cut()
         finally:
-            peer.connection.on_lost = None
+            peer.connection.on_lost(None)
             if is_over:
                 self._finish(is_delivered=is_delivered)
         return is_over

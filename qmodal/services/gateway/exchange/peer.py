@@ -25,8 +25,8 @@ Send = Callable[[Any], Awaitable[None]]
 class Connection(Protocol):
     """The connection of a request, as the gateway's own server has it."""
 
-    on_lost: Callable[[], None] | None
-    is_lost: bool
+    def on_lost(self, call: Callable[[], None] | None) -> None:
+        """Call this if it is lost, at once if it is already; None: nothing any more."""
 
     def begin_response(self, *, has_length: bool) -> None:
         """Take in that a response begins; one without a length may have to end with the connection."""
@@ -36,6 +36,9 @@ class Connection(Protocol):
 
     def cut(self) -> None:
         """End it in the middle of a response, so that nobody takes that for the whole."""
+
+    async def respond(self, status: int, headers: list[Header], body: bytes) -> None:
+        """Send a whole response whose headers are checked."""
 
 
 class HttpPeer:
@@ -82,9 +85,7 @@ class HttpPeer:
             headers.append(CLOSE)
         self.status = status
         self.sent = len(body)
-        self.connection.begin_response(has_length=True)
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+        await self.connection.respond(status, headers, body)
 
     async def instead(self, response: Response, *, closes: bool = False) -> None:
         """Answer what the gateway has to say; in the middle of a response, cut the connection."""

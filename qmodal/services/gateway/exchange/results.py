@@ -79,7 +79,7 @@ class Results:
         deadline = loop.time() + self._shared.options.redirect_after
         client, cursor = self._shared.client, b"0"
         ended: Ended | None = None
-        peer.connection.on_lost = peer.left
+        peer.connection.on_lost(peer.left)
         while ended is None and loop.time() < deadline and not peer.has_left:
             cursor, ended = await client.aio(later_outcome(client, call, cursor))
         if ended is None:

@@ -29,7 +29,7 @@ class GatewayStream(WebStream):
 
     def __init__(self, inbox: Inbox, opening: Message, owner: StreamOwner) -> None:
         super().__init__(inbox, opening.stream)
-        self._owner = owner
+        self._owner: StreamOwner | None = owner
         # Messages that have come, and whether the last one has.
         self.heard = 0
         self.has_last = False
@@ -43,11 +43,11 @@ class GatewayStream(WebStream):
         self.heard += 1
         if message.kind in _LAST and message.origin == self.origin:
             self.has_last = True
-        self._owner.wake()
+        self._wake_owner()
 
     def opened(self, message: Message) -> None:
         """Follow the next attempt, if the client has seen nothing of the one before."""
-        if self._owner.may_follow() and not self.has_sent:
+        if self._owner is not None and self._owner.may_follow() and not self.has_sent:
             self.has_last = False
             self.follow(message)
         else:
@@ -56,4 +56,13 @@ class GatewayStream(WebStream):
     def lost(self) -> None:
         """Take in that the other side is gone, or that messages of it are missing."""
         super().lost()
-        self._owner.wake()
+        self._wake_owner()
+
+    def close(self) -> None:
+        """Take nothing any more."""
+        super().close()
+        self._owner = None  # it refers back, and would be left to the garbage collector
+
+    def _wake_owner(self) -> None:
+        if self._owner is not None:
+            self._owner.wake()

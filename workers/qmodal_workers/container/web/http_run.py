@@ -20,9 +20,6 @@ from qmodal_workers.container.process.own_output import show
 from qmodal_workers.container.web.asgi_run import AsgiRun, ClientLeftError, Delivery, Event
 from qmodal_workers.container.web.stream import RequestStream, Streams
 
-# A response is kept back so long (seconds) after the first part of its body, as it may be whole by then.
-KEEP_SECONDS = 0.005
-
 
 class HttpRun(AsgiRun):
     """Gives the app the body of its request, and keeps its response back until it is whole, large or late."""
@@ -36,7 +33,7 @@ class HttpRun(AsgiRun):
         self._parts: list[bytes] = []
         self._size = 0
         self._is_complete = False
-        self._timer: asyncio.TimerHandle | None = None
+        self._is_kept = False  # until it is late
         self._flushing: asyncio.Task[None] | None = None
 
     async def receive(self) -> Event:
@@ -96,14 +93,16 @@ class HttpRun(AsgiRun):
             self._parts.append(body)
             self._size += len(body)
         if flushing is None and self._size <= WHOLE_BYTES:
-            if self._timer is None:
-                self._timer = self.loop.call_later(KEEP_SECONDS, self._flush_soon)
+            if not self._is_kept:
+                self._is_kept = True
+                self._streams.kept.add(self)
             return
-        await asyncio.wait([self._flush_soon()])
+        await asyncio.wait([self.flush_soon()])
         if self.is_left:
             raise ClientLeftError
 
-    def _flush_soon(self) -> asyncio.Task[None]:
+    def flush_soon(self) -> asyncio.Task[None]:
+        """Keep nothing back any more."""
         if self._flushing is None:
             self._flushing = self.loop.create_task(self._flush())
         return self._flushing
@@ -142,8 +141,7 @@ class HttpRun(AsgiRun):
 
     async def result(self) -> bytes:
         """The whole response, or that it was streamed; raises what the app raised before it had sent one."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._streams.kept.discard(self)
         if self._flushing is not None:
             await asyncio.wait([self._flushing])
         if self.is_left:
@@ -167,8 +165,7 @@ class HttpRun(AsgiRun):
 
     def close(self) -> None:
         """Nothing of it matters any more."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._streams.kept.discard(self)
         if self._flushing is not None:
             self._flushing.cancel()
         super().close()

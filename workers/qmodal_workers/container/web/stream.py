@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import Protocol
 
 from qmodal.client.client import Client
 from qmodal.client.inbox import Inbox
@@ -14,6 +15,8 @@ from qmodal.wire.web import Message
 
 log = logging.getLogger("qmodal")
 CLOSE_SECONDS = 2.0
+# A response is kept back so long after the first part of its body, as it may be whole by then.
+KEEP_SECONDS = 0.005
 
 
 class RequestStream(WebStream):
@@ -38,10 +41,51 @@ class RequestStream(WebStream):
         self._on_left()
 
 
+class Kept(Protocol):
+    """A response that is kept back, as it may soon be whole."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def flush_soon(self) -> object:
+        """Keep nothing back any more."""
+
+
+class KeptResponses:
+    """Flushes each response KEEP_SECONDS after it was added, with one timer for all: most are whole before that."""
+
+    def __init__(self) -> None:
+        self._due: dict[Kept, float] = {}  # the first one first
+        self._has_timer = False
+
+    def add(self, response: Kept) -> None:
+        """Flush it, unless it is discarded first."""
+        loop = response.loop
+        self._due[response] = loop.time() + KEEP_SECONDS
+        if not self._has_timer:
+            self._has_timer = True
+            loop.call_later(KEEP_SECONDS, self._look, loop)
+
+    def discard(self, response: Kept) -> None:
+        """It needs to be flushed no more."""
+        self._due.pop(response, None)
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._has_timer = False
+        now = loop.time()
+        for response, due in list(self._due.items()):
+            if due > now:
+                self._has_timer = True
+                loop.call_at(due, self._look, loop)
+                return
+            del self._due[response]
+            response.flush_soon()
+
+
 class Streams:
-    """Makes the streams of a container's requests, in the loop of user code."""
+    """Makes the streams of a container's requests, in the loop of user code; `kept` are their kept-back responses."""
 
     def __init__(self, client: Client) -> None:
+        self.kept = KeptResponses()
         self._client = client
         self._inbox: Inbox | None = None
         self._ensuring = asyncio.Lock()
