@@ -14,8 +14,8 @@ from typing import Any, cast
 import uvicorn
 
 from qmodal.services.gateway.http_protocol import IDLE_SECONDS, LAST_SECONDS, GatewayProtocol
+from qmodal.wire.web import MOST_WEBSOCKET_BYTES
 
-MESSAGE_BYTES = 2 * 1024 * 1024
 LOOK_TICKS = 10  # of 0.1 s
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Hook = Callable[[], Awaitable[None]]
@@ -100,7 +100,7 @@ def config_for(app: Any, *, grace: float) -> uvicorn.Config:
         loop="uvloop",
         http=GatewayProtocol,
         ws=cast("type[asyncio.Protocol]", websocket_protocol),
-        ws_max_size=MESSAGE_BYTES,
+        ws_max_size=MOST_WEBSOCKET_BYTES,
         ws_per_message_deflate=False,  # it takes 300 KiB for each websocket
         interface="asgi3",
         lifespan="off",

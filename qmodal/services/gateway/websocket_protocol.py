@@ -5,6 +5,8 @@ Imported with the first websocket, as it takes two mebibytes.
 
 from __future__ import annotations
 
+from typing import Any
+
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from qmodal.services.gateway.exchange.responses import plain, raw
@@ -24,6 +26,12 @@ class GatewayWebsocketProtocol(WebSocketsSansIOProtocol):
                 told or raw(plain(400, "The handshake cannot be read."), "Bad Request")
             )
             self.transport.close()
+
+    async def send(self, message: Any) -> None:
+        """Send what the gateway says; for uvicorn a refusal is no end of the handshake, and it logs an error for each."""
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            self.handshake_complete = True
 
     def handle_ping(self) -> None:
         """Answer a ping; of those that a client sends while it reads nothing, only the last one."""

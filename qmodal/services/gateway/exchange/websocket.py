@@ -22,8 +22,8 @@ from qmodal.services.gateway.exchange.responses import (
 from qmodal.services.gateway.exchange.stream import GatewayStream
 from qmodal.wire.web import BrokenStreamError, Header, Message, Response
 
-# Codes of RFC 6455: what the server cannot do, the end of a function that goes on elsewhere, and what is too large.
-INTERNAL_ERROR, TRY_AGAIN, TOO_BIG = 1011, 1013, 1009
+# Codes of RFC 6455: what the server cannot do, and what may succeed a little later.
+INTERNAL_ERROR, TRY_AGAIN = 1011, 1013
 # A function whose client has closed the websocket is left so many seconds to end by itself.
 LEAVE_SECONDS = 10.0
 MOST_REASON = 123

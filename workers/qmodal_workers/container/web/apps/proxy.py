@@ -11,8 +11,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from qmodal_workers.container.web.apps.proxied_websocket import relay
-from qmodal_workers.container.web.apps.proxy_headers import OWN, as_text, passed_on
+from qmodal_workers.container.web.apps.proxy_headers import OWN, as_text, forwarded, passed_on
 from qmodal_workers.container.web.asgi_run import Receive, Send
+from qmodal_workers.container.web.scope import raw_root
 
 # What aiohttp would add to the client's own.
 _ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -42,7 +43,7 @@ class Proxy:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request or websocket."""
-        path = scope["raw_path"][len(scope["root_path"].encode()) :]
+        path = scope["raw_path"][len(raw_root(scope["root_path"])) :]
         if scope["query_string"]:
             path += b"?" + scope["query_string"]
         # Not joined: a path that begins with two slashes would name another server, and `..` would be resolved.
@@ -80,10 +81,11 @@ class Proxy:
         body: AsyncIterator[bytes] | None,
         note: SimpleNamespace,
     ) -> aiohttp.ClientResponse:
+        headers = passed_on(scope["headers"], also=OWN) + forwarded(scope)
         return await self._session.request(
             scope["method"],
             url,
-            headers=CIMultiDict(as_text(passed_on(scope["headers"], also=OWN))),
+            headers=CIMultiDict(as_text(headers)),
             data=body,
             allow_redirects=False,
             trace_request_ctx=note,
