@@ -12,6 +12,7 @@ from qmodal.client.client import Client
 from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import ConfigurationError, Error
 from qmodal.transport.defects import note
+from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.session import StopRequest, WorkerOptions, WorkerSession
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.ipc.child_processes import become_subreaper
@@ -42,15 +43,18 @@ async def work(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.request)
-    logs = LogWriter(client)
+    logs, statistics = LogWriter(client), FunctionStatistics(client)
     files = CredentialFiles(client.settings)
     templates = TemplatePool(files.environ(), logs.pipes, zygote=zygote, marks=marks)
     writing = asyncio.create_task(supervised("logs", logs.write), name="logs")
     try:
         templates.prepare()
-        await _run_sessions(client, options, stop, logs=logs, templates=templates)
+        await _run_sessions(
+            client, options, stop, logs=logs, templates=templates, statistics=statistics
+        )
     finally:
         templates.close()
+        await statistics.finish()
         writing.cancel()
         logs.pipes.close()
         files.close()
@@ -64,10 +68,13 @@ async def _run_sessions(
     *,
     logs: LogWriter,
     templates: TemplatePool,
+    statistics: FunctionStatistics,
 ) -> None:
     """Run one session after another: a worker that was given up comes back under a new id."""
     while not stop.requested.is_set():
-        session = WorkerSession(client, options, stop, logs=logs, templates=templates)
+        session = WorkerSession(
+            client, options, stop, logs=logs, templates=templates, statistics=statistics
+        )
         try:
             if not await session.run():
                 return

@@ -212,6 +212,8 @@ def test_the_architecture_names_every_key() -> None:
         "token": "<token>",
         "reply_to": "<reply_to>",
         "gateway": "<gateway>",
+        "counter": "<counter>",
+        "series": "<function>",
         "inbox": "00<inbox>",
     }
     stand_ins = {pool: "<pool>", call: "<call>", app: "<app>", "{s00}": "{sNN}"}

@@ -12,6 +12,7 @@ from typing import Any
 
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.fleet import ContainerReport
+from qmodal.store.history.statistics import Series
 from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.shared_record import AgentCommand, ContainerStatus
 
@@ -57,6 +58,7 @@ class Container:
     assigned_at: float = field(default_factory=time.monotonic)
     limited_from: float = 0.0
     options: FunctionOptions = field(default_factory=FunctionOptions)
+    series: Series | None = None  # under which it is counted, once that is known
     code: Path | None = None  # where its app's files lie
     endpoints: Endpoints | None = None
     starting: asyncio.Task[None] | None = None

@@ -14,8 +14,10 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
+from qmodal.store.history.statistics import Series
 from qmodal_workers.agent.containers import Container, ContainerTable
-from qmodal_workers.agent.start_times import StartTimes
+from qmodal_workers.agent.measuring.start_times import StartTimes
+from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
@@ -45,12 +47,14 @@ class Starter:
         *,
         logs: LogWriter,
         templates: TemplatePool,
+        statistics: FunctionStatistics,
     ) -> None:
         self._client = client
         self._containers = containers
         self._worker = worker
         self._logs = logs
         self._templates = templates
+        self._statistics = statistics
         self._planner = Planner(client)
         self._times = StartTimes(client)
         self._said: BoundedDict[tuple[str, str], None] = BoundedDict()
@@ -84,6 +88,8 @@ class Starter:
         try:
             plan = await self._planner.plan(container.pool)
             container.options = plan.options
+            version = plan.version
+            container.series = Series(version.environment, version.name, plan.spec.function)
             container.code = None if plan.code is None else Path(plan.code)
             await self._spawn(container, plan)
         except (Error, OSError) as error:
@@ -94,6 +100,7 @@ class Starter:
         detail = self._logs.redaction.text(detail)
         log.warning("%s did not start: %s", container.id, detail)
         self._containers.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
+        self._statistics.note(container, "end:failed")
         self._logs.pipes.finish(container.id, lambda: None)  # something may have been said of it
 
     async def _spawn(self, container: Container, plan: StartPlan) -> None:
@@ -209,6 +216,7 @@ class Starter:
         )
         asyncio.get_running_loop().add_reader(ends.control, self.receive, container)
         self._containers.note(container, pid=pid)
+        self._statistics.began(container)
         if container.termination is not None:
             send_signal(pid, signal.SIGKILL)
 
@@ -235,6 +243,7 @@ class Starter:
             case {"ready": int(), "connection": int(connection)}:
                 took = time.monotonic() - container.assigned_at
                 self._times.learn(container.pool, took)
+                self._statistics.ready(container, took)
                 state = "ready" if container.report.state == "starting" else container.report.state
                 self._containers.note(
                     container, state=state, connection=connection, start_ms=int(took * 1000)
