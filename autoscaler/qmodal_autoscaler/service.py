@@ -14,7 +14,7 @@ from qmodal.exception import ConfigurationError
 from qmodal.transport.sockets.endpoint import plain_endpoint
 
 
-def serve(*, insecure: bool = False) -> None:
+def serve(*, insecure: bool = False, metrics_port: int | None = None) -> None:
     """Scale pools; exits with 2, and says why, if it cannot with these settings."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     try:
@@ -23,7 +23,7 @@ def serve(*, insecure: bool = False) -> None:
         withdraw(settings)
         if settings.redis_url is not None and plain_endpoint(settings.redis_url) is not None:
             _import_asyncio_without_tls()
-        _run(settings)
+        _run(settings, metrics_port or settings.metrics_port)
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal autoscaler: {error}\n")
         raise SystemExit(2) from None
@@ -41,11 +41,11 @@ def _import_asyncio_without_tls() -> None:
     del sys.modules["ssl"]
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, metrics_port: int | None) -> None:
     # Not before asyncio is there as we want it.
     import asyncio
 
     from qmodal.client.client import Client
     from qmodal_autoscaler.process import run
 
-    asyncio.run(run(Client(settings)))
+    asyncio.run(run(Client(settings), metrics_port))

@@ -18,19 +18,29 @@ RESIGN_SECONDS = 1.0
 log = logging.getLogger("qmodal.autoscaler")
 
 
+def new_autoscaler_id() -> str:
+    """The id of one more autoscaler."""
+    return f"as-{os.urandom(5).hex()}"
+
+
 class Leadership:
-    """One autoscaler's candidacy: it asks for the leadership once a second.
+    """One autoscaler's candidacy, under the id `name`: it asks for the leadership once a second.
 
     `lead(epoch)` runs while this autoscaler leads, and is cancelled when that ends. A new epoch
     remembers nothing of the one before: while another one led, everything may have changed.
     """
 
-    def __init__(self, client: Client, lead: Callable[[int], Coroutine[None, None, None]]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        lead: Callable[[int], Coroutine[None, None, None]],
+        name: str = "",
+    ) -> None:
         self._client = client
         self._lead = lead
         self._term: asyncio.Task[None] | None = None
         self._epoch = 0
-        self.id = f"as-{os.urandom(5).hex()}"
+        self.id = name or new_autoscaler_id()
 
     async def seek(self) -> None:
         """Seek the leadership and keep it, for ever; raises ConfigurationError."""

@@ -6,13 +6,15 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.store.sweeper import Sweeper
 from qmodal_autoscaler.change_log import ChangeLog
-from qmodal_autoscaler.cluster.catalog import PoolTerms, UnknownTermsError
+from qmodal_autoscaler.cluster.catalog import Catalog, PoolTerms, UnknownTermsError
+from qmodal_autoscaler.cluster.nodes import Nodes
 from qmodal_autoscaler.cluster.observer import ClusterSnapshot, DuePools, Observer
 from qmodal_autoscaler.cluster.pool_tracker import PoolTracker
 from qmodal_autoscaler.control.assigner import Assigner, AssignmentChanges, LeadershipLostError
@@ -56,7 +58,10 @@ class SchedulingRound:
 
 
 class LeaderTerm:
-    """One leadership: its loops, and all that the leader knows, which is forgotten when it ends."""
+    """One leadership: its loops, and all that the leader knows, which is forgotten when it ends.
+
+    `on_judged` is told of each judgement, if somebody wants to know.
+    """
 
     def __init__(self, client: Client, epoch: int) -> None:
         self._client = client
@@ -69,6 +74,17 @@ class LeaderTerm:
         self._detached = DetachedApps(client, change_log)
         self._trackers: dict[str, PoolTracker] = {}
         self._starved_since: dict[str, float] = {}
+        self.on_judged: Callable[[Judgement], None] | None = None
+
+    @property
+    def nodes(self) -> Nodes:
+        """The boxes, as this leader knows them."""
+        return self._observer.nodes
+
+    @property
+    def catalog(self) -> Catalog:
+        """The terms of pools, as this leader knows them."""
+        return self._observer.catalog
 
     async def run(self) -> None:
         """Lead until cancelled; raises LeadershipLostError (in a group) once another one leads."""
@@ -176,6 +192,8 @@ class LeaderTerm:
             self._change_log.failed(pool, "nothing changes", judgement.error, label=label)
         for text in judgement.messages:
             self._change_log.change(label, text)
+        if self.on_judged is not None:
+            self.on_judged(judgement)
         this.changes.add(judgement)
         self._observer.nodes.note(judgement.unresponsive, pool=pool, unfit=judgement.unfit)
         self._maintenance.add(judgement)

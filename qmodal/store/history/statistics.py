@@ -87,6 +87,7 @@ FIELDS = frozenset(
         *map(sum_of, HISTOGRAMS),
     )
 )
+_KNOWN = {name.encode(): name for name in FIELDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +138,10 @@ class Statistics:
 
 
 def _counts(reply: list[bytes]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for field, value in zip(reply[::2], reply[1::2], strict=True):
-        name = field.decode(errors="replace")
-        if name in FIELDS and (number := reading.whole(value)) is not None:
-            found[name] = max(0, number)
-    return found
+    # A scrape reads all fields of all functions, within milliseconds.
+    fields = zip(map(_KNOWN.get, reply[::2]), reply[1::2], strict=True)
+    return {
+        name: int(value)
+        for name, value in fields
+        if name is not None and len(value) < 20 and value.isdigit()
+    }

@@ -18,7 +18,7 @@ from qmodal.store.history.statistics import BUCKETS, Series, bucket_of, sum_of
 from tests.support.stacks import running_program
 from tests.support.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[2] / "programs" / "counted.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "boxes" / "counted.py"
 
 
 @pytest.fixture(scope="module")

@@ -100,7 +100,7 @@ class Starter:
         detail = self._logs.redaction.text(detail)
         log.warning("%s did not start: %s", container.id, detail)
         self._containers.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
-        self._statistics.note(container, "end:failed")
+        self._statistics.ended(container, "failed")
         self._logs.pipes.finish(container.id, lambda: None)  # something may have been said of it
 
     async def _spawn(self, container: Container, plan: StartPlan) -> None:

@@ -36,11 +36,13 @@ class _Reading:
 
 
 class FunctionStatistics:
-    """Gathers changes and adds them to the server; one for each worker process, whatever its ids."""
+    """Gathers what has changed and adds it to the server; one for each worker process, whatever its ids."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._name = new_worker_id()
+        # Of starts and ends, since this process began.
+        self.totals: Counter[str] = Counter()
         self._changes: dict[Series, Counter[str]] = {}
         self._readings: dict[str, _Reading] = {}
         # Sent, and perhaps added already; the first one has number `_number`.
@@ -64,6 +66,7 @@ class FunctionStatistics:
     def began(self, container: Container) -> None:
         """The container has a process now."""
         self._readings[container.id] = _Reading(time.monotonic_ns())
+        self.totals["starts"] += 1
         self.note(container, "starts")
 
     def ready(self, container: Container, seconds: float) -> None:
@@ -75,6 +78,7 @@ class FunctionStatistics:
         """The container is over: read its tally for the last time."""
         self.read(container)
         self._readings.pop(container.id, None)
+        self.totals[f"end:{how}"] += 1
         self.note(container, f"end:{how}")
 
     def read(self, container: Container) -> None:

@@ -1,0 +1,1 @@
+"""What long-lived processes say of themselves: metrics over HTTP for Prometheus."""
