@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from dataclasses import replace
@@ -11,12 +10,15 @@ from qmodal.client.discovery import discovered
 from qmodal.config import Settings
 from qmodal.embedded.credentials import withdraw
 from qmodal.exception import ConfigurationError
+from qmodal.telemetry.log_lines import begin_log
 from qmodal.transport.sockets.endpoint import plain_endpoint
 
 
-def serve(*, insecure: bool = False, metrics_port: int | None = None) -> None:
+def serve(
+    *, insecure: bool = False, metrics_port: int | None = None, log_json: bool = False
+) -> None:
     """Scale pools; exits with 2, and says why, if it cannot with these settings."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    begin_log(as_json=log_json)
     try:
         settings = Settings.from_environ(os.environ)
         settings = discovered(replace(settings, insecure=settings.insecure or insecure))

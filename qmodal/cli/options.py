@@ -19,3 +19,6 @@ metrics_port = click.option(
     type=click.IntRange(1, 65535),
     help="Serve metrics for Prometheus on this port (QMODAL_METRICS_PORT).",
 )
+log_json = click.option(
+    "--log-json", is_flag=True, help="Write the log as an object of JSON on each line."
+)

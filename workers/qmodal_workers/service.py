@@ -14,6 +14,7 @@ def serve(
     *,
     insecure: bool = False,
     metrics_port: int | None = None,
+    log_json: bool = False,
 ) -> None:
     """Run containers on this machine; exits with 2, and says why, if it cannot with these settings."""
     import os
@@ -37,7 +38,12 @@ def serve(
         options = WorkerOptions(
             max_containers=max_containers or 16 * cpus(), labels=labels, grace=grace
         )
-        run(Client(settings), options, metrics_port or settings.metrics_port)
+        run(
+            Client(settings),
+            options,
+            metrics_port or settings.metrics_port,
+            log_json=log_json,
+        )
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal worker: {error}\n")
         raise SystemExit(2) from None

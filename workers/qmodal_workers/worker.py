@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,8 @@ from functools import partial
 from qmodal.client.client import Client
 from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import ConfigurationError, Error
+from qmodal.telemetry.events import WORKER_GIVEN_UP, emit
+from qmodal.telemetry.log_lines import begin_log
 from qmodal.transport.defects import note
 from qmodal_workers.agent.containers import ContainerTable
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
@@ -25,15 +26,20 @@ from qmodal_workers.spawn.template_pool import TemplatePool
 from qmodal_workers.spawn.zygote import Zygote
 
 REENROLL_SECONDS = 1.0
-log = logging.getLogger("qmodal.worker")
 
 
-def run(client: Client, options: WorkerOptions, metrics_port: int | None = None) -> None:
+def run(
+    client: Client,
+    options: WorkerOptions,
+    metrics_port: int | None = None,
+    *,
+    log_json: bool = False,
+) -> None:
     """Work until SIGTERM or SIGINT; raises ConfigurationError for a server, or a port, we cannot use."""
     marks = ProcessMarks()
     zygote = Zygote.start(marks) if sys.platform == "linux" else None
     # After the fork of the zygote: its containers must not inherit the logging of the worker.
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    begin_log(as_json=log_json)
     asyncio.run(work(client, options, marks, zygote, metrics_port=metrics_port))
 
 
@@ -120,4 +126,4 @@ async def _run_sessions(
                 async with asyncio.timeout(REENROLL_SECONDS):
                     await stop.requested.wait()
             continue
-        log.warning("%s was given up; coming back under a new id", session.worker)
+        emit(WORKER_GIVEN_UP, worker=session.worker)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.store.sweeper import Sweeper
+from qmodal.telemetry.events import BOX_LOST, emit
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Catalog, PoolTerms, UnknownTermsError
 from qmodal_autoscaler.cluster.nodes import Nodes
@@ -106,7 +107,7 @@ class LeaderTerm:
             await asyncio.sleep(SWEEP_SECONDS)
             with self._change_log.surviving(SWEEP, "it was not made", settles=True):
                 for worker in await self._client.aio(sweeper.sweep()):
-                    self._change_log.change(worker, "it was lost; what it held is given back")
+                    emit(BOX_LOST, worker=worker)
                     self._queue.wake_all()
 
     async def _look(self) -> None:
@@ -191,7 +192,7 @@ class LeaderTerm:
         if judgement.error is not None:
             self._change_log.failed(pool, "nothing changes", judgement.error, label=label)
         for text in judgement.messages:
-            self._change_log.change(label, text)
+            self._change_log.change(label, text, subject=pool)
         if self.on_judged is not None:
             self.on_judged(judgement)
         this.changes.add(judgement)
@@ -245,14 +246,14 @@ class LeaderTerm:
                 if each.container in taken:
                     changes.take_off(each)
                     text = f"{each.container} makes room for a pool that has fewer"
-                    self._change_log.change(made.terms.label, text)
+                    self._change_log.change(made.terms.label, text, subject=pool)
         return changes
 
     def _note_placed(self, pool: str, made: PoolDecision, now: float, placed: int) -> None:
         """Log how many of the new containers found room, and remember since when some do not."""
         label, decision = made.terms.label, made.decision
         if placed:
-            self._change_log.change(label, f"{decision.reason} ({placed} placed)")
+            self._change_log.change(label, f"{decision.reason} ({placed} placed)", subject=pool)
         if decision.start > placed:
             self._starved_since.setdefault(pool, now)
             text = "no worker has room for all the containers that it needs"

@@ -26,6 +26,7 @@ from qmodal.services.gateway.exchange.websocket import (
     WebsocketExchange,
     WebsocketPeer,
 )
+from qmodal.services.gateway.figures import Counting, GatewayFigures
 from qmodal.services.gateway.head import Head, Proxies, read_head
 from qmodal.services.gateway.proxy_auth import ProxyAuth
 from qmodal.services.gateway.routing.endpoint import WebTarget
@@ -56,6 +57,8 @@ class GatewayApp:
         self._auth = ProxyAuth(shared.client)
         self._proxies = Proxies(options.trusted_proxies)
         self._log = AccessLog() if options.access_log else None
+        # Set before the first request, if they are counted.
+        self.figures: GatewayFigures | None = None
 
     def __call__(self, scope: Any, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer one request, once that is awaited."""
@@ -65,6 +68,8 @@ class GatewayApp:
 
     async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
         began = time.monotonic()
+        counting = None if self.figures is None else Counting(self.figures, send)
+        send = send if counting is None else counting.send
         peer = HttpPeer(scope["extensions"][CONNECTION], receive, send, scope["method"])
         head: Head | None = None
         try:
@@ -77,6 +82,8 @@ class GatewayApp:
             refused = _refused(error)
             await peer.instead(refused.response, closes=refused.closes)
         finally:
+            if counting is not None:
+                counting.end(peer.function, peer.status)
             if self._log is not None:
                 self._say(scope, head, scope["method"], peer, began)
 
@@ -90,6 +97,7 @@ class GatewayApp:
             await peer.answer(HEALTHY if raw_path == HEALTH else NOWHERE)
             return
         endpoint = match.endpoint
+        peer.function = endpoint.function
         if endpoint.web.requires_proxy_auth:
             await self._auth.check(head)
         if query.startswith(PARAMETER):
@@ -141,7 +149,8 @@ class GatewayApp:
     async def _websocket(self, scope: Any, receive: Receive, send: Send) -> None:
         began = time.monotonic()
         await receive()  # that the client wants to connect
-        peer = WebsocketPeer(receive, send)
+        counting = None if self.figures is None else Counting(self.figures, send)
+        peer = WebsocketPeer(receive, send if counting is None else counting.send)
         head: Head | None = None
         try:
             head = read_head(scope, self._proxies)
@@ -152,6 +161,8 @@ class GatewayApp:
         except (Error, TimeoutError, asyncio.CancelledError) as error:
             await peer.instead(_refused(error).response, INTERNAL_ERROR)
         finally:
+            if counting is not None:
+                counting.end(peer.function, peer.status)
             if self._log is not None:
                 self._say(scope, head, "WEBSOCKET", peer, began)
 
@@ -160,6 +171,7 @@ class GatewayApp:
         if match is None:
             await peer.refuse(NOWHERE)
             return
+        peer.function = match.endpoint.function
         if match.endpoint.web.requires_proxy_auth:
             await self._auth.check(head)
         target = match.endpoint.target(scope["query_string"])

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.pools import BUDGET
+from qmodal.telemetry.events import CONTAINER_ENDED, CONTAINER_HELD, CONTAINER_UNCONCLUDED, emit
 from qmodal.transport.defects import survive
 from qmodal.transport.errors import StreamGoneError
 from qmodal.transport.operation import ask
@@ -141,15 +142,17 @@ class Reaper:
                 survive(f"writing the last output of {container.id}"),
             ):
                 await asyncio.wait_for(self._logs.finish(container.id), LAST_OUTPUT_SECONDS)
-            self._statistics.ended(container, self._ending(container, reason))
+            how = self._ending(container, reason)
+            self._statistics.ended(container, how)
             self._close(container)
             self._report(container, reason)
-        except Exception:
-            log.exception("the end of %s is not concluded yet", container.id)
+        except Exception as error:
+            emit(CONTAINER_UNCONCLUDED, error, **container.about)
             await asyncio.sleep(RECLAIM_RETRY_SECONDS)
             return  # it stays in the list, and the next look begins anew
         del self._concluding[container.id]
-        log.info("%s %s: %s", container.id, container.report.state, reason)
+        state = container.report.state
+        emit(CONTAINER_ENDED, state=state, reason=reason, how=how, **container.about)
 
     def _close(self, container: Container) -> None:
         if container.endpoints is not None:
@@ -214,7 +217,7 @@ class Reaper:
                 )
                 back, lost = await self._client.aio(reclaim)
             except Error as error:
-                log.warning("what %s held is not given back yet: %s", container.id, error)
+                emit(CONTAINER_HELD, reason=str(error), **container.about)
                 await asyncio.sleep(RECLAIM_RETRY_SECONDS)
             else:
                 self._statistics.note(container, "redeliveries", back)

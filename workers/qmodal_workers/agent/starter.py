@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import subprocess
@@ -15,6 +14,13 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.history.statistics import Series
+from qmodal.telemetry.events import (
+    CONTAINER_FRESH,
+    CONTAINER_NOT_STARTED,
+    CONTAINER_ODD,
+    CONTAINER_READY,
+    emit,
+)
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.measuring.start_times import StartTimes
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
@@ -33,7 +39,6 @@ from qmodal_workers.spawn.template_client import (
 from qmodal_workers.spawn.template_pool import TemplatePool
 
 LONGEST_DETAIL = 20_000
-log = logging.getLogger("qmodal.worker")
 
 
 class Starter:
@@ -81,8 +86,7 @@ class Starter:
     def _started(self, container: Container, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("%s did not start", container.id, exc_info=error)
-            self.fail(container, f"qmodal contradicts itself: {error!r}")
+            self.fail(container, f"qmodal contradicts itself: {error!r}", error)
 
     async def _start(self, container: Container) -> None:
         try:
@@ -95,10 +99,10 @@ class Starter:
         except (Error, OSError) as error:
             self.fail(container, str(error))
 
-    def fail(self, container: Container, detail: str) -> None:
+    def fail(self, container: Container, detail: str, defect: BaseException | None = None) -> None:
         """Report that the container failed before it had a process."""
         detail = self._logs.redaction.text(detail)
-        log.warning("%s did not start: %s", container.id, detail)
+        emit(CONTAINER_NOT_STARTED, defect, reason=detail, **container.about)
         self._containers.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
         self._statistics.ended(container, "failed")
         self._logs.pipes.finish(container.id, lambda: None)  # something may have been said of it
@@ -179,7 +183,8 @@ class Starter:
         if said not in self._said and plan.options.fork:
             self._said[said] = None
             text = f"containers {what}, which takes longer: {why}"
-            log.warning("%s: %s", plan.version.name, text)
+            name = plan.version.name
+            emit(CONTAINER_FRESH, version=name, reason=text, **container.about)
             self._logs.pipes.say(container.id, plan.spec.app_id, text)
 
     def _spawn_fresh(
@@ -244,6 +249,7 @@ class Starter:
                 took = time.monotonic() - container.assigned_at
                 self._times.learn(container.pool, took)
                 self._statistics.ready(container, took)
+                emit(CONTAINER_READY, seconds=took, **container.about)
                 state = "ready" if container.report.state == "starting" else container.report.state
                 self._containers.note(
                     container, state=state, connection=connection, start_ms=int(took * 1000)
@@ -261,4 +267,4 @@ class Starter:
             case {"pid": int()}:  # user code begins now
                 container.limited_from = time.monotonic()
             case _:
-                log.warning("%s says what we do not understand", container.id)
+                emit(CONTAINER_ODD, **container.about)

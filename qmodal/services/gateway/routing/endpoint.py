@@ -34,11 +34,21 @@ class WebTarget:
 class Endpoint:
     """A web function in one version of its app."""
 
-    __slots__ = ("_capacity", "_parameters", "_targets", "has_parameters", "name", "route", "web")
+    __slots__ = (
+        "_capacity",
+        "_parameters",
+        "_targets",
+        "function",
+        "has_parameters",
+        "name",
+        "route",
+        "web",
+    )
 
     def __init__(self, route: Route, function: FunctionSpec, web: WebSpec) -> None:
         self.route = route
         self.web = web
+        self.function = (route.environment, route.app, route.tag)
         self.name = f"{route.app}/{_called(route)}"
         plain: Iterable[Any] = function.parameters or ()
         self._parameters = tuple(ParameterSpec.from_plain(list(each)) for each in plain)
