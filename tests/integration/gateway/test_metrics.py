@@ -16,7 +16,7 @@ import pytest
 from qmodal.client.client import current
 from tests.support.stacks import ROOT
 from tests.support.waiting import wait_until
-from tests.support.web.scraping import Scrape, fetch, free_port, scrape
+from tests.support.web.scraping import Scrape, fetch, free_port, lint, scrape, unexplained
 from tests.support.web.served import Served, served
 
 
@@ -61,6 +61,8 @@ def test_requests_are_counted_by_function_and_class_of_status(
     assert found.value("qmodal_gateway_streams_open") == 0
     assert found.value("qmodal_redis_up") == 1
     assert fetch(port, "/readyz")[0] == 200
+    assert unexplained(found) == set()
+    assert lint(port) == ""
 
 
 def test_a_response_that_goes_on_is_a_stream(measured: tuple[Served, int], tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +17,7 @@ from dataclasses import dataclass
 from prometheus_client.parser import text_string_to_metric_families
 
 from qmodal.config import Settings
+from tests.support.stacks import ROOT
 from tests.support.waiting import wait_until
 
 SECONDS = 30.0
@@ -97,3 +100,22 @@ def autoscaler(settings: Settings, *options: str) -> Iterator[subprocess.Popen[b
 def until_up(port: int) -> None:
     """Wait until metrics are served there."""
     wait_until(lambda: fetch(port, "/healthz")[0] == 200, what="it serves metrics", seconds=SECONDS)
+
+
+def unexplained(found: Scrape) -> set[str]:
+    """The names of qmodal's metrics that docs/observing.md does not have."""
+    page = (ROOT / "docs" / "observing.md").read_text("utf-8")
+    explained = set(re.findall(r"`(qmodal_\w+)`", page))
+    names = {re.sub(r"_(bucket|sum|count)$", "", name) for name in found.names}
+    return {name for name in names if name.startswith("qmodal_")} - explained
+
+
+def lint(port: int) -> str:
+    """What promtool says of the metrics that are served there; nothing if it is not installed."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        return ""
+    _, text = fetch(port, "/metrics")
+    command = [promtool, "check", "metrics"]
+    run = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    return run.stdout + run.stderr
