@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from typing import Any
@@ -21,6 +20,8 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line."""
+        import json  # who writes lines for people has no use for it
+
         event = getattr(record, EVENT, None)
         line: dict[str, Any] = {"time": _time_of(record), "level": record.levelname.lower()}
         line |= {"logger": record.name} if event is None else {"event": event}

@@ -36,7 +36,7 @@ HISTOGRAMS = ("wait", "run", "total", "start")
 KEEP_STATISTICS_MS = 30 * 24 * 3600 * 1000
 # A box repeats what it could not add for less than this.
 KEEP_COUNTED_MS = 24 * 3600 * 1000
-# Functions in the index; those that have changed least lately are left out.
+# Functions that are kept; beyond them those go that have changed least lately.
 MOST_SERIES = 2000
 # No box adds more at once; a larger number is damage.
 LARGEST_CHANGE = 1 << 52
@@ -111,7 +111,10 @@ class Statistics:
         reply = yield from ask_one(
             *script("count").command(
                 (keys.counted(counter), keys.statistics_index),
-                (number, KEEP_COUNTED_MS, KEEP_STATISTICS_MS, MOST_SERIES),
+                (
+                    *(number, KEEP_COUNTED_MS, KEEP_STATISTICS_MS, MOST_SERIES),
+                    keys.statistics(""),
+                ),
                 more_keys=[keys.statistics(each.name) for each in changes],
                 more=parts,
             )
@@ -121,8 +124,9 @@ class Statistics:
     def series(self) -> Op[list[Series]]:
         """The functions that have statistics."""
         index = self.keys.statistics_index
-        members = yield from ask_one(b"ZRANGE", index, 0, -1)
-        names = [reading.text(each, index) for each in members]
+        (members,) = yield from ask_each([(b"ZRANGE", index, 0, -1)])
+        listed = members if reading.is_readable(members, index) else ()
+        names = [reading.text(each, index) for each in listed]
         found = [Series.parse(name) for name in names if name is not None]
         return [each for each in found if each is not None]
 

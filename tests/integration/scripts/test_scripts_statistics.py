@@ -55,13 +55,16 @@ def test_names_in_the_index_that_are_none_are_left_out(client: Client) -> None:
     assert client.run(client.statistics.series()) == [CUBE]
 
 
-def test_the_functions_that_changed_least_lately_leave_the_index(
+def test_the_functions_that_changed_least_lately_go(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(statistics, "MOST_SERIES", 2)
     for number, name in enumerate("abc", 1):
         add(client, number, {Series("main", "shop", name): {"value": 1}})
-    assert len(client.run(client.statistics.series())) == 2
+    left = client.run(client.statistics.series())
+    assert len(left) == 2
+    everything = [Series("main", "shop", name) for name in "abc"]
+    assert set(client.run(client.statistics.read(everything))) == set(left)
 
 
 def test_all_of_it_has_a_lifetime(client: Client) -> None:
@@ -70,3 +73,11 @@ def test_all_of_it_has_a_lifetime(client: Client) -> None:
     names = (keys.statistics_index, keys.statistics(SQUARE.name), keys.counted("wk-1"))
     lives = client.run(ask(*((b"PTTL", name) for name in names)))
     assert all(0 < left <= statistics.KEEP_STATISTICS_MS for left in lives), lives
+
+
+def test_an_index_of_another_type_stops_nothing(client: Client) -> None:
+    client.run(ask((b"SET", client.keys.statistics_index, b"x", b"PX", 60_000)))
+    assert add(client, 1, {SQUARE: {"value": 1}})
+    assert not add(client, 1, {SQUARE: {"value": 1}})
+    assert client.run(client.statistics.series()) == []
+    assert client.run(client.statistics.read([SQUARE])) == {SQUARE: {"value": 1}}
