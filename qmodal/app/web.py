@@ -75,7 +75,7 @@ def web_endpoint(
     requires_proxy_auth: bool = False,
     wait_for_response: bool = True,
 ) -> WebMark:
-    """The old name of `fastapi_endpoint`."""
+    """The old name of `fastapi_endpoint`; the response is waited for also with `wait_for_response=False`."""
     _refuse_bare("web_endpoint", bare)
     legacy.warn("modal.web_endpoint", "use modal.fastapi_endpoint")
     config = _endpoint("web_endpoint", method, docs)

@@ -74,6 +74,10 @@ def checked_flag(name: str, value: object) -> bool:
 
 def checked_port(port: object) -> int:
     """The port of a server."""
+    if callable(port):  # the function: the decorator was not called
+        raise InvalidError(
+            "@modal.web_server needs parentheses and a port: write `@modal.web_server(8000)`."
+        )
     if type(port) is not int or not 1 <= port <= HIGHEST_PORT:
         raise InvalidError(
             f"The port of `@modal.web_server` must be between 1 and {HIGHEST_PORT}, not {port!r}."

@@ -14,6 +14,7 @@ from typing import Literal, Protocol, cast
 import click
 
 from qmodal.client import context
+from qmodal.cls.partial_function import PartialFunction
 from qmodal.exception import InvalidError
 from qmodal.source.loader import load_file, load_module
 
@@ -24,6 +25,7 @@ class ClsLike(Protocol):
     """A registered class."""
 
     def method_names(self) -> tuple[str, ...]: ...
+    def web_names(self) -> tuple[str, ...]: ...
 
 
 class AppShape(Protocol):
@@ -93,11 +95,30 @@ def parse_reference(text: str, *, as_module: bool) -> Reference:
 
 
 def load_reference(reference: Reference) -> ModuleType:
-    """Import what the reference names; meanwhile nothing can be run or deployed."""
+    """Import what the reference names; meanwhile nothing can be run or deployed.
+
+    Warns about functions that are marked for an app and that no app has.
+    """
     with context.importing():
         if reference.path is not None:
-            return load_file(reference.path)
-        return load_module(reference.module or "")
+            module = load_file(reference.path)
+        else:
+            module = load_module(reference.module or "")
+    for name in _forgotten(module):
+        click.echo(
+            f"`{name}` belongs to no app: its decorator needs `@app.function()` above it.", err=True
+        )
+    return module
+
+
+def _forgotten(module: ModuleType) -> list[str]:
+    registered = [each for app in _apps(module) for each in app.registered_functions.values()]
+    taken = {id(getattr(each, "_raw_f", None)) for each in registered}
+    return [
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, PartialFunction) and id(value.raw_f) not in taken
+    ]
 
 
 def find_runnable(module: ModuleType, reference: Reference) -> Runnable:
@@ -107,12 +128,14 @@ def find_runnable(module: ModuleType, reference: Reference) -> Runnable:
     what only an app knows. Raises InvalidError with the candidates if that leaves not just one.
     """
     everything = _candidates(module)
+    meant = [each for each in everything if each.is_meant_by(reference.object_path)]
+    if not meant:
+        _refuse_web(_web_functions(module), reference)
     if not everything:
         raise InvalidError(
             f"{reference.text} defines nothing to run: decorate a function with "
             "`@app.local_entrypoint()` or `@app.function()`."
         )
-    meant = [each for each in everything if each.is_meant_by(reference.object_path)]
     if not meant:
         raise InvalidError(
             f"There is nothing called `{reference.object_path}` to run in {reference.text}."
@@ -180,7 +203,7 @@ def _runnables_of(app: AppShape) -> Iterator[Runnable]:
     for name, entrypoint in app.registered_entrypoints.items():
         yield Runnable(kind="entrypoint", app=app, name=name, object=entrypoint)
     for tag, function in app.registered_functions.items():
-        if not tag.endswith(".*") and not getattr(function, "is_web", False):
+        if not tag.endswith(".*") and not _is_web(function):
             yield Runnable(kind="function", app=app, name=tag, object=function)
     for tag, cls in app.registered_classes.items():
         for method in cls.method_names():
@@ -238,6 +261,29 @@ def _for_spelling(candidate: _Candidate, module: ModuleType, path: str) -> Runna
         if own.object is runnable.object and own.method == runnable.method:
             return own
     return runnable
+
+
+def _refuse_web(names: Sequence[str], reference: Reference) -> None:
+    """Raise InvalidError if the reference means one of these web functions."""
+    path = reference.object_path
+    if meant := [name for name in names if not path or name == path]:
+        raise InvalidError(
+            f"{', '.join(meant)}: a web function answers HTTP requests, and is not run. "
+            f"`qmodal serve {reference.text}` serves it."
+        )
+
+
+def _web_functions(module: ModuleType) -> list[str]:
+    found = []
+    for app in _apps(module):
+        found += [tag for tag, each in app.registered_functions.items() if _is_web(each)]
+        for tag, cls in app.registered_classes.items():
+            found += [f"{tag}.{method}" for method in cls.web_names()]
+    return found
+
+
+def _is_web(function: object) -> bool:
+    return bool(getattr(function, "is_web", False))
 
 
 def _listing(candidates: Sequence[_Candidate], reference: Reference) -> str:

@@ -10,6 +10,7 @@ from typing import Protocol
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.web.inboxes import RENEW_INBOX_SECONDS, Inboxes, new_inbox_name
+from qmodal.transport.defects import survive
 from qmodal.wire.web import Message, open_message
 
 log = logging.getLogger("qmodal")
@@ -126,11 +127,15 @@ class Inbox:
                 except Error as error:  # written by something else than qmodal
                     log.warning("a message in the inbox was ignored: %s", error)
                     continue
-                receiver = self._receivers.get(message.stream)
-                if receiver is not None:
-                    receiver.receive(message)
-                elif self._unknown is not None:
-                    self._unknown(message)
+                with survive("taking a message of the inbox"):
+                    self._hand_over(message)
+
+    def _hand_over(self, message: Message) -> None:
+        receiver = self._receivers.get(message.stream)
+        if receiver is not None:
+            receiver.receive(message)
+        elif self._unknown is not None:
+            self._unknown(message)
 
     async def _renew(self) -> None:
         while True:

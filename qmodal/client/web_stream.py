@@ -78,6 +78,9 @@ class WebStream:
             return
         self._received += 1
         if message.kind == "credit":
+            if type(message.data) is not int:
+                self.lost()
+                return
             self._room += message.data
         else:
             self._arrived.append(message)

@@ -51,8 +51,11 @@ class Cls(Generic[T]):
         self._variant = variant or Variant()
         self._parameters: tuple[ParameterSpec, ...] | None = None
         self._methods: tuple[str, ...] = ()
+        self._web: tuple[str, ...] = ()
         if user_cls is not None:
-            self._methods = tuple(methods_of(user_cls))
+            marked = methods_of(user_cls)
+            self._methods = tuple(marked)
+            self._web = tuple(name for name, each in marked.items() if each.web)
             if not has_constructor(user_cls):
                 self._parameters = parameters.parameters_of(user_cls)
 
@@ -120,7 +123,11 @@ class Cls(Generic[T]):
 
     def method_names(self) -> tuple[str, ...]:
         """The methods that calls can reach."""
-        return self._methods
+        return tuple(name for name in self._methods if name not in self._web)
+
+    def web_names(self) -> tuple[str, ...]:
+        """The methods that are web functions."""
+        return self._web
 
     @property
     def app(self) -> Any:

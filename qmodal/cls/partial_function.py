@@ -199,8 +199,9 @@ def as_kind(decorator: str, target: Any, kind: Kind) -> PartialFunction[..., Any
         )
     partial = _marked(decorator, target)
     if partial.kind is not None:
+        other = partial.web.get("kind") or partial.kind
         raise InvalidError(
-            f"`@modal.{decorator}` cannot be combined with the {partial.kind!r} decorator "
+            f"`@modal.{decorator}` cannot be combined with the {other!r} decorator "
             f"on {_name(partial)}; use one of them.",
         )
     if kind == "method" and partial.max_inputs is not None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
-from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.spec.documents import Version
 from qmodal.spec.registry import Registry
+from qmodal.spec.web import has_web
 from qmodal.transport.operation import Op, Pause
 
 log = logging.getLogger("qmodal")
@@ -25,12 +24,7 @@ def declares_web(registry: Registry) -> bool:
 
 def publishes_web(version: Version) -> bool:
     """Whether a published version has web functions."""
-    return any(_recorded(spec.options).get("web") for spec in version.functions.values())
-
-
-def _recorded(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = options.get("recorded") or {}
-    return found
+    return any(map(has_web, version.functions.values()))
 
 
 def start_gateway(client: Client, *, has_web: bool) -> bool:

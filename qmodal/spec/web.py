@@ -122,9 +122,14 @@ def web_functions(version: Version) -> list[WebFunction]:
     return functions
 
 
+def has_web(spec: FunctionSpec) -> bool:
+    """Whether a published function is a web function, or a class has some."""
+    return bool(spec.options.get("recorded", {}).get("web"))
+
+
 def _specs(functions: Iterable[FunctionSpec]) -> Iterator[tuple[str, str, WebSpec]]:
     for spec in functions:
-        if not spec.options.get("recorded", {}).get("web"):
+        if not has_web(spec):
             continue  # nearly all of them
         for method, web in web_methods(FunctionOptions.from_plain(spec.options)).items():
             yield spec.tag, method, web

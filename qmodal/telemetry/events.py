@@ -157,6 +157,12 @@ SCALING_TROUBLE = Event(
 GATEWAY_WAITS = Event(
     "gateway.waits", _WARNING, "{reason}", "A gateway has started and cannot reach the server yet."
 )
+GATEWAY_DEFECT = Event(
+    "gateway.defect",
+    _ERROR,
+    "{what}",
+    "Something unforeseen at a request or a websocket, which was answered with 500.",
+)
 GATEWAY_TROUBLE = Event(
     "gateway.trouble",
     _WARNING,

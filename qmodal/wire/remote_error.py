@@ -14,8 +14,10 @@ from pathlib import Path
 from qmodal.exception import (
     DeserializationError,
     ExecutionError,
+    InvalidError,
     RemoteError,
     SerializationError,
+    TimeoutError,
 )
 from qmodal.wire.foreign import (
     NO_TEXT,
@@ -31,6 +33,7 @@ from qmodal.wire.plain import pack, unpack
 OBJECT_LIMIT = 1024 * 1024
 
 _ADDRESS = re.compile("0x[0-9a-fA-F]+")
+_SAY_WHAT_TO_CHANGE = (InvalidError, ExecutionError, TimeoutError)
 _NOTE = "Remote traceback (container "
 _LOCAL_ERROR = "Could not deserialize remote exception due to local error: "
 
@@ -183,6 +186,15 @@ def _annotate(error: BaseException, note: str) -> None:
 def printed(exc: BaseException) -> str:
     """The printed traceback with its causes, without our frames above the user's."""
     return formatted(exc, _without_ours)
+
+
+def explained(exc: BaseException) -> str:
+    """As `printed`; of an error of ours that says what to change, and came through no code of the user's, its line."""
+    if isinstance(exc, _SAY_WHAT_TO_CHANGE) and exc.__cause__ is None:
+        frames = traceback.extract_tb(exc.__traceback__)
+        if all(frame.filename.startswith(_own_folders()) for frame in frames):
+            return f"{describe(exc)}\n"
+    return printed(exc)
 
 
 def _without_ours(stack: traceback.StackSummary) -> None:

@@ -21,6 +21,9 @@ Address = tuple[str, int]
 Protocol = Literal["http", "websocket"]
 # What a request or a response may carry itself; a larger body is streamed.
 WHOLE_BYTES = 256 * 1024
+# A message carries no more of a body, and a message of a websocket is no larger.
+PART_BYTES = 128 * 1024
+MOST_WEBSOCKET_BYTES = 2 * 1024 * 1024
 # What a message takes beside its data.
 MESSAGE_BYTES = 512
 # Kinds of messages. From a container: `open`: its inbox's name, first of all it sends for a request; `start`: status and

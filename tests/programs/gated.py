@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -168,6 +169,18 @@ async def dies(query: Any, receive: Any, send: Any) -> None:
         await send(event)
 
 
+async def blocks(query: Any, receive: Any, send: Any) -> None:
+    """Keeps the loop for itself."""
+    note(query["folder"], "began")
+    block(query["folder"])
+
+
+def block(folder: str) -> None:
+    """Wait as no coroutine should."""
+    while not is_there(folder, "go"):
+        time.sleep(0.01)
+
+
 async def bad_late(query: Any, receive: Any, send: Any) -> None:
     """Begins a response that cannot be, and streams it."""
     await send({"type": "http.response.start", "status": 200, "headers": [(b"x-a", b"1\n2")]})
@@ -183,6 +196,7 @@ KINDS = {
     "echo": echo,
     "fails": fails,
     "dies": dies,
+    "blocks": blocks,
     "bad-late": bad_late,
 }
 
@@ -201,6 +215,8 @@ async def socket(scope: Any, receive: Any, send: Any) -> None:
         await send({"type": f"{kind}.body", "body": b"not today"})
     else:
         chosen = "chat" if "chat" in scope["subprotocols"] else None
+        if path == "injects":
+            chosen = "chat\r\nset-cookie: stolen=1"
         await send({"type": "websocket.accept", "subprotocol": chosen})
         await talk(scope, receive, send)
 
@@ -216,6 +232,8 @@ async def talk(scope: Any, receive: Any, send: Any) -> None:
         if event.get("text") == "close":
             await send({"type": "websocket.close", "code": 4001, "reason": "as you wish"})
             return
+        if event.get("text") == "pid":
+            event["text"] = f"{os.getpid()}."
         if event.get("text") == "fail":
             raise ValueError("on purpose")
         event["type"] = "websocket.send"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _APP_ID = re.compile(r"ap-[0-9A-Za-z]{22}")
 TAIL_CHUNKS = 100
+# Of one app in a list; `--json` has them all.
+MOST_URLS = 2
 FOLLOW_BLOCK_MS = 1000
 
 
@@ -41,9 +44,15 @@ def listing(as_json: bool) -> None:
 
     client = current()
     rows = client.run(_rows(client))
-    show(rows, {**dict.fromkeys(_COLUMNS, str), "web": " ".join}, as_json=as_json)
+    show(rows, {**dict.fromkeys(_COLUMNS, str), "web": first_urls}, as_json=as_json)
     if any(row["has_web"] for row in rows) and not client.run(client.gateways.living()):
         click.echo(f"Nobody serves web functions, as {NO_GATEWAY}", err=True)
+
+
+def first_urls(urls: Sequence[str]) -> str:
+    """As many of them as a table has room for."""
+    more = len(urls) - MOST_URLS
+    return " ".join([*urls[:MOST_URLS], *([f"and {more} more"] if more > 0 else [])])
 
 
 _COLUMNS = ("name", "environment", "app", "version", "containers", "backlog")

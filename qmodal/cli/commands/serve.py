@@ -87,7 +87,10 @@ class ServeSession:
             self._say_addresses()
             while (changed := self._changed(ends)) is not None:
                 click.echo(f"{changed} has changed", err=True)
-                published = self._publish() or published
+                if (anew := self._publish()) is None:
+                    click.echo("It was not published; waiting for the next change", err=True)
+                    continue
+                published = anew
                 heartbeat.number = published.number
                 self._say_addresses()
 
@@ -122,7 +125,6 @@ class ServeSession:
             check=False,
         )
         if done.returncode:
-            click.echo("It was not published; waiting for the next change", err=True)
             return None
         said = json.loads(done.stdout.splitlines()[-1])
         self._stamps = {

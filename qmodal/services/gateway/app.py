@@ -32,6 +32,7 @@ from qmodal.services.gateway.proxy_auth import ProxyAuth
 from qmodal.services.gateway.routing.endpoint import WebTarget
 from qmodal.services.gateway.routing.router import Match, Router, names_of_host
 from qmodal.services.gateway.shared import Shared
+from qmodal.telemetry.events import GATEWAY_DEFECT, emit
 from qmodal.wire.web import Protocol, Request
 
 HEALTH = b"/healthz"
@@ -41,6 +42,7 @@ NOWHERE = plain(
     "No web function has this address. It is https://LABEL.DOMAIN/ or /APP/FUNCTION; "
     "Function.get_web_url() tells the one of a function.",
 )
+DEFECT = plain(500, "Internal Server Error")
 STOPS = unavailable("The gateway stops; try again.")
 # The extension of the gateway's own server, which tells when a client leaves.
 CONNECTION = "qmodal.connection"
@@ -81,6 +83,9 @@ class GatewayApp:
         except (Error, TimeoutError, asyncio.CancelledError) as error:
             refused = _refused(error)
             await peer.instead(refused.response, closes=refused.closes)
+        except Exception as error:
+            emit(GATEWAY_DEFECT, error, what="a request was not answered as it should be")
+            await peer.instead(DEFECT, closes=True)
         finally:
             if counting is not None:
                 counting.end(peer.function, peer.status)
@@ -156,10 +161,13 @@ class GatewayApp:
             head = read_head(scope, self._proxies)
             peer.request_id = head.request_id
             await self._answer_websocket(scope, head, peer)
-        except ClientLeftError:
+        except (ClientLeftError, OSError):  # uvicorn raises the latter
             pass
         except (Error, TimeoutError, asyncio.CancelledError) as error:
             await peer.instead(_refused(error).response, INTERNAL_ERROR)
+        except Exception as error:
+            emit(GATEWAY_DEFECT, error, what="a websocket was not served as it should be")
+            await peer.instead(DEFECT, INTERNAL_ERROR)
         finally:
             if counting is not None:
                 counting.end(peer.function, peer.status)

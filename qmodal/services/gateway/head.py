@@ -37,6 +37,7 @@ class Head:
     __slots__ = (
         "client",
         "forwarded",
+        "has_host",
         "headers",
         "host",
         "is_chunked",
@@ -55,6 +56,7 @@ class Head:
         self.scheme = scheme
         self.is_trusted = is_trusted
         self.host = self.request_id = b""
+        self.has_host = False
         self.length: int | None = None
         self.is_chunked = False
         self.key = self.secret = b""
@@ -80,8 +82,7 @@ def read_head(scope: Any, proxies: Proxies) -> Head:
         # WSGI and CGI cannot tell a dash from an underscore: `x_real_ip` would pass for `x-real-ip`.
         elif b"_" not in name or name.replace(b"_", b"-") not in _SPECIAL:
             kept.append(header)
-    if not head.host and scope["http_version"] == "1.1":
-        raise refusal(400, "The request has no Host header.", closes=True)
+    _check(head, is_newest=scope["http_version"] == "1.1")
     if not head.request_id:
         head.request_id = new_request_id()
     kept.append((b"x-request-id", head.request_id))
@@ -90,6 +91,13 @@ def read_head(scope: Any, proxies: Proxies) -> Head:
     if head.forwarded:
         proxies.apply(head)
     return head
+
+
+def _check(head: Head, *, is_newest: bool) -> None:
+    if is_newest and not head.host:
+        raise refusal(400, "The request has no Host header.", closes=True)
+    if head.is_chunked and not is_newest:  # other readers would not know where it ends
+        raise refusal(400, "A request of HTTP/1.0 has no chunked body.", closes=True)
 
 
 class Proxies:
@@ -150,8 +158,9 @@ def _checked_host(host: bytes) -> bytes:
 
 
 def _host(head: Head, header: Header) -> None:
-    if head.host:
+    if head.has_host:
         raise refusal(400, "The request has two Host headers.", closes=True)
+    head.has_host = True
     if header[1]:
         head.host = _checked_host(header[1])
     head.headers.append(header)
@@ -166,6 +175,8 @@ def _length(head: Head, header: Header) -> None:
 
 
 def _encoding(head: Head, header: Header) -> None:
+    if header[1].strip().lower() != b"chunked":
+        raise refusal(501, "The body is encoded in a way that is not known here.", closes=True)
     head.is_chunked = True
 
 

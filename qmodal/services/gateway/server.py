@@ -7,190 +7,18 @@ import contextlib
 import signal
 import socket
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from types import FrameType
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from qmodal.services.gateway.app import CONNECTION
-from qmodal.services.gateway.exchange.responses import plain
+from qmodal.services.gateway.http_protocol import IDLE_SECONDS, LAST_SECONDS, GatewayProtocol
+from qmodal.wire.web import MOST_WEBSOCKET_BYTES
 
-HEAD_BYTES = 64 * 1024
-MOST_HEADERS = 200
-# How long the head of a request may take, an idle connection stays, and one is left when the server stops.
-HEAD_SECONDS, IDLE_SECONDS, LAST_SECONDS = 30.0, 75, 1.0
-# A client that has not read anything for so long is not waited for.
-WRITE_SECONDS = 300.0
-# What is still read of a body after the response, so that the client gets to read that, and for how long.
-DRAIN_BYTES, DRAIN_SECONDS = 16 * 1024 * 1024, 5.0
-MESSAGE_BYTES = 2 * 1024 * 1024
 LOOK_TICKS = 10  # of 0.1 s
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 Hook = Callable[[], Awaitable[None]]
-
-
-class _TrailersDropped(list[tuple[bytes, bytes]]):
-    """Takes no header: those that follow a body would be added to the ones that routes were chosen by."""
-
-    def append(self, header: tuple[bytes, bytes]) -> None:
-        """Drop it."""
-
-
-_TRAILERS = _TrailersDropped()
-
-
-class _Pipeline(list[Any]):
-    """The requests of a connection that wait for the one before; a deque takes half a kibibyte, empty or not."""
-
-    def appendleft(self, waiting: Any) -> None:
-        """Add the newest."""
-        self.insert(0, waiting)
-
-
-class GatewayProtocol(HttpToolsProtocol):
-    """One connection; the parser is httptools, and this adds limits and the news that the client has left."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.pipeline = cast("deque[Any]", _Pipeline())
-        self.on_lost: Callable[[], None] | None = None
-        self.is_in_head = True
-        self.head_begun = self.loop.time()
-        self._paused_at: float | None = None
-        self._is_leaving = False
-        self._head_bytes = self._fed = self._drained = 0
-
-    @property
-    def _is_idle(self) -> bool:
-        """Whether no request is being answered."""
-        cycle: Any = self.cycle
-        return cycle is None or cycle.response_complete
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what has come; refuse a head without an end."""
-        self._fed = len(data)
-        super().data_received(data)
-        if self.is_in_head:
-            self._head_bytes += self._fed
-            if self._head_bytes > HEAD_BYTES:
-                self.refuse(431, "The head of the request is too large.")
-
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self.is_in_head = True
-        self.head_begun = self.loop.time()
-        self._head_bytes = self._drained = 0
-        extensions: dict[str, Any] = {CONNECTION: self}
-        self.scope["extensions"] = extensions
-
-    def on_headers_complete(self) -> None:
-        """The head is there: start to answer it."""
-        self.is_in_head = False
-        headers = self.headers
-        if len(headers) > MOST_HEADERS or (
-            self._head_bytes + self._fed > HEAD_BYTES and _size_of(headers, self.url) > HEAD_BYTES
-        ):
-            self.refuse(431, "The head of the request is too large.")
-            raise ValueError("too large")  # ends the parser
-        super().on_headers_complete()
-        if not self.parser.should_upgrade():
-            self.headers = _TRAILERS
-        if self._is_leaving and not self._is_idle:
-            self.cycle.keep_alive = False
-
-    def on_body(self, body: bytes) -> None:
-        """Take a part of the body; after the response, drop it, and not for ever."""
-        if self._is_idle:
-            self._drained += len(body)
-            if self._drained > DRAIN_BYTES:
-                self.transport.close()
-            return
-        super().on_body(body)
-
-    def on_response_complete(self) -> None:
-        """The response is sent; its request may not be there yet."""
-        cycle = self.cycle
-        super().on_response_complete()
-        if cycle.more_body and cycle is self.cycle:
-            self.loop.call_later(DRAIN_SECONDS, self._end_drain, cycle)
-
-    def _end_drain(self, cycle: object) -> None:
-        if cycle is self.cycle and self.cycle.more_body and not self.transport.is_closing():
-            self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Tell who answers that nobody listens."""
-        super().connection_lost(exc)
-        on_lost, self.on_lost = self.on_lost, None
-        if on_lost is not None:
-            on_lost()
-
-    def cut(self) -> None:
-        """End the connection in the middle of a response; without its end nobody takes that for the whole."""
-        self.cycle.disconnected = True
-        self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what cannot be parsed."""
-        if not self.transport.is_closing():
-            super().send_400_response(msg)
-
-    def refuse(self, status: int, text: str) -> None:
-        """Answer a request whose head is not complete, and close; after a response, only close."""
-        if self.transport.is_closing():
-            return
-        if self._is_idle:
-            body = plain(status, text).body
-            phrase = {408: "Request Timeout", 431: "Request Header Fields Too Large"}[status]
-            head = (
-                f"HTTP/1.1 {status} {phrase}\r\ncontent-type: text/plain; charset=utf-8\r\n"
-                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
-            )
-            self.transport.write(head.encode() + body)
-        self.transport.close()
-
-    def pause_writing(self) -> None:
-        """The client reads more slowly than it is sent to."""
-        super().pause_writing()
-        self._paused_at = self.loop.time()
-
-    def resume_writing(self) -> None:
-        """The client has read what there was."""
-        super().resume_writing()
-        self._paused_at = None
-
-    def check(self, now: float) -> None:
-        """End the connection if its client is too slow; `now` by the loop's clock."""
-        if self._paused_at is not None and now - self._paused_at > WRITE_SECONDS:
-            self.transport.abort()
-        elif self.is_in_head and now - self.head_begun > HEAD_SECONDS:
-            self._give_up_head()
-
-    def _give_up_head(self) -> None:
-        if self._head_bytes:
-            self.refuse(408, "The head of the request does not come.")
-        else:
-            self.transport.close()
-
-    def shutdown(self) -> None:
-        """Take no request any more, but for one that is on its way already."""
-        self._is_leaving = True
-        if self._is_idle:
-            self.loop.call_later(LAST_SECONDS, self._leave)
-        else:
-            self.cycle.keep_alive = False
-
-    def _leave(self) -> None:
-        if self._is_idle:
-            self.transport.close()
-
-
-def _size_of(headers: list[tuple[bytes, bytes]], url: bytes) -> int:
-    return len(url) + sum(len(name) + len(value) + 4 for name, value in headers)
 
 
 class GatewayServer(uvicorn.Server):
@@ -260,9 +88,9 @@ class GatewayServer(uvicorn.Server):
 
 def websocket_protocol(**about: Any) -> asyncio.Protocol:
     """The protocol of a connection that becomes a websocket; imported with the first one, as it takes two mebibytes."""
-    from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+    from qmodal.services.gateway.websocket_protocol import GatewayWebsocketProtocol
 
-    return WebSocketsSansIOProtocol(**about)
+    return GatewayWebsocketProtocol(**about)
 
 
 def config_for(app: Any, *, grace: float) -> uvicorn.Config:
@@ -272,12 +100,12 @@ def config_for(app: Any, *, grace: float) -> uvicorn.Config:
         loop="uvloop",
         http=GatewayProtocol,
         ws=cast("type[asyncio.Protocol]", websocket_protocol),
-        ws_max_size=MESSAGE_BYTES,
+        ws_max_size=MOST_WEBSOCKET_BYTES,
         ws_per_message_deflate=False,  # it takes 300 KiB for each websocket
         interface="asgi3",
         lifespan="off",
         log_config=None,
-        log_level="error",  # what it warns of, clients write
+        log_level="critical",  # the rest clients could write, or have written
         access_log=False,
         proxy_headers=False,
         server_header=False,

@@ -16,8 +16,8 @@ from tests.support.web.served import PROGRAM, Served, served
 
 MIB = 1024 * 1024
 QUICK = (
-    "from qmodal.services.gateway import server; "
-    f"server.HEAD_SECONDS, server.DRAIN_SECONDS = 1.0, 1.0; {PROGRAM}"
+    "from qmodal.services.gateway import http_protocol as limits; "
+    f"limits.HEAD_SECONDS, limits.DRAIN_SECONDS = 1.0, 1.0; {PROGRAM}"
 )
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from qmodal.client.client import current
 from tests.support.waiting import wait_until
-from tests.support.web.served import Served
+from tests.support.web.served import PROGRAM, Served, served
 
 
 def told(gateway: Served, path: str = "/gated/web/x", method: str = "GET", **more: Any) -> Any:
@@ -59,6 +59,19 @@ def test_a_body_of_any_size_reaches_the_function(gateway: Served, size: int) -> 
     assert gateway.request("POST", "/gated/web/size", content=bytes(size)).text.split()[0] == str(
         size
     )
+
+
+def test_a_response_of_any_size_comes_as_soon_as_it_is_there(gated: Any, tmp_path: Path) -> None:
+    """Those that are stored apart are only announced, and nothing more comes."""
+    (tmp_path / "go").touch()
+    patient = (
+        f"from qmodal.services.gateway.exchange import calls; calls.BLOCK_SECONDS = 600; {PROGRAM}"
+    )
+    with served(current().settings, program=patient) as running:
+        for size in (0, 15_000, 17_000, 100_000, 250_000, 300_000):
+            params = {"folder": str(tmp_path), "size": str(size)}
+            assert len(running.get("/gated/web/waits", params=params).content) == size
+        assert running.stop() == 0  # so that the calls are forgotten
 
 
 def test_a_body_of_unknown_length_reaches_the_function(gateway: Served) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 from qmodal.client.client import current
 from tests.support.waiting import wait_until
@@ -150,6 +152,17 @@ def test_the_access_log_has_a_line_for_each_request_and_no_secret(
     assert first.endswith("ms id-1")
     assert '" 404 ' in second
     assert "secret" not in first + second
+
+
+def test_a_websocket_that_is_refused_is_no_error_of_the_gateway(gated: Any, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = f"import sys; sys.stderr = open({str(log)!r}, 'w'); {PROGRAM}"
+    with served(current().settings, program=program) as running:
+        for path in ("/gated/web/refused", "/gated/web/denied", "/nowhere"):
+            with pytest.raises(InvalidStatus):
+                connect(running.url.replace("http", "ws", 1) + path, proxy=None)
+        running.stop()
+    assert log.read_text() == ""
 
 
 @pytest.mark.parametrize(

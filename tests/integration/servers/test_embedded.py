@@ -77,16 +77,6 @@ def test_a_private_stack_serves_and_leaves_nothing(base: Path) -> None:
     assert stack.close() == 0
 
 
-def test_a_private_stack_is_ready_soon() -> None:
-    def seconds() -> float:
-        begin = time.perf_counter()
-        with start_private(Settings(), children=SLEEPERS):
-            return time.perf_counter() - begin
-
-    # 70 ms on two idle cores; what is caught here is an import or a wait that crept in.
-    assert any(seconds() < 0.3 for _ in range(10))
-
-
 def test_children_get_the_address_and_the_key_and_the_server_does_not(base: Path) -> None:
     script = "env > $0.part; mv $0.part $0; exec sleep 600"
     dump = base / "environ"

@@ -32,6 +32,9 @@ def test_a_server_gets_requests_as_the_client_has_sent_them(user: Any) -> None:
     assert {name.lower(): value for name, value in found["headers"]} == {
         "host": "web.test",
         "x-more": "ü",
+        "x-forwarded-for": "192.0.2.7",
+        "x-forwarded-proto": "http",
+        "x-forwarded-prefix": "/web/server",
     }
     names = {name.lower() for name, _ in answer.headers}
     assert b"x-kept" in names

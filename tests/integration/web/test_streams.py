@@ -133,6 +133,27 @@ def test_what_others_write_into_an_inbox_is_ignored(client: Client) -> None:
     run(client, body)
 
 
+def test_a_message_that_cannot_be_understood_costs_its_own_stream_only(client: Client) -> None:
+    """As one of another version might be: the inbox is read on."""
+
+    async def body(gateway: WebStream, container: WebStream, inboxes: list[Inbox]) -> None:
+        container.send_now("open", inboxes[1].name)
+        await until(lambda: gateway.origin, "the attempt is followed")
+        name = inboxes[0].name
+        odd = Message(container.stream, container.origin, 1, "credit", "much")
+        await client.aio(Inboxes(client.keys).write(name, [odd.seal(client.signer, name)]))
+        with pytest.raises(BrokenStreamError):
+            await gateway.take()
+        call = new_call_id(0)
+        other = Gateway(inboxes[0], call)
+        again = WebStream(inboxes[1], call, origin="ta-1 0-2", peer=name)
+        again.send_now("open", inboxes[1].name)
+        await again.send("body", b"genuine")
+        assert (await other.take()).data == b"genuine"
+
+    run(client, body)
+
+
 def test_who_writes_to_an_inbox_that_is_gone_is_told(client: Client) -> None:
     async def body(_gateway: WebStream, container: WebStream, inboxes: list[Inbox]) -> None:
         await inboxes[0].close()

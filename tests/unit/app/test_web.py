@@ -115,7 +115,8 @@ def test_what_a_decorator_says_is_recorded(
         (lambda: marked(modal.asgi_app(), modal.method(), factory), "cannot be combined"),
         (lambda: marked(modal.method(), modal.asgi_app(), factory), "cannot be combined"),
         (lambda: marked(modal.enter(), modal.asgi_app(), factory), "cannot be combined"),
-        (lambda: marked(modal.asgi_app(), modal.wsgi_app(), factory), "cannot be combined"),
+        (lambda: marked(modal.asgi_app(), modal.wsgi_app(), factory), "the 'wsgi_app' decorator"),
+        (lambda: modal.web_server(factory), "needs parentheses and a port"),  # type: ignore[arg-type]
         (
             lambda: marked(BATCHED, modal.fastapi_endpoint(), takes),
             "cannot be combined",

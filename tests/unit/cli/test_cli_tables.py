@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from qmodal.cli.commands.app import first_urls
 from qmodal.cli.tables import Columns, age, aligned, show, size
 from qmodal.output.screen import Screen, Style, enable_output, is_enabled
 from qmodal.store.history.logs import LogChunk, Source
@@ -111,3 +112,11 @@ def test_output_is_shown_within_the_block_only() -> None:
     with enable_output():
         assert is_enabled()
     assert not is_enabled()
+
+
+def test_an_app_with_many_web_functions_takes_one_line() -> None:
+    assert first_urls(["http://a", "http://b"]) == "http://a http://b"
+    assert (
+        first_urls(["http://a", "http://b", "http://c", "http://d"])
+        == "http://a http://b and 2 more"
+    )

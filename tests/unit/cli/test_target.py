@@ -30,11 +30,15 @@ class Plain:
 
 
 class Cls:
-    def __init__(self, *methods: str) -> None:
+    def __init__(self, *methods: str, web: tuple[str, ...] = ()) -> None:
         self.methods = methods
+        self.web = web
 
     def method_names(self) -> tuple[str, ...]:
         return self.methods
+
+    def web_names(self) -> tuple[str, ...]:
+        return self.web
 
 
 class App:
@@ -218,12 +222,45 @@ def test_a_choice_is_left_to_the_user(module: ModuleType, path: str, listed: lis
         module_of(),
         module_of(app=App()),
         module_of(app=LookedUpApp(), x=Explosive()),
-        module_of(app=App(functions={"C.*": Plain(), "w": Plain(is_web=True)})),
+        module_of(app=App(functions={"C.*": Plain()})),
     ],
 )
 def test_nothing_to_run_is_said(module: ModuleType) -> None:
     with pytest.raises(InvalidError, match=r"defines nothing to run"):
         pick(module)
+
+
+@pytest.mark.parametrize("path", ["", "page", "C.page"])
+def test_who_means_a_web_function_is_told_how_it_is_served(path: str) -> None:
+    functions = {"page": Plain(is_web=True), "C.*": Plain()}
+    app = App(functions=functions, classes={"C": Cls(web=("page",))})
+    with pytest.raises(InvalidError, match=r"`qmodal serve app\.py` serves it"):
+        pick(module_of(app=app), path)
+    app.registered_functions["f"] = Plain()
+    if not path:
+        assert pick(module_of(app=app)) == "function f"
+
+
+def test_a_function_that_no_app_has_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "slip.py"
+    file.write_text(
+        "import qmodal\n"
+        "app = qmodal.App()\n"
+        "@qmodal.concurrent(max_inputs=2)\n"
+        "def forgotten(): ...\n"
+        "@qmodal.asgi_app()\n"
+        "def late(): ...\n"
+        "app.function()(late)\n"
+        "@app.function()\n"
+        "@qmodal.asgi_app()\n"
+        "def usual(): ...\n"
+    )
+    load_reference(Reference(path=file))
+    said = capsys.readouterr().err
+    assert "`forgotten` belongs to no app" in said
+    assert len(said.splitlines()) == 1
 
 
 def test_an_imported_function_runs_but_hides_no_entrypoint() -> None:

@@ -16,9 +16,8 @@ from qmodal.services.gateway.options import GIB, GatewayOptions
 from qmodal.spec.options import FunctionOptions, check_concurrency
 from qmodal.spec.web import DEV, KEPT_LABEL, MOST_LABEL, host_label
 from qmodal.store.web.inboxes import INBOX_MS
-from qmodal.wire.web import WHOLE_BYTES
+from qmodal.wire.web import MOST_WEBSOCKET_BYTES, WHOLE_BYTES
 from qmodal_workers.container.web.under_way import LOOK_SECONDS, MOST_MISSES
-from qmodal_workers.container.web.websocket_run import MOST_MESSAGE_BYTES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "web.md").read_text(encoding="utf-8")
 KIB, MIB = 1024, 1024**2
@@ -46,7 +45,7 @@ def test_every_limit_is_that_of_the_code() -> None:
         "no beginning of a response": f"{options.redirect_after:g} s; `QMODAL_WEB_REDIRECT_SECONDS`",
         "time for a request": f"`timeout` of the function, {FunctionOptions().timeout:g} s",
         "Redis is away": f"{options.patience:g} s",
-        "message of a websocket": f"{MOST_MESSAGE_BYTES // MIB} MiB",
+        "message of a websocket": f"{MOST_WEBSOCKET_BYTES // MIB} MiB",
         "body inside the input or its result": f"{WHOLE_BYTES // KIB} KiB",
         "not taken yet in one direction of a stream": f"{WINDOW_BYTES // KIB} KiB",
         "requests at once in a container": f"`max_inputs`, {MOST_AT_ONCE} at most",

@@ -10,10 +10,16 @@ from typing import Any, Never
 
 import pytest
 
-from qmodal.exception import ExecutionError, FunctionTimeoutError, RemoteError, SerializationError
+from qmodal.exception import (
+    ExecutionError,
+    FunctionTimeoutError,
+    InvalidError,
+    RemoteError,
+    SerializationError,
+)
 from qmodal.wire.foreign import describe
 from qmodal.wire.plain import pack, unpack
-from qmodal.wire.remote_error import dump_exception, load_exception
+from qmodal.wire.remote_error import dump_exception, explained, load_exception
 
 ORIGIN = "ta-box-1"
 
@@ -212,6 +218,23 @@ def test_frames_of_qmodal_above_the_users_are_left_out() -> None:
     text = unpack(dump_exception(error, origin=ORIGIN, plain_only=True))["traceback"]
     assert "in raise_it" in text
     assert "plain.py" not in text
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_what_a_user_has_to_change_is_a_line_unless_it_came_through_the_users_code(
+    is_ours: bool,
+) -> None:
+    scope: dict[str, Any] = {}
+    file = f"{sys.modules['qmodal.wire.plain'].__file__}" if is_ours else __file__
+    exec(compile("def call(error):\n    raise error", file, "exec"), scope)
+    for made in (InvalidError("return an app"), KeyError("x")):
+        with pytest.raises(type(made)) as caught:
+            scope["call"](made)
+        text = explained(caught.value.with_traceback(caught.tb.tb_next))
+        if is_ours and isinstance(made, InvalidError):
+            assert text == "InvalidError: return an app\n"
+        else:
+            assert text.startswith("Traceback")
 
 
 def raise_it(error: Exception) -> Never:

@@ -13,7 +13,7 @@ from qmodal.spec.web import WebSpec
 from qmodal.wire.web import WHOLE_BYTES, Message, Request, Response, unpack_response
 from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.container.web.apps.needed import imported
-from qmodal_workers.container.web.apps.proxy_headers import as_text, passed_on
+from qmodal_workers.container.web.apps.proxy_headers import as_text, forwarded, passed_on
 from qmodal_workers.container.web.asgi_run import Delivery
 from qmodal_workers.container.web.functions import WebFunctions
 from qmodal_workers.container.web.http_run import HttpRun
@@ -89,6 +89,20 @@ def test_a_path_is_decoded_behind_its_prefix_and_the_raw_one_is_kept() -> None:
     assert scope["path"] == "/app/f/a/b/ü\N{REPLACEMENT CHARACTER}"
     assert scope["raw_path"] == b"/app/f/a%2Fb/%C3%BC%ff"
     assert scope["state"] == {"a": 1}
+    assert http_scope(request(root_path="/app/größe"), {})["raw_path"] == b"/app/gr%C3%B6%C3%9Fe/"
+
+
+def test_a_server_behind_is_told_the_client_unless_a_trusted_proxy_has_told_it() -> None:
+    told = [(b"x-forwarded-for", b"192.0.2.1"), (b"x-forwarded-proto", b"https")]
+    scope: dict[str, Any] = {
+        "client": ("192.0.2.1", 5),
+        "scheme": "wss",
+        "root_path": "/app/ö",
+        "headers": [],
+    }
+    assert forwarded(scope) == [*told, (b"x-forwarded-prefix", b"/app/%C3%B6")]
+    scope |= {"client": ("10.0.0.1", 5), "scheme": "http", "root_path": "", "headers": told}
+    assert forwarded(scope) == []
 
 
 def test_a_websocket_has_a_scheme_of_its_own_and_names_its_subprotocols() -> None:

@@ -15,7 +15,7 @@ from qmodal.spec.reader import check_version_for, verified_pool
 from qmodal.spec.variant import options_in_force
 from qmodal.store.pools import MOST_HELD, MOST_SIDE_BY_SIDE
 from qmodal.transport import waiting
-from qmodal.wire.remote_error import printed
+from qmodal.wire.remote_error import explained, printed
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.intake.stop import StopRequest
 from qmodal_workers.container.lease_guard import LeaseGuard
@@ -121,7 +121,7 @@ def _live(
         connection = session.claims.connect_first()
     except BaseException as error:
         end_if_child(error)
-        text = printed(error)
+        text = explained(error)
         control.send(failed=text)
         show(text)
         return 1

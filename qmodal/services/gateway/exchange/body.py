@@ -10,12 +10,10 @@ from qmodal.services.gateway.exchange.responses import refusal
 from qmodal.services.gateway.exchange.stream import GatewayStream
 from qmodal.services.gateway.head import Head
 from qmodal.services.gateway.options import GatewayOptions
-from qmodal.wire.web import WHOLE_BYTES
+from qmodal.wire.web import PART_BYTES, WHOLE_BYTES
 
 # What comes of a body of unknown length within so many seconds goes with the request itself.
 GATHER_SECONDS = 0.02
-# A message carries no more of a body.
-PART_BYTES = 128 * 1024
 
 
 class ClientLeftError(Exception):

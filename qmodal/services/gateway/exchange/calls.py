@@ -181,16 +181,20 @@ def _opened(client: Client, target: WebTarget) -> Op[None]:
 
 def _waited(client: Client, submission: Submission) -> Op[list[Output]]:
     """What has come for the call within five seconds; asks the server if nothing did."""
-    call, pending = submission.call, submission.pending_reply
-    if pending is not None:
-        block = int(BLOCK_SECONDS * 1000)
-        if outputs := (yield from client.calls.wait(pending, block=block)):
+    call, pending, block = submission.call, submission.pending_reply, int(BLOCK_SECONDS * 1000)
+    if pending is None:
+        outputs = yield from client.calls.read(call, b"0", block=block)
+    else:
+        is_announced = (
+            pending.has_arrived
+        )  # a large outcome stays where it is, and nothing more comes
+        if not is_announced and (outputs := (yield from client.calls.wait(pending, block=block))):
             return outputs
         outputs = yield from client.calls.read(call, b"0", block=0)
         if outputs:
             pending.missed()
-    else:
-        outputs = yield from client.calls.read(call, b"0", block=int(BLOCK_SECONDS * 1000))
+        elif is_announced:  # by a server that has lost it since
+            outputs = yield from client.calls.read(call, b"0", block=block)
     if not outputs and (yield from client.calls.record(call)) is None:
         return [Output(b"0", CANCELLED_INDEX, None, "gone")]
     return outputs

@@ -42,17 +42,24 @@ class HttpExchange:
         return await self._guarded(peer, self._begin(peer))
 
     async def go_on(self, peer: HttpPeer) -> bool:
-        """Answer another request, which asks for the response to the first one; False as `begin`."""
-        self.wait.has_left = False
-        return await self._guarded(peer, self._answer(peer))
+        """Answer another request, which asks for the response to the first one; False as `begin`.
 
-    async def _guarded(self, peer: HttpPeer, answering: Coroutine[Any, Any, bool]) -> bool:
+        False, too, if the client leaves before the response begins: it may ask again.
+        """
+        self.wait.has_left = False
+        return await self._guarded(peer, self._answer(peer), may_return=True)
+
+    async def _guarded(
+        self, peer: HttpPeer, answering: Coroutine[Any, Any, bool], *, may_return: bool = False
+    ) -> bool:
         is_delivered, is_over = False, True
         peer.connection.on_lost = self.wait.client_left
+        if peer.connection.is_lost:  # before anybody was told
+            self.wait.client_left()
         try:
             is_over = is_delivered = await answering
         except ClientLeftError:
-            pass
+            is_over = peer.status != 0 or not may_return
         except RefusedError as refused:
             await peer.instead(refused.response, closes=refused.closes)
         except BrokenStreamError:

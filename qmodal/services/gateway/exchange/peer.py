@@ -26,6 +26,13 @@ class Connection(Protocol):
     """The connection of a request, as the gateway's own server has it."""
 
     on_lost: Callable[[], None] | None
+    is_lost: bool
+
+    def begin_response(self, *, has_length: bool) -> None:
+        """Take in that a response begins; one without a length may have to end with the connection."""
+
+    def end_response(self) -> None:
+        """Take in that the end of a response in parts comes next."""
 
     def cut(self) -> None:
         """End it in the middle of a response, so that nobody takes that for the whole."""
@@ -77,6 +84,7 @@ class HttpPeer:
             headers.append(CLOSE)
         self.status = status
         self.sent = len(body)
+        self.connection.begin_response(has_length=True)
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
@@ -121,6 +129,8 @@ class HttpPeer:
             found = without_length(found)
         self._left = None if self._is_bodiless else length_of(found)
         self.status = checked
+        has_length = self._is_bodiless or self._left is not None
+        self.connection.begin_response(has_length=has_length)
         await self._send({"type": "http.response.start", "status": checked, "headers": found})
 
     async def body(self, part: bytes) -> None:
@@ -138,4 +148,5 @@ class HttpPeer:
         """End the body; raises BadResponseError if it is too short."""
         if self._left:
             raise BadResponseError("the body is shorter than its content-length")
+        self.connection.end_response()
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})

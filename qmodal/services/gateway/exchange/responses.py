@@ -55,6 +55,13 @@ def as_json(status: int, content: object, *headers: Header) -> Response:
     return Response(status, [(b"content-type", b"application/json"), *headers], body)
 
 
+def raw(response: Response, phrase: str) -> bytes:
+    """The bytes of a response that ends its connection, where no request is answered as usual."""
+    headers = (*response.headers, (b"content-length", b"%d" % len(response.body)), CLOSE)
+    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (response.status, phrase.encode(), lines, response.body)
+
+
 def refusal(status: int, text: str, *headers: Header, closes: bool = False) -> RefusedError:
     """What to raise to answer with one line of text."""
     return RefusedError(plain(status, text, *headers), closes=closes)
@@ -109,6 +116,11 @@ def length_of(headers: Iterable[Header]) -> int | None:
 def without_length(headers: Iterable[Header]) -> list[Header]:
     """The headers but for the content-length."""
     return [header for header in headers if header[0] != b"content-length"]
+
+
+def is_token(given: object) -> bool:
+    """Whether that is a text that can stand in a header between commas."""
+    return type(given) is str and given.isascii() and _NAME.fullmatch(given.encode()) is not None
 
 
 def _checked_name(given: object) -> bytes:

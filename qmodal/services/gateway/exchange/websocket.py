@@ -15,14 +15,15 @@ from qmodal.services.gateway.exchange.responses import (
     RefusedError,
     checked_headers,
     checked_status,
+    is_token,
     plain,
     without_length,
 )
 from qmodal.services.gateway.exchange.stream import GatewayStream
 from qmodal.wire.web import BrokenStreamError, Header, Message, Response
 
-# Codes of RFC 6455: what the server cannot do, the end of a function that goes on elsewhere, and what is too large.
-INTERNAL_ERROR, TRY_AGAIN, TOO_BIG = 1011, 1013, 1009
+# Codes of RFC 6455: what the server cannot do, and what may succeed a little later.
+INTERNAL_ERROR, TRY_AGAIN = 1011, 1013
 # A function whose client has closed the websocket is left so many seconds to end by itself.
 LEAVE_SECONDS = 10.0
 MOST_REASON = 123
@@ -43,7 +44,9 @@ class WebsocketPeer:
         self._send = send
 
     async def accept(self, subprotocol: str | None, headers: list[Header]) -> None:
-        """Accept the handshake."""
+        """Accept the handshake; raises BadResponseError before it sends anything."""
+        if subprotocol is not None and not is_token(subprotocol):
+            raise BadResponseError(f"a websocket has no subprotocol {subprotocol!r}")
         self.status = 101
         headers = [*headers, (b"x-request-id", self.request_id)]
         await self._send(

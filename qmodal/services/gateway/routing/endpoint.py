@@ -34,26 +34,15 @@ class WebTarget:
 class Endpoint:
     """A web function in one version of its app."""
 
-    __slots__ = (
-        "_capacity",
-        "_parameters",
-        "_targets",
-        "function",
-        "has_parameters",
-        "name",
-        "route",
-        "web",
-    )
+    __slots__ = ("_capacity", "_parameters", "_targets", "function", "route", "web")
 
     def __init__(self, route: Route, function: FunctionSpec, web: WebSpec) -> None:
         self.route = route
         self.web = web
         self.function = (route.environment, route.app, route.tag)
-        self.name = f"{route.app}/{_called(route)}"
         plain: Iterable[Any] = function.parameters or ()
         self._parameters = tuple(ParameterSpec.from_plain(list(each)) for each in plain)
         self._capacity = FunctionOptions.from_plain(function.options).capacity
-        self.has_parameters = bool(self._parameters)
         self._targets: dict[bytes, WebTarget] = {}
 
     def target(self, query: bytes) -> WebTarget:
@@ -71,11 +60,7 @@ class Endpoint:
     def _made(self, values: dict[str, Any], encoded: bytes) -> WebTarget:
         route = self.route
         shown = ", ".join(f"{name}={value!r:.60}" for name, value in values.items())
-        name = route.tag.removesuffix(".*")
-        label = f"{name}({shown})" if shown else name
+        is_class = route.tag.endswith(".*")
+        label = f"{route.tag.removesuffix('.*')}({shown})" if is_class else route.tag
         spec = PoolSpec(app_id=route.app_id, function=route.tag, parameters=encoded, label=label)
         return WebTarget(spec, route.method, self._capacity)
-
-
-def _called(route: Route) -> str:
-    return f"{route.tag.removesuffix('.*')}.{route.method}" if route.method else route.tag

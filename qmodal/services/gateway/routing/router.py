@@ -18,8 +18,10 @@ from qmodal.telemetry.events import GATEWAY_TROUBLE, emit
 from qmodal.transport.operation import Op
 from qmodal.wire.route import Route, RouteName
 
-# Seconds: what was found is served for HIT, and for STALE more while it is looked up anew.
-HIT_SECONDS, MISS_SECONDS, STALE_SECONDS = 2.0, 0.2, 10.0
+# Seconds: what was found is served for HIT, and for STALE more while it is looked up anew. Together they are how long
+# a gateway may call an app that was stopped, also by a program that was started again, or let in whoever a new version
+# wants to have a token.
+HIT_SECONDS, MISS_SECONDS, STALE_SECONDS = 0.2, 0.2, 0.3
 MOST_NAMES = 10_000
 MOST_ENDPOINTS = 1000
 MOST_LETTERS = 200

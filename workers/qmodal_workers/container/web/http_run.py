@@ -7,6 +7,7 @@ import asyncio
 from qmodal.exception import Error, ExecutionError, InputCancellation
 from qmodal.wire.remote_error import printed
 from qmodal.wire.web import (
+    PART_BYTES,
     STREAMED,
     WHOLE_BYTES,
     BrokenStreamError,
@@ -21,8 +22,6 @@ from qmodal_workers.container.web.stream import RequestStream, Streams
 
 # A response is kept back so long (seconds) after the first part of its body, as it may be whole by then.
 KEEP_SECONDS = 0.005
-# A part of a body that is longer goes in several messages.
-PIECE_BYTES = 128 * 1024
 
 
 class HttpRun(AsgiRun):
@@ -134,12 +133,12 @@ class HttpRun(AsgiRun):
             raise ClientLeftError from None
 
     async def _put(self, stream: RequestStream, body: bytes) -> None:
-        if len(body) <= PIECE_BYTES:
+        if len(body) <= PART_BYTES:
             if body:
                 await stream.send("body", body)
             return
-        for at in range(0, len(body), PIECE_BYTES):
-            await stream.send("body", body[at : at + PIECE_BYTES])
+        for at in range(0, len(body), PART_BYTES):
+            await stream.send("body", body[at : at + PART_BYTES])
 
     async def result(self) -> bytes:
         """The whole response, or that it was streamed; raises what the app raised before it had sent one."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 from qmodal.wire.web import Request
 
@@ -41,6 +41,11 @@ def websocket_scope(request: Request, state: Mapping[str, Any]) -> Scope:
     }
 
 
+def raw_root(root_path: str) -> bytes:
+    """The prefix of a path as it stands in URLs."""
+    return (root_path if root_path.isascii() else quote(root_path)).encode()
+
+
 def _common(request: Request, state: Mapping[str, Any]) -> Scope:
     raw_path, root_path = request.raw_path, request.root_path
     path = unquote_to_bytes(raw_path) if b"%" in raw_path else raw_path
@@ -51,7 +56,7 @@ def _common(request: Request, state: Mapping[str, Any]) -> Scope:
         "scheme": request.scheme,
         # Both hold the prefix, as other servers have it.
         "path": root_path + path.decode("utf-8", "replace"),
-        "raw_path": root_path.encode() + raw_path,
+        "raw_path": raw_root(root_path) + raw_path,
         "root_path": root_path,
         "query_string": request.query,
         "headers": list(map(tuple, request.headers)),

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from qmodal.exception import Error, ExecutionError, InputCancellation
-from qmodal.wire.web import STREAMED, BrokenStreamError, Request
+from qmodal.wire.web import MOST_WEBSOCKET_BYTES, STREAMED, BrokenStreamError, Request
 from qmodal_workers.container.web.asgi_run import AsgiRun, ClientLeftError, Delivery, Event
 from qmodal_workers.container.web.stream import RequestStream, Streams
 
-MOST_MESSAGE_BYTES = 2 * 1024 * 1024
 NORMAL, NO_CODE, ABNORMAL, UNEXPECTED, RESTARTS = 1000, 1005, 1006, 1011, 1012
 # What frameworks raise in the app to tell it that its client has left.
 _GOODBYES = frozenset({"WebSocketDisconnect", "ClientDisconnect", "ClientLeftError"})
@@ -88,9 +87,9 @@ class WebsocketRun(AsgiRun):
         data: Any = event.get("bytes") if text is None else text
         # To encode also finds what no client could be sent.
         size = len(data if text is None else text.encode())
-        if size > MOST_MESSAGE_BYTES:
+        if size > MOST_WEBSOCKET_BYTES:
             raise ValueError(
-                f"a websocket message takes {size} bytes, and the limit is {MOST_MESSAGE_BYTES}; "
+                f"a websocket message takes {size} bytes, and the limit is {MOST_WEBSOCKET_BYTES}; "
                 "send it in parts"
             )
         try:

@@ -9,7 +9,12 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from qmodal_workers.container.web.apps.proxy_headers import OWN_OF_WEBSOCKET, as_text, passed_on
+from qmodal_workers.container.web.apps.proxy_headers import (
+    OWN_OF_WEBSOCKET,
+    as_text,
+    forwarded,
+    passed_on,
+)
 from qmodal_workers.container.web.asgi_run import Receive, Send
 
 GOING_AWAY, NO_CODE, ABNORMAL = 1001, 1005, 1006
@@ -20,17 +25,18 @@ async def relay(
 ) -> None:
     """Accept the websocket as the server does, and pass messages on until either side closes it."""
     await receive()  # the question whether to accept
+    headers = passed_on(scope["headers"], also=OWN_OF_WEBSOCKET) + forwarded(scope)
     try:
         server = await session.ws_connect(
             url,
             protocols=scope["subprotocols"],
-            headers=CIMultiDict(as_text(passed_on(scope["headers"], also=OWN_OF_WEBSOCKET))),
+            headers=CIMultiDict(as_text(headers)),
             max_msg_size=0,
             compress=0,
         )
     except aiohttp.WSServerHandshakeError as error:
-        headers = [(k.encode(), v.encode()) for k, v in (error.headers or {}).items()]
-        await _refuse(send, error.status, passed_on(headers, also=OWN_OF_WEBSOCKET))
+        given = [(k.encode(), v.encode()) for k, v in (error.headers or {}).items()]
+        await _refuse(send, error.status, passed_on(given, also=OWN_OF_WEBSOCKET))
         return
     except aiohttp.ClientError:
         await _refuse(send, 502, [])

@@ -11,8 +11,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from qmodal_workers.container.web.apps.proxied_websocket import relay
-from qmodal_workers.container.web.apps.proxy_headers import OWN, as_text, passed_on
+from qmodal_workers.container.web.apps.proxy_headers import OWN, as_text, forwarded, passed_on
 from qmodal_workers.container.web.asgi_run import Receive, Send
+from qmodal_workers.container.web.scope import raw_root
 
 # What aiohttp would add to the client's own.
 _ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
@@ -24,7 +25,7 @@ class Proxy:
     """Passes requests on to a server; made, used and closed in one loop."""
 
     def __init__(self, host: str, port: int) -> None:
-        self._base = URL.build(scheme="http", host=host, port=port)
+        self._base = str(URL.build(scheme="http", host=host, port=port).origin())
         trace = aiohttp.TraceConfig()
         trace.on_connection_reuseconn.append(_note_reuse)
         self._session = aiohttp.ClientSession(
@@ -42,10 +43,11 @@ class Proxy:
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
         """Serve one request or websocket."""
-        path = scope["raw_path"][len(scope["root_path"].encode()) :]
+        path = scope["raw_path"][len(raw_root(scope["root_path"])) :]
         if scope["query_string"]:
             path += b"?" + scope["query_string"]
-        url = self._base.join(URL(path.decode("latin-1"), encoded=True))
+        # Not joined: a path that begins with two slashes would name another server, and `..` would be resolved.
+        url = URL(self._base + path.decode("latin-1"), encoded=True)
         if scope["type"] == "websocket":
             await relay(self._session, url, scope, receive, send)
             return
@@ -79,10 +81,11 @@ class Proxy:
         body: AsyncIterator[bytes] | None,
         note: SimpleNamespace,
     ) -> aiohttp.ClientResponse:
+        headers = passed_on(scope["headers"], also=OWN) + forwarded(scope)
         return await self._session.request(
             scope["method"],
             url,
-            headers=CIMultiDict(as_text(passed_on(scope["headers"], also=OWN))),
+            headers=CIMultiDict(as_text(headers)),
             data=body,
             allow_redirects=False,
             trace_request_ctx=note,

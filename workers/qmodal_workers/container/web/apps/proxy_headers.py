@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from qmodal.wire.web import Header
+from qmodal_workers.container.web.scope import raw_root
 
 # RFC 9110, 7.6.1; a connection header may name others.
 HOP_BY_HOP = frozenset(
@@ -49,6 +51,22 @@ def passed_on(headers: Iterable[Header], *, also: frozenset[bytes] = frozenset()
     }
     dropped = HOP_BY_HOP | named | also
     return [(name, value) for name, value in given if name not in dropped]
+
+
+def forwarded(scope: Mapping[str, Any]) -> list[Header]:
+    """Who the client is, its scheme and what its path began with, where no trusted proxy has said so already.
+
+    >>> forwarded({"headers": [], "client": ("192.0.2.1", 5), "scheme": "wss", "root_path": "/app/f"})
+    [(b'x-forwarded-for', b'192.0.2.1'), (b'x-forwarded-proto', b'https'), (b'x-forwarded-prefix', b'/app/f')]
+    """
+    client, scheme = scope["client"], scope["scheme"]
+    told = {
+        b"x-forwarded-for": client[0].encode() if client else b"",
+        b"x-forwarded-proto": b"https" if scheme in {"https", "wss"} else b"http",
+        b"x-forwarded-prefix": raw_root(scope["root_path"]),
+    }
+    known = {name for name, _ in scope["headers"]}
+    return [(name, value) for name, value in told.items() if value and name not in known]
 
 
 def as_text(headers: Iterable[Header]) -> list[tuple[str, str]]:
