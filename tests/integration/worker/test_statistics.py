@@ -62,7 +62,7 @@ def test_calls_and_maps_are_counted_exactly(user: Any) -> None:
     assert number(seen, "run") == number(seen, "wait") == number(seen, "total") == 5_207
     assert seen[sum_of("total")] == seen[sum_of("wait")] + seen[sum_of("run")]
     assert 0 < seen["busy"] <= seen["alive"]
-    assert number(seen, "start") == seen["starts"] >= 1
+    assert 1 <= number(seen, "start") <= seen["starts"]  # another one may be starting
 
 
 def test_failures_are_counted_by_their_kind(user: Any) -> None:
