@@ -96,6 +96,8 @@ class Settings:
     insecure: bool = False
     packing: bool = True
     web_port: int | None = None
+    # Of a service that is started by itself: the processes of one machine cannot share a port.
+    metrics_port: int | None = None
     # Where gateways are reached from outside, such as https://example.com; None: as they say themselves.
     web_url: str | None = None
 
@@ -113,6 +115,7 @@ class Settings:
             insecure=_switch(environ, "QMODAL_INSECURE"),
             packing=_switch(environ, "QMODAL_PACKING", default=True),
             web_port=_port(environ, "QMODAL_WEB_PORT"),
+            metrics_port=_port(environ, "QMODAL_METRICS_PORT"),
             web_url=_web_url(environ),
         )
 
@@ -124,7 +127,7 @@ class Settings:
     def to_environ(self) -> dict[str, str]:
         """The variables that spell these settings, the key and the server's password among them.
 
-        They are for a descriptor; a process's environment gets `credentials.child_environ`.
+        Without the port of metrics, which is of this process only. They are for a descriptor; a process's environment gets `credentials.child_environ`.
         """
         environ = {
             "QMODAL_ENVIRONMENT": self.environment,

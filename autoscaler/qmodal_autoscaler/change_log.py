@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from qmodal.exception import Error
+from qmodal.telemetry.events import SCALING_CHANGED, SCALING_TROUBLE, emit
 from qmodal.transport.defects import note
 from qmodal.wire.ids import is_pool_id
 
@@ -19,15 +20,15 @@ class ChangeLog:
     def __init__(self) -> None:
         self._troubles: dict[str, str] = {}
 
-    def change(self, label: str, text: str) -> None:
+    def change(self, label: str, text: str, *, subject: str = "") -> None:
         """Log a change and its reason."""
-        log.info("%s: %s", label, text)
+        emit(SCALING_CHANGED, label=label, reason=text, subject=subject or label)
 
     def trouble(self, subject: str, text: str, *, label: str = "") -> None:
         """Log that something cannot be known or done; once, until that changes or is over."""
         if self._troubles.get(subject) != text:
             self._troubles[subject] = text
-            log.warning("%s: %s", label or subject, text)
+            emit(SCALING_TROUBLE, label=label or subject, reason=text, subject=subject)
 
     def failed(self, subject: str, what: str, error: BaseException, *, label: str = "") -> None:
         """Log a failure: an `Error` as a trouble, anything else as a defect, counted and with its traceback."""

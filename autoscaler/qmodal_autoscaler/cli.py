@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import click
 
+from qmodal.cli.options import log_json, metrics_port
 from qmodal_autoscaler.service import serve
 
 
 @click.command()
+@metrics_port
+@log_json
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
-def autoscaler(*, insecure: bool) -> None:
+def autoscaler(metrics_port: int | None, *, log_json: bool, insecure: bool) -> None:
     """Scale pools until SIGTERM or Ctrl-C. Several may run: one leads, the others stand by."""
-    serve(insecure=insecure)
+    serve(insecure=insecure, metrics_port=metrics_port, log_json=log_json)
 
 
 if __name__ == "__main__":

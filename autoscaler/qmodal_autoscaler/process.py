@@ -4,24 +4,50 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 
 from qmodal.client.client import Client
-from qmodal_autoscaler.control.election import Leadership
+from qmodal_autoscaler.control.election import Leadership, new_autoscaler_id
 from qmodal_autoscaler.control.leader_loop import LeaderTerm
 
+Lead = Callable[[LeaderTerm], Coroutine[None, None, None]]
 
-async def run(client: Client) -> None:
-    """Run until SIGTERM or SIGINT; raises ConfigurationError for a server we cannot use."""
+
+async def run(client: Client, metrics_port: int | None = None) -> None:
+    """Run until SIGTERM or SIGINT; raises ConfigurationError for a server, or a port, we cannot use."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await autoscale(client, stop)
+    await autoscale(client, stop, metrics_port)
 
 
-async def autoscale(client: Client, stop: asyncio.Event) -> None:
+async def autoscale(client: Client, stop: asyncio.Event, metrics_port: int | None = None) -> None:
     """Lead or stand by until `stop` is set, then let another one lead at once."""
-    leadership = Leadership(client, lambda epoch: LeaderTerm(client, epoch).run())
+    name = new_autoscaler_id()
+    with _served(client, name, metrics_port) as lead:
+        leadership = Leadership(client, lambda epoch: lead(LeaderTerm(client, epoch)), name)
+        await _seek(client, leadership, stop)
+
+
+@contextmanager
+def _served(client: Client, name: str, port: int | None) -> Iterator[Lead]:
+    """How to lead for a term, with metrics on that port, if there is one."""
+    if port is None:
+        yield LeaderTerm.run
+        return
+    from qmodal_autoscaler.metrics.exporter import AutoscalerMetrics
+
+    metrics = AutoscalerMetrics(client, name)
+    server = metrics.serve(port)
+    try:
+        yield metrics.lead
+    finally:
+        server.close()
+
+
+async def _seek(client: Client, leadership: Leadership, stop: asyncio.Event) -> None:
     seeking = asyncio.create_task(leadership.seek(), name="lead")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:

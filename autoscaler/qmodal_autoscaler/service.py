@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from dataclasses import replace
@@ -11,19 +10,22 @@ from qmodal.client.discovery import discovered
 from qmodal.config import Settings
 from qmodal.embedded.credentials import withdraw
 from qmodal.exception import ConfigurationError
+from qmodal.telemetry.log_lines import begin_log
 from qmodal.transport.sockets.endpoint import plain_endpoint
 
 
-def serve(*, insecure: bool = False) -> None:
+def serve(
+    *, insecure: bool = False, metrics_port: int | None = None, log_json: bool = False
+) -> None:
     """Scale pools; exits with 2, and says why, if it cannot with these settings."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    begin_log(as_json=log_json)
     try:
         settings = Settings.from_environ(os.environ)
         settings = discovered(replace(settings, insecure=settings.insecure or insecure))
         withdraw(settings)
         if settings.redis_url is not None and plain_endpoint(settings.redis_url) is not None:
             _import_asyncio_without_tls()
-        _run(settings)
+        _run(settings, metrics_port or settings.metrics_port)
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal autoscaler: {error}\n")
         raise SystemExit(2) from None
@@ -41,11 +43,11 @@ def _import_asyncio_without_tls() -> None:
     del sys.modules["ssl"]
 
 
-def _run(settings: Settings) -> None:
+def _run(settings: Settings, metrics_port: int | None) -> None:
     # Not before asyncio is there as we want it.
     import asyncio
 
     from qmodal.client.client import Client
     from qmodal_autoscaler.process import run
 
-    asyncio.run(run(Client(settings)))
+    asyncio.run(run(Client(settings), metrics_port))

@@ -14,3 +14,11 @@ timestamps = click.option(
 )
 yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+metrics_port = click.option(
+    "--metrics-port",
+    type=click.IntRange(1, 65535),
+    help="Serve metrics for Prometheus on this port (QMODAL_METRICS_PORT).",
+)
+log_json = click.option(
+    "--log-json", is_flag=True, help="Write the log as an object of JSON on each line."
+)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from qmodal.store.apps import Apps
     from qmodal.store.calls import Calls, Children
     from qmodal.store.fleet import Fleet
-    from qmodal.store.logs import Logs
+    from qmodal.store.history.logs import Logs
+    from qmodal.store.history.statistics import Statistics
     from qmodal.store.observing import Observing
     from qmodal.store.pools import Pools
     from qmodal.store.results.items import Items
@@ -162,9 +163,16 @@ class Client:
     @cached_property
     def logs(self) -> Logs:
         """What containers print."""
-        from qmodal.store.logs import Logs
+        from qmodal.store.history.logs import Logs
 
         return Logs(self.keys)
+
+    @cached_property
+    def statistics(self) -> Statistics:
+        """What was counted of functions."""
+        from qmodal.store.history.statistics import Statistics
+
+        return Statistics(self.keys)
 
     def run(self, op: Op[T]) -> T:
         """Drive an operation on a blocking connection."""

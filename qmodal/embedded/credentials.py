@@ -64,6 +64,7 @@ def child_environ(settings: Settings, *, key_file: str, url_file: str = "") -> d
     `url_file` is needed if the URL has a password.
     """
     taken = {*credential_variables(os.environ, settings), "QMODAL_REDIS_URL_FILE"}
+    taken.add("QMODAL_METRICS_PORT")  # this process has it, and no two can
     environ = {name: value for name, value in os.environ.items() if name not in taken}
     environ |= settings.to_environ()
     del environ["QMODAL_SIGNING_KEY"]

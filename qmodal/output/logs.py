@@ -11,7 +11,7 @@ from datetime import datetime
 from qmodal.client.client import Client, current
 from qmodal.client.verb import Stream, stream_verb
 from qmodal.exception import InvalidError
-from qmodal.store.logs import LETTERS, LogChunk
+from qmodal.store.history.logs import LETTERS, LogChunk
 from qmodal.transport.operation import Op
 from qmodal.types import LogEntry
 

@@ -19,7 +19,7 @@ from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
-    from qmodal.store.logs import LogChunk, Source
+    from qmodal.store.history.logs import LogChunk, Source
 
 # Seconds. Workers write what is printed every 0.05 s, half a line after 0.25 s.
 QUIET_SECONDS = 0.4

@@ -206,6 +206,19 @@ class Keys:
         return self.fleet(f"app:{app_id}:logs")
 
     @property
+    def statistics_index(self) -> str:
+        """Zset by server ms of the last change: names of functions that have statistics. 30 days after the last change."""
+        return self.fleet("stats")
+
+    def statistics(self, series: str) -> str:
+        """Hash: what was counted of a function (`<environment>/<app>/<function>`). 30 days after its last change."""
+        return self.fleet(f"stats:{series}")
+
+    def counted(self, counter: str) -> str:
+        """String, 1 day: the number of the last batch that this counter has added to statistics."""
+        return self.fleet(f"counted:{counter}")
+
+    @property
     def route(self) -> str:
         """The start of strings, `<rank>:<kind>:<name>` -> the signed route. Each lives as its app, and goes on stop."""
         return self.fleet("route:")

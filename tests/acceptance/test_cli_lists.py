@@ -16,7 +16,7 @@ from qmodal.cli.commands import doctor_checks
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.store.logs import LogChunk
+from qmodal.store.history.logs import LogChunk
 from qmodal.wire.route import RouteName
 from tests.support.commands import qmodal, started
 from tests.support.servers import TestServer, reserved_port, run_server, server_binary

@@ -15,7 +15,7 @@ from qmodal.client.client import Client
 from qmodal.output import screen as screens
 from qmodal.output.screen import showing
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.store.logs import LogChunk
+from qmodal.store.history.logs import LogChunk
 from tests.support.waiting import wait_until
 
 APP = "ap-" + "0" * 22

@@ -219,7 +219,7 @@ def kind_of(key: str) -> str:
     """A key's name without what differs between those of one kind."""
     name = re.sub(r"^[^}]*\}:", "", key)
     name = re.sub(r"\b(pool|wake|call|app|worker|code|told):[^:]+", r"\1:*", name)
-    name = re.sub(r"^(stopped):.*", r"\1:*", name)
+    name = re.sub(r"^(stopped|stats|counted):.*", r"\1:*", name)
     return re.sub(r":\d+$", ":#", name)
 
 

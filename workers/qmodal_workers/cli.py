@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from qmodal.cli.options import log_json, metrics_port
 from qmodal_workers.service import GRACE_SECONDS, serve
 
 
@@ -21,9 +22,24 @@ from qmodal_workers.service import GRACE_SECONDS, serve
     show_default=True,
     help="Seconds that running inputs get to finish after SIGTERM.",
 )
+@metrics_port
+@log_json
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
 def worker(
-    max_containers: int | None, labels: tuple[str, ...], grace: float, *, insecure: bool
+    max_containers: int | None,
+    labels: tuple[str, ...],
+    grace: float,
+    metrics_port: int | None,
+    *,
+    log_json: bool,
+    insecure: bool,
 ) -> None:
     """Run containers on this machine until SIGTERM or Ctrl-C; a second one does not wait."""
-    serve(max_containers, labels, grace, insecure=insecure)
+    serve(
+        max_containers,
+        labels,
+        grace,
+        insecure=insecure,
+        metrics_port=metrics_port,
+        log_json=log_json,
+    )

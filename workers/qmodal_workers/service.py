@@ -13,6 +13,8 @@ def serve(
     grace: float = GRACE_SECONDS,
     *,
     insecure: bool = False,
+    metrics_port: int | None = None,
+    log_json: bool = False,
 ) -> None:
     """Run containers on this machine; exits with 2, and says why, if it cannot with these settings."""
     import os
@@ -36,7 +38,12 @@ def serve(
         options = WorkerOptions(
             max_containers=max_containers or 16 * cpus(), labels=labels, grace=grace
         )
-        run(Client(settings), options)
+        run(
+            Client(settings),
+            options,
+            metrics_port or settings.metrics_port,
+            log_json=log_json,
+        )
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal worker: {error}\n")
         raise SystemExit(2) from None

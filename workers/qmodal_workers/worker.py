@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 
 from qmodal.client.client import Client
 from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import ConfigurationError, Error
+from qmodal.telemetry.events import WORKER_GIVEN_UP, emit
+from qmodal.telemetry.log_lines import begin_log
 from qmodal.transport.defects import note
+from qmodal_workers.agent.containers import ContainerTable
+from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.session import StopRequest, WorkerOptions, WorkerSession
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.ipc.child_processes import become_subreaper
@@ -21,20 +26,30 @@ from qmodal_workers.spawn.template_pool import TemplatePool
 from qmodal_workers.spawn.zygote import Zygote
 
 REENROLL_SECONDS = 1.0
-log = logging.getLogger("qmodal.worker")
 
 
-def run(client: Client, options: WorkerOptions) -> None:
-    """Work until SIGTERM or SIGINT; raises ConfigurationError for a server we cannot use."""
+def run(
+    client: Client,
+    options: WorkerOptions,
+    metrics_port: int | None = None,
+    *,
+    log_json: bool = False,
+) -> None:
+    """Work until SIGTERM or SIGINT; raises ConfigurationError for a server, or a port, we cannot use."""
     marks = ProcessMarks()
     zygote = Zygote.start(marks) if sys.platform == "linux" else None
     # After the fork of the zygote: its containers must not inherit the logging of the worker.
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(work(client, options, marks, zygote))
+    begin_log(as_json=log_json)
+    asyncio.run(work(client, options, marks, zygote, metrics_port=metrics_port))
 
 
 async def work(
-    client: Client, options: WorkerOptions, marks: ProcessMarks, zygote: Zygote | None = None
+    client: Client,
+    options: WorkerOptions,
+    marks: ProcessMarks,
+    zygote: Zygote | None = None,
+    *,
+    metrics_port: int | None = None,
 ) -> None:
     """Work until SIGTERM or SIGINT, in the running loop."""
     become_subreaper()
@@ -42,32 +57,63 @@ async def work(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.request)
-    logs = LogWriter(client)
+    logs, statistics = LogWriter(client), FunctionStatistics(client)
     files = CredentialFiles(client.settings)
     templates = TemplatePool(files.environ(), logs.pipes, zygote=zygote, marks=marks)
     writing = asyncio.create_task(supervised("logs", logs.write), name="logs")
     try:
         templates.prepare()
-        await _run_sessions(client, options, stop, logs=logs, templates=templates)
+        made = partial(
+            WorkerSession,
+            client,
+            options,
+            stop,
+            logs=logs,
+            templates=templates,
+            statistics=statistics,
+        )
+        with _metrics(client, options, statistics, templates, metrics_port) as watch:
+            await _run_sessions(stop, made, watch)
     finally:
         templates.close()
+        await statistics.finish()
         writing.cancel()
         logs.pipes.close()
         files.close()
         await client.aclose()
 
 
-async def _run_sessions(
+@contextlib.contextmanager
+def _metrics(
     client: Client,
     options: WorkerOptions,
-    stop: StopRequest,
-    *,
-    logs: LogWriter,
+    statistics: FunctionStatistics,
     templates: TemplatePool,
+    port: int | None,
+) -> Iterator[Callable[[str, ContainerTable], None]]:
+    """Serve metrics on that port, if there is one; what to tell of each session."""
+    if port is None:
+        yield lambda _worker, _containers: None
+        return
+    from qmodal_workers.agent.measuring.box_metrics import BoxMetrics
+
+    metrics = BoxMetrics(client, statistics, templates, options.max_containers)
+    server = metrics.serve(port)
+    try:
+        yield metrics.watch
+    finally:
+        server.close()
+
+
+async def _run_sessions(
+    stop: StopRequest,
+    made: Callable[[], WorkerSession],
+    watch: Callable[[str, ContainerTable], None],
 ) -> None:
     """Run one session after another: a worker that was given up comes back under a new id."""
     while not stop.requested.is_set():
-        session = WorkerSession(client, options, stop, logs=logs, templates=templates)
+        session = made()
+        watch(session.worker, session.containers)
         try:
             if not await session.run():
                 return
@@ -80,4 +126,4 @@ async def _run_sessions(
                 async with asyncio.timeout(REENROLL_SECONDS):
                     await stop.requested.wait()
             continue
-        log.warning("%s was given up; coming back under a new id", session.worker)
+        emit(WORKER_GIVEN_UP, worker=session.worker)

@@ -90,6 +90,10 @@ class Catalog:
             key for key in pinned if key[0] in alive
         }
 
+    def pools(self) -> set[str]:
+        """The pools whose spec is known."""
+        return set(self._specs)
+
     def records(self) -> dict[str, AppRecord]:
         """The records of the apps of all pools."""
         found = {app: about.record for app, about in self._apps.items()}

@@ -123,6 +123,10 @@ class Nodes:
             for held in box.containers():
                 self._by_pool.setdefault(held.pool, []).append(held)
 
+    def boxes(self) -> list[Box]:
+        """All boxes."""
+        return list(self._boxes.values())
+
     def pools(self) -> set[str]:
         """The pools that have containers somewhere."""
         return set(filter(is_pool_id, self._by_pool))

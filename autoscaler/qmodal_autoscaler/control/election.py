@@ -4,33 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 from collections.abc import Callable, Coroutine
 
 from qmodal.client.client import Client
 from qmodal.exception import ConfigurationError, Error
+from qmodal.telemetry.events import LEADER_BEGAN, LEADER_ENDED, LEADER_FAILED, LEADER_UNKNOWN, emit
 from qmodal.transport.defects import survive
 from qmodal_autoscaler.control.assigner import LeadershipLostError
 
 ELECTION_SECONDS = 1.0
 RESIGN_SECONDS = 1.0
-log = logging.getLogger("qmodal.autoscaler")
+
+
+def new_autoscaler_id() -> str:
+    """The id of one more autoscaler."""
+    return f"as-{os.urandom(5).hex()}"
 
 
 class Leadership:
-    """One autoscaler's candidacy: it asks for the leadership once a second.
+    """One autoscaler's candidacy, under the id `name`: it asks for the leadership once a second.
 
     `lead(epoch)` runs while this autoscaler leads, and is cancelled when that ends. A new epoch
     remembers nothing of the one before: while another one led, everything may have changed.
     """
 
-    def __init__(self, client: Client, lead: Callable[[int], Coroutine[None, None, None]]) -> None:
+    def __init__(
+        self,
+        client: Client,
+        lead: Callable[[int], Coroutine[None, None, None]],
+        name: str = "",
+    ) -> None:
         self._client = client
         self._lead = lead
         self._term: asyncio.Task[None] | None = None
         self._epoch = 0
-        self.id = f"as-{os.urandom(5).hex()}"
+        self.id = name or new_autoscaler_id()
 
     async def seek(self) -> None:
         """Seek the leadership and keep it, for ever; raises ConfigurationError."""
@@ -55,7 +64,7 @@ class Leadership:
             raise
         except Error as error:
             # The term goes on: if another one leads already, what is written with our epoch is refused.
-            log.warning("%s cannot ask who leads: %s", self.id, error)
+            emit(LEADER_UNKNOWN, autoscaler=self.id, reason=str(error))
             return
         if self._term is not None and self._term.done():
             await self._end()
@@ -66,7 +75,7 @@ class Leadership:
     def _begin(self, epoch: int) -> None:
         self._epoch = epoch
         if epoch:
-            log.info("%s leads with epoch %d", self.id, epoch)
+            emit(LEADER_BEGAN, autoscaler=self.id, epoch=epoch)
             self._term = asyncio.create_task(self._lead(epoch), name=f"epoch {epoch}")
 
     async def _end(self) -> None:
@@ -74,12 +83,12 @@ class Leadership:
         if term is None:
             return
         term.cancel()
-        log.info("%s leads no more", self.id)
+        emit(LEADER_ENDED, autoscaler=self.id)
         try:
             with contextlib.suppress(asyncio.CancelledError):
                 await term
         except* LeadershipLostError:
             pass
-        except* Exception:
+        except* Exception as failed:
             # A defect in one leadership must not end the process: the next one begins afresh.
-            log.exception("%s has failed as the leader, and tries again", self.id)
+            emit(LEADER_FAILED, failed, autoscaler=self.id)

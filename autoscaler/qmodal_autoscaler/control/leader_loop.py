@@ -6,13 +6,16 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from qmodal.client.client import Client
 from qmodal.store.observing import Observation
 from qmodal.store.sweeper import Sweeper
+from qmodal.telemetry.events import BOX_LOST, emit
 from qmodal_autoscaler.change_log import ChangeLog
-from qmodal_autoscaler.cluster.catalog import PoolTerms, UnknownTermsError
+from qmodal_autoscaler.cluster.catalog import Catalog, PoolTerms, UnknownTermsError
+from qmodal_autoscaler.cluster.nodes import Nodes
 from qmodal_autoscaler.cluster.observer import ClusterSnapshot, DuePools, Observer
 from qmodal_autoscaler.cluster.pool_tracker import PoolTracker
 from qmodal_autoscaler.control.assigner import Assigner, AssignmentChanges, LeadershipLostError
@@ -56,7 +59,10 @@ class SchedulingRound:
 
 
 class LeaderTerm:
-    """One leadership: its loops, and all that the leader knows, which is forgotten when it ends."""
+    """One leadership: its loops, and all that the leader knows, which is forgotten when it ends.
+
+    `on_judged` is told of each judgement, if somebody wants to know.
+    """
 
     def __init__(self, client: Client, epoch: int) -> None:
         self._client = client
@@ -69,6 +75,17 @@ class LeaderTerm:
         self._detached = DetachedApps(client, change_log)
         self._trackers: dict[str, PoolTracker] = {}
         self._starved_since: dict[str, float] = {}
+        self.on_judged: Callable[[Judgement], None] | None = None
+
+    @property
+    def nodes(self) -> Nodes:
+        """The boxes, as this leader knows them."""
+        return self._observer.nodes
+
+    @property
+    def catalog(self) -> Catalog:
+        """The terms of pools, as this leader knows them."""
+        return self._observer.catalog
 
     async def run(self) -> None:
         """Lead until cancelled; raises LeadershipLostError (in a group) once another one leads."""
@@ -90,7 +107,7 @@ class LeaderTerm:
             await asyncio.sleep(SWEEP_SECONDS)
             with self._change_log.surviving(SWEEP, "it was not made", settles=True):
                 for worker in await self._client.aio(sweeper.sweep()):
-                    self._change_log.change(worker, "it was lost; what it held is given back")
+                    emit(BOX_LOST, worker=worker)
                     self._queue.wake_all()
 
     async def _look(self) -> None:
@@ -175,7 +192,9 @@ class LeaderTerm:
         if judgement.error is not None:
             self._change_log.failed(pool, "nothing changes", judgement.error, label=label)
         for text in judgement.messages:
-            self._change_log.change(label, text)
+            self._change_log.change(label, text, subject=pool)
+        if self.on_judged is not None:
+            self.on_judged(judgement)
         this.changes.add(judgement)
         self._observer.nodes.note(judgement.unresponsive, pool=pool, unfit=judgement.unfit)
         self._maintenance.add(judgement)
@@ -227,14 +246,14 @@ class LeaderTerm:
                 if each.container in taken:
                     changes.take_off(each)
                     text = f"{each.container} makes room for a pool that has fewer"
-                    self._change_log.change(made.terms.label, text)
+                    self._change_log.change(made.terms.label, text, subject=pool)
         return changes
 
     def _note_placed(self, pool: str, made: PoolDecision, now: float, placed: int) -> None:
         """Log how many of the new containers found room, and remember since when some do not."""
         label, decision = made.terms.label, made.decision
         if placed:
-            self._change_log.change(label, f"{decision.reason} ({placed} placed)")
+            self._change_log.change(label, f"{decision.reason} ({placed} placed)", subject=pool)
         if decision.start > placed:
             self._starved_since.setdefault(pool, now)
             text = "no worker has room for all the containers that it needs"

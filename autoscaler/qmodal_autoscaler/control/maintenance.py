@@ -90,7 +90,7 @@ class Maintenance:
             with self._change_log.surviving(pool, "its inputs cannot be ended", label=label):
                 count = await self._client.aio(purging)
                 first_line = reason.partition("\n")[0]
-                self._change_log.change(label, f"{count} inputs ended: {first_line}")
+                self._change_log.change(label, f"{count} inputs ended: {first_line}", subject=pool)
                 self._queue.wake(pool)
         finally:
             self._purging.discard(pool)

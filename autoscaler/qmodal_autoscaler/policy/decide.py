@@ -15,6 +15,7 @@ from qmodal_autoscaler.policy.state import (
     PoolHistory,
     PoolSettings,
     PoolSnapshot,
+    Why,
 )
 
 
@@ -32,6 +33,7 @@ def decide(
     give_up = pause.hopeless and now < pause.until and bool(counts.backlog) and not counts.live
     gone = len(leaving.drain) + len(leaving.retire)
     size = max(need, len(counts.live) + start - gone, settings.min_containers)
+    why, reason = _reason(counts, need, start, leaving, pause, now)
     return Decision(
         history=history,
         desired=settings.capped(size),
@@ -39,7 +41,8 @@ def decide(
         drain=_ids(leaving.drain),
         retire=_ids(leaving.retire),
         retry_at=_retry_at(counts, settings, history, pause, now),
-        reason=_reason(counts, need, start, leaving, pause, now),
+        reason=reason,
+        why=why,
         give_up=give_up,
     )
 
@@ -147,32 +150,38 @@ def _reason(
     leaving: Rollout,
     pause: start_backoff.StartBackoff,
     now: float,
-) -> str:
-    """One short sentence that gives people the reason for the decision."""
+) -> tuple[Why, str]:
+    """The kind of the reason, and one short sentence that gives it to people."""
     if leaving.drain or leaving.retire:
         return _why_fewer(counts, leaving)
     if start < need - counts.current:
         return _why_not(need - counts.current, start, pause, now)
     if not start:
-        return f"{len(counts.live)} containers are enough"
+        return "enough", f"{len(counts.live)} containers are enough"
     if counts.current < len(counts.live):
-        return f"{start} containers of the current version replace older ones"
+        return "new_version", f"{start} containers of the current version replace older ones"
     if counts.waiting:
-        return f"{counts.waiting} inputs wait for {len(counts.live)} containers: {start} more"
-    return f"{start} more containers for the minimum or the buffer"
+        waiting = f"{counts.waiting} inputs wait for {len(counts.live)} containers"
+        return "backlog", f"{waiting}: {start} more"
+    return "minimum", f"{start} more containers for the minimum or the buffer"
 
 
-def _why_fewer(counts: PoolCounts, leaving: Rollout) -> str:
+def _why_fewer(counts: PoolCounts, leaving: Rollout) -> tuple[Why, str]:
     gone = len(leaving.drain) + len(leaving.retire)
     if any(not c.version_current for c in [*leaving.drain, *leaving.retire]):
-        return f"{gone} containers of an older version give way"
-    return f"{len(counts.live) - gone} containers cover the recent peak: {gone} fewer"
+        return "new_version", f"{gone} containers of an older version give way"
+    left = len(counts.live) - gone
+    return "fewer", f"{left} containers cover the recent peak: {gone} fewer"
 
 
-def _why_not(wanted: int, start: int, pause: start_backoff.StartBackoff, now: float) -> str:
+def _why_not(
+    wanted: int, start: int, pause: start_backoff.StartBackoff, now: float
+) -> tuple[Why, str]:
     if now < pause.until:
         wait = pause.until - now
-        return f"{pause.failures} starts in a row failed: the next may follow in {wait:.1f} s"
+        text = f"{pause.failures} starts in a row failed: the next may follow in {wait:.1f} s"
+        return "failed_starts", text
     if pause.failures >= 2:
-        return f"{pause.failures} starts in a row failed: one container at a time"
-    return f"{wanted} more containers are needed, max_containers leaves room for {start}"
+        return "failed_starts", f"{pause.failures} starts in a row failed: one container at a time"
+    text = f"{wanted} more containers are needed, max_containers leaves room for {start}"
+    return "maximum", text

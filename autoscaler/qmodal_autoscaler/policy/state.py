@@ -9,6 +9,8 @@ from typing import Literal
 from qmodal_autoscaler.policy.window import ArrivalRate, PeakWindow
 
 ContainerState = Literal["starting", "ready", "draining"]
+# Why a pool has the size that it has, or should have another.
+Why = Literal["enough", "backlog", "minimum", "maximum", "fewer", "new_version", "failed_starts"]
 
 # Absence of demand counts as evidence after this, or after the scaledown window, if that is shorter.
 SETTLING_SECONDS = 10.0
@@ -159,7 +161,8 @@ class Decision:
 
     `desired` is the size the pool should reach (within min and max); `start` is how many
     containers of the current version to add now; `drain` names containers to stop now and
-    `retire` busy ones that may finish what they run but take nothing new. `give_up` says that
+    `retire` busy ones that may finish what they run but take nothing new. `reason` is for people, `why`
+    the kind of it. `give_up` says that
     the pool cannot start and its queued inputs should fail.
     """
 
@@ -170,4 +173,5 @@ class Decision:
     retire: tuple[str, ...] = ()
     retry_at: float | None = None
     reason: str = ""
+    why: Why = "enough"
     give_up: bool = False

@@ -133,7 +133,7 @@ def rollback(which: str, version: int | None, environment: str | None) -> None:
 
 
 def _release_row(release: PastVersion, record: AppRecord) -> dict[str, Any]:
-    from qmodal.store.logs import moment_of
+    from qmodal.store.history.logs import moment_of
 
     version = release.version
     published = moment_of(release.published).astimezone()

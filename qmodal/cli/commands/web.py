@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
+
+from qmodal.cli.options import log_json, metrics_port
 
 
 @click.command()
@@ -18,7 +22,9 @@ import click
     metavar="ADDR[,ADDR]",
     help="Addresses or networks of proxies that may say who the client is and which scheme it uses.",
 )
-@click.option("--access-log", is_flag=True, help="Write a line for each request.")
+@click.option("--access-log", is_flag=True, default=None, help="Write a line for each request.")
+@metrics_port
+@log_json
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
 @click.option("--fd", type=click.IntRange(min=0), hidden=True, help="An inherited socket.")
 def web(
@@ -28,10 +34,11 @@ def web(
     trusted_proxies: str | None,
     fd: int | None,
     *,
-    access_log: bool,
     insecure: bool,
+    **reporting: Any,
 ) -> None:
     """Serve web functions over HTTP until SIGTERM or Ctrl-C. Several may run."""
+    from qmodal.services.gateway.options import Reporting
     from qmodal.services.gateway.service import serve
 
     serve(
@@ -39,7 +46,7 @@ def web(
         port=port,
         url=url,
         trusted_proxies=trusted_proxies,
-        access_log=access_log or None,
+        reporting=Reporting(**reporting),
         insecure=insecure,
         fd=fd,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -27,14 +26,15 @@ from qmodal.services.gateway.exchange.websocket import (
     WebsocketExchange,
     WebsocketPeer,
 )
+from qmodal.services.gateway.figures import Counting, GatewayFigures
 from qmodal.services.gateway.head import Head, Proxies, read_head
 from qmodal.services.gateway.proxy_auth import ProxyAuth
 from qmodal.services.gateway.routing.endpoint import WebTarget
 from qmodal.services.gateway.routing.router import Match, Router, names_of_host
 from qmodal.services.gateway.shared import Shared
+from qmodal.telemetry.events import GATEWAY_DEFECT, emit
 from qmodal.wire.web import Protocol, Request
 
-log = logging.getLogger("qmodal")
 HEALTH = b"/healthz"
 HEALTHY = plain(200, "ok")
 NOWHERE = plain(
@@ -59,6 +59,8 @@ class GatewayApp:
         self._auth = ProxyAuth(shared.client)
         self._proxies = Proxies(options.trusted_proxies)
         self._log = AccessLog() if options.access_log else None
+        # Set before the first request, if they are counted.
+        self.figures: GatewayFigures | None = None
 
     def __call__(self, scope: Any, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         """Answer one request, once that is awaited."""
@@ -68,6 +70,8 @@ class GatewayApp:
 
     async def _http(self, scope: Any, receive: Receive, send: Send) -> None:
         began = time.monotonic()
+        counting = None if self.figures is None else Counting(self.figures, send)
+        send = send if counting is None else counting.send
         # Taken out, as it refers to the scope: every request would be left to the garbage collector.
         connection = scope["extensions"].pop(CONNECTION)
         peer = HttpPeer(connection, receive, send, scope["method"])
@@ -81,10 +85,12 @@ class GatewayApp:
         except (Error, TimeoutError, asyncio.CancelledError) as error:
             refused = _refused(error)
             await peer.instead(refused.response, closes=refused.closes)
-        except Exception:
-            log.exception("a request was not answered as it should be")
+        except Exception as error:
+            emit(GATEWAY_DEFECT, error, what="a request was not answered as it should be")
             await peer.instead(DEFECT, closes=True)
         finally:
+            if counting is not None:
+                counting.end(peer.function, peer.status)
             if self._log is not None:
                 self._say(scope, head, scope["method"], peer, began)
 
@@ -98,6 +104,7 @@ class GatewayApp:
             await peer.answer(HEALTHY if raw_path == HEALTH else NOWHERE)
             return
         endpoint = match.endpoint
+        peer.function = endpoint.function
         if endpoint.web.requires_proxy_auth:
             await self._auth.check(head)
         if query.startswith(PARAMETER):
@@ -149,7 +156,8 @@ class GatewayApp:
     async def _websocket(self, scope: Any, receive: Receive, send: Send) -> None:
         began = time.monotonic()
         await receive()  # that the client wants to connect
-        peer = WebsocketPeer(receive, send)
+        counting = None if self.figures is None else Counting(self.figures, send)
+        peer = WebsocketPeer(receive, send if counting is None else counting.send)
         head: Head | None = None
         try:
             head = read_head(scope, self._proxies)
@@ -159,10 +167,12 @@ class GatewayApp:
             pass
         except (Error, TimeoutError, asyncio.CancelledError) as error:
             await peer.instead(_refused(error).response, INTERNAL_ERROR)
-        except Exception:
-            log.exception("a websocket was not served as it should be")
+        except Exception as error:
+            emit(GATEWAY_DEFECT, error, what="a websocket was not served as it should be")
             await peer.instead(DEFECT, INTERNAL_ERROR)
         finally:
+            if counting is not None:
+                counting.end(peer.function, peer.status)
             if self._log is not None:
                 self._say(scope, head, "WEBSOCKET", peer, began)
 
@@ -171,6 +181,7 @@ class GatewayApp:
         if match is None:
             await peer.refuse(NOWHERE)
             return
+        peer.function = match.endpoint.function
         if match.endpoint.web.requires_proxy_auth:
             await self._auth.check(head)
         target = match.endpoint.target(scope["query_string"])

@@ -15,6 +15,15 @@ Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reporting:
+    """What a gateway says of itself, as far as the command line tells."""
+
+    access_log: bool | None = None
+    log_json: bool = False
+    metrics_port: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayOptions:
     """Limits of a gateway; sizes are in bytes and times in seconds.
 

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import secrets
 import socket
 import sys
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from qmodal.client.client import Client
 from qmodal.client.discovery import discovered
@@ -22,12 +22,16 @@ from qmodal.config import Settings, parse_web_url
 from qmodal.embedded.credentials import withdraw
 from qmodal.embedded.gateway import GATEWAY_NEEDS, INSTALL_WEB
 from qmodal.exception import ConfigurationError, ConnectionError, Error
-from qmodal.services.gateway.options import GatewayOptions
+from qmodal.services.gateway.options import GatewayOptions, Reporting
 from qmodal.store.server import ping
 from qmodal.store.web.gateways import GATEWAY_RENEW_SECONDS, Gateway
+from qmodal.telemetry.events import GATEWAY_TROUBLE, GATEWAY_WAITS, emit
+from qmodal.telemetry.log_lines import begin_log
 from qmodal.transport.defects import survive
 
-log = logging.getLogger("qmodal")
+if TYPE_CHECKING:
+    from qmodal.services.gateway.app import GatewayApp
+
 Ready = Callable[[str], None]
 BACKLOG = 2048
 LEAVE_SECONDS = 2.0
@@ -45,7 +49,7 @@ def serve(
     port: int | None = None,
     url: str | None = None,
     trusted_proxies: str | None = None,
-    access_log: bool | None = None,
+    reporting: Reporting | None = None,
     insecure: bool = False,
     fd: int | None = None,
     ready: Ready | None = None,
@@ -57,21 +61,23 @@ def serve(
     or else writes a line to stdout, unless it was given the socket. What is not given comes from the environment
     (`GatewayOptions`).
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    told = reporting or Reporting()
+    begin_log(as_json=told.log_json)
     try:
         settings = Settings.from_environ(os.environ)
         settings = discovered(replace(settings, insecure=settings.insecure or insecure))
         if url is not None:
             settings = replace(settings, web_url=parse_web_url(url, "--url"))
         options = GatewayOptions.from_environ(os.environ)
-        options = options.changed(trusted_proxies=trusted_proxies, access_log=access_log)
+        options = options.changed(trusted_proxies=trusted_proxies, access_log=told.access_log)
         withdraw(settings)
         gc.set_threshold(*COLLECT_AFTER)
         _import_needed()
         _allow_descriptors()
         listener = listen(*place_for(os.environ, host, port)) if fd is None else inherited(fd)
-        told = _print_url if fd is None else _tell_nobody  # whoever has opened it knows the URL
-        run(Client(settings), options, listener, ready=ready or told)
+        say = _print_url if fd is None else _tell_nobody  # whoever has opened it knows the URL
+        metrics_port = told.metrics_port or settings.metrics_port
+        run(Client(settings), options, listener, ready=ready or say, metrics_port=metrics_port)
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal web: {error}\n")
         raise SystemExit(2) from None
@@ -119,17 +125,29 @@ def place_for(environ: Mapping[str, str], host: str | None, port: int | None) ->
     return host or "127.0.0.1", 8000 if port is None else port
 
 
-def run(client: Client, options: GatewayOptions, listener: socket.socket, *, ready: Ready) -> None:
-    """Serve in this thread, in a loop of its own; raises ConfigurationError for a server that cannot be used."""
+def run(
+    client: Client,
+    options: GatewayOptions,
+    listener: socket.socket,
+    *,
+    ready: Ready,
+    metrics_port: int | None = None,
+) -> None:
+    """Serve in this thread, in a loop of its own; raises ConfigurationError for what cannot be used."""
     import uvloop
 
     url = client.settings.web_url or base_url(listener, client.settings.redis_url or "")
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(client, options, listener, url, ready))
+        runner.run(_serve(client, options, listener, url, ready, metrics_port))
 
 
 async def _serve(
-    client: Client, options: GatewayOptions, listener: socket.socket, url: str, ready: Ready
+    client: Client,
+    options: GatewayOptions,
+    listener: socket.socket,
+    url: str,
+    ready: Ready,
+    metrics_port: int | None,
 ) -> None:
     from qmodal.services.gateway.app import GatewayApp
     from qmodal.services.gateway.server import GatewayServer, config_for
@@ -148,12 +166,30 @@ async def _serve(
 
     server = GatewayServer(config_for(app, grace=options.grace), on_start, registration.end)
     try:
-        await server.serve(sockets=[listener])
+        with _measured(client, app, metrics_port):
+            await server.serve(sockets=[listener])
     finally:
         await server.cancel_requests()
         app.results.close()
         await shared.close()
         await client.aclose()
+
+
+@contextmanager
+def _measured(client: Client, app: GatewayApp, port: int | None) -> Iterator[None]:
+    """Count requests and serve metrics on that port meanwhile, if there is one."""
+    if port is None:
+        yield
+        return
+    from qmodal.services.gateway.figures import GatewayFigures
+    from qmodal.services.gateway.metrics import GatewayMetrics
+
+    app.figures = GatewayFigures()
+    server = GatewayMetrics(client, app.figures).serve(port)
+    try:
+        yield
+    finally:
+        server.close()
 
 
 async def _until_answered(client: Client) -> None:
@@ -162,7 +198,7 @@ async def _until_answered(client: Client) -> None:
         try:
             await client.aio(ping(patience=ASK_SECONDS))
         except ConnectionError as error:
-            log.warning("%s", error)
+            emit(GATEWAY_WAITS, reason=str(error))
             await asyncio.sleep(ASK_AGAIN_SECONDS)
         else:
             return
@@ -196,7 +232,7 @@ class Registration:
             async with asyncio.timeout(LEAVE_SECONDS):
                 await self._client.aio(self._client.gateways.remove(self._gateway.gateway))
         except (Error, TimeoutError) as error:  # its lease ends soon
-            log.warning("the gateway could not be removed: %s", error)
+            emit(GATEWAY_TROUBLE, activity="the gateway could not be removed", reason=str(error))
 
 
 def base_url(listener: socket.socket, redis_url: str) -> str:

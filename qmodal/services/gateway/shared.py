@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
@@ -12,9 +11,9 @@ from qmodal.client.inbox import Inbox
 from qmodal.exception import Error
 from qmodal.services.gateway.options import GatewayOptions
 from qmodal.services.gateway.routing.endpoint import WebTarget
+from qmodal.telemetry.events import GATEWAY_TROUBLE, emit
 from qmodal.wire.web import Message
 
-log = logging.getLogger("qmodal")
 # What a gateway that ends leaves to work in the background, such as cancelling what nobody waits for.
 FINISH_SECONDS = 2.0
 
@@ -51,7 +50,7 @@ class Shared:
         try:
             await work
         except Error as error:
-            log.warning("work in the background failed: %s", error)
+            emit(GATEWAY_TROUBLE, activity="work in the background failed", reason=str(error))
 
     def count_in(self, target: WebTarget) -> bool:
         """Count a request of the pool; False if so many of them wait that this one may not."""
@@ -94,7 +93,7 @@ class Shared:
             async with asyncio.timeout(FINISH_SECONDS):
                 await self.inbox.close()
         except (Error, TimeoutError) as error:
-            log.warning("the inbox could not be removed: %s", error)
+            emit(GATEWAY_TROUBLE, activity="the inbox could not be removed", reason=str(error))
 
 
 class _Nobody:

@@ -10,7 +10,7 @@ from qmodal.functions.generator import SKIP, ItemReader
 from qmodal.functions.results import OutputReader
 from qmodal.output.screen import Screen, Style
 from qmodal.spec.documents import PoolSpec
-from qmodal.store.logs import LogChunk
+from qmodal.store.history.logs import LogChunk
 from qmodal.wire.ids import new_call_id
 from tests.support.store.bench import Bench, target_of
 

@@ -17,6 +17,7 @@ from qmodal.store.fleet import ContainerReport
 from qmodal_workers.agent.containers import Container, ContainerTable, PendingInterrupt, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence
+from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.agent.watchdog import Watchdog
@@ -63,7 +64,14 @@ class Box:
         asked: Any = SimpleNamespace(
             receive=self._ask, tidy=self._ask, finish=self._finish, pids=frozenset()
         )
-        return Reaper(self.client, self.containers, starter=asked, templates=asked, logs=asked)
+        return Reaper(
+            self.client,
+            self.containers,
+            starter=asked,
+            templates=asked,
+            logs=asked,
+            statistics=FunctionStatistics(self.client),
+        )
 
     def _ask(self, *_: object) -> None:
         if self.troubles:

@@ -15,7 +15,7 @@ from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
 from tests.support.waiting import wait_until
 
-PROGRAM = Path(__file__).parents[2] / "programs" / "snapshots.py"
+PROGRAM = Path(__file__).parents[2] / "programs" / "boxes" / "snapshots.py"
 SIZE_KIB = 50 * 1024
 
 

@@ -11,7 +11,7 @@ import pytest
 from qmodal.cli.commands.app import first_urls
 from qmodal.cli.tables import Columns, age, aligned, show, size
 from qmodal.output.screen import Screen, Style, enable_output, is_enabled
-from qmodal.store.logs import LogChunk, Source
+from qmodal.store.history.logs import LogChunk, Source
 
 ROWS = [{"name": "a", "n": 1, "unseen": None}, {"name": "longer", "n": 22, "unseen": None}]
 COLUMNS: Columns = {"name": str, "n": "{:03}".format}

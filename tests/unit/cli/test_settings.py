@@ -64,6 +64,14 @@ def test_web_functions_are_reached_at_the_base_of_a_url(given: str, taken: str |
     assert Settings.from_environ(settings.to_environ()) == settings
 
 
+def test_the_port_of_metrics_is_for_one_process_and_not_for_those_that_it_starts() -> None:
+    settings = Settings.from_environ({"QMODAL_METRICS_PORT": "9101"})
+    assert settings.metrics_port == 9101
+    assert "QMODAL_METRICS_PORT" not in settings.to_environ()
+    with pytest.raises(ConfigurationError, match="QMODAL_METRICS_PORT is '0'; write a port"):
+        Settings.from_environ({"QMODAL_METRICS_PORT": "0"})
+
+
 @pytest.mark.parametrize(
     "given",
     [

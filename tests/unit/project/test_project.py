@@ -46,7 +46,10 @@ PROCESSES = {
 }
 # What a gateway runs with; uvicorn needs some of what is unneeded elsewhere.
 GATEWAY = "qmodal.services.gateway.service, qmodal.services.gateway.server"
-NOT_FOR_GATEWAYS = ["aiohttp", "fastapi", "pydantic", "starlette", "redis", "rich", "psutil", "rq"]
+NOT_FOR_GATEWAYS = [
+    *("aiohttp", "fastapi", "pydantic", "starlette", "redis", "rich", "psutil", "rq"),
+    *("prometheus_client", "http.server"),
+]
 
 
 def imported(module: str, suspects: list[str]) -> list[str]:
@@ -212,6 +215,8 @@ def test_the_architecture_names_every_key() -> None:
         "token": "<token>",
         "reply_to": "<reply_to>",
         "gateway": "<gateway>",
+        "counter": "<counter>",
+        "series": "<function>",
         "inbox": "00<inbox>",
     }
     stand_ins = {pool: "<pool>", call: "<call>", app: "<app>", "{s00}": "{sNN}"}

@@ -15,6 +15,7 @@ from qmodal.store.apps import AppRecord, Apps
 from qmodal.store.calls import Calls
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled, Submission
 from qmodal.store.fleet import Fleet, WorkerReport
+from qmodal.store.history.statistics import Series, Statistics
 from qmodal.store.keys import Keys
 from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
@@ -115,6 +116,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "deploy": lambda: APPS.publish(RECORD, document=b"d", now=1),
     "resign": lambda: FLEET.resign("as-1"),
     "enroll": lambda: FLEET.enroll(REPORT),
+    "count": lambda: Statistics(KEYS).add("wk-1", 1, {Series("main", "n", "f"): {"value": 1}}),
     "retire": lambda: FLEET.retire("wk-1"),
     "accept": lambda: accept_command(KEYS, "id", "fingerprint"),
     "override": lambda: APPS.override_command("ap-1", POOL, b"", b""),

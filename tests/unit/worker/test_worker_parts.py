@@ -14,7 +14,7 @@ import pytest
 
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.logs import LogChunk
+from qmodal.store.history.logs import LogChunk
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.takeover import charged
 from qmodal_workers.agent.watchdog import is_blocking, is_overdue

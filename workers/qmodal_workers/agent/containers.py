@@ -12,6 +12,8 @@ from typing import Any
 
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.fleet import ContainerReport
+from qmodal.store.history.statistics import Series
+from qmodal.wire.ids import worker_of
 from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.shared_record import AgentCommand, ContainerStatus
 
@@ -57,6 +59,7 @@ class Container:
     assigned_at: float = field(default_factory=time.monotonic)
     limited_from: float = 0.0
     options: FunctionOptions = field(default_factory=FunctionOptions)
+    series: Series | None = None  # under which it is counted, once that is known
     code: Path | None = None  # where its app's files lie
     endpoints: Endpoints | None = None
     starting: asyncio.Task[None] | None = None
@@ -85,6 +88,18 @@ class Container:
     def pool(self) -> str:
         """The pool that it serves."""
         return self.report.pool
+
+    @property
+    def about(self) -> dict[str, str]:
+        """The ids that events have of it."""
+        report = self.report
+        return {
+            "container": report.container,
+            "worker": worker_of(report.container),
+            "app": report.app,
+            "function": report.function,
+            "pool": report.pool,
+        }
 
     @property
     def pid(self) -> int:

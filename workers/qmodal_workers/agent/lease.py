@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Mapping
 
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import LEASE_MS, RENEW_SECONDS, ContainerReport
+from qmodal.telemetry.events import CONTAINER_CUT_OFF, emit
 from qmodal.transport.defects import survive
 from qmodal_workers.agent.containers import Container, ContainerTable, Termination
 from qmodal_workers.agent.watchdog import Watchdog, is_running
@@ -19,7 +19,6 @@ RENEW_RETRY_SECONDS = 0.5
 # At-most-once containers that run an input are killed this long before the lease ends.
 FENCE_MARGIN_MS = 3_000
 SAFE_NS = (LEASE_MS - FENCE_MARGIN_MS) * 1_000_000
-log = logging.getLogger("qmodal.worker")
 Reports = Mapping[str, ContainerReport | None]
 
 
@@ -109,5 +108,5 @@ class ContainerFence:
         if status is not None and not is_running(status):
             return
         if container.termination is None:
-            log.warning("%s ends: %s", container.id, CUT_OFF)
+            emit(CONTAINER_CUT_OFF, reason=CUT_OFF, **container.about)
         self._watchdog.kill(container, Termination(CUT_OFF))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 
 from qmodal.client.client import Client
 from qmodal.source import bundle
 from qmodal.store.sweeper import Sweeper
+from qmodal.telemetry.events import BOX_LOST, emit
 from qmodal.transport.defects import survive
 from qmodal_workers.agent.containers import ContainerTable
 
@@ -17,7 +17,6 @@ PROMOTE_SECONDS = 1.0
 # Unpacked code from which no container was started or ran for so long is removed, as it is on the server.
 KEEP_CODE_SECONDS = 30 * 86_400.0
 FORGET_CODE_SECONDS = 3600.0
-log = logging.getLogger("qmodal.worker")
 
 
 async def sweep(client: Client, worker: str) -> None:
@@ -27,7 +26,7 @@ async def sweep(client: Client, worker: str) -> None:
         await asyncio.sleep(SWEEP_SECONDS)
         with survive("the sweep for lost boxes"):
             for lost in await client.aio(sweeper.sweep()):
-                log.warning("%s was lost; what it held is given back", lost)
+                emit(BOX_LOST, worker=lost)
 
 
 async def promote(client: Client, containers: ContainerTable) -> None:

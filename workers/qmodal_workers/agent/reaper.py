@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.pools import BUDGET
+from qmodal.telemetry.events import CONTAINER_ENDED, CONTAINER_HELD, CONTAINER_UNCONCLUDED, emit
 from qmodal.transport.defects import survive
 from qmodal.transport.errors import StreamGoneError
 from qmodal.transport.operation import ask
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.lease import CUT_OFF
+from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.takeover import charged, end_overrun
 from qmodal_workers.ipc import child_processes
@@ -31,6 +33,7 @@ REAP_SECONDS = 1.0
 RECLAIM_RETRY_SECONDS = 0.5
 # The last output of a container holds up its end for no longer.
 LAST_OUTPUT_SECONDS = 5.0
+OUT_OF_MEMORY = "its container ran out of memory"
 log = logging.getLogger("qmodal.worker")
 
 
@@ -45,12 +48,14 @@ class Reaper:
         starter: Starter,
         templates: TemplatePool,
         logs: LogWriter,
+        statistics: FunctionStatistics,
     ) -> None:
         self._client = client
         self._containers = containers
         self._starter = starter
         self._templates = templates
         self._logs = logs
+        self._statistics = statistics
         self._zombies = ZombieCollector()
         self._oom_kills = OomKills()
         self._concluding: dict[str, asyncio.Task[None]] = {}
@@ -137,14 +142,17 @@ class Reaper:
                 survive(f"writing the last output of {container.id}"),
             ):
                 await asyncio.wait_for(self._logs.finish(container.id), LAST_OUTPUT_SECONDS)
+            how = self._ending(container, reason)
+            self._statistics.ended(container, how)
             self._close(container)
             self._report(container, reason)
-        except Exception:
-            log.exception("the end of %s is not concluded yet", container.id)
+        except Exception as error:
+            emit(CONTAINER_UNCONCLUDED, error, **container.about)
             await asyncio.sleep(RECLAIM_RETRY_SECONDS)
             return  # it stays in the list, and the next look begins anew
         del self._concluding[container.id]
-        log.info("%s %s: %s", container.id, container.report.state, reason)
+        state = container.report.state
+        emit(CONTAINER_ENDED, state=state, reason=reason, how=how, **container.about)
 
     def _close(self, container: Container) -> None:
         if container.endpoints is not None:
@@ -152,8 +160,21 @@ class Reaper:
             container.endpoints.close()
             container.endpoints = None
 
+    def _ending(self, container: Container, reason: str) -> str:
+        """How it ended, in one of the words of statistics."""
+        if self._has_failed(container):
+            return "failed"
+        if container.termination is not None or reason == CUT_OFF:
+            return "killed"
+        if reason == OUT_OF_MEMORY:
+            return "out_of_memory"
+        return "crashed" if container.exit_status else "stopped"
+
+    def _has_failed(self, container: Container) -> bool:
+        return container.report.state == "starting" and not self._was_unwanted(container)
+
     def _report(self, container: Container, reason: str) -> None:
-        failed = container.report.state == "starting" and not self._was_unwanted(container)
+        failed = self._has_failed(container)
         detail = container.failure or container.stopping or container.stop_reason
         detail = detail or ("" if container.exit_status == 0 else reason)
         self._containers.note(
@@ -175,7 +196,7 @@ class Reaper:
         if status == -signal.SIGKILL and _was_cut_off(container):
             return CUT_OFF
         if status == -signal.SIGKILL and has_oom_kill:
-            return "its container ran out of memory"
+            return OUT_OF_MEMORY
         if status < 0:
             return f"its container was killed by signal {-status}"
         return f"its container exited with status {status}"
@@ -196,16 +217,20 @@ class Reaper:
                 )
                 back, lost = await self._client.aio(reclaim)
             except Error as error:
-                log.warning("what %s held is not given back yet: %s", container.id, error)
+                emit(CONTAINER_HELD, reason=str(error), **container.about)
                 await asyncio.sleep(RECLAIM_RETRY_SECONDS)
             else:
+                self._statistics.note(container, "redeliveries", back)
+                self._statistics.note(container, "lost", lost)
                 took = (time.monotonic() - begin) * 1000
                 log.debug("%s: %d back, %d lost in %.0f ms", container.id, back, lost, took)
                 return
 
     async def _end_overrun(self, container: Container, status: ContainerStatus) -> None:
         with contextlib.suppress(StreamGoneError):
-            await self._client.aio(end_overrun(self._client, container, status))
+            changes = await self._client.aio(end_overrun(self._client, container, status))
+            for name, amount in changes.items():
+                self._statistics.note(container, name, amount)
 
     async def _close_connection(self, container: Container, status: ContainerStatus | None) -> None:
         """Close its claiming connection: a child of user code may have inherited it, and would get inputs."""

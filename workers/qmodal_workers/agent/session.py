@@ -21,6 +21,7 @@ from qmodal_workers.agent import maintenance
 from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence, Lease, extend
+from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.notifications import Notifications
 from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.reconciler import Reconciler
@@ -70,6 +71,7 @@ class WorkerSession:
         *,
         logs: LogWriter,
         templates: TemplatePool,
+        statistics: FunctionStatistics,
     ) -> None:
         self.worker = new_worker_id()
         self._client = client
@@ -77,8 +79,23 @@ class WorkerSession:
         self._stop = stop
         self.containers = containers = ContainerTable()
         self._lease = Lease(client, containers, self.worker)
-        starter = Starter(client, containers, self.worker, logs=logs, templates=templates)
-        self._reaper = Reaper(client, containers, starter=starter, templates=templates, logs=logs)
+        self._statistics = statistics
+        starter = Starter(
+            client,
+            containers,
+            self.worker,
+            logs=logs,
+            templates=templates,
+            statistics=statistics,
+        )
+        self._reaper = Reaper(
+            client,
+            containers,
+            starter=starter,
+            templates=templates,
+            logs=logs,
+            statistics=statistics,
+        )
         self._watchdog = Watchdog(client, containers)
         self._fence = ContainerFence(containers, self._watchdog)
         self._drain = Drain(client, containers, self._watchdog, grace=options.grace)
@@ -147,6 +164,7 @@ class WorkerSession:
             "fence": self._fence.watch,
             "sweep": lambda: maintenance.sweep(self._client, self.worker),
             "promote": lambda: maintenance.promote(self._client, self.containers),
+            "statistics": lambda: self._statistics.keep(self.containers),
             "code": lambda: maintenance.forget_code(self._client, self.containers),
         }
 

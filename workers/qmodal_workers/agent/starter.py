@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
 import subprocess
@@ -14,8 +13,17 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.fleet import ContainerReport
+from qmodal.store.history.statistics import Series
+from qmodal.telemetry.events import (
+    CONTAINER_FRESH,
+    CONTAINER_NOT_STARTED,
+    CONTAINER_ODD,
+    CONTAINER_READY,
+    emit,
+)
 from qmodal_workers.agent.containers import Container, ContainerTable
-from qmodal_workers.agent.start_times import StartTimes
+from qmodal_workers.agent.measuring.start_times import StartTimes
+from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
@@ -31,7 +39,6 @@ from qmodal_workers.spawn.template_client import (
 from qmodal_workers.spawn.template_pool import TemplatePool
 
 LONGEST_DETAIL = 20_000
-log = logging.getLogger("qmodal.worker")
 
 
 class Starter:
@@ -45,12 +52,14 @@ class Starter:
         *,
         logs: LogWriter,
         templates: TemplatePool,
+        statistics: FunctionStatistics,
     ) -> None:
         self._client = client
         self._containers = containers
         self._worker = worker
         self._logs = logs
         self._templates = templates
+        self._statistics = statistics
         self._planner = Planner(client)
         self._times = StartTimes(client)
         self._said: BoundedDict[tuple[str, str], None] = BoundedDict()
@@ -77,23 +86,25 @@ class Starter:
     def _started(self, container: Container, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            log.error("%s did not start", container.id, exc_info=error)
-            self.fail(container, f"qmodal contradicts itself: {error!r}")
+            self.fail(container, f"qmodal contradicts itself: {error!r}", error)
 
     async def _start(self, container: Container) -> None:
         try:
             plan = await self._planner.plan(container.pool)
             container.options = plan.options
+            version = plan.version
+            container.series = Series(version.environment, version.name, plan.spec.function)
             container.code = None if plan.code is None else Path(plan.code)
             await self._spawn(container, plan)
         except (Error, OSError) as error:
             self.fail(container, str(error))
 
-    def fail(self, container: Container, detail: str) -> None:
+    def fail(self, container: Container, detail: str, defect: BaseException | None = None) -> None:
         """Report that the container failed before it had a process."""
         detail = self._logs.redaction.text(detail)
-        log.warning("%s did not start: %s", container.id, detail)
+        emit(CONTAINER_NOT_STARTED, defect, reason=detail, **container.about)
         self._containers.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
+        self._statistics.ended(container, "failed")
         self._logs.pipes.finish(container.id, lambda: None)  # something may have been said of it
 
     async def _spawn(self, container: Container, plan: StartPlan) -> None:
@@ -172,7 +183,8 @@ class Starter:
         if said not in self._said and plan.options.fork:
             self._said[said] = None
             text = f"containers {what}, which takes longer: {why}"
-            log.warning("%s: %s", plan.version.name, text)
+            name = plan.version.name
+            emit(CONTAINER_FRESH, version=name, reason=text, **container.about)
             self._logs.pipes.say(container.id, plan.spec.app_id, text)
 
     def _spawn_fresh(
@@ -209,6 +221,7 @@ class Starter:
         )
         asyncio.get_running_loop().add_reader(ends.control, self.receive, container)
         self._containers.note(container, pid=pid)
+        self._statistics.began(container)
         if container.termination is not None:
             send_signal(pid, signal.SIGKILL)
 
@@ -235,6 +248,8 @@ class Starter:
             case {"ready": int(), "connection": int(connection)}:
                 took = time.monotonic() - container.assigned_at
                 self._times.learn(container.pool, took)
+                self._statistics.ready(container, took)
+                emit(CONTAINER_READY, seconds=took, **container.about)
                 state = "ready" if container.report.state == "starting" else container.report.state
                 self._containers.note(
                     container, state=state, connection=connection, start_ms=int(took * 1000)
@@ -252,4 +267,4 @@ class Starter:
             case {"pid": int()}:  # user code begins now
                 container.limited_from = time.monotonic()
             case _:
-                log.warning("%s says what we do not understand", container.id)
+                emit(CONTAINER_ODD, **container.about)

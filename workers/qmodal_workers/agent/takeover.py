@@ -9,6 +9,7 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.spec.retries import next_step
 from qmodal.store.entries import Claimed, Requeued, Settled
+from qmodal.store.history.statistics import Counts, observed
 from qmodal.store.keys import GROUP, Keys
 from qmodal.store.pools import MOST_HELD
 from qmodal.transport.operation import Op, ask, ask_one
@@ -90,17 +91,18 @@ def _deliveries(keys: Keys, container: Container, entries: Sequence[Claimed]) ->
     return [reply[0][3] if reply else -1 for reply in replies]
 
 
-def end_overrun(client: Client, container: Container, status: ContainerStatus) -> Op[None]:
-    """Retry the input that ran out of time, or settle it as timed out."""
+def end_overrun(client: Client, container: Container, status: ContainerStatus) -> Op[Counts]:
+    """Retry the input that ran out of time, or settle it as timed out; what that adds to the statistics."""
     entries = yield from read_entries(client.keys, container.pool, status.held[:1])
     for claimed in entries:
         try:
             envelope = open_envelope(claimed.envelope, client.signer)
         except Error:
-            return  # it is given back with the rest, and whoever claims it next buries it
+            return {}  # it is given back with the rest, and whoever claims it next buries it
         if claimed.size > 1:
             yield from _requeue_others(client, container, claimed, status.part)
-        yield from _conclude_overrun(client, container, status, (claimed, envelope))
+        return (yield from _conclude_overrun(client, container, status, (claimed, envelope)))
+    return {}
 
 
 def _requeue_others(client: Client, container: Container, claimed: Claimed, part: int) -> Op[None]:
@@ -119,7 +121,7 @@ def _requeue_others(client: Client, container: Container, claimed: Claimed, part
 
 def _conclude_overrun(
     client: Client, container: Container, status: ContainerStatus, attempt: tuple[Claimed, Envelope]
-) -> Op[None]:
+) -> Op[Counts]:
     claimed, envelope = attempt
     took = time.monotonic_ns() - status.started
     outcome = text_outcome(
@@ -131,8 +133,8 @@ def _conclude_overrun(
     )
     delay = next_step(outcome, container.options.retries, claimed.retries)
     if delay is not None:
-        yield from client.pools.retry(container.pool, claimed, delay=delay)
-        return
+        is_ours = yield from client.pools.retry(container.pool, claimed, delay=delay)
+        return {"retries": 1} | observed("run", took // 1000) if is_ours else {}
     is_kept = claimed.size > 1
     index = status.part if is_kept else claimed.first
     sealed = outcome.seal(
@@ -141,7 +143,15 @@ def _conclude_overrun(
     lane, entry, _ = claimed
     has_blob = envelope.blob is not None
     settled = Settled(lane, entry, envelope.call, index, sealed, has_blob, is_kept=is_kept)
-    yield from ask_one(*client.pools.settle_command(container.pool, [settled]))
+    _, is_settled = yield from ask_one(*client.pools.settle_command(container.pool, [settled]))
+    wait = max(0, outcome.started - envelope.head.created) * 1000
+    return _timed_out(wait, took // 1000) if is_settled else {}
+
+
+def _timed_out(wait: int, run: int) -> Counts:
+    times = {"wait": wait, "run": run, "total": wait + run}
+    changes = [observed(histogram, time).items() for histogram, time in times.items()]
+    return {"timeout": 1, **{name: amount for each in changes for name, amount in each}}
 
 
 def _lane(keys: Keys, pool: str, lane: int) -> str:

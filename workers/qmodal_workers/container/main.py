@@ -173,6 +173,7 @@ def _start(
             container=request.container,
             options=options,
             admission=Admission(client, request.pool),
+            tally=record.tally,
         ),
         service=service,
         invoker=Invoker(

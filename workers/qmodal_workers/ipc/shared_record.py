@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from qmodal_workers.ipc import running_table
+from qmodal_workers.ipc import running_table, tally
 from qmodal_workers.ipc.running_table import RunningInput, RunningTable
+from qmodal_workers.ipc.tally import Tally
 
 _RECORD_SIZE = 16384
 SIZE = _RECORD_SIZE + running_table.SIZE
@@ -35,6 +36,8 @@ TIMEOUT, CANCELLED, STOPPED = 1, 2, 3
 # The names of the held entries follow the container's half as text, with room for the longest ones.
 _NAMES_AT, _MOST_BYTES = 128, MOST_HELD * 48
 _AGENT_AT = 16320
+# On the page of the worker's half, so that it takes no memory of its own.
+_TALLY_AT = _NAMES_AT + _MOST_BYTES
 # What is left of the lease before the worker has written one: a day, in nanoseconds.
 _UNSAID_NS = 24 * 3600 * 10**9
 Entry = tuple[int, str]  # lane, id
@@ -128,7 +131,7 @@ class AgentHalf(ctypes.Structure):
 for _half in (ContainerHalf, AgentHalf):
     _half._fields_ = [(name, ctypes.c_uint64) for name in _half.__annotations__]
 assert ctypes.sizeof(ContainerHalf) <= _NAMES_AT
-assert _NAMES_AT + _MOST_BYTES <= _AGENT_AT <= _RECORD_SIZE - ctypes.sizeof(AgentHalf)
+assert _TALLY_AT + tally.SIZE <= _AGENT_AT <= _RECORD_SIZE - ctypes.sizeof(AgentHalf)
 
 
 class SharedRecord:
@@ -156,6 +159,7 @@ class SharedRecord:
         "serial_cell",
         "started_cell",
         "table",
+        "tally",
         "target_cell",
         "timeout",
     )
@@ -175,6 +179,7 @@ class SharedRecord:
         self.cancels_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "cancels"))
         self.news_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "news"))
         self.table = RunningTable(self._map, _RECORD_SIZE)
+        self.tally = Tally(memoryview(self._map)[_TALLY_AT : _TALLY_AT + tally.SIZE].cast("Q"))
         self._sequence = 0
 
     @classmethod
@@ -322,6 +327,7 @@ class SharedRecord:
         del self.serial_cell, self.started_cell, self.target_cell, self.cancels_cell
         del self.news_cell
         self.table.close()
+        self.tally.close()
         with suppress(BufferError):
             self._map.close()
         os.close(self.fd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
-from qmodal.store.logs import LogChunk, Source
+from qmodal.store.history.logs import LogChunk, Source
 from qmodal_workers.output.redaction import Redaction
 
 MOST_BUFFERED_BYTES = 1024 * 1024

@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 
 from qmodal.client.client import Client
-from qmodal.store.logs import LogChunk
+from qmodal.store.history.logs import LogChunk
 from qmodal.transport.defects import survive
 from qmodal_workers.output.pipes import Pipes
 from qmodal_workers.output.redaction import Redaction

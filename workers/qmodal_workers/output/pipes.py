@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from qmodal.store.logs import LogChunk, Source
+from qmodal.store.history.logs import LogChunk, Source
 from qmodal.transport.defects import note, survive
 from qmodal_workers.ipc.endpoints import PIPE_BYTES
 from qmodal_workers.output.lines import OutputBuffer

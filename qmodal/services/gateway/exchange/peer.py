@@ -49,6 +49,7 @@ class HttpPeer:
         "_left",
         "_send",
         "connection",
+        "function",
         "has_left",
         "is_head",
         "receive",
@@ -61,6 +62,7 @@ class HttpPeer:
         self.connection = connection
         self.receive = receive
         self.is_head = method == "HEAD"
+        self.function = ("", "", "")  # environment, app and function, once it is known
         self.status = 0
         self.sent = 0  # bytes of body
         self.has_left = False

@@ -38,6 +38,7 @@ class WebsocketPeer:
     def __init__(self, receive: Receive, send: Send) -> None:
         self.receive = receive
         self.request_id = b""
+        self.function = ("", "", "")  # environment, app and function, once it is known
         self.status = 0
         self.sent = 0
         self._send = send

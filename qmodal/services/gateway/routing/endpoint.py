@@ -34,11 +34,12 @@ class WebTarget:
 class Endpoint:
     """A web function in one version of its app."""
 
-    __slots__ = ("_capacity", "_parameters", "_targets", "route", "web")
+    __slots__ = ("_capacity", "_parameters", "_targets", "function", "route", "web")
 
     def __init__(self, route: Route, function: FunctionSpec, web: WebSpec) -> None:
         self.route = route
         self.web = web
+        self.function = (route.environment, route.app, route.tag)
         plain: Iterable[Any] = function.parameters or ()
         self._parameters = tuple(ParameterSpec.from_plain(list(each)) for each in plain)
         self._capacity = FunctionOptions.from_plain(function.options).capacity

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from ipaddress import ip_address
 from typing import Any, NamedTuple
@@ -15,10 +14,10 @@ from qmodal.services.gateway.routing.endpoint import Endpoint
 from qmodal.spec.documents import Version
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.web import web_methods
+from qmodal.telemetry.events import GATEWAY_TROUBLE, emit
 from qmodal.transport.operation import Op
 from qmodal.wire.route import Route, RouteName
 
-log = logging.getLogger("qmodal")
 # Seconds: what was found is served for HIT, and for STALE more while it is looked up anew. Together they are how long
 # a gateway may call an app that was stopped, also by a program that was started again, or let in whoever a new version
 # wants to have a token.
@@ -116,7 +115,7 @@ class Router:
             else:
                 await self._look_up_path(place)
         except Error as error:
-            log.warning("a route could not be looked up: %s", error)
+            emit(GATEWAY_TROUBLE, activity="a route could not be looked up", reason=str(error))
             known.is_refreshed = False
 
     async def _look_up_host(self, host: bytes) -> _Known:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 
-from qmodal.store.entries import Claimed, charge
+from qmodal.store.entries import Claimed
 from qmodal.store.pools import BUDGET
 from qmodal_workers.container.concurrent.group import Group
 from qmodal_workers.container.intake.handback import INTERRUPTIONS
@@ -34,8 +33,7 @@ class Leftovers:
             self._charge([claimed], reason, BUDGET)
             self.stop.make(f"it has to make room: {reason}", is_unfit=True)
             return True
-        pools, pool = self.settlement.client.pools, self.settlement.pool
-        self.settlement.insist(partial(pools.bury, pool, claimed, reason=reason))
+        self.settlement.set_aside(claimed, reason)
         return False
 
     def charge(self, group: Group, *, is_alone: bool) -> bool:
@@ -59,16 +57,5 @@ class Leftovers:
 
     def reclaim(self) -> None:
         """When all else is written: what is still held was tried here, and another container has the next try."""
-        if not self._charged:
-            return
-        settlement = self.settlement
-        settlement.insist(
-            partial(
-                settlement.client.pools.reclaim,
-                settlement.pool,
-                settlement.container,
-                reason=self._reason,
-                charged=[charge(each) for each in self._charged],
-                budget=self._budget,
-            )
-        )
+        if self._charged:
+            self.settlement.reclaim(self._charged, reason=self._reason, budget=self._budget)

@@ -41,6 +41,8 @@ class Running:
         group = Group(attempts, self._rows.take(len(attempts)))
         group.slot.serial = self._serial
         group.slot.started = now = time.monotonic_ns()
+        if not self._groups:
+            self._record.tally.begin_busy(now)
         self._groups[self._serial] = group
         for row, attempt in zip(group.rows, attempts, strict=True):
             lane, entry, _ = attempt.claimed
@@ -53,7 +55,8 @@ class Running:
         for row in group.rows:
             self._record.table.finish(row)
         group.is_over = True
-        self._groups.pop(group.slot.serial, None)
+        if self._groups.pop(group.slot.serial, None) and not self._groups:
+            self._record.tally.end_busy(time.monotonic_ns())
 
     def settled(self, rows: list[int]) -> list[tuple[int, str]]:
         """What stood in these rows is written, or given back; their entries. By any thread."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 
-from qmodal.store.entries import Claimed, charge
+from qmodal.store.entries import Claimed
 from qmodal.store.pools import BUDGET
 from qmodal_workers.container.intake.intake import Intake
 from qmodal_workers.container.intake.stop import StopRequest
@@ -40,8 +39,7 @@ class Handback:
             self.stop.make(f"it has to make room: {reason}", is_unfit=True)
             self._reclaim(claimed, reason)
         else:
-            pools, pool = self.settlement.client.pools, self.settlement.pool
-            self.settlement.insist(partial(pools.bury, pool, claimed, reason=reason))
+            self.settlement.set_aside(claimed, reason)
 
     def release(self, claimed: Claimed, reason: str) -> None:
         """Release an unstarted entry, and stop for this reason: this container would refuse it again."""
@@ -72,13 +70,5 @@ class Handback:
     def _reclaim(self, claimed: Claimed, reason: str, *, budget: int = BUDGET) -> None:
         """Give an entry back, charged for its try here; this container must be about to stop."""
         self.intake.settle()
-        settlement = self.settlement
-        reclaim = partial(
-            settlement.client.pools.reclaim,
-            settlement.pool,
-            settlement.container,
-            reason=reason,
-            charged=[charge(claimed)],
-            budget=1 if settlement.options.is_once else budget,
-        )
-        settlement.insist(reclaim)
+        budget = 1 if self.settlement.options.is_once else budget
+        self.settlement.reclaim([claimed], reason=reason, budget=budget)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from qmodal.wire.plain import pack as pack_value, pack_scalars
 from qmodal.wire.signing import mac_of
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.run.pack import Pack
+from qmodal_workers.ipc.tally import Tally
 
 # A result of a pack above this is an outcome of its own.
 LARGE_BYTES = INLINE_BYTES // 8
@@ -29,6 +31,7 @@ class PackOutcomes:
     container: str
     options: FunctionOptions
     admission: Admission
+    tally: Tally
 
     def retried(self, pack: Pack, results: list[Any]) -> dict[int, float]:
         """The seconds until their next attempt of inputs that get one, by place in the pack."""
@@ -40,6 +43,8 @@ class PackOutcomes:
             delay = next_step(result, retries, used) if isinstance(result, Outcome) else None
             if delay is not None:
                 found[place] = delay
+        if found:
+            self.tally.retried(pack.mean_ns // 1000, len(found))
         return found
 
     def ended(self, pack: Pack, results: list[Any], retried: dict[int, float]) -> list[Ended]:
@@ -47,11 +52,12 @@ class PackOutcomes:
         return [self.of(pack, *run) for run in _runs(pack, results, retried) if run[1]]
 
     def of(self, pack: Pack, place: int, results: list[Any]) -> Ended:
-        """The signed outcome that these consecutive results, from that place on, share."""
+        """The signed outcome that these consecutive results, from that place on, share; they are counted."""
         first, count = pack.index_of(place), len(results)
         outcome = self._outcome(pack, results)
         if len(outcome.payload) > INLINE_BYTES and count == 1:
             outcome = self.admission.store_result(pack.envelope.call, first, outcome)
+        self._count(pack, place, results, outcome.kind)
         sealed = outcome.seal(
             self.client.signer,
             call=pack.envelope.call,
@@ -60,6 +66,18 @@ class PackOutcomes:
             request=mac_of(pack.claimed.envelope),
         )
         return Ended(first, count, sealed)
+
+    def _count(self, pack: Pack, place: int, results: list[Any], kind: str) -> None:
+        """Count these, each with the mean time that an input of the pack took."""
+        count, each = len(results), pack.mean_ns
+        started = pack.begun + (place - pack.begin) * each + (count - 1) * each // 2
+        started += time.time_ns() - time.monotonic_ns()
+        wait = started // 1000 - pack.envelope.head.created * 1000
+        kinds = {"value" if kind == "values" else kind: count}
+        if kind == "mixed":
+            kinds = Counter(one.kind if isinstance(one, Outcome) else "value" for one in results)
+        for ending, number in kinds.items():
+            self.tally.ended(ending, wait, each // 1000, number)
 
     def _outcome(self, pack: Pack, results: list[Any]) -> Outcome:
         now, each = time.time_ns() // 1_000_000, pack.mean_ns // 1000

@@ -6,12 +6,12 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 from qmodal.client.client import Client
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.retries import next_step
-from qmodal.store.entries import Claimed, Ended, Requeued, Settled
+from qmodal.store.entries import Claimed, Ended, Requeued, Settled, charge
 from qmodal.transport.operation import Op
 from qmodal.wire.outcome import INLINE_BYTES, Outcome
 from qmodal_workers.container.run.admission import Admission
@@ -20,7 +20,9 @@ from qmodal_workers.container.settle.coalesce import Done, in_runs, sealed
 from qmodal_workers.container.settle.pack_outcomes import PackOutcomes, requeued
 from qmodal_workers.container.settle.splitting import PackSplitter
 from qmodal_workers.container.until_ready import insist
+from qmodal_workers.ipc.tally import Tally
 
+T = TypeVar("T")
 # So much fits into what the kernel keeps for a connection.
 QUICK_BYTES = 64 * 1024
 
@@ -34,6 +36,7 @@ class Settlement:
     container: str
     options: FunctionOptions
     admission: Admission
+    tally: Tally = field(default_factory=Tally)
     outcomes: PackOutcomes = field(init=False)
     splitter: PackSplitter = field(init=False)
     _settled: list[Settled] = field(default_factory=list)
@@ -43,7 +46,9 @@ class Settlement:
     _lock: threading.Lock = field(default_factory=lambda: threading.Lock())
 
     def __post_init__(self) -> None:
-        self.outcomes = PackOutcomes(self.client, self.container, self.options, self.admission)
+        self.outcomes = PackOutcomes(
+            self.client, self.container, self.options, self.admission, self.tally
+        )
         self.splitter = PackSplitter(self.client, self.pool, self.container, self.outcomes)
 
     @property
@@ -60,6 +65,7 @@ class Settlement:
         if result[0] != "value":
             delay = next_step(Outcome(*result), self.options.retries, claimed.retries)
             if delay is not None:
+                self.tally.retried(int(done.took * 1e6))
                 self.insist(lambda: self.client.pools.retry(self.pool, claimed, delay=delay))
                 return
         if len(result[2]) > INLINE_BYTES:
@@ -76,7 +82,7 @@ class Settlement:
             size += len(one.result[2])
         if size > QUICK_BYTES:
             return None
-        return [sealed(run, self.container, self.client.signer) for run in in_runs(done)]
+        return self._sealed(done)
 
     def pack(self, pack: Pack) -> None:
         """Take in that a pack has ended as far as it ran; unstarted inputs go back in line."""
@@ -115,7 +121,11 @@ class Settlement:
         settled += [
             self._whole(pack, self.outcomes.of(pack, pack.begin, pack.results)) for pack in packs
         ]
-        return settled + [sealed(run, self.container, self.client.signer) for run in in_runs(done)]
+        return settled + self._sealed(done)
+
+    def _sealed(self, done: list[Done]) -> list[Settled]:
+        signer, tally = self.client.signer, self.tally
+        return [sealed(run, self.container, signer, tally) for run in in_runs(done)]
 
     def put_back(self, settled: list[Settled]) -> None:
         """Put back outcomes that could not be settled; they come first next time."""
@@ -139,6 +149,25 @@ class Settlement:
         call, is_kept = pack.envelope.call, pack.is_kept and pack.claimed.size > 1
         return Settled(lane, entry, call, first, sealed, False, count, is_kept)
 
-    def insist(self, operation: Callable[[], Op[Any]]) -> None:
-        """Carry the operation out, however long the server takes."""
-        insist(self.client, operation)
+    def set_aside(self, claimed: Claimed, reason: str) -> None:
+        """End an entry that cannot be processed, for this reason; a person finds it among the dead letters."""
+        self.tally.add("unprocessable", claimed.size if claimed.is_shaped else 1)
+        self.insist(lambda: self.client.pools.bury(self.pool, claimed, reason=reason))
+
+    def reclaim(self, charged: list[Claimed], *, reason: str, budget: int) -> None:
+        """Take back all that this container holds, these charged for their try here; it must be about to stop."""
+        back, lost = self.insist(
+            lambda: self.client.pools.reclaim(
+                self.pool,
+                self.container,
+                reason=reason,
+                charged=[charge(each) for each in charged],
+                budget=budget,
+            )
+        )
+        self.tally.add("redeliveries", back)
+        self.tally.add("lost", lost)
+
+    def insist(self, operation: Callable[[], Op[T]]) -> T:
+        """Carry the operation out, however long the server takes; its result."""
+        return insist(self.client, operation)

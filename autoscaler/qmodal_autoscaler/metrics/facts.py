@@ -1,0 +1,86 @@
+"""What a leader knows of the cluster, as values that another thread may read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from qmodal.store.history.statistics import Series
+from qmodal_autoscaler.cluster.catalog import Catalog
+from qmodal_autoscaler.cluster.nodes import Nodes
+from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
+
+
+@dataclass(slots=True)
+class FunctionFacts:
+    """The pools of a function together."""
+
+    running: int = 0
+    waiting: int = 0
+    delayed: int = 0
+    containers: Counter[str] = field(default_factory=Counter)  # by state
+    desired: Counter[str] = field(default_factory=Counter)  # by the reason for it
+    backlogged: list[str] = field(default_factory=list)  # pools with inputs that wait
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterFacts:
+    """The cluster at one moment."""
+
+    functions: dict[Series, FunctionFacts]
+    pools: int
+    boxes: int
+    slots: int  # containers that all boxes may run
+
+
+class LeaderView:
+    """Keeps the last decision on each pool of a leader; used in the leader's loop only."""
+
+    def __init__(self, nodes: Nodes, catalog: Catalog) -> None:
+        self._nodes = nodes
+        self._catalog = catalog
+        self._decisions: dict[str, PoolDecision] = {}
+
+    def judged(self, judgement: Judgement) -> None:
+        """Take in what the leader has judged of a pool."""
+        if judgement.made is not None:
+            self._decisions[judgement.pool] = judgement.made
+        elif judgement.error is None:  # nothing of it runs any more
+            self._decisions.pop(judgement.pool, None)
+
+    def facts(self) -> ClusterFacts:
+        """The facts now."""
+        functions: dict[Series, FunctionFacts] = {}
+        for pool in self._decisions.keys() - self._catalog.pools():
+            del self._decisions[pool]
+        for made in self._decisions.values():
+            series = self._series(made)
+            if series is not None:
+                _add(functions.setdefault(series, FunctionFacts()), made)
+        boxes = self._nodes.boxes()
+        return ClusterFacts(
+            functions=functions,
+            pools=len(self._decisions),
+            boxes=len(boxes),
+            slots=sum(box.report.max_containers for box in boxes if box.report is not None),
+        )
+
+    def _series(self, made: PoolDecision) -> Series | None:
+        record = self._catalog.records().get(made.terms.app)
+        if record is None:
+            return None
+        return Series(record.environment, record.name, made.observation.function)
+
+
+def _add(facts: FunctionFacts, made: PoolDecision) -> None:
+    snapshot, decision = made.snapshot, made.decision
+    running = sum(each.running for each in snapshot.containers)
+    waiting = max(0, snapshot.inflight - running - snapshot.delayed)
+    facts.running += running
+    facts.waiting += waiting
+    facts.delayed += snapshot.delayed
+    for each in snapshot.containers:
+        facts.containers[each.state] += 1
+    facts.desired[decision.why] += decision.desired
+    if waiting:
+        facts.backlogged.append(made.pool)

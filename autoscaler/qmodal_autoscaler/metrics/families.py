@@ -1,0 +1,101 @@
+"""Facts of a cluster and figures of its server as metric families."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+
+from qmodal.store.history.figures import ServerFigures
+from qmodal.store.history.statistics import Series
+from qmodal.telemetry.metrics_server import gauge
+from qmodal_autoscaler.metrics.facts import ClusterFacts, FunctionFacts
+
+_LABELS = Series._fields
+_STATES = ("starting", "ready", "draining")
+
+
+def cluster_families(
+    facts: ClusterFacts, server: ServerFigures, oldest: Mapping[str, int]
+) -> Iterator[Metric]:
+    """All that a leader shows beside the statistics of functions."""
+    yield gauge("qmodal_pools", "Active pools.", facts.pools)
+    yield gauge("qmodal_boxes", "Boxes that were not given up.", facts.boxes)
+    yield gauge("qmodal_box_slots", "Containers that all boxes together may run.", facts.slots)
+    yield gauge("qmodal_dead_letters", "Entries that were set aside.", server.dead)
+    yield from _server_families(server.server)
+    yield from _function_families(facts.functions, server.now, oldest)
+
+
+def _function_families(
+    functions: Mapping[Series, FunctionFacts], now: float, oldest: Mapping[str, int]
+) -> Iterator[Metric]:
+    running = GaugeMetricFamily("qmodal_running_inputs", "Inputs that run.", labels=_LABELS)
+    waiting = GaugeMetricFamily("qmodal_waiting_inputs", "Inputs that wait.", labels=_LABELS)
+    delayed = GaugeMetricFamily(
+        "qmodal_delayed_inputs", "Inputs whose next attempt is not due yet.", labels=_LABELS
+    )
+    age = GaugeMetricFamily(
+        "qmodal_oldest_waiting_input_age_seconds",
+        "How long the input has waited that was put in line first of those that wait; 0 without any.",
+        labels=_LABELS,
+    )
+    containers = GaugeMetricFamily(
+        "qmodal_containers", "Containers, by state.", labels=(*_LABELS, "state")
+    )
+    desired = GaugeMetricFamily(
+        "qmodal_desired_containers",
+        "Containers that the autoscaler wants, by the reason for it.",
+        labels=(*_LABELS, "reason"),
+    )
+    for series, each in functions.items():
+        running.add_metric(series, each.running)
+        waiting.add_metric(series, each.waiting)
+        delayed.add_metric(series, each.delayed)
+        since = min((oldest[pool] for pool in each.backlogged if pool in oldest), default=now)
+        age.add_metric(series, max(0.0, now - since) / 1000)
+        for state in _STATES:
+            containers.add_metric((*series, state), each.containers[state])
+        for reason, count in sorted(each.desired.items()):
+            desired.add_metric((*series, reason), count)
+    yield from (running, waiting, delayed, age, containers, desired)
+
+
+def _server_families(fields: Mapping[str, str]) -> Iterator[Metric]:
+    yield gauge(
+        "qmodal_redis_memory_used_bytes", "Memory of the server.", _number(fields, "used_memory")
+    )
+    yield gauge(
+        "qmodal_redis_memory_max_bytes",
+        "What the server's memory is limited to; 0: it is not.",
+        _number(fields, "maxmemory"),
+    )
+    yield gauge(
+        "qmodal_redis_clients", "Connections to the server.", _number(fields, "connected_clients")
+    )
+    yield gauge(
+        "qmodal_redis_append_only",
+        "Whether the server has an append-only file, so that calls survive its restart.",
+        fields.get("aof_enabled") == "1",
+    )
+    yield gauge(
+        "qmodal_redis_writes_ok",
+        "Whether the server could write its files when it last tried.",
+        all(fields.get(name, "ok") == "ok" for name in _WRITES),
+    )
+    policy = GaugeMetricFamily(
+        "qmodal_redis_maxmemory_policy",
+        "What the server does when its memory is full; any but noeviction loses calls.",
+        labels=("policy",),
+    )
+    policy.add_metric((fields.get("maxmemory_policy", "unknown"),), 1)
+    yield policy
+
+
+_WRITES = ("aof_last_write_status", "aof_last_bgrewrite_status", "rdb_last_bgsave_status")
+
+
+def _number(fields: Mapping[str, str], name: str) -> float:
+    text = fields.get(name, "")
+    return float(text) if text.isdigit() else 0.0

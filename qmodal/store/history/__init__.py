@@ -1,0 +1,1 @@
+"""What is kept of what has happened: what containers printed, and statistics of functions."""

@@ -1,0 +1,171 @@
+"""Events: what happens in workers, autoscalers and gateways and is worth a line, each in one table with its fields.
+
+Whoever emits names the ids of what it happened to; log lines and tests read them. Where nobody listens at an event's
+level, to emit it costs one question.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass, field
+
+log = logging.getLogger("qmodal.events")
+# Where a record of the logger has its event, and the values of its fields.
+EVENT, FIELDS = "qmodal_event", "qmodal_fields"
+TABLE: dict[str, Event] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A kind of event: its name, its level, the line that people read, and what it means.
+
+    `line` names fields in braces; `fields` are all that it has: those of the line, and ids beside them.
+    """
+
+    name: str
+    level: int
+    line: str
+    meaning: str
+    ids: tuple[str, ...] = ()
+    fields: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        named = {re.split("[}:]", part)[0] for part in self.line.split("{")[1:]}
+        object.__setattr__(self, "fields", frozenset({*named, *self.ids}))
+        TABLE[self.name] = self
+
+
+def emit(event: Event, error: BaseException | None = None, /, **fields: object) -> None:
+    """It has happened; `fields` are those of the event, and the traceback of `error` follows if it is given."""
+    if log.isEnabledFor(event.level):
+        extra = {EVENT: event.name, FIELDS: fields}
+        log.log(event.level, "%s", event.line.format_map(fields), exc_info=error, extra=extra)
+
+
+_CONTAINER = ("container", "worker", "app", "function", "pool")
+_INFO, _WARNING, _ERROR = logging.INFO, logging.WARNING, logging.ERROR
+
+# Of workers.
+WORKER_GIVEN_UP = Event(
+    "worker.given_up",
+    _WARNING,
+    "{worker} was given up; coming back under a new id",
+    "The lease of this worker has ended, so its containers were killed; their inputs run elsewhere.",
+)
+BOX_LOST = Event(
+    "box.lost",
+    _WARNING,
+    "{worker}: it was lost; what it held is given back",
+    "The lease of another box has ended, and this process has put its inputs back in line.",
+)
+CONTAINER_READY = Event(
+    "container.ready",
+    logging.DEBUG,
+    "{container} is ready after {seconds:.2f} s",
+    "A container can claim, so long after it was assigned.",
+    _CONTAINER,
+)
+CONTAINER_ENDED = Event(
+    "container.ended",
+    _INFO,
+    "{container} {state}: {reason}",
+    "The process of a container has ended, and what it held is given back; `how` as in metrics.",
+    (*_CONTAINER, "how"),
+)
+CONTAINER_NOT_STARTED = Event(
+    "container.not_started",
+    _WARNING,
+    "{container} did not start: {reason}",
+    "A container could not be given a process.",
+    _CONTAINER,
+)
+CONTAINER_CUT_OFF = Event(
+    "container.cut_off",
+    _WARNING,
+    "{container} ends: {reason}",
+    "An at-most-once container was killed, because its worker cannot renew its lease.",
+    _CONTAINER,
+)
+CONTAINER_FRESH = Event(
+    "container.fresh",
+    _WARNING,
+    "{version}: {reason}",
+    "Containers of an app are not forked from a template, which takes longer; said once.",
+    _CONTAINER,
+)
+CONTAINER_ODD = Event(
+    "container.odd",
+    _WARNING,
+    "{container} says what we do not understand",
+    "A container, or user code in it, has written something else than a report.",
+    _CONTAINER,
+)
+CONTAINER_HELD = Event(
+    "container.held",
+    _WARNING,
+    "what {container} held is not given back yet: {reason}",
+    "The server could not be reached at the end of a container; it is tried again.",
+    _CONTAINER,
+)
+CONTAINER_UNCONCLUDED = Event(
+    "container.unconcluded",
+    _ERROR,
+    "the end of {container} is not concluded yet",
+    "Something unforeseen at the end of a container; it is tried again.",
+    _CONTAINER,
+)
+
+# Of autoscalers.
+LEADER_BEGAN = Event(
+    "leader.began",
+    _INFO,
+    "{autoscaler} leads with epoch {epoch}",
+    "An autoscaler has begun to decide.",
+)
+LEADER_ENDED = Event(
+    "leader.ended", _INFO, "{autoscaler} leads no more", "Another autoscaler may lead now."
+)
+LEADER_UNKNOWN = Event(
+    "leader.unknown",
+    _WARNING,
+    "{autoscaler} cannot ask who leads: {reason}",
+    "The server could not be asked; a leader goes on meanwhile.",
+)
+LEADER_FAILED = Event(
+    "leader.failed",
+    _ERROR,
+    "{autoscaler} has failed as the leader, and tries again",
+    "Something unforeseen has ended a leadership; the next one begins afresh.",
+)
+SCALING_CHANGED = Event(
+    "scaling.changed",
+    _INFO,
+    "{label}: {reason}",
+    "The leader has changed something about a pool, a box or an app, for this reason.",
+    ("subject",),
+)
+SCALING_TROUBLE = Event(
+    "scaling.trouble",
+    _WARNING,
+    "{label}: {reason}",
+    "The leader cannot know or do something; said once, until that changes.",
+    ("subject",),
+)
+
+# Of gateways.
+GATEWAY_WAITS = Event(
+    "gateway.waits", _WARNING, "{reason}", "A gateway has started and cannot reach the server yet."
+)
+GATEWAY_DEFECT = Event(
+    "gateway.defect",
+    _ERROR,
+    "{what}",
+    "Something unforeseen at a request or a websocket, which was answered with 500.",
+)
+GATEWAY_TROUBLE = Event(
+    "gateway.trouble",
+    _WARNING,
+    "{activity}: {reason}",
+    "A gateway could not do something; a request that depends on it was answered with an error.",
+)

@@ -1,0 +1,45 @@
+"""The log of a long-lived process on stderr: lines for people, or an object of JSON on each line."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from qmodal.telemetry.events import EVENT, FIELDS
+
+LINE = "%(asctime)s %(levelname)s %(message)s"
+
+
+class JsonLines(logging.Formatter):
+    """A line has `time` (UTC), `level`, `event` and its fields, and `message` as people read it.
+
+    A record that is no event has `logger` instead; an error's traceback is `traceback`. A field of the
+    same name as one of these is left out.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        import json  # who writes lines for people has no use for it
+
+        event = getattr(record, EVENT, None)
+        line: dict[str, Any] = {"time": _time_of(record), "level": record.levelname.lower()}
+        line |= {"logger": record.name} if event is None else {"event": event}
+        line["message"] = record.getMessage()
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        fields = getattr(record, FIELDS, {})
+        return json.dumps({**fields, **line}, default=str)
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+    return f"{seconds}.{int(record.msecs):03d}Z"
+
+
+def begin_log(*, as_json: bool = False) -> None:
+    """Log to stderr from now on."""
+    logging.basicConfig(level=logging.INFO, format=LINE)
+    if as_json:
+        for handler in logging.getLogger().handlers:
+            handler.setFormatter(JsonLines())

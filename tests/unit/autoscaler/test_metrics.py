@@ -1,0 +1,96 @@
+"""What a leader shows: the text of statistics, facts of pools taken together, and the page that explains them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client.metrics_core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from qmodal.store.history.figures import ServerFigures
+from qmodal.store.history.statistics import BOUNDS, Series, bucket_of, observed
+from qmodal_autoscaler.metrics.facts import ClusterFacts, FunctionFacts
+from qmodal_autoscaler.metrics.families import cluster_families
+from qmodal_autoscaler.metrics.function_text import FUNCTION_METRICS, function_text
+
+ROOT = Path(__file__).parents[3]
+SQUARE = Series("main", "shop", "square")
+ODD = Series("main", 'a "b" \\ c', "f\ng")
+
+
+def parsed(text: bytes) -> dict[str, Metric]:
+    return {family.name: family for family in text_string_to_metric_families(text.decode())}
+
+
+def test_the_text_is_what_the_library_reads() -> None:
+    counts = {
+        "value": 7,
+        "error": 2,
+        "busy": 1_500_000,
+        "end:crashed": 3,
+        **observed("run", 20_000),
+    }
+    found = parsed(function_text({SQUARE: counts, ODD: {"value": 1}}))
+    inputs = {
+        (each.labels["function"], each.labels["outcome"]): each.value
+        for each in found["qmodal_inputs"].samples
+    }
+    assert inputs["square", "value"] == 7
+    assert inputs["square", "error"] == 2
+    assert inputs["f\ng", "value"] == 1
+    busy = {
+        each.labels["app"]: each.value for each in found["qmodal_container_busy_seconds"].samples
+    }
+    assert busy == {SQUARE.app: 1.5, ODD.app: 0}
+    apps = {each.labels["app"] for each in found["qmodal_inputs"].samples}
+    assert apps == {SQUARE.app, ODD.app}
+
+
+def test_buckets_add_up_and_are_in_seconds() -> None:
+    counts = {bucket_of("run", 0): 2, bucket_of("run", len(BOUNDS)): 1, "run:sum": 3_000_000}
+    samples = parsed(function_text({SQUARE: counts}))["qmodal_run_seconds"].samples
+    ends = [(each.labels["le"], each.value) for each in samples if "le" in each.labels]
+    assert [ends[0], ends[-1]] == [("0.001", 2), ("+Inf", 3)]
+    assert [value for _, value in ends] == sorted(value for _, value in ends)
+    rest = {each.name: each.value for each in samples if "le" not in each.labels}
+    assert rest == {"qmodal_run_seconds_sum": 3.0, "qmodal_run_seconds_count": 3}
+
+
+def test_without_functions_there_is_no_text() -> None:
+    assert function_text({}) == b""
+
+
+def cluster() -> Iterator[Metric]:
+    """A function with two pools, whose oldest input has waited for 2 s."""
+    facts = FunctionFacts(
+        running=2,
+        waiting=5,
+        containers=Counter(ready=2),
+        desired=Counter(backlog=3, enough=1),
+        backlogged=["p1", "p2"],
+    )
+    server = ServerFigures("as-1", 10_000.0, {"maxmemory_policy": "noeviction"}, 0)
+    everything = ClusterFacts({SQUARE: facts}, pools=2, boxes=1, slots=4)
+    return cluster_families(everything, server, {"p1": 9_000, "p2": 8_000})
+
+
+def test_the_pools_of_a_function_are_taken_together() -> None:
+    found = {family.name: family.samples for family in cluster()}
+    (age,) = found["qmodal_oldest_waiting_input_age_seconds"]
+    assert (age.labels, age.value) == (SQUARE._asdict(), 2.0)
+    desired = {each.labels["reason"]: each.value for each in found["qmodal_desired_containers"]}
+    assert desired == {"backlog": 3, "enough": 1}
+    states = {each.labels["state"]: each.value for each in found["qmodal_containers"]}
+    assert states == {"starting": 0, "ready": 2, "draining": 0}
+
+
+def test_the_page_explains_every_metric_of_the_cluster_and_of_functions() -> None:
+    page = (ROOT / "docs" / "observing.md").read_text("utf-8")
+    explained = set(re.findall(r"`(qmodal_\w+)`", page))
+    shown = {family.name for family in cluster()} | set(FUNCTION_METRICS)
+    assert shown - explained == set()
+    own = {each for each in explained if not each.startswith(("qmodal_box_", "qmodal_gateway_"))}
+    assert own - shown == {"qmodal_redis_up", "qmodal_autoscaler_leads"}
