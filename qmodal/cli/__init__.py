@@ -40,6 +40,9 @@ BUILT_IN = {
     "up": CommandEntry("qmodal.cli.commands.up:up", "Run the whole system on this machine."),
     "web": CommandEntry("qmodal.cli.commands.web:web", "Serve web functions over HTTP."),
     "app": CommandEntry("qmodal.cli.commands.app:app", "List and stop apps, and read their logs."),
+    "call": CommandEntry(
+        "qmodal.cli.commands.finding.call:call", "Find calls, and run again what has failed."
+    ),
     "container": CommandEntry("qmodal.cli.commands.fleet:container", "List and stop containers."),
     "worker list": CommandEntry(
         "qmodal.cli.commands.fleet:workers", "List the workers of all boxes."
