@@ -43,6 +43,9 @@ BUILT_IN = {
     "call": CommandEntry(
         "qmodal.cli.commands.finding.call:call", "Find calls, and run again what has failed."
     ),
+    "pool": CommandEntry(
+        "qmodal.cli.commands.finding.pool:pool", "List, show, purge and pause pools."
+    ),
     "container": CommandEntry("qmodal.cli.commands.fleet:container", "List and stop containers."),
     "worker list": CommandEntry(
         "qmodal.cli.commands.fleet:workers", "List the workers of all boxes."

@@ -12,7 +12,7 @@ from qmodal.store import reading
 from qmodal.store.entries import Claimed
 from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.results.outputs import MOST_PER_OUTPUT
-from qmodal.transport.operation import Command, Op, ask_each, ask_one
+from qmodal.transport.operation import Command, Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.ids import SHARDS, is_pool_id
 
@@ -40,6 +40,7 @@ class Observation:
     service_time: float | None
     start_time: float | None
     is_served: bool = False  # a lone input is not published: a container is ready for it
+    paused: int = 0  # since when it gets no containers, in ms since 1970; 0: it does
 
     def running(self, slots: int = 1) -> int:
         """Started inputs: a container runs at most `slots` of the entries that it holds."""
@@ -137,6 +138,20 @@ class Observing:
         flat = [part for name, value in seconds.items() for part in (name, round(value, 6))]
         yield from ask_one(*note_command(self.keys, pool, *flat))
 
+    def pause(self, pool: str, *, since: int) -> Op[bool]:
+        """Have the pool get no containers from now on (`since`, in ms); False if it is not known."""
+        noted = yield from ask_one(*note_command(self.keys, pool, b"paused", since))
+        if noted:
+            yield from ask_one(b"PUBLISH", self.keys.wake, pool)
+        return bool(noted)
+
+    def resume(self, pool: str) -> Op[bool]:
+        """Have the pool get containers again; False if it was not paused."""
+        removed, _ = yield from ask(
+            (b"HDEL", self.keys.pool(pool), b"paused"), (b"PUBLISH", self.keys.wake, pool)
+        )
+        return bool(removed)
+
     def serve(self, pool: str, *, is_served: bool) -> Op[None]:
         """Say whether a container is ready for a lone input, which then need not be published."""
         yield from ask_one(*note_command(self.keys, pool, b"served", int(is_served)))
@@ -179,7 +194,7 @@ def _observation(pool: str, reply: Any, where: str) -> Observation | None:
     if not reply or not reading.is_readable(reply, where):
         return None
     fields, entries, delayed, first, second = reply
-    app, function, label, inflight, submitted, service_time, start_time, served = fields
+    app, function, label, inflight, submitted, service_time, start_time, served, paused = fields
     return Observation(
         pool=pool,
         app=(app or b"").decode(errors="replace"),
@@ -192,6 +207,7 @@ def _observation(pool: str, reply: Any, where: str) -> Observation | None:
         service_time=reading.seconds(service_time, where),
         start_time=reading.seconds(start_time, where),
         is_served=served == b"1",
+        paused=max(0, reading.whole(paused) or 0),
     )
 
 

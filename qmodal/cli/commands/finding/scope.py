@@ -59,7 +59,7 @@ def _check_function(client: Client, scope: Scope, record: AppRecord | None) -> O
     }
     if any(scope.has(app, tag) for app, tag in known):
         return
-    records = [record] if record else [*filter(None, (yield from _deployed(client)).values())]
+    records = [record] if record else (yield from deployed_records(client))
     for each in records:
         known |= {(each.app_id, tag) for tag in (yield from _tags(client, each))}
     if any(scope.has(app, tag) for app, tag in known):
@@ -71,9 +71,11 @@ def _check_function(client: Client, scope: Scope, record: AppRecord | None) -> O
     )
 
 
-def _deployed(client: Client) -> Op[dict[str, AppRecord | None]]:
+def deployed_records(client: Client) -> Op[list[AppRecord]]:
+    """The records of all deployed apps."""
     deployed = yield from client.apps.deployed()
-    return (yield from client.apps.records(list(deployed.values())))
+    records = yield from client.apps.records(list(deployed.values()))
+    return [record for record in records.values() if record is not None]
 
 
 def _tags(client: Client, record: AppRecord) -> Op[Collection[str]]:
