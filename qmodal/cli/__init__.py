@@ -46,6 +46,9 @@ BUILT_IN = {
     "pool": CommandEntry(
         "qmodal.cli.commands.finding.pool:pool", "List, show, purge and pause pools."
     ),
+    "dead": CommandEntry(
+        "qmodal.cli.commands.finding.dead:dead", "Show and requeue what no container will run."
+    ),
     "container": CommandEntry("qmodal.cli.commands.fleet:container", "List and stop containers."),
     "worker list": CommandEntry(
         "qmodal.cli.commands.fleet:workers", "List the workers of all boxes."
