@@ -15,7 +15,7 @@ import msgpack
 from qmodal.store import reading
 from qmodal.store.entries import Claimed
 from qmodal.store.keys import Keys
-from qmodal.transport.operation import Op, ask, ask_each, ask_one
+from qmodal.transport.operation import Op, ask, ask_one
 
 KEEP_MS = 7 * 24 * 3600 * 1000
 # For each function; a server may keep some more, as it removes them in blocks.
@@ -33,7 +33,8 @@ class Failure:
     """One input that has failed; times in ms since 1970, `took` in microseconds.
 
     `kind` is that of its outcome, `reason` one line, `trace` the printed traceback or "". `at` is when it
-    was noted, and `envelope` its signed bytes, or b"" if they were too large to keep.
+    was noted, `entry` the place of the note, and `envelope` its signed bytes, or b"" if they were too large to
+    keep.
     """
 
     app: str
@@ -52,10 +53,14 @@ class Failure:
     retries: int = 0
     lost: int = 0
     at: int = 0
+    entry: str = ""
     envelope: bytes = b""
 
 
-_NOTED = tuple(each.name for each in fields(Failure) if each.name not in ("at", "envelope"))
+_BESIDE = frozenset(
+    {"at", "entry", "envelope"}
+)  # what a note does not say, but the entry that it is in
+_NOTED = tuple(each.name for each in fields(Failure) if each.name not in _BESIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +124,21 @@ class Failures:
         return [(app, tag) for app, slash, tag in parts if slash]
 
     def recent(
-        self, functions: Sequence[tuple[str, str]], *, since: int = 0, count: int = MOST_NOTED
+        self, app: str, function: str, *, since: int = 0, count: int, before: str = ""
     ) -> Op[list[Failure]]:
-        """The newest notes of these functions, at most `count` of each and none before `since` (ms), newest first."""
-        names = [self.keys.failed(app, tag) for app, tag in functions]
-        replies = yield from ask_each(
-            (b"XREVRANGE", name, b"+", max(0, since), b"COUNT", count) for name in names
-        )
-        found = [
-            failure
-            for name, reply in zip(names, replies, strict=True)
-            if reading.is_readable(reply, name)
-            for entry, content in reply
-            if (failure := _failure(entry, content, name)) is not None
-        ]
-        return sorted(found, key=lambda failure: failure.at, reverse=True)
+        """The newest notes of a function, newest first: at most `count`, none before `since` (ms).
+
+        `before`: only those behind which this entry stands. An empty list: there are none left.
+        """
+        key, end = self.keys.failed(app, function), f"({before}" if before else "+"
+        start = max(0, since)
+        reply = yield from ask_one(b"XREVRANGE", key, end, start, b"COUNT", count)
+        found = [_failure(entry, content, key) for entry, content in reply]
+        while reply and not any(found):  # none of these is one of ours, and there may be more
+            last = reply[-1][0].decode()
+            reply = yield from ask_one(b"XREVRANGE", key, f"({last}", start, b"COUNT", count)
+            found = [_failure(entry, content, key) for entry, content in reply]
+        return [failure for failure in found if failure is not None]
 
 
 def _failure(entry: bytes, content: Sequence[bytes], where: str) -> Failure | None:
@@ -143,5 +148,6 @@ def _failure(entry: bytes, content: Sequence[bytes], where: str) -> Failure | No
     if plain is None:
         return None
     plain["at"] = int(entry.partition(b"-")[0])
+    plain["entry"] = entry.decode()
     plain["envelope"] = about.get(b"e", b"")
     return reading.report(msgpack.packb(plain), Failure, where)

@@ -47,12 +47,12 @@ def test_a_note_comes_back_as_it_was_with_its_time(client: Client, app: str) -> 
     before = time.time_ns() // 1_000_000
     noted = failure(app, method="m", trace="Traceback", took=5, retries=1, lost=2, index=7)
     client.run(client.failures.note(noted))
-    (found,) = client.run(client.failures.recent([(app, "f")]))
+    (found,) = client.run(client.failures.recent(app, "f", count=1000))
     assert before - 1000 <= found.at <= time.time_ns() // 1_000_000 + 1000
-    assert replace(found, at=0) == noted
+    assert replace(found, at=0, entry="") == noted
     assert (app, "f") in client.run(client.failures.functions())
-    assert client.run(client.failures.recent([(app, "g")])) == []
-    assert client.run(client.failures.recent([(app, "f")], since=found.at + 1)) == []
+    assert client.run(client.failures.recent(app, "g", count=1000)) == []
+    assert client.run(client.failures.recent(app, "f", count=9, since=found.at + 1)) == []
 
 
 def test_notes_are_capped_and_have_a_lifetime(
@@ -65,8 +65,10 @@ def test_notes_are_capped_and_have_a_lifetime(
     assert client.run(ask_one(b"XLEN", key)) <= 200
     assert 0 < client.run(ask_one(b"PTTL", key)) <= KEEP_MS
     assert 0 < client.run(ask_one(b"PTTL", client.keys.failing)) <= KEEP_MS
-    newest = client.run(client.failures.recent([(app, "f")], count=3))
+    newest = client.run(client.failures.recent(app, "f", count=3))
     assert [each.index for each in newest] == [499, 498, 497]
+    behind = client.run(client.failures.recent(app, "f", count=2, before=newest[-1].entry))
+    assert [each.index for each in behind] == [496, 495]
 
 
 def test_what_is_older_than_a_week_goes_with_the_next_note(client: Client, app: str) -> None:
@@ -83,7 +85,7 @@ def test_what_is_older_than_a_week_goes_with_the_next_note(client: Client, app: 
 def test_large_tracebacks_are_cut_and_large_envelopes_left_out(client: Client, app: str) -> None:
     large = failure(app, trace="x" * MOST_TRACE + "end", envelope=b"e" * (MOST_ENVELOPE + 1))
     client.run(client.failures.note(large))
-    (found,) = client.run(client.failures.recent([(app, "f")]))
+    (found,) = client.run(client.failures.recent(app, "f", count=1000))
     assert (len(found.trace), found.trace[-3:], found.envelope) == (MOST_TRACE, "end", b"")
 
 
@@ -91,7 +93,7 @@ def test_large_tracebacks_are_cut_and_large_envelopes_left_out(client: Client, a
 def test_a_foreign_entry_among_the_notes_is_left_out(client: Client, app: str, odd: bytes) -> None:
     client.run(client.failures.note(failure(app)))
     client.run(ask_one(b"XADD", client.keys.failed(app, "f"), b"*", b"n", odd))
-    assert len(client.run(client.failures.recent([(app, "f")]))) == 1
+    assert len(client.run(client.failures.recent(app, "f", count=1))) == 1
 
 
 def test_a_container_notes_no_more_than_its_share(
@@ -102,7 +104,7 @@ def test_a_container_notes_no_more_than_its_share(
     one = attempt_of(CLAIMED)
     for index in range(200):
         notes.note(one.claimed, one.envelope, index, text_outcome("timeout", "too long"))
-    found = client.run(client.failures.recent([(app, "f")]))
+    found = client.run(client.failures.recent(app, "f", count=1000))
     assert len(found) == failure_notes.MOST_AT_ONCE
     assert {(each.kind, each.reason) for each in found} == {("timeout", "too long")}
 
@@ -111,7 +113,7 @@ def test_an_input_that_was_cancelled_has_not_failed(client: Client, app: str) ->
     one = attempt_of(CLAIMED)
     notes = FailureNotes(client, "00" * 16, app, "f", "ta-a-1")
     notes.note(one.claimed, one.envelope, 0, text_outcome("cancelled", "over"))
-    assert client.run(client.failures.recent([(app, "f")])) == []
+    assert client.run(client.failures.recent(app, "f", count=1000)) == []
 
 
 @pytest.mark.parametrize("plain_only", [False, True])
@@ -137,7 +139,7 @@ def test_inputs_whose_containers_do_not_start_are_noted_up_to_twenty(bench: Benc
     call = bench.submit(30)
     reason = "init: Traceback:\nImportError: no such module"
     assert client.run(client.pools.purge(bench.pool, reason=reason)) == 30
-    found = client.run(client.failures.recent([(app, "f")]))
+    found = client.run(client.failures.recent(app, "f", count=1000))
     assert {each.index for each in found} == set(range(20))
     assert {(each.call, each.kind, each.reason) for each in found} == {
         (call, "init", "ImportError: no such module")

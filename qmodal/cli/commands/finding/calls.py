@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -22,6 +22,9 @@ from qmodal.wire.outcome import told
 POOLS_AT_ONCE = 100
 # Records of finished calls that a list looks at, and for how long it looks for them.
 MOST_KEPT, SCAN_SECONDS = 10_000, 2.0
+# Notes and dead letters that are read together.
+PAGE = 100
+Keep = Callable[[Failure], Failure | None]
 State = Literal["failed", "running", "waiting", "done", "cancelled"]
 Wanted = Literal["failed", "running", "waiting"]
 
@@ -104,7 +107,10 @@ class CallFinder:
             call.waiting += entry.claimed.size
 
     def _failed(self) -> Op[None]:
-        for failure in (yield from failures_in(self.client, self.scope, count=self.limit)):
+        failures = yield from failures_in(
+            self.client, self.scope, keep=without_details, calls=self.limit
+        )
+        for failure in failures:
             name = full_name(failure.function, failure.method)
             created = failure.created or failure.at
             call = self._call(failure.call, failure.app, name, created)
@@ -153,24 +159,57 @@ def ended_state(record: CallRecord) -> State:
     return "done" if record.settled >= record.submitted else "waiting"
 
 
-def failures_in(client: Client, scope: Scope, *, count: int) -> Op[list[Failure]]:
-    """The failures of a scope, newest first: those that containers noted, and inputs lost with their containers."""
-    functions = yield from client.failures.functions()
-    named = [(app, tag) for app, tag in functions if scope.has(app, tag)]
-    noted = yield from client.failures.recent(named, since=scope.since, count=count)
-    letters = yield from client.dead_letters.recent(since=scope.since, count=count)
+def failures_in(client: Client, scope: Scope, *, keep: Keep, calls: int) -> Op[list[Failure]]:
+    """What `keep` makes of the failures of a scope, newest first: of each function those of so many calls.
+
+    They are those that containers noted, and inputs lost with their containers.
+    """
+    found: list[Failure] = []
+    for app, tag in (yield from client.failures.functions()):
+        if scope.has(app, tag):
+            found += yield from _noted(client, scope, (app, tag), keep=keep, calls=calls)
+    letters = yield from client.dead_letters.recent(since=scope.since, count=PAGE)
     lost = [each for each in letters if each.kind == "failed"]
     pools = yield from observed(client, {each.pool for each in lost if each.pool})
-    for letter in lost:
-        noted += lost_failures(client, letter, pools)
-    completed = [_completed(client, each) for each in noted]
-    meant = [each for each in completed if scope.has(each.app, each.function, each.method)]
-    return sorted(meant, key=lambda each: each.at, reverse=True)
+    failures = [each for letter in lost for each in lost_failures(letter, pools)]
+    found += _meant(client, scope, failures, keep)
+    return sorted(found, key=lambda each: each.at, reverse=True)
 
 
-def lost_failures(
-    client: Client, letter: DeadLetter, pools: Mapping[str, Observation]
-) -> Iterable[Failure]:
+def _noted(
+    client: Client, scope: Scope, function: tuple[str, str], *, keep: Keep, calls: int
+) -> Op[list[Failure]]:
+    """Page by page, as a note may have a large traceback and large arguments."""
+    found: list[Failure] = []
+    before = ""
+    while len({each.call for each in found}) < calls:
+        page = yield from client.failures.recent(
+            *function, since=scope.since, count=PAGE, before=before
+        )
+        if not page:
+            break
+        before = page[-1].entry
+        found += _meant(client, scope, page, keep)
+    return found
+
+
+def _meant(
+    client: Client, scope: Scope, failures: Iterable[Failure], keep: Keep
+) -> Iterator[Failure]:
+    for failure in failures:
+        complete = _completed(client, failure)
+        if scope.has(complete.app, complete.function, complete.method):
+            wanted = keep(complete)
+            if wanted is not None:
+                yield wanted
+
+
+def without_details(failure: Failure) -> Failure:
+    """A failure for a list, which may have many of them."""
+    return replace(failure, trace="", envelope=b"")
+
+
+def lost_failures(letter: DeadLetter, pools: Mapping[str, Observation]) -> Iterable[Failure]:
     """A dead letter as a failure of each of its inputs; none if its pool is forgotten."""
     pool, claimed = pools.get(letter.pool), letter.claimed
     if pool is None:

@@ -12,7 +12,7 @@ from qmodal.cli.commands.finding.scope import Scope, app_names, observed
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.observing import Observation, QueuedEntry
-from qmodal.store.results.failures import MOST_NOTED, Failure
+from qmodal.store.results.failures import Failure
 from qmodal.store.results.outputs import CANCELLED_INDEX, CallRecord, Output
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import input_id
@@ -88,8 +88,11 @@ def _failures_of(client: Client, call: str, record: CallRecord | None) -> Op[lis
         pool = (yield from observed(client, [record.pool])).get(record.pool)
         if pool is not None:
             scope = Scope(app=pool.app, function=pool.function)
-    found = yield from failures_in(client, scope, count=MOST_NOTED)
-    own = {failure.index: failure for failure in reversed(found) if failure.call == call}
+    # More than one call, so that all notes are looked through: those of this one may be far apart.
+    found = yield from failures_in(
+        client, scope, keep=lambda each: each if each.call == call else None, calls=2
+    )
+    own = {failure.index: failure for failure in reversed(found)}
     return [own[index] for index in sorted(own)]
 
 

@@ -91,10 +91,11 @@ def showing(which: str, app: str | None, environment: str | None, as_json: bool)
 
 def _about(client: Client, seen: Observation) -> Op[dict[str, Any]]:
     from qmodal.cli.commands.finding.pools import view_of
+    from qmodal.store.results.failures import MOST_NOTED
 
     view = yield from view_of(client, seen)
     queue = yield from client.observing.queue(seen.pool, count=1)
-    failures = yield from client.failures.recent([(seen.app, seen.function)])
+    failures = yield from client.failures.recent(seen.app, seen.function, count=MOST_NOTED)
     in_line = [each.since for each in queue if each.place == "waiting"]
     now = time.time() * 1000
     return {
