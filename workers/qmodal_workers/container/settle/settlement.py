@@ -67,12 +67,12 @@ class Settlement:
             if delay is not None:
                 self.insist(lambda: self.client.pools.retry(self.pool, claimed, delay=delay))
                 return
+            self._note(done, result)
         if len(result[2]) > INLINE_BYTES:
             stored = self.admission.store_result(envelope.call, envelope.first, Outcome(*result))
             done = done._replace(result=stored[:3], blob=stored.blob)
-            result = done.result if stored.kind == "unstored" else result
-        if result[0] != "value":
-            self._note(done, result)
+            if result[0] == "value" and stored.kind == "unstored":
+                self._note(done, done.result)
         self._done.append(done)
 
     def _note(self, done: Done, result: Result) -> None:
