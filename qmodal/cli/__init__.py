@@ -40,6 +40,15 @@ BUILT_IN = {
     "up": CommandEntry("qmodal.cli.commands.up:up", "Run the whole system on this machine."),
     "web": CommandEntry("qmodal.cli.commands.web:web", "Serve web functions over HTTP."),
     "app": CommandEntry("qmodal.cli.commands.app:app", "List and stop apps, and read their logs."),
+    "call": CommandEntry(
+        "qmodal.cli.commands.finding.call:call", "Find calls, and run again what has failed."
+    ),
+    "pool": CommandEntry(
+        "qmodal.cli.commands.finding.pool:pool", "List, show, purge and pause pools."
+    ),
+    "dead": CommandEntry(
+        "qmodal.cli.commands.finding.dead:dead", "Show and requeue what no container will run."
+    ),
     "container": CommandEntry("qmodal.cli.commands.fleet:container", "List and stop containers."),
     "worker list": CommandEntry(
         "qmodal.cli.commands.fleet:workers", "List the workers of all boxes."

@@ -2,7 +2,34 @@
 
 from __future__ import annotations
 
+import re
+import time
+from datetime import datetime
+from typing import Any
+
 import click
+
+_SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+
+
+class Moment(click.ParamType[int]):
+    """A moment in the past, in ms since 1970: as so long ago (`15m`), or as a date with or without a time."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The moment; a usage error says what can be given."""
+        if isinstance(value, int):
+            return value
+        ago = re.fullmatch(r"(\d{1,9})\s*(s|min|m|h|d)", value)
+        if ago is not None:
+            return max(0, round((time.time() - int(ago[1]) * _SECONDS[ago[2]]) * 1000))
+        try:
+            return max(0, round(datetime.fromisoformat(value).timestamp() * 1000))
+        except (ValueError, OverflowError, OSError):
+            text = f"{value!r} is no time; give 90s, 15m, 2h or 7d ago, or a date such as 2026-01-31T12:00"
+            self.fail(text, param, ctx)
+
 
 as_module = click.option(
     "-m", "as_module", is_flag=True, help="The reference is a module, not a file."
@@ -21,4 +48,11 @@ metrics_port = click.option(
 )
 log_json = click.option(
     "--log-json", is_flag=True, help="Write the log as an object of JSON on each line."
+)
+app = click.option("--app", "app", metavar="NAME|ID", help="Of this app only.")
+function = click.option(
+    "--function", metavar="NAME", help="Of this function only: f, Cls, or Cls.method."
+)
+since = click.option(
+    "--since", type=Moment(), default=0, help="Not before: 15m, 2h, 7d ago, or a date and time."
 )

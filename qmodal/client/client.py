@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from qmodal.store.history.statistics import Statistics
     from qmodal.store.observing import Observing
     from qmodal.store.pools import Pools
+    from qmodal.store.results.dead import DeadLetters
+    from qmodal.store.results.failures import Failures
     from qmodal.store.results.items import Items
+    from qmodal.store.results.kept import KeptCalls
     from qmodal.store.web.gateways import Gateways
     from qmodal.store.web.routes import Routes
     from qmodal.store.web.tokens import Tokens
@@ -103,6 +106,27 @@ class Client:
         from qmodal.store.results.items import Items
 
         return Items(self.keys)
+
+    @cached_property
+    def failures(self) -> Failures:
+        """Notes of inputs that have failed."""
+        from qmodal.store.results.failures import Failures
+
+        return Failures(self.keys)
+
+    @cached_property
+    def dead_letters(self) -> DeadLetters:
+        """Entries that no container will run."""
+        from qmodal.store.results.dead import DeadLetters
+
+        return DeadLetters(self.keys)
+
+    @cached_property
+    def kept_calls(self) -> KeptCalls:
+        """Which calls have records."""
+        from qmodal.store.results.kept import KeptCalls
+
+        return KeptCalls(self.keys)
 
     @cached_property
     def pools(self) -> Pools:

@@ -205,6 +205,15 @@ class Keys:
         """Stream, capped, 7 days: what the app's containers printed."""
         return self.fleet(f"app:{app_id}:logs")
 
+    def failed(self, app_id: str, function: str) -> str:
+        """Stream, capped, 7 days after the last one: notes of the function's inputs that have failed."""
+        return self.fleet(f"failed:{app_id}:{function}")
+
+    @property
+    def failing(self) -> str:
+        """Zset by time of the last note in ms: `<app id>/<function>` of those that have notes. 7 days."""
+        return self.fleet("failing")
+
     @property
     def statistics_index(self) -> str:
         """Zset by server ms of the last change: names of functions that have statistics. 30 days after the last change."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+import msgpack
 
 from qmodal.store import reading
-from qmodal.store.keys import GROUP, Keys
+from qmodal.store.entries import Claimed
+from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.results.outputs import MOST_PER_OUTPUT
-from qmodal.transport.operation import Command, Op, ask_each, ask_one
+from qmodal.transport.operation import Command, Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.ids import SHARDS, is_pool_id
 
@@ -37,10 +40,32 @@ class Observation:
     service_time: float | None
     start_time: float | None
     is_served: bool = False  # a lone input is not published: a container is ready for it
+    paused: int = 0  # since when it gets no containers, in ms since 1970; 0: it does
 
     def running(self, slots: int = 1) -> int:
         """Started inputs: a container runs at most `slots` of the entries that it holds."""
         return sum(min(consumer.pending, slots) for consumer in self.consumers)
+
+
+# Where an entry is: held by a container, in line, or put off until its retry is due.
+Place = Literal["running", "waiting", "delayed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueuedEntry:
+    """An entry of a pool, which stands for one input or for a pack of them.
+
+    A `container` holds those that run or that it has claimed ahead; `since` is when it was put in line, or
+    when it is due if it is delayed (ms since 1970), `idle` how long it is held (ms).
+    """
+
+    pool: str
+    place: Place
+    claimed: Claimed
+    since: int
+    container: str = ""
+    idle: int = 0
+    deliveries: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +101,56 @@ class Observing:
         names = (keys.pool(pool), keys.inputs(pool), keys.again(pool), keys.delayed(pool))
         return script("observe").command(names, (GROUP,))
 
+    def queue(self, pool: str, *, count: int) -> Op[list[QueuedEntry]]:
+        """The entries of a pool as far as they were written by our scripts, at most `count` of each place.
+
+        Several reads: an entry that moves meanwhile may be missing.
+        """
+        keys, found = self.keys, list[QueuedEntry]()
+        lanes: tuple[tuple[Lane, str], ...] = ((2, keys.again(pool)), (1, keys.inputs(pool)))
+        for lane, stream in lanes:
+            groups, held = yield from ask_each(
+                (
+                    (b"XINFO", b"GROUPS", stream),
+                    (b"XPENDING", stream, GROUP, b"-", b"+", count),
+                )
+            )
+            if not reading.is_readable(groups, stream) or isinstance(held, Exception):
+                continue
+            replies = yield from ask_each(
+                (
+                    *((b"XRANGE", stream, each[0], each[0]) for each in held),
+                    (b"XRANGE", stream, b"(" + _delivered(groups), b"+", b"COUNT", count),
+                )
+            )
+            *singles, waiting = replies
+            for (_, holder, idle, deliveries), reply in zip(held, singles, strict=True):
+                about = {"container": reading.name(holder), "idle": idle, "deliveries": deliveries}
+                found += _queued(pool, "running", lane, reply, **about)
+            found += _queued(pool, "waiting", lane, waiting)
+        members = yield from ask_one(b"ZRANGE", keys.delayed(pool), 0, count - 1, b"WITHSCORES")
+        for member, due in reading.pairs(members):
+            found += _queued(pool, "delayed", 2, [(b"%d-0" % float(due), _fields(member))])
+        return found
+
     def learned(self, pool: str, **seconds: float) -> Op[None]:
         """Keep learned times (`service_time`, `start_time`) with the pool."""
         flat = [part for name, value in seconds.items() for part in (name, round(value, 6))]
         yield from ask_one(*note_command(self.keys, pool, *flat))
+
+    def pause(self, pool: str, *, since: int) -> Op[bool]:
+        """Have the pool get no containers from now on (`since`, in ms); False if it is not known."""
+        noted = yield from ask_one(*note_command(self.keys, pool, b"paused", since))
+        if noted:
+            yield from ask_one(b"PUBLISH", self.keys.wake, pool)
+        return bool(noted)
+
+    def resume(self, pool: str) -> Op[bool]:
+        """Have the pool get containers again; False if it was not paused."""
+        removed, _ = yield from ask(
+            (b"HDEL", self.keys.pool(pool), b"paused"), (b"PUBLISH", self.keys.wake, pool)
+        )
+        return bool(removed)
 
     def serve(self, pool: str, *, is_served: bool) -> Op[None]:
         """Say whether a container is ready for a lone input, which then need not be published."""
@@ -91,11 +162,39 @@ def note_command(keys: Keys, pool: str, *flat: str | bytes | float) -> Command:
     return script("note").command((keys.pool(pool),), more=flat)
 
 
+def _delivered(groups: Sequence[Any]) -> bytes:
+    """The id of the last entry that a container was given."""
+    for group in groups:
+        about = dict(zip(group[::2], group[1::2], strict=True))
+        if about[b"name"] == GROUP:
+            last: bytes = about[b"last-delivered-id"]
+            return last
+    return b"0-0"
+
+
+def _queued(pool: str, place: Place, lane: Lane, reply: Any, **about: Any) -> Iterator[QueuedEntry]:
+    for entry, fields in [] if isinstance(reply, Exception) else reply:
+        claimed = Claimed(lane, entry.decode(), tuple(fields or ()))
+        if claimed.is_shaped:
+            since = int(entry.partition(b"-")[0])
+            yield QueuedEntry(pool=pool, place=place, claimed=claimed, since=since, **about)
+
+
+def _fields(member: bytes) -> list[bytes]:
+    """The fields of an input that waits for its retry; none of what is no such thing."""
+    try:
+        found = msgpack.unpackb(member, raw=True)
+    except (ValueError, msgpack.UnpackException):
+        return []
+    is_list = isinstance(found, list) and all(isinstance(each, bytes) for each in found)
+    return found if is_list else []
+
+
 def _observation(pool: str, reply: Any, where: str) -> Observation | None:
     if not reply or not reading.is_readable(reply, where):
         return None
     fields, entries, delayed, first, second = reply
-    app, function, label, inflight, submitted, service_time, start_time, served = fields
+    app, function, label, inflight, submitted, service_time, start_time, served, paused = fields
     return Observation(
         pool=pool,
         app=(app or b"").decode(errors="replace"),
@@ -108,6 +207,7 @@ def _observation(pool: str, reply: Any, where: str) -> Observation | None:
         service_time=reading.seconds(service_time, where),
         start_time=reading.seconds(start_time, where),
         is_served=served == b"1",
+        paused=max(0, reading.whole(paused) or 0),
     )
 
 

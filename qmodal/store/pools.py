@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from qmodal.exception import Error
 from qmodal.store import reading
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.observing import note_command
+from qmodal.store.results.failures import Failures
 from qmodal.transport.operation import Command, Op, ask, ask_one, ask_shared
 from qmodal.transport.script import script
 from qmodal.wire.ids import shard_of
@@ -19,6 +22,8 @@ _new = tuple.__new__
 KEEP_POOL_MS = 30 * 24 * 3600 * 1000
 # Deliveries that an input may lose to containers that died, before it ends as lost.
 BUDGET = 3
+# The reason of inputs that end because their containers do not start begins with it.
+NO_START = "init: "
 # What a container may hold of each of the two streams; its shared record has room for twice as many.
 MOST_HELD = 128
 # As many as one may hold that runs several side by side.
@@ -254,18 +259,28 @@ class Pools:
         return bool(reply)
 
     def purge(
-        self, pool: str, *, reason: str, is_due: Callable[[], Op[bool]] | None = None
+        self,
+        pool: str,
+        *,
+        reason: str,
+        is_due: Callable[[], Op[bool]] | None = None,
+        spare: bool = False,
     ) -> Op[int]:
         """End what waits or runs in the pool now, with `reason`; returns how many inputs.
 
-        What comes later stays. `is_due` is asked before every hundred, and ends it by False.
+        What comes later stays. `is_due` is asked before every hundred, and ends it by False. With `spare`
+        what containers hold goes on, and only what waits is ended.
         """
+        if reason.startswith(NO_START):
+            with suppress(Error):  # people may look for them; nothing else needs it
+                failures = Failures(self.keys)
+                yield from failures.note_waiting(pool, kind="init", reason=reason)
         ended = 0
         lanes = (self.keys.inputs(pool), self.keys.again(pool))
         last = yield from ask(*((b"XREVRANGE", each, b"+", b"-", b"COUNT", 1) for each in lanes))
         for lane, found in zip((1, 2), last, strict=True):
             till = found[0][0] if found else b"0-0"
-            command = self.purge_command(pool, lane, till=till, reason=reason)
+            command = self.purge_command(pool, lane, till=till, reason=reason, spare=spare)
             count = 1
             while count:
                 if is_due is not None and not (yield from is_due()):
@@ -274,12 +289,14 @@ class Pools:
                 ended += count
         return ended
 
-    def purge_command(self, pool: str, lane: int, *, till: bytes, reason: str) -> Command:
+    def purge_command(
+        self, pool: str, lane: int, *, till: bytes, reason: str, spare: bool = False
+    ) -> Command:
         """End a hundred entries of one lane, none behind `till`; the reply is how many inputs."""
         keys, shard = self.keys, shard_of(pool)
         return script("purge").command(
             (keys.pool(pool), self._lanes(pool)[lane], keys.delayed(pool), keys.dead(shard)),
-            (GROUP, lane, till, reason, keys.calls(shard), pool),
+            (GROUP, lane, till, reason, keys.calls(shard), pool, int(spare)),
         )
 
     def promote(self, pool: str) -> Op[tuple[int, float | None]]:

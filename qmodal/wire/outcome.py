@@ -10,7 +10,7 @@ import msgpack
 
 from qmodal.exception import DeserializationError
 from qmodal.wire.envelope import SHAPE, MalformedError, kinds, unpack_fields
-from qmodal.wire.plain import join, unpack_joined
+from qmodal.wire.plain import join, unpack, unpack_joined
 from qmodal.wire.signing import Signer
 
 # `value` and `error` carry a payload; the others a text. `values` and `mixed` are of several inputs:
@@ -128,3 +128,19 @@ def parted(outcome: Outcome) -> list[Outcome]:
     if len(found) != outcome.size:
         raise MalformedError(f"{len(found)} outcomes of {outcome.size} inputs")
     return found
+
+
+def told(kind: str, payload: bytes) -> tuple[str, str]:
+    """What an unsuccessful outcome of one input says: one line, and the printed traceback or "".
+
+    Nothing is unpickled: an error carries its texts beside its object.
+    """
+    if kind != "error":
+        text = payload.decode(errors="replace")
+        return text.strip().partition("\n")[0], ""
+    try:
+        report = unpack(payload)
+        text, trace = report["text"], report["traceback"]
+    except (DeserializationError, TypeError, LookupError):
+        return "an error that cannot be read", ""
+    return str(text).strip().partition("\n")[0], str(trace)

@@ -98,6 +98,7 @@ class PoolTracker:
             service_time=observation.service_time,
             start_time=observation.start_time,
             failures=tuple(self.failures or self.early_deaths[-1:] * (len(self.early_deaths) > 1)),
+            is_paused=observation.paused > 0,
         )
 
     def unreported(

@@ -175,7 +175,8 @@ def _request(made: PoolDecision, unfit: frozenset[str]) -> ContainerRequest | No
 
 def _is_empty(made: PoolDecision) -> bool:
     seen = made.observation
-    is_used = seen.inflight or seen.consumers or made.snapshot.containers
+    # One that is paused stays, so that people see it, and that the pause does not end by itself.
+    is_used = seen.inflight or seen.consumers or made.snapshot.containers or seen.paused
     return not (is_used or made.decision.start or made.terms.settings.min_containers)
 
 

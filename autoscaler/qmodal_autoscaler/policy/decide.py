@@ -26,6 +26,8 @@ def decide(
     counts = PoolCounts.of(snapshot, settings.slots)
     pause = start_backoff.backoff(snapshot.failures, ephemeral=settings.ephemeral)
     history = _observe(history, snapshot, counts, settings, now)
+    if snapshot.is_paused:
+        return _paused(history, counts)
     need = needed(counts, snapshot, settings, history, now)
     history = replace(history, blocked_since=blocked_since(counts, need, history, now))
     start = pause.allowed(_new_starts(counts, settings, need), len(counts.starting), now)
@@ -44,6 +46,19 @@ def decide(
         reason=reason,
         why=why,
         give_up=give_up,
+    )
+
+
+def _paused(history: PoolHistory, counts: PoolCounts) -> Decision:
+    """The decision for a pool that a person has paused: what runs may end, and nothing starts."""
+    waiting = f": {counts.backlog} inputs wait" if counts.backlog else ""
+    return Decision(
+        history=history,
+        desired=0,
+        drain=tuple(c.id for c in counts.starting),
+        # Also those that seem idle: one may have claimed an input since.
+        retire=tuple(c.id for c in counts.ready),
+        reason=f"the pool is paused{waiting}",
     )
 
 

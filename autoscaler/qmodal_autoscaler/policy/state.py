@@ -39,7 +39,7 @@ class PoolSnapshot:
     `inflight`: inputs without an outcome; `delayed`: those of them that wait for a retry; `submitted`:
     inputs since the pool exists. `failures` are the times of failed starts since the last success,
     oldest first; the caller clears them on a success and on a redeploy. `service_time` and `start_time`
-    are learned means in seconds, None while unknown.
+    are learned means in seconds, None while unknown. A pool that a person has paused has no containers.
     """
 
     inflight: int
@@ -49,6 +49,7 @@ class PoolSnapshot:
     service_time: float | None
     start_time: float | None
     failures: tuple[float, ...] = ()
+    is_paused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

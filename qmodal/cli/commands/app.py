@@ -203,7 +203,7 @@ def _rows(client: Client) -> Op[list[dict[str, Any]]]:
                 "app": app_id,
                 "version": record.version,
                 "containers": sum(each.app == app_id for _, each in fleet.alive),
-                "backlog": sum(_backlog(each) for each in observations if _is_of(each, app_id)),
+                "backlog": sum(backlog_of(each) for each in observations if _is_of(each, app_id)),
                 "web": [url for each in web for url in each.urls],
                 "has_web": bool(web),
             }
@@ -215,7 +215,7 @@ def _is_of(observation: Observation | None, app_id: str) -> bool:
     return observation is not None and observation.app == app_id
 
 
-def _backlog(observation: Observation | None) -> int:
+def backlog_of(observation: Observation | None) -> int:
     """Inputs that no container holds."""
     if observation is None:
         return 0

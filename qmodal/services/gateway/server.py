@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import uvicorn
 
-from qmodal.services.gateway.http_protocol import IDLE_SECONDS, LAST_SECONDS, GatewayProtocol
+from qmodal.services.gateway.protocol.http import IDLE_SECONDS, LAST_SECONDS, GatewayProtocol
 from qmodal.wire.web import MOST_WEBSOCKET_BYTES
 
 LOOK_TICKS = 10  # of 0.1 s
@@ -88,7 +88,7 @@ class GatewayServer(uvicorn.Server):
 
 def websocket_protocol(**about: Any) -> asyncio.Protocol:
     """The protocol of a connection that becomes a websocket; imported with the first one, as it takes two mebibytes."""
-    from qmodal.services.gateway.websocket_protocol import GatewayWebsocketProtocol
+    from qmodal.services.gateway.protocol.websocket import GatewayWebsocketProtocol
 
     return GatewayWebsocketProtocol(**about)
 

@@ -1,1 +1,1 @@
-"""What inputs leave for their callers: outcomes, and the items of generators."""
+"""What inputs leave behind: outcomes and items for their callers, notes of failed ones, and dead letters."""

@@ -20,7 +20,7 @@ from tests.support.web.served import PROGRAM, SECONDS, Served, read_all, served
 MIB = 1024 * 1024
 CHUNKED = "transfer-encoding: chunked"
 QUICK = (
-    "from qmodal.services.gateway import http_protocol as limits; "
+    "from qmodal.services.gateway.protocol import http as limits; "
     f"limits.HEAD_SECONDS, limits.DRAIN_SECONDS = 1.0, 1.0; {PROGRAM}"
 )
 CONNECTIONS = 10_000

@@ -16,7 +16,7 @@ from tests.support.web.served import PROGRAM, Served, served
 
 MIB = 1024 * 1024
 QUICK = (
-    "from qmodal.services.gateway import http_protocol as limits; "
+    "from qmodal.services.gateway.protocol import http as limits; "
     f"limits.HEAD_SECONDS, limits.DRAIN_SECONDS = 1.0, 1.0; {PROGRAM}"
 )
 

@@ -636,3 +636,20 @@ def test_placement(
     requests: list[ContainerRequest], workers: list[WorkerRoom], placed: list[tuple[str, str]]
 ) -> None:
     assert place(requests, workers) == placed
+
+
+def test_a_paused_pool_keeps_nothing_and_starts_nothing() -> None:
+    containers = fleet(busy=1, idle=1, starting=1)
+    paused = replace(pool(*containers, waiting=5), is_paused=True)
+    made = decided(paused, min_containers=2, buffer_containers=1)
+    assert (made.desired, made.start, made.give_up) == (0, 0, False)
+    assert made.drain == ("boot-0",)
+    assert set(made.retire) == {"busy-0", "idle-0"}
+    assert made.reason == "the pool is paused: 5 inputs wait"
+
+
+def test_a_paused_pool_that_cannot_start_gives_nothing_up() -> None:
+    failing = pool(waiting=5, failures=tuple(NOW - n for n in range(20, 0, -1)))
+    assert decided(failing, ephemeral=True).give_up
+    made = decided(replace(failing, is_paused=True), ephemeral=True)
+    assert (made.give_up, made.retry_at) == (False, None)

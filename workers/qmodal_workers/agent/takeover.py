@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from qmodal.client.client import Client
 from qmodal.exception import Error
@@ -12,9 +13,10 @@ from qmodal.store.entries import Claimed, Requeued, Settled
 from qmodal.store.history.statistics import Counts, observed
 from qmodal.store.keys import GROUP, Keys
 from qmodal.store.pools import MOST_HELD
+from qmodal.store.results.failures import Failure
 from qmodal.transport.operation import Op, ask, ask_one
 from qmodal.wire.envelope import Envelope, open_envelope
-from qmodal.wire.outcome import text_outcome
+from qmodal.wire.outcome import Outcome, text_outcome, told
 from qmodal.wire.signing import mac_of
 from qmodal_workers.agent.containers import Container
 from qmodal_workers.ipc.shared_record import ContainerStatus, Entry
@@ -143,9 +145,38 @@ def _conclude_overrun(
     lane, entry, _ = claimed
     has_blob = envelope.blob is not None
     settled = Settled(lane, entry, envelope.call, index, sealed, has_blob, is_kept=is_kept)
-    _, is_settled = yield from ask_one(*client.pools.settle_command(container.pool, [settled]))
+    _, recorded = yield from ask_one(*client.pools.settle_command(container.pool, [settled]))
+    if not recorded:
+        return {}
+    with suppress(Error):  # people may look for it; nothing else needs it
+        yield from client.failures.note(_overrun(container, attempt, outcome, index))
     wait = max(0, outcome.started - envelope.head.created) * 1000
-    return _timed_out(wait, took // 1000) if is_settled else {}
+    return _timed_out(wait, took // 1000)
+
+
+def _overrun(
+    container: Container, attempt: tuple[Claimed, Envelope], outcome: Outcome, index: int
+) -> Failure:
+    claimed, envelope = attempt
+    reason, trace = told(outcome.kind, outcome.payload)
+    return Failure(
+        app=container.report.app,
+        function=container.report.function,
+        pool=container.pool,
+        call=envelope.call,
+        index=index,
+        method=envelope.head.method,
+        kind=outcome.kind,
+        reason=reason,
+        trace=trace,
+        container=container.id,
+        created=envelope.head.created,
+        started=outcome.started,
+        took=outcome.took,
+        retries=claimed.retries,
+        lost=claimed.lost,
+        envelope=claimed.envelope,
+    )
 
 
 def _timed_out(wait: int, run: int) -> Counts:

@@ -31,6 +31,7 @@ from qmodal_workers.container.run.invoker import Invoker
 from qmodal_workers.container.run.service import Service, build_service
 from qmodal_workers.container.run.user_loop import UserLoop
 from qmodal_workers.container.serve import ServeSession
+from qmodal_workers.container.settle.failure_notes import FailureNotes
 from qmodal_workers.container.settle.rerouting import Rerouting
 from qmodal_workers.container.settle.settlement import Settlement
 from qmodal_workers.ipc.process_marks import mark_process
@@ -174,6 +175,9 @@ def _start(
             options=options,
             admission=Admission(client, request.pool),
             tally=record.tally,
+            notes=FailureNotes(
+                client, request.pool, version.app_id, pool.function, request.container
+            ),
         ),
         service=service,
         invoker=Invoker(

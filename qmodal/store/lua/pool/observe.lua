@@ -3,7 +3,7 @@
 local pool, inputs, again, delayed = unpack(KEYS)
 local group = unpack(ARGV)
 local noted = redis.call('HMGET', pool, 'app', 'function', 'label', 'inflight', 'submitted',
-  'service_time', 'start_time', 'served')
+  'service_time', 'start_time', 'served', 'paused')
 local app = unpack(noted)
 if not app then return {} end
 local consumers = {}

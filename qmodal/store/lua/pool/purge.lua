@@ -1,10 +1,20 @@
 -- End what waits in a pool, 100 entries a run of one lane, up to an id, and of the delayed ones: its
--- app is gone or its containers cannot start. Returns how many inputs were ended.
+-- app is gone, its containers cannot start, or a person wants it. With `spare` = 1 what containers
+-- hold is left to them. Returns how many inputs were ended.
 -- include: fields, tally, reply, record, drop, shaped, narrow, retry_of, set_aside
 local pool, stream, delayed, dead = unpack(KEYS)
-local group, lane, till, reason, calls, pool_id = unpack(ARGV)
+local group, lane, till, reason, calls, pool_id, spare = unpack(ARGV)
 local ended = 0
-local entries = redis.call('XRANGE', stream, '-', till, 'COUNT', 100)
+local from = '-'
+if spare == '1' then
+  local groups = redis.pcall('XINFO', 'GROUPS', stream)
+  for _, about in ipairs(groups.err and {} or groups) do
+    local of = {}
+    for n = 1, #about, 2 do of[about[n]] = about[n + 1] end
+    if of.name == group then from = '(' .. of['last-delivered-id'] end
+  end
+end
+local entries = redis.call('XRANGE', stream, from, till, 'COUNT', 100)
 for _, found in ipairs(entries) do
   local entry, fields = unpack(found)
   redis.call('XACK', stream, group, entry)

@@ -17,6 +17,7 @@ from qmodal.wire.plain import pack as pack_value, pack_scalars
 from qmodal.wire.signing import mac_of
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.run.pack import Pack
+from qmodal_workers.container.settle.failure_notes import FailureNotes
 from qmodal_workers.ipc.tally import Tally
 
 # A result of a pack above this is an outcome of its own.
@@ -32,6 +33,7 @@ class PackOutcomes:
     options: FunctionOptions
     admission: Admission
     tally: Tally
+    notes: FailureNotes | None = None
 
     def retried(self, pack: Pack, results: list[Any]) -> dict[int, float]:
         """The seconds until their next attempt of inputs that get one, by place in the pack."""
@@ -48,7 +50,12 @@ class PackOutcomes:
         return found
 
     def ended(self, pack: Pack, results: list[Any], retried: dict[int, float]) -> list[Ended]:
-        """The outcomes of the inputs that get no other attempt."""
+        """The outcomes of the inputs that get no other attempt; of each result once, as failed ones are noted."""
+        if pack.has_outcomes and self.notes is not None:
+            for place, result in enumerate(results, pack.begin):
+                is_failed = isinstance(result, Outcome) and result.kind != "value"
+                if is_failed and place not in retried:
+                    self.notes.note(pack.claimed, pack.envelope, pack.index_of(place), result)
         return [self.of(pack, *run) for run in _runs(pack, results, retried) if run[1]]
 
     def of(self, pack: Pack, place: int, results: list[Any]) -> Ended:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,10 +14,11 @@ from qmodal.spec.options import FunctionOptions
 from qmodal.spec.retries import next_step
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled, charge
 from qmodal.transport.operation import Op
-from qmodal.wire.outcome import INLINE_BYTES, Outcome
+from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.settle.coalesce import Done, in_runs, sealed
+from qmodal_workers.container.settle.failure_notes import FailureNotes
 from qmodal_workers.container.settle.pack_outcomes import PackOutcomes, requeued
 from qmodal_workers.container.settle.splitting import PackSplitter
 from qmodal_workers.container.until_ready import insist
@@ -37,6 +39,7 @@ class Settlement:
     options: FunctionOptions
     admission: Admission
     tally: Tally = field(default_factory=Tally)
+    notes: FailureNotes | None = None
     outcomes: PackOutcomes = field(init=False)
     splitter: PackSplitter = field(init=False)
     _settled: list[Settled] = field(default_factory=list)
@@ -47,7 +50,7 @@ class Settlement:
 
     def __post_init__(self) -> None:
         self.outcomes = PackOutcomes(
-            self.client, self.container, self.options, self.admission, self.tally
+            self.client, self.container, self.options, self.admission, self.tally, self.notes
         )
         self.splitter = PackSplitter(self.client, self.pool, self.container, self.outcomes)
 
@@ -68,10 +71,20 @@ class Settlement:
                 self.tally.retried(int(done.took * 1e6))
                 self.insist(lambda: self.client.pools.retry(self.pool, claimed, delay=delay))
                 return
+            self._note(done, result)
         if len(result[2]) > INLINE_BYTES:
             stored = self.admission.store_result(envelope.call, envelope.first, Outcome(*result))
             done = done._replace(result=stored[:3], blob=stored.blob)
+            if result[0] == "value" and stored.kind == "unstored":
+                self._note(done, done.result)
         self._done.append(done)
+
+    def _note(self, done: Done, result: Result) -> None:
+        if self.notes is not None:
+            envelope, seconds = done.envelope, done.took
+            began = time.time_ns() - (time.monotonic_ns() - done.ended) - int(seconds * 1e9)
+            outcome = Outcome(*result, started=began // 1_000_000, took=round(seconds * 1e6))
+            self.notes.note(done.claimed, envelope, envelope.first, outcome)
 
     def ready(self, done: list[Done]) -> list[Settled] | None:
         """What has ended as outcomes to write, nothing of it kept here; None if one needs more than that, or is large."""

@@ -11,9 +11,9 @@ from typing import Any, cast
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from qmodal.services.gateway.answering import Answering
 from qmodal.services.gateway.app import CONNECTION
 from qmodal.services.gateway.exchange.responses import plain, raw
+from qmodal.services.gateway.protocol.answering import Answering
 
 HEAD_BYTES = 64 * 1024
 MOST_HEADERS = 200

@@ -1,0 +1,197 @@
+"""`qmodal pool`: list pools, show one, drop what waits in it, pause it and let it go on."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from qmodal.cli import options
+from qmodal.cli.tables import Columns, age, show
+
+if TYPE_CHECKING:
+    from qmodal.cli.commands.finding.pools import PoolView
+    from qmodal.client.client import Client
+    from qmodal.store.observing import Observation
+    from qmodal.transport.operation import Op
+
+PURGED = "stopped: the input was dropped with all that waited in its pool"
+
+
+@click.group()
+def pool() -> None:
+    """List pools and show them, drop what waits in one, pause one and let it go on."""
+
+
+@pool.command("list")
+@options.app
+@options.environment
+@options.as_json
+def listing(app: str | None, environment: str | None, as_json: bool) -> None:
+    """List the active pools: their containers, and the inputs that run, wait, or wait for a retry."""
+    from qmodal.client.client import current
+
+    client = current()
+    show(client.run(_rows(client, app, environment)), _COLUMNS, as_json=as_json)
+
+
+_COLUMNS: Columns = {
+    "pool": str,
+    "function": str,
+    "app": str,
+    "state": str,
+    "containers": str,
+    "running": str,
+    "waiting": str,
+    "delayed": str,
+}
+
+
+def _rows(client: Client, app: str | None, environment: str | None) -> Op[list[dict[str, Any]]]:
+    from qmodal.cli.commands.finding.pools import pools_in
+    from qmodal.cli.commands.finding.scope import scope_of
+
+    scope = yield from scope_of(client, app=app, environment=environment, function=None, since=0)
+    return [_row(each) for each in (yield from pools_in(client, scope))]
+
+
+def _row(view: PoolView) -> dict[str, Any]:
+    return {
+        "pool": view.seen.pool,
+        "function": view.seen.label,
+        "app": view.app_name,
+        "state": view.state,
+        "containers": len(view.containers),
+        "running": view.held,
+        "waiting": view.waiting,
+        "delayed": view.seen.delayed,
+    }
+
+
+@pool.command("show", no_args_is_help=True)
+@click.argument("which", metavar="POOL")
+@options.app
+@options.environment
+@options.as_json
+def showing(which: str, app: str | None, environment: str | None, as_json: bool) -> None:
+    """Show a pool. POOL is an id, its beginning, or what it serves: f, Cls(size=3)."""
+    from qmodal.client.client import current
+
+    client = current()
+    seen = client.run(_find(client, which, app, environment))
+    about = client.run(_about(client, seen))
+    if as_json:
+        click.echo(json.dumps(about, indent=2))
+        return
+    for name, value in about.items():
+        click.echo(f"{name.replace('_', ' '):<16}{_shown(name, value)}".rstrip())
+
+
+def _about(client: Client, seen: Observation) -> Op[dict[str, Any]]:
+    from qmodal.cli.commands.finding.pools import view_of
+    from qmodal.store.results.failures import MOST_NOTED
+
+    view = yield from view_of(client, seen)
+    queue = yield from client.observing.queue(seen.pool, count=1)
+    failures = yield from client.failures.recent(seen.app, seen.function, count=MOST_NOTED)
+    in_line = [each.since for each in queue if each.place == "waiting"]
+    now = time.time() * 1000
+    return {
+        **_row(view),
+        "app_id": seen.app,
+        "paused": round(max(0.0, now - seen.paused) / 1000, 3) if seen.paused else None,
+        "oldest": round(max(0.0, now - min(in_line)) / 1000, 3) if in_line else None,
+        "submitted": seen.submitted,
+        "input_time": seen.service_time,
+        "start_time": seen.start_time,
+        "failures": sum(each.pool == seen.pool for each in failures),
+        "states": {each.container: each.state for each in view.containers},
+    }
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return "-"
+    if name in ("paused", "oldest"):
+        return f"for {age(value)}"
+    if name in ("input_time", "start_time"):
+        return f"{value:.3f} s"
+    if name == "states":
+        return ", ".join(f"{container} {state}" for container, state in value.items()) or "-"
+    return str(value)
+
+
+@pool.command(no_args_is_help=True)
+@click.argument("which", metavar="POOL")
+@options.app
+@options.environment
+@options.yes
+def purge(which: str, app: str | None, environment: str | None, yes: bool) -> None:
+    """Drop the inputs that wait in a pool. What containers hold goes on. This cannot be undone."""
+    from qmodal.client.client import current
+
+    client = current()
+    seen = client.run(_find(client, which, app, environment))
+    view = client.run(_view(client, seen))
+    waiting = view.waiting + seen.delayed
+    if not yes:
+        text = (
+            f"Drop the {waiting} inputs that wait in {seen.label} of {view.app_name} [{seen.pool}]?"
+        )
+        click.confirm(text, abort=True)
+    ended = client.run(client.pools.purge(seen.pool, reason=PURGED, spare=True))
+    click.echo(f"Dropped {ended} inputs of {seen.label}; their callers get an error")
+
+
+@pool.command(no_args_is_help=True)
+@click.argument("which", metavar="POOL")
+@options.app
+@options.environment
+def pause(which: str, app: str | None, environment: str | None) -> None:
+    """Pause a pool: it gets no containers and its inputs wait, until `qmodal pool resume`."""
+    from qmodal.cli.commands.finding.pools import paused_now
+    from qmodal.client.client import current
+
+    client = current()
+    seen = client.run(_find(client, which, app, environment, opens=True))
+    if seen.paused:
+        click.echo(f"{seen.label} [{seen.pool}] is paused already")
+        return
+    client.run(client.observing.pause(seen.pool, since=paused_now()))
+    # Active, and so seen by the autoscaler and in lists, also if it has nothing to do.
+    client.run(client.pools.join(seen.pool))
+    click.echo(f"Paused {seen.label} [{seen.pool}]: its containers end, and its inputs wait")
+
+
+@pool.command(no_args_is_help=True)
+@click.argument("which", metavar="POOL")
+@options.app
+@options.environment
+def resume(which: str, app: str | None, environment: str | None) -> None:
+    """Let a paused pool have containers again."""
+    from qmodal.client.client import current
+
+    client = current()
+    seen = client.run(_find(client, which, app, environment))
+    if client.run(client.observing.resume(seen.pool)):
+        click.echo(f"Resumed {seen.label} [{seen.pool}]")
+    else:
+        click.echo(f"{seen.label} [{seen.pool}] is not paused")
+
+
+def _find(
+    client: Client, which: str, app: str | None, environment: str | None, *, opens: bool = False
+) -> Op[Observation]:
+    from qmodal.cli.commands.finding.pools import find_pool
+    from qmodal.cli.commands.finding.scope import scope_of
+
+    scope = yield from scope_of(client, app=app, environment=environment, function=None, since=0)
+    return (yield from find_pool(client, which, scope, opens=opens))
+
+
+def _view(client: Client, seen: Observation) -> Op[PoolView]:
+    from qmodal.cli.commands.finding.pools import view_of
+
+    return (yield from view_of(client, seen))
