@@ -155,8 +155,10 @@ def _start(
     with interrupts.entering():
         service.enter(loop)
     end_if_child()
-    # An app does things by itself between requests, for which its loop has to run.
-    is_concurrent = options.is_concurrent or (service.web is not None and service.web.needs_loop)
+    # An app does things by itself between requests, for which its loop has to run. Where no callable is
+    # plain code, the loop also claims, which answers a request sooner.
+    is_web = service.web is not None and (service.web.needs_loop or service.is_async)
+    is_concurrent = options.is_concurrent or is_web
     rerouting = Rerouting(client, version.app_id, version.number, pool.number > 0)
     parts = _Parts(
         record=record,
