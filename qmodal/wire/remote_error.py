@@ -190,7 +190,8 @@ def printed(exc: BaseException) -> str:
 
 def explained(exc: BaseException) -> str:
     """As `printed`; of an error of ours that says what to change, and came through no code of the user's, its line."""
-    if isinstance(exc, _SAY_WHAT_TO_CHANGE) and exc.__cause__ is None:
+    # By its type: `isinstance` would also ask a property `__class__`, which is user code.
+    if issubclass(type(exc), _SAY_WHAT_TO_CHANGE) and exc.__cause__ is None:
         frames = traceback.extract_tb(exc.__traceback__)
         if all(frame.filename.startswith(_own_folders()) for frame in frames):
             return f"{describe(exc)}\n"

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.leaves_keys
 COUNTING = """
 import gc, json, os, signal
 from collections import deque
-from qmodal_workers.agent import start_times
+from qmodal_workers.agent.measuring import start_times
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.cli import worker
 

@@ -36,7 +36,8 @@ REFUSED = [
         cases.deploy,
         cases.override,
     ),
-    *(cases.emit, cases.emit_too_much, cases.accept, cases.tag, cases.note, submit_packs),
+    *(cases.emit, cases.emit_too_much, cases.accept, cases.tag, cases.note, cases.count),
+    submit_packs,
 ]
 
 

@@ -10,6 +10,7 @@ import msgpack
 from qmodal.store.apps import AppRecord
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
+from qmodal.store.history.statistics import Series
 from qmodal.store.keys import GROUP
 from qmodal.store.results.items import ROOM, Emission
 from qmodal.store.server import accept_command
@@ -276,6 +277,11 @@ def accept(bench: Bench) -> Command:
     return accept_command(bench.client.keys, "id", "fingerprint")
 
 
+def count(bench: Bench) -> Command:
+    series = Series("main", "shop", "f")
+    return command_of(bench.client.statistics.add("ta-1", 1, {series: {"value": 2}}))
+
+
 CASES: list[Callable[[Bench], Command]] = [
     *(
         submit,
@@ -292,5 +298,5 @@ CASES: list[Callable[[Bench], Command]] = [
     *(mark, reclaim_marked, note),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
-    *(resign, enroll, retire),
+    *(resign, enroll, retire, count),
 ]
