@@ -142,8 +142,8 @@ def test_a_worker_shows_its_box(installed: Installation) -> None:
         lambda seen: (seen.value("qmodal_box_container_memory_bytes") or 0) > 1_000_000,
         "a container runs",
     )
-    assert found.value("qmodal_box_containers", state="ready") == 1
-    assert found.value("qmodal_box_container_starts_total") == 1
+    assert (found.value("qmodal_box_containers", state="ready") or 0) >= 1
+    assert (found.value("qmodal_box_container_starts_total") or 0) >= 1
     until(installed.worker, lambda seen: spends(installed, seen), "its processes have spent a tick")
     assert 0 <= (found.value("qmodal_box_lease_age_seconds") or 0) < 10
     assert found.value("qmodal_redis_up") == 1
