@@ -50,7 +50,10 @@ def deployed_program(program: Path, factory: pytest.TempPathFactory) -> Iterator
     module: Any = load_file(program)
     with ensure_server(own_home(factory)):
         module.app.deploy()
-        yield module
+        try:
+            yield module
+        finally:  # the module is loaded once in a process, and other tests may run its app
+            module.app._registry.attach(None)
 
 
 def own_home(factory: pytest.TempPathFactory) -> Settings:

@@ -84,6 +84,8 @@ def site(program: str = "gated.py") -> Iterator[Site]:
         module: Any = load_file(PROGRAMS / program)
         stack.enter_context(ensure_server(settings))
         module.app.deploy()
+        # The module is loaded once in a process, and other tests run its app.
+        stack.callback(module.app._registry.attach, None)
         made = Site(folder, settings, server, module, stack)
         made.start("worker", "worker")
         made.start("autoscaler", "autoscaler")
