@@ -114,7 +114,7 @@ def test_what_a_module_has_started_ends_with_the_templates_of_a_stopped_app(
     fleet.client.run(fleet.client.apps.stop(record))
     wait_until(lambda: is_gone(pid), what="what it has started is gone")
     # The nursery, and the template that is to be next.
-    wait_until(lambda: len(box.family()) == 2, what="its template is gone")
+    wait_until(lambda: len(box.family()) == 2, what="its template is gone", seconds=30)
 
 
 def test_nothing_that_a_job_has_started_outlives_a_run_whose_client_is_killed(
