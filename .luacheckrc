@@ -5,7 +5,7 @@ max_line_length = 120
 local fields = { "ENVELOPE", "CALL", "INDEX", "RETRIES", "LOST", "COUNT", "FRESH_LENGTH", "LENGTH" }
 files["qmodal/store/lua/shared/**/*.lua"].ignore = { "211" } -- used by whoever includes them
 files["qmodal/store/lua/**/*.lua"].read_globals = {
-  "acknowledge", "acknowledge_ones", "announce", "append", "discard_code", "drop", "join", "keep_code", "narrow", "piece", "pieces",
+  "acknowledge", "acknowledge_ones", "announce", "append", "discard_code", "discard_routes", "drop", "join", "keep_code", "narrow", "piece", "pieces",
   "readd", "readd_later", "record", "reply", "reply_all", "retry_of", "set_aside", "shaped", "tally",
   unpack(fields),
 }
