@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def wait_until(
-    predicate: Callable[[], T], *, what: str, seconds: float = 10.0, pause: float = 0.005
+    predicate: Callable[[], T], *, what: str, seconds: float = 20.0, pause: float = 0.005
 ) -> T:
     """The predicate's first true value; fails after `seconds` with the sentence `what`.
 
