@@ -75,6 +75,8 @@ class FunctionOptions:
     wait_ms: int = 0
     fork: bool = True
     delivery: str = "at_least_once"
+    # Its share of the containers when there is not room for all, beside other functions of its app.
+    priority: int = 1
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
     def with_concurrency(

@@ -36,6 +36,7 @@ class WorkerReport:
     version: str
     labels: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
+    ahead: int = 0  # assignments beyond `max_containers` that it takes, and starts as there is room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +58,17 @@ class ContainerReport:
     pinned: bool = False  # its pool keeps to that version
     unfit: bool = False  # it ends because an input needs a box with another Python or qmodal
     leaving: bool = False  # it ends by itself: it claims no more, and its exit hooks may run
+    gave_way: bool = False  # it ends because it was idle, and others waited for its place
 
     @property
     def is_over(self) -> bool:
         """Whether it failed or ended: nothing of it runs any more."""
         return self.state in ("failed", "ended")
+
+    @property
+    def is_news(self) -> bool:
+        """Whether the autoscaler may have something to do at once: not while it is on its way to be ready."""
+        return self.state != "starting" or self.leaving
 
 
 def living(leases: Mapping[str, float]) -> list[str]:
@@ -101,9 +108,9 @@ class Fleet:
         )
         return bool(reply)
 
-    def wake(self, pool: str = "") -> Op[None]:
-        """Hint to the autoscaler that the pool (or everything) needs a look."""
-        yield from ask_one(b"PUBLISH", self.keys.wake, pool)
+    def wake(self, *pools: str) -> Op[None]:
+        """Hint to the autoscaler that the pools (or, if none is named, everything) need a look."""
+        yield from ask(*((b"PUBLISH", self.keys.wake, pool) for pool in pools or ("",)))
 
     def nudge(self, workers: Sequence[str]) -> Op[None]:
         """Hint to the boxes that they should look at once at what they should run."""

@@ -29,6 +29,7 @@ class PoolTerms:
 
     `number` is the app's current version, `capacity` how many inputs a container may run.
     `least`: containers of older versions than this end at once, whatever they run.
+    `weight`: its share of the room beside other pools of its app.
     `ended`: why nothing in the pool will run any more, as its callers are told; empty if it may.
     """
 
@@ -39,6 +40,7 @@ class PoolTerms:
     capacity: int = 1
     ended: str = ""
     least: int = 0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,23 @@ class Catalog:
         self._specs: dict[str, PoolSpec] = {}
         self._apps: dict[str, _AppState] = {}
         self._versions: dict[tuple[str, int], Version] = {}
+        self._changed: set[str] = set()
+
+    def app_of(self, pool: str) -> str:
+        """The pool's app; empty if its spec is not known."""
+        spec = self._specs.get(pool)
+        return "" if spec is None else spec.app_id
+
+    def read_all_apps(self) -> list[Op[None]]:
+        """Operations that read records and overrides of all apps that are known."""
+        return self.read_apps(list(self._apps))
+
+    def take_changed(self) -> set[str]:
+        """The pools of the apps that were found to be other than before, since this was asked last."""
+        changed, self._changed = self._changed, set()
+        if not changed:
+            return set()
+        return {pool for pool, spec in self._specs.items() if spec.app_id in changed}
 
     def apps_of(self, pools: Iterable[str]) -> set[str]:
         """The apps of those pools whose spec is known."""
@@ -105,7 +124,8 @@ class Catalog:
 
     def keep(self, pools: Collection[str]) -> None:
         """Forget the specs, apps and versions that only other pools need."""
-        self._specs = {pool: spec for pool, spec in self._specs.items() if pool in pools}
+        for pool in self._specs.keys() - set(pools):
+            del self._specs[pool]
         apps = self.apps_of(pools)
         self._apps = {app: about for app, about in self._apps.items() if app in apps}
         needed = self._needed()
@@ -139,7 +159,10 @@ class Catalog:
     def _read_app(self, app: str) -> Op[None]:
         apps = self._client.apps
         record, overrides = yield from all_of(apps.record(app), apps.overrides(app))
-        self._apps[app] = _AppState(record, overrides)
+        before, now = self._apps.get(app), _AppState(record, overrides)
+        self._apps[app] = now
+        if before is not None and before != now:
+            self._changed.add(app)
 
     def _read_version(self, app: str, number: int) -> Op[None]:
         version = yield from self._client.specs.version(app, number)
@@ -175,6 +198,7 @@ def _running(
         number=version.number,
         settings=settings,
         capacity=options.capacity,
+        weight=float(options.priority),
     )
 
 

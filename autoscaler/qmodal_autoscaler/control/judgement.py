@@ -12,6 +12,9 @@ from qmodal_autoscaler.policy.decide import serves_alone
 from qmodal_autoscaler.policy.placement import ContainerRequest
 from qmodal_autoscaler.policy.state import Decision, PoolSnapshot
 
+# A pool with so many inputs in flight does not wait behind all those that have a few.
+MANY_INPUTS = 64
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolDecision:
@@ -170,6 +173,9 @@ def _request(made: PoolDecision, unfit: frozenset[str]) -> ContainerRequest | No
         have=len(made.snapshot.containers) - len(made.leaving),
         version=version_key(made.terms.app, made.terms.number),
         unfit=unfit,
+        app=made.terms.app,
+        weight=made.terms.weight,
+        is_long=made.snapshot.inflight >= MANY_INPUTS,
     )
 
 

@@ -2,8 +2,8 @@
 
 The container writes its half as a seqlock (odd while it writes); the worker reads it as a hint
 and never kills, releases or charges on one reading. The other half is the worker's: whether to
-stop claiming, which input to interrupt, how many cancelled inputs it has heard of, and until when
-its lease is good.
+stop claiming, which input to interrupt, how many cancelled inputs it has heard of, until when
+its lease is good, and whether other pools wait for its place.
 """
 
 from __future__ import annotations
@@ -118,7 +118,11 @@ class ContainerHalf(ctypes.Structure):
 
 
 class AgentHalf(ctypes.Structure):
-    """The layout of the worker's half; `lease` is when its lease ends by `lease_clock`, 0 while unknown."""
+    """The layout of the worker's half; `lease` is when its lease ends by `lease_clock`, 0 while unknown.
+
+    `wanted`: 0 while nobody waits for the container's place, else 1 more than the nanoseconds for which it may be
+    idle before it gives way.
+    """
 
     draining: int
     why: int
@@ -126,6 +130,7 @@ class AgentHalf(ctypes.Structure):
     lease: int
     cancels: int  # how many cancelled inputs it has heard of
     news: int  # how often it has written `target` or `cancels`
+    wanted: int
 
 
 for _half in (ContainerHalf, AgentHalf):
@@ -320,6 +325,16 @@ class SharedRecord:
     def is_draining(self) -> bool:
         """The container: whether the worker wants no further claims; cheap enough to ask between inputs."""
         return self.agent.draining != 0
+
+    def want_place(self, after: int | None) -> None:
+        """The worker: write that others wait for its place, once it was idle for `after` ns; None: nobody waits."""
+        self.agent.wanted = 0 if after is None else after + 1
+
+    @property
+    def idle_limit(self) -> int | None:
+        """The container: after how many idle nanoseconds it should give way to others; None: it may stay."""
+        wanted = self.agent.wanted
+        return wanted - 1 if wanted else None
 
     def close(self) -> None:
         """Close the descriptor; the memory is unmapped when nothing refers to a half any more."""
