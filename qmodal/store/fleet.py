@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgpack
@@ -19,6 +20,8 @@ RENEW_SECONDS = 2.0
 LEADER_MS = 5_000
 # The end of no lease is later; what anybody has written stays a number that can be counted with.
 LATEST_MS = 2.0**53
+# Reports of containers that a process keeps as it has read them.
+MOST_REPORTS = 1024
 ContainerState = Literal["starting", "ready", "draining", "failed", "ended"]
 
 
@@ -204,10 +207,7 @@ class Fleet:
         """What each box runs, as it last reported; boxes of which that cannot be read are left out."""
         listed: dict[str, list[ContainerReport]] = {}
         for worker, name, reply in (yield from self._of_boxes(workers, self.keys.containers)):
-            found = [
-                (field, reading.report(packed, ContainerReport, name))
-                for field, packed in reading.pairs(reply)
-            ]
+            found = [(field, _read(packed, name)) for field, packed in reading.pairs(reply)]
             listed[worker] = [
                 each
                 for field, each in found
@@ -265,6 +265,12 @@ def _client_of(line: bytes) -> bytes:
     about = dict(pair.partition(b"=")[::2] for pair in line.split(b" "))
     is_waiting = about.get(b"cmd") == b"xreadgroup" and b"b" in about.get(b"flags", b"")
     return about.get(b"id", b"") if is_waiting else b""
+
+
+@lru_cache(maxsize=MOST_REPORTS)
+def _read(packed: bytes, where: str) -> ContainerReport | None:
+    """The report in these bytes: most are read again and again as they were."""
+    return reading.report(packed, ContainerReport, where)
 
 
 def _packed(report: WorkerReport | ContainerReport) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError
@@ -16,6 +17,8 @@ from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import all_of
 from qmodal_autoscaler.policy.state import PoolSettings
 
+# Terms that are remembered, so that overrides that come and go do not gather.
+MOST_TERMS = 10_000
 APP_STOPPED = "stopped: the app was stopped"
 
 
@@ -61,6 +64,7 @@ class Catalog:
         self._apps: dict[str, _AppState] = {}
         self._versions: dict[tuple[str, int], Version] = {}
         self._changed: set[str] = set()
+        self._terms: dict[tuple[Any, ...], PoolTerms] = {}
 
     def app_of(self, pool: str) -> str:
         """The pool's app; empty if its spec is not known."""
@@ -129,6 +133,8 @@ class Catalog:
         apps = self.apps_of(pools)
         self._apps = {app: about for app, about in self._apps.items() if app in apps}
         needed = self._needed()
+        if needed != self._versions.keys() or len(self._terms) > MOST_TERMS:
+            self._terms = {}
         self._versions = {key: each for key, each in self._versions.items() if key in needed}
 
     def terms(self, pool: str) -> PoolTerms:
@@ -148,8 +154,14 @@ class Catalog:
         if function is None:
             why = f"stopped: version {version.number} of {version.name!r} has no {spec.function!r}"
             return _ended(spec, version.number, why)
-        terms = _running(spec, version, function, about.overrides.get(pool, {}))
-        return terms if spec.number else replace(terms, least=record.least)
+        override = about.overrides.get(pool, {})
+        # All parameter sets of a class have the same terms, but for their label.
+        key = (spec.app_id, number, spec.function, spec.variant, tuple(sorted(override.items())))
+        terms = self._terms.get(key)
+        if terms is None:
+            terms = self._terms[key] = _running(spec, version, function, override)
+        least = 0 if spec.number else record.least
+        return replace(terms, label=_label(spec), least=least)
 
     def _read_spec(self, pool: str) -> Op[None]:
         spec = yield from self._client.specs.pool(pool)

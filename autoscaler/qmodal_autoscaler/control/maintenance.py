@@ -91,7 +91,7 @@ class Maintenance:
                 count = await self._client.aio(purging)
                 first_line = reason.partition("\n")[0]
                 self._change_log.change(label, f"{count} inputs ended: {first_line}", subject=pool)
-                self._queue.wake(pool)
+                self._queue.look(pool)
         finally:
             self._purging.discard(pool)
 

@@ -47,9 +47,11 @@ class Notifications:
             self._queue.wake_all()
         elif not is_pool_id(name):
             skip("what somebody published as a pool", f"{name[:80]!r} is none")
-        elif name != pool and self._is_waiting(name):
+        elif name == pool:
+            self._queue.look(name)
+        elif self._is_waiting(name):
             self._queue.plan_no_later(name, time.monotonic() + MORE_SECONDS)
-        elif name != pool and self._is_served(name):
+        elif self._is_served(name):
             self._queue.hint(name)
         else:
             self._queue.wake(name)

@@ -82,8 +82,13 @@ class WorkQueue:
         self._began = 0.0
         self._rest = COALESCE_SECONDS
 
+    def look(self, pool: str) -> None:
+        """Make the pool due now."""
+        self._due_now.add(pool)
+        self._changed.set()
+
     def wake(self, pool: str) -> None:
-        """Make the pool due now, and once more a little later."""
+        """Make the pool due now, and once more a little later, for inputs that were not announced."""
         self._due_now.add(pool)
         self._second_looks.set(pool, time.monotonic() + SECOND_LOOK_SECONDS)
         self._changed.set()
