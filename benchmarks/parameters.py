@@ -22,6 +22,8 @@ import qmodal
 from benchmarks.processes import Crew
 from benchmarks.resp import Look
 from benchmarks.server import Server, private_server
+from qmodal.client import client as clients
+from qmodal.client.client import Client
 
 TICKS = os.sysconf("SC_CLK_TCK")
 POLL_SECONDS = 0.05
@@ -152,28 +154,40 @@ def measure(server: Server, pools: int, backlog: int) -> Figures:
 
 
 class Beside:
-    """The pool with a large backlog, submitted by a thread while others wait."""
+    """The pool with a large backlog: submitted by a thread while others wait, and watched by another one."""
 
     def __init__(self, backlog: int) -> None:
         self._backlog = backlog
+        self._begin = time.perf_counter()
         self._done = 0
         self._first = self._seconds = 0.0
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        if backlog:
-            self._thread.start()
+        self._threads = [
+            threading.Thread(target=each, daemon=True) for each in (self._submit, self._watch)
+        ]
+        for thread in self._threads if backlog else []:
+            thread.start()
 
-    def _run(self) -> None:
-        begin = time.perf_counter()
-        for _ in large.map(range(self._backlog)):
-            self._done += 1
-            self._first = self._first or time.perf_counter() - begin
-        self._seconds = time.perf_counter() - begin
+    def _submit(self) -> None:
+        large.spawn_map(range(self._backlog))
+
+    def _watch(self) -> None:
+        client = Client(clients.current().settings)
+        pool = large.object_id.removeprefix("fu-")
+        while self._done < self._backlog:
+            (seen,) = client.run(client.observing.observe([pool]))
+            self._done = 0 if seen is None else seen.submitted - seen.inflight
+            now = time.perf_counter() - self._begin
+            if self._done and not self._first:
+                self._first = now
+            self._seconds = now
+            time.sleep(POLL_SECONDS)
+        client.close()
 
     def read_into(self, figures: Figures) -> None:
         """Write how far it is now, and wait until all of it has ended."""
         figures.large_done = self._done
-        if self._backlog:
-            self._thread.join()
+        for thread in self._threads if self._backlog else []:
+            thread.join()
         figures.large_first, figures.large_seconds = self._first, self._seconds
 
 
