@@ -18,6 +18,7 @@ from qmodal.wire.ids import worker_of
 LEASE_MS = 10_000
 RENEW_SECONDS = 2.0
 LEADER_MS = 5_000
+LINE_MS = 5_000
 # The end of no lease is later; what anybody has written stays a number that can be counted with.
 LATEST_MS = 2.0**53
 # Reports of containers that a process keeps as it has read them.
@@ -72,6 +73,25 @@ class ContainerReport:
     def is_news(self) -> bool:
         """Whether the autoscaler may have something to do at once: not while it is on its way to be ready."""
         return self.state != "starting" or self.leaving
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingLine:
+    """The pools that wait for room on the boxes, as the leader has said lately.
+
+    `places`: containers that the boxes may run together; `waiting`: pools that wait; `first`: ids of the first of them,
+    in about the order of their turns.
+    """
+
+    places: int
+    waiting: int
+    first: tuple[str, ...] = ()
+
+    def turn(self, pool: str) -> str:
+        """The pool's turn, as people are told; empty if it does not wait."""
+        if pool in self.first:
+            return f"{self.first.index(pool) + 1} of {self.waiting}"
+        return ""
 
 
 def living(leases: Mapping[str, float]) -> list[str]:
@@ -242,6 +262,16 @@ class Fleet:
             )
         )
         return bool(reply)
+
+    def say_line(self, line: WaitingLine) -> Op[None]:
+        """Say which pools wait for room; it is forgotten after 5 s."""
+        yield from ask_one(b"SET", self.keys.line, msgpack.packb(asdict(line)), b"PX", LINE_MS)
+
+    def line(self) -> Op[WaitingLine | None]:
+        """Which pools wait for room; None if none do, or nobody leads."""
+        key = self.keys.line
+        packed = yield from ask_one(b"GET", key)
+        return None if packed is None else reading.report(packed, WaitingLine, key)
 
     def lead(self, autoscaler: str) -> Op[int]:
         """Take or keep the leadership for 5 s; the epoch, or 0 if another leads."""

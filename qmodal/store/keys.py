@@ -156,6 +156,11 @@ class Keys:
         return self.fleet("leader")
 
     @property
+    def line(self) -> str:
+        """String, 5 s: the pools that wait for room, as the leader says every second while there are any."""
+        return self.fleet("line")
+
+    @property
     def epoch(self) -> str:
         """String: number of leaderships so far; an assignment of an older one is refused."""
         return self.fleet("epoch")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from qmodal.store.fleet import WaitingLine
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes, PlacedContainer
@@ -13,6 +14,8 @@ from qmodal_autoscaler.policy.turns import Turn, TurnQueue
 
 # Between two looks for containers that make room.
 BALANCE_SECONDS = 0.25
+# Pools of which people are told their turn.
+MOST_NAMED = 1000
 # Subject in the change log.
 ROOM = "room"
 NO_ROOM = "all places on the boxes are taken: pools that need more containers wait for their turn"
@@ -55,6 +58,13 @@ class Allocation:
         if turns or not self.line:
             self._granted = now
         return turns
+
+    def waiting(self) -> WaitingLine | None:
+        """The line, as people are told of it; None if nobody waits."""
+        if not self.line:
+            return None
+        first = tuple(each.pool for each in self.line.front(MOST_NAMED))
+        return WaitingLine(places=self._nodes.places(), waiting=len(self.line), first=first)
 
     def note(self) -> None:
         """Log that pools wait for room, once, until none does."""

@@ -46,6 +46,7 @@ ROUND = "the last round"
 SWEEP = "the sweep for lost boxes"
 PLACE = "what starts and ends on the boxes"
 MAINTENANCE = "what waits for its retry, and empty pools"
+LINE = "who waits for room"
 DETACHED = "apps whose client has left"
 log = logging.getLogger("qmodal.autoscaler")
 
@@ -137,6 +138,10 @@ class LeaderTerm:
         await self._carry_out(this)
         if this.is_full:
             self._forget(this)
+            with self._change_log.surviving(LINE, "people are not told", settles=True):
+                line = self._allocation.waiting()
+                if line is not None:
+                    await self._client.aio(self._client.fleet.say_line(line))
             with self._change_log.surviving(DETACHED, "they are not looked at", settles=True):
                 await self._tend_detached(cluster)
 

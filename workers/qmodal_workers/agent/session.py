@@ -18,16 +18,16 @@ from qmodal.exception import Error
 from qmodal.store.fleet import WorkerReport
 from qmodal.wire.ids import new_worker_id
 from qmodal_workers.agent import maintenance
+from qmodal_workers.agent.assigned.notifications import Notifications
+from qmodal_workers.agent.assigned.reconciler import Reconciler
+from qmodal_workers.agent.assigned.turnover import Turnover
 from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence, Lease, extend
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
-from qmodal_workers.agent.notifications import Notifications
 from qmodal_workers.agent.reaper import Reaper
-from qmodal_workers.agent.reconciler import Reconciler
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.supervision import supervised
-from qmodal_workers.agent.turnover import Turnover
 from qmodal_workers.agent.watchdog import Watchdog
 from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.output.log_writer import LogWriter

@@ -14,9 +14,9 @@ from qmodal.transport.defects import skip, survive
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import all_of
 from qmodal.wire.ids import is_pool_id, worker_of
+from qmodal_workers.agent.assigned.turnover import Turnover
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.drain import Drain
-from qmodal_workers.agent.turnover import Turnover
 from qmodal_workers.spawn.template_pool import TemplatePool
 
 RECONCILE_SECONDS = 1.0
