@@ -61,10 +61,14 @@ class Allocation:
 
     def waiting(self) -> WaitingLine | None:
         """The line, as people are told of it; None if nobody waits."""
-        if not self.line:
+        queued = [held.pool for held in self._nodes.queued()]
+        # Those whose containers wait on their boxes come next.
+        pools = dict.fromkeys(queued + [each.pool for each in self.line.front(MOST_NAMED)])
+        if not pools:
             return None
-        first = tuple(each.pool for each in self.line.front(MOST_NAMED))
-        return WaitingLine(places=self._nodes.places(), waiting=len(self.line), first=first)
+        behind = len(self.line) - sum(pool in self.line for pool in pools)
+        first = tuple(pools)[:MOST_NAMED]
+        return WaitingLine(places=self._nodes.places(), waiting=len(pools) + behind, first=first)
 
     def note(self) -> None:
         """Log that pools wait for room, once, until none does."""
@@ -74,17 +78,22 @@ class Allocation:
             self._change_log.settle(ROOM)
 
     def making_room(self, server_ms: float, now: float) -> list[PlacedContainer]:
-        """Containers that are to end, so that pools that wait get their share; busy ones after their input."""
+        """Containers that are to end, so that pools that wait get their share; busy ones after their input.
+
+        Or those that wait on a full box while another one has room: their pools then ask for others.
+        """
         queued = self._nodes.queued()
         if not (self.line or queued) or now - self._balanced < BALANCE_SECONDS:
             return []
         self._balanced = now
         places = self._nodes.places()
+        free = sum(each.free_slots for each in self._nodes.rooms(server_ms))
+        if free and queued:
+            return queued[:free]  # there is room on another box by now
         taken = lend(
             self._starved(queued, places),
             [_donor(made, now) for made in self._made.values()],
-            leaving=self._nodes.leaving()
-            + sum(each.free_slots for each in self._nodes.rooms(server_ms)),
+            leaving=self._nodes.leaving() + free,
             most=max(1, places // 2),
             is_stalled=now - self._granted > STALLED_SECONDS,
         )

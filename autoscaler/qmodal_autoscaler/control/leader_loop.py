@@ -248,9 +248,10 @@ class LeaderTerm:
         more = AssignmentChanges()
         for held in self._allocation.making_room(self._observer.server_ms, this.now):
             more.take_off(held)
-            text = f"{held.container} makes room for a pool that has fewer"
-            label = held.report.label if held.report is not None else held.pool
-            self._change_log.change(label, text, subject=held.pool)
+            self._queue.look(held.pool)
+            if held.report is not None:
+                text = f"{held.container} makes room for a pool that has fewer"
+                self._change_log.change(held.report.label, text, subject=held.pool)
         await self._write(more)
         self._allocation.note()
 

@@ -129,6 +129,10 @@ class Container:
         record = self.endpoints.record
         return record.age(now) < (record.side_by_side_limit or limit)
 
+    def idle_for(self, now: float) -> float:
+        """Seconds since it was first seen idle while others wait for its place; 0 if it was not."""
+        return now - self.idle_since if self.idle_since else 0.0
+
     def tell(self, **changes: Any) -> None:
         """Change the command in its shared record."""
         self.command = replace(self.command, **changes)

@@ -70,6 +70,8 @@ class Turnover:
         self._waiting = {name: assigned[name] for name in sorted(missing, key=_serial)}
         self._overrides = overrides
         self.start()
+        if self._waiting:
+            self._containers.moved.set()  # `watch` looks again and again from now on
 
     def close(self) -> None:
         """Start nothing more."""
@@ -108,18 +110,38 @@ class Turnover:
         return STARTS_EACH * self._cpus - starting
 
     def _press(self) -> None:
-        """Tell containers whether others wait for their places, and end those that wait in a claim meanwhile."""
-        is_pressing = self.is_full
-        if not (is_pressing or self._is_pressing):
+        """Tell containers that others wait for their places, no more of them than do, and idle ones first."""
+        wanted = self._wanted()
+        if not (wanted or self._is_pressing):
             return
-        self._is_pressing = is_pressing
+        self._is_pressing = wanted > 0
         now = time.monotonic()
-        for container in self._containers.running():
-            after = self._idle_limit(container) if is_pressing else None
+        ready = [each for each in self._containers.running() if each.endpoints is not None]
+        for container in sorted(ready, key=lambda each: self._seen_idle(each, now), reverse=True):
+            after = self._idle_limit(container) if wanted > 0 else None
             if container.endpoints is not None:
-                container.endpoints.record.want_place(None if after is None else int(after * 1e9))
+                nanoseconds = None if after is None else int(after * 1e9)
+                container.endpoints.record.want_place(nanoseconds)
             if after is not None:
-                self._end_idle(container, now, after)
+                wanted -= 1
+                if container.idle_for(now) > after + SURE_SECONDS:
+                    self._drain.give_way(container)
+
+    def _wanted(self) -> int:
+        """How many places are wanted beyond those that will be free soon."""
+        if not self.is_full:
+            return 0
+        return len(self._waiting) - sum(each.report.leaving for each in self._containers.living())
+
+    @staticmethod
+    def _seen_idle(container: Container, now: float) -> float:
+        """For how many seconds it was seen idle, after one more look at it."""
+        status = container.status()
+        if status is None or status.state == "busy" or is_running(status) or status.inputs:
+            container.idle_since = 0.0
+        elif not container.idle_since:
+            container.idle_since = now
+        return container.idle_for(now)
 
     def _idle_limit(self, container: Container) -> float | None:
         """Seconds for which the container may be idle while others wait; None: it stays."""
@@ -133,15 +155,6 @@ class Turnover:
         override, options = self._overrides.get(container.pool, {}), container.options
         least = override.get("min_containers", options.min_containers)
         return least > 0 or override.get("buffer_containers", options.buffer_containers) > 0
-
-    def _end_idle(self, container: Container, now: float, after: float) -> None:
-        status = container.status()
-        if status is None or is_running(status) or status.inputs or status.held:
-            container.idle_since = 0.0
-        elif not container.idle_since:
-            container.idle_since = now
-        elif now - container.idle_since > after + SURE_SECONDS:
-            self._drain.give_way(container)
 
 
 def _serial(container: str) -> tuple[int, str]:
