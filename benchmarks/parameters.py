@@ -29,6 +29,8 @@ TICKS = os.sysconf("SC_CLK_TCK")
 POLL_SECONDS = 0.05
 # Pools that are opened and served before the clock starts: the template is loaded then.
 WARMUP = 4
+# Inputs of the large pool from which it is known how long they take, so that its backlog is packed.
+LEARNED = 3000
 
 app = qmodal.App("parameters")
 
@@ -80,6 +82,11 @@ class Figures:
     large_seconds: float = 0.0
 
     @property
+    def autoscaler_share(self) -> float:
+        """How much of a processor the autoscaler takes, in percent."""
+        return self.autoscaler_cpu / self.seconds * 100
+
+    @property
     def rate(self) -> float:
         """Pools a second."""
         return self.pools / self.seconds
@@ -117,7 +124,7 @@ class Meter:
 
 
 @contextmanager
-def stack(server: Server) -> Iterator[tuple[int, int]]:
+def stack() -> Iterator[tuple[int, int]]:
     """An autoscaler and a worker; their pids."""
     program = (sys.executable, "-P", "-m", "qmodal")
     crew = Crew([(*program, "autoscaler"), (*program, "worker")])
@@ -135,9 +142,19 @@ def measure(server: Server, pools: int, backlog: int) -> Figures:
     os.environ.setdefault("QMODAL_SIGNING_KEY", secrets.token_hex(32))
     os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])
     look = Look(server.unix_url)
-    with stack(server) as (autoscaler, worker), app.run():
+    with stack() as (autoscaler, worker):
+        figures = turn_over(look, autoscaler, worker, pools=pools, backlog=backlog)
+    look.close()
+    return figures
+
+
+def turn_over(look: Look, autoscaler: int, worker: int, *, pools: int, backlog: int) -> Figures:
+    """Run the app on these processes; the template is loaded, and what an input of `large` takes is known."""
+    with app.run():
         for number in range(WARMUP):
             assert tenant(-number).nothing.remote() == -number
+        if backlog:
+            assert len(list(large.map(range(LEARNED)))) == LEARNED
         figures = Figures(pools=pools, backlog=backlog)
         meter = Meter(look, autoscaler, worker)
         begin = time.perf_counter()
@@ -149,7 +166,6 @@ def measure(server: Server, pools: int, backlog: int) -> Figures:
         figures.seconds = time.perf_counter() - begin
         meter.read_into(figures)
         beside.read_into(figures)
-    look.close()
     return figures
 
 
@@ -200,7 +216,8 @@ def main() -> None:
     with private_server() as server:
         figures = measure(server, options.pools, options.backlog)
     print(json.dumps(asdict(figures)))
-    print(f"{figures.rate:.1f} pools a second, {figures.seconds:.2f} s")
+    share = figures.autoscaler_share
+    print(f"{figures.rate:.1f} pools a second, the autoscaler at {share:.0f} % of a processor")
 
 
 if __name__ == "__main__":
