@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -162,6 +163,16 @@ def _taken_off(made: PoolDecision) -> Iterable[PlacedContainer]:
     yield from outdated(made.containers, made.terms)
     yield from (each for each in made.containers if each.is_over or each.container in made.leaving)
     yield from made.unstarted
+    queued = [each for each in made.containers if each.is_queued]
+    yield from queued[: max(0, len(queued) - _wanted_ahead(made, len(queued)))]
+
+
+def _wanted_ahead(made: PoolDecision, queued: int) -> int:
+    """How many of the containers that wait on full boxes have something to do, or keep the minimum or buffer."""
+    settings, seen = made.terms.settings, made.observation
+    inputs = math.ceil(max(0, seen.inflight - seen.delayed) / settings.slots)
+    most = max(inputs, settings.min_containers) + settings.buffer_containers
+    return max(0, most - (len(made.snapshot.containers) - queued))
 
 
 def _request(made: PoolDecision, unfit: frozenset[str]) -> ContainerRequest | None:

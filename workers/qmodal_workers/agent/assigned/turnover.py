@@ -15,6 +15,7 @@ from qmodal_workers.agent.watchdog import is_running
 
 # While starts wait, containers are looked at this often.
 LOOK_SECONDS = 0.05
+TOGETHER_SECONDS = 0.005
 # What takes no longer to prepare gives way at once when it is idle: it costs no more than a call.
 CHEAP_SECONDS = 0.25
 # Others keep their place, idle, for as long as they took to prepare, at most so long.
@@ -84,6 +85,8 @@ class Turnover:
             with survive("the look at what waits for room"):
                 self.start()
                 self._press()
+            # Whatever moves within that time shares one look.
+            await asyncio.sleep(TOGETHER_SECONDS)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_SECONDS if self._waiting else None):
                     await self._containers.moved.wait()
