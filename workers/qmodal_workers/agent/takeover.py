@@ -19,7 +19,8 @@ from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import Outcome, text_outcome, told
 from qmodal.wire.signing import mac_of
 from qmodal_workers.agent.containers import Container
-from qmodal_workers.ipc.shared_record import ContainerStatus, Entry
+from qmodal_workers.ipc.entry_names import Entry
+from qmodal_workers.ipc.shared_record import ContainerStatus
 
 
 def charged(status: ContainerStatus | None) -> list[str]:

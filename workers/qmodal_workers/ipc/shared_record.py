@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from qmodal_workers.ipc import running_table, tally
+from qmodal_workers.ipc.entry_names import Entry, entry_of, name_of
 from qmodal_workers.ipc.running_table import RunningInput, RunningTable
 from qmodal_workers.ipc.tally import Tally
 
@@ -40,12 +40,10 @@ _AGENT_AT = 16320
 _TALLY_AT = _NAMES_AT + _MOST_BYTES
 # What is left of the lease before the worker has written one: a day, in nanoseconds.
 _UNSAID_NS = 24 * 3600 * 10**9
-Entry = tuple[int, str]  # lane, id
 # Flags of the container's half; above them the number of started entries, in units of ONE_STARTED.
 # SERIAL_IS_ENTRY: each serial after that of the last publication is the next entry; without the flag it
 # is another input of the same pack.
 HAS_PREFETCH, SERIAL_IS_ENTRY, ONE_STARTED = 1, 2, 4
-_NAME = re.compile(rb"([12]):(\d{1,20})-(\d{1,20})")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -353,17 +351,12 @@ def _offset(half: type[ctypes.Structure], field: str) -> int:
     return found
 
 
-def name_of(lane: int, entry: str) -> str:
-    """The name of a claimed entry in a record: lane and id."""
-    return f"{lane}:{entry}"
-
-
 def _parse(half: ContainerHalf, names: bytes) -> ContainerStatus | None:
     """The status in a copy of the half; None if it is damaged, which only user code does."""
     steps = half.serial - half.base
     done = steps if half.flags & SERIAL_IS_ENTRY else 0  # entries that ended since
     running = half.flags // ONE_STARTED
-    held = [_entry(name) for name in names.split()[half.first + done : half.end]]
+    held = [entry_of(name) for name in names.split()[half.first + done : half.end]]
     if half.state >= len(STATES) or running > len(held) or None in held:
         return None
     return ContainerStatus(
@@ -398,12 +391,3 @@ def _parse_many(half: ContainerHalf, inputs: list[RunningInput]) -> ContainerSta
         held=tuple([(each.lane, each.entry) for each in inputs]),
         inputs=tuple(inputs),
     )
-
-
-def _entry(name: bytes) -> Entry | None:
-    """The entry of that name; None if the server would not accept its id."""
-    found = _NAME.fullmatch(name)
-    if found is None or max(map(int, found.groups())) >= 1 << 64:
-        return None
-    lane, entry = name.decode().split(":")
-    return int(lane), entry

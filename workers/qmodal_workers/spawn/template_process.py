@@ -21,7 +21,7 @@ from typing import Any, NoReturn, TypeVar
 
 from qmodal.config import Settings
 from qmodal.transport.connection import Address, Connection
-from qmodal.transport.script import load_commands
+from qmodal.transport.script import known_command, load_commands
 from qmodal.wire.remote_error import printed
 from qmodal_workers.container import main as container
 from qmodal_workers.container.preload import load_version
@@ -92,6 +92,7 @@ def preload() -> None:
         importlib.import_module(name)
     codecs.lookup("idna")  # user code's host names are encoded so, which imports three modules
     load_commands()
+    known_command()
     Connection(Address("redis://localhost"))  # only made, not connected
 
 
