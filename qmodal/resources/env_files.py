@@ -14,6 +14,11 @@ _LONGEST_KEY = 16_384
 _LONGEST_VALUE = 32_768
 
 
+def is_key(text: str) -> bool:
+    """Whether it can be the name of a stored variable."""
+    return _KEY.fullmatch(text) is not None and len(text) <= _LONGEST_KEY
+
+
 def check_variables(variables: Mapping[str, str]) -> None:
     """Raise InvalidError, which shows no value, unless all can be variables of a process."""
     if not all(isinstance(each, str) for pair in variables.items() for each in pair):
@@ -27,7 +32,7 @@ def check_stored(variables: Mapping[str, str]) -> None:
     """Raise InvalidError, which shows no value, unless all can be stored by name."""
     check_variables(variables)
     for name, value in variables.items():
-        if not _KEY.fullmatch(name) or len(name) > _LONGEST_KEY:
+        if not is_key(name):
             raise InvalidError(
                 f"{name[:80]!r} cannot be a variable of a stored Secret: letters, digits and underscores only, and no "
                 "digit first."

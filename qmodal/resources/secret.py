@@ -240,8 +240,8 @@ class Secret(SecretResource):
         """
         asked = self._asked()
         check_stored(env_dict)
-        before = yield from current().secrets.change(asked.environment, asked.name, env_dict)
-        check_keys(asked._replace(required_keys=()), before)
+        is_there = yield from current().secrets.change(asked.environment, asked.name, env_dict)
+        check_keys(asked._replace(required_keys=()), () if is_there else None)
 
     @property
     def object_id(self) -> str:
@@ -253,7 +253,7 @@ class Secret(SecretResource):
     def _look_up(self) -> Op[StoredSecret]:
         asked = self._asked()
         found = yield from current().secrets.find(asked.environment, asked.name)
-        check_keys(asked, found)
+        check_keys(asked, None if found is None else found.keys)
         assert found is not None
         self._found = found
         return found

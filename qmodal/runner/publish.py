@@ -181,7 +181,8 @@ def _check_secrets(client: Client, version: Version) -> Op[None]:
     """Raise NotFoundError unless the secrets that its functions name are there, with the keys that they require."""
     for spec in version.functions.values():
         for secret in named(spec.options.get("secrets", ()), version.environment):
-            check_keys(secret, (yield from client.secrets.find(secret.environment, secret.name)))
+            found = yield from client.secrets.find(secret.environment, secret.name)
+            check_keys(secret, None if found is None else found.keys)
 
 
 def _write(client: Client, record: AppRecord, version: Version) -> Op[bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -10,8 +10,7 @@ import msgpack
 
 from qmodal.exception import Error, NotFoundError
 from qmodal.spec.resource import SecretResource
-from qmodal.store.objects.secrets import STORED, StoredSecret
-from qmodal.wire.signing import Signer
+from qmodal.wire.signing import INLINE, STORED, Signer
 
 # What connects a container to its server is not for programs to change.
 RESERVED = "QMODAL_"
@@ -86,10 +85,10 @@ def named(recorded: Iterable[Any], environment: str) -> list[NamedSecret]:
     return [secret for secret in found if isinstance(secret, NamedSecret)]
 
 
-def check_keys(asked: NamedSecret, found: StoredSecret | None) -> None:
-    """Raise NotFoundError unless the secret is there, with the keys that are required."""
+def check_keys(asked: NamedSecret, found: Container[str] | None) -> None:
+    """Raise NotFoundError unless the secret is there (`found` are its keys, None: it is not), with those required."""
     said = f"secret {asked.name!r} in environment {asked.environment!r}"
-    missing = [key for key in asked.required_keys if found is None or key not in found.keys]
+    missing = [key for key in asked.required_keys if found is None or key not in found]
     pairs = " ".join(f"{key}=..." for key in missing) or "KEY=VALUE"
     place = f"{asked.name} {pairs} --env {asked.environment}"
     if found is None:
@@ -103,7 +102,7 @@ def check_keys(asked: NamedSecret, found: StoredSecret | None) -> None:
 
 def _inline(app: str) -> tuple[str, ...]:
     """The place of values that an app of that name brings along."""
-    return ("inline", app)
+    return (INLINE, app)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _is_equal = hmac.compare_digest  # looked up once: it is asked for each input
 PURPOSES = ("call", "result", "code")
 HEAD = 20
+# How places of sealed variables begin: of those that are stored by name, and of those that an app brings along.
+STORED, INLINE = "stored", "inline"
 
 
 class BadSignatureError(Error):

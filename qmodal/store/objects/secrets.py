@@ -13,16 +13,15 @@ from qmodal.store import reading
 from qmodal.store.keys import Keys
 from qmodal.store.server import server_ms
 from qmodal.transport.defects import skip
-from qmodal.transport.operation import Op, ask, ask_one
+from qmodal.transport.operation import Command, Op, ask, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.envelope import SHAPE, kinds, unpack_fields
 from qmodal.wire.ids import new_secret_id
-from qmodal.wire.signing import Signer
+from qmodal.wire.signing import STORED, Signer
 
 _PURPOSE = "code"
 _SEALED = "secret"
 _KINDS = kinds(str, str, str, str, int, int, list, bytes)
-STORED = "named"  # how the places of stored values begin, and those of no others
 _MOST_TRIES = 20
 _KEEP_USED_SECONDS = 30 * 24 * 3600
 
@@ -80,18 +79,16 @@ class Secrets:
                 return True
         raise _too_busy(name)
 
-    def change(
-        self, environment: str, name: str, variables: Mapping[str, str]
-    ) -> Op[StoredSecret | None]:
-        """Set these variables and leave its others as they are; what it was before, or None if there is none."""
+    def change(self, environment: str, name: str, variables: Mapping[str, str]) -> Op[bool]:
+        """Set these variables and leave its others as they are; False if there is no such secret."""
         for _ in range(_MOST_TRIES):
             record = yield from self._record(environment, name)
             if record is None:
-                return None
+                return False
             before = self._opened(environment, name, record)
             merged = {**self.signer.open(before.sealed, before.place), **variables}
             if (yield from self._keep(environment, name, merged, before, record)):
-                return before
+                return True
         raise _too_busy(name)
 
     def delete(self, environment: str, name: str) -> Op[bool]:
@@ -158,11 +155,14 @@ class Secrets:
             tuple(sorted(variables)),
             self.signer.seal(variables, _place(environment, name, serial)),
         )
-        command = script("keep_secret").command(
-            (self.keys.secrets,),
-            (_field(environment, name), record or b"", secret.packed(self.signer)),
+        return bool((yield from ask_one(*self.keep_command(secret, record or b""))) == 1)
+
+    def keep_command(self, secret: StoredSecret, before: bytes) -> Command:
+        """Keep that secret, if the record there is still the one before (empty: none)."""
+        field = _field(secret.environment, secret.name)
+        return script("keep_secret").command(
+            (self.keys.secrets,), (field, before, secret.packed(self.signer))
         )
-        return bool((yield from ask_one(*command)) == 1)
 
     def _known(self, environment: str, name: str, record: bytes | None) -> StoredSecret | None:
         """What is to be replaced; None also for what is foreign, which gives way to anything."""

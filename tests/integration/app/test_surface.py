@@ -11,7 +11,6 @@ import pytest
 
 from qmodal.client import client as clients
 from qmodal.exception import (
-    ExecutionError,
     InvalidError,
     RemoteError,
     UnimplementedError,
@@ -74,11 +73,6 @@ def test_a_container_goes_on_after_what_user_code_raised(user: Any, name: str) -
 def test_variables_arrive_in_their_order(user: Any) -> None:
     expected = {"WHO": "function", "APP": "app", "PART": "env", "MODE": "fast"}
     assert user.variables.remote() == expected
-
-
-def test_a_named_secret_without_its_variables_says_so(user: Any) -> None:
-    with pytest.raises((ExecutionError, RemoteError), match="NOT_THERE_AT_ALL"):
-        user.needy.spawn().get(timeout=40)
 
 
 def test_web_functions_are_not_called(user: Any) -> None:

@@ -46,7 +46,7 @@ class SecretReader:
     async def _stored(self, asked: NamedSecret) -> StoredSecret:
         secrets = self._client.secrets
         stored = await self._client.aio(secrets.find(asked.environment, asked.name))
-        check_keys(asked, stored)
+        check_keys(asked, None if stored is None else stored.keys)
         assert stored is not None
         place = (stored.environment, stored.name)
         if stored.serial < self._seen.get(place, 0):
