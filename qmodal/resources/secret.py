@@ -62,7 +62,7 @@ class SecretManager:
         """The stored secrets of an environment, the newest first."""
         if max_objects is not None and max_objects < 0:
             raise InvalidError("max_objects cannot be negative")
-        before = _milliseconds(created_before)
+        before = _microseconds(created_before)
         found = yield from current().secrets.all(_environment(environment_name))
         older = [each for each in found if before is None or each.created < before]
         return [Secret._stored(each) for each in older[:max_objects]]
@@ -270,14 +270,14 @@ def _environment(name: str | None) -> str:
     return name or current().settings.environment
 
 
-def _milliseconds(moment: datetime | str | None) -> float | None:
-    """Milliseconds since 1970 of a time, or of a date in ISO 8601; without a zone it is local. Raises InvalidError."""
+def _microseconds(moment: datetime | str | None) -> float | None:
+    """Microseconds since 1970 of a time, or of a date in ISO 8601; without a zone it is local. Raises InvalidError."""
     try:
         found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
     except ValueError:
         raise InvalidError(f"{moment!r} is no date and time; give 2026-01-31T12:00") from None
-    return None if found is None else found.timestamp() * 1000
+    return None if found is None else found.timestamp() * 1_000_000
 
 
-def _moment(milliseconds: int) -> datetime:
-    return datetime.fromtimestamp(milliseconds / 1000, UTC)
+def _moment(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)

@@ -257,7 +257,7 @@ class Keys:
 
     @property
     def secrets_used(self) -> str:
-        """Hash: `<environment>/<name>` -> ms of the last start with that secret. 30 days after the last one."""
+        """Hash: `<environment>/<name>` -> µs since 1970 of the last start with that secret. 30 days after the last one."""
         return self.fleet("secrets:used")
 
     @property

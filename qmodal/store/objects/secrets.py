@@ -29,7 +29,7 @@ _KEEP_USED_SECONDS = 30 * 24 * 3600
 class StoredSecret(NamedTuple):
     """A secret as it is kept; `keys` are the names of its variables, whose values are in `sealed`.
 
-    `created` and `serial` in ms since 1970: the serial is when it was last changed, and grows with each change.
+    `created` and `serial` in µs since 1970: the serial is when it was last changed, and grows with each change.
     """
 
     environment: str
@@ -114,13 +114,13 @@ class Secrets:
 
     def note_used(self, used: Collection[StoredSecret]) -> Op[None]:
         """Note that a container starts with these."""
-        now = str(int((yield from server_ms())))
+        now = str((yield from _server_us()))
         noted = [part for each in used for part in (_field(each.environment, each.name), now)]
         key = self.keys.secrets_used
         yield from ask((b"HSET", key, *noted), (b"EXPIRE", key, _KEEP_USED_SECONDS))
 
     def last_used(self, found: Collection[StoredSecret]) -> Op[list[int | None]]:
-        """When a container was last started with each, in ms since 1970."""
+        """When a container was last started with each, in µs since 1970."""
         if not found:
             return []
         fields = [_field(each.environment, each.name) for each in found]
@@ -144,7 +144,7 @@ class Secrets:
         record: bytes | None,
     ) -> Op[bool]:
         """Write it, if the record is still the one that was there `before`; False if it is not."""
-        now = int((yield from server_ms()))
+        now = yield from _server_us()
         serial = now if before is None else max(now, before.serial + 1)
         secret = StoredSecret(
             environment,
@@ -180,6 +180,11 @@ class Secrets:
         if (what, secret.environment, secret.name) != (_SEALED, environment, name):
             raise _foreign(environment, name, "it is another one's")
         return secret
+
+
+def _server_us() -> Op[int]:
+    """The server's clock, so that secrets that were made one after another have an order."""
+    return round((yield from server_ms()) * 1000)
 
 
 def _field(environment: str, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -90,6 +90,14 @@ def is_gone(fleet: Fleet, box: Box, container: str) -> bool:
     return fleet.report(box, container) is None
 
 
+def what_proc_shows(pid: int) -> str:
+    """The variables that the process began with and its arguments; nothing if it is gone."""
+    with suppress(OSError):
+        files = [Path(f"/proc/{pid}/{name}") for name in ("environ", "cmdline")]
+        return "".join(file.read_text() for file in files)
+    return ""
+
+
 def everything(plain: redis.Redis) -> bytes:
     """What the server has."""
     return b"".join(plain.dump(key) or b"" for key in plain.scan_iter())
@@ -106,12 +114,9 @@ def test_a_value_is_in_its_container_and_readable_nowhere_else(
         given = options(client, modal.Secret.from_name("aws"), own, fork=fork)
         pool = fleet.publish(tmp_path / "src", SOURCE, {"values": given})["values"]
         report = fleet.ready(box, pool)
-        pids = [box.process.pid, *box.family()]
-        shown = [
-            Path(f"/proc/{pid}/{name}").read_text()
-            for pid in pids
-            for name in ("environ", "cmdline")
-        ]
+        pids = [report.pid, box.process.pid, *box.family()]
+        shown = [what_proc_shows(pid) for pid in pids]
+        assert shown[0]
         with server.plain() as plain:
             kept = everything(plain)
     (record,) = client.run(client.secrets.all())

@@ -172,7 +172,8 @@ def _from_json(file: str | None) -> dict[str, str]:
 
 
 def _ago(now: float, then: int) -> float:
-    return round(max(0.0, now - then) / 1000, 3)
+    """Seconds from a time in µs to the server's now in ms."""
+    return round(max(0.0, now - then / 1000) / 1000, 3)
 
 
 def _since(seconds: float | None) -> str:
