@@ -68,7 +68,10 @@ def published(secret: SecretResource, signer: Signer, app: str) -> dict[str, Any
 def wanted(
     recorded: Iterable[Any], app: str, environment: str
 ) -> Iterator[SealedSecret | NamedSecret]:
-    """The secrets that `published` has recorded, in their order; those of `environment` if they name none."""
+    """The secrets that `published` has recorded, in their order; those of `environment` if they name none.
+
+    Raises SealedError for what a release has recorded that did not seal values.
+    """
     for plain in recorded:
         if not isinstance(plain, Mapping):
             continue
@@ -77,6 +80,8 @@ def wanted(
         elif plain.get("name"):
             of, keys = plain.get("environment") or environment, plain.get("required_keys", ())
             yield NamedSecret(of, plain["name"], tuple(keys))
+        else:
+            raise SealedError("the app was published by an earlier release: deploy it again.")
 
 
 def named(recorded: Iterable[Any], environment: str) -> list[NamedSecret]:

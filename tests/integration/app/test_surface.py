@@ -16,6 +16,7 @@ from qmodal.exception import (
     UnimplementedError,
     WorkerLost,
 )
+from qmodal.resources.secret import Secret
 from qmodal.transport.operation import ask_one
 from tests.support.stacks import running_program
 
@@ -73,6 +74,12 @@ def test_a_container_goes_on_after_what_user_code_raised(user: Any, name: str) -
 def test_variables_arrive_in_their_order(user: Any) -> None:
     expected = {"WHO": "function", "APP": "app", "PART": "env", "MODE": "fast"}
     assert user.variables.remote() == expected
+
+
+def test_the_secrets_of_a_variant_replace_the_others_and_leave_the_image(user: Any) -> None:
+    secret = Secret.from_dict({"WHO": "variant", "PART": "variant"})
+    expected = {"WHO": "variant", "APP": None, "PART": "env", "MODE": "fast"}
+    assert user.variables.with_options(secrets=[secret]).remote() == expected
 
 
 def test_web_functions_are_not_called(user: Any) -> None:

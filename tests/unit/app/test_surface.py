@@ -21,6 +21,7 @@ from qmodal.spec.options import FunctionOptions
 from qmodal.spec.variables import (
     ContainerVariables,
     NamedSecret,
+    SealedError,
     SealedSecret,
     check_keys,
     named,
@@ -346,6 +347,8 @@ def test_a_named_secret_says_which_variables_are_missing() -> None:
     (asked,) = named([secret.to_plain()], "main")
     assert asked == NamedSecret("main", "aws", ("A", "B"))
     check_keys(asked, ["B", "A", "C"])
+    with pytest.raises(SealedError, match="deploy it again"):
+        named([{"kind": "from_dict", "name": None}], "main")
     for found, words in ((None, "no secret 'aws' .* create aws A=... B=..."), (["A"], "lacks B")):
         with pytest.raises(NotFoundError, match=words):
             check_keys(asked, found)
