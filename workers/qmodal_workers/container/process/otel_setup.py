@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib.metadata import entry_points
-from importlib.util import find_spec
 
 from qmodal.telemetry.tracing import is_on
 from qmodal_workers.container.process.own_output import show
@@ -22,6 +20,8 @@ def begin() -> None:
     is_disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if wanted in ("", "none") or is_disabled or is_on():
         return
+    from importlib.util import find_spec
+
     try:
         if find_spec("opentelemetry.sdk.trace") is not None:
             _begin([name.strip() for name in wanted.split(",")])
@@ -30,6 +30,8 @@ def begin() -> None:
 
 
 def _begin(names: list[str]) -> None:
+    from importlib.metadata import entry_points  # half a mebibyte
+
     from opentelemetry import trace
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor

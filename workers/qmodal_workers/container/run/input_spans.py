@@ -78,13 +78,8 @@ class InputSpans:
             "messaging.destination.name": head.pool,
             "messaging.message.id": input_id(head.call, claimed.first),
             "messaging.message.conversation_id": head.call,
-            "qmodal.app": self.app,
             "qmodal.function": self.name_of(attempt),
-            "qmodal.pool": head.pool,
-            "qmodal.call": head.call,
-            "qmodal.input": input_id(head.call, claimed.first),
             "qmodal.attempt": claimed.retries + claimed.lost + 1,
-            "qmodal.container": self.container,
         }
 
     def name_of(self, attempt: Attempt) -> str:
@@ -95,26 +90,33 @@ class InputSpans:
     def about_run(self, attempt: Attempt, size: int) -> dict[str, Any]:
         """What the span of a run says beside that."""
         is_cold, self._has_run = not self._has_run, True
+        head, name = attempt.envelope.head, self.name_of(attempt)
+        input_name = input_id(head.call, attempt.claimed.first)
         more: dict[str, Any] = {
             "messaging.operation.type": "process",
             "messaging.operation.name": "run",
-            "faas.name": self.name_of(attempt),
+            "faas.name": name,
             "faas.version": str(self.version),
             "faas.instance": self.container,
-            "faas.invocation_id": input_id(attempt.envelope.head.call, attempt.claimed.first),
+            "faas.invocation_id": input_name,
             "faas.trigger": "http" if self.is_web else "pubsub",
             "faas.coldstart": is_cold,
+            "qmodal.app": self.app,
+            "qmodal.pool": head.pool,
+            "qmodal.call": head.call,
+            "qmodal.input": input_name,
+            "qmodal.container": self.container,
         }
         if size > 1:
             more["messaging.batch.message_count"] = size
         return self.about(attempt) | more
 
-    def expect(self, attempt: Attempt, context: Context) -> None:
-        """The input has ended, in that context; the span of its settling ends when that is written."""
+    def expect(self, attempt: Attempt, context: Context, ended: int) -> None:
+        """The input has ended then, in that context; the span of its settling ends when that is written."""
         if len(self._unsettled) >= _MOST_UNSETTLED:
             self._unsettled.clear()
         key = attempt.envelope.head.call, attempt.claimed.first
-        self._unsettled[key] = _Unsettled(context, time.time_ns(), self.about(attempt))
+        self._unsettled[key] = _Unsettled(context, ended, self.about(attempt))
 
     def settled(self, written: Sequence[Settled]) -> None:
         """These are written; by any thread."""
@@ -204,13 +206,14 @@ class _Run(RunSpan):
 
         with suppress(Exception):
             detach(self._token)
+        ended = time.time_ns()
         with suppress(Exception):
             if self._has_ended:
                 for attempt, parent in zip(self._attempts, self._parents, strict=True):
-                    self._spans.expect(attempt, parent or self._context)
+                    self._spans.expect(attempt, parent or self._context, ended)
             else:
                 self._span.set_attribute("qmodal.interrupted", True)
-            self._span.end()
+            self._span.end(ended)
 
 
 def _links(contexts: Sequence[Context]) -> list[Link]:
