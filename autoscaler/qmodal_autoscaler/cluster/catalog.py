@@ -90,6 +90,10 @@ class Catalog:
             key for key in pinned if key[0] in alive
         }
 
+    def spec(self, pool: str) -> PoolSpec | None:
+        """What the pool serves, if that is known."""
+        return self._specs.get(pool)
+
     def pools(self) -> set[str]:
         """The pools whose spec is known."""
         return set(self._specs)
