@@ -116,6 +116,52 @@ CONTAINER_UNCONCLUDED = Event(
     _CONTAINER,
 )
 
+# Of inputs, by workers and autoscalers; what containers make of them is in their outcomes and notes.
+_INPUT = ("app", "function", "pool", "call", "input", "attempt", "container", "worker")
+INPUT_INTERRUPTED = Event(
+    "input.interrupted",
+    _INFO,
+    "{what} in {container} is to stop: {reason}",
+    "The worker interrupts user code, because of a time limit or a cancellation; `call` and `input` where the entry is"
+    " still there.",
+    (*_INPUT, "entry"),
+)
+INPUT_TIMED_OUT = Event(
+    "input.timed_out",
+    _WARNING,
+    "{input} did not end at its time limit, and was ended with {container}",
+    "The worker has settled the input as timed out, for a container that it had to kill.",
+    _INPUT,
+)
+INPUT_RETRIED = Event(
+    "input.retried",
+    _INFO,
+    "{input} did not end at its time limit, and gets another attempt in {delay:g} s",
+    "As `input.timed_out`, and retries are left.",
+    _INPUT,
+)
+INPUT_REDELIVERED = Event(
+    "input.redelivered",
+    _INFO,
+    "{input} ran in {container}, which is gone, and runs again: {reason}",
+    "An input was taken back from a container that has died; `attempt` is the one that has ended so.",
+    _INPUT,
+)
+INPUT_LOST = Event(
+    "input.lost",
+    _WARNING,
+    "{input} was lost with {container}, and does not run again: {reason}",
+    "An input has lost as many containers as it may; its caller gets an error, and it is a dead letter.",
+    _INPUT,
+)
+INPUTS_ENDED = Event(
+    "inputs.ended",
+    _INFO,
+    "{label}: {count} inputs ended: {reason}",
+    "Inputs that waited have ended: their app is stopped, or no container could be started.",
+    ("app", "function", "pool"),
+)
+
 # Of autoscalers.
 LEADER_BEGAN = Event(
     "leader.began",

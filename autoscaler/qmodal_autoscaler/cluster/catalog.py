@@ -34,6 +34,7 @@ class PoolTerms:
 
     label: str
     app: str
+    function: str
     number: int
     settings: PoolSettings
     capacity: int = 1
@@ -155,6 +156,7 @@ def _ended(spec: PoolSpec, number: int, why: str) -> PoolTerms:
     return PoolTerms(
         label=_label(spec),
         app=spec.app_id,
+        function=spec.function,
         number=number,
         settings=PoolSettings(scaledown_window=0.0),
         ended=why,
@@ -176,6 +178,7 @@ def _running(
     return PoolTerms(
         label=_label(spec),
         app=spec.app_id,
+        function=spec.function,
         number=version.number,
         settings=settings,
         capacity=options.capacity,

@@ -319,7 +319,7 @@ def test_a_box_that_cannot_decode_an_input_is_passed_over_for_one_that_may(stage
 def test_a_purge_that_a_deploy_has_overtaken_ends_nothing(stage: Stage) -> None:
     stage.publish(f=options(max_containers=1))
     pool, client = stage.pools["f"], stage.client
-    terms = PoolTerms(label="f", app=stage.app_id, number=1, settings=PoolSettings())
+    terms = PoolTerms(label="f", function="f", app=stage.app_id, number=1, settings=PoolSettings())
     call = stage.submit()
     stage.publish(f=options())
 
