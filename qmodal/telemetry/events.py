@@ -20,7 +20,8 @@ TABLE: dict[str, Event] = {}
 class Event:
     """A kind of event: its name, its level, the line that people read, and what it means.
 
-    `line` names fields in braces; `fields` are all that it has: those of the line, and ids beside them.
+    `line` names fields in braces; `fields` are all that it has: those of the line, and ids beside them. `log`: the
+    logger of its records.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Event:
     line: str
     meaning: str
     ids: tuple[str, ...] = ()
+    log: logging.Logger = log
     fields: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -38,13 +40,47 @@ class Event:
 
 def emit(event: Event, error: BaseException | None = None, /, **fields: object) -> None:
     """It has happened; `fields` are those of the event, and the traceback of `error` follows if it is given."""
-    if log.isEnabledFor(event.level):
+    if event.log.isEnabledFor(event.level):
         extra = {EVENT: event.name, FIELDS: fields}
-        log.log(event.level, "%s", event.line.format_map(fields), exc_info=error, extra=extra)
+        event.log.log(event.level, "%s", event.line.format_map(fields), exc_info=error, extra=extra)
 
 
 _CONTAINER = ("container", "worker", "app", "function", "pool")
 _INFO, _WARNING, _ERROR = logging.INFO, logging.WARNING, logging.ERROR
+
+# Of any process, callers and containers included.
+WORK_FAILED = Event(
+    "work.failed",
+    _WARNING,
+    "{activity} failed{times}: {reason}",
+    "A loop goes on although this failed; said the first time, and whenever the number of times has doubled.",
+)
+WORK_DEFECT = Event(
+    "work.defect",
+    _ERROR,
+    "{activity} failed unexpectedly{times}: {reason}",
+    "As `work.failed`, for what nobody has thought of.",
+)
+FOREIGN_SKIPPED = Event(
+    "foreign.skipped",
+    _WARNING,
+    "{where}: left out{times}, as {reason}",
+    "Something in Redis that qmodal has not written, or cannot read; said as `work.failed` is.",
+)
+SERVER_NOT_READY = Event(
+    "server.not_ready",
+    _WARNING,
+    "Redis at {server} is not ready ({reason}); waiting for it for up to {seconds:.0f} s",
+    "The server answers and is not ready: it loads its data, or has no place for a client; said once a minute.",
+    log=logging.getLogger("qmodal.waiting"),
+)
+INBOX_TROUBLE = Event(
+    "inbox.trouble",
+    _WARNING,
+    "{activity}: {reason}",
+    "A message of a streamed request could not be read or written; the request fails if one is missing.",
+    ("inbox",),
+)
 
 # Of workers.
 WORKER_GIVEN_UP = Event(

@@ -59,7 +59,7 @@ class GatewayApp:
         self._router = Router(shared.client, shared.in_background)
         self._auth = ProxyAuth(shared.client)
         self._proxies = Proxies(options.trusted_proxies)
-        self._log = AccessLog() if options.access_log else None
+        self._log = AccessLog(as_json=options.log_json) if options.access_log else None
         # Set before the first request, if they are counted.
         self.figures: GatewayFigures | None = None
 
