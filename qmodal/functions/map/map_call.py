@@ -98,8 +98,8 @@ class MapCall(Generic[R]):
             client.learned.of(target.pool),
             is_allowed=client.settings.packing,
         )
-        # Whoever names the same key makes the same call, also if they do so at the same time.
         self._span = traced(target, self.call)
+        # Whoever names the same key makes the same call, also if they do so at the same time.
         self._digest = b"" if options.resume is None else self.call.encode()
         self.reorder = ReorderBuffer(is_ordered=options.ordered)
         # For the call graph of the input that makes the map: what did not succeed.

@@ -104,9 +104,10 @@ class Spawn(Work[FunctionCall[Any]]):
         yield from call.expect_service_time()
         if self._inputs.is_at_hand:
             prefetch = Prefetch(call, self._inputs)
-            while not call.is_fed:
-                yield from self._wait_for_room(client, call)
-                yield from prefetch.submit()
+            with call.traced():
+                while not call.is_fed:
+                    yield from self._wait_for_room(client, call)
+                    yield from prefetch.submit()
         return call
 
     def _feed(

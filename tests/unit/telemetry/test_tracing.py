@@ -74,6 +74,11 @@ if tracing.is_on():
         ({"OTEL_TRACES_EXPORTER": "console"}, '"name": "submit square"', ""),
         ({"OTEL_TRACES_EXPORTER": "console", "OTEL_SDK_DISABLED": "true"}, "", ""),
         ({"OTEL_TRACES_EXPORTER": "carrier"}, "", "'carrier', and no such exporter is installed"),
+        (
+            {"OTEL_TRACES_EXPORTER": "console", "OTEL_BSP_MAX_QUEUE_SIZE": "-1"},
+            "",
+            "no traces of this container: ValueError",
+        ),
     ],
 )
 def test_a_container_sets_the_sdk_up_if_its_environment_says_so(

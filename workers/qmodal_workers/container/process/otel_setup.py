@@ -14,7 +14,8 @@ _OTLP = ("otlp", "otlp_proto_http", "otlp_proto_grpc")
 def begin() -> None:
     """By `OTEL_TRACES_EXPORTER`; the SDK reads the other variables by itself.
 
-    Nothing happens where the SDK is not installed: the variable may be meant for other programs.
+    Nothing happens where the SDK is not installed: the variable may be meant for other programs. What cannot be set up
+    is said, and the container goes on.
     """
     wanted = os.environ.get("OTEL_TRACES_EXPORTER", "none")
     is_disabled = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
@@ -27,6 +28,8 @@ def begin() -> None:
             _begin([name.strip() for name in wanted.split(",")])
     except ModuleNotFoundError:  # of a parent
         return
+    except Exception as error:  # an exporter or a sampler that does not like its settings
+        show(f"no traces of this container: {type(error).__name__}: {error}\n")
 
 
 def _begin(names: list[str]) -> None:
