@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from qmodal.store.history.statistics import Series
 from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
+from qmodal_autoscaler.metrics.pool_labels import OTHER, pool_label
+
+Labels = tuple[str, ...]
 
 
 @dataclass(slots=True)
 class FunctionFacts:
-    """The pools of a function together."""
+    """The pools of a function together, or one of them."""
 
     running: int = 0
     waiting: int = 0
@@ -27,16 +30,22 @@ class FunctionFacts:
 class ClusterFacts:
     """The cluster at one moment."""
 
-    functions: dict[Series, FunctionFacts]
+    functions: dict[Labels, FunctionFacts]
     pools: int
     boxes: int
     slots: int  # containers that all boxes may run
+    has_pools: bool = False  # the label of a pool stands behind those of its function
 
 
 class LeaderView:
-    """Keeps the last decision on each pool of a leader; used in the leader's loop only."""
+    """Keeps the last decision on each pool of a leader; used in the leader's loop only.
 
-    def __init__(self, nodes: Nodes, catalog: Catalog) -> None:
+    `pool_labels`: so many pools of a function are told apart by their parameters, if that is wanted: those that were
+    there first, so that a series does not change its meaning while its pool lives.
+    """
+
+    def __init__(self, nodes: Nodes, catalog: Catalog, pool_labels: int | None = None) -> None:
+        self._pool_labels = pool_labels
         self._nodes = nodes
         self._catalog = catalog
         self._decisions: dict[str, PoolDecision] = {}
@@ -50,20 +59,34 @@ class LeaderView:
 
     def facts(self) -> ClusterFacts:
         """The facts now."""
-        functions: dict[Series, FunctionFacts] = {}
+        functions: dict[Labels, FunctionFacts] = {}
+        named: defaultdict[Series, set[str]] = defaultdict(set)
         for pool in self._decisions.keys() - self._catalog.pools():
             del self._decisions[pool]
         for made in self._decisions.values():
             series = self._series(made)
             if series is not None:
-                _add(functions.setdefault(series, FunctionFacts()), made)
+                labels = self._labels(series, made.pool, named[series])
+                _add(functions.setdefault(labels, FunctionFacts()), made)
         boxes = self._nodes.boxes()
         return ClusterFacts(
             functions=functions,
             pools=len(self._decisions),
             boxes=len(boxes),
             slots=sum(box.report.max_containers for box in boxes if box.report is not None),
+            has_pools=self._pool_labels is not None,
         )
+
+    def _labels(self, series: Series, pool: str, named: set[str]) -> Labels:
+        """Those of the function, and of the pool if that is wanted; `named`: the pools of the function so far."""
+        if self._pool_labels is None:
+            return series
+        spec = self._catalog.spec(pool)
+        label = "" if spec is None else pool_label(spec)
+        if label and label not in named and len(named) >= self._pool_labels:
+            return (*series, OTHER)
+        named.add(label)
+        return (*series, label)
 
     def _series(self, made: PoolDecision) -> Series | None:
         record = self._catalog.records().get(made.terms.app)

@@ -7,14 +7,18 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from qmodal.spec.documents import PoolSpec
 from qmodal.store.history.figures import ServerFigures
 from qmodal.store.history.statistics import BOUNDS, Series, bucket_of, observed
+from qmodal.wire.plain import pack
 from qmodal_autoscaler.metrics.facts import ClusterFacts, FunctionFacts
 from qmodal_autoscaler.metrics.families import cluster_families
 from qmodal_autoscaler.metrics.function_text import FUNCTION_METRICS, function_text
+from qmodal_autoscaler.metrics.pool_labels import pool_label
 
 ROOT = Path(__file__).parents[3]
 SQUARE = Series("main", "shop", "square")
@@ -57,6 +61,30 @@ def test_buckets_add_up_and_are_in_seconds() -> None:
     assert [value for _, value in ends] == sorted(value for _, value in ends)
     rest = {each.name: each.value for each in samples if "le" not in each.labels}
     assert rest == {"qmodal_run_seconds_sum": 3.0, "qmodal_run_seconds_count": 3}
+
+
+def spec_of(parameters: bytes, label: str = "Shelf(3)") -> PoolSpec:
+    return PoolSpec(app_id="ap-1", function="Shelf.*", parameters=parameters, label=label)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "label"),
+    [
+        (b"", ""),
+        (pack(["p", [["foo", "hedgehog"], ["bar", 7]]]), "foo=hedgehog,bar=7"),
+        (pack(["p", [["text", 'a "b"\n\\']]]), 'text=a "b"?\\'),
+        (pack(["p", [["long", "x" * 41]]]), f"long={'x' * 37}..."),
+        (pack(["p", [[f"n{i}", i] for i in range(60)]]), None),
+        (b"pickled, as far as anybody knows", "3"),
+    ],
+)
+def test_a_pool_s_label_says_its_parameters_and_is_short(
+    parameters: bytes, label: str | None
+) -> None:
+    found = pool_label(spec_of(parameters))
+    assert len(found) <= 120
+    if label is not None:
+        assert found == label
 
 
 def test_without_functions_there_is_no_text() -> None:
