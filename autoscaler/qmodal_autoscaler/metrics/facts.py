@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qmodal.store.history.statistics import Series
+from qmodal.store.history.statistics import MOST_SERIES, Series
 from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
+
+# Containers that a leader has placed (`more`) or let go (`fewer`), by direction and reason.
+Changes = Counter[tuple[str, str]]
 
 
 @dataclass(slots=True)
@@ -28,25 +32,50 @@ class ClusterFacts:
     """The cluster at one moment."""
 
     functions: dict[Series, FunctionFacts]
+    changes: Mapping[Series, Changes]
     pools: int
     boxes: int
     slots: int  # containers that all boxes may run
 
 
 class LeaderView:
-    """Keeps the last decision on each pool of a leader; used in the leader's loop only."""
+    """Keeps the last decision on each pool of a leader, and counts changes; used in the leader's loop only.
+
+    Of changes it keeps those of the functions that have changed last, MOST_SERIES of them.
+    """
 
     def __init__(self, nodes: Nodes, catalog: Catalog) -> None:
         self._nodes = nodes
         self._catalog = catalog
         self._decisions: dict[str, PoolDecision] = {}
+        self._changes: dict[Series, Changes] = {}
 
     def judged(self, judgement: Judgement) -> None:
         """Take in what the leader has judged of a pool."""
         if judgement.made is not None:
+            self._let_go(judgement.made)
             self._decisions[judgement.pool] = judgement.made
         elif judgement.error is None:  # nothing of it runs any more
             self._decisions.pop(judgement.pool, None)
+
+    def placed(self, made: PoolDecision, count: int) -> None:
+        """Take in that so many containers that a decision asked for have found room."""
+        self._count(made, "more", count)
+
+    def _let_go(self, made: PoolDecision) -> None:
+        # A container is let go again at each look until its box has heard of it.
+        before = self._decisions.get(made.pool)
+        self._count(made, "fewer", len(made.leaving - (before.leaving if before else frozenset())))
+
+    def _count(self, made: PoolDecision, direction: str, count: int) -> None:
+        series = self._series(made) if count else None
+        if series is None:
+            return
+        changes = self._changes.pop(series, Changes())
+        changes[direction, made.decision.why] += count
+        self._changes[series] = changes  # as the last one
+        if len(self._changes) > MOST_SERIES:
+            del self._changes[next(iter(self._changes))]
 
     def facts(self) -> ClusterFacts:
         """The facts now."""
@@ -60,6 +89,7 @@ class LeaderView:
         boxes = self._nodes.boxes()
         return ClusterFacts(
             functions=functions,
+            changes={series: changes.copy() for series, changes in self._changes.items()},
             pools=len(self._decisions),
             boxes=len(boxes),
             slots=sum(box.report.max_containers for box in boxes if box.report is not None),

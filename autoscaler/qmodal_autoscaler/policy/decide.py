@@ -59,6 +59,7 @@ def _paused(history: PoolHistory, counts: PoolCounts) -> Decision:
         # Also those that seem idle: one may have claimed an input since.
         retire=tuple(c.id for c in counts.ready),
         reason=f"the pool is paused{waiting}",
+        why="paused",
     )
 
 

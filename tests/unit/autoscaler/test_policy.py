@@ -645,7 +645,7 @@ def test_a_paused_pool_keeps_nothing_and_starts_nothing() -> None:
     assert (made.desired, made.start, made.give_up) == (0, 0, False)
     assert made.drain == ("boot-0",)
     assert set(made.retire) == {"busy-0", "idle-0"}
-    assert made.reason == "the pool is paused: 5 inputs wait"
+    assert (made.why, made.reason) == ("paused", "the pool is paused: 5 inputs wait")
 
 
 def test_a_paused_pool_that_cannot_start_gives_nothing_up() -> None:
