@@ -638,6 +638,14 @@ def test_placement(
     assert place(requests, workers) == placed
 
 
+def test_a_pool_that_needs_more_than_its_maximum_says_so() -> None:
+    full = pool(*fleet(busy=2), waiting=9)
+    made = decided(full, max_containers=2)
+    assert (made.desired, made.start, made.why) == (2, 0, "maximum")
+    assert made.reason == "11 containers are needed, max_containers allows 2"
+    assert decided(pool(*fleet(busy=2)), max_containers=2).why == "enough"
+
+
 def test_a_paused_pool_keeps_nothing_and_starts_nothing() -> None:
     containers = fleet(busy=1, idle=1, starting=1)
     paused = replace(pool(*containers, waiting=5), is_paused=True)
