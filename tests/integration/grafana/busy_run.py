@@ -13,13 +13,12 @@ from pathlib import Path
 from qmodal.config import Settings
 from tests.support.commands import PROGRAM, environ, qmodal
 from tests.support.servers import run_server, server_binary
-from tests.support.stacks import ROOT
 from tests.support.waiting import wait_until
 from tests.support.web.dashboards import FOLDER
 from tests.support.web.prometheus import Prometheus, prometheus
 from tests.support.web.scraping import free_port, scrape, until_up
 
-SHOP = ROOT / "tests" / "programs" / "shop.py"
+SHOP = Path(__file__).with_name("shop.py")
 # The server is as it should be, so that what is red comes from the shop.
 SERVER = ("--appendonly", "yes", "--maxmemory", "64mb", "--maxmemory-policy", "noeviction")
 
@@ -58,7 +57,7 @@ class BusyRun:
 
 @contextmanager
 def busy_run(folder: Path, *, pace: float) -> Iterator[BusyRun]:
-    """One that is called at this pace, as tests/programs/shop.py explains it."""
+    """One that is called at this pace, as shop.py explains it."""
     names = ("autoscaler-1", "autoscaler-2", "box-1", "box-2", "web")
     targets = {name: free_port() for name in names}
     with ExitStack() as stack:

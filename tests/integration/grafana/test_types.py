@@ -13,7 +13,9 @@ import pytest
 from tests.support.web.dashboards import dashboards
 
 PACKAGES = ("@grafana/schema@13.2.3", "typescript@5.9.3")
-COMPILE = "--noEmit --strict --skipLibCheck --module esnext --moduleResolution bundler --target es2022"
+COMPILE = (
+    "--noEmit --strict --skipLibCheck --module esnext --moduleResolution bundler --target es2022"
+)
 # The types of a panel's options and of what is special for its fields, by its kind.
 KINDS = {
     "bargauge": "BarGauge",
@@ -37,9 +39,19 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the packages; skips where there is no npm, or it reaches no registry."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
-        pytest.skip("npm is not installed here: the dashboards were not compared with Grafana's types")
+        pytest.skip(
+            "npm is not installed here: the dashboards were not compared with Grafana's types"
+        )
     folder = tmp_path_factory.mktemp("npm")
-    command = [npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", folder]
+    command = [
+        npm,
+        "install",
+        "--no-audit",
+        "--no-fund",
+        "--ignore-scripts",
+        "--prefix",
+        str(folder),
+    ]
     try:
         run = subprocess.run(
             [*command, *PACKAGES],
@@ -50,7 +62,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
             timeout=90,
         )
     except subprocess.TimeoutExpired:
-        pytest.skip("npm takes too long to install Grafana's types: the dashboards were not compared")
+        pytest.skip(
+            "npm takes too long to install Grafana's types: the dashboards were not compared"
+        )
     if run.returncode != 0:
         pytest.skip(f"npm cannot install Grafana's types: {run.stderr.strip()[-300:]}")
     return folder

@@ -642,7 +642,7 @@ def test_a_pool_that_needs_more_than_its_maximum_says_so() -> None:
     full = pool(*fleet(busy=2), waiting=9)
     made = decided(full, max_containers=2)
     assert (made.desired, made.start, made.why) == (2, 0, "maximum")
-    assert made.reason == "11 containers are needed, max_containers allows 2"
+    assert made.reason == "6 containers are needed, max_containers allows 2"
     assert decided(pool(*fleet(busy=2)), max_containers=2).why == "enough"
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from matplotlib.patches import Rectangle
+
 from tests.integration.grafana.pictures.charts import GRID, TEXT, Found
-from tests.integration.grafana.pictures.units import colour_of, named, text_of
+from tests.integration.grafana.pictures.units import COLOURS, colour_of, named, text_of
 from tests.support.web.dashboards import Panel
 
 DARK = "#111217"
@@ -21,7 +23,7 @@ def draw_stat(axis: Any, panel: Panel, found: Found) -> None:
     colour = None if value is None else colour_of(value, field)
     axis.set_facecolor(colour or GRID)
     axis.set_axis_off()
-    axis.add_patch(_patch(axis, colour or GRID))
+    axis.add_patch(Rectangle((0, 0), 1, 1, transform=axis.transAxes, color=colour or GRID))
     text = field["noValue"] if value is None else text_of(value, field)
     axis.text(
         *(0.5, 0.45, text),
@@ -32,12 +34,6 @@ def draw_stat(axis: Any, panel: Panel, found: Found) -> None:
         fontweight="bold",
         color=DARK if colour else TEXT,
     )
-
-
-def _patch(axis: Any, colour: str) -> Any:
-    import matplotlib.patches  # the program has asked for it before
-
-    return matplotlib.patches.Rectangle((0, 0), 1, 1, transform=axis.transAxes, color=colour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +70,11 @@ def rows_of(panel: Panel, found: Found) -> list[Row]:
             row |= labels
             row[field] = each.points[-1][1]
     sorting = panel.raw["options"]["sortBy"]
-    by = [each.field for each in columns_of(panel) if each.title == sorting[0]["displayName"]] if (
-        sorting
-    ) else []
+    by = (
+        [each.field for each in columns_of(panel) if each.title == sorting[0]["displayName"]]
+        if (sorting)
+        else []
+    )
     return sorted(rows, key=lambda row: -float(row.get(by[0], -1))) if by else rows
 
 
@@ -115,7 +113,7 @@ def _content(column: Column, row: Row, panel: Panel) -> tuple[str, str, bool]:
     """The text of a cell, its colour, and whether that is behind it."""
     special, value = panel.overrides(column.title), row.get(column.field)
     if value is None:
-        return ("–" if column.field.startswith("Value") else ""), TEXT, False
+        return (panel.defaults["noValue"] if column.field.startswith("Value") else ""), TEXT, False
     if isinstance(value, str):
         texts = [each["options"].get(value) for each in special.get("mappings", ())]
         return value, _named_colour(texts[0] if texts else None), False
@@ -126,8 +124,6 @@ def _content(column: Column, row: Row, panel: Panel) -> tuple[str, str, bool]:
 
 
 def _named_colour(mapped: dict[str, str] | None) -> str:
-    from tests.integration.grafana.pictures.units import COLOURS
-
     return COLOURS[mapped["color"]] if mapped else TEXT
 
 

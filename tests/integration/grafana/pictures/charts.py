@@ -6,7 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from tests.integration.grafana.pictures.units import COLOURS, PALETTE, colour_of, named, number, ticks
+from tests.integration.grafana.pictures.units import (
+    COLOURS,
+    PALETTE,
+    colour_of,
+    named,
+    number,
+    ticks,
+)
 from tests.support.web.dashboards import Panel
 from tests.support.web.prometheus import Series
 
@@ -60,7 +67,9 @@ def draw_lines(axis: Any, panel: Panel, found: Found, step: float) -> list[tuple
             style = (0, (5, 3)) if line.is_dashed else "-"
             axis.plot(times, heights, color=line.colour, linewidth=1.4, linestyle=style)
             continue
-        under = [below.get((slot, height < 0), 0.0) for slot, height in zip(slots, heights, strict=True)]
+        under = [
+            below.get((slot, height < 0), 0.0) for slot, height in zip(slots, heights, strict=True)
+        ]
         above = [low + height for low, height in zip(under, heights, strict=True)]
         if custom["drawStyle"] == "bars":
             axis.bar(times, heights, 0.8 * step, bottom=under, color=line.colour, linewidth=0)

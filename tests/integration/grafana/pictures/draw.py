@@ -1,6 +1,6 @@
 """Draws every dashboard from three minutes of a busy installation: `python -m tests.integration.grafana.pictures.draw`.
 
-It needs Prometheus, and matplotlib (the group `bench`), and writes docs/pictures/.
+It needs Prometheus and matplotlib, and writes docs/pictures/; `nox -s pictures` brings the latter.
 """
 
 from __future__ import annotations

@@ -99,9 +99,7 @@ class Page:
         found = self._shot.found(panel, step)
         if panel.kind in CELLS:
             margin = 130 if panel.kind == "bargauge" else 6
-            axis = self._axis(
-                left + margin, top + TITLE, width - margin - 6, height - TITLE - 6
-            )
+            axis = self._axis(left + margin, top + TITLE, width - margin - 6, height - TITLE - 6)
             CELLS[panel.kind](axis, panel, found)
             return
         margin = 150 if panel.kind == "state-timeline" else 50
@@ -126,7 +124,9 @@ class Page:
     def _text(self, left: float, middle: float, text: str, size: float, **more: str) -> Any:
         wide, high = self._pixels
         more = {"color": TEXT, **more}
-        return self._figure.text(left / wide, 1 - middle / high, text, fontsize=size, va="center", **more)
+        return self._figure.text(
+            left / wide, 1 - middle / high, text, fontsize=size, va="center", **more
+        )
 
     def _time_axis(self, axis: Any) -> None:
         start, end = self._shot.start, self._shot.end
@@ -142,7 +142,9 @@ class Page:
             needed = 14 + size * len(name) + 10
             if x + needed > left + width:
                 x, line = left, line + 1
-            if line > 1 or (line == 1 and x + needed > left + width - 50 and number < len(names) - 1):
+            if line > 1 or (
+                line == 1 and x + needed > left + width - 50 and number < len(names) - 1
+            ):
                 self._text(x, top + LEGEND, f"+ {len(names) - number}", 7)
                 return
             self._text(x, top + line * LEGEND, "■", 8, color=colour)

@@ -20,6 +20,20 @@ import qmodal
 
 app = qmodal.App("shop")
 TICK = 0.25
+# What is called, every so many ticks, from which second on, and how often each time.
+PLAN = [
+    ("resize", 1, 0, 2),
+    ("invoice", 1, 0, 2),
+    ("rates", 4, 0, 1),
+    ("archive", 2, 0, 1),
+    ("fr", 1, 0, 1),
+    ("de", 2, 0, 1),
+    ("assistant", 8, 0, 1),
+    ("report", 400, 25, 60),
+    ("resize", 400, 60, 150),
+    ("scan", 6, 80, 1),
+    ("predict", 16, 95, 1),
+]
 
 
 @app.function(scaledown_window=5)
@@ -119,29 +133,20 @@ def load(pace: float) -> None:
     }
     translator = qmodal.Cls.from_name("shop", "Translator")
     calls: dict[str, Callable[[int], object]] = {n: f.spawn for n, f in functions.items()}
-    calls |= {
-        language: translator(language=language).translate.spawn for language in ("fr", "de")
-    }
+    calls |= {language: translator(language=language).translate.spawn for language in ("fr", "de")}
     calls["predict"] = qmodal.Cls.from_name("shop", "Model")().predict.spawn
-    # What is called, every so many ticks, from which second on, and how often each time.
-    plan = (
-        *(("resize", 1, 0, 2), ("invoice", 1, 0, 2), ("rates", 4, 0, 1), ("archive", 2, 0, 1)),
-        *(("fr", 1, 0, 1), ("de", 2, 0, 1), ("assistant", 8, 0, 1)),
-        *(("report", 400, 25, 60), ("resize", 400, 60, 150)),
-        *(("scan", 6, 80, 1), ("predict", 16, 95, 1)),
-    )
     began = time.monotonic()
     for tick in itertools.count():
-        for name, every, start, times in plan:
+        for function, every, start, times in PLAN:
             since = tick - int(start * pace / TICK)
             if since >= 0 and since % every == 0:
                 for number in range(since // every * times, (since // every + 1) * times):
-                    calls[name](number)
+                    calls[function](number)
         time.sleep(max(0.0, began + (tick + 1) * TICK - time.monotonic()))
 
 
 if __name__ == "__main__":
-    _, url, pace_text = sys.argv
+    url, pace_text = sys.argv[1:]
     pages: itertools.count[int] = itertools.count()
     for _ in range(2):
         threading.Thread(target=ask, args=(url, pages), daemon=True).start()
