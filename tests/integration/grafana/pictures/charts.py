@@ -96,7 +96,7 @@ def _limit(axis: Any, panel: Panel) -> None:
 def _scale(axis: Any, panel: Panel) -> None:
     low, high = axis.get_ylim()
     low, unit = panel.defaults.get("min", low), panel.defaults["unit"]
-    high = panel.defaults.get("max") or max(high, 1e-3)
+    high = panel.defaults.get("max") or (high if high > 0.06 or unit == "s" else 1)
     axis.set_ylim(low, high)
     marks = ticks(low, high, unit)
     axis.set_yticks(marks, [number(each, unit) for each in marks])

@@ -109,6 +109,7 @@ class Page:
         names = CHARTS[panel.kind](axis, panel, found, step) if any(found) else []
         if not any(found):
             axis.text(*(0.5, 0.5, "No data"), transform=axis.transAxes, ha="center", color=TEXT)
+            axis.set_yticks([])
         self._time_axis(axis)
         self._legend(names, left + 10, top + height - LEGEND * 2 + 6, width - 16)
 

@@ -49,7 +49,9 @@ def number(value: float, unit: str, decimals: int | None = None) -> str:
     scale, name = next((each for each in scales if abs(value) >= each[0]), scales[-1])
     scaled = value / scale
     if decimals is None:
-        decimals = max(0, 2 - len(str(int(abs(scaled))))) if scaled % 1 else 0
+        # 0.05, 0.5, 1.5, 15
+        text = f"{scaled:.2f}" if abs(scaled) < 1 else f"{scaled:.{1 if abs(scaled) < 10 else 0}f}"
+        return f"{text.rstrip('0').rstrip('.') if '.' in text else text}{name}"
     return f"{scaled:.{decimals}f}{name}"
 
 
@@ -66,14 +68,15 @@ def colour_of(value: float, field: Mapping[str, Any]) -> str | None:
 
 def ticks(low: float, high: float, unit: str) -> list[float]:
     """Round values for an axis with that unit, six at most above zero."""
-    bases = {"s": (1.0, 60.0, 3600.0), "bytes": (1.0, 2.0**10, 2.0**20, 2.0**30)}.get(unit, (1.0,))
     rough = max(high - low, 1e-9) / 6
-    base = max((each for each in bases if each <= rough), default=1.0)
-    power = 10 ** math.floor(math.log10(rough / base))
-    factors = (1, 2, 4, 8, 16) if unit == "bytes" else (1, 2, 5, 10)
-    step = next(each for each in (base * power * each for each in factors) if each >= rough)
-    first, last = math.ceil(low / step), math.floor(high / step)
-    return [step * each for each in range(first, last + 1)]
+    power = 10.0 ** math.floor(math.log10(rough))
+    steps = [power, 2 * power, 5 * power, 10 * power]
+    if unit == "bytes":
+        steps = [2.0**each for each in range(64)]
+    if unit == "s" and rough > 1:
+        steps = [2, 5, 10, 15, 30, 60, 120, 300, 600, 1800, 3600, 6 * 3600, 86400, 7 * 86400]
+    step = next(each for each in steps if each >= rough)
+    return [step * each for each in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _mapped(value: float, mappings: Iterable[Mapping[str, Any]]) -> dict[str, str] | None:
