@@ -7,13 +7,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from qmodal.config import Settings
 from tests.support.commands import PROGRAM, environ, qmodal
 from tests.support.servers import run_server, server_binary
-from tests.support.waiting import wait_until
 from tests.support.web.dashboards import FOLDER
 from tests.support.web.prometheus import Prometheus, prometheus
 from tests.support.web.scraping import free_port, scrape, until_up
@@ -23,7 +22,7 @@ SHOP = Path(__file__).with_name("shop.py")
 SERVER = ("--appendonly", "yes", "--maxmemory", "64mb", "--maxmemory-policy", "noeviction")
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class BusyRun:
     """An installation at work; `targets` are the metrics ports of its processes by their names."""
 
@@ -31,92 +30,84 @@ class BusyRun:
     folder: Path
     prometheus: Prometheus
     targets: Mapping[str, int]
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    processes: Mapping[str, subprocess.Popen[bytes]]
 
     def pause(self, function: str) -> None:
         """Pause the pool of that function."""
-        self._command("pool", "pause", function, "--app", "shop")
+        _command(self.settings, self.folder, "pool", "pause", function, "--app", "shop")
 
     def lose_leader(self) -> None:
         """Kill the autoscaler that leads."""
-        leaders = [
+        leader = next(
             name
             for name, port in self.targets.items()
             if scrape(port).value("qmodal_autoscaler_leads") == 1
-        ]
-        self.processes[leaders[0]].kill()
-
-    def deploy(self) -> None:
-        """Deploy the shop."""
-        self._command("deploy", str(SHOP))
-
-    def _command(self, *argv: str) -> None:
-        done = qmodal(*argv, settings=self.settings, cwd=self.folder)
-        assert done.returncode == 0, done.stdout + done.stderr
+        )
+        self.processes[leader].kill()
 
 
 @contextmanager
 def busy_run(folder: Path, *, pace: float) -> Iterator[BusyRun]:
     """One that is called at this pace, as shop.py explains it."""
-    names = ("autoscaler-1", "autoscaler-2", "box-1", "box-2", "web")
-    targets = {name: free_port() for name in names}
-    with ExitStack() as stack:
-        server = stack.enter_context(run_server(server_binary(), *SERVER))
-        settings = Settings(
-            redis_url=server.url, signing_key=secrets.token_bytes(32), prefix="busy", home=folder
-        )
-        run = BusyRun(settings, folder, Prometheus(0), targets)
-        web = free_port()
-        for name, options in _commands(web).items():
-            argv = [PROGRAM, *options, "--metrics-port", str(targets[name])]
-            run.processes[name] = stack.enter_context(_process(run, name, argv))
-        for port in targets.values():
-            until_up(port)
-        rules = FOLDER / "prometheus" / "alerts.yml"
-        run.prometheus = stack.enter_context(prometheus(folder, targets, rules))
-        run.deploy()
-        url = f"http://127.0.0.1:{web}"
-        argv = [sys.executable, "-P", str(SHOP), url, f"{pace}"]
-        run.processes["load"] = stack.enter_context(_process(run, "load", argv))
-        yield run
-        assert run.processes["load"].poll() is None, (folder / "load.log").read_text()
-
-
-def _commands(web: int) -> dict[str, list[str]]:
+    web = free_port()
     worker = ["worker", "--max-containers", "16", "--grace", "1"]
-    return {
+    commands = {
         "autoscaler-1": ["autoscaler"],
         "autoscaler-2": ["autoscaler"],
         "box-1": worker,
         "box-2": worker,
         "web": ["web", "--port", str(web)],
     }
+    targets = {name: free_port() for name in commands}
+    with ExitStack() as stack:
+        server = stack.enter_context(run_server(server_binary(), *SERVER))
+        settings = Settings(
+            redis_url=server.url, signing_key=secrets.token_bytes(32), prefix="busy", home=folder
+        )
+
+        def started(name: str, *argv: str) -> subprocess.Popen[bytes]:
+            return stack.enter_context(_process(settings, folder / f"{name}.log", *argv))
+
+        processes = {
+            name: started(name, PROGRAM, *options, "--metrics-port", str(targets[name]))
+            for name, options in commands.items()
+        }
+        for port in targets.values():
+            until_up(port)
+        rules = FOLDER / "prometheus" / "alerts.yml"
+        scraping = stack.enter_context(prometheus(folder, targets, rules))
+        _command(settings, folder, "deploy", str(SHOP))
+        load = started(
+            "load", sys.executable, "-P", str(SHOP), f"http://127.0.0.1:{web}", f"{pace}"
+        )
+        yield BusyRun(settings, folder, scraping, targets, processes)
+        assert load.poll() is None, (folder / "load.log").read_text()
+
+
+def _command(settings: Settings, folder: Path, *argv: str) -> None:
+    done = qmodal(*argv, settings=settings, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @contextmanager
-def _process(run: BusyRun, name: str, argv: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of the run, whose output is in a file."""
-    with (run.folder / f"{name}.log").open("wb") as log:
+def _process(settings: Settings, log: Path, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process whose output goes to a file, and that is asked to end, and then made to."""
+    with log.open("wb") as out:
         process = subprocess.Popen(
             argv,
-            cwd=run.folder,
-            env=environ(run.settings),
+            cwd=log.parent,
+            env=environ(settings),
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=out,
+            stderr=out,
             start_new_session=True,
         )
-        with process:
+    with process:
+        try:
+            yield process
+        finally:
+            process.terminate()
             try:
-                yield process
-            finally:
-                process.terminate()
-                _ended(process)
-
-
-def _ended(process: subprocess.Popen[bytes]) -> None:
-    """Wait for its end; who does not hear is killed."""
-    try:
-        wait_until(lambda: process.poll() is not None, what="it ends", seconds=10, pause=0.02)
-    except AssertionError:
-        process.kill()
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()

@@ -27,7 +27,8 @@ VALUES = {
 # Has values only where the autoscaler shows pools apart.
 OPTIONAL = {"pool"}
 pytestmark = pytest.mark.skipif(
-    shutil.which("prometheus") is None, reason="Prometheus is not installed here"
+    shutil.which("prometheus") is None,
+    reason="Prometheus is not installed here: the dashboards' queries were not tried",
 )
 
 
