@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qmodal.store.history.statistics import Series
+from qmodal.store.history.statistics import MOST_SERIES, Series
 from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
 from qmodal_autoscaler.metrics.pool_labels import OTHER, pool_label
 
 Labels = tuple[str, ...]
+
+# Containers that a leader has placed (`more`) or let go (`fewer`), by direction and reason.
+Changes = Counter[tuple[str, str]]
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class ClusterFacts:
     """The cluster at one moment."""
 
     functions: dict[Labels, FunctionFacts]
+    changes: Mapping[Series, Changes]
     pools: int
     boxes: int
     slots: int  # containers that all boxes may run
@@ -38,7 +43,9 @@ class ClusterFacts:
 
 
 class LeaderView:
-    """Keeps the last decision on each pool of a leader; used in the leader's loop only.
+    """Keeps the last decision on each pool of a leader, and counts changes; used in the leader's loop only.
+
+    Of changes it keeps those of the functions that have changed last, MOST_SERIES of them.
 
     `pool_labels`: so many pools of a function are told apart by their parameters, if that is wanted: those that were
     there first, so that a series does not change its meaning while its pool lives.
@@ -49,13 +56,34 @@ class LeaderView:
         self._nodes = nodes
         self._catalog = catalog
         self._decisions: dict[str, PoolDecision] = {}
+        self._changes: dict[Series, Changes] = {}
 
     def judged(self, judgement: Judgement) -> None:
         """Take in what the leader has judged of a pool."""
         if judgement.made is not None:
+            self._let_go(judgement.made)
             self._decisions[judgement.pool] = judgement.made
         elif judgement.error is None:  # nothing of it runs any more
             self._decisions.pop(judgement.pool, None)
+
+    def placed(self, made: PoolDecision, count: int) -> None:
+        """Take in that so many containers that a decision asked for have found room."""
+        self._count(made, "more", count)
+
+    def _let_go(self, made: PoolDecision) -> None:
+        # A container is let go again at each look until its box has heard of it.
+        before = self._decisions.get(made.pool)
+        self._count(made, "fewer", len(made.leaving - (before.leaving if before else frozenset())))
+
+    def _count(self, made: PoolDecision, direction: str, count: int) -> None:
+        series = self._series(made) if count else None
+        if series is None:
+            return
+        changes = self._changes.pop(series, Changes())
+        changes[direction, made.decision.why] += count
+        self._changes[series] = changes  # as the last one
+        if len(self._changes) > MOST_SERIES:
+            del self._changes[next(iter(self._changes))]
 
     def facts(self) -> ClusterFacts:
         """The facts now."""
@@ -71,6 +99,7 @@ class LeaderView:
         boxes = self._nodes.boxes()
         return ClusterFacts(
             functions=functions,
+            changes={series: changes.copy() for series, changes in self._changes.items()},
             pools=len(self._decisions),
             boxes=len(boxes),
             slots=sum(box.report.max_containers for box in boxes if box.report is not None),

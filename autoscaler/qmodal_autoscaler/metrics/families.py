@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from qmodal.store.history.figures import ServerFigures
 from qmodal.store.history.statistics import Series
 from qmodal.telemetry.metrics_server import gauge
-from qmodal_autoscaler.metrics.facts import ClusterFacts, FunctionFacts, Labels
+from qmodal_autoscaler.metrics.facts import Changes, ClusterFacts, FunctionFacts, Labels
 
 _LABELS = Series._fields
 _STATES = ("starting", "ready", "draining")
@@ -27,6 +27,19 @@ def cluster_families(
     yield from _server_families(server.server)
     labels = (*_LABELS, "pool") if facts.has_pools else _LABELS
     yield from _function_families(facts.functions, labels, server.now, oldest)
+    yield _changes(facts.changes)
+
+
+def _changes(changes: Mapping[Series, Changes]) -> Metric:
+    found = CounterMetricFamily(
+        "qmodal_scaling_changes",
+        "Containers that this leader has placed or let go, by the reason for it.",
+        labels=(*_LABELS, "direction", "reason"),
+    )
+    for series, each in changes.items():
+        for (direction, reason), count in sorted(each.items()):
+            found.add_metric((*series, direction, reason), count)
+    return found
 
 
 def _function_families(

@@ -110,6 +110,7 @@ def test_a_leader_shows_what_was_called_and_what_there_is(installed: Installatio
     assert found.value("qmodal_redis_maxmemory_policy", policy="noeviction") == 1
     assert found.total("qmodal_containers", **square) >= 1
     assert found.total("qmodal_desired_containers", **square) >= 1
+    assert found.total("qmodal_scaling_changes_total", **square, direction="more") >= 1
     assert found.total("process_resident_memory_bytes") > 0
     assert unexplained(found) == set()
     assert lint(installed.leader) == ""

@@ -101,7 +101,8 @@ def cluster() -> Iterator[Metric]:
         backlogged=["p1", "p2"],
     )
     server = ServerFigures("as-1", 10_000.0, {"maxmemory_policy": "noeviction"}, 0)
-    everything = ClusterFacts({SQUARE: facts}, pools=2, boxes=1, slots=4)
+    changes = {SQUARE: Counter({("more", "backlog"): 3, ("fewer", "fewer"): 1})}
+    everything = ClusterFacts({SQUARE: facts}, changes, pools=2, boxes=1, slots=4)
     return cluster_families(everything, server, {"p1": 9_000, "p2": 8_000})
 
 
@@ -115,10 +116,21 @@ def test_the_pools_of_a_function_are_taken_together() -> None:
     assert states == {"starting": 0, "ready": 2, "draining": 0}
 
 
+def test_what_was_placed_and_let_go_has_its_reasons() -> None:
+    found = {family.name: family.samples for family in cluster()}
+    changes = {
+        (each.labels["direction"], each.labels["reason"]): each.value
+        for each in found["qmodal_scaling_changes"]
+    }
+    assert changes == {("more", "backlog"): 3, ("fewer", "fewer"): 1}
+
+
 def test_the_page_explains_every_metric_of_the_cluster_and_of_functions() -> None:
     page = (ROOT / "docs" / "observing.md").read_text("utf-8")
     explained = set(re.findall(r"`(qmodal_\w+)`", page))
-    shown = {family.name for family in cluster()} | set(FUNCTION_METRICS)
+    endings = {"counter": "_total"}
+    shown = {f"{family.name}{endings.get(family.type, '')}" for family in cluster()}
+    shown |= set(FUNCTION_METRICS)
     assert shown - explained == set()
     own = {each for each in explained if not each.startswith(("qmodal_box_", "qmodal_gateway_"))}
     assert own - shown == {"qmodal_redis_up", "qmodal_autoscaler_leads"}
