@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from qmodal.client.client import Client
-from qmodal.store.observing import Observation
-from qmodal.store.sweeper import Sweeper
+from qmodal.store.watch.observing import Observation
+from qmodal.store.watch.sweeper import Sweeper
 from qmodal.telemetry.events import BOX_LOST, emit
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Catalog, PoolTerms, UnknownTermsError
@@ -65,7 +65,8 @@ class SchedulingRound:
 class LeaderTerm:
     """One leadership: its loops, and all that the leader knows, which is forgotten when it ends.
 
-    `on_judged` is told of each judgement, if somebody wants to know.
+    `on_judged` is told of each judgement, and `on_placed` how many containers a decision has led to, if
+    somebody wants to know.
     """
 
     def __init__(self, client: Client, epoch: int) -> None:
@@ -86,6 +87,7 @@ class LeaderTerm:
         self._trackers: dict[str, PoolTracker] = {}
         self._seen: dict[str, Observation] = {}
         self.on_judged: Callable[[Judgement], None] | None = None
+        self.on_placed: Callable[[PoolDecision, int], None] | None = None
 
     @property
     def nodes(self) -> Nodes:
@@ -240,8 +242,11 @@ class LeaderTerm:
     async def _place(self, this: SchedulingRound) -> None:
         this.changes.requests = await self._granted(this)
         placed = await self._write(this.changes)
+        wanted: Counter[str] = Counter()
         for request in this.changes.requests:
-            self._note_placed(request, this, placed[request.pool])
+            wanted[request.pool] += request.count
+        for pool, count in wanted.items():
+            self._note_placed(this.decisions[pool], this.now, count, placed[pool])
         for pool in this.decisions:
             if pool in self._allocation.line:
                 self._queue.unhurried(pool)
@@ -277,14 +282,15 @@ class LeaderTerm:
             return Counter()
         return await self._client.aio(self._assigner.write(changes, self._observer.server_ms))
 
-    def _note_placed(self, request: ContainerRequest, this: SchedulingRound, placed: int) -> None:
+    def _note_placed(self, made: PoolDecision, now: float, wanted: int, placed: int) -> None:
         """Log how many of the new containers found room, and look again if that was less than was meant."""
-        made = this.decisions[request.pool]
         if placed:
             text = f"{made.decision.reason} ({placed} placed)"
-            self._change_log.change(made.terms.label, text, subject=request.pool)
-        if placed < request.count:
-            self._queue.plan_no_later(request.pool, this.now + FULL_LOOK_SECONDS)
+            self._change_log.change(made.terms.label, text, subject=made.pool)
+            if self.on_placed is not None:
+                self.on_placed(made, placed)
+        if placed < wanted:
+            self._queue.plan_no_later(made.pool, now + FULL_LOOK_SECONDS)
 
     def _forget(self, this: SchedulingRound) -> None:
         """Forget pools that are not active any more, so that they cost no memory."""

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.observing import Observation
+from qmodal.store.watch.observing import Observation
 from qmodal_autoscaler.cluster.catalog import PoolTerms
 from qmodal_autoscaler.cluster.nodes import PlacedContainer
 from qmodal_autoscaler.cluster.pool_tracker import PoolTracker
 from qmodal_autoscaler.policy.state import PoolHistory, PoolSettings, PoolSnapshot
 
 POOL = "a" * 16
-TERMS = PoolTerms(label="f", app="ap-1", number=2, settings=PoolSettings())
+TERMS = PoolTerms(label="f", function="f", app="ap-1", number=2, settings=PoolSettings())
 SEEN = Observation(POOL, "ap-1", "f", "f", 1, 5, 0, (), None, None)
 
 
