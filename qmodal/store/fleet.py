@@ -263,9 +263,12 @@ class Fleet:
         )
         return bool(reply)
 
-    def say_line(self, line: WaitingLine) -> Op[None]:
-        """Say which pools wait for room; it is forgotten after 5 s."""
-        yield from ask_one(b"SET", self.keys.line, msgpack.packb(asdict(line)), b"PX", LINE_MS)
+    def say_line(self, line: WaitingLine | None) -> Op[None]:
+        """Say which pools wait for room, or that none does; it is forgotten after 5 s."""
+        if line is None:
+            yield from ask_one(b"UNLINK", self.keys.line)
+        else:
+            yield from ask_one(b"SET", self.keys.line, msgpack.packb(asdict(line)), b"PX", LINE_MS)
 
     def line(self) -> Op[WaitingLine | None]:
         """Which pools wait for room; None if none do, or nobody leads."""

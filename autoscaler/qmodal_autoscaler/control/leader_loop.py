@@ -86,6 +86,7 @@ class LeaderTerm:
         self._detached = DetachedApps(client, change_log)
         self._trackers: dict[str, PoolTracker] = {}
         self._seen: dict[str, Observation] = {}
+        self._has_said_line = True
         self.on_judged: Callable[[Judgement], None] | None = None
         self.on_placed: Callable[[PoolDecision, int], None] | None = None
 
@@ -142,8 +143,9 @@ class LeaderTerm:
             self._forget(this)
             with self._change_log.surviving(LINE, "people are not told", settles=True):
                 line = self._allocation.waiting()
-                if line is not None:
+                if line is not None or self._has_said_line:
                     await self._client.aio(self._client.fleet.say_line(line))
+                self._has_said_line = line is not None
             with self._change_log.surviving(DETACHED, "they are not looked at", settles=True):
                 await self._tend_detached(cluster)
 

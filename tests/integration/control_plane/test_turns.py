@@ -19,7 +19,9 @@ NAMES = [f"f{number}" for number in range(12)]
 @pytest.fixture
 def stage(client: Client, settings: Settings) -> Iterator[Stage]:
     with autoscaling(settings):
-        yield Stage(client)
+        made = Stage(client)
+        yield made
+        made.close()
 
 
 def busy(stage: Stage, worker: PaintedWorker) -> None:
@@ -43,6 +45,7 @@ def test_a_box_is_assigned_ahead_and_the_others_are_told_their_turn(stage: Stage
     assert len(worker.roster) == 2
     fleet = stage.client.fleet
     line = stage.until(lambda: _whole(stage.client.run(fleet.line())), "what people are told")
+    assert line is not None
     # Those whose containers wait on the box come first.
     queued = [name for name in turns(stage, worker) if not _runs(stage, worker, name)]
     assert {line.turn(stage.pools[name])[:1] for name in queued} == {"1", "2", "3"}
@@ -113,7 +116,8 @@ def test_who_has_more_than_a_share_gives_busy_containers_which_go_on(stage: Stag
     busy(stage, worker)
     stage.submit("f1", count=4)
     stage.until(lambda: len(stage.assigned("f0")) == 2, "half of it is enough", seconds=30)
-    assert len(stage.assigned("f1")) == 2
+    stage.until(lambda: len(stage.assigned("f1")) == 2, "the other half")
+    assert len(stage.assigned("f0")) == 2
 
 
 def test_a_priority_is_a_share(stage: Stage) -> None:
