@@ -42,9 +42,10 @@ SHUTDOWN_POLL_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What the command line says about a worker; `grace` in seconds."""
+    """What the command line says about a worker; `grace` in seconds, `templates`: how many it keeps that nothing uses."""
 
     max_containers: int
+    templates: int = 8
     labels: tuple[str, ...] = ()
     grace: float = 25.0
 

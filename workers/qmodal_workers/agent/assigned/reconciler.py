@@ -106,7 +106,14 @@ class Reconciler:
     def apply(self, look: Look) -> None:
         """Start what is assigned and missing; drain, end and forget what is not assigned any more."""
         assigned, apps, overrides = look
-        self._templates.note_stopped({app for app, record in apps.items() if _is_over(record)})
+        self._templates.note_apps(
+            stopped={app for app, record in apps.items() if _is_over(record)},
+            deployed={
+                (app, record.version)
+                for app, record in apps.items()
+                if record is not None and record.state == "deployed"
+            },
+        )
         for container in self._containers.living():
             with survive(f"ending {container.id}"):
                 self._end_unwanted(container, assigned, apps)
