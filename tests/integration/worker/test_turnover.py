@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from qmodal.spec.options import AutoscalerOverride, validated_options
 from qmodal.store.fleet import ContainerReport
-from tests.support.boxes import Box, Fleet
+from tests.support.boxes import PROGRAM, Box, Fleet
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
@@ -32,6 +33,12 @@ def until_told(go, mark):
         time.sleep(0.01)
     return "told"
 """
+
+# Templates that are not kept go at once.
+FORGETFUL = (
+    "from qmodal_workers.spawn import template_pool; template_pool.IDLE_TEMPLATE_SECONDS = 0.1; "
+    + PROGRAM
+)
 
 
 @pytest.fixture
@@ -156,3 +163,27 @@ def test_more_pools_than_places_are_all_served_and_nothing_is_left(
 def gone(fleet: Fleet, box: Box, containers: dict[str, str]) -> list[str]:
     """The functions whose containers have given way."""
     return [name for name, each in containers.items() if _has_given_way(fleet, box, each)]
+
+
+def test_templates_of_deployed_apps_are_kept_the_last_ones_that_were_used(
+    fleet: Fleet, tmp_path: Path
+) -> None:
+    source = "import os\nPID = os.getpid()\ndef pid(): return PID\n"
+    with fleet.box("--templates", "1", program=FORGETFUL) as box:
+        pools = [
+            fleet.publish(tmp_path / name, source, {"pid": None}, name=name)["pid"]
+            for name in ("first", "last")
+        ]
+        templates = [template_of(fleet, box, pool) for pool in pools]
+        wait_until(lambda: not psutil.pid_exists(templates[0]), what="the first one is ended")
+        assert template_of(fleet, box, pools[1]) == templates[1]
+        assert template_of(fleet, box, pools[0]) != templates[0]
+
+
+def template_of(fleet: Fleet, box: Box, pool: str) -> int:
+    """The pid of the template of a container that has come and gone."""
+    container = fleet.ready(box, pool).container
+    pid: int = fleet.value(fleet.call(pool))
+    fleet.take_off(box, container)
+    wait_until(lambda: fleet.report(box, container) is None, what="it is forgotten")
+    return pid
