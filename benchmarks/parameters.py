@@ -53,7 +53,7 @@ def tenant(number: int) -> Any:
     return made(number=number)
 
 
-@app.function()
+@app.function(scaledown_window=2)
 def large(value: int) -> int:
     """One input of the pool with the large backlog."""
     return value
@@ -155,6 +155,8 @@ def turn_over(look: Look, autoscaler: int, worker: int, *, pools: int, backlog: 
             assert tenant(-number).nothing.remote() == -number
         if backlog:
             assert len(list(large.map(range(LEARNED)))) == LEARNED
+            while large.get_current_stats().num_total_runners:
+                time.sleep(POLL_SECONDS)
         figures = Figures(pools=pools, backlog=backlog)
         meter = Meter(look, autoscaler, worker)
         begin = time.perf_counter()
@@ -191,9 +193,9 @@ class Beside:
         pool = large.object_id.removeprefix("fu-")
         while self._done < self._backlog:
             (seen,) = client.run(client.observing.observe([pool]))
-            self._done = 0 if seen is None else seen.submitted - seen.inflight
+            self._done = 0 if seen is None else seen.submitted - seen.inflight - LEARNED
             now = time.perf_counter() - self._begin
-            if self._done and not self._first:
+            if self._done > 0 and not self._first:
                 self._first = now
             self._seconds = now
             time.sleep(POLL_SECONDS)

@@ -17,10 +17,11 @@ async def w13(bench: Bench) -> None:
 
 async def w14(bench: Bench) -> None:
     """Parameter pools, and after them one pool with a million inputs, which wants all the room there is."""
-    figures = await _figures(bench, bench.sizes.pools, bench.sizes.backlog)
-    bench.emit("pools beside", figures.rate, count=figures.pools, done=figures.large_done)
-    bench.emit("backlog first", figures.large_first, count=figures.backlog)
-    bench.emit("backlog rate", figures.backlog / figures.large_seconds)
+    for prefix, pools in (("", bench.sizes.pools), ("many ", bench.sizes.many_pools)):
+        figures = await _figures(bench, pools, bench.sizes.backlog)
+        bench.emit(f"{prefix}pools beside", figures.rate, count=pools, done=figures.large_done)
+        bench.emit(f"{prefix}backlog first", figures.large_first, count=figures.backlog)
+        bench.emit(f"{prefix}backlog", figures.large_seconds, count=figures.backlog)
 
 
 async def _figures(bench: Bench, pools: int, backlog: int) -> Any:
