@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -248,6 +249,11 @@ def living(fleet: Fleet, box: Box) -> list[int]:
     return [each.pid for each in reports if each.state == "ready" and each.pid]
 
 
+def is_reported(fleet: Fleet, box: Box, pid: int) -> bool:
+    """Whether the box knows that the container of that pid has ended."""
+    return pid not in living(fleet, box)
+
+
 def test_containers_that_are_killed_while_pools_take_turns_cost_no_input(
     fleet: Fleet, small: Box, settings: Settings, tmp_path: Path
 ) -> None:
@@ -258,7 +264,7 @@ def test_containers_that_are_killed_while_pools_take_turns_cost_no_input(
             pid = wait_until(lambda: living(fleet, small), what="a ready container")[0]
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-            wait_until(lambda pid=pid: pid not in living(fleet, small), what="it is reported")
+            wait_until(partial(is_reported, fleet, small, pid), what="it is reported")
         values = [fleet.value(calls[name], seconds=60) for name in NAMES]
     assert values == list(range(len(NAMES)))
 
