@@ -14,7 +14,7 @@ import pytest
 
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.history.logs import LogChunk
+from qmodal.store.history.logs import CHUNK_BYTES, LogChunk
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.takeover import charged
 from qmodal_workers.agent.watchdog import is_blocking, is_overdue
@@ -149,7 +149,7 @@ def test_a_secret_at_the_cut_of_a_line_without_end_is_hidden() -> None:
 def test_a_line_without_end_is_cut() -> None:
     output = OutputBuffer("c", "a")
     output.feed("stdout", b"x" * (LONGEST_LINE + 1), 0.0)
-    assert len(output.take(0.0)[0].text) == LONGEST_LINE + 1
+    assert [len(chunk.text) for chunk in output.take(0.0)] == [CHUNK_BYTES, 1]
 
 
 def test_too_much_output_is_dropped_and_the_place_is_marked() -> None:
@@ -161,7 +161,9 @@ def test_too_much_output_is_dropped_and_the_place_is_marked() -> None:
     assert (
         sum(len(chunk.text) for chunk in taken if chunk.source == "stdout") == MOST_BUFFERED_BYTES
     )
-    assert taken[-1] == LogChunk("c", "system", b"[3072 bytes of output were dropped here]\n")
+    assert taken[-1] == LogChunk(
+        "c", "system", b"[3072 bytes (3 lines) of output were dropped here]\n"
+    )
     output.feed("stdout", line, 0.0)
     assert output.take(0.0) == [LogChunk("c", "stdout", line)]
 

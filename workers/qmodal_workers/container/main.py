@@ -22,8 +22,9 @@ from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.container.preload import check_secrets, find, load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import forked_children, plain_process
-from qmodal_workers.container.process.become import become, reseed
+from qmodal_workers.container.process.become import become, own_streams, reseed
 from qmodal_workers.container.process.forked_children import end_if_child
+from qmodal_workers.container.process.output_marks import OutputMarks
 from qmodal_workers.container.process.own_output import flush, show
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.run.interrupts import Interrupts
@@ -75,6 +76,7 @@ class _Parts(TypedDict):
     service: Service
     invoker: Invoker
     rerouting: Rerouting
+    marks: OutputMarks
 
 
 def run(
@@ -112,11 +114,12 @@ def _live(
 ) -> int:
     begin = time.monotonic()
     record.write(ContainerStatus())
+    marks = OutputMarks(record.output, own_streams())
     control.send(pid=os.getpid())
     plain_process.set_variables(request.environ)
     loop = UserLoop()
     try:
-        service, session = _start(request, record, loop, prepared)
+        service, session = _start(request, record, marks, loop, prepared)
         if session.guard is not None:
             session.guard.start()
         connection = session.claims.connect_first()
@@ -134,6 +137,7 @@ def _live(
 def _start(
     request: StartRequest,
     record: SharedRecord,
+    marks: OutputMarks,
     loop: UserLoop,
     prepared: Prepared | None,
 ) -> tuple[Service, Session]:
@@ -191,6 +195,7 @@ def _start(
             has_newer_code=rerouting.has_newer_code,
         ),
         rerouting=rerouting,
+        marks=marks,
     )
     if is_concurrent:
         return service, _concurrent(parts, loop)
