@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -150,7 +151,7 @@ def test_a_batch_stops_once_nothing_of_it_is_wanted_or_all_of_it_is_to(
 
 def test_a_worker_reads_what_runs_longest_first_and_what_has_ended_last() -> None:
     record = SharedRecord.create()
-    running = Running(record, OutputMarks(record.output))
+    running = Running(record, OutputMarks(record.output, [sys.stdout, sys.stderr]))
     first, second, third = [running.start([attempt(n)]) for n in range(3)]
     running.finish(first)
     running.publish(9, 4)
@@ -171,7 +172,7 @@ def test_a_worker_reads_what_runs_longest_first_and_what_has_ended_last() -> Non
 
 def test_an_order_is_for_the_input_that_was_in_the_row_only() -> None:
     record = SharedRecord.create()
-    running = Running(record, OutputMarks(record.output))
+    running = Running(record, OutputMarks(record.output, [sys.stdout, sys.stderr]))
     first = running.start([attempt(0)])
     record.table.interrupt(0, first.slot.serial, CANCELLED)
     assert record.table.order(0) == CANCELLED

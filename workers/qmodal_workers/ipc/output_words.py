@@ -18,9 +18,10 @@ _CALL_BYTES = 48
 _INPUT = struct.Struct(f"<Qq{_CALL_BYTES}sQ")
 _OWNER = struct.Struct(f"<q{_CALL_BYTES}s")
 # The words: the number of the input, its index and its call, the number again; then those of the pipes.
-_NUMBER, _REPEATED = 0, _INPUT.size // 8 - 1
-_STDOUT, _STDERR = _INPUT.size // 8, _INPUT.size // 8 + 1
-_SECRET_AT = _INPUT.size + 16
+# An input has ended when 0 is written in the place of its number.
+NUMBER, _REPEATED = 0, _INPUT.size // 8 - 1
+STDOUT, STDERR, TURN = (_INPUT.size // 8 + number for number in range(3))
+_SECRET_AT = _INPUT.size + 24
 _SECRET_BYTES = 16
 MARK_BYTES = _SECRET_BYTES + _OWNER.size
 SIZE = _SECRET_AT + _SECRET_BYTES
@@ -46,16 +47,15 @@ class Running(NamedTuple):
 class OutputWords:
     """The words, for both sides; `memory` is their part of the record.
 
-    The word of a pipe is twice the number of bytes that the worker has read, plus one while it is about
-    to read more. The number of an input is written before the rest and after it, and 0 in the first place
-    when the input ends.
+    The word of a pipe, STDOUT or STDERR, is twice the number of bytes that the worker has read, plus one
+    while it is about to read more. TURN counts the beginnings and ends of reading either of them. The number of an input is written before the rest and after it.
     """
 
-    __slots__ = ("_bytes", "_words")
+    __slots__ = ("_bytes", "words")
 
     def __init__(self, memory: memoryview) -> None:
         self._bytes = memory
-        self._words = memory.cast("Q")
+        self.words = memory.cast("Q")
 
     def draw_secret(self) -> None:
         """The worker, once: what marks begin with, so that nothing that is printed looks like one."""
@@ -70,30 +70,24 @@ class OutputWords:
         """The container: from here on that input runs."""
         _INPUT.pack_into(self._bytes, 0, number, index, call, number)
 
-    def end(self) -> None:
-        """The container: none runs any more."""
-        self._words[_NUMBER] = 0
-
-    def taken(self, pipe: int) -> int:
-        """The container: the word of that pipe, 0 for stdout and 1 for stderr."""
-        return self._words[_STDOUT + pipe]
-
     def begin_reading(self, pipe: int) -> Running:
         """The worker: it is about to read that pipe; what runs before that."""
-        self._words[_STDOUT + pipe] |= 1
+        self.words[TURN] |= 1
+        self.words[pipe] |= 1
         return self.running()
 
     def end_reading(self, pipe: int, count: int) -> Running:
         """The worker: it has read so many bytes; what runs after that."""
         running = self.running()
-        self._words[_STDOUT + pipe] += 2 * count - 1
+        self.words[pipe] += 2 * count - 1
+        self.words[TURN] += 1
         return running
 
     def running(self) -> Running:
         """The worker: what runs."""
-        repeated = self._words[_REPEATED]
+        repeated = self.words[_REPEATED]
         index, call = _OWNER.unpack_from(self._bytes, 8)
-        number = self._words[_NUMBER]
+        number = self.words[NUMBER]
         if number == 0:
             return Running(0, NOBODY)
         return Running(number, _owner(index, call)) if number == repeated else Running(-1, NOBODY)

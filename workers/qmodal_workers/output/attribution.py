@@ -22,7 +22,7 @@ Part = tuple[bytes, Owner]
 
 
 class AttributedPipe:
-    """One pipe, 0 for stdout or 1 for stderr; without `words` all that comes from it is nobody's.
+    """One pipe, with its word (STDOUT or STDERR); without `words` all that comes from it is nobody's.
 
     Bytes before a mark are of the input that the mark says. Bytes behind the last one are of the input
     that runs, if it is the same before and after the read: one that had ended earlier would have left a
@@ -30,9 +30,9 @@ class AttributedPipe:
     then, or it has printed nothing since its last one; so the pipe is read again before that is decided.
     """
 
-    def __init__(self, fd: int, number: int, words: OutputWords | None = None) -> None:
+    def __init__(self, fd: int, word: int, words: OutputWords | None = None) -> None:
         self.fd = fd
-        self._number = number
+        self._word = word
         self._words = words
         self._secret = b"" if words is None else words.secret
         self._kept = b""  # the beginning of a mark
@@ -67,13 +67,13 @@ class AttributedPipe:
 
     def _read_once(self, words: OutputWords) -> tuple[Running, bytes | None, Running]:
         """What was read, None if there is nothing; and what runs before and after that."""
-        before = words.begin_reading(self._number)
+        before = words.begin_reading(self._word)
         content: bytes | None = None
         try:
             with suppress(BlockingIOError):
                 content = os.read(self.fd, READ_BYTES)
         finally:
-            after = words.end_reading(self._number, len(content or b""))
+            after = words.end_reading(self._word, len(content or b""))
         return before, content, after
 
     def _parted(self, content: bytes) -> tuple[list[Part], bytes]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from qmodal.store.history.logs import LogChunk, Source
 from qmodal.transport.defects import note, survive
 from qmodal_workers.ipc.endpoints import PIPE_BYTES
-from qmodal_workers.ipc.output_words import OutputWords
+from qmodal_workers.ipc.output_words import STDERR, STDOUT, OutputWords
 from qmodal_workers.output.attribution import READ_BYTES, AttributedPipe
 from qmodal_workers.output.lines import OutputBuffer
 from qmodal_workers.output.redaction import Redaction
@@ -75,8 +75,8 @@ class Pipes:
             output = self._output(container, app)
             output.pool, output.function = pool, function
         pipes = [
-            _Pipe(stdout, "stdout", output, AttributedPipe(stdout, 0, words)),
-            _Pipe(stderr, "stderr", output, AttributedPipe(stderr, 1, words)),
+            _Pipe(stdout, "stdout", output, AttributedPipe(stdout, STDOUT, words)),
+            _Pipe(stderr, "stderr", output, AttributedPipe(stderr, STDERR, words)),
         ]
         self._ask(lambda: self._register(container, pipes))
 

@@ -34,8 +34,7 @@ class Redaction:
     def may_span(self, first: bytes, second: bytes) -> bool:
         """Whether a credential may begin in the first text and go on in the second, and behind that."""
         return any(
-            first.endswith(secret[:size])
-            and secret[size:].startswith(second[: len(secret) - size])
+            first.endswith(secret[:size]) and secret[size:].startswith(second[: len(secret) - size])
             for secret in self._secrets
             for size in range(1, len(secret))
         )
