@@ -97,10 +97,7 @@ class Pipeline:
         call, index = envelope.head.call, envelope.first
         context.enter((call, index))
         self.marks.begin(call, index)
-        try:
-            return self.invoker.invoke(attempt, self.finder.find)
-        finally:
-            self.marks.end()
+        return self.invoker.invoke(attempt, self.finder.find)
 
     def _conclude(self, attempt: Attempt, result: Result) -> None:
         slot, intake = self.slot, self.intake
@@ -116,6 +113,7 @@ class Pipeline:
         done = _new(Done, (claimed, envelope, result, slot.ended, seconds, None))
         self.settlement.input(done)
         if is_long:
+            self.marks.end()  # else while the server works, or when the next input begins
             intake.look_again()
         else:
             intake.settle_soon()

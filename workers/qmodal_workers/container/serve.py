@@ -53,6 +53,7 @@ class ServeSession:
             claims=claims,
             record=record,
             settlement=settlement,
+            marks=marks,
             pools=client.pools,
             options=settlement.options,
         )
@@ -103,6 +104,7 @@ class ServeSession:
             self._serve()
         finally:
             context.leave_input()
+            self.pipeline.marks.end()
             self.intake.settle()
             self.intake.buffer.release_all()
 

@@ -15,13 +15,13 @@ from typing import NamedTuple
 
 # The id of a map with a key has 37 characters.
 _CALL_BYTES = 48
-_INPUT = struct.Struct(f"<Qq{_CALL_BYTES}sQ")
+INPUT = struct.Struct(f"<Qq{_CALL_BYTES}sQ")
 _OWNER = struct.Struct(f"<q{_CALL_BYTES}s")
 # The words: the number of the input, its index and its call, the number again; then those of the pipes.
 # An input has ended when 0 is written in the place of its number.
-NUMBER, _REPEATED = 0, _INPUT.size // 8 - 1
-STDOUT, STDERR, TURN = (_INPUT.size // 8 + number for number in range(3))
-_SECRET_AT = _INPUT.size + 24
+NUMBER, _REPEATED = 0, INPUT.size // 8 - 1
+STDOUT, STDERR, TURN = (INPUT.size // 8 + number for number in range(3))
+_SECRET_AT = INPUT.size + 24
 _SECRET_BYTES = 16
 MARK_BYTES = _SECRET_BYTES + _OWNER.size
 SIZE = _SECRET_AT + _SECRET_BYTES
@@ -51,24 +51,20 @@ class OutputWords:
     while it is about to read more. TURN counts the beginnings and ends of reading either of them. The number of an input is written before the rest and after it.
     """
 
-    __slots__ = ("_bytes", "words")
+    __slots__ = ("memory", "words")
 
     def __init__(self, memory: memoryview) -> None:
-        self._bytes = memory
+        self.memory = memory
         self.words = memory.cast("Q")
 
     def draw_secret(self) -> None:
         """The worker, once: what marks begin with, so that nothing that is printed looks like one."""
-        self._bytes[_SECRET_AT:SIZE] = os.urandom(_SECRET_BYTES)
+        self.memory[_SECRET_AT:SIZE] = os.urandom(_SECRET_BYTES)
 
     @property
     def secret(self) -> bytes:
         """What marks begin with."""
-        return bytes(self._bytes[_SECRET_AT:SIZE])
-
-    def begin(self, number: int, call: bytes, index: int) -> None:
-        """The container: from here on that input runs."""
-        _INPUT.pack_into(self._bytes, 0, number, index, call, number)
+        return bytes(self.memory[_SECRET_AT:SIZE])
 
     def begin_reading(self, pipe: int) -> Running:
         """The worker: it is about to read that pipe; what runs before that."""
@@ -86,7 +82,7 @@ class OutputWords:
     def running(self) -> Running:
         """The worker: what runs."""
         repeated = self.words[_REPEATED]
-        index, call = _OWNER.unpack_from(self._bytes, 8)
+        index, call = _OWNER.unpack_from(self.memory, 8)
         number = self.words[NUMBER]
         if number == 0:
             return Running(0, NOBODY)
