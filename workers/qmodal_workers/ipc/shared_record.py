@@ -196,9 +196,7 @@ class SharedRecord:
             fd, name = tempfile.mkstemp(prefix="qmodal-record-")
             Path(name).unlink()
         os.ftruncate(fd, SIZE)
-        made = cls(fd)
-        made.output.draw_secret()
-        return made
+        return cls(fd)
 
     def _cell(self, offset: int) -> ctypes.c_uint64:
         return ctypes.c_uint64.from_buffer(self._map, offset)
@@ -329,10 +327,7 @@ class SharedRecord:
         return self.agent.draining != 0
 
     def close(self) -> None:
-        """Close the descriptor; the memory is unmapped when nothing refers to a part of it any more.
-
-        The reader of its pipes may still use `output`.
-        """
+        """Close the descriptor; the memory is unmapped when nothing refers to it, such as `output` may."""
         del self.container, self.agent, self.output
         del self.serial_cell, self.started_cell, self.target_cell, self.cancels_cell
         del self.news_cell
