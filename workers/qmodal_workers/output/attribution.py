@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
+from qmodal_workers.ipc.endpoints import PIPE_BYTES
 from qmodal_workers.ipc.output_words import (
     MARK_BYTES,
     NOBODY,
@@ -16,18 +17,19 @@ from qmodal_workers.ipc.output_words import (
 )
 
 READ_BYTES = 64 * 1024
-# How often in a row the running input may change while the pipe is read.
-MOST_CHANGES = 20
+# As often as that a pipe is read again before the input of its last bytes is decided: more than it can hold.
+MOST_READS = PIPE_BYTES // READ_BYTES + 4
 Part = tuple[bytes, Owner]
 
 
 class AttributedPipe:
     """One pipe, with its word (STDOUT or STDERR); without `words` all that comes from it is nobody's.
 
-    Bytes before a mark are of the input that the mark says. Bytes behind the last one are of the input
-    that runs, if it is the same before and after the read: one that had ended earlier would have left a
-    mark behind its own. If another one runs after the read, the mark of the former one is in the pipe by
-    then, or it has printed nothing since its last one; so the pipe is read again before that is decided.
+    Bytes before a mark are of the input that the mark says. Bytes behind the last one are of the input that
+    runs, once the pipe is empty, or more was read of it than it can hold: one that had ended before would
+    have left a mark behind its own. It must be the same before and after the read. If another one runs
+    then, the mark of the former one is in the pipe by now, or it has printed nothing since its last one; so
+    the pipe is read again.
     """
 
     def __init__(self, fd: int, word: int, words: OutputWords | None = None) -> None:
@@ -38,7 +40,7 @@ class AttributedPipe:
         self._kept = b""  # the beginning of a mark
 
     def read(self) -> list[Part] | None:
-        """What is there, at most a few times READ_BYTES; None at the end of the pipe.
+        """What is there, at most about PIPE_BYTES; None at the end of the pipe.
 
         Raises BlockingIOError if there is nothing.
         """
@@ -53,8 +55,8 @@ class AttributedPipe:
                 raise BlockingIOError
             return [(rest, after.owner)] if rest else None
         parts, rest = self._parted(rest + content)
-        for _ in range(MOST_CHANGES):
-            if before.number == after.number >= 0:
+        for _ in range(MOST_READS):
+            if before.number == after.number >= 0 and len(content or b"") < READ_BYTES:
                 break
             before, content, after = self._read_once(words)
             marked, rest = self._parted(rest + (content or b""))

@@ -107,15 +107,17 @@ class OutputBuffer:
         return content[end:]
 
     def _push(self, source: Source, content: bytes, owner: Owner) -> None:
-        is_kept = self._size + len(content) <= MOST_BUFFERED_BYTES
-        # What the worker says is little, and nobody else says it.
-        if source != "system" and not (is_kept and self.allowance.take(len(content))):
-            self._dropped += len(content)
-            self._dropped_lines += content.count(b"\n")
-            return
-        self._note_dropped()
         for piece in _pieces(content):
-            self._append(source, owner, piece)
+            # What the worker says is little, and nobody else says it.
+            if source == "system" or self._has_room(len(piece)):
+                self._note_dropped()
+                self._append(source, owner, piece)
+            else:
+                self._dropped += len(piece)
+                self._dropped_lines += piece.count(b"\n")
+
+    def _has_room(self, size: int) -> bool:
+        return self._size + size <= MOST_BUFFERED_BYTES and self.allowance.take(size)
 
     def _note_dropped(self) -> None:
         if self._dropped:
