@@ -21,7 +21,7 @@ LATEST = 253_402_214_400.0
 Source = Literal["stdout", "stderr", "system"]
 SOURCES: dict[bytes, Source] = {b"o": "stdout", b"e": "stderr", b"s": "system"}
 LETTERS: dict[Source, bytes] = {source: letter for letter, source in SOURCES.items()}
-_OWNER = re.compile(r"(?a:(\d{1,6}):(\d{0,9}):([\w-]{0,48})(?:,|$))")
+_OWNER = re.compile(r"(?a:(\d{1,6}):(\d{0,9}):([\w-]{0,48}))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,9 +179,12 @@ def _chunks(entry: bytes, fields: Sequence[bytes]) -> Iterator[LogChunk]:
 
 
 def _unpacked_owners(packed: str) -> Iterator[tuple[int, str, int]]:
-    """Size, call and index of each chunk, as far as that can be read."""
+    """Size, call and index of each chunk, up to one that cannot be read."""
     before = ""
-    for found in _OWNER.finditer(packed):
+    for each in packed.split(","):
+        found = _OWNER.fullmatch(each)
+        if found is None:
+            return
         size, index, call = found.groups()
         before = call or before
         yield int(size), before if is_call_id(before) else "", int(index) if index else -1

@@ -38,8 +38,8 @@ class Allowance:
 
     def refill(self, now: float) -> None:
         """Add what has come back until `now`, in monotonic seconds."""
-        elapsed, self._refilled = max(0.0, now - self._refilled), now
-        self.left = min(BURST_BYTES, self.left + elapsed * BYTES_PER_SECOND)
+        self.left = min(BURST_BYTES, self.left + (now - self._refilled) * BYTES_PER_SECOND)
+        self._refilled = now
         if self.left >= BYTES_PER_SECOND:
             self.is_used_up = False
 
