@@ -42,6 +42,8 @@ class LogRequest:
             raise click.UsageError("--follow goes on, so it cannot be combined with --until.")
         if self.until is not None and self.until <= self.since:
             raise click.UsageError("--until is not later than --since, so nothing is between them.")
+        if self.call:
+            _call_of(self.call)
 
     @property
     def wanted(self) -> LogFilter:

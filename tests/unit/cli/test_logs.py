@@ -8,7 +8,9 @@ from typing import Any
 
 import click
 import pytest
+from click.testing import CliRunner
 
+from qmodal.cli.commands.app import app
 from qmodal.cli.logs import LogRequest
 from qmodal.exception import InvalidError
 from qmodal.output.log_search import LogFilter
@@ -108,6 +110,26 @@ def test_a_call_is_meant_by_its_id_or_that_of_an_input(
 def test_what_is_no_id_of_a_call_is_refused(text: str) -> None:
     with pytest.raises(click.UsageError, match="is not the id of a call"):
         _ = request_of(call=text).wanted
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        (["--call", "word"], "is not the id of a call"),
+        (["--follow", "--until", "5m"], "cannot be combined"),
+        (["--since", "yesterday"], "is no time"),
+        (["--since", "5m", "--until", "10m"], "nothing is between"),
+        (["--tail", "-1"], "-1 is not in the range"),
+        (["--source", "out"], "is not one of"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_before_a_server_is_asked(
+    options: list[str], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QMODAL_REDIS_URL", "nonsense")
+    done = CliRunner().invoke(app, ["logs", "shop", *options])
+    assert done.exit_code == 2
+    assert why in " ".join(done.output.split())
 
 
 class Terminal(io.StringIO):
