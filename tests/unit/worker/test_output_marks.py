@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class Printer:
 
     def waiting(self) -> int:
         """Bytes that have not been read."""
-        return self.marks._size(self.marks._pipes[0])
+        return self.marks._pipes[0].size()
 
 
 @pytest.fixture
@@ -173,9 +174,21 @@ def test_nothing_is_written_to_a_file_that_has_the_number_of_a_closed_pipe(
 def test_without_descriptors_inputs_go_on(printer: Printer) -> None:
     for pipe in printer.marks._pipes:
         os.close(pipe.fd)
+        os.close(pipe.reading)
     printer.run(0, "one\n")
     printer.run(1, "two\n")
     assert b"".join(text for text, _ in printer.read()) == b"one\ntwo\n"
+
+
+def test_where_nobody_can_ask_for_the_size_of_a_pipe_each_input_leaves_a_mark(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    printer = Printer()
+    printer.run(0, "one\n")
+    printer.run(1)
+    printer.run(2, "two\n")
+    assert printer.read() == [(b"one\n", Owner(CALL, 0)), (b"two\n", Owner(CALL, 2))]
 
 
 def test_the_end_of_a_pipe_is_told_once_all_is_read(printer: Printer) -> None:
