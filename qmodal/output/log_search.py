@@ -97,8 +97,10 @@ def newest(
     while lines < count:
         page = yield from client.logs.before(app_id, end, count=PAGE, start=since)
         if not page:
-            note = yield from _dropped(client, app_id) if since == "-" else _nothing()
-            return [*wanted.chunks(note), *found]
+            if since == "-":
+                first = found[0].entry if found else "0-0"
+                found = [*wanted.chunks((yield from _dropped(client, app_id, first))), *found]
+            return found
         fresh = list(wanted.chunks(page))
         lines += sum(len(lines_of(chunk)) for chunk in fresh)
         found = [*fresh, *found]
@@ -106,19 +108,13 @@ def newest(
     return _without(found, lines - count)
 
 
-def _dropped(client: Client, app_id: str) -> Op[list[LogChunk]]:
+def _dropped(client: Client, app_id: str, place: str) -> Op[list[LogChunk]]:
+    """A line that says how many entries were dropped, if any were, for that place."""
     dropped = yield from client.logs.dropped(app_id)
-    if not dropped:
-        return []
     text = (
         f"[{dropped} older pieces of output were dropped: an app keeps the newest {KEEP_ENTRIES}]\n"
     )
-    return [LogChunk("", "system", text.encode(), "0-0")]
-
-
-def _nothing() -> Op[list[LogChunk]]:
-    yield from ()
-    return []
+    return [LogChunk("", "system", text.encode(), place)] if dropped else []
 
 
 def _without(chunks: list[LogChunk], lines: int) -> list[LogChunk]:

@@ -209,7 +209,8 @@ class Pipes:
         if parts is None:
             self._forget(pipe)
             return False
-        with self._lock:
+        # Whatever becomes of it, the pipe is read on: whoever prints to one that nobody reads waits for ever.
+        with self._lock, survive(f"buffering the {pipe.source} of {pipe.output.container}"):
             for content, owner in parts:
                 pipe.output.feed(pipe.source, content, time.monotonic(), owner)
         self._notify()
