@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from qmodal.client.client import current
@@ -124,7 +124,14 @@ class Dict(StoredObject):
             )
         if not entries:
             return
-        yield from self._put("Dict.update", entries.items())
+        keys = [(pack_key(key), value) for key, value in entries.items()]
+        object_id = self._id or (yield from self._find())
+        client = current()
+        flat: list[bytes] = []
+        for key, value in keys:
+            flat += (key, seal(client, entry_place(object_id, key), value))
+        _check_size("Dict.update", sum(map(len, flat)))
+        yield from client.dicts.put(object_id, flat)
 
     @verb
     def put(self, key: Any, value: Any, *, skip_if_exists: bool = False) -> Op[bool]:
@@ -133,15 +140,15 @@ class Dict(StoredObject):
         False if it was skipped. Of many who put so at once one gets True, so it makes a lock. Raises
         RequestSizeError above 100 MiB.
         """
-        if not skip_if_exists:
-            yield from self._put("Dict.put", [(key, value)])
-            return True
         packed = pack_key(key)
         object_id = self._id or (yield from self._find())
         client = current()
         signed = seal(client, entry_place(object_id, packed), value)
         _check_size("Dict.put", len(signed))
-        return (yield from client.dicts.put_absent(object_id, packed, signed))
+        if skip_if_exists:
+            return (yield from client.dicts.put_absent(object_id, packed, signed))
+        yield from client.dicts.put(object_id, (packed, signed))
+        return True
 
     @verb
     def __setitem__(self, key: Any, value: Any) -> Op[None]:
@@ -193,16 +200,6 @@ class Dict(StoredObject):
         packed = pack_key(key)
         object_id = self._id or (yield from self._find())
         return (yield from current().dicts.contains(object_id, packed))
-
-    def _put(self, what: str, entries: Iterable[tuple[Any, Any]]) -> Op[None]:
-        keys = [(pack_key(key), value) for key, value in entries]
-        object_id = self._id or (yield from self._find())
-        client = current()
-        flat: list[bytes] = []
-        for key, value in keys:
-            flat += (key, seal(client, entry_place(object_id, key), value))
-        _check_size(what, sum(map(len, flat)))
-        yield from client.dicts.put(object_id, flat)
 
     def _no_key(self, key: Any) -> KeyError:
         return KeyError(f"{key!r} not in dict {self._id}")

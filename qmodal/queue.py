@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from queue import Empty, Full
 from typing import Any, ClassVar
 
@@ -33,8 +33,8 @@ from qmodal.wire.signing import BadSignatureError, UnknownKeyError
 
 log = logging.getLogger("qmodal")
 LONGEST_TTL_SECONDS = 24 * 3600
-# Seconds between two tries to put into a full partition: at first, and at most.
-FIRST_PAUSE, LONGEST_PAUSE = 0.02, 1.0
+# Seconds between two tries to put into a full partition, or two looks of an iteration that waits: at first, and at most.
+FIRST_PAUSE, LONGEST_PAUSE, LONGEST_LOOK = 0.01, 1.0, 0.2
 
 
 def _ephemeral(client: Any = None, environment_name: str | None = None) -> EphemeralContext[Queue]:
@@ -230,25 +230,23 @@ class Queue(StoredObject):
             return
         object_id = self._id or (yield from self._find())
         place, client = item_place(object_id, name), current()
-        signed = [seal(client, place, value) for value in values]
-        _check_size(what, signed)
+        put = PutItems(name, [seal(client, place, value) for value in values], int(ttl * 1000))
+        _check_size(what, put.signed)
+        if (yield from client.queues.put(object_id, put)):
+            return
         ends = None if timeout is None else time.monotonic() + timeout
-        yield from _put_all(client, object_id, PutItems(name, signed, int(ttl * 1000)), block, ends)
-
-
-def _put_all(
-    client: Client, object_id: str, put: PutItems, block: bool, ends: float | None
-) -> Op[None]:
-    pause = FIRST_PAUSE
-    while not (yield from client.queues.put(object_id, put)):
-        left = LONGEST_PAUSE if ends is None else ends - time.monotonic()
-        if not block or left <= 0 or len(put.signed) > MOST_ITEMS:
-            raise Full(
-                f"Queue {object_id} has no room for {len(put.signed)} more items in that partition: it holds "
-                f"{MOST_ITEMS} items and {MOST_PARTITION_BYTES >> 20} MiB."
-            )
-        yield Pause(min(pause, left))
-        pause = min(2 * pause, LONGEST_PAUSE)
+        pause = FIRST_PAUSE
+        while True:
+            left = LONGEST_PAUSE if ends is None else ends - time.monotonic()
+            if not block or left <= 0 or len(values) > MOST_ITEMS:
+                raise Full(
+                    f"Queue {object_id} has no room for {len(values)} more items in that partition: it holds "
+                    f"{MOST_ITEMS} items and {MOST_PARTITION_BYTES >> 20} MiB."
+                )
+            yield Pause(min(pause, left))
+            if (yield from client.queues.put(object_id, put)):
+                return
+            pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def _warn_of_timeout(verb: str) -> None:
@@ -259,7 +257,7 @@ def _checked(partition: str | None) -> str:
     return Queue.validate_partition_key(partition).decode()
 
 
-def _check_size(what: str, signed: list[bytes]) -> None:
+def _check_size(what: str, signed: Sequence[bytes]) -> None:
     largest, together = max(map(len, signed)), sum(map(len, signed))
     for size, most in ((largest, MOST_ITEM_BYTES), (together, MOST_PARTITION_BYTES)):
         if size > most:
@@ -282,7 +280,7 @@ def _opened(client: Client, object_id: str, partition: str, items: list[bytes]) 
 class _Items(Stream[Any]):
     """The items of a partition, page by page, without removing them."""
 
-    __slots__ = ("_cursor", "_ends", "_first", "_id", "_partition", "_queue", "_seconds")
+    __slots__ = ("_ends", "_first", "_id", "_partition", "_pause", "_queue", "_seconds")
 
     def __init__(self, queue: Queue, partition: str, seconds: float) -> None:
         self._queue = queue
@@ -290,8 +288,8 @@ class _Items(Stream[Any]):
         self._seconds = seconds
         self._id = ""
         self._first = 0  # the number of the next item
-        self._cursor = b""  # behind the last put that was announced
         self._ends = 0.0
+        self._pause = FIRST_PAUSE
 
     def __del__(self) -> None:
         if not self._id:
@@ -306,17 +304,13 @@ class _Items(Stream[Any]):
         if not self._id:
             self._id = self._queue._id or (yield from self._queue._find())
             self._ends = time.monotonic() + self._seconds
-            if self._seconds > 0:
-                self._cursor = yield from queues.watch(self._id, self._partition)
         self._first, found = yield from queues.peek(self._id, self._partition, self._first)
-        if found:
-            values = list(_opened(client, self._id, self._partition, found))
-            self._ends = time.monotonic() + self._seconds
-            return values
         left = self._ends - time.monotonic()
-        if left <= 0:
+        if found:
+            self._ends, self._pause = time.monotonic() + self._seconds, FIRST_PAUSE
+        elif left <= 0:
             return None
-        yield from queues.wait_for_put(self._id, self._partition, self._cursor, left)
-        # Before the next look: what is put behind this is announced.
-        self._cursor = yield from queues.watch(self._id, self._partition)
-        return []
+        else:
+            yield Pause(min(self._pause, left))
+            self._pause = min(2 * self._pause, LONGEST_LOOK)
+        return list(_opened(client, self._id, self._partition, found))

@@ -148,10 +148,6 @@ class Keys:
         """List: signed items of a queue's partition. At most 24 h after the last put."""
         return f"{self.object(object_id)}:items:{partition}"
 
-    def watched(self, object_id: str, partition: str) -> str:
-        """Stream, capped, 60 s, renewed while somebody iterates: "something was put"."""
-        return f"{self.object(object_id)}:watched:{partition}"
-
     def gone(self, object_id: str) -> str:
         """List, 10 s: the queue was deleted, for those that wait for its items."""
         return f"{self.object(object_id)}:gone"

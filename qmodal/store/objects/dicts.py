@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from qmodal.exception import NotFoundError
 from qmodal.store.keys import Keys
@@ -31,6 +32,11 @@ def gone(object_id: str) -> NotFoundError:
     )
 
 
+@lru_cache(maxsize=1024)  # asked for with each put and get, mostly for the same few dictionaries
+def _of_dict(keys: Keys, object_id: str) -> tuple[str, str, str]:
+    return keys.object(object_id), keys.entries(object_id), keys.used(object_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Dicts:
     """Operations on dictionaries; all of them raise NotFoundError for one that is gone."""
@@ -39,13 +45,11 @@ class Dicts:
     writers: Writers = field(default_factory=Writers)
 
     def _names(self, object_id: str) -> tuple[str, str, str]:
-        keys = self.keys
-        return keys.object(object_id), keys.entries(object_id), keys.used(object_id)
+        return _of_dict(self.keys, object_id)
 
     def get(self, object_id: str, key: bytes) -> Op[bytes | None]:
         """The value of a key, None if there is none."""
-        value: bytes | None = yield from self._read(object_id, key, b"HGET")
-        return value
+        return self._read(object_id, key, b"HGET")
 
     def contains(self, object_id: str, key: bytes) -> Op[bool]:
         """Whether there is an entry of that key."""
@@ -53,7 +57,7 @@ class Dicts:
         return found is not None
 
     def _read(self, object_id: str, key: bytes, verb: bytes) -> Op[bytes | None]:
-        record, entries, used = self._names(object_id)
+        record, entries, used = _of_dict(self.keys, object_id)
         value, hour = yield Exchange(((verb, entries, key), (b"ZSCORE", used, key)))
         if not value:
             if not (yield from ask_one(b"EXISTS", record)):
@@ -74,25 +78,30 @@ class Dicts:
 
     def put(self, object_id: str, flat: Sequence[bytes]) -> Op[None]:
         """Put keys and values, one after the other, in one step."""
-        self._check(object_id, (yield from ask_one(*self.put_command(object_id, flat))))
+        (reply,) = yield Exchange((self.put_command(object_id, flat),))
+        self._check(object_id, reply)
 
     def put_absent(self, object_id: str, key: bytes, value: bytes) -> Op[bool]:
         """Put an entry unless there is one of that key; whether it was put."""
-        with self.writers.next() as (writer, number):
-            command = script("put_absent").command(
-                (*self._names(object_id), self.keys.wrote(object_id, writer)),
-                (ENTRY_HOURS, number, REMEMBER_MS, key, value),
-            )
-            return self._check(object_id, (yield from ask_one(*command)))
+        writer = self.writers.take()
+        command = script("put_absent").command(
+            (*self._names(object_id), self.keys.wrote(object_id, writer.name)),
+            (ENTRY_HOURS, writer.number, REMEMBER_MS, key, value),
+        )
+        reply = yield from ask_one(*command)
+        self.writers.give(writer)
+        return self._check(object_id, reply)
 
     def remove(self, object_id: str, key: bytes, value: bytes = b"") -> Op[bool]:
         """Remove the entry of that key, if it has that value; whether it was removed."""
-        with self.writers.next() as (writer, number):
-            command = script("take_entry").command(
-                (*self._names(object_id), self.keys.wrote(object_id, writer)),
-                (ENTRY_HOURS, number, REMEMBER_MS, key, value[:_HEAD]),
-            )
-            return self._check(object_id, (yield from ask_one(*command)))
+        writer = self.writers.take()
+        command = script("take_entry").command(
+            (*self._names(object_id), self.keys.wrote(object_id, writer.name)),
+            (ENTRY_HOURS, writer.number, REMEMBER_MS, key, value[:_HEAD]),
+        )
+        reply = yield from ask_one(*command)
+        self.writers.give(writer)
+        return self._check(object_id, reply)
 
     def pop(self, object_id: str, key: bytes) -> Op[bytes | None]:
         """Remove an entry; its value, which is read first, so that no lost reply loses it. None if there was none."""

@@ -6,17 +6,17 @@ the front, this and the length of the list say which number the first one has.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from functools import lru_cache
+from typing import NamedTuple
 
 from qmodal.exception import ResourceExhaustedError
 from qmodal.store import reading
 from qmodal.store.keys import Keys
 from qmodal.store.objects.dicts import gone
 from qmodal.store.objects.names import EPHEMERAL_MS
-from qmodal.store.objects.writers import REMEMBER_MS, Writers
+from qmodal.store.objects.writers import REMEMBER_MS, Writer, Writers
 from qmodal.transport.operation import Command, Exchange, Op, ask, ask_one
 from qmodal.transport.script import script
 
@@ -25,8 +25,8 @@ MOST_ITEM_BYTES, MOST_PARTITION_BYTES = 1024 * 1024, 64 * 1024 * 1024
 PARTITIONS_AT_ONCE, PEEK_AT_ONCE = 1000, 100
 # Whoever waits keeps its place in the line for so long; then it asks again, behind the others.
 WAIT_SECONDS_AT_ONCE = 600.0
-_WATCHED_MS, _WATCH_BLOCK_SECONDS, _GONE_MS = 60_000, 4.0, 10_000
-PutReply = Literal["OK", "FULL", "MANY", "GONE"]
+_GONE_MS = 10_000
+_LIMITS = (MOST_ITEMS, MOST_PARTITION_BYTES, MOST_PARTITIONS)
 
 
 class PutItems(NamedTuple):
@@ -35,6 +35,11 @@ class PutItems(NamedTuple):
     partition: str
     signed: Sequence[bytes]
     ttl: int
+
+
+@lru_cache(maxsize=1024)  # asked for with each put and get, mostly for the same few partitions
+def _of_partition(keys: Keys, object_id: str, partition: str) -> tuple[str, str]:
+    return keys.object(object_id), keys.items(object_id, partition)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,46 +55,46 @@ class Queues:
         Raises ResourceExhaustedError for one partition too many.
         """
         for _ in range(2):
-            with self.writers.next() as (writer, number):
-                reply = yield from ask_one(*self.put_command(object_id, put, writer, number))
+            writer = self.writers.take()
+            (reply,) = yield Exchange((self.put_command(object_id, put, writer),))
+            self.writers.give(writer)
+            if reply == b"OK":
+                return True
             if reply == b"GONE":
                 raise gone(object_id)
-            if reply != b"MANY":
-                return bool(reply == b"OK")
+            if reply == b"FULL":
+                return False
             yield from self._forget_empty(object_id)
         raise ResourceExhaustedError(
             f"Queue {object_id} has {MOST_PARTITIONS} partitions with items, and can have no more."
         )
 
-    def put_command(self, object_id: str, put: PutItems, writer: str, number: int) -> Command:
+    def put_command(self, object_id: str, put: PutItems, writer: Writer) -> Command:
         """What appends items; a repetition of the writer's last number does nothing."""
-        keys, partition = self.keys, put.partition
-        names = (
-            keys.object(object_id),
-            keys.items(object_id, partition),
-            keys.watched(object_id, partition),
-            keys.wrote(object_id, writer),
+        partition, signed, ttl = put
+        record, items = _of_partition(self.keys, object_id, partition)
+        size = sum(map(len, signed))
+        return script("put_items").command(
+            (record, items, self.keys.wrote(object_id, writer.name)),
+            (partition, writer.number, REMEMBER_MS, ttl, size, *_LIMITS),
+            more=signed,
         )
-        about = (partition, number, REMEMBER_MS, put.ttl, sum(map(len, put.signed)))
-        limits = (MOST_ITEMS, MOST_PARTITION_BYTES, MOST_PARTITIONS)
-        return script("put_items").command(names, (*about, *limits), more=put.signed)
 
     def take(self, object_id: str, partition: str, count: int) -> Op[list[bytes]]:
         """Remove and return up to so many items."""
-        items = self.keys.items(object_id, partition)
-        is_there, found = yield Exchange((self._exists(object_id), (b"LPOP", items, count)))
+        record, items = _of_partition(self.keys, object_id, partition)
+        is_there, found = yield Exchange(((b"EXISTS", record), (b"LPOP", items, count)))
         if not is_there:
             raise gone(object_id)
         return found or []
 
     def wait(self, object_id: str, partition: str, count: int, seconds: float) -> Op[list[bytes]]:
         """As `take`, once there is one, waiting in line with all others for up to so many seconds."""
-        items, end = self.keys.items(object_id, partition), self.keys.gone(object_id)
+        record, items = _of_partition(self.keys, object_id, partition)
+        end = self.keys.gone(object_id)
         limit = max(0.001, min(WAIT_SECONDS_AT_ONCE, seconds))
         pop = (b"BLMPOP", f"{limit:.3f}", 2, items, end, b"LEFT", b"COUNT", count)
-        replies = yield Exchange(
-            (self._exists(object_id), pop), waits=True, expects=1, seconds=limit
-        )
+        replies = yield Exchange(((b"EXISTS", record), pop), waits=True, expects=1, seconds=limit)
         if len(replies) < 2:
             raise gone(object_id)
         if replies[1] is None:
@@ -113,28 +118,6 @@ class Queues:
         if reply is None:
             raise gone(object_id)
         return int(reply[0]), reply[1]
-
-    def watch(self, object_id: str, partition: str) -> Op[bytes]:
-        """Have puts announced for a minute; a cursor for `wait_for_put`."""
-        key = self.keys.watched(object_id, partition)
-        lifetime, last = (
-            (b"PEXPIRE", key, _WATCHED_MS),
-            (b"XREVRANGE", key, b"+", b"-", b"COUNT", 1),
-        )
-        _, found = yield from ask(lifetime, last)
-        if not found:  # only then: an entry wakes all others that watch
-            yield from ask((b"XADD", key, b"*", b"p", b""), lifetime)
-            found = yield from ask_one(*last)
-        return found[0][0] if found else b"0"
-
-    def wait_for_put(
-        self, object_id: str, partition: str, cursor: bytes, seconds: float
-    ) -> Op[None]:
-        """Wait until something was put behind the cursor, for up to four seconds."""
-        key = self.keys.watched(object_id, partition)
-        block = max(1, math.ceil(min(seconds, _WATCH_BLOCK_SECONDS) * 1000))
-        read = (b"XREAD", b"COUNT", 1, b"BLOCK", block, b"STREAMS", key, cursor)
-        yield Exchange((read,), waits=True)
 
     def partitions(self, object_id: str) -> Op[dict[str, int]]:
         """How many items each partition has that is not empty."""

@@ -78,7 +78,7 @@ def pack_key(key: object) -> bytes:
 
     Its type is one whose bytes are the same in every process, so that the key is found again.
     """
-    if not _is_key(key):
+    if type(key) not in _KEY_TYPES or not _is_key(key):
         raise InvalidError(
             f"{type_name(key)} cannot be a key of a Dict: keys are text, bytes, numbers, booleans, None, "
             "dates, and tuples of these. Use such a part of it, or its repr()."
@@ -98,6 +98,6 @@ def _is_key(key: object) -> bool:
 def unpack_key(packed: bytes) -> Any:
     """The key of `pack_key`'s bytes; raises DeserializationError for any others."""
     key = unpack(packed)
-    if not _is_key(key):
+    if type(key) not in _KEY_TYPES or not _is_key(key):
         raise DeserializationError("these bytes are no key of a Dict")
     return key

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from qmodal.wire.ids import new_writer_id
 
@@ -12,19 +10,32 @@ from qmodal.wire.ids import new_writer_id
 REMEMBER_MS = 600_000
 
 
-class Writers:
-    """The writers of one process, each for one write at a time, so that its last number says enough."""
+class Writer:
+    """A name, and the number of its next write; its last number says all, as it writes one thing at a time."""
+
+    __slots__ = ("name", "number")
 
     def __init__(self) -> None:
-        self._idle: deque[tuple[str, int]] = deque()
+        self.name = new_writer_id()
+        self.number = 1
 
-    @contextmanager
-    def next(self) -> Iterator[tuple[str, int]]:
-        """A writer's name, and the number of what it writes in this block."""
+
+class Writers:
+    """The writers of one process."""
+
+    __slots__ = ("_idle",)
+
+    def __init__(self) -> None:
+        self._idle: deque[Writer] = deque()
+
+    def take(self) -> Writer:
+        """One for a single write; nobody else has it meanwhile."""
         try:
-            name, number = self._idle.pop()
+            return self._idle.pop()
         except IndexError:
-            name, number = new_writer_id(), 0
-        yield name, number + 1
-        # Not after an exception: what was interrupted may reach the server later than the next write.
-        self._idle.append((name, number + 1))
+            return Writer()
+
+    def give(self, writer: Writer) -> None:
+        """It has its reply. Not after an exception: what was interrupted may reach the server after a later write."""
+        writer.number += 1
+        self._idle.append(writer)

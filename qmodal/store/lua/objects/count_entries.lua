@@ -4,4 +4,4 @@
 local object, entries, used = unpack(KEYS)
 local hours = unpack(ARGV)
 if redis.call('EXISTS', object) == 0 then return nil end
-return {expire_entries(entries, used, tonumber(hours), 1000), redis.call('HLEN', entries)}
+return {expire_entries(entries, used, hours, 1000), redis.call('HLEN', entries)}

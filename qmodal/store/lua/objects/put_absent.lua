@@ -3,11 +3,9 @@
 -- include: expire_entries, has_entry, use_entries
 local object, entries, used, wrote = unpack(KEYS)
 local hours, number, remember, key, value = unpack(ARGV)
-local left = redis.call('PTTL', object)
-if left == -2 then return -1 end
-hours = tonumber(hours)
+if redis.call('EXISTS', object) == 0 then return -1 end
 if has_entry(entries, used, hours, key) then return redis.call('GET', wrote) == number and 1 or 0 end
 if redis.call('SET', wrote, number, 'PX', remember, 'GET') == number then return 1 end
 redis.call('HSET', entries, key, value)
-use_entries(entries, used, left, hours, {key})
+use_entries(object, entries, used, hours, {key})
 return 1

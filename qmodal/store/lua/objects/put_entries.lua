@@ -4,13 +4,9 @@
 local object, entries, used = unpack(KEYS)
 local hours = unpack(ARGV, 1, 1)
 local FIRST = 2
-local left = redis.call('PTTL', object)
-if left == -2 then return -1 end
 local keys = {}
 for at = FIRST, #ARGV, 4000 do
-  local till = math.min(at + 3999, #ARGV)
-  redis.call('HSET', entries, unpack(ARGV, at, till))
-  for n = at, till, 2 do keys[#keys + 1] = ARGV[n] end
+  redis.call('HSET', entries, unpack(ARGV, at, math.min(at + 3999, #ARGV)))
 end
-use_entries(entries, used, left, tonumber(hours), keys)
-return 1
+for n = FIRST, #ARGV, 2 do keys[#keys + 1] = ARGV[n] end
+return use_entries(object, entries, used, hours, keys) and 1 or -1

@@ -1,7 +1,7 @@
 -- Append items (behind the named arguments) to a partition of a queue, all of them or none.
 -- Returns OK, also if this write did so when it was sent before; FULL; MANY: the queue has too many partitions;
 -- GONE: there is no such queue. Only OK has written anything.
-local object, items, watched, wrote = unpack(KEYS)
+local object, items, wrote = unpack(KEYS)
 local partition, number, remember, ttl, size, most_items, most_bytes, most_partitions = unpack(ARGV, 1, 8)
 local FIRST = 9
 local MIB = 1048576 -- no item is larger
@@ -29,7 +29,6 @@ else
   redis.call('PEXPIRE', items, math.min(ttl, life))
   redis.call('HSET', object, 'x:' .. partition, redis.call('TIME')[1] * 1000 + ttl)
 end
-redis.call('XADD', watched, 'NOMKSTREAM', 'MAXLEN', '~', 1, '*', 'p', '')
 if place then
   redis.call('HINCRBY', object, field, count)
   return 'OK'

@@ -17,5 +17,5 @@ for n = FIRST, #ARGV do
   end
   if size >= tonumber(most) then break end
 end
-if #read > 0 then use_entries(entries, used, redis.call('PTTL', object), tonumber(hours), read) end
+if #read > 0 then use_entries(object, entries, used, hours, read) end
 return values

@@ -5,7 +5,7 @@ local object, entries, used, wrote = unpack(KEYS)
 local hours, number, remember, key, head = unpack(ARGV)
 if redis.call('EXISTS', object) == 0 then return -1 end
 if redis.call('GET', wrote) == number then return 1 end
-if not has_entry(entries, used, tonumber(hours), key) then return 0 end
+if not has_entry(entries, used, hours, key) then return 0 end
 if head ~= '' and redis.call('HGET', entries, key):sub(1, #head) ~= head then return 0 end
 redis.call('HDEL', entries, key)
 redis.call('ZREM', used, key)

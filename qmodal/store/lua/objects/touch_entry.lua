@@ -3,7 +3,5 @@
 -- include: expire_entries, has_entry, use_entries
 local object, entries, used = unpack(KEYS)
 local hours, key = unpack(ARGV)
-hours = tonumber(hours)
 if not has_entry(entries, used, hours, key) then return 0 end
-use_entries(entries, used, redis.call('PTTL', object), hours, {key})
-return 1
+return use_entries(object, entries, used, hours, {key}) and 1 or 0

@@ -1,7 +1,7 @@
 -- Note that entries of a dictionary (their keys) are used now, by the hour, as most uses then write nothing. Drops
--- some of those that nobody has used for `hours`, so that they are gone as fast as new ones come.
--- `left`: ms until an ephemeral dictionary ends, -1 for another one.
-local function use_entries(entries, used, left, hours, keys)
+-- some of those that nobody has used for `hours`, so that they are gone as fast as new ones come. False if there is no
+-- such dictionary, and then there are no entries.
+local function use_entries(object, entries, used, hours, keys)
   local hour = math.ceil(redis.call('TIME')[1] / 3600)
   local changed = 0
   for at = 1, #keys, 2000 do
@@ -12,9 +12,17 @@ local function use_entries(entries, used, left, hours, keys)
     end
     changed = changed + redis.call('ZADD', used, 'CH', unpack(scored))
   end
-  if changed == 0 then return end
+  -- What was noted already belongs to a dictionary that is there: all of it goes at once.
+  if changed == 0 then return true end
+  local left = redis.call('PTTL', object)
+  if left == -2 then
+    redis.call('UNLINK', entries, used)
+    return false
+  end
+  -- As long as an ephemeral dictionary.
   local ttl = left > 0 and left or (hours + 1) * 3600000
   redis.call('PEXPIRE', entries, ttl)
   redis.call('PEXPIRE', used, ttl)
   expire_entries(entries, used, hours, 2 * #keys)
+  return true
 end
