@@ -19,7 +19,7 @@ from qmodal.store import reading
 from qmodal.store.keys import Keys
 from qmodal.store.server import server_ms
 from qmodal.transport.defects import skip
-from qmodal.transport.operation import Op, ask, ask_one
+from qmodal.transport.operation import Command, Op, ask, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.envelope import SHAPE, MalformedError, kinds, unpack_fields
 from qmodal.wire.ids import new_object_id
@@ -72,15 +72,13 @@ class ObjectNames:
         self, kind: ObjectKind, environment: str, name: str
     ) -> Op[tuple[ObjectRecord, bool]]:
         """The object of that name, and whether it was made just now."""
-        title, names = f"{environment}/{name}", self.keys.names(kind)
+        title = f"{environment}/{name}"
         while True:
             before, found = yield from self._look_up(kind, environment, name)
             if found is not None:
                 return found, False
             made, signed = yield from self._make(kind, environment, name, _UNNAMED_MS, life=0)
-            winner = yield from ask_one(
-                *script("name_object").command((names,), (title, before, signed))
-            )
+            winner = yield from ask_one(*self.name_command(kind, title, before, signed))
             if winner == signed:
                 yield from ask_one(b"PERSIST", self.keys.object(made.object_id))
                 return made, True
@@ -122,10 +120,8 @@ class ObjectNames:
     def forget(self, record: ObjectRecord) -> Op[None]:
         """Let the name lead nowhere, if it leads to that object, whose keys are gone."""
         title = f"{record.environment}/{record.name}"
-        command = script("name_object").command(
-            (self.keys.names(record.kind),), (title, record.seal(self.signer), b"")
-        )
-        yield from ask_one(*command)
+        signed = record.seal(self.signer)
+        yield from ask_one(*self.name_command(record.kind, title, signed, b""))
 
     def _make(
         self, kind: ObjectKind, environment: str, name: str | None, ttl: int, *, life: int
@@ -137,11 +133,13 @@ class ObjectNames:
         yield from ask_one(*self.make_command(object_id, signed, ttl=ttl, life=life))
         return record, signed
 
-    def make_command(
-        self, object_id: str, signed: bytes, *, ttl: int, life: int
-    ) -> tuple[object, ...]:
+    def make_command(self, object_id: str, signed: bytes, *, ttl: int, life: int) -> Command:
         """What makes an object for `ttl` ms."""
         return script("make_object").command((self.keys.object(object_id),), (signed, life, ttl))
+
+    def name_command(self, kind: ObjectKind, title: str, before: bytes, after: bytes) -> Command:
+        """What has a name lead to another record, if it leads to `before`; empty: to none."""
+        return script("name_object").command((self.keys.names(kind),), (title, before, after))
 
     def _look_up(
         self, kind: ObjectKind, environment: str, name: str
