@@ -12,5 +12,5 @@ files["qmodal/store/lua/**/*.lua"].read_globals = {
 }
 files["qmodal/store/lua/shared/drop.lua"].read_globals = { "record", "tally", unpack(fields) }
 files["qmodal/store/lua/shared/record.lua"].read_globals = { "tally", "reply" }
-files["qmodal/store/lua/shared/use_entries.lua"].read_globals = { "expire_entries" }
+files["qmodal/store/lua/shared/objects/use_entries.lua"].read_globals = { "expire_entries" }
 files["qmodal/store/lua/shared/entries/*.lua"].read_globals = { "drop", "piece", "readd", "shaped", unpack(fields) }

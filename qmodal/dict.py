@@ -19,7 +19,16 @@ from qmodal.transport.operation import Op
 from qmodal.types import DictInfo
 
 MOST_REQUEST_BYTES, MOST_ENTRIES, MOST_COUNTED = 100 * 1024 * 1024, 10_000, 100_000
-_NO_DEFAULT: Any = object()
+
+
+class _NoDefault:
+    """Stands for a default that was not given."""
+
+    def __repr__(self) -> str:
+        return "<unset>"
+
+
+_NO_DEFAULT: Any = _NoDefault()
 R = TypeVar("R")
 
 

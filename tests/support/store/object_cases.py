@@ -94,6 +94,7 @@ def name_object(bench: Bench) -> Command:
     """One that takes a name away, so that nothing stays."""
     names = bench.client.object_names
     bench.ask(*names.name_command("dict", "main/n", b"", b"record"))
+    bench.ask(b"PEXPIRE", bench.client.keys.names("dict"), 60_000)
     return names.name_command("dict", "main/n", b"record", b"")
 
 

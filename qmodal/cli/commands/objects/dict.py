@@ -95,7 +95,7 @@ def items(name: str, n: int, is_all: bool, as_json: bool, environment: str | Non
 
     client = current()
     record = shared.find(client, "dict", name, environment)
-    rows = []
+    rows: list[dict[str, str]] = []
     for key, value in _entries(client, record.object_id):
         if not is_all and len(rows) >= n:
             break
