@@ -81,6 +81,11 @@ class Dict(StoredObject):
         return Dict._identified(dict_id)
 
     @verb
+    def hydrate(self) -> Op[Dict]:
+        """Find out now, rather than on first use, which object this is; returns itself. Raises NotFoundError."""
+        return self._hydrated()
+
+    @verb
     def info(self) -> Op[DictInfo]:
         """Its name and when it was made."""
         record = yield from self._record()

@@ -97,6 +97,11 @@ class Queue(StoredObject):
         return name
 
     @verb
+    def hydrate(self) -> Op[Queue]:
+        """Find out now, rather than on first use, which object this is; returns itself. Raises NotFoundError."""
+        return self._hydrated()
+
+    @verb
     def info(self) -> Op[QueueInfo]:
         """Its name and when it was made."""
         record = yield from self._record()

@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, NoReturn, Self
 
 from qmodal.client.client import current, known
-from qmodal.client.verb import verb
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.spec.names import check_name
 from qmodal.store.objects.names import ID_PREFIXES, ObjectKind, ObjectRecord
@@ -86,9 +85,8 @@ class StoredObject:
             raise AttributeError(f"{self!r} is not hydrated, so it has no object_id yet")
         return self._id
 
-    @verb
-    def hydrate(self) -> Op[Self]:
-        """Find out now, rather than on first use, which object this is; returns itself. Raises NotFoundError."""
+    def _hydrated(self) -> Op[Self]:
+        """The handle itself, once it is known that the object is there; raises NotFoundError."""
         if self._id is None:
             yield from self._find()
         else:
