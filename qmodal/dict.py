@@ -175,9 +175,11 @@ class Dict(StoredObject):
         packed = pack_key(key)
         object_id = self._id or (yield from self._find())
         client = current()
-        signed = yield from client.dicts.pop(object_id, packed)
-        if signed is not None:
-            return open_value(client, entry_place(object_id, packed), signed)
+        # Read first, then removed if it is still the same: no lost reply, nor a value that cannot be rebuilt here, loses it.
+        while (signed := (yield from client.dicts.get(object_id, packed))) is not None:
+            value = open_value(client, entry_place(object_id, packed), signed)
+            if (yield from client.dicts.remove(object_id, packed, signed)):
+                return value
         if default is _NO_DEFAULT:
             raise self._no_key(key)
         return default

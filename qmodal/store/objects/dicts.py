@@ -103,13 +103,6 @@ class Dicts:
         self.writers.give(writer)
         return self._check(object_id, reply)
 
-    def pop(self, object_id: str, key: bytes) -> Op[bytes | None]:
-        """Remove an entry; its value, which is read first, so that no lost reply loses it. None if there was none."""
-        while True:
-            value = yield from self.get(object_id, key)
-            if value is None or (yield from self.remove(object_id, key, value)):
-                return value
-
     def clear(self, object_id: str) -> Op[None]:
         """Remove all entries."""
         record, entries, used = self._names(object_id)

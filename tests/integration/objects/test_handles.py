@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -104,7 +104,8 @@ def test_what_was_deleted_is_gone_for_old_handles_also_if_there_is_a_new_one(kin
     new = kind.from_name("x", create_if_missing=True).hydrate()
     assert use(new) == 0
     assert new.object_id != old.object_id
-    for act in (lambda: use(old), old.clear, old.info, old.hydrate):
+    acts: list[Callable[[], object]] = [lambda: use(old), old.clear, old.info, old.hydrate]
+    for act in acts:
         with pytest.raises(NotFoundError, match="not found"):
             act()
 
@@ -115,7 +116,7 @@ def test_no_use_of_a_deleted_object_brings_anything_back(client: Client) -> None
     d["a"], _ = 1, q.put(1)
     qmodal.Dict.objects.delete("x")
     qmodal.Queue.objects.delete("x")
-    uses = [
+    uses: list[Callable[[], object]] = [
         lambda: d.put("a", 1),
         lambda: d.put("a", 1, skip_if_exists=True),
         lambda: d.get("a"),

@@ -7,6 +7,7 @@ import gc
 import queue
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,6 +23,8 @@ from qmodal.exception import (
 from qmodal.store.objects import queues
 from qmodal.transport.operation import ask_one
 from tests.support.waiting import wait_until
+
+Act = Callable[[], object]
 
 
 def waiting(client: Client) -> int:
@@ -68,7 +71,8 @@ def test_who_does_not_wait_gets_nothing(q: qmodal.Queue) -> None:
             q.get_many(2, timeout=timeout)
     q.put(1)
     assert q.get(timeout=0) == 1
-    for act in (lambda: q.get(False, 1), lambda: q.put(1, False, 1)):
+    acts: list[Act] = [lambda: q.get(False, 1), lambda: q.put(1, False, 1)]
+    for act in acts:
         with pytest.warns(UserWarning, match="Timeout is ignored for non-blocking"):
             act()
 
@@ -76,7 +80,8 @@ def test_who_does_not_wait_gets_nothing(q: qmodal.Queue) -> None:
 @pytest.mark.parametrize("key", ["", "x" * 65, "ü" * 33])
 def test_names_of_partitions_have_a_length(q: qmodal.Queue, key: str) -> None:
     text = "Queue partition key must be between 1 and 64 characters."
-    for act in (lambda: q.put(1, partition=key), lambda: q.len(partition=key)):
+    acts: list[Act] = [lambda: q.put(1, partition=key), lambda: q.len(partition=key)]
+    for act in acts:
         with pytest.raises(InvalidError, match=text):
             act()
 
@@ -106,8 +111,8 @@ def test_a_get_waits_for_a_put(client: Client, q: qmodal.Queue) -> None:
 def test_tasks_that_wait_are_served_in_the_order_in_which_they_came(
     client: Client, q: qmodal.Queue
 ) -> None:
-    async def race() -> list[int]:
-        tasks = []
+    async def race() -> list[Any]:
+        tasks: list[asyncio.Task[Any]] = []
         for count in range(1, 21):
             tasks.append(asyncio.create_task(q.get.aio()))
             await until(client, count)
@@ -186,7 +191,8 @@ def test_who_waits_for_a_queue_that_is_deleted_hears_of_it(client: Client) -> No
 
 def test_a_full_partition_takes_no_more(q: qmodal.Queue) -> None:
     q.put_many(list(range(5000)))
-    for act in (lambda: q.put(1, block=False), lambda: q.put_many([1], timeout=0.05)):
+    acts: list[Act] = [lambda: q.put(1, block=False), lambda: q.put_many([1], timeout=0.05)]
+    for act in acts:
         with pytest.raises(queue.Full, match="has no room for 1 more items"):
             act()
     with pytest.raises(queue.Full):
