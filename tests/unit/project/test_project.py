@@ -49,7 +49,7 @@ PROCESSES = {
 # What a gateway runs with; uvicorn needs some of what is unneeded elsewhere.
 GATEWAY = "qmodal.services.gateway.service, qmodal.services.gateway.server"
 NOT_FOR_GATEWAYS = [
-    *("aiohttp", "fastapi", "pydantic", "starlette", "redis", "rich", "psutil", "rq"),
+    *("aiohttp", "fastapi", "pydantic", "redis", "rich", "psutil", "rq"),
     *("prometheus_client", "http.server"),
 ]
 
