@@ -126,12 +126,12 @@ def test_a_get_that_waits_for_longer_than_a_server_may_be_silent_keeps_its_place
     client: Client, q: qmodal.Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As every reply has to come within some seconds otherwise; here within half a second."""
-    from qmodal.transport import aio_driver, connection
+    from qmodal.transport import aio_connection, aio_driver, connection
 
     monkeypatch.setattr(connection, "BLOCK_SECONDS", 0.2)
     monkeypatch.setattr(connection, "READ_SECONDS", 0.5)
     monkeypatch.setattr(aio_driver, "BLOCK_SECONDS", 0.2)
-    monkeypatch.setattr(aio_driver, "READ_SECONDS", 0.5)
+    monkeypatch.setattr(aio_connection, "READ_SECONDS", 0.5)
     client.close()  # its connections have the old limits
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.append(("thread", q.get())))
