@@ -21,6 +21,8 @@ from qmodal.transport.script import script
 ENTRY_HOURS = 7 * 24
 KEYS_AT_ONCE = 500
 VALUE_BYTES_AT_ONCE = 4 * 1024 * 1024
+# What is smaller may share a connection with others that are under way; nobody should wait behind more.
+SHARED_BYTES = 64 * 1024
 _HEAD = 20  # key id and MAC, by which a value is known again
 
 
@@ -58,7 +60,7 @@ class Dicts:
 
     def _read(self, object_id: str, key: bytes, verb: bytes) -> Op[bytes | None]:
         record, entries, used = _of_dict(self.keys, object_id)
-        value, hour = yield Exchange(((verb, entries, key), (b"ZSCORE", used, key)))
+        value, hour = yield Exchange(((verb, entries, key), (b"ZSCORE", used, key)), shared=True)
         if not value:
             if not (yield from ask_one(b"EXISTS", record)):
                 raise gone(object_id)
@@ -78,7 +80,8 @@ class Dicts:
 
     def put(self, object_id: str, flat: Sequence[bytes]) -> Op[None]:
         """Put keys and values, one after the other, in one step."""
-        (reply,) = yield Exchange((self.put_command(object_id, flat),))
+        command = self.put_command(object_id, flat)
+        (reply,) = yield Exchange((command,), shared=sum(map(len, flat)) < SHARED_BYTES)
         self._check(object_id, reply)
 
     def put_absent(self, object_id: str, key: bytes, value: bytes) -> Op[bool]:
@@ -88,7 +91,7 @@ class Dicts:
             (*self._names(object_id), self.keys.wrote(object_id, writer.name)),
             (ENTRY_HOURS, writer.number, REMEMBER_MS, key, value),
         )
-        reply = yield from ask_one(*command)
+        (reply,) = yield Exchange((command,), shared=len(value) < SHARED_BYTES)
         self.writers.give(writer)
         return self._check(object_id, reply)
 
@@ -99,7 +102,7 @@ class Dicts:
             (*self._names(object_id), self.keys.wrote(object_id, writer.name)),
             (ENTRY_HOURS, writer.number, REMEMBER_MS, key, value[:_HEAD]),
         )
-        reply = yield from ask_one(*command)
+        (reply,) = yield Exchange((command,), shared=len(value) < SHARED_BYTES)
         self.writers.give(writer)
         return self._check(object_id, reply)
 

@@ -56,7 +56,8 @@ class Queues:
         """
         for _ in range(2):
             writer = self.writers.take()
-            (reply,) = yield Exchange((self.put_command(object_id, put, writer),))
+            command = self.put_command(object_id, put, writer)
+            (reply,) = yield Exchange((command,), shared=len(put.signed) == 1)
             self.writers.give(writer)
             if reply == b"OK":
                 return True
@@ -83,7 +84,9 @@ class Queues:
     def take(self, object_id: str, partition: str, count: int) -> Op[list[bytes]]:
         """Remove and return up to so many items."""
         record, items = _of_partition(self.keys, object_id, partition)
-        is_there, found = yield Exchange(((b"EXISTS", record), (b"LPOP", items, count)))
+        is_there, found = yield Exchange(
+            ((b"EXISTS", record), (b"LPOP", items, count)), shared=True
+        )
         if not is_there:
             raise gone(object_id)
         return found or []

@@ -158,6 +158,24 @@ def test_a_get_that_waits_for_longer_than_a_server_may_be_silent_keeps_its_place
     assert found == [("thread", 1), ("task", 2)]
 
 
+def test_tasks_that_put_and_read_at_once_share_connections(
+    client: Client, q: qmodal.Queue, d: qmodal.Dict
+) -> None:
+    def connections() -> int:
+        said = client.run(ask_one(b"INFO", b"clients")).decode()
+        return int(said.partition("connected_clients:")[2].split()[0])
+
+    async def many() -> int:
+        await asyncio.gather(*(q.put.aio(n) for n in range(200)))
+        await asyncio.gather(*(d.put.aio(n, n) for n in range(200)))
+        assert await asyncio.gather(*(d.get.aio(n) for n in range(200))) == [*range(200)]
+        return await asyncio.to_thread(connections)
+
+    before = connections()
+    assert asyncio.run(many()) < before + 20
+    assert q.get_many(500) == list(range(200))
+
+
 def test_a_task_that_is_cancelled_takes_nothing(client: Client, q: qmodal.Queue) -> None:
     async def run() -> None:
         with pytest.raises(asyncio.TimeoutError):
