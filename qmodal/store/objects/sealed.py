@@ -6,6 +6,7 @@ A value verifies only in its own object, and there only under its key or in its 
 from __future__ import annotations
 
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from types import NoneType
 from typing import Any, NamedTuple
 
@@ -78,6 +79,8 @@ def pack_key(key: object) -> bytes:
 
     Its type is one whose bytes are the same in every process, so that the key is found again.
     """
+    if type(key) is str:
+        return _pack_text(key)
     if type(key) not in _KEY_TYPES or not _is_key(key):
         raise InvalidError(
             f"{type_name(key)} cannot be a key of a Dict: keys are text, bytes, numbers, booleans, None, "
@@ -87,6 +90,11 @@ def pack_key(key: object) -> bytes:
         return pack(key)
     except NotPlain as error:
         raise InvalidError(f"this {type_name(key)} cannot be a key of a Dict: {error}") from None
+
+
+@lru_cache(maxsize=1024)  # programs use the same keys again and again
+def _pack_text(key: str) -> bytes:
+    return pack(key)
 
 
 def _is_key(key: object) -> bool:

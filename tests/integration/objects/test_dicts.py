@@ -15,6 +15,7 @@ from qmodal import dict as dict_module
 from qmodal.client.client import Client
 from qmodal.exception import InvalidError, RequestSizeError, SerializationError
 from qmodal.store.objects import dicts
+from qmodal.store.objects.sealed import pack_key
 from qmodal.transport.operation import ask, ask_one
 
 
@@ -193,6 +194,27 @@ def test_an_entry_lasts_for_seven_days_after_its_last_use(client: Client, d: qmo
     assert (d.len(), dict(d.items())) == (2, {"a": 1, "b": 4})
 
 
+def test_a_key_that_is_put_again_and_again_is_listed_whatever_happened_meanwhile(
+    client: Client, d: qmodal.Dict
+) -> None:
+    """The first put of a key notes its use; the next ones look whether that is still noted."""
+    key = b"\xa1a"
+    d["a"] = 0
+
+    def stay() -> None:
+        pass
+
+    meanwhile: list[Callable[[], object]] = [stay, d.clear, lambda: d.pop("a")]
+    meanwhile.append(lambda: shift(client, d, key, 200))
+    meanwhile.append(lambda: client.run(ask_one(b"ZREM", client.keys.used(d.object_id), key)))
+    for number, act in enumerate(meanwhile):
+        act()
+        d["a"] = number
+        assert list(d.items()) == [("a", number)]
+        left = client.run(ask_one(b"PTTL", client.keys.entries(d.object_id)))
+        assert 0 < left <= 120_000
+
+
 def test_new_entries_drop_those_that_nobody_uses(client: Client, d: qmodal.Dict) -> None:
     d.update(dict.fromkeys("abc"))
     for key in (b"\xa1a", b"\xa1b", b"\xa1c"):
@@ -200,6 +222,17 @@ def test_new_entries_drop_those_that_nobody_uses(client: Client, d: qmodal.Dict)
     for n in range(2):
         d[n] = n
     assert client.run(ask_one(b"HLEN", client.keys.entries(d.object_id))) == 2
+
+
+def test_new_entries_of_a_named_dictionary_drop_old_ones_now_and_then(client: Client) -> None:
+    d = qmodal.Dict.from_name("busy", create_if_missing=True)
+    d.update(dict.fromkeys(map(str, range(100))))
+    for n in range(100):
+        shift(client, d, pack_key(str(n)), 200)
+    for n in range(400):
+        d[n] = n
+    assert client.run(ask_one(b"HLEN", client.keys.entries(d.object_id))) < 500
+    qmodal.Dict.objects.delete("busy")
 
 
 def test_entries_of_a_named_dictionary_have_a_lifetime(client: Client) -> None:
