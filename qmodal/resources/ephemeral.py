@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Callable
@@ -58,7 +57,10 @@ class EphemeralContext(Generic[T]):
         owner = self._left()
         if owner is not None:
             owner.stop()
-            owner.client.run(owner.removal())
+            with suppress(
+                Error
+            ):  # what the block raised says more, and the object goes by itself soon
+                owner.client.run(owner.removal())
 
     async def __aenter__(self) -> T:
         client = current()
@@ -72,8 +74,11 @@ class EphemeralContext(Generic[T]):
     ) -> None:
         owner = self._left()
         if owner is not None:
-            await asyncio.to_thread(owner.stop)
-            await owner.client.aio(owner.removal())
+            from asyncio import to_thread  # plain programs have no use for it
+
+            await to_thread(owner.stop)
+            with suppress(Error):  # as above
+                await owner.client.aio(owner.removal())
 
 
 class _Owner:
