@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from qmodal.store.objects.dicts import Dicts
     from qmodal.store.objects.names import ObjectNames
     from qmodal.store.objects.queues import Queues
+    from qmodal.store.objects.secrets import Secrets
     from qmodal.store.pools import Pools
     from qmodal.store.results.dead import DeadLetters
     from qmodal.store.results.failures import Failures
@@ -179,6 +180,13 @@ class Client:
         from qmodal.store.web.tokens import Tokens
 
         return Tokens(self.keys, self.signer)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Secrets that are stored by name."""
+        from qmodal.store.objects.secrets import Secrets
+
+        return Secrets(self.keys, self.signer)
 
     @cached_property
     def specs(self) -> SpecReader:

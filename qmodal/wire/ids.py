@@ -83,6 +83,11 @@ def new_writer_id() -> str:
     return f"{_source.prefix}{next(_source.counter):x}"
 
 
+def new_secret_id() -> str:
+    """A secret id: `st-` and 22 random alphanumerics."""
+    return "st-" + _letters(22)
+
+
 def new_worker_id() -> str:
     """A worker id; the ids of its containers are made from it."""
     return "wk-" + _letters(10)

@@ -1,1 +1,1 @@
-"""What programs keep by name: dictionaries and queues, with their names and the lives of ephemeral ones."""
+"""What programs keep or declare by name: dictionaries, queues, secrets and schedules."""

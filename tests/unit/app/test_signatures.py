@@ -109,7 +109,7 @@ ABSENT = {
     "FunctionCall": {"logs": "what a container prints is kept by pool, not by input"},
 }
 # These raise UnimplementedError for all that is not listed here, so nothing else is offered.
-ONLY_DECLARED = {"Secret", "Volume"}
+ONLY_DECLARED = {"Volume"}
 
 
 def plain(default: object) -> str | None:

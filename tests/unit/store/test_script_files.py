@@ -20,6 +20,7 @@ from qmodal.store.keys import Keys
 from qmodal.store.objects.dicts import Dicts
 from qmodal.store.objects.names import ObjectNames
 from qmodal.store.objects.queues import PutItems, Queues
+from qmodal.store.objects.secrets import Secrets, StoredSecret
 from qmodal.store.objects.writers import Writer
 from qmodal.store.pools import Pools
 from qmodal.store.results.items import Emission, Items
@@ -51,6 +52,8 @@ SUBMISSION = Submission(
 FUNCTIONS = [path.stem for path in FILES if "shared" in path.parts and path.stem != "fields"]
 POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
 ROUTES = Routes(KEYS, Signer(b"root"))
+SECRETS = Secrets(KEYS, Signer(b"root"))
+SECRET = StoredSecret("main", "aws", "st-1", 1, 1, ("A",), b"sealed")
 ROUTE = NamedRoute("deployed", "label", "n-f", Route("ap-1", "n", "main", "f", "", 1))
 ITEMS = Items(KEYS)
 EMISSION = Emission(
@@ -140,6 +143,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "override": lambda: APPS.override_command("ap-1", POOL, b"", b""),
     "stop": lambda: APPS.stop(RECORD),
     "tag": lambda: APPS.set_tags("ap-1", {}),
+    "keep_secret": lambda: SECRETS.keep_command(SECRET, b""),
     "route": lambda: ROUTES.publish("ap-1", 1, [ROUTE], lifetime=0),
     "prolong": lambda: APPS.prolong_routes_command("ap-1", 1),
 }

@@ -12,6 +12,7 @@ from typing import NoReturn, Protocol, TypedDict
 from qmodal.client import client as clients, context
 from qmodal.config import Settings
 from qmodal.spec.reader import check_version_for, verified_pool
+from qmodal.spec.variables import ContainerVariables
 from qmodal.spec.variant import options_in_force
 from qmodal.store.pools import MOST_HELD, MOST_SIDE_BY_SIDE
 from qmodal.transport import waiting
@@ -19,13 +20,14 @@ from qmodal.wire.remote_error import explained, printed
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.intake.stop import StopRequest
 from qmodal_workers.container.lease_guard import LeaseGuard
-from qmodal_workers.container.preload import check_secrets, find, load_version
+from qmodal_workers.container.preload import find, load_version
 from qmodal_workers.container.prepared import Prepared
-from qmodal_workers.container.process import forked_children, plain_process
+from qmodal_workers.container.process import forked_children, otel_setup, plain_process
 from qmodal_workers.container.process.become import become, reseed
 from qmodal_workers.container.process.forked_children import end_if_child
 from qmodal_workers.container.process.own_output import flush, show
 from qmodal_workers.container.run.admission import Admission
+from qmodal_workers.container.run.input_spans import InputSpans
 from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.invoker import Invoker
 from qmodal_workers.container.run.service import Service, build_service
@@ -113,10 +115,11 @@ def _live(
     begin = time.monotonic()
     record.write(ContainerStatus())
     control.send(pid=os.getpid())
-    plain_process.set_variables(request.environ)
-    loop = UserLoop()
     try:
-        service, session = _start(request, record, loop, prepared)
+        base = prepared or Prepared.create(request.version, Settings.from_environ(request.settings))
+        _set_variables(request, base, is_forked=prepared is not None)
+        loop = UserLoop()
+        service, session = _start(request, record, loop, base, is_loaded=prepared is not None)
         if session.guard is not None:
             session.guard.start()
         connection = session.claims.connect_first()
@@ -131,13 +134,22 @@ def _live(
     return _end(session, control, partial(_leave, service, loop))
 
 
+def _set_variables(request: StartRequest, base: Prepared, *, is_forked: bool) -> None:
+    """Set the variables; a forked container has those of its image and its secrets from its template."""
+    variables = ContainerVariables.unpack(request.variables)
+    plain_process.set_variables(
+        variables.own if is_forked else variables.opened(base.client.signer)
+    )
+
+
 def _start(
     request: StartRequest,
     record: SharedRecord,
     loop: UserLoop,
-    prepared: Prepared | None,
+    base: Prepared,
+    *,
+    is_loaded: bool,
 ) -> tuple[Service, Session]:
-    base = prepared or Prepared.create(request.version, Settings.from_environ(request.settings))
     client, version = base.client, base.version
     clients.use(client)
     waiting.log.disabled = True  # the worker says it once for the box
@@ -145,13 +157,12 @@ def _start(
     reseed()
     pool = verified_pool(request.spec, client.signer, request.pool)
     check_version_for(version, pool)
-    if prepared is None:
+    if not is_loaded:
         load_version(version, request.code)
     service = base.service or build_service(*find(version, pool), loop)
     options = options_in_force(version.functions[pool.function], pool)
     interrupts = Interrupts(record, loop)
     forked_children.watch(interrupts.disarm)
-    check_secrets(options)
     with interrupts.entering():
         service.enter(loop)
     end_if_child()
@@ -160,6 +171,10 @@ def _start(
     is_web = service.web is not None and (service.web.needs_loop or service.is_async)
     is_concurrent = options.is_concurrent or is_web
     rerouting = Rerouting(client, version.app_id, version.number, pool.number > 0)
+    otel_setup.begin()
+    spans = InputSpans(
+        version.app_id, pool.function, version.number, request.container, service.web is not None
+    )
     parts = _Parts(
         record=record,
         claims=ClaimConnection(
@@ -169,6 +184,7 @@ def _start(
             is_once=options.is_once,
             most_held=MOST_SIDE_BY_SIDE if is_concurrent else MOST_HELD,
             connection=base.connection,
+            on_settled=spans.settled,
         ),
         settlement=Settlement(
             client=client,
@@ -180,6 +196,7 @@ def _start(
             notes=FailureNotes(
                 client, request.pool, version.app_id, pool.function, request.container
             ),
+            spans=spans,
         ),
         service=service,
         invoker=Invoker(

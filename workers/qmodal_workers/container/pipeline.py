@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from qmodal.client import context
 from qmodal.store.entries import Claimed
 from qmodal.store.pools import BUDGET
+from qmodal.telemetry.tracing import is_on
 from qmodal.wire.outcome import Result
 from qmodal.wire.signing import UnknownKeyError
 from qmodal_workers.container.intake.handback import Handback
@@ -93,7 +94,12 @@ class Pipeline:
         slot.serial += 1
         self.intake.status.busy()
         context.enter((envelope.head.call, envelope.first))
-        return self.invoker.invoke(attempt, self.finder.find)
+        if not is_on():
+            return self.invoker.invoke(attempt, self.finder.find)
+        with self.settlement.spans.begin((attempt,)) as span:
+            result = self.invoker.invoke(attempt, self.finder.find)
+            span.took((result,))
+        return result
 
     def _conclude(self, attempt: Attempt, result: Result) -> None:
         slot, intake = self.slot, self.intake
@@ -122,7 +128,9 @@ class Pipeline:
         kwargs, columns = self.settlement.admission.arguments(attempt)
         pack = Pack(claimed, attempt.envelope, kwargs, columns)
         before = self.slot.serial
-        self._run_pack(pack)
+        with self.settlement.spans.begin((attempt,), claimed.size) as span:
+            self._run_pack(pack)
+            span.took(pack.failures)
         seconds = self.slot.finish(time.monotonic_ns())
         self.intake.claim_sizer.ran(seconds, max(1, self.slot.serial - before))
         self._conclude_pack(pack)

@@ -1,1 +1,1 @@
-"""Commands for what programs keep by name: they show plain values, and never unpickle."""
+"""Commands for what programs keep by name: dictionaries, queues and secrets; they never unpickle."""

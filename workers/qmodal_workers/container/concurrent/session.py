@@ -113,6 +113,7 @@ class ConcurrentSession:
                 user_loop=loop,
                 main=MainThread(loop),
                 is_alone=room.most == 1,
+                spans=settlement.spans,
             ),
             loop=loop,
             room=room,
