@@ -68,7 +68,7 @@ class BoundManager(Generic[T]):
         """Handles of the objects with names, the newest first, at most so many, made before a date if one is given."""
         if max_objects is not None and max_objects < 0:
             raise InvalidError("max_objects cannot be negative")
-        before = _millis(created_before)
+        before = _micros(created_before)
         here = current()
         environment = environment_name or here.settings.environment
         records = yield from here.object_names.listed(self._class._kind, environment)
@@ -114,7 +114,7 @@ def remove(client: Client, kind: ObjectKind, object_id: str) -> Op[None]:
     yield from store.delete(object_id)
 
 
-def _millis(moment: datetime | str | None) -> float | None:
+def _micros(moment: datetime | str | None) -> float | None:
     if moment is None:
         return None
     if isinstance(moment, str):
@@ -125,4 +125,4 @@ def _millis(moment: datetime | str | None) -> float | None:
                 f"created_before is {moment!r}; it may be a datetime or text such as 2026-01-31T12:00"
             ) from None
     # A date without a zone is one of this machine's, as `datetime` has it.
-    return moment.astimezone(UTC).timestamp() * 1000
+    return moment.astimezone(UTC).timestamp() * 1_000_000

@@ -128,7 +128,7 @@ def missing(kind: str, name: str, environment: str) -> NotFoundError:
 
 def created_at(record: ObjectRecord) -> datetime:
     """When it was made, in UTC."""
-    return datetime.fromtimestamp(record.created / 1000, UTC)
+    return datetime.fromtimestamp(record.created / 1_000_000, UTC)
 
 
 def _rebuilt(

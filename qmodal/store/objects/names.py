@@ -35,7 +35,7 @@ _PLACE = b"record "
 
 
 class ObjectRecord(NamedTuple):
-    """What an object is; `name` is None for an ephemeral one, `created` in ms since 1970."""
+    """What an object is; `name` is None for an ephemeral one, `created` in µs since 1970."""
 
     kind: ObjectKind
     object_id: str
@@ -128,7 +128,7 @@ class ObjectNames:
     ) -> Op[tuple[ObjectRecord, bytes]]:
         now = yield from server_ms()
         object_id = new_object_id(ID_PREFIXES[kind])
-        record = ObjectRecord(kind, object_id, environment, name, int(now))
+        record = ObjectRecord(kind, object_id, environment, name, round(now * 1000))
         signed = record.seal(self.signer)
         yield from ask_one(*self.make_command(object_id, signed, ttl=ttl, life=life))
         return record, signed

@@ -89,13 +89,14 @@ def test_objects_are_created_listed_and_deleted(kind: Any) -> None:
 
 
 def test_the_newest_are_listed_first(kind: Any, client: Client) -> None:
-    kind.objects.create("old")
-    kind.objects.create("new")
-    (handle,) = [each for each in kind.objects.list() if each.name == "old"]
+    for name in ("old", "middle", "new"):
+        kind.objects.create(name)
+    assert [each.name for each in kind.objects.list()] == ["new", "middle", "old"]
+    (handle,) = [each for each in kind.objects.list() if each.name == "new"]
     key = client.keys.names(handle._kind)
-    record = ObjectRecord(handle._kind, handle.object_id, "main", "old", 1)
-    client.run(ask_one(b"HSET", key, b"main/old", record.seal(client.signer)))
-    assert [each.name for each in kind.objects.list()] == ["new", "old"]
+    record = ObjectRecord(handle._kind, handle.object_id, "main", "new", 1)
+    client.run(ask_one(b"HSET", key, b"main/new", record.seal(client.signer)))
+    assert [each.name for each in kind.objects.list()] == ["middle", "old", "new"]
 
 
 def test_what_was_deleted_is_gone_for_old_handles_also_if_there_is_a_new_one(kind: Any) -> None:

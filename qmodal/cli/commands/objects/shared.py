@@ -64,7 +64,7 @@ def list_objects(
             counted = client.run(count(client, record.object_id))
         except NotFoundError:  # deleted just now
             continue
-        since = round(max(0.0, now - record.created) / 1000, 3)
+        since = round(max(0.0, now - record.created / 1000) / 1000, 3)
         rows.append({"name": record.name, "id": record.object_id, "age": since, **counted})
     show(rows, {"name": str, "id": str, "age": age, **columns}, as_json=as_json)
 
