@@ -39,7 +39,7 @@ class LogEntry:
     """One line that a container printed, without its end, at a time in UTC.
 
     `object_id` is its pool's (`fu-...`), or the app's for what was printed while modules were
-    imported; `context_ids` has the container.
+    imported; `context_ids` has the container and, as far as they are known, the call and the input.
     """
 
     message: str
@@ -58,6 +58,24 @@ class SecretInfo:
     created_at: datetime
     created_by: str | None = None  # not recorded
     last_used: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DictInfo:
+    """A Dict: `name` is None for an ephemeral one; who made it is not kept."""
+
+    name: str | None
+    created_at: datetime
+    created_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueInfo:
+    """A Queue: `name` is None for an ephemeral one; who made it is not kept."""
+
+    name: str | None
+    created_at: datetime
+    created_by: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,9 @@ from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.container.preload import find, load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import forked_children, otel_setup, plain_process
-from qmodal_workers.container.process.become import become, reseed
+from qmodal_workers.container.process.become import become, own_streams, reseed
 from qmodal_workers.container.process.forked_children import end_if_child
+from qmodal_workers.container.process.output_marks import OutputMarks
 from qmodal_workers.container.process.own_output import flush, show
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.run.input_spans import InputSpans
@@ -77,6 +78,7 @@ class _Parts(TypedDict):
     service: Service
     invoker: Invoker
     rerouting: Rerouting
+    marks: OutputMarks
 
 
 def run(
@@ -114,12 +116,15 @@ def _live(
 ) -> int:
     begin = time.monotonic()
     record.write(ContainerStatus())
+    marks = OutputMarks(record.output, own_streams())
     control.send(pid=os.getpid())
     try:
         base = prepared or Prepared.create(request.version, Settings.from_environ(request.settings))
         _set_variables(request, base, is_forked=prepared is not None)
         loop = UserLoop()
-        service, session = _start(request, record, loop, base, is_loaded=prepared is not None)
+        service, session = _start(
+            request, record, marks, loop, base, is_loaded=prepared is not None
+        )
         if session.guard is not None:
             session.guard.start()
         connection = session.claims.connect_first()
@@ -145,6 +150,7 @@ def _set_variables(request: StartRequest, base: Prepared, *, is_forked: bool) ->
 def _start(
     request: StartRequest,
     record: SharedRecord,
+    marks: OutputMarks,
     loop: UserLoop,
     base: Prepared,
     *,
@@ -208,6 +214,7 @@ def _start(
             has_newer_code=rerouting.has_newer_code,
         ),
         rerouting=rerouting,
+        marks=marks,
     )
     if is_concurrent:
         return service, _concurrent(parts, loop)

@@ -15,6 +15,7 @@ from qmodal_workers.container.intake.handback import Handback
 from qmodal_workers.container.intake.intake import Intake
 from qmodal_workers.container.intake.prefetch import LONG_SECONDS
 from qmodal_workers.container.lease_guard import LeaseGuard
+from qmodal_workers.container.process.output_marks import OutputMarks
 from qmodal_workers.container.run.admission import RefusedError
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.code import CodeFinder
@@ -46,6 +47,7 @@ class Pipeline:
     finder: CodeFinder
     settlement: Settlement
     handback: Handback
+    marks: OutputMarks
     guard: LeaseGuard | None
     is_single_use: bool
 
@@ -93,7 +95,9 @@ class Pipeline:
         slot, envelope = self.slot, attempt.envelope
         slot.serial += 1
         self.intake.status.busy()
-        context.enter((envelope.head.call, envelope.first))
+        call, index = envelope.head.call, envelope.first
+        context.enter((call, index))
+        self.marks.begin(call, index)
         if not is_on():
             return self.invoker.invoke(attempt, self.finder.find)
         with self.settlement.spans.begin((attempt,)) as span:
@@ -115,6 +119,7 @@ class Pipeline:
         done = _new(Done, (claimed, envelope, result, slot.ended, seconds, None))
         self.settlement.input(done)
         if is_long:
+            self.marks.end()  # else while the server works, or when the next input begins
             intake.look_again()
         else:
             intake.settle_soon()
@@ -144,6 +149,8 @@ class Pipeline:
         self.intake.status.packed(pack.claimed.first)
         self.intake.watch(pack)
         slot.why = 0
+        # To look at the pipes between two inputs takes longer than a short one.
+        self.marks.begin(pack.envelope.call, -1)
         try:
             run(pack, function, self.invoker, self.interrupts, self.record)
         except Preempted:
@@ -153,6 +160,8 @@ class Pipeline:
                 # Only the input that interrupted itself is to be charged for it.
                 self.settlement.splitter.isolate(pack)
             raise
+        finally:
+            self.marks.end()
 
     def _conclude_pack(self, pack: Pack) -> None:
         # First of all: an input that has ended must not be timed out while the server is slow.
