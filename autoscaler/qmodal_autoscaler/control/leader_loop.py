@@ -249,9 +249,9 @@ class LeaderTerm:
             wanted[request.pool] += request.count
         for pool, count in wanted.items():
             self._note_placed(this.decisions[pool], this.now, count, placed[pool])
-        for pool in this.decisions:
-            if pool in self._allocation.line:
-                self._queue.unhurried(pool)
+        for pool, made in this.decisions.items():
+            if pool in self._allocation.line and not made.containers:
+                self._queue.waits(pool)
         more = AssignmentChanges()
         for held in self._allocation.making_room(self._observer.server_ms, this.now):
             more.take_off(held)

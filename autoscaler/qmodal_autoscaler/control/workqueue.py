@@ -129,9 +129,10 @@ class WorkQueue:
         """Make the pool due at that moment, unless it is planned for an earlier one."""
         self.plan(pool, min(moment, self._timers.moment(pool, moment)))
 
-    def unhurried(self, pool: str) -> None:
-        """Take in that the pool waits for room, so that nothing follows from a second look soon."""
+    def waits(self, pool: str) -> None:
+        """Take in that the pool has nothing and waits for room: it is looked at when there is some, or more inputs come."""
         self._second_looks.drop(pool)
+        self._timers.drop(pool)
 
     def forget(self, pool: str) -> None:
         """Drop the timers of a pool that is gone."""

@@ -30,12 +30,6 @@ def busy(stage: Stage, worker: PaintedWorker) -> None:
         worker.claim(container)
 
 
-def turns(stage: Stage, worker: PaintedWorker) -> list[str]:
-    """The functions with a container on the box."""
-    serving = set(worker.assigned())
-    return [name for name in NAMES if serving & set(worker.assigned(stage.pools[name]))]
-
-
 def test_a_box_is_assigned_ahead_and_the_others_are_told_their_turn(stage: Stage) -> None:
     worker = stage.worker(max_containers=2, ahead=3)
     stage.publish(**{name: options() for name in NAMES})
@@ -46,9 +40,7 @@ def test_a_box_is_assigned_ahead_and_the_others_are_told_their_turn(stage: Stage
     fleet = stage.client.fleet
     line = stage.until(lambda: _whole(stage.client.run(fleet.line())), "what people are told")
     assert line is not None
-    # Those whose containers wait on the box come first.
-    queued = [name for name in turns(stage, worker) if not _runs(stage, worker, name)]
-    assert {line.turn(stage.pools[name])[:1] for name in queued} == {"1", "2", "3"}
+    # Also those whose containers wait on the box.
     assert all(line.turn(stage.pools[name]) for name in NAMES if not _runs(stage, worker, name))
     assert (line.places, line.waiting) == (2, 10)
     assert stage.client.run(ask_one(b"PTTL", stage.client.keys.line)) > 0
