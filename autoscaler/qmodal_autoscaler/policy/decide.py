@@ -29,7 +29,9 @@ def decide(
     if snapshot.is_paused:
         return _paused(history, counts)
     need = needed(counts, snapshot, settings, history, now)
-    history = replace(history, blocked_since=blocked_since(counts, need, history, now))
+    blocked = blocked_since(counts, need, history, now)
+    if blocked != history.blocked_since:
+        history = replace(history, blocked_since=blocked)
     start = pause.allowed(_new_starts(counts, settings, need), len(counts.starting), now)
     history, leaving = _leaving(counts, snapshot, settings, history, need, now)
     give_up = pause.hopeless and now < pause.until and bool(counts.backlog) and not counts.live
@@ -42,7 +44,7 @@ def decide(
         start=start,
         drain=_ids(leaving.drain),
         retire=_ids(leaving.retire),
-        retry_at=_retry_at(counts, settings, history, pause, now),
+        retry_at=_retry_at(counts, snapshot, settings, history, pause, now),
         reason=reason,
         why=why,
         give_up=give_up,
@@ -131,6 +133,7 @@ def _leaving(
 
 def _retry_at(
     counts: PoolCounts,
+    snapshot: PoolSnapshot,
     settings: PoolSettings,
     history: PoolHistory,
     pause: start_backoff.StartBackoff,
@@ -147,10 +150,10 @@ def _retry_at(
             history.step.began + scale_down.STEP_SECONDS,
             math.inf if fall is None else fall,
         ]
-        moments += [
-            scale_down.evidence_at(c, settings, now) for c in counts.ready if c.running == 0
-        ]
-        moments += [c.since + settings.settling for c in counts.starting]
+        grace = scale_down.unused_grace(snapshot, settings)
+        moments += [scale_down.evidence_at(c, grace, now) for c in counts.ready if c.running == 0]
+        for boot in counts.starting:
+            moments += scale_down.boot_moments(boot, snapshot, settings)
     return min((moment for moment in moments if now < moment < math.inf), default=None)
 
 
