@@ -68,6 +68,9 @@ EXTERNAL = {
     "autoscaler": CommandEntry(
         "qmodal_autoscaler.cli:autoscaler", "Decide how many containers each pool has."
     ),
+    "simulate": CommandEntry(
+        "qmodal_autoscaler.simulator.command:command", "Compare scaling policies on made-up load."
+    ),
 }
 
 

@@ -97,7 +97,9 @@ def evidence_at(container: ContainerView, grace: float, now: float) -> float:
 def _worth(snapshot: PoolSnapshot, settings: PoolSettings) -> float:
     """The seconds of idling that a start is worth: its own, if the inputs are shorter."""
     start = snapshot.start_time or 0.0
-    return start if start > max(settings.settling, snapshot.service_time or 0.0) else settings.settling
+    return (
+        start if start > max(settings.settling, snapshot.service_time or 0.0) else settings.settling
+    )
 
 
 def excess(

@@ -18,7 +18,8 @@ class Figures:
 
     `cold`: the share of inputs that waited for a container to start; `overshoot`: the most containers over
     the most that were needed at once; `turns`: changes between starting and ending, for each window of the
-    trace's time; `busy_victims`: containers told to end while they ran something; `unfinished` inputs.
+    trace's time; `busy_victims`: containers that were chosen to end although they were known to run something;
+    `unfinished`: inputs that never began.
     """
 
     cost: float

@@ -40,6 +40,7 @@ class Scaler(Protocol):
 class Simulation:
     """One trace under one policy. Everything that happens follows from the trace and its seed.
 
+    `record` is what comes of it; `alive`: containers that have not gone; `active`: pools with inputs or containers.
     `knows_times`: pools begin with the mean service and start times of the trace, as one that has run before.
     """
 
@@ -54,7 +55,7 @@ class Simulation:
         self._names = itertools.count()
         self._rounds_planned = False
         self._chance = random.Random(trace.name)
-        self._record = Record(trace=trace)
+        self.record = Record(trace=trace)
 
     def run(self) -> Record:
         """Run until all inputs have settled and all containers have gone."""
@@ -75,7 +76,7 @@ class Simulation:
         for pool in self.pools.values():
             for container in list(pool.containers.values()):
                 self._gone(container)
-        return self._record
+        return self.record
 
     def plan(self, at: float, act: Callable[..., None], argument: Any = None) -> None:
         """Call `act(argument)` at that moment."""
@@ -95,18 +96,16 @@ class Simulation:
                 self.plan(self.now + life, self._die, container)
         if count > 0:
             self._activate(pool)
-            self._record.moves.append((self.now, count))
+            self.record.moves.append((self.now, count))
         return max(0, count)
 
     def end(self, container: SimulatedContainer) -> None:
-        """End a container: one that runs something ends after it, and is counted as a busy victim."""
+        """End a container: one that runs something finishes it first, and takes nothing new."""
         if container.gone or container.draining:
             return
         container.draining = True
-        self._record.moves.append((self.now, -1))
-        if container.running:
-            self._record.busy_victims += 1
-        else:
+        self.record.moves.append((self.now, -1))
+        if not container.running:
             self._gone(container)
 
     def _arrive(self, arrival: Arrival, number: int) -> None:
@@ -132,7 +131,9 @@ class Simulation:
             self.plan((math.floor(self.now / period) + 1) * period, self._round)
 
     def _round(self, _: None) -> None:
-        for name in [n for n, each in self.active.items() if not (each.inflight or each.containers)]:
+        for name in [
+            n for n, each in self.active.items() if not (each.inflight or each.containers)
+        ]:
             del self.active[name]
         self._scaler.round(self)
         self._rounds_planned = bool(self.active)
@@ -162,8 +163,11 @@ class Simulation:
                 continue
             work = pool.queue.popleft()
             container.running[work.number] = work
-            self._record.inputs[work.number] = InputRecord(
-                pool.name, work.at, self.now, is_cold=work.at < container.ready_at and not container.has_run
+            self.record.inputs[work.number] = InputRecord(
+                pool.name,
+                work.at,
+                self.now,
+                is_cold=work.at < container.ready_at and not container.has_run,
             )
             container.has_run = True
             self.plan(self.now + work.service, self._finish, (container, work))
@@ -192,7 +196,7 @@ class Simulation:
             return
         pool = container.pool
         pool.queue.extendleft(reversed(container.running.values()))
-        self._record.deaths += 1
+        self.record.deaths += 1
         self._gone(container)
         self._deliver(pool)
         self._scaler.changed(self, pool)
@@ -201,7 +205,7 @@ class Simulation:
         container.gone = container.draining = True
         del container.pool.containers[container.id]
         self.alive -= 1
-        self._record.lives.append(Lifetime(container.pool.name, container.started, self.now))
+        self.record.lives.append(Lifetime(container.pool.name, container.started, self.now))
 
 
 def _means(trace: Trace) -> dict[str, float]:

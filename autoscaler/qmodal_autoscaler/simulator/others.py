@@ -113,7 +113,9 @@ class KedaPolicy(PeriodicPolicy):
         size = len(pool.containers)
         if pool.inflight:
             self._quiet_since.pop(pool.name, None)
-        quiet = sim.now - self._quiet_since.setdefault(pool.name, sim.now) if not pool.inflight else 0
+        quiet = (
+            sim.now - self._quiet_since.setdefault(pool.name, sim.now) if not pool.inflight else 0
+        )
         if not size:
             is_poll = sim.now % 30 == 0
             return 1 if pool.inflight and is_poll else 0

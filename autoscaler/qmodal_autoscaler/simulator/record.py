@@ -34,8 +34,8 @@ class Lifetime(NamedTuple):
 class Record:
     """A run. `moves`: how many containers were started (or ended, below zero) when.
 
-    `inputs` by their number in the trace; `busy_victims`: containers that were told to end while they ran
-    something.
+    `inputs` by their number in the trace; `busy_victims`: containers that a policy wanted to end although it had read
+    that they run something.
     """
 
     trace: Trace

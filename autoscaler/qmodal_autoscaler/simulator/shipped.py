@@ -118,8 +118,9 @@ class ShippedPolicy:
         for pool, reading in readings:
             decision = self._decide_one(sim, pool, reading)
             shares.append(Share(pool, decision))
-        for share in shares:
-            for name in (*share.decision.drain, *share.decision.retire):
+        for share, (_, reading) in zip(shares, readings, strict=True):
+            for name in share.decision.drain:
+                sim.record.busy_victims += reading.containers.get(name, (0, 0.0))[0] > 0
                 sim.end(share.pool.containers[name])
         placed = grant(sim, [share for share in shares if share.decision.start])
         for share in shares:
@@ -182,7 +183,9 @@ def _snapshot(pool: SimulatedPool, reading: Reading, now: float) -> PoolSnapshot
     )
 
 
-def _view(container: SimulatedContainer, running: int, idle_since: float, now: float) -> ContainerView:
+def _view(
+    container: SimulatedContainer, running: int, idle_since: float, now: float
+) -> ContainerView:
     state: ContainerState = "ready" if container.ready_at <= now else "starting"
     if container.draining:
         state = "draining"

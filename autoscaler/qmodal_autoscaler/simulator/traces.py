@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 
@@ -48,10 +48,9 @@ class Trace:
     room: int | None = None
     faults: Faults = field(default_factory=Faults)
 
-    @property
-    def mean_service(self) -> float:
-        """The mean service time in seconds."""
-        return sum(each.service for each in self.arrivals) / len(self.arrivals)
+    def until(self, moment: float) -> Trace:
+        """The part of the trace before that moment."""
+        return replace(self, arrivals=tuple(each for each in self.arrivals if each.at < moment))
 
     @property
     def end(self) -> float:
@@ -59,9 +58,7 @@ class Trace:
         return self.arrivals[-1].at
 
 
-def poisson(
-    chance: random.Random, rate: float, begin: float, end: float
-) -> Iterator[float]:
+def poisson(chance: random.Random, rate: float, begin: float, end: float) -> Iterator[float]:
     """Moments of arrivals that know nothing of each other, `rate` a second."""
     at = begin + chance.expovariate(rate)
     while at < end:

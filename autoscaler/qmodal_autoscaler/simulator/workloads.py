@@ -15,7 +15,7 @@ from qmodal_autoscaler.simulator.traces import (
     poisson,
 )
 
-SEED = 17
+SEED = 8
 Maker = Callable[[random.Random], Trace]
 
 
