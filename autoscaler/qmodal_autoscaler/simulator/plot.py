@@ -44,8 +44,8 @@ def draw(results: Results, path: Path) -> None:
         lambda each: max(LEAST_WAIT, each.wait_p95),
         "95th percentile of the wait, s",
     )
-    costs.legend(
-        loc="upper center", bbox_to_anchor=(1.0, 1.0 + 0.9 / height), ncols=7, frameon=False
+    figure.legend(
+        *costs.get_legend_handles_labels(), loc="outside upper center", ncols=7, frameon=False
     )
     try:
         figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)

@@ -32,8 +32,8 @@ def sparse(chance: random.Random) -> Trace:
 
 
 def steady(chance: random.Random) -> Trace:
-    """Four inputs of 2 s each second, for twenty minutes."""
-    arrivals = _inputs(chance, poisson(chance, 4, 0, 1200), 2.0)
+    """Four inputs of 2 s each second, for a quarter of an hour."""
+    arrivals = _inputs(chance, poisson(chance, 4, 0, 900), 2.0)
     return Trace(name="steady", arrivals=in_order(arrivals), start_time=5)
 
 
@@ -56,8 +56,8 @@ def on_off(chance: random.Random) -> Trace:
 
 
 def fast(chance: random.Random) -> Trace:
-    """Forty inputs of 50 ms each second, for ten minutes."""
-    arrivals = _inputs(chance, poisson(chance, 40, 0, 600), 0.05)
+    """Forty inputs of 50 ms each second, for five minutes."""
+    arrivals = _inputs(chance, poisson(chance, 40, 0, 300), 0.05)
     return Trace(name="fast", arrivals=in_order(arrivals), start_time=6)
 
 
