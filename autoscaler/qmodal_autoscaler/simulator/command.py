@@ -11,6 +11,7 @@ import click
 from qmodal.cli.tables import aligned
 from qmodal.exception import InvalidError
 from qmodal_autoscaler.simulator.costs import Figures, figures
+from qmodal_autoscaler.simulator.plot import draw, load_matplotlib
 from qmodal_autoscaler.simulator.policies import POLICIES, simulate
 from qmodal_autoscaler.simulator.table import Results, comparison, details
 from qmodal_autoscaler.simulator.trace_file import read_arrivals
@@ -57,14 +58,14 @@ def command(
     Each cell is the container-seconds as a multiple of an oracle's, and the 95th percentile of the seconds
     that inputs waited.
     """
+    if plot is not None:
+        load_matplotlib()  # before the figures are computed, which takes a while
     given = {"window": window, "start_time": start_time, "slots": slots, "room": room}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     chosen = [_trace(name, seed) for name in traces or LIMITED]
     results = _run([replace(each, **changes) for each in chosen], policies or tuple(POLICIES))
     _show(results)
     if plot is not None:
-        from qmodal_autoscaler.simulator.plot import draw
-
         draw(results, plot)
         click.echo(f"\nThe picture is in {plot}.")
 

@@ -18,14 +18,19 @@ LEAST_WAIT = 0.01
 ORACLE = 1.0
 
 
-def draw(results: Results, path: Path) -> None:
-    """Draw the costs and the waits into a file, whose suffix says the format; raises InvalidError."""
+def load_matplotlib() -> Any:
+    """The library that draws; raises InvalidError if it is not installed."""
     try:
-        matplotlib = importlib.import_module("matplotlib")
+        return importlib.import_module("matplotlib")
     except ModuleNotFoundError as error:
         raise InvalidError(
             "--plot needs matplotlib: install it with `pip install 'qmodal[simulate]'`"
         ) from error
+
+
+def draw(results: Results, path: Path) -> None:
+    """Draw the costs and the waits into a file, whose suffix says the format; raises InvalidError."""
+    matplotlib = load_matplotlib()
     matplotlib.use("Agg")
     # So that the same figures give the same file.
     matplotlib.rcParams["svg.hashsalt"] = "qmodal"

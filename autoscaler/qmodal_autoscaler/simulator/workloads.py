@@ -56,8 +56,8 @@ def on_off(chance: random.Random) -> Trace:
 
 
 def fast(chance: random.Random) -> Trace:
-    """Forty inputs of 50 ms each second, for five minutes."""
-    arrivals = _inputs(chance, poisson(chance, 40, 0, 300), 0.05)
+    """Forty inputs of 50 ms each second, for ten minutes."""
+    arrivals = _inputs(chance, poisson(chance, 40, 0, 600), 0.05)
     return Trace(name="fast", arrivals=in_order(arrivals), start_time=6)
 
 

@@ -11,6 +11,7 @@ from qmodal_autoscaler.cluster.catalog import UnknownTermsError
 from qmodal_autoscaler.control.judgement import undecided
 from qmodal_autoscaler.policy.decide import decide
 from qmodal_autoscaler.policy.state import (
+    ContainerState,
     ContainerView,
     Decision,
     PoolHistory,
@@ -29,7 +30,9 @@ times = st.one_of(st.none(), st.sampled_from([0.0, 0.001, 0.05, 2.0, 600.0]))
 def containers(draw: st.DrawFn, *, current: bool = False) -> tuple[ContainerView, ...]:
     views = []
     for number in range(draw(st.integers(0, 8))):
-        state = draw(st.sampled_from(["starting", "ready", "ready", "ready", "draining"]))
+        state: ContainerState = draw(
+            st.sampled_from(["starting", "ready", "ready", "ready", "draining"])
+        )
         running = 0 if state == "starting" else draw(st.sampled_from([0, 0, 1, 1, 5]))
         age = draw(seconds)
         views.append(
