@@ -14,9 +14,9 @@ from qmodal_autoscaler.simulator.costs import Figures, figures
 from qmodal_autoscaler.simulator.plot import draw, load_matplotlib
 from qmodal_autoscaler.simulator.policies import POLICIES, simulate
 from qmodal_autoscaler.simulator.table import Results, comparison, details
-from qmodal_autoscaler.simulator.trace_file import read_arrivals
-from qmodal_autoscaler.simulator.traces import Trace
-from qmodal_autoscaler.simulator.workloads import LIMITED, SEED, WORKLOADS, workload
+from qmodal_autoscaler.simulator.traces.trace import Trace
+from qmodal_autoscaler.simulator.traces.trace_file import read_arrivals
+from qmodal_autoscaler.simulator.traces.workloads import LIMITED, SEED, WORKLOADS, workload
 
 # Of the containers of a trace that comes from a file.
 DEFAULT_START_SECONDS = 5.0

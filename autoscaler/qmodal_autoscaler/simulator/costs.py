@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from qmodal_autoscaler.simulator.oracle import needed, oracle_seconds
 from qmodal_autoscaler.simulator.record import Lifetime, Record
-from qmodal_autoscaler.simulator.traces import Arrival, Trace
+from qmodal_autoscaler.simulator.traces.trace import Arrival, Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from qmodal_autoscaler.simulator.pools import QueuedInput, SimulatedContainer, SimulatedPool
 from qmodal_autoscaler.simulator.record import InputRecord, Lifetime, Record
-from qmodal_autoscaler.simulator.traces import Arrival, Trace
+from qmodal_autoscaler.simulator.traces.trace import Arrival, Trace
 
 # A policy that never scales to zero is cut off this long after the last input has come.
 LONGEST_TAIL_SECONDS = 7200.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable
 
-from qmodal_autoscaler.simulator.traces import Arrival, Trace
+from qmodal_autoscaler.simulator.traces.trace import Arrival, Trace
 
 
 def oracle_seconds(trace: Trace) -> float:

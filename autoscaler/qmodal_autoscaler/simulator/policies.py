@@ -15,7 +15,7 @@ from qmodal_autoscaler.simulator.others import (
 )
 from qmodal_autoscaler.simulator.record import Record
 from qmodal_autoscaler.simulator.shipped import ShippedPolicy
-from qmodal_autoscaler.simulator.traces import Trace
+from qmodal_autoscaler.simulator.traces.trace import Trace
 
 SHIPPED, UNTAUGHT = "qmodal", "qmodal-untaught"
 

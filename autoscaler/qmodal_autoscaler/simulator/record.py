@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from qmodal_autoscaler.simulator.traces import Trace
+from qmodal_autoscaler.simulator.traces.trace import Trace
 
 
 class InputRecord(NamedTuple):

@@ -14,9 +14,9 @@ from qmodal_autoscaler.simulator.command import command
 from qmodal_autoscaler.simulator.costs import figures
 from qmodal_autoscaler.simulator.plot import draw
 from qmodal_autoscaler.simulator.policies import SHIPPED, simulate
-from qmodal_autoscaler.simulator.trace_file import read_arrivals
-from qmodal_autoscaler.simulator.traces import Arrival
-from qmodal_autoscaler.simulator.workloads import LIMITED, WORKLOADS, workload
+from qmodal_autoscaler.simulator.traces.trace import Arrival
+from qmodal_autoscaler.simulator.traces.trace_file import read_arrivals
+from qmodal_autoscaler.simulator.traces.workloads import LIMITED, WORKLOADS, workload
 
 CSV = "arrival,service,pool\n12.5,1,shop/a\n10,2,shop/b\n"
 LINES = '{"arrival": 12.5, "service": 1, "pool": "shop/a"}\n\n{"arrival": 10, "service": 2, "pool": "shop/b"}\n'

@@ -21,8 +21,8 @@ from qmodal_autoscaler.simulator.oracle import oracle_seconds
 from qmodal_autoscaler.simulator.policies import SHIPPED, UNTAUGHT, settings_of, simulate
 from qmodal_autoscaler.simulator.record import Record
 from qmodal_autoscaler.simulator.shipped import ShippedPolicy
-from qmodal_autoscaler.simulator.traces import Arrival, Faults, Trace
-from qmodal_autoscaler.simulator.workloads import LIMITED, workload
+from qmodal_autoscaler.simulator.traces.trace import Arrival, Faults, Trace
+from qmodal_autoscaler.simulator.traces.workloads import LIMITED, workload
 
 COSTS = dict.fromkeys(LIMITED, 2.5) | {"sparse": 8.5, "map-500": 6.0}
 

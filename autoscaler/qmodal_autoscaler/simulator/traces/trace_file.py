@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from qmodal.exception import InvalidError
-from qmodal_autoscaler.simulator.traces import Arrival, in_order
+from qmodal_autoscaler.simulator.traces.trace import Arrival, in_order
 
 COLUMNS = ("arrival", "service", "pool")
 DEFAULT_POOL = "pool"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Mapping
 
-from qmodal_autoscaler.simulator.traces import (
+from qmodal_autoscaler.simulator.traces.trace import (
     Arrival,
     Faults,
     Trace,
