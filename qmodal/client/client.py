@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from qmodal.store.fleet import Fleet
     from qmodal.store.history.logs import Logs
     from qmodal.store.history.statistics import Statistics
-    from qmodal.store.observing import Observing
+    from qmodal.store.objects.secrets import Secrets
     from qmodal.store.pools import Pools
     from qmodal.store.results.dead import DeadLetters
     from qmodal.store.results.failures import Failures
     from qmodal.store.results.items import Items
     from qmodal.store.results.kept import KeptCalls
+    from qmodal.store.watch.observing import Observing
     from qmodal.store.web.gateways import Gateways
     from qmodal.store.web.routes import Routes
     from qmodal.store.web.tokens import Tokens
@@ -138,7 +139,7 @@ class Client:
     @cached_property
     def observing(self) -> Observing:
         """Looks at pools."""
-        from qmodal.store.observing import Observing
+        from qmodal.store.watch.observing import Observing
 
         return Observing(self.keys)
 
@@ -176,6 +177,13 @@ class Client:
         from qmodal.store.web.tokens import Tokens
 
         return Tokens(self.keys, self.signer)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Secrets that are stored by name."""
+        from qmodal.store.objects.secrets import Secrets
+
+        return Secrets(self.keys, self.signer)
 
     @cached_property
     def specs(self) -> SpecReader:

@@ -16,7 +16,7 @@ GROUP = b"containers"
 Lane = Literal[1, 2]  # the stream `inputs`, or `again`
 # Names of keys that live on without a TTL while nothing runs; every other key must expire or be
 # deleted.
-PERMANENT = ("apps", "signing", "workers", "epoch", "dead", "tokens")
+PERMANENT = ("apps", "signing", "workers", "epoch", "dead", "tokens", "secrets")
 
 
 class PoolKeys(NamedTuple):
@@ -249,6 +249,16 @@ class Keys:
     def tokens(self) -> str:
         """Hash: key of a token -> the signed digest of its secret. Until each is revoked."""
         return self.fleet("tokens")
+
+    @property
+    def secrets(self) -> str:
+        """Hash: `<environment>/<name>` -> the signed record of a secret, its values sealed. Until each is deleted."""
+        return self.fleet("secrets")
+
+    @property
+    def secrets_used(self) -> str:
+        """Hash: `<environment>/<name>` -> µs since 1970 of the last start with that secret. 30 days after the last one."""
+        return self.fleet("secrets:used")
 
     @property
     def wake(self) -> str:

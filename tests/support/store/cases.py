@@ -12,6 +12,7 @@ from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.history.statistics import Series
 from qmodal.store.keys import GROUP
+from qmodal.store.objects.secrets import StoredSecret
 from qmodal.store.results.items import ROOM, Emission
 from qmodal.store.server import accept_command
 from qmodal.transport.operation import Command
@@ -282,6 +283,11 @@ def count(bench: Bench) -> Command:
     return command_of(bench.client.statistics.add("ta-1", 1, {series: {"value": 2}}))
 
 
+def keep_secret(bench: Bench) -> Command:
+    secret = StoredSecret("main", bench.pool, "st-1", 1, 1, ("A",), b"sealed")
+    return bench.client.secrets.keep_command(secret, b"")
+
+
 CASES: list[Callable[[Bench], Command]] = [
     *(
         submit,
@@ -298,5 +304,5 @@ CASES: list[Callable[[Bench], Command]] = [
     *(mark, reclaim_marked, note),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
-    *(resign, enroll, retire, count),
+    *(resign, enroll, retire, count, keep_secret),
 ]

@@ -17,10 +17,11 @@ from qmodal.store.entries import Claimed, Ended, Requeued, Settled, Submission
 from qmodal.store.fleet import Fleet, WorkerReport
 from qmodal.store.history.statistics import Series, Statistics
 from qmodal.store.keys import Keys
-from qmodal.store.observing import Observing
+from qmodal.store.objects.secrets import Secrets, StoredSecret
 from qmodal.store.pools import Pools
 from qmodal.store.results.items import Emission, Items
 from qmodal.store.server import accept_command
+from qmodal.store.watch.observing import Observing
 from qmodal.store.web.routes import Routes
 from qmodal.transport.operation import Exchange
 from qmodal.transport.script import Script, load_commands, script
@@ -47,6 +48,8 @@ SUBMISSION = Submission(
 FUNCTIONS = [path.stem for path in FILES if "shared" in path.parts and path.stem != "fields"]
 POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
 ROUTES = Routes(KEYS, Signer(b"root"))
+SECRETS = Secrets(KEYS, Signer(b"root"))
+SECRET = StoredSecret("main", "aws", "st-1", 1, 1, ("A",), b"sealed")
 ROUTE = NamedRoute("deployed", "label", "n-f", Route("ap-1", "n", "main", "f", "", 1))
 ITEMS = Items(KEYS)
 EMISSION = Emission(
@@ -122,6 +125,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "override": lambda: APPS.override_command("ap-1", POOL, b"", b""),
     "stop": lambda: APPS.stop(RECORD),
     "tag": lambda: APPS.set_tags("ap-1", {}),
+    "keep_secret": lambda: SECRETS.keep_command(SECRET, b""),
     "route": lambda: ROUTES.publish("ap-1", 1, [ROUTE], lifetime=0),
     "prolong": lambda: APPS.prolong_routes_command("ap-1", 1),
 }
