@@ -31,7 +31,7 @@ class Scaler(Protocol):
         """An input has come."""
 
     def changed(self, sim: Simulation, pool: SimulatedPool) -> None:
-        """A container is ready, or has died."""
+        """A container is ready, has died, or has ended after its last input."""
 
     def round(self, sim: Simulation) -> None:
         """A period is over."""
@@ -186,6 +186,7 @@ class Simulation:
         if container.draining:
             if not container.running:
                 self._gone(container)
+                self._scaler.changed(self, pool)
             return
         self._offer(container)
         self._deliver(pool)

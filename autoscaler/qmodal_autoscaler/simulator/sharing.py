@@ -23,39 +23,65 @@ class Share(NamedTuple):
     decision: Decision
 
 
-def grant(sim: Simulation, wanting: list[Share]) -> Counter[str]:
-    """Start what the pools want, as far as there is room; returns how many containers each has got."""
-    room = UNLIMITED_ROOM if sim.trace.room is None else sim.trace.room - sim.alive
-    requests = [
-        ContainerRequest(pool=pool.name, count=decision.start, have=len(pool.containers))
-        for pool, decision in wanting
-    ]
-    placed = Counter(pool for pool, _ in place(requests, [WorkerRoom(id=BOX, free_slots=room)]))
-    for name, count in placed.items():
-        sim.start(sim.pools[name], count, BOX)
-    return placed
+class Sharing:
+    """Places what pools want, and takes from those that have more; `starved_since`: who waits for room, since when.
 
+    This and the room itself are all that the simulator knows of sharing.
+    """
 
-def make_room(
-    sim: Simulation, shares: list[Share], placed: Counter[str], starved_since: dict[str, float]
-) -> list[SimulatedContainer]:
-    """The containers that pools with more of them give up for pools that have found no room."""
-    wanted = {pool.name: decision.start - placed[pool.name] for pool, decision in shares}
-    starved = [
-        StarvedPool(
-            pool=name,
-            have=len(sim.pools[name].containers),
-            unmet=wanted[name],
-            seconds=sim.now - since,
-        )
-        for name, since in starved_since.items()
-        if name in wanted
-    ]
-    pools = sim.active.values()
-    leaving = sum(each.draining for pool in pools for each in pool.containers.values())
-    donors = [_donor(sim, pool, is_wanting=wanted.get(pool.name, 0) > 0) for pool in pools]
-    known = {name: each for pool in pools for name, each in pool.containers.items()}
-    return [known[name] for name in lend(starved, donors, leaving=leaving)]
+    def __init__(self) -> None:
+        self.starved_since: dict[str, float] = {}
+
+    def __contains__(self, pool: str) -> bool:
+        """Whether the pool waits for room."""
+        return pool in self.starved_since
+
+    def forget(self, pool: str) -> None:
+        """The pool is put away."""
+        self.starved_since.pop(pool, None)
+
+    def settle(self, sim: Simulation, shares: list[Share], *, is_full: bool) -> None:
+        """Start what there is room for; in a round over all pools (`is_full`) also end what gives way to others."""
+        placed = self._grant(sim, [share for share in shares if share.decision.start])
+        for pool, decision in shares:
+            if decision.start > placed[pool.name]:
+                self.starved_since.setdefault(pool.name, sim.now)
+            else:
+                self.starved_since.pop(pool.name, None)
+        if is_full and self.starved_since:
+            for container in self._giving_way(sim, shares, placed):
+                sim.end(container)
+
+    def _grant(self, sim: Simulation, wanting: list[Share]) -> Counter[str]:
+        room = UNLIMITED_ROOM if sim.trace.room is None else sim.trace.room - sim.alive
+        requests = [
+            ContainerRequest(pool=pool.name, count=decision.start, have=len(pool.containers))
+            for pool, decision in wanting
+        ]
+        placed = Counter(pool for pool, _ in place(requests, [WorkerRoom(id=BOX, free_slots=room)]))
+        for name, count in placed.items():
+            sim.start(sim.pools[name], count, BOX)
+        return placed
+
+    def _giving_way(
+        self, sim: Simulation, shares: list[Share], placed: Counter[str]
+    ) -> list[SimulatedContainer]:
+        wanted = {pool.name: decision.start - placed[pool.name] for pool, decision in shares}
+        starved = [
+            StarvedPool(
+                pool=name,
+                have=len(sim.pools[name].containers),
+                unmet=wanted[name],
+                seconds=sim.now - since,
+            )
+            for name, since in self.starved_since.items()
+            if name in wanted
+        ]
+        pools = sim.active.values()
+        leaving = sum(each.draining for pool in pools for each in pool.containers.values())
+        donors = [_donor(sim, pool, is_wanting=wanted.get(pool.name, 0) > 0) for pool in pools]
+        known = {name: each for pool in pools for name, each in pool.containers.items()}
+        return [known[name] for name in lend(starved, donors, leaving=leaving)]
 
 
 def _donor(sim: Simulation, pool: SimulatedPool, *, is_wanting: bool) -> Donor:

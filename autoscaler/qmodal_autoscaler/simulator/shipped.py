@@ -17,7 +17,7 @@ from qmodal_autoscaler.policy.state import (
 )
 from qmodal_autoscaler.simulator.engine import Simulation
 from qmodal_autoscaler.simulator.pools import SimulatedContainer, SimulatedPool
-from qmodal_autoscaler.simulator.sharing import Share, grant, make_room
+from qmodal_autoscaler.simulator.sharing import Share, Sharing
 
 # From a hint at a pool without ready containers to the look; at one with them, the look waits longer.
 WAKE_SECONDS, HINT_SECONDS = 0.003, 0.05
@@ -39,7 +39,7 @@ class LeaderMemory:
 
     histories: dict[str, PoolHistory] = field(default_factory=dict)
     served: set[str] = field(default_factory=set)
-    starved_since: dict[str, float] = field(default_factory=dict)
+    sharing: Sharing = field(default_factory=Sharing)
     planned: dict[str, float] = field(default_factory=dict)
     unsettled: set[str] = field(default_factory=set)
     settled: dict[str, int] = field(default_factory=dict)
@@ -79,7 +79,7 @@ class ShippedPolicy:
         memory, due = self._memory, []
         for name, pool in sim.active.items():
             is_moved = memory.settled.get(name) != pool.settled
-            if is_moved or pool.queue or name in memory.unsettled or name in memory.starved_since:
+            if is_moved or pool.queue or name in memory.unsettled or name in memory.sharing:
                 due.append(pool)
         self._look(sim, due, is_full=True)
 
@@ -122,12 +122,9 @@ class ShippedPolicy:
             for name in share.decision.drain:
                 sim.record.busy_victims += reading.containers.get(name, (0, 0.0))[0] > 0
                 sim.end(share.pool.containers[name])
-        placed = grant(sim, [share for share in shares if share.decision.start])
+        self._memory.sharing.settle(sim, shares, is_full=is_full)
         for share in shares:
-            self._note(sim, share, placed.get(share.pool.name, 0))
-        if is_full and self._memory.starved_since:
-            for container in make_room(sim, shares, placed, self._memory.starved_since):
-                sim.end(container)
+            self._note(sim, share)
 
     def _decide_one(self, sim: Simulation, pool: SimulatedPool, reading: Reading) -> Decision:
         history = self._memory.histories.get(pool.name) or PoolHistory.empty(sim.now)
@@ -141,21 +138,18 @@ class ShippedPolicy:
             self._memory.served.discard(pool.name)
         return decision
 
-    def _note(self, sim: Simulation, share: Share, placed: int) -> None:
-        """Remember since when a pool finds no room, and when to look again."""
+    def _note(self, sim: Simulation, share: Share) -> None:
+        """Remember when to look at the pool again, or forget it."""
         memory, name = self._memory, share.pool.name
-        if share.decision.start > placed:
-            memory.starved_since.setdefault(name, sim.now)
-        else:
-            memory.starved_since.pop(name, None)
         if not (share.decision.start or share.decision.drain):
             memory.unsettled.discard(name)
         if share.decision.retry_at is not None:
             self._plan(sim, share.pool, share.decision.retry_at)
         if not (share.pool.inflight or share.pool.containers):
             # The pool is put away; what it has learned stays.
-            for kept in (memory.histories, memory.starved_since, memory.planned, memory.settled):
+            for kept in (memory.histories, memory.planned, memory.settled):
                 kept.pop(name, None)
+            memory.sharing.forget(name)
             memory.served.discard(name)
 
 
