@@ -147,27 +147,29 @@ def test_a_cold_map_of_short_inputs_starts_both_containers_that_it_may(start: fl
 # --- scarce room --------------------------------------------------------------------------------
 
 
-def ten_pools(begins: float = 0.0) -> Record:
-    """Ten pools that want six containers each where there is room for twenty; half of them come later."""
+def ten_pools(*, late: float) -> Record:
+    """Ten pools of two apps that want six containers each where there is room for twenty; half come later."""
     arrivals = [
-        Arrival(begins * (pool % 2) + number / 2, 3.0, f"app{pool // 5}/f{pool}")
+        Arrival(late * (pool % 2) + number / 2, 3.0, f"app{pool // 5}/f{pool}")
         for pool in range(10)
         for number in range(240)
     ]
     arrivals.sort(key=lambda each: each.at)
-    return simulate(Trace(name="scarce", arrivals=tuple(arrivals), start_time=1.0, room=20))
+    return simulate(Trace(name="ten", arrivals=tuple(arrivals), start_time=1.0, room=20))
 
 
-def test_ten_pools_that_want_three_times_the_room_get_the_same() -> None:
-    record = ten_pools()
-    minute = shares(record.lives, 20, 80)
+@pytest.mark.parametrize("late", [0.0, 30.0])
+def test_ten_pools_that_want_three_times_the_room_get_the_same(late: float) -> None:
+    record = ten_pools(late=late)
+    minute = shares(record.lives, late + 30, late + 90)
     assert len(minute) == 10
     assert jain(list(minute.values())) >= 0.95
     apps = [
-        sum(v for name, v in minute.items() if name.startswith(app)) for app in ("app0", "app1")
+        sum(minute[pool] for pool in minute if pool.startswith(app)) for app in ("app0", "app1")
     ]
     assert jain(apps) >= 0.99
     assert max(level for _, level in sizes(record)) == 20
+    assert record.busy_victims == 0
 
 
 # --- the simulator itself -----------------------------------------------------------------------
