@@ -38,6 +38,8 @@ def decide(
     gone = len(leaving.drain) + len(leaving.retire)
     size = max(need, len(counts.live) + start - gone, settings.min_containers)
     why, reason = _reason(counts, need, start, leaving, pause, now)
+    if why == "enough" and len(counts.live) > need:
+        reason = _why_kept(counts, need, settings, history, now)
     return Decision(
         history=history,
         desired=settings.capped(size),
@@ -182,6 +184,23 @@ def _reason(
         waiting = f"{counts.waiting} inputs wait for {len(counts.live)} containers"
         return "backlog", f"{waiting}: {start} more"
     return "minimum", f"{start} more containers for the minimum or the buffer"
+
+
+def _why_kept(
+    counts: PoolCounts, need: int, settings: PoolSettings, history: PoolHistory, now: float
+) -> str:
+    """Why more containers are kept than the pool needs at this moment."""
+    more = f"{len(counts.live)} containers are kept, {need} would do"
+    if now < history.held_until(settings):
+        return f"{more}: nothing ends before more is known of the pool"
+    if counts.backlog:
+        return f"{more}: nothing ends while inputs wait"
+    peak = scale_down.kept(counts, settings, history, now)
+    if peak >= len(counts.live):
+        return (
+            f"{more}: so many were busy within {settings.scaledown_window:g} s, or are the buffer"
+        )
+    return f"{more}: some run inputs, or were started a short while ago"
 
 
 def _why_fewer(counts: PoolCounts, leaving: Rollout) -> tuple[Why, str]:

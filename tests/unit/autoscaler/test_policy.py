@@ -316,6 +316,35 @@ def test_nothing_is_drained_while_inputs_wait_or_retries_will_come_back() -> Non
     assert len(decided(pool(*fleet(idle=9))).drain) == 5
 
 
+@pytest.mark.parametrize(
+    ("history", "snapshot", "said"),
+    [
+        pytest.param(
+            PoolHistory.empty(NOW), pool(*fleet(idle=3)), "more is known", id="a new leader"
+        ),
+        pytest.param(SETTLED, pool(*fleet(busy=1, idle=3), waiting=1), "inputs wait", id="a queue"),
+        pytest.param(
+            replace(SETTLED, peak=SETTLED.peak.observe(3, ended=NOW, now=NOW, width=60)),
+            pool(*fleet(idle=3)),
+            "3 containers are kept, 0 would do: so many were busy within 60 s",
+            id="the recent peak",
+        ),
+        pytest.param(
+            SETTLED,
+            pool(container("a", idle=1, age=1)),
+            "were started a short while ago",
+            id="one that is fresh",
+        ),
+    ],
+)
+def test_a_pool_that_keeps_more_than_it_needs_says_why(
+    history: PoolHistory, snapshot: PoolSnapshot, said: str
+) -> None:
+    decision = decided(snapshot, history)
+    assert (decision.drain, decision.why) == ((), "enough")
+    assert said in decision.reason
+
+
 @pytest.mark.parametrize("window", [2.0, 60.0])
 def test_a_new_leader_holds_what_it_knows_nothing_about(window: float) -> None:
     history, settings = PoolHistory.empty(NOW), PoolSettings(scaledown_window=window)
