@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -64,12 +64,12 @@ def jain(values: Sequence[float]) -> float:
     return sum(values) ** 2 / (len(values) * sum(value * value for value in values))
 
 
-def shares(lives: Iterable[Lifetime], begin: float, end: float) -> Counter[str]:
+def shares(lives: Iterable[Lifetime], begin: float, end: float) -> dict[str, float]:
     """The container-seconds of each pool between two moments."""
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = defaultdict(float)
     for each in lives:
-        seconds[each.pool] += max(0.0, min(each.ended, end) - max(each.began, begin))  # type: ignore[assignment]
-    return seconds
+        seconds[each.pool] += max(0.0, min(each.ended, end) - max(each.began, begin))
+    return dict(seconds)
 
 
 def steps(changes: Iterable[tuple[float, int]]) -> list[tuple[float, int]]:
