@@ -28,7 +28,8 @@ def decide(
     history = _observe(history, snapshot, counts, settings, now)
     if snapshot.is_paused:
         return _paused(history, counts)
-    need = needed(counts, snapshot, settings, history, now)
+    wanted = needed(counts, snapshot, settings, history, now)
+    need = settings.capped(wanted)
     blocked = blocked_since(counts, need, history, now)
     if blocked != history.blocked_since:
         history = replace(history, blocked_since=blocked)
@@ -38,8 +39,8 @@ def decide(
     gone = len(leaving.drain) + len(leaving.retire)
     size = max(need, len(counts.live) + start - gone, settings.min_containers)
     why, reason = _reason(counts, need, start, leaving, pause, now)
-    if why == "enough" and len(counts.live) > need:
-        reason = _why_kept(counts, need, settings, history, now)
+    if why == "enough":
+        why, reason = _why_enough(counts, wanted, settings, history, now)
     return Decision(
         history=history,
         desired=settings.capped(size),
@@ -63,6 +64,7 @@ def _paused(history: PoolHistory, counts: PoolCounts) -> Decision:
         # Also those that seem idle: one may have claimed an input since.
         retire=tuple(c.id for c in counts.ready),
         reason=f"the pool is paused{waiting}",
+        why="paused",
     )
 
 
@@ -177,7 +179,7 @@ def _reason(
     if start < need - counts.current:
         return _why_not(need - counts.current, start, pause, now)
     if not start:
-        return "enough", f"{len(counts.live)} containers are enough"
+        return "enough", ""
     if counts.current < len(counts.live):
         return "new_version", f"{start} containers of the current version replace older ones"
     if counts.waiting:
@@ -186,21 +188,24 @@ def _reason(
     return "minimum", f"{start} more containers for the minimum or the buffer"
 
 
-def _why_kept(
-    counts: PoolCounts, need: int, settings: PoolSettings, history: PoolHistory, now: float
-) -> str:
-    """Why more containers are kept than the pool needs at this moment."""
-    more = f"{len(counts.live)} containers are kept, {need} would do"
+def _why_enough(
+    counts: PoolCounts, wanted: int, settings: PoolSettings, history: PoolHistory, now: float
+) -> tuple[Why, str]:
+    """Why nothing changes, although the pool may want more than it may have, or have more than it wants."""
+    need, size = settings.capped(wanted), len(counts.live)
+    if wanted > need:
+        return "maximum", f"{wanted} containers are needed, max_containers allows {need}"
+    if size <= need:
+        return "enough", f"{size} containers are enough"
+    more = f"{size} containers are kept, {need} would do"
     if now < history.held_until(settings):
-        return f"{more}: nothing ends before more is known of the pool"
+        return "enough", f"{more}: nothing ends before more is known of the pool"
     if counts.backlog:
-        return f"{more}: nothing ends while inputs wait"
-    peak = scale_down.kept(counts, settings, history, now)
-    if peak >= len(counts.live):
-        return (
-            f"{more}: so many were busy within {settings.scaledown_window:g} s, or are the buffer"
-        )
-    return f"{more}: some run inputs, or were started a short while ago"
+        return "enough", f"{more}: nothing ends while inputs wait"
+    if scale_down.kept(counts, settings, history, now) >= size:
+        window = f"{settings.scaledown_window:g} s"
+        return "enough", f"{more}: so many were busy within {window}, or are the buffer"
+    return "enough", f"{more}: some run inputs, or were started a short while ago"
 
 
 def _why_fewer(counts: PoolCounts, leaving: Rollout) -> tuple[Why, str]:
