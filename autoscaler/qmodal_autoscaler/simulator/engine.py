@@ -82,8 +82,8 @@ class Simulation:
         """Call `act(argument)` at that moment."""
         heapq.heappush(self._events, (max(at, self.now), next(self._serials), act, argument))
 
-    def start(self, pool: SimulatedPool, count: int, box: str = "") -> int:
-        """Start containers of a pool, as many as there is room for; returns how many."""
+    def start(self, pool: SimulatedPool, count: int, box: str = "") -> None:
+        """Start containers of a pool, as many as there is room for."""
         if self.trace.room is not None:
             count = min(count, self.trace.room - self.alive)
         for _ in range(count):
@@ -97,7 +97,6 @@ class Simulation:
         if count > 0:
             self._activate(pool)
             self.record.moves.append((self.now, count))
-        return max(0, count)
 
     def end(self, container: SimulatedContainer) -> None:
         """End a container: one that runs something finishes it first, and takes nothing new."""

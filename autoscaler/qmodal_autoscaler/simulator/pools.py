@@ -65,11 +65,6 @@ class SimulatedPool:
         return self.submitted - self.settled
 
     @property
-    def running(self) -> int:
-        """Inputs that containers run."""
-        return self.inflight - len(self.queue)
-
-    @property
     def live(self) -> list[SimulatedContainer]:
         """The containers that are not on their way out."""
         return [each for each in self.containers.values() if not each.draining]

@@ -53,7 +53,6 @@ class ShippedPolicy:
 
     def __init__(self, settings: PoolSettings) -> None:
         self.settings = settings
-        self.decisions = 0
         self._memory = LeaderMemory()
         self._leads_from = -math.inf
         self._lost: set[float] = set()
@@ -130,7 +129,6 @@ class ShippedPolicy:
         history = self._memory.histories.get(pool.name) or PoolHistory.empty(sim.now)
         snapshot = _snapshot(pool, reading, sim.now)
         decision = decide(history, snapshot, self.settings, sim.now)
-        self.decisions += 1
         self._memory.histories[pool.name] = decision.history
         if serves_alone(snapshot, decision, self.settings):
             self._memory.served.add(pool.name)

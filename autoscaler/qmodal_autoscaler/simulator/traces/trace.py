@@ -42,7 +42,6 @@ class Trace:
     name: str
     arrivals: tuple[Arrival, ...]
     start_time: float
-    summary: str = ""
     slots: int = 1
     window: float = 60.0
     room: int | None = None

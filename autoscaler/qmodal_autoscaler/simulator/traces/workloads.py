@@ -15,6 +15,7 @@ from qmodal_autoscaler.simulator.traces.trace import (
     poisson,
 )
 
+# With others `sparse` costs between 8.2 and 9.0, by how many of its gaps happen to be short; 8.65 on average.
 SEED = 8
 Maker = Callable[[random.Random], Trace]
 
