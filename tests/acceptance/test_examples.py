@@ -42,6 +42,14 @@ OUTPUTS: dict[str, tuple[list[str], list[str]]] = {
         ["--below", "email"],
         ["files ", "most used names", "with every report checked here"],
     ),
+    "objects.py": (
+        [],
+        [
+            "north has done ['north-0', 'north-1', 'north-2']",
+            "the counter is 20",
+            "the parts add up to 499500",
+        ],
+    ),
     "web.py": (
         [],
         [

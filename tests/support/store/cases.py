@@ -20,6 +20,7 @@ from qmodal.transport.script import script
 from qmodal.wire.route import NamedRoute, Route
 from tests.model.model import command_of
 from tests.support.store.bench import APP, Bench
+from tests.support.store.object_cases import OBJECT_CASES
 
 WORKER = "wk-repeat"
 REPORT = WorkerReport(
@@ -305,4 +306,5 @@ CASES: list[Callable[[Bench], Command]] = [
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
     *(resign, enroll, retire, count, keep_secret),
+    *OBJECT_CASES,
 ]
