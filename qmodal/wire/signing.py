@@ -12,7 +12,7 @@ import hmac
 from qmodal.exception import Error
 
 _is_equal = hmac.compare_digest  # looked up once: it is asked for each input
-PURPOSES = ("call", "result", "code")
+PURPOSES = ("call", "result", "code", "job")
 HEAD = 20
 
 

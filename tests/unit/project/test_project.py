@@ -28,7 +28,7 @@ KEY_NAMES = [
     name
     for name in dir(Keys)
     if not name.startswith("_")
-    and name not in {"prefix", "shard", "of_pool", "calls", "fleet", "route"}
+    and name not in {"prefix", "shard", "of_pool", "calls", "fleet", "route", "rq"}
 ]
 FINDING = "qmodal.cli.commands.finding"
 PICKLES = ["cloudpickle", "qmodal.wire.pickled"]

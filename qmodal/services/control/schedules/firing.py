@@ -1,0 +1,53 @@
+"""Firing: the job that makes a call of one slot, once."""
+
+from __future__ import annotations
+
+from qmodal.client.client import Client
+from qmodal.services.control.figures import LATE_SECONDS, ControlFigures
+from qmodal.services.control.schedules.calls import submit_slot
+from qmodal.services.control.schedules.table import Schedule, Table
+from qmodal.store.objects.schedules import LastRun
+from qmodal.store.server import server_ms
+from qmodal.telemetry.events import SCHEDULE_FIRED, SCHEDULE_LATE, emit
+from qmodal.transport.operation import Op
+
+
+class Firing:
+    """Makes calls of slots, in one process."""
+
+    def __init__(self, client: Client, figures: ControlFigures) -> None:
+        self._client = client
+        self._figures = figures
+        self._table = Table(client)
+
+    def fire(self, app_id: str, function: str, slot: int, identity: str) -> str:
+        """Submit the call of the slot of that cadence, unless it is over by now; what was done, for people."""
+        return self._client.run(self._fire(app_id, function, slot, identity))
+
+    def _fire(self, app_id: str, function: str, slot: int, identity: str) -> Op[str]:
+        schedule = yield from self._table.find(app_id, function)
+        if schedule is None or schedule.cadence.identity != identity:
+            return "skipped: it has no such schedule any more"
+        now = round((yield from server_ms()))
+        if schedule.notes.is_paused:
+            return "skipped: it is paused"
+        if schedule.baseline(now) >= slot:
+            return "skipped: that slot is over"
+        call = yield from submit_slot(self._client, schedule, slot)
+        run = LastRun(slot, now, call, identity)
+        if (yield from self._client.schedules.note_run(app_id, function, run)):
+            self._note(schedule, run)
+        return call
+
+    def _note(self, schedule: Schedule, run: LastRun) -> None:
+        seconds = (run.at - run.slot) / 1000
+        self._figures.fired(seconds)
+        emit(SCHEDULE_FIRED, app=schedule.app, function=schedule.function, call=run.call)
+        if seconds > LATE_SECONDS:
+            emit(
+                SCHEDULE_LATE,
+                app=schedule.app,
+                function=schedule.function,
+                seconds=seconds,
+                call=run.call,
+            )

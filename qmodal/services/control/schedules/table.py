@@ -1,0 +1,143 @@
+"""The table of schedules: those of the current versions of all deployed apps, with what is noted of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from qmodal.client.client import Client
+from qmodal.services.control.schedules.cadence import Cadence, cadence_of
+from qmodal.spec.documents import FunctionSpec, Version
+from qmodal.spec.options import FunctionOptions
+from qmodal.store.objects.schedules import NOTHING, Notes, ScheduledApp
+from qmodal.transport.defects import survive
+from qmodal.transport.operation import Op
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schedule:
+    """One schedule: of which function, when, and what became of it; moments in ms since 1970."""
+
+    app_id: str
+    environment: str
+    app: str
+    function: str
+    python: str
+    deployed: int
+    cadence: Cadence
+    notes: Notes
+
+    @property
+    def key(self) -> Key:
+        """Which one it is."""
+        return self.app_id, self.function
+
+    @property
+    def names(self) -> tuple[str, str, str]:
+        """How metrics and people call it."""
+        return self.environment, self.app, self.function
+
+    def baseline(self, now: int) -> int:
+        """The moment behind which its next slot is looked for.
+
+        That is the last slot that became a call, if it was one of this cadence. Slots from before the deploy of
+        another one, and those that a pause has left out, are over.
+        """
+        run, since = self.notes.run, self.notes.since
+        is_ours = run is not None and run.slot <= now
+        last = run.slot if run is not None and is_ours else 0
+        if run is None or not is_ours or run.identity != self.cadence.identity:
+            last = max(last, self.deployed)
+        return max(last, since if since <= now else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """The schedules that a version has, as they are recorded; `environment` and `app` as of the version."""
+
+    version: Version
+    schedules: Mapping[str, Mapping[str, object]]
+
+
+class Table:
+    """Reads schedules; a version is opened once. May be used by several threads."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._versions: dict[str, _Declared] = {}
+        self._cadences: dict[tuple[str, str, int, int], Cadence] = {}
+
+    def all(self) -> Op[dict[Key, Schedule]]:
+        """All schedules; what cannot be read is said once and left out."""
+        apps = set((yield from self._client.apps.deployed()).values())
+        looked = yield from self._client.schedules.look(apps)
+        self._versions = {app: each for app, each in self._versions.items() if app in looked}
+        found: dict[Key, Schedule] = {}
+        for app in looked.values():
+            with survive(f"reading the schedules of {app.app_id}"):
+                found |= {each.key: each for each in (yield from self._of(app))}
+        kept = {(each.app_id, each.function) for each in found.values()}
+        self._cadences = {key: each for key, each in self._cadences.items() if key[:2] in kept}
+        return found
+
+    def find(self, app_id: str, function: str) -> Op[Schedule | None]:
+        """The schedule of that function, as it is now."""
+        app = yield from self._client.schedules.look_at(app_id, function)
+        declared = None if app is None else (yield from self._declared(app))
+        if app is None or declared is None or function not in declared.schedules:
+            return None
+        return self._schedule(app, function, declared)
+
+    def _of(self, app: ScheduledApp) -> Op[list[Schedule]]:
+        declared = yield from self._declared(app)
+        return [] if declared is None else list(self._listed(app, declared))
+
+    def _declared(self, app: ScheduledApp) -> Op[_Declared | None]:
+        known = self._versions.get(app.app_id)
+        if known is None or known.version.number != app.version:
+            read = yield from self._client.specs.version(app.app_id, app.version)
+            if read is None:
+                return None
+            known = _Declared(read.value, dict(_scheduled(read.value)))
+            self._versions[app.app_id] = known
+        return known
+
+    def _listed(self, app: ScheduledApp, declared: _Declared) -> Iterator[Schedule]:
+        for function in declared.schedules:
+            with survive(f"reading the schedule of {declared.version.name}.{function}"):
+                yield self._schedule(app, function, declared)
+
+    def _schedule(self, app: ScheduledApp, function: str, declared: _Declared) -> Schedule:
+        version = declared.version
+        return Schedule(
+            app_id=app.app_id,
+            environment=version.environment,
+            app=version.name,
+            function=function,
+            python=version.python,
+            deployed=app.deployed,
+            cadence=self._cadence(app, function, declared),
+            notes=app.notes.get(function, NOTHING),
+        )
+
+    def _cadence(self, app: ScheduledApp, function: str, declared: _Declared) -> Cadence:
+        key = (app.app_id, function, app.version, app.deployed)
+        found = self._cadences.get(key)
+        if found is None:
+            found = cadence_of(declared.schedules[function], app.deployed)
+            self._cadences[key] = found
+        return found
+
+
+def _scheduled(version: Version) -> Iterator[tuple[str, Mapping[str, object]]]:
+    for tag, spec in version.functions.items():
+        plain = _schedule_of(spec)
+        if plain is not None:
+            yield tag, plain
+
+
+def _schedule_of(spec: FunctionSpec) -> Mapping[str, object] | None:
+    found = FunctionOptions.from_plain(spec.options).schedule
+    return found if isinstance(found, dict) else None

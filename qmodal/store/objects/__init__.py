@@ -1,0 +1,1 @@
+"""What programs keep or declare by name: dictionaries, queues, secrets and schedules."""
