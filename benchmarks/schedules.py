@@ -48,7 +48,7 @@ class Stand:
     """A server that keeps its data, and control processes beside it."""
 
     folder: Path
-    count: int
+    count: int  # of control processes
     key: str = field(default_factory=lambda: secrets.token_hex(32))
     outages: list[Outage] = field(default_factory=list)
     server: subprocess.Popen[bytes] | None = None
@@ -238,7 +238,7 @@ def main() -> None:
             last = now_ms()
             time.sleep(options.settle)
             show(judge(client, app_id, options.schedules, first, last), stand.outages)
-            print(f"\n{(Path(folder) / 'control.log').read_text()[-options.log:]}")
+            print(f"\n{(Path(folder) / 'control.log').read_text()[-options.log :]}")
         except Error:
             print((Path(folder) / "control.log").read_text())
             raise

@@ -246,7 +246,7 @@ class Keys:
 
     @property
     def ticker(self) -> str:
-        """String, 2 s: the control process that looks for due slots first."""
+        """String, 1.5 s: the control process that looks for due slots first."""
         return self.fleet("ticker")
 
     @property

@@ -60,8 +60,8 @@ COLLECT = """
 import sys, qmodal
 print([qmodal.FunctionCall.from_id(call).get(timeout=30) for call in sys.argv[1:]])
 """
-# The server, the autoscaler and the worker, and what starts them.
-STACK = 4
+# The server, the autoscaler, the worker and the control process, and what starts them.
+STACK = 5
 
 
 @contextmanager

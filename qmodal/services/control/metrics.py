@@ -16,6 +16,7 @@ from qmodal.exception import Error
 from qmodal.services.control.chores.book import BOOK
 from qmodal.services.control.figures import LATE_BOUNDS, ControlFigures
 from qmodal.services.control.jobs.backlog import QUEUES, Backlog, backlogs
+from qmodal.services.control.schedules.plan import overdue
 from qmodal.services.control.ticker import View
 from qmodal.store.history.chores import ChoreRecord
 from qmodal.store.server import ping
@@ -50,8 +51,9 @@ class ControlMetrics(MetricsSource):
     def families(self) -> tuple[Families, bytes]:
         """As `MetricsSource.families`."""
         found = [redis_up(is_up=self.is_ready())]
-        found += _of_process(self._process.figures, self._process.ticker.view)
-        found += _of_schedules(self._process.ticker.view)
+        ticker = self._process.ticker
+        found += _of_process(self._process.figures, ticker.view)
+        found += _of_schedules(ticker.view, ticker.now())
         try:
             found += _of_chores(self._client.run(self._client.chores.all()))
             found += _of_queues(self._client.run(backlogs(self._client.keys)))
@@ -94,23 +96,23 @@ def _of_process(figures: ControlFigures, view: View) -> Iterator[Metric]:
     yield _counter("qmodal_control_failed_jobs", "Jobs that have failed in this process.", failed)
 
 
-def _of_schedules(view: View) -> Iterator[Metric]:
+def _of_schedules(view: View, now: int) -> Iterator[Metric]:
     last = _gauges(
         "qmodal_schedule_last_run_timestamp_seconds", "When the last slot became a call."
     )
     next_one = _gauges("qmodal_schedule_next_run_timestamp_seconds", "The next slot.")
-    overdue = _gauges("qmodal_schedule_overdue_seconds", "How long a slot has waited to be a call.")
+    waiting = _gauges("qmodal_schedule_overdue_seconds", "How long a slot has waited to be a call.")
     paused = _gauges("qmodal_schedule_paused", "Whether the schedule is paused.")
-    for key, schedule in view.schedules.items():
+    for schedule, waited in overdue(view.schedules, now):
         labels, run = schedule.names, schedule.notes.run
         if run is not None:
             last.add_metric(labels, run.at / 1000)
         following = schedule.cadence.next(max(schedule.deployed, run.slot if run else 0))
         if following is not None and not schedule.notes.is_paused:
             next_one.add_metric(labels, following / 1000)
-        overdue.add_metric(labels, view.overdue.get(key, 0) / 1000)
+        waiting.add_metric(labels, waited / 1000)
         paused.add_metric(labels, float(schedule.notes.is_paused))
-    yield from (last, next_one, overdue, paused)
+    yield from (last, next_one, waiting, paused)
 
 
 def _of_chores(records: dict[str, ChoreRecord]) -> Iterator[Metric]:

@@ -56,7 +56,8 @@ class ControlProcess:
         self.client.close()
 
     def _worker(self, jobs: JobQueue, stop: threading.Event) -> Callable[[], None]:
-        return lambda: work(jobs, connect(self._url), self.name, stop)
+        failed = self.figures.failed
+        return lambda: work(jobs, connect(self._url), self.name, stop, failed)
 
     @contextmanager
     def _measured(self, port: int | None) -> Iterator[None]:

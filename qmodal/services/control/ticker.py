@@ -31,7 +31,6 @@ class View:
     """What the ticker has seen last, for metrics."""
 
     schedules: Mapping[Key, Schedule] = field(default_factory=dict)
-    overdue: Mapping[Key, int] = field(default_factory=dict)
     is_first: bool = False
 
 
@@ -71,26 +70,31 @@ class Ticker:
         if time.monotonic() >= self._read_at:
             self._read()
         is_first = self.view.is_first
-        found = self._plan.due(self._now(), is_first=is_first)
+        found = self._plan.due(self.now(), is_first=is_first)
         if found and not is_first:
             self._read()  # the first one may have done it since
-            found = self._plan.due(self._now(), is_first=is_first)
-        for due in found:
+            found = self._plan.due(self.now(), is_first=is_first)
+        for due in [*found, *self._stuck()]:
             self._put(due)
         if is_first:
             self._put_chores()
-        wait = (self._plan.next_at(self._now()) - self._now()) / 1000
+        wait = (self._plan.next_at(self.now()) - self.now()) / 1000
         return min(LONGEST_WAIT, max(SHORTEST_WAIT, wait))
 
-    def _now(self) -> int:
+    def _stuck(self) -> list[Due]:
+        """What a process that died has taken with it: it is not in line, and nothing else is."""
+        found = self._plan.stuck(self.now())
+        return [] if found and self._fires.queue.count else found
+
+    def now(self) -> int:
+        """The server's clock, in ms since 1970."""
         return round(time.monotonic() * 1000 + self._ahead)
 
     def _read(self) -> None:
         began = time.monotonic()
         schedules = self._client.run(self._look())
-        self._plan.take(schedules)
+        self._plan.take(schedules, self.now())
         self.view.schedules = schedules
-        self.view.overdue = self._plan.overdue(self._now())
         took = time.monotonic() - began
         self._read_at = began + max(READ_SECONDS, READ_SHARE * took)
 
@@ -110,10 +114,10 @@ class Ticker:
         if due.attempt > 1:
             job += f"-{due.attempt}"
         self._fires.put(job, FIRE, [*schedule.key, slot, identity])
-        self._plan.sent(due, self._now())
+        self._plan.sent(due, self.now())
 
     def _put_chores(self) -> None:
-        for name, slot in self._book.due(self._now()):
+        for name, slot in self._book.due(self.now()):
             self._chores.put(f"chore-{name}-{slot}", CHORE, [name, slot])
 
 

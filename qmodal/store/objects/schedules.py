@@ -16,7 +16,7 @@ from qmodal.transport.operation import Op, ask_each, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.ids import is_call_id
 
-TICKER_MS = 2000
+TICKER_MS = 1500
 _RUN, _HOLD = "run:", "hold:"
 
 
@@ -70,11 +70,12 @@ class Schedules:
                 found[app] = seen
         return found
 
-    def look_at(self, app: str, function: str) -> Op[ScheduledApp | None]:
-        """The app with what is noted of one schedule; None if it is not deployed."""
+    def look_at(self, app: str, function: str) -> Op[tuple[int, ScheduledApp | None]]:
+        """The server's time (ms since 1970), and the app with what is noted of one schedule; None if it is not deployed."""
         fields = (_RUN + function, _HOLD + function)
-        about, noted = yield from ask_each(
+        time, about, noted = yield from ask_each(
             (
+                (b"TIME",),
                 (b"HMGET", self.keys.app(app), b"state", b"version", b"deployed"),
                 (b"HMGET", self.keys.schedules(app), *fields),
             )
@@ -86,7 +87,7 @@ class Schedules:
                 if value is not None
                 for part in (field.encode(), value)
             ]
-        return self._app(app, about, noted)
+        return int(time[0]) * 1000 + int(time[1]) // 1000, self._app(app, about, noted)
 
     def _app(self, app: str, about: Any, noted: Any) -> ScheduledApp | None:
         if not reading.is_readable(about, self.keys.app(app)) or about[0] != b"deployed":
@@ -112,7 +113,7 @@ class Schedules:
         return bool((yield from ask_one(*script("hold").command(keys, arguments))))
 
     def is_first(self, name: str) -> Op[bool]:
-        """Whether the control process of that name looks for due slots first, from now on for two seconds.
+        """Whether the control process of that name looks for due slots first, for a second and a half from now on.
 
         Only to spare the others the work: two that believe it fire nothing twice.
         """

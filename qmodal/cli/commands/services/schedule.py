@@ -139,7 +139,7 @@ def _find(client: Client, app: str, function: str, environment: str | None) -> O
     app_id = yield from client.apps.find(environment, app)
     found = None
     if app_id is not None:
-        found = yield from Table(client).find(app_id, function)
+        _, found = yield from Table(client).find(app_id, function)
     if found is None:
         raise NotFoundError(
             f"There is no schedule of {function!r} in a deployed app {app!r} of environment "

@@ -47,7 +47,7 @@ def up(
     *,
     no_web: bool,
 ) -> None:
-    """Run a server, an autoscaler, a worker and a web gateway on this machine until Ctrl-C.
+    """Run a server, an autoscaler, a worker, schedules and a web gateway on this machine until Ctrl-C.
 
     Calls, results and deployed apps are kept in the state folder and are there again at the next
     start. Programs of the same user on this machine find it by themselves.

@@ -42,24 +42,28 @@ class JobQueue:
     def __init__(self, name: str, connection: redis.Redis, kind: type[SignedJob]) -> None:
         self._kind = kind
         self.name = name
+        self._is_known = False
         self.queue = Queue(
             name, connection=connection, job_class=kind, serializer=JSONSerializer, is_async=True
         )
 
     def put(self, job: str, task: str, args: Sequence[Any]) -> bool:
         """Put a job in line; False if there is one of that id, in line, under way, or ended just now."""
+        made = self.queue.create_job(
+            task,
+            args=list(args),
+            job_id=job,
+            description=task,
+            meta=signature(self._kind.signer, job, task, args),
+            ttl=KEEP_WAITING,
+            result_ttl=KEEP_DONE,
+            failure_ttl=KEEP_FAILED,
+        )
+        # The first one makes the queue known, which takes as long as the rest.
+        enqueue = self.queue._enqueue_async_job if self._is_known else self.queue.enqueue_job
         try:
-            self.queue.enqueue_call(
-                task,
-                args=list(args),
-                job_id=job,
-                unique=True,
-                description=task,
-                meta=signature(self._kind.signer, job, task, args),
-                ttl=KEEP_WAITING,
-                result_ttl=KEEP_DONE,
-                failure_ttl=KEEP_FAILED,
-            )
+            enqueue(made, unique=True)
         except DuplicateJobError:
             return False
+        self._is_known = True
         return True

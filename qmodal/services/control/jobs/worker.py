@@ -9,18 +9,19 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
 from redis.exceptions import RedisError
 from rq import Queue
 from rq.exceptions import DequeueTimeout, StopRequested
-from rq.job import Job
+from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 from rq.timeouts import BaseDeathPenalty
 from rq.worker import SimpleWorker
 
-from qmodal.services.control.jobs.queues import READ_SECONDS, JobQueue
+from qmodal.services.control.jobs.queues import KEEP_DONE, READ_SECONDS, JobQueue
 from qmodal.telemetry.events import CONTROL_TROUBLE, emit
 
 # How often the registries of rq are cleared of what has ended or was lost, and a worker says that it lives.
@@ -28,6 +29,7 @@ MAINTENANCE_SECONDS, HEARTBEAT_SECONDS = 60, 5.0
 # rq takes a worker for dead after this.
 WORKER_SECONDS = 60
 WAIT_SECONDS = 1
+SUSPENSION_SECONDS = 1.0
 AGAIN_SECONDS = 0.2
 
 
@@ -47,9 +49,17 @@ class ControlWorker(SimpleWorker):
     death_penalty_class: type[BaseDeathPenalty] = _Unbounded
     log_result_lifespan = False
 
-    def __init__(self, jobs: JobQueue, connection: Redis, name: str, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        jobs: JobQueue,
+        connection: Redis,
+        name: str,
+        stop: threading.Event,
+        failed: Callable[[], None],
+    ) -> None:
         self._stop_event = stop
-        self._beat = 0.0
+        self._failed = failed
+        self._beat = self._asked = 0.0
         self._said = ""
         super().__init__(
             [jobs.queue],
@@ -94,6 +104,35 @@ class ControlWorker(SimpleWorker):
             self._beat = now
             super().heartbeat(timeout, pipeline)
 
+    def check_for_suspension(self, burst: bool) -> None:
+        """As rq does (`rq suspend`), every second."""
+        now = time.monotonic()
+        if now - self._asked > SUSPENSION_SECONDS:
+            self._asked = now
+            super().check_for_suspension(burst)
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run the job. One that ends well takes one write, and not the dozen of rq's records of who runs what.
+
+        Those are for jobs that take minutes. One that is lost with its process is put in line again by the ticker.
+        """
+        try:
+            job.perform()
+        except Exception as error:
+            if isinstance(error, RedisError):
+                raise
+            execution = self.prepare_execution(job)
+            self.prepare_job_execution(job, remove_from_intermediate_queue=True)
+            self._finalize_failure(job, queue, execution, (type(error), error, error.__traceback__))
+            self._failed()
+            return
+        with self.connection.pipeline() as writes:
+            writes.lrem(queue.intermediate_queue_key, 1, job.id)
+            job.set_status(JobStatus.FINISHED, pipeline=writes)
+            writes.expire(job.key, KEEP_DONE)
+            queue.finished_job_registry.add(job, KEEP_DONE, writes)
+            writes.execute()
+
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue]:
@@ -119,8 +158,13 @@ class ControlWorker(SimpleWorker):
         raise StopRequested
 
 
-def work(jobs: JobQueue, connection: Redis, name: str, stop: threading.Event) -> None:
-    """Run jobs until `stop` is set, whatever happens to the server or is found in the queue."""
+def work(
+    jobs: JobQueue, connection: Redis, name: str, stop: threading.Event, failed: Callable[[], None]
+) -> None:
+    """Run jobs until `stop` is set, whatever happens to the server or is found in the queue.
+
+    `failed` is called for each job that has failed.
+    """
     for each in ("rq.worker", "rq.job", "rq.queue", "rq.registry"):
         logging.getLogger(each).setLevel(logging.ERROR)
     number = 0
@@ -128,7 +172,8 @@ def work(jobs: JobQueue, connection: Redis, name: str, stop: threading.Event) ->
         number += 1
         try:
             # The name of one that was cut off is not free yet.
-            ControlWorker(jobs, connection, f"{name}.{jobs.name}.{number}", stop).work()
+            worker = ControlWorker(jobs, connection, f"{name}.{jobs.name}.{number}", stop, failed)
+            worker.work()
         except (RedisError, OSError) as error:
             emit(CONTROL_TROUBLE, activity=f"{name} waits for the server", reason=str(error))
         stop.wait(AGAIN_SECONDS)

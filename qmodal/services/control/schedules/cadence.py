@@ -35,6 +35,16 @@ class Cadence:
         """The first slot behind that moment; None if there is none."""
         return next(self._from(after), None)
 
+    def missed(self, after: int, now: int, *, within: int) -> list[int]:
+        """The slots behind `after` and not behind `now`: all of the last `within` ms, or else the latest one."""
+        slots = []
+        for slot in self._from(max(after, now - within)):
+            if slot > now:
+                break
+            slots.append(slot)
+        latest = None if slots else self.latest(after, now)
+        return slots if latest is None else [latest]
+
     def latest(self, after: int, now: int) -> int | None:
         """The last slot behind `after` and not behind `now`; None if there is none."""
         for step in _STEPS_MS:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 from qmodal.client.client import Client
 from qmodal.services.control.figures import LATE_SECONDS, ControlFigures
 from qmodal.services.control.schedules.calls import submit_slot
-from qmodal.services.control.schedules.table import Schedule, Table
+from qmodal.services.control.schedules.table import Key, Schedule, Table
 from qmodal.store.objects.schedules import LastRun
-from qmodal.store.server import server_ms
 from qmodal.telemetry.events import SCHEDULE_FIRED, SCHEDULE_LATE, emit
 from qmodal.transport.operation import Op
+
+# Of a schedule that is late again and again there is a line so often.
+SAY_SECONDS = 60.0
 
 
 class Firing:
@@ -19,19 +23,19 @@ class Firing:
         self._client = client
         self._figures = figures
         self._table = Table(client)
+        self._said: dict[Key, float] = {}
 
     def fire(self, app_id: str, function: str, slot: int, identity: str) -> str:
         """Submit the call of the slot of that cadence, unless it is over by now; what was done, for people."""
         return self._client.run(self._fire(app_id, function, slot, identity))
 
     def _fire(self, app_id: str, function: str, slot: int, identity: str) -> Op[str]:
-        schedule = yield from self._table.find(app_id, function)
+        now, schedule = yield from self._table.find(app_id, function)
         if schedule is None or schedule.cadence.identity != identity:
             return "skipped: it has no such schedule any more"
-        now = round((yield from server_ms()))
         if schedule.notes.is_paused:
             return "skipped: it is paused"
-        if schedule.baseline(now) >= slot:
+        if schedule.is_over(slot, now):
             return "skipped: that slot is over"
         call = yield from submit_slot(self._client, schedule, slot)
         run = LastRun(slot, now, call, identity)
@@ -43,7 +47,12 @@ class Firing:
         seconds = (run.at - run.slot) / 1000
         self._figures.fired(seconds)
         emit(SCHEDULE_FIRED, app=schedule.app, function=schedule.function, call=run.call)
-        if seconds > LATE_SECONDS:
+        now = time.monotonic()
+        if (
+            seconds > LATE_SECONDS
+            and now - self._said.get(schedule.key, -SAY_SECONDS) >= SAY_SECONDS
+        ):
+            self._said[schedule.key] = now
             emit(
                 SCHEDULE_LATE,
                 app=schedule.app,

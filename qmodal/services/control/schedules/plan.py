@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from qmodal.services.control.schedules.table import Key, Schedule
+from qmodal.services.control.schedules.table import YOUNG_MS, Key, Schedule
 
 # All in ms. What the first process has not made a call of by then, the others put in line, too.
-GRACE_MS = 500
-# A job that was taken by a process that died is put in line again, under another id, after this; twice as long each time.
-RESCUE_MS = 1500
-MOST_ATTEMPTS = 8
+GRACE_MS = 250
+# All slots of so long are caught up, so that none is lost when a process dies; of older ones only the latest.
+HICCUP_MS = 3000
+# A job that a process took with it as it died is put in line again, under another id; the next time after twice that.
+RESCUE_MS = 1000
+MOST_ATTEMPTS = 5
 # Without a slot before that, it is asked again then.
 FAR_MS = 3_600_000
 
 
 class Due(NamedTuple):
-    """A slot to put in line, and how often that was done before."""
+    """A slot to put in line, and the how manieth time that is."""
 
     schedule: Schedule
     slot: int
+    attempt: int = 1
+
+
+class _Sent(NamedTuple):
     attempt: int
+    at: int
 
 
-@dataclass(slots=True)
-class _Sent:
-    slot: int = 0
-    attempt: int = 0
-    at: int = 0
-
-
-@dataclass(slots=True)
-class _Next:
+class _Next(NamedTuple):
     """The first slot behind `after`, worked out before."""
 
     identity: str
@@ -45,61 +43,78 @@ class Plan:
     """What was put in line, and what is due next."""
 
     def __init__(self) -> None:
-        self._sent: dict[Key, _Sent] = {}
-        self._next: dict[Key, _Next] = {}
         self._schedules: Mapping[Key, Schedule] = {}
+        self._next: dict[Key, _Next] = {}
+        # Slots that were put in line and were not seen to be calls, and the latest of all that were.
+        self._open: dict[Key, dict[int, _Sent]] = {}
+        self._latest: dict[Key, int] = {}
 
-    def take(self, schedules: Mapping[Key, Schedule]) -> None:
+    def take(self, schedules: Mapping[Key, Schedule], now: int) -> None:
         """These are the schedules now."""
         self._schedules = schedules
-        self._sent = {key: each for key, each in self._sent.items() if key in schedules}
         self._next = {key: each for key, each in self._next.items() if key in schedules}
+        self._latest = {key: slot for key, slot in self._latest.items() if key in schedules}
+        kept = {
+            key: {
+                slot: each for slot, each in slots.items() if not schedules[key].is_over(slot, now)
+            }
+            for key, slots in self._open.items()
+            if key in schedules and not schedules[key].notes.is_paused
+        }
+        self._open = {key: slots for key, slots in kept.items() if slots}
 
     def due(self, now: int, *, is_first: bool) -> list[Due]:
         """What to put in line, if this process looks first, or else if the first one has not done its work."""
-        found = []
-        for schedule in self._schedules.values():
-            each = None if schedule.notes.is_paused else self._due(schedule, now)
-            if each is not None and (is_first or now - each.slot >= GRACE_MS):
-                found.append(each)
-        return found
+        until = now if is_first else now - GRACE_MS
+        return [
+            Due(schedule, slot)
+            for schedule in self._schedules.values()
+            if not schedule.notes.is_paused
+            for slot in self._missed(schedule, until)
+        ]
+
+    def stuck(self, now: int) -> list[Due]:
+        """What was put in line and is not a call yet, although that should not take so long."""
+        return [
+            Due(self._schedules[key], slot, each.attempt + 1)
+            for key, slots in self._open.items()
+            for slot, each in slots.items()
+            if each.attempt < MOST_ATTEMPTS
+            and now - each.at >= RESCUE_MS * 2 ** (each.attempt - 1)
+            and now - slot < YOUNG_MS
+        ]
 
     def sent(self, due: Due, now: int) -> None:
         """It was put in line."""
-        self._sent[due.schedule.key] = _Sent(due.slot, due.attempt, now)
+        key = due.schedule.key
+        self._open.setdefault(key, {})[due.slot] = _Sent(due.attempt, now)
+        self._latest[key] = max(due.slot, self._latest.get(key, 0))
 
     def next_at(self, now: int) -> int:
         """When something is due next, as far as that is known."""
         times = (each.slot for each in self._next.values())
         return min((slot for slot in times if slot > now), default=now + FAR_MS)
 
-    def overdue(self, now: int) -> dict[Key, int]:
-        """For how many ms a slot of each schedule has waited to become a call."""
-        found = dict.fromkeys(self._schedules, 0)
-        for key, schedule in self._schedules.items():
-            if not schedule.notes.is_paused:
-                slot = schedule.cadence.next(schedule.baseline(now))
-                found[key] = 0 if slot is None else max(0, now - slot)
-        return found
+    def _missed(self, schedule: Schedule, until: int) -> list[int]:
+        after = max(schedule.baseline(until + GRACE_MS), self._latest.get(schedule.key, 0))
+        if self._first_behind(schedule, after) > until:
+            return []
+        return schedule.cadence.missed(after, until, within=HICCUP_MS)
 
-    def _due(self, schedule: Schedule, now: int) -> Due | None:
-        done = schedule.baseline(now)
-        sent = self._sent.get(schedule.key) or _Sent()
-        after = max(done, sent.slot)
-        if self._first_behind(schedule, after, now) <= now:
-            slot = schedule.cadence.latest(after, now)
-            if slot is not None:
-                return Due(schedule, slot, 1)
-        if done >= sent.slot or sent.attempt >= MOST_ATTEMPTS:
-            return None
-        waited = now - sent.at
-        is_stuck = waited >= RESCUE_MS * 2 ** (sent.attempt - 1)
-        return Due(schedule, sent.slot, sent.attempt + 1) if is_stuck else None
-
-    def _first_behind(self, schedule: Schedule, after: int, now: int) -> int:
+    def _first_behind(self, schedule: Schedule, after: int) -> int:
         known, identity = self._next.get(schedule.key), schedule.cadence.identity
         if known is None or (known.identity, known.after) != (identity, after):
             slot = schedule.cadence.next(after)
-            known = _Next(identity, after, now + 100 * FAR_MS if slot is None else slot)
+            known = _Next(identity, after, after + 100 * FAR_MS if slot is None else slot)
             self._next[schedule.key] = known
         return known.slot
+
+
+def overdue(schedules: Mapping[Key, Schedule], now: int) -> Iterator[tuple[Schedule, int]]:
+    """For how many ms the next slot of each schedule has waited to become a call."""
+    for schedule in schedules.values():
+        waited = 0
+        if not schedule.notes.is_paused:
+            slot = schedule.cadence.next(schedule.baseline(now))
+            waited = 0 if slot is None else max(0, now - slot)
+        yield schedule, waited

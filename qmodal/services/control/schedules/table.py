@@ -14,6 +14,8 @@ from qmodal.transport.defects import survive
 from qmodal.transport.operation import Op
 
 Key = tuple[str, str]
+# A slot that was put in line may still become a call for so long; calls are remembered for twice that time at least.
+YOUNG_MS = 30_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,18 +41,30 @@ class Schedule:
         """How metrics and people call it."""
         return self.environment, self.app, self.function
 
-    def baseline(self, now: int) -> int:
-        """The moment behind which its next slot is looked for.
+    def begin(self, now: int) -> int:
+        """The moment from which it has slots: those from before the deploy, and of a pause, are over.
 
-        That is the last slot that became a call, if it was one of this cadence. Slots from before the deploy of
-        another one, and those that a pause has left out, are over.
+        A cron line that is deployed again goes on as if nothing had happened.
         """
         run, since = self.notes.run, self.notes.since
-        is_ours = run is not None and run.slot <= now
-        last = run.slot if run is not None and is_ours else 0
-        if run is None or not is_ours or run.identity != self.cadence.identity:
-            last = max(last, self.deployed)
-        return max(last, since if since <= now else 0)
+        is_same = run is not None and run.identity == self.cadence.identity
+        return max(0 if is_same else self.deployed, since if since <= now else 0)
+
+    def baseline(self, now: int) -> int:
+        """The moment behind which its next slot is looked for: its last one that became a call."""
+        run = self.notes.run
+        # What lies in the future was noted by nobody of ours.
+        return max(self.begin(now), run.slot if run is not None and run.slot <= now else 0)
+
+    def is_over(self, slot: int, now: int) -> bool:
+        """Whether the slot is one that became a call, or that shall not.
+
+        An earlier slot than the last one may have been left behind by a process that died. To make a call of it
+        twice does no harm while the call is remembered.
+        """
+        run = self.notes.run
+        is_done = run is not None and (slot == run.slot or slot < run.slot <= now - YOUNG_MS)
+        return is_done or slot <= self.begin(now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +96,13 @@ class Table:
         self._cadences = {key: each for key, each in self._cadences.items() if key[:2] in kept}
         return found
 
-    def find(self, app_id: str, function: str) -> Op[Schedule | None]:
-        """The schedule of that function, as it is now."""
-        app = yield from self._client.schedules.look_at(app_id, function)
+    def find(self, app_id: str, function: str) -> Op[tuple[int, Schedule | None]]:
+        """The server's time (ms since 1970), and the schedule of that function as it is then."""
+        now, app = yield from self._client.schedules.look_at(app_id, function)
         declared = None if app is None else (yield from self._declared(app))
         if app is None or declared is None or function not in declared.schedules:
-            return None
-        return self._schedule(app, function, declared)
+            return now, None
+        return now, self._schedule(app, function, declared)
 
     def _of(self, app: ScheduledApp) -> Op[list[Schedule]]:
         declared = yield from self._declared(app)
