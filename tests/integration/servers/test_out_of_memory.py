@@ -24,7 +24,7 @@ ALLOWED = [
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
     *(case for case in PACK_CASES if case is not submit_packs),
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
-    *(cases.route, cases.prolong),
+    *(cases.route, cases.prolong, cases.expire_part, cases.disown, cases.forget, cases.disuse),
 ]
 REFUSED = [
     *(
@@ -37,6 +37,7 @@ REFUSED = [
         cases.override,
     ),
     *(cases.emit, cases.emit_too_much, cases.accept, cases.tag, cases.note, cases.count),
+    *(cases.note_run, cases.hold),
     submit_packs,
 ]
 

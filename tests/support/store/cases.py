@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -12,6 +13,7 @@ from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.history.statistics import Series
 from qmodal.store.keys import GROUP
+from qmodal.store.objects.schedules import LastRun
 from qmodal.store.results.items import ROOM, Emission
 from qmodal.store.server import accept_command
 from qmodal.transport.operation import Command
@@ -282,6 +284,57 @@ def count(bench: Bench) -> Command:
     return command_of(bench.client.statistics.add("ta-1", 1, {series: {"value": 2}}))
 
 
+def deployed(bench: Bench) -> None:
+    """An app with two versions, of one bundle each."""
+    apps = bench.client.apps
+    for number in (1, 2):
+        record = replace(RECORD, version=number)
+        bench.client.run(apps.publish(record, document=b"doc", now=1))
+    bench.ask(b"HSET", bench.client.keys.app(RECORD.app_id), b"state", b"deployed")
+    bench.ask(b"HSET", bench.client.keys.schedules(RECORD.app_id), b"other", b"")
+    bench.ask(b"EXPIRE", bench.client.keys.schedules(RECORD.app_id), 60)
+
+
+def note_run(bench: Bench) -> Command:
+    deployed(bench)
+    run = LastRun(1000, 1001, "fc-00" + "a" * 20, "cron * * * * * UTC")
+    return command_of(bench.client.schedules.note_run(RECORD.app_id, "f", run))
+
+
+def hold(bench: Bench) -> Command:
+    deployed(bench)
+    return command_of(bench.client.schedules.hold(RECORD.app_id, "f", is_paused=True))
+
+
+def expire_part(bench: Bench) -> Command:
+    keys = bench.client.keys
+    part = keys.settings(RECORD.app_id)
+    bench.ask(b"HSET", part, b"f", b"v")
+    return script("expire_part").command((part, keys.app("ap-gone")), (60_000,))
+
+
+def disown(bench: Bench) -> Command:
+    gone = "00" * 16
+    bench.ask(b"ZADD", bench.client.keys.active(0), 1, gone)
+    return command_of(bench.client.pools.disown(gone))
+
+
+def forget(bench: Bench) -> Command:
+    deployed(bench)
+    bench.client.run(bench.client.apps.store_code("ab", b"source"))
+    bench.ask(b"HSET", bench.client.keys.app(RECORD.app_id), b"code:1", b"ab")
+    return command_of(bench.client.apps.forget(RECORD.app_id, 1))
+
+
+def disuse(bench: Bench) -> Command:
+    keys = bench.client.keys
+    bench.client.run(bench.client.apps.store_code("ab", b"source"))
+    bench.ask(b"SADD", keys.code_apps("ab"), b"ap-gone")
+    return script("disuse").command(
+        (keys.code("ab"),), (60,), more_keys=[keys.app("ap-gone")], more=["ap-gone"]
+    )
+
+
 CASES: list[Callable[[Bench], Command]] = [
     *(
         submit,
@@ -299,4 +352,5 @@ CASES: list[Callable[[Bench], Command]] = [
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
     *(resign, enroll, retire, count),
+    *(note_run, hold, expire_part, disown, forget, disuse),
 ]

@@ -64,9 +64,8 @@ def test_a_signed_job_runs_the_function_of_the_table() -> None:
     ],
 )
 def test_what_is_not_signed_is_not_run(name: str, changes: dict[str, bytes]) -> None:
-    with pytest.raises(Exception, match="") as raised:
+    with pytest.raises(RefusedJobError):
         job_of(name, **changes).perform()
-    assert type(raised.value).__name__ in {RefusedJobError.__name__, "DeserializationError"}
     assert ran == []
 
 
@@ -84,17 +83,17 @@ class Trap:
 
 
 def test_a_pickle_is_not_opened() -> None:
-    with pytest.raises(Exception, match=""):
-        job_of(
-            data=pickle.dumps(Trap()), meta=pickle.dumps(Trap()), result=pickle.dumps(Trap())
-        ).perform()
+    trap = pickle.dumps(Trap())
+    with pytest.raises(RefusedJobError):
+        job_of(data=trap, meta=trap, result=trap).perform()
     assert ran == []
 
 
 def test_callbacks_and_webhooks_that_somebody_has_written_beside_a_job_are_not_looked_at() -> None:
     names = ("success", "failure", "stopped")
+    callbacks: dict[str, Any] = {f"{name}_callback_name": b"os.getcwd" for name in names}
     job = job_of(
-        **{f"{name}_callback_name": b"os.getcwd" for name in names},
+        **callbacks,
         webhooks=json.dumps([{"url": "http://localhost:1", "event": "finished"}]).encode(),
     )
     assert [getattr(job, f"{name}_callback") for name in names] == [None, None, None]

@@ -66,7 +66,7 @@ def _chores(client: Client) -> Op[list[dict[str, Any]]]:
                 "took": None if record is None else record.seconds,
                 "next": due,
                 "did": "" if record is None else record.error or record.did,
-                "is_failed": record is not None and bool(record.error),
+                "failed": record is not None and bool(record.error),
                 "by": "" if record is None else record.process,
             }
         )
@@ -88,7 +88,7 @@ _CHORE_COLUMNS: Columns = {
     "took": lambda seconds: "" if seconds is None else f"{seconds:.2f} s",
     "next": _in,
     "did": str,
-    "is_failed": lambda failed: "failed" if failed else "",
+    "failed": lambda failed: "yes" if failed else "",
     "by": str,
 }
 

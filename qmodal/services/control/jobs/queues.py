@@ -42,7 +42,6 @@ class JobQueue:
     def __init__(self, name: str, connection: redis.Redis, kind: type[SignedJob]) -> None:
         self._kind = kind
         self.name = name
-        self._is_known = False
         self.queue = Queue(
             name, connection=connection, job_class=kind, serializer=JSONSerializer, is_async=True
         )
@@ -59,11 +58,13 @@ class JobQueue:
             result_ttl=KEEP_DONE,
             failure_ttl=KEEP_FAILED,
         )
-        # The first one makes the queue known, which takes as long as the rest.
-        enqueue = self.queue._enqueue_async_job if self._is_known else self.queue.enqueue_job
         try:
-            enqueue(made, unique=True)
+            # What `enqueue` does without asking for dependencies, and for the queue's name, which take as long again.
+            self.queue._enqueue_async_job(made, unique=True)
         except DuplicateJobError:
             return False
-        self._is_known = True
         return True
+
+    def announce(self) -> None:
+        """Have rq list the queue."""
+        self.queue.connection.sadd(self.queue.redis_queues_keys, self.queue.key)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
+from rq.exceptions import DeserializationError
 from rq.job import Job
 
 from qmodal.exception import Error
@@ -49,7 +50,7 @@ class SignedJob(Job):
             if self.kwargs or self.instance is not None:
                 raise RefusedJobError("it has more than positional arguments")
             return self.tasks[name or ""]
-        except (Error, LookupError, ValueError, TypeError, AttributeError) as error:
+        except (Error, LookupError, ValueError, TypeError, DeserializationError) as error:
             emit(CONTROL_REFUSED, job=self.id, reason=str(error))
             raise RefusedJobError(f"job {self.id} is not run: {error}") from None
 

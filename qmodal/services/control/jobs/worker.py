@@ -171,6 +171,7 @@ def work(
     while not stop.is_set():
         number += 1
         try:
+            jobs.announce()
             # The name of one that was cut off is not free yet.
             worker = ControlWorker(jobs, connection, f"{name}.{jobs.name}.{number}", stop, failed)
             worker.work()
