@@ -307,9 +307,9 @@ def hold(bench: Bench) -> Command:
 
 
 def expire_part(bench: Bench) -> Command:
+    bench.submit()
     keys = bench.client.keys
-    part = keys.settings(RECORD.app_id)
-    bench.ask(b"HSET", part, b"f", b"v")
+    part = keys.inputs(bench.pool)  # whatever it is, if its owner is gone
     return script("expire_part").command((part, keys.app("ap-gone")), (60_000,))
 
 

@@ -21,7 +21,7 @@ from rq.serializers import JSONSerializer
 from rq.timeouts import BaseDeathPenalty
 from rq.worker import SimpleWorker
 
-from qmodal.services.control.jobs.queues import KEEP_DONE, READ_SECONDS, JobQueue
+from qmodal.services.control.jobs.queues import KEEP_DONE, KEEP_FAILED, READ_SECONDS, JobQueue
 from qmodal.telemetry.events import CONTROL_TROUBLE, emit
 
 # How often the registries of rq are cleared of what has ended or was lost, and a worker says that it lives.
@@ -121,6 +121,7 @@ class ControlWorker(SimpleWorker):
         except Exception as error:
             if isinstance(error, RedisError):
                 raise
+            job.failure_ttl = KEEP_FAILED  # whoever has written the job
             execution = self.prepare_execution(job)
             self.prepare_job_execution(job, remove_from_intermediate_queue=True)
             self._finalize_failure(job, queue, execution, (type(error), error, error.__traceback__))
