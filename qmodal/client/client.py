@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from qmodal.store.history.statistics import Statistics
     from qmodal.store.history.usage import Usage
     from qmodal.store.objects.schedules import Schedules
-    from qmodal.store.observing import Observing
     from qmodal.store.pools import Pools
     from qmodal.store.results.dead import DeadLetters
     from qmodal.store.results.failures import Failures
     from qmodal.store.results.items import Items
     from qmodal.store.results.kept import KeptCalls
+    from qmodal.store.watch.observing import Observing
     from qmodal.store.web.gateways import Gateways
     from qmodal.store.web.routes import Routes
     from qmodal.store.web.tokens import Tokens
@@ -142,7 +142,7 @@ class Client:
     @cached_property
     def observing(self) -> Observing:
         """Looks at pools."""
-        from qmodal.store.observing import Observing
+        from qmodal.store.watch.observing import Observing
 
         return Observing(self.keys)
 

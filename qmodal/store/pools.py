@@ -11,8 +11,8 @@ from qmodal.exception import Error
 from qmodal.store import reading
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled
 from qmodal.store.keys import GROUP, Keys, Lane
-from qmodal.store.observing import note_command
 from qmodal.store.results.failures import Failures
+from qmodal.store.watch.observing import note_command
 from qmodal.transport.operation import Command, Op, ask, ask_one, ask_shared
 from qmodal.transport.script import script
 from qmodal.wire.ids import shard_of

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.sweeper import Sweeper
+from qmodal.store.watch.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
 from tests.support.boxes import SHORT_LEASE, Box, Fleet, Pool
 from tests.support.waiting import wait_until

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from qmodal.spec.options import validated_options
-from qmodal.store.sweeper import Sweeper
+from qmodal.store.watch.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
 from tests.support.boxes import PROGRAM, QUICK_LEASE, Box, Fleet
 from tests.support.servers import TestServer, no_process_left

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from qmodal.client.client import Client
-from qmodal.store.observing import Observation
+from qmodal.store.watch.observing import Observation
 from qmodal.transport.operation import Op, ask_one
 from qmodal.transport.sharing.gather import all_of, gather
 from qmodal_autoscaler.change_log import ChangeLog

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.observing import Observation
+from qmodal.store.watch.observing import Observation
 from qmodal_autoscaler.cluster.catalog import PoolTerms
 from qmodal_autoscaler.cluster.nodes import PlacedContainer
 from qmodal_autoscaler.policy.start_backoff import LONGEST_PAUSE_SECONDS

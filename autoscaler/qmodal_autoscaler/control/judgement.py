@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from qmodal.store.observing import Observation
+from qmodal.store.watch.observing import Observation
 from qmodal_autoscaler.cluster.catalog import PoolTerms
 from qmodal_autoscaler.cluster.nodes import PlacedContainer, version_key
 from qmodal_autoscaler.policy.decide import serves_alone

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from qmodal.client.client import Client
-from qmodal.store.observing import Observation
-from qmodal.store.sweeper import Sweeper
+from qmodal.store.watch.observing import Observation
+from qmodal.store.watch.sweeper import Sweeper
 from qmodal.telemetry.events import BOX_LOST, emit
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Catalog, PoolTerms, UnknownTermsError

@@ -9,7 +9,7 @@ from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.store.apps import AppRecord
-from qmodal.store.observing import Observation
+from qmodal.store.watch.observing import Observation
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import all_of, gather
 from qmodal_autoscaler.change_log import ChangeLog

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from qmodal.output.screen import Screen
     from qmodal.runner.history import PastVersion
     from qmodal.store.apps import AppRecord
-    from qmodal.store.observing import Observation
+    from qmodal.store.watch.observing import Observation
     from qmodal.transport.operation import Op
 
 _APP_ID = re.compile(r"ap-[0-9A-Za-z]{22}")

@@ -16,7 +16,7 @@ from qmodal.transport.operation import Pause
 if TYPE_CHECKING:
     from qmodal.client.client import Client
     from qmodal.store.fleet import ContainerReport, WorkerReport
-    from qmodal.store.observing import Observation
+    from qmodal.store.watch.observing import Observation
     from qmodal.transport.operation import Op
 
 # How often a container that is to stop is looked at, and its box reminded.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -12,12 +11,13 @@ from prometheus_client.core import (
 )
 from prometheus_client.metrics_core import Metric
 
+from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.services.control.chores.book import BOOK
 from qmodal.services.control.figures import LATE_BOUNDS, ControlFigures
 from qmodal.services.control.jobs.backlog import QUEUES, Backlog, backlogs
 from qmodal.services.control.schedules.plan import overdue
-from qmodal.services.control.ticker import View
+from qmodal.services.control.ticker import Ticker, View
 from qmodal.store.history.chores import ChoreRecord
 from qmodal.store.server import ping
 from qmodal.telemetry.metrics_server import (
@@ -29,18 +29,16 @@ from qmodal.telemetry.metrics_server import (
     redis_up,
 )
 
-if TYPE_CHECKING:
-    from qmodal.services.control.process import ControlProcess
-
 _LABELS = ("environment", "app", "function")
 
 
 class ControlMetrics(MetricsSource):
     """The metrics of one control process: of itself, and of all schedules and chores as it has seen them last."""
 
-    def __init__(self, process: ControlProcess) -> None:
-        self._process = process
-        self._client = process.client
+    def __init__(self, client: Client, figures: ControlFigures, ticker: Ticker) -> None:
+        self._client = client
+        self._figures = figures
+        self._ticker = ticker
 
     def serve(self, port: int) -> MetricsServer:
         """The server on that port, started; raises ConfigurationError."""
@@ -51,8 +49,8 @@ class ControlMetrics(MetricsSource):
     def families(self) -> tuple[Families, bytes]:
         """As `MetricsSource.families`."""
         found = [redis_up(is_up=self.is_ready())]
-        ticker = self._process.ticker
-        found += _of_process(self._process.figures, ticker.view)
+        ticker = self._ticker
+        found += _of_process(self._figures, ticker.view)
         found += _of_schedules(ticker.view, ticker.now())
         try:
             found += _of_chores(self._client.run(self._client.chores.all()))

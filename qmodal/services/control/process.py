@@ -67,7 +67,7 @@ class ControlProcess:
             return
         from qmodal.services.control.metrics import ControlMetrics
 
-        server = ControlMetrics(self).serve(port)
+        server = ControlMetrics(self.client, self.figures, self.ticker).serve(port)
         try:
             yield
         finally:

@@ -10,7 +10,7 @@ from qmodal.store import reading
 from qmodal.store.keys import Keys
 from qmodal.transport.operation import Op, ask, ask_one
 
-KEEP_MS = 30 * 24 * 3600 * 1000
+KEEP_CHORES_MS = 30 * 24 * 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class Chores:
         """Keep how it went."""
         packed: bytes = msgpack.packb(asdict(record))
         key = self.keys.chores
-        yield from ask((b"HSET", key, record.name, packed), (b"PEXPIRE", key, KEEP_MS))
+        yield from ask((b"HSET", key, record.name, packed), (b"PEXPIRE", key, KEEP_CHORES_MS))
 
     def all(self) -> Op[dict[str, ChoreRecord]]:
         """How each chore went last."""

@@ -13,8 +13,8 @@ from qmodal.transport.script import script
 from qmodal.wire.ids import is_call_id
 
 # What has been found lives on for so long: somebody may be about to make what it belongs to.
-KEEP_MS = 3_600_000
-AT_ONCE = 1000
+KEEP_LEFT_MS = 3_600_000
+NAMES_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class Leftovers:
             times = yield from ask_each((b"PTTL", name) for name, _ in owned)
             lasting = [each for each, left in zip(owned, times, strict=True) if left == -1]
             replies = yield from ask_each(
-                script("expire_part").command(each, (KEEP_MS,)) for each in lasting
+                script("expire_part").command(each, (KEEP_LEFT_MS,)) for each in lasting
             )
             count += sum(reply == 1 for reply in replies)
         return count
@@ -78,7 +78,7 @@ class Leftovers:
 
     @staticmethod
     def _some(pattern: str, cursor: list[bytes]) -> Op[list[str]]:
-        scan = (b"SCAN", cursor[0], b"MATCH", pattern, b"COUNT", AT_ONCE)
+        scan = (b"SCAN", cursor[0], b"MATCH", pattern, b"COUNT", NAMES_AT_ONCE)
         cursor[0], names = yield from ask_one(*scan)
         return [name for raw in names if (name := reading.text(raw, pattern)) is not None]
 

@@ -14,7 +14,7 @@ DAY_MS = 24 * 3600 * 1000
 MOST_DAYS = 92
 RUN_TIME = sum_of("run")
 # What is kept of a day.
-FIELDS = (*OUTCOMES, RUN_TIME, "alive", "starts")
+USAGE_FIELDS = (*OUTCOMES, RUN_TIME, "alive", "starts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class Usage:
         commands = []
         for series, counted in counts.items():
             key = self.keys.usage(series.name)
-            fields = [part for name in FIELDS for part in (name, counted.get(name, 0))]
+            fields = [part for name in USAGE_FIELDS for part in (name, counted.get(name, 0))]
             commands.append((b"XADD", key, b"MAXLEN", MOST_DAYS, f"{day}-1", *fields))
             commands.append((b"PEXPIRE", key, MOST_DAYS * DAY_MS))
         replies = yield from ask_each(commands)
@@ -47,6 +47,6 @@ class Usage:
                 texts = reading.texts(reply[0][1] or [], name)
                 found[series] = {
                     field: int(texts.get(field, "0")) if texts.get(field, "0").isdigit() else 0
-                    for field in FIELDS
+                    for field in USAGE_FIELDS
                 }
         return found

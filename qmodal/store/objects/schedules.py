@@ -37,7 +37,7 @@ class Notes(NamedTuple):
     since: int = 0
 
 
-NOTHING = Notes()
+UNNOTED = Notes()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +135,10 @@ def _notes(texts: Mapping[str, str]) -> dict[str, Notes]:
     for field, text in texts.items():
         if field.startswith(_RUN):
             function = field.removeprefix(_RUN)
-            found[function] = found.get(function, NOTHING)._replace(run=_run(text))
+            found[function] = found.get(function, UNNOTED)._replace(run=_run(text))
         elif field.startswith(_HOLD):
             function, (state, _, since) = field.removeprefix(_HOLD), text.partition(" ")
-            held = found.get(function, NOTHING)
+            held = found.get(function, UNNOTED)
             at = reading.whole(since.encode()) or 0
             found[function] = held._replace(is_paused=state == "paused", since=at)
     return found

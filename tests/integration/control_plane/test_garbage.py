@@ -22,7 +22,7 @@ from qmodal.functions.graph import graph_of
 from qmodal.functions.results import OutputReader
 from qmodal.store.fleet import LEADER_MS
 from qmodal.store.history.logs import LogChunk
-from qmodal.store.sweeper import Sweeper
+from qmodal.store.watch.sweeper import Sweeper
 from qmodal.transport import defects
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import shard_of

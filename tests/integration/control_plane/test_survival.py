@@ -16,7 +16,7 @@ from qmodal.config import Settings
 from qmodal.exception import InternalFailure
 from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.store.sweeper import Sweeper
+from qmodal.store.watch.sweeper import Sweeper
 from qmodal.transport import defects
 from qmodal.transport.operation import Op, ask_each, ask_one
 from qmodal.transport.pubsub import _pass_on

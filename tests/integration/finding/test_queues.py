@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
-from qmodal.store.observing import QueuedEntry
 from qmodal.store.results.outputs import CallRecord
+from qmodal.store.watch.observing import QueuedEntry
 from qmodal.transport.operation import ask_one
 from tests.support.store.bench import Bench
 

@@ -13,6 +13,7 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import InvalidError
 from qmodal.services.control.figures import ControlFigures
+from qmodal.services.control.schedules import firing
 from qmodal.services.control.schedules.calls import submit_now, submit_slot
 from qmodal.services.control.schedules.firing import Firing
 from qmodal.store.server import server_ms
@@ -73,6 +74,19 @@ def test_a_slot_that_is_fired_again_is_the_same_call(shop: Shop) -> None:
     # Even if nothing had been noted.
     assert shop.client.run(submit_slot(shop.client, shop.schedule("f"), slot)) == call
     assert shop.calls("f") == [call]
+
+
+def test_where_more_is_due_than_can_be_started_only_later_slots_are(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(firing, "BEHIND_MS", 100)
+    shop.deploy(f=qmodal.Period(seconds=1))
+    deployed = shop.schedule("f").deployed
+    wait_until(lambda: past(shop, "f") > deployed + 2100, what="it is behind")
+    assert "later" in fire(shop, "f", deployed + 1000)
+    latest = shop.schedule("f").cadence.latest(deployed, past(shop, "f"))
+    assert latest is not None
+    assert fire(shop, "f", latest).startswith("fc-")
 
 
 def test_a_call_by_hand_comes_beside_the_slots(shop: Shop) -> None:

@@ -14,7 +14,7 @@ from qmodal.client.client import Client
 from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
-from qmodal.store.sweeper import Sweeper
+from qmodal.store.watch.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
 from qmodal.wire.ids import container_id, new_worker_id
 from qmodal.wire.outcome import Outcome

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.observing import ConsumerView, Observation
+from qmodal.store.watch.observing import ConsumerView, Observation
 from qmodal_autoscaler.cluster.catalog import PoolTerms, UnknownTermsError
 from qmodal_autoscaler.cluster.nodes import PlacedContainer
 from qmodal_autoscaler.control.judgement import (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.observing import Observation
+from qmodal.store.watch.observing import Observation
 from qmodal_autoscaler.cluster.catalog import PoolTerms
 from qmodal_autoscaler.cluster.nodes import PlacedContainer
 from qmodal_autoscaler.cluster.pool_tracker import PoolTracker

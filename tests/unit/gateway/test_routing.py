@@ -12,7 +12,7 @@ from qmodal.services.gateway.routing.load import LOOK_SECONDS, PoolLoad
 from qmodal.services.gateway.routing.parameters import read_parameters
 from qmodal.services.gateway.routing.router import names_of_host
 from qmodal.spec.parameters import ParameterSpec, bind, encode
-from qmodal.store.observing import ConsumerView, Observation
+from qmodal.store.watch.observing import ConsumerView, Observation
 
 SPECS = (
     ParameterSpec(name="city", kind="str", required=True),

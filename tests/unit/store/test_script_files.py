@@ -17,10 +17,10 @@ from qmodal.store.entries import Claimed, Ended, Requeued, Settled, Submission
 from qmodal.store.fleet import Fleet, WorkerReport
 from qmodal.store.history.statistics import Series, Statistics
 from qmodal.store.keys import Keys
-from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
 from qmodal.store.results.items import Emission, Items
 from qmodal.store.server import accept_command
+from qmodal.store.watch.observing import Observing
 from qmodal.store.web.routes import Routes
 from qmodal.transport.operation import Exchange
 from qmodal.transport.script import Script, load_commands, script

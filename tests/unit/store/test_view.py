@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from qmodal.store.fleet import LEASE_MS
-from qmodal.store.sweeper import FleetWatch
+from qmodal.store.watch.sweeper import FleetWatch
 
 LIVING, LOST = "wk-living", "wk-lost"
 START = 1_000_000

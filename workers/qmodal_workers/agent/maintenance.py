@@ -7,7 +7,7 @@ import time
 
 from qmodal.client.client import Client
 from qmodal.source import bundle
-from qmodal.store.sweeper import Sweeper
+from qmodal.store.watch.sweeper import Sweeper
 from qmodal.telemetry.events import BOX_LOST, emit
 from qmodal.transport.defects import survive
 from qmodal_workers.agent.containers import ContainerTable

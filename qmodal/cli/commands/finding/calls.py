@@ -10,10 +10,10 @@ from qmodal.cli.commands.finding.inputs import UnreadableError, opened
 from qmodal.cli.commands.finding.scope import Scope, observed
 from qmodal.client.client import Client
 from qmodal.spec.web import full_name
-from qmodal.store.observing import Observation, QueuedEntry
 from qmodal.store.results.dead import DeadLetter
 from qmodal.store.results.failures import Failure
 from qmodal.store.results.outputs import CallRecord
+from qmodal.store.watch.observing import Observation, QueuedEntry
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import gather
 from qmodal.wire.outcome import told

@@ -11,9 +11,9 @@ from qmodal.cli.commands.finding.inputs import shown_arguments, shown_value
 from qmodal.cli.commands.finding.scope import Scope, app_names, observed
 from qmodal.client.client import Client
 from qmodal.exception import Error
-from qmodal.store.observing import Observation, QueuedEntry
 from qmodal.store.results.failures import Failure
 from qmodal.store.results.outputs import CANCELLED_INDEX, CallRecord, Output
+from qmodal.store.watch.observing import Observation, QueuedEntry
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import input_id
 from qmodal.wire.outcome import Outcome, open_outcome, parted, told, values

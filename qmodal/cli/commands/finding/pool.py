@@ -14,7 +14,7 @@ from qmodal.cli.tables import Columns, age, show
 if TYPE_CHECKING:
     from qmodal.cli.commands.finding.pools import PoolView
     from qmodal.client.client import Client
-    from qmodal.store.observing import Observation
+    from qmodal.store.watch.observing import Observation
     from qmodal.transport.operation import Op
 
 PURGED = "stopped: the input was dropped with all that waited in its pool"

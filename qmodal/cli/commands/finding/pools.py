@@ -12,7 +12,7 @@ from qmodal.client.client import Client
 from qmodal.exception import Error, NotFoundError
 from qmodal.spec.documents import PoolSpec
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.observing import Observation
+from qmodal.store.watch.observing import Observation
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import is_pool_id
 

@@ -10,7 +10,7 @@ from qmodal.client.client import Client
 from qmodal.exception import Error, NotFoundError
 from qmodal.spec.web import full_name
 from qmodal.store.apps import AppRecord
-from qmodal.store.observing import Observation
+from qmodal.store.watch.observing import Observation
 from qmodal.transport.operation import Op
 
 

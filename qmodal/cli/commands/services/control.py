@@ -106,7 +106,7 @@ def usage(days: int, as_json: bool) -> None:
 
 def _usage(client: Client, days: int) -> Op[list[dict[str, Any]]]:
     from qmodal.store.history.statistics import OUTCOMES
-    from qmodal.store.history.usage import DAY_MS, FIELDS, RUN_TIME
+    from qmodal.store.history.usage import DAY_MS, RUN_TIME, USAGE_FIELDS
 
     listed = yield from client.statistics.series()
     now = yield from client.statistics.read(listed)
@@ -115,7 +115,7 @@ def _usage(client: Client, days: int) -> Op[list[dict[str, Any]]]:
     rows = []
     for series, counts in sorted(now.items()):
         earlier = before.get(series, {})
-        did = {name: max(0, counts.get(name, 0) - earlier.get(name, 0)) for name in FIELDS}
+        did = {name: max(0, counts.get(name, 0) - earlier.get(name, 0)) for name in USAGE_FIELDS}
         inputs = sum(did[name] for name in OUTCOMES)
         if inputs or did["alive"]:
             rows.append(

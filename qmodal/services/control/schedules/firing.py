@@ -14,6 +14,8 @@ from qmodal.transport.operation import Op
 
 # Of a schedule that is late again and again there is a line so often.
 SAY_SECONDS = 60.0
+# Where more is due than can be started, slots go that are so far behind a later one.
+BEHIND_MS = 10_000
 
 
 class Firing:
@@ -37,6 +39,9 @@ class Firing:
             return "skipped: it is paused"
         if schedule.is_over(slot, now):
             return "skipped: that slot is over"
+        following = schedule.cadence.next(slot)
+        if following is not None and following <= now - BEHIND_MS:
+            return "skipped: a later slot is due"
         call = yield from submit_slot(self._client, schedule, slot)
         run = LastRun(slot, now, call, identity)
         if (yield from self._client.schedules.note_run(app_id, function, run)):

@@ -9,7 +9,7 @@ from qmodal.client.client import Client
 from qmodal.services.control.schedules.cadence import Cadence, cadence_of
 from qmodal.spec.documents import FunctionSpec, Version
 from qmodal.spec.options import FunctionOptions
-from qmodal.store.objects.schedules import NOTHING, Notes, ScheduledApp
+from qmodal.store.objects.schedules import UNNOTED, Notes, ScheduledApp
 from qmodal.transport.defects import survive
 from qmodal.transport.operation import Op
 
@@ -133,7 +133,7 @@ class Table:
             python=version.python,
             deployed=app.deployed,
             cadence=self._cadence(app, function, declared),
-            notes=app.notes.get(function, NOTHING),
+            notes=app.notes.get(function, UNNOTED),
         )
 
     def _cadence(self, app: ScheduledApp, function: str, declared: _Declared) -> Cadence:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from qmodal.store.observing import Observation
+from qmodal.store.watch.observing import Observation
 
 LOOK_SECONDS = 1.0
 

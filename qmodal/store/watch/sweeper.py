@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from qmodal.exception import ConnectionError
 from qmodal.store.fleet import LEASE_MS, Fleet
 from qmodal.store.keys import Keys
-from qmodal.store.observing import Observing
 from qmodal.store.pools import Pools
+from qmodal.store.watch.observing import Observing
 from qmodal.transport.defects import survive
 from qmodal.transport.operation import Op, ask_one
 from qmodal.wire.ids import is_pool_id, worker_of
