@@ -17,7 +17,11 @@ Lane = Literal[1, 2]  # the stream `inputs`, or `again`
 # Of rq, which clears its registries every minute as long as a control process runs.
 _OF_RQ = (
     "queues",
-    *(f"{kind}:{queue}" for kind in ("finished", "failed") for queue in ("schedules", "chores")),
+    *(
+        f"{kind}:{queue}"
+        for kind in ("finished", "failed", "workers")
+        for queue in ("schedules", "chores")
+    ),
 )
 # Names of keys that live on without a TTL while nothing runs; every other key must expire or be
 # deleted.
