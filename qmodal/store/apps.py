@@ -203,8 +203,8 @@ class Apps:
 
     def forget(self, app_id: str, number: int) -> Op[bool]:
         """Forget an old version, and its bundle if no other one needs it; False if it is gone, or current."""
-        keys = (self.keys.app(app_id), self.keys.version(app_id, number), self.keys.code(""))
-        arguments = (app_id, number, KEEP_CODE_SECONDS)
+        keys = (self.keys.app(app_id), self.keys.version(app_id, number))
+        arguments = (app_id, number, KEEP_CODE_SECONDS, self.keys.code(""))
         return bool((yield from ask_one(*script("forget").command(keys, arguments))))
 
     def disuse(self, digest: str) -> Op[int]:
@@ -212,14 +212,17 @@ class Apps:
         members = yield from ask_one(b"SMEMBERS", self.keys.code_apps(digest))
         where = self.keys.code_apps(digest)
         apps = [app for each in members if (app := reading.text(each, where)) is not None]
-        command = script("disuse").command(
+        count: int = yield from ask_one(*self.disuse_command(digest, apps))
+        return count
+
+    def disuse_command(self, digest: str, apps: Sequence[str]) -> Command:
+        """Take those of the apps that are not deployed off those that need the bundle; the reply is how many."""
+        return script("disuse").command(
             (self.keys.code(digest),),
             (KEEP_CODE_SECONDS,),
             more_keys=[self.keys.app(app) for app in apps],
             more=apps,
         )
-        count: int = yield from ask_one(*command)
-        return count
 
     def last_stopped(self, environment: str, name: str) -> Op[str | None]:
         """The id of the app of that name that was stopped last, within a week."""

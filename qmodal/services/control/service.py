@@ -20,6 +20,8 @@ from qmodal.telemetry.log_lines import begin_log
 
 # While there is no server to be reached.
 ASK_SECONDS, ASK_AGAIN_SECONDS = 2.0, 1.0
+# `qmodal up` starts it with what people wait for; to import rq takes half a second of a processor, and nothing waits for it.
+BEGIN_SECONDS = 1.0
 # What a job under way has to end; hosts kill after 30 s, and a job that is cut off is done again.
 STOP_SECONDS = 20.0
 
@@ -40,7 +42,7 @@ def serve(
         settings = discovered(replace(settings, insecure=settings.insecure or insecure))
         withdraw(settings)
         client = Client(settings)
-        if _answered(client, stop):
+        if _answered(client, stop) and not stop.wait(BEGIN_SECONDS):
             _run(client, stop, metrics_port or settings.metrics_port)
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal control: {error}\n")

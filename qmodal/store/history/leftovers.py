@@ -8,13 +8,18 @@ from dataclasses import dataclass
 
 from qmodal.store import reading
 from qmodal.store.keys import Keys
-from qmodal.transport.operation import Op, ask_each, ask_one
+from qmodal.transport.operation import Command, Op, ask_each, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.ids import is_call_id
 
 # What has been found lives on for so long: somebody may be about to make what it belongs to.
 KEEP_LEFT_MS = 3_600_000
 NAMES_AT_ONCE = 1000
+
+
+def expire_part_command(part: str, owner: str) -> Command:
+    """Give a lifetime to the key if it has none, and the key that it belongs to is gone."""
+    return script("expire_part").command((part, owner), (KEEP_LEFT_MS,))
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +67,7 @@ class Leftovers:
             owned = [(name, of) for name, of in parts if of is not None]
             times = yield from ask_each((b"PTTL", name) for name, _ in owned)
             lasting = [each for each, left in zip(owned, times, strict=True) if left == -1]
-            replies = yield from ask_each(
-                script("expire_part").command(each, (KEEP_LEFT_MS,)) for each in lasting
-            )
+            replies = yield from ask_each(expire_part_command(*each) for each in lasting)
             count += sum(reply == 1 for reply in replies)
         return count
 

@@ -31,7 +31,8 @@ FETCH = "import sys, qmodal; print(qmodal.FunctionCall.from_id(sys.argv[1]).get(
 
 
 def listed(here: Desk) -> dict[str, dict[str, Any]]:
-    rows = json.loads(here.run(QMODAL, "schedule", "list", "--json"))
+    # Behind them there may be a line on stderr: nobody starts them yet.
+    rows, _ = json.JSONDecoder().raw_decode(here.run(QMODAL, "schedule", "list", "--json"))
     return {row["function"]: row for row in rows}
 
 

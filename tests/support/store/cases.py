@@ -11,6 +11,7 @@ import msgpack
 from qmodal.store.apps import AppRecord
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
+from qmodal.store.history.leftovers import expire_part_command
 from qmodal.store.history.statistics import Series
 from qmodal.store.keys import GROUP
 from qmodal.store.objects.schedules import LastRun
@@ -310,7 +311,7 @@ def expire_part(bench: Bench) -> Command:
     bench.submit()
     keys = bench.client.keys
     part = keys.inputs(bench.pool)  # whatever it is, if its owner is gone
-    return script("expire_part").command((part, keys.app("ap-gone")), (60_000,))
+    return expire_part_command(part, keys.call("fc-00" + "gone" * 5))
 
 
 def disown(bench: Bench) -> Command:
@@ -330,9 +331,7 @@ def disuse(bench: Bench) -> Command:
     keys = bench.client.keys
     bench.client.run(bench.client.apps.store_code("ab", b"source"))
     bench.ask(b"SADD", keys.code_apps("ab"), b"ap-gone")
-    return script("disuse").command(
-        (keys.code("ab"),), (60,), more_keys=[keys.app("ap-gone")], more=["ap-gone"]
-    )
+    return bench.client.apps.disuse_command("ab", ["ap-gone"])
 
 
 CASES: list[Callable[[Bench], Command]] = [

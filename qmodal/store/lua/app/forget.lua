@@ -1,8 +1,8 @@
 -- Forget an old version of a deployed app, and that the app needs its source bundle, unless another version does.
 -- Returns 1, or 0 if it is gone, current or newer.
 -- include: discard_code
-local app, version, code = unpack(KEYS)
-local app_id, number, keep = unpack(ARGV)
+local app, version = unpack(KEYS)
+local app_id, number, keep, code = unpack(ARGV)
 local current = tonumber(redis.call('HGET', app, 'version') or 0)
 if tonumber(number) >= current or redis.call('EXISTS', version) == 0 then return 0 end
 redis.call('UNLINK', version)
