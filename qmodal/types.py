@@ -49,6 +49,17 @@ class LogEntry:
     context_ids: list[str]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretInfo:
+    """A secret that is stored by name; `last_used`: when a container was last started with it. Times are in UTC."""
+
+    name: str | None
+    environment_name: str
+    created_at: datetime
+    created_by: str | None = None  # not recorded
+    last_used: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
     """Images are recorded and not built."""

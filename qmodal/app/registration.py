@@ -28,6 +28,7 @@ from qmodal.spec.documents import FunctionSpec, MethodSpec
 from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.spec.registry import Entry, Registry
 from qmodal.spec.web import check_distinct, full_name, web_methods
+from qmodal.wire.signing import Signer
 
 LARGEST_SERIALIZED = 16 * 1024 * 1024
 LARGE_SERIALIZED = 256 * 1024
@@ -47,8 +48,8 @@ class Registered:
         """Whether it is a class."""
         return isinstance(self.raw, type)
 
-    def spec(self, *, module: str) -> FunctionSpec:
-        """The spec to publish.
+    def spec(self, *, module: str, signer: Signer, app: str) -> FunctionSpec:
+        """The spec to publish in an app of that name, the values of its secrets sealed with the signer's key.
 
         Raises SerializationError for what cannot be serialized, InvalidError for a schedule or a
         secret that cannot work.
@@ -61,7 +62,7 @@ class Registered:
             qualname=self.raw.__qualname__,
             is_class=self.is_class,
             methods=self.methods,
-            options=self.options.with_environ().to_plain(),
+            options=self.options.published(signer, app).to_plain(),
             parameters=self._parameters(),
             serialized=_serialized(self.raw) if self.options.serialized else None,
         )

@@ -66,6 +66,9 @@ BUILT_IN = {
         "qmodal.cli.commands.services.token:token",
         "Make and revoke tokens for guarded web functions.",
     ),
+    "secret": CommandEntry(
+        "qmodal.cli.commands.objects.secret:secret", "Store variables for functions, encrypted."
+    ),
     "doctor": CommandEntry(
         "qmodal.cli.commands.doctor:doctor", "Check the settings against the server."
     ),

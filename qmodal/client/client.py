@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from qmodal.store.history.statistics import Statistics
     from qmodal.store.history.usage import Usage
     from qmodal.store.objects.schedules import Schedules
+    from qmodal.store.objects.secrets import Secrets
     from qmodal.store.pools import Pools
     from qmodal.store.results.dead import DeadLetters
     from qmodal.store.results.failures import Failures
@@ -208,6 +209,13 @@ class Client:
         from qmodal.store.history.usage import Usage
 
         return Usage(self.keys)
+
+    @cached_property
+    def secrets(self) -> Secrets:
+        """Secrets that are stored by name."""
+        from qmodal.store.objects.secrets import Secrets
+
+        return Secrets(self.keys, self.signer)
 
     @cached_property
     def specs(self) -> SpecReader:

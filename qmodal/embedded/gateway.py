@@ -17,7 +17,7 @@ GATEWAY_PORT = 8000
 # Ports after the wanted one that are tried before any free one is taken.
 NEXT_PORTS = 20
 # What the extra `web` installs and a gateway cannot do without.
-GATEWAY_NEEDS = ("uvloop", "httptools", "uvicorn", "websockets")
+GATEWAY_NEEDS = ("uvloop", "httptools", "starlette", "uvicorn", "websockets")
 INSTALL_WEB = "pip install 'qmodal[web]'"
 
 

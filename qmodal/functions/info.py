@@ -29,7 +29,7 @@ def describe(spec: FunctionSpec, variant: Variant, web: dict[str, WebInfo]) -> F
         schedule=None if options.schedule is None else str(options.schedule),
         single_use_containers=options.single_use_containers,
         volumes=dict(options.volumes),
-        secrets=[str(secret) for secret in options.secrets],
+        secrets=[str(each.get("name") or each["kind"]) for each in options.secrets],
         web_info=web.get(""),
         method_names=sorted(spec.methods) if spec.is_class else None,
         method_details=web if spec.is_class and web else None,

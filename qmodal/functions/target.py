@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from qmodal.client.client import current
 from qmodal.exception import InvalidError, NotFoundError, UnimplementedError
 from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.options import FunctionOptions
@@ -68,7 +69,7 @@ def target_of(
         app_id=definition.app_id,
         function=spec.tag,
         parameters=b"" if binding is None else binding.instance._encoded(specs_of(spec)),
-        variant=variant.packed,
+        variant=_sealed(variant, definition).packed,
         label=_label(spec.tag if binding is None else binding.instance._label(), definition),
         number=definition.number,
     )
@@ -85,6 +86,13 @@ def target_of(
         main_by_reference=definition.main_by_reference,
         is_web=is_web,
     )
+
+
+def _sealed(variant: Variant, definition: Definition) -> Variant:
+    """The variant as it travels."""
+    if not variant.secrets:
+        return variant
+    return variant.published(current().signer, definition.app_name)
 
 
 def _label(label: str, definition: Definition) -> str:

@@ -1,31 +1,105 @@
-"""Secret: environment variables that travel, signed but not encrypted, with the app's version."""
+"""Secret: environment variables of containers whose values are sealed wherever they are kept."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
+from qmodal.client.client import current
 from qmodal.client.context import is_local
-from qmodal.exception import InvalidError, UnimplementedError
+from qmodal.client.verb import verb
+from qmodal.exception import AlreadyExistsError, InvalidError, NotFoundError
+from qmodal.resources.env_files import check_stored, check_variables, find_dotenv, read_dotenv
 from qmodal.spec.names import check_name
 from qmodal.spec.resource import SecretResource
+from qmodal.spec.variables import NamedSecret, check_keys
+from qmodal.store.objects.secrets import StoredSecret
+from qmodal.transport.operation import Op
+from qmodal.types import SecretInfo
+
+
+class SecretManager:
+    """`Secret.objects`: makes, lists and deletes secrets that are stored by name."""
+
+    __slots__ = ()
+
+    @verb
+    def create(
+        self,
+        name: str,
+        env_dict: Mapping[str, str],
+        *,
+        allow_existing: bool = False,
+        environment_name: str | None = None,
+        client: Any = None,
+    ) -> Op[None]:
+        """Store the variables under that name; one that is there raises AlreadyExistsError, or stays as it is.
+
+        >>> qmodal.Secret.objects.create("aws", {"AWS_KEY": key})
+        """
+        check_name("Secret", name)
+        check_stored(env_dict)
+        environment = _environment(environment_name)
+        made = yield from current().secrets.create(environment, name, env_dict)
+        if not made and not allow_existing:
+            raise AlreadyExistsError(
+                f"There is a secret {name!r} in environment {environment!r} already. Replace it with `qmodal secret "
+                f"create {name} ... --force`, or change it with Secret.from_name({name!r}).update(...)."
+            )
+
+    @verb
+    def list(
+        self,
+        *,
+        max_objects: int | None = None,
+        created_before: datetime | str | None = None,
+        environment_name: str = "",
+        client: Any = None,
+    ) -> Op[list[Secret]]:
+        """The stored secrets of an environment, the newest first."""
+        if max_objects is not None and max_objects < 0:
+            raise InvalidError("max_objects cannot be negative")
+        before = _microseconds(created_before)
+        found = yield from current().secrets.all(_environment(environment_name))
+        older = [each for each in found if before is None or each.created < before]
+        return [Secret._stored(each) for each in older[:max_objects]]
+
+    @verb
+    def delete(
+        self,
+        name: str,
+        *,
+        allow_missing: bool = False,
+        environment_name: str | None = None,
+        client: Any = None,
+    ) -> Op[None]:
+        """Delete a stored secret: containers that need it do not start any more. Raises NotFoundError."""
+        check_name("Secret", name)
+        environment = _environment(environment_name)
+        deleted = yield from current().secrets.delete(environment, name)
+        if not deleted and not allow_missing:
+            raise NotFoundError(f"There is no secret {name!r} in environment {environment!r}.")
 
 
 class Secret(SecretResource):
-    """Variables for a function's containers; later ones win over earlier ones and over `env`'s.
+    """Variables for a function's containers; later ones win over earlier ones, and `env` over all.
 
-    >>> @app.function(secrets=[qmodal.Secret.from_dict({"TOKEN": "abc"})])
-    ... def token() -> str:
-    ...     return os.environ["TOKEN"]
+    >>> @app.function(secrets=[qmodal.Secret.from_name("aws", required_keys=["AWS_KEY"])])
+    ... def key() -> str:
+    ...     return os.environ["AWS_KEY"]
     """
 
-    __slots__ = ("_kind", "_name", "_read", "_required")
+    __slots__ = ("_environment", "_found", "_kind", "_name", "_read", "_required")
+    objects: ClassVar[SecretManager] = SecretManager()
     _kind: str
-    _read: Callable[[], dict[str, str]]
+    _read: Callable[[], dict[str, str]] | None  # None: it is stored by name
     _name: str | None
     _required: tuple[str, ...]
+    _environment: str
+    _found: StoredSecret | None
 
     def __init__(self) -> None:
         raise InvalidError("Make a Secret with `Secret.from_dict(...)` or another `from_...`.")
@@ -34,17 +108,36 @@ class Secret(SecretResource):
     def _made(
         cls,
         kind: str,
-        read: Callable[[], dict[str, str]],
+        read: Callable[[], dict[str, str]] | None,
         name: str | None = None,
         required: Sequence[str] = (),
+        environment: str = "",
     ) -> Secret:
         secret = object.__new__(cls)
         secret._kind, secret._read = kind, read
-        secret._name, secret._required = name, tuple(required)
+        secret._name, secret._required, secret._environment = name, tuple(required), environment
+        secret._found = None
+        return secret
+
+    @classmethod
+    def _stored(cls, found: StoredSecret) -> Secret:
+        secret = cls._made("from_name", None, found.name, environment=found.environment)
+        secret._found = found
         return secret
 
     def __repr__(self) -> str:
         return f"Secret.{self._kind}({self._name or ''})"
+
+    def __reduce__(self) -> Any:
+        # What is pickled may be published: a serialized function that names its secret takes no value along.
+        read = None if self._read is None else dict
+        return Secret._made, (self._kind, read, self._name, self._required, self._environment)
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Secret:
+        return self
 
     @property
     def name(self) -> str | None:
@@ -55,9 +148,7 @@ class Secret(SecretResource):
     def from_dict(env_dict: Mapping[str, str | None] = {}) -> Secret:
         """These variables; None leaves one out. Raises InvalidError unless all are strings."""
         kept = {key: value for key, value in env_dict.items() if value is not None}
-        if not all(isinstance(each, str) for pair in kept.items() for each in pair):
-            raise InvalidError("the env_dict of a Secret must map strings to strings")
-        _check_names(kept)
+        check_variables(kept)
         return Secret._made("from_dict", lambda: kept)
 
     @staticmethod
@@ -72,7 +163,7 @@ class Secret(SecretResource):
         if missing:
             raise InvalidError(f"Could not find local environment variable(s): {missing}")
         kept = {key: os.environ[key] for key in env_keys}
-        _check_names(kept)
+        check_variables(kept)
         return Secret._made("from_local_environ", lambda: kept)
 
     @staticmethod
@@ -83,7 +174,13 @@ class Secret(SecretResource):
 
         It is read when the app is run or deployed; without one there are no variables.
         """
-        return Secret._made("from_dotenv", lambda: _read_dotenv(path, filename))
+
+        def read() -> dict[str, str]:
+            start = Path.cwd() if path is None else Path(path).resolve()
+            found = find_dotenv(start, filename)
+            return {} if found is None else read_dotenv(found)
+
+        return Secret._made("from_dotenv", read)
 
     @staticmethod
     def from_name(
@@ -93,73 +190,94 @@ class Secret(SecretResource):
         required_keys: Sequence[str] = [],
         client: Any = None,
     ) -> Secret:
-        """Variables that the environment of the boxes' workers has to provide.
+        """Variables that `qmodal secret create` has stored under that name, in the app's environment if none is named.
 
-        A container without one of `required_keys` fails to start and says so. Raises InvalidError
-        for a name that no secret can have.
+        An app is not published, and a container does not start, without the secret or one of its `required_keys`. A
+        container has the values of when it was started. Raises InvalidError for a name that no secret can have.
         """
         check_name("Secret", name)
-        return Secret._made("from_name", dict, name, required_keys)
+        if environment_name:
+            check_name("Environment", environment_name)
+        return Secret._made("from_name", None, name, required_keys, environment_name or "")
 
-    def variables(self) -> dict[str, str]:
-        """The variables now; raises InvalidError for a file that cannot be read."""
-        return self._read()
+    def variables(self) -> dict[str, str] | None:
+        """The variables now, None for one that is stored; raises InvalidError for a file that cannot be read."""
+        return None if self._read is None else self._read()
 
     def to_plain(self) -> dict[str, Any]:
         """What the app's version records of it: no values."""
-        return {"kind": self._kind, "name": self._name, "required_keys": list(self._required)}
+        asked = {"environment": self._environment, "required_keys": list(self._required)}
+        return {"kind": self._kind, "name": self._name, **(asked if self._read is None else {})}
+
+    @verb
+    def hydrate(self, client: Any = None) -> Op[Secret]:
+        """Look up a stored one now rather than on first use; returns itself. Raises NotFoundError."""
+        if self._read is None and self._found is None:
+            yield from self._look_up()
+        return self
+
+    @verb
+    def info(self, *, refresh: bool = False) -> Op[SecretInfo]:
+        """When a stored one was made and last used; `refresh` looks it up again. Raises NotFoundError."""
+        found = self._found
+        if found is None or refresh:
+            found = yield from self._look_up()
+        (used,) = yield from current().secrets.last_used([found])
+        return SecretInfo(
+            name=found.name,
+            environment_name=found.environment,
+            created_at=_moment(found.created),
+            last_used=None if used is None else _moment(used),
+        )
+
+    @verb
+    def update(self, env_dict: Mapping[str, str]) -> Op[None]:
+        """Set these variables of a stored one, and leave its others; containers that start from now on have them.
+
+        Raises NotFoundError if there is none of that name.
+
+        >>> qmodal.Secret.from_name("aws").update({"AWS_KEY": new_key})
+        """
+        asked = self._asked()
+        check_stored(env_dict)
+        is_there = yield from current().secrets.change(asked.environment, asked.name, env_dict)
+        check_keys(asked._replace(required_keys=()), () if is_there else None)
 
     @property
     def object_id(self) -> str:
-        """Raises AttributeError: nothing is stored, so there is no id."""
-        raise AttributeError(f"{self!r} has no object_id: qmodal stores no secrets")
+        """`st-...` of a stored one; AttributeError before hydration, and for others."""
+        if self._found is None:
+            raise AttributeError(f"{self!r} is not hydrated, so it has no object_id")
+        return self._found.secret_id
 
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        raise UnimplementedError(
-            f"qmodal stores no secrets, so `Secret.{name}` cannot work: use Secret.from_dict, "
-            "from_dotenv or from_local_environ, or set the variables for the workers."
-        )
+    def _look_up(self) -> Op[StoredSecret]:
+        asked = self._asked()
+        found = yield from current().secrets.find(asked.environment, asked.name)
+        check_keys(asked, None if found is None else found.keys)
+        assert found is not None
+        self._found = found
+        return found
+
+    def _asked(self) -> NamedSecret:
+        if self._name is None:
+            raise InvalidError(f"{self!r} is not stored by name: use Secret.from_name.")
+        return NamedSecret(_environment(self._environment), self._name, self._required)
 
 
-def _check_names(variables: Mapping[str, str]) -> None:
-    for name, value in variables.items():
-        if not name or "=" in name or "\0" in name + value:
-            raise InvalidError(f"a Secret's {name!r} cannot be an environment variable")
+def _environment(name: str | None) -> str:
+    if name:
+        check_name("Environment", name)
+    return name or current().settings.environment
 
 
-def _read_dotenv(path: str | Path | None, filename: str) -> dict[str, str]:
-    found = _find_dotenv(Path.cwd() if path is None else Path(path).resolve(), filename)
-    if found is None:
-        return {}
+def _microseconds(moment: datetime | str | None) -> float | None:
+    """Microseconds since 1970 of a time, or of a date in ISO 8601; without a zone it is local. Raises InvalidError."""
     try:
-        text = found.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidError(f"{found} cannot be read: {error}") from error
-    variables = dict(filter(None, map(_assignment, text.splitlines())))
-    _check_names(variables)
-    return variables
+        found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
+    except ValueError:
+        raise InvalidError(f"{moment!r} is no date and time; give 2026-01-31T12:00") from None
+    return None if found is None else found.timestamp() * 1_000_000
 
 
-def _find_dotenv(start: Path, filename: str) -> Path | None:
-    folder = start.parent if start.is_file() else start
-    places = (each / filename for each in (folder, *folder.parents))
-    return next((place for place in places if place.is_file()), None)
-
-
-def _assignment(line: str) -> tuple[str, str] | None:
-    """One line of a dotenv file: `export NAME='value' # comment`; None for an empty one."""
-    line = line.strip().removeprefix("export ").lstrip()
-    if not line or line.startswith("#"):
-        return None
-    name, _, value = line.partition("=")
-    return name.strip(), _unquoted(value.strip())
-
-
-def _unquoted(value: str) -> str:
-    quote = value[:1]
-    if quote not in ("'", '"') or not quote:
-        return value.partition(" #")[0].rstrip()
-    inner, _, _ = value[1:].partition(quote)
-    return inner.replace("\\n", "\n") if quote == '"' else inner
+def _moment(microseconds: int) -> datetime:
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC)

@@ -17,11 +17,13 @@ from qmodal.source.loader import RENAMED, alias_main, main_origin
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.registry import Registry
+from qmodal.spec.variables import check_keys, named
 from qmodal.spec.web import routes_of, web_functions
 from qmodal.store.apps import LIFETIMES_MS, AppRecord, AppState
 from qmodal.transport.operation import Op
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id
+from qmodal.wire.signing import Signer
 
 MOST_TRIES = 20
 
@@ -96,14 +98,23 @@ def _origin(name: str) -> tuple[Path | None, str | None]:
 
 
 def version_of(
-    registry: Registry, code: Code, *, name: str, environment: str, state: AppState, tag: str
+    registry: Registry,
+    code: Code,
+    signer: Signer,
+    *,
+    name: str,
+    environment: str,
+    state: AppState,
+    tag: str,
 ) -> Version:
-    """The version to publish, without its place."""
+    """The version to publish, without its place; the values of its secrets are sealed."""
     functions = {}
     for name_there, entry in registry.entries.items():
         module = entry.raw.__module__
         with publishing(registry):
-            spec = entry.spec(module=code.module if module == "__main__" else module)
+            spec = entry.spec(
+                module=code.module if module == "__main__" else module, signer=signer, app=name
+            )
         functions[name_there] = spec
     return Version(
         app_id="",
@@ -136,8 +147,11 @@ def publish(
     `is_recreating`: containers of older versions leave at once.
     """
     code = code_of(registry)
-    draft = version_of(registry, code, name=name, environment=environment, state=state, tag=tag)
-    web_functions(draft)  # raises before anything is published
+    draft = version_of(
+        registry, code, client.signer, name=name, environment=environment, state=state, tag=tag
+    )
+    web_functions(draft)  # raises before anything is published, as what follows does
+    yield from _check_secrets(client, draft)
     if code.bundle is not None:
         yield from client.apps.store_code(code.bundle.digest, code.bundle.content)
     for _ in range(MOST_TRIES):
@@ -161,6 +175,14 @@ def publish(
                 yield from client.apps.reset(place.app_id)
             return Release(version, is_new=is_new)
     raise InternalFailure(f"other deploys of {name!r} were always faster; try again")
+
+
+def _check_secrets(client: Client, version: Version) -> Op[None]:
+    """Raise NotFoundError unless the secrets that its functions name are there, with the keys that they require."""
+    for spec in version.functions.values():
+        for secret in named(spec.options.get("secrets", ()), version.environment):
+            found = yield from client.secrets.find(secret.environment, secret.name)
+            check_keys(secret, None if found is None else found.keys)
 
 
 def _write(client: Client, record: AppRecord, version: Version) -> Op[bool]:

@@ -10,8 +10,9 @@ from typing import Any
 from qmodal.exception import DeprecationError, InvalidError
 from qmodal.spec.checks import CHECKS, EXPERIMENTAL, RECORDED, check_amount, check_whole
 from qmodal.spec.retries import Retries
-from qmodal.spec.variables import allowed, gathered
+from qmodal.spec.variables import allowed, published
 from qmodal.wire.plain import NotPlain, pack
+from qmodal.wire.signing import Signer
 
 _RENAMED = {
     "keep_warm": "`min_containers`",
@@ -50,8 +51,8 @@ class FunctionOptions:
     schedule: Any = None
     env: Mapping[str, str] = field(default_factory=dict)
     secrets: tuple[Any, ...] = ()
-    # The variables of image and secrets, gathered when the app is published; `env` goes before them.
-    secret_env: Mapping[str, str] = field(default_factory=dict)
+    # The variables of its image, as they are when the app is published.
+    image_env: Mapping[str, str] = field(default_factory=dict)
     gpu: str | tuple[str, ...] | None = None
     volumes: Mapping[str, Any] = field(default_factory=dict)
     cpu: float | tuple[float, float] | None = None
@@ -112,12 +113,14 @@ class FunctionOptions:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables that a container starts with."""
-        return allowed({**self.secret_env, **self.env})
+        """The variables of `env` that a program may set."""
+        return allowed(self.env)
 
-    def with_environ(self) -> FunctionOptions:
-        """The same with the variables that its image and its secrets stand for now."""
-        return replace(self, secret_env=gathered(self.image, self.secrets))
+    def published(self, signer: Signer, app: str) -> FunctionOptions:
+        """The same as an app of that name publishes it: with the variables of its image, and its secrets sealed."""
+        variables = dict(getattr(self.image, "environ", None) or {})
+        secrets = tuple(published(secret, signer, app) for secret in self.secrets)
+        return replace(self, image_env=variables, secrets=secrets)
 
     def with_recorded(self, **recorded: Any) -> FunctionOptions:
         """The same with notes that have no effect yet."""
@@ -236,8 +239,6 @@ def plain_overrides(**given: Any) -> dict[str, Any]:
     A value equal to the default is kept, because the function's own may differ from it.
     """
     changes, recorded = _checked_overrides(given)
-    if "secrets" in changes:
-        changes["secret_env"] = gathered(None, changes["secrets"])
     if recorded:
         changes["recorded"] = recorded
     return {name: _plain(changes[name]) for name in sorted(changes)}

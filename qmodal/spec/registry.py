@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from qmodal.spec.documents import FunctionSpec, MethodSpec, Version
 from qmodal.spec.options import FunctionOptions
+from qmodal.wire.signing import Signer
 
 log = logging.getLogger("qmodal")
 
@@ -52,8 +53,8 @@ class Entry(Protocol):
         """What calls can reach; a function is the method ""."""
         ...
 
-    def spec(self, *, module: str) -> FunctionSpec:
-        """The spec to publish; raises InvalidError or SerializationError."""
+    def spec(self, *, module: str, signer: Signer, app: str) -> FunctionSpec:
+        """The spec to publish in an app of that name; raises InvalidError or SerializationError."""
         ...
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 
 class ImageResource:
     """What `image=` takes."""
@@ -14,8 +17,12 @@ class SecretResource:
 
     __slots__ = ()
 
-    def variables(self) -> dict[str, str]:
-        """The variables now; raises InvalidError where they cannot be had."""
+    def variables(self) -> dict[str, str] | None:
+        """The variables now, None for one that is stored by name; raises InvalidError where they cannot be had."""
+        raise NotImplementedError
+
+    def to_plain(self) -> Mapping[str, Any]:
+        """What it is, without a value."""
         raise NotImplementedError
 
 

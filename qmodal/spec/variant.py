@@ -6,7 +6,7 @@ Two handles with equal changes reach the same pool, whatever the order in which 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qmodal.spec.documents import FunctionSpec, PoolSpec
@@ -16,37 +16,50 @@ from qmodal.spec.options import (
     check_concurrency,
     plain_overrides,
 )
+from qmodal.spec.resource import SecretResource
+from qmodal.spec.variables import published
 from qmodal.wire.plain import pack, unpack
+from qmodal.wire.signing import Signer
 
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """Options laid over those of the function; plain values."""
+    """Options laid over those of the function; plain values, and the secrets as they were given."""
 
     changes: Mapping[str, Any] = field(default_factory=dict)
+    secrets: tuple[SecretResource, ...] = ()
 
     def with_options(self, **given: Any) -> Variant:
         """Later values replace earlier ones; empty ones (0, None, {}) change nothing.
 
         Raises InvalidError for a bad value, TypeError for an option that cannot be changed.
         """
-        return Variant(_laid_over(self.changes, plain_overrides(**given)))
+        changes = _laid_over(self.changes, plain_overrides(**given))
+        return Variant(changes, tuple(given.get("secrets") or self.secrets))
 
     def with_concurrency(self, max_inputs: int, target_inputs: int | None) -> Variant:
         """Several inputs at once in a container; raises InvalidError."""
         target = max_inputs if target_inputs is None else target_inputs
         check_concurrency(max_inputs, target)
-        return Variant({**self.changes, "max_inputs": max_inputs, "target_inputs": target})
+        return self._and(max_inputs=max_inputs, target_inputs=target)
 
     def with_batching(self, max_batch_size: int, wait_ms: int) -> Variant:
         """Inputs collected into batches; raises InvalidError."""
         check_batching(max_batch_size, wait_ms)
-        return Variant({**self.changes, "max_batch_size": max_batch_size, "wait_ms": wait_ms})
+        return self._and(max_batch_size=max_batch_size, wait_ms=wait_ms)
+
+    def _and(self, **changes: Any) -> Variant:
+        return replace(self, changes={**self.changes, **changes})
 
     @property
     def packed(self) -> bytes:
         """The bytes that are part of the pool's identity; empty for no change."""
         return pack(_ordered(self.changes)) if self.changes else b""
+
+    def published(self, signer: Signer, app: str) -> Variant:
+        """The same as it travels, with its secrets sealed for an app of that name; raises InvalidError."""
+        secrets = [published(secret, signer, app) for secret in self.secrets]
+        return Variant({**self.changes, "secrets": secrets})
 
     def over(self, options: Mapping[str, Any]) -> FunctionOptions:
         """The function's own plain options with the changes laid over them."""

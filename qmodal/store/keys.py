@@ -25,7 +25,7 @@ _OF_RQ = (
 )
 # Names of keys that live on without a TTL while nothing runs; every other key must expire or be
 # deleted.
-PERMANENT = ("apps", "signing", "workers", "epoch", "dead", "tokens", *_OF_RQ)
+PERMANENT = ("apps", "signing", "workers", "epoch", "dead", "tokens", "secrets", *_OF_RQ)
 
 
 class PoolKeys(NamedTuple):
@@ -281,6 +281,16 @@ class Keys:
     def tokens(self) -> str:
         """Hash: key of a token -> the signed digest of its secret. Until each is revoked."""
         return self.fleet("tokens")
+
+    @property
+    def secrets(self) -> str:
+        """Hash: `<environment>/<name>` -> the signed record of a secret, its values sealed. Until each is deleted."""
+        return self.fleet("secrets")
+
+    @property
+    def secrets_used(self) -> str:
+        """Hash: `<environment>/<name>` -> µs since 1970 of the last start with that secret. 30 days after the last one."""
+        return self.fleet("secrets:used")
 
     @property
     def wake(self) -> str:

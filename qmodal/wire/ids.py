@@ -65,6 +65,11 @@ def new_app_id() -> str:
     return "ap-" + _letters(22)
 
 
+def new_secret_id() -> str:
+    """A secret id: `st-` and 22 random alphanumerics."""
+    return "st-" + _letters(22)
+
+
 def new_worker_id() -> str:
     """A worker id; the ids of its containers are made from it."""
     return "wk-" + _letters(10)

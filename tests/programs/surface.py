@@ -65,10 +65,6 @@ def variables() -> dict[str, str | None]:
     return {name: os.environ.get(name) for name in ("WHO", "APP", "PART", "MODE")}
 
 
-@app.function(secrets=[modal.Secret.from_name("aws", required_keys=["NOT_THERE_AT_ALL"])])
-def needy() -> None: ...
-
-
 @app.function()
 @modal.fastapi_endpoint()
 def answer(name: str) -> str:

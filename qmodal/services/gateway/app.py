@@ -28,6 +28,7 @@ from qmodal.services.gateway.exchange.websocket import (
 )
 from qmodal.services.gateway.figures import Counting, GatewayFigures
 from qmodal.services.gateway.head import Head, Proxies, read_head
+from qmodal.services.gateway.pages import HEALTH, NOWHERE, pages
 from qmodal.services.gateway.proxy_auth import ProxyAuth
 from qmodal.services.gateway.routing.endpoint import WebTarget
 from qmodal.services.gateway.routing.router import Match, Router, names_of_host
@@ -35,13 +36,6 @@ from qmodal.services.gateway.shared import Shared
 from qmodal.telemetry.events import GATEWAY_DEFECT, emit
 from qmodal.wire.web import Protocol, Request
 
-HEALTH = b"/healthz"
-HEALTHY = plain(200, "ok")
-NOWHERE = plain(
-    404,
-    "No web function has this address. It is https://LABEL.DOMAIN/ or /APP/FUNCTION; "
-    "Function.get_web_url() tells the one of a function.",
-)
 DEFECT = plain(500, "Internal Server Error")
 STOPS = unavailable("The gateway stops; try again.")
 # The extension of the gateway's own server, which tells when a client leaves.
@@ -55,6 +49,7 @@ class GatewayApp:
         options = shared.options
         self.results = Results(shared)
         self._shared = shared
+        self._pages = pages()
         self._router = Router(shared.client, shared.in_background)
         self._auth = ProxyAuth(shared.client)
         self._proxies = Proxies(options.trusted_proxies)
@@ -96,12 +91,10 @@ class GatewayApp:
 
     async def _answer(self, scope: Any, head: Head, peer: HttpPeer) -> None:
         raw_path, query = scope["raw_path"], scope["query_string"]
-        if raw_path == HEALTH and not names_of_host(head.host):
-            await peer.answer(HEALTHY)  # whether or not the server answers
-            return
-        match = await self._router.find(head.host, raw_path)
+        is_own = raw_path == HEALTH and not names_of_host(head.host)
+        match = None if is_own else await self._router.find(head.host, raw_path)
         if match is None:
-            await peer.answer(HEALTHY if raw_path == HEALTH else NOWHERE)
+            await peer.answer_with(self._pages, scope)
             return
         endpoint = match.endpoint
         peer.function = endpoint.function
@@ -179,7 +172,7 @@ class GatewayApp:
     async def _answer_websocket(self, scope: Any, head: Head, peer: WebsocketPeer) -> None:
         match = await self._router.find(head.host, scope["raw_path"])
         if match is None:
-            await peer.refuse(NOWHERE)
+            await peer.refuse(plain(404, NOWHERE))
             return
         peer.function = match.endpoint.function
         if match.endpoint.web.requires_proxy_auth:

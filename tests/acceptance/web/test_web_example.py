@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -32,7 +34,8 @@ class MyClass():
     def baz(self, qux: str = "default") -> str:
         return f"This code is running in container pool ({self.foo}, {self.bar}), with input qux={qux}"
 """
-SCHEMATHESIS = shutil.which("schemathesis")
+# Beside the interpreter: the environment of the tests need not be an active one.
+SCHEMATHESIS = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
 ANSWERS = {
     "foo=hedgehog&bar=7&qux=override": "(hedgehog, 7), with input qux=override",
     "foo=hedgehog&qux=override": "(hedgehog, 10), with input qux=override",

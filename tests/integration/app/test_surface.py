@@ -11,12 +11,12 @@ import pytest
 
 from qmodal.client import client as clients
 from qmodal.exception import (
-    ExecutionError,
     InvalidError,
     RemoteError,
     UnimplementedError,
     WorkerLost,
 )
+from qmodal.resources.secret import Secret
 from qmodal.transport.operation import ask_one
 from tests.support.stacks import running_program
 
@@ -76,9 +76,10 @@ def test_variables_arrive_in_their_order(user: Any) -> None:
     assert user.variables.remote() == expected
 
 
-def test_a_named_secret_without_its_variables_says_so(user: Any) -> None:
-    with pytest.raises((ExecutionError, RemoteError), match="NOT_THERE_AT_ALL"):
-        user.needy.spawn().get(timeout=40)
+def test_the_secrets_of_a_variant_replace_the_others_and_leave_the_image(user: Any) -> None:
+    secret = Secret.from_dict({"WHO": "variant", "PART": "variant"})
+    expected = {"WHO": "variant", "APP": None, "PART": "env", "MODE": "fast"}
+    assert user.variables.with_options(secrets=[secret]).remote() == expected
 
 
 def test_web_functions_are_not_called(user: Any) -> None:

@@ -36,7 +36,15 @@ REFUSED = [
         cases.deploy,
         cases.override,
     ),
-    *(cases.emit, cases.emit_too_much, cases.accept, cases.tag, cases.note, cases.count),
+    *(
+        cases.emit,
+        cases.emit_too_much,
+        cases.accept,
+        cases.tag,
+        cases.note,
+        cases.count,
+        cases.keep_secret,
+    ),
     *(cases.note_run, cases.hold),
     submit_packs,
 ]

@@ -15,6 +15,7 @@ from qmodal.store.history.leftovers import expire_part_command
 from qmodal.store.history.statistics import Series
 from qmodal.store.keys import GROUP
 from qmodal.store.objects.schedules import LastRun
+from qmodal.store.objects.secrets import StoredSecret
 from qmodal.store.results.items import ROOM, Emission
 from qmodal.store.server import accept_command
 from qmodal.transport.operation import Command
@@ -334,6 +335,11 @@ def disuse(bench: Bench) -> Command:
     return bench.client.apps.disuse_command("ab", ["ap-gone"])
 
 
+def keep_secret(bench: Bench) -> Command:
+    secret = StoredSecret("main", bench.pool, "st-1", 1, 1, ("A",), b"sealed")
+    return bench.client.secrets.keep_command(secret, b"")
+
+
 CASES: list[Callable[[Bench], Command]] = [
     *(
         submit,
@@ -350,6 +356,6 @@ CASES: list[Callable[[Bench], Command]] = [
     *(mark, reclaim_marked, note),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
-    *(resign, enroll, retire, count),
+    *(resign, enroll, retire, count, keep_secret),
     *(note_run, hold, expire_part, disown, forget, disuse),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from datetime import datetime
 from typing import Any, assert_type
 
 import qmodal as modal
@@ -98,6 +99,10 @@ def functions() -> None:
     assert_type(measure.for_each(["a"]), None)
     assert_type(measure.info().timeout, int)
     assert_type(measure.get_web_url(), str | None)
+    secret = modal.Secret.from_name("aws", required_keys=["KEY"])
+    assert_type(secret.hydrate().info().last_used, datetime | None)
+    assert_type(secret.update({"KEY": "value"}), None)
+    assert_type(modal.Secret.objects.list(max_objects=3), list[modal.Secret])
     assert_type([each.message for each in measure.logs.tail(5)], list[str])
     assert_type(measure.hydrate().remote("a"), int)
     assert_type(fetch.remote("u"), bytes)

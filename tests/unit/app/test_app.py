@@ -20,6 +20,9 @@ from qmodal.cls import handles
 from qmodal.exception import DeprecationError, InvalidError
 from qmodal.functions.definition import FixedSource
 from qmodal.spec.registry import Definition
+from qmodal.wire.signing import Signer
+
+SIGNER = Signer(bytes(32))
 
 
 def square(x: int) -> int:
@@ -137,7 +140,9 @@ def test_a_nested_function_may_be_serialized() -> None:
         return 4
 
     options = qmodal.App("demo")._defaults.options({"serialized": True})
-    spec = function_entry(nested, options, name=None, is_generator=None).spec(module="m")
+    spec = function_entry(nested, options, name=None, is_generator=None).spec(
+        module="m", signer=SIGNER, app="demo"
+    )
     assert spec.serialized is not None
 
 
@@ -160,13 +165,15 @@ def test_a_class_may_have_hooks_and_no_methods() -> None:
     assert app.registered_classes == {"HooksOnly": handle}
     assert handle(size=2).size == 2
     entry = class_entry(HooksOnly, app._defaults.options({}))
-    assert entry.spec(module="m").methods == {}
+    assert entry.spec(module="m", signer=SIGNER, app="demo").methods == {}
 
 
 def test_a_class_without_methods_says_that_it_has_no_containers() -> None:
     app = qmodal.App("demo")
     handle: Any = app.cls()(HooksOnly)
-    spec = class_entry(HooksOnly, app._defaults.options({})).spec(module="m")
+    spec = class_entry(HooksOnly, app._defaults.options({})).spec(
+        module="m", signer=SIGNER, app="demo"
+    )
     handle._source = FixedSource(Definition(app_id="ap-1", app_name="demo", spec=spec))
     with pytest.raises(InvalidError, match="HooksOnly has no method to call"):
         next(handle()._target())

@@ -21,10 +21,13 @@ from qmodal.exception import (
     InvalidError,
     UnimplementedError,
 )
+from qmodal.wire.signing import Signer
 from tests.programs import hostile
 
 app = modal.App("conformance")
 APP_ID = "ap-" + "a" * 22
+
+SIGNER = Signer(bytes(32))
 
 
 @app.function(volumes={"/data": modal.Volume.from_name("data")})
@@ -202,6 +205,7 @@ def test_what_is_typed_into_a_notebook_is_serialized(
 
 CELL = """
 import qmodal
+from qmodal.wire.signing import Signer
 if "app" not in vars():
     app = qmodal.App()
 
@@ -220,7 +224,7 @@ def test_a_large_serialized_function_warns() -> None:
     app = modal.App("large")
     app.function(serialized=True, name="f")(lambda: large)
     with pytest.warns(UserWarning, match="bytes when serialized"):
-        app._registry.entries["f"].spec(module="")
+        app._registry.entries["f"].spec(module="", signer=SIGNER, app="demo")
 
 
 @pytest.mark.parametrize(

@@ -110,7 +110,7 @@ ABSENT = {
     "FunctionCall": {"logs": "what a container prints is kept by pool, not by input"},
 }
 # These raise UnimplementedError for all that is not listed here, so nothing else is offered.
-ONLY_DECLARED = {"Secret", "Volume", "Dict", "Queue"}
+ONLY_DECLARED = {"Volume", "Dict", "Queue"}
 
 
 def plain(default: object) -> str | None:

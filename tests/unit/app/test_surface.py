@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import copy
 import importlib
-import os
 import pickle
+import traceback
 import warnings
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 import qmodal as modal
 from qmodal import exception
 from qmodal.client import context
-from qmodal.exception import DeprecationError, InvalidError, UnimplementedError
-from qmodal.spec.options import FunctionOptions, plain_overrides
-from qmodal.spec.variables import missing_keys
+from qmodal.exception import DeprecationError, InvalidError, NotFoundError, UnimplementedError
+from qmodal.spec.options import FunctionOptions
+from qmodal.spec.variables import (
+    ContainerVariables,
+    NamedSecret,
+    SealedError,
+    SealedSecret,
+    check_keys,
+    named,
+    wanted,
+)
+from qmodal.spec.variant import Variant
+from qmodal.wire.signing import Signer
+
+SIGNER = Signer(bytes(32))
 
 
 def plain(x: int = 1) -> int:
@@ -31,7 +44,7 @@ def function(**options: Any) -> Any:
 def spec_of(decorated: Any) -> Any:
     app = decorated.app
     (entry,) = app._registry.entries.values()
-    return entry.spec(module="demo")
+    return entry.spec(module="demo", signer=SIGNER, app="demo")
 
 
 @pytest.mark.parametrize(
@@ -253,7 +266,7 @@ def test_variables_of_image_secrets_and_env_come_in_this_order(
         env={"B": "env"},
     )(plain)
     options = FunctionOptions.from_plain(spec_of(handle).options)
-    assert options.environ == {
+    assert variables_of(options) == {
         "I": "image",
         "O": "app",
         "A": "dot # env",
@@ -264,16 +277,52 @@ def test_variables_of_image_secrets_and_env_come_in_this_order(
     }
 
 
+def variables_of(options: FunctionOptions) -> dict[str, str]:
+    """What a container of a function with these options gets."""
+    found = wanted(options.secrets, "demo", "main")
+    sealed = tuple(secret for secret in found if isinstance(secret, SealedSecret))
+    made = ContainerVariables(image=options.image_env, secrets=sealed, own=options.environ)
+    return made.opened(SIGNER)
+
+
 def test_values_of_secrets_are_shown_nowhere() -> None:
     secret = modal.Secret.from_dict({"TOKEN": "hidden"})
-    assert "hidden" not in repr(secret)
-    assert "hidden" not in str(secret.to_plain())
+    published = spec_of(function(secrets=[secret]))
+    variant = Variant().with_options(secrets=[secret])
+    assert variables_of(FunctionOptions.from_plain(published.options)) == {"TOKEN": "hidden"}
+    shown = [repr(secret), secret.to_plain(), published, variant, variant.packed]
+    shown += [variant.published(SIGNER, "demo").packed, cloudpickle.dumps(secret)]
+    assert [each for each in map(str, shown) if "hidden" in each] == []
+
+
+def test_a_copy_of_a_secret_has_its_values_and_a_pickle_has_not() -> None:
+    secret = modal.Secret.from_dict({"TOKEN": "hidden"})
+    assert copy.deepcopy(secret).variables() == copy.copy(secret).variables() == secret.variables()
+    assert pickle.loads(pickle.dumps(secret)).variables() == {}
+    stored = modal.Secret.from_name("aws", environment_name="prod", required_keys=["A"])
+    assert pickle.loads(pickle.dumps(stored)).to_plain() == stored.to_plain()
+
+
+def test_what_did_not_change_is_published_as_the_same_bytes() -> None:
+    def published() -> Any:
+        return spec_of(function(secrets=[modal.Secret.from_dict({"B": "1", "A": "2"})]))
+
+    assert published() == published()
+    variant = Variant().with_options(secrets=[modal.Secret.from_dict({"A": "1"})])
+    again = Variant().with_options(secrets=[modal.Secret.from_dict({"A": "1"})])
+    assert variant.published(SIGNER, "demo").packed == again.published(SIGNER, "demo").packed
+    assert variant.published(SIGNER, "demo").packed != again.published(SIGNER, "other").packed
 
 
 def test_the_secrets_of_a_variant_replace_those_of_the_function() -> None:
-    base = spec_of(function(secrets=[modal.Secret.from_dict({"A": "1", "B": "1"})])).options
-    variant = plain_overrides(secrets=[modal.Secret.from_dict({"A": "2"})])
-    assert FunctionOptions.from_plain({**base, **variant}).environ == {"A": "2"}
+    image = modal.Image.debian_slim().env({"I": "image"})
+    handle = function(image=image, secrets=[modal.Secret.from_dict({"A": "1", "B": "1"})])
+    variant = (
+        Variant().with_options(secrets=[modal.Secret.from_dict({"A": "2"})]).with_batching(2, 9)
+    )
+    options = variant.published(SIGNER, "demo").over(spec_of(handle).options)
+    assert variables_of(options) == {"A": "2", "I": "image"}
+    assert options.max_batch_size == 2
 
 
 def test_secrets_that_make_no_sense_are_refused() -> None:
@@ -284,8 +333,12 @@ def test_secrets_that_make_no_sense_are_refused() -> None:
         modal.Secret.from_local_environ(["NOT_THERE_AT_ALL"])
     with pytest.raises(InvalidError, match="from_"):
         modal.Secret()
-    with pytest.raises(UnimplementedError, match="stores no secrets"):
-        modal.Secret.from_name("a").update({})
+    with pytest.raises(InvalidError, match="not stored by name"):
+        modal.Secret.from_dict({"A": "1"}).update({})
+    for bad in ({"A-B": "1"}, {"1A": "1"}, {"A": "x" * 32_769}, {"A": "\0"}):
+        with pytest.raises(InvalidError) as refused:
+            modal.Secret.objects.create("a", bad)
+        assert "xx" not in str(refused.value)
 
 
 def test_a_container_does_not_look_for_the_callers_variables() -> None:
@@ -294,8 +347,25 @@ def test_a_container_does_not_look_for_the_callers_variables() -> None:
 
 
 def test_a_named_secret_says_which_variables_are_missing() -> None:
-    secret = modal.Secret.from_name("aws", required_keys=["PATH", "NOT_THERE_AT_ALL"])
-    assert missing_keys([secret.to_plain()], os.environ) == {"aws": ["NOT_THERE_AT_ALL"]}
+    secret = modal.Secret.from_name("aws", required_keys=["A", "B"])
+    (asked,) = named([secret.to_plain()], "main")
+    assert asked == NamedSecret("main", "aws", ("A", "B"))
+    check_keys(asked, ["B", "A", "C"])
+    with pytest.raises(SealedError, match="deploy it again"):
+        named([{"kind": "from_dict", "name": None}], "main")
+    for found, words in ((None, "no secret 'aws' .* create aws A=... B=..."), (["A"], "lacks B")):
+        with pytest.raises(NotFoundError, match=words):
+            check_keys(asked, found)
+
+
+def test_dotenv_files_are_read_by_python_dotenv(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text('A=1\nB=\'two\nlines\'\nC=${A}3\nD="say \\"x\\""\n')
+    found = modal.Secret.from_dotenv(tmp_path).variables()
+    assert found == {"A": "1", "B": "two\nlines", "C": "13", "D": 'say "x"'}
+    (tmp_path / ".env").write_bytes(b"A=hidden\xff")
+    with pytest.raises(InvalidError, match="cannot be read") as refused:
+        modal.Secret.from_dotenv(tmp_path).variables()
+    assert "hidden" not in "".join(traceback.format_exception(refused.value))
 
 
 def test_a_cluster_has_members() -> None:

@@ -11,8 +11,11 @@ import pytest
 import qmodal as modal
 from qmodal.client import context
 from qmodal.exception import InvalidError
+from qmodal.wire.signing import Signer
 
 BATCHED = modal.batched(max_batch_size=2, wait_ms=1)
+
+SIGNER = Signer(bytes(32))
 
 
 def plain(name: str = "") -> str:
@@ -185,7 +188,10 @@ def test_web_functions_are_listed_by_name() -> None:
 
     other.cls()(Site)
     assert app.include(other).registered_web_endpoints == ["f", "Site.serve"]
-    specs = {tag: entry.spec(module="demo") for tag, entry in app._registry.entries.items()}
+    specs = {
+        tag: entry.spec(module="demo", signer=SIGNER, app="demo")
+        for tag, entry in app._registry.entries.items()
+    }
     assert specs["Site.*"].options["recorded"]["web"].keys() == {"serve"}
 
 

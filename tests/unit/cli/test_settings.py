@@ -220,7 +220,7 @@ def test_a_shown_record_has_no_secrets() -> None:
         spec=b"",
         version=b"",
         code=None,
-        environ={},
+        variables=b"",
         settings=settings.to_environ(),
     )
     listen = Listen(address="h", port=1, password="secret")

@@ -32,11 +32,24 @@ KEY_NAMES = [
 ]
 FINDING = "qmodal.cli.commands.finding"
 PICKLES = ["cloudpickle", "qmodal.wire.pickled"]
-HEAVY = ["redis", "hiredis", "asyncio", "ssl", "cloudpickle", "rich", "psutil", "click", "msgpack"]
+HEAVY = [
+    "cryptography",
+    "dotenv",
+    "redis",
+    "hiredis",
+    "asyncio",
+    "ssl",
+    "cloudpickle",
+    "rich",
+    "psutil",
+    "click",
+    "msgpack",
+]
 
 # What no process that runs for a box may keep: each takes half a mebibyte or more of every one of them.
 UNNEEDED = [
     *("redis", "click", "psutil", "rich", "prometheus_client", "rq", "multiprocessing", "pydoc"),
+    *("cryptography", "dotenv"),  # for templates of functions with secrets, and who publishes
     *("importlib.metadata", "importlib.resources", "email", "http.client", "argparse"),
 ]
 _PRELOAD = "qmodal_workers.spawn.template_process as t; t.preload()"
@@ -53,8 +66,8 @@ CONTROL = (
 # What a gateway runs with; uvicorn needs some of what is unneeded elsewhere.
 GATEWAY = "qmodal.services.gateway.service, qmodal.services.gateway.server"
 NOT_FOR_GATEWAYS = [
-    *("aiohttp", "fastapi", "pydantic", "starlette", "redis", "rich", "psutil", "rq"),
-    *("prometheus_client", "http.server"),
+    *("aiohttp", "fastapi", "pydantic", "redis", "rich", "psutil", "rq"),
+    *("prometheus_client", "http.server", "cryptography"),
 ]
 
 

@@ -19,6 +19,7 @@ from qmodal.store.history.leftovers import expire_part_command
 from qmodal.store.history.statistics import Series, Statistics
 from qmodal.store.keys import Keys
 from qmodal.store.objects.schedules import LastRun, Schedules
+from qmodal.store.objects.secrets import Secrets, StoredSecret
 from qmodal.store.pools import Pools
 from qmodal.store.results.items import Emission, Items
 from qmodal.store.server import accept_command
@@ -50,6 +51,8 @@ FUNCTIONS = [path.stem for path in FILES if "shared" in path.parts and path.stem
 POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
 SCHEDULES = Schedules(KEYS)
 ROUTES = Routes(KEYS, Signer(b"root"))
+SECRETS = Secrets(KEYS, Signer(b"root"))
+SECRET = StoredSecret("main", "aws", "st-1", 1, 1, ("A",), b"sealed")
 ROUTE = NamedRoute("deployed", "label", "n-f", Route("ap-1", "n", "main", "f", "", 1))
 ITEMS = Items(KEYS)
 EMISSION = Emission(
@@ -125,6 +128,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "override": lambda: APPS.override_command("ap-1", POOL, b"", b""),
     "stop": lambda: APPS.stop(RECORD),
     "tag": lambda: APPS.set_tags("ap-1", {}),
+    "keep_secret": lambda: SECRETS.keep_command(SECRET, b""),
     "route": lambda: ROUTES.publish("ap-1", 1, [ROUTE], lifetime=0),
     "note_run": lambda: SCHEDULES.note_run("ap-1", "f", LastRun(1, 2, CALL, "cron")),
     "hold": lambda: SCHEDULES.hold("ap-1", "f", is_paused=True),

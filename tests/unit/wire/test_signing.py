@@ -69,3 +69,34 @@ def test_the_mac_tells_requests_apart() -> None:
     first, second = SIGNER.sign("call", b"1"), SIGNER.sign("call", b"2")
     assert len({mac_of(first), mac_of(second)}) == 2
     assert mac_of(first) == mac_of(SIGNER.sign("call", b"1"))
+
+
+PLACE = ("stored", "main", "aws", "7")
+
+
+@pytest.mark.parametrize("variables", [{}, {"A": ""}, {"B": "ü\n", "A": "\udcff" * 9}], ids=len)
+def test_what_was_sealed_opens_at_its_place_and_is_unreadable(variables: dict[str, str]) -> None:
+    sealed = SIGNER.seal(variables, PLACE)
+    assert Signer(b"k" * 32).open(sealed, PLACE) == variables
+    assert sealed == SIGNER.seal(dict(reversed(variables.items())), PLACE)
+    assert all(key.encode() not in sealed for key in variables if len(key) > 2)
+
+
+def test_what_was_sealed_opens_nowhere_else_and_with_no_other_key() -> None:
+    sealed = SIGNER.seal({"TOKEN": "hidden value"}, PLACE)
+    assert b"hidden" not in sealed
+    assert b"TOKEN" not in sealed
+    others = [("stored", "main", "aws", "8"), ("stored", "main", "aws7"), ("inline", "aws"), ()]
+    for place in others:
+        with pytest.raises(BadSignatureError):
+            SIGNER.open(sealed, place)
+    with pytest.raises(UnknownKeyError):
+        Signer(b"s" * 32).open(sealed, PLACE)
+    for position in range(len(sealed)):
+        changed = bytearray(sealed)
+        changed[position] ^= 1
+        with pytest.raises((BadSignatureError, UnknownKeyError)):
+            SIGNER.open(bytes(changed), PLACE)
+    for length in range(len(sealed)):
+        with pytest.raises((BadSignatureError, UnknownKeyError)):
+            SIGNER.open(sealed[:length], PLACE)

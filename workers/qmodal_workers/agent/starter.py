@@ -140,7 +140,9 @@ class Starter:
             spec=plan.signed_spec,
             version=plan.signed_version,
             code=plan.code,
-            environ={**plan.environ, CONTAINER_VARIABLE: name, "MODAL_TASK_ID": name},
+            variables=plan.variables.with_own(
+                **{CONTAINER_VARIABLE: name, "MODAL_TASK_ID": name}
+            ).pack(),
             settings=plan.settings.to_environ(),
             mark=0 if container is None else container.mark,
             parent=os.getpid(),
@@ -203,10 +205,10 @@ class Starter:
         return container.process.pid
 
     def _variables(self, plan: StartPlan) -> dict[str, str]:
-        """The variables of a fresh interpreter, which must find qmodal where this one does."""
-        own = self._templates.environ
-        paths = [each["PYTHONPATH"] for each in (plan.environ, own) if "PYTHONPATH" in each]
-        found = {**own, **plan.environ}
+        """The variables of a fresh interpreter, which must find qmodal where this one does; none of a secret."""
+        own, given = self._templates.environ, plan.variables.in_the_clear
+        paths = [each["PYTHONPATH"] for each in (given, own) if "PYTHONPATH" in each]
+        found = {**own, **given}
         return {**found, "PYTHONPATH": os.pathsep.join(paths)} if paths else found
 
     def _adopt(self, container: Container, ends: Endpoints, pid: int) -> None:

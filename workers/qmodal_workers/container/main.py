@@ -12,6 +12,7 @@ from typing import NoReturn, Protocol, TypedDict
 from qmodal.client import client as clients, context
 from qmodal.config import Settings
 from qmodal.spec.reader import check_version_for, verified_pool
+from qmodal.spec.variables import ContainerVariables
 from qmodal.spec.variant import options_in_force
 from qmodal.store.pools import MOST_HELD, MOST_SIDE_BY_SIDE
 from qmodal.transport import waiting
@@ -19,7 +20,7 @@ from qmodal.wire.remote_error import explained, printed
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.intake.stop import StopRequest
 from qmodal_workers.container.lease_guard import LeaseGuard
-from qmodal_workers.container.preload import check_secrets, find, load_version
+from qmodal_workers.container.preload import find, load_version
 from qmodal_workers.container.prepared import Prepared
 from qmodal_workers.container.process import forked_children, plain_process
 from qmodal_workers.container.process.become import become, reseed
@@ -113,10 +114,11 @@ def _live(
     begin = time.monotonic()
     record.write(ContainerStatus())
     control.send(pid=os.getpid())
-    plain_process.set_variables(request.environ)
-    loop = UserLoop()
     try:
-        service, session = _start(request, record, loop, prepared)
+        base = prepared or Prepared.create(request.version, Settings.from_environ(request.settings))
+        _set_variables(request, base, is_forked=prepared is not None)
+        loop = UserLoop()
+        service, session = _start(request, record, loop, base, is_loaded=prepared is not None)
         if session.guard is not None:
             session.guard.start()
         connection = session.claims.connect_first()
@@ -131,13 +133,22 @@ def _live(
     return _end(session, control, partial(_leave, service, loop))
 
 
+def _set_variables(request: StartRequest, base: Prepared, *, is_forked: bool) -> None:
+    """Set the variables; a forked container has those of its image and its secrets from its template."""
+    variables = ContainerVariables.unpack(request.variables)
+    plain_process.set_variables(
+        variables.own if is_forked else variables.opened(base.client.signer)
+    )
+
+
 def _start(
     request: StartRequest,
     record: SharedRecord,
     loop: UserLoop,
-    prepared: Prepared | None,
+    base: Prepared,
+    *,
+    is_loaded: bool,
 ) -> tuple[Service, Session]:
-    base = prepared or Prepared.create(request.version, Settings.from_environ(request.settings))
     client, version = base.client, base.version
     clients.use(client)
     waiting.log.disabled = True  # the worker says it once for the box
@@ -145,13 +156,12 @@ def _start(
     reseed()
     pool = verified_pool(request.spec, client.signer, request.pool)
     check_version_for(version, pool)
-    if prepared is None:
+    if not is_loaded:
         load_version(version, request.code)
     service = base.service or build_service(*find(version, pool), loop)
     options = options_in_force(version.functions[pool.function], pool)
     interrupts = Interrupts(record, loop)
     forked_children.watch(interrupts.disarm)
-    check_secrets(options)
     with interrupts.entering():
         service.enter(loop)
     end_if_child()

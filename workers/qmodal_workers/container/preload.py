@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from contextlib import suppress
 from types import ModuleType
@@ -12,11 +11,10 @@ from typing import Any
 from qmodal.client import context
 from qmodal.client.client import is_plain_only
 from qmodal.cls.cls import Cls
-from qmodal.exception import ExecutionError, NotFoundError
+from qmodal.exception import ExecutionError
 from qmodal.functions.definition import OwnSource, serve
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions
-from qmodal.spec.variables import missing_keys
 
 
 def load_version(version: Version, code: str | None) -> None:
@@ -82,16 +80,6 @@ def _resolved(spec: FunctionSpec) -> Any:
     for part in spec.qualname.split("."):
         found = _attribute(found, part, spec)
     return found
-
-
-def check_secrets(options: FunctionOptions) -> None:
-    """Raise NotFoundError if a variable that a named secret should bring is not set."""
-    for name, keys in missing_keys(options.secrets, os.environ).items():
-        raise NotFoundError(
-            f"Secret {name!r} should bring {', '.join(keys)}, but qmodal stores no secrets by name: "
-            "set the variables in the environment of the workers, or use Secret.from_dict, "
-            "from_dotenv or from_local_environ."
-        )
 
 
 def _attribute(owner: ModuleType | Any, name: str, spec: FunctionSpec) -> Any:

@@ -24,7 +24,7 @@ class StartRequest:
     spec: bytes  # signed PoolSpec
     version: bytes  # signed Version
     code: str | None  # folder of the unpacked source bundle
-    environ: Mapping[str, str]  # set in the container before user code is imported or entered
+    variables: bytes  # packed ContainerVariables: set before user code is imported or entered
     settings: Mapping[str, str] = field(repr=False)  # with the key: they never become variables
     mark: int = 0  # the mark of all of its processes; 0 = none
     parent: int = 0  # pid of the worker, which the container must not outlive; 0 = do not check

@@ -80,8 +80,13 @@ def why_unsafe(facts: ProcessFacts, what: str = "importing it") -> str | None:
 
 def why_too_late(environ: Iterable[str]) -> str | None:
     """Why these variables cannot be set in a running process; None if they can."""
-    names = sorted(name for name in environ if _STARTUP_VARIABLES.fullmatch(name))
+    names = startup_variables(environ)
     return f"a process reads {', '.join(names)} only when it starts" if names else None
+
+
+def startup_variables(environ: Iterable[str]) -> list[str]:
+    """Those of the variables that a process reads only when it starts."""
+    return sorted(name for name in environ if _STARTUP_VARIABLES.fullmatch(name))
 
 
 def observe() -> ProcessFacts:

@@ -6,6 +6,7 @@ from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.spec.reader import verified_pool, version_for
+from qmodal.spec.variables import ContainerVariables
 from qmodal_workers.container.preload import find
 from qmodal_workers.container.process import plain_process as plain
 from qmodal_workers.container.process.become import reseed
@@ -19,7 +20,9 @@ def warm(request: StartRequest) -> Service:
 
     The connections and the event loop of these hooks are closed, because forks would share them.
     """
-    plain.set_variables(request.environ)
+    plain.set_variables(
+        ContainerVariables.unpack(request.variables).own
+    )  # it has the others already
     client = Client(Settings.from_environ(request.settings))
     clients.use(client)
     context.serve()

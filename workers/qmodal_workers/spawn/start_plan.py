@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,9 +13,11 @@ from qmodal.source.bundle import unpack, unpacked
 from qmodal.spec.documents import PoolSpec, Version
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.reader import Verified
+from qmodal.spec.variables import ContainerVariables, SealedSecret
 from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
 from qmodal_workers.spawn.bounded_dict import BoundedDict
+from qmodal_workers.spawn.secret_reader import SecretReader
 
 
 class StartError(Error):
@@ -35,6 +36,7 @@ class StartPlan:
     code: str | None  # folder of the unpacked source; None without a bundle
     options: FunctionOptions
     settings: Settings  # of its containers
+    secrets: tuple[SealedSecret, ...] = ()
 
     @property
     def has_snapshot(self) -> bool:
@@ -43,13 +45,13 @@ class StartPlan:
         return is_class and self.options.enable_memory_snapshot
 
     @property
-    def environ(self) -> Mapping[str, str]:
+    def variables(self) -> ContainerVariables:
         """Variables that are set before user code is imported; those of its options cannot replace Modal's.
 
         Lookups by name in a container go to the environment of its app, not to that of its box.
         """
         environment = self.version.environment
-        return {
+        own = {
             **self.options.environ,
             "QMODAL_ENVIRONMENT": environment,
             "MODAL_ENVIRONMENT": environment,
@@ -57,6 +59,7 @@ class StartPlan:
             "MODAL_REGION": "self-hosted",
             "MODAL_CLOUD_PROVIDER": "self-hosted",
         }
+        return ContainerVariables(image=self.options.image_env, secrets=self.secrets, own=own)
 
 
 def start_limit(options: FunctionOptions) -> float:
@@ -79,6 +82,7 @@ class Planner:
         self._client = client
         self._specs: BoundedDict[str, Verified[PoolSpec]] = BoundedDict()
         self._versions: BoundedDict[tuple[str, int], Verified[Version]] = BoundedDict()
+        self._secrets = SecretReader(client)
 
     async def plan(self, pool: str) -> StartPlan:
         """The plan of a start now; raises StartError, or another Error for a document without trust."""
@@ -95,6 +99,7 @@ class Planner:
                 f"version {version.number} of {version.name!r} has no {spec.function!r}; "
                 "deploy it again or stop calling it"
             )
+        options = options_in_force(function, spec)
         return StartPlan(
             pool=pool,
             spec=spec,
@@ -102,8 +107,9 @@ class Planner:
             version=version,
             signed_version=published.signed,
             code=await self._code(version),
-            options=options_in_force(function, spec),
+            options=options,
             settings=replace(self._client.settings, environment=version.environment),
+            secrets=await self._secrets.read(options.secrets, version),
         )
 
     async def _spec(self, pool: str) -> Verified[PoolSpec]:

@@ -168,9 +168,9 @@ class TemplateClient:
 
     async def load(self, plan: StartPlan) -> None:
         """Import the version, once; raises StartError if that fails, UnusableError if unsafe."""
-        message = {"load": True, "code": plan.code, "environ": dict(plan.environ)}
         settings = msgpack.packb(plan.settings.to_environ())
-        await self._run(plan, message, plan.signed_version, settings)
+        documents = (plan.signed_version, settings, plan.variables.pack())
+        await self._run(plan, {"load": True, "code": plan.code}, *documents)
 
     async def warm(self, plan: StartPlan, request: StartRequest) -> None:
         """Build the pool's instance, once; raises as `load` does."""

@@ -7,6 +7,7 @@ import itertools
 import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from typing import NamedTuple
 
 from qmodal_workers.ipc.process_marks import ProcessMark, ProcessMarks
 from qmodal_workers.ipc.start_request import StartRequest
@@ -22,8 +23,21 @@ IDLE_TEMPLATE_SECONDS = 600.0
 # The same for a pool's template, sooner because it holds what its hooks have loaded.
 IDLE_WARM_TEMPLATE_SECONDS = 120.0
 SPARE_DELAY_SECONDS = 0.5
-# App, version number, variables, and the pool (empty for a version's template).
-Key = tuple[str, int, frozenset[tuple[str, str]], str]
+
+
+class Key(NamedTuple):
+    """What a template is for: a version with variables, or one of its pools; `sealed` are the values of its secrets."""
+
+    app: str
+    number: int
+    pool: str  # empty for a version's template
+    variables: frozenset[tuple[str, ...]]
+    sealed: tuple[bytes, ...]
+
+    @property
+    def version(self) -> tuple[str, int]:
+        """The app and the number of the version."""
+        return self.app, self.number
 
 
 class TemplatePool:
@@ -54,7 +68,7 @@ class TemplatePool:
     @property
     def apps(self) -> set[str]:
         """The apps that have templates."""
-        return {key[0] for key in self._by_key}
+        return {key.app for key in self._by_key}
 
     def note_stopped(self, apps: set[str]) -> None:
         """Take in which apps have stopped: `tidy` ends their templates, as nothing is forked for them."""
@@ -121,6 +135,7 @@ class TemplatePool:
         found = self._by_key.get(key)
         if found is None or found.is_dead:
             self._discard(key)
+            self._discard_outdated(key)
             version = await self._loaded(plan)
             found = self._by_key[key] = await self._branch_of(version)
         await self._await_prepared(key, found, found.warm(plan, request))
@@ -163,7 +178,7 @@ class TemplatePool:
             raise UnusableError("templates need Linux")
         if not plan.options.fork:
             raise UnusableError("it says fork=False")
-        late = why_too_late(plan.environ)
+        late = why_too_late(plan.variables.names)
         if late is not None:
             raise UnusableError(late)
         if key in self._unsafe:
@@ -173,6 +188,7 @@ class TemplatePool:
         found = self._by_key.get(key)
         if found is None or found.is_dead:
             self._discard(key)
+            self._discard_outdated(key)
             self._start_spare()
             assert self._spare is not None
             found, self._spare = self._spare, None
@@ -187,7 +203,13 @@ class TemplatePool:
         template = self._by_key.pop(key, None)
         if template is not None:
             template.close()
-            self._ended.append((key[:2], template))
+            self._ended.append((key.version, template))
+
+    def _discard_outdated(self, key: Key) -> None:
+        """End the templates that differ in the values of secrets only: these have been changed since."""
+        others = [each for each in self._by_key if each._replace(sealed=key.sealed) == key]
+        for other in others:
+            self._discard(other)
 
     def tidy(self, used: set[tuple[str, int]], pools: set[str]) -> None:
         """End templates that are dead, were idle for long, or whose app has stopped.
@@ -196,11 +218,13 @@ class TemplatePool:
         """
         now = time.monotonic()
         for key, template in list(self._by_key.items()):
-            limit = IDLE_WARM_TEMPLATE_SECONDS if key[3] else IDLE_TEMPLATE_SECONDS
-            if key[:2] in used and (not key[3] or key[3] in pools):
+            limit = IDLE_WARM_TEMPLATE_SECONDS if key.pool else IDLE_TEMPLATE_SECONDS
+            if key.version in used and (not key.pool or key.pool in pools):
                 template.last_used = now
             elif (
-                template.is_dead or key[0] in self._stopped_apps or now - template.last_used > limit
+                template.is_dead
+                or key.app in self._stopped_apps
+                or now - template.last_used > limit
             ):
                 self._discard(key)
         # An ended template is kept while its version has containers: these may need processes with its
@@ -233,4 +257,13 @@ class TemplatePool:
 
 def _key(plan: StartPlan, pool: str = "") -> Key:
     """The key of the template of the plan's version and variables, or of the pool's own."""
-    return plan.spec.app_id, plan.version.number, frozenset(plan.environ.items()), pool
+    variables = plan.variables
+    kept = [("secret", str(index), *each.identity) for index, each in enumerate(variables.secrets)]
+    clear = [*(("image", *pair) for pair in variables.image.items()), *variables.own.items()]
+    return Key(
+        app=plan.spec.app_id,
+        number=plan.version.number,
+        pool=pool,
+        variables=frozenset([*kept, *clear]),
+        sealed=tuple(each.sealed for each in variables.secrets),
+    )

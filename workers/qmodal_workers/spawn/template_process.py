@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from qmodal.config import Settings
+from qmodal.spec.variables import ContainerVariables
 from qmodal.transport.connection import Address, Connection
 from qmodal.transport.script import load_commands
 from qmodal.wire.remote_error import printed
@@ -100,13 +101,17 @@ def preload_pickling() -> None:
     importlib.import_module("cloudpickle")
 
 
-def _load(end: socket.socket, message: dict[str, Any], document: int, settings: int) -> Prepared:
-    """Import the version's modules, and make the objects that its containers begin with."""
-    plain.set_variables(message["environ"])
+def _load(
+    end: socket.socket, message: dict[str, Any], document: int, settings: int, variables: int
+) -> Prepared:
+    """Import the version's modules with its variables, and make the objects that its containers begin with."""
 
     def load() -> Prepared:
         own = Settings.from_environ(unpack(content_of(settings)))
         prepared = Prepared.create(content_of(document), own)
+        # Secrets are opened here, where their containers come from, and in no process before it.
+        sealed = ContainerVariables.unpack(content_of(variables))
+        plain.set_variables(sealed.opened(prepared.client.signer))
         load_version(prepared.version, message["code"])
         return prepared
 

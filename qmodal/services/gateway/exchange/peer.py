@@ -41,6 +41,22 @@ class Connection(Protocol):
         """Send a whole response whose headers are checked."""
 
 
+class _Whole:
+    """A response of an ASGI app, put together."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.headers: list[Header] = []
+        self.body = b""
+
+    async def take(self, message: Any) -> None:
+        """Take one message of the app."""
+        if message["type"] == "http.response.start":
+            self.status, self.headers = message["status"], message["headers"]
+        else:
+            self.body += message["body"]
+
+
 class HttpPeer:
     """The client of one HTTP request; `status` is 0 until a response begins."""
 
@@ -88,6 +104,12 @@ class HttpPeer:
         self.status = status
         self.sent = len(body)
         await self.connection.respond(status, headers, body)
+
+    async def answer_with(self, app: Any, scope: Any) -> None:
+        """Send what an ASGI app of the gateway's own answers, in one write."""
+        whole = _Whole()
+        await app(scope, self.receive, whole.take)
+        await self.answer(Response(whole.status, whole.headers, whole.body))
 
     async def instead(self, response: Response, *, closes: bool = False) -> None:
         """Answer what the gateway has to say; in the middle of a response, cut the connection."""

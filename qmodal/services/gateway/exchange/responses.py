@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from typing import Any
+
+from starlette.responses import JSONResponse, PlainTextResponse, Response as Made
 
 from qmodal.exception import Error
 from qmodal.wire.web import Header, Response
@@ -44,21 +45,22 @@ class BadResponseError(Error):
 
 def plain(status: int, text: str, *headers: Header) -> Response:
     """A response of one line of text."""
-    body = f"{text}\n".encode()
-    kind = (b"content-type", b"text/plain; charset=utf-8")
-    return Response(status, [kind, *headers], body)
+    return _made(PlainTextResponse(f"{text}\n", status), *headers)
 
 
-def as_json(status: int, content: object, *headers: Header) -> Response:
+def as_json(status: int, content: object) -> Response:
     """A response of JSON."""
-    body = json.dumps(content, separators=(",", ":")).encode()
-    return Response(status, [(b"content-type", b"application/json"), *headers], body)
+    return _made(JSONResponse(content, status))
+
+
+def _made(made: Made, *headers: Header) -> Response:
+    """What Starlette has made, with further headers."""
+    return Response(made.status_code, [*made.raw_headers, *headers], bytes(made.body))
 
 
 def raw(response: Response, phrase: str) -> bytes:
     """The bytes of a response that ends its connection, where no request is answered as usual."""
-    headers = (*response.headers, (b"content-length", b"%d" % len(response.body)), CLOSE)
-    lines = b"".join(b"%s: %s\r\n" % header for header in headers)
+    lines = b"".join(b"%s: %s\r\n" % header for header in (*response.headers, CLOSE))
     return b"HTTP/1.1 %d %s\r\n%s\r\n%s" % (response.status, phrase.encode(), lines, response.body)
 
 

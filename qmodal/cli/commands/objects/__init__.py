@@ -1,0 +1,1 @@
+"""Commands for what programs keep by name: dictionaries, queues and secrets."""
