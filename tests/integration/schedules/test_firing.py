@@ -53,7 +53,8 @@ def test_two_processes_make_one_call_of_each_slot(shop: Shop, settings: Settings
     numbers = {
         derived_call_id(shard_of(pool), pool, f"slot {deployed + n * 1000}"): n for n in range(1000)
     }
-    assert all(b - a == 1 for a, b in pairwise(numbers[call] for call in calls))
+    # Two that were put in line together may overtake each other.
+    assert all(b - a == 1 for a, b in pairwise(sorted(numbers[call] for call in calls)))
 
 
 def _pool(shop: Shop, function: str) -> str:
