@@ -31,9 +31,14 @@ def fire(shop: Shop, function: str, slot: int) -> str:
     return Firing(shop.client, ControlFigures()).fire(shop.app_id, function, slot, identity)
 
 
-def past(shop: Shop, function: str, ago: int = 0) -> int:
-    """A slot so many ms ago."""
-    return round(shop.client.run(server_ms())) - ago
+def now_of(shop: Shop) -> int:
+    """The server's clock, in ms."""
+    return round(shop.client.run(server_ms()))
+
+
+def minute(shop: Shop) -> int:
+    """The next slot of `* * * * *`."""
+    return (now_of(shop) // 60_000 + 1) * 60_000
 
 
 def test_two_processes_make_one_call_of_each_slot(shop: Shop, settings: Settings) -> None:
@@ -65,13 +70,14 @@ def _pool(shop: Shop, function: str) -> str:
 
 def test_a_slot_that_is_fired_again_is_the_same_call(shop: Shop) -> None:
     shop.deploy(f=qmodal.Cron("* * * * *"))
-    slot = past(shop, "f") + 1
+    slot = minute(shop)
     call = fire(shop, "f", slot)
     assert shop.calls("f") == [call]
     run = shop.schedule("f").notes.run
     assert run is not None
     assert (run.slot, run.call) == (slot, call)
-    assert "skipped" in fire(shop, "f", slot)
+    assert "over" in fire(shop, "f", slot)
+    assert "no such slot" in fire(shop, "f", slot + 1)
     # Even if nothing had been noted.
     assert shop.client.run(submit_slot(shop.client, shop.schedule("f"), slot)) == call
     assert shop.calls("f") == [call]
@@ -83,9 +89,9 @@ def test_where_more_is_due_than_can_be_started_only_later_slots_are(
     monkeypatch.setattr(firing, "BEHIND_MS", 100)
     shop.deploy(f=qmodal.Period(seconds=1))
     deployed = shop.schedule("f").deployed
-    wait_until(lambda: past(shop, "f") > deployed + 2100, what="it is behind")
+    wait_until(lambda: now_of(shop) > deployed + 2100, what="it is behind")
     assert "later" in fire(shop, "f", deployed + 1000)
-    latest = shop.schedule("f").cadence.latest(deployed, past(shop, "f"))
+    latest = shop.schedule("f").cadence.latest(deployed, now_of(shop))
     assert latest is not None
     assert fire(shop, "f", latest).startswith("fc-")
 
@@ -105,7 +111,7 @@ def test_a_pause_outlives_a_deploy_and_leaves_its_slots_out(shop: Shop, client: 
     assert not client.run(client.schedules.hold(shop.app_id, "f", is_paused=True))
     shop.deploy(f=qmodal.Cron("* * * * *"), g=YEARLY)
     assert shop.schedule("f").notes.is_paused
-    slot = past(shop, "f") + 1
+    slot = minute(shop)
     assert "paused" in fire(shop, "f", slot)
     assert client.run(client.schedules.hold(shop.app_id, "f", is_paused=False))
     assert not client.run(client.schedules.hold(shop.app_id, "f", is_paused=False))
@@ -116,7 +122,7 @@ def test_a_pause_outlives_a_deploy_and_leaves_its_slots_out(shop: Shop, client: 
 def test_a_deploy_begins_a_period_anew_also_if_nothing_has_changed(shop: Shop) -> None:
     shop.deploy(f=qmodal.Period(days=1))
     first = shop.schedule("f")
-    wait_until(lambda: past(shop, "f") > first.deployed, what="a moment has passed")
+    wait_until(lambda: now_of(shop) > first.deployed, what="a moment has passed")
     shop.deploy(f=qmodal.Period(days=1))
     second = shop.schedule("f")
     assert second.deployed > first.deployed
@@ -132,24 +138,24 @@ def test_the_current_version_says_what_is_scheduled(shop: Shop, client: Client) 
     shop.deploy(f=qmodal.Cron("* * * * *"))
     identity = shop.schedule("f").cadence.identity
     shop.deploy(f=None, g=YEARLY)
-    slot = past(shop, "f") + 1
+    slot = minute(shop)
     job = Firing(client, ControlFigures())
     assert "no such" in job.fire(shop.app_id, "f", slot, identity)
     record = client.run(client.apps.record(shop.app_id))
     assert record is not None
     client.run(rollback(client, record, 1))
-    assert job.fire(shop.app_id, "f", past(shop, "f") + 1, identity).startswith("fc-")
+    assert job.fire(shop.app_id, "f", minute(shop), identity).startswith("fc-")
 
 
 def test_nothing_of_a_stopped_app_is_fired_or_kept(shop: Shop, client: Client) -> None:
     shop.deploy(f=qmodal.Cron("* * * * *"))
     identity = shop.schedule("f").cadence.identity
-    fire(shop, "f", past(shop, "f") + 1)
+    fire(shop, "f", minute(shop))
     assert client.run(client.schedules.hold(shop.app_id, "f", is_paused=True))
     app_id = shop.app_id
     shop.stop()
     job = Firing(client, ControlFigures())
-    assert "no such" in job.fire(app_id, "f", past(shop, "f") + 1, identity)
+    assert "no such" in job.fire(app_id, "f", minute(shop), identity)
     assert not client.run(client.schedules.hold(app_id, "f", is_paused=True))
     assert client.run(client.schedules.look([app_id])) == {}
 

@@ -18,6 +18,7 @@ from rq import Queue
 from rq.exceptions import DequeueTimeout, StopRequested
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
+from rq.suspension import is_suspended
 from rq.timeouts import BaseDeathPenalty
 from rq.worker import SimpleWorker
 
@@ -105,11 +106,12 @@ class ControlWorker(SimpleWorker):
             super().heartbeat(timeout, pipeline)
 
     def check_for_suspension(self, burst: bool) -> None:
-        """As rq does (`rq suspend`), every second."""
+        """Wait while rq's jobs are held (`rq suspend`), which is asked every second."""
         now = time.monotonic()
         if now - self._asked > SUSPENSION_SECONDS:
             self._asked = now
-            super().check_for_suspension(burst)
+            while is_suspended(self.connection) and not self._stop_event.wait(SUSPENSION_SECONDS):
+                self.heartbeat()
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run the job. One that ends well takes one write, and not the dozen of rq's records of who runs what.

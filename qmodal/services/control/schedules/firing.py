@@ -35,6 +35,8 @@ class Firing:
         now, schedule = yield from self._table.find(app_id, function)
         if schedule is None or schedule.cadence.identity != identity:
             return "skipped: it has no such schedule any more"
+        if schedule.cadence.next(slot - 1) != slot:  # of a schedule that it had before
+            return "skipped: it has no such slot"
         if schedule.notes.is_paused:
             return "skipped: it is paused"
         if schedule.is_over(slot, now):

@@ -13,13 +13,13 @@ GRACE_MS = 250
 HICCUP_MS = 3000
 # A job that a process took with it as it died is put in line again, under another id; the next time after twice that.
 RESCUE_MS = 1000
-MOST_ATTEMPTS = 5
+MOST_ATTEMPTS = 3
 # Without a slot before that, it is asked again then.
 FAR_MS = 3_600_000
 
 
 class Due(NamedTuple):
-    """A slot to put in line, and the how manieth time that is."""
+    """A slot to put in line, and which attempt that is."""
 
     schedule: Schedule
     slot: int
