@@ -6,7 +6,7 @@ local fields = { "ENVELOPE", "CALL", "INDEX", "RETRIES", "LOST", "COUNT", "FRESH
 files["qmodal/store/lua/shared/**/*.lua"].ignore = { "211" } -- used by whoever includes them
 files["qmodal/store/lua/**/*.lua"].read_globals = {
   "acknowledge", "acknowledge_ones", "announce", "append", "discard_code", "discard_routes", "drop", "join", "keep_code", "narrow", "piece", "pieces",
-  "readd", "readd_later", "record", "reply", "reply_all", "retry_of", "server_ms", "set_aside", "shaped", "tally",
+  "readd", "readd_later", "record", "reply", "reply_all", "retry_of", "server_ms", "set_aside", "shaped", "tally", "tell",
   unpack(fields),
 }
 files["qmodal/store/lua/shared/drop.lua"].read_globals = { "record", "tally", unpack(fields) }

@@ -1,4 +1,4 @@
-"""The checks as sessions: `nox` runs all but the benchmark, `nox -s lint` one of them."""
+"""The checks as sessions: `nox` runs all but the benchmark and the pictures, `nox -s lint` one of them."""
 
 from __future__ import annotations
 
@@ -41,6 +41,13 @@ def tests(session: nox.Session) -> None:
     """All tests, or those that are named behind `--`."""
     install(session)
     session.run("pytest", *session.posargs)
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """The dashboards as they look after three busy minutes, into docs/pictures/; needs Prometheus."""
+    session.install("-e", ".", "--group", "test", "matplotlib>=3.9", "-c", "constraints.txt")
+    session.run("python", "-m", "tests.integration.grafana.pictures.draw")
 
 
 @nox.session

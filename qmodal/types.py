@@ -39,7 +39,7 @@ class LogEntry:
     """One line that a container printed, without its end, at a time in UTC.
 
     `object_id` is its pool's (`fu-...`), or the app's for what was printed while modules were
-    imported; `context_ids` has the container.
+    imported; `context_ids` has the container and, as far as they are known, the call and the input.
     """
 
     message: str

@@ -6,41 +6,51 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from qmodal.client.client import Client
 from qmodal_autoscaler.control.election import Leadership, new_autoscaler_id
 from qmodal_autoscaler.control.leader_loop import LeaderTerm
 
+
+class Showing(NamedTuple):
+    """The port for metrics, and how many pools of a function they tell apart; None: none, and not at all."""
+
+    port: int | None = None
+    pool_labels: int | None = None
+
+
+NOTHING = Showing()
 Lead = Callable[[LeaderTerm], Coroutine[None, None, None]]
 
 
-async def run(client: Client, metrics_port: int | None = None) -> None:
+async def run(client: Client, showing: Showing = NOTHING) -> None:
     """Run until SIGTERM or SIGINT; raises ConfigurationError for a server, or a port, we cannot use."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await autoscale(client, stop, metrics_port)
+    await autoscale(client, stop, showing)
 
 
-async def autoscale(client: Client, stop: asyncio.Event, metrics_port: int | None = None) -> None:
+async def autoscale(client: Client, stop: asyncio.Event, showing: Showing = NOTHING) -> None:
     """Lead or stand by until `stop` is set, then let another one lead at once."""
     name = new_autoscaler_id()
-    with _served(client, name, metrics_port) as lead:
+    with _served(client, name, showing) as lead:
         leadership = Leadership(client, lambda epoch: lead(LeaderTerm(client, epoch)), name)
         await _seek(client, leadership, stop)
 
 
 @contextmanager
-def _served(client: Client, name: str, port: int | None) -> Iterator[Lead]:
-    """How to lead for a term, with metrics on that port, if there is one."""
-    if port is None:
+def _served(client: Client, name: str, showing: Showing) -> Iterator[Lead]:
+    """How to lead for a term, with metrics on a port, if there is one."""
+    if showing.port is None:
         yield LeaderTerm.run
         return
     from qmodal_autoscaler.metrics.exporter import AutoscalerMetrics
 
-    metrics = AutoscalerMetrics(client, name)
-    server = metrics.serve(port)
+    metrics = AutoscalerMetrics(client, name, showing.pool_labels)
+    server = metrics.serve(showing.port)
     try:
         yield metrics.lead
     finally:

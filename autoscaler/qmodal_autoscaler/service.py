@@ -15,7 +15,11 @@ from qmodal.transport.sockets.endpoint import plain_endpoint
 
 
 def serve(
-    *, insecure: bool = False, metrics_port: int | None = None, log_json: bool = False
+    *,
+    insecure: bool = False,
+    metrics_port: int | None = None,
+    pool_labels: int | None = None,
+    log_json: bool = False,
 ) -> None:
     """Scale pools; exits with 2, and says why, if it cannot with these settings."""
     begin_log(as_json=log_json)
@@ -25,7 +29,7 @@ def serve(
         withdraw(settings)
         if settings.redis_url is not None and plain_endpoint(settings.redis_url) is not None:
             _import_asyncio_without_tls()
-        _run(settings, metrics_port or settings.metrics_port)
+        _run(settings, metrics_port or settings.metrics_port, pool_labels)
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal autoscaler: {error}\n")
         raise SystemExit(2) from None
@@ -43,11 +47,11 @@ def _import_asyncio_without_tls() -> None:
     del sys.modules["ssl"]
 
 
-def _run(settings: Settings, metrics_port: int | None) -> None:
+def _run(settings: Settings, metrics_port: int | None, pool_labels: int | None) -> None:
     # Not before asyncio is there as we want it.
     import asyncio
 
     from qmodal.client.client import Client
-    from qmodal_autoscaler.process import run
+    from qmodal_autoscaler.process import Showing, run
 
-    asyncio.run(run(Client(settings), metrics_port))
+    asyncio.run(run(Client(settings), Showing(metrics_port, pool_labels)))

@@ -39,6 +39,11 @@ listed_name = click.option("-n", "--name", help="What lists call the app.")
 timestamps = click.option(
     "--timestamps", is_flag=True, help="Put the time in front of each line of output."
 )
+labels = click.option(
+    "--labels/--no-labels",
+    default=None,
+    help="Begin lines with function and call; by default on a terminal, if several calls print.",
+)
 yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 metrics_port = click.option(
@@ -55,4 +60,7 @@ function = click.option(
 )
 since = click.option(
     "--since", type=Moment(), default=0, help="Not before: 15m, 2h, 7d ago, or a date and time."
+)
+until = click.option(
+    "--until", type=Moment(), help="Not after: 15m, 2h, 7d ago, or a date and time."
 )

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.web.inboxes import RENEW_INBOX_SECONDS, Inboxes, new_inbox_name
+from qmodal.telemetry.events import INBOX_TROUBLE, emit
 from qmodal.transport.defects import survive
 from qmodal.wire.web import Message, open_message
 
-log = logging.getLogger("qmodal")
 REREAD_SECONDS = 0.2
 # Bytes of one write; the credit of a stream is larger, so that one is under way while the next gathers.
 WRITE_BYTES = 384 * 1024
@@ -118,14 +117,14 @@ class Inbox:
             try:
                 cursor, found = await self._client.aio(self._inboxes.read(self.name, cursor))
             except Error as error:
-                log.warning("the inbox cannot be read: %s", error)
+                self._trouble("the inbox cannot be read", error)
                 await asyncio.sleep(REREAD_SECONDS)
                 continue
             for signed in found:
                 try:
                     message = open_message(signed, signer, self.name)
                 except Error as error:  # written by something else than qmodal
-                    log.warning("a message in the inbox was ignored: %s", error)
+                    self._trouble("a message in the inbox was ignored", error)
                     continue
                 with survive("taking a message of the inbox"):
                     self._hand_over(message)
@@ -144,7 +143,10 @@ class Inbox:
                 await self._client.aio(self._inboxes.renew(self.name))
                 self._renewed = asyncio.get_running_loop().time()
             except Error as error:
-                log.warning("the inbox cannot be renewed: %s", error)
+                self._trouble("the inbox cannot be renewed", error)
+
+    def _trouble(self, activity: str, error: Error) -> None:
+        emit(INBOX_TROUBLE, activity=activity, reason=str(error), inbox=self.name)
 
 
 class _Writer:
@@ -197,7 +199,8 @@ class _Writer:
         try:
             is_there = await self._client.aio(self._inboxes.write(self._target, signed))
         except Error as error:
-            log.warning("nothing can be written to an inbox: %s", error)
+            activity = "nothing can be written to an inbox"
+            emit(INBOX_TROUBLE, activity=activity, reason=str(error), inbox=self._target)
         finally:
             self._written += len(written)
             if not is_there:

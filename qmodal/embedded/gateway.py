@@ -30,6 +30,7 @@ class Listener:
     """
 
     socket: socket.socket
+    metrics_port: int | None = None  # for its metrics
 
     @property
     def port(self) -> int:
@@ -45,7 +46,8 @@ class Listener:
     def command(self) -> list[str]:
         """What starts the gateway, in a process that inherits the socket under the same number."""
         number = str(self.socket.fileno())
-        return [sys.executable, "-P", "-m", "qmodal", "web", "--fd", number]
+        metrics = [] if self.metrics_port is None else ["--metrics-port", str(self.metrics_port)]
+        return [sys.executable, "-P", "-m", "qmodal", "web", "--fd", number, *metrics]
 
     def close(self) -> None:
         """Let go of this process's copy of the socket."""

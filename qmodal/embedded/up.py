@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qmodal.config import Settings
 from qmodal.embedded.folder import SOCKET
 from qmodal.embedded.gateway import Listener, listen_near
 from qmodal.embedded.home import Home
+from qmodal.embedded.metrics_ports import metrics_ports, with_ports
 from qmodal.embedded.server import Listen, ServerVersion, find_binary, probe_version, server_command
 from qmodal.embedded.stack import CHILDREN, Children, Place, Stack, launch
 from qmodal.embedded.supervisor.plan import StackPlan
@@ -29,6 +31,7 @@ class Kept:
     server: ServerVersion
     listen: Listen | None
     gateway_url: str = ""
+    metrics: Mapping[str, int] = field(default_factory=dict)  # ports by process
 
 
 def start_kept(
@@ -36,12 +39,14 @@ def start_kept(
     *,
     bind: tuple[str, int] | None = None,
     web_port: int | None = None,
+    metrics_port: int | None = None,
     children: Children = CHILDREN,
 ) -> Kept:
     """Starts the stack on `settings.home`; with `bind` the server also listens on TCP.
 
-    With `web_port` there is a gateway, on that port or on the next free one. ConfigurationError if the folder is in use, is not ours, holds data of a newer server or
-    calls signed with another key, or if the server does not start.
+    With `web_port` there is a gateway, on that port or on the next free one; with `metrics_port` each process serves
+    its metrics, on this port and those behind it. ConfigurationError if the folder is in use, is not ours, holds data
+    of a newer server or calls signed with another key, if a port for metrics is taken, or if the server does not start.
     """
     home = Home(settings.home)
     home.prepare()
@@ -52,15 +57,27 @@ def start_kept(
         home.admit(server)
         key = home.signing_key(settings.signing_key)
         listen = Listen(address=bind[0], port=bind[1], password=home.password()) if bind else None
-        plan = _plan(home, binary, lock=lock, listen=listen, children=children)
-        gateway: Listener | None = None if web_port is None else listen_near(web_port)
+        ports = metrics_ports(metrics_port)
+        told = with_ports(children, ports)
+        plan = _plan(home, binary, lock=lock, listen=listen, children=told)
+        gateway: Listener | None = None
+        if web_port is not None:
+            gateway = replace(listen_near(web_port), metrics_port=ports.get("web"))
     except BaseException:
         os.close(lock)
         raise
     place = Place(folder=home.folder, log=None, private=False)
     gateway_url = "" if gateway is None else gateway.url
     stack = launch(plan, place=place, settings=settings, key=key, gateway=gateway)
-    return Kept(stack=stack, home=home, server=server, listen=listen, gateway_url=gateway_url)
+    running = {*told, *(["web"] if gateway is not None else [])}
+    return Kept(
+        stack=stack,
+        home=home,
+        server=server,
+        listen=listen,
+        gateway_url=gateway_url,
+        metrics={name: port for name, port in ports.items() if name in running},
+    )
 
 
 def _plan(

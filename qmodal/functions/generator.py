@@ -18,7 +18,13 @@ from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.receipts import forget
 from qmodal.functions.remote import ABANDON_SECONDS
 from qmodal.functions.results import BLOCK_MS, OutputReader, resolve
-from qmodal.functions.submission import DELIVERED_TTL_MS, call_id_for, request, submission_of
+from qmodal.functions.submission import (
+    DELIVERED_TTL_MS,
+    call_id_for,
+    request,
+    submission_of,
+    traced,
+)
 from qmodal.functions.target import FindTarget, Target
 from qmodal.store.entries import Submission
 from qmodal.store.results.outputs import Output
@@ -77,6 +83,7 @@ class ItemReader:
         self._is_ended = False
         self._submission: Submission | None = None
         self._error: BaseException | None = None
+        self._span = traced(target, self._reader.call)
 
     def start(self, arguments: Arguments) -> Op[list[Output]]:
         """Submit, and wait for what comes first."""
@@ -86,8 +93,9 @@ class ItemReader:
             [arguments],
             call=self._reader.call,
             total=1,
-            ttl=DELIVERED_TTL_MS,
+            trace=self._span.trace,
         )
+        submission.ttl = DELIVERED_TTL_MS
         self._submission = submission
         self._request = submission.digest
         return (yield from request(self._client, self._target, submission))
@@ -168,6 +176,7 @@ class ItemReader:
     def close(self) -> Op[None]:
         """Forget the call; one that still runs goes on, and its items are dropped."""
         submission = self._submission
+        self._span.end(self._error)
         if submission is not None and self._is_ended:
             yield from forget(self._client, submission, self._error)
         elif submission is not None:

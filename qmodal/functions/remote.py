@@ -24,10 +24,12 @@ from qmodal.functions.submission import (
     request,
     submission_of,
     submit,
+    traced,
 )
 from qmodal.functions.target import Target
 from qmodal.store.entries import Submission
 from qmodal.store.results.outputs import Output, parse_reply
+from qmodal.telemetry.tracing import is_on
 from qmodal.transport.operation import FIND_REPLY_READER, AtMost, Later, Op
 from qmodal.transport.sharing.pending_call import PendingCall
 from qmodal.transport.sharing.pending_reply import PendingReply, ReplySource
@@ -46,12 +48,13 @@ def remote(target: Target, arguments: Arguments) -> Op[Any]:
 
     While other calls are under way it goes out with theirs, and the result comes by their reply stream.
     """
-    client = current()
-    submission = _submission(client, target, arguments)
-    # Nobody shall wait behind large arguments.
-    if not submission.blobs and (readers := (yield FIND_REPLY_READER)):
-        submission.pending_reply = _pending_reply(client, submission.call, readers[0])
-    return (yield from _outcome(client, target, submission, None))
+    client, call = current(), call_id_for(target)
+    with traced(target, call) as span:
+        submission = _submission(client, target, arguments, call, span.trace)
+        # Nobody shall wait behind large arguments.
+        if not submission.blobs and (readers := (yield FIND_REPLY_READER)):
+            submission.pending_reply = _pending_reply(client, call, readers[0])
+        return (yield from _outcome(client, target, submission, None))
 
 
 class Callee(Protocol):
@@ -87,10 +90,13 @@ class RemoteVerb(Verb[P, R]):
         return result
 
     def _at_hand(self) -> tuple[Client | None, Target | None]:
-        """The client, if it has checked its server, and the target, if nobody has to be asked for it."""
+        """The client, if it has checked its server, and the target, if nobody has to be asked for it.
+
+        A traced call takes the other way: its span takes longer than the steps that it could save.
+        """
         callee: Callee = self._method.__self__  # type: ignore[attr-defined]
         client = known()
-        if client is None or not client.is_checked:
+        if client is None or not client.is_checked or is_on():
             return None, None
         return client, callee._plain_target_at_hand()
 
@@ -108,7 +114,10 @@ def remote_verb(method: Callable[Concatenate[S, P], Op[R]]) -> VerbMethod[S, Rem
 
 def remote_now(client: Client, target: Target, arguments: Arguments) -> Any:
     """As `remote`, for a thread; while many others call, too, it takes few steps."""
-    submission, driver = _submission(client, target, arguments), client.blocking
+    submission, driver = (
+        _submission(client, target, arguments, call_id_for(target)),
+        client.blocking,
+    )
     pending = _pending_call(client, submission, driver.reply_reader())
     if pending is None:
         return client.run(_outcome(client, target, submission, None))
@@ -126,7 +135,10 @@ def remote_now(client: Client, target: Target, arguments: Arguments) -> Any:
 
 async def remote_aio(client: Client, target: Target, arguments: Arguments) -> Any:
     """As `remote`, for a task; while other tasks of its loop call, too, it takes few steps."""
-    submission, driver = _submission(client, target, arguments), client.loops.driver()
+    submission, driver = (
+        _submission(client, target, arguments, call_id_for(target)),
+        client.loops.driver(),
+    )
     pending = _pending_call(client, submission, driver.reply_reader())
     if pending is None:
         return await client.aio(_outcome(client, target, submission, None))
@@ -190,9 +202,12 @@ def _outputs(pending: PendingCall, content: Sequence[bytes] | None) -> list[Outp
     return [] if pending.is_accepted else None
 
 
-def _submission(client: Client, target: Target, arguments: Arguments) -> Submission:
-    call = call_id_for(target)
-    return submission_of(client, target, (arguments,), call=call, total=1, ttl=DELIVERED_TTL_MS)
+def _submission(
+    client: Client, target: Target, arguments: Arguments, call: str, trace: str | None = None
+) -> Submission:
+    made = submission_of(client, target, (arguments,), call=call, total=1, trace=trace)
+    made.ttl = DELIVERED_TTL_MS
+    return made
 
 
 def _outcome(
@@ -275,6 +290,9 @@ def spawn(target: Target, arguments: Arguments) -> Op[str]:
     """Submit; the call id, once the server has said yes."""
     client = current()
     call = call_id_for(target)
-    submission = submission_of(client, target, [arguments], call=call, total=1)
-    yield from submit(client, target, submission)
+    with traced(target, call) as span:
+        submission = submission_of(
+            client, target, [arguments], call=call, total=1, trace=span.trace
+        )
+        yield from submit(client, target, submission)
     return call

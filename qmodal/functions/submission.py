@@ -19,6 +19,7 @@ from qmodal.spec.documents import PoolSpec
 from qmodal.store.calls import UnknownPoolError
 from qmodal.store.entries import Submission
 from qmodal.store.results.outputs import Output
+from qmodal.telemetry.tracing import Submitting, submitting
 from qmodal.transport.operation import Op
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, pack_head, seal
@@ -56,15 +57,15 @@ def submission_of(
     call: str,
     first: int = 0,
     total: int | None = None,
-    ttl: int | None = None,
     pack: int = 1,
+    trace: str | None = None,
 ) -> Submission:
-    """Signed envelopes for the inputs, up to `pack` in each; `ttl` in ms, None for that of results.
+    """Signed envelopes for the inputs, up to `pack` in each, to be kept as results are; `trace` as in `Head`.
 
     The digest is of these inputs; a call that goes on keeps that of its first ones. Raises SerializationError and RequestSizeError.
     """
     now = time.time_ns() // 1_000_000
-    made = _Envelopes(target, client, call, now)
+    made = _Envelopes(target, client, pack_head(target.pool, call, target.method, now, trace))
     if pack > 1:
         made.add_packs(inputs, first, pack)
     else:
@@ -78,12 +79,17 @@ def submission_of(
         envelopes=envelopes,
         first=first,
         total=total,
-        ttl=int(client.settings.result_ttl * 1000) if ttl is None else ttl,
+        ttl=int(client.settings.result_ttl * 1000),
         parent=context.current_input_id() or "",
         now=now,
         blobs=made.blobs,
         sizes=made.sizes,
     )
+
+
+def traced(target: Target, call: str) -> Submitting:
+    """The span of the call's submission, if the program traces; it begins now."""
+    return submitting(target.name, target.pool, call)
 
 
 def request(client: Client, target: Target, submission: Submission) -> Op[list[Output]]:
@@ -137,10 +143,10 @@ class _Envelopes:
 
     __slots__ = ("_client", "_head", "_plain_only", "_target", "blobs", "sealed", "sizes")
 
-    def __init__(self, target: Target, client: Client, call: str, now: int) -> None:
+    def __init__(self, target: Target, client: Client, head: bytes) -> None:
         self._target = target
         self._client = client
-        self._head = pack_head(target.pool, call, target.method, now)
+        self._head = head
         self._plain_only = client.settings.payloads == "plain"
         self.sealed: list[bytes] = []
         self.blobs: list[tuple[int, bytes]] = []

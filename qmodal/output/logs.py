@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from qmodal.client.client import Client, current
 from qmodal.client.verb import Stream, stream_verb
 from qmodal.exception import InvalidError
-from qmodal.store.history.logs import LETTERS, LogChunk
+from qmodal.output.log_search import PAGE, LogFilter, newest
+from qmodal.store.history.logs import LogChunk
 from qmodal.transport.operation import Op
 from qmodal.types import LogEntry
+from qmodal.wire.ids import input_id
 
-PAGE = 500
 BLOCK_MS = 1000
 # Of an app that has ended: what is still on its way arrives within this.
 DRAIN_MS = 400
@@ -32,52 +33,45 @@ class LogSource:
 FindLogSource = Callable[[], Op[LogSource]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogFilter:
-    """Selects lines by the stream they were printed to and by a text in them."""
-
-    source: str | None = None
-    text: str = ""
-
-    def __post_init__(self) -> None:
-        if self.source is not None and self.source not in LETTERS:
-            names = ", ".join(map(repr, LETTERS))
-            raise InvalidError(f"`source` is {self.source!r}; it may be one of {names}")
-
-    def entries(self, of: LogSource, chunks: Iterable[LogChunk]) -> Iterator[LogEntry]:
-        """One entry for each line, without its end."""
-        for chunk in chunks:
-            if of.pool in ("", chunk.pool) and self.source in (None, chunk.source):
-                for line in chunk.text.decode(errors="replace").splitlines():
-                    if self.text in line:
-                        yield _entry(of, chunk, line)
+def entries(app_id: str, wanted: LogFilter, chunks: Iterable[LogChunk]) -> list[LogEntry]:
+    """One entry for each line that is wanted, without its end."""
+    return [_entry(app_id, chunk, line) for chunk, line in wanted.lines(chunks)]
 
 
-def _entry(source: LogSource, chunk: LogChunk, line: str) -> LogEntry:
+def _entry(app_id: str, chunk: LogChunk, line: str) -> LogEntry:
+    known = [chunk.container, chunk.call]
+    if chunk.call and chunk.index >= 0:
+        known.append(input_id(chunk.call, chunk.index))
     return LogEntry(
         message=line,
         timestamp=chunk.moment,
         source=chunk.source,
-        object_id=f"fu-{chunk.pool}" if chunk.pool else source.app_id,
-        context_ids=[chunk.container],
+        object_id=f"fu-{chunk.pool}" if chunk.pool else app_id,
+        context_ids=[each for each in known if each],
     )
 
 
 class _Entries(Stream[LogEntry]):
     """Entries of one source, page by page."""
 
-    def __init__(self, find: FindLogSource) -> None:
+    def __init__(self, find: FindLogSource, source: str | None = None, text: str = "") -> None:
         self._find = find
-        self._source: LogSource | None = None
+        self._app = ""
+        # Checked before the first page is asked for.
+        self._wanted = LogFilter(source=source, text=text)
 
     def next(self) -> Op[list[LogEntry] | None]:
         """The next page; None behind the last."""
-        if self._source is None:
-            self._source = yield from self._find()
-        return (yield from self.page(current(), self._source))
+        if not self._app:
+            found = yield from self._find()
+            self._app = found.app_id
+            self._wanted = LogFilter(
+                pool=found.pool, source=self._wanted.source, text=self._wanted.text
+            )
+        return (yield from self.page(current(), self._app))
 
     @abstractmethod
-    def page(self, client: Client, source: LogSource) -> Op[list[LogEntry] | None]:
+    def page(self, client: Client, app: str) -> Op[list[LogEntry] | None]:
         """The next page; None behind the last."""
 
 
@@ -85,45 +79,41 @@ class _Fetch(_Entries):
     """Entries between two moments, the oldest first."""
 
     def __init__(
-        self, find: FindLogSource, since: datetime, until: datetime | None, wanted: LogFilter
+        self,
+        find: FindLogSource,
+        since: datetime,
+        until: datetime | None,
+        source: str | None,
+        text: str,
     ) -> None:
-        super().__init__(find)
+        super().__init__(find, source, text)
         self._start = str(_millis(since))
         self._end = "+" if until is None else str(_millis(until))
-        self._wanted = wanted
 
-    def page(self, client: Client, source: LogSource) -> Op[list[LogEntry] | None]:
-        chunks = yield from client.logs.between(source.app_id, self._start, self._end, count=PAGE)
+    def page(self, client: Client, app: str) -> Op[list[LogEntry] | None]:
+        chunks = yield from client.logs.between(app, self._start, self._end, count=PAGE)
         if not chunks:
             return None
         self._start = f"({chunks[-1].entry}"
-        return list(self._wanted.entries(source, chunks))
+        return entries(app, self._wanted, chunks)
 
 
 class _Tail(_Entries):
     """The newest entries, in one page."""
 
-    def __init__(self, find: FindLogSource, count: int, wanted: LogFilter) -> None:
-        super().__init__(find)
+    def __init__(self, find: FindLogSource, count: int, source: str | None) -> None:
+        super().__init__(find, source)
         if count < 1:
             raise InvalidError(f"`entries` is {count}; it must be at least 1")
         self._count = count
-        self._wanted = wanted
         self._is_done = False
 
-    def page(self, client: Client, source: LogSource) -> Op[list[LogEntry] | None]:
+    def page(self, client: Client, app: str) -> Op[list[LogEntry] | None]:
         if self._is_done:
             return None
         self._is_done = True
-        found: list[LogEntry] = []
-        end = "+"
-        while len(found) < self._count:
-            chunks = yield from client.logs.before(source.app_id, end, count=PAGE)
-            if not chunks:
-                break
-            found = [*self._wanted.entries(source, chunks), *found]
-            end = f"({chunks[0].entry}"
-        return found[-self._count :]
+        chunks = yield from newest(client, app, self._wanted, self._count)
+        return entries(app, LogFilter(), chunks)
 
 
 class _Live(_Entries):
@@ -135,22 +125,22 @@ class _Live(_Entries):
         self._cursor = ""
         self._is_over = False
 
-    def page(self, client: Client, source: LogSource) -> Op[list[LogEntry] | None]:
+    def page(self, client: Client, app: str) -> Op[list[LogEntry] | None]:
         if not self._cursor:
-            last = yield from client.logs.tail(source.app_id, 1)
-            self._cursor = last[0].entry if last else "0-0"
+            last = yield from client.logs.tail(app, 1)
+            self._cursor = last[-1].entry if last else "0-0"
         block = self._block()
         if not block:
             return None
         if not self._is_over:
-            record = yield from client.apps.record(source.app_id)
+            record = yield from client.apps.record(app)
             self._is_over = record is None or record.state == "stopped"
         block = min(block, DRAIN_MS) if self._is_over else block
-        chunks = yield from client.logs.follow(source.app_id, self._cursor, block=block)
+        chunks = yield from client.logs.follow(app, self._cursor, block=block)
         if not chunks:
             return None if self._is_over else []
         self._cursor = chunks[-1].entry
-        return list(LogFilter().entries(source, chunks))
+        return entries(app, self._wanted, chunks)
 
     def _block(self) -> int:
         if self._ends is None:
@@ -178,12 +168,12 @@ class LogVerbs:
         search_text: str = "",
     ) -> Stream[LogEntry]:
         """Lines between two moments, the oldest first; raises InvalidError for an unknown source."""
-        return _Fetch(self._find, since, until, LogFilter(source=source, text=search_text))
+        return _Fetch(self._find, since, until, source, search_text)
 
     @stream_verb
     def tail(self, entries: int = 100, *, source: str | None = None) -> Stream[LogEntry]:
         """The newest lines, the oldest of them first; raises InvalidError for an unknown source."""
-        return _Tail(self._find, entries, LogFilter(source=source))
+        return _Tail(self._find, entries, source)
 
     @stream_verb
     def stream(self, timeout: float | None = None) -> Stream[LogEntry]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import os
+import re
 import sys
 import threading
 import time
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from qmodal.client.process import state
 from qmodal.exception import Error
+from qmodal.output.labels import Labels
 from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
@@ -29,14 +31,16 @@ RETRY_SECONDS = 0.2
 BLOCK, DRAIN_BLOCK = 1000, 10
 COLOURS = {"stderr": "\x1b[31m", "system": "\x1b[33m"}
 PLAIN = "\x1b[0m"
+_LINE = re.compile(r"[^\n]*\n|[^\n]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Style:
-    """How lines are shown."""
+    """How lines are shown; `labels` None: with labels on a terminal, once several calls or containers print."""
 
     timestamps: bool = False
     progress: bool = True
+    labels: bool | None = None
 
 
 @contextmanager
@@ -46,8 +50,15 @@ def enable_output(*, show_timestamps: bool = False, show_progress: bool = True) 
     >>> with qmodal.enable_output(), app.run():
     ...     greet.remote("you")
     """
+    with styled(Style(show_timestamps, show_progress)):
+        yield
+
+
+@contextmanager
+def styled(style: Style) -> Iterator[None]:
+    """As `enable_output`, in that style."""
     before = state.output_style
-    state.output_style = Style(show_timestamps, show_progress)
+    state.output_style = style
     try:
         yield
     finally:
@@ -86,22 +97,23 @@ def showing(client: Client, app_id: str) -> Iterator[None]:
 
 
 class Screen:
-    """Writes chunks to `sys.stdout`; on a terminal with a colour for each source."""
+    """Writes chunks to `sys.stdout`; on a terminal with a colour for each source, and with labels if needed."""
 
     def __init__(self, style: Style) -> None:
         self._style = style
         self._decoders: dict[tuple[str, Source], codecs.IncrementalDecoder] = {}
+        self._labels = Labels()
+        # Whose line has no end yet; None at the beginning of a line.
+        self._open: tuple[object, ...] | None = None
         self._is_closed = False
 
     def write(self, chunk: LogChunk) -> None:
         """Show one chunk; nothing, once nobody reads any more."""
         text = self._decoder(chunk).decode(chunk.text)
-        if self._style.timestamps:
-            text = _stamped(text, chunk)
         if not text or self._is_closed or sys.stdout is None:
             return
         try:
-            sys.stdout.write(_coloured(text, chunk.source))
+            sys.stdout.write(self._shown(text, chunk))
             sys.stdout.flush()
         except (OSError, ValueError):  # `qmodal run ... | head`
             self._is_closed = True
@@ -112,6 +124,29 @@ class Screen:
         if key not in self._decoders:
             self._decoders[key] = codecs.getincrementaldecoder("utf-8")(errors="replace")
         return self._decoders[key]
+
+    def _shown(self, text: str, chunk: LogChunk) -> str:
+        head = self._head(chunk)
+        whose = (chunk.container, chunk.source, chunk.call, chunk.index)
+        goes_on = self._open == whose
+        breaks = head and self._open is not None and not goes_on
+        self._open = None if text.endswith("\n") else whose
+        if not head:
+            return _coloured(text, chunk.source)
+        lines = [_coloured(line, chunk.source) for line in _LINE.findall(text)]
+        return ("\n" if breaks else "") + ("" if goes_on else head) + head.join(lines)
+
+    def _head(self, chunk: LogChunk) -> str:
+        """What stands before each line."""
+        head = ""
+        if self._style.timestamps:
+            head = chunk.moment.astimezone().isoformat(sep=" ", timespec="milliseconds") + " "
+        self._labels.see(chunk)
+        wanted = self._style.labels
+        if wanted or (wanted is None and sys.stdout.isatty() and self._labels.are_needed):
+            label, colour = self._labels.of(chunk)
+            head += f"\x1b[{colour}m{label} |{PLAIN} " if _has_colours() else f"{label} | "
+        return head
 
 
 class Follower:
@@ -205,14 +240,13 @@ def _position(entry: str) -> tuple[int, int]:
     return int(millis), int(number)
 
 
+def _has_colours() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
 def _coloured(text: str, source: Source) -> str:
     colour = COLOURS.get(source)
-    if colour is None or not sys.stdout.isatty() or os.environ.get("NO_COLOR"):
+    if colour is None or not _has_colours():
         return text
     end = "\n" if text.endswith("\n") else ""
     return f"{colour}{text.removesuffix(end)}{PLAIN}{end}"
-
-
-def _stamped(text: str, chunk: LogChunk) -> str:
-    stamp = chunk.moment.astimezone().isoformat(sep=" ", timespec="milliseconds")
-    return "".join(f"{stamp} {line}" for line in text.splitlines(keepends=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from qmodal.store.keys import Lane
 from qmodal.transport.sharing.pending_reply import PendingReply
@@ -115,6 +115,27 @@ class Settled:
     has_blob: bool
     count: int = 1
     is_kept: bool = False
+
+
+class TakenBack(NamedTuple):
+    """An input that a dead container had started: it runs again, unless it `is_lost`; `attempt` is that of its end."""
+
+    call: str
+    place: int  # in its call
+    attempt: int
+    is_lost: bool
+
+    @classmethod
+    def parse(cls, reply: Sequence[Any]) -> TakenBack:
+        """The input of **reclaim**'s reply."""
+        call, index, retries, lost, is_lost = reply
+        # The death that it is charged with was the end of the attempt before; a lost one may be charged with none.
+        return cls(
+            call.decode(errors="replace"),
+            int(index),
+            int(retries) + max(1, int(lost)),
+            bool(is_lost),
+        )
 
 
 class Ended(NamedTuple):

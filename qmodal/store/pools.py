@@ -9,7 +9,7 @@ from typing import Any
 
 from qmodal.exception import Error
 from qmodal.store import reading
-from qmodal.store.entries import Claimed, Ended, Requeued, Settled
+from qmodal.store.entries import Claimed, Ended, Requeued, Settled, TakenBack
 from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.results.failures import Failures
 from qmodal.store.watch.observing import note_command
@@ -230,8 +230,9 @@ class Pools:
         charged: Iterable[str],
         budget: int = BUDGET,
         since: int = 0,
+        told: list[TakenBack] | None = None,
     ) -> Op[tuple[int, int]]:
-        """Take back what a dead container holds: (given back, lost).
+        """Take back what a dead container holds: (given back, lost); `told` gets those that were charged or lost.
 
         `charged` names the started inputs as `<lane> <entry> <index>`, or is ("*",) for all; of a
         marked container they are lost at once. What was put back in line at `since` (ms of the
@@ -245,9 +246,11 @@ class Pools:
             more=tuple(charged),
         )
         while True:
-            given_back, ended, is_gone = yield from ask_one(*command)
+            given_back, ended, is_gone, inputs = yield from ask_one(*command)
             back += given_back
             lost += ended
+            if told is not None:
+                told += map(TakenBack.parse, inputs)
             if is_gone:
                 return back, lost
 

@@ -1,1 +1,1 @@
-"""What long-lived processes say of themselves: events, their lines in a log, and metrics over HTTP for Prometheus."""
+"""What processes say of themselves: events, their lines in a log, spans of OpenTelemetry, and metrics over HTTP for Prometheus."""

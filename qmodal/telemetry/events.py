@@ -20,7 +20,8 @@ TABLE: dict[str, Event] = {}
 class Event:
     """A kind of event: its name, its level, the line that people read, and what it means.
 
-    `line` names fields in braces; `fields` are all that it has: those of the line, and ids beside them.
+    `line` names fields in braces; `fields` are all that it has: those of the line, and ids beside them. `log`: the
+    logger of its records.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Event:
     line: str
     meaning: str
     ids: tuple[str, ...] = ()
+    log: logging.Logger = log
     fields: frozenset[str] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -38,13 +40,47 @@ class Event:
 
 def emit(event: Event, error: BaseException | None = None, /, **fields: object) -> None:
     """It has happened; `fields` are those of the event, and the traceback of `error` follows if it is given."""
-    if log.isEnabledFor(event.level):
+    if event.log.isEnabledFor(event.level):
         extra = {EVENT: event.name, FIELDS: fields}
-        log.log(event.level, "%s", event.line.format_map(fields), exc_info=error, extra=extra)
+        event.log.log(event.level, "%s", event.line.format_map(fields), exc_info=error, extra=extra)
 
 
 _CONTAINER = ("container", "worker", "app", "function", "pool")
 _INFO, _WARNING, _ERROR = logging.INFO, logging.WARNING, logging.ERROR
+
+# Of any process, callers and containers included.
+WORK_FAILED = Event(
+    "work.failed",
+    _WARNING,
+    "{activity} failed{times}: {reason}",
+    "A loop goes on although this failed; said the first time, and whenever the number of times has doubled.",
+)
+WORK_DEFECT = Event(
+    "work.defect",
+    _ERROR,
+    "{activity} failed unexpectedly{times}: {reason}",
+    "As `work.failed`, for what nobody has thought of.",
+)
+FOREIGN_SKIPPED = Event(
+    "foreign.skipped",
+    _WARNING,
+    "{where}: left out{times}, as {reason}",
+    "Something in Redis that qmodal has not written, or cannot read; said as `work.failed` is.",
+)
+SERVER_NOT_READY = Event(
+    "server.not_ready",
+    _WARNING,
+    "Redis at {server} is not ready ({reason}); waiting for it for up to {seconds:.0f} s",
+    "The server answers and is not ready: it loads its data, or has no place for a client; said once a minute.",
+    log=logging.getLogger("qmodal.waiting"),
+)
+INBOX_TROUBLE = Event(
+    "inbox.trouble",
+    _WARNING,
+    "{activity}: {reason}",
+    "A message of a streamed request could not be read or written; the request fails if one is missing.",
+    ("inbox",),
+)
 
 # Of workers.
 WORKER_GIVEN_UP = Event(
@@ -114,6 +150,52 @@ CONTAINER_UNCONCLUDED = Event(
     "the end of {container} is not concluded yet",
     "Something unforeseen at the end of a container; it is tried again.",
     _CONTAINER,
+)
+
+# Of inputs, by workers and autoscalers; what containers make of them is in their outcomes and notes.
+_INPUT = ("app", "function", "pool", "call", "input", "attempt", "container", "worker")
+INPUT_INTERRUPTED = Event(
+    "input.interrupted",
+    _INFO,
+    "{what} in {container} is to stop: {reason}",
+    "The worker interrupts user code, because of a time limit or a cancellation; `call` and `input` where the entry is"
+    " still there.",
+    (*_INPUT, "entry"),
+)
+INPUT_TIMED_OUT = Event(
+    "input.timed_out",
+    _WARNING,
+    "{input} did not end at its time limit, and was ended with {container}",
+    "The worker has settled the input as timed out, for a container that it had to kill.",
+    _INPUT,
+)
+INPUT_RETRIED = Event(
+    "input.retried",
+    _INFO,
+    "{input} did not end at its time limit, and gets another attempt in {delay:g} s",
+    "As `input.timed_out`, and retries are left.",
+    _INPUT,
+)
+INPUT_REDELIVERED = Event(
+    "input.redelivered",
+    _INFO,
+    "{input} ran in {container}, which is gone, and runs again: {reason}",
+    "An input was taken back from a container that has died; `attempt` is the one that has ended so.",
+    _INPUT,
+)
+INPUT_LOST = Event(
+    "input.lost",
+    _WARNING,
+    "{input} was lost with {container}, and does not run again: {reason}",
+    "An input has lost as many containers as it may; its caller gets an error, and it is a dead letter.",
+    _INPUT,
+)
+INPUTS_ENDED = Event(
+    "inputs.ended",
+    _INFO,
+    "{label}: {count} inputs ended: {reason}",
+    "Inputs that waited have ended: their app is stopped, or no container could be started.",
+    ("app", "function", "pool"),
 )
 
 # Of autoscalers.

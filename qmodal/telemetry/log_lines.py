@@ -23,7 +23,10 @@ class JsonLines(logging.Formatter):
         import json  # who writes lines for people has no use for it
 
         event = getattr(record, EVENT, None)
-        line: dict[str, Any] = {"time": _time_of(record), "level": record.levelname.lower()}
+        line: dict[str, Any] = {
+            "time": json_time(record.created),
+            "level": record.levelname.lower(),
+        }
         line |= {"logger": record.name} if event is None else {"event": event}
         line["message"] = record.getMessage()
         if record.exc_info:
@@ -32,9 +35,10 @@ class JsonLines(logging.Formatter):
         return json.dumps({**fields, **line}, default=str)
 
 
-def _time_of(record: logging.LogRecord) -> str:
-    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-    return f"{seconds}.{int(record.msecs):03d}Z"
+def json_time(since: float) -> str:
+    """A moment, in seconds since 1970, as lines of JSON have it."""
+    seconds = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(since))
+    return f"{seconds}.{int(since % 1 * 1000):03d}Z"
 
 
 def begin_log(*, as_json: bool = False) -> None:

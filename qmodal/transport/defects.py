@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from qmodal.exception import Error
+from qmodal.telemetry.events import FOREIGN_SKIPPED, WORK_DEFECT, WORK_FAILED, emit
 
 # Subjects that are remembered; beyond that, all are counted anew.
 MOST_SUBJECTS = 1000
@@ -38,16 +39,16 @@ def note(activity: str, error: BaseException) -> None:
     if times is None:
         return
     if isinstance(error, Error):
-        log.warning("%s failed%s: %s", activity, times, error)
+        emit(WORK_FAILED, activity=activity, times=times, reason=str(error))
     else:
-        log.error("%s failed unexpectedly%s: %r", activity, times, error, exc_info=error)
+        emit(WORK_DEFECT, error, activity=activity, times=times, reason=repr(error))
 
 
 def skip(where: str, what: str) -> None:
     """Count something foreign that is left out, and say it if it is time to."""
     times = _times(where, what)
     if times is not None:
-        log.warning("%s: left out%s, as %s", where, times, what)
+        emit(FOREIGN_SKIPPED, where=where, times=times, reason=what)
 
 
 def _times(subject: str, kind: str) -> str | None:

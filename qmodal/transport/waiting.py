@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import time
 
 from qmodal.config import redacted
 from qmodal.exception import ConnectionError, Error, RequestSizeError, clause
+from qmodal.telemetry.events import SERVER_NOT_READY, emit
 from qmodal.transport.connection import Address
 from qmodal.transport.errors import (
     PASSING,
@@ -28,7 +28,7 @@ LOG_AFTER_SECONDS = 0.5
 LOG_AGAIN_SECONDS = 60.0
 # No server can be told to take less in one request.
 SMALLEST_LIMIT = 1024 * 1024
-log = logging.getLogger("qmodal.waiting")
+log = SERVER_NOT_READY.log
 _said: dict[str, float] = {}
 
 
@@ -110,10 +110,7 @@ class Wait:
         now, where = time.monotonic(), redacted(self._address.url)
         if now - _said.get(where, -LOG_AGAIN_SECONDS) >= LOG_AGAIN_SECONDS:
             _said[where] = now
-            log.warning(
-                "Redis at %s is not ready (%s); waiting for it for up to %.0f s",
-                *(where, clause(error), limit),
-            )
+            emit(SERVER_NOT_READY, server=where, reason=clause(error), seconds=limit)
 
 
 def size_of(request: Exchange) -> int:

@@ -44,7 +44,11 @@ class MalformedError(Error):
 
 
 class Head(NamedTuple):
-    """What all inputs of a submission have in common; times in milliseconds since 1970."""
+    """What all inputs of a submission have in common; times in milliseconds since 1970.
+
+    `trace`: a `traceparent` of W3C, and behind a blank a `tracestate` if there is one. It is passed on, and nothing
+    is decided by it.
+    """
 
     pool: str
     call: str
@@ -60,9 +64,9 @@ class Head(NamedTuple):
         return packed
 
 
-def pack_head(pool: str, call: str, method: str, created: int) -> bytes:
+def pack_head(pool: str, call: str, method: str, created: int, trace: str | None = None) -> bytes:
     """As `pack` of the head of inputs from this process, without making one."""
-    packed: bytes = msgpack.packb((SHAPE, pool, call, method, created, None, PYTHON, None))
+    packed: bytes = msgpack.packb((SHAPE, pool, call, method, created, None, PYTHON, trace))
     return packed
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import psutil
 import pytest
@@ -16,12 +17,14 @@ import redis
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.embedded.home import running_address
+from qmodal.embedded.metrics_ports import METRICS_PROCESSES
 from qmodal.store.apps import CLIENT_TTL_MS
 from qmodal.transport.operation import ask_one
 from tests.support.installed import QMODAL, Desk, desk
 from tests.support.servers import leftovers
 from tests.support.stacks import family, wait_until_gone
 from tests.support.waiting import wait_until
+from tests.support.web.scraping import fetch, free_ports
 
 PROGRAM = """
 import time
@@ -65,9 +68,9 @@ STACK = 5
 
 
 @contextmanager
-def up(here: Desk) -> Iterator[subprocess.Popen[str]]:
+def up(here: Desk, *options: str) -> Iterator[subprocess.Popen[str]]:
     """`qmodal up` from this desk; SIGTERM at the end, and nothing of it lives on."""
-    with here.start(QMODAL, "up") as process:
+    with here.start(QMODAL, "up", *options) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("qmodal is up")
         members = family(process.pid, STACK)
@@ -81,11 +84,17 @@ def up(here: Desk) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.fixture(scope="module")
-def here() -> Iterator[Desk]:
+def metrics_port() -> int:
+    """The first of some ports in a row that nothing listens on."""
+    return free_ports(len(METRICS_PROCESSES))
+
+
+@pytest.fixture(scope="module")
+def here(metrics_port: int) -> Iterator[Desk]:
     """A person's machine, with `qmodal up` in the background."""
     with desk() as made:
         (made.base / "mine.py").write_text(PROGRAM)
-        with up(made):
+        with up(made, "--metrics-port", str(metrics_port)):
             yield made
         made.wait_until_empty()
 
@@ -121,6 +130,29 @@ def test_the_doctor_finds_nothing_wrong(here: Desk) -> None:
     assert "a running `qmodal up`" in report
     assert "fail" not in report
     assert "1 with a lease" in report
+
+
+def test_each_of_its_processes_serves_metrics(here: Desk, metrics_port: int) -> None:
+    shown = ["qmodal_autoscaler_leads", "qmodal_box_info", "qmodal_gateway_streams_open"]
+    for port, name in enumerate(shown, metrics_port):
+        wait_until(partial(shows, port, name), what=f"{name} on port {port}", seconds=60)
+
+
+def shows(port: int, name: str) -> bool:
+    """Whether that metric is served there."""
+    return name in fetch(port, "/metrics")[1]
+
+
+def test_ports_for_metrics_that_are_taken_are_said_before_anything_starts(
+    here: Desk, metrics_port: int
+) -> None:
+    with desk() as other:
+        for first, said in ((metrics_port - 1, "need port"), (65_535, "choose one up to")):
+            with other.start(QMODAL, "up", "--metrics-port", str(first)) as process:
+                out, _ = process.communicate(timeout=30)
+            assert process.returncode == 2
+            assert said in out
+        other.wait_until_empty()
 
 
 def test_a_run_that_is_killed_leaves_a_healthy_stack_and_its_app_goes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ from qmodal.store.entries import Claimed, Settled
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.intake.claim_size import RECENT
 from qmodal_workers.container.intake.intake import Intake
+from qmodal_workers.container.process.output_marks import OutputMarks
 from qmodal_workers.container.run.admission import Admission
 from qmodal_workers.container.run.slot import Slot
 from qmodal_workers.container.settle.settlement import Settlement
@@ -46,6 +48,7 @@ class Holder:
             claims=self.claims,
             record=self.record,
             settlement=self.settlement,
+            marks=OutputMarks(self.record.output, [sys.stdout, sys.stderr]),
             options=options,
             pools=client.pools,
         )

@@ -34,6 +34,7 @@ class PoolTerms:
 
     label: str
     app: str
+    function: str
     number: int
     settings: PoolSettings
     capacity: int = 1
@@ -89,6 +90,10 @@ class Catalog:
         return {(app, record.version) for app, record in alive.items()} | {
             key for key in pinned if key[0] in alive
         }
+
+    def spec(self, pool: str) -> PoolSpec | None:
+        """What the pool serves, if that is known."""
+        return self._specs.get(pool)
 
     def pools(self) -> set[str]:
         """The pools whose spec is known."""
@@ -151,6 +156,7 @@ def _ended(spec: PoolSpec, number: int, why: str) -> PoolTerms:
     return PoolTerms(
         label=_label(spec),
         app=spec.app_id,
+        function=spec.function,
         number=number,
         settings=PoolSettings(scaledown_window=0.0),
         ended=why,
@@ -172,6 +178,7 @@ def _running(
     return PoolTerms(
         label=_label(spec),
         app=spec.app_id,
+        function=spec.function,
         number=version.number,
         settings=settings,
         capacity=options.capacity,

@@ -61,7 +61,8 @@ class SchedulingRound:
 class LeaderTerm:
     """One leadership: its loops, and all that the leader knows, which is forgotten when it ends.
 
-    `on_judged` is told of each judgement, if somebody wants to know.
+    `on_judged` is told of each judgement, and `on_placed` how many containers a decision has led to, if
+    somebody wants to know.
     """
 
     def __init__(self, client: Client, epoch: int) -> None:
@@ -76,6 +77,7 @@ class LeaderTerm:
         self._trackers: dict[str, PoolTracker] = {}
         self._starved_since: dict[str, float] = {}
         self.on_judged: Callable[[Judgement], None] | None = None
+        self.on_placed: Callable[[PoolDecision, int], None] | None = None
 
     @property
     def nodes(self) -> Nodes:
@@ -254,6 +256,8 @@ class LeaderTerm:
         label, decision = made.terms.label, made.decision
         if placed:
             self._change_log.change(label, f"{decision.reason} ({placed} placed)", subject=pool)
+            if self.on_placed is not None:
+                self.on_placed(made, placed)
         if decision.start > placed:
             self._starved_since.setdefault(pool, now)
             text = "no worker has room for all the containers that it needs"

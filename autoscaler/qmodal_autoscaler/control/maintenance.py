@@ -9,7 +9,9 @@ from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.store.apps import AppRecord
+from qmodal.store.history.accounts import Accounts
 from qmodal.store.watch.observing import Observation
+from qmodal.telemetry.events import INPUTS_ENDED, emit
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import all_of, gather
 from qmodal_autoscaler.change_log import ChangeLog
@@ -31,6 +33,7 @@ class Maintenance:
         self._leaving: set[str] = set()
         self._purging: set[str] = set()
         self._served: dict[str, bool] = {}
+        self._accounts = Accounts(client.keys)
         self.group: asyncio.TaskGroup | None = None
 
     def add(self, judgement: Judgement) -> None:
@@ -89,8 +92,18 @@ class Maintenance:
         try:
             with self._change_log.surviving(pool, "its inputs cannot be ended", label=label):
                 count = await self._client.aio(purging)
+                app, function = purge.terms.app, purge.terms.function
                 first_line = reason.partition("\n")[0]
-                self._change_log.change(label, f"{count} inputs ended: {first_line}", subject=pool)
+                emit(
+                    INPUTS_ENDED,
+                    label=label,
+                    count=count,
+                    reason=first_line,
+                    app=app,
+                    function=function,
+                    pool=pool,
+                )
+                await self._client.aio(self._accounts.add(app, function, {"purged": count}))
                 self._queue.wake(pool)
         finally:
             self._purging.discard(pool)

@@ -42,7 +42,8 @@ class _Scrape:
 class AutoscalerMetrics(MetricsSource):
     """The metrics of one autoscaler, whose id is `name`; made in its loop."""
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: Client, name: str, pool_labels: int | None = None) -> None:
+        self._pool_labels = pool_labels
         self._client = client
         self._name = name
         self._figures = Figures(client.keys)
@@ -57,8 +58,8 @@ class AutoscalerMetrics(MetricsSource):
 
     async def lead(self, term: LeaderTerm) -> None:
         """Lead for that term, and show what its leader knows meanwhile."""
-        self._view = LeaderView(term.nodes, term.catalog)
-        term.on_judged = self._view.judged
+        self._view = LeaderView(term.nodes, term.catalog, self._pool_labels)
+        term.on_judged, term.on_placed = self._view.judged, self._view.placed
         try:
             await term.run()
         finally:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from qmodal.store.history.statistics import Series
+from qmodal.store.history.statistics import MOST_SERIES, Series
 from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
+from qmodal_autoscaler.metrics.pool_labels import OTHER, pool_label
+
+Labels = tuple[str, ...]
+
+# Containers that a leader has placed (`more`) or let go (`fewer`), by direction and reason.
+Changes = Counter[tuple[str, str]]
 
 
 @dataclass(slots=True)
 class FunctionFacts:
-    """The pools of a function together."""
+    """The pools of a function together, or one of them."""
 
     running: int = 0
     waiting: int = 0
@@ -27,43 +34,88 @@ class FunctionFacts:
 class ClusterFacts:
     """The cluster at one moment."""
 
-    functions: dict[Series, FunctionFacts]
+    functions: dict[Labels, FunctionFacts]
+    changes: Mapping[Series, Changes]
     pools: int
     boxes: int
     slots: int  # containers that all boxes may run
+    has_pools: bool = False  # the label of a pool stands behind those of its function
 
 
 class LeaderView:
-    """Keeps the last decision on each pool of a leader; used in the leader's loop only."""
+    """Keeps the last decision on each pool of a leader, and counts changes; used in the leader's loop only.
 
-    def __init__(self, nodes: Nodes, catalog: Catalog) -> None:
+    Of changes it keeps those of the functions that have changed last, MOST_SERIES of them.
+
+    `pool_labels`: so many pools of a function are told apart by their parameters, if that is wanted: those that were
+    there first, so that a series does not change its meaning while its pool lives.
+    """
+
+    def __init__(self, nodes: Nodes, catalog: Catalog, pool_labels: int | None = None) -> None:
+        self._pool_labels = pool_labels
         self._nodes = nodes
         self._catalog = catalog
         self._decisions: dict[str, PoolDecision] = {}
+        self._changes: dict[Series, Changes] = {}
 
     def judged(self, judgement: Judgement) -> None:
         """Take in what the leader has judged of a pool."""
         if judgement.made is not None:
+            self._let_go(judgement.made)
             self._decisions[judgement.pool] = judgement.made
         elif judgement.error is None:  # nothing of it runs any more
             self._decisions.pop(judgement.pool, None)
 
+    def placed(self, made: PoolDecision, count: int) -> None:
+        """Take in that so many containers that a decision asked for have found room."""
+        self._count(made, "more", count)
+
+    def _let_go(self, made: PoolDecision) -> None:
+        # A container is let go again at each look until its box has heard of it.
+        before = self._decisions.get(made.pool)
+        self._count(made, "fewer", len(made.leaving - (before.leaving if before else frozenset())))
+
+    def _count(self, made: PoolDecision, direction: str, count: int) -> None:
+        series = self._series(made) if count else None
+        if series is None:
+            return
+        changes = self._changes.pop(series, Changes())
+        changes[direction, made.decision.why] += count
+        self._changes[series] = changes  # as the last one
+        if len(self._changes) > MOST_SERIES:
+            del self._changes[next(iter(self._changes))]
+
     def facts(self) -> ClusterFacts:
         """The facts now."""
-        functions: dict[Series, FunctionFacts] = {}
+        functions: dict[Labels, FunctionFacts] = {}
+        named: defaultdict[Series, set[str]] = defaultdict(set)
         for pool in self._decisions.keys() - self._catalog.pools():
             del self._decisions[pool]
         for made in self._decisions.values():
             series = self._series(made)
             if series is not None:
-                _add(functions.setdefault(series, FunctionFacts()), made)
+                labels = self._labels(series, made.pool, named[series])
+                _add(functions.setdefault(labels, FunctionFacts()), made)
         boxes = self._nodes.boxes()
         return ClusterFacts(
             functions=functions,
+            changes={series: changes.copy() for series, changes in self._changes.items()},
             pools=len(self._decisions),
             boxes=len(boxes),
             slots=sum(box.report.max_containers for box in boxes if box.report is not None),
+            has_pools=self._pool_labels is not None,
         )
+
+    def _labels(self, series: Series, pool: str, named: set[str]) -> Labels:
+        """Those of the function, and of the pool if that is wanted; `named`: the pools of the function so far."""
+        if self._pool_labels is None:
+            return series
+        spec = self._catalog.spec(pool)
+        label = "" if spec is None else pool_label(spec)
+        if label and label not in named and len(named) >= self._pool_labels:
+            return (*series, OTHER)
+        named.add(label)
+        return (*series, label)
 
     def _series(self, made: PoolDecision) -> Series | None:
         record = self._catalog.records().get(made.terms.app)

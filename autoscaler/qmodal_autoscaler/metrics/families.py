@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from qmodal.store.history.figures import ServerFigures
 from qmodal.store.history.statistics import Series
 from qmodal.telemetry.metrics_server import gauge
-from qmodal_autoscaler.metrics.facts import ClusterFacts, FunctionFacts
+from qmodal_autoscaler.metrics.facts import Changes, ClusterFacts, FunctionFacts, Labels
 
 _LABELS = Series._fields
 _STATES = ("starting", "ready", "draining")
@@ -25,29 +25,46 @@ def cluster_families(
     yield gauge("qmodal_box_slots", "Containers that all boxes together may run.", facts.slots)
     yield gauge("qmodal_dead_letters", "Entries that were set aside.", server.dead)
     yield from _server_families(server.server)
-    yield from _function_families(facts.functions, server.now, oldest)
+    labels = (*_LABELS, "pool") if facts.has_pools else _LABELS
+    yield from _function_families(facts.functions, labels, server.now, oldest)
+    yield _changes(facts.changes)
+
+
+def _changes(changes: Mapping[Series, Changes]) -> Metric:
+    found = CounterMetricFamily(
+        "qmodal_scaling_changes",
+        "Containers that this leader has placed or let go, by the reason for it.",
+        labels=(*_LABELS, "direction", "reason"),
+    )
+    for series, each in changes.items():
+        for (direction, reason), count in sorted(each.items()):
+            found.add_metric((*series, direction, reason), count)
+    return found
 
 
 def _function_families(
-    functions: Mapping[Series, FunctionFacts], now: float, oldest: Mapping[str, int]
+    functions: Mapping[Labels, FunctionFacts],
+    labels: Labels,
+    now: float,
+    oldest: Mapping[str, int],
 ) -> Iterator[Metric]:
-    running = GaugeMetricFamily("qmodal_running_inputs", "Inputs that run.", labels=_LABELS)
-    waiting = GaugeMetricFamily("qmodal_waiting_inputs", "Inputs that wait.", labels=_LABELS)
+    running = GaugeMetricFamily("qmodal_running_inputs", "Inputs that run.", labels=labels)
+    waiting = GaugeMetricFamily("qmodal_waiting_inputs", "Inputs that wait.", labels=labels)
     delayed = GaugeMetricFamily(
-        "qmodal_delayed_inputs", "Inputs whose next attempt is not due yet.", labels=_LABELS
+        "qmodal_delayed_inputs", "Inputs whose next attempt is not due yet.", labels=labels
     )
     age = GaugeMetricFamily(
         "qmodal_oldest_waiting_input_age_seconds",
         "How long the input has waited that was put in line first of those that wait; 0 without any.",
-        labels=_LABELS,
+        labels=labels,
     )
     containers = GaugeMetricFamily(
-        "qmodal_containers", "Containers, by state.", labels=(*_LABELS, "state")
+        "qmodal_containers", "Containers, by state.", labels=(*labels, "state")
     )
     desired = GaugeMetricFamily(
         "qmodal_desired_containers",
         "Containers that the autoscaler wants, by the reason for it.",
-        labels=(*_LABELS, "reason"),
+        labels=(*labels, "reason"),
     )
     for series, each in functions.items():
         running.add_metric(series, each.running)

@@ -28,7 +28,8 @@ def decide(
     history = _observe(history, snapshot, counts, settings, now)
     if snapshot.is_paused:
         return _paused(history, counts)
-    need = needed(counts, snapshot, settings, history, now)
+    wanted = needed(counts, snapshot, settings, history, now)
+    need = settings.capped(wanted)
     history = replace(history, blocked_since=blocked_since(counts, need, history, now))
     start = pause.allowed(_new_starts(counts, settings, need), len(counts.starting), now)
     history, leaving = _leaving(counts, snapshot, settings, history, need, now)
@@ -36,6 +37,8 @@ def decide(
     gone = len(leaving.drain) + len(leaving.retire)
     size = max(need, len(counts.live) + start - gone, settings.min_containers)
     why, reason = _reason(counts, need, start, leaving, pause, now)
+    if why == "enough" and wanted > need:
+        why, reason = "maximum", f"{wanted} containers are needed, max_containers allows {need}"
     return Decision(
         history=history,
         desired=settings.capped(size),
@@ -59,6 +62,7 @@ def _paused(history: PoolHistory, counts: PoolCounts) -> Decision:
         # Also those that seem idle: one may have claimed an input since.
         retire=tuple(c.id for c in counts.ready),
         reason=f"the pool is paused{waiting}",
+        why="paused",
     )
 
 

@@ -17,18 +17,18 @@ def needed(
     history: PoolHistory,
     now: float,
 ) -> int:
-    """The containers the pool should have, were none of them to be removed.
+    """The containers the pool should have, were none of them to be removed and had it no maximum.
 
     It never asks for more than one slot for each input in flight, except for the buffer of an
     active pool and for the minimum. Retries that wait ask for nothing until they are due.
     """
     floor = settings.min_containers
     if not counts.demand and snapshot.delayed:
-        return settings.capped(floor)
+        return floor
     if now < history.active_until(settings):
         floor = max(floor, counts.busy + settings.buffer_containers)
     kept = min(len(counts.live), counts.hard)
-    return settings.capped(max(floor, kept + _extra(counts, snapshot, settings, history, now)))
+    return max(floor, kept + _extra(counts, snapshot, settings, history, now))
 
 
 def _extra(

@@ -10,7 +10,16 @@ from qmodal_autoscaler.policy.window import ArrivalRate, PeakWindow
 
 ContainerState = Literal["starting", "ready", "draining"]
 # Why a pool has the size that it has, or should have another.
-Why = Literal["enough", "backlog", "minimum", "maximum", "fewer", "new_version", "failed_starts"]
+Why = Literal[
+    "enough",
+    "backlog",
+    "minimum",
+    "maximum",
+    "fewer",
+    "new_version",
+    "failed_starts",
+    "paused",
+]
 
 # Absence of demand counts as evidence after this, or after the scaledown window, if that is shorter.
 SETTLING_SECONDS = 10.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,21 +13,19 @@ from qmodal.cli.addresses import NO_GATEWAY
 from qmodal.cli.commands.fleet import look
 from qmodal.cli.tables import show
 from qmodal.exception import NotFoundError
+from qmodal.store.history.logs import LETTERS
 from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
-    from qmodal.output.screen import Screen
     from qmodal.runner.history import PastVersion
     from qmodal.store.apps import AppRecord
     from qmodal.store.watch.observing import Observation
     from qmodal.transport.operation import Op
 
 _APP_ID = re.compile(r"ap-[0-9A-Za-z]{22}")
-TAIL_CHUNKS = 100
 # Of one app in a list; `--json` has them all.
 MOST_URLS = 2
-FOLLOW_BLOCK_MS = 1000
 
 
 @click.group()
@@ -81,21 +78,32 @@ def stop(which: str, environment: str | None, yes: bool) -> None:
 @click.argument("which", metavar="NAME|ID")
 @options.environment
 @click.option("-f", "--follow", is_flag=True, help="Go on until the app ends, or Ctrl-C.")
+@options.since
+@options.until
+@click.option(
+    "-n",
+    "--tail",
+    type=click.IntRange(0),
+    help="So many lines, the newest; 100 without --since, with it all.",
+)
+@click.option("--search", "text", metavar="TEXT", default="", help="With this text in them.")
+@click.option("--call", "--function-call", metavar="ID", help="Of this call (fc-) or input (in-).")
+@options.function
+@click.option("--container", metavar="ID", default="", help="Of this container only.")
+@click.option(
+    "-s", "--source", type=click.Choice(sorted(LETTERS)), help="Printed to this; system: by qmodal."
+)
 @options.timestamps
-def logs(which: str, environment: str | None, follow: bool, timestamps: bool) -> None:
-    """Show what an app's containers printed last."""
+@options.labels
+@click.option("--json", "as_json", is_flag=True, help="Print an object of JSON for each line.")
+def logs(which: str, environment: str | None, **given: Any) -> None:
+    """Show what an app's containers printed last: lines that all of these options mean."""
+    from qmodal.cli.logs import LogRequest, show_logs
     from qmodal.client.client import current
-    from qmodal.output.screen import Screen, Style
 
+    request = LogRequest(**given)
     client = current()
-    app_id = client.run(find(client, which, environment)).app_id
-    screen = Screen(Style(timestamps=timestamps))
-    chunks = client.run(client.logs.tail(app_id, TAIL_CHUNKS))
-    for chunk in chunks:
-        screen.write(chunk)
-    if follow:
-        with contextlib.suppress(KeyboardInterrupt):
-            _follow(client, app_id, chunks[-1].entry if chunks else "0", screen)
+    show_logs(client, client.run(find(client, which, environment)).app_id, request)
 
 
 @app.command(no_args_is_help=True)
@@ -166,18 +174,6 @@ def find(client: Client, which: str, environment: str | None) -> Op[AppRecord]:
     if record is None:
         raise NotFoundError(f"There is no app {which}; what it knew is kept for a week at most.")
     return record
-
-
-def _follow(client: Client, app_id: str, cursor: str, screen: Screen) -> None:
-    while True:
-        # Asked before the read: what is printed up to the end of the app is shown.
-        record = client.run(client.apps.record(app_id))
-        chunks = client.run(client.logs.follow(app_id, cursor, block=FOLLOW_BLOCK_MS))
-        for chunk in chunks:
-            screen.write(chunk)
-            cursor = chunk.entry
-        if not chunks and (record is None or record.state == "stopped"):
-            return
 
 
 def _rows(client: Client) -> Op[list[dict[str, Any]]]:

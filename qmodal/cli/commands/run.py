@@ -42,6 +42,7 @@ class RunRequest:
     environment: str | None
     as_module: bool
     timestamps: bool
+    labels: bool | None
     interactive: bool
 
     @property
@@ -68,6 +69,7 @@ class RunRequest:
 @options.environment
 @options.as_module
 @options.timestamps
+@options.labels
 @click.option("-i", "--interactive", is_flag=True, hidden=True)
 @click.argument("text", metavar="FILE[::OBJECT]")
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF THE OBJECT]")
@@ -167,14 +169,14 @@ def _stored(text: str) -> str:
 def _within_app(
     request: RunRequest, runnable: Runnable, invocation: Invocation, arguments: Arguments
 ) -> None:
-    from qmodal.output.screen import enable_output
+    from qmodal.output.screen import Style, styled
 
     app = cast("App", runnable.app)
     name = request.name or app.name or request.line
     result = None
     is_complete = False
     with (
-        enable_output(show_timestamps=request.timestamps, show_progress=not request.quiet),
+        styled(Style(request.timestamps, not request.quiet, request.labels)),
         app.run(name=name, detach=request.detach, environment_name=request.environment),
     ):
         _introduce(request, runnable, app)

@@ -41,8 +41,9 @@ class Published:
 @options.environment
 @options.as_module
 @options.timestamps
+@options.labels
 @click.argument("text", metavar="FILE[::APP]")
-def serve(timeout: float | None, timestamps: bool, **given: Any) -> None:
+def serve(timeout: float | None, timestamps: bool, labels: bool | None, **given: Any) -> None:
     """Run an app until Ctrl-C, and publish it anew whenever one of its files changes."""
     from qmodal.cli.commands.run import ended_by_signals
     from qmodal.runner.run import ensure_server
@@ -50,7 +51,7 @@ def serve(timeout: float | None, timestamps: bool, **given: Any) -> None:
     ends = time.monotonic() + timeout if timeout is not None else float("inf")
     with ended_by_signals(), ensure_server() as client:
         try:
-            ServeSession(client, given).run(ends, timestamps=timestamps)
+            ServeSession(client, given).run(ends, timestamps=timestamps, labels=labels)
         except KeyboardInterrupt:
             return
 
@@ -68,7 +69,7 @@ class ServeSession:
         self._said: list[str] = []
         self._given = {**given, "app_id": self._app_id}
 
-    def run(self, ends: float, *, timestamps: bool) -> None:
+    def run(self, ends: float, *, timestamps: bool, labels: bool | None) -> None:
         """Publish, watch and publish again; raises Error if the first time fails."""
         from qmodal.output import screen as output
         from qmodal.runner.run import Heartbeat
@@ -77,7 +78,8 @@ class ServeSession:
         if published is None:
             raise Error("the app could not be published")
         with ExitStack() as stack:
-            stack.enter_context(output.enable_output(show_timestamps=timestamps))
+            style = output.Style(timestamps=timestamps, labels=labels)
+            stack.enter_context(output.styled(style))
             stack.enter_context(output.showing(self._client, self._app_id))
             stack.callback(self._stop)
             heartbeat = stack.enter_context(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -23,7 +24,13 @@ from qmodal.functions.results import (
     outcomes_in,
     value_of,
 )
-from qmodal.functions.submission import DELIVERED_TTL_MS, call_id_for, submission_of, submit
+from qmodal.functions.submission import (
+    DELIVERED_TTL_MS,
+    call_id_for,
+    submission_of,
+    submit,
+    traced,
+)
 from qmodal.functions.target import FindTarget, Target
 from qmodal.spec.pack_size import PackSizer
 from qmodal.store.calls import GapError, UnknownPoolError
@@ -91,6 +98,7 @@ class MapCall(Generic[R]):
             client.learned.of(target.pool),
             is_allowed=client.settings.packing,
         )
+        self._span = traced(target, self.call)
         # Whoever names the same key makes the same call, also if they do so at the same time.
         self._digest = b"" if options.resume is None else self.call.encode()
         self.reorder = ReorderBuffer(is_ordered=options.ordered)
@@ -147,6 +155,18 @@ class MapCall(Generic[R]):
         if self.reorder.is_ready:
             return 0
         return BLOCK_MS if self.is_fed else UNFED_MS
+
+    @contextmanager
+    def traced(self) -> Iterator[None]:
+        """What becomes of the map, as its span says it; that ends with the block."""
+        error: BaseException | None = None
+        try:
+            yield
+        except BaseException as raised:
+            error = raised
+            raise
+        finally:
+            self._span.end(error, self.submitted)
 
     def attach(self) -> Op[None]:
         """Go on with a call that an earlier producer has begun; nothing, if a key has none yet.
@@ -213,9 +233,10 @@ class MapCall(Generic[R]):
             call=self.call,
             first=first,
             total=first + len(chunk) if is_last else None,
-            ttl=self._ttl,
             pack=self.pack_sizer.size,
+            trace=self._span.trace,
         )
+        submission.ttl = self._ttl
         if self._digest:
             submission.digest = self._digest
         self._digest = submission.digest

@@ -74,7 +74,7 @@ def _iterated(find: FindTarget, inputs: InputReader, options: MapOptions) -> Ite
     call = client.run(MapCall.begun(client, find, options))
     feeder = feeder_of(client, call, inputs)
     try:
-        with shown(client, call):
+        with call.traced(), shown(client, call):
             while not call.is_done:
                 feeder.wait()
                 yield from client.run(_taken(call, feeder.step()))
@@ -95,7 +95,7 @@ async def _aiterated(
     call = await client.aio(MapCall.begun(client, find, options))
     feeder = async_feeder_of(client, call, inputs)
     try:
-        with shown(client, call):
+        with call.traced(), shown(client, call):
             while not call.is_done:
                 await feeder.wait()
                 for value in await client.aio(_taken(call, feeder.step())):

@@ -71,14 +71,15 @@ class Spawn(Work[FunctionCall[Any]]):
         client = current_for(self._find)
         call = client.run(self._begin(client))
         inputs = self._inputs.plain(start=call.submitted)
-        while not call.is_fed:
-            chunk, ends, is_last = list[Arguments](), time.monotonic() + LINGER_SECONDS, True
-            for arguments in inputs:
-                chunk.append(arguments)
-                if len(chunk) == call.chunk or time.monotonic() > ends:
-                    is_last = False
-                    break
-            client.run(self._feed(client, call, chunk, is_last=is_last))
+        with call.traced():
+            while not call.is_fed:
+                chunk, ends, is_last = list[Arguments](), time.monotonic() + LINGER_SECONDS, True
+                for arguments in inputs:
+                    chunk.append(arguments)
+                    if len(chunk) == call.chunk or time.monotonic() > ends:
+                        is_last = False
+                        break
+                client.run(self._feed(client, call, chunk, is_last=is_last))
         return FunctionCall(call.call, call.submitted)
 
     async def aio(self) -> FunctionCall[Any]:
@@ -86,14 +87,15 @@ class Spawn(Work[FunctionCall[Any]]):
         client = current_for(self._find)
         call = await client.aio(self._begin(client))
         inputs = self._inputs.aio(start=call.submitted)
-        while not call.is_fed:
-            chunk, ends, is_last = list[Arguments](), time.monotonic() + LINGER_SECONDS, True
-            async for arguments in inputs:
-                chunk.append(arguments)
-                if len(chunk) == call.chunk or time.monotonic() > ends:
-                    is_last = False
-                    break
-            await client.aio(self._feed(client, call, chunk, is_last=is_last))
+        with call.traced():
+            while not call.is_fed:
+                chunk, ends, is_last = list[Arguments](), time.monotonic() + LINGER_SECONDS, True
+                async for arguments in inputs:
+                    chunk.append(arguments)
+                    if len(chunk) == call.chunk or time.monotonic() > ends:
+                        is_last = False
+                        break
+                await client.aio(self._feed(client, call, chunk, is_last=is_last))
         return FunctionCall(call.call, call.submitted)
 
     def _begin(self, client: Client) -> Op[MapCall[Any]]:
@@ -102,9 +104,10 @@ class Spawn(Work[FunctionCall[Any]]):
         yield from call.expect_service_time()
         if self._inputs.is_at_hand:
             prefetch = Prefetch(call, self._inputs)
-            while not call.is_fed:
-                yield from self._wait_for_room(client, call)
-                yield from prefetch.submit()
+            with call.traced():
+                while not call.is_fed:
+                    yield from self._wait_for_room(client, call)
+                    yield from prefetch.submit()
         return call
 
     def _feed(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 import time
 from typing import NamedTuple, Protocol, TextIO
 
+from qmodal.telemetry.log_lines import json_time
 from qmodal.wire.web import Address
 
 _MOST_LETTERS = 500
@@ -42,6 +44,25 @@ class Entry(NamedTuple):
         about = f"{status or '-'} {size} {self.seconds * 1000:.1f}ms {request_id.decode() or '-'}"
         return f'{now} {_shown(client)} "{_shown(request)}" {about}\n'
 
+    @property
+    def json(self) -> str:
+        """The same as an object of JSON, as `--log-json` has lines."""
+        answered = self.answered
+        method, _, target = self.request[:_MOST_LETTERS].partition(" ")
+        fields = {
+            "time": json_time(time.time()),
+            "level": "info",
+            "event": "gateway.request",
+            "client": self.client[0] if self.client else None,
+            "method": method,
+            "path": target.partition(" ")[0],
+            "status": answered.status or None,
+            "bytes": answered.sent,
+            "seconds": round(self.seconds, 6),
+            "request_id": answered.request_id.decode() or None,
+        }
+        return json.dumps(fields) + "\n"
+
 
 def _shown(text: str) -> str:
     """What a client wrote must neither end the line nor change how a terminal shows it."""
@@ -52,7 +73,8 @@ def _shown(text: str) -> str:
 class AccessLog:
     """Writes lines to `out`, those of one round of the loop together."""
 
-    def __init__(self, out: TextIO | None = None) -> None:
+    def __init__(self, out: TextIO | None = None, *, as_json: bool = False) -> None:
+        self._as_json = as_json
         self._out = sys.stderr if out is None else out
         self._lines: list[str] = []
 
@@ -60,7 +82,7 @@ class AccessLog:
         """Write its line soon."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._lines.append(entry.line)
+        self._lines.append(entry.json if self._as_json else entry.line)
 
     def flush(self) -> None:
         """Write what has gathered."""

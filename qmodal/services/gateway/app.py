@@ -34,6 +34,7 @@ from qmodal.services.gateway.routing.endpoint import WebTarget
 from qmodal.services.gateway.routing.router import Match, Router, names_of_host
 from qmodal.services.gateway.shared import Shared
 from qmodal.telemetry.events import GATEWAY_DEFECT, emit
+from qmodal.telemetry.tracing import trace_of
 from qmodal.wire.web import Protocol, Request
 
 DEFECT = plain(500, "Internal Server Error")
@@ -53,7 +54,7 @@ class GatewayApp:
         self._router = Router(shared.client, shared.in_background)
         self._auth = ProxyAuth(shared.client)
         self._proxies = Proxies(options.trusted_proxies)
-        self._log = AccessLog() if options.access_log else None
+        self._log = AccessLog(as_json=options.log_json) if options.access_log else None
         # Set before the first request, if they are counted.
         self.figures: GatewayFigures | None = None
 
@@ -113,13 +114,16 @@ class GatewayApp:
         body = RequestBody(head, peer.receive, self._shared.options) if head.has_body else None
         inline = b"" if body is None else await body.begin(head)
         request = self._request("http", scope, head, match, inline, body)
-        return HttpExchange(self._wait(target, request), body)
+        return HttpExchange(self._wait(target, request, head), body)
 
-    def _wait(self, target: WebTarget, request: Request) -> CallWait:
+    def _wait(self, target: WebTarget, request: Request, head: Head) -> CallWait:
         """The call that the request becomes; raises RefusedError (429) if too many of them wait."""
         if not self._shared.count_in(target):
             raise refusal(429, "Too many requests wait for this function.", RETRY)
-        return CallWait(self._shared, target, request.pack())
+        trace = None
+        if head.trace:
+            trace = trace_of(head.trace.decode("latin-1"), head.trace_state.decode("latin-1"))
+        return CallWait(self._shared, target, request.pack(), trace)
 
     def _request(
         self,
@@ -179,7 +183,7 @@ class GatewayApp:
             await self._auth.check(head)
         target = match.endpoint.target(scope["query_string"])
         request = self._request("websocket", scope, head, match)
-        await WebsocketExchange(self._wait(target, request)).run(peer)
+        await WebsocketExchange(self._wait(target, request, head)).run(peer)
 
     def _say(
         self,

@@ -48,6 +48,8 @@ class Head:
         "request_id",
         "scheme",
         "secret",
+        "trace",
+        "trace_state",
     )
 
     def __init__(self, client: Address | None, scheme: str, *, is_trusted: bool) -> None:
@@ -62,6 +64,7 @@ class Head:
         self.key = self.secret = b""
         self.named: list[bytes] = []  # headers of the connection, which `connection` names
         self.forwarded: dict[bytes, bytes] = {}
+        self.trace = self.trace_state = b""  # of W3C
 
     @property
     def has_body(self) -> bool:
@@ -209,6 +212,16 @@ def _secret(head: Head, header: Header) -> None:
     head.secret = header[1]
 
 
+def _trace(head: Head, header: Header) -> None:
+    head.trace = header[1]
+    head.headers.append(header)
+
+
+def _trace_state(head: Head, header: Header) -> None:
+    head.trace_state = header[1]
+    head.headers.append(header)
+
+
 def _dropped(head: Head, header: Header) -> None:
     """What is for the gateway alone."""
 
@@ -221,6 +234,8 @@ _SPECIAL: dict[bytes, Callable[[Head, Header], None]] = {
     b"x-request-id": _request_id,
     b"modal-key": _key,
     b"modal-secret": _secret,
+    b"traceparent": _trace,
+    b"tracestate": _trace_state,
     **dict.fromkeys(
         [
             *(b"forwarded", b"x-real-ip", b"x-forwarded-for", b"x-forwarded-proto"),

@@ -40,6 +40,7 @@ class GatewayOptions:
     grace: float = 25.0
     trusted_proxies: tuple[Network, ...] = ()
     access_log: bool = False
+    log_json: bool = False
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> GatewayOptions:
@@ -55,14 +56,16 @@ class GatewayOptions:
             access_log=environ.get("QMODAL_WEB_ACCESS_LOG", "").strip() not in _OFF,
         )
 
-    def changed(self, *, trusted_proxies: str | None, access_log: bool | None) -> GatewayOptions:
+    def changed(
+        self, *, trusted_proxies: str | None, access_log: bool | None, log_json: bool = False
+    ) -> GatewayOptions:
         """The same with what the command line gives, if it does; raises ConfigurationError."""
         trusted, log = self.trusted_proxies, self.access_log
         if trusted_proxies is not None:
             trusted = networks(trusted_proxies, "--trusted-proxies")
         if access_log is not None:
             log = access_log
-        return replace(self, trusted_proxies=trusted, access_log=log)
+        return replace(self, trusted_proxies=trusted, access_log=log, log_json=log_json)
 
 
 def networks(listed: str, source: str) -> tuple[Network, ...]:

@@ -69,7 +69,9 @@ def serve(
         if url is not None:
             settings = replace(settings, web_url=parse_web_url(url, "--url"))
         options = GatewayOptions.from_environ(os.environ)
-        options = options.changed(trusted_proxies=trusted_proxies, access_log=told.access_log)
+        options = options.changed(
+            trusted_proxies=trusted_proxies, access_log=told.access_log, log_json=told.log_json
+        )
         withdraw(settings)
         gc.set_threshold(*COLLECT_AFTER)
         _import_needed()

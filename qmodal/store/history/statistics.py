@@ -18,8 +18,9 @@ BOUNDS = (
     *(1_000_000, 5_000_000, 10_000_000, 60_000_000, 300_000_000, 1_800_000_000),
 )
 BUCKETS = len(BOUNDS) + 1
-# How inputs ended: as their outcome says, or `unprocessable`, which were set aside without a run.
-OUTCOMES = ("value", "error", "timeout", "cancelled", "unstored", "lost", "unprocessable")
+# How inputs ended: as their outcome says, or `unprocessable`, which were set aside without a run, or `purged`, while
+# they waited: their app was stopped, no container could be started, or a person wanted it.
+OUTCOMES = ("value", "error", "timeout", "cancelled", "unstored", "lost", "unprocessable", "purged")
 # How containers ended; `failed`: before they were ready.
 ENDS = ("stopped", "failed", "killed", "crashed", "out_of_memory")
 COUNTERS = (

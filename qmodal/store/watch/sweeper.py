@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from qmodal.exception import ConnectionError
+from qmodal.store.entries import TakenBack
 from qmodal.store.fleet import LEASE_MS, Fleet
+from qmodal.store.history.accounts import Accounts, tell_taken_back
 from qmodal.store.keys import Keys
 from qmodal.store.pools import Pools
 from qmodal.store.watch.observing import Observing
@@ -67,6 +69,7 @@ class Sweeper:
         self._fleet = Fleet(keys)
         self._pools = Pools(keys)
         self._observing = Observing(keys)
+        self._accounts = Accounts(keys)
         self._own = own
         self._view = FleetWatch()
         self._audited = 0
@@ -130,6 +133,13 @@ class Sweeper:
 
     def _reclaim(self, pool: str, container: str, since: int) -> Op[None]:
         # No record of a lost box is left that would say which of its inputs had started.
-        yield from self._pools.reclaim(
-            pool, container, reason=LOST_BOX, charged=("*",), since=since
+        told: list[TakenBack] = []
+        back, lost = yield from self._pools.reclaim(
+            pool, container, reason=LOST_BOX, charged=("*",), since=since, told=told
         )
+        if back or lost:
+            app, function = yield from self._accounts.place(pool)
+            place = {"app": app, "function": function, "pool": pool}
+            whose = {"container": container, "worker": worker_of(container)}
+            tell_taken_back(told, LOST_BOX, place | whose)
+            yield from self._accounts.add(app, function, {"redeliveries": back, "lost": lost})

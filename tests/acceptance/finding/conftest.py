@@ -20,6 +20,7 @@ from tests.support.waiting import wait_until
 
 SOURCE = """
 import os
+import sys
 import time
 
 import qmodal
@@ -35,6 +36,14 @@ def wait_for(path: str, number: int = 0) -> int:
     while not os.path.exists(path):
         time.sleep(0.01)
     return number
+
+@app.function()
+def tell(word: str, path: str = "") -> None:
+    print(word, "began")
+    print(word, "warns", file=sys.stderr)
+    if path:
+        wait_for.local(path)
+        print(word, "ended")
 
 @app.function(timeout=1)
 def late() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 import qmodal
+from qmodal.client.client import current
 from qmodal.exception import RemoteError
+from qmodal.store.history.statistics import Series
 from tests.acceptance.finding.commands import Commands
 from tests.support.waiting import wait_until
 
@@ -54,6 +56,9 @@ def test_what_waits_is_dropped_and_what_runs_goes_on(shop: Commands, tmp_path: P
     asked = shop.refused("pool", "purge", pool)
     assert "Aborted" in asked
     assert shop.say("pool", "purge", pool, "-y").startswith("Dropped 3 inputs of wait_for")
+    statistics = current().statistics
+    counted = current().run(statistics.read([Series("main", "shop", "wait_for")]))
+    assert [each["purged"] for each in counted.values()] == [3]
     for call in waiting:
         with pytest.raises(RemoteError, match="dropped with all that waited"):
             call.get(timeout=30)

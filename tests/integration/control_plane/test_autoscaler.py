@@ -180,6 +180,13 @@ def test_a_start_that_fails_once_is_tried_again(stage: Stage) -> None:
     stage.until(stage.serve, "the input runs")
 
 
+def counted(stage: Stage, name: str) -> int:
+    """What the statistics of all functions have of that."""
+    statistics = stage.client.statistics
+    found = stage.client.run(statistics.read(stage.client.run(statistics.series())))
+    return sum(each.get(name, 0) for each in found.values())
+
+
 def test_a_stopped_app_ends_what_waits_and_what_runs(stage: Stage) -> None:
     worker = stage.worker(max_containers=1)
     stage.publish(f=options())
@@ -189,6 +196,7 @@ def test_a_stopped_app_ends_what_waits_and_what_runs(stage: Stage) -> None:
     stage.client.run(stage.client.apps.stop(stage.record()))
     stage.until(lambda: len(stage.notes(call)) == 3, "all three callers are told")
     assert stage.notes(call) == ["stopped: the app was stopped"] * 3
+    stage.until(lambda: counted(stage, "purged") == 3, "they are counted")
     stage.until(lambda: not stage.assigned() and not stage.active(), "nothing is left")
 
 
@@ -319,7 +327,7 @@ def test_a_box_that_cannot_decode_an_input_is_passed_over_for_one_that_may(stage
 def test_a_purge_that_a_deploy_has_overtaken_ends_nothing(stage: Stage) -> None:
     stage.publish(f=options(max_containers=1))
     pool, client = stage.pools["f"], stage.client
-    terms = PoolTerms(label="f", app=stage.app_id, number=1, settings=PoolSettings())
+    terms = PoolTerms(label="f", function="f", app=stage.app_id, number=1, settings=PoolSettings())
     call = stage.submit()
     stage.publish(f=options())
 

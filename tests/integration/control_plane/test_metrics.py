@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from tests.support.web.scraping import (
 
 pytestmark = pytest.mark.leaves_keys
 PROGRAM = Path(__file__).parents[2] / "programs" / "boxes" / "counted.py"
+POOL_METRIC = "qmodal_waiting_inputs"
 FUNCTION = {"environment": "main", "app": "counted"}
 
 
@@ -40,6 +42,7 @@ class Installation:
     user: Any
     worker: int
     leader: int
+    leading: subprocess.Popen[bytes]
 
 
 @pytest.fixture
@@ -47,7 +50,7 @@ def installed(client: Client, settings: Settings) -> Iterator[Installation]:
     """One of each, at work."""
     worker, leader = free_port(), free_port()
     with (
-        autoscaler(settings, "--metrics-port", str(leader)),
+        autoscaler(settings, "--metrics-port", str(leader)) as leading,
         Boxes(client).box("--metrics-port", str(worker)),
     ):
         until_up(worker)
@@ -55,7 +58,7 @@ def installed(client: Client, settings: Settings) -> Iterator[Installation]:
         clients.use(client)
         module: Any = load_file(PROGRAM)
         with module.app.run():
-            yield Installation(module, worker, leader)
+            yield Installation(module, worker, leader, leading)
 
 
 class Boxes(Fleet):
@@ -107,6 +110,7 @@ def test_a_leader_shows_what_was_called_and_what_there_is(installed: Installatio
     assert found.value("qmodal_redis_maxmemory_policy", policy="noeviction") == 1
     assert found.total("qmodal_containers", **square) >= 1
     assert found.total("qmodal_desired_containers", **square) >= 1
+    assert found.total("qmodal_scaling_changes_total", **square, direction="more") >= 1
     assert found.total("process_resident_memory_bytes") > 0
     assert unexplained(found) == set()
     assert lint(installed.leader) == ""
@@ -165,6 +169,47 @@ def test_an_autoscaler_that_stands_by_shows_itself_only(
         names = {name for name in found.names if name.startswith("qmodal_")}
         assert names == {"qmodal_redis_up", "qmodal_autoscaler_leads"}
         assert found.value("qmodal_autoscaler_leads") == 0
+
+
+def test_when_another_autoscaler_leads_counters_go_on_and_pools_have_labels_if_it_is_told_so(
+    installed: Installation, settings: Settings
+) -> None:
+    user, square, shelf = (
+        installed.user,
+        {**FUNCTION, "function": "square"},
+        {**FUNCTION, "function": "Shelf.*"},
+    )
+    user.square.remote(1)
+    before = until(
+        installed.leader,
+        lambda seen: seen.value("qmodal_inputs_total", **square, outcome="value") == 1,
+        "the call is counted",
+    )
+    assert before.value("qmodal_autoscaler_leads") == 1
+    port = free_port()
+    with autoscaler(settings, "--metrics-port", str(port), "--pool-labels", "2"):
+        until_up(port)
+        assert scrape(port).value("qmodal_autoscaler_leads") == 0
+        installed.leading.kill()
+        for name, size in (("hedgehog", 7), ("fox", 8), ("owl", 9)):
+            user.Shelf(name=name, size=size).read.spawn()
+        found = until(
+            port,
+            lambda seen: seen.total("qmodal_desired_containers", pool="other", **shelf) == 1,
+            "it leads, and three pools have inputs",
+        )
+        total = scrape(port).total("qmodal_autoscaler_leads")
+        total += scrape(installed.leader).total("qmodal_autoscaler_leads")
+        assert total == 1
+        for key, value in before.samples.items():
+            if key[0] == "qmodal_inputs_total":
+                assert found.samples[key] >= value
+        pools = {dict(labels)["pool"] for name, labels in found.samples if name == POOL_METRIC}
+        shelves = {"name=hedgehog,size=7", "name=fox,size=8", "name=owl,size=9"}
+        assert {"", "other"} < pools < {"", "other"} | shelves
+        assert len(pools) == 4  # the first two that the leader has seen have names
+        assert unexplained(found) == set()
+        assert lint(port) == ""
 
 
 def test_a_server_that_stands_still_is_said_to_be_away_and_holds_up_no_scrape(

@@ -22,6 +22,10 @@ from qmodal.client.client import current
 from tests.support.waiting import wait_until
 from tests.support.web.served import PROGRAM, SECONDS, Served, served
 
+JSON_PROGRAM = "from qmodal.services.gateway.options import Reporting; " + PROGRAM.replace(
+    "port=0", "port=0, reporting=Reporting(log_json=True)"
+)
+
 
 @pytest.fixture
 def leaving(gated: Any) -> Iterator[Served]:
@@ -152,6 +156,27 @@ def test_the_access_log_has_a_line_for_each_request_and_no_secret(
     assert first.endswith("ms id-1")
     assert '" 404 ' in second
     assert "secret" not in first + second
+
+
+def test_the_access_log_is_json_where_the_log_is(gated: Any, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    program = f"import sys; sys.stderr = open({str(log)!r}, 'w'); {JSON_PROGRAM}"
+    with served(current().settings, program=program, QMODAL_WEB_ACCESS_LOG="1") as running:
+        running.get('/nowhere/"x"?key=secret', headers={"x-request-id": "id-1"})
+        running.stop()
+    (line,) = map(json.loads, log.read_text().splitlines())
+    assert line.pop("time").endswith("Z")
+    assert line.pop("seconds") > 0
+    assert line.pop("bytes") > 0
+    assert line == {
+        "level": "info",
+        "event": "gateway.request",
+        "client": "127.0.0.1",
+        "method": "GET",
+        "path": "/nowhere/%22x%22",
+        "status": 404,
+        "request_id": "id-1",
+    }
 
 
 def test_a_websocket_that_is_refused_is_no_error_of_the_gateway(gated: Any, tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ def test_one_run_of_reclaim_is_bounded_and_keeps_the_consumer(bench: Bench) -> N
     bench.submit(150)
     bench.claim(count=150)
     op = bench.client.pools.reclaim(bench.pool, "ta-a-1", reason="gone", charged=())
-    assert bench.ask(*command_of(op)) == [100, 0, 0]
+    assert bench.ask(*command_of(op)) == [100, 0, 0, []]
     assert bench.consumers() == {"ta-a-1"}
 
 

@@ -57,3 +57,15 @@ def pid(seconds: float = 0.0) -> int:
 @qmodal.concurrent(max_inputs=8)
 async def together(x: int) -> int:
     return x + 1
+
+
+@app.cls()
+class Shelf:
+    """Has a pool for each name and size."""
+
+    name: str = qmodal.parameter()
+    size: int = qmodal.parameter()
+
+    @qmodal.method()
+    def read(self) -> None:
+        time.sleep(60)

@@ -206,8 +206,9 @@ class Gateway:
         target = await self.client.aio(function._target())
         call = call_id_for(target)
         submission = submission_of(
-            self.client, target, [((request.pack(),), {})], call=call, total=1, ttl=DELIVERED_TTL_MS
+            self.client, target, [((request.pack(),), {})], call=call, total=1
         )
+        submission.ttl = DELIVERED_TTL_MS
         stream = GatewayStream(self.inbox, call)
         await self.client.aio(submit(self.client, target, submission))
         sent = Sent(call, stream, asyncio.create_task(_outcome(call)))

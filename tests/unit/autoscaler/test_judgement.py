@@ -27,7 +27,7 @@ from qmodal_autoscaler.policy.state import (
 )
 
 POOL = "0" * 32
-TERMS = PoolTerms(label="f", app="ap-1", number=2, settings=PoolSettings())
+TERMS = PoolTerms(label="f", function="f", app="ap-1", number=2, settings=PoolSettings())
 DECISION = Decision(history=PoolHistory.empty(0.0), desired=1, reason="why")
 PURGE = Purge(terms=TERMS, reason="init: no luck", current=2)
 SEEN = Observation(POOL, "ap-1", "f", "f", 1, 5, 0, (), None, None)

@@ -7,14 +7,18 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from qmodal.spec.documents import PoolSpec
 from qmodal.store.history.figures import ServerFigures
 from qmodal.store.history.statistics import BOUNDS, Series, bucket_of, observed
+from qmodal.wire.plain import pack
 from qmodal_autoscaler.metrics.facts import ClusterFacts, FunctionFacts
 from qmodal_autoscaler.metrics.families import cluster_families
 from qmodal_autoscaler.metrics.function_text import FUNCTION_METRICS, function_text
+from qmodal_autoscaler.metrics.pool_labels import pool_label
 
 ROOT = Path(__file__).parents[3]
 SQUARE = Series("main", "shop", "square")
@@ -59,6 +63,30 @@ def test_buckets_add_up_and_are_in_seconds() -> None:
     assert rest == {"qmodal_run_seconds_sum": 3.0, "qmodal_run_seconds_count": 3}
 
 
+def spec_of(parameters: bytes, label: str = "Shelf(3)") -> PoolSpec:
+    return PoolSpec(app_id="ap-1", function="Shelf.*", parameters=parameters, label=label)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "label"),
+    [
+        (b"", ""),
+        (pack(["p", [["foo", "hedgehog"], ["bar", 7]]]), "foo=hedgehog,bar=7"),
+        (pack(["p", [["text", 'a "b"\n\\']]]), 'text=a "b"?\\'),
+        (pack(["p", [["long", "x" * 41]]]), f"long={'x' * 37}..."),
+        (pack(["p", [[f"n{i}", i] for i in range(60)]]), None),
+        (b"pickled, as far as anybody knows", "3"),
+    ],
+)
+def test_a_pool_s_label_says_its_parameters_and_is_short(
+    parameters: bytes, label: str | None
+) -> None:
+    found = pool_label(spec_of(parameters))
+    assert len(found) <= 120
+    if label is not None:
+        assert found == label
+
+
 def test_without_functions_there_is_no_text() -> None:
     assert function_text({}) == b""
 
@@ -73,7 +101,8 @@ def cluster() -> Iterator[Metric]:
         backlogged=["p1", "p2"],
     )
     server = ServerFigures("as-1", 10_000.0, {"maxmemory_policy": "noeviction"}, 0)
-    everything = ClusterFacts({SQUARE: facts}, pools=2, boxes=1, slots=4)
+    changes = {SQUARE: Counter({("more", "backlog"): 3, ("fewer", "fewer"): 1})}
+    everything = ClusterFacts({SQUARE: facts}, changes, pools=2, boxes=1, slots=4)
     return cluster_families(everything, server, {"p1": 9_000, "p2": 8_000})
 
 
@@ -87,10 +116,21 @@ def test_the_pools_of_a_function_are_taken_together() -> None:
     assert states == {"starting": 0, "ready": 2, "draining": 0}
 
 
+def test_what_was_placed_and_let_go_has_its_reasons() -> None:
+    found = {family.name: family.samples for family in cluster()}
+    changes = {
+        (each.labels["direction"], each.labels["reason"]): each.value
+        for each in found["qmodal_scaling_changes"]
+    }
+    assert changes == {("more", "backlog"): 3, ("fewer", "fewer"): 1}
+
+
 def test_the_page_explains_every_metric_of_the_cluster_and_of_functions() -> None:
     page = (ROOT / "docs" / "observing.md").read_text("utf-8")
     explained = set(re.findall(r"`(qmodal_\w+)`", page))
-    shown = {family.name for family in cluster()} | set(FUNCTION_METRICS)
+    endings = {"counter": "_total"}
+    shown = {f"{family.name}{endings.get(family.type, '')}" for family in cluster()}
+    shown |= set(FUNCTION_METRICS)
     assert shown - explained == set()
     own = {each for each in explained if not each.startswith(("qmodal_box_", "qmodal_gateway_"))}
     assert own - shown == {"qmodal_redis_up", "qmodal_autoscaler_leads"}

@@ -638,6 +638,14 @@ def test_placement(
     assert place(requests, workers) == placed
 
 
+def test_a_pool_that_needs_more_than_its_maximum_says_so() -> None:
+    full = pool(*fleet(busy=2), waiting=9)
+    made = decided(full, max_containers=2)
+    assert (made.desired, made.start, made.why) == (2, 0, "maximum")
+    assert made.reason == "6 containers are needed, max_containers allows 2"
+    assert decided(pool(*fleet(busy=2)), max_containers=2).why == "enough"
+
+
 def test_a_paused_pool_keeps_nothing_and_starts_nothing() -> None:
     containers = fleet(busy=1, idle=1, starting=1)
     paused = replace(pool(*containers, waiting=5), is_paused=True)
@@ -645,7 +653,7 @@ def test_a_paused_pool_keeps_nothing_and_starts_nothing() -> None:
     assert (made.desired, made.start, made.give_up) == (0, 0, False)
     assert made.drain == ("boot-0",)
     assert set(made.retire) == {"busy-0", "idle-0"}
-    assert made.reason == "the pool is paused: 5 inputs wait"
+    assert (made.why, made.reason) == ("paused", "the pool is paused: 5 inputs wait")
 
 
 def test_a_paused_pool_that_cannot_start_gives_nothing_up() -> None:

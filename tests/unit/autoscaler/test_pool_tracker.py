@@ -15,7 +15,7 @@ from qmodal_autoscaler.cluster.pool_tracker import PoolTracker
 from qmodal_autoscaler.policy.state import PoolHistory, PoolSettings, PoolSnapshot
 
 POOL = "a" * 16
-TERMS = PoolTerms(label="f", app="ap-1", number=2, settings=PoolSettings())
+TERMS = PoolTerms(label="f", function="f", app="ap-1", number=2, settings=PoolSettings())
 SEEN = Observation(POOL, "ap-1", "f", "f", 1, 5, 0, (), None, None)
 
 

@@ -238,7 +238,7 @@ def test_the_arrows_in_the_architecture_are_the_contracts(arrows: str) -> None:
 
 def test_every_page_is_linked_from_the_readme() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    pages = [page.name for page in (ROOT / "docs").iterdir()]
+    pages = [page.name for page in (ROOT / "docs").glob("*.md")]
     assert [name for name in pages if f"(docs/{name})" not in readme] == []
 
 

@@ -21,6 +21,11 @@ ROOT = Path(__file__).parents[3]
 PACKAGES = ("qmodal", "workers/qmodal_workers", "autoscaler/qmodal_autoscaler")
 # What `**container.about` stands for.
 ABOUT = frozenset({"container", "worker", "app", "function", "pool"})
+SPREAD = {
+    "container.about": ABOUT,
+    "about": ABOUT,
+    "about_input": ABOUT | {"call", "input", "attempt"},
+}
 REPORT = ContainerReport(
     container="ta-abc-1",
     pool="p",
@@ -48,9 +53,10 @@ def emitted() -> Iterator[tuple[str, str, frozenset[str]]]:
 
 def _used(call: ast.Call) -> tuple[str, frozenset[str]]:
     named = {each.arg for each in call.keywords if each.arg is not None}
-    spread = [ast.unparse(each.value) for each in call.keywords if each.arg is None]
-    assert set(spread) <= {"container.about"}, ast.unparse(call)
-    about = ABOUT if spread else frozenset()
+    spread = [
+        ast.unparse(each.value).partition("(")[0] for each in call.keywords if each.arg is None
+    ]
+    about = frozenset[str]().union(*(SPREAD[each] for each in spread))
     return ast.unparse(call.args[0]), frozenset(map(str, named)) | about
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from qmodal_workers.container.concurrent.claimer import grouped
 from qmodal_workers.container.concurrent.group import Group
 from qmodal_workers.container.concurrent.room import Room, Rows
 from qmodal_workers.container.concurrent.running import Running
+from qmodal_workers.container.process.output_marks import OutputMarks
 from qmodal_workers.container.run.batcher import BatchedFunction
 from qmodal_workers.ipc.running_table import MOST_ROWS, RunningInput
 from qmodal_workers.ipc.shared_record import (
@@ -149,7 +151,7 @@ def test_a_batch_stops_once_nothing_of_it_is_wanted_or_all_of_it_is_to(
 
 def test_a_worker_reads_what_runs_longest_first_and_what_has_ended_last() -> None:
     record = SharedRecord.create()
-    running = Running(record)
+    running = Running(record, OutputMarks(record.output, [sys.stdout, sys.stderr]))
     first, second, third = [running.start([attempt(n)]) for n in range(3)]
     running.finish(first)
     running.publish(9, 4)
@@ -170,7 +172,7 @@ def test_a_worker_reads_what_runs_longest_first_and_what_has_ended_last() -> Non
 
 def test_an_order_is_for_the_input_that_was_in_the_row_only() -> None:
     record = SharedRecord.create()
-    running = Running(record)
+    running = Running(record, OutputMarks(record.output, [sys.stdout, sys.stderr]))
     first = running.start([attempt(0)])
     record.table.interrupt(0, first.slot.serial, CANCELLED)
     assert record.table.order(0) == CANCELLED

@@ -9,20 +9,24 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport
-from qmodal.store.history.logs import LogChunk
+from qmodal.store.history.logs import CHUNK_BYTES, LogChunk
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.takeover import charged
 from qmodal_workers.agent.watchdog import is_blocking, is_overdue
 from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.ipc import messages
+from qmodal_workers.ipc.output_words import Owner
 from qmodal_workers.ipc.process_marks import ProcessMarks, mark_of, mark_process
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord, lease_clock
 from qmodal_workers.output.lines import (
+    BURST_BYTES,
+    BYTES_PER_SECOND,
     LONGEST_LINE,
     MOST_BUFFERED_BYTES,
     PARTIAL_LINE_SECONDS,
@@ -33,6 +37,7 @@ from qmodal_workers.spawn import fork_safety as safety
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.fork_safety import ProcessFacts, count_pools, why_unsafe
 
+CALL = "fc-45O5NRqurBqcQBjO000001"
 SECOND = 1_000_000_000
 HELD = ((1, "5-0"), (2, "6-1"), (1, "7-0"))
 
@@ -146,10 +151,53 @@ def test_a_secret_at_the_cut_of_a_line_without_end_is_hidden() -> None:
         assert printed == b"x" * (LONGEST_LINE + 7) + b"***\n"
 
 
+def test_a_secret_that_two_inputs_print_together_is_hidden() -> None:
+    key = b"k" * 16
+    output = OutputBuffer("c", "a", redaction=Redaction(Settings(signing_key=key)))
+    secret = key.hex().encode()
+    output.feed("stdout", b"the key is " + secret[:9], 0.0, Owner(CALL, 0))
+    output.feed("stdout", secret[9:12], 0.0, Owner(CALL, 1))
+    output.feed("stdout", secret[12:] + b"\nmore\n", 0.0, Owner(CALL, 2))
+    assert [(each.text, each.index) for each in output.take(0.0)] == [
+        (b"the key is ***\n", 0),
+        (b"more\n", 2),
+    ]
+
+
+def test_lines_of_an_input_are_together_and_half_a_line_ends_with_it() -> None:
+    output = OutputBuffer("c", "a", "p", "f")
+    for text, index in ((b"one\n", 0), (b"two\nhalf", 0), (b"three\n", 1)):
+        output.feed("stdout", text, 0.0, Owner(CALL, index))
+    about = LogChunk("c", "stdout", b"", pool="p", function="f", call=CALL)
+    assert output.take(0.0) == [
+        replace(about, text=b"one\ntwo\nhalf", index=0),
+        replace(about, text=b"three\n", index=1),
+    ]
+
+
+def test_a_container_that_prints_on_and_on_is_cut_short_and_goes_on_later() -> None:
+    output = OutputBuffer("c", "a")
+    line, kept = b"y" * 1023 + b"\n", list[LogChunk]()
+    for second in range(1, 21):  # two megabytes in each
+        for part in range(4):
+            for _ in range(512):
+                output.feed("stdout", line, second + part / 4)
+            kept += output.take(second + part / 4)
+    size = sum(len(each.text) for each in kept if each.source == "stdout")
+    assert BURST_BYTES + 10 * BYTES_PER_SECOND <= size <= BURST_BYTES + 21 * BYTES_PER_SECOND
+    notes = [each.text for each in kept if each.source == "system"]
+    assert notes
+    output.is_finished = True
+    assert all(b"were dropped here]" in note for note in notes)
+    notes += [each.text for each in output.take(21.0)]
+    dropped = sum(int(note[1:].split()[0]) for note in notes if b"dropped" in note)
+    assert dropped + size == 20 * 2048 * 1024
+
+
 def test_a_line_without_end_is_cut() -> None:
     output = OutputBuffer("c", "a")
     output.feed("stdout", b"x" * (LONGEST_LINE + 1), 0.0)
-    assert len(output.take(0.0)[0].text) == LONGEST_LINE + 1
+    assert [len(chunk.text) for chunk in output.take(0.0)] == [CHUNK_BYTES, 1]
 
 
 def test_too_much_output_is_dropped_and_the_place_is_marked() -> None:
@@ -161,7 +209,9 @@ def test_too_much_output_is_dropped_and_the_place_is_marked() -> None:
     assert (
         sum(len(chunk.text) for chunk in taken if chunk.source == "stdout") == MOST_BUFFERED_BYTES
     )
-    assert taken[-1] == LogChunk("c", "system", b"[3072 bytes of output were dropped here]\n")
+    assert taken[-1] == LogChunk(
+        "c", "system", b"[3072 bytes (3 lines) of output were dropped here]\n"
+    )
     output.feed("stdout", line, 0.0)
     assert output.take(0.0) == [LogChunk("c", "stdout", line)]
 

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 
 from qmodal.client.client import Client
 from qmodal.exception import Error
+from qmodal.store.entries import TakenBack
+from qmodal.store.history.accounts import tell_taken_back
 from qmodal.store.pools import BUDGET
 from qmodal.telemetry.events import CONTAINER_ENDED, CONTAINER_HELD, CONTAINER_UNCONCLUDED, emit
 from qmodal.transport.defects import survive
@@ -205,6 +207,7 @@ class Reaper:
         """Give back its inputs, repeated until it works: nobody else does while this worker lives."""
         status = container.status()
         started, budget = _started(container, status)
+        told: list[TakenBack] = []
         begin = time.monotonic()
         while True:
             try:
@@ -213,13 +216,19 @@ class Reaper:
                     for overran in container.termination.overran:
                         await self._end_overrun(container, overran)
                 reclaim = self._client.pools.reclaim(
-                    container.pool, container.id, reason=reason, charged=started, budget=budget
+                    container.pool,
+                    container.id,
+                    reason=reason,
+                    charged=started,
+                    budget=budget,
+                    told=told,
                 )
                 back, lost = await self._client.aio(reclaim)
             except Error as error:
                 emit(CONTAINER_HELD, reason=str(error), **container.about)
                 await asyncio.sleep(RECLAIM_RETRY_SECONDS)
             else:
+                tell_taken_back(told, reason, container.about)
                 self._statistics.note(container, "redeliveries", back)
                 self._statistics.note(container, "lost", lost)
                 took = (time.monotonic() - begin) * 1000

@@ -217,9 +217,14 @@ class Starter:
         container.endpoints = ends
         ends.record.tell(container.command)
         ends.record.hold_until(self._containers.safe_until)
-        app = container.report.app
         self._logs.pipes.open(
-            container.id, app, stdout=ends.stdout, stderr=ends.stderr, pool=container.pool
+            container.id,
+            container.report.app,
+            stdout=ends.stdout,
+            stderr=ends.stderr,
+            pool=container.pool,
+            function=container.report.function,
+            words=ends.record.output,
         )
         asyncio.get_running_loop().add_reader(ends.control, self.receive, container)
         self._containers.note(container, pid=pid)

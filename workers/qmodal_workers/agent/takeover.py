@@ -14,12 +14,16 @@ from qmodal.store.history.statistics import Counts, observed
 from qmodal.store.keys import GROUP, Keys
 from qmodal.store.pools import MOST_HELD
 from qmodal.store.results.failures import Failure
+from qmodal.telemetry.events import INPUT_INTERRUPTED, INPUT_RETRIED, INPUT_TIMED_OUT, emit
 from qmodal.transport.operation import Op, ask, ask_one
 from qmodal.wire.envelope import Envelope, open_envelope
+from qmodal.wire.ids import input_id
 from qmodal.wire.outcome import Outcome, text_outcome, told
 from qmodal.wire.signing import mac_of
 from qmodal_workers.agent.containers import Container
-from qmodal_workers.ipc.shared_record import ContainerStatus, Entry
+from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, ContainerStatus, Entry
+
+_WHY = {TIMEOUT: "its time limit is over", CANCELLED: "it was cancelled"}
 
 
 def charged(status: ContainerStatus | None) -> list[str]:
@@ -136,6 +140,8 @@ def _conclude_overrun(
     delay = next_step(outcome, container.options.retries, claimed.retries)
     if delay is not None:
         is_ours = yield from client.pools.retry(container.pool, claimed, delay=delay)
+        if is_ours:
+            emit(INPUT_RETRIED, delay=delay, **about_input(container, claimed, status.part))
         return {"retries": 1} | observed("run", took // 1000) if is_ours else {}
     is_kept = claimed.size > 1
     index = status.part if is_kept else claimed.first
@@ -148,10 +154,42 @@ def _conclude_overrun(
     _, recorded = yield from ask_one(*client.pools.settle_command(container.pool, [settled]))
     if not recorded:
         return {}
+    emit(INPUT_TIMED_OUT, **about_input(container, claimed, index))
     with suppress(Error):  # people may look for it; nothing else needs it
         yield from client.failures.note(_overrun(container, attempt, outcome, index))
     wait = max(0, outcome.started - envelope.head.created) * 1000
     return _timed_out(wait, took // 1000)
+
+
+def about_input(container: Container, claimed: Claimed | None, index: int) -> dict[str, str | int]:
+    """The ids that events have of an attempt, or of one whose entry is gone; `index`: the input of a pack that runs."""
+    if claimed is None:
+        return {**container.about, "call": "", "input": "", "attempt": 0}
+    return {
+        **container.about,
+        "call": claimed.call,
+        "input": input_id(claimed.call, index if claimed.size > 1 else claimed.first),
+        "attempt": claimed.retries + claimed.lost + 1,
+    }
+
+
+def tell_interrupted(
+    client: Client, container: Container, entry: Entry, index: int, why: int
+) -> Op[None]:
+    """Emit that what the entry stands for is to stop; the entry of a cancelled one may be gone."""
+    entries: list[Claimed] = []
+    with suppress(Error):
+        entries = yield from read_entries(client.keys, container.pool, [entry])
+    name, reason = f"{entry[0]}-{entry[1]}", _WHY.get(why, "its container ends")
+    claimed = entries[0] if entries else None
+    what = about_input(container, claimed, index)["input"] or f"entry {name}"
+    emit(
+        INPUT_INTERRUPTED,
+        what=what,
+        reason=reason,
+        entry=name,
+        **about_input(container, claimed, index),
+    )
 
 
 def _overrun(

@@ -15,6 +15,7 @@ from collections.abc import Coroutine
 from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.transport.defects import survive
+from qmodal.transport.operation import Op
 from qmodal_workers.agent import side_by_side, takeover
 from qmodal_workers.agent.containers import (
     Cancellation,
@@ -26,7 +27,7 @@ from qmodal_workers.agent.containers import (
 from qmodal_workers.ipc.child_processes import is_stopped
 from qmodal_workers.ipc.processes import send_signal
 from qmodal_workers.ipc.running_table import RunningInput
-from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, ContainerStatus
+from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, ContainerStatus, Entry
 from qmodal_workers.spawn.start_plan import start_limit, too_slow
 
 # Every container's record is checked this often.
@@ -74,7 +75,7 @@ class Watchdog:
         self._client = client
         self._containers = containers
         self._acting: dict[str, asyncio.Task[None]] = {}
-        self._answers: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def watch(self) -> None:
         """Check all containers every 50 ms, for ever."""
@@ -119,6 +120,7 @@ class Watchdog:
                 self._act(container, self._enforce_interrupt(container, pending))
         elif is_overdue(status, now):
             self.interrupt(container, status.serial, TIMEOUT)
+            self._tell(container, status.held[0], status.part, TIMEOUT)
         elif is_blocking(status, now) and container.released != status.serial:
             self._suspect(container, status)
 
@@ -128,6 +130,7 @@ class Watchdog:
             self._check_cancelled(container, status)
         for each in side_by_side.overdue(status, container.interrupts, time.monotonic_ns()):
             self._interrupt_one(container, each, TIMEOUT)
+            self._tell(container, (each.lane, each.entry), 0, TIMEOUT)
         since = time.monotonic() - INTERRUPT_GRACE_SECONDS
         if side_by_side.resisting(status, container.interrupts, since):
             self._act(container, self._enforce_side_by_side(container, since))
@@ -192,9 +195,11 @@ class Watchdog:
             found = side_by_side.find(status, entry)
             if found is not None:
                 self._interrupt_one(container, found, CANCELLED)
+                self._tell(container, (found.lane, found.entry), 0, CANCELLED)
             return found is not None
         if runs[:1] == [entry]:
             self.interrupt(container, status.serial, CANCELLED)
+            self._tell(container, status.held[0], status.part, CANCELLED)
             return True
         return False
 
@@ -210,13 +215,20 @@ class Watchdog:
 
     def acknowledge(self, token: str) -> None:
         """A cancel waits for this worker: answer that all its cancellations were heard."""
-        answer = asyncio.create_task(self._answer(token))
-        self._answers.add(answer)
-        answer.add_done_callback(self._answers.discard)
+        self._soon(self._client.calls.heard(token))
 
-    async def _answer(self, token: str) -> None:
+    def _tell(self, container: Container, entry: Entry, index: int, why: int) -> None:
+        """Say in the log that this is to stop; which input it is has to be read first."""
+        self._soon(takeover.tell_interrupted(self._client, container, entry, index, why))
+
+    def _soon(self, operation: Op[None]) -> None:
+        task = asyncio.create_task(self._carry_out(operation))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _carry_out(self, operation: Op[None]) -> None:
         with contextlib.suppress(Error):
-            await self._client.aio(self._client.calls.heard(token))
+            await self._client.aio(operation)
 
     async def audit(self) -> None:
         """Interrupt inputs that are not held any more, for ever: they were cancelled, or another has them."""

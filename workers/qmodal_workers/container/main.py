@@ -22,11 +22,13 @@ from qmodal_workers.container.intake.stop import StopRequest
 from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.container.preload import find, load_version
 from qmodal_workers.container.prepared import Prepared
-from qmodal_workers.container.process import forked_children, plain_process
-from qmodal_workers.container.process.become import become, reseed
+from qmodal_workers.container.process import forked_children, otel_setup, plain_process
+from qmodal_workers.container.process.become import become, own_streams, reseed
 from qmodal_workers.container.process.forked_children import end_if_child
+from qmodal_workers.container.process.output_marks import OutputMarks
 from qmodal_workers.container.process.own_output import flush, show
 from qmodal_workers.container.run.admission import Admission
+from qmodal_workers.container.run.input_spans import InputSpans
 from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.invoker import Invoker
 from qmodal_workers.container.run.service import Service, build_service
@@ -76,6 +78,7 @@ class _Parts(TypedDict):
     service: Service
     invoker: Invoker
     rerouting: Rerouting
+    marks: OutputMarks
 
 
 def run(
@@ -113,12 +116,15 @@ def _live(
 ) -> int:
     begin = time.monotonic()
     record.write(ContainerStatus())
+    marks = OutputMarks(record.output, own_streams())
     control.send(pid=os.getpid())
     try:
         base = prepared or Prepared.create(request.version, Settings.from_environ(request.settings))
         _set_variables(request, base, is_forked=prepared is not None)
         loop = UserLoop()
-        service, session = _start(request, record, loop, base, is_loaded=prepared is not None)
+        service, session = _start(
+            request, record, marks, loop, base, is_loaded=prepared is not None
+        )
         if session.guard is not None:
             session.guard.start()
         connection = session.claims.connect_first()
@@ -144,6 +150,7 @@ def _set_variables(request: StartRequest, base: Prepared, *, is_forked: bool) ->
 def _start(
     request: StartRequest,
     record: SharedRecord,
+    marks: OutputMarks,
     loop: UserLoop,
     base: Prepared,
     *,
@@ -170,6 +177,10 @@ def _start(
     is_web = service.web is not None and (service.web.needs_loop or service.is_async)
     is_concurrent = options.is_concurrent or is_web
     rerouting = Rerouting(client, version.app_id, version.number, pool.number > 0)
+    otel_setup.begin()
+    spans = InputSpans(
+        version.app_id, pool.function, version.number, request.container, service.web is not None
+    )
     parts = _Parts(
         record=record,
         claims=ClaimConnection(
@@ -179,6 +190,7 @@ def _start(
             is_once=options.is_once,
             most_held=MOST_SIDE_BY_SIDE if is_concurrent else MOST_HELD,
             connection=base.connection,
+            on_settled=spans.settled,
         ),
         settlement=Settlement(
             client=client,
@@ -190,6 +202,7 @@ def _start(
             notes=FailureNotes(
                 client, request.pool, version.app_id, pool.function, request.container
             ),
+            spans=spans,
         ),
         service=service,
         invoker=Invoker(
@@ -201,6 +214,7 @@ def _start(
             has_newer_code=rerouting.has_newer_code,
         ),
         rerouting=rerouting,
+        marks=marks,
     )
     if is_concurrent:
         return service, _concurrent(parts, loop)

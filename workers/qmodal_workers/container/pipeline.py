@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from qmodal.client import context
 from qmodal.store.entries import Claimed
 from qmodal.store.pools import BUDGET
+from qmodal.telemetry.tracing import is_on
 from qmodal.wire.outcome import Result
 from qmodal.wire.signing import UnknownKeyError
 from qmodal_workers.container.intake.handback import Handback
 from qmodal_workers.container.intake.intake import Intake
 from qmodal_workers.container.intake.prefetch import LONG_SECONDS
 from qmodal_workers.container.lease_guard import LeaseGuard
+from qmodal_workers.container.process.output_marks import OutputMarks
 from qmodal_workers.container.run.admission import RefusedError
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.code import CodeFinder
@@ -45,6 +47,7 @@ class Pipeline:
     finder: CodeFinder
     settlement: Settlement
     handback: Handback
+    marks: OutputMarks
     guard: LeaseGuard | None
     is_single_use: bool
 
@@ -92,8 +95,15 @@ class Pipeline:
         slot, envelope = self.slot, attempt.envelope
         slot.serial += 1
         self.intake.status.busy()
-        context.enter((envelope.head.call, envelope.first))
-        return self.invoker.invoke(attempt, self.finder.find)
+        call, index = envelope.head.call, envelope.first
+        context.enter((call, index))
+        self.marks.begin(call, index)
+        if not is_on():
+            return self.invoker.invoke(attempt, self.finder.find)
+        with self.settlement.spans.begin((attempt,)) as span:
+            result = self.invoker.invoke(attempt, self.finder.find)
+            span.took((result,))
+        return result
 
     def _conclude(self, attempt: Attempt, result: Result) -> None:
         slot, intake = self.slot, self.intake
@@ -109,6 +119,7 @@ class Pipeline:
         done = _new(Done, (claimed, envelope, result, slot.ended, seconds, None))
         self.settlement.input(done)
         if is_long:
+            self.marks.end()  # else while the server works, or when the next input begins
             intake.look_again()
         else:
             intake.settle_soon()
@@ -122,7 +133,9 @@ class Pipeline:
         kwargs, columns = self.settlement.admission.arguments(attempt)
         pack = Pack(claimed, attempt.envelope, kwargs, columns)
         before = self.slot.serial
-        self._run_pack(pack)
+        with self.settlement.spans.begin((attempt,), claimed.size) as span:
+            self._run_pack(pack)
+            span.took(pack.failures)
         seconds = self.slot.finish(time.monotonic_ns())
         self.intake.claim_sizer.ran(seconds, max(1, self.slot.serial - before))
         self._conclude_pack(pack)
@@ -136,6 +149,8 @@ class Pipeline:
         self.intake.status.packed(pack.claimed.first)
         self.intake.watch(pack)
         slot.why = 0
+        # Of the call and no input: to look at the pipes between two inputs takes longer than a short one.
+        self.marks.begin(pack.envelope.call, -1)
         try:
             run(pack, function, self.invoker, self.interrupts, self.record)
         except Preempted:
@@ -145,6 +160,8 @@ class Pipeline:
                 # Only the input that interrupted itself is to be charged for it.
                 self.settlement.splitter.isolate(pack)
             raise
+        finally:
+            self.marks.end()
 
     def _conclude_pack(self, pack: Pack) -> None:
         # First of all: an input that has ended must not be timed out while the server is slow.

@@ -12,6 +12,7 @@ from qmodal_workers.container.intake.intake import Intake
 from qmodal_workers.container.intake.stop import StopRequest
 from qmodal_workers.container.lease_guard import LeaseGuard
 from qmodal_workers.container.pipeline import Pipeline
+from qmodal_workers.container.process.output_marks import OutputMarks
 from qmodal_workers.container.run.code import CodeFinder
 from qmodal_workers.container.run.interrupts import Interrupts
 from qmodal_workers.container.run.invoker import Invoker
@@ -42,6 +43,7 @@ class ServeSession:
         invoker: Invoker,
         interrupts: Interrupts,
         rerouting: Rerouting,
+        marks: OutputMarks,
     ) -> ServeSession:
         """The parts of a container, connected with each other; nothing is claimed yet."""
         client, pool, container = settlement.client, settlement.pool, settlement.container
@@ -51,6 +53,7 @@ class ServeSession:
             claims=claims,
             record=record,
             settlement=settlement,
+            marks=marks,
             pools=client.pools,
             options=settlement.options,
         )
@@ -72,6 +75,7 @@ class ServeSession:
                 rerouting=rerouting,
                 stop=stop,
             ),
+            marks=marks,
             guard=LeaseGuard(record) if settlement.options.is_once else None,
             is_single_use=settlement.options.single_use_containers,
         )
@@ -100,6 +104,7 @@ class ServeSession:
             self._serve()
         finally:
             context.leave_input()
+            self.pipeline.marks.end()
             self.intake.settle()
             self.intake.buffer.release_all()
 

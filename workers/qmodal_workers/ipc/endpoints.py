@@ -29,6 +29,7 @@ class Endpoints:
     def create(cls) -> Endpoints:
         """Create both ends; no descriptor is inherited unless passed on."""
         record = SharedRecord.create()
+        record.output.draw_secret()
         ours, theirs = pair()
         ours.setblocking(False)
         (stdout, their_stdout), (stderr, their_stderr) = wide_pipe(), wide_pipe()

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from qmodal_workers.ipc import running_table, tally
+from qmodal_workers.ipc import output_words, running_table, tally
+from qmodal_workers.ipc.output_words import OutputWords
 from qmodal_workers.ipc.running_table import RunningInput, RunningTable
 from qmodal_workers.ipc.tally import Tally
 
@@ -36,6 +37,7 @@ TIMEOUT, CANCELLED, STOPPED = 1, 2, 3
 # The names of the held entries follow the container's half as text, with room for the longest ones.
 _NAMES_AT, _MOST_BYTES = 128, MOST_HELD * 48
 _AGENT_AT = 16320
+_OUTPUT_AT = 16128
 # On the page of the worker's half, so that it takes no memory of its own.
 _TALLY_AT = _NAMES_AT + _MOST_BYTES
 # What is left of the lease before the worker has written one: a day, in nanoseconds.
@@ -131,7 +133,8 @@ class AgentHalf(ctypes.Structure):
 for _half in (ContainerHalf, AgentHalf):
     _half._fields_ = [(name, ctypes.c_uint64) for name in _half.__annotations__]
 assert ctypes.sizeof(ContainerHalf) <= _NAMES_AT
-assert _TALLY_AT + tally.SIZE <= _AGENT_AT <= _RECORD_SIZE - ctypes.sizeof(AgentHalf)
+assert _TALLY_AT + tally.SIZE <= _OUTPUT_AT
+assert _OUTPUT_AT + output_words.SIZE <= _AGENT_AT <= _RECORD_SIZE - ctypes.sizeof(AgentHalf)
 
 
 class SharedRecord:
@@ -156,6 +159,7 @@ class SharedRecord:
         "fd",
         "heard",
         "news_cell",
+        "output",
         "serial_cell",
         "started_cell",
         "table",
@@ -179,6 +183,7 @@ class SharedRecord:
         self.cancels_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "cancels"))
         self.news_cell = self._cell(_AGENT_AT + _offset(AgentHalf, "news"))
         self.table = RunningTable(self._map, _RECORD_SIZE)
+        self.output = OutputWords(memoryview(self._map)[_OUTPUT_AT:_AGENT_AT])
         self.tally = Tally(memoryview(self._map)[_TALLY_AT : _TALLY_AT + tally.SIZE].cast("Q"))
         self._sequence = 0
 
@@ -322,8 +327,8 @@ class SharedRecord:
         return self.agent.draining != 0
 
     def close(self) -> None:
-        """Close the descriptor; the memory is unmapped when nothing refers to a half any more."""
-        del self.container, self.agent
+        """Close the descriptor; the memory is unmapped when nothing refers to it, such as `output` may."""
+        del self.container, self.agent, self.output
         del self.serial_cell, self.started_cell, self.target_cell, self.cancels_cell
         del self.news_cell
         self.table.close()

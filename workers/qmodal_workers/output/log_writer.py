@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict, deque
 
 from qmodal.client.client import Client
 from qmodal.store.history.logs import LogChunk
@@ -12,9 +12,9 @@ from qmodal_workers.output.pipes import Pipes
 from qmodal_workers.output.redaction import Redaction
 
 WRITE_SECONDS = 0.05
-# Chunks that are kept while the server cannot be reached; older ones are dropped.
-MOST_UNSENT_CHUNKS = 256
-CHUNKS_AT_ONCE = 100
+# Bytes that are kept while the server cannot be reached; older ones are dropped.
+MOST_UNSENT_BYTES = 8 * 1024 * 1024
+CHUNKS_AT_ONCE = 1000
 
 
 class LogWriter:
@@ -25,7 +25,10 @@ class LogWriter:
         self._loop = asyncio.get_running_loop()
         self._has_output = asyncio.Event()
         self._writing = asyncio.Lock()
-        self._unsent: list[tuple[str, LogChunk]] = []
+        self._unsent: deque[tuple[str, LogChunk]] = deque()
+        self._unsent_bytes = 0
+        # By app: what was dropped since something could be written.
+        self._dropped: Counter[str] = Counter()
         self.redaction = Redaction(client.settings)
         self.pipes = Pipes(self._notify, self.redaction)
 
@@ -58,8 +61,11 @@ class LogWriter:
     async def _write_once(self) -> None:
         async with self._writing:
             chunks = [*self._unsent, *self.pipes.take()]
-            self._unsent = []
+            self._unsent.clear()
+            self._unsent_bytes = 0
             by_app: dict[str, list[LogChunk]] = defaultdict(list)
+            for app, dropped in self._dropped.items():
+                by_app[app].append(_note(dropped))
             for app, chunk in chunks:
                 by_app[app].append(chunk)
             for app, of_app in by_app.items():
@@ -74,9 +80,25 @@ class LogWriter:
                 await self._client.aio(logs.append(app, batch))
                 is_written = True
             if not is_written:
-                self._unsent = [*self._unsent, *((app, chunk) for chunk in batch)][
-                    -MOST_UNSENT_CHUNKS:
-                ]
+                self._keep(app, chunks[start:])
+                return
+            self._dropped.pop(app, None)
+
+    def _keep(self, app: str, chunks: list[LogChunk]) -> None:
+        """Keep for later what could not be written, as far as there is room; notes are made again."""
+        for chunk in chunks:
+            if chunk.container:
+                self._unsent.append((app, chunk))
+                self._unsent_bytes += len(chunk.text)
+        while self._unsent_bytes > MOST_UNSENT_BYTES:
+            of, oldest = self._unsent.popleft()
+            self._unsent_bytes -= len(oldest.text)
+            self._dropped[of] += len(oldest.text)
+
+
+def _note(dropped: int) -> LogChunk:
+    text = f"[{dropped} bytes of output were dropped here: the server could not be reached]\n"
+    return LogChunk("", "system", text.encode())
 
 
 def _resolve(done: asyncio.Future[None]) -> None:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from qmodal.store.history.logs import LogChunk, Source
 from qmodal.transport.defects import note, survive
 from qmodal_workers.ipc.endpoints import PIPE_BYTES
+from qmodal_workers.ipc.output_words import STDERR, STDOUT, OutputWords
+from qmodal_workers.output.attribution import READ_BYTES, AttributedPipe
 from qmodal_workers.output.lines import OutputBuffer
 from qmodal_workers.output.redaction import Redaction
 
-READ_BYTES = 64 * 1024
 # The pause after a failed wait for output.
 SELECT_RETRY_SECONDS = 0.1
 log = logging.getLogger("qmodal.worker")
@@ -29,6 +30,7 @@ class _Pipe:
     fd: int
     source: Source
     output: OutputBuffer
+    attributed: AttributedPipe
 
 
 class Pipes:
@@ -54,12 +56,28 @@ class Pipes:
         self._thread = threading.Thread(target=self._run, name="pipes", daemon=True)
         self._thread.start()
 
-    def open(self, container: str, app: str, *, stdout: int, stderr: int, pool: str = "") -> None:
-        """Read the two descriptors from now on, until they end or `finish` is called."""
+    def open(
+        self,
+        container: str,
+        app: str,
+        *,
+        stdout: int,
+        stderr: int,
+        pool: str = "",
+        function: str = "",
+        words: OutputWords | None = None,
+    ) -> None:
+        """Read the two descriptors from now on, until they end or `finish` is called.
+
+        `words` say which input the container runs.
+        """
         with self._lock:
             output = self._output(container, app)
-            output.pool = pool
-        pipes = [_Pipe(stdout, "stdout", output), _Pipe(stderr, "stderr", output)]
+            output.pool, output.function = pool, function
+        pipes = [
+            _Pipe(stdout, "stdout", output, AttributedPipe(stdout, STDOUT, words)),
+            _Pipe(stderr, "stderr", output, AttributedPipe(stderr, STDERR, words)),
+        ]
         self._ask(lambda: self._register(container, pipes))
 
     def _output(self, container: str, app: str) -> OutputBuffer:
@@ -185,14 +203,16 @@ class Pipes:
         if pipe.fd < 0:
             return False
         try:
-            content = os.read(pipe.fd, READ_BYTES)
+            parts = pipe.attributed.read()
         except BlockingIOError:
             return False
-        if not content:
+        if parts is None:
             self._forget(pipe)
             return False
-        with self._lock:
-            pipe.output.feed(pipe.source, content, time.monotonic())
+        # Whatever becomes of it, the pipe is read on: whoever prints to one that nobody reads waits for ever.
+        with self._lock, survive(f"buffering the {pipe.source} of {pipe.output.container}"):
+            for content, owner in parts:
+                pipe.output.feed(pipe.source, content, time.monotonic(), owner)
         self._notify()
         return True
 

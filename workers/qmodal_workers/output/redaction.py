@@ -31,6 +31,14 @@ class Redaction:
                 content = content.replace(secret, _stars(secret))
         return content
 
+    def may_span(self, first: bytes, second: bytes) -> bool:
+        """Whether a credential may begin in the first text and go on in the second, and behind that."""
+        return any(
+            first.endswith(secret[:size]) and secret[size:].startswith(second[: len(secret) - size])
+            for secret in self._secrets
+            for size in range(1, len(secret))
+        )
+
     def text(self, text: str) -> str:
         """The text without credentials."""
         return self(text.encode(errors="surrogatepass")).decode(errors="surrogatepass")

@@ -216,7 +216,8 @@ def _input_lines(details: InputDetails) -> Iterator[str]:
     if details.retries is not None:
         yield f"  attempts   {details.retries} retries and {details.lost} lost deliveries before"
     yield from _indented("traceback", details.traceback.splitlines())
-    yield from _indented("printed meanwhile by its container", details.printed)
+    together = "printed meanwhile by its container"
+    yield from _indented(together if details.is_printed_together else "printed", details.printed)
 
 
 def _indented(title: str, lines: list[str]) -> Iterator[str]:

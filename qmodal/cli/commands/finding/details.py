@@ -11,6 +11,7 @@ from qmodal.cli.commands.finding.inputs import shown_arguments, shown_value
 from qmodal.cli.commands.finding.scope import Scope, app_names, observed
 from qmodal.client.client import Client
 from qmodal.exception import Error
+from qmodal.store.history.logs import LogChunk
 from qmodal.store.results.failures import Failure
 from qmodal.store.results.outputs import CANCELLED_INDEX, CallRecord, Output
 from qmodal.store.watch.observing import Observation, QueuedEntry
@@ -44,6 +45,8 @@ class InputDetails:
     arguments: str = "<not kept>"
     result: str | None = None
     printed: list[str] = field(default_factory=list)
+    # Nobody can tell which of what ran in its container then has printed that.
+    is_printed_together: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -186,11 +189,23 @@ def _of_entry(index: int, entry: QueuedEntry) -> InputDetails:
 
 
 def completed(client: Client, found: CallDetails, details: InputDetails) -> Op[InputDetails]:
-    """The input with its arguments, and with what its container printed meanwhile, as far as that can be told."""
+    """The input with its arguments, and with what it has printed, as far as that can be told."""
     signed = yield from _envelope_of(client, found, details.index)
     arguments = yield from shown_arguments(client, signed, details.index)
-    printed = yield from _printed(client, found.app, details)
-    return replace(details, arguments=arguments, printed=printed)
+    chunks = yield from _chunks_of(client, found.app, details)
+    own = [each for each in chunks if (each.call, each.index) == (found.call, details.index)]
+    shared = [
+        each
+        for each in chunks
+        if each.container == details.container
+        and (not each.call or (each.call == found.call and each.index < 0))
+    ]
+    return replace(
+        details,
+        arguments=arguments,
+        printed=_last_lines(own or shared),
+        is_printed_together=bool(shared and not own),
+    )
 
 
 def _envelope_of(client: Client, found: CallDetails, index: int) -> Op[bytes]:
@@ -206,13 +221,18 @@ def _envelope_of(client: Client, found: CallDetails, index: int) -> Op[bytes]:
     return b""
 
 
-def _printed(client: Client, app: str, details: InputDetails) -> Op[list[str]]:
-    """The lines of its container from its start to its end; what else ran there meanwhile is among them."""
-    if not (app and details.container and details.started):
+def _chunks_of(client: Client, app: str, details: InputDetails) -> Op[list[LogChunk]]:
+    """What was printed while the input ran; as long as it has not ended, the newest of all."""
+    if not (app and details.container):
         return []
+    if not details.started:
+        return (yield from client.logs.tail(app, MOST_CHUNKS))
     ends = details.started + details.took // 1000 + LATE_MS
-    chunks = yield from client.logs.between(app, str(details.started), str(ends), count=MOST_CHUNKS)
-    text = b"".join(each.text for each in chunks if each.container == details.container)
+    return (yield from client.logs.between(app, str(details.started), str(ends), count=MOST_CHUNKS))
+
+
+def _last_lines(chunks: Iterable[LogChunk]) -> list[str]:
+    text = b"".join(each.text for each in chunks)
     return text.decode(errors="replace").splitlines()[-MOST_LINES:]
 
 

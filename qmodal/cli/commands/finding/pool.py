@@ -131,6 +131,7 @@ def _shown(name: str, value: Any) -> str:
 def purge(which: str, app: str | None, environment: str | None, yes: bool) -> None:
     """Drop the inputs that wait in a pool. What containers hold goes on. This cannot be undone."""
     from qmodal.client.client import current
+    from qmodal.store.history.accounts import Accounts
 
     client = current()
     seen = client.run(_find(client, which, app, environment))
@@ -142,6 +143,7 @@ def purge(which: str, app: str | None, environment: str | None, yes: bool) -> No
         )
         click.confirm(text, abort=True)
     ended = client.run(client.pools.purge(seen.pool, reason=PURGED, spare=True))
+    client.run(Accounts(client.keys).add(seen.app, seen.function, {"purged": ended}))
     click.echo(f"Dropped {ended} inputs of {seen.label}; their callers get an error")
 
 

@@ -36,6 +36,12 @@ class _Misconfigured(click.ClickException):
     type=click.IntRange(1, 65535),
     help="The gateway's TCP port, or the next free one (QMODAL_WEB_PORT, else 8000).",
 )
+@click.option(
+    "--metrics-port",
+    metavar="FIRST",
+    type=click.IntRange(1, 65535),
+    help="Serve metrics on this port (autoscaler) and the next ones (worker, web, control; QMODAL_METRICS_PORT).",
+)
 @click.option("--no-web", is_flag=True, help="Start no gateway: nothing serves web functions.")
 @click.option("--child", "children", multiple=True, hidden=True)
 def up(
@@ -43,6 +49,7 @@ def up(
     port: int | None,
     home: Path | None,
     web_port: int | None,
+    metrics_port: int | None,
     children: tuple[str, ...],
     *,
     no_web: bool,
@@ -67,6 +74,7 @@ def up(
             settings,
             bind=address,
             web_port=None if no_web or named or missing else wanted,
+            metrics_port=metrics_port or settings.metrics_port,
             children=named or stack.CHILDREN,
         )
     except ConfigurationError as error:
@@ -105,6 +113,9 @@ def introduction(started: Kept, missing: Sequence[str] = ()) -> list[str]:
     ]
     if started.gateway_url:
         lines.append(f"Web functions are served at {started.gateway_url}")
+    if started.metrics:
+        ports = ", ".join(f"{name} {port}" for name, port in started.metrics.items())
+        lines.append(f"Metrics for Prometheus are at /metrics on these ports: {ports}")
     if missing:
         lines.append(f"Web functions are not served ({', '.join(missing)} missing): {INSTALL_WEB}")
     if started.listen is not None:

@@ -52,10 +52,12 @@ class CallWait:
         "target",
     )
 
-    def __init__(self, shared: Shared, target: WebTarget, packed: bytes) -> None:
+    def __init__(
+        self, shared: Shared, target: WebTarget, packed: bytes, trace: str | None = None
+    ) -> None:
         self.shared = shared
         self.target = target
-        self._submission = submission_for(shared.client, target, packed)
+        self._submission = submission_for(shared.client, target, packed, trace)
         self.call = self._submission.call
         self._pending = reply_for(shared.client, shared.driver, self._submission)
         self._progress = CallProgress()

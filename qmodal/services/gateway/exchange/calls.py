@@ -50,12 +50,14 @@ class Ended(NamedTuple):
         return self.is_value and self.response.status == 0
 
 
-def submission_for(client: Client, target: WebTarget, packed: bytes) -> Submission:
-    """A call with the packed request as its only argument."""
+def submission_for(
+    client: Client, target: WebTarget, packed: bytes, trace: str | None
+) -> Submission:
+    """A call with the packed request as its only argument; `trace`: the one that the client belongs to."""
     now = time.time_ns() // 1_000_000
     call = new_call_id(target.shard)
     payload: bytes = msgpack.packb(((packed,), {}))
-    head = pack_head(target.pool, call, target.method, now)
+    head = pack_head(target.pool, call, target.method, now, trace)
     blobs: tuple[tuple[int, bytes], ...] = ()
     if len(payload) > BLOB_BYTES:
         blobs = ((0, payload),)

@@ -2,8 +2,9 @@
 -- Charged one delivery are inputs named `<lane> <entry> <index>` after the head, or all, if that is `*`;
 -- one at its budget (1 for a marked consumer) ends as lost, and so does a generator that produced.
 -- Not charged is what was put back in line at `since` (ms, 0: never) or later, unless the consumer is marked.
--- Returns how many inputs were given back, how many were lost, and 1 when the consumer is gone.
--- include: fields, tally, reply, record, drop, readd, shaped, set_aside, narrow, piece, pieces
+-- Returns how many inputs were given back, how many were lost, 1 when the consumer is gone, and what became of
+-- those that were charged or lost.
+-- include: fields, tally, reply, record, drop, readd, shaped, set_aside, narrow, piece, pieces, tell
 local pool, inputs, again, dead = unpack(KEYS)
 local group, consumer, budget, reason, calls, channel, pool_id, since = unpack(ARGV)
 local FIRST_CHARGED = 9
@@ -11,6 +12,7 @@ local AT_ONCE = 100
 local back = 0
 local lost = 0
 local full = false
+local told = {}
 if redis.call('HEXISTS', pool, 'once:' .. consumer) == 1 then
   budget = 1
   since = '0'
@@ -39,10 +41,12 @@ for lane, stream in ipairs({inputs, again}) do
         if tonumber(part[LOST]) < tonumber(budget) and type(made) ~= 'string' then
           readd(pool, call, again, part)
           back = back + part[COUNT]
+          if part[LOST] ~= fields[LOST] then tell(told, part, false) end
         else
           drop(pool, call, part, reason)
           set_aside(dead, pool_id, reason, part)
           lost = lost + part[COUNT]
+          tell(told, part, true)
         end
       end
     else
@@ -53,4 +57,4 @@ for lane, stream in ipairs({inputs, again}) do
 end
 if not full then redis.call('HDEL', pool, 'once:' .. consumer) end
 if back > 0 then redis.call('PUBLISH', channel, pool_id) end
-return {back, lost, full and 0 or 1}
+return {back, lost, full and 0 or 1, told}

@@ -43,6 +43,14 @@ class Group:
         return next((each for row, each in pairs if row not in self.cancelled), self.attempts[0])
 
     @property
+    def owner(self) -> tuple[str, int]:
+        """The call and the index that what it prints is of: "" of several calls, -1 of several inputs."""
+        envelopes = [each.envelope for each in self.attempts]
+        call, index = envelopes[0].head.call, envelopes[0].first
+        is_one_call = all(each.head.call == call for each in envelopes)
+        return call if is_one_call else "", index if len(envelopes) == 1 else -1
+
+    @property
     def is_beyond_reach(self) -> bool:
         """Whether its user code runs in a thread, where nothing can be raised in it.
 

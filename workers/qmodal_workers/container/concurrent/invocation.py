@@ -12,6 +12,7 @@ from typing import Any
 
 from qmodal.client import context
 from qmodal.exception import DeserializationError, ExecutionError, InputCancellation
+from qmodal.telemetry.tracing import is_on
 from qmodal.wire.outcome import Result
 from qmodal.wire.payload import Arguments
 from qmodal_workers.container.concurrent.group import Group
@@ -22,6 +23,7 @@ from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.batcher import BatchedFunction
 from qmodal_workers.container.run.code import CodeFinder
 from qmodal_workers.container.run.generator import GeneratorDriver, refuse_unexpected
+from qmodal_workers.container.run.input_spans import InputSpans
 from qmodal_workers.container.run.invoker import INTERRUPTIONS, Invoker
 from qmodal_workers.container.run.service import is_async
 from qmodal_workers.container.run.user_loop import Finisher, UserLoop
@@ -60,6 +62,7 @@ class Invocation:
     user_loop: UserLoop
     main: MainThread
     is_alone: bool
+    spans: InputSpans
     threads: UserThreads = field(default_factory=UserThreads)
     _batched: dict[str, BatchedFunction] = field(default_factory=dict)
     _kinds: dict[str, bool] = field(default_factory=dict)
@@ -70,6 +73,14 @@ class Invocation:
         head = group.first.envelope.head
         context.enter((head.call, group.first.envelope.first))
         invoker = self._invoker_of(group)
+        if not is_on():
+            return await self._results(group, invoker)
+        with self.spans.begin(group.attempts) as span:
+            results = await self._results(group, invoker)
+            span.took(results)
+        return results
+
+    async def _results(self, group: Group, invoker: Invoker) -> list[Result]:
         try:
             return await self._run(group, invoker)
         except ExecutionError as error:  # there is no such method

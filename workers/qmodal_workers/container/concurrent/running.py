@@ -6,6 +6,7 @@ import time
 
 from qmodal_workers.container.concurrent.group import Group
 from qmodal_workers.container.concurrent.room import Rows
+from qmodal_workers.container.process.output_marks import OutputMarks
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.ipc.shared_record import STATES, SharedRecord
 
@@ -19,8 +20,12 @@ class Running:
     may come of them, and would come again for ever if nobody was charged.
     """
 
-    def __init__(self, record: SharedRecord) -> None:
+    def __init__(self, record: SharedRecord, marks: OutputMarks) -> None:
         self._record = record
+        self._marks = marks
+        # Whose output it is, as the marks say: one group's, that of several, or nobody's.
+        self._whose: Group | None = None
+        self._is_shared = False
         self._rows = Rows()
         self._groups: dict[int, Group] = {}  # by serial, which is the order of their starts
         self._entries: dict[int, tuple[int, str]] = {}  # by row
@@ -48,6 +53,7 @@ class Running:
             lane, entry, _ = attempt.claimed
             self._entries[row] = lane, entry
             self._record.table.start(row, self._serial, now, lane, entry)
+        self._look_whose_output()
         return group
 
     def finish(self, group: Group) -> None:
@@ -55,8 +61,24 @@ class Running:
         for row in group.rows:
             self._record.table.finish(row)
         group.is_over = True
-        if self._groups.pop(group.slot.serial, None) and not self._groups:
-            self._record.tally.end_busy(time.monotonic_ns())
+        if self._groups.pop(group.slot.serial, None):
+            self._look_whose_output()
+            if not self._groups:
+                self._record.tally.end_busy(time.monotonic_ns())
+
+    def _look_whose_output(self) -> None:
+        """While several groups run, nobody can tell whose what they print is."""
+        is_shared = len(self._groups) > 1
+        whose = None if is_shared else next(iter(self._groups.values()), None)
+        if whose is self._whose and is_shared == self._is_shared:
+            return
+        if self._whose is not None or self._is_shared:
+            self._marks.end()
+        self._whose, self._is_shared = whose, is_shared
+        if whose is not None:
+            self._marks.begin(*whose.owner)
+        elif is_shared:
+            self._marks.begin("", -1)
 
     def settled(self, rows: list[int]) -> list[tuple[int, str]]:
         """What stood in these rows is written, or given back; their entries. By any thread."""

@@ -29,6 +29,7 @@ from qmodal_workers.container.concurrent.wanted import drop_unwanted
 from qmodal_workers.container.intake.claim_connection import ClaimConnection
 from qmodal_workers.container.intake.stop import StopRequest
 from qmodal_workers.container.lease_guard import LeaseGuard
+from qmodal_workers.container.process.output_marks import OutputMarks
 from qmodal_workers.container.run.admission import RefusedError
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.run.code import CodeFinder
@@ -92,9 +93,10 @@ class ConcurrentSession:
         invoker: Invoker,
         loop: UserLoop,
         rerouting: Rerouting,
+        marks: OutputMarks,
     ) -> ConcurrentSession:
         """The parts of a container, connected with each other; nothing is claimed yet."""
-        options, running = settlement.options, Running(record)
+        options, running = settlement.options, Running(record, marks)
         room, stop = Room(options), StopRequest()
         made = cls(
             record=record,
@@ -113,6 +115,7 @@ class ConcurrentSession:
                 user_loop=loop,
                 main=MainThread(loop),
                 is_alone=room.most == 1,
+                spans=settlement.spans,
             ),
             loop=loop,
             room=room,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from qmodal.client.client import Client
@@ -42,7 +42,7 @@ class ClaimConnection:
 
     `connection`: one to connect first; `client_id` is the server's number for the one in use.
     `is_once`: the server knows, before it delivers anything, that what was started never runs again.
-    `most_held`: how many entries it may hold of either stream.
+    `most_held`: how many entries it may hold of either stream. `on_settled` is called with what is written.
     """
 
     def __init__(
@@ -54,7 +54,9 @@ class ClaimConnection:
         is_once: bool = False,
         most_held: int = MOST_HELD,
         connection: Connection | None = None,
+        on_settled: Callable[[Sequence[Settled]], None] = lambda _: None,
     ) -> None:
+        self._on_settled = on_settled
         self._client = client
         self._pools: Pools = client.pools
         self._pool = pool
@@ -238,6 +240,7 @@ class ClaimConnection:
         else:
             self.inflight, *recorded = reply
             self.is_doubtful = self.is_doubtful or 0 in recorded
+            self._on_settled(ended)
 
     def settle(self, ended: Sequence[Settled]) -> None:
         """Settle without claiming, repeated for as long as it takes; an entry that was lost is no error."""
@@ -254,6 +257,7 @@ class ClaimConnection:
                 time.sleep(RECONNECT_SECONDS)
         self.inflight, *recorded = replies[0]
         self.is_doubtful = self.is_doubtful or 0 in recorded
+        self._on_settled(ended)
 
     def held(self) -> list[Claimed]:
         """The entries that the server says are held here; connects if there is no connection.

@@ -23,6 +23,7 @@ from qmodal_workers.container.intake.claim_size import ClaimSizer
 from qmodal_workers.container.intake.prefetch import LONG_NS, PrefetchBuffer
 from qmodal_workers.container.intake.release_thread import LOOK_SECONDS, ReleaseThread
 from qmodal_workers.container.intake.status import StatusWriter
+from qmodal_workers.container.process.output_marks import OutputMarks
 from qmodal_workers.container.process.own_output import flush
 from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.run.slot import Slot
@@ -68,6 +69,7 @@ class Intake:
     claims: ClaimConnection
     record: SharedRecord
     settlement: Settlement
+    marks: OutputMarks
     options: FunctionOptions
     pools: Pools
     claim_sizer: ClaimSizer = field(init=False)
@@ -115,6 +117,7 @@ class Intake:
         may_be_empty = True
         if claimed is None:
             may_be_empty = self._ask(left)
+            self.marks.end()  # while the server works, so that nobody waits for it
             claimed = self._fetch()
         self._is_dry = not claimed
         is_sure = not self.claims.is_doubtful and self.record.lease_left > SURE_NS
@@ -137,6 +140,7 @@ class Intake:
         again, it would be lost again.
         """
         self.settle()
+        self.marks.end()
         self.buffer.release_all()
         time.sleep(STAND_BY_SECONDS)
 

@@ -41,6 +41,11 @@ def speak_through(stdout: int, stderr: int) -> None:
         setattr(sys, f"__{name}__", stream)
 
 
+def own_streams() -> list[TextIO]:
+    """Standard output and error as `speak_through` has made them."""
+    return _streams[1:]
+
+
 def _input() -> TextIO:
     return open(0, encoding="utf-8", closefd=False)
 

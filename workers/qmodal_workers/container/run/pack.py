@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from qmodal.store.entries import Claimed, Ended, Requeued
 from qmodal.wire.envelope import Envelope
+from qmodal.wire.outcome import Outcome, Result
 
 
 class Split(NamedTuple):
@@ -68,6 +70,14 @@ class Pack:
         Not the longest: in a pack of hundreds some input always had to wait for a processor.
         """
         return (self.since - self.begun) // max(1, len(self.results))
+
+    @property
+    def failures(self) -> Iterator[Result]:
+        """The results that are no values."""
+        if self.has_outcomes:
+            for each in self.results:
+                if isinstance(each, Outcome) and each.kind != "value":
+                    yield each.kind, each.format, each.payload
 
     def strike(self) -> None:
         """Withhold all unstarted inputs from the thread that runs the pack."""

@@ -16,6 +16,7 @@ from qmodal.store.entries import Claimed, Ended, Requeued, Settled, charge
 from qmodal.transport.operation import Op
 from qmodal.wire.outcome import INLINE_BYTES, Outcome, Result
 from qmodal_workers.container.run.admission import Admission
+from qmodal_workers.container.run.input_spans import InputSpans
 from qmodal_workers.container.run.pack import Pack
 from qmodal_workers.container.settle.coalesce import Done, in_runs, sealed
 from qmodal_workers.container.settle.failure_notes import FailureNotes
@@ -40,6 +41,7 @@ class Settlement:
     admission: Admission
     tally: Tally = field(default_factory=Tally)
     notes: FailureNotes | None = None
+    spans: InputSpans = field(default_factory=InputSpans)
     outcomes: PackOutcomes = field(init=False)
     splitter: PackSplitter = field(init=False)
     _settled: list[Settled] = field(default_factory=list)
@@ -70,6 +72,7 @@ class Settlement:
             if delay is not None:
                 self.tally.retried(int(done.took * 1e6))
                 self.insist(lambda: self.client.pools.retry(self.pool, claimed, delay=delay))
+                self.spans.over(envelope.call, envelope.first)
                 return
             self._note(done, result)
         if len(result[2]) > INLINE_BYTES:
@@ -109,6 +112,7 @@ class Settlement:
         if pack.is_kept and pack.begin in retried:
             delay = retried[pack.begin]
             self.insist(lambda: self.client.pools.retry(self.pool, pack.claimed, delay=delay))
+            self._over(pack)
             return
         ended = self.outcomes.ended(pack, results, retried)
         if len(ended) == 1 and not retried and done == pack.end:
@@ -119,6 +123,11 @@ class Settlement:
             if done < pack.end:
                 again.append(Requeued(pack.index_of(done), pack.end - done))
             self.insist(lambda: self.splitter.dissolve(pack, ended, again))
+            self._over(pack)
+
+    def _over(self, pack: Pack) -> None:
+        """What became of the pack is written."""
+        self.spans.over(pack.envelope.call, pack.claimed.first)
 
     def release(self, claimed: list[Claimed]) -> None:
         """Give back entries that were not run."""

@@ -36,13 +36,14 @@ class SettleConnection:
     One write at a time is unanswered, and what comes meanwhile goes with the next one: so there are as few
     as the server can take, and none is held back.
     `on_settled` is called with the rows of what is settled, and whether all of it was ours; `on_failed`
-    with outcomes that another connection has to settle, and their rows.
+    with outcomes that another connection has to settle, and their rows, `on_written` with those that are written.
     """
 
     client: Client
     pool: str
     on_settled: Callable[[list[int], bool], None]
     on_failed: Callable[[Sequence[Settled], list[int]], None]
+    on_written: Callable[[Sequence[Settled]], None] = lambda _: None
     is_lost: bool = True
     _connection: Connection | None = None
     _watched: WatchedSocket = field(default_factory=WatchedSocket)
@@ -109,6 +110,8 @@ class SettleConnection:
         if isinstance(reply, Exception) or not self._sent:
             raise LostError(str(reply))
         rows = [row for one in self._sent for row in one.rows]
+        for one in self._sent:
+            self.on_written(one.settled)
         self._sent.clear()
         self.on_settled(rows, 0 not in reply[1:])
 

@@ -45,7 +45,11 @@ class Writer:
         self._on_written = on_written
         self._settler = Settler(claims, settlement, on_written)
         self.connection = SettleConnection(
-            settlement.client, settlement.pool, self._settled, self._have_settled
+            settlement.client,
+            settlement.pool,
+            self._settled,
+            self._have_settled,
+            settlement.spans.settled,
         )
 
     def start(self) -> None:
