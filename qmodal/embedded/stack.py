@@ -36,7 +36,8 @@ CHILDREN: Children = {
     name: (sys.executable, "-P", "-m", "qmodal", name)
     for name in ("autoscaler", "worker", "control")
 }
-# Without control, as only deployed apps have schedules, and from one process: a private stack lives for one command, and starting is what takes time.
+# Both from one process: a private stack lives for one command, and starting is what takes time. Without control: what
+# lives so long has no schedules.
 CREW: Children = {"crew": (sys.executable, "-P", "-m", "qmodal.embedded.supervisor.crew")}
 # Seconds that a private stack's children have to end: after their client was killed, and after `close`.
 ABANDONED_PRIVATE_GRACE = 1.0

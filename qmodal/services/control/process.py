@@ -15,6 +15,7 @@ from qmodal.services.control.jobs.queues import JobQueue, connect
 from qmodal.services.control.jobs.signed import Task, job_class
 from qmodal.services.control.jobs.worker import work
 from qmodal.services.control.schedules.firing import Firing
+from qmodal.services.control.schedules.table import Table
 from qmodal.services.control.ticker import CHORE, FIRE, Ticker
 
 # A queue for each, as a chore may take seconds and a slot should not wait for it.
@@ -28,8 +29,9 @@ class ControlProcess:
         self.client = client
         self.name = name
         self.figures = ControlFigures()
+        table = Table(client)
         tasks: dict[str, Task] = {
-            FIRE: Firing(client, self.figures).fire,
+            FIRE: Firing(client, self.figures, table).fire,
             CHORE: Doing(client, name).do,
         }
         kind = job_class(client.signer, tasks)
@@ -37,7 +39,7 @@ class ControlProcess:
         connection = connect(self._url)
         self.slots = JobQueue(SLOTS, connection, kind)
         self.chores = JobQueue(CHORES, connection, kind)
-        self.ticker = Ticker(client, name, self.slots, self.chores)
+        self.ticker = Ticker(client, name, table, self.slots, self.chores)
 
     def run(self, stop: threading.Event, metrics_port: int | None, grace: float) -> None:
         """Work until `stop` is set, and then for at most `grace` seconds; raises ConfigurationError."""

@@ -40,14 +40,16 @@ class Ticker:
     One of them looks first, and the others a little later, at what it has left: as a rule nothing.
     """
 
-    def __init__(self, client: Client, name: str, fires: JobQueue, chores: JobQueue) -> None:
+    def __init__(
+        self, client: Client, name: str, table: Table, fires: JobQueue, chores: JobQueue
+    ) -> None:
         self.view = View()
         self._client = client
         self._name = name
         self._fires = fires
         self._chores = chores
         self._book = ChoreBook()
-        self._table = Table(client)
+        self._table = table
         self._plan = Plan()
         self._ahead = 0.0  # ms that the server's clock is ahead of our monotonic one
         self._read_at = 0.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from qmodal.client.client import Client
-from qmodal.exception import Error
+from qmodal.exception import ConnectionError, Error
 from qmodal.store.history.usage import DAY_MS
 from qmodal.transport.defects import survive
 from qmodal.transport.operation import Op
@@ -61,7 +61,7 @@ def tidy_code(client: Client, now: int) -> Op[str]:
     pinned = yield from _pinned(client)
     versions = 0
     for app in (yield from client.apps.deployed()).values():
-        with survive(f"forgetting versions of {app}"):
+        with survive(f"forgetting versions of {app}", but=(ConnectionError,)):
             versions += yield from _forget_old(client, app, pinned, now)
     disused = 0
     for digest in (yield from client.leftovers.code(seconds=SCAN_SECONDS)):

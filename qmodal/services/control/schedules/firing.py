@@ -19,12 +19,12 @@ BEHIND_MS = 10_000
 
 
 class Firing:
-    """Makes calls of slots, in one process."""
+    """Makes calls of slots, in one process, which may share its table."""
 
-    def __init__(self, client: Client, figures: ControlFigures) -> None:
+    def __init__(self, client: Client, figures: ControlFigures, table: Table | None = None) -> None:
         self._client = client
         self._figures = figures
-        self._table = Table(client)
+        self._table = table or Table(client)
         self._said: dict[Key, float] = {}
 
     def fire(self, app_id: str, function: str, slot: int, identity: str) -> str:

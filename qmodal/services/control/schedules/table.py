@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from qmodal.client.client import Client
+from qmodal.exception import ConnectionError
 from qmodal.services.control.schedules.cadence import Cadence, cadence_of
 from qmodal.spec.documents import FunctionSpec, Version
 from qmodal.spec.options import FunctionOptions
@@ -81,7 +82,8 @@ class Table:
     def __init__(self, client: Client) -> None:
         self._client = client
         self._versions: dict[str, _Declared] = {}
-        self._cadences: dict[tuple[str, str, int, int], Cadence] = {}
+        # With the version and the time of the deploy that they are of.
+        self._cadences: dict[Key, tuple[int, int, Cadence]] = {}
 
     def all(self) -> Op[dict[Key, Schedule]]:
         """All schedules; what cannot be read is said once and left out."""
@@ -90,10 +92,9 @@ class Table:
         self._versions = {app: each for app, each in self._versions.items() if app in looked}
         found: dict[Key, Schedule] = {}
         for app in looked.values():
-            with survive(f"reading the schedules of {app.app_id}"):
+            with survive(f"reading the schedules of {app.app_id}", but=(ConnectionError,)):
                 found |= {each.key: each for each in (yield from self._of(app))}
-        kept = {(each.app_id, each.function) for each in found.values()}
-        self._cadences = {key: each for key, each in self._cadences.items() if key[:2] in kept}
+        self._cadences = {key: each for key, each in self._cadences.items() if key in found}
         return found
 
     def find(self, app_id: str, function: str) -> Op[tuple[int, Schedule | None]]:
@@ -137,12 +138,12 @@ class Table:
         )
 
     def _cadence(self, app: ScheduledApp, function: str, declared: _Declared) -> Cadence:
-        key = (app.app_id, function, app.version, app.deployed)
-        found = self._cadences.get(key)
-        if found is None:
-            found = cadence_of(declared.schedules[function], app.deployed)
-            self._cadences[key] = found
-        return found
+        known = self._cadences.get((app.app_id, function))
+        if known is not None and known[:2] == (app.version, app.deployed):
+            return known[2]
+        made = cadence_of(declared.schedules[function], app.deployed)
+        self._cadences[app.app_id, function] = (app.version, app.deployed, made)
+        return made
 
 
 def _scheduled(version: Version) -> Iterator[tuple[str, Mapping[str, object]]]:
