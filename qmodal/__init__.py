@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from qmodal.client.context import current_function_call_id, current_input_id, is_local
     from qmodal.cls.cls import Cls
     from qmodal.cls.partial_function import batched, concurrent, enter, exit, method
+    from qmodal.dict import Dict
     from qmodal.exception import Error
     from qmodal.experimental import clustered, interact, sessioned
     from qmodal.functions.call import FunctionCall
     from qmodal.functions.function import Function
     from qmodal.output.screen import enable_output
+    from qmodal.queue import Queue
     from qmodal.resources.image import Image
     from qmodal.resources.schedule import Cron, Period
     from qmodal.resources.secret import Secret
     from qmodal.resources.unsupported import (
         CloudBucketMount,
         Cluster,
-        Dict,
         FilePatternMatcher,
         Mount,
         NetworkFileSystem,
         Proxy,
-        Queue,
         Sandbox,
         Tunnel,
         Volume,
@@ -102,7 +102,7 @@ _PLACES = {
     "Cls": "cls.cls",
     "Cluster": "resources.unsupported",
     "Cron": "resources.schedule",
-    "Dict": "resources.unsupported",
+    "Dict": "dict",
     "Error": "exception",
     "FilePatternMatcher": "resources.unsupported",
     "Function": "functions.function",
@@ -112,7 +112,7 @@ _PLACES = {
     "NetworkFileSystem": "resources.unsupported",
     "Period": "resources.schedule",
     "Proxy": "resources.unsupported",
-    "Queue": "resources.unsupported",
+    "Queue": "queue",
     "Retries": "spec.retries",
     "Sandbox": "resources.unsupported",
     "Secret": "resources.secret",
@@ -144,10 +144,12 @@ _MODULES = frozenset(
         "app",
         "cls",
         "config",
+        "dict",
         "exception",
         "experimental",
         "functions",
         "output",
+        "queue",
         "runner",
         "types",
     }

@@ -61,6 +61,24 @@ class SecretInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class DictInfo:
+    """A Dict: `name` is None for an ephemeral one; who made it is not kept."""
+
+    name: str | None
+    created_at: datetime
+    created_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueInfo:
+    """A Queue: `name` is None for an ephemeral one; who made it is not kept."""
+
+    name: str | None
+    created_at: datetime
+    created_by: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class ImageInfo:
     """Images are recorded and not built."""
 

@@ -54,6 +54,12 @@ BUILT_IN = {
     "dead": CommandEntry(
         "qmodal.cli.commands.finding.dead:dead", "Show and requeue what no container will run."
     ),
+    "dict": CommandEntry(
+        "qmodal.cli.commands.objects.dict:dict_", "List, read and change dictionaries."
+    ),
+    "queue": CommandEntry(
+        "qmodal.cli.commands.objects.queue:queue", "List queues, look into them, empty them."
+    ),
     "container": CommandEntry("qmodal.cli.commands.fleet:container", "List and stop containers."),
     "worker list": CommandEntry(
         "qmodal.cli.commands.fleet:workers", "List the workers of all boxes."

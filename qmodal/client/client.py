@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from qmodal.store.history.logs import Logs
     from qmodal.store.history.statistics import Statistics
     from qmodal.store.history.usage import Usage
+    from qmodal.store.objects.dicts import Dicts
+    from qmodal.store.objects.names import ObjectNames
+    from qmodal.store.objects.queues import Queues
     from qmodal.store.objects.schedules import Schedules
     from qmodal.store.objects.secrets import Secrets
     from qmodal.store.pools import Pools
@@ -238,6 +241,27 @@ class Client:
 
         return Statistics(self.keys)
 
+    @cached_property
+    def object_names(self) -> ObjectNames:
+        """What programs keep by name."""
+        from qmodal.store.objects.names import ObjectNames
+
+        return ObjectNames(self.keys, self.signer)
+
+    @cached_property
+    def dicts(self) -> Dicts:
+        """Entries of dictionaries."""
+        from qmodal.store.objects.dicts import Dicts
+
+        return self.__dict__.setdefault("dicts", Dicts(self.keys))  # type: ignore[no-any-return]
+
+    @cached_property
+    def queues(self) -> Queues:
+        """Items of queues."""
+        from qmodal.store.objects.queues import Queues
+
+        return self.__dict__.setdefault("queues", Queues(self.keys))  # type: ignore[no-any-return]
+
     def run(self, op: Op[T]) -> T:
         """Drive an operation on a blocking connection."""
         if not self.is_checked:
@@ -281,6 +305,8 @@ class Client:
     def after_fork(self) -> None:
         """In the child: what was put off is the parent's, and so are the loops."""
         self._later.clear()
+        for name in ("dicts", "queues"):  # their writers are the parent's
+            self.__dict__.pop(name, None)
         if (blocking := self.__dict__.get("blocking")) is not None:
             blocking.after_fork()
         if (loops := self.__dict__.pop("loops", None)) is not None:

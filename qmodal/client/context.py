@@ -40,6 +40,8 @@ def current_function_call_id() -> str | None:
     return None if found is None else found[0]
 
 
+# `current_input()`: the call and the index of the input that runs here, None outside of one.
+current_input = _input.get
 # `enter((call, index))`: from here on this thread works on that input.
 enter = _input.set
 

@@ -183,30 +183,6 @@ class _Stored(_Named):
         return cls._declare("ephemeral")
 
 
-class Dict(_Stored):
-    """Declares a dictionary that containers share."""
-
-    __slots__ = ()
-    _instead = "keep shared values in a hash of your Redis until a later release brings it"
-
-    @classmethod
-    def from_id(cls, dict_id: str, client: Any = None) -> Dict:
-        """The one of that id."""
-        return cls._declare("from_id", dict_id)
-
-
-class Queue(_Stored):
-    """Declares a queue that containers share."""
-
-    __slots__ = ()
-    _instead = "keep shared values in a list of your Redis until a later release brings it"
-
-    @classmethod
-    def from_id(cls, queue_id: str, client: Any = None) -> Queue:
-        """The one of that id."""
-        return cls._declare("from_id", queue_id)
-
-
 class NetworkFileSystem(_Stored):
     """Declares a shared file system."""
 

@@ -134,6 +134,37 @@ class Keys:
         """
         return f"{self.prefix}:{{s{inbox[:2]}}}:inbox:{inbox}"
 
+    def names(self, kind: str) -> str:
+        """Hash: `<environment>/<name>` -> signed record of the object of that kind. Each until it is deleted."""
+        return self.fleet(f"names:{kind}")
+
+    def object(self, object_id: str) -> str:
+        """Hash: an object's signed record; of a queue its partitions, too. Until it is deleted.
+
+        Of an ephemeral one 120 s, renewed by its owner; of one without a name yet 60 s.
+        """
+        return f"{self.prefix}:{{s{object_id[3:5]}}}:object:{object_id}"
+
+    def entries(self, object_id: str) -> str:
+        """Hash: key -> signed value of a dictionary. 7 days after the last use, or as an ephemeral object."""
+        return f"{self.object(object_id)}:entries"
+
+    def used(self, object_id: str) -> str:
+        """Zset by hour since 1970: when each key was used last. As the entries."""
+        return f"{self.object(object_id)}:used"
+
+    def items(self, object_id: str, partition: str) -> str:
+        """List: signed items of a queue's partition. At most 24 h after the last put."""
+        return f"{self.object(object_id)}:items:{partition}"
+
+    def gone(self, object_id: str) -> str:
+        """List, 10 s: the queue was deleted, for those that wait for its items."""
+        return f"{self.object(object_id)}:gone"
+
+    def wrote(self, object_id: str, writer: str) -> str:
+        """String, 10 min: the number of the writer's last write on the shard, and what came of it."""
+        return f"{self.prefix}:{{s{object_id[3:5]}}}:wrote:{writer}"
+
     def fleet(self, name: str) -> str:
         """The start of a key that concerns the whole installation."""
         return f"{self.prefix}:{{fleet}}:{name}"

@@ -102,8 +102,8 @@ class _Replies(asyncio.Protocol):
         """What has been received and not been read."""
         return self._gets()
 
-    async def next(self) -> Reply:
-        """The next reply; raises TimeoutError after READ_SECONDS of silence, and why the connection ended."""
+    async def next(self, more: float = 0.0) -> Reply:
+        """The next reply; raises TimeoutError after READ_SECONDS of silence, or `more`, and why the connection ended."""
         reply = self._gets()
         if reply is not NOTHING:
             return reply
@@ -112,7 +112,7 @@ class _Replies(asyncio.Protocol):
             while reply is NOTHING:
                 self.check()
                 # Anew for each part: a large reply on a slow connection takes as long as it takes.
-                late = loop.call_later(READ_SECONDS, self._expire)
+                late = loop.call_later(READ_SECONDS + more, self._expire)
                 self._waiter = loop.create_future()
                 try:
                     await self._waiter
@@ -266,11 +266,14 @@ class AsyncConnection:
         """How often something was received: a large reply comes in parts, for as long as it takes."""
         return 0 if self._replies is None else self._replies.parts
 
-    async def read(self) -> Reply:
-        """The next reply; an error reply is returned, not raised. A lost connection raises."""
+    async def read(self, more: float = 0.0) -> Reply:
+        """The next reply; an error reply is returned, not raised. A lost connection raises.
+
+        `more`: seconds that it may take beyond what is usual.
+        """
         if self._replies is None:
             raise LostError("not connected")
-        return await self._replies.next()
+        return await self._replies.next(more)
 
     async def replies(self, count: int) -> list[Reply]:
         """The next replies, as `read` gives them; what a server says before it hangs up is raised."""

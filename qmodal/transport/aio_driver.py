@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from qmodal.exception import Error
 from qmodal.transport.aio_connection import AsyncConnection
-from qmodal.transport.connection import LOST, Address
+from qmodal.transport.connection import BLOCK_SECONDS, LOST, Address
 from qmodal.transport.driver import FINISH_SECONDS
 from qmodal.transport.errors import ReplyAction, first_error
 from qmodal.transport.operation import (
@@ -224,7 +224,7 @@ class AsyncDriver:
             return await connection.replies(len(commands))
         replies = await connection.replies(len(commands) - 1)
         if not is_refused(request, replies):
-            replies.append(await connection.read())
+            replies.append(await connection.read(max(0.0, request.seconds - BLOCK_SECONDS)))
         return replies
 
     async def _take(self) -> AsyncConnection:

@@ -13,6 +13,7 @@ import os
 import select
 import socket
 import struct
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -226,9 +227,17 @@ class Connection:
         """The next reply; an error reply is returned, not raised. A lost connection raises."""
         return self._next(self._answers)
 
-    def wait(self) -> Reply:
-        """The same, of a command that blocks on the server."""
-        return self._next(self._waits)
+    def wait(self, seconds: float = 0.0) -> Reply:
+        """The same, of a command that blocks on the server, for so long if that is more than BLOCK_SECONDS."""
+        if seconds <= BLOCK_SECONDS:
+            return self._next(self._waits)
+        until = time.monotonic() + seconds + READ_SECONDS - BLOCK_SECONDS
+        while True:
+            try:
+                return self._next(self._waits)
+            except (BlockingIOError, TimeoutError):  # what comes later goes on where this stopped
+                if time.monotonic() >= until:
+                    raise
 
     def sleep(self) -> Reply:
         """The same, without looking for it before sleeping: others have work for the processor."""

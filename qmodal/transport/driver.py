@@ -230,7 +230,7 @@ class BlockingDriver:
             return connection.replies(len(commands))
         replies = connection.replies(len(commands) - 1)
         if not is_refused(request, replies):
-            replies.append(connection.wait())
+            replies.append(connection.wait(request.seconds))
         return replies
 
     def _take(self) -> Connection:

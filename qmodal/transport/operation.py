@@ -40,6 +40,8 @@ class Exchange(NamedTuple):
 
     `waits`: the last command blocks on the server. An error among the replies before it means
     that it would wait for what nobody will write, so the connection is dropped and not read on.
+    With `seconds` it may block for so long; without, for up to 5 s. On a longer wait it is the kernel that
+    notices a host that has vanished.
     `expects`: the reply before the blocking one without which waiting is in vain, too; the
     replies then end early.
     `patience`: seconds during which a lost connection is retried; the commands must be safe to

@@ -65,6 +65,24 @@ def new_app_id() -> str:
     return "ap-" + _letters(22)
 
 
+def new_object_id(prefix: str) -> str:
+    """The id of what programs keep by name: its prefix, two digits of a shard, and 20 alphanumerics."""
+    shard = int.from_bytes(os.urandom(2), "little") % SHARDS
+    return f"{prefix}-{shard:02d}{_letters(20)}"
+
+
+def is_object_id(text: str, prefix: str) -> bool:
+    """Whether the text has the shape of such an id."""
+    own = text[3:]
+    is_plain = len(own) == 22 and own.isascii() and own.isalnum() and own[:2].isdigit()
+    return text[:3] == f"{prefix}-" and is_plain and int(own[:2]) < SHARDS
+
+
+def new_writer_id() -> str:
+    """The name by which a server knows again what was sent twice."""
+    return f"{_source.prefix}{next(_source.counter):x}"
+
+
 def new_secret_id() -> str:
     """A secret id: `st-` and 22 random alphanumerics."""
     return "st-" + _letters(22)

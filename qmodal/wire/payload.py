@@ -47,8 +47,8 @@ def dump_arguments(
 
 def load_arguments(form: str, payload: bytes, *, plain_only: bool) -> Arguments:
     """The arguments of `dump_arguments`' bytes; raises DeserializationError."""
-    # As `_load`; for each input a step less counts.
-    loaded = unpack(payload) if form == "m" else _load(form, payload, plain_only=plain_only)
+    # As `load`; for each input a step less counts.
+    loaded = unpack(payload) if form == "m" else load(form, payload, plain_only=plain_only)
     if type(loaded) in _SEQUENCES and len(loaded) == 2:
         args, kwargs = loaded
         names_fit = type(kwargs) is dict and (
@@ -95,7 +95,7 @@ def dump_value(
 def load_value(form: str, payload: bytes, *, plain_only: bool) -> Any:
     """The value of `dump_value`'s bytes; raises ExecutionError if it cannot be rebuilt here."""
     try:
-        return _load(form, payload, plain_only=plain_only)
+        return load(form, payload, plain_only=plain_only)
     except DeserializationError as error:
         reason = error if error.__cause__ is None else error.__cause__
         raise ExecutionError(
@@ -103,7 +103,8 @@ def load_value(form: str, payload: bytes, *, plain_only: bool) -> Any:
         ) from error
 
 
-def _load(form: str, payload: bytes, *, plain_only: bool) -> Any:
+def load(form: str, payload: bytes, *, plain_only: bool) -> Any:
+    """What these bytes hold; raises DeserializationError."""
     if form == "m":
         return unpack(payload)
     if plain_only:

@@ -43,6 +43,14 @@ OUTPUTS: dict[str, tuple[list[str], list[str]]] = {
         ["files ", "most used names", "with every report checked here"],
     ),
     "poller.py": ([], ["handing on order 2", "3 orders, then 3", "a report of 2"]),
+    "objects.py": (
+        [],
+        [
+            "north has done ['north-0', 'north-1', 'north-2']",
+            "the counter is 20",
+            "the parts add up to 499500",
+        ],
+    ),
     "web.py": (
         [],
         [

@@ -14,7 +14,7 @@ from qmodal.transport.operation import Command
 from qmodal.wire.outcome import Outcome
 from qmodal_workers.container.run.admission import Admission
 from tests.support.servers import TestServer, run_server, server_binary
-from tests.support.store import cases
+from tests.support.store import cases, object_cases as objects
 from tests.support.store.bench import Bench
 from tests.support.store.pack_cases import PACK_CASES, submit_packs
 
@@ -25,6 +25,8 @@ ALLOWED = [
     *(case for case in PACK_CASES if case is not submit_packs),
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
     *(cases.route, cases.prolong, cases.expire_part, cases.disown, cases.forget, cases.disuse),
+    *(objects.take_entry, objects.touch_entry, objects.read_entries, objects.count_entries),
+    *(objects.peek_items, objects.forget_partitions, objects.name_object),
 ]
 REFUSED = [
     *(
@@ -47,6 +49,7 @@ REFUSED = [
     ),
     *(cases.note_run, cases.hold),
     submit_packs,
+    *(objects.put_entries, objects.put_absent, objects.put_items, objects.make_object),
 ]
 
 

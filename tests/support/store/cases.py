@@ -23,6 +23,7 @@ from qmodal.transport.script import script
 from qmodal.wire.route import NamedRoute, Route
 from tests.model.model import command_of
 from tests.support.store.bench import APP, Bench
+from tests.support.store.object_cases import OBJECT_CASES
 
 WORKER = "wk-repeat"
 REPORT = WorkerReport(
@@ -358,4 +359,5 @@ CASES: list[Callable[[Bench], Command]] = [
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
     *(resign, enroll, retire, count, keep_secret),
     *(note_run, hold, expire_part, disown, forget, disuse),
+    *OBJECT_CASES,
 ]

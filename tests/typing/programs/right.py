@@ -125,6 +125,23 @@ async def in_a_loop() -> None:
     assert_type([each.message async for each in app.logs.stream.aio(timeout=3)], list[str])
 
 
+def objects() -> None:
+    prices = modal.Dict.from_name("prices", create_if_missing=True)
+    jobs = modal.Queue.from_name("jobs", create_if_missing=True)
+    prices["apple"] = 3
+    assert_type(prices.put("apple", 3, skip_if_exists=True), bool)
+    assert_type(prices.len(), int)
+    assert_type("apple" in prices, bool)
+    assert_type(list(prices.items()), list[tuple[Any, Any]])
+    assert_type(modal.Dict.objects.list(), list[modal.Dict])
+    assert_type(prices.info().name, str | None)
+    assert_type(jobs.put("a", partition="p"), None)
+    assert_type(jobs.get_many(3, timeout=1.5), list[Any])
+    assert_type(jobs.hydrate().object_id, str)
+    with modal.Queue.ephemeral() as made:
+        assert_type(made, modal.Queue)
+
+
 def apps() -> None:
     assert_type(app.deploy(name="b"), modal.App)
     assert_type(modal.App.lookup("b", create_if_missing=True), modal.App)

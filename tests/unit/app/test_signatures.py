@@ -20,6 +20,7 @@ from qmodal.client.verb import Verb, VerbMethod
 from qmodal.cls import cls
 from qmodal.functions.call import Gather
 from qmodal.output import logs as log_verbs
+from qmodal.resources.ephemeral import Twin
 from qmodal.runner import run as runner
 from qmodal.spec.keywords import OptionKeywords, VariantOptions
 from qmodal.spec.options import FunctionOptions
@@ -86,8 +87,6 @@ DIFFERENCES = {
     "web_endpoint": "Modal refuses the name; here it works as it last did, with a warning",
     "clustered(size)": "by position too, as older programs write it",
     "parameter(default)": "both mean that there is no default",
-    "Dict.ephemeral(client)": "by position too, as a Queue takes it",
-    "Dict.ephemeral(environment_name)": "by position too, as a Queue takes it",
 }
 # Members of Modal's classes that qmodal has not, and why; those of a later part of qmodal say so.
 LATER = "a later part of qmodal"
@@ -110,7 +109,7 @@ ABSENT = {
     "FunctionCall": {"logs": "what a container prints is kept by pool, not by input"},
 }
 # These raise UnimplementedError for all that is not listed here, so nothing else is offered.
-ONLY_DECLARED = {"Volume", "Dict", "Queue"}
+ONLY_DECLARED = {"Volume"}
 
 
 def plain(default: object) -> str | None:
@@ -151,7 +150,7 @@ def offered(owner: type, member: str) -> Any:
     raw = inspect.getattr_static(owner, member)
     if isinstance(raw, staticmethod | classmethod):
         return raw.__func__
-    if isinstance(raw, VerbMethod | Verb):
+    if isinstance(raw, VerbMethod | Verb | Twin):
         return raw.__wrapped__
     if isinstance(raw, Gather):
         return type(raw).__call__
@@ -246,7 +245,7 @@ def test_images_have_all_names_of_modals() -> None:
 
 def test_records_have_modals_fields() -> None:
     records = ("FunctionCurrentStats", "FunctionAutoscalerSettings", "FunctionInfo", "InputInfo")
-    for name in (*records, "LogEntry"):
+    for name in (*records, "LogEntry", "DictInfo", "QueueInfo"):
         assert set(getattr(types, name).__dataclass_fields__) == set(FACTS["records"][name])
 
 

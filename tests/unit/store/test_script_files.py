@@ -18,8 +18,12 @@ from qmodal.store.fleet import Fleet, WorkerReport
 from qmodal.store.history.leftovers import expire_part_command
 from qmodal.store.history.statistics import Series, Statistics
 from qmodal.store.keys import Keys
+from qmodal.store.objects.dicts import Dicts
+from qmodal.store.objects.names import ObjectNames
+from qmodal.store.objects.queues import PutItems, Queues
 from qmodal.store.objects.schedules import LastRun, Schedules
 from qmodal.store.objects.secrets import Secrets, StoredSecret
+from qmodal.store.objects.writers import Writer
 from qmodal.store.pools import Pools
 from qmodal.store.results.items import Emission, Items
 from qmodal.store.server import accept_command
@@ -86,7 +90,21 @@ def cancel_walk() -> tuple[Any, ...]:
     return commands(op)[0]
 
 
+DICT, QUEUE = "di-07" + "a" * 20, "qu-07" + "a" * 20
+DICTS, QUEUES, NAMES = Dicts(KEYS), Queues(KEYS), ObjectNames(KEYS, Signer(b"root"))
+
 METHODS: dict[str, Callable[[], Any]] = {
+    "put_entries": lambda: DICTS.put_command(DICT, [b"k", b"v"]),
+    "put_absent": lambda: DICTS.put_absent(DICT, b"k", b"v"),
+    "take_entry": lambda: DICTS.remove(DICT, b"k", b"v"),
+    "touch_entry": lambda: DICTS.touch_command(DICT, b"k"),
+    "read_entries": lambda: DICTS.read_command(DICT, [b"k"]),
+    "count_entries": lambda: DICTS.count_command(DICT),
+    "put_items": lambda: QUEUES.put_command(QUEUE, PutItems("p", [b"i"], 1), Writer()),
+    "peek_items": lambda: QUEUES.peek_command(QUEUE, "p", 0, 1),
+    "forget_partitions": lambda: QUEUES.forget_command(QUEUE, ["p"]),
+    "make_object": lambda: NAMES.make_command(DICT, b"record", ttl=1, life=0),
+    "name_object": lambda: NAMES.name_command("dict", "main/n", b"", b"record"),
     "submit": lambda: CALLS.submit_commands(SUBMISSION)[-1],
     "submit_each": lambda: CALLS.submit_each_command((POOL, 1, "m"), [(CALL, b"d", 1, b"e")]),
     "cancel": cancel_walk,

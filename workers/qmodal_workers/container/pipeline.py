@@ -149,7 +149,7 @@ class Pipeline:
         self.intake.status.packed(pack.claimed.first)
         self.intake.watch(pack)
         slot.why = 0
-        # Of the call and no input: to look at the pipes between two inputs takes longer than a short one.
+        # To look at the pipes between two inputs takes longer than a short one.
         self.marks.begin(pack.envelope.call, -1)
         try:
             run(pack, function, self.invoker, self.interrupts, self.record)

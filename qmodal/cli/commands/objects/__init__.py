@@ -1,1 +1,1 @@
-"""Commands for what programs keep by name: dictionaries, queues and secrets."""
+"""Commands for what programs keep by name: dictionaries, queues and secrets; they never unpickle."""

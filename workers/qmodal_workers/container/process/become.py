@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import time
 from typing import Any, TextIO
 
+from qmodal_workers.container.process.output_file import OutputFile
 from qmodal_workers.ipc.processes import die_with_parent
 from qmodal_workers.ipc.start_request import Descriptors
 
@@ -52,7 +54,10 @@ def _input() -> TextIO:
 
 def _output(fd: int) -> TextIO:
     # A line printed before a SIGKILL is lost in a block buffer.
-    return open(fd, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
+    buffer = io.BufferedWriter(OutputFile(fd))
+    made: Any = io.TextIOWrapper(buffer, "utf-8", "backslashreplace", line_buffering=True)
+    made.mode = "w"  # as `open` says it
+    return made  # type: ignore[no-any-return]
 
 
 def _name(stream: Any, name: str) -> None:

@@ -8,9 +8,13 @@ import sys
 from array import array
 from collections.abc import Callable, Sequence
 from fcntl import F_DUPFD_CLOEXEC, fcntl, ioctl
+from functools import partial
+from select import PIPE_BUF
 from termios import FIONREAD
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
+from qmodal.client import context
+from qmodal_workers.container.process.output_file import OutputFile
 from qmodal_workers.ipc.output_words import (
     INPUT,
     MARK_BYTES,
@@ -22,8 +26,12 @@ from qmodal_workers.ipc.output_words import (
     mark,
 )
 
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 # Descriptors below are those that programs expect to get.
 _LEAST_FD = 64
+# The system writes as much to a pipe in one piece.
+_MOST_AT_ONCE = PIPE_BUF - 2 * MARK_BYTES
 
 
 class OutputMarks:
@@ -38,6 +46,7 @@ class OutputMarks:
         "_flush_stderr",
         "_flush_stdout",
         "_index",
+        "_is_shared",
         "_memory",
         "_number",
         "_pipes",
@@ -53,16 +62,23 @@ class OutputMarks:
         self._words = memory.words
         self._secret = memory.secret
         self._flush_stdout, self._flush_stderr = (stream.flush for stream in streams)
-        self._pipes: tuple[_Pipe, ...] = (_Pipe(STDOUT, stdout), _Pipe(STDERR, stderr))
+        files = [_file_of(stream) for stream in streams]
+        self._pipes: tuple[_Pipe, ...] = (
+            _Pipe(STDOUT, stdout, files[0]),
+            _Pipe(STDERR, stderr, files[1]),
+        )
+        self._is_shared = False
         self._waiting = _poll_of(self._pipes) or _perhaps
         self._number = 0
         self._call, self._index = b"", -1
 
     def begin(self, call: str, index: int) -> None:
-        """From here on this input runs, and no other; an empty call and -1 stand for several."""
+        """From here on this input runs, and no other; -1 stands for several of that call, or of any if it is empty."""
         words = self._words
         if words[NUMBER]:
             self.end()
+        if self._is_shared is not (index < 0):
+            self._share(index < 0)
         self._call = name = call.encode()
         self._index = index
         self._number = number = self._number + 1
@@ -91,6 +107,34 @@ class OutputMarks:
             self._pipes, self._waiting = (), _nothing
         words[NUMBER] = 0
 
+    def _share(self, is_shared: bool) -> None:
+        """While several inputs run, or short ones one after another, what Python code prints says whose it is.
+
+        Each line is written with a mark behind it, and one before it, for what others have written there.
+        That costs nothing where nothing is printed, unlike a look at the pipes between two short inputs.
+        """
+        self._is_shared = is_shared
+        for pipe in self._pipes:
+            if pipe.file is not None:
+                pipe.file.instead = partial(self._write_marked, pipe) if is_shared else None
+
+    def _write_marked(self, pipe: _Pipe, data: Buffer) -> int | None:
+        """Write something that Python code prints, with marks; how many bytes of it."""
+        assert pipe.file is not None
+        owner = context.current_input()
+        if owner is None or not pipe.is_printed_to:
+            return pipe.file.write_as_it_is(data)
+        before = mark(self._secret, self._call, -1)
+        behind = mark(self._secret, owner[0].encode(), owner[1])
+        if memoryview(data).nbytes <= _MOST_AT_ONCE:  # in one piece, whoever else writes there
+            os.write(pipe.fd, b"".join((before, data, behind)))
+            return memoryview(data).nbytes
+        os.write(pipe.fd, before)
+        try:
+            return pipe.file.write_as_it_is(data)
+        finally:
+            os.write(pipe.fd, behind)
+
     def _look(self, pipe: _Pipe) -> None:
         """Mark the place in the pipe, if something was printed since our last mark, or that cannot be told."""
         taken = self._words[pipe.word]
@@ -108,12 +152,16 @@ class OutputMarks:
 
 
 class _Pipe:
-    """`marked`: how many bytes had gone through it with our last mark. `reading`: its other end, -1 without one."""
+    """`marked`: how many bytes had gone through it with our last mark. `reading`: its other end, -1 without one.
 
-    __slots__ = ("_identity", "_room", "fd", "marked", "reading", "word")
+    `file` is what Python code prints to.
+    """
 
-    def __init__(self, word: int, fd: int) -> None:
+    __slots__ = ("_identity", "_room", "fd", "file", "marked", "reading", "word")
+
+    def __init__(self, word: int, fd: int, file: OutputFile | None) -> None:
         self.word = word
+        self.file = file
         self.fd = fcntl(fd, F_DUPFD_CLOEXEC, _LEAST_FD)
         self.reading = -1
         self.marked = 0
@@ -131,6 +179,23 @@ class _Pipe:
     def is_there(self) -> bool:
         """Whether the descriptor is still ours: user code may have closed it, and opened a file."""
         return os.path.samestat(os.fstat(self.fd), self._identity)
+
+    @property
+    def is_printed_to(self) -> bool:
+        """Whether what Python code prints goes there, too: user code may have led it elsewhere, or closed it."""
+        if self.file is None:
+            return False
+        try:
+            printed_to = os.fstat(self.file.fileno())
+            return os.path.samestat(printed_to, self._identity) and self.is_there
+        except (ValueError, OSError):
+            return False
+
+
+def _file_of(stream: TextIO) -> OutputFile | None:
+    """What is below a stream object; None if that is none of ours."""
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    return raw if isinstance(raw, OutputFile) else None
 
 
 def _poll_of(pipes: Sequence[_Pipe]) -> Callable[[int], object] | None:

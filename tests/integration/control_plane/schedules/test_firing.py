@@ -18,7 +18,7 @@ from qmodal.services.control.schedules.calls import submit_now, submit_slot
 from qmodal.services.control.schedules.firing import Firing
 from qmodal.store.server import server_ms
 from qmodal.wire.ids import derived_call_id, shard_of
-from tests.integration.schedules.conftest import Shop, control
+from tests.integration.control_plane.schedules.conftest import Shop, control
 from tests.support.servers import TestServer, run_server, server_binary
 from tests.support.waiting import wait_until
 
@@ -163,7 +163,7 @@ def test_nothing_of_a_stopped_app_is_fired_or_kept(shop: Shop, client: Client) -
 def test_an_app_that_only_runs_has_no_schedules(client: Client) -> None:
     from qmodal.client import client as clients
     from qmodal.services.control.schedules.table import Table
-    from tests.integration.schedules.conftest import idle
+    from tests.integration.control_plane.schedules.conftest import idle
 
     app = qmodal.App("running")
     app.function(name="f", serialized=True, schedule=YEARLY)(idle)

@@ -8,7 +8,7 @@ import redis
 
 import qmodal
 from qmodal.config import Settings
-from tests.integration.schedules.conftest import Shop, control
+from tests.integration.control_plane.schedules.conftest import Shop, control
 from tests.support.servers import TestServer
 from tests.support.waiting import wait_until
 from tests.support.web.scraping import fetch, free_port, lint, scrape, unexplained, until_up

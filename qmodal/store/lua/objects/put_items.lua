@@ -1,0 +1,46 @@
+-- Append items (behind the named arguments) to a partition of a queue, all of them or none.
+-- Returns OK, also if this write did so when it was sent before; FULL; MANY: the queue has too many partitions;
+-- GONE: there is no such queue. Only OK has written anything.
+local object, items, wrote = unpack(KEYS)
+local partition, number, remember, ttl, size, most_items, most_bytes, most_partitions = unpack(ARGV, 1, 8)
+local FIRST = 9
+local MIB = 1048576 -- no item is larger
+local count = #ARGV - FIRST + 1
+local field = 'p:' .. partition
+local life, place = unpack(redis.call('HMGET', object, 'life', field))
+if not life then return 'GONE' end
+local had = redis.call('LLEN', items)
+local is_full = had + count > tonumber(most_items)
+if not is_full and had * MIB + size > tonumber(most_bytes) and had > 0 then
+  is_full = redis.call('MEMORY', 'USAGE', items, 'SAMPLES', 0) + size > tonumber(most_bytes)
+end
+if is_full then return redis.call('GET', wrote) == number and 'OK' or 'FULL' end
+-- An ephemeral queue notes two things of each partition.
+local most = most_partitions * (life == '0' and 1 or 2)
+if not place and redis.call('HLEN', object) - 2 >= most then return 'MANY' end
+if redis.call('SET', wrote, number, 'PX', remember, 'GET') == number then return 'OK' end
+for at = FIRST, #ARGV, 4000 do
+  redis.call('RPUSH', items, unpack(ARGV, at, math.min(at + 3999, #ARGV)))
+end
+if life == '0' then
+  redis.call('PEXPIRE', items, ttl)
+else
+  -- An ephemeral queue's owner prolongs this, up to what is noted.
+  redis.call('PEXPIRE', items, math.min(ttl, life))
+  redis.call('HSET', object, 'x:' .. partition, redis.call('TIME')[1] * 1000 + ttl)
+end
+if place then
+  redis.call('HINCRBY', object, field, count)
+  return 'OK'
+end
+-- What was put last has a number that never comes twice, whatever becomes of the partition.
+local now = redis.call('TIME')
+redis.call('HSET', object, field, string.format('%.0f', now[1] * 1000000 + now[2] + count))
+-- As fast as new partitions come, those that are empty are forgotten.
+for _, other in ipairs(redis.call('HRANDFIELD', object, 3)) do
+  local name = other:match('^p:(.*)$')
+  if name and redis.call('EXISTS', object .. ':items:' .. name) == 0 then
+    redis.call('HDEL', object, other, 'x:' .. name)
+  end
+end
+return 'OK'

@@ -1,0 +1,184 @@
+"""Dictionaries: keys and signed values in a hash, and beside it by hours when each was used last.
+
+An entry lasts for seven days (and up to an hour) after it was last put or read. Reading it again within the hour
+writes nothing: whether it is due is guessed by our clock, and decided by the server's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from qmodal.exception import NotFoundError
+from qmodal.store.keys import Keys
+from qmodal.store.objects.names import EPHEMERAL_MS
+from qmodal.store.objects.writers import REMEMBER_MS, Writers
+from qmodal.transport.operation import Command, Exchange, Op, ask, ask_one
+from qmodal.transport.script import script
+
+ENTRY_HOURS = 7 * 24
+_LIFE_MS = (ENTRY_HOURS + 1) * 3_600_000
+_MOST_LATELY = 4096
+KEYS_AT_ONCE = 500
+VALUE_BYTES_AT_ONCE = 4 * 1024 * 1024
+# What is smaller may share a connection with others that are under way; nobody should wait behind more.
+SHARED_BYTES = 64 * 1024
+_HEAD = 20  # key id and MAC, by which a value is known again
+
+
+def gone(object_id: str) -> NotFoundError:
+    """The error for an object that is not there any more."""
+    kind = "Dict" if object_id.startswith("di-") else "Queue"
+    return NotFoundError(
+        f"{kind} with id '{object_id}' not found: it was deleted, or its ephemeral owner has ended."
+    )
+
+
+@lru_cache(maxsize=1024)  # asked for with each put and get, mostly for the same few dictionaries
+def _of_dict(keys: Keys, object_id: str) -> tuple[str, str, str]:
+    return keys.object(object_id), keys.entries(object_id), keys.used(object_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Dicts:
+    """Operations on dictionaries; all of them raise NotFoundError for one that is gone."""
+
+    keys: Keys
+    writers: Writers = field(default_factory=Writers)
+    lately: set[tuple[str, bytes]] = field(default_factory=set)  # which keys were put here, of late
+
+    def _names(self, object_id: str) -> tuple[str, str, str]:
+        return _of_dict(self.keys, object_id)
+
+    def get(self, object_id: str, key: bytes) -> Op[bytes | None]:
+        """The value of a key, None if there is none."""
+        return self._read(object_id, key, b"HGET")
+
+    def contains(self, object_id: str, key: bytes) -> Op[bool]:
+        """Whether there is an entry of that key."""
+        found = yield from self._read(object_id, key, b"HSTRLEN")
+        return found is not None
+
+    def _read(self, object_id: str, key: bytes, verb: bytes) -> Op[bytes | None]:
+        record, entries, used = _of_dict(self.keys, object_id)
+        value, hour = yield Exchange(((verb, entries, key), (b"ZSCORE", used, key)), shared=True)
+        if not value:
+            if not (yield from ask_one(b"EXISTS", record)):
+                raise gone(object_id)
+            return None
+        if hour is None or int(float(hour)) < time.time() / 3600:
+            touch = yield from ask_one(*self.touch_command(object_id, key))
+            return value if touch else None
+        return value  # type: ignore[no-any-return]
+
+    def touch_command(self, object_id: str, key: bytes) -> Command:
+        """What notes that an entry is read now; 0 if its time was over."""
+        return script("touch_entry").command(self._names(object_id), (ENTRY_HOURS, key))
+
+    def put_command(self, object_id: str, flat: Sequence[bytes]) -> Command:
+        """What puts keys and values, one after the other."""
+        return script("put_entries").command(self._names(object_id), (ENTRY_HOURS,), more=flat)
+
+    def put(self, object_id: str, flat: Sequence[bytes]) -> Op[None]:
+        """Put keys and values, one after the other, in one step."""
+        is_small = sum(map(len, flat)) < SHARED_BYTES
+        place = (object_id, flat[0])
+        if len(flat) == 2 and place in self.lately:
+            # Plain commands take half of a script's time. What the index has is there and has its lifetimes; else the
+            # script puts it again, and a hash that should not be there goes by itself if we do not get that far.
+            _, entries, used = _of_dict(self.keys, object_id)
+            put, look = (b"HSET", entries, *flat), (b"ZSCORE", used, flat[0])
+            replies = yield Exchange(
+                (put, look, (b"PEXPIRE", entries, _LIFE_MS, b"NX")), shared=is_small
+            )
+            if replies[1] is not None and float(replies[1]) >= time.time() / 3600:
+                return
+        (reply,) = yield Exchange((self.put_command(object_id, flat),), shared=is_small)
+        self._check(object_id, reply)
+        if len(flat) == 2:
+            if len(self.lately) >= _MOST_LATELY:
+                self.lately.clear()
+            self.lately.add(place)
+
+    def put_absent(self, object_id: str, key: bytes, value: bytes) -> Op[bool]:
+        """Put an entry unless there is one of that key; whether it was put."""
+        writer = self.writers.take()
+        command = script("put_absent").command(
+            (*self._names(object_id), self.keys.wrote(object_id, writer.name)),
+            (ENTRY_HOURS, writer.number, REMEMBER_MS, key, value),
+        )
+        (reply,) = yield Exchange((command,), shared=len(value) < SHARED_BYTES)
+        self.writers.give(writer)
+        return self._check(object_id, reply)
+
+    def remove(self, object_id: str, key: bytes, value: bytes = b"") -> Op[bool]:
+        """Remove the entry of that key, if it has that value; whether it was removed."""
+        writer = self.writers.take()
+        command = script("take_entry").command(
+            (*self._names(object_id), self.keys.wrote(object_id, writer.name)),
+            (ENTRY_HOURS, writer.number, REMEMBER_MS, key, value[:_HEAD]),
+        )
+        (reply,) = yield Exchange((command,), shared=len(value) < SHARED_BYTES)
+        self.writers.give(writer)
+        return self._check(object_id, reply)
+
+    def clear(self, object_id: str) -> Op[None]:
+        """Remove all entries."""
+        record, entries, used = self._names(object_id)
+        replies = yield from ask((b"UNLINK", entries, used), (b"EXISTS", record))
+        self._check(object_id, replies[1] or -1)
+
+    def count_command(self, object_id: str) -> Command:
+        """What removes entries whose time is over, and counts."""
+        return script("count_entries").command(self._names(object_id), (ENTRY_HOURS,))
+
+    def count(self, object_id: str) -> Op[int]:
+        """How many entries there are."""
+        while True:
+            reply = yield from ask_one(*self.count_command(object_id))
+            if reply is None:
+                raise gone(object_id)
+            expired, left = reply
+            if not expired:
+                return int(left)
+
+    def scan(self, object_id: str, cursor: bytes) -> Op[tuple[bytes, list[bytes]]]:
+        """The next cursor (`0` behind the last) and some keys; one may come twice while others are put."""
+        used = self.keys.used(object_id)
+        after, flat = yield from ask_one(b"ZSCAN", used, cursor, b"COUNT", KEYS_AT_ONCE)
+        return after, flat[::2]
+
+    def read_command(self, object_id: str, keys: Sequence[bytes]) -> Command:
+        """What reads values until they are VALUE_BYTES_AT_ONCE."""
+        return script("read_entries").command(
+            self._names(object_id), (ENTRY_HOURS, VALUE_BYTES_AT_ONCE), more=keys
+        )
+
+    def read(self, object_id: str, keys: Sequence[bytes]) -> Op[list[tuple[bytes, bytes]]]:
+        """The first of these keys with their values, as many as make some MiB; at least one is looked up.
+
+        Those that have no entry any more are left out; how many were looked up is for the caller to count, so
+        it gets pairs for all of them and an empty value for a missing one.
+        """
+        values = yield from ask_one(*self.read_command(object_id, keys))
+        return [(key, value or b"") for key, value in zip(keys, values, strict=False)]
+
+    def delete(self, object_id: str) -> Op[bool]:
+        """Remove it with all entries; False if it was gone already."""
+        reply: int = yield from ask_one(b"UNLINK", *self._names(object_id))
+        return reply > 0
+
+    def prolong(self, object_id: str, *, patience: float) -> Op[bool]:
+        """An ephemeral dictionary's owner lives; False if it is gone."""
+        names = self._names(object_id)
+        replies = yield from ask(
+            *((b"PEXPIRE", name, EPHEMERAL_MS) for name in names), patience=patience
+        )
+        return bool(replies[0])
+
+    def _check(self, object_id: str, reply: int) -> bool:
+        if reply == -1:
+            raise gone(object_id)
+        return reply == 1

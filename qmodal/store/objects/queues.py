@@ -1,0 +1,228 @@
+"""Queues: a list of signed items for each partition, and in the queue's record which partitions there are.
+
+Beside each partition stands the number of the item that was put last; as items are only appended and taken from
+the front, this and the length of the list say which number the first one has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import NamedTuple
+
+from qmodal.exception import ResourceExhaustedError
+from qmodal.store import reading
+from qmodal.store.keys import Keys
+from qmodal.store.objects.dicts import gone
+from qmodal.store.objects.names import EPHEMERAL_MS
+from qmodal.store.objects.writers import REMEMBER_MS, Writer, Writers
+from qmodal.transport.operation import Command, Exchange, Op, ask, ask_one
+from qmodal.transport.script import script
+
+MOST_PARTITIONS, MOST_ITEMS = 100_000, 5000
+MOST_ITEM_BYTES, MOST_PARTITION_BYTES = 1024 * 1024, 64 * 1024 * 1024
+PARTITIONS_AT_ONCE, PEEK_AT_ONCE = 1000, 100
+# Whoever waits keeps its place in the line for so long; then it asks again, behind the others.
+WAIT_SECONDS_AT_ONCE = 600.0
+_GONE_MS = 10_000
+_LIMITS = (MOST_ITEMS, MOST_PARTITION_BYTES, MOST_PARTITIONS)
+
+
+class PutItems(NamedTuple):
+    """Items for a partition, which lasts for `ttl` ms after them."""
+
+    partition: str
+    signed: Sequence[bytes]
+    ttl: int
+
+
+@lru_cache(maxsize=1024)  # asked for with each put and get, mostly for the same few partitions
+def _of_partition(keys: Keys, object_id: str, partition: str) -> tuple[str, str]:
+    return keys.object(object_id), keys.items(object_id, partition)
+
+
+@dataclass(frozen=True, slots=True)
+class Queues:
+    """Operations on queues; all of them raise NotFoundError for one that is gone."""
+
+    keys: Keys
+    writers: Writers = field(default_factory=Writers)
+
+    def put(self, object_id: str, put: PutItems) -> Op[bool]:
+        """Append all of the items, or none if there is no room for them; whether there was.
+
+        Raises ResourceExhaustedError for one partition too many.
+        """
+        for _ in range(2):
+            writer = self.writers.take()
+            command = self.put_command(object_id, put, writer)
+            (reply,) = yield Exchange((command,), shared=len(put.signed) == 1)
+            self.writers.give(writer)
+            if reply == b"OK":
+                return True
+            if reply == b"GONE":
+                raise gone(object_id)
+            if reply == b"FULL":
+                return False
+            yield from self._forget_empty(object_id)
+        raise ResourceExhaustedError(
+            f"Queue {object_id} has {MOST_PARTITIONS} partitions with items, and can have no more."
+        )
+
+    def put_command(self, object_id: str, put: PutItems, writer: Writer) -> Command:
+        """What appends items; a repetition of the writer's last number does nothing."""
+        partition, signed, ttl = put
+        record, items = _of_partition(self.keys, object_id, partition)
+        size = sum(map(len, signed))
+        return script("put_items").command(
+            (record, items, self.keys.wrote(object_id, writer.name)),
+            (partition, writer.number, REMEMBER_MS, ttl, size, *_LIMITS),
+            more=signed,
+        )
+
+    def take(self, object_id: str, partition: str, count: int) -> Op[list[bytes]]:
+        """Remove and return up to so many items."""
+        record, items = _of_partition(self.keys, object_id, partition)
+        is_there, found = yield Exchange(
+            ((b"EXISTS", record), (b"LPOP", items, count)), shared=True
+        )
+        if not is_there:
+            raise gone(object_id)
+        return found or []
+
+    def wait(self, object_id: str, partition: str, count: int, seconds: float) -> Op[list[bytes]]:
+        """As `take`, once there is one, waiting in line with all others for up to so many seconds."""
+        record, items = _of_partition(self.keys, object_id, partition)
+        end = self.keys.gone(object_id)
+        limit = max(0.001, min(WAIT_SECONDS_AT_ONCE, seconds))
+        pop = (b"BLMPOP", f"{limit:.3f}", 2, items, end, b"LEFT", b"COUNT", count)
+        replies = yield Exchange(((b"EXISTS", record), pop), waits=True, expects=1, seconds=limit)
+        if len(replies) < 2:
+            raise gone(object_id)
+        if replies[1] is None:
+            return []
+        key, found = replies[1]
+        if key == end.encode():  # for the next one that waits, too
+            yield from ask((b"LPUSH", end, b""), (b"PEXPIRE", end, _GONE_MS))
+            raise gone(object_id)
+        return found  # type: ignore[no-any-return]
+
+    def peek_command(self, object_id: str, partition: str, first: int, count: int) -> Command:
+        """What reads items from a number on."""
+        names = (self.keys.object(object_id), self.keys.items(object_id, partition))
+        return script("peek_items").command(names, (partition, first, count))
+
+    def peek(
+        self, object_id: str, partition: str, first: int, count: int = PEEK_AT_ONCE
+    ) -> Op[tuple[int, list[bytes]]]:
+        """Items from the number `first` on, which stay, and the number behind the last of them."""
+        reply = yield from ask_one(*self.peek_command(object_id, partition, first, count))
+        if reply is None:
+            raise gone(object_id)
+        return int(reply[0]), reply[1]
+
+    def partitions(self, object_id: str) -> Op[dict[str, int]]:
+        """How many items each partition has that is not empty."""
+        names = yield from self._known(object_id)
+        found: dict[str, int] = {}
+        for page in _pages(names):
+            lengths = yield from ask(
+                *((b"LLEN", self.keys.items(object_id, partition)) for partition in page)
+            )
+            found |= {name: length for name, length in zip(page, lengths, strict=True) if length}
+        return found
+
+    def count(self, object_id: str, partition: str) -> Op[int]:
+        """How many items the partition has."""
+        length = (b"LLEN", self.keys.items(object_id, partition))
+        is_there, count = yield from ask(self._exists(object_id), length)
+        if not is_there:
+            raise gone(object_id)
+        return int(count)
+
+    def clear(self, object_id: str, partitions: Sequence[str] | None) -> Op[None]:
+        """Remove all items of these partitions; None: of all."""
+        names = (yield from self._known(object_id)) if partitions is None else partitions
+        for page in _pages(names):
+            removal = (b"UNLINK", *(self.keys.items(object_id, partition) for partition in page))
+            is_there, _ = yield from ask(self._exists(object_id), removal)
+            if not is_there:
+                raise gone(object_id)
+
+    def delete(self, object_id: str) -> Op[bool]:
+        """Remove it with all items; False if it was gone already. Who waits for an item hears of it."""
+        names = yield from self._listed(object_id)
+        end = self.keys.gone(object_id)
+        removed, *_ = yield from ask(
+            (b"UNLINK", self.keys.object(object_id)),
+            (b"LPUSH", end, b""),
+            (b"PEXPIRE", end, _GONE_MS),
+        )
+        for page in _pages(names):
+            yield from ask_one(b"UNLINK", *(self.keys.items(object_id, each) for each in page))
+        return bool(removed)
+
+    def prolong(self, object_id: str, *, patience: float) -> Op[bool]:
+        """An ephemeral queue's owner lives: it and its partitions last on; False if it is gone."""
+        record = self.keys.object(object_id)
+        (is_there,) = yield from ask((b"PEXPIRE", record, EPHEMERAL_MS), patience=patience)
+        cursor = b"0"
+        while is_there:
+            (page, (seconds, _)) = yield from ask(
+                (b"HSCAN", record, cursor, b"MATCH", b"x:*", b"COUNT", PARTITIONS_AT_ONCE),
+                (b"TIME",),
+                patience=patience,
+            )
+            cursor, flat = page
+            until = int(seconds) * 1000 + EPHEMERAL_MS
+            for name, end in _named(record, reading.pairs(flat)):
+                at = min(until, reading.whole(end) or until)
+                # What has been put meanwhile may last longer than what was read here.
+                command = (b"PEXPIREAT", self.keys.items(object_id, name), at, b"GT")
+                yield from ask(command, patience=patience)
+            if cursor == b"0":
+                break
+        return bool(is_there)
+
+    def _exists(self, object_id: str) -> Command:
+        return (b"EXISTS", self.keys.object(object_id))
+
+    def _known(self, object_id: str) -> Op[list[str]]:
+        if not (yield from ask_one(*self._exists(object_id))):
+            raise gone(object_id)
+        return (yield from self._listed(object_id))
+
+    def _listed(self, object_id: str) -> Op[list[str]]:
+        """The partitions that something was put into, some of them empty by now."""
+        found: dict[str, None] = {}
+        cursor = b"0"
+        while True:
+            key = self.keys.object(object_id)
+            page = (b"HSCAN", key, cursor, b"MATCH", b"p:*", b"COUNT", PARTITIONS_AT_ONCE)
+            cursor, flat = yield from ask_one(*page)
+            found |= dict.fromkeys(name for name, _ in _named(key, reading.pairs(flat)))
+            if cursor == b"0":
+                return list(found)
+
+    def forget_command(self, object_id: str, partitions: Sequence[str]) -> Command:
+        """What forgets those that are empty."""
+        record = self.keys.object(object_id)
+        return script("forget_partitions").command((record,), more=partitions)
+
+    def _forget_empty(self, object_id: str) -> Op[None]:
+        for page in _pages((yield from self._listed(object_id))):
+            yield from ask_one(*self.forget_command(object_id, page))
+
+
+def _named(key: str, fields: Sequence[tuple[bytes, bytes]]) -> Iterator[tuple[str, bytes]]:
+    """Partitions, from fields of the queue's record that begin with a letter and a colon."""
+    for name, value in fields:
+        partition = reading.text(name[2:], key)
+        if partition is not None:
+            yield partition, value
+
+
+def _pages(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for at in range(0, len(names), PARTITIONS_AT_ONCE):
+        yield names[at : at + PARTITIONS_AT_ONCE]
