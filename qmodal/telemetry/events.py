@@ -158,8 +158,15 @@ INPUT_INTERRUPTED = Event(
     "input.interrupted",
     _INFO,
     "{what} in {container} is to stop: {reason}",
-    "The worker interrupts user code, because of a time limit or a cancellation; `call` and `input` where the entry is"
-    " still there.",
+    "The worker interrupts user code, because of a time limit or the end of its container.",
+    (*_INPUT, "entry"),
+)
+INPUT_CANCELLED = Event(
+    "input.cancelled",
+    # One for each request whose client has left: a thousand in a moment, of which none is news.
+    logging.DEBUG,
+    "{what} in {container} is to stop: {reason}",
+    "The worker interrupts user code, because its input was cancelled; `call` and `input` where the entry is still there.",
     (*_INPUT, "entry"),
 )
 INPUT_TIMED_OUT = Event(

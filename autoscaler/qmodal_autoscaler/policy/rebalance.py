@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 # A container that was idle for a shorter time is probably between two inputs.
@@ -101,7 +101,9 @@ def lend(
     }
     busy = {each.pool: sorted(one for one in each.busy if one[0] >= each.tenure) for each in donors}
     taken: list[str] = []
-    for to in _each_unmet(waiting, leaving):
+    # Apps whose poorest waiting pool found no donor: their other pools would find none either.
+    given_up: set[str] = set()
+    for to in _each_unmet(waiting, leaving, given_up):
         if len(taken) >= most:
             break
         found = _donor(to, donors, books, idle, margin=0)
@@ -110,20 +112,28 @@ def lend(
         if found is None and is_stalled and not books.pools[to.pool]:
             found = _donor(to, donors, books, busy, margin=-1)
         if found is None:
-            break
+            given_up.add(to.app)
+            continue
         donor, container = found
         taken.append(container)
         books.move(donor, to)
     return taken
 
 
-def _each_unmet(waiting: Sequence[StarvedPool], leaving: int) -> Iterator[StarvedPool]:
-    """Each pool once for each container that it waits for, the one with the fewest first; without the first `leaving`."""
+def _each_unmet(
+    waiting: Sequence[StarvedPool], leaving: int, given_up: Collection[str]
+) -> Iterator[StarvedPool]:
+    """Each pool once for each container that it waits for, the one with the fewest first; without the first `leaving`.
+
+    Pools of apps that are `given_up` meanwhile come no more.
+    """
     turns = [(each.have / each.weight, n, 0) for n, each in enumerate(waiting) if each.unmet]
     heapq.heapify(turns)
     while turns:
         _, n, got = heapq.heappop(turns)
         to = waiting[n]
+        if to.app in given_up:
+            continue
         if leaving > 0:
             leaving -= 1
         else:

@@ -200,6 +200,13 @@ def test_apps_share_before_pools_when_room_is_made() -> None:
     assert lend([same], crowd, leaving=0, most=9) == []
 
 
+def test_a_poorer_pool_of_a_richer_app_keeps_no_other_app_from_its_share() -> None:
+    crowd = [donor(f"p{number}", busy=1, app="crowd") for number in range(8)]
+    none = starved("first-in-line", unmet=9, app="crowd")
+    poor = StarvedPool(pool="alone", have=1, unmet=9, app="other")
+    assert len(lend([none, poor], crowd, leaving=0, most=9)) == 3
+
+
 def test_a_pool_with_nothing_gets_a_place_in_the_end_where_no_other_appears() -> None:
     full = [donor(f"p{number}", busy=1) for number in range(4)]
     assert lend([starved()], full, leaving=0, most=9) == []

@@ -14,7 +14,13 @@ from qmodal.store.history.statistics import Counts, observed
 from qmodal.store.keys import GROUP, Keys
 from qmodal.store.pools import MOST_HELD
 from qmodal.store.results.failures import Failure
-from qmodal.telemetry.events import INPUT_INTERRUPTED, INPUT_RETRIED, INPUT_TIMED_OUT, emit
+from qmodal.telemetry.events import (
+    INPUT_CANCELLED,
+    INPUT_INTERRUPTED,
+    INPUT_RETRIED,
+    INPUT_TIMED_OUT,
+    emit,
+)
 from qmodal.transport.operation import Op, ask, ask_one
 from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.ids import input_id
@@ -185,7 +191,7 @@ def tell_interrupted(
     claimed = entries[0] if entries else None
     what = about_input(container, claimed, index)["input"] or f"entry {name}"
     emit(
-        INPUT_INTERRUPTED,
+        INPUT_CANCELLED if why == CANCELLED else INPUT_INTERRUPTED,
         what=what,
         reason=reason,
         entry=name,
