@@ -18,6 +18,7 @@ from qmodal.store.objects.dicts import gone
 from qmodal.store.objects.names import EPHEMERAL_MS
 from qmodal.store.objects.writers import REMEMBER_MS, Writer, Writers
 from qmodal.transport.operation import Command, Exchange, Op, ask, ask_one
+from qmodal.transport.prepacked import bulk, head
 from qmodal.transport.script import script
 
 MOST_PARTITIONS, MOST_ITEMS = 100_000, 5000
@@ -26,6 +27,7 @@ PARTITIONS_AT_ONCE, PEEK_AT_ONCE = 1000, 100
 # Whoever waits keeps its place in the line for so long; then it asks again, behind the others.
 WAIT_SECONDS_AT_ONCE = 600.0
 _GONE_MS = 10_000
+_MOST_LATELY = 4096
 _LIMITS = (MOST_ITEMS, MOST_PARTITION_BYTES, MOST_PARTITIONS)
 
 
@@ -42,24 +44,39 @@ def _of_partition(keys: Keys, object_id: str, partition: str) -> tuple[str, str]
     return keys.object(object_id), keys.items(object_id, partition)
 
 
+@lru_cache(maxsize=1024)  # a writer each thread that puts
+def _put_head(keys: Keys, object_id: str, partition: str, writer: str) -> bytes:
+    command = Queues(keys).put_one_command(object_id, partition, 0, b"", Writer(writer))
+    return head(*command[:-3], more=3)
+
+
+@lru_cache(maxsize=1024)
+def _take_commands(keys: Keys, object_id: str, partition: str) -> bytes:
+    record, items = _of_partition(keys, object_id, partition)
+    return head(b"EXISTS", record, more=0) + head(b"LPOP", items, more=0)
+
+
 @dataclass(frozen=True, slots=True)
 class Queues:
     """Operations on queues; all of them raise NotFoundError for one that is gone."""
 
     keys: Keys
     writers: Writers = field(default_factory=Writers)
+    lately: set[tuple[str, str]] = field(default_factory=set)  # kept ones, and what was put into
 
-    def put(self, object_id: str, put: PutItems) -> Op[bool]:
+    def put(self, object_id: str, put: PutItems, began: Writer | None = None) -> Op[bool]:
         """Append all of the items, or none if there is no room for them; whether there was.
 
-        Raises ResourceExhaustedError for one partition too many.
+        `began`: who may have written them already. Raises ResourceExhaustedError for one partition too many.
         """
         for _ in range(2):
-            writer = self.writers.take()
+            writer, began = began or self.writers.take(), None
             command = self.put_command(object_id, put, writer)
             (reply,) = yield Exchange((command,), shared=len(put.signed) == 1)
             self.writers.give(writer)
-            if reply == b"OK":
+            if reply == b"KEPT":
+                self.know(object_id, put.partition)
+            if reply in (b"OK", b"KEPT"):
                 return True
             if reply == b"GONE":
                 raise gone(object_id)
@@ -80,6 +97,36 @@ class Queues:
             (partition, writer.number, REMEMBER_MS, ttl, size, *_LIMITS),
             more=signed,
         )
+
+    def is_known(self, object_id: str, partition: str) -> bool:
+        """Whether somebody here has put into that partition, of a queue that is not ephemeral, of late."""
+        return (object_id, partition) in self.lately
+
+    def know(self, object_id: str, partition: str) -> None:
+        """Somebody has."""
+        if len(self.lately) >= _MOST_LATELY:
+            self.lately.clear()
+        self.lately.add((object_id, partition))
+
+    def put_one_command(
+        self, object_id: str, partition: str, ttl: int, signed: bytes, writer: Writer
+    ) -> Command:
+        """What appends a small item to a partition that is known."""
+        return script("put_item").command(
+            (*_of_partition(self.keys, object_id, partition), self.keys.wrote(object_id, writer.name)),
+            (f"p:{partition}", REMEMBER_MS, MOST_ITEMS, MOST_PARTITION_BYTES, writer.number, ttl, signed),
+        )
+
+    def packed_put(
+        self, object_id: str, partition: str, ttl: int, signed: bytes, writer: Writer
+    ) -> bytes:
+        """The same, packed; the reply is OK if it did."""
+        begin = _put_head(self.keys, object_id, partition, writer.name)
+        return b"".join((begin, bulk(writer.number), bulk(ttl), bulk(signed)))
+
+    def packed_take(self, object_id: str, partition: str) -> bytes:
+        """The commands whose replies say whether there is such a queue, and the item that was taken, if any."""
+        return _take_commands(self.keys, object_id, partition)
 
     def take(self, object_id: str, partition: str, count: int) -> Op[list[bytes]]:
         """Remove and return up to so many items."""
