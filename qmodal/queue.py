@@ -30,6 +30,7 @@ from qmodal.store.objects.sealed import item_place
 from qmodal.store.objects.writers import Writer
 from qmodal.transport.defects import skip
 from qmodal.transport.operation import Op, Pause
+from qmodal.transport.prepacked import bulk
 from qmodal.types import QueueInfo
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
 
@@ -83,21 +84,24 @@ def _put_now(
     partition_ttl: int = LONGEST_TTL_SECONDS,
 ) -> Any:
     """As `Queue.put`, for a thread and a small plain value, into a partition that was put into before."""
-    object_id, name, queues = of._id, _checked(partition), client.queues
-    if object_id is None or not queues.is_known(object_id, name):
+    object_id = of._id
+    if object_id is None or (timeout is not None and not block):
         return UNUSUAL
-    if not 0 < partition_ttl <= LONGEST_TTL_SECONDS or (timeout is not None and not block):
+    name, ttl = _checked(partition), int(partition_ttl * 1000)
+    known = client.queues.known(object_id, name, ttl)
+    if known is None:
         return UNUSUAL
     signed = seal_small(client, item_place(object_id, name), v)
     if signed is None:
         return UNUSUAL
-    put, writer = PutItems(name, [signed], int(partition_ttl * 1000)), queues.writers.take()
-    packed = queues.packed_put(object_id, name, put.ttl, signed, writer)
+    writer, begin = known.take()
+    packed = b"".join((begin, bulk(writer.number), bulk(signed)))
     replies = client.blocking.at_once(packed, 1)
     if replies is None or replies[0] != b"OK":
         # Perhaps it has been written: whoever writes it again is the same writer.
+        put = PutItems(name, [signed], ttl)
         return client.run(of._put_sealed(put, block, timeout, began=writer))
-    queues.writers.give(writer)
+    known.give(writer, begin)
     return None
 
 
@@ -321,6 +325,8 @@ def _warn_of_timeout(verb: str) -> None:
 
 
 def _checked(partition: str | None) -> str:
+    if partition is None:
+        return ""
     return Queue.validate_partition_key(partition).decode()
 
 

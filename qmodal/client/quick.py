@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from qmodal.client import client
+from qmodal.client.process import state
 from qmodal.client.verb import MethodDocstring, Verb, VerbMethod, is_in_loop
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class QuickVerb(Verb[P, R]):
         """Do it and wait."""
         if is_in_loop():
             self._warn()
-        known = client.known()
+        known = state.client
         if known is not None and known.is_checked:
             of = self._method.__self__  # type: ignore[attr-defined]
             result: R = self._now(known, of, *args, **kwargs)

@@ -149,9 +149,8 @@ class BlockingDriver:
 
         Then the server may have got them or not: an exchange tries again, or says what is wrong.
         """
-        if self._pid != os.getpid() or not self._loaded or self._later:
-            return None
-        if len(self._calls) >= FEW_THREADS:  # they share a connection
+        # While many threads call, they share a connection. A child of a fork was told of it, as clients are.
+        if not self._loaded or self._later or len(self._calls) >= FEW_THREADS:
             return None
         try:
             connection = self._idle.pop()

@@ -61,13 +61,13 @@ class _Heads(NamedTuple):
 @lru_cache(maxsize=1024)
 def _heads_of(keys: Keys, object_id: str) -> _Heads:
     _, entries, used = names = _of_dict(keys, object_id)
-    put = script("put_entries").command(names, (ENTRY_HOURS,))
+    put = script("put_entry").command(names, (ENTRY_HOURS, b"", b""))
     return _Heads(
         head(b"HGET", entries, more=1),
         head(b"ZSCORE", used, more=1),
         head(b"HSET", entries, more=2),
         head(b"PEXPIRE", entries, _LIFE_MS, b"NX", more=0),
-        head(*put, more=2),
+        head(*put[:-2], more=2),
     )
 
 

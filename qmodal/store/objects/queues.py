@@ -6,9 +6,10 @@ the front, this and the length of the list say which number the first one has.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from qmodal.exception import ResourceExhaustedError
@@ -44,10 +45,27 @@ def _of_partition(keys: Keys, object_id: str, partition: str) -> tuple[str, str]
     return keys.object(object_id), keys.items(object_id, partition)
 
 
-@lru_cache(maxsize=1024)  # a writer each thread that puts
-def _put_head(keys: Keys, object_id: str, partition: str, writer: str) -> bytes:
-    command = Queues(keys).put_one_command(object_id, partition, 0, b"", Writer(writer))
-    return head(*command[:-3], more=3)
+class KnownPartition:
+    """A partition into which something was put: the next small item takes few steps."""
+
+    __slots__ = ("_idle", "_make")
+
+    def __init__(self, queues: Queues, object_id: str, partition: str, ttl: int) -> None:
+        self._idle: deque[tuple[Writer, bytes]] = deque()
+        self._make = partial(queues.put_one_command, object_id, partition, ttl, b"")
+
+    def take(self) -> tuple[Writer, bytes]:
+        """A writer for a single write, and how its command begins; nobody else has it meanwhile."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            writer = Writer()
+            return writer, head(*self._make(writer)[:-2], more=2)
+
+    def give(self, writer: Writer, begin: bytes) -> None:
+        """It has its reply, as in `Writers`."""
+        writer.number += 1
+        self._idle.append((writer, begin))
 
 
 @lru_cache(maxsize=1024)
@@ -62,7 +80,7 @@ class Queues:
 
     keys: Keys
     writers: Writers = field(default_factory=Writers)
-    lately: set[tuple[str, str]] = field(default_factory=set)  # kept ones, and what was put into
+    lately: dict[tuple[str, str, int], KnownPartition] = field(default_factory=dict)
 
     def put(self, object_id: str, put: PutItems, began: Writer | None = None) -> Op[bool]:
         """Append all of the items, or none if there is no room for them; whether there was.
@@ -75,7 +93,7 @@ class Queues:
             (reply,) = yield Exchange((command,), shared=len(put.signed) == 1)
             self.writers.give(writer)
             if reply == b"KEPT":
-                self.know(object_id, put.partition)
+                self._know(object_id, put.partition, put.ttl)
             if reply in (b"OK", b"KEPT"):
                 return True
             if reply == b"GONE":
@@ -98,31 +116,25 @@ class Queues:
             more=signed,
         )
 
-    def is_known(self, object_id: str, partition: str) -> bool:
-        """Whether somebody here has put into that partition, of a queue that is not ephemeral, of late."""
-        return (object_id, partition) in self.lately
+    def known(self, object_id: str, partition: str, ttl: int) -> KnownPartition | None:
+        """That partition, if something was put into it here of late, and its queue is not ephemeral."""
+        return self.lately.get((object_id, partition, ttl))
 
-    def know(self, object_id: str, partition: str) -> None:
-        """Somebody has."""
+    def _know(self, object_id: str, partition: str, ttl: int) -> None:
         if len(self.lately) >= _MOST_LATELY:
             self.lately.clear()
-        self.lately.add((object_id, partition))
+        place = (object_id, partition, ttl)
+        self.lately.setdefault(place, KnownPartition(self, *place))
 
     def put_one_command(
         self, object_id: str, partition: str, ttl: int, signed: bytes, writer: Writer
     ) -> Command:
         """What appends a small item to a partition that is known."""
+        record, items = _of_partition(self.keys, object_id, partition)
         return script("put_item").command(
-            (*_of_partition(self.keys, object_id, partition), self.keys.wrote(object_id, writer.name)),
-            (f"p:{partition}", REMEMBER_MS, MOST_ITEMS, MOST_PARTITION_BYTES, writer.number, ttl, signed),
+            (record, items, self.keys.wrote(object_id, writer.name)),
+            (f"p:{partition}", REMEMBER_MS, *_LIMITS[:2], ttl, writer.number, signed),
         )
-
-    def packed_put(
-        self, object_id: str, partition: str, ttl: int, signed: bytes, writer: Writer
-    ) -> bytes:
-        """The same, packed; the reply is OK if it did."""
-        begin = _put_head(self.keys, object_id, partition, writer.name)
-        return b"".join((begin, bulk(writer.number), bulk(ttl), bulk(signed)))
 
     def packed_take(self, object_id: str, partition: str) -> bytes:
         """The commands whose replies say whether there is such a queue, and the item that was taken, if any."""

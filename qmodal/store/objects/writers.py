@@ -15,8 +15,8 @@ class Writer:
 
     __slots__ = ("name", "number")
 
-    def __init__(self, name: str | None = None) -> None:
-        self.name = name or new_writer_id()
+    def __init__(self) -> None:
+        self.name = new_writer_id()
         self.number = 1
 
 

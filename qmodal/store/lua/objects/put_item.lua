@@ -2,7 +2,7 @@
 -- if this write did so when it was sent before. Anything else: it has written nothing, and put_items says why not.
 -- What was done in vain is undone, so that what is usual takes no look before.
 local object, items, wrote = unpack(KEYS)
-local field, remember, most_items, most_bytes, number, ttl, item = unpack(ARGV)
+local field, remember, most_items, most_bytes, ttl, number, item = unpack(ARGV)
 local MANY = 64 -- of the largest items so many have room
 if redis.call('HINCRBY', object, field, 1) == 1 then
   redis.call('HDEL', object, field)
