@@ -30,7 +30,6 @@ from qmodal.store.objects.sealed import item_place
 from qmodal.store.objects.writers import Writer
 from qmodal.transport.defects import skip
 from qmodal.transport.operation import Op, Pause
-from qmodal.transport.prepacked import bulk
 from qmodal.types import QueueInfo
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
 
@@ -94,15 +93,15 @@ def _put_now(
     signed = seal_small(client, item_place(object_id, name), v)
     if signed is None:
         return UNUSUAL
-    writer, begin = known.take()
-    packed = b"".join((begin, bulk(writer.number), bulk(signed)))
-    replies = client.blocking.at_once(packed, 1)
-    if replies is None or replies[0] != b"OK":
-        # Perhaps it has been written: whoever writes it again is the same writer.
-        put = PutItems(name, [signed], ttl)
-        return client.run(of._put_sealed(put, block, timeout, began=writer))
-    known.give(writer, begin)
-    return None
+    writer = known.take()
+    replies = client.blocking.at_once(writer.packed(signed), 1)
+    if replies is not None:
+        known.give(writer)
+        if replies[0] == b"OK":
+            return None
+    # Without a reply it may have been written: whoever writes it again is the same writer.
+    began = writer if replies is None else None
+    return client.run(of._put_sealed(PutItems(name, [signed], ttl), block, timeout, began))
 
 
 class Queue(StoredObject):

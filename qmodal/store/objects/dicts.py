@@ -119,6 +119,8 @@ class Dicts:
 
     def put_command(self, object_id: str, flat: Sequence[bytes]) -> Command:
         """What puts keys and values, one after the other."""
+        if len(flat) == 2:
+            return script("put_entry").command(self._names(object_id), (ENTRY_HOURS, *flat))
         return script("put_entries").command(self._names(object_id), (ENTRY_HOURS,), more=flat)
 
     def put(self, object_id: str, flat: Sequence[bytes]) -> Op[None]:

@@ -6,8 +6,7 @@ the front, this and the length of the list say which number the first one has.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import NamedTuple
@@ -45,27 +44,36 @@ def _of_partition(keys: Keys, object_id: str, partition: str) -> tuple[str, str]
     return keys.object(object_id), keys.items(object_id, partition)
 
 
-class KnownPartition:
-    """A partition into which something was put: the next small item takes few steps."""
+class PartitionWriter(Writer):
+    """A writer of small items to one partition, and how its command begins."""
 
-    __slots__ = ("_idle", "_make")
+    __slots__ = ("_begin",)
 
-    def __init__(self, queues: Queues, object_id: str, partition: str, ttl: int) -> None:
-        self._idle: deque[tuple[Writer, bytes]] = deque()
-        self._make = partial(queues.put_one_command, object_id, partition, ttl, b"")
+    def __init__(self, command: Callable[[Writer], Command]) -> None:
+        super().__init__()
+        self._begin = head(*command(self)[:-2], more=2)
 
-    def take(self) -> tuple[Writer, bytes]:
-        """A writer for a single write, and how its command begins; nobody else has it meanwhile."""
+    def packed(self, signed: bytes) -> bytes:
+        """The command that appends an item; the reply is OK if it did, now or before, else nothing was written."""
+        return b"".join((self._begin, bulk(self.number), bulk(signed)))
+
+
+class KnownPartition(Writers):
+    """A partition into which something was put: the next small item takes few steps. It has writers of its own."""
+
+    __slots__ = ("_command",)
+
+    def __init__(self, command: Callable[[Writer], Command]) -> None:
+        super().__init__()
+        self._command = command
+
+    def take(self) -> PartitionWriter:
+        """One for a single write; nobody else has it meanwhile."""
         try:
-            return self._idle.pop()
+            found: PartitionWriter = self._idle.pop()  # type: ignore[assignment]
         except IndexError:
-            writer = Writer()
-            return writer, head(*self._make(writer)[:-2], more=2)
-
-    def give(self, writer: Writer, begin: bytes) -> None:
-        """It has its reply, as in `Writers`."""
-        writer.number += 1
-        self._idle.append((writer, begin))
+            return PartitionWriter(self._command)
+        return found
 
 
 @lru_cache(maxsize=1024)
@@ -123,8 +131,8 @@ class Queues:
     def _know(self, object_id: str, partition: str, ttl: int) -> None:
         if len(self.lately) >= _MOST_LATELY:
             self.lately.clear()
-        place = (object_id, partition, ttl)
-        self.lately.setdefault(place, KnownPartition(self, *place))
+        command = partial(self.put_one_command, object_id, partition, ttl, b"")
+        self.lately.setdefault((object_id, partition, ttl), KnownPartition(command))
 
     def put_one_command(
         self, object_id: str, partition: str, ttl: int, signed: bytes, writer: Writer

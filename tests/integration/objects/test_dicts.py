@@ -162,11 +162,11 @@ def test_large_values_are_listed_in_several_pages(
 def test_what_is_too_large_is_refused(d: qmodal.Dict, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RequestSizeError, match=r"Dict\.update request is too large: it has 10001"):
         d.update(dict.fromkeys(range(10_001)))
-    monkeypatch.setattr(dict_module, "MOST_REQUEST_BYTES", 1000)
+    monkeypatch.setattr(dict_module, "MOST_REQUEST_BYTES", 5000)
     with pytest.raises(RequestSizeError, match=r"Dict\.put request is too large"):
-        d["a"] = bytes(1001)
+        d["a"] = bytes(5001)
     with pytest.raises(RequestSizeError, match=r"Dict\.update request is too large"):
-        d.update(a=bytes(600), b=bytes(600))
+        d.update(a=bytes(3000), b=bytes(3000))
     assert d.len() == 0
 
 

@@ -48,7 +48,8 @@ REFUSED = [
         cases.keep_secret,
     ),
     submit_packs,
-    *(objects.put_entries, objects.put_absent, objects.put_items, objects.make_object),
+    *(objects.put_entry, objects.put_entries, objects.put_absent),
+    *(objects.put_item, objects.put_items, objects.make_object),
 ]
 
 

@@ -1,6 +1,6 @@
--- Append a small item to a partition of a queue that has been put into before, and that is not ephemeral. Returns OK, also
--- if this write did so when it was sent before. Anything else: it has written nothing, and put_items says why not.
--- What was done in vain is undone, so that what is usual takes no look before.
+-- Append a small item to a partition of a queue that is not ephemeral, if it has been put into before.
+-- Returns OK, also if this write did so when it was sent before. Anything else: nothing is written, and put_items
+-- says why not. What was done in vain is undone, so that what is usual needs no look before.
 local object, items, wrote = unpack(KEYS)
 local field, remember, most_items, most_bytes, ttl, number, item = unpack(ARGV)
 local MANY = 64 -- of the largest items so many have room

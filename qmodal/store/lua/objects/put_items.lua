@@ -1,6 +1,6 @@
 -- Append items (behind the named arguments) to a partition of a queue, all of them or none.
--- Returns OK (KEPT: and the queue is not ephemeral), also if this write did so when it was sent before; FULL; MANY: the queue has too many partitions;
--- GONE: there is no such queue. Only OK and KEPT have written anything.
+-- Returns OK (KEPT, if the queue is not ephemeral), also if this write did so when it was sent before; FULL; MANY: the
+-- queue has too many partitions; GONE: there is no such queue. Only OK and KEPT have written anything.
 local object, items, wrote = unpack(KEYS)
 local partition, number, remember, ttl, size, most_items, most_bytes, most_partitions = unpack(ARGV, 1, 8)
 local FIRST = 9

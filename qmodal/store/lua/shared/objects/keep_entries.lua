@@ -1,6 +1,6 @@
--- Entries of a dictionary were put or used: so many are new. Gives all of them their lifetimes, and drops some that nobody
--- has used for `hours`, so that they are gone as fast as new ones come. False if there is no such dictionary, and then
--- there are no entries.
+-- So many entries of a dictionary are used for the first time in this hour: gives all entries their lifetimes, and
+-- drops some that nobody has used for `hours`, so that they are gone as fast as new ones come. False if there is no
+-- such dictionary, and then there are no entries.
 local function keep_entries(object, entries, used, hours, count)
   local left = redis.call('PTTL', object)
   if left == -2 then
