@@ -7,7 +7,7 @@ files["qmodal/store/lua/shared/**/*.lua"].ignore = { "211" } -- used by whoever 
 files["qmodal/store/lua/**/*.lua"].read_globals = {
   "acknowledge", "acknowledge_ones", "announce", "append", "discard_code", "discard_routes", "drop", "expire_entries",
   "has_entry", "join", "keep_code", "keep_entries", "narrow", "piece", "pieces",
-  "readd", "readd_later", "record", "reply", "reply_all", "retry_of", "set_aside", "shaped", "tally", "tell", "use_entries",
+  "readd", "readd_later", "record", "reply", "reply_all", "retry_of", "server_ms", "set_aside", "shaped", "tally", "tell", "use_entries",
   unpack(fields),
 }
 files["qmodal/store/lua/shared/drop.lua"].read_globals = { "record", "tally", unpack(fields) }

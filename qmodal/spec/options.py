@@ -143,6 +143,8 @@ class FunctionOptions:
             raise InvalidError(
                 "A web function cannot be batched: each request gets a response of its own."
             )
+        if is_generator and self.schedule is not None:
+            raise InvalidError("A generator cannot have a schedule: nobody would read its items.")
         if self.max_batch_size is not None and is_generator:
             raise InvalidError("A generator cannot be batched; return a list.")
         if self.max_batch_size is not None and methods > 1:

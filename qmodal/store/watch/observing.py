@@ -86,6 +86,13 @@ class Observing:
         ]
         return [pool for pool in found if pool is not None and is_pool_id(pool)]
 
+    def streamless(self, pools: Sequence[str]) -> Op[list[str]]:
+        """Those of the pools that lack one of their streams."""
+        keys = self.keys
+        looks = ((b"EXISTS", keys.inputs(pool), keys.again(pool)) for pool in pools)
+        replies = yield from ask_each(looks)
+        return [pool for pool, reply in zip(pools, replies, strict=True) if reply in (0, 1)]
+
     def observe(self, pools: Sequence[str]) -> Op[list[Observation | None]]:
         """Look at many pools in one pipeline; None for a pool that is not known, or cannot be read."""
         looks = {pool: self._look_command(pool) for pool in pools if is_pool_id(pool)}
