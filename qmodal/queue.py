@@ -86,6 +86,8 @@ def _put_now(
     object_id = of._id
     if object_id is None or (timeout is not None and not block):
         return UNUSUAL
+    if not 0 < partition_ttl <= LONGEST_TTL_SECONDS:
+        return UNUSUAL
     name, ttl = _checked(partition), int(partition_ttl * 1000)
     known = client.queues.known(object_id, name, ttl)
     if known is None:

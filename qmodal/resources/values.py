@@ -13,6 +13,7 @@ from qmodal.wire.payload import load
 from qmodal.wire.plain import NotPlain, unpack
 from qmodal.wire.trees import pack_value
 
+# What is larger takes so long anyway that few steps save nothing.
 SMALL_BYTES = 4096
 
 
