@@ -44,7 +44,8 @@ def is_noted(hour: bytes | None) -> bool:
 
 
 @lru_cache(maxsize=1024)  # asked for with each put and get, mostly for the same few dictionaries
-def _of_dict(keys: Keys, object_id: str) -> tuple[str, str, str]:
+def _of_dict(prefix: str, object_id: str) -> tuple[str, str, str]:
+    keys = Keys(prefix)  # by its text: to hash the keys themselves takes as long as to make them
     return keys.object(object_id), keys.entries(object_id), keys.used(object_id)
 
 
@@ -59,8 +60,8 @@ class _Heads(NamedTuple):
 
 
 @lru_cache(maxsize=1024)
-def _heads_of(keys: Keys, object_id: str) -> _Heads:
-    _, entries, used = names = _of_dict(keys, object_id)
+def _heads_of(prefix: str, object_id: str) -> _Heads:
+    _, entries, used = names = _of_dict(prefix, object_id)
     put = script("put_entry").command(names, (ENTRY_HOURS, b"", b""))
     return _Heads(
         head(b"HGET", entries, more=1),
@@ -80,7 +81,7 @@ class Dicts:
     lately: set[tuple[str, bytes]] = field(default_factory=set)  # which keys were put here, of late
 
     def _names(self, object_id: str) -> tuple[str, str, str]:
-        return _of_dict(self.keys, object_id)
+        return _of_dict(self.keys.prefix, object_id)
 
     def get(self, object_id: str, key: bytes) -> Op[bytes | None]:
         """The value of a key, None if there is none."""
@@ -92,7 +93,7 @@ class Dicts:
         return found is not None
 
     def _read(self, object_id: str, key: bytes, verb: bytes) -> Op[bytes | None]:
-        _, entries, used = _of_dict(self.keys, object_id)
+        _, entries, used = _of_dict(self.keys.prefix, object_id)
         replies = yield Exchange(((verb, entries, key), (b"ZSCORE", used, key)), shared=True)
         return (yield from self.found(object_id, key, replies))
 
@@ -110,7 +111,7 @@ class Dicts:
 
     def packed_get(self, object_id: str, key: bytes) -> bytes:
         """The two commands whose replies are for `found`."""
-        heads, argument = _heads_of(self.keys, object_id), bulk(key)
+        heads, argument = _heads_of(self.keys.prefix, object_id), bulk(key)
         return b"".join((heads.hget, argument, heads.zscore, argument))
 
     def touch_command(self, object_id: str, key: bytes) -> Command:
@@ -129,7 +130,7 @@ class Dicts:
         if len(flat) == 2 and self.is_known(object_id, flat[0]):
             # Plain commands take half of a script's time. What the index has is there and has its lifetimes; else the
             # script puts it again, and a hash that should not be there goes by itself if we do not get that far.
-            _, entries, used = _of_dict(self.keys, object_id)
+            _, entries, used = _of_dict(self.keys.prefix, object_id)
             put, look = (b"HSET", entries, *flat), (b"ZSCORE", used, flat[0])
             replies = yield Exchange(
                 (put, look, (b"PEXPIRE", entries, _LIFE_MS, b"NX")), shared=is_small
@@ -153,11 +154,11 @@ class Dicts:
 
     def packed_put(self, object_id: str, key: bytes, value: bytes) -> bytes:
         """The command that puts an entry; its reply is 1 if it did."""
-        return b"".join((_heads_of(self.keys, object_id).put, bulk(key), bulk(value)))
+        return b"".join((_heads_of(self.keys.prefix, object_id).put, bulk(key), bulk(value)))
 
     def packed_put_again(self, object_id: str, key: bytes, value: bytes) -> bytes:
         """The three commands that put a key again, if the second reply says that `is_noted`."""
-        heads, argument = _heads_of(self.keys, object_id), bulk(key)
+        heads, argument = _heads_of(self.keys.prefix, object_id), bulk(key)
         return b"".join((heads.hset, argument, bulk(value), heads.zscore, argument, heads.expire))
 
     def put_absent(self, object_id: str, key: bytes, value: bytes) -> Op[bool]:

@@ -40,7 +40,8 @@ class PutItems(NamedTuple):
 
 
 @lru_cache(maxsize=1024)  # asked for with each put and get, mostly for the same few partitions
-def _of_partition(keys: Keys, object_id: str, partition: str) -> tuple[str, str]:
+def _of_partition(prefix: str, object_id: str, partition: str) -> tuple[str, str]:
+    keys = Keys(prefix)  # as in `_of_dict`
     return keys.object(object_id), keys.items(object_id, partition)
 
 
@@ -77,8 +78,8 @@ class KnownPartition(Writers):
 
 
 @lru_cache(maxsize=1024)
-def _take_commands(keys: Keys, object_id: str, partition: str) -> bytes:
-    record, items = _of_partition(keys, object_id, partition)
+def _take_commands(prefix: str, object_id: str, partition: str) -> bytes:
+    record, items = _of_partition(prefix, object_id, partition)
     return head(b"EXISTS", record, more=0) + head(b"LPOP", items, more=0)
 
 
@@ -116,7 +117,7 @@ class Queues:
     def put_command(self, object_id: str, put: PutItems, writer: Writer) -> Command:
         """What appends items; a repetition of the writer's last number does nothing."""
         partition, signed, ttl = put
-        record, items = _of_partition(self.keys, object_id, partition)
+        record, items = _of_partition(self.keys.prefix, object_id, partition)
         size = sum(map(len, signed))
         return script("put_items").command(
             (record, items, self.keys.wrote(object_id, writer.name)),
@@ -138,7 +139,7 @@ class Queues:
         self, object_id: str, partition: str, ttl: int, signed: bytes, writer: Writer
     ) -> Command:
         """What appends a small item to a partition that is known."""
-        record, items = _of_partition(self.keys, object_id, partition)
+        record, items = _of_partition(self.keys.prefix, object_id, partition)
         return script("put_item").command(
             (record, items, self.keys.wrote(object_id, writer.name)),
             (f"p:{partition}", REMEMBER_MS, *_LIMITS[:2], ttl, writer.number, signed),
@@ -146,11 +147,11 @@ class Queues:
 
     def packed_take(self, object_id: str, partition: str) -> bytes:
         """The commands whose replies say whether there is such a queue, and the item that was taken, if any."""
-        return _take_commands(self.keys, object_id, partition)
+        return _take_commands(self.keys.prefix, object_id, partition)
 
     def take(self, object_id: str, partition: str, count: int) -> Op[list[bytes]]:
         """Remove and return up to so many items."""
-        record, items = _of_partition(self.keys, object_id, partition)
+        record, items = _of_partition(self.keys.prefix, object_id, partition)
         is_there, found = yield Exchange(
             ((b"EXISTS", record), (b"LPOP", items, count)), shared=True
         )
@@ -160,7 +161,7 @@ class Queues:
 
     def wait(self, object_id: str, partition: str, count: int, seconds: float) -> Op[list[bytes]]:
         """As `take`, once there is one, waiting in line with all others for up to so many seconds."""
-        record, items = _of_partition(self.keys, object_id, partition)
+        record, items = _of_partition(self.keys.prefix, object_id, partition)
         end = self.keys.gone(object_id)
         limit = max(0.001, min(WAIT_SECONDS_AT_ONCE, seconds))
         pop = (b"BLMPOP", f"{limit:.3f}", 2, items, end, b"LEFT", b"COUNT", count)
