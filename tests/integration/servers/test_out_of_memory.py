@@ -49,7 +49,8 @@ REFUSED = [
     ),
     *(cases.note_run, cases.hold),
     submit_packs,
-    *(objects.put_entries, objects.put_absent, objects.put_items, objects.make_object),
+    *(objects.put_entry, objects.put_entries, objects.put_absent),
+    *(objects.put_item, objects.put_items, objects.make_object),
 ]
 
 

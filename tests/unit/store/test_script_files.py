@@ -94,12 +94,14 @@ DICT, QUEUE = "di-07" + "a" * 20, "qu-07" + "a" * 20
 DICTS, QUEUES, NAMES = Dicts(KEYS), Queues(KEYS), ObjectNames(KEYS, Signer(b"root"))
 
 METHODS: dict[str, Callable[[], Any]] = {
-    "put_entries": lambda: DICTS.put_command(DICT, [b"k", b"v"]),
+    "put_entry": lambda: DICTS.put_command(DICT, [b"k", b"v"]),
+    "put_entries": lambda: DICTS.put_command(DICT, [b"k", b"v", b"l", b"w"]),
     "put_absent": lambda: DICTS.put_absent(DICT, b"k", b"v"),
     "take_entry": lambda: DICTS.remove(DICT, b"k", b"v"),
     "touch_entry": lambda: DICTS.touch_command(DICT, b"k"),
     "read_entries": lambda: DICTS.read_command(DICT, [b"k"]),
     "count_entries": lambda: DICTS.count_command(DICT),
+    "put_item": lambda: QUEUES.put_one_command(QUEUE, "p", 1, b"i", Writer()),
     "put_items": lambda: QUEUES.put_command(QUEUE, PutItems("p", [b"i"], 1), Writer()),
     "peek_items": lambda: QUEUES.peek_command(QUEUE, "p", 0, 1),
     "forget_partitions": lambda: QUEUES.forget_command(QUEUE, ["p"]),
