@@ -189,14 +189,12 @@ def tell_interrupted(
         entries = yield from read_entries(client.keys, container.pool, [entry])
     name, reason = f"{entry[0]}-{entry[1]}", _WHY.get(why, "its container ends")
     claimed = entries[0] if entries else None
-    what = about_input(container, claimed, index)["input"] or f"entry {name}"
-    emit(
-        INPUT_CANCELLED if why == CANCELLED else INPUT_INTERRUPTED,
-        what=what,
-        reason=reason,
-        entry=name,
-        **about_input(container, claimed, index),
-    )
+    about = about_input(container, claimed, index)
+    what = about["input"] or f"entry {name}"
+    if why == CANCELLED:
+        emit(INPUT_CANCELLED, what=what, reason=reason, entry=name, **about)
+    else:
+        emit(INPUT_INTERRUPTED, what=what, reason=reason, entry=name, **about)
 
 
 def _overrun(
