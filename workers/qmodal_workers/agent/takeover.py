@@ -189,12 +189,23 @@ def tell_interrupted(
         entries = yield from read_entries(client.keys, container.pool, [entry])
     name, reason = f"{entry[0]}-{entry[1]}", _WHY.get(why, "its container ends")
     claimed = entries[0] if entries else None
-    about = about_input(container, claimed, index)
-    what = about["input"] or f"entry {name}"
+    what = about_input(container, claimed, index)["input"] or f"entry {name}"
     if why == CANCELLED:
-        emit(INPUT_CANCELLED, what=what, reason=reason, entry=name, **about)
+        emit(
+            INPUT_CANCELLED,
+            what=what,
+            reason=reason,
+            entry=name,
+            **about_input(container, claimed, index),
+        )
     else:
-        emit(INPUT_INTERRUPTED, what=what, reason=reason, entry=name, **about)
+        emit(
+            INPUT_INTERRUPTED,
+            what=what,
+            reason=reason,
+            entry=name,
+            **about_input(container, claimed, index),
+        )
 
 
 def _overrun(
