@@ -12,7 +12,6 @@ from qmodal.client.client import Client, current
 from qmodal.client.verb import Stream, Verb, stream_verb, verb
 from qmodal.exception import InvalidError, OutputExpiredError
 from qmodal.functions.results import (
-    BLOCK_MS,
     OutputReader,
     PlainValue,
     outcomes_for,
@@ -55,7 +54,7 @@ class OrderedResults(Stream[Any]):
 
     def _result(self, reader: OutputReader, index: int) -> Op[Any]:
         while index not in self._arrived:
-            for output in (yield from reader.read(BLOCK_MS)):
+            for output in (yield from reader.read(reader.block_ms)):
                 self._arrived |= {at: output for at in output.fresh if at >= index}
         output = self._arrived.pop(index)
         if self._opened[0] is not output:
@@ -94,7 +93,8 @@ def _gather(*function_calls: FunctionCall[Any]) -> Op[Sequence[Any]]:
     waiting = {name: OutputReader(client, name) for name in names}
     found: dict[str, Any] = {}
     while waiting:
-        outputs = yield from _read(client, waiting)
+        block = min(reader.block_ms for reader in waiting.values())
+        outputs = yield from _read(client, waiting, block)
         for name, fresh in outputs.items():
             for output in fresh:
                 if 0 in output.fresh and name in waiting:
@@ -102,14 +102,16 @@ def _gather(*function_calls: FunctionCall[Any]) -> Op[Sequence[Any]]:
                     del waiting[name]
         if not outputs:
             for reader in waiting.values():  # raises for a call that is gone
-                yield from reader.check()
+                yield from reader.check(block)
     return [found[name] for name in names]
 
 
-def _read(client: Client, waiting: dict[str, OutputReader]) -> Op[dict[str, list[Output]]]:
+def _read(
+    client: Client, waiting: dict[str, OutputReader], block: int
+) -> Op[dict[str, list[Output]]]:
     """New outputs of several calls, once there are any."""
     cursors = {name: reader.cursor for name, reader in waiting.items()}
-    found = yield from client.calls.read_several(cursors, block=BLOCK_MS)
+    found = yield from client.calls.read_several(cursors, block=block)
     return {name: waiting[name].accept(outputs) for name, outputs in found.items()}
 
 
@@ -168,7 +170,7 @@ class FunctionCall(Generic[R]):
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
             before = reader.cursor
-            outputs = yield from reader.read(_block_ms(ends))
+            outputs = yield from reader.read(_block_ms(reader, ends))
             for output in outputs:
                 if index in output.fresh:
                     outcome = outcomes_for(client, self._call, output)[index - output.index]
@@ -235,5 +237,6 @@ def _seconds_left(ends: float) -> float:
     return max(0.0, ends - time.monotonic())
 
 
-def _block_ms(ends: float | None) -> int:
-    return BLOCK_MS if ends is None else int(min(BLOCK_MS, _seconds_left(ends) * 1000))
+def _block_ms(reader: OutputReader, ends: float | None) -> int:
+    block = reader.block_ms
+    return block if ends is None else int(min(block, _seconds_left(ends) * 1000))

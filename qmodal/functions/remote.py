@@ -11,7 +11,6 @@ from qmodal.exception import Error
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.receipts import forget
 from qmodal.functions.results import (
-    BLOCK_MS,
     FIRST_BLOCK_MS,
     OutputReader,
     fetch_blob,
@@ -274,15 +273,17 @@ def _waited(
     client: Client, call: str, outputs: list[Output], pending: PendingReply | None
 ) -> Op[list[Output]]:
     reader = OutputReader(client, call)
-    fresh, block = reader.accept(outputs), FIRST_BLOCK_MS
+    fresh = reader.accept(outputs)
+    reader.quiet_ms = FIRST_BLOCK_MS
     while not fresh:
+        block = reader.block_ms
         if pending is None:
             fresh = yield from reader.read(block)
         elif fresh := (yield from reader.read(0)):  # raises for a call that is gone
             pending.missed()
         else:
             fresh = reader.accept((yield from client.calls.wait(pending, block=block)))
-        block = BLOCK_MS
+            reader.quiet_ms += block
     return fresh
 
 

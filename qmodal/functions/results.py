@@ -30,8 +30,9 @@ from qmodal.wire.remote_error import load_exception
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
 
 T = TypeVar("T")
-FIRST_BLOCK_MS = 1000
-BLOCK_MS = 5000
+# A read waits for so long at first, then until the call has been waited for as long as nobody is told why (the
+# second number), and from then on for the third.
+FIRST_BLOCK_MS, TOLD_AFTER_MS, BLOCK_MS = 1000, 3000, 5000
 CANCELLED = "cancelled"
 
 
@@ -45,7 +46,7 @@ class OutputReader:
     """Reads one call's outputs in the order of their arrival, each index once.
 
     A read that brings nothing asks the record: a lost hint, a server that was rolled back or a
-    call that is gone leave nobody waiting.
+    call that is gone leave nobody waiting. Nor does one that nobody works on, without a word (`client.waiting`).
     """
 
     def __init__(self, client: Client, call: str) -> None:
@@ -54,10 +55,18 @@ class OutputReader:
         self.cursor = b"0"
         self.seen = IndexSet()
         self.record: CallRecord | None = None
+        self.quiet_ms = 0  # for how long reads have brought nothing
+
+    @property
+    def block_ms(self) -> int:
+        """For how long the next read should wait."""
+        return TOLD_AFTER_MS - self.quiet_ms if self.quiet_ms < TOLD_AFTER_MS else BLOCK_MS
 
     def accept(self, outputs: list[Output]) -> list[Output]:
         """The outputs not seen before; raises RemoteError if the call was cancelled."""
         fresh = []
+        if outputs:
+            self.quiet_ms = 0
         for output in outputs:
             self.cursor = output.entry
             if output.index == CANCELLED_INDEX:
@@ -79,11 +88,12 @@ class OutputReader:
         outputs = yield from self.client.calls.read(self.call, self.cursor, block=block)
         fresh = self.accept(outputs)
         if not outputs:
-            yield from self.check()
+            yield from self.check(block)
         return fresh
 
-    def check(self) -> Op[None]:
-        """After a read without outputs: raises as `read`, or starts from 0 if there should be some."""
+    def check(self, waited: int) -> Op[None]:
+        """After `waited` ms without outputs: raises as `read`, or starts from 0 if there should be some."""
+        self.quiet_ms += waited
         record = yield from self.client.calls.record(self.call)
         if record is None:
             raise OutputExpiredError(
@@ -94,6 +104,8 @@ class OutputReader:
             raise RemoteError(f"call {self.call} was cancelled")
         if record.settled > len(self.seen):
             self.cursor = b"0"
+        elif self.quiet_ms >= TOLD_AFTER_MS:
+            yield from self.client.waits.look(record.pool)
         self.record = record
 
 

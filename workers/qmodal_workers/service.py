@@ -24,6 +24,7 @@ def serve(
     from qmodal.client.streams import open_missing
     from qmodal.config import Settings
     from qmodal.embedded.credentials import withdraw
+    from qmodal.embedded.folder import check_home
     from qmodal.exception import ConfigurationError
     from qmodal_workers.agent.session import WorkerOptions, cpus
     from qmodal_workers.worker import run
@@ -34,6 +35,7 @@ def serve(
         settings = replace(settings, insecure=settings.insecure or insecure)
         if settings.redis_url is None or settings.signing_key is None:
             settings = resolve(settings)
+        check_home(settings.home)  # where it unpacks the code of apps
         withdraw(settings)  # before anything is forked
         options = WorkerOptions(
             max_containers=max_containers or 16 * cpus(), labels=labels, grace=grace

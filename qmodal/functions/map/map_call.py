@@ -15,7 +15,6 @@ from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.map.reorder import Failure, ReorderBuffer
 from qmodal.functions.receipts import MOST_NOTED, forget_many, receipt_of, status_of
 from qmodal.functions.results import (
-    BLOCK_MS,
     CANCELLED,
     OutputReader,
     carried,
@@ -154,7 +153,7 @@ class MapCall(Generic[R]):
         """Milliseconds that a read for results may wait on the server."""
         if self.reorder.is_ready:
             return 0
-        return BLOCK_MS if self.is_fed else UNFED_MS
+        return self._reader.block_ms if self.is_fed else UNFED_MS
 
     @contextmanager
     def traced(self) -> Iterator[None]:
@@ -261,6 +260,7 @@ class MapCall(Generic[R]):
             batch.submission, cursor=cursor, block=block, meanwhile=meanwhile
         )
         outputs = yield from self._submitted(batch, request)
+        self._reader.quiet_ms += block
         yield from self._take_in(self._reader.accept(outputs or []))
 
     def _submitted(self, batch: InputBatch, submitting: Op[T]) -> Op[T | None]:
