@@ -18,12 +18,12 @@ from qmodal.functions.results import (
     resolve,
     value_at,
 )
-from qmodal.store.results.outputs import Output
+from qmodal.store.results.outputs import CallRecord, Output
 from qmodal.transport.operation import Op
 from qmodal.wire.outcome import Outcome
 
 if TYPE_CHECKING:
-    from qmodal.types import InputInfo
+    from qmodal.types import InputInfo, InputStatus
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -185,9 +185,7 @@ class FunctionCall(Generic[R]):
     def num_inputs(self) -> Op[int]:
         """How many inputs the call has (so far, while a map still submits)."""
         if self._num_inputs is None:
-            record = yield from current().calls.record(self._call)
-            if record is None:
-                raise OutputExpiredError(f"call {self._call} expired or never existed")
+            record = yield from self._record()
             if record.total is None:
                 return record.submitted
             self._num_inputs = record.total
@@ -195,7 +193,7 @@ class FunctionCall(Generic[R]):
 
     @verb
     def cancel(self, terminate_containers: bool = False) -> Op[None]:
-        """Cancel all inputs, queued and running, without retry; `get` then raises RemoteError.
+        """Cancel all inputs, queued and running, without retry; `get` then raises CallCancelled.
 
         Once it returns, none of them starts. Those that run are interrupted, which user code may
         delay or resist: after 5 s its container is killed. A worker that does not answer within a
@@ -216,6 +214,31 @@ class FunctionCall(Generic[R]):
 
     # `FunctionCall.gather(a, b)`: the results of several calls; see `Gather`.
     gather: ClassVar[Gather] = Gather()
+
+    @verb
+    def done(self) -> Op[bool]:
+        """Whether all inputs have ended, well or not. Raises OutputExpiredError for a call that is gone."""
+        return (yield from self._record()).is_finished
+
+    @verb
+    def status(self) -> Op[InputStatus]:
+        """PENDING until all inputs have ended; then SUCCESS, or what became of the first that did not succeed.
+
+        Raises OutputExpiredError for a call that is gone.
+
+        >>> f.spawn(3).status().name
+        'PENDING'
+        """
+        from qmodal.functions.graph import status_of_call
+
+        record = yield from self._record()
+        return (yield from status_of_call(current(), self._call, record))
+
+    def _record(self) -> Op[CallRecord]:
+        record = yield from current().calls.record(self._call)
+        if record is None:
+            raise OutputExpiredError(f"call {self._call} expired or never existed")
+        return record
 
     @verb
     def get_call_graph(self) -> Op[list[InputInfo]]:

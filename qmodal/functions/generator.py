@@ -8,10 +8,10 @@ from typing import Any
 from qmodal.client.client import Client, current
 from qmodal.client.verb import Stream
 from qmodal.exception import (
+    CallCancelled,
     DeserializationError,
     ExecutionError,
     OutputExpiredError,
-    RemoteError,
     clause,
 )
 from qmodal.functions.map.inputs import Arguments
@@ -120,7 +120,7 @@ class ItemReader:
             self._taken.append(output.entry)  # it takes up room
             return SKIP
         if output.index < 0:
-            raise RemoteError(f"call {self._reader.call} was cancelled")
+            raise CallCancelled(f"call {self._reader.call} was cancelled")
         self._is_ended = True
         try:
             made = yield from resolve(

@@ -250,7 +250,7 @@ def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any
         yield from forget(client, submission, error, blobs=blobs)
         raise
     try:
-        value = value_of(client, outcome, payload)
+        value = value_of(client, outcome, payload, f"input 0 of {submission.call}")
     except BaseException as error:  # also SystemExit, which user code may raise
         yield from forget(client, submission, error, blobs=blobs)
         raise

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from qmodal.client.client import Client
 from qmodal.exception import (
+    CallCancelled,
     DeserializationError,
     ExecutionError,
     FunctionTimeoutError,
@@ -63,14 +64,14 @@ class OutputReader:
         return TOLD_AFTER_MS - self.quiet_ms if self.quiet_ms < TOLD_AFTER_MS else BLOCK_MS
 
     def accept(self, outputs: list[Output]) -> list[Output]:
-        """The outputs not seen before; raises RemoteError if the call was cancelled."""
+        """The outputs not seen before; raises CallCancelled if the call was cancelled."""
         fresh = []
         if outputs:
             self.quiet_ms = 0
         for output in outputs:
             self.cursor = output.entry
             if output.index == CANCELLED_INDEX:
-                raise RemoteError(f"call {self.call} was cancelled")
+                raise CallCancelled(f"call {self.call} was cancelled")
             if output.is_item or output.is_foreign:
                 continue
             parts = self.seen.add(output.index, output.count)
@@ -83,7 +84,7 @@ class OutputReader:
     def read(self, block: int) -> Op[list[Output]]:
         """New outputs, waiting up to `block` ms; [] if there were none.
 
-        Raises OutputExpiredError for a call that is gone, RemoteError for a cancelled one.
+        Raises OutputExpiredError for a call that is gone, CallCancelled for a cancelled one.
         """
         outputs = yield from self.client.calls.read(self.call, self.cursor, block=block)
         fresh = self.accept(outputs)
@@ -101,7 +102,7 @@ class OutputReader:
                 "or the call never existed"
             )
         if record.state == CANCELLED:
-            raise RemoteError(f"call {self.call} was cancelled")
+            raise CallCancelled(f"call {self.call} was cancelled")
         if record.settled > len(self.seen):
             self.cursor = b"0"
         elif self.quiet_ms >= TOLD_AFTER_MS:
@@ -165,7 +166,7 @@ def value_at(
     if isinstance(outcome, PlainValue):
         return outcome.value
     payload = yield from fetch_payload(client, call, index, outcome, is_delivery=is_delivery)
-    return value_of(client, outcome, payload)
+    return value_of(client, outcome, payload, f"input {index} of {call}")
 
 
 def fetch_payload(
@@ -183,7 +184,7 @@ def fetch_payload(
 def open_output(client: Client, call: str, output: Output, request: bytes | None) -> Outcome:
     """The outcome in an output, if it answers this input; raises what a script noted instead."""
     if output.signed is None:
-        raise _noted_error(output.note or "")
+        raise _noted_error(output.note or "", f"input {output.index} of {call}")
     try:
         return open_outcome(
             output.signed,
@@ -212,24 +213,31 @@ def fetch_blob(client: Client, call: str, index: int, digest: bytes) -> Op[bytes
     return stored
 
 
-def value_of(client: Client, outcome: Outcome, payload: bytes) -> Any:
-    """The value of an outcome; raises what it stands for if it is none, `CarriedError` if need be."""
+def value_of(client: Client, outcome: Outcome, payload: bytes, where: str) -> Any:
+    """The value of an outcome; raises what it stands for if it is none, `CarriedError` if need be.
+
+    `where` says of which input it is.
+    """
     plain_only = client.settings.payloads == "plain"
     match outcome.kind:
         case "value":
             return load_value(outcome.format, payload, plain_only=plain_only)
         case "error":
-            raise carried(load_exception(payload, plain_only=plain_only))
+            raise carried(load_exception(payload, plain_only=plain_only, where=where))
         case "timeout":
-            raise FunctionTimeoutError(payload.decode(errors="replace"))
+            raise FunctionTimeoutError(_placed(payload, where))
         case "lost":
-            raise WorkerLost(payload.decode(errors="replace"))
+            raise WorkerLost(_placed(payload, where))
         case "unstored":
-            raise ResourceExhaustedError(payload.decode(errors="replace"))
+            raise ResourceExhaustedError(_placed(payload, where))
         case "cancelled":
-            raise RemoteError(payload.decode(errors="replace"))
+            raise CallCancelled(_placed(payload, where))
         case "values" | "mixed":
             raise ExecutionError("the outcome of several inputs stands where that of one should be")
+
+
+def _placed(text: bytes, where: str) -> str:
+    return f"{text.decode(errors='replace')} ({where})"
 
 
 def carried(error: BaseException) -> BaseException:
@@ -252,14 +260,14 @@ def _task_error(error: BaseException) -> RemoteError:
     return RemoteError(f"the input failed with an error of its own: {describe(error)}")
 
 
-def _noted_error(note: str) -> Exception:
+def _noted_error(note: str, where: str) -> Exception:
     """The exception for an input that a script ended, without an outcome from a container."""
     kind, separator, text = note.partition(": ")
     if separator and kind == "init":
-        return ExecutionError(f"the container could not be started: {text}")
+        return ExecutionError(f"the container could not be started ({where}): {text}")
     if separator and kind in ("stopped", "unprocessable"):
-        return RemoteError(text)
-    return WorkerLost(f"the input was given up after its container was lost: {note}")
+        return RemoteError(f"{text} ({where})")
+    return WorkerLost(f"{where} was given up after its container was lost: {note}")
 
 
 class IndexSet:

@@ -80,7 +80,7 @@ CALL_WAITS = Event(
     "qmodal: {label} waits: {reason}",
     "Nobody works on a pool that this process waits for; said after 3 s, once for each reason.",
     ("pool",),
-    log=logging.getLogger("qmodal.waiting"),
+    log=logging.getLogger("qmodal.calls"),
 )
 INBOX_TROUBLE = Event(
     "inbox.trouble",

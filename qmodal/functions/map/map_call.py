@@ -10,7 +10,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from qmodal.client import context
 from qmodal.client.client import Client
-from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
+from qmodal.exception import CallCancelled, Error, InvalidError, OutputExpiredError
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.map.reorder import Failure, ReorderBuffer
 from qmodal.functions.receipts import MOST_NOTED, forget_many, receipt_of, status_of
@@ -170,7 +170,7 @@ class MapCall(Generic[R]):
     def attach(self) -> Op[None]:
         """Go on with a call that an earlier producer has begun; nothing, if a key has none yet.
 
-        Raises InvalidError if it is another function's, RemoteError if it was cancelled, and
+        Raises InvalidError if it is another function's, CallCancelled if it was cancelled, and
         OutputExpiredError if there is no call of this id (any more).
         """
         if self._options.resume is None:
@@ -183,7 +183,7 @@ class MapCall(Generic[R]):
         if record.pool != self._target.pool:
             raise InvalidError(f"call {self.call} is not one of {self._target.name!r}")
         if record.state == CANCELLED:
-            raise RemoteError(f"call {self.call} was cancelled")
+            raise CallCancelled(f"call {self.call} was cancelled")
         self._digest = record.digest
         self.submitted = record.submitted
         self.is_fed = record.total is not None
@@ -321,7 +321,8 @@ class MapCall(Generic[R]):
 
     def _put_value(self, index: int, outcome: Outcome, payload: bytes) -> None:
         try:
-            self.reorder.put(index, [value_of(self._client, outcome, payload)])
+            value = value_of(self._client, outcome, payload, f"input {index} of {self.call}")
+            self.reorder.put(index, [value])
         except CarriedError as wrapped:
             self._fail(index, wrapped.error)
         except BaseException as error:  # also SystemExit, which user code may raise

@@ -73,7 +73,7 @@ async def _call(client: Client, verb: str, target: Target) -> None:
 
 
 def _said(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [each.getMessage() for each in caplog.records if each.name == "qmodal.waiting"]
+    return [each.getMessage() for each in caplog.records if each.name == "qmodal.calls"]
 
 
 async def _stopped(tasks: list[asyncio.Task[None]]) -> None:
@@ -97,7 +97,7 @@ def test_every_verb_says_after_three_seconds_why_it_waits(
         await _stopped(tasks)
         await client.aclose()
 
-    with caplog.at_level(logging.WARNING, "qmodal.waiting"):
+    with caplog.at_level(logging.WARNING, "qmodal.calls"):
         began = time.monotonic()
         asyncio.run(program())
         assert time.monotonic() - began >= 3.0
@@ -119,7 +119,7 @@ def test_a_missing_worker_is_said_once_however_many_calls_wait(
         await _stopped(tasks)
         await client.aclose()
 
-    with caplog.at_level(logging.WARNING, "qmodal.waiting"):
+    with caplog.at_level(logging.WARNING, "qmodal.calls"):
         asyncio.run(program())
     (said,) = _said(caplog)
     assert "no worker and no autoscaler use " in said
