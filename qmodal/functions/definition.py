@@ -53,7 +53,7 @@ def _not_hydrated(app: str | None, tag: str) -> str:
     name, is_class = tag.removesuffix(".*"), tag.endswith(".*")
     kind = "Cls" if is_class else "Function"
     text = (
-        f"{name} has not been hydrated: its app is not running in this process. Use `qmodal run`, "
+        f"{name} has not been hydrated, because the App it is defined on is not running. Use `qmodal run`, "
         "`with app.run():` or `app.deploy()`."
     )
     return f"{text} Is it deployed? `{kind}.from_name({app!r}, {name!r})`" if app else text
