@@ -32,8 +32,9 @@ from qmodal.wire.plain import pack, unpack
 
 OBJECT_LIMIT = 1024 * 1024
 
-# Where a bundle of the user's files is unpacked (`source.bundle`): in a folder that is named by its digest.
-_UNPACKED = re.compile("^.*/code/[0-9a-f]{64}/")
+# Where a bundle of the user's files is unpacked (`source.bundle`): in a folder that is named by its digest. A file may
+# have been renamed for it (`source.loader`).
+_UNPACKED = re.compile("^.*/code/[0-9a-f]{64}/(?:qmodal_user_)?")
 _ADDRESS = re.compile("0x[0-9a-fA-F]+")
 _SAY_WHAT_TO_CHANGE = (InvalidError, ExecutionError, TimeoutError)
 _NOTE = "Remote traceback (container "

@@ -15,6 +15,7 @@ def serve(
     insecure: bool = False,
     metrics_port: int | None = None,
     log_json: bool = False,
+    log_level: str = "info",
 ) -> None:
     """Run containers on this machine; exits with 2, and says why, if it cannot with these settings."""
     import os
@@ -45,6 +46,7 @@ def serve(
             options,
             metrics_port or settings.metrics_port,
             log_json=log_json,
+            log_level=log_level,
         )
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal worker: {error}\n")
