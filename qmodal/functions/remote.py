@@ -227,7 +227,7 @@ def _outcome(
     finally:
         if pending is not None:
             pending.close()
-    return (yield from _delivered(client, submission, outputs[0]))
+    return (yield from _delivered(client, target.name, submission, outputs[0]))
 
 
 def _pending_reply(client: Client, call: str, reader: ReplySource) -> PendingReply:
@@ -235,12 +235,12 @@ def _pending_reply(client: Client, call: str, reader: ReplySource) -> PendingRep
     return PendingReply(reader, name, client.keys.replies(call, name), call)
 
 
-def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any]:
+def _delivered(client: Client, name: str, submission: Submission, output: Output) -> Op[Any]:
     """The value, or what it raises; the call is forgotten either way."""
     blobs: tuple[int, ...] = (0,)
     # A result that was stored apart is fetched before the deletion goes out with a later write.
     try:
-        outcome = open_output(client, submission.call, output, submission.digest)
+        outcome = open_output(client, submission.call, output, submission.digest, name)
         payload = outcome.payload
         if outcome.blob is None:
             blobs = ()
@@ -250,7 +250,7 @@ def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any
         yield from forget(client, submission, error, blobs=blobs)
         raise
     try:
-        value = value_of(client, outcome, payload, f"input 0 of {submission.call}")
+        value = value_of(client, outcome, payload, submission.call, 0)
     except BaseException as error:  # also SystemExit, which user code may raise
         yield from forget(client, submission, error, blobs=blobs)
         raise

@@ -166,7 +166,7 @@ def value_at(
     if isinstance(outcome, PlainValue):
         return outcome.value
     payload = yield from fetch_payload(client, call, index, outcome, is_delivery=is_delivery)
-    return value_of(client, outcome, payload, f"input {index} of {call}")
+    return value_of(client, outcome, payload, call, index)
 
 
 def fetch_payload(
@@ -181,10 +181,16 @@ def fetch_payload(
     return payload
 
 
-def open_output(client: Client, call: str, output: Output, request: bytes | None) -> Outcome:
-    """The outcome in an output, if it answers this input; raises what a script noted instead."""
+def open_output(
+    client: Client, call: str, output: Output, request: bytes | None, name: str = ""
+) -> Outcome:
+    """The outcome in an output, if it answers this input; raises what a script noted instead.
+
+    `name`: of the function, as far as it is known; a script's note does not say it.
+    """
     if output.signed is None:
-        raise _noted_error(output.note or "", f"input {output.index} of {call}")
+        where = f"input {output.index} of {call}"
+        raise _noted_error(output.note or "", f"{name}, {where}" if name else where)
     try:
         return open_outcome(
             output.signed,
@@ -213,15 +219,16 @@ def fetch_blob(client: Client, call: str, index: int, digest: bytes) -> Op[bytes
     return stored
 
 
-def value_of(client: Client, outcome: Outcome, payload: bytes, where: str) -> Any:
+def value_of(client: Client, outcome: Outcome, payload: bytes, call: str, index: int) -> Any:
     """The value of an outcome; raises what it stands for if it is none, `CarriedError` if need be.
 
-    `where` says of which input it is.
+    What is raised names the call, and the index of the input in it.
     """
     plain_only = client.settings.payloads == "plain"
+    if outcome.kind == "value":
+        return load_value(outcome.format, payload, plain_only=plain_only)
+    where = f"input {index} of {call}"
     match outcome.kind:
-        case "value":
-            return load_value(outcome.format, payload, plain_only=plain_only)
         case "error":
             raise carried(load_exception(payload, plain_only=plain_only, where=where))
         case "timeout":
@@ -264,7 +271,7 @@ def _noted_error(note: str, where: str) -> Exception:
     """The exception for an input that a script ended, without an outcome from a container."""
     kind, separator, text = note.partition(": ")
     if separator and kind == "init":
-        return ExecutionError(f"the container could not be started ({where}): {text}")
+        return ExecutionError(f"the container of {where} could not be started: {text}")
     if separator and kind in ("stopped", "unprocessable"):
         return RemoteError(f"{text} ({where})")
     return WorkerLost(f"{where} was given up after its container was lost: {note}")

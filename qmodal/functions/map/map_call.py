@@ -293,7 +293,7 @@ class MapCall(Generic[R]):
         """Take in what has come with the output; the outcomes whose payload may have to be fetched."""
         first, fresh = output.index, output.fresh
         try:
-            outcome = open_output(self._client, self.call, output, None)
+            outcome = open_output(self._client, self.call, output, None, self._target.name)
             self.pack_sizer.ran(outcome.took, outcome.size)
             if outcome.kind == "values":
                 begin, end = fresh.start - outcome.first, fresh.stop - outcome.first
@@ -321,7 +321,7 @@ class MapCall(Generic[R]):
 
     def _put_value(self, index: int, outcome: Outcome, payload: bytes) -> None:
         try:
-            value = value_of(self._client, outcome, payload, f"input {index} of {self.call}")
+            value = value_of(self._client, outcome, payload, self.call, index)
             self.reorder.put(index, [value])
         except CarriedError as wrapped:
             self._fail(index, wrapped.error)

@@ -307,7 +307,7 @@ def test_an_input_whose_container_is_killed_runs_again(user: Any, tmp_path: Path
 
 
 def test_an_input_that_always_kills_its_container_is_given_up(user: Any) -> None:
-    with pytest.raises(WorkerLost):
+    with pytest.raises(WorkerLost, match=r"^crash, input 0 of fc-\w+ was given up"):
         user.crash.remote()
 
 
