@@ -6,11 +6,12 @@ local fields = { "ENVELOPE", "CALL", "INDEX", "RETRIES", "LOST", "COUNT", "FRESH
 files["qmodal/store/lua/shared/**/*.lua"].ignore = { "211" } -- used by whoever includes them
 files["qmodal/store/lua/**/*.lua"].read_globals = {
   "acknowledge", "acknowledge_ones", "announce", "append", "discard_code", "discard_routes", "drop", "expire_entries",
-  "has_entry", "join", "keep_code", "narrow", "piece", "pieces",
-  "readd", "readd_later", "record", "reply", "reply_all", "retry_of", "set_aside", "shaped", "tally", "tell", "use_entries",
+  "has_entry", "join", "keep_code", "keep_entries", "narrow", "piece", "pieces",
+  "readd", "readd_later", "record", "reply", "reply_all", "retry_of", "server_ms", "set_aside", "shaped", "tally", "tell", "use_entries",
   unpack(fields),
 }
 files["qmodal/store/lua/shared/drop.lua"].read_globals = { "record", "tally", unpack(fields) }
 files["qmodal/store/lua/shared/record.lua"].read_globals = { "tally", "reply" }
-files["qmodal/store/lua/shared/objects/use_entries.lua"].read_globals = { "expire_entries" }
+files["qmodal/store/lua/shared/objects/keep_entries.lua"].read_globals = { "expire_entries" }
+files["qmodal/store/lua/shared/objects/use_entries.lua"].read_globals = { "keep_entries" }
 files["qmodal/store/lua/shared/entries/*.lua"].read_globals = { "drop", "piece", "readd", "shaped", unpack(fields) }

@@ -46,6 +46,9 @@ class Sizes:
     batch_callers: int = 64
     bursts: int = 5
     burst: int = 100
+    pools: int = 300
+    many_pools: int = 3_000
+    backlog: int = 1_000_000
     # Seconds: slow subjects do fewer inputs rather than take longer than about this.
     seconds: float = 6.0
     # Seconds until an input of a killed worker counts as not coming again.
@@ -59,6 +62,9 @@ class Sizes:
             "callers": 4,
             "batch_callers": 64,
             "naps": 400,
+            "pools": 8,
+            "many_pools": 16,
+            "backlog": 1000,
             "mapped": 100,
             "long_map": 100,
         }

@@ -236,6 +236,59 @@ MEASURES: dict[str, Measure] = {
         digits=1,
         goal=80,
     ),
+    "pools": Measure(
+        workload="w13", text="parameter pools with one no-op each", unit="pools/s", goal=50
+    ),
+    "pools autoscaler": Measure(
+        workload="w13",
+        text="the same: the autoscaler",
+        unit="% of a processor",
+        less_is_better=True,
+    ),
+    "many pools": Measure(workload="w13", text="ten times as many", unit="pools/s", goal=60),
+    "many pools autoscaler": Measure(
+        workload="w13",
+        text="the same: the autoscaler",
+        unit="% of a processor",
+        less_is_better=True,
+        goal=25,
+    ),
+    "pools beside": Measure(
+        workload="w14", text="parameter pools beside a large backlog", unit="pools/s"
+    ),
+    "backlog first": Measure(
+        workload="w14",
+        text="the same: until the large one is served",
+        unit="s",
+        less_is_better=True,
+        digits=2,
+        goal=2,
+    ),
+    "backlog": Measure(
+        workload="w14",
+        text="the same: until all of it has ended",
+        unit="s",
+        less_is_better=True,
+        digits=1,
+    ),
+    "many pools beside": Measure(
+        workload="w14", text="ten times as many beside it", unit="pools/s"
+    ),
+    "many backlog first": Measure(
+        workload="w14",
+        text="the same: until the large one is served",
+        unit="s",
+        less_is_better=True,
+        digits=2,
+        goal=2,
+    ),
+    "many backlog": Measure(
+        workload="w14",
+        text="the same: until all of it has ended",
+        unit="s",
+        less_is_better=True,
+        digits=1,
+    ),
     "server cpu": Measure(
         workload="cost",
         text="server CPU for a no-op in a map",

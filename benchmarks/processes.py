@@ -129,6 +129,10 @@ class Crew:
             if process.poll() is not None:
                 self._processes[number] = self._spawn(self._commands[number])
 
+    def pids(self) -> list[int]:
+        """The process of each command, in their order."""
+        return [process.pid for process in self._processes]
+
     def stop(self) -> None:
         """End all of them and what they have started: first by asking, then with SIGKILL."""
         for process in self._processes:

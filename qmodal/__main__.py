@@ -12,6 +12,7 @@ from qmodal.exception import Error
 SERVICES = {
     "worker": "qmodal_workers.service",
     "autoscaler": "qmodal_autoscaler.service",
+    "control": "qmodal.services.control.service",
     "web": "qmodal.services.gateway.service",
 }
 

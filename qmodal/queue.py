@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 
 from qmodal.client.client import Client, current
 from qmodal.client.deprecation import Removed
+from qmodal.client.quick import UNUSUAL, quick_verb
 from qmodal.client.verb import Stream, stream_verb, verb
 from qmodal.exception import InvalidError, RequestSizeError
 from qmodal.resources.ephemeral import EphemeralContext, Twin
 from qmodal.resources.manager import ObjectManager
 from qmodal.resources.stored import StoredObject, created_at
-from qmodal.resources.values import open_value, seal
+from qmodal.resources.values import open_value, seal, seal_small
 from qmodal.store.objects.names import ObjectKind
 from qmodal.store.objects.queues import (
     MOST_ITEM_BYTES,
@@ -26,6 +27,7 @@ from qmodal.store.objects.queues import (
     PutItems,
 )
 from qmodal.store.objects.sealed import item_place
+from qmodal.store.objects.writers import Writer
 from qmodal.transport.defects import skip
 from qmodal.transport.operation import Op, Pause
 from qmodal.types import QueueInfo
@@ -44,6 +46,64 @@ def _ephemeral(client: Any = None, environment_name: str | None = None) -> Ephem
     ...     q.put("a")
     """
     return EphemeralContext(Queue, environment_name)
+
+
+def _get_now(
+    client: Client,
+    of: Queue,
+    block: bool = True,
+    timeout: float | None = None,
+    *,
+    partition: str | None = None,
+) -> Any:
+    """As `Queue.get`, for a thread, if there is an item: whoever waits in line has taken all others before."""
+    object_id = of._id
+    if object_id is None or (timeout is not None and not block):
+        return UNUSUAL
+    name = _checked(partition)
+    replies = client.blocking.at_once(client.queues.packed_take(object_id, name), 2)
+    if replies is None or not replies[0]:
+        return UNUSUAL
+    signed = replies[1]
+    if signed is None:
+        return UNUSUAL if block else None
+    for value in _opened(client, object_id, name, [signed]):
+        return value
+    return UNUSUAL
+
+
+def _put_now(
+    client: Client,
+    of: Queue,
+    v: Any,
+    block: bool = True,
+    timeout: float | None = None,
+    *,
+    partition: str | None = None,
+    partition_ttl: int = LONGEST_TTL_SECONDS,
+) -> Any:
+    """As `Queue.put`, for a thread and a small plain value, into a partition that was put into before."""
+    object_id = of._id
+    if object_id is None or (timeout is not None and not block):
+        return UNUSUAL
+    if not 0 < partition_ttl <= LONGEST_TTL_SECONDS:
+        return UNUSUAL
+    name, ttl = _checked(partition), int(partition_ttl * 1000)
+    known = client.queues.known(object_id, name, ttl)
+    if known is None:
+        return UNUSUAL
+    signed = seal_small(client, item_place(object_id, name), v)
+    if signed is None:
+        return UNUSUAL
+    writer = known.take()
+    replies = client.blocking.at_once(writer.packed(signed), 1)
+    if replies is not None:
+        known.give(writer)
+        if replies[0] == b"OK":
+            return None
+    # Without a reply it may have been written: whoever writes it again is the same writer.
+    began = writer if replies is None else None
+    return client.run(of._put_sealed(PutItems(name, [signed], ttl), block, timeout, began))
 
 
 class Queue(StoredObject):
@@ -116,7 +176,7 @@ class Queue(StoredObject):
         object_id = self._id or (yield from self._find())
         yield from current().queues.clear(object_id, None if all else [name])
 
-    @verb
+    @quick_verb(_get_now)
     def get(
         self, block: bool = True, timeout: float | None = None, *, partition: str | None = None
     ) -> Op[Any | None]:
@@ -143,7 +203,7 @@ class Queue(StoredObject):
             return []
         return (yield from self._get(n_values, block, timeout, partition))
 
-    @verb
+    @quick_verb(_put_now)
     def put(
         self,
         v: Any,
@@ -237,19 +297,26 @@ class Queue(StoredObject):
         place, client = item_place(object_id, name), current()
         put = PutItems(name, [seal(client, place, value) for value in values], int(ttl * 1000))
         _check_size(what, put.signed)
-        if (yield from client.queues.put(object_id, put)):
+        yield from self._put_sealed(put, block, timeout)
+
+    def _put_sealed(
+        self, put: PutItems, block: bool, timeout: float | None, began: Writer | None = None
+    ) -> Op[None]:
+        object_id, queues = self._id or (yield from self._find()), current().queues
+        if (yield from queues.put(object_id, put, began)):
             return
+        count = len(put.signed)
         ends = None if timeout is None else time.monotonic() + timeout
         pause = FIRST_PAUSE
         while True:
             left = LONGEST_PAUSE if ends is None else ends - time.monotonic()
-            if not block or left <= 0 or len(values) > MOST_ITEMS:
+            if not block or left <= 0 or count > MOST_ITEMS:
                 raise Full(
-                    f"Queue {object_id} has no room for {len(values)} more items in that partition: it holds "
+                    f"Queue {object_id} has no room for {count} more items in that partition: it holds "
                     f"{MOST_ITEMS} items and {MOST_PARTITION_BYTES >> 20} MiB."
                 )
             yield Pause(min(pause, left))
-            if (yield from client.queues.put(object_id, put)):
+            if (yield from queues.put(object_id, put)):
                 return
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -259,6 +326,8 @@ def _warn_of_timeout(verb: str) -> None:
 
 
 def _checked(partition: str | None) -> str:
+    if partition is None:
+        return ""
     return Queue.validate_partition_key(partition).decode()
 
 

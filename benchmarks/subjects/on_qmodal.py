@@ -16,6 +16,7 @@ from benchmarks.shape import Aio, Blocking, Commands
 
 if TYPE_CHECKING:
     from benchmarks.bench import Bench
+    from benchmarks.parameters import Figures
 
 # W6 looks at pools that have no container yet.
 COLD = settings.WORKLOAD == "w6"
@@ -117,6 +118,15 @@ class Subject(Blocking):
         self.cold_call(0)
         warm = [self.cold_call(number) for number in range(1, bench.sizes.starts + 1)]
         emit_starts(bench, "warm template", warm)
+
+    def turn_over(self, bench: Bench, pools: int, backlog: int) -> Figures:
+        """Many parameter pools, beside one with a backlog."""
+        from benchmarks import parameters
+
+        assert bench.look is not None
+        if not bench.crew.pids():
+            bench.crew.start()
+        return parameters.turn_over(bench.look, *bench.crew.pids(), pools=pools, backlog=backlog)
 
     def cold_call(self, number: int) -> float:
         """Seconds of the first call to a pool of a version that has a template."""

@@ -53,7 +53,7 @@ def read_wrk(text: str) -> Load:
     latencies = {
         int(share): float(value) * MICROSECONDS[unit]
         for share, value, unit in re.findall(
-            r"^\s+(\d+)%\s+([\d.]+)(us|ms|s|m)$", text, re.MULTILINE
+            r"^\s+(\d+)%\s+([\d.]+)(us|ms|s|m)[ \t]*$", text, re.MULTILINE
         )
     }
     total = re.search(r"^\s*(\d+) requests in", text, re.MULTILINE)

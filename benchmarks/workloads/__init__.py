@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
 from benchmarks.bench import Bench
-from benchmarks.workloads import containers, latency, throughput, together
+from benchmarks.workloads import containers, latency, pools, throughput, together
 
 UNPACKED = {"QMODAL_PACKING": "off"}
 
@@ -56,5 +56,7 @@ WORKLOADS: dict[str, Workload] = {
     "w10": Workload(run=latency.w10, workers=8, for_latency=True),
     "w11": Workload(run=together.w11, at_its_best=True, needs_asyncio=True),
     "w12": Workload(run=together.w12, at_its_best=True, for_latency=True, needs_asyncio=True),
+    "w13": Workload(run=pools.w13, once=True, limit=600.0),
+    "w14": Workload(run=pools.w14, once=True, limit=600.0),
     "cost": Workload(run=throughput.cost, at_its_best=True, environ=UNPACKED),
 }

@@ -37,8 +37,13 @@ BUILT_IN = {
     "serve": CommandEntry(
         "qmodal.cli.commands.serve:serve", "Run an app and publish it anew when it changes."
     ),
-    "up": CommandEntry("qmodal.cli.commands.up:up", "Run the whole system on this machine."),
-    "web": CommandEntry("qmodal.cli.commands.web:web", "Serve web functions over HTTP."),
+    "up": CommandEntry(
+        "qmodal.cli.commands.services.up:up", "Run the whole system on this machine."
+    ),
+    "web": CommandEntry("qmodal.cli.commands.services.web:web", "Serve web functions over HTTP."),
+    "control": CommandEntry(
+        "qmodal.cli.commands.services.control:control", "Run schedules and chores."
+    ),
     "app": CommandEntry("qmodal.cli.commands.app:app", "List and stop apps, and read their logs."),
     "call": CommandEntry(
         "qmodal.cli.commands.finding.call:call", "Find calls, and run again what has failed."
@@ -59,8 +64,13 @@ BUILT_IN = {
     "worker list": CommandEntry(
         "qmodal.cli.commands.fleet:workers", "List the workers of all boxes."
     ),
+    "schedule": CommandEntry(
+        "qmodal.cli.commands.services.schedule:schedule",
+        "List, run, pause and resume schedules.",
+    ),
     "token": CommandEntry(
-        "qmodal.cli.commands.token:token", "Make and revoke tokens for guarded web functions."
+        "qmodal.cli.commands.services.token:token",
+        "Make and revoke tokens for guarded web functions.",
     ),
     "secret": CommandEntry(
         "qmodal.cli.commands.objects.secret:secret", "Store variables for functions, encrypted."
@@ -76,6 +86,9 @@ EXTERNAL = {
     "worker": CommandEntry("qmodal_workers.cli:worker", "Run the containers of this machine."),
     "autoscaler": CommandEntry(
         "qmodal_autoscaler.cli:autoscaler", "Decide how many containers each pool has."
+    ),
+    "simulate": CommandEntry(
+        "qmodal_autoscaler.simulator.command:command", "Compare scaling policies on made-up load."
     ),
 }
 

@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from qmodal.store.apps import Apps
     from qmodal.store.calls import Calls, Children
     from qmodal.store.fleet import Fleet
+    from qmodal.store.history.chores import Chores
+    from qmodal.store.history.leftovers import Leftovers
     from qmodal.store.history.logs import Logs
     from qmodal.store.history.statistics import Statistics
+    from qmodal.store.history.usage import Usage
     from qmodal.store.objects.dicts import Dicts
     from qmodal.store.objects.names import ObjectNames
     from qmodal.store.objects.queues import Queues
+    from qmodal.store.objects.schedules import Schedules
     from qmodal.store.objects.secrets import Secrets
     from qmodal.store.pools import Pools
     from qmodal.store.results.dead import DeadLetters
@@ -181,6 +185,34 @@ class Client:
         from qmodal.store.web.tokens import Tokens
 
         return Tokens(self.keys, self.signer)
+
+    @cached_property
+    def schedules(self) -> Schedules:
+        """What is noted of schedules."""
+        from qmodal.store.objects.schedules import Schedules
+
+        return Schedules(self.keys)
+
+    @cached_property
+    def chores(self) -> Chores:
+        """How chores of the control plane went."""
+        from qmodal.store.history.chores import Chores
+
+        return Chores(self.keys)
+
+    @cached_property
+    def leftovers(self) -> Leftovers:
+        """Keys whose owners are gone."""
+        from qmodal.store.history.leftovers import Leftovers
+
+        return Leftovers(self.keys)
+
+    @cached_property
+    def usage(self) -> Usage:
+        """Statistics by the day."""
+        from qmodal.store.history.usage import Usage
+
+        return Usage(self.keys)
 
     @cached_property
     def secrets(self) -> Secrets:

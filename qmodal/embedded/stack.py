@@ -33,9 +33,11 @@ __all__ = ["CHILDREN", "Stack", "launch", "start_private", "sweep_abandoned"]
 Children = Mapping[str, Sequence[str]]
 
 CHILDREN: Children = {
-    name: (sys.executable, "-P", "-m", "qmodal", name) for name in ("autoscaler", "worker")
+    name: (sys.executable, "-P", "-m", "qmodal", name)
+    for name in ("autoscaler", "worker", "control")
 }
-# Both from one process: a private stack lives for one command, and starting is what takes time.
+# Both from one process: a private stack lives for one command, and starting is what takes time. Without control: what
+# lives so long has no schedules.
 CREW: Children = {"crew": (sys.executable, "-P", "-m", "qmodal.embedded.supervisor.crew")}
 # Seconds that a private stack's children have to end: after their client was killed, and after `close`.
 ABANDONED_PRIVATE_GRACE = 1.0

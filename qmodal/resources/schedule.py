@@ -5,18 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from inspect import Parameter, signature
 from typing import Any
 
 from qmodal.exception import InvalidError
 
-_NAMES = {
-    "month": ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec"),
-    "day of week": ("sun", "mon", "tue", "wed", "thu", "fri", "sat"),
-}
-_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12))
-_ALL = (*_FIELDS, ("day of week", 0, 7))
-_PART = re.compile(r"(\*|[0-9a-z]+)(?:-([0-9a-z]+))?(?:/([0-9]+))?", re.IGNORECASE)
+# What croniter draws, by chance or by the name of a machine.
+_CHANCE = re.compile(r"[HR]", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,36 +42,26 @@ class Cron(Schedule):
         object.__setattr__(self, "timezone", timezone)
 
     def check(self) -> None:
-        """Raise InvalidError for a line that is not five fields or a timezone that is not known."""
-        fields = str(self.cron_string).split()
+        """Raise InvalidError for a line that is no cron line or never comes true, or a timezone that is not known."""
+        from croniter import CroniterBadDateError, CroniterError, croniter
+
+        line = str(self.cron_string)
+        fields = line.split()
         if len(fields) != 5:
-            raise InvalidError(f"Cron({self.cron_string!r}): a cron line has five fields")
-        for text, (name, low, high) in zip(fields, _ALL, strict=True):
-            for part in text.split(","):
-                if not _is_part(part, name, low, high):
-                    raise InvalidError(f"Cron({self.cron_string!r}): {part!r} is no {name}")
+            raise InvalidError(f"Cron({line!r}): a cron line has five fields")
+        if _CHANCE.match(line) or any(map(_CHANCE.match, fields)):
+            raise InvalidError(f"Cron({line!r}): the times of a line are the same for everybody")
         _check_zone(self.timezone)
+        try:
+            croniter(line, datetime.now(UTC)).get_next()
+        except CroniterBadDateError:
+            raise InvalidError(f"Cron({line!r}): no such day ever comes") from None
+        except (CroniterError, ValueError) as error:
+            raise InvalidError(f"Cron({line!r}) is no cron line: {error}") from None
 
     def to_plain(self) -> dict[str, Any]:
         """What the app's version records of it."""
         return {"kind": "Cron", "cron_string": self.cron_string, "timezone": self.timezone}
-
-
-def _is_part(part: str, name: str, low: int, high: int) -> bool:
-    found = _PART.fullmatch(part)
-    if found is None or (found[1] == "*" and found[2]) or found[3] == "0":
-        return False
-    if found[1] == "*":
-        return True
-    ends = [_number(text, name, low) for text in (found[1], found[2] or found[1])]
-    return low <= ends[0] <= ends[1] <= high
-
-
-def _number(text: str, name: str, low: int) -> int:
-    names = _NAMES.get(name, ())
-    if text.lower() in names:
-        return names.index(text.lower()) + low
-    return int(text) if text.isdigit() else -1
 
 
 def _check_zone(timezone: str) -> None:
@@ -123,9 +109,12 @@ class Period(Schedule):
         object.__setattr__(self, "seconds", seconds)
 
     def check(self) -> None:
-        """Raise InvalidError for a period that does not lead forward."""
-        if min(self._values().values()) < 0:
+        """Raise InvalidError for a period that does not lead forward by a second at least."""
+        values = self._values()
+        if min(values.values()) < 0:
             raise InvalidError("a Period cannot be negative")
+        if not (any(values[name] for name in values if name != "seconds") or self.seconds >= 1):
+            raise InvalidError(f"a Period takes a second at least, not {self.seconds} s")
 
     def _values(self) -> dict[str, float]:
         names = ("years", "months", "weeks", "days", "hours", "minutes", "seconds")

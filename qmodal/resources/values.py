@@ -13,6 +13,9 @@ from qmodal.wire.payload import load
 from qmodal.wire.plain import NotPlain, unpack
 from qmodal.wire.trees import pack_value
 
+# What is larger takes so long anyway that few steps save nothing.
+SMALL_BYTES = 4096
+
 
 def seal(client: Client, place: bytes, value: object) -> bytes:
     """The value as signed bytes for that place; raises SerializationError."""
@@ -26,6 +29,15 @@ def seal(client: Client, place: bytes, value: object) -> bytes:
             ) from None
         body = _pickled(value)
     return client.signer.sign_at(place, body)
+
+
+def seal_small(client: Client, place: bytes, value: object) -> bytes | None:
+    """As `seal`, of a small plain value; None for any other."""
+    try:
+        packed = pack_value(value)
+    except NotPlain:
+        return None
+    return client.signer.sign_at(place, plain_body(packed)) if len(packed) < SMALL_BYTES else None
 
 
 def _pickled(value: object) -> bytes:

@@ -1,1 +1,1 @@
-"""Further processes beside workers and the autoscaler: the gateways of web functions."""
+"""Further processes beside workers and the autoscaler: the gateways of web functions, and the control plane."""

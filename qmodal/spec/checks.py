@@ -26,6 +26,7 @@ RECORDED: dict[str, Any] = {
 # What follows names a trial of the hosted system: accepted, and not even recorded.
 EXPERIMENTAL = "_experimental_"
 LONGEST_TIMEOUT = 24 * 60 * 60
+HIGHEST_PRIORITY = 100
 
 _GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9+!._-]*(:[1-9][0-9]{0,2})?")
 
@@ -203,4 +204,5 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "serialized": _flag,
     "fork": _flag,
     "delivery": _delivery,
+    "priority": _whole(1, HIGHEST_PRIORITY),
 }

@@ -41,6 +41,7 @@ class OptionKeywords(TypedDict, total=False):
     experimental_options: Mapping[str, Any] | None
     max_inputs: int | None
     fork: bool
+    priority: int
     delivery: str
     keep_warm: int | None
     concurrency_limit: int | None

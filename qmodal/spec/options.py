@@ -76,6 +76,8 @@ class FunctionOptions:
     wait_ms: int = 0
     fork: bool = True
     delivery: str = "at_least_once"
+    # Its share of the containers when there is not room for all, beside other functions of its app.
+    priority: int = 1
     recorded: Mapping[str, Any] = field(default_factory=dict)
 
     def with_concurrency(
@@ -143,6 +145,8 @@ class FunctionOptions:
             raise InvalidError(
                 "A web function cannot be batched: each request gets a response of its own."
             )
+        if is_generator and self.schedule is not None:
+            raise InvalidError("A generator cannot have a schedule: nobody would read its items.")
         if self.max_batch_size is not None and is_generator:
             raise InvalidError("A generator cannot be batched; return a list.")
         if self.max_batch_size is not None and methods > 1:

@@ -201,6 +201,29 @@ class Apps:
             for at, text in zip(replies[:count], replies[count:], strict=True)
         ]
 
+    def forget(self, app_id: str, number: int) -> Op[bool]:
+        """Forget an old version, and its bundle if no other one needs it; False if it is gone, or current."""
+        keys = (self.keys.app(app_id), self.keys.version(app_id, number))
+        arguments = (app_id, number, KEEP_CODE_SECONDS, self.keys.code(""))
+        return bool((yield from ask_one(*script("forget").command(keys, arguments))))
+
+    def disuse(self, digest: str) -> Op[int]:
+        """Take apps that are not deployed any more off those that need a bundle; how many."""
+        members = yield from ask_one(b"SMEMBERS", self.keys.code_apps(digest))
+        where = self.keys.code_apps(digest)
+        apps = [app for each in members if (app := reading.text(each, where)) is not None]
+        count: int = yield from ask_one(*self.disuse_command(digest, apps))
+        return count
+
+    def disuse_command(self, digest: str, apps: Sequence[str]) -> Command:
+        """Take those of the apps that are not deployed off those that need the bundle; the reply is how many."""
+        return script("disuse").command(
+            (self.keys.code(digest),),
+            (KEEP_CODE_SECONDS,),
+            more_keys=[self.keys.app(app) for app in apps],
+            more=apps,
+        )
+
     def last_stopped(self, environment: str, name: str) -> Op[str | None]:
         """The id of the app of that name that was stopped last, within a week."""
         key = self.keys.stopped(environment, name)
@@ -218,6 +241,7 @@ class Apps:
                     keys.settings(app_id),
                     keys.client(app_id),
                     keys.routes(app_id),
+                    keys.schedules(app_id),
                 ),
                 (
                     f"{record.environment}/{record.name}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgpack
@@ -17,8 +18,11 @@ from qmodal.wire.ids import worker_of
 LEASE_MS = 10_000
 RENEW_SECONDS = 2.0
 LEADER_MS = 5_000
+LINE_MS = 5_000
 # The end of no lease is later; what anybody has written stays a number that can be counted with.
 LATEST_MS = 2.0**53
+# Reports of containers that a process keeps as it has read them.
+MOST_REPORTS = 1024
 ContainerState = Literal["starting", "ready", "draining", "failed", "ended"]
 
 
@@ -36,6 +40,7 @@ class WorkerReport:
     version: str
     labels: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
+    ahead: int = 0  # assignments beyond `max_containers` that it takes, and starts as there is room
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,11 +62,36 @@ class ContainerReport:
     pinned: bool = False  # its pool keeps to that version
     unfit: bool = False  # it ends because an input needs a box with another Python or qmodal
     leaving: bool = False  # it ends by itself: it claims no more, and its exit hooks may run
+    gave_way: bool = False  # it ends because it was idle, and others waited for its place
 
     @property
     def is_over(self) -> bool:
         """Whether it failed or ended: nothing of it runs any more."""
         return self.state in ("failed", "ended")
+
+    @property
+    def is_news(self) -> bool:
+        """Whether the autoscaler may have something to do at once: not while it is on its way to be ready."""
+        return self.state != "starting" or self.leaving
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaitingLine:
+    """The pools that wait for room on the boxes, as the leader has said lately.
+
+    `places`: containers that the boxes may run together; `waiting`: pools that wait; `first`: ids of the first of them,
+    in about the order of their turns.
+    """
+
+    places: int
+    waiting: int
+    first: tuple[str, ...] = ()
+
+    def turn(self, pool: str) -> str:
+        """The pool's turn, as people are told; empty if it does not wait."""
+        if pool in self.first:
+            return f"{self.first.index(pool) + 1} of {self.waiting}"
+        return ""
 
 
 def living(leases: Mapping[str, float]) -> list[str]:
@@ -101,9 +131,9 @@ class Fleet:
         )
         return bool(reply)
 
-    def wake(self, pool: str = "") -> Op[None]:
-        """Hint to the autoscaler that the pool (or everything) needs a look."""
-        yield from ask_one(b"PUBLISH", self.keys.wake, pool)
+    def wake(self, *pools: str) -> Op[None]:
+        """Hint to the autoscaler that the pools (or, if none is named, everything) need a look."""
+        yield from ask(*((b"PUBLISH", self.keys.wake, pool) for pool in pools or ("",)))
 
     def nudge(self, workers: Sequence[str]) -> Op[None]:
         """Hint to the boxes that they should look at once at what they should run."""
@@ -197,10 +227,7 @@ class Fleet:
         """What each box runs, as it last reported; boxes of which that cannot be read are left out."""
         listed: dict[str, list[ContainerReport]] = {}
         for worker, name, reply in (yield from self._of_boxes(workers, self.keys.containers)):
-            found = [
-                (field, reading.report(packed, ContainerReport, name))
-                for field, packed in reading.pairs(reply)
-            ]
+            found = [(field, _read(packed, name)) for field, packed in reading.pairs(reply)]
             listed[worker] = [
                 each
                 for field, each in found
@@ -236,6 +263,19 @@ class Fleet:
         )
         return bool(reply)
 
+    def say_line(self, line: WaitingLine | None) -> Op[None]:
+        """Say which pools wait for room, or that none does; it is forgotten after 5 s."""
+        if line is None:
+            yield from ask_one(b"UNLINK", self.keys.line)
+        else:
+            yield from ask_one(b"SET", self.keys.line, msgpack.packb(asdict(line)), b"PX", LINE_MS)
+
+    def line(self) -> Op[WaitingLine | None]:
+        """Which pools wait for room; None if none do, or nobody leads."""
+        key = self.keys.line
+        packed = yield from ask_one(b"GET", key)
+        return None if packed is None else reading.report(packed, WaitingLine, key)
+
     def lead(self, autoscaler: str) -> Op[int]:
         """Take or keep the leadership for 5 s; the epoch, or 0 if another leads."""
         reply: int = yield from ask_one(
@@ -258,6 +298,12 @@ def _client_of(line: bytes) -> bytes:
     about = dict(pair.partition(b"=")[::2] for pair in line.split(b" "))
     is_waiting = about.get(b"cmd") == b"xreadgroup" and b"b" in about.get(b"flags", b"")
     return about.get(b"id", b"") if is_waiting else b""
+
+
+@lru_cache(maxsize=MOST_REPORTS)
+def _read(packed: bytes, where: str) -> ContainerReport | None:
+    """The report in these bytes: most are read again and again as they were."""
+    return reading.report(packed, ContainerReport, where)
 
 
 def _packed(report: WorkerReport | ContainerReport) -> bytes:

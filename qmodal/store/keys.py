@@ -14,9 +14,18 @@ from qmodal.wire.ids import shard_of
 
 GROUP = b"containers"
 Lane = Literal[1, 2]  # the stream `inputs`, or `again`
+# Of rq, which clears its registries every minute as long as a control process runs.
+_OF_RQ = (
+    "queues",
+    *(
+        f"{kind}:{queue}"
+        for kind in ("finished", "failed", "workers")
+        for queue in ("schedules", "chores")
+    ),
+)
 # Names of keys that live on without a TTL while nothing runs; every other key must expire or be
 # deleted.
-PERMANENT = ("apps", "signing", "workers", "epoch", "dead", "tokens", "secrets")
+PERMANENT = ("apps", "signing", "workers", "epoch", "dead", "tokens", "secrets", *_OF_RQ)
 
 
 class PoolKeys(NamedTuple):
@@ -187,6 +196,11 @@ class Keys:
         return self.fleet("leader")
 
     @property
+    def line(self) -> str:
+        """String, 5 s: the pools that wait for room, as the leader says every second while there are any."""
+        return self.fleet("line")
+
+    @property
     def epoch(self) -> str:
         """String: number of leaderships so far; an assignment of an older one is refused."""
         return self.fleet("epoch")
@@ -254,6 +268,10 @@ class Keys:
         """Hash: what was counted of a function (`<environment>/<app>/<function>`). 30 days after its last change."""
         return self.fleet(f"stats:{series}")
 
+    def usage(self, series: str) -> str:
+        """Stream, capped: the function's statistics at the beginning of each day. 92 days after the last one."""
+        return self.fleet(f"usage:{series}")
+
     def counted(self, counter: str) -> str:
         """String, 1 day: the number of the last batch that this counter has added to statistics."""
         return self.fleet(f"counted:{counter}")
@@ -266,6 +284,25 @@ class Keys:
     def routes(self, app_id: str) -> str:
         """Hash: what each of the app's routes holds, by its key behind `route`. Lives as the app, goes on stop."""
         return self.fleet(f"app:{app_id}:routes")
+
+    def schedules(self, app_id: str) -> str:
+        """Hash: what was noted of the app's schedules: their last runs, and which are paused. Goes on stop."""
+        return self.fleet(f"app:{app_id}:schedules")
+
+    @property
+    def ticker(self) -> str:
+        """String, 1.5 s: the control process that looks for due slots first."""
+        return self.fleet("ticker")
+
+    @property
+    def chores(self) -> str:
+        """Hash: name -> how the chore went last. 30 days after the last one."""
+        return self.fleet("chores")
+
+    @property
+    def rq(self) -> str:
+        """The start of the keys of rq, which the control plane runs its jobs with."""
+        return f"{self.prefix}:{{rq}}"
 
     @property
     def gateways(self) -> str:

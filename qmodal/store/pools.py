@@ -54,6 +54,11 @@ class Pools:
         reply = yield from ask_one(*script("leave").command(keys, (pool, GROUP, KEEP_POOL_MS)))
         return bool(reply)
 
+    def disown(self, pool: str) -> Op[bool]:
+        """Take it off the active pools if nothing of it is there; whether it was on the list."""
+        keys = (*self._lanes(pool), self.keys.active(shard_of(pool)))
+        return bool((yield from ask_one(*script("disown").command(keys, (pool,)))))
+
     def spec(self, pool: str) -> Op[bytes | None]:
         """The pool's signed spec."""
         reply: bytes | None = yield from ask_one(b"HGET", self.keys.pool(pool), b"spec")

@@ -1,4 +1,4 @@
-"""Events: what happens in workers, autoscalers and gateways and is worth a line, each in one table with its fields.
+"""Events: what happens in workers, autoscalers, gateways and control processes and is worth a line, each in one table with its fields.
 
 Whoever emits names the ids of what it happened to; log lines and tests read them. Where nobody listens at an event's
 level, to emit it costs one question.
@@ -172,8 +172,15 @@ INPUT_INTERRUPTED = Event(
     "input.interrupted",
     _INFO,
     "{what} in {container} is to stop: {reason}",
-    "The worker interrupts user code, because of a time limit or a cancellation; `call` and `input` where the entry is"
-    " still there.",
+    "The worker interrupts user code, because of a time limit or the end of its container.",
+    (*_INPUT, "entry"),
+)
+INPUT_CANCELLED = Event(
+    "input.cancelled",
+    # One for each request whose client has left: a thousand in a moment, of which none is news.
+    logging.DEBUG,
+    "{what} in {container} is to stop: {reason}",
+    "The worker interrupts user code, because its input was cancelled; `call` and `input` where the entry is still there.",
     (*_INPUT, "entry"),
 )
 INPUT_TIMED_OUT = Event(
@@ -264,4 +271,37 @@ GATEWAY_TROUBLE = Event(
     _WARNING,
     "{activity}: {reason}",
     "A gateway could not do something; a request that depends on it was answered with an error.",
+)
+
+# Of the control plane.
+CONTROL_TROUBLE = Event(
+    "control.trouble",
+    _WARNING,
+    "{activity}: {reason}",
+    "A control process could not do something, and tries it again.",
+)
+CONTROL_REFUSED = Event(
+    "control.refused",
+    _WARNING,
+    "job {job} is not run: {reason}",
+    "A job in a queue of the control plane was put there by something else.",
+)
+SCHEDULE_LATE = Event(
+    "schedule.late",
+    _WARNING,
+    "{app}.{function} ran {seconds:.1f} s late",
+    "A slot of a schedule became a call later than 5 s after it was due.",
+    ("call",),
+)
+SCHEDULE_FIRED = Event(
+    "schedule.fired",
+    logging.DEBUG,
+    "{app}.{function} runs as {call}",
+    "A slot of a schedule became a call.",
+)
+CHORE_FAILED = Event(
+    "chore.failed",
+    _WARNING,
+    "chore {chore} has failed: {reason}",
+    "A chore could not be done; it is done again after its interval.",
 )

@@ -144,6 +144,34 @@ class BlockingDriver:
                 self._multiplexer = MultiplexerThread(self.address, self._later)
             return self._multiplexer
 
+    def at_once(self, packed: bytes, count: int) -> list[Reply] | None:
+        """Send so many commands of a call, packed ahead, and return their replies; None if that is not for few steps.
+
+        Then the server may have got them or not: an exchange tries again, or says what is wrong.
+        """
+        # While many threads call, they share a connection. A child of a fork was told of it, as clients are.
+        if not self._loaded or self._later or len(self._calls) >= FEW_THREADS:
+            return None
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            return None
+        self._calls.append(None)
+        try:
+            connection.write((packed,))
+            replies = connection.replies(count)
+        except LOST:
+            connection.close()
+            return None
+        except BaseException:  # also KeyboardInterrupt: replies are still on their way
+            connection.close()
+            raise
+        finally:
+            if self._calls:  # a child of a fork began to count anew
+                self._calls.pop()
+        self._idle.append(connection)
+        return None if first_error(replies) else replies
+
     def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""
         begin, wait = time.monotonic(), None

@@ -85,6 +85,12 @@ def script(name: str) -> Script:
 
 
 @cache
+def known_command() -> Command:
+    """The command that asks whether a server knows every script: the reply has a 1 for each that it knows."""
+    return (b"SCRIPT", b"EXISTS", *(script(name).sha for name in sorted(_places())))
+
+
+@cache
 def load_commands() -> tuple[Command, ...]:
     """The commands that make every script known to a server."""
     return tuple((b"SCRIPT", b"LOAD", script(name).text) for name in sorted(_places()))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 _is_equal = hmac.compare_digest  # looked up once: it is asked for each input
-PURPOSES = ("call", "result", "code", "object")
+PURPOSES = ("call", "result", "code", "object", "job")
 HEAD = 20
 # How places of sealed variables begin: of those that are stored by name, and of those that an app brings along.
 STORED, INLINE = "stored", "inline"

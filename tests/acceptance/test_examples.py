@@ -42,6 +42,7 @@ OUTPUTS: dict[str, tuple[list[str], list[str]]] = {
         ["--below", "email"],
         ["files ", "most used names", "with every report checked here"],
     ),
+    "poller.py": ([], ["handing on order 2", "3 orders, then 3", "a report of 2"]),
     "objects.py": (
         [],
         [

@@ -114,4 +114,5 @@ def test_each_line_of_the_procfile_becomes_the_process_itself() -> None:
         "autoscaler": "exec qmodal autoscaler",
         "worker": "exec qmodal worker",
         "web": "exec qmodal web",
+        "control": "exec qmodal control",
     }

@@ -63,8 +63,8 @@ COLLECT = """
 import sys, qmodal
 print([qmodal.FunctionCall.from_id(call).get(timeout=30) for call in sys.argv[1:]])
 """
-# The server, the autoscaler and the worker, and what starts them.
-STACK = 4
+# The server, the autoscaler, the worker and the control process, and what starts them.
+STACK = 5
 
 
 @contextmanager
@@ -133,7 +133,10 @@ def test_the_doctor_finds_nothing_wrong(here: Desk) -> None:
 
 
 def test_each_of_its_processes_serves_metrics(here: Desk, metrics_port: int) -> None:
-    shown = ["qmodal_autoscaler_leads", "qmodal_box_info", "qmodal_gateway_streams_open"]
+    shown = [
+        *("qmodal_autoscaler_leads", "qmodal_box_info"),
+        *("qmodal_gateway_streams_open", "qmodal_control_first"),
+    ]
     for port, name in enumerate(shown, metrics_port):
         wait_until(partial(shows, port, name), what=f"{name} on port {port}", seconds=60)
 

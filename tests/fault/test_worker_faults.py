@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from qmodal.config import Settings
 from qmodal.spec.options import validated_options
 from qmodal.store.watch.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
-from tests.support.boxes import PROGRAM, QUICK_LEASE, Box, Fleet
+from tests.support.boxes import PROGRAM, QUICK_LEASE, Box, Call, Fleet, Pool
 from tests.support.servers import TestServer, no_process_left
 from tests.support.stacks import is_gone
+from tests.support.stage import autoscaling
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys
@@ -65,6 +70,10 @@ def hold():
     os.kill(os.getpid(), 9)
 """
 
+NAMES = [f"f{number}" for number in range(24)]
+TURNS = "import time\n" + "".join(
+    f"def {name}(x):\n    time.sleep(0.05)\n    return x\n" for name in NAMES
+)
 # Behind its grace it waits half a second for a server that says nothing.
 IMPATIENT = "from qmodal_workers.agent import session; session.RECLAIM_SECONDS = 0.5; " + PROGRAM
 
@@ -220,3 +229,62 @@ def test_a_worker_that_was_given_up_ends_its_containers_and_comes_back(
         wait_until(lambda: set(fleet.workers()) - {box.name}, what="it comes back")
         fleet.client.run(Sweeper(fleet.client.keys).audit())
         assert len(deliveries_lost(fleet, pool)) == 1
+
+
+@pytest.fixture
+def small(fleet: Fleet) -> Iterator[Box]:
+    """A box for three containers; the leader is whoever asks next."""
+    fleet.client.run(fleet.client.fleet.resign("au-test"))
+    with fleet.box("--max-containers", "3") as box:
+        yield box
+
+
+def called(fleet: Fleet, pools: dict[str, Pool]) -> dict[str, tuple[Call, bytes]]:
+    return {name: fleet.call(pools[name], number) for number, name in enumerate(NAMES)}
+
+
+def living(fleet: Fleet, box: Box) -> list[int]:
+    """The pids of the containers that are ready."""
+    reports = fleet.client.run(fleet.client.fleet.containers([box.name]))[box.name]
+    return [each.pid for each in reports if each.state == "ready" and each.pid]
+
+
+def is_reported(fleet: Fleet, box: Box, pid: int) -> bool:
+    """Whether the box knows that the container of that pid has ended."""
+    return pid not in living(fleet, box)
+
+
+def test_containers_that_are_killed_while_pools_take_turns_cost_no_input(
+    fleet: Fleet, small: Box, settings: Settings, tmp_path: Path
+) -> None:
+    pools = fleet.publish(tmp_path / "src", TURNS, dict.fromkeys(NAMES))
+    with autoscaling(settings):
+        calls = called(fleet, pools)
+        for _ in range(4):
+            pid = wait_until(lambda: living(fleet, small), what="a ready container")[0]
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            wait_until(partial(is_reported, fleet, small, pid), what="it is reported")
+        values = [fleet.value(calls[name], seconds=60) for name in NAMES]
+    assert values == list(range(len(NAMES)))
+
+
+def test_no_box_runs_more_than_it_may_and_no_pool_more_than_its_maximum_under_two_autoscalers(
+    fleet: Fleet, small: Box, settings: Settings, tmp_path: Path
+) -> None:
+    pools = fleet.publish(tmp_path / "src", TURNS, dict.fromkeys(NAMES))
+    most: list[int] = []
+
+    def ended() -> bool:
+        reports = fleet.client.run(fleet.client.fleet.containers([small.name]))[small.name]
+        alive = [each for each in reports if not (each.is_over or each.leaving)]
+        most.append(len(alive))
+        assert len({each.pool for each in alive}) == len(alive), "two for one input"
+        seen = fleet.client.run(fleet.client.observing.observe(list(pools.values())))
+        return all(each is not None and each.inflight == 0 for each in seen)
+
+    with autoscaling(settings), autoscaling(settings):
+        calls = called(fleet, pools)
+        wait_until(ended, what="all inputs have ended", seconds=60)
+    assert [fleet.value(calls[name]) for name in NAMES] == list(range(len(NAMES)))
+    assert max(most) <= 3

@@ -134,7 +134,7 @@ def first_line(process: subprocess.Popen[str]) -> str:
 @contextmanager
 def up(home: Path, *options: str, child: str = "sleep 600") -> Iterator[subprocess.Popen[str]]:
     """A `qmodal up` on this state folder."""
-    code = "from qmodal.cli.commands.up import up; up(prog_name='up')"
+    code = "from qmodal.cli.commands.services.up import up; up(prog_name='up')"
     argv = ["-c", code, "--home", str(home), "--child", child, *options]
     with program(argv) as process:
         yield process

@@ -54,6 +54,7 @@ class PaintedWorker:
 
     client: Client
     max_containers: int = 16
+    ahead: int = 0
     fate: Callable[[ContainerReport], ContainerReport] = lambda report: replace(
         report, state="ready", start_ms=1
     )
@@ -76,6 +77,7 @@ class PaintedWorker:
                     max_containers=self.max_containers,
                     python=PYTHON,
                     version="0",
+                    ahead=self.ahead,
                 )
             )
         )
@@ -96,9 +98,15 @@ class PaintedWorker:
             pool = self.roster.pop(name).pool
             self.client.run(self.client.pools.reclaim(pool, name, reason="left", charged=()))
             changed[name] = None
-        for name in found.keys() - self.roster.keys() if not self.is_deaf else ():
+        for name in self._next(found):
             changed[name] = self.roster[name] = self.fate(self._starting(name, found[name]))
         self.report(changed)
+
+    def _next(self, found: dict[str, str]) -> list[str]:
+        """What it starts now: a box that takes assignments ahead starts no more than it has room for."""
+        missing = [] if self.is_deaf else sorted(found.keys() - self.roster.keys())
+        living = sum(not each.is_over for each in self.roster.values())
+        return missing[: max(0, self.max_containers - living)] if self.ahead else missing
 
     def report(self, changed: dict[str, ContainerReport | None]) -> None:
         """Renew the lease with these reports, and have the autoscaler look."""

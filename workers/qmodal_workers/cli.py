@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from qmodal.cli.options import log_json, log_level, metrics_port
-from qmodal_workers.service import GRACE_SECONDS, serve
+from qmodal_workers.service import GRACE_SECONDS, KEPT_TEMPLATES, serve
 
 
 @click.command()
@@ -22,6 +22,13 @@ from qmodal_workers.service import GRACE_SECONDS, serve
     show_default=True,
     help="Seconds that running inputs get to finish after SIGTERM.",
 )
+@click.option(
+    "--templates",
+    type=click.IntRange(min=0),
+    default=KEPT_TEMPLATES,
+    show_default=True,
+    help="Of how many deployed apps it keeps the imported code at hand while nothing of them runs.",
+)
 @metrics_port
 @log_json
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
@@ -30,6 +37,7 @@ def worker(
     max_containers: int | None,
     labels: tuple[str, ...],
     grace: float,
+    templates: int,
     metrics_port: int | None,
     *,
     log_json: bool,
@@ -41,6 +49,7 @@ def worker(
         max_containers,
         labels,
         grace,
+        templates=templates,
         insecure=insecure,
         metrics_port=metrics_port,
         log_json=log_json,

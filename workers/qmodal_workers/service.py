@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 GRACE_SECONDS = 25.0
+KEPT_TEMPLATES = 8
 
 
 def serve(
@@ -12,6 +13,7 @@ def serve(
     labels: tuple[str, ...] = (),
     grace: float = GRACE_SECONDS,
     *,
+    templates: int = KEPT_TEMPLATES,
     insecure: bool = False,
     metrics_port: int | None = None,
     log_json: bool = False,
@@ -39,7 +41,10 @@ def serve(
         check_home(settings.home)  # where it unpacks the code of apps
         withdraw(settings)  # before anything is forked
         options = WorkerOptions(
-            max_containers=max_containers or 16 * cpus(), labels=labels, grace=grace
+            max_containers=max_containers or 16 * cpus(),
+            templates=templates,
+            labels=labels,
+            grace=grace,
         )
         run(
             Client(settings),

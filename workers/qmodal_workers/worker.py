@@ -60,7 +60,9 @@ async def work(
         loop.add_signal_handler(number, stop.request)
     logs, statistics = LogWriter(client), FunctionStatistics(client)
     files = CredentialFiles(client.settings)
-    templates = TemplatePool(files.environ(), logs.pipes, zygote=zygote, marks=marks)
+    templates = TemplatePool(
+        files.environ(), logs.pipes, zygote=zygote, marks=marks, kept=options.templates
+    )
     writing = asyncio.create_task(supervised("logs", logs.write), name="logs")
     try:
         templates.prepare()

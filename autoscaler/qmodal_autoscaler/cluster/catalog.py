@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError
@@ -16,6 +17,8 @@ from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import all_of
 from qmodal_autoscaler.policy.state import PoolSettings
 
+# Terms that are remembered, so that overrides that come and go do not gather.
+MOST_TERMS = 10_000
 APP_STOPPED = "stopped: the app was stopped"
 
 
@@ -29,6 +32,7 @@ class PoolTerms:
 
     `number` is the app's current version, `capacity` how many inputs a container may run.
     `least`: containers of older versions than this end at once, whatever they run.
+    `weight`: its share of the room beside other pools of its app.
     `ended`: why nothing in the pool will run any more, as its callers are told; empty if it may.
     """
 
@@ -40,6 +44,7 @@ class PoolTerms:
     capacity: int = 1
     ended: str = ""
     least: int = 0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,24 @@ class Catalog:
         self._specs: dict[str, PoolSpec] = {}
         self._apps: dict[str, _AppState] = {}
         self._versions: dict[tuple[str, int], Version] = {}
+        self._changed: set[str] = set()
+        self._terms: dict[tuple[Any, ...], PoolTerms] = {}
+
+    def app_of(self, pool: str) -> str:
+        """The pool's app; empty if its spec is not known."""
+        spec = self._specs.get(pool)
+        return "" if spec is None else spec.app_id
+
+    def read_all_apps(self) -> list[Op[None]]:
+        """Operations that read records and overrides of all apps that are known."""
+        return self.read_apps(list(self._apps))
+
+    def take_changed(self) -> set[str]:
+        """The pools of the apps that were found to be other than before, since this was asked last."""
+        changed, self._changed = self._changed, set()
+        if not changed:
+            return set()
+        return {pool for pool, spec in self._specs.items() if spec.app_id in changed}
 
     def apps_of(self, pools: Iterable[str]) -> set[str]:
         """The apps of those pools whose spec is known."""
@@ -110,10 +133,13 @@ class Catalog:
 
     def keep(self, pools: Collection[str]) -> None:
         """Forget the specs, apps and versions that only other pools need."""
-        self._specs = {pool: spec for pool, spec in self._specs.items() if pool in pools}
+        for pool in self._specs.keys() - set(pools):
+            del self._specs[pool]
         apps = self.apps_of(pools)
         self._apps = {app: about for app, about in self._apps.items() if app in apps}
         needed = self._needed()
+        if needed != self._versions.keys() or len(self._terms) > MOST_TERMS:
+            self._terms = {}
         self._versions = {key: each for key, each in self._versions.items() if key in needed}
 
     def terms(self, pool: str) -> PoolTerms:
@@ -133,8 +159,14 @@ class Catalog:
         if function is None:
             why = f"stopped: version {version.number} of {version.name!r} has no {spec.function!r}"
             return _ended(spec, version.number, why)
-        terms = _running(spec, version, function, about.overrides.get(pool, {}))
-        return terms if spec.number else replace(terms, least=record.least)
+        override = about.overrides.get(pool, {})
+        # All parameter sets of a class have the same terms, but for their label.
+        key = (spec.app_id, number, spec.function, spec.variant, tuple(sorted(override.items())))
+        terms = self._terms.get(key)
+        if terms is None:
+            terms = self._terms[key] = _running(spec, version, function, override)
+        least = 0 if spec.number else record.least
+        return replace(terms, label=_label(spec), least=least)
 
     def _read_spec(self, pool: str) -> Op[None]:
         spec = yield from self._client.specs.pool(pool)
@@ -144,7 +176,10 @@ class Catalog:
     def _read_app(self, app: str) -> Op[None]:
         apps = self._client.apps
         record, overrides = yield from all_of(apps.record(app), apps.overrides(app))
-        self._apps[app] = _AppState(record, overrides)
+        before, now = self._apps.get(app), _AppState(record, overrides)
+        self._apps[app] = now
+        if before is not None and before != now:
+            self._changed.add(app)
 
     def _read_version(self, app: str, number: int) -> Op[None]:
         version = yield from self._client.specs.version(app, number)
@@ -182,6 +217,7 @@ def _running(
         number=version.number,
         settings=settings,
         capacity=options.capacity,
+        weight=float(options.priority),
     )
 
 

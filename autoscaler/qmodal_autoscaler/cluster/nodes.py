@@ -18,13 +18,17 @@ AVOID_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class PlacedContainer:
-    """A container of a pool on a box: assigned, reported, or both."""
+    """A container of a pool on a box: assigned, reported, or both.
+
+    `is_queued`: it was assigned ahead, and its box has no room for it yet.
+    """
 
     container: str
     pool: str
     worker: str
     report: ContainerReport | None
     is_assigned: bool
+    is_queued: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -56,9 +60,18 @@ class Box:
         for container, report in self.reports.items():
             is_assigned = container in self.assigned
             yield PlacedContainer(container, report.pool, self.worker, report, is_assigned)
+        is_queued = self.is_full
         for container, pool in self.assigned.items():
             if container not in self.reports:
-                yield PlacedContainer(container, pool, self.worker, None, is_assigned=True)
+                yield PlacedContainer(container, pool, self.worker, None, True, is_queued)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the box takes assignments ahead, and as many containers live there as may."""
+        about = self.report
+        if about is None or not about.ahead:
+            return False
+        return sum(not each.is_over for each in self.reports.values()) >= about.max_containers
 
     @property
     def is_closing(self) -> bool:
@@ -70,14 +83,16 @@ class Box:
 
     def room(self, server_ms: float) -> WorkerRoom:
         """The room for more containers; none if the box may be dead, is about to stop, or is avoided."""
-        living = [held for held in self.containers() if not held.is_over]
-        free = 0
-        if self.report is not None and not self.is_closing:
-            free = self.report.max_containers - len(living)
+        if self.report is None or self.is_closing:
+            return WorkerRoom(id=self.worker, free_slots=0)
         if self.lease <= server_ms or self.avoided > time.monotonic():
-            free = 0
+            return WorkerRoom(id=self.worker, free_slots=0)
+        free = self.report.max_containers - sum(not held.is_over for held in self.containers())
         warm = {version_key(each.app, each.number) for each in self.reports.values()}
-        return WorkerRoom(id=self.worker, free_slots=max(0, free), warm=frozenset(warm))
+        ahead = self.report.ahead + min(0, free)
+        return WorkerRoom(
+            id=self.worker, free_slots=max(0, free), warm=frozenset(warm), ahead=max(0, ahead)
+        )
 
 
 class Nodes:
@@ -150,6 +165,15 @@ class Nodes:
     def rooms(self, server_ms: float) -> list[WorkerRoom]:
         """The room of each box."""
         return [box.room(server_ms) for box in self._boxes.values()]
+
+    def queued(self) -> list[PlacedContainer]:
+        """The containers that were assigned ahead and wait for room on their box."""
+        return [held for box in self._boxes.values() for held in box.containers() if held.is_queued]
+
+    def places(self) -> int:
+        """How many containers all boxes may run at once."""
+        reports = [box.report for box in self._boxes.values()]
+        return sum(each.max_containers for each in reports if each is not None)
 
     def leaving(self) -> int:
         """How many living containers will make room: they are not assigned any more, or end by themselves."""

@@ -15,22 +15,32 @@ from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes
 
 LOOK = "the look at the server"
+# Pools without containers that each look at everything includes, in turns: most of them wait for room, and are looked at
+# when there is some. Hints that say more of them may be lost.
+LOOKED_AT_IN_TURNS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class DuePools:
-    """The pools to look at now; `everything`: all active ones, not only `pools`."""
+    """The pools to look at now; `everything`: the boxes and what has changed meanwhile, too (`Observer.look`)."""
 
     pools: frozenset[str]
     everything: bool
+    is_news: bool = (
+        False  # somebody has said that something has changed, perhaps an app with many pools
+    )
 
 
 @dataclass(slots=True)
 class ClusterSnapshot:
-    """The pools that were looked at, and an observation of each that could be observed."""
+    """The pools that were looked at, and an observation of each that could be observed.
+
+    `known`: after a look at everything, the pools that are active or have containers.
+    """
 
     pools: list[str]
     observations: dict[str, Observation] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()
 
 
 class Observer:
@@ -44,6 +54,8 @@ class Observer:
         # Subjects, in the change log, of reads that have failed in the last full look.
         self._unreadable: set[str] = set()
         self._clock_ms = 0.0  # the server's clock less the monotonic one
+        self._known: frozenset[str] = frozenset()
+        self._turn = 0
 
     @property
     def server_ms(self) -> float:
@@ -53,11 +65,21 @@ class Observer:
     def look(self, due: DuePools) -> Op[ClusterSnapshot]:
         """Look at the pools that are due; raises Error if not even the list of pools can be had."""
         if due.everything:
-            return (yield from self._look_at_all())
+            if due.is_news:
+                yield from self._all(self.catalog.read_all_apps())
+            return (yield from self._look_at_all(due.pools))
         boxes = self.nodes.read_boxes_of(due.pools)
         return (yield from self._look_at(sorted(due.pools), boxes))
 
-    def _look_at_all(self) -> Op[ClusterSnapshot]:
+    def look_again(self, pools: list[str]) -> Op[ClusterSnapshot]:
+        """Look at the pools only, and not at the boxes."""
+        return (yield from self._look_at(pools, []))
+
+    def _look_at_all(self, due: frozenset[str]) -> Op[ClusterSnapshot]:
+        """Look at all boxes, the pools that are due, new, or have containers, and some of the others.
+
+        If there are few others, at all of them.
+        """
         active, leases, clock = yield from all_of(
             self._client.observing.active(), self._client.fleet.workers(), ask_one(b"TIME")
         )
@@ -65,32 +87,44 @@ class Observer:
         self._clock_ms = int(seconds) * 1000 + int(micros) / 1000 - time.monotonic() * 1000
         before, self._unreadable = self._unreadable, set()
         boxes = self.nodes.survey(leases)
-        pools = sorted({*active, *self.nodes.pools()})
-        seen = yield from self._look_at(pools, boxes)
+        needed = self.nodes.pools() | due | self.catalog.take_changed()
+        needed.update(pool for pool in active if pool not in self._known)
+        others = [pool for pool in active if pool not in needed]
+        seen = yield from self._look_at(sorted({*needed, *self._next_of(others)}), boxes)
         # Boxes that were read for the first time may have containers of pools that are not active.
-        strangers = sorted(self.nodes.pools() - set(pools))
+        strangers = sorted(self.nodes.pools() - set(seen.pools))
         more = yield from self._look_at(strangers, [])
-        self.catalog.keep({*pools, *strangers})
-        self._change_log.keep({*pools, *strangers})
+        self._known = frozenset((*active, *seen.pools, *strangers))
+        self.catalog.keep(self._known)
+        self._change_log.keep(self._known)
         for over in before - self._unreadable:
             self._change_log.settle(over)
-        return ClusterSnapshot(pools + strangers, seen.observations | more.observations)
+        observations = seen.observations | more.observations
+        return ClusterSnapshot(seen.pools + strangers, observations, self._known)
+
+    def _next_of(self, others: list[str]) -> list[str]:
+        """Those of the pools whose turn it is to be looked at."""
+        if len(others) <= LOOKED_AT_IN_TURNS:
+            return others
+        start = self._turn % len(others)
+        self._turn = start + LOOKED_AT_IN_TURNS
+        return (others[start:] + others[:start])[:LOOKED_AT_IN_TURNS]
 
     def _look_at(self, pools: list[str], boxes: list[Op[None]]) -> Op[ClusterSnapshot]:
         catalog, seen = self.catalog, ClusterSnapshot(pools)
         apps = catalog.apps_of(pools)
-        looks = [self._observe(pool, seen) for pool in pools]
-        yield from self._all([*looks, *boxes, *catalog.read_specs(pools), *catalog.read_apps(apps)])
+        look = self._observe(pools, seen)
+        yield from self._all([look, *boxes, *catalog.read_specs(pools), *catalog.read_apps(apps)])
         later = catalog.apps_of(pools) - apps
         yield from self._all(catalog.read_apps(later))
         yield from self._all(catalog.read_versions(apps | later))
         self.nodes.arrange()
         return seen
 
-    def _observe(self, pool: str, seen: ClusterSnapshot) -> Op[None]:
-        (observation,) = yield from self._client.observing.observe([pool])
-        if observation is not None:
-            seen.observations[pool] = observation
+    def _observe(self, pools: list[str], seen: ClusterSnapshot) -> Op[None]:
+        for observation in (yield from self._client.observing.observe(pools)):
+            if observation is not None:
+                seen.observations[observation.pool] = observation
 
     def _all(self, ops: Iterable[Op[None]]) -> Op[None]:
         for result in (yield from gather(ops)):

@@ -141,6 +141,8 @@ class PoolTracker:
         if report is None or held.container in self._over or not held.is_assigned:
             return
         self._over.add(held.container)
+        if report.gave_way:
+            return
         if report.state == "failed" and report.number in (0, terms.number):
             self.failures.append(now)
             self.detail = report.detail
@@ -154,6 +156,8 @@ class PoolTracker:
         state = _state(held)
         track = self.tracks.get(held.container)
         if track is not None and track.state == state:
+            if held.is_queued:
+                track.since = now  # its box has not had room for it so far
             return
         # The state began after our last look, whatever the clock of the box says.
         since = now - min(age, now - self.looked)

@@ -34,8 +34,6 @@ class AssignmentChanges:
         """Include what follows from a look at one pool."""
         for placed in judgement.take_off:
             self.take_off(placed)
-        if judgement.request is not None:
-            self.requests.append(judgement.request)
 
     def take_off(self, placed: PlacedContainer) -> None:
         """Include that the container should not run any more."""

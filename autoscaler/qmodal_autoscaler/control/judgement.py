@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,6 +12,9 @@ from qmodal_autoscaler.cluster.nodes import PlacedContainer, version_key
 from qmodal_autoscaler.policy.decide import serves_alone
 from qmodal_autoscaler.policy.placement import ContainerRequest
 from qmodal_autoscaler.policy.state import Decision, PoolSnapshot
+
+# A pool with so many inputs in flight does not wait behind all those that have a few.
+MANY_INPUTS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +163,16 @@ def _taken_off(made: PoolDecision) -> Iterable[PlacedContainer]:
     yield from outdated(made.containers, made.terms)
     yield from (each for each in made.containers if each.is_over or each.container in made.leaving)
     yield from made.unstarted
+    queued = [each for each in made.containers if each.is_queued]
+    yield from queued[: max(0, len(queued) - _wanted_ahead(made, len(queued)))]
+
+
+def _wanted_ahead(made: PoolDecision, queued: int) -> int:
+    """How many of the containers that wait on full boxes have something to do, or keep the minimum or buffer."""
+    settings, seen = made.terms.settings, made.observation
+    inputs = math.ceil(max(0, seen.inflight - seen.delayed) / settings.slots)
+    most = max(inputs, settings.min_containers) + settings.buffer_containers
+    return max(0, most - (len(made.snapshot.containers) - queued))
 
 
 def _request(made: PoolDecision, unfit: frozenset[str]) -> ContainerRequest | None:
@@ -170,6 +184,9 @@ def _request(made: PoolDecision, unfit: frozenset[str]) -> ContainerRequest | No
         have=len(made.snapshot.containers) - len(made.leaving),
         version=version_key(made.terms.app, made.terms.number),
         unfit=unfit,
+        app=made.terms.app,
+        weight=made.terms.weight,
+        is_long=made.snapshot.inflight >= MANY_INPUTS,
     )
 
 

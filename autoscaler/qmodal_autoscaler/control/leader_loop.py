@@ -7,7 +7,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from qmodal.client.client import Client
 from qmodal.store.watch.observing import Observation
@@ -18,6 +18,7 @@ from qmodal_autoscaler.cluster.catalog import Catalog, PoolTerms, UnknownTermsEr
 from qmodal_autoscaler.cluster.nodes import Nodes
 from qmodal_autoscaler.cluster.observer import ClusterSnapshot, DuePools, Observer
 from qmodal_autoscaler.cluster.pool_tracker import PoolTracker
+from qmodal_autoscaler.control.allocation import Allocation
 from qmodal_autoscaler.control.assigner import Assigner, AssignmentChanges, LeadershipLostError
 from qmodal_autoscaler.control.judgement import (
     Judgement,
@@ -32,17 +33,20 @@ from qmodal_autoscaler.control.maintenance import DetachedApps, Maintenance
 from qmodal_autoscaler.control.notifications import Notifications
 from qmodal_autoscaler.control.workqueue import WorkQueue
 from qmodal_autoscaler.policy.decide import decide
-from qmodal_autoscaler.policy.rebalance import Donor, StarvedPool, lend
+from qmodal_autoscaler.policy.placement import ContainerRequest
 from qmodal_autoscaler.policy.state import PoolHistory
 
 # Every pool is looked at this often, hint or not: hints may be lost.
 FULL_LOOK_SECONDS = 1.0
 SWEEP_SECONDS = 1.0
+# How often a round looks again at pools whose turn it is: some may turn out to need nothing any more.
+MOST_CALLS = 3
 # Subjects of the change log.
 ROUND = "the last round"
 SWEEP = "the sweep for lost boxes"
 PLACE = "what starts and ends on the boxes"
 MAINTENANCE = "what waits for its retry, and empty pools"
+LINE = "who waits for room"
 DETACHED = "apps whose client has left"
 log = logging.getLogger("qmodal.autoscaler")
 
@@ -70,12 +74,19 @@ class LeaderTerm:
         self._change_log = change_log = ChangeLog()
         self._queue = queue = WorkQueue()
         self._observer = Observer(client, change_log)
-        self._notifications = Notifications(client, queue, self._observer.nodes.is_served)
+        self._allocation = Allocation(self._observer.nodes, self._observer.catalog, change_log)
+        self._notifications = Notifications(
+            client,
+            queue,
+            is_served=self._observer.nodes.is_served,
+            is_waiting=self._allocation.line.__contains__,
+        )
         self._assigner = Assigner(client.fleet, self._observer.nodes, epoch, change_log)
         self._maintenance = Maintenance(client, queue, change_log)
         self._detached = DetachedApps(client, change_log)
         self._trackers: dict[str, PoolTracker] = {}
-        self._starved_since: dict[str, float] = {}
+        self._seen: dict[str, Observation] = {}
+        self._has_said_line = True
         self.on_judged: Callable[[Judgement], None] | None = None
         self.on_placed: Callable[[PoolDecision, int], None] | None = None
 
@@ -101,7 +112,7 @@ class LeaderTerm:
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(FULL_LOOK_SECONDS)
-            self._queue.wake_all()
+            self._queue.wake_all(is_news=False)
 
     async def _sweep(self) -> None:
         sweeper = Sweeper(self._client.keys)
@@ -117,25 +128,38 @@ class LeaderTerm:
             due = await self._queue.wait()
             surviving = self._change_log.surviving
             with surviving(ROUND, "nothing changes", but=(LeadershipLostError,), settles=True):
-                await self._round(replace(due, pools=due.pools | self._starved_since.keys()))
+                began = time.thread_time()
+                await self._round(due)
+                self._queue.rest(time.thread_time() - began)
 
     async def _round(self, due: DuePools) -> None:
         cluster = await self._client.aio(self._observer.look(due))
         this = SchedulingRound(cluster, time.monotonic(), due.everything)
-        for pool in cluster.pools:
-            self._apply(self._judge(pool, cluster.observations.get(pool), this.now), this)
+        self._judge_all(cluster, this)
         for stranger in self._observer.nodes.strangers():
             this.changes.take_off(stranger)
         await self._carry_out(this)
         if this.is_full:
             self._forget(this)
+            with self._change_log.surviving(LINE, "people are not told", settles=True):
+                line = self._allocation.waiting()
+                if line is not None or self._has_said_line:
+                    await self._client.aio(self._client.fleet.say_line(line))
+                self._has_said_line = line is not None
             with self._change_log.surviving(DETACHED, "they are not looked at", settles=True):
                 await self._tend_detached(cluster)
 
+    def _judge_all(self, cluster: ClusterSnapshot, this: SchedulingRound) -> None:
+        self._seen |= cluster.observations
+        for pool in cluster.pools:
+            self._apply(self._judge(pool, cluster.observations.get(pool), this.now), this)
+
     async def _tend_detached(self, cluster: ClusterSnapshot) -> None:
         catalog = self._observer.catalog
-        if catalog.is_complete(cluster.observations):
-            await self._client.aio(self._detached.tend(catalog.records(), cluster.observations))
+        if not catalog.is_complete(self._seen):
+            return
+        unseen = {catalog.app_of(pool) for pool in cluster.known - set(cluster.pools)}
+        await self._client.aio(self._detached.tend(catalog.records(), self._seen, unseen))
 
     def _judge(self, pool: str, observation: Observation | None, now: float) -> Judgement:
         """What follows from this look at the pool; it changes nothing but the pool's own tracker.
@@ -198,6 +222,7 @@ class LeaderTerm:
         if self.on_judged is not None:
             self.on_judged(judgement)
         this.changes.add(judgement)
+        self._allocation.add(judgement)
         self._observer.nodes.note(judgement.unresponsive, pool=pool, unfit=judgement.unfit)
         self._maintenance.add(judgement)
         made = judgement.made
@@ -217,72 +242,65 @@ class LeaderTerm:
             await self._client.aio(self._maintenance.carry_out())
 
     async def _place(self, this: SchedulingRound) -> None:
+        this.changes.requests = await self._granted(this)
         placed = await self._write(this.changes)
+        wanted: Counter[str] = Counter()
+        for request in this.changes.requests:
+            wanted[request.pool] += request.count
+        for pool, count in wanted.items():
+            self._note_placed(this.decisions[pool], this.now, count, placed[pool])
         for pool, made in this.decisions.items():
-            self._note_placed(pool, made, this.now, placed[pool])
-        if this.is_full and self._starved_since:
-            await self._write(self._rebalanced(this, placed))
+            if pool in self._allocation.line and not made.containers:
+                self._queue.waits(pool)
+        more = AssignmentChanges()
+        for held in self._allocation.making_room(self._observer.server_ms, this.now):
+            more.take_off(held)
+            self._queue.look(held.pool)
+            if held.report is not None:
+                text = f"{held.container} makes room for a pool that has fewer"
+                self._change_log.change(held.report.label, text, subject=held.pool)
+        await self._write(more)
+        self._allocation.note()
+
+    async def _granted(self, this: SchedulingRound) -> list[ContainerRequest]:
+        """What is placed now: of the pools that wait those whose turn it is, looked at again if that was not just now."""
+        allocation, granted = self._allocation, list[ContainerRequest]()
+        free = allocation.free(self._observer.server_ms)
+        for _ in range(MOST_CALLS):
+            turns = allocation.call(free, this.now) if free > 0 else []
+            stale = [each.request.pool for each in turns if each.request.pool not in this.decisions]
+            for turn in turns:
+                if turn.request.pool in this.decisions:
+                    granted.append(allocation.line.granted(turn))
+                    free -= turn.containers
+            if not stale:
+                break
+            cluster = await self._client.aio(self._observer.look_again(stale))
+            self._judge_all(cluster, this)
+        return granted
 
     async def _write(self, changes: AssignmentChanges) -> Counter[str]:
         if not (changes.off or changes.requests):
             return Counter()
         return await self._client.aio(self._assigner.write(changes, self._observer.server_ms))
 
-    def _rebalanced(self, this: SchedulingRound, placed: Counter[str]) -> AssignmentChanges:
-        """The containers to take off pools that have more, for pools that have found no room."""
-        starved = [
-            StarvedPool(
-                pool=pool,
-                have=len(this.decisions[pool].snapshot.containers) + placed[pool],
-                unmet=this.decisions[pool].decision.start - placed[pool],
-                seconds=this.now - since,
-            )
-            for pool, since in self._starved_since.items()
-            if pool in this.decisions
-        ]
-        nodes, changes = self._observer.nodes, AssignmentChanges()
-        donors = [_donor(made) for made in this.decisions.values()]
-        taken = set(lend(starved, donors, leaving=nodes.leaving()))
-        for pool, made in this.decisions.items():
-            for each in nodes.of_pool(pool):
-                if each.container in taken:
-                    changes.take_off(each)
-                    text = f"{each.container} makes room for a pool that has fewer"
-                    self._change_log.change(made.terms.label, text, subject=pool)
-        return changes
-
-    def _note_placed(self, pool: str, made: PoolDecision, now: float, placed: int) -> None:
-        """Log how many of the new containers found room, and remember since when some do not."""
-        label, decision = made.terms.label, made.decision
+    def _note_placed(self, made: PoolDecision, now: float, wanted: int, placed: int) -> None:
+        """Log how many of the new containers found room, and look again if that was less than was meant."""
         if placed:
-            self._change_log.change(label, f"{decision.reason} ({placed} placed)", subject=pool)
+            text = f"{made.decision.reason} ({placed} placed)"
+            self._change_log.change(made.terms.label, text, subject=made.pool)
             if self.on_placed is not None:
                 self.on_placed(made, placed)
-        if decision.start > placed:
-            self._starved_since.setdefault(pool, now)
-            text = "no worker has room for all the containers that it needs"
-            self._change_log.trouble(pool, text, label=label)
-        else:
-            self._starved_since.pop(pool, None)
-            self._change_log.settle(pool)
+        if placed < wanted:
+            self._queue.plan_no_later(made.pool, now + FULL_LOOK_SECONDS)
 
     def _forget(self, this: SchedulingRound) -> None:
         """Forget pools that are not active any more, so that they cost no memory."""
-        for pool in self._trackers.keys() - set(this.cluster.pools):
+        known = this.cluster.known
+        for pool in self._trackers.keys() - known:
             self._queue.forget(pool)
             if not self._trackers[pool].is_worth_keeping(this.now):
                 del self._trackers[pool]
-        for pool in self._starved_since.keys() - this.decisions.keys():
-            del self._starved_since[pool]
-
-
-def _donor(made: PoolDecision) -> Donor:
-    ready = [each for each in made.snapshot.containers if each.state == "ready"]
-    idle = [(each.idle_seconds, each.id) for each in ready if not each.running]
-    return Donor(
-        pool=made.pool,
-        have=len(ready),
-        floor=made.terms.settings.min_containers,
-        idle=[] if made.decision.start else idle,
-        busy=[each.id for each in ready if each.running],
-    )
+        for pool in self._seen.keys() - known:
+            del self._seen[pool]
+        self._allocation.forget(known)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from qmodal.client.client import Client
@@ -104,7 +104,7 @@ class Maintenance:
                     pool=pool,
                 )
                 await self._client.aio(self._accounts.add(app, function, {"purged": count}))
-                self._queue.wake(pool)
+                self._queue.look(pool)
         finally:
             self._purging.discard(pool)
 
@@ -127,16 +127,22 @@ class DetachedApps:
         self._prolonged: dict[str, float] = {}
 
     def tend(
-        self, apps: Mapping[str, AppRecord], observations: Mapping[str, Observation]
+        self,
+        apps: Mapping[str, AppRecord],
+        observations: Mapping[str, Observation],
+        unseen: Collection[str] = (),
     ) -> Op[None]:
-        """Stop the apps that had no client before the observations were made, and have no inputs."""
+        """Stop the apps that had no client before the observations were made, and have no inputs.
+
+        Some observations of the `unseen` apps are older than that.
+        """
         detached = {app: record for app, record in apps.items() if record.state == "detached"}
         busy = {each.app for each in observations.values() if each.inflight}
         self._prolonged = {app: at for app, at in self._prolonged.items() if app in detached}
         for app, record in detached.items():
             if app in busy:
                 yield from self._prolong(record)
-            elif app in self._clientless:
+            elif app in self._clientless and app not in unseen:
                 self._change_log.change(record.name, f"{app} has done its work and ends")
                 with self._change_log.surviving(app, "it cannot be stopped", settles=True):
                     yield from self._client.apps.stop(record)

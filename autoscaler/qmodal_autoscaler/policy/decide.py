@@ -30,22 +30,24 @@ def decide(
         return _paused(history, counts)
     wanted = needed(counts, snapshot, settings, history, now)
     need = settings.capped(wanted)
-    history = replace(history, blocked_since=blocked_since(counts, need, history, now))
+    blocked = blocked_since(counts, need, history, now)
+    if blocked != history.blocked_since:
+        history = replace(history, blocked_since=blocked)
     start = pause.allowed(_new_starts(counts, settings, need), len(counts.starting), now)
     history, leaving = _leaving(counts, snapshot, settings, history, need, now)
     give_up = pause.hopeless and now < pause.until and bool(counts.backlog) and not counts.live
     gone = len(leaving.drain) + len(leaving.retire)
     size = max(need, len(counts.live) + start - gone, settings.min_containers)
     why, reason = _reason(counts, need, start, leaving, pause, now)
-    if why == "enough" and wanted > need:
-        why, reason = "maximum", f"{wanted} containers are needed, max_containers allows {need}"
+    if why == "enough":
+        why, reason = _why_enough(counts, wanted, settings, history, now)
     return Decision(
         history=history,
         desired=settings.capped(size),
         start=start,
         drain=_ids(leaving.drain),
         retire=_ids(leaving.retire),
-        retry_at=_retry_at(counts, settings, history, pause, now),
+        retry_at=_retry_at(counts, snapshot, settings, history, pause, now),
         reason=reason,
         why=why,
         give_up=give_up,
@@ -135,6 +137,7 @@ def _leaving(
 
 def _retry_at(
     counts: PoolCounts,
+    snapshot: PoolSnapshot,
     settings: PoolSettings,
     history: PoolHistory,
     pause: start_backoff.StartBackoff,
@@ -151,10 +154,10 @@ def _retry_at(
             history.step.began + scale_down.STEP_SECONDS,
             math.inf if fall is None else fall,
         ]
-        moments += [
-            scale_down.evidence_at(c, settings, now) for c in counts.ready if c.running == 0
-        ]
-        moments += [c.since + settings.settling for c in counts.starting]
+        grace = scale_down.unused_grace(snapshot, settings)
+        moments += [scale_down.evidence_at(c, grace, now) for c in counts.ready if c.running == 0]
+        for boot in counts.starting:
+            moments += scale_down.boot_moments(boot, snapshot, settings)
     return min((moment for moment in moments if now < moment < math.inf), default=None)
 
 
@@ -176,13 +179,33 @@ def _reason(
     if start < need - counts.current:
         return _why_not(need - counts.current, start, pause, now)
     if not start:
-        return "enough", f"{len(counts.live)} containers are enough"
+        return "enough", ""
     if counts.current < len(counts.live):
         return "new_version", f"{start} containers of the current version replace older ones"
     if counts.waiting:
         waiting = f"{counts.waiting} inputs wait for {len(counts.live)} containers"
         return "backlog", f"{waiting}: {start} more"
     return "minimum", f"{start} more containers for the minimum or the buffer"
+
+
+def _why_enough(
+    counts: PoolCounts, wanted: int, settings: PoolSettings, history: PoolHistory, now: float
+) -> tuple[Why, str]:
+    """Why nothing changes, although the pool may want more than it may have, or have more than it wants."""
+    need, size = settings.capped(wanted), len(counts.live)
+    if wanted > need:
+        return "maximum", f"{wanted} containers are needed, max_containers allows {need}"
+    if size <= need:
+        return "enough", f"{size} containers are enough"
+    more = f"{size} containers are kept, {need} would do"
+    if now < history.held_until(settings):
+        return "enough", f"{more}: nothing ends before more is known of the pool"
+    if counts.backlog:
+        return "enough", f"{more}: nothing ends while inputs wait"
+    if scale_down.kept(counts, settings, history, now) >= size:
+        window = f"{settings.scaledown_window:g} s"
+        return "enough", f"{more}: so many were busy within {window}, or are the buffer"
+    return "enough", f"{more}: some run inputs, or were started a short while ago"
 
 
 def _why_fewer(counts: PoolCounts, leaving: Rollout) -> tuple[Why, str]:

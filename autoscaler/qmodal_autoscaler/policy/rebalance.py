@@ -1,75 +1,167 @@
-"""Rebalancing of full boxes: which containers of other pools make room for a pool that waits."""
+"""Rebalancing of full boxes: which containers of other pools make room for pools that wait."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import heapq
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 # A container that was idle for a shorter time is probably between two inputs.
 LENDABLE_IDLE_SECONDS = 1.0
-# A pool without any container gets a busy one of another pool after this, once its input has ended.
-STARVED_SECONDS = 30.0
+# A busy container keeps its place for that many times as long as it took to start, within these limits.
+WORTH_STARTS = 10.0
+SHORTEST_TENURE_SECONDS, LONGEST_TENURE_SECONDS = 1.0, 60.0
+# If no room has appeared for so long, a pool without any container gets that of one that has had its tenure.
+STALLED_SECONDS = 2.0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StarvedPool:
-    """A pool that has `have` containers, needs `unmet` more, and has found no room for `seconds`."""
+    """A pool that has `have` running containers, and has found no room for `unmet` more."""
 
     pool: str
     have: int
     unmet: int
-    seconds: float = 0.0
+    app: str = ""
+    weight: float = 1.0
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Donor:
-    """A pool with containers: `idle` as (seconds, container), `busy` ones by name.
+    """A pool with `have` containers: `idle` as (seconds, container), `busy` ones as (seconds since ready, container).
 
-    `floor` of them are never taken away for others.
+    `floor` of them are never taken away for others; `start` is how long one takes to start, in seconds.
     """
 
     pool: str
     have: int
     floor: int = 0
+    start: float = 0.0
+    app: str = ""
+    weight: float = 1.0
     idle: Sequence[tuple[float, str]] = ()
-    busy: Sequence[str] = ()
+    busy: Sequence[tuple[float, str]] = ()
+
+    @property
+    def tenure(self) -> float:
+        """Seconds for which a busy container keeps its place, so that its start was worth it."""
+        seconds = max(SHORTEST_TENURE_SECONDS, WORTH_STARTS * self.start)
+        return min(LONGEST_TENURE_SECONDS, seconds)
 
 
-def lend(starved: Iterable[StarvedPool], donors: Sequence[Donor], *, leaving: int) -> list[str]:
-    """The containers to take away for starved pools, of which those with the fewest come first.
+class _Books:
+    """What pools and apps have while containers change hands."""
 
-    They come only from pools that have more than the starved one, idle ones first; room that `leaving`
+    def __init__(self, starved: Sequence[StarvedPool], donors: Sequence[Donor]) -> None:
+        self.pools: Counter[str] = Counter({each.pool: each.have for each in starved})
+        self.pools.update({each.pool: each.have for each in donors if each.pool not in self.pools})
+        app_of = {each.pool: each.app for each in starved} | {
+            each.pool: each.app for each in donors
+        }
+        self.apps: Counter[str] = Counter()
+        for pool, have in self.pools.items():
+            self.apps[app_of[pool]] += have
+
+    def move(self, donor: Donor, to: StarvedPool) -> None:
+        """The donor has one less, the other pool one more."""
+        self.pools[donor.pool] -= 1
+        self.apps[donor.app] -= 1
+        self.pools[to.pool] += 1
+        self.apps[to.app] += 1
+
+    def is_fairer(self, donor: Donor, to: StarvedPool, *, margin: int) -> bool:
+        """Whether the donor has more than the other one, by more than `margin`: its app, or in one app its pool."""
+        if donor.app != to.app:
+            return self.apps[donor.app] > self.apps[to.app] + margin
+        has, wants = self.pools[donor.pool], self.pools[to.pool]
+        return (has - margin) / donor.weight > wants / to.weight
+
+
+def lend(
+    starved: Iterable[StarvedPool],
+    donors: Sequence[Donor],
+    *,
+    leaving: int,
+    most: int,
+    is_stalled: bool = False,
+) -> list[str]:
+    """At most so many containers that are to end for starved pools, of which those with the fewest come first.
+
+    They come only from pools (or of another app, from apps) that have more than the starved one, idle ones
+    first; busy ones, which then take no further input, if it is better off with one more than the other
+    without it, or if nothing else has made room (`is_stalled`) for a pool that has none. Room that `leaving`
     containers are about to make is waited for first.
     """
-    idle = {each.pool: _idle(each) for each in donors}
-    have = {each.pool: each.have for each in donors}
+    waiting = sorted(starved, key=lambda each: each.have / each.weight)
+    books = _Books(waiting, donors)
+    idle = {
+        each.pool: sorted(one for one in each.idle if one[0] >= LENDABLE_IDLE_SECONDS)
+        for each in donors
+    }
+    busy = {each.pool: sorted(one for one in each.busy if one[0] >= each.tenure) for each in donors}
     taken: list[str] = []
-    for pool in sorted(starved, key=lambda each: each.have):
-        wanted = max(0, pool.unmet - leaving)
-        leaving = max(0, leaving - pool.unmet)
-        for got in range(wanted):
-            able = [
-                each
-                for each in donors
-                if idle[each.pool]
-                and each.pool != pool.pool
-                and have[each.pool] > max(each.floor, pool.have + got)
-            ]
-            if not able:
-                taken += _from_busy(pool, donors, got)
-                break
-            donor = max(able, key=lambda each: (have[each.pool], idle[each.pool][-1]))
-            taken.append(idle[donor.pool].pop()[1])
-            have[donor.pool] -= 1
+    # Apps whose poorest waiting pool found no donor: their other pools would find none either.
+    given_up: set[str] = set()
+    for to in _each_unmet(waiting, leaving, given_up):
+        if len(taken) >= most:
+            break
+        found = _donor(to, donors, books, idle, margin=0)
+        if found is None:
+            found = _donor(to, donors, books, busy, margin=1)
+        if found is None and is_stalled and not books.pools[to.pool]:
+            found = _donor(to, donors, books, busy, margin=-1)
+        if found is None:
+            given_up.add(to.app)
+            continue
+        donor, container = found
+        taken.append(container)
+        books.move(donor, to)
     return taken
 
 
-def _idle(donor: Donor) -> list[tuple[float, str]]:
-    return sorted(each for each in donor.idle if each[0] >= LENDABLE_IDLE_SECONDS)
+def _each_unmet(
+    waiting: Sequence[StarvedPool], leaving: int, given_up: Collection[str]
+) -> Iterator[StarvedPool]:
+    """Each pool once for each container that it waits for, the one with the fewest first; without the first `leaving`.
+
+    Pools of apps that are `given_up` meanwhile come no more.
+    """
+    turns = [(each.have / each.weight, n, 0) for n, each in enumerate(waiting) if each.unmet]
+    heapq.heapify(turns)
+    while turns:
+        _, n, got = heapq.heappop(turns)
+        to = waiting[n]
+        if to.app in given_up:
+            continue
+        if leaving > 0:
+            leaving -= 1
+        else:
+            yield to
+        if got + 1 < to.unmet:
+            heapq.heappush(turns, ((to.have + got + 1) / to.weight, n, got + 1))
 
 
-def _from_busy(pool: StarvedPool, donors: Sequence[Donor], got: int) -> list[str]:
-    if pool.have or got or pool.seconds < STARVED_SECONDS:
-        return []
-    able = [each for each in donors if each.busy and each.have > max(1, each.floor)]
-    return [max(able, key=lambda each: each.have).busy[0]] if able else []
+def _donor(
+    to: StarvedPool,
+    donors: Sequence[Donor],
+    books: _Books,
+    offers: dict[str, list[tuple[float, str]]],
+    *,
+    margin: int,
+) -> tuple[Donor, str] | None:
+    """Who gives one of its offers to the starved pool, and which; removed from the offers."""
+    able = [
+        each
+        for each in donors
+        if offers[each.pool]
+        and each.pool != to.pool
+        and books.pools[each.pool] > each.floor
+        and books.is_fairer(each, to, margin=margin)
+    ]
+    if not able:
+        return None
+    donor = max(
+        able, key=lambda each: (books.apps[each.app], books.pools[each.pool], offers[each.pool][-1])
+    )
+    return donor, offers[donor.pool].pop()[1]

@@ -40,9 +40,10 @@ def surplus(
     keep = kept(counts, settings, history, now)
     dropped: list[ContainerView] = []
     if not active:
-        boots = [c for c in counts.starting if now - c.since >= settings.settling]
+        boots = [c for c in counts.starting if is_pointless(c, snapshot, settings, now)]
         dropped = sorted(boots, key=_newest)[: max(0, len(counts.live) - keep)]
-    idle = [c for c in counts.ready if c.running == 0 and now >= evidence_at(c, settings, now)]
+    grace = unused_grace(snapshot, settings)
+    idle = [c for c in counts.ready if c.running == 0 and now >= evidence_at(c, grace, now)]
     spare = counts.busy + len(idle) - keep
     return dropped + victims(idle, counts.live)[: max(0, spare)]
 
@@ -55,10 +56,50 @@ def kept(counts: PoolCounts, settings: PoolSettings, history: PoolHistory, now: 
     return max(peak, math.ceil(counts.running / settings.slots), settings.min_containers)
 
 
-def evidence_at(container: ContainerView, settings: PoolSettings, now: float) -> float:
-    """The moment from which on an idle ready container may be scaled down."""
+def unused_grace(snapshot: PoolSnapshot, settings: PoolSettings) -> float:
+    """How long a ready container that has run nothing yet is kept, in seconds.
+
+    For as long as its start took, where inputs are shorter than that, because another input would cost as
+    much again; never beyond the window, which is the most that users allow.
+    """
+    return max(FRESH_SECONDS, min(settings.scaledown_window, _worth(snapshot, settings)))
+
+
+def is_pointless(
+    container: ContainerView, snapshot: PoolSnapshot, settings: PoolSettings, now: float
+) -> bool:
+    """Whether a starting container of a quiet pool may be given up.
+
+    An expensive start that is half done is finished; one that takes twice the learned time is stuck.
+    """
+    age = now - container.since
+    worth = _worth(snapshot, settings)
+    is_half_done = worth > settings.settling and worth / 2 <= age < 2 * worth
+    return age >= settings.settling and not is_half_done
+
+
+def boot_moments(
+    container: ContainerView, snapshot: PoolSnapshot, settings: PoolSettings
+) -> tuple[float, float]:
+    """The moments from which on a starting container may be given up."""
+    return (
+        container.since + settings.settling,
+        container.since + 2 * _worth(snapshot, settings),
+    )
+
+
+def evidence_at(container: ContainerView, grace: float, now: float) -> float:
+    """The moment from which on an idle ready container may be scaled down; `grace` is for an unused one."""
     unused = container.idle_seconds + REPORT_SKEW_SECONDS >= now - container.since
-    return container.since + (max(FRESH_SECONDS, settings.settling) if unused else FRESH_SECONDS)
+    return container.since + (grace if unused else FRESH_SECONDS)
+
+
+def _worth(snapshot: PoolSnapshot, settings: PoolSettings) -> float:
+    """The seconds of idling that a start is worth: its own, if the inputs are shorter."""
+    start = snapshot.start_time or 0.0
+    return (
+        start if start > max(settings.settling, snapshot.service_time or 0.0) else settings.settling
+    )
 
 
 def excess(

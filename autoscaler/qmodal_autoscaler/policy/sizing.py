@@ -26,7 +26,8 @@ def needed(
     if not counts.demand and snapshot.delayed:
         return floor
     if now < history.active_until(settings):
-        floor = max(floor, counts.busy + settings.buffer_containers)
+        # Containers that share few inputs are a buffer themselves.
+        floor = max(floor, min(counts.busy, counts.hard) + settings.buffer_containers)
     kept = min(len(counts.live), counts.hard)
     return max(floor, kept + _extra(counts, snapshot, settings, history, now))
 

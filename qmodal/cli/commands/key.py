@@ -41,7 +41,7 @@ def show() -> None:
 
 def reachable_url(client: Client) -> Op[str]:
     """The server's URL as other machines may use it; ConfigurationError if they cannot reach it."""
-    from qmodal.cli.commands.up import reachable
+    from qmodal.cli.commands.services.up import reachable
     from qmodal.client.discovery import is_near
     from qmodal.store.server import listens_on
 

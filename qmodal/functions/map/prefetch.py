@@ -43,6 +43,11 @@ class Prefetch:
             block = 0 if has_room else call.block_ms
             yield from call.submit_and_receive(batch, block=block, meanwhile=self._make)
 
+    def upcoming(self) -> Op[int]:
+        """How many inputs `submit` would submit; 0 at the end."""
+        batch = yield from self._upcoming()
+        return 0 if batch is None else len(batch.chunk)
+
     def submit(self) -> Op[None]:
         """Submit a chunk of a call that nobody reads meanwhile."""
         batch = yield from self._upcoming()

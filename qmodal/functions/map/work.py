@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar
@@ -18,9 +19,14 @@ from qmodal.transport.operation import Op, Pause
 R = TypeVar("R")
 # What a slow input iterator has given so far is submitted after this long.
 LINGER_SECONDS = 0.01
-# Most unsettled inputs of one `spawn_map`; submitting waits above it, and looks this often.
+# Most unsettled inputs of one `spawn_map`; submitting waits for room beyond it, and looks this often.
 MOST_SPAWNED = 1_000_000
 FULL_SECONDS = 1.0
+FULL = (
+    "spawn_map waits: %s has %d inputs that have not ended, which is the most; it submits the others as these end, "
+    "for which containers have to run"
+)
+log = logging.getLogger("qmodal")
 
 
 class Work(ABC, Generic[R]):
@@ -106,20 +112,24 @@ class Spawn(Work[FunctionCall[Any]]):
             prefetch = Prefetch(call, self._inputs)
             with call.traced():
                 while not call.is_fed:
-                    yield from self._wait_for_room(client, call)
+                    yield from self._wait_for_room(client, call, (yield from prefetch.upcoming()))
                     yield from prefetch.submit()
         return call
 
     def _feed(
         self, client: Client, call: MapCall[Any], chunk: list[Arguments], *, is_last: bool
     ) -> Op[None]:
-        yield from self._wait_for_room(client, call)
+        yield from self._wait_for_room(client, call, len(chunk))
         yield from call.feed(chunk, is_last=is_last)
 
-    def _wait_for_room(self, client: Client, call: MapCall[Any]) -> Op[None]:
-        """Wait until few enough inputs are unsettled; only the server knows how many."""
-        while call.submitted - call.settled >= MOST_SPAWNED:
+    def _wait_for_room(self, client: Client, call: MapCall[Any], count: int) -> Op[None]:
+        """Wait until so many more may be unsettled; only the server knows how many are."""
+        has_said = False
+        while count and call.submitted + count - call.settled > MOST_SPAWNED:
             record = yield from client.calls.record(call.call)
             call.settled = call.submitted if record is None else record.settled
-            if call.submitted - call.settled >= MOST_SPAWNED:
+            if call.submitted + count - call.settled > MOST_SPAWNED:
+                if not has_said:
+                    log.warning(FULL, call.call, MOST_SPAWNED)
+                    has_said = True
                 yield Pause(FULL_SECONDS)

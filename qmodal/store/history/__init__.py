@@ -1,1 +1,1 @@
-"""What is kept of what has happened: what containers printed, and statistics of functions."""
+"""What is kept of what has happened: what containers printed, statistics of functions, chores, and leftovers."""

@@ -10,12 +10,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import NamedTuple
 
 from qmodal.exception import NotFoundError
 from qmodal.store.keys import Keys
 from qmodal.store.objects.names import EPHEMERAL_MS
 from qmodal.store.objects.writers import REMEMBER_MS, Writers
-from qmodal.transport.operation import Command, Exchange, Op, ask, ask_one
+from qmodal.transport.operation import Command, Exchange, Op, Reply, ask, ask_one
+from qmodal.transport.prepacked import bulk, head
 from qmodal.transport.script import script
 
 ENTRY_HOURS = 7 * 24
@@ -36,9 +38,38 @@ def gone(object_id: str) -> NotFoundError:
     )
 
 
+def is_noted(hour: bytes | None) -> bool:
+    """Whether an entry was used in this hour already; the server's clock decides what our guess is worth."""
+    return hour is not None and float(hour) >= time.time() / 3600
+
+
 @lru_cache(maxsize=1024)  # asked for with each put and get, mostly for the same few dictionaries
-def _of_dict(keys: Keys, object_id: str) -> tuple[str, str, str]:
+def _of_dict(prefix: str, object_id: str) -> tuple[str, str, str]:
+    keys = Keys(prefix)  # by its text: to hash the keys themselves takes as long as to make them
     return keys.object(object_id), keys.entries(object_id), keys.used(object_id)
+
+
+class _Heads(NamedTuple):
+    """How the usual commands of a dictionary begin: read, put again and put."""
+
+    hget: bytes
+    zscore: bytes
+    hset: bytes
+    expire: bytes
+    put: bytes
+
+
+@lru_cache(maxsize=1024)
+def _heads_of(prefix: str, object_id: str) -> _Heads:
+    _, entries, used = names = _of_dict(prefix, object_id)
+    put = script("put_entry").command(names, (ENTRY_HOURS, b"", b""))
+    return _Heads(
+        head(b"HGET", entries, more=1),
+        head(b"ZSCORE", used, more=1),
+        head(b"HSET", entries, more=2),
+        head(b"PEXPIRE", entries, _LIFE_MS, b"NX", more=0),
+        head(*put[:-2], more=2),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +81,7 @@ class Dicts:
     lately: set[tuple[str, bytes]] = field(default_factory=set)  # which keys were put here, of late
 
     def _names(self, object_id: str) -> tuple[str, str, str]:
-        return _of_dict(self.keys, object_id)
+        return _of_dict(self.keys.prefix, object_id)
 
     def get(self, object_id: str, key: bytes) -> Op[bytes | None]:
         """The value of a key, None if there is none."""
@@ -62,16 +93,26 @@ class Dicts:
         return found is not None
 
     def _read(self, object_id: str, key: bytes, verb: bytes) -> Op[bytes | None]:
-        record, entries, used = _of_dict(self.keys, object_id)
-        value, hour = yield Exchange(((verb, entries, key), (b"ZSCORE", used, key)), shared=True)
+        _, entries, used = _of_dict(self.keys.prefix, object_id)
+        replies = yield Exchange(((verb, entries, key), (b"ZSCORE", used, key)), shared=True)
+        return (yield from self.found(object_id, key, replies))
+
+    def found(self, object_id: str, key: bytes, replies: list[Reply]) -> Op[bytes | None]:
+        """What has been read: the value that came for a key, and when it was used."""
+        value, hour = replies
         if not value:
-            if not (yield from ask_one(b"EXISTS", record)):
+            if not (yield from ask_one(b"EXISTS", self.keys.object(object_id))):
                 raise gone(object_id)
             return None
-        if hour is None or int(float(hour)) < time.time() / 3600:
+        if not is_noted(hour):
             touch = yield from ask_one(*self.touch_command(object_id, key))
             return value if touch else None
         return value  # type: ignore[no-any-return]
+
+    def packed_get(self, object_id: str, key: bytes) -> bytes:
+        """The two commands whose replies are for `found`."""
+        heads, argument = _heads_of(self.keys.prefix, object_id), bulk(key)
+        return b"".join((heads.hget, argument, heads.zscore, argument))
 
     def touch_command(self, object_id: str, key: bytes) -> Command:
         """What notes that an entry is read now; 0 if its time was over."""
@@ -79,28 +120,46 @@ class Dicts:
 
     def put_command(self, object_id: str, flat: Sequence[bytes]) -> Command:
         """What puts keys and values, one after the other."""
+        if len(flat) == 2:
+            return script("put_entry").command(self._names(object_id), (ENTRY_HOURS, *flat))
         return script("put_entries").command(self._names(object_id), (ENTRY_HOURS,), more=flat)
 
     def put(self, object_id: str, flat: Sequence[bytes]) -> Op[None]:
         """Put keys and values, one after the other, in one step."""
         is_small = sum(map(len, flat)) < SHARED_BYTES
-        place = (object_id, flat[0])
-        if len(flat) == 2 and place in self.lately:
+        if len(flat) == 2 and self.is_known(object_id, flat[0]):
             # Plain commands take half of a script's time. What the index has is there and has its lifetimes; else the
             # script puts it again, and a hash that should not be there goes by itself if we do not get that far.
-            _, entries, used = _of_dict(self.keys, object_id)
+            _, entries, used = _of_dict(self.keys.prefix, object_id)
             put, look = (b"HSET", entries, *flat), (b"ZSCORE", used, flat[0])
             replies = yield Exchange(
                 (put, look, (b"PEXPIRE", entries, _LIFE_MS, b"NX")), shared=is_small
             )
-            if replies[1] is not None and float(replies[1]) >= time.time() / 3600:
+            if is_noted(replies[1]):
                 return
         (reply,) = yield Exchange((self.put_command(object_id, flat),), shared=is_small)
         self._check(object_id, reply)
         if len(flat) == 2:
-            if len(self.lately) >= _MOST_LATELY:
-                self.lately.clear()
-            self.lately.add(place)
+            self.know(object_id, flat[0])
+
+    def is_known(self, object_id: str, key: bytes) -> bool:
+        """Whether that key was put here of late, so that it may be put again by plain commands."""
+        return (object_id, key) in self.lately
+
+    def know(self, object_id: str, key: bytes) -> None:
+        """That key was put here."""
+        if len(self.lately) >= _MOST_LATELY:
+            self.lately.clear()
+        self.lately.add((object_id, key))
+
+    def packed_put(self, object_id: str, key: bytes, value: bytes) -> bytes:
+        """The command that puts an entry; its reply is 1 if it did."""
+        return b"".join((_heads_of(self.keys.prefix, object_id).put, bulk(key), bulk(value)))
+
+    def packed_put_again(self, object_id: str, key: bytes, value: bytes) -> bytes:
+        """The three commands that put a key again, if the second reply says that `is_noted`."""
+        heads, argument = _heads_of(self.keys.prefix, object_id), bulk(key)
+        return b"".join((heads.hset, argument, bulk(value), heads.zscore, argument, heads.expire))
 
     def put_absent(self, object_id: str, key: bytes, value: bytes) -> Op[bool]:
         """Put an entry unless there is one of that key; whether it was put."""

@@ -6,9 +6,9 @@ the front, this and the length of the list say which number the first one has.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from qmodal.exception import ResourceExhaustedError
@@ -18,6 +18,7 @@ from qmodal.store.objects.dicts import gone
 from qmodal.store.objects.names import EPHEMERAL_MS
 from qmodal.store.objects.writers import REMEMBER_MS, Writer, Writers
 from qmodal.transport.operation import Command, Exchange, Op, ask, ask_one
+from qmodal.transport.prepacked import bulk, head
 from qmodal.transport.script import script
 
 MOST_PARTITIONS, MOST_ITEMS = 100_000, 5000
@@ -26,6 +27,7 @@ PARTITIONS_AT_ONCE, PEEK_AT_ONCE = 1000, 100
 # Whoever waits keeps its place in the line for so long; then it asks again, behind the others.
 WAIT_SECONDS_AT_ONCE = 600.0
 _GONE_MS = 10_000
+_MOST_LATELY = 4096
 _LIMITS = (MOST_ITEMS, MOST_PARTITION_BYTES, MOST_PARTITIONS)
 
 
@@ -38,8 +40,47 @@ class PutItems(NamedTuple):
 
 
 @lru_cache(maxsize=1024)  # asked for with each put and get, mostly for the same few partitions
-def _of_partition(keys: Keys, object_id: str, partition: str) -> tuple[str, str]:
+def _of_partition(prefix: str, object_id: str, partition: str) -> tuple[str, str]:
+    keys = Keys(prefix)  # as in `_of_dict`
     return keys.object(object_id), keys.items(object_id, partition)
+
+
+class PartitionWriter(Writer):
+    """A writer of small items to one partition, and how its command begins."""
+
+    __slots__ = ("_begin",)
+
+    def __init__(self, command: Callable[[Writer], Command]) -> None:
+        super().__init__()
+        self._begin = head(*command(self)[:-2], more=2)
+
+    def packed(self, signed: bytes) -> bytes:
+        """The command that appends an item; the reply is OK if it did, now or before, else nothing was written."""
+        return b"".join((self._begin, bulk(self.number), bulk(signed)))
+
+
+class KnownPartition(Writers):
+    """A partition into which something was put: the next small item takes few steps. It has writers of its own."""
+
+    __slots__ = ("_command",)
+
+    def __init__(self, command: Callable[[Writer], Command]) -> None:
+        super().__init__()
+        self._command = command
+
+    def take(self) -> PartitionWriter:
+        """One for a single write; nobody else has it meanwhile."""
+        try:
+            found: PartitionWriter = self._idle.pop()  # type: ignore[assignment]
+        except IndexError:
+            return PartitionWriter(self._command)
+        return found
+
+
+@lru_cache(maxsize=1024)
+def _take_commands(prefix: str, object_id: str, partition: str) -> bytes:
+    record, items = _of_partition(prefix, object_id, partition)
+    return head(b"EXISTS", record, more=0) + head(b"LPOP", items, more=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,18 +89,21 @@ class Queues:
 
     keys: Keys
     writers: Writers = field(default_factory=Writers)
+    lately: dict[tuple[str, str, int], KnownPartition] = field(default_factory=dict)
 
-    def put(self, object_id: str, put: PutItems) -> Op[bool]:
+    def put(self, object_id: str, put: PutItems, began: Writer | None = None) -> Op[bool]:
         """Append all of the items, or none if there is no room for them; whether there was.
 
-        Raises ResourceExhaustedError for one partition too many.
+        `began`: who may have written them already. Raises ResourceExhaustedError for one partition too many.
         """
         for _ in range(2):
-            writer = self.writers.take()
+            writer, began = began or self.writers.take(), None
             command = self.put_command(object_id, put, writer)
             (reply,) = yield Exchange((command,), shared=len(put.signed) == 1)
             self.writers.give(writer)
-            if reply == b"OK":
+            if reply == b"KEPT":
+                self._know(object_id, put.partition, put.ttl)
+            if reply in (b"OK", b"KEPT"):
                 return True
             if reply == b"GONE":
                 raise gone(object_id)
@@ -73,7 +117,7 @@ class Queues:
     def put_command(self, object_id: str, put: PutItems, writer: Writer) -> Command:
         """What appends items; a repetition of the writer's last number does nothing."""
         partition, signed, ttl = put
-        record, items = _of_partition(self.keys, object_id, partition)
+        record, items = _of_partition(self.keys.prefix, object_id, partition)
         size = sum(map(len, signed))
         return script("put_items").command(
             (record, items, self.keys.wrote(object_id, writer.name)),
@@ -81,9 +125,33 @@ class Queues:
             more=signed,
         )
 
+    def known(self, object_id: str, partition: str, ttl: int) -> KnownPartition | None:
+        """That partition, if something was put into it here of late, and its queue is not ephemeral."""
+        return self.lately.get((object_id, partition, ttl))
+
+    def _know(self, object_id: str, partition: str, ttl: int) -> None:
+        if len(self.lately) >= _MOST_LATELY:
+            self.lately.clear()
+        command = partial(self.put_one_command, object_id, partition, ttl, b"")
+        self.lately.setdefault((object_id, partition, ttl), KnownPartition(command))
+
+    def put_one_command(
+        self, object_id: str, partition: str, ttl: int, signed: bytes, writer: Writer
+    ) -> Command:
+        """What appends a small item to a partition that is known."""
+        record, items = _of_partition(self.keys.prefix, object_id, partition)
+        return script("put_item").command(
+            (record, items, self.keys.wrote(object_id, writer.name)),
+            (f"p:{partition}", REMEMBER_MS, *_LIMITS[:2], ttl, writer.number, signed),
+        )
+
+    def packed_take(self, object_id: str, partition: str) -> bytes:
+        """The commands whose replies say whether there is such a queue, and the item that was taken, if any."""
+        return _take_commands(self.keys.prefix, object_id, partition)
+
     def take(self, object_id: str, partition: str, count: int) -> Op[list[bytes]]:
         """Remove and return up to so many items."""
-        record, items = _of_partition(self.keys, object_id, partition)
+        record, items = _of_partition(self.keys.prefix, object_id, partition)
         is_there, found = yield Exchange(
             ((b"EXISTS", record), (b"LPOP", items, count)), shared=True
         )
@@ -93,7 +161,7 @@ class Queues:
 
     def wait(self, object_id: str, partition: str, count: int, seconds: float) -> Op[list[bytes]]:
         """As `take`, once there is one, waiting in line with all others for up to so many seconds."""
-        record, items = _of_partition(self.keys, object_id, partition)
+        record, items = _of_partition(self.keys.prefix, object_id, partition)
         end = self.keys.gone(object_id)
         limit = max(0.001, min(WAIT_SECONDS_AT_ONCE, seconds))
         pop = (b"BLMPOP", f"{limit:.3f}", 2, items, end, b"LEFT", b"COUNT", count)

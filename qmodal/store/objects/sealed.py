@@ -81,7 +81,8 @@ def pack_key(key: object) -> bytes:
     """
     if type(key) is str:
         return _pack_text(key)
-    if type(key) not in _KEY_TYPES or not _is_key(key):
+    kind = type(key)
+    if kind not in _KEY_TYPES or (kind is tuple and not _is_key(key)):
         raise InvalidError(
             f"{type_name(key)} cannot be a key of a Dict: keys are text, bytes, numbers, booleans, None, "
             "dates, and tuples of these. Use such a part of it, or its repr()."

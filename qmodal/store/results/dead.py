@@ -72,6 +72,12 @@ class DeadLetters:
         _, shard, entry = name.split("-", 2)
         return bool((yield from ask_one(b"XDEL", self.keys.dead(int(shard)), entry)))
 
+    def trim(self, before: int) -> Op[int]:
+        """Remove those from before that moment (ms since 1970); how many."""
+        names = [self.keys.dead(shard) for shard in range(SHARDS)]
+        replies = yield from ask_each((b"XTRIM", name, b"MINID", max(0, before)) for name in names)
+        return sum(reply for reply in replies if isinstance(reply, int))
+
 
 def _letter(shard: int, entry: bytes, fields: Sequence[bytes]) -> DeadLetter:
     about = dict(zip(fields[:_HEAD:2], fields[1:_HEAD:2], strict=False))

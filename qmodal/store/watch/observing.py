@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Literal
 
 import msgpack
@@ -14,7 +15,10 @@ from qmodal.store.keys import GROUP, Keys, Lane
 from qmodal.store.results.outputs import MOST_PER_OUTPUT
 from qmodal.transport.operation import Command, Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
-from qmodal.wire.ids import SHARDS, is_pool_id
+from qmodal.wire.ids import SHARDS, is_pool_id, shard_of
+
+# Pools that one script looks at: others of the server's clients wait meanwhile, for less than a millisecond.
+OBSERVED_AT_ONCE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +90,41 @@ class Observing:
         ]
         return [pool for pool in found if pool is not None and is_pool_id(pool)]
 
+    def streamless(self, pools: Sequence[str]) -> Op[list[str]]:
+        """Those of the pools that lack one of their streams."""
+        keys = self.keys
+        looks = ((b"EXISTS", keys.inputs(pool), keys.again(pool)) for pool in pools)
+        replies = yield from ask_each(looks)
+        return [pool for pool, reply in zip(pools, replies, strict=True) if reply in (0, 1)]
+
     def observe(self, pools: Sequence[str]) -> Op[list[Observation | None]]:
-        """Look at many pools in one pipeline; None for a pool that is not known, or cannot be read."""
-        looks = {pool: self._look_command(pool) for pool in pools if is_pool_id(pool)}
-        replies = yield from ask_each(looks.values())
-        found = {
-            pool: _observation(pool, reply, self.keys.pool(pool))
-            for pool, reply in zip(looks, replies, strict=True)
-        }
+        """Look at many pools in one pipeline; None for a pool that is not known, or cannot be read.
+
+        A script for those of a shard, which takes as long as a few commands for each of them.
+        """
+        by_shard: dict[int, list[str]] = {}
+        for pool in dict.fromkeys(filter(is_pool_id, pools)):
+            by_shard.setdefault(shard_of(pool), []).append(pool)
+        looks = [
+            each[start : start + OBSERVED_AT_ONCE]
+            for each in by_shard.values()
+            for start in range(0, len(each), OBSERVED_AT_ONCE)
+        ]
+        replies = yield from ask_each(map(self._look_command, looks))
+        found: dict[str, Observation | None] = {}
+        for look, reply in zip(looks, replies, strict=True):
+            rows = [reply] * len(look) if isinstance(reply, Exception) else reply
+            for pool, row in zip(look, rows, strict=True):
+                found[pool] = _observation(pool, row, self.keys.pool(pool))
         return [found.get(pool) for pool in pools]
 
-    def _look_command(self, pool: str) -> Command:
+    def _look_command(self, pools: Sequence[str]) -> Command:
+        first, *others = map(self._looked_at, pools)
+        return script("observe").command(first, (GROUP,), more_keys=chain.from_iterable(others))
+
+    def _looked_at(self, pool: str) -> tuple[str, ...]:
         keys = self.keys
-        names = (keys.pool(pool), keys.inputs(pool), keys.again(pool), keys.delayed(pool))
-        return script("observe").command(names, (GROUP,))
+        return keys.pool(pool), keys.inputs(pool), keys.again(pool), keys.delayed(pool)
 
     def queue(self, pool: str, *, count: int) -> Op[list[QueuedEntry]]:
         """The entries of a pool as far as they were written by our scripts, at most `count` of each place.

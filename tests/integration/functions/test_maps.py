@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
+from qmodal.functions.map import work
 from qmodal.functions.map.map_call import OUTSTANDING, MapCall, MapOptions
 from qmodal.transport.operation import ask, ask_one
 from qmodal.types import InputInfo, InputStatus
@@ -341,6 +342,34 @@ def test_an_empty_spawned_map_is_a_call_without_inputs(user: Any) -> None:
     call = user.double.spawn_map([])
     assert call.num_inputs() == 0
     assert list(call.iter()) == []
+
+
+@pytest.mark.parametrize("inputs", [range(200), iter(range(200))], ids=["at hand", "one by one"])
+def test_as_many_inputs_as_may_wait_are_spawned_and_further_ones_wait_and_say_so(
+    user: Any,
+    inputs: Iterable[int],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(work, "MOST_SPAWNED", 200)
+    monkeypatch.setattr(work, "FULL_SECONDS", 0.05)
+    paused = user.double.with_options(timeout=281)
+    call = paused.spawn(1)
+    client, pool = clients.current(), paused.object_id.removeprefix("fu-")
+    assert call.get(timeout=30) == 2
+    client.run(client.observing.pause(pool, since=1))
+    full = paused.spawn_map(inputs)
+    assert full.num_inputs() == 200
+    assert not caplog.records
+    more = threading.Thread(target=paused.spawn_map, args=([*range(250)],))
+    more.start()
+    wait_until(lambda: "spawn_map waits" in caplog.text, what="it says that it waits")
+    assert "200 inputs that have not ended" in caplog.text
+    client.run(client.observing.resume(pool))
+    more.join(30)
+    assert not more.is_alive()
+    assert list(full.iter()) == [2 * n for n in range(200)]
+    assert caplog.text.count("spawn_map waits") == 1
 
 
 def test_a_poll_finds_a_result_behind_many_others(user: Any) -> None:

@@ -1,4 +1,4 @@
-"""A whole installation at work: two autoscalers, two boxes, a gateway, a program that calls them, and Prometheus."""
+"""A whole installation at work: two autoscalers, two boxes, a gateway, a control process, a program that calls them, and Prometheus."""
 
 from __future__ import annotations
 
@@ -57,6 +57,7 @@ def busy_run(folder: Path, *, pace: float) -> Iterator[BusyRun]:
         "box-1": worker,
         "box-2": worker,
         "web": ["web", "--port", str(web)],
+        "control": ["control"],
     }
     targets = {name: free_port() for name in commands}
     with ExitStack() as stack:

@@ -44,6 +44,11 @@ def resize(image: int) -> int:
     return image
 
 
+@app.function(schedule=qmodal.Period(seconds=5))
+def stocktake() -> None:
+    time.sleep(0.05)
+
+
 @app.function(retries=1)
 def invoice(number: int) -> int:
     time.sleep(0.02)

@@ -13,7 +13,7 @@ import pytest
 import qmodal
 from qmodal import dict as dict_module
 from qmodal.client.client import Client
-from qmodal.exception import InvalidError, RequestSizeError, SerializationError
+from qmodal.exception import InvalidError, NotFoundError, RequestSizeError, SerializationError
 from qmodal.store.objects import dicts
 from qmodal.store.objects.sealed import pack_key
 from qmodal.transport.operation import ask, ask_one
@@ -162,11 +162,11 @@ def test_large_values_are_listed_in_several_pages(
 def test_what_is_too_large_is_refused(d: qmodal.Dict, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RequestSizeError, match=r"Dict\.update request is too large: it has 10001"):
         d.update(dict.fromkeys(range(10_001)))
-    monkeypatch.setattr(dict_module, "MOST_REQUEST_BYTES", 1000)
+    monkeypatch.setattr(dict_module, "MOST_REQUEST_BYTES", 5000)
     with pytest.raises(RequestSizeError, match=r"Dict\.put request is too large"):
-        d["a"] = bytes(1001)
+        d["a"] = bytes(5001)
     with pytest.raises(RequestSizeError, match=r"Dict\.update request is too large"):
-        d.update(a=bytes(600), b=bytes(600))
+        d.update(a=bytes(3000), b=bytes(3000))
     assert d.len() == 0
 
 
@@ -213,6 +213,32 @@ def test_a_key_that_is_put_again_and_again_is_listed_whatever_happened_meanwhile
         assert list(d.items()) == [("a", number)]
         left = client.run(ask_one(b"PTTL", client.keys.entries(d.object_id)))
         assert 0 < left <= 120_000
+
+
+def test_a_dictionary_that_is_deleted_takes_nothing_and_leaves_nothing(client: Client) -> None:
+    """Neither a key that was put here of late nor a new one."""
+    d = qmodal.Dict.from_name("gone", create_if_missing=True)
+    d["a"] = 1
+    d["a"] = 2
+    qmodal.Dict.objects.delete("gone")
+    acts: list[Callable[[], object]] = [lambda: d.put("a", 3), lambda: d.put("b", 1)]
+    acts += [lambda: d.get("a"), lambda: d["a"]]
+    for act in acts:
+        with pytest.raises(NotFoundError):
+            act()
+    keys, object_id = client.keys, d.object_id
+    left = (keys.object(object_id), keys.entries(object_id), keys.used(object_id))
+    assert client.run(ask_one(b"EXISTS", *left)) == 0
+
+
+def test_a_put_and_a_get_survive_that_the_connection_is_lost(
+    client: Client, d: qmodal.Dict
+) -> None:
+    for n in range(3):
+        client.run(ask_one(b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"no"))
+        d["a"] = n
+        client.run(ask_one(b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"no"))
+        assert d["a"] == n
 
 
 def test_new_entries_drop_those_that_nobody_uses(client: Client, d: qmodal.Dict) -> None:

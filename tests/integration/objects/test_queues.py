@@ -7,7 +7,7 @@ import gc
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -20,7 +20,10 @@ from qmodal.exception import (
     RequestSizeError,
     ResourceExhaustedError,
 )
+from qmodal.resources.values import seal
 from qmodal.store.objects import queues
+from qmodal.store.objects.queues import PutItems
+from qmodal.store.objects.sealed import item_place
 from qmodal.transport.operation import ask_one
 from tests.support.waiting import wait_until
 
@@ -219,6 +222,101 @@ def test_a_full_partition_takes_no_more(q: qmodal.Queue) -> None:
     assert q.get() == 0
     q.put(5000, block=False)
     assert q.get_many(6000) == list(range(1, 5001))
+
+
+@pytest.fixture
+def kept(client: Client) -> Iterator[qmodal.Queue]:
+    """A queue with a name, into whose unnamed partition something was put: the next put takes few steps."""
+    made = qmodal.Queue.from_name("kept", create_if_missing=True)
+    made.put(0)
+    assert client.queues.lately
+    yield made
+    qmodal.Queue.objects.delete("kept", allow_missing=True)
+
+
+def test_puts_into_a_known_partition_have_the_same_limits(kept: qmodal.Queue) -> None:
+    kept.put_many(list(range(1, 4999)))
+    kept.put(4999, block=False)
+    for _ in range(2):
+        with pytest.raises(queue.Full, match="has no room for 1 more items"):
+            kept.put("too many", block=False)
+    assert list(kept.iterate()) == list(range(5000))
+    assert kept.get() == 0
+    kept.put(5000)
+    assert kept.get_many(6000) == list(range(1, 5001))
+
+
+def test_small_items_make_a_partition_hardly_larger_than_it_may_be(
+    kept: qmodal.Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queues, "_LIMITS", (5000, 100_000, 100_000))
+    with pytest.raises(queue.Full):
+        for _ in range(200):
+            kept.put(bytes(1000), partition="p", block=False)
+    assert 64 < kept.len(partition="p") < 100_000 // 1000 + 16
+
+
+def test_an_iteration_sees_what_few_steps_have_put(kept: qmodal.Queue) -> None:
+    found = []
+    for item in kept.iterate(item_poll_timeout=0.2):
+        found.append(item)
+        if item < 5:
+            assert kept.get() == item
+            kept.put(item + 1)
+    assert found == list(range(6))
+
+
+def test_a_known_partition_may_be_forgotten_or_cleared_meanwhile(
+    client: Client, kept: qmodal.Queue
+) -> None:
+    record = client.keys.object(kept.object_id)
+    meanwhile: list[Act] = [kept.get, kept.clear]
+    meanwhile.append(lambda: client.run(ask_one(b"HDEL", record, b"p:")))
+    for number, act in enumerate(meanwhile):
+        act()
+        kept.clear()
+        kept.put(number)
+        assert list(kept.iterate()) == [number]
+        assert client.run(ask_one(b"PTTL", client.keys.items(kept.object_id, ""))) > 0
+
+
+def test_a_queue_that_is_deleted_takes_nothing_and_leaves_nothing(
+    client: Client, kept: qmodal.Queue
+) -> None:
+    qmodal.Queue.objects.delete("kept")
+    acts: list[Act] = [lambda: kept.put(1), kept.get, lambda: kept.get(block=False)]
+    for act in acts:
+        with pytest.raises(NotFoundError):
+            act()
+    record = client.keys.object(kept.object_id)
+    items = client.keys.items(kept.object_id, "")
+    assert client.run(ask_one(b"EXISTS", record, items)) == 0
+
+
+def test_a_put_and_a_get_survive_that_the_connection_is_lost(
+    client: Client, kept: qmodal.Queue
+) -> None:
+    for n in range(1, 4):
+        client.run(ask_one(b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"no"))
+        kept.put(n)
+        client.run(ask_one(b"CLIENT", b"KILL", b"TYPE", b"normal", b"SKIPME", b"no"))
+        assert kept.get() == n - 1
+    assert kept.get_many(5) == [3]
+
+
+def test_an_item_that_is_sent_again_as_its_reply_was_lost_is_there_once(
+    client: Client, kept: qmodal.Queue
+) -> None:
+    known = client.queues.known(kept.object_id, "", 86_400_000)
+    assert known is not None
+    signed = seal(client, item_place(kept.object_id, ""), 1)
+    writer = known.take()
+    for _ in range(2):
+        assert client.blocking.at_once(writer.packed(signed), 1) == [b"OK"]
+    assert client.run(client.queues.put(kept.object_id, PutItems("", [signed], 1000), writer))
+    assert list(kept.iterate()) == [0, 1]
+    kept.put(2)
+    assert kept.get_many(5) == [0, 1, 2]
 
 
 def test_a_put_waits_for_room(q: qmodal.Queue) -> None:

@@ -60,6 +60,22 @@ def test_nothing_begins_the_record_of_a_pool_that_the_server_has_lost(
     assert_will_go(made)
 
 
+def test_what_is_learned_of_a_pool_stays_while_nothing_runs_and_is_dropped_after_30_days(
+    client: Client, bench: Bench
+) -> None:
+    bench.submit()
+    (claimed,) = bench.claim()
+    bench.settle(claimed)
+    client.run(client.observing.learned(bench.pool, start_time=7.5, service_time=0.25))
+    put_away(bench)
+    days = bench.left(client.keys.pool(bench.pool)) / 86_400_000
+    assert 29.9 < days <= 30
+    bench.submit()
+    (seen,) = client.run(client.observing.observe([bench.pool]))
+    assert seen is not None
+    assert (seen.start_time, seen.service_time) == (7.5, 0.25)
+
+
 def test_what_is_learned_of_a_lost_pool_is_not_kept(client: Client, bench: Bench) -> None:
     """These were written without a look at the record, and stayed for ever."""
     bench.ask(b"DEL", client.keys.pool(bench.pool))

@@ -10,7 +10,7 @@ import pytest
 from qmodal.transport.operation import Command
 from qmodal.transport.script import load_commands
 from tests.support.store.bench import Bench, state_of
-from tests.support.store.cases import CASES, WORKER
+from tests.support.store.cases import CASES, WORKER, disown
 from tests.support.store.pack_cases import PACK_CASES
 
 
@@ -40,6 +40,7 @@ def test_every_script_is_among_the_cases(bench: Bench) -> None:
     tried = {case(bench)[1] for case in (*CASES, *PACK_CASES)}
     known = {script_of(text) for _, _, text in load_commands()}
     assert tried == known
+    bench.ask(*disown(bench))  # nothing else takes off what it was given to find
     bench.client.run(bench.client.fleet.retire(WORKER))
 
 

@@ -20,7 +20,7 @@ import psutil
 import pytest
 import redis
 
-from qmodal.cli.commands.up import parse_bind
+from qmodal.cli.commands.services.up import parse_bind
 from qmodal.config import Settings
 from qmodal.embedded import server as binary, up as kept
 from qmodal.embedded.folder import LONGEST_SOCKET

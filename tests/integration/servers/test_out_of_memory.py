@@ -24,7 +24,7 @@ ALLOWED = [
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
     *(case for case in PACK_CASES if case is not submit_packs),
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
-    *(cases.route, cases.prolong),
+    *(cases.route, cases.prolong, cases.expire_part, cases.disown, cases.forget, cases.disuse),
     *(objects.take_entry, objects.touch_entry, objects.read_entries, objects.count_entries),
     *(objects.peek_items, objects.forget_partitions, objects.name_object),
 ]
@@ -47,8 +47,10 @@ REFUSED = [
         cases.count,
         cases.keep_secret,
     ),
+    *(cases.note_run, cases.hold),
     submit_packs,
-    *(objects.put_entries, objects.put_absent, objects.put_items, objects.make_object),
+    *(objects.put_entry, objects.put_entries, objects.put_absent),
+    *(objects.put_item, objects.put_items, objects.make_object),
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgpack
@@ -10,8 +11,10 @@ import msgpack
 from qmodal.store.apps import AppRecord
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
+from qmodal.store.history.leftovers import expire_part_command
 from qmodal.store.history.statistics import Series
 from qmodal.store.keys import GROUP
+from qmodal.store.objects.schedules import LastRun
 from qmodal.store.objects.secrets import StoredSecret
 from qmodal.store.results.items import ROOM, Emission
 from qmodal.store.server import accept_command
@@ -284,6 +287,55 @@ def count(bench: Bench) -> Command:
     return command_of(bench.client.statistics.add("ta-1", 1, {series: {"value": 2}}))
 
 
+def deployed(bench: Bench) -> None:
+    """An app with two versions, of one bundle each."""
+    apps = bench.client.apps
+    for number in (1, 2):
+        record = replace(RECORD, version=number)
+        bench.client.run(apps.publish(record, document=b"doc", now=1))
+    bench.ask(b"HSET", bench.client.keys.app(RECORD.app_id), b"state", b"deployed")
+    bench.ask(b"HSET", bench.client.keys.schedules(RECORD.app_id), b"other", b"")
+    bench.ask(b"EXPIRE", bench.client.keys.schedules(RECORD.app_id), 60)
+
+
+def note_run(bench: Bench) -> Command:
+    deployed(bench)
+    run = LastRun(1000, 1001, "fc-00" + "a" * 20, "cron * * * * * UTC")
+    return command_of(bench.client.schedules.note_run(RECORD.app_id, "f", run))
+
+
+def hold(bench: Bench) -> Command:
+    deployed(bench)
+    return command_of(bench.client.schedules.hold(RECORD.app_id, "f", is_paused=True))
+
+
+def expire_part(bench: Bench) -> Command:
+    bench.submit()
+    keys = bench.client.keys
+    part = keys.inputs(bench.pool)  # whatever it is, if its owner is gone
+    return expire_part_command(part, keys.call("fc-00" + "gone" * 5))
+
+
+def disown(bench: Bench) -> Command:
+    gone = "00" * 16
+    bench.ask(b"ZADD", bench.client.keys.active(0), 1, gone)
+    return command_of(bench.client.pools.disown(gone))
+
+
+def forget(bench: Bench) -> Command:
+    deployed(bench)
+    bench.client.run(bench.client.apps.store_code("ab", b"source"))
+    bench.ask(b"HSET", bench.client.keys.app(RECORD.app_id), b"code:1", b"ab")
+    return command_of(bench.client.apps.forget(RECORD.app_id, 1))
+
+
+def disuse(bench: Bench) -> Command:
+    keys = bench.client.keys
+    bench.client.run(bench.client.apps.store_code("ab", b"source"))
+    bench.ask(b"SADD", keys.code_apps("ab"), b"ap-gone")
+    return bench.client.apps.disuse_command("ab", ["ap-gone"])
+
+
 def keep_secret(bench: Bench) -> Command:
     secret = StoredSecret("main", bench.pool, "st-1", 1, 1, ("A",), b"sealed")
     return bench.client.secrets.keep_command(secret, b"")
@@ -306,5 +358,6 @@ CASES: list[Callable[[Bench], Command]] = [
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
     *(resign, enroll, retire, count, keep_secret),
+    *(note_run, hold, expire_part, disown, forget, disuse),
     *OBJECT_CASES,
 ]

@@ -24,6 +24,10 @@ def put_entries(bench: Bench) -> Command:
     return bench.client.dicts.put_command(ephemeral(bench), [b"a", b"1", b"b", b"2"])
 
 
+def put_entry(bench: Bench) -> Command:
+    return bench.client.dicts.put_command(ephemeral(bench), [b"a", b"1"])
+
+
 def with_entry(bench: Bench) -> str:
     """The id of a dictionary with an entry."""
     made = ephemeral(bench)
@@ -65,6 +69,18 @@ def put_items(bench: Bench) -> Command:
     return bench.client.queues.put_command(ephemeral(bench, "queue"), put, Writer())
 
 
+def kept_queue(bench: Bench) -> str:
+    """The id of a queue that is not ephemeral, and into which something was put; here it ends by itself, too."""
+    made = ephemeral(bench, "queue")
+    bench.ask(b"HSET", bench.client.keys.object(made), b"life", 0)
+    bench.client.run(bench.client.queues.put(made, PutItems("p", [b"1"], 60_000)))
+    return made
+
+
+def put_item(bench: Bench) -> Command:
+    return bench.client.queues.put_one_command(kept_queue(bench), "p", 60_000, b"2", Writer())
+
+
 def with_items(bench: Bench) -> str:
     """The id of a queue with two items."""
     made = ephemeral(bench, "queue")
@@ -99,6 +115,6 @@ def name_object(bench: Bench) -> Command:
 
 
 OBJECT_CASES: list[Callable[[Bench], Command]] = [
-    *(put_entries, put_absent, take_entry, touch_entry, read_entries, count_entries),
-    *(put_items, peek_items, forget_partitions, make_object, name_object),
+    *(put_entry, put_entries, put_absent, take_entry, touch_entry, read_entries, count_entries),
+    *(put_item, put_items, peek_items, forget_partitions, make_object, name_object),
 ]

@@ -64,6 +64,8 @@ DIFFERENCES = {
     "App.cls(fork)": "qmodal's own: an interpreter for each container instead of a fork",
     "App.function(delivery)": "qmodal's own: whether an input may run twice",
     "App.cls(delivery)": "qmodal's own: whether an input may run twice",
+    "App.function(priority)": "qmodal's own: its share of the room",
+    "App.cls(priority)": "qmodal's own: its share of the room",
     "runner.deploy_app(staged)": "a rollout in steps belongs to Modal's own service",
     "App.deploy(name)": "by position too, as `qmodal.runner.deploy_app` takes it",
     "LocalEntrypoint.__init__": "made by `@app.local_entrypoint`, never by programs",

@@ -219,10 +219,13 @@ def test_declared_objects_are_recorded_in_what_is_published() -> None:
         modal.Cron("60 * * * *"),
         modal.Cron("* * 0 * *"),
         modal.Cron("*/0 * * * *"),
-        modal.Cron("5-1 * * * *"),
+        modal.Cron("0 0 31 2 *"),
+        modal.Cron("R * * * *"),
         modal.Cron("x * * * *"),
         modal.Cron("* * * * *", timezone="Mars/Olympus"),
         modal.Period(days=-1),
+        modal.Period(),
+        modal.Period(seconds=0.5),
     ],
 )
 def test_a_schedule_that_cannot_be_is_refused_when_it_is_published(schedule: Any) -> None:
@@ -232,7 +235,8 @@ def test_a_schedule_that_cannot_be_is_refused_when_it_is_published(schedule: Any
 
 
 @pytest.mark.parametrize(
-    "line", ["* * * * *", "*/5 0-6,12 1 jan-mar mon", "0 0 31 12 7", "0,30 */2 * * *"]
+    "line",
+    ["* * * * *", "*/5 0-6,12 1 jan-mar mon", "0 0 31 12 7", "0,30 */2 * * *", "0 22-2 * * *"],
 )
 def test_cron_lines_of_five_fields_are_taken(line: str) -> None:
     modal.Cron(line).check()

@@ -24,7 +24,7 @@ def looks(due: WorkQueue, count: int) -> list[float]:
         return time.monotonic() - begin
 
     async def all_of_them() -> list[float]:
-        assert await due.wait() == DuePools(frozenset(), everything=True)
+        assert await due.wait() == DuePools(frozenset(), everything=True, is_news=True)
         taken = []
         for _ in range(count):
             taken.append(await hinted())

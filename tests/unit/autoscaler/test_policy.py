@@ -46,6 +46,10 @@ def container(
     )
 
 
+def boot(age: float) -> ContainerView:
+    return container("a", state="starting", age=age)
+
+
 def fleet(
     *, busy: int = 0, idle: int = 0, starting: int = 0, idle_for: float = 30.0
 ) -> tuple[ContainerView, ...]:
@@ -152,6 +156,18 @@ def test_up(snapshot: PoolSnapshot, start: int) -> None:
             {"slots": 5},
             0,
             id="above its target, and another one starts",
+        ),
+        pytest.param(
+            pool(*fleet(busy=3)),
+            {"slots": 4, "buffer_containers": 2},
+            0,
+            id="containers that share few inputs are a buffer",
+        ),
+        pytest.param(
+            pool(waiting=4000, service=0.001, start=0.3),
+            {"max_containers": 2},
+            2,
+            id="a cold map starts all that it may",
         ),
         pytest.param(pool(waiting=60, service=1, start=8), {"alpha": 0}, 60, id="strict"),
         pytest.param(pool(waiting=60, service=1, start=8), {"alpha": 1}, 8, id="soft"),
@@ -300,6 +316,35 @@ def test_nothing_is_drained_while_inputs_wait_or_retries_will_come_back() -> Non
     assert len(decided(pool(*fleet(idle=9))).drain) == 5
 
 
+@pytest.mark.parametrize(
+    ("history", "snapshot", "said"),
+    [
+        pytest.param(
+            PoolHistory.empty(NOW), pool(*fleet(idle=3)), "more is known", id="a new leader"
+        ),
+        pytest.param(SETTLED, pool(*fleet(busy=1, idle=3), waiting=1), "inputs wait", id="a queue"),
+        pytest.param(
+            replace(SETTLED, peak=SETTLED.peak.observe(3, ended=NOW, now=NOW, width=60)),
+            pool(*fleet(idle=3)),
+            "3 containers are kept, 0 would do: so many were busy within 60 s",
+            id="the recent peak",
+        ),
+        pytest.param(
+            SETTLED,
+            pool(container("a", idle=1, age=1)),
+            "were started a short while ago",
+            id="one that is fresh",
+        ),
+    ],
+)
+def test_a_pool_that_keeps_more_than_it_needs_says_why(
+    history: PoolHistory, snapshot: PoolSnapshot, said: str
+) -> None:
+    decision = decided(snapshot, history)
+    assert (decision.drain, decision.why) == ((), "enough")
+    assert said in decision.reason
+
+
 @pytest.mark.parametrize("window", [2.0, 60.0])
 def test_a_new_leader_holds_what_it_knows_nothing_about(window: float) -> None:
     history, settings = PoolHistory.empty(NOW), PoolSettings(scaledown_window=window)
@@ -327,6 +372,35 @@ def test_a_new_leader_still_scales_up() -> None:
 )
 def test_which_surplus_container_may_go(view: ContainerView, gone: bool) -> None:
     assert decided(pool(view)).drain == (("a",) if gone else ())
+
+
+@pytest.mark.parametrize(
+    ("view", "times", "window", "gone"),
+    [
+        pytest.param(container("a", age=39, idle=39), (2, 40), 60, False, id="unused, for a start"),
+        pytest.param(container("a", age=41, idle=41), (2, 40), 60, True, id="and no longer"),
+        pytest.param(container("a", age=21, idle=21), (2, 40), 20, True, id="nor than the window"),
+        pytest.param(container("a", age=11, idle=11), (50, 40), 60, True, id="beside long inputs"),
+        pytest.param(boot(11), (2, 40), 60, True, id="a start that has just begun"),
+        pytest.param(boot(21), (2, 40), 60, False, id="one that is half done"),
+        pytest.param(boot(79), (2, 40), 60, False, id="one that is late"),
+        pytest.param(boot(81), (2, 40), 60, True, id="one that will not end"),
+        pytest.param(boot(11), (2, 5), 60, True, id="one that is cheap"),
+    ],
+)
+def test_what_was_expensive_to_start_is_kept_for_as_long_as_it_took(
+    view: ContainerView, times: tuple[float, float], window: float, gone: bool
+) -> None:
+    service, start = times
+    snapshot = pool(view, service=service, start=start)
+    decision = decided(snapshot, scaledown_window=window)
+    assert decision.drain == (("a",) if gone else ())
+    if not gone:
+        assert decision.retry_at is not None
+        later = decide(
+            decision.history, snapshot, PoolSettings(scaledown_window=window), decision.retry_at
+        )
+        assert later.drain == ("a",)
 
 
 def test_victims_are_the_crowded_then_the_longest_idle_then_the_oldest() -> None:

@@ -110,7 +110,10 @@ def with_arguments(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[t
         command = group.get_command(context, name)
         own = (*path, *name.split())
         if isinstance(command, click.Group):
-            yield own
+            if (
+                not command.invoke_without_command
+            ):  # such as `control`, which is a process by itself
+                yield own
             yield from with_arguments(command, own)
         elif command and any(isinstance(p, click.Argument) and p.required for p in command.params):
             yield own

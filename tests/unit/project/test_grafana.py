@@ -212,6 +212,6 @@ def test_prometheus_scrapes_the_processes_of_compose() -> None:
     (scraped,) = loaded(FOLDER / "prometheus" / "prometheus.yml")["scrape_configs"]
     (found,) = scraped["dns_sd_configs"]
     services = compose()["services"]
-    assert set(found["names"]) == {"autoscaler", "worker", "web"}
+    assert set(found["names"]) == {"autoscaler", "worker", "web", "control"}
     for name in found["names"]:
         assert services[name]["environment"]["QMODAL_METRICS_PORT"] == str(found["port"])

@@ -28,7 +28,7 @@ KEY_NAMES = [
     name
     for name in dir(Keys)
     if not name.startswith("_")
-    and name not in {"prefix", "shard", "of_pool", "calls", "fleet", "route"}
+    and name not in {"prefix", "shard", "of_pool", "calls", "fleet", "route", "rq"}
 ]
 FINDING = "qmodal.cli.commands.finding"
 OBJECTS = "qmodal.cli.commands.objects"
@@ -59,6 +59,11 @@ PROCESSES = {
     "autoscaler": "qmodal.__main__, qmodal_autoscaler.service, qmodal_autoscaler.process",
     "zygote": f"{_PRELOAD}; t.preload_pickling()",
 }
+# What a control process runs with, but for `process`, which imports rq under a prefix of its own.
+CONTROL = (
+    "qmodal.services.control.service, qmodal.services.control.schedules.firing, "
+    "qmodal.services.control.chores.doing"
+)
 # What a gateway runs with; uvicorn needs some of what is unneeded elsewhere.
 GATEWAY = "qmodal.services.gateway.service, qmodal.services.gateway.server"
 NOT_FOR_GATEWAYS = [
@@ -87,7 +92,7 @@ def test_a_process_imports_nothing_large_that_it_does_not_need(process: str) -> 
 
 
 def test_a_service_is_started_with_the_command_line_or_without_it() -> None:
-    assert SERVICES.keys() == {*EXTERNAL, "web"}
+    assert SERVICES.keys() == {*EXTERNAL, "web", "control"} - {"simulate"}
     for name, place in SERVICES.items():
         assert callable(import_module(place).serve), name
 
@@ -121,6 +126,8 @@ def test_no_script_is_too_long() -> None:
         "qmodal.cli",
         "qmodal.cli.commands.doctor",
         GATEWAY,
+        CONTROL,
+        f"{CONTROL}, qmodal.services.control.process, qmodal.services.control.metrics",
         ", ".join(
             f"{room}.{path.stem}"
             for room in (FINDING, OBJECTS)
@@ -134,6 +141,11 @@ def test_what_never_runs_user_code_cannot_unpickle(module: str) -> None:
 
 def test_a_gateway_imports_no_framework_and_nothing_large_that_it_does_not_need() -> None:
     assert imported(GATEWAY, NOT_FOR_GATEWAYS) == []
+
+
+def test_rq_is_imported_by_what_a_control_process_runs_alone() -> None:
+    commands = "qmodal.cli.commands.services.control, qmodal.cli.commands.services.schedule"
+    assert imported(f"{CONTROL}, {commands}, qmodal.contrib.rq", ["rq", "redis"]) == []
 
 
 def test_importing_qmodal_brings_in_nothing_heavy() -> None:

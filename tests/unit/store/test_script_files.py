@@ -15,11 +15,13 @@ from qmodal.store.apps import AppRecord, Apps
 from qmodal.store.calls import Calls
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled, Submission
 from qmodal.store.fleet import Fleet, WorkerReport
+from qmodal.store.history.leftovers import expire_part_command
 from qmodal.store.history.statistics import Series, Statistics
 from qmodal.store.keys import Keys
 from qmodal.store.objects.dicts import Dicts
 from qmodal.store.objects.names import ObjectNames
 from qmodal.store.objects.queues import PutItems, Queues
+from qmodal.store.objects.schedules import LastRun, Schedules
 from qmodal.store.objects.secrets import Secrets, StoredSecret
 from qmodal.store.objects.writers import Writer
 from qmodal.store.pools import Pools
@@ -51,6 +53,7 @@ SUBMISSION = Submission(
 )
 FUNCTIONS = [path.stem for path in FILES if "shared" in path.parts and path.stem != "fields"]
 POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
+SCHEDULES = Schedules(KEYS)
 ROUTES = Routes(KEYS, Signer(b"root"))
 SECRETS = Secrets(KEYS, Signer(b"root"))
 SECRET = StoredSecret("main", "aws", "st-1", 1, 1, ("A",), b"sealed")
@@ -91,12 +94,14 @@ DICT, QUEUE = "di-07" + "a" * 20, "qu-07" + "a" * 20
 DICTS, QUEUES, NAMES = Dicts(KEYS), Queues(KEYS), ObjectNames(KEYS, Signer(b"root"))
 
 METHODS: dict[str, Callable[[], Any]] = {
-    "put_entries": lambda: DICTS.put_command(DICT, [b"k", b"v"]),
+    "put_entry": lambda: DICTS.put_command(DICT, [b"k", b"v"]),
+    "put_entries": lambda: DICTS.put_command(DICT, [b"k", b"v", b"l", b"w"]),
     "put_absent": lambda: DICTS.put_absent(DICT, b"k", b"v"),
     "take_entry": lambda: DICTS.remove(DICT, b"k", b"v"),
     "touch_entry": lambda: DICTS.touch_command(DICT, b"k"),
     "read_entries": lambda: DICTS.read_command(DICT, [b"k"]),
     "count_entries": lambda: DICTS.count_command(DICT),
+    "put_item": lambda: QUEUES.put_one_command(QUEUE, "p", 1, b"i", Writer()),
     "put_items": lambda: QUEUES.put_command(QUEUE, PutItems("p", [b"i"], 1), Writer()),
     "peek_items": lambda: QUEUES.peek_command(QUEUE, "p", 0, 1),
     "forget_partitions": lambda: QUEUES.forget_command(QUEUE, ["p"]),
@@ -145,6 +150,12 @@ METHODS: dict[str, Callable[[], Any]] = {
     "tag": lambda: APPS.set_tags("ap-1", {}),
     "keep_secret": lambda: SECRETS.keep_command(SECRET, b""),
     "route": lambda: ROUTES.publish("ap-1", 1, [ROUTE], lifetime=0),
+    "note_run": lambda: SCHEDULES.note_run("ap-1", "f", LastRun(1, 2, CALL, "cron")),
+    "hold": lambda: SCHEDULES.hold("ap-1", "f", is_paused=True),
+    "expire_part": lambda: expire_part_command(KEYS.outputs(CALL), KEYS.call(CALL)),
+    "disown": lambda: POOLS.disown(POOL),
+    "forget": lambda: APPS.forget("ap-1", 1),
+    "disuse": lambda: APPS.disuse_command("ab", ["ap-1", "ap-2"]),
     "prolong": lambda: APPS.prolong_routes_command("ap-1", 1),
 }
 

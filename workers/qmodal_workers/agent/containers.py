@@ -50,7 +50,7 @@ class Cancellation:
 class Container:
     """One container; `report` is what the server is sent.
 
-    `assigned_at`: when it was assigned, `limited_from`: when its user code began, or will have begun for
+    `assigned_at`: when its start began, `limited_from`: when its user code began, or will have begun for
     certain (0: there is no process yet), both in monotonic seconds.
     """
 
@@ -58,6 +58,7 @@ class Container:
     mark: int = 0  # on every process that its user code starts
     assigned_at: float = field(default_factory=time.monotonic)
     limited_from: float = 0.0
+    preparing: float = 0.0  # seconds from its process to being ready: its imports and enter hooks
     options: FunctionOptions = field(default_factory=FunctionOptions)
     series: Series | None = None  # under which it is counted, once that is known
     code: Path | None = None  # where its app's files lie
@@ -71,6 +72,7 @@ class Container:
     # Of one that runs several inputs at once: by row and serial.
     interrupts: dict[tuple[int, int], PendingInterrupt] = field(default_factory=dict)
     last_input: float = 0.0  # when it was last seen busy, while draining
+    idle_since: float = 0.0  # when it was seen idle while others wait for its place; 0: it was not
     cancelled: dict[str, Cancellation] = field(default_factory=dict)  # by entry
     suspect: int = 0  # serial of the input behind which entries were seen to wait, once
     released: int = 0  # serial of the input behind which entries were released
@@ -127,6 +129,10 @@ class Container:
         record = self.endpoints.record
         return record.age(now) < (record.side_by_side_limit or limit)
 
+    def idle_for(self, now: float) -> float:
+        """Seconds since it was first seen idle while others wait for its place; 0 if it was not."""
+        return now - self.idle_since if self.idle_since else 0.0
+
     def tell(self, **changes: Any) -> None:
         """Change the command in its shared record."""
         self.command = replace(self.command, **changes)
@@ -145,6 +151,8 @@ class ContainerTable:
         self._containers: dict[str, Container] = {}
         self._unsent: dict[str, ContainerReport | None] = {}
         self.changed = asyncio.Event()
+        # A container has become ready, leaves or is over: there may be room for the next one.
+        self.moved = asyncio.Event()
 
     def __contains__(self, container: str) -> bool:
         return container in self._containers
@@ -175,6 +183,8 @@ class ContainerTable:
             changes["since"] = time.time_ns() // 1_000_000
         container.report = replace(container.report, **changes)
         self._unsent[container.id] = container.report
+        if "state" in changes or "leaving" in changes:
+            self.moved.set()
         self.changed.set()
 
     def forget(self, container: Container) -> None:

@@ -40,6 +40,14 @@ class Drain:
             container.tell(draining=True)
             self._containers.note(container, state="draining")
 
+    def give_way(self, container: Container) -> None:
+        """Have an idle container end, because others wait for its place."""
+        if not container.command.draining:
+            container.last_input = time.monotonic()
+            container.tell(draining=True)
+            # Not as one that drains: that would say that its box is about to stop.
+            self._containers.note(container, leaving=True, gave_way=True)
+
     def stopped(self, name: str, how: str) -> None:
         """Handle `qmodal container stop`: let it finish what it runs if `how` is "graceful", else stop it now."""
         container = self._containers.find(name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Mapping
 
 from qmodal.client.client import Client
@@ -16,6 +17,8 @@ from qmodal_workers.agent.watchdog import Watchdog, is_running
 from qmodal_workers.ipc.shared_record import lease_clock
 
 RENEW_RETRY_SECONDS = 0.5
+# Reports that change so soon after others go out together.
+TOGETHER_SECONDS = 0.02
 # At-most-once containers that run an input are killed this long before the lease ends.
 FENCE_MARGIN_MS = 3_000
 SAFE_NS = (LEASE_MS - FENCE_MARGIN_MS) * 1_000_000
@@ -32,12 +35,16 @@ class Lease:
 
     async def keep(self) -> None:
         """Renew until the worker was given up, which only an answer of the server can say."""
+        began = time.monotonic()
         while await self._renew():
+            await asyncio.sleep(max(0.0, began + TOGETHER_SECONDS - time.monotonic()))
+            began = time.monotonic()
             if lease_clock() > self._containers.safe_until:
                 continue  # it took so long that what was granted is nearly over
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RENEW_SECONDS):
                     await self._containers.changed.wait()
+            began = time.monotonic()
 
     async def _renew(self) -> bool:
         reports = self._containers.take_unsent()
@@ -58,10 +65,12 @@ class Lease:
 
     async def _wake(self, reports: Reports) -> None:
         """The autoscaler looks at the pools of changed containers at once."""
-        pools = {report.pool for report in reports.values() if report is not None}
-        with contextlib.suppress(Error):  # it looks every second anyway
-            for pool in pools:
-                await self._client.aio(self._client.fleet.wake(pool))
+        pools = {
+            report.pool for report in reports.values() if report is not None and report.is_news
+        }
+        if pools:
+            with contextlib.suppress(Error):  # it looks every second anyway
+                await self._client.aio(self._client.fleet.wake(*pools))
 
 
 def extend(containers: ContainerTable, sent: int) -> None:

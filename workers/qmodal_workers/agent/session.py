@@ -20,13 +20,14 @@ from qmodal.store.fleet import WorkerReport
 from qmodal.telemetry.events import WORKER_ENROLLED, emit
 from qmodal.wire.ids import new_worker_id
 from qmodal_workers.agent import maintenance
+from qmodal_workers.agent.assigned.notifications import Notifications
+from qmodal_workers.agent.assigned.reconciler import Reconciler
+from qmodal_workers.agent.assigned.turnover import Turnover
 from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence, Lease, extend
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
-from qmodal_workers.agent.notifications import Notifications
 from qmodal_workers.agent.reaper import Reaper
-from qmodal_workers.agent.reconciler import Reconciler
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.agent.watchdog import Watchdog
@@ -43,9 +44,10 @@ SHUTDOWN_POLL_SECONDS = 0.01
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
-    """What the command line says about a worker; `grace` in seconds."""
+    """What the command line says about a worker; `grace` in seconds, `templates`: how many it keeps that nothing uses."""
 
     max_containers: int
+    templates: int = 8
     labels: tuple[str, ...] = ()
     grace: float = 25.0
 
@@ -101,11 +103,14 @@ class WorkerSession:
         self._watchdog = Watchdog(client, containers)
         self._fence = ContainerFence(containers, self._watchdog)
         self._drain = Drain(client, containers, self._watchdog, grace=options.grace)
+        self._turnover = Turnover(
+            containers, starter, self._drain, most=options.max_containers, cpus=cpus()
+        )
         self._reconciler = Reconciler(
             client,
             containers,
             self.worker,
-            starter=starter,
+            turnover=self._turnover,
             drain=self._drain,
             templates=templates,
         )
@@ -166,6 +171,7 @@ class WorkerSession:
         return {
             "notifications": self._notifications.listen,
             "reconcile": self._reconciler.watch,
+            "turnover": self._turnover.watch,
             "reaper": self._reaper.watch,
             "watchdog": self._watchdog.watch,
             "audit": self._watchdog.audit,
@@ -179,13 +185,13 @@ class WorkerSession:
 
     async def _end_given_up(self) -> None:
         """Kill all containers: their inputs are being given to others by now."""
-        self._reconciler.is_closed = True
+        self._reconciler.close()
         self._kill_all("its worker was given up")
         await self._until(self._is_empty, END_GIVEN_UP_SECONDS)
 
     async def _shut_down(self) -> None:
         await self._stop.requested.wait()
-        self._reconciler.is_closed = True
+        self._reconciler.close()
         for container in self.containers.living():
             self._drain.begin(container)
         self._cancel_starts()
@@ -226,6 +232,7 @@ class WorkerSession:
             cpus=float(cpus()),
             memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
             max_containers=self._options.max_containers,
+            ahead=self._turnover.ahead,
             python=platform.python_version(),
             version=__version__,
             labels=self._options.labels,

@@ -252,7 +252,8 @@ class Starter:
 
     def _handle(self, container: Container, message: dict[str, Any]) -> None:
         match message:
-            case {"ready": int(), "connection": int(connection)}:
+            case {"ready": int(prepared), "connection": int(connection)}:
+                container.preparing = prepared / 1000
                 took = time.monotonic() - container.assigned_at
                 self._times.learn(container.pool, took)
                 self._statistics.ready(container, took)
@@ -266,11 +267,14 @@ class Starter:
             case {"stop": str(reason)}:
                 container.stop_reason = self._logs.redaction.text(reason)
                 container.is_unfit = message.get("unfit") is True
+                gave_way = message.get("gives_way") is True
                 # What it does at its end has the same limit as if it had been told to.
                 container.last_input = time.monotonic()
                 container.tell(draining=True)
                 # Not as one that drains: that would say that its box is about to stop.
-                self._containers.note(container, leaving=True, unfit=container.is_unfit)
+                self._containers.note(
+                    container, leaving=True, unfit=container.is_unfit, gave_way=gave_way
+                )
             case {"pid": int()}:  # user code begins now
                 container.limited_from = time.monotonic()
             case _:

@@ -14,14 +14,21 @@ from qmodal.store.history.statistics import Counts, observed
 from qmodal.store.keys import GROUP, Keys
 from qmodal.store.pools import MOST_HELD
 from qmodal.store.results.failures import Failure
-from qmodal.telemetry.events import INPUT_INTERRUPTED, INPUT_RETRIED, INPUT_TIMED_OUT, emit
+from qmodal.telemetry.events import (
+    INPUT_CANCELLED,
+    INPUT_INTERRUPTED,
+    INPUT_RETRIED,
+    INPUT_TIMED_OUT,
+    emit,
+)
 from qmodal.transport.operation import Op, ask, ask_one
 from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.ids import input_id
 from qmodal.wire.outcome import Outcome, text_outcome, told
 from qmodal.wire.signing import mac_of
 from qmodal_workers.agent.containers import Container
-from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, ContainerStatus, Entry
+from qmodal_workers.ipc.entry_names import Entry
+from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, ContainerStatus
 
 _WHY = {TIMEOUT: "its time limit is over", CANCELLED: "it was cancelled"}
 
@@ -184,7 +191,7 @@ def tell_interrupted(
     claimed = entries[0] if entries else None
     what = about_input(container, claimed, index)["input"] or f"entry {name}"
     emit(
-        INPUT_INTERRUPTED,
+        INPUT_CANCELLED if why == CANCELLED else INPUT_INTERRUPTED,
         what=what,
         reason=reason,
         entry=name,

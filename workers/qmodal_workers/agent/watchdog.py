@@ -25,9 +25,10 @@ from qmodal_workers.agent.containers import (
     Termination,
 )
 from qmodal_workers.ipc.child_processes import is_stopped
+from qmodal_workers.ipc.entry_names import Entry
 from qmodal_workers.ipc.processes import send_signal
 from qmodal_workers.ipc.running_table import RunningInput
-from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, ContainerStatus, Entry
+from qmodal_workers.ipc.shared_record import CANCELLED, TIMEOUT, ContainerStatus
 from qmodal_workers.spawn.start_plan import start_limit, too_slow
 
 # Every container's record is checked this often.

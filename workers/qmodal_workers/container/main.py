@@ -233,7 +233,8 @@ def _concurrent(parts: _Parts, loop: UserLoop) -> Session:
 def _end(session: Session, control: ControlSocket, leave: Callable[[], None]) -> int:
     """Run the exit hooks with `leave`, and what plain processes run at exit; the exit status."""
     if session.stop.is_made:
-        control.send(stop=session.stop.reason, unfit=session.stop.is_unfit)
+        stop = session.stop
+        control.send(stop=stop.reason, unfit=stop.is_unfit, gives_way=stop.gives_way)
     status = 0
     for end in (leave, plain_process.end):
         try:

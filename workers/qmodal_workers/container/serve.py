@@ -128,4 +128,6 @@ class ServeSession:
         interrupts = self.pipeline.interrupts
         if interrupts.is_preempted and interrupts.slot.serial and not self.stop.is_made:
             self.stop.make("preempted")
+        if self.intake.gives_way() and not self.stop.is_made:
+            self.stop.give_way()
         return self.stop.is_made or self.record.is_draining or self.claims.is_gone

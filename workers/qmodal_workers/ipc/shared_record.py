@@ -2,8 +2,8 @@
 
 The container writes its half as a seqlock (odd while it writes); the worker reads it as a hint
 and never kills, releases or charges on one reading. The other half is the worker's: whether to
-stop claiming, which input to interrupt, how many cancelled inputs it has heard of, and until when
-its lease is good.
+stop claiming, which input to interrupt, how many cancelled inputs it has heard of, until when
+its lease is good, and whether other pools wait for its place.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
-import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from qmodal_workers.ipc import output_words, running_table, tally
+from qmodal_workers.ipc.entry_names import Entry, entry_of, name_of
 from qmodal_workers.ipc.output_words import OutputWords
 from qmodal_workers.ipc.running_table import RunningInput, RunningTable
 from qmodal_workers.ipc.tally import Tally
@@ -42,12 +42,10 @@ _OUTPUT_AT = 16128
 _TALLY_AT = _NAMES_AT + _MOST_BYTES
 # What is left of the lease before the worker has written one: a day, in nanoseconds.
 _UNSAID_NS = 24 * 3600 * 10**9
-Entry = tuple[int, str]  # lane, id
 # Flags of the container's half; above them the number of started entries, in units of ONE_STARTED.
 # SERIAL_IS_ENTRY: each serial after that of the last publication is the next entry; without the flag it
 # is another input of the same pack.
 HAS_PREFETCH, SERIAL_IS_ENTRY, ONE_STARTED = 1, 2, 4
-_NAME = re.compile(rb"([12]):(\d{1,20})-(\d{1,20})")
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
@@ -120,7 +118,11 @@ class ContainerHalf(ctypes.Structure):
 
 
 class AgentHalf(ctypes.Structure):
-    """The layout of the worker's half; `lease` is when its lease ends by `lease_clock`, 0 while unknown."""
+    """The layout of the worker's half; `lease` is when its lease ends by `lease_clock`, 0 while unknown.
+
+    `wanted`: 0 while nobody waits for the container's place, else 1 more than the nanoseconds for which it may be
+    idle before it gives way.
+    """
 
     draining: int
     why: int
@@ -128,6 +130,7 @@ class AgentHalf(ctypes.Structure):
     lease: int
     cancels: int  # how many cancelled inputs it has heard of
     news: int  # how often it has written `target` or `cancels`
+    wanted: int
 
 
 for _half in (ContainerHalf, AgentHalf):
@@ -326,6 +329,16 @@ class SharedRecord:
         """The container: whether the worker wants no further claims; cheap enough to ask between inputs."""
         return self.agent.draining != 0
 
+    def want_place(self, after: int | None) -> None:
+        """The worker: write that others wait for its place, once it was idle for `after` ns; None: nobody waits."""
+        self.agent.wanted = 0 if after is None else after + 1
+
+    @property
+    def idle_limit(self) -> int | None:
+        """The container: after how many idle nanoseconds it should give way to others; None: it may stay."""
+        wanted = self.agent.wanted
+        return wanted - 1 if wanted else None
+
     def close(self) -> None:
         """Close the descriptor; the memory is unmapped when nothing refers to it, such as `output` may."""
         del self.container, self.agent, self.output
@@ -343,17 +356,12 @@ def _offset(half: type[ctypes.Structure], field: str) -> int:
     return found
 
 
-def name_of(lane: int, entry: str) -> str:
-    """The name of a claimed entry in a record: lane and id."""
-    return f"{lane}:{entry}"
-
-
 def _parse(half: ContainerHalf, names: bytes) -> ContainerStatus | None:
     """The status in a copy of the half; None if it is damaged, which only user code does."""
     steps = half.serial - half.base
     done = steps if half.flags & SERIAL_IS_ENTRY else 0  # entries that ended since
     running = half.flags // ONE_STARTED
-    held = [_entry(name) for name in names.split()[half.first + done : half.end]]
+    held = [entry_of(name) for name in names.split()[half.first + done : half.end]]
     if half.state >= len(STATES) or running > len(held) or None in held:
         return None
     return ContainerStatus(
@@ -388,12 +396,3 @@ def _parse_many(half: ContainerHalf, inputs: list[RunningInput]) -> ContainerSta
         held=tuple([(each.lane, each.entry) for each in inputs]),
         inputs=tuple(inputs),
     )
-
-
-def _entry(name: bytes) -> Entry | None:
-    """The entry of that name; None if the server would not accept its id."""
-    found = _NAME.fullmatch(name)
-    if found is None or max(map(int, found.groups())) >= 1 << 64:
-        return None
-    lane, entry = name.decode().split(":")
-    return int(lane), entry

@@ -18,7 +18,7 @@ from qmodal_workers.spawn.start_plan import StartError, StartPlan
 from qmodal_workers.spawn.template_client import TemplateClient, UnusableError
 from qmodal_workers.spawn.zygote import Zygote
 
-# A template without containers that was not forked for this long is ended.
+# A template without containers that was not forked for this long is ended, unless it is one of those that are kept.
 IDLE_TEMPLATE_SECONDS = 600.0
 # The same for a pool's template, sooner because it holds what its hooks have loaded.
 IDLE_WARM_TEMPLATE_SECONDS = 120.0
@@ -41,7 +41,11 @@ class Key(NamedTuple):
 
 
 class TemplatePool:
-    """All templates of a worker; starts them when they are needed, ends them when they are not."""
+    """All templates of a worker; starts them when they are needed, ends them when they are not.
+
+    Of the current versions of deployed apps it keeps as many as `kept`, those that were forked last, for as long as the
+    apps are deployed: the first call after a quiet day then starts as soon as any other.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,7 @@ class TemplatePool:
         *,
         zygote: Zygote | None = None,
         marks: ProcessMarks | None = None,
+        kept: int = 0,
     ) -> None:
         self.marks = marks or ProcessMarks()
         self.environ = environ  # of every process of user code
@@ -63,6 +68,8 @@ class TemplatePool:
         self._ended: list[tuple[tuple[str, int], TemplateClient]] = []
         self._spare_timer: asyncio.TimerHandle | None = None
         self._stopped_apps: set[str] = set()
+        self._deployed: set[tuple[str, int]] = set()
+        self._kept = kept
         self._branching_marks: set[ProcessMark] = set()
 
     @property
@@ -70,9 +77,9 @@ class TemplatePool:
         """The apps that have templates."""
         return {key.app for key in self._by_key}
 
-    def note_stopped(self, apps: set[str]) -> None:
-        """Take in which apps have stopped: `tidy` ends their templates, as nothing is forked for them."""
-        self._stopped_apps = apps
+    def note_apps(self, *, stopped: set[str], deployed: set[tuple[str, int]]) -> None:
+        """Take in which apps have stopped, so that `tidy` ends their templates, and which (app, version) are deployed."""
+        self._stopped_apps, self._deployed = stopped, deployed
 
     @property
     def living_marks(self) -> set[ProcessMark]:
@@ -216,7 +223,7 @@ class TemplatePool:
 
         `used`: the (app, version) pairs that have containers; `pools`: the pools that have.
         """
-        now = time.monotonic()
+        now, kept = time.monotonic(), self._to_keep()
         for key, template in list(self._by_key.items()):
             limit = IDLE_WARM_TEMPLATE_SECONDS if key.pool else IDLE_TEMPLATE_SECONDS
             if key.version in used and (not key.pool or key.pool in pools):
@@ -224,7 +231,7 @@ class TemplatePool:
             elif (
                 template.is_dead
                 or key.app in self._stopped_apps
-                or now - template.last_used > limit
+                or (now - template.last_used > limit and key not in kept)
             ):
                 self._discard(key)
         # An ended template is kept while its version has containers: these may need processes with its
@@ -234,6 +241,16 @@ class TemplatePool:
             for version, each in self._ended
             if each.process.poll() is None or version in used
         ]
+
+    def _to_keep(self) -> set[Key]:
+        """The templates that stay however long nothing is forked from them."""
+        versions = [
+            (template.last_used, key)
+            for key, template in self._by_key.items()
+            if not key.pool and key.version in self._deployed
+        ]
+        versions.sort(key=lambda each: each[0], reverse=True)
+        return {key for _, key in versions[: self._kept]}
 
     def receive(self) -> None:
         """Handle the messages that wait on the sockets of the zygote and of all templates."""

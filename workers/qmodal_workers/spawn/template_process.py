@@ -22,7 +22,7 @@ from typing import Any, NoReturn, TypeVar
 from qmodal.config import Settings
 from qmodal.spec.variables import ContainerVariables
 from qmodal.transport.connection import Address, Connection
-from qmodal.transport.script import load_commands
+from qmodal.transport.script import known_command, load_commands
 from qmodal.wire.remote_error import printed
 from qmodal_workers.container import main as container
 from qmodal_workers.container.preload import load_version
@@ -93,6 +93,7 @@ def preload() -> None:
         importlib.import_module(name)
     codecs.lookup("idna")  # user code's host names are encoded so, which imports three modules
     load_commands()
+    known_command()
     Connection(Address("redis://localhost"))  # only made, not connected
 
 

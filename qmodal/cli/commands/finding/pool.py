@@ -46,6 +46,7 @@ _COLUMNS: Columns = {
     "running": str,
     "waiting": str,
     "delayed": str,
+    "turn": str,
 }
 
 
@@ -67,6 +68,7 @@ def _row(view: PoolView) -> dict[str, Any]:
         "running": view.held,
         "waiting": view.waiting,
         "delayed": view.seen.delayed,
+        "turn": view.turn,
     }
 
 
@@ -114,6 +116,8 @@ def _about(client: Client, seen: Observation) -> Op[dict[str, Any]]:
 def _shown(name: str, value: Any) -> str:
     if value is None:
         return "-"
+    if name == "turn":
+        return f"{value}: all places on the boxes are taken" if value else "-"
     if name in ("paused", "oldest"):
         return f"for {age(value)}"
     if name in ("input_time", "start_time"):

@@ -28,6 +28,7 @@ class PoolView:
     seen: Observation
     app_name: str
     containers: tuple[ContainerReport, ...]
+    turn: str = ""  # when it gets room for another container: its place among the pools that wait
 
     @property
     def waiting(self) -> int:
@@ -63,11 +64,13 @@ def view_of(client: Client, seen: Observation) -> Op[PoolView]:
 def _views(client: Client, pools: list[Observation]) -> Op[list[PoolView]]:
     names = yield from app_names(client, (each.app for each in pools))
     fleet = yield from look(client)
+    line = yield from client.fleet.line()
     views = [
         PoolView(
             seen=each,
             app_name=names.get(each.app, each.app),
             containers=tuple(c for _, c in fleet.alive if c.pool == each.pool),
+            turn="" if line is None else line.turn(each.pool),
         )
         for each in pools
     ]

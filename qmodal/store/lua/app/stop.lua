@@ -1,10 +1,10 @@
--- Stop an app: its name is free, its versions, settings, client and routes go, its source bundles go after
--- `keep` seconds unless another app needs them, and its record after `ttl`. It never runs again.
+-- Stop an app: its name is free, its versions, settings, client, routes and notes of schedules go, its source
+-- bundles go after `keep` seconds unless another app needs them, and its record after `ttl`. It never runs again.
 -- Returns 1, or 0 if it is not known.
 -- include: discard_code, discard_routes
-local apps, app, stopped, settings, client, routes = unpack(KEYS)
+local apps, app, stopped, settings, client, routes, schedules = unpack(KEYS)
 local title, app_id, ttl, keep, code, route, channel = unpack(ARGV)
-redis.call('UNLINK', settings, client) -- a first write that a full server allows
+redis.call('UNLINK', settings, client, schedules) -- a first write that a full server allows
 discard_routes(routes, route, {})
 if redis.call('HGET', apps, title) == app_id then redis.call('HDEL', apps, title) end
 if redis.call('EXISTS', app) == 0 then return 0 end

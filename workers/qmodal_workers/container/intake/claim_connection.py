@@ -22,7 +22,7 @@ from qmodal.transport.errors import (
     to_exception,
 )
 from qmodal.transport.operation import Command, Exchange, Packed, Reply
-from qmodal.transport.script import load_commands
+from qmodal.transport.script import known_command, load_commands
 from qmodal_workers.container.until_ready import OUTAGES, insist
 
 FIRST_BLOCK_MS = 1000
@@ -96,14 +96,11 @@ class ClaimConnection:
 
     def _introduced(self, connection: Connection) -> Reply:
         """Send what has to precede a claim: scripts and the mark; returns the reply about what is held."""
-        replies = connection.exchange(
-            (
-                *load_commands(),
-                *self._marks,
-                (b"CLIENT", b"ID"),
-                self._held_command,
-            )
-        )
+        own = (*self._marks, (b"CLIENT", b"ID"), self._held_command)
+        # To load what is known takes the server a hundred times as long as to ask for it.
+        known, *replies = connection.exchange((known_command(), *own))
+        if not (isinstance(known, list) and all(known)):
+            replies = connection.exchange((*load_commands(), *own))
         refusal = first_error(replies)
         verdict = ReplyAction.GONE if refusal is None else judge(refusal)
         if refusal is not None and verdict in (*PASSING, ReplyAction.FULL, ReplyAction.REFUSED):

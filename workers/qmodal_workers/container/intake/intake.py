@@ -82,6 +82,8 @@ class Intake:
     _is_dry: bool = True  # nothing came of the last claim
     _low: int = 0  # `reach` claims when at most this many entries are in the buffer
     _noted: int = 0  # the record's `cancels` when the last claim was sent
+    _has_asked: bool = False  # in vain, since the last entry
+    _began: int = field(default_factory=time.monotonic_ns)
 
     def __post_init__(self) -> None:
         is_once = self.options.is_once
@@ -119,7 +121,7 @@ class Intake:
             may_be_empty = self._ask(left)
             self.marks.end()  # while the server works, so that nobody waits for it
             claimed = self._fetch()
-        self._is_dry = not claimed
+        self._is_dry = self._has_asked = not claimed
         is_sure = not self.claims.is_doubtful and self.record.lease_left > SURE_NS
         if is_sure and (claimed or may_be_empty):
             self._low = self.claim_sizer.low(len(claimed))
@@ -154,12 +156,30 @@ class Intake:
             ended = self._take_ended()
         inflight = self.claims.inflight - sum([each.count for each in ended])
         count, block = 1 if self._is_dry else self.claim_sizer.count(inflight), None
+        idle_limit = self.record.idle_limit
         if count == 1:
             count = self.claim_sizer.waiting()
             block = block_ms(FIRST_BLOCK_MS if ended else BLOCK_MS, lease_left)
+            if idle_limit is not None:
+                block = self._until_idle(block, idle_limit)
         self._noted = self.record.cancels
         self.claims.ask(ended, count=count, block=block, extra=self._report())
-        return block is None
+        return block is None or idle_limit is not None
+
+    def gives_way(self) -> bool:
+        """Whether others wait for the container's place, and it was idle for long enough, up to a claim just now."""
+        idle_limit = self.record.idle_limit
+        return idle_limit is not None and self._has_asked and self._idle() >= idle_limit
+
+    def _idle(self) -> int:
+        """Nanoseconds since an input has ended here; since the start, before the first one."""
+        return time.monotonic_ns() - (self.slot.ended or self._began)
+
+    def _until_idle(self, block: int, idle_limit: int) -> int:
+        """The milliseconds that a claim waits if the container gives way after so many idle nanoseconds."""
+        # In steps of 10 ms, so that few different commands are packed.
+        left = (idle_limit - self._idle()) // 10_000_000 * 10
+        return max(1, min(block, left))
 
     def refill(self) -> None:
         """Replace the buffer's content by the entries that the server says are held."""

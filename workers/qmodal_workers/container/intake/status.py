@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from qmodal.store.entries import Claimed
 from qmodal_workers.container.intake.prefetch import PrefetchBuffer
 from qmodal_workers.container.run.slot import Slot
+from qmodal_workers.ipc.entry_names import name_of
 from qmodal_workers.ipc.shared_record import (
     HAS_PREFETCH,
     ONE_STARTED,
     SERIAL_IS_ENTRY,
     STATES,
     SharedRecord,
-    name_of,
 )
 
 IDLE, BUSY = STATES.index("idle"), STATES.index("busy")

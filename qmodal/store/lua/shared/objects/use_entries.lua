@@ -1,6 +1,5 @@
--- Note that entries of a dictionary (their keys) are used now, by the hour, as most uses then write nothing. Drops
--- some of those that nobody has used for `hours`, so that they are gone as fast as new ones come. False if there is no
--- such dictionary, and then there are no entries.
+-- Note that entries of a dictionary (their keys) are used now, by the hour, as most uses then write nothing.
+-- False if there is no such dictionary, and then there are no entries.
 local function use_entries(object, entries, used, hours, keys)
   local now, micros = unpack(redis.call('TIME'))
   local hour = math.ceil(now / 3600)
@@ -15,18 +14,7 @@ local function use_entries(object, entries, used, hours, keys)
   end
   -- What was noted already belongs to a dictionary that is there: all of it goes at once.
   if changed == 0 then return true end
-  -- Of many single entries only some give the lifetimes anew and look for old ones: within an hour one does.
-  local usual = hours * 3600000
-  if #keys == 1 and micros % 16 > 0 and redis.call('PTTL', used) > usual then return true end
-  local left = redis.call('PTTL', object)
-  if left == -2 then
-    redis.call('UNLINK', entries, used)
-    return false
-  end
-  -- As long as an ephemeral dictionary.
-  local ttl = left > 0 and left or usual + 3600000
-  redis.call('PEXPIRE', entries, ttl)
-  redis.call('PEXPIRE', used, ttl)
-  expire_entries(entries, used, hours, 32 * #keys)
-  return true
+  -- Of many single entries only some do more: within an hour one does.
+  if #keys == 1 and micros % 16 > 0 and redis.call('PTTL', used) > hours * 3600000 then return true end
+  return keep_entries(object, entries, used, hours, #keys)
 end

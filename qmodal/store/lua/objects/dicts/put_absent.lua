@@ -1,6 +1,6 @@
 -- Put an entry into a dictionary unless it has one of that key. Returns 1 if it was put, by this write or when it was
 -- sent before; 0 if there was one already; -1 if there is no such dictionary.
--- include: expire_entries, has_entry, use_entries
+-- include: expire_entries, has_entry, keep_entries, use_entries
 local object, entries, used, wrote = unpack(KEYS)
 local hours, number, remember, key, value = unpack(ARGV)
 if redis.call('EXISTS', object) == 0 then return -1 end

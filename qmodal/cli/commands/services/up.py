@@ -40,7 +40,7 @@ class _Misconfigured(click.ClickException):
     "--metrics-port",
     metavar="FIRST",
     type=click.IntRange(1, 65535),
-    help="Serve metrics on this port (autoscaler) and the next ones (worker, web; QMODAL_METRICS_PORT).",
+    help="Serve metrics on this port (autoscaler) and the next ones (worker, web, control; QMODAL_METRICS_PORT).",
 )
 @click.option("--no-web", is_flag=True, help="Start no gateway: nothing serves web functions.")
 @click.option("--child", "children", multiple=True, hidden=True)
@@ -54,7 +54,7 @@ def up(
     *,
     no_web: bool,
 ) -> None:
-    """Run a server, an autoscaler, a worker and a web gateway on this machine until Ctrl-C.
+    """Run a server, an autoscaler, a worker, schedules and a web gateway on this machine until Ctrl-C.
 
     Calls, results and deployed apps are kept in the state folder and are there again at the next
     start. Programs of the same user on this machine find it by themselves.

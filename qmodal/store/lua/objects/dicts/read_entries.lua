@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- The values of a dictionary's keys (behind the named arguments), until they are `most` bytes; none for a key that
 -- has no entry any more. What is read is used.
--- include: expire_entries, use_entries
+-- include: expire_entries, keep_entries, use_entries
 local object, entries, used = unpack(KEYS)
 local hours, most = unpack(ARGV, 1, 2)
 local FIRST = 3

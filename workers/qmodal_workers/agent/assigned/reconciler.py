@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import NamedTuple
 
 from qmodal.client.client import Client
 from qmodal.exception import Error
@@ -11,10 +12,11 @@ from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport
 from qmodal.transport.defects import skip, survive
 from qmodal.transport.operation import Op
+from qmodal.transport.sharing.gather import all_of
 from qmodal.wire.ids import is_pool_id, worker_of
+from qmodal_workers.agent.assigned.turnover import Turnover
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.drain import Drain
-from qmodal_workers.agent.starter import Starter
 from qmodal_workers.spawn.template_pool import TemplatePool
 
 RECONCILE_SECONDS = 1.0
@@ -22,6 +24,14 @@ RECONCILE_SECONDS = 1.0
 
 class UnreadableError(Error):
     """Raised when the assignments of a box cannot be read, so that nothing about it changes."""
+
+
+class Look(NamedTuple):
+    """What is assigned, the apps of our containers and templates, and overrides of pools while starts wait."""
+
+    assigned: dict[str, str]
+    apps: dict[str, AppRecord | None]
+    overrides: dict[str, dict[str, int]]
 
 
 class Reconciler:
@@ -33,18 +43,23 @@ class Reconciler:
         containers: ContainerTable,
         worker: str,
         *,
-        starter: Starter,
+        turnover: Turnover,
         drain: Drain,
         templates: TemplatePool,
     ) -> None:
         self._client = client
         self._containers = containers
         self._worker = worker
-        self._starter = starter
+        self._turnover = turnover
         self._drain = drain
         self._templates = templates
         self._hinted = asyncio.Event()
-        self.is_closed = False
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Start nothing more."""
+        self._is_closed = True
+        self._turnover.close()
 
     def hint(self) -> None:
         """Reconcile at once: assignments may have changed."""
@@ -55,20 +70,24 @@ class Reconciler:
         while True:
             self._hinted.clear()
             with survive("the look at what is assigned"):
-                self.apply(*(await self._client.aio(self._look())))
+                self.apply(await self._client.aio(self._look()))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONCILE_SECONDS):
                     await self._hinted.wait()
 
-    def _look(self) -> Op[tuple[dict[str, str], dict[str, AppRecord | None]]]:
-        """What is assigned, and the apps of our containers and templates."""
+    def _look(self) -> Op[Look]:
         listed = yield from self._client.fleet.assigned([self._worker])
         if self._worker not in listed:  # not the same as nothing, which would end all containers
             raise UnreadableError(f"what {self._worker} should run is not there to be read")
         ours = {each.report.app for each in self._containers.living()} | self._templates.apps
         ours.discard("")
         apps = (yield from self._client.apps.records(sorted(ours))) if ours else {}
-        return self._own(listed[self._worker]), apps
+        assigned = self._own(listed[self._worker])
+        overrides: dict[str, dict[str, int]] = {}
+        if len(assigned) > self._turnover.most:
+            for each in (yield from all_of(*map(self._client.apps.overrides, sorted(ours)))):
+                overrides |= each
+        return Look(assigned, apps, overrides)
 
     def _own(self, assigned: dict[str, str]) -> dict[str, str]:
         """The assignments without those of another box's container names, or of no pool.
@@ -84,17 +103,25 @@ class Reconciler:
             skip(f"what {self._worker} should run", f"{name[:80]!r} is no container of it")
         return own
 
-    def apply(self, assigned: dict[str, str], apps: dict[str, AppRecord | None]) -> None:
+    def apply(self, look: Look) -> None:
         """Start what is assigned and missing; drain, end and forget what is not assigned any more."""
-        self._templates.note_stopped({app for app, record in apps.items() if _is_over(record)})
+        assigned, apps, overrides = look
+        self._templates.note_apps(
+            stopped={app for app, record in apps.items() if _is_over(record)},
+            deployed={
+                (app, record.version)
+                for app, record in apps.items()
+                if record is not None and record.state == "deployed"
+            },
+        )
         for container in self._containers.living():
             with survive(f"ending {container.id}"):
                 self._end_unwanted(container, assigned, apps)
         for container in self._containers:
             if container.is_over and container.id not in assigned:
                 self._containers.forget(container)
-        if not self.is_closed:
-            self._start_missing(assigned)
+        if not self._is_closed:
+            self._turnover.take(assigned, overrides)
 
     def _end_unwanted(
         self, container: Container, assigned: dict[str, str], apps: dict[str, AppRecord | None]
@@ -104,12 +131,6 @@ class Reconciler:
             self._drain.end(container, why)
         elif container.id not in assigned:
             self._drain.begin(container)
-
-    def _start_missing(self, assigned: dict[str, str]) -> None:
-        for name, pool in assigned.items():
-            if name not in self._containers:
-                with survive(f"starting {name}"):
-                    self._starter.begin(name, pool)
 
 
 def _why_over(report: ContainerReport, apps: dict[str, AppRecord | None]) -> str:

@@ -1,6 +1,6 @@
 -- Append items (behind the named arguments) to a partition of a queue, all of them or none.
--- Returns OK, also if this write did so when it was sent before; FULL; MANY: the queue has too many partitions;
--- GONE: there is no such queue. Only OK has written anything.
+-- Returns OK (KEPT, if the queue is not ephemeral), also if this write did so when it was sent before; FULL; MANY: the
+-- queue has too many partitions; GONE: there is no such queue. Only OK and KEPT have written anything.
 local object, items, wrote = unpack(KEYS)
 local partition, number, remember, ttl, size, most_items, most_bytes, most_partitions = unpack(ARGV, 1, 8)
 local FIRST = 9
@@ -29,9 +29,10 @@ else
   redis.call('PEXPIRE', items, math.min(ttl, life))
   redis.call('HSET', object, 'x:' .. partition, redis.call('TIME')[1] * 1000 + ttl)
 end
+local done = life == '0' and 'KEPT' or 'OK'
 if place then
   redis.call('HINCRBY', object, field, count)
-  return 'OK'
+  return done
 end
 -- What was put last has a number that never comes twice, whatever becomes of the partition.
 local now = redis.call('TIME')
@@ -43,4 +44,4 @@ for _, other in ipairs(redis.call('HRANDFIELD', object, 3)) do
     redis.call('HDEL', object, other, 'x:' .. name)
   end
 end
-return 'OK'
+return done

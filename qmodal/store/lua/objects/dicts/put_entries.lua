@@ -1,6 +1,6 @@
 -- Put entries into a dictionary: key and value of each, behind the named arguments.
 -- Returns 1, or -1 if there is no such dictionary.
--- include: expire_entries, use_entries
+-- include: expire_entries, keep_entries, use_entries
 local object, entries, used = unpack(KEYS)
 local hours = unpack(ARGV, 1, 1)
 local FIRST = 2

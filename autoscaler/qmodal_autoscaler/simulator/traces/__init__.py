@@ -1,0 +1,1 @@
+"""Traces: inputs by the moment at which they come, made up or from a file."""

@@ -1,0 +1,52 @@
+"""Quick verbs: their plain form takes few steps for what is usual, and the operation's for everything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+
+from qmodal.client.process import state
+from qmodal.client.verb import MethodDocstring, Verb, VerbMethod, is_in_loop
+
+if TYPE_CHECKING:
+    from qmodal.transport.operation import Op
+
+S = TypeVar("S")
+P = ParamSpec("P")
+R = TypeVar("R")
+UNUSUAL: Any = object()
+
+
+class QuickVerb(Verb[P, R]):
+    """A verb with its object; `now` does what is usual, or returns UNUSUAL, and then the operation does it all."""
+
+    __slots__ = ("_now",)
+    __doc__ = MethodDocstring(__doc__)
+
+    def __init__(self, now: Callable[..., Any], method: Callable[P, Op[R]]) -> None:
+        self._now = now
+        self._method = method
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Do it and wait."""
+        if is_in_loop():
+            self._warn()
+        known = state.client
+        if known is not None and known.is_checked:
+            of = self._method.__self__  # type: ignore[attr-defined]
+            result: R = self._now(known, of, *args, **kwargs)
+            if result is not UNUSUAL:
+                return result
+        return self._run(*args, **kwargs)
+
+
+def quick_verb(
+    now: Callable[..., Any],
+) -> Callable[[Callable[Concatenate[S, P], Op[R]]], VerbMethod[S, QuickVerb[P, R]]]:
+    """As `verb`; `now(client, object, ...)` has the method's parameters, and their defaults."""
+
+    def made(method: Callable[Concatenate[S, P], Op[R]]) -> VerbMethod[S, QuickVerb[P, R]]:
+        return VerbMethod(method, partial(QuickVerb, now))
+
+    return made

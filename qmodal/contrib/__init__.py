@@ -1,0 +1,1 @@
+"""Bridges from other libraries, for programs that move to qmodal step by step."""
