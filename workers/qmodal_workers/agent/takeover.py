@@ -190,13 +190,22 @@ def tell_interrupted(
     name, reason = f"{entry[0]}-{entry[1]}", _WHY.get(why, "its container ends")
     claimed = entries[0] if entries else None
     what = about_input(container, claimed, index)["input"] or f"entry {name}"
-    emit(
-        INPUT_CANCELLED if why == CANCELLED else INPUT_INTERRUPTED,
-        what=what,
-        reason=reason,
-        entry=name,
-        **about_input(container, claimed, index),
-    )
+    if why == CANCELLED:
+        emit(
+            INPUT_CANCELLED,
+            what=what,
+            reason=reason,
+            entry=name,
+            **about_input(container, claimed, index),
+        )
+    else:
+        emit(
+            INPUT_INTERRUPTED,
+            what=what,
+            reason=reason,
+            entry=name,
+            **about_input(container, claimed, index),
+        )
 
 
 def _overrun(
