@@ -156,6 +156,10 @@ _MODULES = frozenset(
 )
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"qmodal.{name}")

@@ -102,6 +102,10 @@ class EnqueueError(Error):
     """Redis refused the call, so nothing was accepted; free memory or disk on the server and retry."""
 
 
+class CallCancelled(RemoteError):
+    """The call was cancelled."""
+
+
 class WorkerLost(RemoteError):
     """The input was lost with its container as often as its budget allows."""
 

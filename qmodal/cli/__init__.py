@@ -140,7 +140,9 @@ def _entry_points(*names: str) -> list[Any]:
     return [point for name, point in found.items() if name in names or not names]
 
 
-@click.command(cls=CommandGroup, no_args_is_help=True)
+@click.command(
+    cls=CommandGroup, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+)
 @click.version_option(__version__, prog_name="qmodal", message="%(prog)s %(version)s")
 def program() -> None:
     """Modal's programming model on your own machines."""

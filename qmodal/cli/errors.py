@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import traceback
 from contextlib import suppress
@@ -21,6 +22,7 @@ _USAGE: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 # A server that nobody finds is as a rule a wrong address.
 _OF_SETTINGS = (ConfigurationError, AuthError, ConnectionError)
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
+_REMOTE, _ORIGIN = "Remote traceback", re.compile('File "ta-[^":]*:')
 # What stands between us and the user's code: a command's way in, an import's, a coroutine's.
 _BETWEEN = (f"{Path(click.__file__).parent}{os.sep}", f"{os.sep}asyncio{os.sep}", "<frozen ")
 
@@ -70,12 +72,16 @@ def user_traceback(error: BaseException) -> str | None:
     parts = list(chain(printed))
     for part in parts:
         _cut(part.stack)
+        # Its type says that there are only texts; what is in an exception may be anything.
+        notes: Any = getattr(part, "__notes__", None)
+        if type(notes) is list:
+            part.__notes__ = [_said_once(note) for note in notes]
     is_placed = any(part.stack or getattr(part, "filename", None) for part in parts)
     return "".join(printed.format()) if is_placed or _is_remote(error) else None
 
 
 def _is_remote(error: BaseException) -> bool:
-    return any(note.startswith("Remote traceback") for note in getattr(error, "__notes__", ()))
+    return any(note.startswith(_REMOTE) for note in getattr(error, "__notes__", ()))
 
 
 def _show_error(failure: Error) -> None:
@@ -90,7 +96,26 @@ def _show_error(failure: Error) -> None:
 
 def _text_of(failure: Error) -> str:
     # The notes hold the remote traceback, the one place that says which line of a function failed.
-    return "\n".join([str(failure), *getattr(failure, "__notes__", ())])
+    return "\n".join([str(failure), *map(_said_once, getattr(failure, "__notes__", ()))])
+
+
+def _said_once(note: str) -> str:
+    """The note; without a remote traceback that stands on the screen already, where its container has printed it."""
+    heading, found, trace = note.partition("):\n")
+    if not (found and heading.startswith(_REMOTE) and _is_one_screen()):
+        return note
+    from qmodal.client.process import state
+
+    printed = _ORIGIN.sub('File "', trace).strip()
+    return f"{heading}), shown above" if printed and printed in state.shown else note
+
+
+def _is_one_screen() -> bool:
+    """Whether what containers print goes where errors go."""
+    try:
+        return os.path.sameopenfile(sys.stdout.fileno(), sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):  # closed, or something else in their place
+        return False
 
 
 def _say(text: str) -> None:

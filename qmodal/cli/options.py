@@ -54,6 +54,13 @@ metrics_port = click.option(
 log_json = click.option(
     "--log-json", is_flag=True, help="Write the log as an object of JSON on each line."
 )
+log_level = click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    show_default=True,
+    help="The least level of what is logged.",
+)
 app = click.option("--app", "app", metavar="NAME|ID", help="Of this app only.")
 function = click.option(
     "--function", metavar="NAME", help="Of this function only: f, Cls, or Cls.method."

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from qmodal.client import process
 from qmodal.client.process import state
-from qmodal.config import Settings
+from qmodal.config import Settings, redacted
 from qmodal.exception import ConfigurationError
 from qmodal.spec.pack_size import PackTimes
 from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
+    from qmodal.client.waiting import Waits
     from qmodal.embedded.stack import Stack
     from qmodal.spec.reader import SpecReader
     from qmodal.store.apps import Apps
@@ -261,6 +262,14 @@ class Client:
         from qmodal.store.objects.queues import Queues
 
         return self.__dict__.setdefault("queues", Queues(self.keys))  # type: ignore[no-any-return]
+
+    @cached_property
+    def waits(self) -> Waits:
+        """What is said of calls that wait."""
+        from qmodal.client.waiting import Waits
+
+        server = redacted(self.settings.redis_url or "")
+        return self.__dict__.setdefault("waits", Waits(server, self.fleet, self.observing))  # type: ignore[no-any-return]
 
     def run(self, op: Op[T]) -> T:
         """Drive an operation on a blocking connection."""

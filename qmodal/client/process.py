@@ -50,6 +50,7 @@ class ProcessState:
         default_factory=dict
     )  # the Definitions of what a container serves, by tag
     output_style: Any = None  # a Style while apps show what their containers print
+    shown: str = ""  # the end of what was shown of that
 
 
 state = ProcessState()

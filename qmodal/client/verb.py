@@ -18,6 +18,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from qmodal.client import client, deprecation
+from qmodal.client.signatures import VerbSignature
 from qmodal.exception import AsyncUsageWarning, Error
 
 if TYPE_CHECKING:
@@ -42,9 +43,10 @@ class MethodDocstring:
 
 
 class BoundVerb(Generic[P, T]):
-    """A verb with its object; its name, docstring and signature are those of the method."""
+    """A verb with its object; its name, docstring and parameters are those of the method."""
 
     __slots__ = ("_method",)
+    __signature__ = VerbSignature()
 
     def __init__(self, method: Callable[P, T]) -> None:
         self._method = method
@@ -57,6 +59,10 @@ class BoundVerb(Generic[P, T]):
     def __name__(self) -> str:
         # Of a function beside its class, such as `_lookup`, the name in the class.
         return str(getattr(self._method, "__name__", self._method)).lstrip("_")
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Self:
+        # `help` shows the signature of what has a `__get__`, as methods do.
+        return self
 
     def __repr__(self) -> str:
         return f"<verb {getattr(self._method, '__qualname__', self.__name__)}>"
@@ -155,10 +161,11 @@ async def _aiterated(stream: Stream[R]) -> AsyncGenerator[R, None]:
 class VerbMethod(Generic[S, V]):
     """A verb in its class: on an object it is the `V` that `bind` makes of the object's method.
 
-    It has the name, the docstring and the signature of the method.
+    It has the name, the docstring and the parameters of the method, and can be called with an object as that can.
     """
 
     __wrapped__: Callable[..., Any]
+    __signature__ = VerbSignature()
 
     def __init__(
         self, method: Callable[Concatenate[S, P], T], bind: Callable[[Callable[P, T]], V]
@@ -173,6 +180,11 @@ class VerbMethod(Generic[S, V]):
     def __get__(self, instance: S, owner: type) -> V: ...
     def __get__(self, instance: Any, owner: type) -> Any:
         return self if instance is None else self._bind(MethodType(self.__wrapped__, instance))
+
+    def __call__(self, instance: S, /, *args: Any, **kwargs: Any) -> Any:
+        """As the verb of that object."""
+        bound: Any = self.__get__(instance, type(instance))
+        return bound(*args, **kwargs)
 
 
 def verb(method: Callable[Concatenate[S, P], Op[R]]) -> VerbMethod[S, Verb[P, R]]:

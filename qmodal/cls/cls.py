@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import wraps
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, Unpack
 
 from qmodal.client import deprecation as legacy
 from qmodal.client.client import is_plain_only
+from qmodal.client.signatures import names_of
 from qmodal.client.verb import verb
 from qmodal.cls import handles
 from qmodal.cls.local_instance import LocalInstance, has_constructor
@@ -50,12 +53,13 @@ class Cls(Generic[T]):
         self._user_cls = user_cls
         self._variant = variant or Variant()
         self._parameters: tuple[ParameterSpec, ...] | None = None
-        self._methods: tuple[str, ...] = ()
+        self._methods: dict[str, Callable[..., Any]] = {}
         self._web: tuple[str, ...] = ()
         if user_cls is not None:
             marked = methods_of(user_cls)
-            self._methods = tuple(marked)
+            self._methods = {name: each.raw_f for name, each in marked.items()}
             self._web = tuple(name for name, each in marked.items() if each.web)
+            vars(self).update(names_of(user_cls))
             if not has_constructor(user_cls):
                 self._parameters = parameters.parameters_of(user_cls)
 
@@ -231,9 +235,11 @@ class Obj:
         return function
 
     def _local_method(self, name: str) -> Callable[..., Any] | None:
-        if self._cls._user_cls is None:
+        raw_f = self._cls._methods.get(name)
+        if raw_f is None:
             return None
 
+        @wraps(MethodType(raw_f, self))
         def local(*args: Any, **kwargs: Any) -> Any:
             here = self._local()
             result = here.method(name)(*args, **kwargs)

@@ -8,7 +8,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from qmodal.exception import ConfigurationError
+from qmodal.exception import ConfigurationError, clause
 
 # The kernel allows 107 bytes (103 on macOS); the server refuses to start beyond that.
 LONGEST_SOCKET = 100
@@ -70,3 +70,19 @@ def make_short_folder(prefix: str) -> Path:
         f"The temporary folder {tempfile.gettempdir()} has a path too long for a Unix socket; "
         "set TMPDIR to a shorter one"
     )
+
+
+def check_home(home: Path) -> None:
+    """Raise ConfigurationError if nothing can be written to the state folder; it need not exist yet."""
+    place = home
+    try:
+        while not place.exists() and place != place.parent:
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(f"{place} is no folder")
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(f"{place} cannot be written")
+    except OSError as error:
+        raise ConfigurationError(
+            f"QMODAL_HOME: {home} cannot be used ({clause(error)}); name a folder of your own"
+        ) from error

@@ -12,19 +12,18 @@ from qmodal.client.client import Client, current
 from qmodal.client.verb import Stream, Verb, stream_verb, verb
 from qmodal.exception import InvalidError, OutputExpiredError
 from qmodal.functions.results import (
-    BLOCK_MS,
     OutputReader,
     PlainValue,
     outcomes_for,
     resolve,
     value_at,
 )
-from qmodal.store.results.outputs import Output
+from qmodal.store.results.outputs import CallRecord, Output
 from qmodal.transport.operation import Op
 from qmodal.wire.outcome import Outcome
 
 if TYPE_CHECKING:
-    from qmodal.types import InputInfo
+    from qmodal.types import InputInfo, InputStatus
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -55,7 +54,7 @@ class OrderedResults(Stream[Any]):
 
     def _result(self, reader: OutputReader, index: int) -> Op[Any]:
         while index not in self._arrived:
-            for output in (yield from reader.read(BLOCK_MS)):
+            for output in (yield from reader.read(reader.block_ms)):
                 self._arrived |= {at: output for at in output.fresh if at >= index}
         output = self._arrived.pop(index)
         if self._opened[0] is not output:
@@ -94,7 +93,8 @@ def _gather(*function_calls: FunctionCall[Any]) -> Op[Sequence[Any]]:
     waiting = {name: OutputReader(client, name) for name in names}
     found: dict[str, Any] = {}
     while waiting:
-        outputs = yield from _read(client, waiting)
+        block = min(reader.block_ms for reader in waiting.values())
+        outputs = yield from _read(client, waiting, block)
         for name, fresh in outputs.items():
             for output in fresh:
                 if 0 in output.fresh and name in waiting:
@@ -102,14 +102,16 @@ def _gather(*function_calls: FunctionCall[Any]) -> Op[Sequence[Any]]:
                     del waiting[name]
         if not outputs:
             for reader in waiting.values():  # raises for a call that is gone
-                yield from reader.check()
+                yield from reader.check(block)
     return [found[name] for name in names]
 
 
-def _read(client: Client, waiting: dict[str, OutputReader]) -> Op[dict[str, list[Output]]]:
+def _read(
+    client: Client, waiting: dict[str, OutputReader], block: int
+) -> Op[dict[str, list[Output]]]:
     """New outputs of several calls, once there are any."""
     cursors = {name: reader.cursor for name, reader in waiting.items()}
-    found = yield from client.calls.read_several(cursors, block=BLOCK_MS)
+    found = yield from client.calls.read_several(cursors, block=block)
     return {name: waiting[name].accept(outputs) for name, outputs in found.items()}
 
 
@@ -168,7 +170,7 @@ class FunctionCall(Generic[R]):
         ends = None if timeout is None else time.monotonic() + timeout
         while True:
             before = reader.cursor
-            outputs = yield from reader.read(_block_ms(ends))
+            outputs = yield from reader.read(_block_ms(reader, ends))
             for output in outputs:
                 if index in output.fresh:
                     outcome = outcomes_for(client, self._call, output)[index - output.index]
@@ -183,9 +185,7 @@ class FunctionCall(Generic[R]):
     def num_inputs(self) -> Op[int]:
         """How many inputs the call has (so far, while a map still submits)."""
         if self._num_inputs is None:
-            record = yield from current().calls.record(self._call)
-            if record is None:
-                raise OutputExpiredError(f"call {self._call} expired or never existed")
+            record = yield from self._record()
             if record.total is None:
                 return record.submitted
             self._num_inputs = record.total
@@ -193,7 +193,7 @@ class FunctionCall(Generic[R]):
 
     @verb
     def cancel(self, terminate_containers: bool = False) -> Op[None]:
-        """Cancel all inputs, queued and running, without retry; `get` then raises RemoteError.
+        """Cancel all inputs, queued and running, without retry; `get` then raises CallCancelled.
 
         Once it returns, none of them starts. Those that run are interrupted, which user code may
         delay or resist: after 5 s its container is killed. A worker that does not answer within a
@@ -216,6 +216,31 @@ class FunctionCall(Generic[R]):
     gather: ClassVar[Gather] = Gather()
 
     @verb
+    def done(self) -> Op[bool]:
+        """Whether all inputs have ended, well or not. Raises OutputExpiredError for a call that is gone."""
+        return (yield from self._record()).is_finished
+
+    @verb
+    def status(self) -> Op[InputStatus]:
+        """PENDING until all inputs have ended; then SUCCESS, or what became of the first that did not succeed.
+
+        Raises OutputExpiredError for a call that is gone.
+
+        >>> f.spawn(3).status().name
+        'PENDING'
+        """
+        from qmodal.functions.graph import status_of_call
+
+        record = yield from self._record()
+        return (yield from status_of_call(current(), self._call, record))
+
+    def _record(self) -> Op[CallRecord]:
+        record = yield from current().calls.record(self._call)
+        if record is None:
+            raise OutputExpiredError(f"call {self._call} expired or never existed")
+        return record
+
+    @verb
     def get_call_graph(self) -> Op[list[InputInfo]]:
         """The call's inputs, and below each the inputs of the calls that it made."""
         from qmodal.functions.graph import graph_of
@@ -235,5 +260,6 @@ def _seconds_left(ends: float) -> float:
     return max(0.0, ends - time.monotonic())
 
 
-def _block_ms(ends: float | None) -> int:
-    return BLOCK_MS if ends is None else int(min(BLOCK_MS, _seconds_left(ends) * 1000))
+def _block_ms(reader: OutputReader, ends: float | None) -> int:
+    block = reader.block_ms
+    return block if ends is None else int(min(block, _seconds_left(ends) * 1000))

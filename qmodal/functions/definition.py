@@ -40,17 +40,23 @@ class LocalSource:
         """The definition, if the app has been published."""
         definition = self.registry.find_definition(self.tag)
         if definition is None:
-            raise ExecutionError(
-                f"{self.tag.removesuffix('.*')} has not been hydrated with the metadata it needs to run "
-                "on Modal, because the App it is defined on is not running. Use `qmodal run`, `with app.run():` "
-                "or `app.deploy()`."
-            )
+            raise ExecutionError(_not_hydrated(self.registry.name, self.tag))
         yield from ()
         return definition
 
     def stands_for(self, definition: Definition) -> bool:
         """Whether the app is still published as it was then."""
         return self.registry.find_definition(self.tag) is definition
+
+
+def _not_hydrated(app: str | None, tag: str) -> str:
+    name, is_class = tag.removesuffix(".*"), tag.endswith(".*")
+    kind = "Cls" if is_class else "Function"
+    text = (
+        f"{name} has not been hydrated, because the App it is defined on is not running. Use `qmodal run`, "
+        "`with app.run():` or `app.deploy()`."
+    )
+    return f"{text} Is it deployed? `{kind}.from_name({app!r}, {name!r})`" if app else text
 
 
 def app_of(source: Source, name: str) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from qmodal.client import deprecation as legacy
 from qmodal.client.context import is_local
+from qmodal.client.signatures import names_of
 from qmodal.client.verb import Stream, old_verb, stream_verb, verb
 from qmodal.exception import ExecutionError, InvalidError
 from qmodal.functions import (
@@ -51,9 +52,14 @@ OriginalR = TypeVar("OriginalR")
 class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
     """A function that runs elsewhere; made by `@app.function()` or found with `from_name`.
 
+    It has the name, the docstring and the module of the function that it is made of; that is its `__wrapped__`.
+
     >>> square.remote(3)
     9
     """
+
+    __name__: str
+    __wrapped__: Callable[P, OriginalR]
 
     def __init__(
         self,
@@ -69,6 +75,8 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         self._name = name
         self._raw_f = raw_f
         self._local = local or raw_f
+        if self._local is not None:
+            vars(self).update(names_of(self._local), __wrapped__=self._local)
         self._binding = binding
         self._variant = variant or Variant()
         self._known: tuple[Definition, Target] | None = None

@@ -8,16 +8,16 @@ from typing import Any
 from qmodal.client.client import Client, current
 from qmodal.client.verb import Stream
 from qmodal.exception import (
+    CallCancelled,
     DeserializationError,
     ExecutionError,
     OutputExpiredError,
-    RemoteError,
     clause,
 )
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.receipts import forget
 from qmodal.functions.remote import ABANDON_SECONDS
-from qmodal.functions.results import BLOCK_MS, OutputReader, resolve
+from qmodal.functions.results import FIRST_BLOCK_MS, OutputReader, resolve
 from qmodal.functions.submission import (
     DELIVERED_TTL_MS,
     call_id_for,
@@ -98,27 +98,29 @@ class ItemReader:
         submission.ttl = DELIVERED_TTL_MS
         self._submission = submission
         self._request = submission.digest
+        self._reader.quiet_ms = FIRST_BLOCK_MS
         return (yield from request(self._client, self._target, submission))
 
     def read(self) -> Op[list[Output]]:
         """What comes next; what was read before is removed, which makes room for more."""
         taken, self._taken = self._taken, []
         call, cursor = self._reader.call, self._reader.cursor
-        outputs = yield from self._client.items.take(call, taken, cursor, block=BLOCK_MS)
+        block = self._reader.block_ms
+        outputs = yield from self._client.items.take(call, taken, cursor, block=block)
         if not outputs:
-            yield from self._reader.check()
+            yield from self._reader.check(block)
         return outputs
 
     def value(self, output: Output) -> Op[Any]:
         """The item; END after the last, SKIP for one that was there before. Raises as `resolve`."""
-        self._reader.cursor = output.entry
+        self._reader.cursor, self._reader.quiet_ms = output.entry, 0
         if output.is_item:
             return (yield from self._item(output))
         if output.is_foreign:
             self._taken.append(output.entry)  # it takes up room
             return SKIP
         if output.index < 0:
-            raise RemoteError(f"call {self._reader.call} was cancelled")
+            raise CallCancelled(f"call {self._reader.call} was cancelled")
         self._is_ended = True
         try:
             made = yield from resolve(

@@ -35,6 +35,17 @@ def graph_of(client: Client, call: str) -> Op[list[InputInfo]]:
     return (yield from _Graph(client).inputs_of(call))
 
 
+def status_of_call(client: Client, call: str, record: CallRecord) -> Op[InputStatus]:
+    """How a call has ended: as the first of its inputs that did not succeed, if there is one."""
+    if record.state == CANCELLED:
+        return InputStatus.TERMINATED
+    if not record.is_finished:
+        return InputStatus.PENDING
+    ended = yield from _Graph(client)._read_ended(call)
+    statuses = (ended[index][1] for index in sorted(ended))
+    return next((each for each in statuses if each != InputStatus.SUCCESS), InputStatus.SUCCESS)
+
+
 @dataclass(slots=True)
 class _Graph:
     """Walks calls; at most 10 000 inputs, and a warning says if there were more."""

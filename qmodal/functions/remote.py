@@ -11,7 +11,6 @@ from qmodal.exception import Error
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.receipts import forget
 from qmodal.functions.results import (
-    BLOCK_MS,
     FIRST_BLOCK_MS,
     OutputReader,
     fetch_blob,
@@ -228,7 +227,7 @@ def _outcome(
     finally:
         if pending is not None:
             pending.close()
-    return (yield from _delivered(client, submission, outputs[0]))
+    return (yield from _delivered(client, target.name, submission, outputs[0]))
 
 
 def _pending_reply(client: Client, call: str, reader: ReplySource) -> PendingReply:
@@ -236,12 +235,12 @@ def _pending_reply(client: Client, call: str, reader: ReplySource) -> PendingRep
     return PendingReply(reader, name, client.keys.replies(call, name), call)
 
 
-def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any]:
+def _delivered(client: Client, name: str, submission: Submission, output: Output) -> Op[Any]:
     """The value, or what it raises; the call is forgotten either way."""
     blobs: tuple[int, ...] = (0,)
     # A result that was stored apart is fetched before the deletion goes out with a later write.
     try:
-        outcome = open_output(client, submission.call, output, submission.digest)
+        outcome = open_output(client, submission.call, output, submission.digest, name)
         payload = outcome.payload
         if outcome.blob is None:
             blobs = ()
@@ -251,7 +250,7 @@ def _delivered(client: Client, submission: Submission, output: Output) -> Op[Any
         yield from forget(client, submission, error, blobs=blobs)
         raise
     try:
-        value = value_of(client, outcome, payload)
+        value = value_of(client, outcome, payload, submission.call, 0)
     except BaseException as error:  # also SystemExit, which user code may raise
         yield from forget(client, submission, error, blobs=blobs)
         raise
@@ -274,15 +273,17 @@ def _waited(
     client: Client, call: str, outputs: list[Output], pending: PendingReply | None
 ) -> Op[list[Output]]:
     reader = OutputReader(client, call)
-    fresh, block = reader.accept(outputs), FIRST_BLOCK_MS
+    fresh = reader.accept(outputs)
+    reader.quiet_ms = FIRST_BLOCK_MS
     while not fresh:
+        block = reader.block_ms
         if pending is None:
             fresh = yield from reader.read(block)
         elif fresh := (yield from reader.read(0)):  # raises for a call that is gone
             pending.missed()
         else:
             fresh = reader.accept((yield from client.calls.wait(pending, block=block)))
-        block = BLOCK_MS
+            reader.quiet_ms += block
     return fresh
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from qmodal.client.client import Client
 from qmodal.exception import (
+    CallCancelled,
     DeserializationError,
     ExecutionError,
     FunctionTimeoutError,
@@ -30,8 +31,9 @@ from qmodal.wire.remote_error import load_exception
 from qmodal.wire.signing import BadSignatureError, UnknownKeyError
 
 T = TypeVar("T")
-FIRST_BLOCK_MS = 1000
-BLOCK_MS = 5000
+# A read waits for so long at first, then until the call has been waited for as long as nobody is told why (the
+# second number), and from then on for the third.
+FIRST_BLOCK_MS, TOLD_AFTER_MS, BLOCK_MS = 1000, 3000, 5000
 CANCELLED = "cancelled"
 
 
@@ -45,7 +47,7 @@ class OutputReader:
     """Reads one call's outputs in the order of their arrival, each index once.
 
     A read that brings nothing asks the record: a lost hint, a server that was rolled back or a
-    call that is gone leave nobody waiting.
+    call that is gone leave nobody waiting. Nor does one that nobody works on, without a word (`client.waiting`).
     """
 
     def __init__(self, client: Client, call: str) -> None:
@@ -54,14 +56,22 @@ class OutputReader:
         self.cursor = b"0"
         self.seen = IndexSet()
         self.record: CallRecord | None = None
+        self.quiet_ms = 0  # for how long reads have brought nothing
+
+    @property
+    def block_ms(self) -> int:
+        """For how long the next read should wait."""
+        return TOLD_AFTER_MS - self.quiet_ms if self.quiet_ms < TOLD_AFTER_MS else BLOCK_MS
 
     def accept(self, outputs: list[Output]) -> list[Output]:
-        """The outputs not seen before; raises RemoteError if the call was cancelled."""
+        """The outputs not seen before; raises CallCancelled if the call was cancelled."""
         fresh = []
+        if outputs:
+            self.quiet_ms = 0
         for output in outputs:
             self.cursor = output.entry
             if output.index == CANCELLED_INDEX:
-                raise RemoteError(f"call {self.call} was cancelled")
+                raise CallCancelled(f"call {self.call} was cancelled")
             if output.is_item or output.is_foreign:
                 continue
             parts = self.seen.add(output.index, output.count)
@@ -74,16 +84,17 @@ class OutputReader:
     def read(self, block: int) -> Op[list[Output]]:
         """New outputs, waiting up to `block` ms; [] if there were none.
 
-        Raises OutputExpiredError for a call that is gone, RemoteError for a cancelled one.
+        Raises OutputExpiredError for a call that is gone, CallCancelled for a cancelled one.
         """
         outputs = yield from self.client.calls.read(self.call, self.cursor, block=block)
         fresh = self.accept(outputs)
         if not outputs:
-            yield from self.check()
+            yield from self.check(block)
         return fresh
 
-    def check(self) -> Op[None]:
-        """After a read without outputs: raises as `read`, or starts from 0 if there should be some."""
+    def check(self, waited: int) -> Op[None]:
+        """After `waited` ms without outputs: raises as `read`, or starts from 0 if there should be some."""
+        self.quiet_ms += waited
         record = yield from self.client.calls.record(self.call)
         if record is None:
             raise OutputExpiredError(
@@ -91,9 +102,11 @@ class OutputReader:
                 "or the call never existed"
             )
         if record.state == CANCELLED:
-            raise RemoteError(f"call {self.call} was cancelled")
+            raise CallCancelled(f"call {self.call} was cancelled")
         if record.settled > len(self.seen):
             self.cursor = b"0"
+        elif self.quiet_ms >= TOLD_AFTER_MS:
+            yield from self.client.waits.look(record.pool)
         self.record = record
 
 
@@ -153,7 +166,7 @@ def value_at(
     if isinstance(outcome, PlainValue):
         return outcome.value
     payload = yield from fetch_payload(client, call, index, outcome, is_delivery=is_delivery)
-    return value_of(client, outcome, payload)
+    return value_of(client, outcome, payload, call, index)
 
 
 def fetch_payload(
@@ -168,10 +181,16 @@ def fetch_payload(
     return payload
 
 
-def open_output(client: Client, call: str, output: Output, request: bytes | None) -> Outcome:
-    """The outcome in an output, if it answers this input; raises what a script noted instead."""
+def open_output(
+    client: Client, call: str, output: Output, request: bytes | None, name: str = ""
+) -> Outcome:
+    """The outcome in an output, if it answers this input; raises what a script noted instead.
+
+    `name`: of the function, as far as it is known; a script's note does not say it.
+    """
     if output.signed is None:
-        raise _noted_error(output.note or "")
+        where = f"input {output.index} of {call}"
+        raise _noted_error(output.note or "", f"{name}, {where}" if name else where)
     try:
         return open_outcome(
             output.signed,
@@ -200,24 +219,32 @@ def fetch_blob(client: Client, call: str, index: int, digest: bytes) -> Op[bytes
     return stored
 
 
-def value_of(client: Client, outcome: Outcome, payload: bytes) -> Any:
-    """The value of an outcome; raises what it stands for if it is none, `CarriedError` if need be."""
+def value_of(client: Client, outcome: Outcome, payload: bytes, call: str, index: int) -> Any:
+    """The value of an outcome; raises what it stands for if it is none, `CarriedError` if need be.
+
+    What is raised names the call, and the index of the input in it.
+    """
     plain_only = client.settings.payloads == "plain"
+    if outcome.kind == "value":
+        return load_value(outcome.format, payload, plain_only=plain_only)
+    where = f"input {index} of {call}"
     match outcome.kind:
-        case "value":
-            return load_value(outcome.format, payload, plain_only=plain_only)
         case "error":
-            raise carried(load_exception(payload, plain_only=plain_only))
+            raise carried(load_exception(payload, plain_only=plain_only, where=where))
         case "timeout":
-            raise FunctionTimeoutError(payload.decode(errors="replace"))
+            raise FunctionTimeoutError(_placed(payload, where))
         case "lost":
-            raise WorkerLost(payload.decode(errors="replace"))
+            raise WorkerLost(_placed(payload, where))
         case "unstored":
-            raise ResourceExhaustedError(payload.decode(errors="replace"))
+            raise ResourceExhaustedError(_placed(payload, where))
         case "cancelled":
-            raise RemoteError(payload.decode(errors="replace"))
+            raise CallCancelled(_placed(payload, where))
         case "values" | "mixed":
             raise ExecutionError("the outcome of several inputs stands where that of one should be")
+
+
+def _placed(text: bytes, where: str) -> str:
+    return f"{text.decode(errors='replace')} ({where})"
 
 
 def carried(error: BaseException) -> BaseException:
@@ -240,14 +267,14 @@ def _task_error(error: BaseException) -> RemoteError:
     return RemoteError(f"the input failed with an error of its own: {describe(error)}")
 
 
-def _noted_error(note: str) -> Exception:
+def _noted_error(note: str, where: str) -> Exception:
     """The exception for an input that a script ended, without an outcome from a container."""
     kind, separator, text = note.partition(": ")
     if separator and kind == "init":
-        return ExecutionError(f"the container could not be started: {text}")
+        return ExecutionError(f"the container of {where} could not be started: {text}")
     if separator and kind in ("stopped", "unprocessable"):
-        return RemoteError(text)
-    return WorkerLost(f"the input was given up after its container was lost: {note}")
+        return RemoteError(f"{text} ({where})")
+    return WorkerLost(f"{where} was given up after its container was lost: {note}")
 
 
 class IndexSet:

@@ -29,6 +29,8 @@ DRAIN_SECONDS = 2.0
 RETRY_SECONDS = 0.2
 # Milliseconds that one read waits: while the app runs, and while the rest is collected.
 BLOCK, DRAIN_BLOCK = 1000, 10
+# Characters of what was shown that are remembered, so that the command line need not say a failure twice.
+MOST_REMEMBERED = 64 * 1024
 COLOURS = {"stderr": "\x1b[31m", "system": "\x1b[33m"}
 PLAIN = "\x1b[0m"
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
@@ -112,6 +114,7 @@ class Screen:
         text = self._decoder(chunk).decode(chunk.text)
         if not text or self._is_closed or sys.stdout is None:
             return
+        state.shown = (state.shown + text)[-MOST_REMEMBERED:]
         try:
             sys.stdout.write(self._shown(text, chunk))
             sys.stdout.flush()

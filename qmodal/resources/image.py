@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from qmodal.client.context import is_local
 from qmodal.exception import InvalidError, UnimplementedError
 from qmodal.spec.resource import ImageResource
 
@@ -61,9 +60,10 @@ class Image(ImageResource):
     >>> image = qmodal.Image.debian_slim().pip_install("numpy").env({"MODE": "fast"})
     """
 
-    __slots__ = ("environ", "steps")
+    __slots__ = ("environ", "missing", "steps")
     steps: tuple[tuple[str, tuple[Any, ...], Mapping[str, Any]], ...]
     environ: Mapping[str, str]
+    missing: list[ImportError]  # what `imports` has caught
 
     def __init__(self) -> None:
         raise InvalidError(
@@ -73,7 +73,7 @@ class Image(ImageResource):
     @classmethod
     def _made(cls, steps: tuple[Any, ...], environ: Mapping[str, str]) -> Image:
         image = object.__new__(cls)
-        image.steps, image.environ = steps, environ
+        image.__setstate__((steps, environ))
         return image
 
     def __repr__(self) -> str:
@@ -84,6 +84,7 @@ class Image(ImageResource):
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         self.steps, self.environ = state
+        self.missing = []
 
     debian_slim = Step()
     micromamba = Step()
@@ -148,13 +149,21 @@ class Image(ImageResource):
     def imports(self) -> Iterator[None]:
         """Imports inside may fail where the module is not installed, such as on the caller's machine.
 
-        What is missing in a container fails there when it is used, as a NameError.
+        Containers of functions with this image fail to start with the ImportError, those of others go on without.
         """
         try:
             yield
         except ImportError as error:
-            level = logging.INFO if is_local() else logging.WARNING
-            log.log(level, "image.imports(): %s; the program goes on without it", error)
+            self.missing.append(error)
+            log.info("image.imports(): %s; the program goes on without it", error)
+
+    def check_imports(self) -> None:
+        """Raise the first ImportError of an `imports` block, with a note that says what to do."""
+        for error in self.missing:
+            what = error.name.partition(".")[0] if error.name else "it"
+            text = f"Containers use the Python environment of their worker: install {what} there."
+            error.__notes__ = [f"`image.imports()`: {text}"]
+            raise error
 
     def to_plain(self) -> dict[str, Any]:
         """What the app's version records of it; values of variables travel with the options."""

@@ -11,6 +11,10 @@ class ImageResource:
 
     __slots__ = ()
 
+    def check_imports(self) -> None:
+        """Raise ImportError if something is missing that the functions with this image need."""
+        raise NotImplementedError
+
 
 class SecretResource:
     """What `secrets=` lists: an object that stands for environment variables."""

@@ -74,6 +74,14 @@ SERVER_NOT_READY = Event(
     "The server answers and is not ready: it loads its data, or has no place for a client; said once a minute.",
     log=logging.getLogger("qmodal.waiting"),
 )
+CALL_WAITS = Event(
+    "call.waits",
+    _WARNING,
+    "qmodal: {label} waits: {reason}",
+    "Nobody works on a pool that this process waits for; said after 3 s, once for each reason.",
+    ("pool",),
+    log=logging.getLogger("qmodal.calls"),
+)
 INBOX_TROUBLE = Event(
     "inbox.trouble",
     _WARNING,
@@ -83,6 +91,12 @@ INBOX_TROUBLE = Event(
 )
 
 # Of workers.
+WORKER_ENROLLED = Event(
+    "worker.enrolled",
+    _INFO,
+    "{worker} offers this machine to {server}: up to {containers} containers, signing key {key}",
+    "A worker has begun, or come back under a new id; `key` as `qmodal doctor` shows it.",
+)
 WORKER_GIVEN_UP = Event(
     "worker.given_up",
     _WARNING,

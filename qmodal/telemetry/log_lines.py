@@ -41,9 +41,10 @@ def json_time(since: float) -> str:
     return f"{seconds}.{int(since % 1 * 1000):03d}Z"
 
 
-def begin_log(*, as_json: bool = False) -> None:
-    """Log to stderr from now on."""
-    logging.basicConfig(level=logging.INFO, format=LINE)
+def begin_log(*, as_json: bool = False, level: str = "info") -> None:
+    """Log to stderr from now on, what is of this level or above; of other packages no debugging."""
+    logging.basicConfig(level=max(logging.INFO, logging.getLevelName(level.upper())), format=LINE)
+    logging.getLogger("qmodal").setLevel(level.upper())
     if as_json:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(JsonLines())

@@ -32,6 +32,9 @@ from qmodal.wire.plain import pack, unpack
 
 OBJECT_LIMIT = 1024 * 1024
 
+# Where a bundle of the user's files is unpacked (`source.bundle`): in a folder that is named by its digest. A file may
+# have been renamed for it (`source.loader`).
+_UNPACKED = re.compile("^.*/code/[0-9a-f]{64}/(?:qmodal_user_)?")
 _ADDRESS = re.compile("0x[0-9a-fA-F]+")
 _SAY_WHAT_TO_CHANGE = (InvalidError, ExecutionError, TimeoutError)
 _NOTE = "Remote traceback (container "
@@ -47,6 +50,7 @@ class _Report:
     text: str
     traceback: str
     origin: str
+    about: str = ""
     pickle: bytes = b""
     unpicklable: str = ""
     unbuildable: str = ""
@@ -59,31 +63,33 @@ class _Report:
     @property
     def note(self) -> str:
         """What is printed below the exception at the caller."""
-        return f"{_NOTE}{self.origin}):\n{self.traceback}"
+        about = f", {self.about}" if self.about else ""
+        return f"{_NOTE}{self.origin}{about}):\n{self.traceback}"
 
 
-def dump_exception(exc: BaseException, *, origin: str, plain_only: bool) -> bytes:
-    """The bytes of what user code raised in container `origin`.
+def dump_exception(exc: BaseException, *, origin: str, plain_only: bool, about: str = "") -> bytes:
+    """The bytes of what user code raised in container `origin`; `about` says what it ran there.
 
     Raises nothing itself; what interrupts it, as a time limit does, passes.
     """
-    report = _report_of(exc, describe(exc), formatted(exc, partial(_localize, origin)), origin)
+    trace = formatted(exc, partial(_localize, origin))
+    report = _report_of(exc, describe(exc), trace, origin, about)
     return pack(asdict(report if plain_only else _with_object(report, exc)))
 
 
-def dump_type(exc: BaseException, *, origin: str) -> bytes:
+def dump_type(exc: BaseException, *, origin: str, about: str = "") -> bytes:
     """As `dump_exception`, of one that cannot be looked at: its type, and nothing that runs user code."""
     text = f"{type_name(exc)}: {NO_TEXT}"
-    return pack(asdict(_report_of(exc, text, f"{text}\n", origin)))
+    return pack(asdict(_report_of(exc, text, f"{text}\n", origin, about)))
 
 
-def _report_of(exc: BaseException, text: str, trace: str, origin: str) -> _Report:
+def _report_of(exc: BaseException, text: str, trace: str, origin: str, about: str) -> _Report:
     module, name = module_and_name(type(exc))
-    return _Report(type=name, module=module, text=text, traceback=trace, origin=origin)
+    return _Report(type=name, module=module, text=text, traceback=trace, origin=origin, about=about)
 
 
-def load_exception(packed: bytes, *, plain_only: bool) -> BaseException:
-    """The exception to raise at the caller, with the remote traceback as a note.
+def load_exception(packed: bytes, *, plain_only: bool, where: str = "") -> BaseException:
+    """The exception to raise at the caller, with the remote traceback as a note, which says `where` it was raised.
 
     It has the original type where that can be rebuilt here. Else it is SerializationError or
     ExecutionError, which say why not, or RemoteError when only text may or did travel.
@@ -92,6 +98,8 @@ def load_exception(packed: bytes, *, plain_only: bool) -> BaseException:
         report = _report(packed)
     except DeserializationError as reason:
         return ExecutionError(f"{_LOCAL_ERROR}{describe(reason)}")
+    if where:
+        report = replace(report, about=", ".join(filter(None, (report.about, where))))
     if report.unpicklable:
         refused = f"Failed to serialize exception {report.text} of type {report.full_type}: "
         return _annotated(SerializationError(f"{refused}{report.unpicklable}"), report)
@@ -157,6 +165,8 @@ def _loaded(pickle: bytes) -> BaseException:
 def _report(packed: bytes) -> _Report:
     loaded = unpack(packed)
     names = {field.name: bytes if field.name == "pickle" else str for field in fields(_Report)}
+    if type(loaded) is dict:
+        loaded.setdefault("about", "")  # of a container that is older
     if type(loaded) is not dict or any(type(loaded.get(n)) is not t for n, t in names.items()):
         raise DeserializationError("these bytes hold no exception")
     return _Report(**{name: loaded[name] for name in names})
@@ -198,21 +208,32 @@ def explained(exc: BaseException) -> str:
     return printed(exc)
 
 
+def note_on(error: BaseException, text: str) -> None:
+    """Add a note to an exception, if it lets us."""
+    with suppress(ForeignError):
+        touch(_add, error, text)
+
+
+def _add(error: BaseException, text: str) -> None:
+    object.__setattr__(error, "__notes__", [*getattr(error, "__notes__", ()), text])
+
+
 def _without_ours(stack: traceback.StackSummary) -> None:
+    """Leave out our frames, and name the user's files as he does: below the folder that they were packed from."""
     own = _own_folders()
-    ours = 0
-    while ours < len(stack) and stack[ours].filename.startswith(own):
-        ours += 1
-    if ours < len(stack):
-        del stack[:ours]
+    kept = [frame for frame in stack if not frame.filename.startswith(own)]
+    stack[:] = kept or stack
+    for frame in stack:
+        _ = frame.line  # read from the file under its real name, before that changes
+        frame.filename = _UNPACKED.sub("", frame.filename)
 
 
 def _localize(origin: str, stack: traceback.StackSummary) -> None:
-    """Leave out our frames, and name the files by their container."""
+    """As `_without_ours`; what is not the user's is named by its container."""
     _without_ours(stack)
     for frame in stack:
-        _ = frame.line  # read from the file under its real name, before that changes
-        frame.filename = f"{origin}:{frame.filename}"
+        if Path(frame.filename).is_absolute():
+            frame.filename = f"{origin}:{frame.filename}"
 
 
 def _own_folders() -> tuple[str, ...]:

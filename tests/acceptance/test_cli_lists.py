@@ -21,6 +21,7 @@ from qmodal.wire.route import RouteName
 from tests.support.commands import qmodal, started
 from tests.support.servers import TestServer, reserved_port, run_server, server_binary
 from tests.support.stacks import first_line, short_folder, up
+from tests.support.waiting import wait_until
 from tests.support.web.gateways import announce
 
 PROGRAM = """
@@ -300,6 +301,37 @@ def test_the_doctor_names_what_cannot_work(settings: Settings, tmp_path: Path) -
     said = qmodal("doctor", settings=with_wrong_key, cwd=tmp_path)
     assert said.returncode == 2
     assert "fail  signing key" in said.stdout
+
+
+def test_a_state_folder_that_cannot_be_used_is_found_by_the_doctor_and_named_by_a_worker(
+    settings: Settings, tmp_path: Path
+) -> None:
+    (tmp_path / "home").touch()
+    for command, said_by in (("doctor", "stdout"), ("worker", "stderr")):
+        said = qmodal(command, settings=settings, cwd=tmp_path)
+        assert said.returncode == 2
+        assert f"QMODAL_HOME: {tmp_path / 'home'} cannot be used" in getattr(said, said_by)
+
+
+def test_a_worker_is_as_quiet_as_it_is_told(
+    settings: Settings, client: Client, tmp_path: Path
+) -> None:
+    with started("worker", "--log-level", "error", settings=settings, cwd=tmp_path) as worker:
+        wait_until(lambda: client.run(client.fleet.workers()), what="it has enrolled")
+        worker.send_signal(signal.SIGTERM)
+        _, said = worker.communicate()
+    assert said == ""
+
+
+def test_a_worker_says_what_it_offers_to_whom(settings: Settings, tmp_path: Path) -> None:
+    command = ("worker", "--max-containers", "3", "--log-level", "INFO")
+    with started(*command, settings=settings, cwd=tmp_path) as worker:
+        assert worker.stderr is not None
+        line = worker.stderr.readline()
+        worker.send_signal(signal.SIGTERM)
+        worker.wait()
+    assert "up to 3 containers, signing key " in line
+    assert "INFO wk-" in line
 
 
 def test_the_doctor_tells_which_commands_an_acl_forbids(

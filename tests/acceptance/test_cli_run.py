@@ -145,6 +145,21 @@ def test_a_remote_failure_shows_the_users_frames_of_both_sides(file: Path) -> No
     assert "qmodal/cli" not in said.stderr
 
 
+def test_on_one_screen_a_remote_traceback_is_shown_once(file: Path) -> None:
+    said = subprocess.run(
+        [PROGRAM_FILE, "run", f"{file}::fail"],
+        cwd=file.parent,
+        env=environ(QMODAL_HOME=str(file.parent / "home")),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=50,
+        check=False,
+    ).stdout
+    assert said.count("in fail") == 1
+    assert said.rstrip().endswith("), shown above")
+
+
 def test_a_local_failure_shows_the_users_frames_only(file: Path) -> None:
     said = qmodal("run", f"{file}::main", "--broken", cwd=file.parent)
     assert said.returncode == 1

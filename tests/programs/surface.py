@@ -26,8 +26,13 @@ RAISED: dict[str, Callable[[], BaseException]] = {
 }
 app = modal.App("surface", secrets=[modal.Secret.from_dict({"WHO": "app", "APP": "app"})])
 image = modal.Image.debian_slim().pip_install("torch").env({"MODE": "fast"})
-with image.imports():
+incomplete = modal.Image.debian_slim()
+with incomplete.imports():
     importlib.import_module("no_such_module_anywhere")
+
+
+@app.function(image=incomplete)
+def needy() -> None: ...
 
 
 @app.function()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from qmodal.cli.options import log_json, metrics_port
+from qmodal.cli.options import log_json, log_level, metrics_port
 from qmodal_workers.service import GRACE_SECONDS, KEPT_TEMPLATES, serve
 
 
@@ -32,6 +32,7 @@ from qmodal_workers.service import GRACE_SECONDS, KEPT_TEMPLATES, serve
 @metrics_port
 @log_json
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
+@log_level
 def worker(
     max_containers: int | None,
     labels: tuple[str, ...],
@@ -41,6 +42,7 @@ def worker(
     *,
     log_json: bool,
     insecure: bool,
+    log_level: str,
 ) -> None:
     """Run containers on this machine until SIGTERM or Ctrl-C; a second one does not wait."""
     serve(
@@ -51,4 +53,5 @@ def worker(
         insecure=insecure,
         metrics_port=metrics_port,
         log_json=log_json,
+        log_level=log_level,
     )

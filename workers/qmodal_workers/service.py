@@ -17,6 +17,7 @@ def serve(
     insecure: bool = False,
     metrics_port: int | None = None,
     log_json: bool = False,
+    log_level: str = "info",
 ) -> None:
     """Run containers on this machine; exits with 2, and says why, if it cannot with these settings."""
     import os
@@ -26,6 +27,7 @@ def serve(
     from qmodal.client.streams import open_missing
     from qmodal.config import Settings
     from qmodal.embedded.credentials import withdraw
+    from qmodal.embedded.folder import check_home
     from qmodal.exception import ConfigurationError
     from qmodal_workers.agent.session import WorkerOptions, cpus
     from qmodal_workers.worker import run
@@ -36,6 +38,7 @@ def serve(
         settings = replace(settings, insecure=settings.insecure or insecure)
         if settings.redis_url is None or settings.signing_key is None:
             settings = resolve(settings)
+        check_home(settings.home)  # where it unpacks the code of apps
         withdraw(settings)  # before anything is forked
         options = WorkerOptions(
             max_containers=max_containers or 16 * cpus(),
@@ -48,6 +51,7 @@ def serve(
             options,
             metrics_port or settings.metrics_port,
             log_json=log_json,
+            log_level=log_level,
         )
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal worker: {error}\n")

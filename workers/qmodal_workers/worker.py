@@ -34,12 +34,13 @@ def run(
     metrics_port: int | None = None,
     *,
     log_json: bool = False,
+    log_level: str = "info",
 ) -> None:
     """Work until SIGTERM or SIGINT; raises ConfigurationError for a server, or a port, we cannot use."""
     marks = ProcessMarks()
     zygote = Zygote.start(marks) if sys.platform == "linux" else None
     # After the fork of the zygote: its containers must not inherit the logging of the worker.
-    begin_log(as_json=log_json)
+    begin_log(as_json=log_json, level=log_level)
     asyncio.run(work(client, options, marks, zygote, metrics_port=metrics_port))
 
 

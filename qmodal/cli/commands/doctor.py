@@ -51,6 +51,7 @@ def findings() -> Iterator[Finding]:
     except ConfigurationError as error:
         yield _failed("settings", error)
         return
+    yield home(settings)
     yield from _of_server(settings)
 
 
@@ -65,6 +66,18 @@ def python() -> Finding:
         found=platform.python_version(),
         advice="" if is_new else "install Python 3.11 or newer",
     )
+
+
+def home(settings: Settings) -> Finding:
+    """The state folder: of `qmodal up`, and where workers unpack code."""
+    from qmodal.cli.commands.doctor_checks import Finding
+    from qmodal.embedded.folder import check_home
+
+    try:
+        check_home(settings.home)
+    except ConfigurationError as error:
+        return _failed("state folder", error)
+    return Finding(what="state folder", state="ok", found=str(settings.home))
 
 
 def gpus() -> Finding:

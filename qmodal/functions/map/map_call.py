@@ -10,12 +10,11 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from qmodal.client import context
 from qmodal.client.client import Client
-from qmodal.exception import Error, InvalidError, OutputExpiredError, RemoteError
+from qmodal.exception import CallCancelled, Error, InvalidError, OutputExpiredError
 from qmodal.functions.map.inputs import Arguments
 from qmodal.functions.map.reorder import Failure, ReorderBuffer
 from qmodal.functions.receipts import MOST_NOTED, forget_many, receipt_of, status_of
 from qmodal.functions.results import (
-    BLOCK_MS,
     CANCELLED,
     OutputReader,
     carried,
@@ -154,7 +153,7 @@ class MapCall(Generic[R]):
         """Milliseconds that a read for results may wait on the server."""
         if self.reorder.is_ready:
             return 0
-        return BLOCK_MS if self.is_fed else UNFED_MS
+        return self._reader.block_ms if self.is_fed else UNFED_MS
 
     @contextmanager
     def traced(self) -> Iterator[None]:
@@ -171,7 +170,7 @@ class MapCall(Generic[R]):
     def attach(self) -> Op[None]:
         """Go on with a call that an earlier producer has begun; nothing, if a key has none yet.
 
-        Raises InvalidError if it is another function's, RemoteError if it was cancelled, and
+        Raises InvalidError if it is another function's, CallCancelled if it was cancelled, and
         OutputExpiredError if there is no call of this id (any more).
         """
         if self._options.resume is None:
@@ -184,7 +183,7 @@ class MapCall(Generic[R]):
         if record.pool != self._target.pool:
             raise InvalidError(f"call {self.call} is not one of {self._target.name!r}")
         if record.state == CANCELLED:
-            raise RemoteError(f"call {self.call} was cancelled")
+            raise CallCancelled(f"call {self.call} was cancelled")
         self._digest = record.digest
         self.submitted = record.submitted
         self.is_fed = record.total is not None
@@ -261,6 +260,7 @@ class MapCall(Generic[R]):
             batch.submission, cursor=cursor, block=block, meanwhile=meanwhile
         )
         outputs = yield from self._submitted(batch, request)
+        self._reader.quiet_ms += block
         yield from self._take_in(self._reader.accept(outputs or []))
 
     def _submitted(self, batch: InputBatch, submitting: Op[T]) -> Op[T | None]:
@@ -293,7 +293,7 @@ class MapCall(Generic[R]):
         """Take in what has come with the output; the outcomes whose payload may have to be fetched."""
         first, fresh = output.index, output.fresh
         try:
-            outcome = open_output(self._client, self.call, output, None)
+            outcome = open_output(self._client, self.call, output, None, self._target.name)
             self.pack_sizer.ran(outcome.took, outcome.size)
             if outcome.kind == "values":
                 begin, end = fresh.start - outcome.first, fresh.stop - outcome.first
@@ -321,7 +321,8 @@ class MapCall(Generic[R]):
 
     def _put_value(self, index: int, outcome: Outcome, payload: bytes) -> None:
         try:
-            self.reorder.put(index, [value_of(self._client, outcome, payload)])
+            value = value_of(self._client, outcome, payload, self.call, index)
+            self.reorder.put(index, [value])
         except CarriedError as wrapped:
             self._fail(index, wrapped.error)
         except BaseException as error:  # also SystemExit, which user code may raise

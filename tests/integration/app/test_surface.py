@@ -11,6 +11,7 @@ import pytest
 
 from qmodal.client import client as clients
 from qmodal.exception import (
+    ExecutionError,
     InvalidError,
     RemoteError,
     UnimplementedError,
@@ -121,3 +122,9 @@ def test_calls_in_a_loop_raise_the_same(user: Any) -> None:
         await clients.current().aclose()
 
     asyncio.run(program())
+
+
+def test_what_an_image_cannot_import_is_said_with_what_to_install(user: Any) -> None:
+    with pytest.raises(ExecutionError, match="No module named 'no_such_module_anywhere'") as caught:
+        user.needy.remote()
+    assert "install no_such_module_anywhere there" in str(caught.value)

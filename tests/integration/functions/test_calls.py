@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ import pytest
 import qmodal
 from qmodal.client import client as clients
 from qmodal.exception import (
+    CallCancelled,
     DeprecationError,
     ExecutionError,
     FunctionTimeoutError,
@@ -82,7 +84,38 @@ def test_values_come_back_exactly(user: Any, value: Any) -> None:
 def test_the_original_exception_is_raised_with_the_remote_traceback(user: Any) -> None:
     with pytest.raises(user.OddError, match="no luck") as caught:
         user.fail.remote("no luck")
-    assert "in fail" in "".join(caught.value.__notes__)
+    (note,) = caught.value.__notes__
+    assert ", fail, input 0 of fc-" in note.partition("\n")[0]
+    assert 'File "everything.py", line' in note
+    assert "in fail" in note
+
+
+def test_a_failed_map_names_the_input(user: Any) -> None:
+    with pytest.raises(user.OddError) as caught:
+        list(user.fail.map(["no", "luck"], order_outputs=False))
+    assert re.search(r", fail, input [01] of fc-\w+\)", caught.value.__notes__[0])
+
+
+def test_a_failure_says_in_which_attempt(user: Any) -> None:
+    app = qmodal.App("attempts")
+
+    @app.function(serialized=True, retries=1, timeout=1)
+    def give_up(seconds: float) -> None:
+        import time
+
+        time.sleep(seconds)
+        raise ValueError("no luck")
+
+    with app.run():
+        late = give_up.spawn(60)
+        with pytest.raises(ValueError, match="no luck") as caught:
+            give_up.remote(0)
+        with pytest.raises(FunctionTimeoutError) as told:
+            late.get(timeout=60)
+        assert (late.done(), late.status().name) == (True, "TIMEOUT")
+    assert "give_up, attempt 2 of 2, input 0 of fc-" in caught.value.__notes__[0]
+    of = f"input 0 of {late.object_id}"
+    assert str(told.value).endswith(f"give_up, attempt 2 of 2 ran longer than 1 s ({of})")
 
 
 def test_an_exception_that_cannot_be_rebuilt_still_arrives(user: Any) -> None:
@@ -111,8 +144,9 @@ def test_a_function_is_reached_through_all_apps_that_include_its_own(user: Any) 
 
 
 def test_a_result_that_cannot_leave_its_process_is_an_error(user: Any) -> None:
-    with pytest.raises((TypeError, SerializationError), match="pickle"):
+    with pytest.raises((TypeError, SerializationError), match="pickle") as caught:
         user.unpicklable.remote()
+    assert "The result of unpicklable, of type " in caught.value.__notes__[0]
 
 
 def test_an_argument_that_cannot_be_pickled_is_refused_before_anything_is_sent(user: Any) -> None:
@@ -273,18 +307,21 @@ def test_an_input_whose_container_is_killed_runs_again(user: Any, tmp_path: Path
 
 
 def test_an_input_that_always_kills_its_container_is_given_up(user: Any) -> None:
-    with pytest.raises(WorkerLost):
+    with pytest.raises(WorkerLost, match=r"^crash, input 0 of fc-\w+ was given up"):
         user.crash.remote()
 
 
 def test_a_queued_call_can_be_cancelled(user: Any, tmp_path: Path) -> None:
     path = tmp_path / "ready"
     running, queued = user.hold.spawn(str(path)), user.hold.spawn(str(path))
+    assert (queued.done(), queued.status().name) == (False, "PENDING")
     queued.cancel()
-    with pytest.raises(RemoteError, match="cancelled"):
+    with pytest.raises(CallCancelled, match="cancelled"):
         queued.get(timeout=5)
+    assert (queued.done(), queued.status().name) == (True, "TERMINATED")
     path.touch()
     assert running.get(timeout=30) == str(path)
+    assert (running.done(), running.status().name) == (True, "SUCCESS")
 
 
 def test_a_running_call_can_be_cancelled(user: Any, tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ import pytest
 from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.exception import (
+    CallCancelled,
     ExecutionError,
     FunctionTimeoutError,
     OutputExpiredError,
-    RemoteError,
 )
 from qmodal.functions import remote as invocation
 from qmodal.functions.target import Target
@@ -315,7 +315,7 @@ def test_a_call_that_somebody_cancels_is_told_at_once(client: Client, target: Ta
         return await asyncio.wait_for(calls, 10)
 
     with answering(client, target.pool) as held:
-        assert {type(each) for each in asyncio.run(program(held))} == {RemoteError}
+        assert {type(each) for each in asyncio.run(program(held))} == {CallCancelled}
 
 
 def test_a_loop_that_is_closed_in_the_middle_leaves_no_connection(

@@ -141,7 +141,7 @@ def test_a_result_that_finds_no_room_says_so_and_is_no_lost_worker(
     with own_server.configured(**{setting: str(1 << 20)}):
         outcome = Admission(client, bench.pool).store_result(call, 0, value)
         with pytest.raises(ResourceExhaustedError, match=rf"2097152 bytes.*{sentence}"):
-            value_of(client, outcome, outcome.payload)
+            value_of(client, outcome, outcome.payload, call, 0)
     assert Admission(client, bench.pool).store_result(call, 0, value).blob
 
 

@@ -91,7 +91,7 @@ async def _first(results: Any) -> Any:
 @pytest.mark.parametrize("verb", UNHYDRATED)
 @pytest.mark.usefixtures("no_server")
 def test_an_app_that_does_not_run_is_named_before_the_server_that_is_missing(verb: str) -> None:
-    text = "needs to run on Modal, because the App it is defined on is not running"
+    text = "has not been hydrated, because the App it is defined on is not running"
     with pytest.raises(ExecutionError, match=text):
         UNHYDRATED[verb]()
 

@@ -148,8 +148,12 @@ def test_images_record_their_steps_and_leave_the_one_before_as_it_was() -> None:
 
 
 def test_imports_of_an_image_may_fail() -> None:
-    with modal.Image.debian_slim().imports():
-        importlib.import_module("no_such_module_anywhere")
+    image = modal.Image.debian_slim()
+    with image.imports():
+        importlib.import_module("no_such_module_anywhere.part")
+    with pytest.raises(ImportError) as caught:
+        image.check_imports()
+    assert caught.value.__notes__[0].endswith("install no_such_module_anywhere there.")
     with pytest.raises(ValueError, match="other"), modal.Image.debian_slim().imports():
         raise ValueError("other")
 

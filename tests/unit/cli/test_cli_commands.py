@@ -69,9 +69,12 @@ def test_every_built_in_command_exists() -> None:
         assert isinstance(program.get_command(context, name), click.Command), name
 
 
-def test_the_list_of_commands_imports_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
+def test_the_list_of_commands_imports_none_of_them(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
     monkeypatch.setattr(cli, "import_module", lambda name: pytest.fail(f"imported {name}"))
-    shown = CliRunner().invoke(program, ["--help"]).output
+    shown = CliRunner().invoke(program, arguments).output
     for name in ("run", "deploy", "worker", "worker list", "autoscaler", "doctor"):
         assert f"  {name} " in shown
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import pydoc
+import re
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -149,7 +151,7 @@ def test_a_verb_has_the_name_and_the_docstring_of_its_method(owner: type, name: 
 
 
 def test_a_verb_of_an_object_can_be_asked_what_it_is(thing: Thing) -> None:
-    assert str(inspect.signature(thing.add)) == "(left: 'int', *, right: 'int' = 1) -> 'Op[int]'"
+    assert str(inspect.signature(thing.add)) == "(left: 'int', *, right: 'int' = 1) -> 'int'"
     assert inspect.getdoc(thing.add) == (None if IS_STRIPPED else "The sum.")
     for name in ("remote", "remote_gen", "map", "for_each"):
         assert inspect.getdoc(getattr(double, name)) == inspect.getdoc(getattr(Function, name))
@@ -173,3 +175,64 @@ def test_what_the_program_forgot_comes_before_a_server_that_is_missing(
         next(double.remote_gen(1))
     with pytest.raises(ExecutionError, match="hydrated"):
         list(double.map([1]))
+
+
+@app.cls()
+class Shop:
+    """A shop."""
+
+    @qmodal.method()
+    def price(self, name: str, *, count: int = 1) -> float:
+        """What so many of them cost."""
+        return 0.0
+
+
+SIGNATURES: dict[str, tuple[Any, str]] = {
+    "a call has the function's parameters and its result": (double.remote, "(x: 'int') -> 'int'"),
+    "a spawn gives a call of it": (double.spawn, "(x: 'int') -> 'FunctionCall[int]'"),
+    "a method's are without self": (
+        Shop().price.remote,
+        "(name: 'str', *, count: 'int' = 1) -> 'float'",
+    ),
+    "that of a class has self": (
+        qmodal.Dict.get,
+        "(self, key: 'Any', default: 'Any' = None) -> 'Any'",
+    ),
+    "streams are iterated": (qmodal.Queue.iterate, "-> 'Iterator[Any]'"),
+    "work is done": (Function.for_each, "-> 'None'"),
+    "of a function that is not here all is possible": (
+        Function.from_name("a", "f").remote,
+        "(*args: 'P.args', **kwargs: 'P.kwargs') -> 'R'",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signatures_are_what_a_caller_passes_and_gets(name: str) -> None:
+    found, text = SIGNATURES[name]
+    assert str(inspect.signature(found)).endswith(text)
+
+
+@pytest.mark.parametrize("name", ["Function.map", "double.map", "qmodal.FunctionCall.get"])
+def test_help_shows_the_signature(name: str) -> None:
+    found = eval(name)
+    first = pydoc.render_doc(found, renderer=pydoc.TextDoc()).splitlines()[2]
+    assert re.sub(".\b", "", first) == f"{name.rpartition('.')[2]}{inspect.signature(found)}"
+
+
+def test_a_handle_is_named_and_documented_as_what_it_stands_for() -> None:
+    assert (double.__name__, double.__module__) == ("double", __name__)
+    assert double.__wrapped__(2) == 4
+    price = Shop().price
+    assert (Shop.__name__, price.__name__) == ("Shop", "price")
+    if not IS_STRIPPED:
+        assert (Shop.__doc__, price.__doc__) == ("A shop.", "What so many of them cost.")
+        assert "runs elsewhere" in str(Function.__doc__)
+
+
+def test_a_verb_of_a_class_can_be_called_with_its_object(thing: Thing) -> None:
+    assert Thing.add(thing, 1, right=2) == 3
+
+
+def test_dir_shows_the_public_names() -> None:
+    assert dir(qmodal) == sorted(qmodal.__all__)

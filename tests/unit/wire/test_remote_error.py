@@ -6,6 +6,8 @@ import contextlib
 import sys
 import traceback
 import types
+from functools import partial
+from pathlib import Path
 from typing import Any, Never
 
 import pytest
@@ -17,7 +19,7 @@ from qmodal.exception import (
     RemoteError,
     SerializationError,
 )
-from qmodal.wire.foreign import describe
+from qmodal.wire.foreign import ForeignError, describe, touch
 from qmodal.wire.plain import pack, unpack
 from qmodal.wire.remote_error import dump_exception, explained, load_exception
 
@@ -235,6 +237,37 @@ def test_what_a_user_has_to_change_is_a_line_unless_it_came_through_the_users_co
             assert text == "InvalidError: return an app\n"
         else:
             assert text.startswith("Traceback")
+
+
+def test_a_note_says_what_ran_and_where() -> None:
+    packed = dump_exception(
+        raised(ValueError("boom")), origin=ORIGIN, plain_only=False, about="f, attempt 2 of 3"
+    )
+    arrived = load_exception(packed, plain_only=False, where="input 4 of fc-1")
+    heading = arrived.__notes__[0].partition("\n")[0]
+    assert heading == f"Remote traceback (container {ORIGIN}, f, attempt 2 of 3, input 4 of fc-1):"
+
+
+def test_a_report_of_an_older_container_is_read() -> None:
+    report = unpack(dump_exception(raised(ValueError("boom")), origin=ORIGIN, plain_only=False))
+    del report["about"]
+    arrived = load_exception(pack(report), plain_only=False)
+    assert type(arrived) is ValueError
+
+
+def test_the_users_files_have_their_own_names_and_our_frames_are_left_out(tmp_path: Path) -> None:
+    code = tmp_path / "code" / ("0" * 64) / "shop" / "cart.py"
+    code.parent.mkdir(parents=True)
+    code.write_text("def fill(act):\n    return act()\n")
+    scope: dict[str, Any] = {}
+    exec(compile(code.read_text(), str(code), "exec"), scope)
+    through_ours = partial(touch, raise_it, ValueError("boom"))
+    with pytest.raises(ForeignError) as caught:
+        scope["fill"](through_ours)
+    text = printed(sent(caught.value))
+    assert '  File "shop/cart.py", line 2, in fill\n    return act()\n' in text
+    assert str(tmp_path) not in text
+    assert "foreign.py" not in text
 
 
 def raise_it(error: Exception) -> Never:

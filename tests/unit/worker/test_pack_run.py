@@ -35,6 +35,8 @@ class Running:
         self.interrupts = Interrupts(self.record, loop)
         self.invoker = Invoker(
             container="ta-a-1",
+            function="f",
+            most=1,
             plain_only=False,
             timeout=300.0,
             loop=loop,

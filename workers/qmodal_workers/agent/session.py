@@ -14,8 +14,10 @@ from dataclasses import dataclass, field
 
 from qmodal import __version__
 from qmodal.client.client import Client
+from qmodal.config import redacted
 from qmodal.exception import Error
 from qmodal.store.fleet import WorkerReport
+from qmodal.telemetry.events import WORKER_ENROLLED, emit
 from qmodal.wire.ids import new_worker_id
 from qmodal_workers.agent import maintenance
 from qmodal_workers.agent.assigned.notifications import Notifications
@@ -154,6 +156,13 @@ class WorkerSession:
         if enrolling.done():
             await enrolling
             extend(self.containers, sent)
+            emit(
+                WORKER_ENROLLED,
+                worker=self.worker,
+                server=redacted(self._client.settings.redis_url or ""),
+                containers=self._options.max_containers,
+                key=self._client.signer.key_id.hex(),
+            )
             return True
         enrolling.cancel()
         return False

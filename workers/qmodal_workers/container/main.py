@@ -207,6 +207,8 @@ def _start(
         service=service,
         invoker=Invoker(
             container=request.container,
+            function=pool.label,
+            most=1 if options.retries is None else 1 + options.retries.max_retries,
             plain_only=client.settings.payloads == "plain",
             timeout=float(options.timeout),
             loop=loop,

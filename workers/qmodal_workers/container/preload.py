@@ -71,6 +71,7 @@ def find(version: Version, pool: PoolSpec) -> tuple[FunctionSpec, PoolSpec, Any]
             with suppress(ExecutionError):
                 _attach(_resolved(other), version, is_pinned=pool.number > 0)
     found = _resolved(spec)
+    _check_imports(found, spec.tag)
     _attach(found, version, is_pinned=pool.number > 0)
     return spec, pool, found
 
@@ -90,6 +91,15 @@ def _attribute(owner: ModuleType | Any, name: str, spec: FunctionSpec) -> Any:
             f"module {spec.module!r} has no {spec.qualname!r} in the container; is it defined under "
             "a condition that only holds on the caller's machine?"
         ) from None
+
+
+def _check_imports(found: Any, tag: str) -> None:
+    """Raise ImportError for a function whose image has something missing here."""
+    app = getattr(found, "_app", None)
+    entry = None if app is None else app._registry.entries.get(tag)
+    image = None if entry is None else entry.options.image
+    if image is not None:
+        image.check_imports()
 
 
 def _attach(found: Any, version: Version, *, is_pinned: bool) -> None:

@@ -149,16 +149,16 @@ class Invocation:
             args, kwargs = invoker.rebuilt(group.first)
             function = self._find(invoker)(group.first)
         except (DeserializationError, ExecutionError) as error:
-            return invoker.unknown(error)
+            return invoker.unknown(error, group.first.claimed)
         except INTERRUPTIONS as error:
-            return invoker.failure(error)
+            return invoker.failure(error, group.first.claimed)
         call = function.aio if isinstance(function, GeneratorDriver) else function
         try:
             value = await self._await(group, invoker, call, args, kwargs)
             refuse_unexpected(call, value)
             form, content = invoker.dumped(value)
         except BaseException as error:
-            return invoker.failure(error)
+            return invoker.failure(error, group.first.claimed)
         return "value", form, content
 
     async def _await(

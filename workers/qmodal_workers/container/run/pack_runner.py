@@ -130,7 +130,7 @@ def _preserved(pack: Pack, value: Any, function: Callable[..., Any], invoker: In
 
 def _failed(pack: Pack, error: BaseException, invoker: Invoker) -> Outcome:
     invoker.interrupts.slot.is_open = False
-    return _ended(pack, invoker.failure(error), invoker)
+    return _ended(pack, invoker.failure(error, pack.claimed), invoker)
 
 
 def _ended(pack: Pack, result: Result, invoker: Invoker) -> Outcome:
