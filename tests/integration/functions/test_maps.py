@@ -358,6 +358,10 @@ def test_as_many_inputs_as_may_wait_are_spawned_and_further_ones_wait_and_say_so
     client, pool = clients.current(), paused.object_id.removeprefix("fu-")
     assert call.get(timeout=30) == 2
     client.run(client.observing.pause(pool, since=1))
+    wait_until(
+        lambda: not paused.get_current_stats().num_total_runners,
+        what="its container has left, which would run them",
+    )
     full = paused.spawn_map(inputs)
     assert full.num_inputs() == 200
     assert not caplog.records
