@@ -50,4 +50,8 @@ def test_no_slot_has_two_calls_and_none_is_lost_when_a_process_is_killed(stand: 
     assert (found.calls, found.missed) == (found.slots, [])
     everything = judge(client, app_id, SCHEDULES, 0, now_ms())
     assert (everything.twice, everything.strange) == (0, 0)
+    said = (stand.folder / "control.log").read_text()
+    assert "Traceback" not in said
+    # One line of each of the two workers of each process, and of the ticker, and not one for each attempt.
+    assert said.count("waits for the server") <= 4
     client.close()

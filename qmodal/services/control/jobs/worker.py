@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from redis import Redis
@@ -62,6 +63,9 @@ class ControlWorker(SimpleWorker):
         self._failed = failed
         self._beat = self._asked = 0.0
         self._said = ""
+        self.lost: Exception | None = (
+            None  # why the server could not be reached, which ends the worker
+        )
         super().__init__(
             [jobs.queue],
             name=name,
@@ -103,17 +107,39 @@ class ControlWorker(SimpleWorker):
         now = time.monotonic()
         if now - self._beat > HEARTBEAT_SECONDS:
             self._beat = now
-            super().heartbeat(timeout, pipeline)
+            with self._until_lost():
+                super().heartbeat(timeout, pipeline)
+
+    def run_maintenance_tasks(self) -> None:
+        """As rq does."""
+        with self._until_lost():
+            super().run_maintenance_tasks()
 
     def check_for_suspension(self, burst: bool) -> None:
         """Wait while rq's jobs are held (`rq suspend`), which is asked every second."""
         now = time.monotonic()
-        if now - self._asked > SUSPENSION_SECONDS:
-            self._asked = now
+        if now - self._asked <= SUSPENSION_SECONDS:
+            return
+        self._asked = now
+        with self._until_lost():
             while is_suspended(self.connection) and not self._stop_event.wait(SUSPENSION_SECONDS):
                 self.heartbeat()
 
+    @contextmanager
+    def _until_lost(self) -> Iterator[None]:
+        """End the worker if the server is lost: any other exception in its loop rq would log with a traceback."""
+        try:
+            yield
+        except (RedisError, OSError) as error:
+            self.lost = error
+            raise StopRequested from error
+
     def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run the job; raises StopRequested if the server is lost."""
+        with self._until_lost():
+            self._execute(job, queue)
+
+    def _execute(self, job: Job, queue: Queue) -> None:
         """Run the job. One that ends well takes one write, and not the dozen of rq's records of who runs what.
 
         Those are for jobs that take minutes. One that is lost with its process is put in line again by the ticker.
@@ -139,12 +165,16 @@ class ControlWorker(SimpleWorker):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue]:
-        """The next job; raises StopRequested once the process is to stop."""
+        """The next job; raises StopRequested once the process is to stop, or if the server is lost."""
+        with self._until_lost():
+            return self._dequeue()
+
+    def _dequeue(self) -> tuple[Job, Queue]:
         self.set_state("idle")
         while not self._stop_event.is_set():
             self.heartbeat()
             if self.should_run_maintenance_tasks:
-                super().run_maintenance_tasks()
+                self.run_maintenance_tasks()
             try:
                 found: tuple[Job, Queue] | None = self.queue_class.dequeue_any(
                     self._ordered_queues,
@@ -170,14 +200,19 @@ def work(
     """
     for each in ("rq.worker", "rq.job", "rq.queue", "rq.registry"):
         logging.getLogger(each).setLevel(logging.ERROR)
-    number = 0
+    number, is_told = 0, False
     while not stop.is_set():
         number += 1
+        lost: Exception | None
         try:
             jobs.announce()
             # The name of one that was cut off is not free yet.
             worker = ControlWorker(jobs, connection, f"{name}.{jobs.name}.{number}", stop, failed)
             worker.work()
+            lost = worker.lost
         except (RedisError, OSError) as error:
-            emit(CONTROL_TROUBLE, activity=f"{name} waits for the server", reason=str(error))
+            lost = error
+        if lost is not None and not is_told and not stop.is_set():  # once for each time it is away
+            emit(CONTROL_TROUBLE, activity=f"{name} waits for the server", reason=str(lost))
+        is_told = lost is not None
         stop.wait(AGAIN_SECONDS)
