@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import builtins
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from qmodal.client.client import Client, current
 from qmodal.client.verb import verb
-from qmodal.exception import AlreadyExistsError, InvalidError
-from qmodal.resources.stored import StoredObject, missing
+from qmodal.exception import AlreadyExistsError
+from qmodal.resources.stored import StoredObject, missing, newest
 from qmodal.spec.names import check_name
 from qmodal.store.objects.names import ObjectKind, ObjectRecord
 from qmodal.transport.operation import Op
@@ -66,17 +66,11 @@ class BoundManager(Generic[T]):
         client: Any = None,
     ) -> Op[builtins.list[T]]:
         """Handles of the objects with names, the newest first, at most so many, made before a date if one is given."""
-        if max_objects is not None and max_objects < 0:
-            raise InvalidError("max_objects cannot be negative")
-        before = _micros(created_before)
         here = current()
         environment = environment_name or here.settings.environment
         records = yield from here.object_names.listed(self._class._kind, environment)
-        found = [each for each in records if before is None or each.created < before]
-        return [
-            self._class._handle(each.object_id, each.name, environment)
-            for each in found[:max_objects]
-        ]
+        found = newest(records, max_objects, created_before)
+        return [self._class._handle(each.object_id, each.name, environment) for each in found]
 
     @verb
     def delete(
@@ -112,17 +106,3 @@ def remove(client: Client, kind: ObjectKind, object_id: str) -> Op[None]:
     """Delete an object's keys."""
     store = client.dicts if kind == "dict" else client.queues
     yield from store.delete(object_id)
-
-
-def _micros(moment: datetime | str | None) -> float | None:
-    if moment is None:
-        return None
-    if isinstance(moment, str):
-        try:
-            moment = datetime.fromisoformat(moment)
-        except ValueError:
-            raise InvalidError(
-                f"created_before is {moment!r}; it may be a datetime or text such as 2026-01-31T12:00"
-            ) from None
-    # A date without a zone is one of this machine's, as `datetime` has it.
-    return moment.astimezone(UTC).timestamp() * 1_000_000

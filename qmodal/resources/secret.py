@@ -13,6 +13,7 @@ from qmodal.client.context import is_local
 from qmodal.client.verb import verb
 from qmodal.exception import AlreadyExistsError, InvalidError, NotFoundError
 from qmodal.resources.env_files import check_stored, check_variables, find_dotenv, read_dotenv
+from qmodal.resources.stored import newest
 from qmodal.spec.names import check_name
 from qmodal.spec.resource import SecretResource
 from qmodal.spec.variables import NamedSecret, check_keys
@@ -60,12 +61,8 @@ class SecretManager:
         client: Any = None,
     ) -> Op[list[Secret]]:
         """The stored secrets of an environment, the newest first."""
-        if max_objects is not None and max_objects < 0:
-            raise InvalidError("max_objects cannot be negative")
-        before = _microseconds(created_before)
         found = yield from current().secrets.all(_environment(environment_name))
-        older = [each for each in found if before is None or each.created < before]
-        return [Secret._stored(each) for each in older[:max_objects]]
+        return [Secret._stored(each) for each in newest(found, max_objects, created_before)]
 
     @verb
     def delete(
@@ -268,15 +265,6 @@ def _environment(name: str | None) -> str:
     if name:
         check_name("Environment", name)
     return name or current().settings.environment
-
-
-def _microseconds(moment: datetime | str | None) -> float | None:
-    """Microseconds since 1970 of a time, or of a date in ISO 8601; without a zone it is local. Raises InvalidError."""
-    try:
-        found = datetime.fromisoformat(moment) if isinstance(moment, str) else moment
-    except ValueError:
-        raise InvalidError(f"{moment!r} is no date and time; give 2026-01-31T12:00") from None
-    return None if found is None else found.timestamp() * 1_000_000
 
 
 def _moment(microseconds: int) -> datetime:

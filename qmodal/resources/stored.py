@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Protocol, Self, TypeVar
 
 from qmodal.client.client import current, known
 from qmodal.exception import InvalidError, NotFoundError
@@ -11,6 +12,16 @@ from qmodal.spec.names import check_name
 from qmodal.store.objects.names import ID_PREFIXES, ObjectKind, ObjectRecord
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import is_object_id
+
+
+class Record(Protocol):
+    """What is known of something that is kept by name; `created` is in microseconds since 1970."""
+
+    @property
+    def created(self) -> int: ...
+
+
+Made = TypeVar("Made", bound=Record)
 
 
 class StoredObject:
@@ -124,6 +135,27 @@ def missing(kind: str, name: str, environment: str) -> NotFoundError:
         f"{kind} '{name}' not found in environment '{environment}'. Pass `create_if_missing=True`, or make it "
         f"with `qmodal {kind.lower()} create {name}`."
     )
+
+
+def newest(
+    records: Sequence[Made], most: int | None, before: datetime | str | None
+) -> Sequence[Made]:
+    """The first of the records, at most so many, made before a date or a text in ISO 8601; raises InvalidError.
+
+    A date without a zone is one of this machine's, as `datetime` has it.
+    """
+    if most is not None and most < 0:
+        raise InvalidError("max_objects cannot be negative")
+    try:
+        moment = datetime.fromisoformat(before) if isinstance(before, str) else before
+    except ValueError:
+        raise InvalidError(
+            f"created_before is {before!r}; it may be a datetime or text such as 2026-01-31T12:00"
+        ) from None
+    if moment is not None:
+        micros = moment.timestamp() * 1_000_000
+        records = [each for each in records if each.created < micros]
+    return records[:most]
 
 
 def created_at(record: ObjectRecord) -> datetime:
