@@ -65,8 +65,8 @@ class SchedulingRound:
 class LeaderTerm:
     """One leadership: its loops, and all that the leader knows, which is forgotten when it ends.
 
-    `on_judged` is told of each judgement, and `on_placed` how many containers a decision has led to, if
-    somebody wants to know.
+    `on_judged` is told of each judgement, `on_placed` how many containers a decision has led to, and `on_round` how
+    many seconds a round took and whether it was over all pools, if somebody wants to know.
     """
 
     def __init__(self, client: Client, epoch: int) -> None:
@@ -89,6 +89,7 @@ class LeaderTerm:
         self._has_said_line = True
         self.on_judged: Callable[[Judgement], None] | None = None
         self.on_placed: Callable[[PoolDecision, int], None] | None = None
+        self.on_round: Callable[[float, bool], None] | None = None
 
     @property
     def nodes(self) -> Nodes:
@@ -128,9 +129,11 @@ class LeaderTerm:
             due = await self._queue.wait()
             surviving = self._change_log.surviving
             with surviving(ROUND, "nothing changes", but=(LeadershipLostError,), settles=True):
-                began = time.thread_time()
+                began, used = time.monotonic(), time.thread_time()
                 await self._round(due)
-                self._queue.rest(time.thread_time() - began)
+                self._queue.rest(time.thread_time() - used)
+                if self.on_round is not None:
+                    self.on_round(time.monotonic() - began, due.everything)
 
     async def _round(self, due: DuePools) -> None:
         cluster = await self._client.aio(self._observer.look(due))
