@@ -66,6 +66,8 @@ class Catalog:
         self._versions: dict[tuple[str, int], Version] = {}
         self._changed: set[str] = set()
         self._terms: dict[tuple[Any, ...], PoolTerms] = {}
+        # Of each pool: the terms that it shares with others, and these with its label.
+        self._labelled: dict[str, tuple[PoolTerms, PoolTerms]] = {}
 
     def app_of(self, pool: str) -> str:
         """The pool's app; empty if its spec is not known."""
@@ -135,6 +137,7 @@ class Catalog:
         """Forget the specs, apps and versions that only other pools need."""
         for pool in self._specs.keys() - set(pools):
             del self._specs[pool]
+            self._labelled.pop(pool, None)
         apps = self.apps_of(pools)
         self._apps = {app: about for app, about in self._apps.items() if app in apps}
         needed = self._needed()
@@ -165,8 +168,14 @@ class Catalog:
         terms = self._terms.get(key)
         if terms is None:
             terms = self._terms[key] = _running(spec, version, function, override)
-        least = 0 if spec.number else record.least
-        return replace(terms, label=_label(spec), least=least)
+        return self._with_label(pool, spec, terms, 0 if spec.number else record.least)
+
+    def _with_label(self, pool: str, spec: PoolSpec, shared: PoolTerms, least: int) -> PoolTerms:
+        before, labelled = self._labelled.get(pool, (None, shared))
+        if before is not shared or labelled.least != least:
+            labelled = replace(shared, label=_label(spec), least=least)
+            self._labelled[pool] = shared, labelled
+        return labelled
 
     def _read_spec(self, pool: str) -> Op[None]:
         spec = yield from self._client.specs.pool(pool)

@@ -51,11 +51,14 @@ class Allocation:
 
     def call(self, count: int, now: float) -> list[Turn]:
         """Whose turn it is for so many containers; they are out of the line."""
+        if not self.line:
+            self._granted = now
+            return []
         holding: Counter[str] = Counter()
         for pool in self._nodes.pools():
             holding[self._catalog.app_of(pool)] += len(self._nodes.of_pool(pool))
         turns = self.line.call(count, holding)
-        if turns or not self.line:
+        if turns:
             self._granted = now
         return turns
 
@@ -82,8 +85,10 @@ class Allocation:
 
         Or those that wait on a full box while another one has room: their pools then ask for others.
         """
+        if now - self._balanced < BALANCE_SECONDS:
+            return []
         queued = self._nodes.queued()
-        if not (self.line or queued) or now - self._balanced < BALANCE_SECONDS:
+        if not (self.line or queued):
             return []
         self._balanced = now
         places = self._nodes.places()

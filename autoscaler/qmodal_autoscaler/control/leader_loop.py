@@ -36,7 +36,7 @@ from qmodal_autoscaler.policy.decide import decide
 from qmodal_autoscaler.policy.placement import ContainerRequest
 from qmodal_autoscaler.policy.state import PoolHistory
 
-# Every pool is looked at this often, hint or not: hints may be lost.
+# Every pool is looked at about this often, hint or not: hints may be lost.
 FULL_LOOK_SECONDS = 1.0
 SWEEP_SECONDS = 1.0
 # How often a round looks again at pools whose turn it is: some may turn out to need nothing any more.
@@ -86,6 +86,8 @@ class LeaderTerm:
         self._detached = DetachedApps(client, change_log)
         self._trackers: dict[str, PoolTracker] = {}
         self._seen: dict[str, Observation] = {}
+        # Pools that were looked at since detached apps were tended last.
+        self._looked: set[str] = set()
         self._has_said_line = True
         self.on_judged: Callable[[Judgement], None] | None = None
         self.on_placed: Callable[[PoolDecision, int], None] | None = None
@@ -131,12 +133,14 @@ class LeaderTerm:
             with surviving(ROUND, "nothing changes", but=(LeadershipLostError,), settles=True):
                 began, used = time.monotonic(), time.thread_time()
                 await self._round(due)
-                self._queue.rest(time.thread_time() - used)
+                is_routine = not (due.pools or due.everything)
+                self._queue.rest(0.0 if is_routine else time.thread_time() - used)
                 if self.on_round is not None:
                     self.on_round(time.monotonic() - began, due.everything)
 
     async def _round(self, due: DuePools) -> None:
         cluster = await self._client.aio(self._observer.look(due))
+        self._queue.spread(cluster.later, FULL_LOOK_SECONDS)
         this = SchedulingRound(cluster, time.monotonic(), due.everything)
         self._judge_all(cluster, this)
         for stranger in self._observer.nodes.strangers():
@@ -154,6 +158,7 @@ class LeaderTerm:
 
     def _judge_all(self, cluster: ClusterSnapshot, this: SchedulingRound) -> None:
         self._seen |= cluster.observations
+        self._looked.update(cluster.pools)
         for pool in cluster.pools:
             self._apply(self._judge(pool, cluster.observations.get(pool), this.now), this)
 
@@ -161,7 +166,8 @@ class LeaderTerm:
         catalog = self._observer.catalog
         if not catalog.is_complete(self._seen):
             return
-        unseen = {catalog.app_of(pool) for pool in cluster.known - set(cluster.pools)}
+        unseen = {catalog.app_of(pool) for pool in cluster.known - self._looked}
+        self._looked.clear()
         await self._client.aio(self._detached.tend(catalog.records(), self._seen, unseen))
 
     def _judge(self, pool: str, observation: Observation | None, now: float) -> Judgement:
