@@ -174,6 +174,12 @@ def _region(name: str, value: Any) -> str | tuple[str, ...] | None:
     return tuple(value)
 
 
+def _share(name: str, value: Any) -> float | None:
+    if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
+        raise InvalidError(f"`{name}` must be a number from 0 to 1, not {value!r}")
+    return None if value is None else float(value)
+
+
 def _delivery(name: str, value: Any) -> str | None:
     if value not in (None, "at_least_once", "at_most_once"):
         raise InvalidError(f'`{name}` must be "at_least_once" or "at_most_once", not {value!r}')
@@ -194,6 +200,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_containers": _whole(1),
     "buffer_containers": _whole(0),
     "scaledown_window": _window,
+    "scaleup_softness": _share,
     "retries": _retries,
     "timeout": _timeout,
     "startup_timeout": _whole(1, LONGEST_TIMEOUT),

@@ -24,6 +24,7 @@ class OptionKeywords(TypedDict, total=False):
     max_containers: int | None
     buffer_containers: int | None
     scaledown_window: int | None
+    scaleup_softness: float | None
     proxy: Any
     retries: int | Retries | None
     timeout: int

@@ -50,7 +50,7 @@ class PoolTerms:
 @dataclass(frozen=True, slots=True)
 class _AppState:
     record: AppRecord | None
-    overrides: dict[str, dict[str, int]]
+    overrides: dict[str, dict[str, float]]
 
 
 class Catalog:
@@ -208,7 +208,7 @@ def _ended(spec: PoolSpec, number: int, why: str) -> PoolTerms:
 
 
 def _running(
-    spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, int]
+    spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, float]
 ) -> PoolTerms:
     options = _overridden(options_in_force(function, spec), override, spec)
     settings = PoolSettings(
@@ -217,6 +217,7 @@ def _running(
         buffer_containers=options.buffer_containers,
         scaledown_window=float(options.scaledown_window),
         slots=options.slots,
+        alpha=options.scaleup_softness,
         ephemeral=version.is_ephemeral,
     )
     return PoolTerms(
@@ -231,7 +232,7 @@ def _running(
 
 
 def _overridden(
-    options: FunctionOptions, override: dict[str, int], spec: PoolSpec
+    options: FunctionOptions, override: dict[str, float], spec: PoolSpec
 ) -> FunctionOptions:
     try:
         return AutoscalerOverride.from_plain(override).apply(options)

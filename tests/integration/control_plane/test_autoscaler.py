@@ -158,6 +158,23 @@ def test_changed_settings_take_effect_within_300_milliseconds(stage: Stage) -> N
     assert any(seconds(most) < 0.3 for most in range(4, 16))
 
 
+def test_a_pool_may_let_inputs_wait_so_that_fewer_containers_start(stage: Stage) -> None:
+    client = stage.client
+    stage.worker(max_containers=100, fate=lambda report: report)
+    stage.publish(f=options(scaleup_softness=1), g=options(scaleup_softness=1))
+    for pool in stage.pools.values():
+        times = ("service_time", "1.0", "start_time", "80.0")
+        client.run(ask_one(b"HSET", client.keys.pool(pool), *times))
+    stage.submit("f", count=40)
+    stage.until(lambda: stage.assigned("f"), "as few as will do")
+    stage.submit("g", count=1)
+    stage.until(lambda: stage.assigned("g"), "another look")
+    assert len(stage.assigned("f")) <= 2
+    limits = {"scaleup_softness": 0.0}
+    client.run(client.apps.override(stage.app_id, stage.pools["f"], lambda _: limits))
+    stage.until(lambda: len(stage.assigned("f")) > 20, "one for almost each input")
+
+
 def test_callers_are_told_when_the_containers_of_an_app_cannot_start(stage: Stage) -> None:
     stage.state = "ephemeral"
     worker = stage.worker(fate=failing)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -92,11 +93,12 @@ def showing(which: str, app: str | None, environment: str | None, as_json: bool)
 
 
 def _about(client: Client, seen: Observation) -> Op[dict[str, Any]]:
-    from qmodal.cli.commands.finding.pools import view_of
+    from qmodal.cli.commands.finding.pools import settings_of, view_of
     from qmodal.store.results.failures import MOST_NOTED
 
     view = yield from view_of(client, seen)
     queue = yield from client.observing.queue(seen.pool, count=1)
+    settings = yield from settings_of(client, seen)
     failures = yield from client.failures.recent(seen.app, seen.function, count=MOST_NOTED)
     in_line = [each.since for each in queue if each.place == "waiting"]
     now = time.time() * 1000
@@ -108,6 +110,7 @@ def _about(client: Client, seen: Observation) -> Op[dict[str, Any]]:
         "submitted": seen.submitted,
         "input_time": seen.service_time,
         "start_time": seen.start_time,
+        "settings": None if settings is None else asdict(settings),
         "failures": sum(each.pool == seen.pool for each in failures),
         "states": {each.container: each.state for each in view.containers},
     }
@@ -122,9 +125,13 @@ def _shown(name: str, value: Any) -> str:
         return f"for {age(value)}"
     if name in ("input_time", "start_time"):
         return f"{value:.3f} s"
-    if name == "states":
-        return ", ".join(f"{container} {state}" for container, state in value.items()) or "-"
+    if name in ("settings", "states"):
+        return ", ".join(f"{each} {_limit(its)}" for each, its in value.items()) or "-"
     return str(value)
+
+
+def _limit(value: object) -> str:
+    return "none" if value is None else str(value)
 
 
 @pool.command(no_args_is_help=True)

@@ -10,10 +10,14 @@ from qmodal.cli.commands.finding.scope import Scope, app_names, deployed_records
 from qmodal.cli.commands.fleet import look
 from qmodal.client.client import Client
 from qmodal.exception import Error, NotFoundError
+from qmodal.functions.autoscaler import effective
 from qmodal.spec.documents import PoolSpec
+from qmodal.spec.options import AutoscalerOverride
+from qmodal.spec.variant import options_in_force
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.watch.observing import Observation
 from qmodal.transport.operation import Op
+from qmodal.types import FunctionAutoscalerSettings
 from qmodal.wire.ids import is_pool_id
 
 # The least of an id that counts as its beginning.
@@ -59,6 +63,21 @@ def pools_in(client: Client, scope: Scope) -> Op[list[PoolView]]:
 def view_of(client: Client, seen: Observation) -> Op[PoolView]:
     """One pool with its containers."""
     return (yield from _views(client, [seen]))[0]
+
+
+def settings_of(client: Client, seen: Observation) -> Op[FunctionAutoscalerSettings | None]:
+    """The autoscaler settings in force for the pool; None if its app has stopped, or cannot be read."""
+    spec = yield from client.specs.pool(seen.pool)
+    record = yield from client.apps.record(seen.app)
+    if spec is None or record is None:
+        return None
+    version = yield from client.specs.version(seen.app, spec.value.number or record.version)
+    function = None if version is None else version.value.functions.get(spec.value.function)
+    if function is None:
+        return None
+    overrides = yield from client.apps.overrides(seen.app)
+    override = AutoscalerOverride.from_plain(overrides.get(seen.pool, {}))
+    return effective(override.apply(options_in_force(function, spec.value)))
 
 
 def _views(client: Client, pools: list[Observation]) -> Op[list[PoolView]]:
