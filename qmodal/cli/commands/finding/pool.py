@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -110,7 +109,7 @@ def _about(client: Client, seen: Observation) -> Op[dict[str, Any]]:
         "submitted": seen.submitted,
         "input_time": seen.service_time,
         "start_time": seen.start_time,
-        "settings": None if settings is None else asdict(settings),
+        "settings": settings,
         "failures": sum(each.pool == seen.pool for each in failures),
         "states": {each.container: each.state for each in view.containers},
     }

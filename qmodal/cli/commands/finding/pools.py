@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from qmodal.cli.commands.app import backlog_of
 from qmodal.cli.commands.finding.scope import Scope, app_names, deployed_records, observed
 from qmodal.cli.commands.fleet import look
 from qmodal.client.client import Client
 from qmodal.exception import Error, NotFoundError
-from qmodal.functions.autoscaler import effective
 from qmodal.spec.documents import PoolSpec
 from qmodal.spec.options import AutoscalerOverride
 from qmodal.spec.variant import options_in_force
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.watch.observing import Observation
 from qmodal.transport.operation import Op
-from qmodal.types import FunctionAutoscalerSettings
 from qmodal.wire.ids import is_pool_id
 
 # The least of an id that counts as its beginning.
@@ -65,7 +63,7 @@ def view_of(client: Client, seen: Observation) -> Op[PoolView]:
     return (yield from _views(client, [seen]))[0]
 
 
-def settings_of(client: Client, seen: Observation) -> Op[FunctionAutoscalerSettings | None]:
+def settings_of(client: Client, seen: Observation) -> Op[dict[str, float | None] | None]:
     """The autoscaler settings in force for the pool; None if its app has stopped, or cannot be read."""
     spec = yield from client.specs.pool(seen.pool)
     record = yield from client.apps.record(seen.app)
@@ -77,7 +75,8 @@ def settings_of(client: Client, seen: Observation) -> Op[FunctionAutoscalerSetti
         return None
     overrides = yield from client.apps.overrides(seen.app)
     override = AutoscalerOverride.from_plain(overrides.get(seen.pool, {}))
-    return effective(override.apply(options_in_force(function, spec.value)))
+    options = override.apply(options_in_force(function, spec.value))
+    return {each.name: getattr(options, each.name) for each in fields(override)}
 
 
 def _views(client: Client, pools: list[Observation]) -> Op[list[PoolView]]:
