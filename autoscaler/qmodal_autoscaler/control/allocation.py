@@ -10,6 +10,7 @@ from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes, PlacedContainer
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
 from qmodal_autoscaler.policy.rebalance import STALLED_SECONDS, Donor, StarvedPool, lend
+from qmodal_autoscaler.policy.tenure import remaining_seconds
 from qmodal_autoscaler.policy.turns import Turn, TurnQueue
 
 # Between two looks for containers that make room.
@@ -139,11 +140,20 @@ class Allocation:
 def _donor(made: PoolDecision, now: float) -> Donor:
     ready = [each for each in made.snapshot.containers if each.state == "ready"]
     idle = [(each.idle_seconds, each.id) for each in ready if not each.running]
+    running = sum(each.running for each in made.snapshot.containers)
     return Donor(
         pool=made.pool,
         have=len(ready),
         floor=made.terms.settings.min_containers,
         start=made.observation.start_time or 0.0,
+        service=made.observation.service_time,
+        remaining=remaining_seconds(
+            waiting=max(0, made.snapshot.inflight - running),
+            service=made.observation.service_time,
+            slots=made.terms.settings.slots,
+            containers=len(ready),
+            per_second=made.decision.history.arrivals.per_second,
+        ),
         app=made.terms.app,
         weight=made.terms.weight,
         idle=[] if made.decision.start else idle,
