@@ -19,7 +19,15 @@ from tests.support.store.bench import Bench
 from tests.support.store.pack_cases import PACK_CASES, submit_packs
 
 ALLOWED = [
-    *(cases.settle, cases.retry, cases.retry_later, cases.release, cases.reclaim),
+    *(
+        cases.settle,
+        cases.settle_kept,
+        cases.drop_arguments,
+        cases.retry,
+        cases.retry_later,
+        cases.release,
+        cases.reclaim,
+    ),
     *(cases.mark, cases.reclaim_marked, cases.stop, cases.resign, cases.enroll, cases.retire),
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
     *(case for case in PACK_CASES if case is not submit_packs),

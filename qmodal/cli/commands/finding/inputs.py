@@ -14,6 +14,13 @@ from qmodal.wire.plain import unpack, unpack_columns
 from qmodal.wire.trees import pack_arguments
 
 LONGEST_SHOWN = 2000
+# What an input cannot be repeated for whose arguments are stored apart.
+_GONE = (
+    "its arguments were larger than 32 KiB, and are not kept any more: such arguments are for a week, and of an app only "
+    "the latest 64 MiB, or what QMODAL_FAILED_ARGUMENTS_MIB of workers and autoscalers says. Call the function again "
+    "from a program, and set that higher to keep more from now on"
+)
+_CHANGED = "its arguments, which are stored apart, are not those that were submitted: call the function again from a program"
 _FORMATS = {"m": "plain", "p": "pickled", "c": "pickled with code"}
 
 
@@ -39,10 +46,11 @@ def opened(client: Client, signed: bytes) -> Envelope:
 def payload_of(client: Client, envelope: Envelope, index: int) -> Op[Payload]:
     """The arguments of the input of that index; raises UnreadableError if they are not kept."""
     if envelope.blob is not None:
-        stored = yield from client.calls.input_blob(envelope.call, index)
-        if stored is None or digest_of(stored) != envelope.blob:
-            raise UnreadableError("its arguments were larger than 32 KiB, and are not kept")
-        return Payload(envelope.format, stored)
+        stored = yield from client.kept_arguments.read(envelope.call, index)
+        for each in stored:
+            if digest_of(each) == envelope.blob:
+                return Payload(envelope.format, each)
+        raise UnreadableError(_CHANGED if stored else _GONE)
     if envelope.size == 1:
         return Payload(envelope.format, envelope.payload)
     try:

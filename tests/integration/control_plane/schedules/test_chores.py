@@ -93,9 +93,9 @@ def test_what_is_left_of_apps_and_boxes_gets_a_lifetime(client: Client) -> None:
     ask(client, b"HSET", keys.assigned("wk-gone"), b"ta", b"p")
     ask(client, b"HSET", keys.app("ap-here"), b"state", b"deployed")
     ask(client, b"HSET", keys.settings("ap-here"), b"f", b"v")
-    assert do(client, "orphans") == "2 leftovers of apps and boxes"
+    assert do(client, "orphans").startswith("2 leftovers of apps and boxes")
     assert ask(client, b"PTTL", keys.settings("ap-here")) == -1
-    assert do(client, "orphans") == "0 leftovers of apps and boxes"
+    assert do(client, "orphans").startswith("0 leftovers of apps and boxes")
     ask(client, b"UNLINK", keys.app("ap-here"), keys.settings("ap-here"))
 
 
