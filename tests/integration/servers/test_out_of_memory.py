@@ -126,6 +126,25 @@ def test_an_outcome_is_kept_although_the_server_is_full(
     assert bench.outputs(call) == [(0, b"o", b"x" * 100_000)]
 
 
+def test_arguments_of_failed_inputs_make_room_on_a_server_that_fills(
+    bench: Bench, own_server: TestServer
+) -> None:
+    def failed() -> str:
+        call = bench.submit(blobs=[(0, b"large")])
+        command = bench.settle_command(*bench.claim(), has_blob=True, keeps_arguments=True)
+        commands.append(command)
+        return call
+
+    commands: list[Command] = []
+    kept = bench.client.kept_arguments
+    before, after = failed(), failed()
+    bench.ask(*commands[0])
+    assert bench.client.run(kept.read(before, 0)) == [b"large"]
+    with own_server.full():
+        assert bench.ask(*commands[1]) == [0, 1]
+        assert bench.client.run(kept.read(before, 0)) == bench.client.run(kept.read(after, 0)) == []
+
+
 def test_inputs_of_a_dead_container_come_back_although_the_server_is_full(
     bench: Bench, own_server: TestServer
 ) -> None:

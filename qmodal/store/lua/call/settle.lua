@@ -1,11 +1,9 @@
 -- Record how attempts ended, each once: whoever still holds the entry may, anybody else may not.
 -- Takes one key an attempt (its call) and six arguments (lane 1 or 2, entry, index of the first input, number of
--- inputs, outcome; b: their arguments are stored apart, a number: they are, and as it has failed so many bytes of such
--- arguments are kept, k: they are what was kept of a pack). Several entries, with blanks between them, each stand for
--- one of the inputs. Returns the pool's inputs in flight, then 1 for each recorded attempt, 0 for one of which
--- something was stale.
--- include: is_filling, forget_arguments, end_arguments
--- include: tally, reply, reply_all, record, acknowledge, acknowledge_ones
+-- inputs, outcome; b: their arguments are stored apart, a number: so, and kept within so many bytes, k: they are what
+-- was kept of a pack). Several entries, with blanks between them, each stand for one of the inputs. Returns the pool's
+-- inputs in flight, then 1 for each recorded attempt, 0 for one of which something was stale.
+-- include: tally, reply, reply_all, record, acknowledge, acknowledge_ones, is_filling, forget_arguments, end_arguments
 local pool, inputs, again = unpack(KEYS, 1, 3)
 local group = unpack(ARGV, 1, 1)
 local replies = {0}

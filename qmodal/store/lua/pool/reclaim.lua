@@ -1,8 +1,8 @@
 -- Take back what a dead consumer holds, 100 entries a lane a run, and remove it once that is nothing. Charged one
 -- delivery are inputs named `<lane> <entry> <index>` after the head, or all, if that is `*`; one at its budget (1 for a
 -- marked consumer) ends as lost, and so does a generator that produced. Not charged is what was put back in line at
--- `since` (ms, 0: never) or later, unless the consumer is marked. Returns how many inputs were given back, how many were
--- lost, 1 when the consumer is gone, and what became of those that were charged or lost.
+-- `since` (ms, 0: never) or later, unless the consumer is marked. Returns how many inputs were given back, how many
+-- were lost, 1 when the consumer is gone, and what became of those that were charged or lost.
 -- include: is_filling, forget_arguments, end_arguments
 -- include: fields, tally, reply, record, drop, readd, shaped, set_aside, narrow, piece, pieces, tell
 local pool, inputs, again, dead = unpack(KEYS)
