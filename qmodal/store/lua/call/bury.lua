@@ -1,7 +1,6 @@
 -- Set aside an entry that cannot be processed, with the reason, if the caller still holds it.
 -- `most`: how many bytes of arguments are kept. Returns 1, or 0 if it was no longer held.
--- include: is_filling, forget_arguments, end_arguments
--- include: fields, tally, reply, record, drop, shaped, narrow, set_aside
+-- include: fields, tally, reply, record, forget_arguments, end_arguments, drop, shaped, narrow, set_aside
 local pool, stream, dead = unpack(KEYS)
 local group, lane, entry, reason, calls, pool_id, most = unpack(ARGV)
 local found = redis.call('XRANGE', stream, entry, entry)

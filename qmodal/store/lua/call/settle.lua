@@ -3,7 +3,7 @@
 -- inputs, outcome; b: their arguments are stored apart, a number: so, and kept within so many bytes, k: they are what
 -- was kept of a pack). Several entries, with blanks between them, each stand for one of the inputs. Returns the pool's
 -- inputs in flight, then 1 for each recorded attempt, 0 for one of which something was stale.
--- include: tally, reply, reply_all, record, acknowledge, acknowledge_ones, is_filling, forget_arguments, end_arguments
+-- include: tally, reply, reply_all, record, acknowledge, acknowledge_ones, forget_arguments, end_arguments
 local pool, inputs, again = unpack(KEYS, 1, 3)
 local group = unpack(ARGV, 1, 1)
 local replies = {0}

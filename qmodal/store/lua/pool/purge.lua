@@ -2,8 +2,7 @@
 -- app is gone, its containers cannot start, or a person wants it. With `spare` = 1 what containers
 -- hold is left to them. Takes the inputs (`<call> <index>`) whose failure was noted behind the named arguments:
 -- `most` bytes of such arguments are kept. Returns how many inputs were ended.
--- include: is_filling, forget_arguments, end_arguments
--- include: fields, tally, reply, record, drop, shaped, narrow, retry_of, set_aside
+-- include: fields, tally, reply, record, forget_arguments, end_arguments, drop, shaped, narrow, retry_of, set_aside
 local pool, stream, delayed, dead = unpack(KEYS)
 local group, lane, till, reason, calls, pool_id, spare, most = unpack(ARGV)
 local FIRST_NOTED = 9

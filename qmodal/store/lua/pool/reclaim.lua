@@ -3,7 +3,7 @@
 -- marked consumer) ends as lost, and so does a generator that produced. Not charged is what was put back in line at
 -- `since` (ms, 0: never) or later, unless the consumer is marked. Returns how many inputs were given back, how many
 -- were lost, 1 when the consumer is gone, and what became of those that were charged or lost.
--- include: is_filling, forget_arguments, end_arguments
+-- include: forget_arguments, end_arguments
 -- include: fields, tally, reply, record, drop, readd, shaped, set_aside, narrow, piece, pieces, tell
 local pool, inputs, again, dead = unpack(KEYS)
 local group, consumer, budget, reason, calls, channel, pool_id, since, most = unpack(ARGV)
