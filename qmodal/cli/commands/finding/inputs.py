@@ -16,9 +16,9 @@ from qmodal.wire.trees import pack_arguments
 LONGEST_SHOWN = 2000
 # What an input cannot be repeated for whose arguments are stored apart.
 _GONE = (
-    "its arguments were larger than 32 KiB, and are not kept any more: such arguments are for a week, and of an app only "
-    "the latest 64 MiB, or what QMODAL_FAILED_ARGUMENTS_MIB of workers and autoscalers says. Call the function again "
-    "from a program, and set that higher to keep more from now on"
+    "its arguments were larger than 32 KiB, and are not kept any more: such arguments are for a week (30 days of dead "
+    "letters), and of an app only the latest 64 MiB, or what QMODAL_FAILED_ARGUMENTS_MIB of workers and autoscalers "
+    "says. Call the function again from a program, and set that higher to keep more from now on"
 )
 _CHANGED = "its arguments, which are stored apart, are not those that were submitted: call the function again from a program"
 _FORMATS = {"m": "plain", "p": "pickled", "c": "pickled with code"}
