@@ -79,6 +79,8 @@ class FunctionOptions:
     wait_ms: int = 0
     fork: bool = True
     delivery: str = "at_least_once"
+    # What becomes of waiting inputs when the containers keep failing to start.
+    on_crash_loop: str = "fail"
     # Its share of the containers when there is not room for all, beside other functions of its app.
     priority: int = 1
     recorded: Mapping[str, Any] = field(default_factory=dict)

@@ -219,6 +219,7 @@ def _running(
         slots=options.slots,
         alpha=options.scaleup_softness,
         ephemeral=version.is_ephemeral,
+        gives_up=options.on_crash_loop == "fail",
     )
     return PoolTerms(
         label=_label(spec),

@@ -179,10 +179,14 @@ def _share(name: str, value: Any) -> float | None:
     return None if value is None else float(value)
 
 
-def _delivery(name: str, value: Any) -> str | None:
-    if value not in (None, "at_least_once", "at_most_once"):
-        raise InvalidError(f'`{name}` must be "at_least_once" or "at_most_once", not {value!r}')
-    return None if value is None else str(value)
+def _one_of(*words: str) -> Callable[[str, Any], str | None]:
+    def check(name: str, value: Any) -> str | None:
+        if value is not None and not (isinstance(value, str) and value in words):
+            either = " or ".join(f'"{word}"' for word in words)
+            raise InvalidError(f"`{name}` must be {either}, not {value!r}")
+        return value
+
+    return check
 
 
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
@@ -209,6 +213,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "enable_memory_snapshot": _flag,
     "serialized": _flag,
     "fork": _flag,
-    "delivery": _delivery,
+    "delivery": _one_of("at_least_once", "at_most_once"),
+    "on_crash_loop": _one_of("fail", "hold"),
     "priority": _whole(1, HIGHEST_PRIORITY),
 }

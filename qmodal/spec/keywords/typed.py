@@ -44,6 +44,7 @@ class OptionKeywords(TypedDict, total=False):
     fork: bool
     priority: int
     delivery: str
+    on_crash_loop: str
     keep_warm: int | None
     concurrency_limit: int | None
     container_idle_timeout: int | None

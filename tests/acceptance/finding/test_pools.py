@@ -46,6 +46,10 @@ def test_a_paused_pool_lets_its_inputs_wait_also_after_a_deploy(
     assert shown["settings"] == asdict(scaler.settings())
     assert "scaleup_softness 0.5" in shop.say("pool", "show", "invert")
     assert "paused" in shop.say("pool", "show", "invert")
+    assert shop.say("pool", "reset", "invert").startswith("Reset invert [")
+    (seen,) = current().run(current().observing.observe([row["pool"]]))
+    assert seen is not None
+    assert seen.reset > 0
     assert shop.say("pool", "resume", row["pool"]).startswith("Resumed invert [")
     assert shop.say("pool", "resume", "invert").endswith("is not paused\n")
     assert call.get(timeout=30) == 1.0

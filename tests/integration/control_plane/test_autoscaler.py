@@ -176,15 +176,23 @@ def test_a_pool_may_let_inputs_wait_so_that_fewer_containers_start(stage: Stage)
 
 
 def test_callers_are_told_when_the_containers_of_an_app_cannot_start(stage: Stage) -> None:
+    failed: list[str] = []
+
+    def fate(report: ContainerReport) -> ContainerReport:
+        failed.append(report.pool)
+        return failing(report)
+
     stage.state = "ephemeral"
-    worker = stage.worker(fate=failing)
-    stage.publish(f=options())
-    call = stage.submit(count=2)
+    stage.worker(fate=fate)
+    stage.publish(f=options(), g=options(on_crash_loop="hold"))
+    held, call = stage.submit("g"), stage.submit(count=2)
     notes = stage.until(lambda: stage.notes(call), "the callers are told", seconds=20)
     assert notes == ["init: Traceback:\nImportError: no such module"] * 2
-    stage.until(lambda: not worker.assigned(), "nothing is tried any more")
+    stage.until(lambda: not stage.assigned(), "nothing is tried any more")
+    stage.until(lambda: failed.count(stage.pools["g"]) >= 3, "the other one has failed as often")
     late = stage.submit()
     stage.until(lambda: stage.notes(late), "whoever calls now is told at once")
+    assert stage.notes(held) == []
 
 
 def test_a_start_that_fails_once_is_tried_again(stage: Stage) -> None:

@@ -63,6 +63,8 @@ DIFFERENCES = {
     "App.local_entrypoint(bare)": BARE,
     "App.function(fork)": "qmodal's own: an interpreter for each container instead of a fork",
     "App.cls(fork)": "qmodal's own: an interpreter for each container instead of a fork",
+    "App.function(on_crash_loop)": "qmodal's own: whether waiting inputs fail if nothing can start",
+    "App.cls(on_crash_loop)": "qmodal's own: whether waiting inputs fail if nothing can start",
     "App.function(delivery)": "qmodal's own: whether an input may run twice",
     "App.cls(delivery)": "qmodal's own: whether an input may run twice",
     "App.function(scaleup_softness)": SOFTNESS,

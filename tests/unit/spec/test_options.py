@@ -140,6 +140,7 @@ def test_a_good_value_is_kept(given: dict[str, Any], field: str, value: Any) -> 
         ({"enable_memory_snapshot": "yes"}, "`enable_memory_snapshot`"),
         ({"delivery": "exactly_once"}, "`delivery`"),
         ({"delivery": []}, "`delivery`"),
+        ({"on_crash_loop": "wait"}, '^`on_crash_loop` must be "fail" or "hold", not \'wait\'$'),
         ({"max_inputs": 2}, "`max_inputs` may only be 1"),
     ],
 )

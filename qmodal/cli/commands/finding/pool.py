@@ -1,4 +1,4 @@
-"""`qmodal pool`: list pools, show one, drop what waits in it, pause it and let it go on."""
+"""`qmodal pool`: list pools, show one, drop what waits in it, pause it, let it go on, and have it try again."""
 
 from __future__ import annotations
 
@@ -175,6 +175,21 @@ def pause(which: str, app: str | None, environment: str | None) -> None:
     # Active, and so seen by the autoscaler and in lists, also if it has nothing to do.
     client.run(client.pools.join(seen.pool))
     click.echo(f"Paused {seen.label} [{seen.pool}]: its containers end, and its inputs wait")
+
+
+@pool.command(no_args_is_help=True)
+@click.argument("which", metavar="POOL")
+@options.app
+@options.environment
+def reset(which: str, app: str | None, environment: str | None) -> None:
+    """Forget the failed starts of a pool, so that it tries again at once."""
+    from qmodal.cli.commands.finding.pools import paused_now
+    from qmodal.client.client import current
+
+    client = current()
+    seen = client.run(_find(client, which, app, environment))
+    client.run(client.observing.reset(seen.pool, now=paused_now()))
+    click.echo(f"Reset {seen.label} [{seen.pool}]: it may start containers at once")
 
 
 @pool.command(no_args_is_help=True)

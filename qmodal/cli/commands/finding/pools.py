@@ -170,5 +170,5 @@ def _declared(client: Client, which: str, scope: Scope) -> Op[list[tuple[str, Po
 
 
 def paused_now() -> int:
-    """The time that a pause begins, in ms since 1970."""
+    """The time that a pause begins, or at which failed starts are forgotten, in ms since 1970."""
     return time.time_ns() // 1_000_000
