@@ -17,6 +17,7 @@ from qmodal.store.fleet import ContainerReport
 from qmodal.transport.operation import ask, ask_one
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import PoolTerms
+from qmodal_autoscaler.cluster.observer import LOOKED_AT_TOGETHER
 from qmodal_autoscaler.control.judgement import Purge
 from qmodal_autoscaler.control.maintenance import Maintenance
 from qmodal_autoscaler.control.workqueue import WorkQueue
@@ -366,3 +367,26 @@ def test_a_purge_that_a_deploy_has_overtaken_ends_nothing(stage: Stage) -> None:
     assert stage.notes(call) == []
     asyncio.run(purge(2))
     assert stage.notes(call) == ["init: no luck"]
+
+
+def test_a_detached_app_with_many_pools_ends_when_all_of_them_have_done_their_work(
+    stage: Stage,
+) -> None:
+    """Pools of which nobody says anything are looked at a few at a time, and the app ends when all were."""
+    stage.state = "detached"
+    stage.worker(max_containers=100)
+    names = [f"f{number}" for number in range(LOOKED_AT_TOGETHER + 3)]
+    stage.publish(**{name: options() for name in names})
+    for name in names:
+        stage.submit(name)
+    stage.until(lambda: all(map(stage.assigned, names)), "a container for each", seconds=30)
+
+    served = 0
+    while served < len(names):
+        served += stage.until(lambda: sum(map(stage.serve, names)), "inputs that are served")
+
+    def state() -> str:
+        record = stage.client.run(stage.client.apps.record(stage.app_id))
+        return "" if record is None else record.state
+
+    stage.until(lambda: state() == "stopped", "the app ends", seconds=30)
