@@ -13,7 +13,7 @@ from qmodal.exception import RequestSizeError
 from qmodal.resources.ephemeral import EphemeralContext, Twin
 from qmodal.resources.manager import ObjectManager
 from qmodal.resources.stored import StoredObject, created_at
-from qmodal.resources.values import open_value, seal, seal_small
+from qmodal.resources.values import open_value, seal, small_body
 from qmodal.store.objects.dicts import is_noted
 from qmodal.store.objects.names import ObjectKind
 from qmodal.store.objects.sealed import entry_place, pack_key, unpack_key
@@ -77,9 +77,10 @@ def _put_now(
     if object_id is None or skip_if_exists:
         return UNUSUAL
     packed, dicts = pack_key(key), client.dicts
-    signed = seal_small(client, entry_place(object_id, packed), value)
-    if signed is None:
+    body = small_body(value)
+    if body is None:
         return UNUSUAL
+    signed = client.signer.sign_at(entry_place(object_id, packed), body)
     # What is sent in vain is sent again by the operation: the same, once more.
     if dicts.is_known(object_id, packed):
         put = dicts.packed_put_again(object_id, packed, signed)

@@ -17,7 +17,7 @@ from qmodal.exception import InvalidError, RequestSizeError
 from qmodal.resources.ephemeral import EphemeralContext, Twin
 from qmodal.resources.manager import ObjectManager
 from qmodal.resources.stored import StoredObject, created_at
-from qmodal.resources.values import open_value, seal, seal_small
+from qmodal.resources.values import body_of, open_body, small_body
 from qmodal.store.objects.names import ObjectKind
 from qmodal.store.objects.queues import (
     MOST_ITEM_BYTES,
@@ -31,7 +31,7 @@ from qmodal.store.objects.writers import Writer
 from qmodal.transport.defects import skip
 from qmodal.transport.operation import Op, Pause
 from qmodal.types import QueueInfo
-from qmodal.wire.signing import BadSignatureError, UnknownKeyError
+from qmodal.wire.signing import FORGED
 
 log = logging.getLogger("qmodal")
 LONGEST_TTL_SECONDS = 24 * 3600
@@ -60,16 +60,22 @@ def _get_now(
     object_id = of._id
     if object_id is None or (timeout is not None and not block):
         return UNUSUAL
-    name = _checked(partition)
-    replies = client.blocking.at_once(client.queues.packed_take(object_id, name), 2)
+    queues = client.queues
+    steps = queues.takes.get((object_id, partition))
+    if steps is None:
+        steps = queues.take_steps(object_id, _checked(partition))
+    replies = client.blocking.at_once(steps.packed, 2)
     if replies is None or not replies[0]:
         return UNUSUAL
     signed = replies[1]
     if signed is None:
         return UNUSUAL if block else None
-    for value in _opened(client, object_id, name, [signed]):
-        return value
-    return UNUSUAL
+    try:
+        body = steps.signer.verify(signed)
+    except FORGED as error:
+        skip(f"an item of {object_id}", str(error))
+        return UNUSUAL
+    return open_body(client, body)
 
 
 def _put_now(
@@ -83,18 +89,13 @@ def _put_now(
     partition_ttl: int = LONGEST_TTL_SECONDS,
 ) -> Any:
     """As `Queue.put`, for a thread and a small plain value, into a partition that was put into before."""
-    object_id = of._id
-    if object_id is None or (timeout is not None and not block):
+    known = client.queues.lately.get((of._id, partition, partition_ttl))
+    if known is None or (timeout is not None and not block):
         return UNUSUAL
-    if not 0 < partition_ttl <= LONGEST_TTL_SECONDS:
+    body = small_body(v)
+    if body is None:
         return UNUSUAL
-    name, ttl = _checked(partition), int(partition_ttl * 1000)
-    known = client.queues.known(object_id, name, ttl)
-    if known is None:
-        return UNUSUAL
-    signed = seal_small(client, item_place(object_id, name), v)
-    if signed is None:
-        return UNUSUAL
+    signed = known.signer.sign(body)
     writer = known.take()
     replies = client.blocking.at_once(writer.packed(signed), 1)
     if replies is not None:
@@ -103,7 +104,8 @@ def _put_now(
             return None
     # Without a reply it may have been written: whoever writes it again is the same writer.
     began = writer if replies is None else None
-    return client.run(of._put_sealed(PutItems(name, [signed], ttl), block, timeout, began))
+    put = PutItems(_checked(partition), [signed], int(partition_ttl * 1000))
+    return client.run(of._put_sealed(put, block, timeout, began))
 
 
 class Queue(StoredObject):
@@ -294,8 +296,9 @@ class Queue(StoredObject):
         if not values:
             return
         object_id = self._id or (yield from self._find())
-        place, client = item_place(object_id, name), current()
-        put = PutItems(name, [seal(client, place, value) for value in values], int(ttl * 1000))
+        client = current()
+        sign = client.signer.at(item_place(object_id, name)).sign
+        put = PutItems(name, [sign(body_of(client, value)) for value in values], int(ttl * 1000))
         _check_size(what, put.signed)
         yield from self._put_sealed(put, block, timeout)
 
@@ -343,11 +346,11 @@ def _check_size(what: str, signed: Sequence[bytes]) -> None:
 
 def _opened(client: Client, object_id: str, partition: str, items: list[bytes]) -> Iterator[Any]:
     """The values of items; one that was not put here is left out, as there is nobody to give it back to."""
-    place = item_place(object_id, partition)
+    signer = client.signer.at(item_place(object_id, partition))
     for signed in items:
         try:
-            yield open_value(client, place, signed)
-        except (BadSignatureError, UnknownKeyError) as error:
+            yield open_body(client, signer.verify(signed))
+        except FORGED as error:
             skip(f"an item of {object_id}", str(error))
 
 

@@ -150,13 +150,13 @@ class Connection:
         """Whether there is a socket; without one, the first write makes it."""
         return self._sock is not None
 
-    def write(self, commands: Sequence[Packed]) -> None:
-        """Send the commands in one write."""
+    def write(self, commands: Sequence[Packed] | bytes) -> None:
+        """Send the commands in one write; bytes: all of them, packed before."""
         if self._sock is None:
             self.connect()
         sock: Any = self._sock
         try:
-            sock.sendall(pack(commands))
+            sock.sendall(commands if type(commands) is bytes else pack(commands))
         except OSError:
             self._raise_last_words()
             raise

@@ -16,10 +16,12 @@ from qmodal.store import reading
 from qmodal.store.keys import Keys
 from qmodal.store.objects.dicts import gone
 from qmodal.store.objects.names import EPHEMERAL_MS
+from qmodal.store.objects.sealed import item_place
 from qmodal.store.objects.writers import REMEMBER_MS, Writer, Writers
 from qmodal.transport.operation import Command, Exchange, Op, ask, ask_one
-from qmodal.transport.prepacked import bulk, head
+from qmodal.transport.prepacked import head
 from qmodal.transport.script import script
+from qmodal.wire.signing import PlaceSigner, Signer
 
 MOST_PARTITIONS, MOST_ITEMS = 100_000, 5000
 MOST_ITEM_BYTES, MOST_PARTITION_BYTES = 1024 * 1024, 64 * 1024 * 1024
@@ -56,17 +58,20 @@ class PartitionWriter(Writer):
 
     def packed(self, signed: bytes) -> bytes:
         """The command that appends an item; the reply is OK if it did, now or before, else nothing was written."""
-        return b"".join((self._begin, bulk(self.number), bulk(signed)))
+        number = b"%d" % self.number
+        parts = (self._begin, len(number), number, len(signed), signed)
+        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % parts
 
 
 class KnownPartition(Writers):
     """A partition into which something was put: the next small item takes few steps. It has writers of its own."""
 
-    __slots__ = ("_command",)
+    __slots__ = ("_command", "signer")
 
-    def __init__(self, command: Callable[[Writer], Command]) -> None:
+    def __init__(self, command: Callable[[Writer], Command], signer: PlaceSigner) -> None:
         super().__init__()
         self._command = command
+        self.signer = signer
 
     def take(self) -> PartitionWriter:
         """One for a single write; nobody else has it meanwhile."""
@@ -77,10 +82,11 @@ class KnownPartition(Writers):
         return found
 
 
-@lru_cache(maxsize=1024)
-def _take_commands(prefix: str, object_id: str, partition: str) -> bytes:
-    record, items = _of_partition(prefix, object_id, partition)
-    return head(b"EXISTS", record, more=0) + head(b"LPOP", items, more=0)
+class TakeSteps(NamedTuple):
+    """The commands whose replies say whether there is such a queue, and the item that was taken, if any; who opens it."""
+
+    packed: bytes
+    signer: PlaceSigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +94,11 @@ class Queues:
     """Operations on queues; all of them raise NotFoundError for one that is gone."""
 
     keys: Keys
+    signer: Signer
     writers: Writers = field(default_factory=Writers)
-    lately: dict[tuple[str, str, int], KnownPartition] = field(default_factory=dict)
+    # By the arguments of puts and gets, so that these need no other look at them: None is the unnamed partition.
+    lately: dict[tuple[str | None, str | None, float], KnownPartition] = field(default_factory=dict)
+    takes: dict[tuple[str | None, str | None], TakeSteps] = field(default_factory=dict)
 
     def put(self, object_id: str, put: PutItems, began: Writer | None = None) -> Op[bool]:
         """Append all of the items, or none if there is no room for them; whether there was.
@@ -125,15 +134,18 @@ class Queues:
             more=signed,
         )
 
-    def known(self, object_id: str, partition: str, ttl: int) -> KnownPartition | None:
+    def known(
+        self, object_id: str | None, partition: str | None, seconds: float
+    ) -> KnownPartition | None:
         """That partition, if something was put into it here of late, and its queue is not ephemeral."""
-        return self.lately.get((object_id, partition, ttl))
+        return self.lately.get((object_id, partition, seconds))
 
     def _know(self, object_id: str, partition: str, ttl: int) -> None:
         if len(self.lately) >= _MOST_LATELY:
             self.lately.clear()
         command = partial(self.put_one_command, object_id, partition, ttl, b"")
-        self.lately.setdefault((object_id, partition, ttl), KnownPartition(command))
+        known = KnownPartition(command, self.signer.at(item_place(object_id, partition)))
+        self.lately.setdefault((object_id, partition or None, ttl / 1000), known)
 
     def put_one_command(
         self, object_id: str, partition: str, ttl: int, signed: bytes, writer: Writer
@@ -145,9 +157,15 @@ class Queues:
             (f"p:{partition}", REMEMBER_MS, *_LIMITS[:2], ttl, writer.number, signed),
         )
 
-    def packed_take(self, object_id: str, partition: str) -> bytes:
-        """The commands whose replies say whether there is such a queue, and the item that was taken, if any."""
-        return _take_commands(self.keys.prefix, object_id, partition)
+    def take_steps(self, object_id: str, partition: str) -> TakeSteps:
+        """How to take an item from a partition in few steps; they are kept for the next time."""
+        if len(self.takes) >= _MOST_LATELY:
+            self.takes.clear()
+        record, items = _of_partition(self.keys.prefix, object_id, partition)
+        packed = head(b"EXISTS", record, more=0) + head(b"LPOP", items, more=0)
+        steps = TakeSteps(packed, self.signer.at(item_place(object_id, partition)))
+        self.takes[object_id, partition or None] = steps
+        return steps
 
     def take(self, object_id: str, partition: str, count: int) -> Op[list[bytes]]:
         """Remove and return up to so many items."""
