@@ -26,7 +26,7 @@ from qmodal.store.objects.queues import (
     WAIT_SECONDS_AT_ONCE,
     PutItems,
 )
-from qmodal.store.objects.sealed import item_place
+from qmodal.store.objects.sealed import ITEM_NUMBER_BYTES, item_place
 from qmodal.store.objects.writers import Writer
 from qmodal.transport.defects import skip
 from qmodal.transport.operation import Op, Pause
@@ -75,7 +75,7 @@ def _get_now(
     except FORGED as error:
         skip(f"an item of {object_id}", str(error))
         return UNUSUAL
-    return open_body(client, body)
+    return open_body(client, body[ITEM_NUMBER_BYTES:])
 
 
 def _put_now(
@@ -95,15 +95,18 @@ def _put_now(
     body = small_body(v)
     if body is None:
         return UNUSUAL
-    signed = known.signer.sign(body)
+    signed = known.signer.sign(client.queues.numbered(body))
     writer = known.take()
     replies = client.blocking.at_once(writer.packed(signed), 1)
-    if replies is not None:
+    if replies is None:
+        # It may have been written: whoever writes it again is the same writer.
+        began = writer
+    elif replies[0] == b"OK":
         known.give(writer)
-        if replies[0] == b"OK":
-            return None
-    # Without a reply it may have been written: whoever writes it again is the same writer.
-    began = writer if replies is None else None
+        return None
+    else:
+        known.give_back(writer)
+        began = None
     put = PutItems(_checked(partition), [signed], int(partition_ttl * 1000))
     return client.run(of._put_sealed(put, block, timeout, began))
 
@@ -297,8 +300,9 @@ class Queue(StoredObject):
             return
         object_id = self._id or (yield from self._find())
         client = current()
-        sign = client.signer.at(item_place(object_id, name)).sign
-        put = PutItems(name, [sign(body_of(client, value)) for value in values], int(ttl * 1000))
+        sign, numbered = client.signer.at(item_place(object_id, name)).sign, client.queues.numbered
+        signed = [sign(numbered(body_of(client, value))) for value in values]
+        put = PutItems(name, signed, int(ttl * 1000))
         _check_size(what, put.signed)
         yield from self._put_sealed(put, block, timeout)
 
@@ -349,7 +353,7 @@ def _opened(client: Client, object_id: str, partition: str, items: list[bytes]) 
     signer = client.signer.at(item_place(object_id, partition))
     for signed in items:
         try:
-            yield open_body(client, signer.verify(signed))
+            yield open_body(client, signer.verify(signed)[ITEM_NUMBER_BYTES:])
         except FORGED as error:
             skip(f"an item of {object_id}", str(error))
 
@@ -357,14 +361,14 @@ def _opened(client: Client, object_id: str, partition: str, items: list[bytes]) 
 class _Items(Stream[Any]):
     """The items of a partition, page by page, without removing them."""
 
-    __slots__ = ("_ends", "_first", "_id", "_partition", "_pause", "_queue", "_seconds")
+    __slots__ = ("_ends", "_id", "_last", "_partition", "_pause", "_queue", "_seconds")
 
     def __init__(self, queue: Queue, partition: str, seconds: float) -> None:
         self._queue = queue
         self._partition = partition
         self._seconds = seconds
         self._id = ""
-        self._first = 0  # the number of the next item
+        self._last = b""  # the item that was read last
         self._ends = 0.0
         self._pause = FIRST_PAUSE
 
@@ -381,9 +385,10 @@ class _Items(Stream[Any]):
         if not self._id:
             self._id = self._queue._id or (yield from self._queue._find())
             self._ends = time.monotonic() + self._seconds
-        self._first, found = yield from queues.peek(self._id, self._partition, self._first)
+        found = yield from queues.peek(self._id, self._partition, self._last)
         left = self._ends - time.monotonic()
         if found:
+            self._last = found[-1]
             self._ends, self._pause = time.monotonic() + self._seconds, FIRST_PAUSE
         elif left <= 0:
             return None

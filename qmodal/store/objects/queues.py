@@ -1,14 +1,17 @@
 """Queues: a list of signed items for each partition, and in the queue's record which partitions there are.
 
-Beside each partition stands the number of the item that was put last; as items are only appended and taken from
-the front, this and the length of the list say which number the first one has.
+No two items are the same, and they are only appended and taken from the front. So whoever has read up to an item goes
+on behind it, or from the front if it is gone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from functools import lru_cache, partial
+from secrets import randbits
+from time import monotonic
 from typing import NamedTuple
 
 from qmodal.exception import ResourceExhaustedError
@@ -16,7 +19,7 @@ from qmodal.store import reading
 from qmodal.store.keys import Keys
 from qmodal.store.objects.dicts import gone
 from qmodal.store.objects.names import EPHEMERAL_MS
-from qmodal.store.objects.sealed import item_place
+from qmodal.store.objects.sealed import ITEM_NUMBER_BYTES, item_place
 from qmodal.store.objects.writers import REMEMBER_MS, Writer, Writers
 from qmodal.transport.operation import Command, Exchange, Op, ask, ask_one
 from qmodal.transport.prepacked import head
@@ -48,13 +51,18 @@ def _of_partition(prefix: str, object_id: str, partition: str) -> tuple[str, str
 
 
 class PartitionWriter(Writer):
-    """A writer of small items to one partition, and how its command begins."""
+    """A writer of small items to one partition, and how its command begins.
 
-    __slots__ = ("_begin",)
+    The server keeps what it notes of it for twice REMEMBER_MS from the first write on; so `until` is a moment of the
+    monotonic clock, in seconds, by which it has done its last write.
+    """
+
+    __slots__ = ("_begin", "until")
 
     def __init__(self, command: Callable[[Writer], Command]) -> None:
         super().__init__()
         self._begin = head(*command(self)[:-2], more=2)
+        self.until = monotonic() + REMEMBER_MS / 1000
 
     def packed(self, signed: bytes) -> bytes:
         """The command that appends an item; the reply is OK if it did, now or before, else nothing was written."""
@@ -77,9 +85,11 @@ class KnownPartition(Writers):
         """One for a single write; nobody else has it meanwhile."""
         try:
             found: PartitionWriter = self._idle.pop()  # type: ignore[assignment]
+            if monotonic() < found.until:
+                return found
         except IndexError:
-            return PartitionWriter(self._command)
-        return found
+            pass
+        return PartitionWriter(self._command)
 
 
 class TakeSteps(NamedTuple):
@@ -99,6 +109,11 @@ class Queues:
     # By the arguments of puts and gets, so that these need no other look at them: None is the unnamed partition.
     lately: dict[tuple[str | None, str | None, float], KnownPartition] = field(default_factory=dict)
     takes: dict[tuple[str | None, str | None], TakeSteps] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: count(randbits(63)))
+
+    def numbered(self, body: bytes) -> bytes:
+        """What is to be signed of an item, with a number that nobody else has."""
+        return next(self.numbers).to_bytes(ITEM_NUMBER_BYTES, "big") + body
 
     def put(self, object_id: str, put: PutItems, began: Writer | None = None) -> Op[bool]:
         """Append all of the items, or none if there is no room for them; whether there was.
@@ -153,8 +168,8 @@ class Queues:
         """What appends a small item to a partition that is known."""
         record, items = _of_partition(self.keys.prefix, object_id, partition)
         return script("put_item").command(
-            (record, items, self.keys.wrote(object_id, writer.name)),
-            (f"p:{partition}", REMEMBER_MS, *_LIMITS[:2], ttl, writer.number, signed),
+            (items, self.keys.wrote(object_id, writer.name), record),
+            (ttl, writer.number, signed),
         )
 
     def take_steps(self, object_id: str, partition: str) -> TakeSteps:
@@ -194,19 +209,20 @@ class Queues:
             raise gone(object_id)
         return found  # type: ignore[no-any-return]
 
-    def peek_command(self, object_id: str, partition: str, first: int, count: int) -> Command:
-        """What reads items from a number on."""
-        names = (self.keys.object(object_id), self.keys.items(object_id, partition))
-        return script("peek_items").command(names, (partition, first, count))
+    def peek_command(self, object_id: str, partition: str, last: bytes, count: int) -> Command:
+        """What reads items behind one."""
+        return script("peek_items").command(
+            _of_partition(self.keys.prefix, object_id, partition), (last, count)
+        )
 
     def peek(
-        self, object_id: str, partition: str, first: int, count: int = PEEK_AT_ONCE
-    ) -> Op[tuple[int, list[bytes]]]:
-        """Items from the number `first` on, which stay, and the number behind the last of them."""
-        reply = yield from ask_one(*self.peek_command(object_id, partition, first, count))
+        self, object_id: str, partition: str, last: bytes = b"", count: int = PEEK_AT_ONCE
+    ) -> Op[list[bytes]]:
+        """Items behind the one that was read last (empty: from the first one on), which stay."""
+        reply = yield from ask_one(*self.peek_command(object_id, partition, last, count))
         if reply is None:
             raise gone(object_id)
-        return int(reply[0]), reply[1]
+        return reply  # type: ignore[no-any-return]
 
     def partitions(self, object_id: str) -> Op[dict[str, int]]:
         """How many items each partition has that is not empty."""
@@ -256,7 +272,7 @@ class Queues:
         cursor = b"0"
         while is_there:
             (page, (seconds, _)) = yield from ask(
-                (b"HSCAN", record, cursor, b"MATCH", b"x:*", b"COUNT", PARTITIONS_AT_ONCE),
+                (b"HSCAN", record, cursor, b"MATCH", b"p:*", b"COUNT", PARTITIONS_AT_ONCE),
                 (b"TIME",),
                 patience=patience,
             )
