@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
 from qmodal.client.client import Client, current
@@ -86,9 +87,18 @@ def _put_now(
         put = dicts.packed_put_again(object_id, packed, signed)
         replies = client.blocking.at_once(put, 3)
         return True if replies is not None and is_noted(replies[1]) else UNUSUAL
-    replies = client.blocking.at_once(dicts.packed_put(object_id, packed, signed), 1)
-    if replies is None or replies[0] != 1:
-        return UNUSUAL
+    steady = dicts.steady.get(object_id)
+    if steady is not None and steady.takes():
+        replies = client.blocking.at_once(steady.packed(packed, signed), 6)
+        if replies is None or not steady.has_put(replies):
+            return UNUSUAL
+    else:
+        now = monotonic()
+        replies = client.blocking.at_once(dicts.packed_put(object_id, packed, signed), 1)
+        if replies is None or replies[0] < 1:
+            return UNUSUAL
+        if replies[0] > 1:
+            dicts.know_steady(object_id, replies[0], now)
     dicts.know(object_id, packed)
     return True
 
