@@ -246,9 +246,11 @@ class Connection:
     def replies(self, count: int) -> list[Reply]:
         """The next replies, as `read` gives them; what a server says before it hangs up is raised."""
         found: list[Reply] = []
+        gets = self._reader.gets
         try:
             while len(found) < count:
-                found.append(self._next(self._answers))
+                reply = gets()
+                found.append(self._next(self._answers) if reply is NOTHING else reply)
         except LOST:
             raise_said(found)
             raise

@@ -53,8 +53,8 @@ def _of_partition(prefix: str, object_id: str, partition: str) -> tuple[str, str
 class PartitionWriter(Writer):
     """A writer of small items to one partition, and how its command begins.
 
-    The server keeps what it notes of it for twice REMEMBER_MS from the first write on; so `until` is a moment of the
-    monotonic clock, in seconds, by which it has done its last write.
+    The server counts its writes for twice REMEMBER_MS from the first one on; so it is used only `until` that moment of
+    the monotonic clock, in seconds, that each write may be repeated for REMEMBER_MS.
     """
 
     __slots__ = ("_begin", "until")
@@ -62,7 +62,7 @@ class PartitionWriter(Writer):
     def __init__(self, command: Callable[[Writer], Command]) -> None:
         super().__init__()
         self._begin = head(*command(self)[:-2], more=2)
-        self.until = monotonic() + REMEMBER_MS / 1000
+        self.until = monotonic() + 0.9 * REMEMBER_MS / 1000
 
     def packed(self, signed: bytes) -> bytes:
         """The command that appends an item; the reply is OK if it did, now or before, else nothing was written."""
@@ -166,9 +166,9 @@ class Queues:
         self, object_id: str, partition: str, ttl: int, signed: bytes, writer: Writer
     ) -> Command:
         """What appends a small item to a partition that is known."""
-        record, items = _of_partition(self.keys.prefix, object_id, partition)
+        _, items = _of_partition(self.keys.prefix, object_id, partition)
         return script("put_item").command(
-            (items, self.keys.wrote(object_id, writer.name), record),
+            (items, self.keys.wrote(object_id, writer.name)),
             (ttl, writer.number, signed),
         )
 

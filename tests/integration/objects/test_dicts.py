@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -213,6 +214,57 @@ def test_a_key_that_is_put_again_and_again_is_listed_whatever_happened_meanwhile
         assert list(d.items()) == [("a", number)]
         left = client.run(ask_one(b"PTTL", client.keys.entries(d.object_id)))
         assert 0 < left <= 120_000
+
+
+def test_new_keys_are_listed_and_have_a_lifetime_whatever_happened_meanwhile(
+    client: Client,
+) -> None:
+    """Most new keys of a dictionary that was looked after are put by plain commands."""
+    d = qmodal.Dict.from_name("steady", create_if_missing=True)
+    keys, expected, numbers = client.keys, dict[Any, Any](), iter(range(1000))
+
+    def put(count: int) -> None:
+        for number in itertools.islice(numbers, count):
+            expected[number] = number
+            d[number] = number
+
+    def empty() -> None:
+        d.clear()
+        expected.clear()
+
+    def old() -> None:
+        client.run(ask_one(b"ZADD", keys.used(d.object_id), 1, pack_key("old")))
+        client.run(ask_one(b"HSET", keys.entries(d.object_id), pack_key("old"), b"x"))
+
+    def pop_all() -> None:
+        for key in list(expected):
+            assert d.pop(key) == expected.pop(key)
+
+    meanwhile: list[Callable[[], object]] = [lambda: None, empty, pop_all, old, empty]
+    for act in meanwhile:
+        put(3)
+        assert client.dicts.steady[d.object_id].left < 15
+        act()
+        put(1)
+        steady = client.dicts.steady[d.object_id].left
+        put(steady + 2)
+        assert dict(d.items()) == expected
+        for name in (keys.entries(d.object_id), keys.used(d.object_id)):
+            assert client.run(ask_one(b"PTTL", name)) > 7 * 24 * 3_600_000
+        assert d.len() == len(expected)
+        scores = client.run(ask_one(b"ZRANGE", keys.used(d.object_id), 0, -1, b"WITHSCORES"))[1::2]
+        now = int(client.run(ask_one(b"TIME"))[0]) / 3600
+        assert all(now <= int(score) < now + 2 for score in scores)
+    qmodal.Dict.objects.delete("steady")
+
+
+def test_an_ephemeral_dictionary_is_put_into_by_the_script(
+    client: Client, d: qmodal.Dict
+) -> None:
+    for number in range(5):
+        d[number] = number
+    assert d.object_id not in client.dicts.steady
+    assert d.len() == 5
 
 
 def test_a_dictionary_that_is_deleted_takes_nothing_and_leaves_nothing(client: Client) -> None:

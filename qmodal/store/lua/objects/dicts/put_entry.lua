@@ -1,6 +1,6 @@
--- Put one entry into a dictionary, as put_entries does it, in half of its time. Of those that are used for the first time
--- in this hour, about one of `looks` looks after the others, too.
--- Returns 1, or -1 if there is no such dictionary; after such a look, if it is not ephemeral, the server's time in seconds.
+-- Put one entry into a dictionary, as put_entries does it, in half of its time. Of those that are used for the first
+-- time in this hour, about one of `looks` looks after the others, too.
+-- Returns 1, or -1 if there is no such dictionary; after such a look, if it is not ephemeral, the server's time in s.
 -- include: expire_entries, keep_entries
 local object, entries, used = unpack(KEYS)
 local hours, looks, key, value = unpack(ARGV)

@@ -1,5 +1,5 @@
 -- Items of a queue's partition, at most `count`, without removing them: those behind the item `last`. If that is not
--- there any more, it was taken or removed with all before it, and then all items are behind it; so they are if it is empty.
+-- there any more, it went with all before it, and then all items are behind it; so they are if it is empty.
 -- Returns nothing if there is no such queue.
 local object, items = unpack(KEYS)
 local last, count = unpack(ARGV)
