@@ -156,7 +156,7 @@ class Connection:
             self.connect()
         sock: Any = self._sock
         try:
-            sock.sendall(commands if type(commands) is bytes else pack(commands))
+            sock.sendall(commands if isinstance(commands, bytes) else pack(commands))
         except OSError:
             self._raise_last_words()
             raise

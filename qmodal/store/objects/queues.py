@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from functools import lru_cache, partial
+from itertools import count
 from secrets import randbits
 from time import monotonic
 from typing import NamedTuple

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -216,51 +215,56 @@ def test_a_key_that_is_put_again_and_again_is_listed_whatever_happened_meanwhile
         assert 0 < left <= 120_000
 
 
+def put_new(d: qmodal.Dict, *, first: int, number: int) -> dict[Any, Any]:
+    """Put so many keys that were not put before."""
+    put = {key: str(key) for key in range(first, first + number)}
+    for key, value in put.items():
+        d[key] = value
+    return put
+
+
+def pop_all(client: Client, d: qmodal.Dict) -> None:
+    for key in list(d.keys()):
+        d.pop(key)
+
+
+def add_old(client: Client, d: qmodal.Dict) -> None:
+    client.run(ask_one(b"ZADD", client.keys.used(d.object_id), 1, pack_key("old")))
+    client.run(ask_one(b"HSET", client.keys.entries(d.object_id), pack_key("old"), b"x"))
+
+
+MEANWHILE: list[tuple[Callable[[Client, qmodal.Dict], object], bool]] = [
+    (lambda client, d: None, True),
+    (lambda client, d: d.clear(), False),
+    (pop_all, False),
+    (add_old, True),
+]
+
+
+@pytest.mark.parametrize(("act", "stays"), MEANWHILE)
 def test_new_keys_are_listed_and_have_a_lifetime_whatever_happened_meanwhile(
-    client: Client,
+    client: Client, act: Callable[[Client, qmodal.Dict], object], stays: bool
 ) -> None:
     """Most new keys of a dictionary that was looked after are put by plain commands."""
     d = qmodal.Dict.from_name("steady", create_if_missing=True)
-    keys, expected, numbers = client.keys, dict[Any, Any](), iter(range(1000))
-
-    def put(count: int) -> None:
-        for number in itertools.islice(numbers, count):
-            expected[number] = number
-            d[number] = number
-
-    def empty() -> None:
-        d.clear()
+    expected = put_new(d, first=0, number=3)
+    assert client.dicts.steady[d.object_id].left < 15
+    act(client, d)
+    if not stays:
         expected.clear()
-
-    def old() -> None:
-        client.run(ask_one(b"ZADD", keys.used(d.object_id), 1, pack_key("old")))
-        client.run(ask_one(b"HSET", keys.entries(d.object_id), pack_key("old"), b"x"))
-
-    def pop_all() -> None:
-        for key in list(expected):
-            assert d.pop(key) == expected.pop(key)
-
-    meanwhile: list[Callable[[], object]] = [lambda: None, empty, pop_all, old, empty]
-    for act in meanwhile:
-        put(3)
-        assert client.dicts.steady[d.object_id].left < 15
-        act()
-        put(1)
-        steady = client.dicts.steady[d.object_id].left
-        put(steady + 2)
-        assert dict(d.items()) == expected
-        for name in (keys.entries(d.object_id), keys.used(d.object_id)):
-            assert client.run(ask_one(b"PTTL", name)) > 7 * 24 * 3_600_000
-        assert d.len() == len(expected)
-        scores = client.run(ask_one(b"ZRANGE", keys.used(d.object_id), 0, -1, b"WITHSCORES"))[1::2]
-        now = int(client.run(ask_one(b"TIME"))[0]) / 3600
-        assert all(now <= int(score) < now + 2 for score in scores)
+    expected |= put_new(d, first=10, number=1)
+    for name in (client.keys.entries(d.object_id), client.keys.used(d.object_id)):
+        assert client.run(ask_one(b"PTTL", name)) > 7 * 24 * 3_600_000
+    expected |= put_new(d, first=20, number=16)  # after so many they are looked after again
+    assert client.run(ask_one(b"HLEN", client.keys.entries(d.object_id))) == len(expected)
+    assert dict(d.items()) == expected
+    scores = client.run(ask_one(b"ZRANGE", client.keys.used(d.object_id), 0, -1, b"WITHSCORES"))
+    now = int(client.run(ask_one(b"TIME"))[0]) / 3600
+    assert all(now <= int(score) < now + 2 for score in scores[1::2])
     qmodal.Dict.objects.delete("steady")
 
 
-def test_an_ephemeral_dictionary_is_put_into_by_the_script(
-    client: Client, d: qmodal.Dict
-) -> None:
+def test_an_ephemeral_dictionary_is_put_into_by_the_script(client: Client, d: qmodal.Dict) -> None:
     for number in range(5):
         d[number] = number
     assert d.object_id not in client.dicts.steady

@@ -304,7 +304,9 @@ def test_what_was_refused_for_want_of_room_is_put_once_there_is_room(
         for _ in range(2):
             assert client.blocking.at_once(writer.packed(signed), 1) == [b"FULL"]
             assert kept.len() == 5000
-            assert client.run(ask_one(b"EXISTS", client.keys.wrote(kept.object_id, writer.name))) == 0
+            assert (
+                client.run(ask_one(b"EXISTS", client.keys.wrote(kept.object_id, writer.name))) == 0
+            )
     kept.get_many(10)
     for _ in range(2):
         assert client.blocking.at_once(writer.packed(signed), 1) == [b"OK"]
@@ -320,7 +322,8 @@ def test_each_put_sets_the_lifetime_of_its_partition(client: Client, kept: qmoda
     kept.put(0, partition_ttl=100)
 
     def left() -> int:
-        return round(client.run(ask_one(b"PTTL", items)) / 100_000) * 100  # in seconds
+        milliseconds: int = client.run(ask_one(b"PTTL", items))
+        return round(milliseconds / 100_000) * 100  # in seconds
 
     acts: list[tuple[Act, int]] = [
         (lambda: kept.put(1), 86_400),

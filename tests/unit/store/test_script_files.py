@@ -91,7 +91,11 @@ def cancel_walk() -> tuple[Any, ...]:
 
 
 DICT, QUEUE = "di-07" + "a" * 20, "qu-07" + "a" * 20
-DICTS, QUEUES, NAMES = Dicts(KEYS), Queues(KEYS, Signer(b"root")), ObjectNames(KEYS, Signer(b"root"))
+DICTS, QUEUES, NAMES = (
+    Dicts(KEYS),
+    Queues(KEYS, Signer(b"root")),
+    ObjectNames(KEYS, Signer(b"root")),
+)
 
 METHODS: dict[str, Callable[[], Any]] = {
     "put_entry": lambda: DICTS.put_command(DICT, [b"k", b"v"]),
