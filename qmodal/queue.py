@@ -95,7 +95,7 @@ def _put_now(
     body = small_body(v)
     if body is None:
         return UNUSUAL
-    signed = known.signer.sign(client.queues.numbered(body))
+    signed = known.sign(body)
     writer = known.take()
     replies = client.blocking.at_once(writer.packed(signed), 1)
     if replies is None:

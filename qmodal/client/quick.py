@@ -34,8 +34,7 @@ class QuickVerb(Verb[P, R]):
             self._warn()
         known = state.client
         if known is not None and known.is_checked:
-            of = self._method.__self__  # type: ignore[attr-defined]
-            result: R = self._now(known, of, *args, **kwargs)
+            result: R = self._now(known, self._method.__self__, *args, **kwargs)  # type: ignore[attr-defined]
             if result is not UNUSUAL:
                 return result
         return self._run(*args, **kwargs)

@@ -246,11 +246,20 @@ class Connection:
     def replies(self, count: int) -> list[Reply]:
         """The next replies, as `read` gives them; what a server says before it hangs up is raised."""
         found: list[Reply] = []
-        gets = self._reader.gets
+        gets, receive = self._reader.gets, self._answers.receive
         try:
             while len(found) < count:
                 reply = gets()
-                found.append(self._next(self._answers) if reply is NOTHING else reply)
+                if reply is not NOTHING:
+                    found.append(reply)
+                    continue
+                # As `_next` does it; calls have more steps than this loop.
+                if self._sock is None:
+                    raise LostError("not connected")
+                received = receive(self._sock, self._buffer)
+                if not received:
+                    raise LostError("the server closed the connection")
+                self._feed(self._buffer, 0, received)
         except LOST:
             raise_said(found)
             raise

@@ -74,12 +74,19 @@ class PartitionWriter(Writer):
 class KnownPartition(Writers):
     """A partition into which something was put: the next small item takes few steps. It has writers of its own."""
 
-    __slots__ = ("_command", "signer")
+    __slots__ = ("_command", "_numbers", "_sign")
 
-    def __init__(self, command: Callable[[Writer], Command], signer: PlaceSigner) -> None:
+    def __init__(
+        self, command: Callable[[Writer], Command], signer: PlaceSigner, numbers: Iterator[int]
+    ) -> None:
         super().__init__()
         self._command = command
-        self.signer = signer
+        self._numbers = numbers
+        self._sign = signer.sign
+
+    def sign(self, body: bytes) -> bytes:
+        """An item's bytes, with a number of its own."""
+        return self._sign(next(self._numbers).to_bytes(ITEM_NUMBER_BYTES, "big") + body)
 
     def take(self) -> PartitionWriter:
         """One for a single write; nobody else has it meanwhile."""
@@ -159,7 +166,8 @@ class Queues:
         if len(self.lately) >= _MOST_LATELY:
             self.lately.clear()
         command = partial(self.put_one_command, object_id, partition, ttl, b"")
-        known = KnownPartition(command, self.signer.at(item_place(object_id, partition)))
+        signer = self.signer.at(item_place(object_id, partition))
+        known = KnownPartition(command, signer, self.numbers)
         self.lately.setdefault((object_id, partition or None, ttl / 1000), known)
 
     def put_one_command(

@@ -276,7 +276,7 @@ def test_an_item_whose_reply_was_lost_counts_once_whatever_became_of_it_meanwhil
     for _ in range(3):  # the first write of a writer, and further ones
         kept.clear()
         kept.put(-1)
-        signed = known.signer.sign(client.queues.numbered(b"m\x01"))
+        signed = known.sign(b"m\x01")
         assert client.blocking.at_once(writer.packed(signed), 1) == [b"OK"]
         EVENTS[event](client, kept)
         before = list(kept.iterate())
@@ -299,7 +299,7 @@ def test_what_was_refused_for_want_of_room_is_put_once_there_is_room(
     kept.put_many([0] * 4999)
     known = client.queues.known(kept.object_id, None, 86_400)
     assert known is not None
-    signed = known.signer.sign(client.queues.numbered(b"m\x01"))
+    signed = known.sign(b"m\x01")
     for writer in (known.take(), known.take()):
         for _ in range(2):
             assert client.blocking.at_once(writer.packed(signed), 1) == [b"FULL"]
@@ -427,7 +427,7 @@ def test_an_item_that_is_sent_again_as_its_reply_was_lost_is_there_once(
 ) -> None:
     known = client.queues.known(kept.object_id, None, 86_400)
     assert known is not None
-    signed = known.signer.sign(client.queues.numbered(b"m\x01"))
+    signed = known.sign(b"m\x01")
     writer = known.take()
     for _ in range(2):
         assert client.blocking.at_once(writer.packed(signed), 1) == [b"OK"]
