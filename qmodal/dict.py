@@ -15,7 +15,7 @@ from qmodal.resources.ephemeral import EphemeralContext, Twin
 from qmodal.resources.manager import ObjectManager
 from qmodal.resources.stored import StoredObject, created_at
 from qmodal.resources.values import open_value, seal, small_body
-from qmodal.store.objects.dicts import is_noted
+from qmodal.store.objects.dicts import SteadyDict, is_noted
 from qmodal.store.objects.names import ObjectKind
 from qmodal.store.objects.sealed import entry_place, pack_key, unpack_key
 from qmodal.transport.operation import Op
@@ -88,9 +88,10 @@ def _put_now(
         replies = client.blocking.at_once(put, 3)
         return True if replies is not None and is_noted(replies[1]) else UNUSUAL
     steady = dicts.steady.get(object_id)
-    if steady is not None and steady.takes():
-        replies = client.blocking.at_once(steady.packed(packed, signed), 6)
-        if replies is None or not steady.has_put(replies):
+    put_new = None if steady is None else steady.packed(packed, signed)
+    if put_new is not None:
+        replies = client.blocking.at_once(put_new, 6)
+        if replies is None or not SteadyDict.has_put(replies):
             return UNUSUAL
     else:
         now = monotonic()

@@ -10,7 +10,7 @@ from qmodal.store.objects.sealed import PLAIN, parsed, pickled_body, plain_body
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.foreign import ForeignError, describe, touch, type_name
 from qmodal.wire.payload import load
-from qmodal.wire.plain import NotPlain, unpack
+from qmodal.wire.plain import SCALARS, NotPlain, pack_checked, unpack
 from qmodal.wire.trees import pack_value
 
 # What is larger takes so long anyway that few steps save nothing.
@@ -38,7 +38,7 @@ def body_of(client: Client, value: object) -> bytes:
 def small_body(value: object) -> bytes | None:
     """As `body_of`, of a small plain value; None for any other."""
     try:
-        packed = pack_value(value)
+        packed = pack_checked(value) if type(value) in SCALARS else pack_value(value)
     except NotPlain:
         return None
     return PLAIN + packed if len(packed) < SMALL_BYTES else None

@@ -24,7 +24,7 @@ ENTRY_HOURS = 7 * 24
 _LIFE_MS = (ENTRY_HOURS + 1) * 3_600_000
 _MOST_LATELY = 4096
 # Of so many puts of new keys one drops old entries and renews lifetimes, and after so many seconds.
-_LOOKS, _STEADY_PUTS, _STEADY_SECONDS = 16, 15, 600
+_LOOKS, _STEADY_PUTS, _STEADY_SECONDS = 16, 31, 600
 KEYS_AT_ONCE = 500
 VALUE_BYTES_AT_ONCE = 4 * 1024 * 1024
 # What is smaller may share a connection with others that are under way; nobody should wait behind more.
@@ -70,13 +70,11 @@ class SteadyDict:
         self._middle = lives[0] + head(b"HSET", entries, more=2)
         self._end = lives[1] + head(b"EXEC", more=0)
 
-    def takes(self) -> bool:
-        """Whether it counts for one more entry."""
+    def packed(self, key: bytes, value: bytes) -> bytes | None:
+        """The commands that put an entry, if `has_put` says so of their six replies; None if it counts no more."""
         self.left -= 1
-        return self.left >= 0 and time.monotonic() < self._until
-
-    def packed(self, key: bytes, value: bytes) -> bytes:
-        """The commands that put an entry, if `has_put` says so of their six replies."""
+        if self.left < 0 or time.monotonic() >= self._until:
+            return None
         argument = b"$%d\r\n%b\r\n" % (len(key), key)
         parts = (self._begin, argument, self._middle, argument, len(value), value, self._end)
         return b"%b%b%b%b$%d\r\n%b\r\n%b" % parts

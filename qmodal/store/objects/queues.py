@@ -264,13 +264,15 @@ class Queues:
         """Remove it with all items; False if it was gone already. Who waits for an item hears of it."""
         names = yield from self._listed(object_id)
         end = self.keys.gone(object_id)
+        lists = [self.keys.items(object_id, each) for each in names]
+        # Together, as who puts into a list that is there does not look for the queue.
         removed, *_ = yield from ask(
-            (b"UNLINK", self.keys.object(object_id)),
+            (b"UNLINK", self.keys.object(object_id), *lists[:PARTITIONS_AT_ONCE]),
             (b"LPUSH", end, b""),
             (b"PEXPIRE", end, _GONE_MS),
         )
-        for page in _pages(names):
-            yield from ask_one(b"UNLINK", *(self.keys.items(object_id, each) for each in page))
+        for page in _pages(lists[PARTITIONS_AT_ONCE:]):
+            yield from ask_one(b"UNLINK", *page)
         return bool(removed)
 
     def prolong(self, object_id: str, *, patience: float) -> Op[bool]:

@@ -248,14 +248,14 @@ def test_new_keys_are_listed_and_have_a_lifetime_whatever_happened_meanwhile(
     """Most new keys of a dictionary that was looked after are put by plain commands."""
     d = qmodal.Dict.from_name("steady", create_if_missing=True)
     expected = put_new(d, first=0, number=3)
-    assert client.dicts.steady[d.object_id].left < 15
+    assert client.dicts.steady[d.object_id].left < 31
     act(client, d)
     if not stays:
         expected.clear()
     expected |= put_new(d, first=10, number=1)
     for name in (client.keys.entries(d.object_id), client.keys.used(d.object_id)):
         assert client.run(ask_one(b"PTTL", name)) > 7 * 24 * 3_600_000
-    expected |= put_new(d, first=20, number=16)  # after so many they are looked after again
+    expected |= put_new(d, first=20, number=32)  # after so many they are looked after again
     assert client.run(ask_one(b"HLEN", client.keys.entries(d.object_id))) == len(expected)
     assert dict(d.items()) == expected
     scores = client.run(ask_one(b"ZRANGE", client.keys.used(d.object_id), 0, -1, b"WITHSCORES"))

@@ -109,11 +109,12 @@ def test_a_dictionary_counts_as_looked_after_for_some_puts_of_an_hour() -> None:
         (b"EXEC",),
     ]
     assert steady.packed(b"k", b"v") == pack(commands)
-    assert [steady.takes() for _ in range(17)] == [True] * 15 + [False] * 2
-    assert not SteadyDict(names, 3600 * hour - 30, monotonic() - 31).takes()
+    for _ in range(30):
+        assert steady.packed(b"k", b"v")
+    ended = SteadyDict(names, 3600 * hour - 30, monotonic() - 31)
     # In the last second of an hour what is put belongs to the next one.
     late = SteadyDict(names, 3600 * hour - 1, monotonic())
-    assert not late.takes()
+    assert [each.packed(b"k", b"v") for each in (steady, ended, late)] == [None] * 3
 
 
 @pytest.mark.parametrize(

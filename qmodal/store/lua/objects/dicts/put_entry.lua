@@ -10,5 +10,5 @@ local time = call('TIME')
 if call('ZADD', used, 'CH', math.ceil(time[1] / 3600), key) == 0 then return 1 end
 local enough = hours * 3600000
 if time[2] % looks > 0 and call('PTTL', used) > enough then return 1 end
-if not keep_entries(object, entries, used, hours, 1) then return -1 end
+if not keep_entries(object, entries, used, hours, 2) then return -1 end
 return call('PTTL', used) > enough and tonumber(time[1]) or 1
