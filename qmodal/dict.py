@@ -14,7 +14,7 @@ from qmodal.exception import RequestSizeError
 from qmodal.resources.ephemeral import EphemeralContext, Twin
 from qmodal.resources.manager import ObjectManager
 from qmodal.resources.stored import StoredObject, created_at
-from qmodal.resources.values import open_value, seal, small_body
+from qmodal.resources.values import bodies_of, open_value, seal, small_body
 from qmodal.store.objects.dicts import SteadyDict, is_noted
 from qmodal.store.objects.names import ObjectKind
 from qmodal.store.objects.sealed import entry_place, pack_key, unpack_key
@@ -203,12 +203,12 @@ class Dict(StoredObject):
             )
         if not entries:
             return
-        keys = [(pack_key(key), value) for key, value in entries.items()]
+        keys = list(map(pack_key, entries))
         object_id = self._id or (yield from self._find())
         client = current()
-        flat: list[bytes] = []
-        for key, value in keys:
-            flat += (key, seal(client, entry_place(object_id, key), value))
+        sign, flat = client.signer.sign_at, list[bytes]()
+        for key, body in zip(keys, bodies_of(client, entries.values()), strict=True):
+            flat += (key, sign(entry_place(object_id, key), body))
         _check_size("Dict.update", sum(map(len, flat)))
         yield from client.dicts.put(object_id, flat)
 

@@ -17,7 +17,7 @@ from qmodal.exception import InvalidError, RequestSizeError
 from qmodal.resources.ephemeral import EphemeralContext, Twin
 from qmodal.resources.manager import ObjectManager
 from qmodal.resources.stored import StoredObject, created_at
-from qmodal.resources.values import body_of, open_body, small_body
+from qmodal.resources.values import bodies_of, open_body, small_body
 from qmodal.store.objects.names import ObjectKind
 from qmodal.store.objects.queues import (
     MOST_ITEM_BYTES,
@@ -300,8 +300,7 @@ class Queue(StoredObject):
             return
         object_id = self._id or (yield from self._find())
         client = current()
-        sign, numbered = client.signer.at(item_place(object_id, name)).sign, client.queues.numbered
-        signed = [sign(numbered(body_of(client, value))) for value in values]
+        signed = client.queues.sign(object_id, name, bodies_of(client, values))
         put = PutItems(name, signed, int(ttl * 1000))
         _check_size(what, put.signed)
         yield from self._put_sealed(put, block, timeout)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from qmodal.client.client import Client
@@ -33,6 +34,17 @@ def body_of(client: Client, value: object) -> bytes:
                 f"QMODAL_PAYLOADS=plain allows only plain values, but the value: {refusal}"
             ) from None
         return _pickled(value)
+
+
+def bodies_of(client: Client, values: Collection[object]) -> list[bytes]:
+    """As `body_of`, of each."""
+    try:
+        return [
+            PLAIN + pack_checked(value) if type(value) in SCALARS else body_of(client, value)
+            for value in values
+        ]
+    except NotPlain:  # of a plain type, and not to be packed as such
+        return [body_of(client, value) for value in values]
 
 
 def small_body(value: object) -> bytes | None:

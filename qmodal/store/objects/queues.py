@@ -118,9 +118,11 @@ class Queues:
     takes: dict[tuple[str | None, str | None], TakeSteps] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: count(randbits(63)))
 
-    def numbered(self, body: bytes) -> bytes:
-        """What is to be signed of an item, with a number that nobody else has."""
-        return next(self.numbers).to_bytes(ITEM_NUMBER_BYTES, "big") + body
+    def sign(self, object_id: str, partition: str, bodies: Sequence[bytes]) -> list[bytes]:
+        """The bytes of items, each with a number of its own."""
+        number = self.numbers.__next__
+        numbered = [number().to_bytes(ITEM_NUMBER_BYTES, "big") + body for body in bodies]
+        return self.signer.at(item_place(object_id, partition)).sign_each(numbered)
 
     def put(self, object_id: str, put: PutItems, began: Writer | None = None) -> Op[bool]:
         """Append all of the items, or none if there is no room for them; whether there was.
