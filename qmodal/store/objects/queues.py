@@ -113,7 +113,8 @@ class Queues:
     keys: Keys
     signer: Signer
     writers: Writers = field(default_factory=Writers)
-    # By the arguments of puts and gets, so that these need no other look at them: None is the unnamed partition.
+    # Partitions of queues that are not ephemeral into which something was put here of late, and how to take from
+    # partitions; by the arguments of puts and gets, so that these need no other look at them: None is the unnamed one.
     lately: dict[tuple[str | None, str | None, float], KnownPartition] = field(default_factory=dict)
     takes: dict[tuple[str | None, str | None], TakeSteps] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: count(randbits(63)))
@@ -157,12 +158,6 @@ class Queues:
             (partition, writer.number, REMEMBER_MS, ttl, size, *_LIMITS),
             more=signed,
         )
-
-    def known(
-        self, object_id: str | None, partition: str | None, seconds: float
-    ) -> KnownPartition | None:
-        """That partition, if something was put into it here of late, and its queue is not ephemeral."""
-        return self.lately.get((object_id, partition, seconds))
 
     def _know(self, object_id: str, partition: str, ttl: int) -> None:
         if len(self.lately) >= _MOST_LATELY:

@@ -270,8 +270,7 @@ EVENTS: dict[str, Callable[[Client, qmodal.Queue], object]] = {
 def test_an_item_whose_reply_was_lost_counts_once_whatever_became_of_it_meanwhile(
     client: Client, kept: qmodal.Queue, event: str, again: str
 ) -> None:
-    known = client.queues.known(kept.object_id, None, 86_400)
-    assert known is not None
+    known = client.queues.lately[kept.object_id, None, 86_400]
     writer = known.take()
     for _ in range(3):  # the first write of a writer, and further ones
         kept.clear()
@@ -297,8 +296,7 @@ def test_what_was_refused_for_want_of_room_is_put_once_there_is_room(
     client: Client, kept: qmodal.Queue
 ) -> None:
     kept.put_many([0] * 4999)
-    known = client.queues.known(kept.object_id, None, 86_400)
-    assert known is not None
+    known = client.queues.lately[kept.object_id, None, 86_400]
     signed = known.sign(b"m\x01")
     for writer in (known.take(), known.take()):
         for _ in range(2):
@@ -425,8 +423,7 @@ def test_a_put_and_a_get_survive_that_the_connection_is_lost(
 def test_an_item_that_is_sent_again_as_its_reply_was_lost_is_there_once(
     client: Client, kept: qmodal.Queue
 ) -> None:
-    known = client.queues.known(kept.object_id, None, 86_400)
-    assert known is not None
+    known = client.queues.lately[kept.object_id, None, 86_400]
     signed = known.sign(b"m\x01")
     writer = known.take()
     for _ in range(2):

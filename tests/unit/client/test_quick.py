@@ -60,8 +60,7 @@ def test_the_few_steps_of_a_dictionary_send_the_commands_of_the_operation() -> N
 def test_the_few_steps_of_a_queue_send_its_commands() -> None:
     queues = Queues(KEYS, Signer(b"root"))
     queues._know(QUEUE, "p", 60_000)
-    known = queues.known(QUEUE, "p", 60)
-    assert known is not None
+    known = queues.lately[QUEUE, "p", 60]
     writer = known.take()
     assert isinstance(writer, Writer)
     command = queues.put_one_command(QUEUE, "p", 60_000, b"item", writer)
@@ -78,8 +77,7 @@ def test_the_few_steps_of_a_queue_send_its_commands() -> None:
 def test_a_writer_of_few_steps_is_replaced_before_the_server_forgets_what_it_wrote() -> None:
     queues = Queues(KEYS, Signer(b"root"))
     queues._know(QUEUE, "", 60_000)
-    known = queues.known(QUEUE, None, 60)
-    assert known is not None
+    known = queues.lately[QUEUE, None, 60]
     writer = known.take()
     known.give_back(writer)
     assert known.take() is writer

@@ -23,14 +23,15 @@ if refusal then
   call('RPOP', items)
   return call('GET', wrote) == number and 'OK' or refusal
 end
--- A writer's writes are counted for twice as long as it is used.
+-- The writes of a writer come one after another: an earlier one has been written. They are counted for twice as long
+-- as the writer is used.
 local count = call('INCR', wrote)
 local expected = tonumber(number)
-if count == expected + 1 then
+if count > expected then
   call('RPOP', items)
   call('DECR', wrote)
   return 'OK'
 end
 call('PEXPIRE', items, ttl)
-if count == 1 or count ~= expected then call('SET', wrote, number, 'PX', 1200000) end
+if count == 1 or count < expected then call('SET', wrote, number, 'PX', 1200000) end
 return 'OK'
