@@ -248,7 +248,7 @@ def test_new_keys_are_listed_and_have_a_lifetime_whatever_happened_meanwhile(
     """Most new keys of a dictionary that was looked after are put by plain commands."""
     d = qmodal.Dict.from_name("steady", create_if_missing=True)
     expected = put_new(d, first=0, number=3)
-    assert client.dicts.steady[d.object_id].left < 31
+    assert d.object_id in client.dicts.steady
     act(client, d)
     if not stays:
         expected.clear()
@@ -260,7 +260,7 @@ def test_new_keys_are_listed_and_have_a_lifetime_whatever_happened_meanwhile(
     assert dict(d.items()) == expected
     scores = client.run(ask_one(b"ZRANGE", client.keys.used(d.object_id), 0, -1, b"WITHSCORES"))
     now = int(client.run(ask_one(b"TIME"))[0]) / 3600
-    assert all(now <= int(score) < now + 2 for score in scores[1::2])
+    assert all(now - 1 < int(score) < now + 2 for score in scores[1::2])
     qmodal.Dict.objects.delete("steady")
 
 
