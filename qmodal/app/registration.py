@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qmodal.client.notebook import source_of
 from qmodal.cls.local_instance import check_construction, has_constructor
 from qmodal.cls.partial_function import (
     PartialFunction,
@@ -21,6 +22,7 @@ from qmodal.exception import InvalidError, SerializationError
 from qmodal.resources.image import Image
 from qmodal.resources.schedule import check_schedule
 from qmodal.resources.secret import Secret
+from qmodal.source import typed
 from qmodal.source.loader import main_origin
 from qmodal.spec import parameters
 from qmodal.spec.checks import CHECKS
@@ -235,9 +237,12 @@ def _method_spec(raw: Callable[..., Any], declared: bool | None) -> MethodSpec:
 
 
 def _serialized(raw: Any) -> bytes:
-    import cloudpickle
+    if is_interactive(raw):
+        serialized = typed.dump(raw, source_of)
+    else:
+        import cloudpickle
 
-    serialized: bytes = cloudpickle.dumps(raw)
+        serialized = cloudpickle.dumps(raw)
     if len(serialized) > LARGEST_SERIALIZED:
         raise SerializationError(
             f"{raw.__qualname__} takes {len(serialized)} bytes when serialized, above the limit of "

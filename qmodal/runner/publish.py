@@ -105,7 +105,7 @@ def version_of(
     name: str,
     environment: str,
     state: AppState,
-    tag: str,
+    tag: str = "",
 ) -> Version:
     """The version to publish, without its place; the values of its secrets are sealed."""
     functions = {}
@@ -150,6 +150,24 @@ def publish(
     draft = version_of(
         registry, code, client.signer, name=name, environment=environment, state=state, tag=tag
     )
+    return (
+        yield from publish_draft(
+            client, registry, code, draft, state, app_id=app_id, is_recreating=is_recreating
+        )
+    )
+
+
+def publish_draft(
+    client: Client,
+    registry: Registry,
+    code: Code,
+    draft: Version,
+    state: AppState,
+    *,
+    app_id: str = "",
+    is_recreating: bool = False,
+) -> Op[Release]:
+    """As `publish`, what was made of the app by `version_of` already."""
     web_functions(draft)  # raises before anything is published, as what follows does
     yield from _check_secrets(client, draft)
     if code.bundle is not None:
@@ -161,8 +179,8 @@ def publish(
         version = replace(same, number=place.number + 1) if is_new else same
         record = AppRecord(
             app_id=place.app_id,
-            name=name,
-            environment=environment,
+            name=draft.name,
+            environment=draft.environment,
             state=state,
             version=version.number,
             least=version.number if is_recreating else 0,
@@ -174,7 +192,7 @@ def publish(
             else:
                 yield from client.apps.reset(place.app_id)
             return Release(version, is_new=is_new)
-    raise InternalFailure(f"other deploys of {name!r} were always faster; try again")
+    raise InternalFailure(f"other deploys of {draft.name!r} were always faster; try again")
 
 
 def _check_secrets(client: Client, version: Version) -> Op[None]:

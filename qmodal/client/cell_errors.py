@@ -1,0 +1,87 @@
+"""Errors in cells: their tracebacks are shown without our frames."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from qmodal.client.notebook import shell
+
+_OURS = f"{Path(__file__).parent.parent}{os.sep}"
+# What our code calls on the way to where something is raised.
+_LIBRARIES = tuple(
+    f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "purelib", "platlib")
+)
+
+
+def hide_frames() -> None:
+    """Have the shell of this process leave our frames out of the tracebacks that it shows, but not of those it keeps.
+
+    Its debugger, and whoever sets QMODAL_TRACEBACK, see all of them.
+    """
+    formatter: Any = getattr(shell(), "InteractiveTB", None)
+    known = getattr(formatter, "structured_traceback", None)
+    if known is None or hasattr(known, "__wrapped__"):
+        return
+
+    @wraps(known)
+    def structured_traceback(
+        kind: Any, error: Any, trace: TracebackType | None = None, *args: Any, **kwargs: Any
+    ) -> Any:
+        if _wants_everything() or not isinstance(trace, TracebackType):
+            return known(kind, error, trace, *args, **kwargs)
+        with _cut_causes(error):
+            return known(kind, error, without_ours(trace), *args, **kwargs)
+
+    formatter.structured_traceback = structured_traceback
+
+
+def without_ours(trace: TracebackType) -> TracebackType:
+    """The traceback without our frames, and those of libraries that these have called; whole if nothing is left."""
+    kept: list[TracebackType] = []
+    is_below_ours = False
+    for each in _entries(trace):
+        name = each.tb_frame.f_code.co_filename
+        if name.startswith(_OURS):
+            is_below_ours = True
+        elif not (is_below_ours and name.startswith(_LIBRARIES)):
+            is_below_ours = False
+            kept.append(each)
+    shown: TracebackType | None = None
+    for each in reversed(kept):
+        shown = TracebackType(shown, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return shown or trace
+
+
+def _entries(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace is not None:
+        yield trace
+        trace = trace.tb_next
+
+
+@contextmanager
+def _cut_causes(error: BaseException | None) -> Iterator[None]:
+    """During the block, the exceptions that this one comes from have no frames of ours."""
+    whole: dict[int, tuple[BaseException, TracebackType | None]] = {}
+    while error is not None:
+        error = error.__cause__ or error.__context__
+        if error is None or id(error) in whole:
+            break
+        trace = error.__traceback__
+        whole[id(error)] = error, trace
+        error.__traceback__ = None if trace is None else without_ours(trace)
+    try:
+        yield
+    finally:
+        for each, trace in whole.values():
+            each.__traceback__ = trace
+
+
+def _wants_everything() -> bool:
+    return os.environ.get("QMODAL_TRACEBACK", "").lower() not in ("", "0", "false")
