@@ -18,7 +18,7 @@ from qmodal.cls.partial_function import (
     methods_of,
     note_legacy_hooks,
 )
-from qmodal.exception import InvalidError, SerializationError
+from qmodal.exception import Error, InvalidError, SerializationError
 from qmodal.resources.image import Image
 from qmodal.resources.schedule import check_schedule
 from qmodal.resources.secret import Secret
@@ -30,6 +30,7 @@ from qmodal.spec.documents import FunctionSpec, MethodSpec
 from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.spec.registry import Entry, Registry
 from qmodal.spec.web import check_distinct, full_name, web_methods
+from qmodal.wire.foreign import describe
 from qmodal.wire.signing import Signer
 
 LARGEST_SERIALIZED = 16 * 1024 * 1024
@@ -237,12 +238,17 @@ def _method_spec(raw: Callable[..., Any], declared: bool | None) -> MethodSpec:
 
 
 def _serialized(raw: Any) -> bytes:
-    if is_interactive(raw):
-        serialized = typed.dump(raw, source_of)
-    else:
-        import cloudpickle
+    import cloudpickle
 
-        serialized = cloudpickle.dumps(raw)
+    try:
+        serialized = typed.dump(raw, source_of) if is_interactive(raw) else cloudpickle.dumps(raw)
+    except Error:
+        raise  # it names what it is about, such as a handle that stands for nothing
+    except Exception as error:
+        raise SerializationError(
+            f"{raw.__qualname__} cannot be serialized: {describe(error)}. It refers to something that cannot be sent to "
+            "another process, such as a lock, a file or a connection: make that inside the function."
+        ) from error
     if len(serialized) > LARGEST_SERIALIZED:
         raise SerializationError(
             f"{raw.__qualname__} takes {len(serialized)} bytes when serialized, above the limit of "

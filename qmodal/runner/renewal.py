@@ -47,7 +47,7 @@ class Renewal:
         self._heartbeat = heartbeat
         self._follower = follower
         self._code = code_of(registry)
-        self._published = dict(registry.entries)
+        self._looked_at = dict(registry.entries)
         self._is_used = True
 
     @contextmanager
@@ -63,7 +63,8 @@ class Renewal:
     def renew(self) -> Op[None]:
         """Publish the app if it has changed; raises as `publish`."""
         self._is_used = True
-        registry, entries = self._registry, dict(self._registry.entries)
+        registry = self._registry
+        self._looked_at = dict(registry.entries)
         before = registry.version
         if before is None:
             return
@@ -80,7 +81,6 @@ class Renewal:
             registry.confirm()
         else:
             yield from self._publish(draft, before.app_id)
-        self._published = entries
 
     def _publish(self, draft: Version, app_id: str) -> Op[None]:
         client = self._client
@@ -101,11 +101,11 @@ class Renewal:
     def end_cell(self) -> None:
         """Publish what was defined in it, and wait for what its calls have printed."""
         entries = self._registry.entries
-        if any(entries[tag] is not self._published.get(tag) for tag in entries):
+        if any(entry is not self._looked_at.get(tag) for tag, entry in entries.items()):
             try:
                 self._client.run(self._registry.renewed())
             except Error as error:
-                log.warning("not published: %s", error)
+                log.warning("not published, so calls will fail: %s", error)
         if self._is_used and self._follower is not None:
             self._follower.catch_up()
 
