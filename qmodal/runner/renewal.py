@@ -21,7 +21,7 @@ from qmodal.runner.publish import code_of, publish_draft, version_of
 if TYPE_CHECKING:
     from qmodal.client.client import Client
     from qmodal.output.screen import Follower
-    from qmodal.runner.run import Heartbeat
+    from qmodal.runner.heartbeat import Heartbeat
     from qmodal.spec.documents import Version
     from qmodal.spec.registry import Registry
     from qmodal.store.apps import AppState

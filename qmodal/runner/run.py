@@ -6,9 +6,8 @@ import asyncio
 import contextvars
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -17,17 +16,17 @@ from qmodal.client import client as clients, context
 from qmodal.client.client import Client
 from qmodal.client.notebook import is_notebook
 from qmodal.config import Settings
-from qmodal.exception import Error, InvalidError, UnimplementedError
+from qmodal.exception import InvalidError, UnimplementedError
 from qmodal.output import screen as output
 from qmodal.runner.deploy import DeployResult, deploy
 from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
+from qmodal.runner.heartbeat import Heartbeat
 from qmodal.runner.publish import publish
 from qmodal.runner.renewal import Renewal
 from qmodal.source.loader import main_origin
 from qmodal.spec.documents import Version
 from qmodal.spec.registry import AppLike
-from qmodal.store.apps import HEARTBEAT_SECONDS, AppRecord, AppState
-from qmodal.transport.defects import survive
+from qmodal.store.apps import AppRecord, AppState
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -70,52 +69,6 @@ def ensure_server(
         finally:
             client.close()
             clients.use(None)
-
-
-class Heartbeat:
-    """Tells the server that an ephemeral app's client lives; without it the app ends in 30 s."""
-
-    def __init__(self, client: Client, app_id: str, number: int, state: AppState) -> None:
-        self._client = client
-        self._app_id = app_id
-        self._state = state
-        self.number = number
-        self._older: list[int] = []
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self.is_lost = False
-
-    def __enter__(self) -> Heartbeat:
-        # A detached app without a client ends as soon as it has nothing to do.
-        self._client.run(self._client.apps.beat(self._app_id, self.number, self._state))
-        self._thread.start()
-        return self
-
-    def follow(self, number: int) -> None:
-        """That is the current version from now on; earlier ones are kept, as calls are pinned to them."""
-        if number != self.number:
-            self._older = [*self._older, self.number]
-            self.number = number
-
-    def __exit__(self, *_failure: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._stopped.wait(HEARTBEAT_SECONDS):
-            # The next one may get through; 30 s are six beats.
-            with survive("the app's heartbeat"), suppress(Error):
-                # No longer than until the next one: whoever ends the app waits for this thread.
-                op = self._client.apps.beat(
-                    self._app_id,
-                    self.number,
-                    self._state,
-                    older=self._older,
-                    patience=HEARTBEAT_SECONDS,
-                )
-                self.is_lost = not self._client.blocking.run(op)
-            if self.is_lost:
-                return
 
 
 class RunContext(Generic[A]):
