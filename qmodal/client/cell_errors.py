@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any
 
 from qmodal.client.notebook import shell
+from qmodal.client.process import state
+from qmodal.wire.remote_error import is_remote, said_once
 
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
 # What our code calls on the way to where something is raised.
@@ -36,10 +38,27 @@ def hide_frames() -> None:
     ) -> Any:
         if _wants_everything() or not isinstance(trace, TracebackType):
             return known(kind, error, trace, *args, **kwargs)
-        with _cut_causes(error):
+        with _cut_causes(error), _said_once(error):
             return known(kind, error, without_ours(trace), *args, **kwargs)
 
     formatter.structured_traceback = structured_traceback
+
+
+@contextmanager
+def _said_once(error: Any) -> Iterator[None]:
+    """During the block its note has no remote traceback, if that stands below the cell, where its container printed it."""
+    notes = getattr(error, "__notes__", None)
+    if type(notes) is not list or not any(map(is_remote, notes)):
+        yield
+        return
+    for act in state.before_errors:
+        act()
+    whole = [*notes]
+    notes[:] = [said_once(note, state.shown) for note in whole]
+    try:
+        yield
+    finally:
+        notes[:] = whole
 
 
 def without_ours(trace: TracebackType) -> TracebackType:

@@ -13,10 +13,10 @@ from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from types import FrameType
 from typing import Any
 
+from qmodal.client.process import state
+
 _ASYNC = CO_COROUTINE | CO_ASYNC_GENERATOR
 _RUNNERS = frozenset({"IPython", "ipykernel"})
-# The label of each cell when it was first run: run again without a change, it keeps that, and so do its functions.
-_labels: dict[str, str] = {}
 
 
 def shell() -> Any:
@@ -60,12 +60,19 @@ def source_of(filename: str) -> tuple[str, list[str]] | None:
     found = None if describe is None else describe(filename)
     if found is None:
         return None
-    return _labels.setdefault(filename, " ".join(found)), linecache.getlines(filename)
+    # Run again without a change, a cell keeps its first label, and so its functions are what they were.
+    label = state.cell_labels.setdefault(filename, " ".join(found))
+    return label, linecache.getlines(filename)
 
 
 @contextmanager
-def around_cells(before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
-    """During the block, have `before` called before each cell and `after` behind each; without cells, neither."""
+def around_cells(
+    before: Callable[[], None], after: Callable[[], None], before_error: Callable[[], None]
+) -> Iterator[None]:
+    """During the block, have these called before and behind each cell, and before a remote error is shown.
+
+    Without cells, nothing is.
+    """
     events = getattr(shell(), "events", None)
     if events is None:
         yield
@@ -74,8 +81,10 @@ def around_cells(before: Callable[[], None], after: Callable[[], None]) -> Itera
     hooks = {"pre_run_cell": lambda *_: before(), "post_run_cell": lambda *_: after()}
     for name, hook in hooks.items():
         events.register(name, hook)
+    state.before_errors.append(before_error)
     try:
         yield
     finally:
+        state.before_errors.remove(before_error)
         for name, hook in hooks.items():
             events.unregister(name, hook)

@@ -55,7 +55,7 @@ class Renewal:
         """During the block, calls and cells publish the app again if it has changed."""
         self._registry.renew = self.renew
         try:
-            with around_cells(self.begin_cell, self.end_cell):
+            with around_cells(self.begin_cell, self.end_cell, self.catch_up):
                 yield
         finally:
             self._registry.renew = None
@@ -106,7 +106,12 @@ class Renewal:
                 self._client.run(self._registry.renewed())
             except Error as error:
                 log.warning("not published, so calls will fail: %s", error)
-        if self._is_used and self._follower is not None:
+        if self._is_used:
+            self.catch_up()
+
+    def catch_up(self) -> None:
+        """Wait for what containers have printed."""
+        if self._follower is not None:
             self._follower.catch_up()
 
 

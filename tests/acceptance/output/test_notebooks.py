@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.notebooks import Notebook, notebook
+from tests.acceptance.output.notebook import Notebook, notebook
 from tests.support.stacks import family, wait_until_gone
 from tests.support.waiting import wait_until
 
