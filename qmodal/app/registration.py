@@ -23,7 +23,7 @@ from qmodal.resources.image import Image
 from qmodal.resources.schedule import check_schedule
 from qmodal.resources.secret import Secret
 from qmodal.source import typed
-from qmodal.source.loader import main_origin
+from qmodal.source.loader import is_typed
 from qmodal.spec import parameters
 from qmodal.spec.checks import CHECKS
 from qmodal.spec.documents import FunctionSpec, MethodSpec
@@ -211,7 +211,7 @@ def _unmarked(target: Any, options: FunctionOptions) -> tuple[Any, FunctionOptio
 
 def is_interactive(raw: Any) -> bool:
     """Whether it was typed into a notebook or an interpreter: no container could import it."""
-    return raw.__module__ == "__main__" and main_origin() == (None, None)
+    return raw.__module__ == "__main__" and is_typed()
 
 
 def _in_place(raw: Callable[..., Any], options: FunctionOptions) -> FunctionOptions:

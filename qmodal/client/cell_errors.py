@@ -29,7 +29,7 @@ def hide_frames() -> None:
     """
     formatter: Any = getattr(shell(), "InteractiveTB", None)
     known = getattr(formatter, "structured_traceback", None)
-    if known is None or hasattr(known, "__wrapped__"):
+    if known is None or getattr(known, "hides", None) is without_ours:
         return
 
     @wraps(known)
@@ -41,6 +41,7 @@ def hide_frames() -> None:
         with _cut_causes(error), _said_once(error):
             return known(kind, error, without_ours(trace), *args, **kwargs)
 
+    vars(structured_traceback)["hides"] = without_ours
     formatter.structured_traceback = structured_traceback
 
 

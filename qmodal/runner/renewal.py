@@ -11,12 +11,13 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qmodal.client.notebook import around_cells
 from qmodal.exception import Error
 from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
-from qmodal.runner.publish import code_of, publish_draft, version_of
+from qmodal.runner.publish import code_of, publish_draft, version_of, warm_pools
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
@@ -80,16 +81,25 @@ class Renewal:
         if is_same(draft, before):
             registry.confirm()
         else:
-            yield from self._publish(draft, before.app_id)
+            yield from self._publish(draft, before)
 
-    def _publish(self, draft: Version, app_id: str) -> Op[None]:
-        client = self._client
-        gateway = start_gateway(client, has_web=declares_web(self._registry))
+    def _publish(self, draft: Version, before: Version) -> Op[None]:
+        client, registry, app_id = self._client, self._registry, before.app_id
+        gateway = start_gateway(client, has_web=declares_web(registry))
+        # Nobody has asked for a deploy, which ends overrides; and of what was replaced nothing is kept warm.
+        overrides = yield from client.apps.overrides(app_id)
         release = yield from publish_draft(
-            client, self._registry, self._code, draft, self._state, app_id=app_id
+            client, registry, self._code, draft, self._state, app_id=app_id, is_pinned=True
         )
-        self._heartbeat.follow(release.version.number)
-        self._registry.attach(release.version, is_pinned=True)
+        version = release.version
+        warm = {pool.pool for pool in warm_pools(version, is_pinned=True)}
+        for pool in warm_pools(before, is_pinned=True):
+            if pool.pool not in warm:
+                overrides[pool.pool] = {**overrides.get(pool.pool, {}), "min_containers": 0}
+        for name, settings in overrides.items():
+            yield from client.apps.override(app_id, name, partial(_settings, settings))
+        self._heartbeat.follow(version.number)
+        registry.attach(version, is_pinned=True)
         if gateway:
             yield from gateway_ready(client)
 
@@ -113,6 +123,10 @@ class Renewal:
         """Wait for what containers have printed."""
         if self._follower is not None:
             self._follower.catch_up()
+
+
+def _settings(wanted: dict[str, int], _before: dict[str, int]) -> dict[str, int]:
+    return wanted
 
 
 def dated(draft: Version, before: Version) -> Version:

@@ -33,6 +33,7 @@ class Results(Generic[R]):
 
     def __iter__(self) -> Iterator[R]:
         if is_in_loop():
+            self._is_used = True  # who is told this need not be told that nothing runs
             raise InvalidError(
                 f"You can't iter(Function.{self._verb}()) from an async function. "
                 f"Use async for ... in Function.{self._verb}.aio() instead."
