@@ -83,6 +83,12 @@ def code_of(registry: Registry) -> Code:
     )
 
 
+def is_typed_in(registry: Registry) -> bool:
+    """Whether the app is one of a notebook: its functions were typed in, or will be."""
+    modules = {entry.raw.__module__ for entry in registry.entries.values()}
+    return is_typed() and (not modules or "__main__" in modules)
+
+
 def _is_script(name: str) -> bool:
     return name == "__main__" or name.startswith(RENAMED)
 
@@ -161,7 +167,7 @@ def publish(
             state,
             app_id=app_id,
             is_recreating=is_recreating,
-            is_pinned=state != "deployed" and is_typed(),
+            is_pinned=state != "deployed" and is_typed_in(registry),
         )
     )
 

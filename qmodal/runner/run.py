@@ -21,9 +21,8 @@ from qmodal.output import screen as output
 from qmodal.runner.deploy import DeployResult, deploy
 from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
 from qmodal.runner.heartbeat import Heartbeat
-from qmodal.runner.publish import publish
+from qmodal.runner.publish import is_typed_in, publish
 from qmodal.runner.renewal import Renewal
-from qmodal.source.loader import is_typed
 from qmodal.spec.documents import Version
 from qmodal.spec.registry import AppLike
 from qmodal.store.apps import AppRecord, AppState
@@ -118,8 +117,9 @@ class RunContext(Generic[A]):
         )
         version = client.run(publishing).version
         registry.description = name
+        is_typed = is_typed_in(registry)
         by_reference = version.main is not None
-        registry.attach(version, main_by_reference=by_reference, is_pinned=is_typed())
+        registry.attach(version, main_by_reference=by_reference, is_pinned=is_typed)
         stack.callback(registry.attach, None)
         follower = None
         if output.is_enabled():
@@ -127,7 +127,7 @@ class RunContext(Generic[A]):
         stack.callback(self._stop, client, version)
         heartbeat = Heartbeat(client, version.app_id, version.number, self._state)
         stack.enter_context(heartbeat)
-        if is_typed():
+        if is_typed:
             renewal = Renewal(client, registry, self._state, heartbeat, follower)
             stack.enter_context(renewal.active())
         if gateway:

@@ -29,6 +29,10 @@ def f(x):
     print("in f", x)
     return x
 
+@app.function()
+def counted(n):
+    yield from range(n)
+
 @app.function(max_containers=2)
 def nap(x, path=None, seconds=0.1):
     if path:
@@ -76,6 +80,7 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
         ("f.spawn(4).get()", "4"),
         ("qmodal.FunctionCall.gather(f.spawn(1), f.spawn(2))", "[1, 2]"),
         ("list(f.spawn_map(range(3)).iter())", "[0, 1, 2]"),
+        ("list(counted.remote_gen(3))", "[0, 1, 2]"),
         ("await f.remote.aio(5)", "5"),
         ("await f.remote.aio(5) + f.remote(6)", "11"),
         ("[x async for x in f.map.aio(range(3))]", "[0, 1, 2]"),
