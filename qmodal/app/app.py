@@ -37,7 +37,7 @@ from qmodal.functions.definition import LocalSource
 from qmodal.functions.function import Function
 from qmodal.output.logs import LogVerbs
 from qmodal.resources.image import Image
-from qmodal.spec.keywords import OptionKeywords
+from qmodal.spec.keywords.typed import OptionKeywords
 from qmodal.spec.parameters import parameter
 from qmodal.spec.registry import Registry
 from qmodal.spec.web import full_name, web_methods

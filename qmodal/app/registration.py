@@ -25,8 +25,8 @@ from qmodal.resources.secret import Secret
 from qmodal.source import typed
 from qmodal.source.loader import is_typed
 from qmodal.spec import parameters
-from qmodal.spec.checks import CHECKS
 from qmodal.spec.documents import FunctionSpec, MethodSpec
+from qmodal.spec.keywords.checks import CHECKS
 from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.spec.registry import Entry, Registry
 from qmodal.spec.web import check_distinct, full_name, web_methods

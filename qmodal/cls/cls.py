@@ -21,7 +21,7 @@ from qmodal.functions.definition import NamedSource, Source, app_of, portable
 from qmodal.functions.function import Function
 from qmodal.functions.target import Binding, Target
 from qmodal.spec import parameters
-from qmodal.spec.keywords import VariantOptions
+from qmodal.spec.keywords.typed import VariantOptions
 from qmodal.spec.parameters import ParameterSpec
 from qmodal.spec.variant import Variant
 from qmodal.transport.operation import Op

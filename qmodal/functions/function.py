@@ -38,7 +38,7 @@ from qmodal.functions.target import (
 )
 from qmodal.functions.web import check_called, web_infos, web_specs, web_url
 from qmodal.output.logs import LogSource, LogVerbs
-from qmodal.spec.keywords import VariantOptions
+from qmodal.spec.keywords.typed import VariantOptions
 from qmodal.spec.registry import Definition
 from qmodal.spec.variant import Variant
 from qmodal.transport.operation import Op

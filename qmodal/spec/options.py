@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from qmodal.exception import DeprecationError, InvalidError
-from qmodal.spec.checks import CHECKS, EXPERIMENTAL, RECORDED, check_amount, check_whole
+from qmodal.spec.keywords.checks import CHECKS, EXPERIMENTAL, RECORDED, check_amount, check_whole
+from qmodal.spec.needs.needs import Needs
 from qmodal.spec.retries import Retries
 from qmodal.spec.variables import allowed, published
 from qmodal.wire.plain import NotPlain, pack
@@ -112,6 +113,11 @@ class FunctionOptions:
     def is_concurrent(self) -> bool:
         """Whether a container runs more than one input at a time, side by side or as a batch."""
         return self.max_inputs > 1 or self.max_batch_size is not None
+
+    @property
+    def needs(self) -> Needs:
+        """What one container needs of its box."""
+        return Needs.of(cpu=self.cpu, memory=self.memory, gpu=self.gpu, region=self.region)
 
     @property
     def environ(self) -> dict[str, str]:

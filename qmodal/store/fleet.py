@@ -28,7 +28,11 @@ ContainerState = Literal["starting", "ready", "draining", "failed", "ended"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerReport:
-    """A box as it registers itself."""
+    """A box as it registers itself: `cpus`, `memory` and `gpus` are what it offers to containers.
+
+    `gpus`: each as `Gpu.text` (`spec/needs/gpus.py`) writes it. `is_measured`: nobody has said how many containers it
+    may run, so it takes as many as its processors and memory carry, and no more than `max_containers`.
+    """
 
     worker: str
     host: str
@@ -41,6 +45,7 @@ class WorkerReport:
     labels: tuple[str, ...] = ()
     gpus: tuple[str, ...] = ()
     ahead: int = 0  # assignments beyond `max_containers` that it takes, and starts as there is room
+    is_measured: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,7 @@ class ContainerReport:
     unfit: bool = False  # it ends because an input needs a box with another Python or qmodal
     leaving: bool = False  # it ends by itself: it claims no more, and its exit hooks may run
     gave_way: bool = False  # it ends because it was idle, and others waited for its place
+    gpus: tuple[str, ...] = ()  # UUIDs of the GPUs that are leased to it
 
     @property
     def is_over(self) -> bool:

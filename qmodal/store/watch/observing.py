@@ -31,7 +31,10 @@ class ConsumerView:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """One pool at one moment; counts are inputs, times are seconds."""
+    """One pool at one moment; counts are inputs, times are seconds.
+
+    `busy_cpu`: CPUs that a container of it takes while it runs inputs, and `memory`: bytes that one takes, as measured.
+    """
 
     pool: str
     app: str
@@ -44,6 +47,8 @@ class Observation:
     service_time: float | None
     start_time: float | None
     is_served: bool = False  # a lone input is not published: a container is ready for it
+    busy_cpu: float | None = None
+    memory: int | None = None
     paused: int = 0  # since when it gets no containers, in ms since 1970; 0: it does
 
     def running(self, slots: int = 1) -> int:
@@ -158,9 +163,9 @@ class Observing:
             found += _queued(pool, "delayed", 2, [(b"%d-0" % float(due), _fields(member))])
         return found
 
-    def learned(self, pool: str, **seconds: float) -> Op[None]:
-        """Keep learned times (`service_time`, `start_time`) with the pool."""
-        flat = [part for name, value in seconds.items() for part in (name, round(value, 6))]
+    def learned(self, pool: str, **values: float) -> Op[None]:
+        """Keep what was learned with the pool: `service_time`, `start_time`, `busy_cpu`, `memory`."""
+        flat = [part for name, value in values.items() for part in (name, round(value, 6))]
         yield from ask_one(*note_command(self.keys, pool, *flat))
 
     def pause(self, pool: str, *, since: int) -> Op[bool]:
@@ -219,7 +224,19 @@ def _observation(pool: str, reply: Any, where: str) -> Observation | None:
     if not reply or not reading.is_readable(reply, where):
         return None
     fields, entries, delayed, first, second = reply
-    app, function, label, inflight, submitted, service_time, start_time, served, paused = fields
+    (
+        app,
+        function,
+        label,
+        inflight,
+        submitted,
+        service_time,
+        start_time,
+        served,
+        paused,
+        cpu,
+        memory,
+    ) = fields
     return Observation(
         pool=pool,
         app=(app or b"").decode(errors="replace"),
@@ -232,6 +249,8 @@ def _observation(pool: str, reply: Any, where: str) -> Observation | None:
         service_time=reading.seconds(service_time, where),
         start_time=reading.seconds(start_time, where),
         is_served=served == b"1",
+        busy_cpu=reading.seconds(cpu, where),
+        memory=reading.whole(memory),
         paused=max(0, reading.whole(paused) or 0),
     )
 

@@ -22,7 +22,7 @@ from qmodal.functions.call import Gather
 from qmodal.output import logs as log_verbs
 from qmodal.resources.ephemeral import Twin
 from qmodal.runner import run as runner
-from qmodal.spec.keywords import OptionKeywords, VariantOptions
+from qmodal.spec.keywords.typed import OptionKeywords, VariantOptions
 from qmodal.spec.options import FunctionOptions
 
 FACTS = json.loads((Path(__file__).parents[2] / "data" / "modal_signatures.json").read_text())

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
 from qmodal.exception import InvalidError
+from qmodal.spec.needs.gpus import GpuNeed
 from qmodal.spec.resource import ImageResource, SecretResource, VolumeResource
 from qmodal.spec.retries import Retries
 
@@ -27,8 +27,6 @@ RECORDED: dict[str, Any] = {
 EXPERIMENTAL = "_experimental_"
 LONGEST_TIMEOUT = 24 * 60 * 60
 HIGHEST_PRIORITY = 100
-
-_GPU = re.compile(r"[A-Za-z0-9][A-Za-z0-9+!._-]*(:[1-9][0-9]{0,2})?")
 
 
 def check_whole(name: str, value: object, low: int, high: int | None) -> int:
@@ -124,8 +122,9 @@ def _gpu(name: str, value: Any) -> str | tuple[str, ...] | None:
         return None
     wanted = value if isinstance(value, list | tuple) else [value]
     for kind in wanted:
-        if not (isinstance(kind, str) and _GPU.fullmatch(kind)):
+        if not isinstance(kind, str):
             raise InvalidError(f'`{name}` must look like "A100" or "A100:2", not {kind!r}')
+        GpuNeed.parse(kind, name)
     return value if isinstance(value, str) else tuple(wanted)
 
 

@@ -1,0 +1,1 @@
+"""The keywords of decorators: their types for editors, and the checks of their values."""

@@ -1,0 +1,45 @@
+"""What a box offers to containers, and why it could not run one of a function."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qmodal.spec.needs.gpus import Gpu, GpuNeed
+from qmodal.spec.needs.needs import MEBIBYTE, Needs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A box as containers see it: `cpus`, `memory` in bytes, its GPUs, and its labels ("zone=a", "eu")."""
+
+    cpus: float
+    memory: int
+    gpus: tuple[Gpu, ...] = ()
+    labels: tuple[str, ...] = ()
+
+    def lacks(self, needs: Needs) -> str:
+        """What the box lacks to run one container with these needs, while nothing else runs there; empty if nothing."""
+        if needs.regions and not any(map(self.is_in, needs.regions)):
+            return f"it has no label {' or '.join(needs.regions)}"
+        if needs.cpu is not None and needs.cpu > self.cpus:
+            return f"it offers {self.cpus:g} CPUs, and {needs.cpu:g} are needed"
+        if needs.memory is not None and needs.memory > self.memory:
+            return f"it offers {self.memory // MEBIBYTE} MiB of memory, and {needs.memory // MEBIBYTE} are needed"
+        if needs.gpus and not any(map(self.has, needs.gpus)):
+            have = ", ".join(sorted(gpu.kind for gpu in self.gpus)) or "none"
+            return f"it has no GPU {' or '.join(map(str, needs.gpus))} (it has {have})"
+        return ""
+
+    def is_in(self, region: str) -> bool:
+        """Whether one of its labels is the region: "eu" itself, or "region=eu", "zone=eu" and the like."""
+        return any(region in (label, label.partition("=")[2]) for label in self.labels)
+
+    def has(self, need: GpuNeed) -> bool:
+        """Whether it has as many GPUs of the kind as are needed."""
+        return sum(map(need.fits, self.gpus)) >= need.count
+
+
+def impossible(needs: Needs, offers: Sequence[Offer]) -> bool:
+    """Whether none of these boxes could ever run a container with these needs; not while there is no box at all."""
+    return bool(offers) and all(each.lacks(needs) for each in offers)
