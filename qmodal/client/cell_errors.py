@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sysconfig
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import wraps
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +39,7 @@ def hide_frames() -> None:
         if _wants_everything() or not isinstance(trace, TracebackType):
             return known(kind, error, trace, *args, **kwargs)
         with _cut_causes(error), _said_once(error):
-            return known(kind, error, without_ours(trace), *args, **kwargs)
+            return known(kind, error, without_ours(trace) or trace, *args, **kwargs)
 
     vars(structured_traceback)["hides"] = without_ours
     formatter.structured_traceback = structured_traceback
@@ -62,8 +62,8 @@ def _said_once(error: Any) -> Iterator[None]:
         notes[:] = whole
 
 
-def without_ours(trace: TracebackType) -> TracebackType:
-    """The traceback without our frames, and those of libraries that these have called; whole if nothing is left."""
+def without_ours(trace: TracebackType) -> TracebackType | None:
+    """The traceback without our frames, and those of libraries that these have called; None if nothing is left."""
     kept: list[TracebackType] = []
     is_below_ours = False
     for each in _entries(trace):
@@ -76,7 +76,7 @@ def without_ours(trace: TracebackType) -> TracebackType:
     shown: TracebackType | None = None
     for each in reversed(kept):
         shown = TracebackType(shown, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    return shown or trace
+    return shown
 
 
 def _entries(trace: TracebackType | None) -> Iterator[TracebackType]:
@@ -86,21 +86,31 @@ def _entries(trace: TracebackType | None) -> Iterator[TracebackType]:
 
 
 @contextmanager
-def _cut_causes(error: BaseException | None) -> Iterator[None]:
-    """During the block, the exceptions that this one comes from have no frames of ours."""
-    whole: dict[int, tuple[BaseException, TracebackType | None]] = {}
-    while error is not None:
-        error = error.__cause__ or error.__context__
-        if error is None or id(error) in whole:
-            break
-        trace = error.__traceback__
-        whole[id(error)] = error, trace
-        error.__traceback__ = None if trace is None else without_ours(trace)
-    try:
+def _cut_causes(error: BaseException) -> Iterator[None]:
+    """During the block, the exceptions that this one comes from have no frames of ours.
+
+    One that we had handled, when this one interrupted us, is not spoken of at all.
+    """
+    with ExitStack() as stack:
+        seen = {id(error)}
+        while (earlier := _earlier(error)) is not None and id(earlier) not in seen:
+            seen.add(id(earlier))
+            trace = earlier.__traceback__
+            kept = None if trace is None else without_ours(trace)
+            if kept is None and error.__cause__ is None:
+                stack.callback(setattr, error, "__suppress_context__", error.__suppress_context__)
+                error.__suppress_context__ = True
+                break
+            stack.callback(setattr, earlier, "__traceback__", trace)
+            earlier.__traceback__ = kept
+            error = earlier
         yield
-    finally:
-        for each, trace in whole.values():
-            each.__traceback__ = trace
+
+
+def _earlier(error: BaseException) -> BaseException | None:
+    if error.__cause__ is not None or error.__suppress_context__:
+        return error.__cause__
+    return error.__context__
 
 
 def _wants_everything() -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterator
-from types import ModuleType, TracebackType
+from types import ModuleType, SimpleNamespace, TracebackType
 from typing import Any
 
 import pytest
@@ -59,12 +59,14 @@ def test_without_ipython_there_are_no_cells() -> None:
     assert notebook.source_of("cell.py") is None
 
 
-def names(trace: TracebackType | None) -> list[str]:
-    found = []
+def entries(trace: TracebackType | None) -> Iterator[TracebackType]:
     while trace is not None:
-        found.append(trace.tb_frame.f_code.co_name)
+        yield trace
         trace = trace.tb_next
-    return found
+
+
+def names(trace: TracebackType | None) -> list[str]:
+    return [each.tb_frame.f_code.co_name for each in entries(trace)]
 
 
 def raised(call: Callable[[], Any]) -> BaseException:
@@ -89,35 +91,54 @@ def test_frames_of_ours_are_left_out_and_those_of_the_user_below_them_are_not() 
     assert kept(lambda: take(3)) == ["raised", "<lambda>", "inputs"]
 
 
-def test_a_shell_shows_errors_without_our_frames_and_keeps_them(
-    ipython: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown: list[list[str]] = []
+class Formatter:
+    """What a shell formats tracebacks with; it notes the frames that it is given, and whether a context is left out."""
 
-    class Formatter:
-        def structured_traceback(self, kind: Any, error: Any, trace: Any = None) -> None:
-            shown.append(names(trace) + names(getattr(error.__cause__, "__traceback__", None)))
+    def __init__(self) -> None:
+        self.frames: list[str] = []
+        self.is_suppressed = False
 
-    class Shell:
-        InteractiveTB = Formatter()
+    def structured_traceback(self, kind: Any, error: Any, trace: Any = None) -> None:
+        self.frames = names(trace) + names(getattr(error.__cause__, "__traceback__", None))
+        self.is_suppressed = error.__suppress_context__
 
-    ipython.get_ipython = Shell  # type: ignore[attr-defined]
+
+@pytest.fixture
+def formatter(ipython: ModuleType) -> Formatter:
+    """That of a shell which hides our frames."""
+    made = Formatter()
+    ipython.get_ipython = lambda: SimpleNamespace(InteractiveTB=made)  # type: ignore[attr-defined]
     cell_errors.hide_frames()
     cell_errors.hide_frames()  # once is enough
+    return made
 
-    def both() -> None:
-        try:
-            Function.from_name("app", "a.b")
-        except InvalidError as error:
-            raise RuntimeError from error
 
+def both() -> None:
+    try:
+        Function.from_name("app", "a.b")
+    except InvalidError as error:
+        raise RuntimeError from error
+
+
+def test_a_shell_shows_errors_without_our_frames_and_keeps_them(
+    formatter: Formatter, monkeypatch: pytest.MonkeyPatch
+) -> None:
     error = raised(both)
-    before = names(error.__cause__.__traceback__) if error.__cause__ else []
-    show = Shell.InteractiveTB.structured_traceback
-    show(type(error), error, error.__traceback__)
-    assert shown[-1] == ["raised", "both", "both"]
+    formatter.structured_traceback(RuntimeError, error, error.__traceback__)
+    assert formatter.frames == ["raised", "both", "both"]
     assert error.__cause__ is not None
-    assert names(error.__cause__.__traceback__) == before == ["both", "from_name"]
+    assert names(error.__cause__.__traceback__) == ["both", "from_name"]
     monkeypatch.setenv("QMODAL_TRACEBACK", "1")
-    show(type(error), error, error.__traceback__)
-    assert shown[-1] == ["raised", "both", "both", "from_name"]
+    formatter.structured_traceback(RuntimeError, error, error.__traceback__)
+    assert formatter.frames == ["raised", "both", "both", "from_name"]
+
+
+def test_what_we_handled_when_we_were_interrupted_is_not_shown(formatter: Formatter) -> None:
+    trace = raised(lambda: Function.from_name("app", "a.b")).__traceback__
+    *_, ours = entries(trace)
+    interrupt = KeyboardInterrupt()
+    interrupt.__context__ = BlockingIOError().with_traceback(ours)
+    formatter.structured_traceback(KeyboardInterrupt, interrupt, trace)
+    assert formatter.frames == ["raised", "<lambda>"]
+    assert formatter.is_suppressed
+    assert not interrupt.__suppress_context__
