@@ -119,8 +119,8 @@ class Bar:
 
     def stop(self) -> None:
         """Show it a last time; nothing is drawn afterwards, whatever the thread waits for."""
-        with self._drawing:
-            self._ended.set()
+        self._ended.set()
+        with self._drawing, survive("a progress bar"):
             if self._is_drawn:
                 self._line.draw(self._figures(0, is_over=True))
 

@@ -57,7 +57,11 @@ class Version:
 
     def seal(self, signer: Signer) -> bytes:
         """The signed bytes."""
-        return signer.sign("code", msgpack.packb((SHAPE, asdict(self))))
+        plain = asdict(self)
+        for spec in plain["functions"].values():
+            if not spec["since"]:  # nearly always, and earlier releases know no such field
+                del spec["since"]
+        return signer.sign("code", msgpack.packb((SHAPE, plain)))
 
 
 def open_version(data: bytes, signer: Signer) -> Version:
