@@ -47,8 +47,9 @@ class PoolTracker:
     """A pool's containers and failed starts, as of the last look at it; times in monotonic seconds.
 
     `looked`: when that was; `settled`: the inputs that had settled by then; `number`: the app's
-    version, and `reset` when failures were last forgotten by hand. `failures`: when starts have failed; `early_deaths`: when containers have died young;
-    `detail`: what the last failed start has reported. `_over`: containers whose end is counted.
+    version; `reset`: when failures were last forgotten by hand. `failures`: when starts have failed;
+    `early_deaths`: when containers have died young; `detail`: what the last failed start has
+    reported. `_over`: containers whose end is counted.
     """
 
     history: PoolHistory
