@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from qmodal.store.results.items import Items
     from qmodal.store.results.kept import KeptCalls
     from qmodal.store.watch.observing import Observing
+    from qmodal.store.watch.succession import Successions
     from qmodal.store.web.gateways import Gateways
     from qmodal.store.web.routes import Routes
     from qmodal.store.web.tokens import Tokens
@@ -158,6 +159,13 @@ class Client:
         from qmodal.store.watch.observing import Observing
 
         return Observing(self.keys)
+
+    @cached_property
+    def successions(self) -> Successions:
+        """When newer versions take over."""
+        from qmodal.store.watch.succession import Successions
+
+        return Successions(self.keys)
 
     @cached_property
     def fleet(self) -> Fleet:

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     default="rolling",
     help="recreate: end the containers of older versions at once.",
 )
+@click.option(
+    "--allow-empty", is_flag=True, help="Also without functions, where some are deployed: they end."
+)
 @click.option("--dry-run", is_flag=True, help="Only list the files that would be sent.")
 @click.argument("text", metavar="FILE[::APP]")
 def deploy(
@@ -33,6 +36,7 @@ def deploy(
     environment: str | None,
     as_module: bool,
     dry_run: bool,
+    allow_empty: bool,
     **release: str,
 ) -> None:
     """Publish an app under its name; what was deployed under it before is replaced."""
@@ -50,7 +54,7 @@ def deploy(
     from qmodal.runner.deploy import deploy
 
     client = current()
-    result = client.run(deploy(app, name, environment, **release))
+    result = client.run(deploy(app, name, environment, allow_empty=allow_empty, **release))
     version = cast("Version", app._registry.version)
     addresses = client.run(addresses_of(client, version.app_id))
     for line in _deployed(version, addresses, is_new=result.is_new):

@@ -128,6 +128,12 @@ def reclaim_marked(bench: Bench) -> Command:
     return reclaim(bench)
 
 
+def succeed(bench: Bench) -> Command:
+    bench.submit()
+    bench.claim()
+    return bench.client.successions.command(bench.pool, 2, "ta-b-1")
+
+
 def note(bench: Bench) -> Command:
     bench.submit()
     return bench.client.pools.learn_command(bench.pool, 0.5)
@@ -368,7 +374,7 @@ CASES: list[Callable[[Bench], Command]] = [
         reclaim,
         reclaim_lost,
     ),
-    *(mark, reclaim_marked, note),
+    *(mark, reclaim_marked, succeed, note),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
     *(resign, enroll, retire, count, keep_secret),

@@ -22,6 +22,7 @@ from qmodal.wire.ids import new_worker_id
 from qmodal_workers.agent import maintenance
 from qmodal_workers.agent.assigned.notifications import Notifications
 from qmodal_workers.agent.assigned.reconciler import Reconciler
+from qmodal_workers.agent.assigned.replacement import Replacement
 from qmodal_workers.agent.assigned.turnover import Turnover
 from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
@@ -122,6 +123,7 @@ class WorkerSession:
             killed=self._watchdog.killed,
             stopped=self._drain.stopped,
             told=self._watchdog.acknowledge,
+            replaced=Replacement(client, containers, self._drain).begin,
         )
 
     async def run(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from qmodal.client.client import Client
@@ -42,7 +43,8 @@ class ClaimConnection:
 
     `connection`: one to connect first; `client_id` is the server's number for the one in use.
     `is_once`: the server knows, before it delivers anything, that what was started never runs again.
-    `most_held`: how many entries it may hold of either stream. `on_settled` is called with what is written.
+    `most_held`: how many entries it may hold of either stream. `number`: the container's version, if newer ones may
+    replace it, else 0. `on_settled` is called with what is written.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class ClaimConnection:
         *,
         is_once: bool = False,
         most_held: int = MOST_HELD,
+        number: int = 0,
         connection: Connection | None = None,
         on_settled: Callable[[Sequence[Settled]], None] = lambda _: None,
     ) -> None:
@@ -63,6 +66,8 @@ class ClaimConnection:
         self._container = container
         self._held_command = client.pools.held_command(pool, container, most=most_held)
         self._marks = (client.pools.mark_command(pool, container),) if is_once else ()
+        self._succeeds = (client.successions.command(pool, number, container),) if number else ()
+        self._number = number
         self._first = connection
         self._connection: Connection | None = None
         self.client_id = 0
@@ -74,7 +79,7 @@ class ClaimConnection:
         self.unsettled: list[Settled] = []
         # An outcome was refused as not ours, so what is held has to be read again.
         self.is_doubtful = False
-        # The pool's streams are gone, and the pool is not known any more.
+        # There is nothing to claim here any more: the pool is not known, or a newer version has it.
         self.is_gone = False
 
     def connect(self) -> list[Claimed]:
@@ -96,7 +101,7 @@ class ClaimConnection:
 
     def _introduced(self, connection: Connection) -> Reply:
         """Send what has to precede a claim: scripts and the mark; returns the reply about what is held."""
-        own = (*self._marks, (b"CLIENT", b"ID"), self._held_command)
+        own = (*self._marks, (b"CLIENT", b"ID"), self._held_command, *self._succeeds)
         # To load what is known takes the server a hundred times as long as to ask for it.
         known, *replies = connection.exchange((known_command(), *own))
         if not (isinstance(known, list) and all(known)):
@@ -107,8 +112,21 @@ class ClaimConnection:
             raise NotReadyError(str(refusal)) from refusal
         if refusal is not None and verdict is not ReplyAction.GONE:
             raise to_exception(refusal, verdict) from refusal
+        if self._succeeds:
+            *replies, others = replies
+            self._succeed(others)
         *_, self.client_id, held = replies
         return held
+
+    def _succeed(self, reply: Reply) -> None:
+        """Have containers of older versions start nothing more, before anything is claimed here."""
+        successions = self._client.successions
+        others = successions.parse(reply)
+        if others is None:
+            self.is_gone = True
+        elif others:
+            complete = partial(successions.complete, self._pool, self._number, others)
+            insist(self._client, complete)
 
     def connect_first(self) -> int:
         """Connect for the first time; returns the connection's client id. `held` reads what is held."""
