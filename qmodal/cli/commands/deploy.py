@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 @click.option(
     "--allow-empty", is_flag=True, help="Also without functions, where some are deployed: they end."
 )
+@options.quiet
 @click.option("--dry-run", is_flag=True, help="Only list the files that would be sent.")
 @click.argument("text", metavar="FILE[::APP]")
 def deploy(
@@ -37,6 +38,7 @@ def deploy(
     as_module: bool,
     dry_run: bool,
     allow_empty: bool,
+    quiet: bool,
     **release: str,
 ) -> None:
     """Publish an app under its name; what was deployed under it before is replaced."""
@@ -51,7 +53,11 @@ def deploy(
             click.echo(line)
         return
     from qmodal.cli.addresses import addresses_of
+    from qmodal.cli.undone import say_undone
     from qmodal.runner.deploy import deploy
+
+    if not quiet:
+        say_undone(app._registry)
 
     client = current()
     result = client.run(deploy(app, name, environment, allow_empty=allow_empty, **release))

@@ -172,6 +172,10 @@ def _within_app(
     from qmodal.output.screen import Style, styled
 
     app = cast("App", runnable.app)
+    if not request.quiet:
+        from qmodal.cli.undone import say_undone
+
+        say_undone(app._registry)
     name = request.name or app.name or request.line
     result = None
     is_complete = False
