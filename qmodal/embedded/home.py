@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import urllib.parse
 from dataclasses import dataclass
@@ -76,6 +77,15 @@ class Home:
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"qmodal up, process {os.getpid()}\n".encode())
         return descriptor
+
+    def holder(self) -> tuple[int, float]:
+        """The process that had the lock last, 0 if none had, and when that took it, in seconds since 1970."""
+        path = self.folder / LOCK
+        try:
+            found = re.search(r"process (\d{1,9})", path.read_text(encoding="utf-8"))
+            return (int(found[1]) if found else 0), path.stat().st_mtime
+        except OSError:
+            return 0, 0.0
 
     def signing_key(self, given: bytes | None) -> bytes:
         """The key of this folder, made at first use; ConfigurationError if `given` is another."""

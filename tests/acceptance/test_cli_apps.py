@@ -271,6 +271,7 @@ def test_a_served_app_is_published_anew_when_its_source_changes(
         def number() -> Any:
             return qmodal.Function.from_name(app_id, "number").remote()
 
+        assert said.readline() == "Published version 1\n"
         assert number() == 1
         file.write_text("syntax error\n")
         assert said.readline() == f"{file} has changed\n"

@@ -86,6 +86,7 @@ class ServeSession:
                 Heartbeat(self._client, self._app_id, published.number, "ephemeral")
             )
             click.echo(f"Serving {published.name} ({self._app_id}); Ctrl-C ends it", err=True)
+            self._say_published(published)
             self._say_addresses()
             while (changed := self._changed(ends)) is not None:
                 click.echo(f"{changed} has changed", err=True)
@@ -93,6 +94,7 @@ class ServeSession:
                     click.echo("It was not published; waiting for the next change", err=True)
                     continue
                 published = anew
+                self._say_published(published)
                 heartbeat.number = published.number
                 self._say_addresses()
 
@@ -146,6 +148,9 @@ class ServeSession:
         has_web = found is not None and publishes_web(found.value)
         if start_gateway(client, has_web=has_web):
             client.run(gateway_ready(client))
+
+    def _say_published(self, published: Published) -> None:
+        click.echo(f"Published version {published.number}", err=True)
 
     def _say_addresses(self) -> None:
         """Where its web functions answer, if that is not what was said last."""
