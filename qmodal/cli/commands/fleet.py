@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmodal.cli import options
-from qmodal.cli.tables import Columns, age, show, size
+from qmodal.cli.tables import Columns, age, show
 from qmodal.exception import NotFoundError
+from qmodal.spec.needs.sizes import size
 from qmodal.store.server import server_ms
 from qmodal.transport.operation import Pause
 

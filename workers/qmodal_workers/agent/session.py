@@ -16,6 +16,8 @@ from qmodal import __version__
 from qmodal.client.client import Client
 from qmodal.config import redacted
 from qmodal.exception import Error
+from qmodal.spec.needs.labels import region_of
+from qmodal.spec.needs.sizes import size
 from qmodal.store.fleet import WorkerReport
 from qmodal.telemetry.events import WORKER_ENROLLED, emit
 from qmodal.wire.ids import new_worker_id
@@ -23,6 +25,7 @@ from qmodal_workers.agent import maintenance
 from qmodal_workers.agent.assigned.notifications import Notifications
 from qmodal_workers.agent.assigned.reconciler import Reconciler
 from qmodal_workers.agent.assigned.turnover import Turnover
+from qmodal_workers.agent.box.offered import Offered
 from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence, Lease, extend
@@ -46,7 +49,7 @@ SHUTDOWN_POLL_SECONDS = 0.01
 class WorkerOptions:
     """What the command line says about a worker; `grace` in seconds, `templates`: how many it keeps that nothing uses."""
 
-    max_containers: int
+    offered: Offered
     templates: int = 8
     labels: tuple[str, ...] = ()
     grace: float = 25.0
@@ -91,6 +94,7 @@ class WorkerSession:
             logs=logs,
             templates=templates,
             statistics=statistics,
+            region=region_of(options.labels),
         )
         self._reaper = Reaper(
             client,
@@ -104,7 +108,11 @@ class WorkerSession:
         self._fence = ContainerFence(containers, self._watchdog)
         self._drain = Drain(client, containers, self._watchdog, grace=options.grace)
         self._turnover = Turnover(
-            containers, starter, self._drain, most=options.max_containers, cpus=cpus()
+            containers,
+            starter,
+            self._drain,
+            most=options.offered.max_containers,
+            cpus=options.offered.processors,
         )
         self._reconciler = Reconciler(
             client,
@@ -160,7 +168,10 @@ class WorkerSession:
                 WORKER_ENROLLED,
                 worker=self.worker,
                 server=redacted(self._client.settings.redis_url or ""),
-                containers=self._options.max_containers,
+                cpus=self._options.offered.cpus,
+                memory=size(self._options.offered.memory),
+                containers=self._options.offered.max_containers,
+                labels="".join(f", {label}" for label in self._options.labels),
                 key=self._client.signer.key_id.hex(),
             )
             return True
@@ -225,22 +236,17 @@ class WorkerSession:
                 container.starting.cancel()
 
     def _report(self) -> WorkerReport:
+        offered = self._options.offered
         return WorkerReport(
             worker=self.worker,
             host=socket.gethostname(),
             pid=os.getpid(),
-            cpus=float(cpus()),
-            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            max_containers=self._options.max_containers,
+            cpus=offered.cpus,
+            memory=offered.memory,
+            max_containers=offered.max_containers,
+            is_measured=offered.is_measured,
             ahead=self._turnover.ahead,
             python=platform.python_version(),
             version=__version__,
             labels=self._options.labels,
         )
-
-
-def cpus() -> int:
-    """How many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -53,6 +53,7 @@ class Starter:
         logs: LogWriter,
         templates: TemplatePool,
         statistics: FunctionStatistics,
+        region: str = "",
     ) -> None:
         self._client = client
         self._containers = containers
@@ -60,7 +61,7 @@ class Starter:
         self._logs = logs
         self._templates = templates
         self._statistics = statistics
-        self._planner = Planner(client)
+        self._planner = Planner(client, region)
         self._times = StartTimes(client)
         self._said: BoundedDict[tuple[str, str], None] = BoundedDict()
 

@@ -36,6 +36,7 @@ class StartPlan:
     code: str | None  # folder of the unpacked source; None without a bundle
     options: FunctionOptions
     settings: Settings  # of its containers
+    region: str = ""  # of this box, if its labels say it
     secrets: tuple[SealedSecret, ...] = ()
 
     @property
@@ -56,7 +57,7 @@ class StartPlan:
             "QMODAL_ENVIRONMENT": environment,
             "MODAL_ENVIRONMENT": environment,
             "MODAL_IS_REMOTE": "1",
-            "MODAL_REGION": "self-hosted",
+            "MODAL_REGION": self.region or "self-hosted",
             "MODAL_CLOUD_PROVIDER": "self-hosted",
         }
         return ContainerVariables(image=self.options.image_env, secrets=self.secrets, own=own)
@@ -78,8 +79,9 @@ def too_slow(options: FunctionOptions) -> str:
 class Planner:
     """Makes start plans from documents of the server; each is read and verified once, as it never changes."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, region: str = "") -> None:
         self._client = client
+        self._region = region
         self._specs: BoundedDict[str, Verified[PoolSpec]] = BoundedDict()
         self._versions: BoundedDict[tuple[str, int], Verified[Version]] = BoundedDict()
         self._secrets = SecretReader(client)
@@ -110,6 +112,7 @@ class Planner:
             options=options,
             settings=replace(self._client.settings, environment=version.environment),
             secrets=await self._secrets.read(options.secrets, version),
+            region=self._region,
         )
 
     async def _spec(self, pool: str) -> Verified[PoolSpec]:
