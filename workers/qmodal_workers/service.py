@@ -30,7 +30,7 @@ class ServiceOptions:
     log_level: str = "info"
 
 
-def serve(options: ServiceOptions) -> None:
+def serve(options: ServiceOptions = ServiceOptions()) -> None:
     """Run containers on this machine; exits with 2, and says why, if it cannot with these options and settings."""
     from qmodal.client.client import Client
     from qmodal.client.streams import open_missing
