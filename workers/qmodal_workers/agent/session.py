@@ -19,6 +19,7 @@ from qmodal.exception import Error
 from qmodal.spec.needs.labels import region_of
 from qmodal.spec.needs.sizes import size
 from qmodal.store.fleet import WorkerReport
+from qmodal.store.watch.boxes import Cordon
 from qmodal.telemetry.events import WORKER_ENROLLED, emit
 from qmodal.wire.ids import new_worker_id
 from qmodal_workers.agent import maintenance
@@ -79,6 +80,7 @@ class WorkerSession:
         logs: LogWriter,
         templates: TemplatePool,
         statistics: FunctionStatistics,
+        cordon: Cordon,
     ) -> None:
         self.worker = new_worker_id()
         self._client = client
@@ -122,6 +124,7 @@ class WorkerSession:
             drain=self._drain,
             templates=templates,
         )
+        self._reconciler.cordon = cordon
         self._notifications = Notifications(
             client,
             self.worker,
@@ -131,6 +134,11 @@ class WorkerSession:
             stopped=self._drain.stopped,
             told=self._watchdog.acknowledge,
         )
+
+    @property
+    def cordon(self) -> Cordon:
+        """Whether it is cordoned or drained, as it was seen last; the next session begins with that."""
+        return self._reconciler.cordon
 
     async def run(self) -> bool:
         """Enroll and work; True if it was given up and should come back, False if it has stopped."""
@@ -156,7 +164,8 @@ class WorkerSession:
         """False if it was asked to stop before the server could be reached."""
         sent = lease_clock()
         enrolling = asyncio.create_task(
-            self._client.aio(self._client.fleet.enroll(self._report())), name="enroll"
+            self._client.aio(self._client.fleet.enroll(self._report(), self.cordon.fields)),
+            name="enroll",
         )
         stopping = asyncio.create_task(self._stop.requested.wait(), name="stop")
         await asyncio.wait({enrolling, stopping}, return_when=asyncio.FIRST_COMPLETED)
