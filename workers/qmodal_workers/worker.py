@@ -17,6 +17,7 @@ from qmodal.telemetry.log_lines import begin_log
 from qmodal.transport.defects import note
 from qmodal_workers.agent.containers import ContainerTable
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
+from qmodal_workers.agent.measuring.usage import Usage
 from qmodal_workers.agent.session import StopRequest, WorkerOptions, WorkerSession
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.ipc.child_processes import become_subreaper
@@ -58,7 +59,7 @@ async def work(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.request)
-    logs, statistics = LogWriter(client), FunctionStatistics(client)
+    logs, statistics, usage = LogWriter(client), FunctionStatistics(client), Usage(client)
     files = CredentialFiles(client.settings)
     templates = TemplatePool(
         files.environ(), logs.pipes, zygote=zygote, marks=marks, kept=options.templates
@@ -75,6 +76,7 @@ async def work(
                 logs=logs,
                 templates=templates,
                 statistics=statistics,
+                usage=usage,
                 cordon=cordon,
             )
 

@@ -26,11 +26,13 @@ from qmodal_workers.agent import maintenance
 from qmodal_workers.agent.assigned.notifications import Notifications
 from qmodal_workers.agent.assigned.reconciler import Reconciler
 from qmodal_workers.agent.assigned.turnover import Turnover
+from qmodal_workers.agent.box.memory_room import MemoryRoom
 from qmodal_workers.agent.box.offered import Offered
 from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence, Lease, extend
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
+from qmodal_workers.agent.measuring.usage import Usage
 from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.supervision import supervised
@@ -80,6 +82,7 @@ class WorkerSession:
         logs: LogWriter,
         templates: TemplatePool,
         statistics: FunctionStatistics,
+        usage: Usage,
         cordon: Cordon,
     ) -> None:
         self.worker = new_worker_id()
@@ -88,7 +91,7 @@ class WorkerSession:
         self._stop = stop
         self.containers = containers = ContainerTable()
         self._lease = Lease(client, containers, self.worker)
-        self._statistics = statistics
+        self._statistics, self._usage = statistics, usage
         starter = Starter(
             client,
             containers,
@@ -113,8 +116,8 @@ class WorkerSession:
             containers,
             starter,
             self._drain,
-            most=options.offered.max_containers,
-            cpus=options.offered.processors,
+            offered=options.offered,
+            memory=MemoryRoom(containers, usage.memory_of, options.offered),
         )
         self._reconciler = Reconciler(
             client,
@@ -200,6 +203,7 @@ class WorkerSession:
             "sweep": lambda: maintenance.sweep(self._client, self.worker),
             "promote": lambda: maintenance.promote(self._client, self.containers),
             "statistics": lambda: self._statistics.keep(self.containers),
+            "usage": lambda: self._usage.watch(self.containers),
             "code": lambda: maintenance.forget_code(self._client, self.containers),
         }
 

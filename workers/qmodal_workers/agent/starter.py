@@ -26,6 +26,7 @@ from qmodal_workers.agent.measuring.start_times import StartTimes
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.endpoints import Endpoints
+from qmodal_workers.ipc.process_usage import anonymous
 from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
 from qmodal_workers.ipc.start_request import LARGEST_MESSAGE, StartRequest
 from qmodal_workers.output.log_writer import LogWriter
@@ -93,6 +94,7 @@ class Starter:
         try:
             plan = await self._planner.plan(container.pool)
             container.options = plan.options
+            container.requested_memory = plan.options.needs.memory or 0
             version = plan.version
             container.series = Series(version.environment, version.name, plan.spec.function)
             container.code = None if plan.code is None else Path(plan.code)
@@ -216,6 +218,7 @@ class Starter:
         # Until it says that user code begins: so long it may take for its own imports, too.
         container.limited_from = time.monotonic() + TEMPLATE_ANSWER_SECONDS
         container.endpoints = ends
+        container.inherited_memory = anonymous([pid])
         ends.record.tell(container.command)
         ends.record.hold_until(self._containers.safe_until)
         self._logs.pipes.open(
@@ -255,6 +258,7 @@ class Starter:
         match message:
             case {"ready": int(prepared), "connection": int(connection)}:
                 container.preparing = prepared / 1000
+                container.prepared_cpu = _seconds(message.get("cpu"))
                 took = time.monotonic() - container.assigned_at
                 self._times.learn(container.pool, took)
                 self._statistics.ready(container, took)
@@ -280,3 +284,8 @@ class Starter:
                 container.limited_from = time.monotonic()
             case _:
                 emit(CONTAINER_ODD, **container.about)
+
+
+def _seconds(milliseconds: object) -> float:
+    """What a container has said in milliseconds; 0 for anything else."""
+    return max(0, milliseconds) / 1000 if isinstance(milliseconds, int) else 0.0
