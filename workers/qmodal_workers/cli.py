@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from qmodal.cli.options import log_json, log_level, metrics_port
@@ -29,29 +31,15 @@ from qmodal_workers.service import GRACE_SECONDS, KEPT_TEMPLATES, serve
     show_default=True,
     help="Of how many deployed apps it keeps the imported code at hand while nothing of them runs.",
 )
+@click.option(
+    "--gpus",
+    help="GPUs that it offers: all that are found, if not given; a number of these; their UUIDs; none; or, without a "
+    "driver that lists them, what there is: 4xA100.",
+)
 @metrics_port
 @log_json
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
 @log_level
-def worker(
-    max_containers: int | None,
-    labels: tuple[str, ...],
-    grace: float,
-    templates: int,
-    metrics_port: int | None,
-    *,
-    log_json: bool,
-    insecure: bool,
-    log_level: str,
-) -> None:
+def worker(**options: Any) -> None:
     """Run containers on this machine until SIGTERM or Ctrl-C; a second one does not wait."""
-    serve(
-        max_containers,
-        labels,
-        grace,
-        templates=templates,
-        insecure=insecure,
-        metrics_port=metrics_port,
-        log_json=log_json,
-        log_level=log_level,
-    )
+    serve(**options)

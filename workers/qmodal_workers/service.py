@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 GRACE_SECONDS = 25.0
 KEPT_TEMPLATES = 8
@@ -14,12 +15,15 @@ def serve(
     grace: float = GRACE_SECONDS,
     *,
     templates: int = KEPT_TEMPLATES,
+    gpus: str | None = None,
     insecure: bool = False,
     metrics_port: int | None = None,
-    log_json: bool = False,
-    log_level: str = "info",
+    **log: Any,
 ) -> None:
-    """Run containers on this machine; exits with 2, and says why, if it cannot with these settings."""
+    """Run containers on this machine; exits with 2, and says why, if it cannot with these settings.
+
+    `log`: what `worker.run` takes of `log_json` and `log_level`.
+    """
     import os
     from dataclasses import replace
 
@@ -30,6 +34,7 @@ def serve(
     from qmodal.embedded.folder import check_home
     from qmodal.exception import ConfigurationError
     from qmodal_workers.agent.session import WorkerOptions, cpus
+    from qmodal_workers.devices.offered import GpuOption
     from qmodal_workers.worker import run
 
     open_missing()  # before anything is forked
@@ -45,14 +50,9 @@ def serve(
             templates=templates,
             labels=labels,
             grace=grace,
+            gpus=GpuOption.parse(settings.gpus if gpus is None else gpus),
         )
-        run(
-            Client(settings),
-            options,
-            metrics_port or settings.metrics_port,
-            log_json=log_json,
-            log_level=log_level,
-        )
+        run(Client(settings), options, metrics_port or settings.metrics_port, **log)
     except ConfigurationError as error:
         sys.stderr.write(f"qmodal worker: {error}\n")
         raise SystemExit(2) from None

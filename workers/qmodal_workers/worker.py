@@ -19,6 +19,9 @@ from qmodal_workers.agent.containers import ContainerTable
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.session import StopRequest, WorkerOptions, WorkerSession
 from qmodal_workers.agent.supervision import supervised
+from qmodal_workers.devices.leases import GpuLeases
+from qmodal_workers.devices.offered import OfferedGpus
+from qmodal_workers.devices.watch import GpuWatch
 from qmodal_workers.ipc.child_processes import become_subreaper
 from qmodal_workers.ipc.process_marks import ProcessMarks
 from qmodal_workers.output.log_writer import LogWriter
@@ -41,7 +44,9 @@ def run(
     zygote = Zygote.start(marks) if sys.platform == "linux" else None
     # After the fork of the zygote: its containers must not inherit the logging of the worker.
     begin_log(as_json=log_json, level=log_level)
-    asyncio.run(work(client, options, marks, zygote, metrics_port=metrics_port))
+    # After it, too: a template must not have the library of the driver.
+    gpus = OfferedGpus.find(options.gpus)
+    asyncio.run(work(client, options, marks, zygote, gpus=gpus, metrics_port=metrics_port))
 
 
 async def work(
@@ -50,10 +55,12 @@ async def work(
     marks: ProcessMarks,
     zygote: Zygote | None = None,
     *,
+    gpus: OfferedGpus | None = None,
     metrics_port: int | None = None,
 ) -> None:
     """Work until SIGTERM or SIGINT, in the running loop."""
     become_subreaper()
+    gpu_watch = GpuWatch(gpus or OfferedGpus())
     stop = StopRequest()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -74,6 +81,7 @@ async def work(
             logs=logs,
             templates=templates,
             statistics=statistics,
+            gpu_watch=gpu_watch,
         )
         with _metrics(client, options, statistics, templates, metrics_port) as watch:
             await _run_sessions(stop, made, watch)
@@ -93,10 +101,10 @@ def _metrics(
     statistics: FunctionStatistics,
     templates: TemplatePool,
     port: int | None,
-) -> Iterator[Callable[[str, ContainerTable], None]]:
+) -> Iterator[Callable[[str, ContainerTable, GpuLeases], None]]:
     """Serve metrics on that port, if there is one; what to tell of each session."""
     if port is None:
-        yield lambda _worker, _containers: None
+        yield lambda _worker, _containers, _gpus: None
         return
     from qmodal_workers.agent.measuring.box_metrics import BoxMetrics
 
@@ -111,12 +119,12 @@ def _metrics(
 async def _run_sessions(
     stop: StopRequest,
     made: Callable[[], WorkerSession],
-    watch: Callable[[str, ContainerTable], None],
+    watch: Callable[[str, ContainerTable, GpuLeases], None],
 ) -> None:
     """Run one session after another: a worker that was given up comes back under a new id."""
     while not stop.requested.is_set():
         session = made()
-        watch(session.worker, session.containers)
+        watch(session.worker, session.containers, session.gpus)
         try:
             if not await session.run():
                 return

@@ -23,6 +23,7 @@ from qmodal_workers.agent import maintenance
 from qmodal_workers.agent.assigned.notifications import Notifications
 from qmodal_workers.agent.assigned.reconciler import Reconciler
 from qmodal_workers.agent.assigned.turnover import Turnover
+from qmodal_workers.agent.box.gpus import GpuKeeper, texts
 from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence, Lease, extend
@@ -31,6 +32,10 @@ from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.agent.watchdog import Watchdog
+from qmodal_workers.devices.leases import GpuLeases
+from qmodal_workers.devices.locks import GpuLocks
+from qmodal_workers.devices.offered import GpuOption
+from qmodal_workers.devices.watch import GpuWatch
 from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
@@ -50,6 +55,7 @@ class WorkerOptions:
     templates: int = 8
     labels: tuple[str, ...] = ()
     grace: float = 25.0
+    gpus: GpuOption = field(default_factory=GpuOption)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,7 @@ class WorkerSession:
         logs: LogWriter,
         templates: TemplatePool,
         statistics: FunctionStatistics,
+        gpu_watch: GpuWatch,
     ) -> None:
         self.worker = new_worker_id()
         self._client = client
@@ -84,6 +91,8 @@ class WorkerSession:
         self.containers = containers = ContainerTable()
         self._lease = Lease(client, containers, self.worker)
         self._statistics = statistics
+        locks = GpuLocks(client.settings.gpu_locks) if gpu_watch.gpus else None
+        self.gpus = gpus = GpuLeases(gpu_watch, locks)
         starter = Starter(
             client,
             containers,
@@ -91,6 +100,7 @@ class WorkerSession:
             logs=logs,
             templates=templates,
             statistics=statistics,
+            gpus=gpus,
         )
         self._reaper = Reaper(
             client,
@@ -99,12 +109,25 @@ class WorkerSession:
             templates=templates,
             logs=logs,
             statistics=statistics,
+            gpus=gpus,
         )
         self._watchdog = Watchdog(client, containers)
+        self._gpu_keeper = GpuKeeper(
+            client,
+            containers,
+            self._watchdog,
+            leases=gpus,
+            report=self._report,
+        )
         self._fence = ContainerFence(containers, self._watchdog)
         self._drain = Drain(client, containers, self._watchdog, grace=options.grace)
         self._turnover = Turnover(
-            containers, starter, self._drain, most=options.max_containers, cpus=cpus()
+            containers,
+            starter,
+            self._drain,
+            gpus=gpus,
+            most=options.max_containers,
+            cpus=cpus(),
         )
         self._reconciler = Reconciler(
             client,
@@ -177,6 +200,9 @@ class WorkerSession:
             "audit": self._watchdog.audit,
             "drain": self._drain.watch,
             "fence": self._fence.watch,
+            "looks at GPUs": self.gpus.watch.watch,
+            "GPUs": self._gpu_keeper.watch,
+            "lock files": self._gpu_keeper.keep_files,
             "sweep": lambda: maintenance.sweep(self._client, self.worker),
             "promote": lambda: maintenance.promote(self._client, self.containers),
             "statistics": lambda: self._statistics.keep(self.containers),
@@ -236,6 +262,7 @@ class WorkerSession:
             python=platform.python_version(),
             version=__version__,
             labels=self._options.labels,
+            gpus=texts(self.gpus.offered()),
         )
 
 

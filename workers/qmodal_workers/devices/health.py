@@ -16,10 +16,10 @@ NOT_LISTED = "the driver does not list it any more"
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """Why a GPU is lost, and since when the driver finds it well again (0: it does not), in monotonic seconds."""
+    """Why a GPU is lost, how long it has to be well, and since when it is (0: it is not), in monotonic seconds."""
 
     reason: str
-    patience: float = HEALTHY_SECONDS
+    patience: float
     well_since: float = 0.0
 
 
@@ -58,5 +58,5 @@ def _fault(uuid: str, figures: GpuFigures | None, xids: Mapping[str, int]) -> Lo
     if uuid in xids:
         return Loss(f"the driver reports Xid {xids[uuid]}", HEALTHY_AFTER_XID_SECONDS)
     if figures is None:
-        return Loss(NOT_LISTED)
-    return Loss(figures.fault) if figures.fault else None
+        return Loss(NOT_LISTED, HEALTHY_SECONDS)
+    return Loss(figures.fault, HEALTHY_SECONDS) if figures.fault else None

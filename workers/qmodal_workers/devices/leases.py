@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from qmodal.exception import Error
 from qmodal.spec.needs.gpus import Gpu, GpuNeed
 from qmodal.transport.defects import note
 from qmodal_workers.devices.fitting import Choice, GpuState, choose
@@ -15,7 +16,6 @@ from qmodal_workers.devices.watch import GpuWatch
 
 # A GPU whose lock somebody else holds is tried again after this.
 ELSEWHERE_SECONDS = 0.25
-HIDDEN = {"CUDA_VISIBLE_DEVICES": ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class GpuLeases:
     """
 
     def __init__(self, watch: GpuWatch, locks: GpuLocks | None) -> None:
-        self._watch = watch
+        self.watch = watch
         self._locks = locks
         self._held: dict[str, GpuLease] = {}
         self._left: dict[str, float] = {}  # when the last container left a GPU
@@ -70,11 +70,16 @@ class GpuLeases:
     @property
     def are_managed(self) -> bool:
         """Whether the box hands out GPUs, so that a container sees those that are leased to it and no others."""
-        return bool(self._watch.gpus)
+        return bool(self.watch.gpus)
+
+    @property
+    def hidden(self) -> dict[str, str]:
+        """The variables that hide the GPUs from whoever has leased none; empty where they are not managed."""
+        return GpuLease().variables if self.are_managed else {}
 
     def offered(self) -> list[Gpu]:
         """The GPUs that are not lost."""
-        return [gpu for gpu in self._watch.gpus if gpu.uuid not in self._watch.lost]
+        return [gpu for gpu in self.watch.gpus if gpu.uuid not in self.watch.lost]
 
     def has(self, needs: Sequence[GpuNeed]) -> bool:
         """Whether a container with these needs could have its GPUs now, as far as this worker knows."""
@@ -97,27 +102,38 @@ class GpuLeases:
         if lease is not None:
             now = time.monotonic()
             self._left |= dict.fromkeys(lease.uuids, now)
-            self._watch.hint()
+            self.watch.hint()
 
     def holders(self, uuid: str) -> list[str]:
         """The containers that have (a share of) the GPU."""
         return [name for name, lease in self._held.items() if uuid in lease.uuids]
 
+    def shares(self, uuid: str) -> int:
+        """In how many shares the GPU is cut; 1 while nobody of this box has one."""
+        return next((each.shares for each in self._held.values() if uuid in each.uuids), 1)
+
+    def is_strange(self, uuid: str) -> bool:
+        """Whether strangers use the GPU, so that it is not leased."""
+        has_left = self._left.get(uuid, 0.0)
+        return self.watch.is_used_by_strangers(
+            uuid, since=has_left, is_leased=bool(self.holders(uuid))
+        )
+
     def tidy(self) -> None:
         """Keep the lock files from being taken for old ones."""
         if self._locks is not None:
-            self._locks.keep(gpu.uuid for gpu in self._watch.gpus)
+            self._locks.keep(gpu.uuid for gpu in self.watch.gpus)
 
     def _states(self) -> Iterator[GpuState]:
         now = time.monotonic()
-        for gpu in self._watch.gpus:
+        for gpu in self.watch.gpus:
             leases = [lease for lease in self._held.values() if gpu in lease.gpus]
             yield GpuState(
                 gpu=gpu,
                 taken=len(leases),
                 shares=leases[0].shares if leases else 1,
                 is_usable=self._elsewhere.get(gpu.uuid, 0.0) < now
-                and self._watch.is_usable(
+                and self.watch.is_usable(
                     gpu.uuid,
                     since=0.0 if leases else self._left.get(gpu.uuid, 0.0),
                     is_shared=bool(leases),
@@ -131,7 +147,7 @@ class GpuLeases:
             try:
                 taken = () if self._locks is None else self._locks.take(gpu.uuid, choice.shares)
             except OSError as error:
-                note(f"locking {gpu.uuid}", error)
+                note(f"locking {gpu.uuid}", Error(str(error)))
                 taken = ()
             if not taken:
                 self._elsewhere[gpu.uuid] = time.monotonic() + ELSEWHERE_SECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 from qmodal.exception import ConfigurationError, InvalidError
 from qmodal.spec.needs.gpus import Gpu, expand
-from qmodal_workers.devices.nvml import Nvml
+from qmodal_workers.devices.nvml import Look, Nvml
 
 _UUID = re.compile(r"(GPU|MIG)-[0-9A-Za-z][0-9A-Za-z./_-]*")
 _MOST = 64
@@ -57,6 +58,7 @@ class OfferedGpus:
 
     gpus: tuple[Gpu, ...] = ()
     nvml: Nvml | None = None
+    look: Look | None = None  # the first one
     why_none: str = ""
 
     @classmethod
@@ -71,8 +73,11 @@ class OfferedGpus:
         found = () if look is None else tuple(each.gpu for each in look.gpus.values())
         if look is not None and not found:
             why_not = look.error or "the driver lists no GPU"
+        if not option.uuids:
+            found = _visible(found, os.environ.get("CUDA_VISIBLE_DEVICES"))
+            why_not = why_not or ("" if found else "CUDA_VISIBLE_DEVICES hides all that there are")
         offered = _among(found, option, why_not)
-        return cls(gpus=offered, nvml=nvml if offered else None, why_none=why_not)
+        return cls(gpus=offered, nvml=nvml if offered else None, look=look, why_none=why_not)
 
 
 def _among(found: Sequence[Gpu], option: GpuOption, why_not: str) -> tuple[Gpu, ...]:
@@ -90,3 +95,18 @@ def _among(found: Sequence[Gpu], option: GpuOption, why_not: str) -> tuple[Gpu, 
     if option.uuids:
         return tuple(known[uuid] for uuid in option.uuids)
     return tuple(found)[: option.first]
+
+
+def _visible(found: Sequence[Gpu], variable: str | None) -> tuple[Gpu, ...]:
+    """Those that CUDA_VISIBLE_DEVICES leaves to this process, as Slurm sets it: indexes, or beginnings of UUIDs."""
+    if variable is None:
+        return tuple(found)
+    kept: list[Gpu] = []
+    for word in filter(None, map(str.strip, variable.split(","))):
+        index = int(word) if word.isdecimal() else -1
+        listed = found[index : index + 1] if index >= 0 else found
+        named = next((gpu for gpu in listed if index >= 0 or gpu.uuid.startswith(word)), None)
+        if named is None:
+            break  # as CUDA does: what stands behind it is not seen
+        kept.append(named)
+    return tuple(dict.fromkeys(kept))

@@ -36,7 +36,8 @@ class GpuWatch:
         self.changed = asyncio.Event()
         self._nvml = offered.nvml
         self._health = Health(gpu.uuid for gpu in offered.gpus)
-        self._last = Look(at=0.0)
+        self._last = offered.look or Look(at=0.0, error="nobody has looked yet")
+        self._health.take(self._last)
         self._looking: asyncio.Future[Look] | None = None
         self._hinted = asyncio.Event()
 
@@ -103,15 +104,19 @@ class GpuWatch:
         if self._nvml is None:
             return True
         seen = self._last.gpus.get(uuid)
-        if seen is None or self._last.at <= since or self._last.at < time.monotonic() - STALE_SECONDS:
+        if (
+            seen is None
+            or self._last.at <= since
+            or self._last.at < time.monotonic() - STALE_SECONDS
+        ):
             self.hint()
             return False
         return not is_strange(seen, is_shared=is_shared)
 
-    def is_used_by_strangers(self, uuid: str, *, is_leased: bool) -> bool:
-        """Whether somebody else seems to use it."""
+    def is_used_by_strangers(self, uuid: str, *, since: float, is_leased: bool) -> bool:
+        """Whether somebody else used it when it was looked at, after `since`."""
         seen = self._last.gpus.get(uuid)
-        return seen is not None and is_strange(seen, is_shared=is_leased)
+        return seen is not None and self._last.at > since and is_strange(seen, is_shared=is_leased)
 
 
 def is_strange(figures: GpuFigures, *, is_shared: bool) -> bool:
