@@ -94,7 +94,8 @@ INBOX_TROUBLE = Event(
 WORKER_ENROLLED = Event(
     "worker.enrolled",
     _INFO,
-    "{worker} offers this machine to {server}: up to {containers} containers, signing key {key}",
+    "{worker} offers this machine to {server}: {cpus:g} CPUs, {memory}, up to {containers} containers{labels}, "
+    "signing key {key}",
     "A worker has begun, or come back under a new id; `key` as `qmodal doctor` shows it.",
 )
 WORKER_GIVEN_UP = Event(

@@ -6,17 +6,33 @@ from typing import Any
 
 import click
 
-from qmodal.cli.options import log_json, log_level, metrics_port
-from qmodal_workers.service import GRACE_SECONDS, KEPT_TEMPLATES, serve
+from qmodal.cli.options import Label, Size, log_json, log_level, metrics_port
+from qmodal_workers.service import GRACE_SECONDS, KEPT_TEMPLATES, ServiceOptions, serve
 
 
 @click.command()
 @click.option(
+    "--cpus",
+    type=click.FloatRange(min=0.1),
+    help="CPUs that it offers; all that there are by default.",
+)
+@click.option(
+    "--memory",
+    type=Size(),
+    help="Memory that it offers, as 24GiB or in MiB; all that there is by default.",
+)
+@click.option(
     "--max-containers",
     type=click.IntRange(min=1),
-    help="How many containers this worker runs at most; 16 for each CPU if not given.",
+    help="How many containers it runs at most; by default as many as its CPUs and memory carry.",
 )
-@click.option("--label", "labels", multiple=True, help="A label of this machine; may be repeated.")
+@click.option(
+    "--label",
+    "labels",
+    type=Label(),
+    multiple=True,
+    help="A label of this machine, as zone=a; may be repeated.",
+)
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
@@ -40,6 +56,6 @@ from qmodal_workers.service import GRACE_SECONDS, KEPT_TEMPLATES, serve
 @log_json
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
 @log_level
-def worker(**options: Any) -> None:
+def worker(**given: Any) -> None:
     """Run containers on this machine until SIGTERM or Ctrl-C; a second one does not wait."""
-    serve(**options)
+    serve(ServiceOptions(**given))

@@ -7,11 +7,11 @@ import contextlib
 import signal
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from qmodal.client.client import Client
 from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import ConfigurationError, Error
+from qmodal.store.watch.boxes import Cordon
 from qmodal.telemetry.events import WORKER_GIVEN_UP, emit
 from qmodal.telemetry.log_lines import begin_log
 from qmodal.transport.defects import note
@@ -73,16 +73,19 @@ async def work(
     writing = asyncio.create_task(supervised("logs", logs.write), name="logs")
     try:
         templates.prepare()
-        made = partial(
-            WorkerSession,
-            client,
-            options,
-            stop,
-            logs=logs,
-            templates=templates,
-            statistics=statistics,
-            gpu_watch=gpu_watch,
-        )
+
+        def made(cordon: Cordon) -> WorkerSession:
+            return WorkerSession(
+                client,
+                options,
+                stop,
+                logs=logs,
+                templates=templates,
+                statistics=statistics,
+                cordon=cordon,
+                gpu_watch=gpu_watch,
+            )
+
         with _metrics(client, options, statistics, templates, metrics_port) as watch:
             await _run_sessions(stop, made, watch)
     finally:
@@ -108,7 +111,7 @@ def _metrics(
         return
     from qmodal_workers.agent.measuring.box_metrics import BoxMetrics
 
-    metrics = BoxMetrics(client, statistics, templates, options.max_containers)
+    metrics = BoxMetrics(client, statistics, templates, options.offered.max_containers)
     server = metrics.serve(port)
     try:
         yield metrics.watch
@@ -118,12 +121,13 @@ def _metrics(
 
 async def _run_sessions(
     stop: StopRequest,
-    made: Callable[[], WorkerSession],
+    made: Callable[[Cordon], WorkerSession],
     watch: Callable[[str, ContainerTable, GpuLeases], None],
 ) -> None:
     """Run one session after another: a worker that was given up comes back under a new id."""
+    cordon = Cordon()
     while not stop.requested.is_set():
-        session = made()
+        session = made(cordon)
         watch(session.worker, session.containers, session.gpus)
         try:
             if not await session.run():
@@ -133,8 +137,10 @@ async def _run_sessions(
         except Error as error:
             # Nothing that a server says is a reason for the process to end: its keeper would restart it.
             note("the worker", error)
+            cordon = session.cordon
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(REENROLL_SECONDS):
                     await stop.requested.wait()
             continue
+        cordon = session.cordon
         emit(WORKER_GIVEN_UP, worker=session.worker)

@@ -55,7 +55,7 @@ def plan(stage: Stage, pool: str) -> object:
 
     async def planned() -> object:
         try:
-            return await Planner(stage.client, {}).plan(pool)
+            return await Planner(stage.client).plan(pool)
         finally:
             await stage.client.aclose()
 

@@ -16,7 +16,10 @@ from qmodal import __version__
 from qmodal.client.client import Client
 from qmodal.config import redacted
 from qmodal.exception import Error
+from qmodal.spec.needs.labels import region_of
+from qmodal.spec.needs.sizes import size
 from qmodal.store.fleet import WorkerReport
+from qmodal.store.watch.boxes import Cordon
 from qmodal.telemetry.events import WORKER_ENROLLED, emit
 from qmodal.wire.ids import new_worker_id
 from qmodal_workers.agent import maintenance
@@ -24,6 +27,7 @@ from qmodal_workers.agent.assigned.notifications import Notifications
 from qmodal_workers.agent.assigned.reconciler import Reconciler
 from qmodal_workers.agent.assigned.turnover import Turnover
 from qmodal_workers.agent.box.gpus import GpuKeeper, texts
+from qmodal_workers.agent.box.offered import Offered
 from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence, Lease, extend
@@ -51,7 +55,7 @@ SHUTDOWN_POLL_SECONDS = 0.01
 class WorkerOptions:
     """What the command line says about a worker; `grace` in seconds, `templates`: how many it keeps that nothing uses."""
 
-    max_containers: int
+    offered: Offered
     templates: int = 8
     labels: tuple[str, ...] = ()
     grace: float = 25.0
@@ -83,6 +87,7 @@ class WorkerSession:
         templates: TemplatePool,
         statistics: FunctionStatistics,
         gpu_watch: GpuWatch,
+        cordon: Cordon,
     ) -> None:
         self.worker = new_worker_id()
         self._client = client
@@ -101,6 +106,7 @@ class WorkerSession:
             templates=templates,
             statistics=statistics,
             gpus=gpus,
+            region=region_of(options.labels),
         )
         self._reaper = Reaper(
             client,
@@ -126,8 +132,8 @@ class WorkerSession:
             starter,
             self._drain,
             gpus=gpus,
-            most=options.max_containers,
-            cpus=cpus(),
+            most=options.offered.max_containers,
+            cpus=options.offered.processors,
         )
         self._reconciler = Reconciler(
             client,
@@ -137,6 +143,7 @@ class WorkerSession:
             drain=self._drain,
             templates=templates,
         )
+        self._reconciler.cordon = cordon
         self._notifications = Notifications(
             client,
             self.worker,
@@ -146,6 +153,11 @@ class WorkerSession:
             stopped=self._drain.stopped,
             told=self._watchdog.acknowledge,
         )
+
+    @property
+    def cordon(self) -> Cordon:
+        """Whether it is cordoned or drained, as it was seen last; the next session begins with that."""
+        return self._reconciler.cordon
 
     async def run(self) -> bool:
         """Enroll and work; True if it was given up and should come back, False if it has stopped."""
@@ -171,7 +183,8 @@ class WorkerSession:
         """False if it was asked to stop before the server could be reached."""
         sent = lease_clock()
         enrolling = asyncio.create_task(
-            self._client.aio(self._client.fleet.enroll(self._report())), name="enroll"
+            self._client.aio(self._client.fleet.enroll(self._report(), self.cordon.fields)),
+            name="enroll",
         )
         stopping = asyncio.create_task(self._stop.requested.wait(), name="stop")
         await asyncio.wait({enrolling, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -183,7 +196,10 @@ class WorkerSession:
                 WORKER_ENROLLED,
                 worker=self.worker,
                 server=redacted(self._client.settings.redis_url or ""),
-                containers=self._options.max_containers,
+                cpus=self._options.offered.cpus,
+                memory=size(self._options.offered.memory),
+                containers=self._options.offered.max_containers,
+                labels="".join(f", {label}" for label in self._options.labels),
                 key=self._client.signer.key_id.hex(),
             )
             return True
@@ -251,23 +267,18 @@ class WorkerSession:
                 container.starting.cancel()
 
     def _report(self) -> WorkerReport:
+        offered = self._options.offered
         return WorkerReport(
             worker=self.worker,
             host=socket.gethostname(),
             pid=os.getpid(),
-            cpus=float(cpus()),
-            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            max_containers=self._options.max_containers,
+            cpus=offered.cpus,
+            memory=offered.memory,
+            max_containers=offered.max_containers,
+            is_measured=offered.is_measured,
             ahead=self._turnover.ahead,
             python=platform.python_version(),
             version=__version__,
             labels=self._options.labels,
             gpus=texts(self.gpus.offered()),
         )
-
-
-def cpus() -> int:
-    """How many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

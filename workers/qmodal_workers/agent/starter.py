@@ -57,6 +57,7 @@ class Starter:
         templates: TemplatePool,
         statistics: FunctionStatistics,
         gpus: GpuLeases,
+        region: str = "",
     ) -> None:
         # What those that were put off wait for: they are assigned, and not in the table of containers.
         self.put_off: dict[str, tuple[GpuNeed, ...]] = {}
@@ -67,7 +68,7 @@ class Starter:
         self._logs = logs
         self._templates = templates
         self._statistics = statistics
-        self._planner = Planner(client, gpus.hidden)
+        self._planner = Planner(client, region, gpus.hidden)
         self._times = StartTimes(client)
         self._said: BoundedDict[tuple[str, str], None] = BoundedDict()
 
