@@ -47,6 +47,11 @@ from qmodal_workers.service import GRACE_SECONDS, KEPT_TEMPLATES, ServiceOptions
     show_default=True,
     help="Of how many deployed apps it keeps the imported code at hand while nothing of them runs.",
 )
+@click.option(
+    "--gpus",
+    help="GPUs that it offers: all that are found, if not given; a number of these; their UUIDs; none; or, without a "
+    "driver that lists them, what there is: 4xA100.",
+)
 @metrics_port
 @log_json
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")

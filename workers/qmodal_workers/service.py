@@ -24,6 +24,7 @@ class ServiceOptions:
     labels: tuple[str, ...] = ()
     grace: float = GRACE_SECONDS
     templates: int = KEPT_TEMPLATES
+    gpus: str | None = None
     insecure: bool = False
     metrics_port: int | None = None
     log_json: bool = False
@@ -42,7 +43,7 @@ def serve(options: ServiceOptions = ServiceOptions()) -> None:
         settings = _settings(options)
         run(
             Client(settings),
-            _worker_options(options),
+            _worker_options(options, settings),
             options.metrics_port or settings.metrics_port,
             log_json=options.log_json,
             log_level=options.log_level,
@@ -71,11 +72,12 @@ def _settings(options: ServiceOptions) -> Settings:
     return settings
 
 
-def _worker_options(options: ServiceOptions) -> WorkerOptions:
+def _worker_options(options: ServiceOptions, settings: Settings) -> WorkerOptions:
     """What the worker is to be on this machine; raises ConfigurationError."""
     from qmodal_workers.agent.box.machine import machine
     from qmodal_workers.agent.box.offered import offered
     from qmodal_workers.agent.session import WorkerOptions
+    from qmodal_workers.devices.offered import GpuOption
 
     have = machine()
     if options.cpus is not None and options.cpus > have.cpus:
@@ -88,6 +90,7 @@ def _worker_options(options: ServiceOptions) -> WorkerOptions:
             have, cpus=options.cpus, memory=options.memory, max_containers=options.max_containers
         ),
         templates=options.templates,
+        gpus=GpuOption.parse(settings.gpus if options.gpus is None else options.gpus),
         labels=options.labels,
         grace=options.grace,
     )

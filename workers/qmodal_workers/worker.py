@@ -18,8 +18,11 @@ from qmodal.transport.defects import note
 from qmodal_workers.agent.containers import ContainerTable
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.measuring.usage import Usage
-from qmodal_workers.agent.session import StopRequest, WorkerOptions, WorkerSession
+from qmodal_workers.agent.session import SharedParts, StopRequest, WorkerOptions, WorkerSession
 from qmodal_workers.agent.supervision import supervised
+from qmodal_workers.devices.leases import GpuLeases
+from qmodal_workers.devices.offered import OfferedGpus
+from qmodal_workers.devices.watch import GpuWatch
 from qmodal_workers.ipc.child_processes import become_subreaper
 from qmodal_workers.ipc.process_marks import ProcessMarks
 from qmodal_workers.output.log_writer import LogWriter
@@ -42,7 +45,9 @@ def run(
     zygote = Zygote.start(marks) if sys.platform == "linux" else None
     # After the fork of the zygote: its containers must not inherit the logging of the worker.
     begin_log(as_json=log_json, level=log_level)
-    asyncio.run(work(client, options, marks, zygote, metrics_port=metrics_port))
+    # After it, too: a template must not have the library of the driver.
+    gpus = OfferedGpus.find(options.gpus)
+    asyncio.run(work(client, options, marks, zygote, gpus=gpus, metrics_port=metrics_port))
 
 
 async def work(
@@ -51,15 +56,17 @@ async def work(
     marks: ProcessMarks,
     zygote: Zygote | None = None,
     *,
+    gpus: OfferedGpus | None = None,
     metrics_port: int | None = None,
 ) -> None:
     """Work until SIGTERM or SIGINT, in the running loop."""
     become_subreaper()
+    gpu_watch = GpuWatch(gpus or OfferedGpus())
     stop = StopRequest()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.request)
-    logs, statistics, usage = LogWriter(client), FunctionStatistics(client), Usage(client)
+    logs, statistics = LogWriter(client), FunctionStatistics(client)
     files = CredentialFiles(client.settings)
     templates = TemplatePool(
         files.environ(), logs.pipes, zygote=zygote, marks=marks, kept=options.templates
@@ -68,17 +75,16 @@ async def work(
     try:
         templates.prepare()
 
+        shared = SharedParts(
+            logs=logs,
+            templates=templates,
+            statistics=statistics,
+            usage=Usage(client),
+            gpu_watch=gpu_watch,
+        )
+
         def made(cordon: Cordon) -> WorkerSession:
-            return WorkerSession(
-                client,
-                options,
-                stop,
-                logs=logs,
-                templates=templates,
-                statistics=statistics,
-                usage=usage,
-                cordon=cordon,
-            )
+            return WorkerSession(client, options, stop, shared, cordon=cordon)
 
         with _metrics(client, options, statistics, templates, metrics_port) as watch:
             await _run_sessions(stop, made, watch)
@@ -98,10 +104,10 @@ def _metrics(
     statistics: FunctionStatistics,
     templates: TemplatePool,
     port: int | None,
-) -> Iterator[Callable[[str, ContainerTable], None]]:
+) -> Iterator[Callable[[str, ContainerTable, GpuLeases], None]]:
     """Serve metrics on that port, if there is one; what to tell of each session."""
     if port is None:
-        yield lambda _worker, _containers: None
+        yield lambda _worker, _containers, _gpus: None
         return
     from qmodal_workers.agent.measuring.box_metrics import BoxMetrics
 
@@ -116,13 +122,13 @@ def _metrics(
 async def _run_sessions(
     stop: StopRequest,
     made: Callable[[Cordon], WorkerSession],
-    watch: Callable[[str, ContainerTable], None],
+    watch: Callable[[str, ContainerTable, GpuLeases], None],
 ) -> None:
     """Run one session after another: a worker that was given up comes back under a new id."""
     cordon = Cordon()
     while not stop.requested.is_set():
         session = made(cordon)
-        watch(session.worker, session.containers)
+        watch(session.worker, session.containers, session.gpus)
         try:
             if not await session.run():
                 return

@@ -175,10 +175,11 @@ class ContainerTable:
         """The containers that have a process."""
         return [container for container in self.living() if container.pid]
 
-    def add(self, container: Container) -> None:
-        """Add a new container, which is reported."""
+    def add(self, container: Container, *, is_news: bool = True) -> None:
+        """Add a new container, which is reported; later, with its first change, if it is no news yet."""
         self._containers[container.id] = container
-        self.note(container)
+        if is_news:
+            self.note(container)
 
     def note(self, container: Container, **changes: Any) -> None:
         """Change the container's report, to be sent; a new state begins now."""

@@ -26,6 +26,7 @@ from qmodal_workers.agent import maintenance
 from qmodal_workers.agent.assigned.notifications import Notifications
 from qmodal_workers.agent.assigned.reconciler import Reconciler
 from qmodal_workers.agent.assigned.turnover import Turnover
+from qmodal_workers.agent.box.gpus import GpuKeeper, texts
 from qmodal_workers.agent.box.memory_room import MemoryRoom
 from qmodal_workers.agent.box.offered import Offered
 from qmodal_workers.agent.containers import ContainerTable, Termination
@@ -37,6 +38,10 @@ from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.agent.watchdog import Watchdog
+from qmodal_workers.devices.leases import GpuLeases
+from qmodal_workers.devices.locks import GpuLocks
+from qmodal_workers.devices.offered import GpuOption
+from qmodal_workers.devices.watch import GpuWatch
 from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
@@ -56,6 +61,7 @@ class WorkerOptions:
     templates: int = 8
     labels: tuple[str, ...] = ()
     grace: float = 25.0
+    gpus: GpuOption = field(default_factory=GpuOption)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,17 @@ class StopRequest:
         (self.hurried if self.requested.is_set() else self.requested).set()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedParts:
+    """What a worker process has under all of its ids."""
+
+    logs: LogWriter
+    templates: TemplatePool
+    statistics: FunctionStatistics
+    usage: Usage
+    gpu_watch: GpuWatch
+
+
 class WorkerSession:
     """The worker under the id `worker`; its loops share one container table."""
 
@@ -78,11 +95,8 @@ class WorkerSession:
         client: Client,
         options: WorkerOptions,
         stop: StopRequest,
+        shared: SharedParts,
         *,
-        logs: LogWriter,
-        templates: TemplatePool,
-        statistics: FunctionStatistics,
-        usage: Usage,
         cordon: Cordon,
     ) -> None:
         self.worker = new_worker_id()
@@ -91,7 +105,10 @@ class WorkerSession:
         self._stop = stop
         self.containers = containers = ContainerTable()
         self._lease = Lease(client, containers, self.worker)
-        self._statistics, self._usage = statistics, usage
+        logs, templates, gpu_watch = shared.logs, shared.templates, shared.gpu_watch
+        self._statistics, self._usage = statistics, usage = shared.statistics, shared.usage
+        locks = GpuLocks(client.settings.gpu_locks) if gpu_watch.gpus else None
+        self.gpus = gpus = GpuLeases(gpu_watch, locks)
         starter = Starter(
             client,
             containers,
@@ -99,6 +116,7 @@ class WorkerSession:
             logs=logs,
             templates=templates,
             statistics=statistics,
+            gpus=gpus,
             region=region_of(options.labels),
         )
         self._reaper = Reaper(
@@ -108,14 +126,23 @@ class WorkerSession:
             templates=templates,
             logs=logs,
             statistics=statistics,
+            gpus=gpus,
         )
         self._watchdog = Watchdog(client, containers)
+        self._gpu_keeper = GpuKeeper(
+            client,
+            containers,
+            self._watchdog,
+            leases=gpus,
+            report=self._report,
+        )
         self._fence = ContainerFence(containers, self._watchdog)
         self._drain = Drain(client, containers, self._watchdog, grace=options.grace)
         self._turnover = Turnover(
             containers,
             starter,
             self._drain,
+            gpus=gpus,
             offered=options.offered,
             memory=MemoryRoom(containers, usage.memory_of, options.offered),
         )
@@ -200,6 +227,9 @@ class WorkerSession:
             "audit": self._watchdog.audit,
             "drain": self._drain.watch,
             "fence": self._fence.watch,
+            "looks at GPUs": self.gpus.watch.watch,
+            "GPUs": self._gpu_keeper.watch,
+            "lock files": self._gpu_keeper.keep_files,
             "sweep": lambda: maintenance.sweep(self._client, self.worker),
             "promote": lambda: maintenance.promote(self._client, self.containers),
             "statistics": lambda: self._statistics.keep(self.containers),
@@ -262,4 +292,5 @@ class WorkerSession:
             python=platform.python_version(),
             version=__version__,
             labels=self._options.labels,
+            gpus=texts(self.gpus.offered()),
         )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qmodal.client.client import Client
@@ -38,6 +39,8 @@ class StartPlan:
     settings: Settings  # of its containers
     region: str = ""  # of this box, if its labels say it
     secrets: tuple[SealedSecret, ...] = ()
+    # What hides the GPUs of the box from templates, and from containers that lease none.
+    hidden: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_snapshot(self) -> bool:
@@ -59,6 +62,7 @@ class StartPlan:
             "MODAL_IS_REMOTE": "1",
             "MODAL_REGION": self.region or "self-hosted",
             "MODAL_CLOUD_PROVIDER": "self-hosted",
+            **self.hidden,
         }
         return ContainerVariables(image=self.options.image_env, secrets=self.secrets, own=own)
 
@@ -79,9 +83,12 @@ def too_slow(options: FunctionOptions) -> str:
 class Planner:
     """Makes start plans from documents of the server; each is read and verified once, as it never changes."""
 
-    def __init__(self, client: Client, region: str = "") -> None:
+    def __init__(
+        self, client: Client, region: str = "", hidden: Mapping[str, str] | None = None
+    ) -> None:
         self._client = client
         self._region = region
+        self._hidden = hidden or {}
         self._specs: BoundedDict[str, Verified[PoolSpec]] = BoundedDict()
         self._versions: BoundedDict[tuple[str, int], Verified[Version]] = BoundedDict()
         self._secrets = SecretReader(client)
@@ -112,6 +119,7 @@ class Planner:
             options=options,
             settings=replace(self._client.settings, environment=version.environment),
             secrets=await self._secrets.read(options.secrets, version),
+            hidden=self._hidden,
             region=self._region,
         )
 

@@ -14,6 +14,7 @@ from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.watchdog import is_running
+from qmodal_workers.devices.leases import GpuLeases
 
 # While starts wait, containers are looked at this often.
 LOOK_SECONDS = 0.05
@@ -47,6 +48,7 @@ class Turnover:
         starter: Starter,
         drain: Drain,
         *,
+        gpus: GpuLeases,
         offered: Offered,
         memory: MemoryRoom,
     ) -> None:
@@ -55,6 +57,7 @@ class Turnover:
         self._containers = containers
         self._starter = starter
         self._drain = drain
+        self._gpus = gpus
         self._cpus = offered.processors
         self._waiting: dict[str, str] = {}
         self._overrides: Mapping[str, Mapping[str, int]] = {}
@@ -69,7 +72,7 @@ class Turnover:
     @property
     def is_full(self) -> bool:
         """Whether assigned containers wait for room."""
-        return bool(self._waiting) and (self._is_short or self._room() <= 0)
+        return bool(self._for_a_place()) and (self._is_short or self._room() <= 0)
 
     @property
     def unmeasured(self) -> list[str]:
@@ -84,6 +87,8 @@ class Turnover:
         missing = [name for name in assigned if name not in self._containers]
         self._waiting = {name: assigned[name] for name in sorted(missing, key=_serial)}
         self._overrides = overrides
+        for name in self._starter.put_off.keys() - assigned.keys():
+            del self._starter.put_off[name]
         self.start()
         if self._waiting:
             self._containers.moved.set()  # `watch` looks again and again from now on
@@ -108,7 +113,7 @@ class Turnover:
     def start(self) -> None:
         """Start those that wait, as far as places, processors and memory allow."""
         self._is_short = False
-        for name in list(self._waiting)[: max(0, min(self._room(), self._at_once()))]:
+        for name in self._for_a_place()[: max(0, min(self._room(), self._at_once()))]:
             # Whoever needs more waits for it, and no smaller one goes before: it would never have its turn.
             if not self.memory.has_room(self._waiting[name]):
                 self._is_short = True
@@ -116,6 +121,14 @@ class Turnover:
             pool = self._waiting.pop(name)
             with survive(f"starting {name}"):
                 self._starter.begin(name, pool)
+
+    def _for_a_place(self) -> list[str]:
+        """Those that wait for nothing but a place: others, behind which nobody waits, wait for a GPU, too."""
+        put_off = self._starter.put_off
+        if not put_off:
+            return list(self._waiting)
+        has = {needs: self._gpus.has(needs) for needs in set(put_off.values())}
+        return [name for name in self._waiting if name not in put_off or has[put_off[name]]]
 
     def _room(self) -> int:
         living = self._containers.living()
@@ -153,7 +166,9 @@ class Turnover:
         """How many places are wanted beyond those that will be free soon."""
         if not self.is_full:
             return 0
-        return len(self._waiting) - sum(each.report.leaving for each in self._containers.living())
+        return len(self._for_a_place()) - sum(
+            each.report.leaving for each in self._containers.living()
+        )
 
     @staticmethod
     def _seen_idle(container: Container, now: float) -> float:
