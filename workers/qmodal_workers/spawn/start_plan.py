@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qmodal.client.client import Client
@@ -11,6 +13,7 @@ from qmodal.config import Settings
 from qmodal.exception import Error
 from qmodal.source.bundle import unpack, unpacked
 from qmodal.spec.documents import PoolSpec, Version
+from qmodal.spec.needs.needs import Needs
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.reader import Verified
 from qmodal.spec.variables import ContainerVariables, SealedSecret
@@ -18,6 +21,8 @@ from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.secret_reader import SecretReader
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class StartError(Error):
@@ -36,7 +41,10 @@ class StartPlan:
     code: str | None  # folder of the unpacked source; None without a bundle
     options: FunctionOptions
     settings: Settings  # of its containers
+    region: str = ""  # of this box, if its labels say it
     secrets: tuple[SealedSecret, ...] = ()
+    # What hides the GPUs of the box from templates, and from containers that lease none.
+    hidden: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_snapshot(self) -> bool:
@@ -56,10 +64,18 @@ class StartPlan:
             "QMODAL_ENVIRONMENT": environment,
             "MODAL_ENVIRONMENT": environment,
             "MODAL_IS_REMOTE": "1",
-            "MODAL_REGION": "self-hosted",
+            "MODAL_REGION": self.region or "self-hosted",
             "MODAL_CLOUD_PROVIDER": "self-hosted",
+            **self.hidden,
         }
-        return ContainerVariables(image=self.options.image_env, secrets=self.secrets, own=own)
+        image = {**_threads(self.options.needs), **self.options.image_env}
+        return ContainerVariables(image=image, secrets=self.secrets, own=own)
+
+
+def _threads(needs: Needs) -> dict[str, str]:
+    """How many threads libraries begin in a container that says how many CPUs it needs: not one for each of the box."""
+    cpus = needs.cpu_limit or needs.cpu
+    return {} if cpus is None else dict.fromkeys(THREAD_VARIABLES, str(max(1, math.ceil(cpus))))
 
 
 def start_limit(options: FunctionOptions) -> float:
@@ -78,8 +94,12 @@ def too_slow(options: FunctionOptions) -> str:
 class Planner:
     """Makes start plans from documents of the server; each is read and verified once, as it never changes."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(
+        self, client: Client, region: str = "", hidden: Mapping[str, str] | None = None
+    ) -> None:
         self._client = client
+        self._region = region
+        self._hidden = hidden or {}
         self._specs: BoundedDict[str, Verified[PoolSpec]] = BoundedDict()
         self._versions: BoundedDict[tuple[str, int], Verified[Version]] = BoundedDict()
         self._secrets = SecretReader(client)
@@ -110,6 +130,8 @@ class Planner:
             options=options,
             settings=replace(self._client.settings, environment=version.environment),
             secrets=await self._secrets.read(options.secrets, version),
+            hidden=self._hidden,
+            region=self._region,
         )
 
     async def _spec(self, pool: str) -> Verified[PoolSpec]:
