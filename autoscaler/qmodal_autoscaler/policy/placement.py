@@ -76,8 +76,9 @@ class _Box:
         memory = self.memory_of(request)
         if memory and memory > self.memory - self._kept_memory(hold) + EPSILON:
             return "memory"
-        # Processors are shared: the first container of a pool that declares nothing waits for no other one.
-        cpu = self.cpu_of(request) if have or request.needs.cpu is not None else 0.0
+        # Processors are shared: the first container of a pool that declares nothing waits for none to be free.
+        is_shared = not have and request.needs.cpu is None and not self._kept_cpu(hold)
+        cpu = 0.0 if is_shared else self.cpu_of(request)
         if cpu and cpu > self.cpu - self._kept_cpu(hold) + EPSILON:
             return "cpu"
         return "gpus" if request.needs.gpus and self.picked(request.needs, hold) is None else ""
