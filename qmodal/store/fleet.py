@@ -283,6 +283,12 @@ class Fleet:
         packed = yield from ask_one(b"GET", key)
         return None if packed is None else reading.report(packed, WaitingLine, key)
 
+    def call_for_boxes(self, seconds: float) -> Op[bool]:
+        """Whether boxes may be called for now; then nobody may again for so many seconds."""
+        lifetime = round(seconds * 1000)
+        reply = yield from ask_one(b"SET", self.keys.shortage, 1, b"PX", lifetime, b"NX")
+        return reply is not None
+
     def lead(self, autoscaler: str) -> Op[int]:
         """Take or keep the leadership for 5 s; the epoch, or 0 if another leads."""
         reply: int = yield from ask_one(

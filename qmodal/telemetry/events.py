@@ -274,6 +274,27 @@ SCALING_TROUBLE = Event(
     "The leader cannot know or do something; said once, until that changes.",
     ("subject",),
 )
+SHORTAGE_BEGAN = Event(
+    "shortage.began",
+    _INFO,
+    "{program} runs, as the boxes lack room: {wanted}",
+    "The leader has started the command of `--on-shortage`; `wanted` is what it is given to read.",
+)
+SHORTAGE_OUTPUT = Event(
+    "shortage.output",
+    _INFO,
+    "{program}: {line}",
+    "A line that the command of `--on-shortage` has printed; of each run the first 8 KiB.",
+)
+SHORTAGE_ENDED = Event(
+    "shortage.ended", _INFO, "{program} is done", "The command of `--on-shortage` has ended well."
+)
+SHORTAGE_FAILED = Event(
+    "shortage.failed",
+    _WARNING,
+    "{program} has failed: {reason}",
+    "The command of `--on-shortage` has ended with a status, was ended, or cannot be started.",
+)
 
 # Of gateways.
 GATEWAY_REQUEST = Event(

@@ -20,21 +20,21 @@ from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.transport.connection import Address, Connection
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id, new_call_id, new_worker_id, shard_of
-from qmodal_autoscaler.process import autoscale
+from qmodal_autoscaler.process import NOTHING, AutoscalerOptions, autoscale
 from tests.support.waiting import wait_until
 
 T = TypeVar("T")
 
 
 @contextmanager
-def autoscaling(settings: Settings) -> Iterator[None]:
+def autoscaling(settings: Settings, options: AutoscalerOptions = NOTHING) -> Iterator[None]:
     """An autoscaler in a thread of this process."""
     began: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def run() -> None:
         stop = asyncio.Event()
         began.append((asyncio.get_running_loop(), stop))
-        await autoscale(Client(settings), stop)
+        await autoscale(Client(settings), stop, options)
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()

@@ -32,6 +32,8 @@ from qmodal_autoscaler.control.judgement import (
 )
 from qmodal_autoscaler.control.maintenance import DetachedApps, Maintenance
 from qmodal_autoscaler.control.notifications import Notifications
+from qmodal_autoscaler.control.shortage import ShortageWatch
+from qmodal_autoscaler.control.shortage_command import ShortageCommand
 from qmodal_autoscaler.control.workqueue import WorkQueue
 from qmodal_autoscaler.policy.decide import decide
 from qmodal_autoscaler.policy.state import PoolHistory
@@ -70,8 +72,11 @@ class LeaderTerm:
     somebody wants to know.
     """
 
-    def __init__(self, client: Client, epoch: int) -> None:
+    def __init__(
+        self, client: Client, epoch: int, on_shortage: ShortageCommand | None = None
+    ) -> None:
         self._client = client
+        self._on_shortage = on_shortage
         self._change_log = change_log = ChangeLog()
         self._queue = queue = WorkQueue()
         self._observer = Observer(client, change_log)
@@ -113,6 +118,11 @@ class LeaderTerm:
             group.create_task(self._look(), name="look")
             group.create_task(self._tick(), name="tick")
             group.create_task(self._sweep(), name="sweep")
+            if self._on_shortage is not None:
+                shortage = ShortageWatch(
+                    self._client, self._on_shortage, self.wanted, lambda: len(self.nodes.boxes())
+                )
+                group.create_task(shortage.watch(), name="shortage")
 
     async def _tick(self) -> None:
         while True:
