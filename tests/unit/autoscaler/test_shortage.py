@@ -52,7 +52,7 @@ def test_looks_that_come_late_still_count() -> None:
 
 def test_a_command_is_told_what_each_container_needs_and_how_much_that_is() -> None:
     told, variables = described({SHARE: 3, BIG: 1, PLAIN: 7}, 2)
-    nothing = {"gpu": [], "cpu": None, "memory": None, "region": []}
+    nothing: dict[str, object] = {"gpu": [], "cpu": None, "memory": None, "region": []}
     assert json.loads(told) == {
         "boxes": 2,
         "wanted": [
