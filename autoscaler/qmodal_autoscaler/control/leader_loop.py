@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from qmodal.client.client import Client
+from qmodal.spec.needs.needs import Needs
 from qmodal.store.watch.observing import Observation
 from qmodal.store.watch.sweeper import Sweeper
 from qmodal.telemetry.events import BOX_LOST, emit
@@ -99,6 +100,10 @@ class LeaderTerm:
     def catalog(self) -> Catalog:
         """The terms of pools, as this leader knows them."""
         return self._observer.catalog
+
+    def wanted(self) -> dict[Needs, int]:
+        """What the fleet lacks: how many containers wait for room, or for a box that could run them, by what they need."""
+        return self._allocation.wanted()
 
     async def run(self) -> None:
         """Lead until cancelled; raises LeadershipLostError (in a group) once another one leads."""
