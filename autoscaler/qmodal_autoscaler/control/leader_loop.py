@@ -115,7 +115,9 @@ class LeaderTerm:
             self._queue.wake_all(is_news=False)
 
     async def _sweep(self) -> None:
-        sweeper = Sweeper(self._client.keys)
+        sweeper = Sweeper(
+            self._client.keys, failed_arguments=self._client.settings.failed_arguments
+        )
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             with self._change_log.surviving(SWEEP, "it was not made", settles=True):

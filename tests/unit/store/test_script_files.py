@@ -25,6 +25,7 @@ from qmodal.store.objects.schedules import LastRun, Schedules
 from qmodal.store.objects.secrets import Secrets, StoredSecret
 from qmodal.store.objects.writers import Writer
 from qmodal.store.pools import Pools
+from qmodal.store.results.arguments import KeptArguments
 from qmodal.store.results.items import Emission, Items
 from qmodal.store.server import accept_command
 from qmodal.store.watch.boxes import Boxes
@@ -55,6 +56,7 @@ SUBMISSION = Submission(
 FUNCTIONS = [path.stem for path in FILES if "shared" in path.parts and path.stem != "fields"]
 POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
 BOXES = Boxes(KEYS)
+ARGUMENTS = KeptArguments(KEYS)
 SCHEDULES = Schedules(KEYS)
 ROUTES = Routes(KEYS, Signer(b"root"))
 SECRETS = Secrets(KEYS, Signer(b"root"))
@@ -93,7 +95,11 @@ def cancel_walk() -> tuple[Any, ...]:
 
 
 DICT, QUEUE = "di-07" + "a" * 20, "qu-07" + "a" * 20
-DICTS, QUEUES, NAMES = Dicts(KEYS), Queues(KEYS), ObjectNames(KEYS, Signer(b"root"))
+DICTS, QUEUES, NAMES = (
+    Dicts(KEYS),
+    Queues(KEYS, Signer(b"root")),
+    ObjectNames(KEYS, Signer(b"root")),
+)
 
 METHODS: dict[str, Callable[[], Any]] = {
     "put_entry": lambda: DICTS.put_command(DICT, [b"k", b"v"]),
@@ -105,7 +111,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "count_entries": lambda: DICTS.count_command(DICT),
     "put_item": lambda: QUEUES.put_one_command(QUEUE, "p", 1, b"i", Writer()),
     "put_items": lambda: QUEUES.put_command(QUEUE, PutItems("p", [b"i"], 1), Writer()),
-    "peek_items": lambda: QUEUES.peek_command(QUEUE, "p", 0, 1),
+    "peek_items": lambda: QUEUES.peek_command(QUEUE, "p", b"", 1),
     "forget_partitions": lambda: QUEUES.forget_command(QUEUE, ["p"]),
     "make_object": lambda: NAMES.make_command(DICT, b"record", ttl=1, life=0),
     "name_object": lambda: NAMES.name_command("dict", "main/n", b"", b"record"),
@@ -118,6 +124,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "settle": lambda: POOLS.settle_command(
         POOL, [Settled(1, "1-1", CALL, 0, b"o", True), Settled(2, "1-2", CALL, 1, b"o", False)]
     ),
+    "drop_arguments": lambda: ARGUMENTS.drop_command("ap-1", shard_of(POOL)),
     "mark": lambda: POOLS.mark_command(POOL, "ta-1"),
     "retry": lambda: POOLS.retry(POOL, CLAIMED, delay=1),
     "split": lambda: POOLS.split(

@@ -200,7 +200,12 @@ def _start(
             admission=Admission(client, request.pool),
             tally=record.tally,
             notes=FailureNotes(
-                client, request.pool, version.app_id, pool.function, request.container
+                client,
+                request.pool,
+                version.app_id,
+                pool.function,
+                request.container,
+                service.generators.union(service.web.specs if service.web else ()),
             ),
             spans=spans,
         ),
