@@ -15,9 +15,11 @@ from qmodal.store.watch.boxes import Cordon
 from qmodal.telemetry.events import WORKER_GIVEN_UP, emit
 from qmodal.telemetry.log_lines import begin_log
 from qmodal.transport.defects import note
+from qmodal_workers.agent.box.cgroups import Cgroups
 from qmodal_workers.agent.containers import ContainerTable
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
-from qmodal_workers.agent.session import StopRequest, WorkerOptions, WorkerSession
+from qmodal_workers.agent.measuring.usage import Usage
+from qmodal_workers.agent.session import SharedParts, StopRequest, WorkerOptions, WorkerSession
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.devices.leases import GpuLeases
 from qmodal_workers.devices.offered import OfferedGpus
@@ -74,17 +76,17 @@ async def work(
     try:
         templates.prepare()
 
+        shared = SharedParts(
+            logs=logs,
+            templates=templates,
+            statistics=statistics,
+            usage=Usage(client),
+            gpu_watch=gpu_watch,
+            cgroups=Cgroups.claim(),
+        )
+
         def made(cordon: Cordon) -> WorkerSession:
-            return WorkerSession(
-                client,
-                options,
-                stop,
-                logs=logs,
-                templates=templates,
-                statistics=statistics,
-                cordon=cordon,
-                gpu_watch=gpu_watch,
-            )
+            return WorkerSession(client, options, stop, shared, cordon=cordon)
 
         with _metrics(client, options, statistics, templates, metrics_port) as watch:
             await _run_sessions(stop, made, watch)

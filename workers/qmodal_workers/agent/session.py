@@ -26,12 +26,17 @@ from qmodal_workers.agent import maintenance
 from qmodal_workers.agent.assigned.notifications import Notifications
 from qmodal_workers.agent.assigned.reconciler import Reconciler
 from qmodal_workers.agent.assigned.turnover import Turnover
+from qmodal_workers.agent.box.cgroups import Cgroups
 from qmodal_workers.agent.box.gpus import GpuKeeper, texts
+from qmodal_workers.agent.box.limits import ContainerLimits
+from qmodal_workers.agent.box.memory_room import MemoryRoom
 from qmodal_workers.agent.box.offered import Offered
+from qmodal_workers.agent.box.parts import BoxParts
 from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence, Lease, extend
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
+from qmodal_workers.agent.measuring.usage import Usage
 from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.supervision import supervised
@@ -74,6 +79,18 @@ class StopRequest:
         (self.hurried if self.requested.is_set() else self.requested).set()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedParts:
+    """What a worker process has under all of its ids."""
+
+    logs: LogWriter
+    templates: TemplatePool
+    statistics: FunctionStatistics
+    usage: Usage
+    gpu_watch: GpuWatch
+    cgroups: Cgroups | None = None
+
+
 class WorkerSession:
     """The worker under the id `worker`; its loops share one container table."""
 
@@ -82,11 +99,8 @@ class WorkerSession:
         client: Client,
         options: WorkerOptions,
         stop: StopRequest,
+        shared: SharedParts,
         *,
-        logs: LogWriter,
-        templates: TemplatePool,
-        statistics: FunctionStatistics,
-        gpu_watch: GpuWatch,
         cordon: Cordon,
     ) -> None:
         self.worker = new_worker_id()
@@ -95,9 +109,12 @@ class WorkerSession:
         self._stop = stop
         self.containers = containers = ContainerTable()
         self._lease = Lease(client, containers, self.worker)
-        self._statistics = statistics
+        logs, templates, gpu_watch = shared.logs, shared.templates, shared.gpu_watch
+        self._statistics, self._usage = statistics, usage = shared.statistics, shared.usage
         locks = GpuLocks(client.settings.gpu_locks) if gpu_watch.gpus else None
         self.gpus = gpus = GpuLeases(gpu_watch, locks)
+        self._limits = ContainerLimits(containers, shared.cgroups)
+        box = BoxParts(gpus=gpus, limits=self._limits, region=region_of(options.labels))
         starter = Starter(
             client,
             containers,
@@ -105,8 +122,7 @@ class WorkerSession:
             logs=logs,
             templates=templates,
             statistics=statistics,
-            gpus=gpus,
-            region=region_of(options.labels),
+            box=box,
         )
         self._reaper = Reaper(
             client,
@@ -115,7 +131,7 @@ class WorkerSession:
             templates=templates,
             logs=logs,
             statistics=statistics,
-            gpus=gpus,
+            box=box,
         )
         self._watchdog = Watchdog(client, containers)
         self._gpu_keeper = GpuKeeper(
@@ -132,8 +148,8 @@ class WorkerSession:
             starter,
             self._drain,
             gpus=gpus,
-            most=options.offered.max_containers,
-            cpus=options.offered.processors,
+            offered=options.offered,
+            memory=MemoryRoom(containers, usage.memory_of, options.offered),
         )
         self._reconciler = Reconciler(
             client,
@@ -196,7 +212,7 @@ class WorkerSession:
                 WORKER_ENROLLED,
                 worker=self.worker,
                 server=redacted(self._client.settings.redis_url or ""),
-                cpus=self._options.offered.cpus,
+                cpus=f"{self._options.offered.cpus:g}",
                 memory=size(self._options.offered.memory),
                 containers=self._options.offered.max_containers,
                 labels="".join(f", {label}" for label in self._options.labels),
@@ -222,6 +238,8 @@ class WorkerSession:
             "sweep": lambda: maintenance.sweep(self._client, self.worker),
             "promote": lambda: maintenance.promote(self._client, self.containers),
             "statistics": lambda: self._statistics.keep(self.containers),
+            "limits": self._limits.watch,
+            "usage": lambda: self._usage.watch(self.containers),
             "code": lambda: maintenance.forget_code(self._client, self.containers),
         }
 

@@ -23,10 +23,11 @@ from qmodal.telemetry.events import (
     CONTAINER_READY,
     emit,
 )
+from qmodal_workers.agent.box.parts import BoxParts
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.measuring.start_times import StartTimes
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
-from qmodal_workers.devices.leases import GpuLease, GpuLeases
+from qmodal_workers.devices.leases import GpuLease
 from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
@@ -56,19 +57,18 @@ class Starter:
         logs: LogWriter,
         templates: TemplatePool,
         statistics: FunctionStatistics,
-        gpus: GpuLeases,
-        region: str = "",
+        box: BoxParts,
     ) -> None:
         # What those that were put off wait for: they are assigned, and not in the table of containers.
         self.put_off: dict[str, tuple[GpuNeed, ...]] = {}
         self._client = client
         self._containers = containers
         self._worker = worker
-        self._gpus = gpus
+        self._gpus, self._limits = box.gpus, box.limits
         self._logs = logs
         self._templates = templates
         self._statistics = statistics
-        self._planner = Planner(client, region, gpus.hidden)
+        self._planner = Planner(client, box.region, box.gpus.hidden)
         self._times = StartTimes(client)
         self._said: BoundedDict[tuple[str, str], None] = BoundedDict()
 
@@ -102,6 +102,7 @@ class Starter:
         try:
             plan = await self._planner.plan(container.pool)
             container.options = plan.options
+            self._limits.plan(container, plan.options.needs, plan.memory)
             version = plan.version
             container.series = Series(version.environment, version.name, plan.spec.function)
             container.code = None if plan.code is None else Path(plan.code)
@@ -168,6 +169,7 @@ class Starter:
             ).pack(),
             settings=plan.settings.to_environ(),
             mark=0 if container is None else container.mark,
+            processors=() if container is None else container.processors,
             parent=os.getpid(),
         )
 
@@ -242,6 +244,7 @@ class Starter:
         # Until it says that user code begins: so long it may take for its own imports, too.
         container.limited_from = time.monotonic() + TEMPLATE_ANSWER_SECONDS
         container.endpoints = ends
+        self._limits.begun(container, pid)
         ends.record.tell(container.command)
         ends.record.hold_until(self._containers.safe_until)
         self._logs.pipes.open(
@@ -281,6 +284,7 @@ class Starter:
         match message:
             case {"ready": int(prepared), "connection": int(connection)}:
                 container.preparing = prepared / 1000
+                container.prepared_cpu = _seconds(message.get("cpu"))
                 took = time.monotonic() - container.assigned_at
                 self._times.learn(container.pool, took)
                 self._statistics.ready(container, took)
@@ -306,3 +310,8 @@ class Starter:
                 container.limited_from = time.monotonic()
             case _:
                 emit(CONTAINER_ODD, **container.about)
+
+
+def _seconds(milliseconds: object) -> float:
+    """What a container has said in milliseconds; 0 for anything else."""
+    return max(0, milliseconds) / 1000 if isinstance(milliseconds, int) else 0.0

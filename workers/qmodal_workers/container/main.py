@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import NoReturn, Protocol, TypedDict
 
@@ -96,6 +96,9 @@ def run(
     try:
         become(descriptors, parent=request.parent)
         mark_process(request.mark)
+        if request.processors:
+            with suppress(OSError):  # they may have been taken from the box meanwhile
+                os.sched_setaffinity(0, request.processors)
         status = _serve(request, descriptors, prepared)
     except BaseException as error:
         show(printed(error))
@@ -134,7 +137,9 @@ def _live(
         control.send(failed=text)
         show(text)
         return 1
-    control.send(ready=int((time.monotonic() - begin) * 1000), connection=connection)
+    prepared_in = int((time.monotonic() - begin) * 1000)
+    cpu = int(time.process_time() * 1000)
+    control.send(ready=prepared_in, connection=connection, cpu=cpu)
     session.run()
     return _end(session, control, partial(_leave, service, loop))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,13 +13,17 @@ from qmodal.config import Settings
 from qmodal.exception import Error
 from qmodal.source.bundle import unpack, unpacked
 from qmodal.spec.documents import PoolSpec, Version
+from qmodal.spec.needs.needs import Needs
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.reader import Verified
 from qmodal.spec.variables import ContainerVariables, SealedSecret
 from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
+from qmodal.transport.sharing.gather import all_of
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.secret_reader import SecretReader
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class StartError(Error):
@@ -38,6 +43,7 @@ class StartPlan:
     options: FunctionOptions
     settings: Settings  # of its containers
     region: str = ""  # of this box, if its labels say it
+    memory: int | None = None  # bytes that a container of the pool was measured to take
     secrets: tuple[SealedSecret, ...] = ()
     # What hides the GPUs of the box from templates, and from containers that lease none.
     hidden: Mapping[str, str] = field(default_factory=dict)
@@ -64,7 +70,14 @@ class StartPlan:
             "MODAL_CLOUD_PROVIDER": "self-hosted",
             **self.hidden,
         }
-        return ContainerVariables(image=self.options.image_env, secrets=self.secrets, own=own)
+        image = {**_threads(self.options.needs), **self.options.image_env}
+        return ContainerVariables(image=image, secrets=self.secrets, own=own)
+
+
+def _threads(needs: Needs) -> dict[str, str]:
+    """How many threads libraries begin in a container that says how many CPUs it needs: not one for each of the box."""
+    cpus = needs.cpu_limit or needs.cpu
+    return {} if cpus is None else dict.fromkeys(THREAD_VARIABLES, str(max(1, math.ceil(cpus))))
 
 
 def start_limit(options: FunctionOptions) -> float:
@@ -97,7 +110,9 @@ class Planner:
         """The plan of a start now; raises StartError, or another Error for a document without trust."""
         described = await self._spec(pool)
         spec = described.value
-        record = await self._client.aio(self._client.apps.record(spec.app_id))
+        record, memory = await self._client.aio(
+            all_of(self._client.apps.record(spec.app_id), self._client.observing.memory_of(pool))
+        )
         if record is None or record.state == "stopped":
             raise StartError(f"app {spec.app_id} has stopped")
         published = await self._version(record, spec.number or record.version)
@@ -121,6 +136,7 @@ class Planner:
             secrets=await self._secrets.read(options.secrets, version),
             hidden=self._hidden,
             region=self._region,
+            memory=memory,
         )
 
     async def _spec(self, pool: str) -> Verified[PoolSpec]:

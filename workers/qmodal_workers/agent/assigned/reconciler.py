@@ -33,7 +33,7 @@ class Look(NamedTuple):
     assigned: dict[str, str]
     apps: dict[str, AppRecord | None]
     overrides: dict[str, dict[str, int]]
-    cordon: Cordon = Cordon()
+    cordon: Cordon
 
 
 class Reconciler:

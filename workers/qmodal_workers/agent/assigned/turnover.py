@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 
 from qmodal.transport.defects import survive
+from qmodal_workers.agent.box.memory_room import MemoryRoom
+from qmodal_workers.agent.box.offered import Offered
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.starter import Starter
@@ -34,7 +36,7 @@ SURE_SECONDS = 0.05
 class Turnover:
     """The assigned containers of a worker that wait for room, in the order of their assignment.
 
-    `most`: the containers of the box. Containers that have only their exit hooks left do not count, up to
+    `most`: the containers of the box; fewer run if there is no memory for more. Containers that have only their exit hooks left do not count, up to
     one for each processor: the next one starts meanwhile.
     """
 
@@ -45,18 +47,20 @@ class Turnover:
         drain: Drain,
         *,
         gpus: GpuLeases,
-        most: int,
-        cpus: int,
+        offered: Offered,
+        memory: MemoryRoom,
     ) -> None:
-        self.most = most
+        self.most = offered.max_containers
+        self._memory = memory
         self._containers = containers
         self._starter = starter
         self._drain = drain
         self._gpus = gpus
-        self._cpus = cpus
+        self._cpus = offered.processors
         self._waiting: dict[str, str] = {}
         self._overrides: Mapping[str, Mapping[str, int]] = {}
         self._is_pressing = False
+        self._is_short = False  # of memory, for the first that waits
 
     @property
     def ahead(self) -> int:
@@ -66,7 +70,7 @@ class Turnover:
     @property
     def is_full(self) -> bool:
         """Whether assigned containers wait for room."""
-        return bool(self._for_a_place()) and self._room() <= 0
+        return bool(self._for_a_place()) and (self._is_short or self._room() <= 0)
 
     def take(self, assigned: Mapping[str, str], overrides: Mapping[str, Mapping[str, int]]) -> None:
         """Take in what is assigned (container → pool) and the overrides of pools; start what there is room for."""
@@ -97,8 +101,13 @@ class Turnover:
                     await self._containers.moved.wait()
 
     def start(self) -> None:
-        """Start those that wait, as far as places and processors allow."""
+        """Start those that wait, as far as places, processors and memory allow."""
+        self._is_short = False
         for name in self._for_a_place()[: max(0, min(self._room(), self._at_once()))]:
+            # Whoever needs more waits for it, and no smaller one goes before: it would never have its turn.
+            if not self._memory.has_room(self._waiting[name]):
+                self._is_short = True
+                return
             pool = self._waiting.pop(name)
             with survive(f"starting {name}"):
                 self._starter.begin(name, pool)
