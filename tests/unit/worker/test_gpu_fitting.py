@@ -96,7 +96,7 @@ def test_the_option_says_which_gpus_are_offered(text: str, option: GpuOption) ->
     assert GpuOption.parse(text, "here") == option
 
 
-@pytest.mark.parametrize("text", ["4 A100", "2x", "50xA100,50xL4", "-1"])
+@pytest.mark.parametrize("text", ["4 A100", "A100:2", "50xA100,50xL4", "-1"])
 def test_an_option_without_a_meaning_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="--gpus"):
         GpuOption.parse(text, "here")
