@@ -167,7 +167,9 @@ class Usage:
         if busy - last.busy < LEAST_BUSY_SECONDS:
             return False
         cpu = process_usage.cpu_seconds(family(container.pid, most=MOST_PROCESSES))
-        use.learn_cpu(max(0.0, cpu - last.cpu) / (busy - last.busy))
+        if cpu < last.cpu:
+            return False  # it is gone, or has children that nobody waited for
+        use.learn_cpu((cpu - last.cpu) / (busy - last.busy))
         self._sampled[container.id] = _Sampled(cpu, busy)
         return True
 
