@@ -113,7 +113,7 @@ def _metrics(
         return
     from qmodal_workers.agent.measuring.box_metrics import BoxMetrics
 
-    metrics = BoxMetrics(client, statistics, templates, options.offered.max_containers)
+    metrics = BoxMetrics(client, statistics, templates, options.offered)
     server = metrics.serve(port)
     try:
         yield metrics.watch

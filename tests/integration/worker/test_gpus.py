@@ -238,6 +238,9 @@ def test_metrics_tell_of_each_gpu_what_the_driver_says_and_who_has_it(
         assert found is not None
         assert found.value("qmodal_box_gpu_containers", **l4) == 2
         assert found.value("qmodal_box_gpu_shares", **l4) == 2
+        owner = {"environment": "main", "app": "shop"}
+        for function in ("half", "other"):
+            assert found.value("qmodal_box_gpu_owners", function=function, **owner, **l4) == 1
         assert found.value("qmodal_box_gpu_containers", **a100) == 0
         assert found.value("qmodal_box_gpu_utilization_ratio", **a100) == 0.87
         assert found.value("qmodal_box_gpu_memory_used_bytes", **a100) == 700 * 2**20

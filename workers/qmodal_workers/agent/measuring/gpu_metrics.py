@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from qmodal.spec.needs.gpus import Gpu
+from qmodal.store.history.statistics import Series
 from qmodal_workers.devices.leases import GpuLeases
 from qmodal_workers.devices.nvml import MEBIBYTE, GpuFigures
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GpuFacts:
-    """A GPU at one moment; `figures` are None for a declared one, and for one that the driver does not list."""
+    """A GPU at one moment; `figures` are None for a declared one, and for one that the driver does not list.
+
+    `owners`: the functions of its containers, as far as they are known, and how many containers each has there.
+    """
 
     gpu: Gpu
     figures: GpuFigures | None
     containers: int
+    owners: Mapping[Series, int]
     shares: int
     is_lost: bool
     is_strange: bool
@@ -54,14 +60,15 @@ KNOWN: Sequence[tuple[str, str, Callable[[GpuFacts], float]]] = (
 )
 
 
-def gpu_facts(leases: GpuLeases) -> tuple[GpuFacts, ...]:
-    """The GPUs of the box now; called in the worker's loop."""
+def gpu_facts(leases: GpuLeases, owner: Callable[[str], Series | None]) -> tuple[GpuFacts, ...]:
+    """The GPUs of the box now; called in the worker's loop. `owner` says which function a container is of."""
     watch = leases.watch
     return tuple(
         GpuFacts(
             gpu=gpu,
             figures=watch.figures.get(gpu.uuid),
             containers=len(leases.holders(gpu.uuid)),
+            owners=Counter(filter(None, map(owner, leases.holders(gpu.uuid)))),
             shares=leases.shares(gpu.uuid),
             is_lost=gpu.uuid in watch.lost,
             is_strange=leases.is_strange(gpu.uuid),
@@ -81,6 +88,19 @@ def gpu_families(gpus: Sequence[GpuFacts]) -> Iterator[Metric]:
         yield _family(name, text, seen)
     for name, text, known in KNOWN:
         yield _family(name, text, [(each.gpu, known(each)) for each in gpus])
+    yield _owners(gpus)
+
+
+def _owners(gpus: Sequence[GpuFacts]) -> Metric:
+    family = GaugeMetricFamily(
+        "qmodal_box_gpu_owners",
+        "Containers of a function that it, or a share of it, is leased to.",
+        labels=("gpu", "kind", *Series._fields),
+    )
+    for each in gpus:
+        for series, count in each.owners.items():
+            family.add_metric((each.gpu.uuid, each.gpu.kind, *series), count)
+    return family
 
 
 def _family(name: str, text: str, values: Sequence[tuple[Gpu, float | None]]) -> Metric:
