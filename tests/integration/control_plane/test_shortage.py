@@ -16,6 +16,7 @@ from qmodal.transport.operation import ask_one
 from qmodal_autoscaler.control import shortage
 from qmodal_autoscaler.control.shortage_command import ShortageCommand
 from qmodal_autoscaler.process import AutoscalerOptions
+from tests.support.stacks import program
 from tests.support.stage import Stage, autoscaling, options
 
 # Writes down what it is told, and fails.
@@ -24,6 +25,14 @@ import sys
 with open(sys.argv[1], "a") as file:
     file.write(sys.stdin.read())
 raise SystemExit(3)
+"""
+
+# `qmodal autoscaler` that waits for less.
+PROGRAM = """
+from qmodal_autoscaler.control import shortage
+shortage.LASTING_SECONDS = 0.3
+from qmodal_autoscaler.cli import autoscaler
+autoscaler()
 """
 
 
@@ -83,4 +92,26 @@ def test_another_leader_does_not_have_it_run_again_at_once(
         stage.until(lambda: told(file), "it is run")
         assert told(file) == [{"boxes": 0, "wanted": told(file)[0]["wanted"]}]
         assert 3_000 < client.run(ask_one(b"PTTL", client.keys.shortage)) <= 600_000
+        stage.close()
+
+
+def test_the_option_gives_it_to_a_program_that_gets_no_key(
+    client: Client, settings: Settings, tmp_path: Path
+) -> None:
+    stage, file = Stage(client), tmp_path / "told"
+    stage.publish(one=options())
+    stage.submit("one")
+    code = f"env > {file}.new; cat >> {file}.new; mv {file}.new {file}; exec sleep 600"
+    argv = ["-c", PROGRAM, "--on-shortage", f"sh -c '{code}'"]
+    with program(argv, **settings.to_environ()) as process:
+        stage.until(file.exists, "it is run", seconds=40)
+        process.terminate()  # with what it has started, which would take long
+        _, log = process.communicate(timeout=20)
+    assert process.returncode == 0, log
+    said = file.read_text()
+    assert "QMODAL_WANTED=1\n" in said
+    assert "QMODAL_BOXES=0\n" in said
+    assert "QMODAL_SIGNING_KEY=" not in said
+    assert "sh runs, as the boxes lack room" in log
+    with autoscaling(settings):
         stage.close()
