@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from qmodal.spec.needs.needs import Needs
 from qmodal_autoscaler.policy.placement import Placement, Rooms
-from qmodal_autoscaler.policy.room import ContainerRequest, Shape
-from qmodal_autoscaler.policy.shares import AppShares
+from qmodal_autoscaler.policy.room import AppShares, ContainerRequest, Shape
 
 # Of so many apps it is remembered when they got their last container, also while nothing of them waits.
 MOST_APPS = 10_000

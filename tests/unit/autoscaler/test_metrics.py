@@ -20,6 +20,7 @@ from qmodal_autoscaler.metrics.facts import ClusterFacts, FunctionFacts
 from qmodal_autoscaler.metrics.families import cluster_families
 from qmodal_autoscaler.metrics.function_text import FUNCTION_METRICS, function_text
 from qmodal_autoscaler.metrics.pool_labels import pool_label
+from qmodal_autoscaler.metrics.rounds import RoundTimes
 
 ROOT = Path(__file__).parents[3]
 SQUARE = Series("main", "shop", "square")
@@ -126,12 +127,29 @@ def test_what_was_placed_and_let_go_has_its_reasons() -> None:
     assert changes == {("more", "backlog"): 3, ("fewer", "fewer"): 1}
 
 
+def test_rounds_over_all_pools_are_counted_apart() -> None:
+    rounds = RoundTimes()
+    for seconds, is_full in [(0.02, True), (0.021, True), (9.0, True), (0.0004, False)]:
+        rounds.add(seconds, is_full)
+    counted = {
+        (each.labels["pools"], each.labels.get("le", each.name.rpartition("_")[2])): each.value
+        for each in rounds.family().samples
+    }
+    assert [counted["all", end] for end in ("0.015", "0.02", "0.03", "5", "+Inf")] == [
+        *(0, 1, 2),
+        *(2, 3),
+    ]
+    assert counted["all", "count"] == 3
+    assert counted["all", "sum"] == pytest.approx(9.041)
+    assert counted["due", "0.001"] == counted["due", "count"] == 1
+
+
 def test_the_page_explains_every_metric_of_the_cluster_and_of_functions() -> None:
     page = (ROOT / "docs" / "observing.md").read_text("utf-8")
     explained = set(re.findall(r"`(qmodal_\w+)`", page))
     endings = {"counter": "_total"}
     shown = {f"{family.name}{endings.get(family.type, '')}" for family in cluster()}
-    shown |= set(FUNCTION_METRICS)
+    shown |= {RoundTimes().family().name, *FUNCTION_METRICS}
     assert shown - explained == set()
     others = (
         "qmodal_box_",

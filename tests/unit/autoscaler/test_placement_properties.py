@@ -13,11 +13,12 @@ from qmodal.spec.needs.offer import Offer
 from qmodal_autoscaler.policy.placement import Placement, Rooms, explain
 from qmodal_autoscaler.policy.room import (
     NOTHING,
+    AppShares,
     ContainerRequest,
     GpuRoom,
+    Totals,
     WorkerRoom,
 )
-from qmodal_autoscaler.policy.shares import AppShares, Totals
 from qmodal_autoscaler.policy.turns import TurnQueue
 
 # Pools that were measured to use about as much as each other are taken for equal; here they are, or take twice as much.

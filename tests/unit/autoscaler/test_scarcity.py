@@ -16,8 +16,7 @@ from qmodal_autoscaler.policy.clearing import Clearing
 from qmodal_autoscaler.policy.placement import Placement, Rooms
 from qmodal_autoscaler.policy.rebalance import STALLED_SECONDS, Donor, StarvedPool
 from qmodal_autoscaler.policy.reservations import STARVED_SECONDS, Reservations
-from qmodal_autoscaler.policy.room import ContainerRequest, GpuRoom, WorkerRoom
-from qmodal_autoscaler.policy.shares import AppShares, Totals
+from qmodal_autoscaler.policy.room import AppShares, ContainerRequest, GpuRoom, Totals, WorkerRoom
 from qmodal_autoscaler.policy.turns import TurnQueue
 
 TICK_SECONDS = 0.5
