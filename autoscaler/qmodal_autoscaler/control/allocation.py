@@ -152,7 +152,7 @@ class Allocation:
         """Keep boxes for containers that have found no room for long."""
         shapes = {each.request.shape for each in granted}
         line = self.line
-        self.reservations.update(line.shapes, shapes, line.passed_over, ledger.rooms, now)
+        self.reservations.update(line.shapes, shapes, line.take_passed_over(), ledger.rooms, now)
 
     def wanted(self) -> dict[Needs, int]:
         """What the fleet lacks: how many containers wait for room, or for a box that could run them, by what they need."""

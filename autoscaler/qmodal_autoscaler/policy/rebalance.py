@@ -152,6 +152,8 @@ def lend(
             continue
         donor, container = found
         taken.append(container)
+        # Who gives gets nothing in the same round: it would take from a third one, and that from a fourth.
+        given_up.add(donor.pool)
         books.move(donor, to)
     return taken
 

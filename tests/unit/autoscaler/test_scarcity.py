@@ -142,7 +142,9 @@ class Fleet:
                 self.running[f"c{next(self.ids)}"] = Running(placement, since, until)
                 self.first.setdefault(placement.pool, self.now)
         shapes = {turn.request.shape for turn in turns}
-        self.kept.update(self.line.shapes, shapes, self.line.passed_over, self.boxes, self.now)
+        self.kept.update(
+            self.line.shapes, shapes, self.line.take_passed_over(), self.boxes, self.now
+        )
 
     def _make_room(self) -> None:
         requests = self.line.front(64, is_plain=False)
