@@ -125,7 +125,7 @@ class Renewal:
             self._follower.catch_up()
 
 
-def _settings(wanted: dict[str, int], _before: dict[str, int]) -> dict[str, int]:
+def _settings(wanted: dict[str, float], _before: dict[str, float]) -> dict[str, float]:
     return wanted
 
 

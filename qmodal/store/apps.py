@@ -290,14 +290,15 @@ class Apps:
         keys = (self.keys.app(app_id), self.keys.settings(app_id))
         return script("override").command(keys, (pool, before, packed, self.keys.wake))
 
-    def overrides(self, app_id: str) -> Op[dict[str, dict[str, int]]]:
-        """All overrides of an app: pool id -> settings, which are names and whole numbers."""
+    def overrides(self, app_id: str) -> Op[dict[str, dict[str, float]]]:
+        """All overrides of an app: pool id -> settings, which are names and numbers."""
         key = self.keys.settings(app_id)
-        found: dict[str, dict[str, int]] = {}
+        found: dict[str, dict[str, float]] = {}
         for field, packed in reading.pairs((yield from ask_one(b"HGETALL", key))):
             pool, settings = reading.text(field, key), reading.mapping(packed, key)
             if pool is not None and settings is not None:
-                found[pool] = {name: n for name, n in settings.items() if type(n) is int and n >= 0}
+                numbers = ((name, n) for name, n in settings.items() if type(n) in (int, float))
+                found[pool] = {name: n for name, n in numbers if n >= 0}
         return found
 
 

@@ -54,7 +54,7 @@ class PoolTerms:
 @dataclass(frozen=True, slots=True)
 class _AppState:
     record: AppRecord | None
-    overrides: dict[str, dict[str, int]]
+    overrides: dict[str, dict[str, float]]
 
 
 class Catalog:
@@ -70,6 +70,8 @@ class Catalog:
         self._versions: dict[tuple[str, int], Version] = {}
         self._changed: set[str] = set()
         self._terms: dict[tuple[Any, ...], PoolTerms] = {}
+        # Of each pool: the terms that it shares with others, and these with its label.
+        self._labelled: dict[str, tuple[PoolTerms, PoolTerms]] = {}
 
     def app_of(self, pool: str) -> str:
         """The pool's app; empty if its spec is not known."""
@@ -139,6 +141,7 @@ class Catalog:
         """Forget the specs, apps and versions that only other pools need."""
         for pool in self._specs.keys() - set(pools):
             del self._specs[pool]
+            self._labelled.pop(pool, None)
         apps = self.apps_of(pools)
         self._apps = {app: about for app, about in self._apps.items() if app in apps}
         needed = self._needed()
@@ -169,8 +172,14 @@ class Catalog:
         terms = self._terms.get(key)
         if terms is None:
             terms = self._terms[key] = _running(spec, version, function, override)
-        least = 0 if spec.number else record.least
-        return replace(terms, label=_label(spec), least=least)
+        return self._with_label(pool, spec, terms, 0 if spec.number else record.least)
+
+    def _with_label(self, pool: str, spec: PoolSpec, shared: PoolTerms, least: int) -> PoolTerms:
+        before, labelled = self._labelled.get(pool, (None, shared))
+        if before is not shared or labelled.least != least:
+            labelled = replace(shared, label=_label(spec), least=least)
+            self._labelled[pool] = shared, labelled
+        return labelled
 
     def _read_spec(self, pool: str) -> Op[None]:
         spec = yield from self._client.specs.pool(pool)
@@ -203,7 +212,7 @@ def _ended(spec: PoolSpec, number: int, why: str) -> PoolTerms:
 
 
 def _running(
-    spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, int]
+    spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, float]
 ) -> PoolTerms:
     options = _overridden(options_in_force(function, spec), override, spec)
     settings = PoolSettings(
@@ -212,7 +221,9 @@ def _running(
         buffer_containers=options.buffer_containers,
         scaledown_window=float(options.scaledown_window),
         slots=options.slots,
+        alpha=options.scaleup_softness,
         ephemeral=version.is_ephemeral,
+        gives_up=options.on_crash_loop == "fail",
     )
     return PoolTerms(
         label=_label(spec),
@@ -232,7 +243,7 @@ def _requested(needs: Needs) -> Needs:
 
 
 def _overridden(
-    options: FunctionOptions, override: dict[str, int], spec: PoolSpec
+    options: FunctionOptions, override: dict[str, float], spec: PoolSpec
 ) -> FunctionOptions:
     try:
         return AutoscalerOverride.from_plain(override).apply(options)

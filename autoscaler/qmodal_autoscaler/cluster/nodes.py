@@ -125,13 +125,15 @@ class Nodes:
     """All boxes and what each runs, as the leader knows them.
 
     Only the leader changes assignments, so what it knows of them stays true between two looks. `offers` are what
-    boxes offer, cordoned ones too; another tuple whenever something of it has changed.
+    boxes offer, cordoned ones too; another tuple whenever something of it has changed. `is_measured`: some box takes as many
+    containers as it carries, by what they were measured to use.
     """
 
     def __init__(self, fleet: Fleet, records: Boxes) -> None:
         self._fleet = fleet
         self._records = records
         self.offers: tuple[Offer, ...] = ()
+        self.is_measured = False
         self._boxes: dict[str, Box] = {}
         self._by_pool: dict[str, list[PlacedContainer]] = {}
         self._unfit: dict[tuple[str, str], float] = {}
@@ -193,12 +195,6 @@ class Nodes:
             held.report and held.report.state == "ready" and not held.is_leaving
             for held in self.of_pool(pool)
         )
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether a box takes as many containers as it carries, by what they were measured to use."""
-        reports = [box.report for box in self._boxes.values()]
-        return any(each.is_measured for each in reports if each is not None)
 
     def rooms(self, server_ms: float) -> list[WorkerRoom]:
         """The places of each box, whatever else its containers take."""
@@ -278,6 +274,8 @@ class Nodes:
                 declared[worker] = replace(offer, gpus=tuple(gpus))
         for worker, offer in declared.items():
             self._boxes[worker].offer = offer
+        reports = [box.report for box in self._boxes.values()]
+        self.is_measured = any(each is not None and each.is_measured for each in reports)
         if (offers := tuple(declared.values())) != self.offers:
             self.offers = offers
 

@@ -17,8 +17,7 @@ from qmodal_autoscaler.control.making_room import RoomMaker, Squeeze
 from qmodal_autoscaler.policy.placement import Rooms
 from qmodal_autoscaler.policy.rebalance import STALLED_SECONDS
 from qmodal_autoscaler.policy.reservations import Reservations
-from qmodal_autoscaler.policy.room import NOTHING, ContainerRequest
-from qmodal_autoscaler.policy.shares import AppShares, Totals
+from qmodal_autoscaler.policy.room import NOTHING, AppShares, ContainerRequest, Totals
 from qmodal_autoscaler.policy.turns import Turn, TurnQueue
 
 # Between two looks for containers that make room.
@@ -111,11 +110,10 @@ class Allocation:
     def _is_any_declared(self) -> bool:
         return any(shape.needs is not NOTHING for shape in self.line.shapes)
 
-    def rest(self, server_ms: float, now: float) -> None:
+    def rest(self, now: float) -> None:
         """Take in that nobody waits."""
         self.reservations = Reservations()
-        if any(each.free_slots or each.ahead for each in self._nodes.rooms(server_ms)):
-            self._granted = now
+        self._granted = now
 
     def rooms(self, ledger: Ledger) -> Rooms:
         """The boxes as new containers find them."""
@@ -152,7 +150,7 @@ class Allocation:
         """Keep boxes for containers that have found no room for long."""
         shapes = {each.request.shape for each in granted}
         line = self.line
-        self.reservations.update(line.shapes, shapes, line.passed_over, ledger.rooms, now)
+        self.reservations.update(line.shapes, shapes, line.take_passed_over(), ledger.rooms, now)
 
     def wanted(self) -> dict[Needs, int]:
         """What the fleet lacks: how many containers wait for room, or for a box that could run them, by what they need."""
@@ -186,7 +184,9 @@ class Allocation:
 
         Or those that wait on a full box while another one has room: their pools then ask for others.
         """
-        if not (self.line or self._nodes.queued()) or now - self._balanced < BALANCE_SECONDS:
+        if now - self._balanced < BALANCE_SECONDS:
+            return []
+        if not (self.line or self._nodes.queued()):
             return []
         self._balanced = now
         ledger = self.ledger(server_ms)

@@ -39,7 +39,7 @@ from qmodal_autoscaler.policy.decide import decide
 from qmodal_autoscaler.policy.state import PoolHistory
 from qmodal_autoscaler.policy.turns import Turn
 
-# Every pool is looked at this often, hint or not: hints may be lost.
+# Every pool is looked at about this often, hint or not: hints may be lost.
 FULL_LOOK_SECONDS = 1.0
 SWEEP_SECONDS = 1.0
 # How often a round looks again at pools whose turn it is: some may turn out to need nothing any more.
@@ -68,8 +68,8 @@ class SchedulingRound:
 class LeaderTerm:
     """One leadership: its loops, and all that the leader knows, which is forgotten when it ends.
 
-    `on_judged` is told of each judgement, and `on_placed` how many containers a decision has led to, if
-    somebody wants to know.
+    `on_judged` is told of each judgement, `on_placed` how many containers a decision has led to, and `on_round` how
+    many seconds a round took and whether it was over all pools, if somebody wants to know.
     """
 
     def __init__(
@@ -92,9 +92,12 @@ class LeaderTerm:
         self._detached = DetachedApps(client, change_log)
         self._trackers: dict[str, PoolTracker] = {}
         self._seen: dict[str, Observation] = {}
+        # Pools that were looked at since detached apps were tended last.
+        self._looked: set[str] = set()
         self._has_said_line = True
         self.on_judged: Callable[[Judgement], None] | None = None
         self.on_placed: Callable[[PoolDecision, int], None] | None = None
+        self.on_round: Callable[[float, bool], None] | None = None
 
     @property
     def nodes(self) -> Nodes:
@@ -145,12 +148,16 @@ class LeaderTerm:
             due = await self._queue.wait()
             surviving = self._change_log.surviving
             with surviving(ROUND, "nothing changes", but=(LeadershipLostError,), settles=True):
-                began = time.thread_time()
+                began, used = time.monotonic(), time.thread_time()
                 await self._round(due)
-                self._queue.rest(time.thread_time() - began)
+                is_routine = not (due.pools or due.everything)
+                self._queue.rest(0.0 if is_routine else time.thread_time() - used)
+                if self.on_round is not None:
+                    self.on_round(time.monotonic() - began, due.everything)
 
     async def _round(self, due: DuePools) -> None:
         cluster = await self._client.aio(self._observer.look(due))
+        self._queue.spread(cluster.later, FULL_LOOK_SECONDS)
         this = SchedulingRound(cluster, time.monotonic(), due.everything)
         self._judge_all(cluster, this)
         for stranger in self._observer.nodes.strangers():
@@ -168,6 +175,7 @@ class LeaderTerm:
 
     def _judge_all(self, cluster: ClusterSnapshot, this: SchedulingRound) -> None:
         self._seen |= cluster.observations
+        self._looked.update(cluster.pools)
         for pool in cluster.pools:
             self._apply(self._judge(pool, cluster.observations.get(pool), this.now), this)
 
@@ -175,7 +183,8 @@ class LeaderTerm:
         catalog = self._observer.catalog
         if not catalog.is_complete(self._seen):
             return
-        unseen = {catalog.app_of(pool) for pool in cluster.known - set(cluster.pools)}
+        unseen = {catalog.app_of(pool) for pool in cluster.known - self._looked}
+        self._looked.clear()
         await self._client.aio(self._detached.tend(catalog.records(), self._seen, unseen))
 
     def _judge(self, pool: str, observation: Observation | None, now: float) -> Judgement:
@@ -286,7 +295,7 @@ class LeaderTerm:
         allocation, granted = self._allocation, list[Turn]()
         allocation.refresh()
         if not allocation.line:
-            allocation.rest(self._observer.server_ms, this.now)
+            allocation.rest(this.now)
             return []
         ledger = allocation.ledger(self._observer.server_ms)
         rooms = allocation.rooms(ledger)

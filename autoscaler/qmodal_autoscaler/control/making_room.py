@@ -21,8 +21,8 @@ from qmodal_autoscaler.policy.rebalance import (
     lend,
 )
 from qmodal_autoscaler.policy.reservations import Reservations
-from qmodal_autoscaler.policy.room import NOTHING, ContainerRequest
-from qmodal_autoscaler.policy.shares import PLACES, Totals
+from qmodal_autoscaler.policy.room import NOTHING, PLACES, ContainerRequest, Totals
+from qmodal_autoscaler.policy.tenure import remaining_seconds
 from qmodal_autoscaler.policy.turns import TurnQueue
 
 # Requests for more than a place that are looked at together.
@@ -130,11 +130,20 @@ class RoomMaker:
     def _donor(self, made: PoolDecision, at: Squeeze) -> Donor:
         ready = [each for each in made.snapshot.containers if each.state == "ready"]
         idle = [(each.idle_seconds, each.id) for each in ready if not each.running]
+        running = sum(each.running for each in made.snapshot.containers)
         return Donor(
             pool=made.pool,
             have=len(ready),
             floor=made.terms.settings.min_containers,
             start=made.observation.start_time or 0.0,
+            service=made.observation.service_time,
+            remaining=remaining_seconds(
+                waiting=max(0, made.snapshot.inflight - running),
+                service=made.observation.service_time,
+                slots=made.terms.settings.slots,
+                containers=len(ready),
+                per_second=made.decision.history.arrivals.per_second,
+            ),
             app=made.terms.app,
             weight=made.terms.weight,
             parts=_parts(made, at),

@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from qmodal_autoscaler.policy.placement import Lack, Placement, Rooms
 from qmodal_autoscaler.policy.rebalance import (
-    LENDABLE_IDLE_SECONDS,
     Books,
     Donor,
     StarvedPool,
@@ -91,8 +90,8 @@ class Clearing:
     def _offered(self, donors: Sequence[Donor]) -> dict[str, list[_Offered]]:
         on_box: dict[str, list[_Offered]] = {}
         for donor in donors:
-            idle = [(False, *each) for each in donor.idle if each[0] >= LENDABLE_IDLE_SECONDS]
-            busy = [(True, *each) for each in donor.busy if each[0] >= donor.tenure]
+            idle = [(False, *each) for each in donor.lendable_idle()]
+            busy = [(True, *each) for each in donor.lendable_busy()]
             for is_busy, seconds, container in (*idle, *busy):
                 placement = self._placed.get(container)
                 if placement is not None:

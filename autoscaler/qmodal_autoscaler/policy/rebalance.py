@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from qmodal_autoscaler.policy.tenure import busy_tenure, is_worth_finishing
+
 # A container that was idle for a shorter time is probably between two inputs.
 LENDABLE_IDLE_SECONDS = 1.0
-# A busy container keeps its place for that many times as long as it took to start, within these limits.
-WORTH_STARTS = 10.0
-SHORTEST_TENURE_SECONDS, LONGEST_TENURE_SECONDS = 1.0, 60.0
 # If no room has appeared for so long, a pool without any container gets that of one that has had its tenure.
 STALLED_SECONDS = 2.0
 
@@ -50,14 +50,17 @@ class StarvedPool:
 class Donor:
     """A pool with `have` containers: `idle` as (seconds, container), `busy` ones as (seconds since ready, container).
 
-    `floor` of them are never taken away for others; `start` is how long one takes to start, in seconds; `parts` as of
-    StarvedPool, `cpu`: CPUs that one was measured to use.
+    `floor` of them are never taken away for others. Seconds: `start` is how long one takes to start, `service` how
+    long an input, and `remaining` how long what waits in the pool, infinite if more keeps coming; `parts` as
+    of StarvedPool, `cpu`: CPUs that one was measured to use.
     """
 
     pool: str
     have: int
     floor: int = 0
     start: float = 0.0
+    service: float | None = None
+    remaining: float = math.inf
     app: str = ""
     weight: float = 1.0
     parts: Mapping[str, float] = field(default_factory=lambda: A_PLACE)
@@ -70,11 +73,16 @@ class Donor:
         """What one container takes of the resource of which it takes most."""
         return max(self.parts.values())
 
-    @property
-    def tenure(self) -> float:
-        """Seconds for which a busy container keeps its place, so that its start was worth it."""
-        seconds = max(SHORTEST_TENURE_SECONDS, WORTH_STARTS * self.start)
-        return min(LONGEST_TENURE_SECONDS, seconds)
+    def lendable_idle(self) -> list[tuple[float, str]]:
+        """The idle ones that may be taken, the one that was idle longest last."""
+        return sorted(one for one in self.idle if one[0] >= LENDABLE_IDLE_SECONDS)
+
+    def lendable_busy(self) -> list[tuple[float, str]]:
+        """The busy ones that may be taken, after their input, the one that is there longest last."""
+        if is_worth_finishing(self.remaining, start=self.start, service=self.service):
+            return []
+        tenure = busy_tenure(self.start)
+        return sorted(one for one in self.busy if one[0] >= tenure)
 
 
 class Books:
@@ -130,11 +138,8 @@ def lend(
     """
     waiting = sorted(starved, key=StarvedPool.share)
     books = Books(waiting, donors)
-    idle = {
-        each.pool: sorted(one for one in each.idle if one[0] >= LENDABLE_IDLE_SECONDS)
-        for each in donors
-    }
-    busy = {each.pool: sorted(one for one in each.busy if one[0] >= each.tenure) for each in donors}
+    idle = {each.pool: each.lendable_idle() for each in donors}
+    busy = {each.pool: each.lendable_busy() for each in donors}
     taken: list[str] = []
     # Apps whose poorest waiting pool found no donor: their other pools would find none either, unless it is only
     # short of CPUs.
@@ -152,6 +157,8 @@ def lend(
             continue
         donor, container = found
         taken.append(container)
+        # Who gives gets nothing in the same round: it would take from a third one, and that from a fourth.
+        given_up.add(donor.pool)
         books.move(donor, to)
     return taken
 

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 from qmodal.spec.needs.needs import Needs
 from qmodal_autoscaler.policy.placement import Placement, Rooms
-from qmodal_autoscaler.policy.room import ContainerRequest, Shape
-from qmodal_autoscaler.policy.shares import AppShares
+from qmodal_autoscaler.policy.room import AppShares, ContainerRequest, Shape
 
 # Of so many apps it is remembered when they got their last container, also while nothing of them waits.
 MOST_APPS = 10_000
@@ -99,13 +98,10 @@ class TurnQueue:
     longest ago), and in it to the pool that has the smallest for its weight; of equal ones to that which waits longest. Pools of one shape are in one line, and a line whose
     containers fit on no box holds up no other. A pool that is called keeps its number until it has got a container or
     waits no more, so to be looked at once more costs it no place.
-
-    `passed_over`: the shapes that fitted on no box when it was their turn, so that others got some of what they need, as of the
-    last call.
     """
 
     def __init__(self) -> None:
-        self.passed_over: set[Shape] = set()
+        self._passed_over: set[Shape] = set()
         self._apps: dict[str, dict[Shape, _Line]] = {}
         self._requests: dict[str, ContainerRequest] = {}
         self._numbers: dict[str, int] = {}
@@ -169,7 +165,6 @@ class TurnQueue:
         called: dict[str, tuple[ContainerRequest, list[Placement]]] = {}
         # Shapes that fit on no box any more; a pool's first container may fit where further ones do not.
         closed: set[tuple[Shape, bool]] = set()
-        self.passed_over = set()
         while apps and not rooms.is_full:
             _, _, order, app = apps[0]
             found = self._next_line(app, closed, shares)
@@ -183,7 +178,7 @@ class TurnQueue:
                 closed.add((shape, place.share > 0))
                 continue
             self._served(line, request, got, placement)
-            self.passed_over |= {each for each, _ in closed if _takes_of(placement, each.needs)}
+            self._passed_over |= {each for each, _ in closed if _takes_of(placement, each.needs)}
             shares.add(app, request.needs, placement.gpus)
             self._last[app] = next(self._next)
             heapq.heapreplace(apps, (*self._rank(app, shares), order, app))
@@ -191,6 +186,11 @@ class TurnQueue:
             if got:
                 self._remove(pool)
         return [Turn(request, tuple(got)) for request, got in called.values() if got]
+
+    def take_passed_over(self) -> set[Shape]:
+        """Shapes that fitted on no box when it was their turn, so that others got some of what they need, since this was asked."""
+        found, self._passed_over = self._passed_over, set()
+        return found
 
     def _rank(self, app: str, shares: AppShares) -> tuple[float, int]:
         return shares.of(app), self._last.get(app, 0)

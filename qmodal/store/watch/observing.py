@@ -49,6 +49,7 @@ class Observation:
     is_served: bool = False  # a lone input is not published: a container is ready for it
     busy_cpu: float | None = None
     memory: int | None = None
+    reset: int = 0  # when its failed starts were last forgotten by hand, in ms since 1970
     paused: int = 0  # since when it gets no containers, in ms since 1970; 0: it does
 
     def running(self, slots: int = 1) -> int:
@@ -181,6 +182,13 @@ class Observing:
             yield from ask_one(b"PUBLISH", self.keys.wake, pool)
         return bool(noted)
 
+    def reset(self, pool: str, *, now: int) -> Op[bool]:
+        """Have the pool try to start containers as if none had failed (`now`, in ms); False if it is not known."""
+        noted = yield from ask_one(*note_command(self.keys, pool, b"reset", now))
+        if noted:
+            yield from ask_one(b"PUBLISH", self.keys.wake, pool)
+        return bool(noted)
+
     def resume(self, pool: str) -> Op[bool]:
         """Have the pool get containers again; False if it was not paused."""
         removed, _ = yield from ask(
@@ -242,6 +250,7 @@ def _observation(pool: str, reply: Any, where: str) -> Observation | None:
         paused,
         cpu,
         memory,
+        reset,
     ) = fields
     return Observation(
         pool=pool,
@@ -258,6 +267,7 @@ def _observation(pool: str, reply: Any, where: str) -> Observation | None:
         busy_cpu=reading.seconds(cpu, where),
         memory=reading.whole(memory),
         paused=max(0, reading.whole(paused) or 0),
+        reset=max(0, reading.whole(reset) or 0),
     )
 
 

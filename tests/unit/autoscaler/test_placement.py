@@ -15,12 +15,13 @@ from qmodal.spec.needs.offer import Offer
 from qmodal_autoscaler.policy.placement import Placement, Rooms, explain
 from qmodal_autoscaler.policy.room import (
     NOTHING,
+    AppShares,
     ContainerRequest,
     GpuRoom,
     GpuShare,
+    Totals,
     WorkerRoom,
 )
-from qmodal_autoscaler.policy.shares import AppShares, Totals
 from qmodal_autoscaler.policy.turns import TurnQueue
 
 

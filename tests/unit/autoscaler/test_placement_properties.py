@@ -13,11 +13,12 @@ from qmodal.spec.needs.offer import Offer
 from qmodal_autoscaler.policy.placement import Placement, Rooms, explain
 from qmodal_autoscaler.policy.room import (
     NOTHING,
+    AppShares,
     ContainerRequest,
     GpuRoom,
+    Totals,
     WorkerRoom,
 )
-from qmodal_autoscaler.policy.shares import AppShares, Totals
 from qmodal_autoscaler.policy.turns import TurnQueue
 
 # Pools that were measured to use about as much as each other are taken for equal; here they are, or take twice as much.
@@ -101,7 +102,7 @@ def place(
     return line, filled, [each for turn in turns for each in turn.placements]
 
 
-@runs(deadline=None, max_examples=80)
+@runs(deadline=None, max_examples=50)
 @given(boxes(), requests())
 def test_nothing_is_placed_beyond_what_a_box_offers_and_no_gpu_twice(
     rooms: list[WorkerRoom], wanted: list[ContainerRequest]
@@ -148,7 +149,7 @@ def _check_gpus(
         assert taken[uuid] <= min(cut) == max(cut)
 
 
-@runs(deadline=None, max_examples=80)
+@runs(deadline=None, max_examples=50)
 @given(boxes(), requests())
 def test_whatever_fits_somewhere_is_placed_and_the_rest_is_explained(
     rooms: list[WorkerRoom], wanted: list[ContainerRequest]
@@ -166,7 +167,7 @@ def test_whatever_fits_somewhere_is_placed_and_the_rest_is_explained(
         assert {worker for worker, why in reasons.items() if not why} == fits
 
 
-@runs(deadline=None, max_examples=80)
+@runs(deadline=None, max_examples=50)
 @given(boxes(), requests(), requests())
 def test_what_is_given_back_leaves_the_boxes_as_they_were(
     rooms: list[WorkerRoom], wanted: list[ContainerRequest], others: list[ContainerRequest]
@@ -182,7 +183,7 @@ def test_what_is_given_back_leaves_the_boxes_as_they_were(
         assert filled.take(each, each.have) == fresh.take(each, each.have)
 
 
-@runs(deadline=None, max_examples=80)
+@runs(deadline=None, max_examples=50)
 @given(boxes(), requests(), st.data())
 def test_nothing_takes_what_is_kept_for_a_request(
     rooms: list[WorkerRoom], wanted: list[ContainerRequest], data: st.DataObject
@@ -201,7 +202,7 @@ def test_nothing_takes_what_is_kept_for_a_request(
     assert filled.take(kept, kept.have) is not None
 
 
-@runs(deadline=None, max_examples=80)
+@runs(deadline=None, max_examples=50)
 @given(
     st.lists(
         st.builds(
@@ -249,7 +250,7 @@ def _amounts(needs: Needs, count: int) -> dict[str, float]:
     }
 
 
-@runs(deadline=None, max_examples=80)
+@runs(deadline=None, max_examples=50)
 @given(
     st.lists(
         st.tuples(

@@ -491,6 +491,17 @@ def test_giving_up(failures: tuple[float, ...], ephemeral: bool, give_up: bool) 
     assert decide(SETTLED, pool(waiting=1, failures=times), settings, NOW).give_up is give_up
 
 
+def test_a_pool_that_holds_its_inputs_never_gives_them_up_and_goes_on_trying() -> None:
+    failures = (NOW, NOW, NOW)
+    snapshot, settings = pool(waiting=1, failures=failures), PoolSettings(ephemeral=True)
+    holding = replace(settings, gives_up=False)
+    found, held = (decide(SETTLED, snapshot, each, NOW + 5) for each in (settings, holding))
+    assert (found.give_up, held.give_up) == (True, False)
+    assert (held.start, held.why, held.retry_at) == (0, "failed_starts", found.retry_at)
+    until = backoff(failures, ephemeral=True).until
+    assert decide(SETTLED, snapshot, holding, until).start == 1
+
+
 def test_a_pool_that_gave_up_probes_again_when_its_pause_is_over() -> None:
     failures = (NOW, NOW, NOW)
     snapshot = pool(waiting=1, failures=failures)

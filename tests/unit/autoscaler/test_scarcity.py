@@ -16,8 +16,7 @@ from qmodal_autoscaler.policy.clearing import Clearing
 from qmodal_autoscaler.policy.placement import Placement, Rooms
 from qmodal_autoscaler.policy.rebalance import STALLED_SECONDS, Donor, StarvedPool
 from qmodal_autoscaler.policy.reservations import STARVED_SECONDS, Reservations
-from qmodal_autoscaler.policy.room import ContainerRequest, GpuRoom, WorkerRoom
-from qmodal_autoscaler.policy.shares import AppShares, Totals
+from qmodal_autoscaler.policy.room import AppShares, ContainerRequest, GpuRoom, Totals, WorkerRoom
 from qmodal_autoscaler.policy.turns import TurnQueue
 
 TICK_SECONDS = 0.5
@@ -142,7 +141,9 @@ class Fleet:
                 self.running[f"c{next(self.ids)}"] = Running(placement, since, until)
                 self.first.setdefault(placement.pool, self.now)
         shapes = {turn.request.shape for turn in turns}
-        self.kept.update(self.line.shapes, shapes, self.line.passed_over, self.boxes, self.now)
+        self.kept.update(
+            self.line.shapes, shapes, self.line.take_passed_over(), self.boxes, self.now
+        )
 
     def _make_room(self) -> None:
         requests = self.line.front(64, is_plain=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -10,8 +11,8 @@ import pytest
 from qmodal_autoscaler.control.workqueue import Timers
 from qmodal_autoscaler.policy.placement import Rooms
 from qmodal_autoscaler.policy.rebalance import Donor, StarvedPool, lend
-from qmodal_autoscaler.policy.room import NOTHING, ContainerRequest, WorkerRoom
-from qmodal_autoscaler.policy.shares import AppShares, Totals
+from qmodal_autoscaler.policy.room import NOTHING, AppShares, ContainerRequest, Totals, WorkerRoom
+from qmodal_autoscaler.policy.tenure import remaining_seconds
 from qmodal_autoscaler.policy.turns import Turn, TurnQueue
 
 
@@ -174,6 +175,29 @@ def donor(
         pytest.param(
             [starved()], [donor(busy=9, seconds=31.0, start=3.0)], 9, 1, id="one that was worth it"
         ),
+        pytest.param(
+            [starved()], [donor(busy=9, start=3.0, remaining=2.9)], 9, 0, id="one that is done soon"
+        ),
+        pytest.param(
+            [starved()],
+            [donor(busy=9, start=3.0, remaining=3.1)],
+            9,
+            1,
+            id="one that is done later",
+        ),
+        pytest.param(
+            [starved()], [donor(busy=9, service=5.0, remaining=4.0)], 9, 0, id="one last input"
+        ),
+        pytest.param(
+            [starved()], [donor(busy=9, start=5.0, remaining=0.0)], 9, 1, id="nothing is left"
+        ),
+        pytest.param(
+            [starved()],
+            [donor(busy=9, start=30.0, service=60.0, remaining=11.0)],
+            9,
+            1,
+            id="nobody waits for so long until another pool is done",
+        ),
         pytest.param([starved(unmet=99)], [donor(busy=32)], 16, 16, id="half of them at once"),
         pytest.param(
             [starved(f"p{number}") for number in range(99)],
@@ -188,6 +212,29 @@ def test_containers_that_make_room(
     poor: list[StarvedPool], rich: list[Donor], most: int, taken: int
 ) -> None:
     assert len(lend(poor, rich, leaving=0, most=most)) == taken
+
+
+@pytest.mark.parametrize(
+    ("changes", "seconds"),
+    [
+        pytest.param({}, 12.0, id="eight inputs of 3 s, two at once"),
+        pytest.param({"slots": 4}, 3.0, id="several at once in each"),
+        pytest.param({"waiting": 0}, 0.0, id="nothing waits"),
+        pytest.param({"per_second": 0.03}, 12.0, id="hardly any come"),
+        pytest.param({"per_second": 0.04}, math.inf, id="others may come meanwhile"),
+        pytest.param({"service": None}, math.inf, id="nobody knows how long they take"),
+        pytest.param({"containers": 0}, math.inf, id="nothing runs them"),
+    ],
+)
+def test_how_long_a_pool_takes_for_what_waits(changes: dict[str, Any], seconds: float) -> None:
+    pool: dict[str, Any] = {
+        "waiting": 8,
+        "service": 3.0,
+        "slots": 1,
+        "containers": 2,
+        "per_second": 0.0,
+    }
+    assert remaining_seconds(**pool | changes) == seconds
 
 
 def test_room_that_is_being_made_is_waited_for() -> None:

@@ -1,4 +1,4 @@
-"""`qmodal pool`: list pools, show one, drop what waits in it, pause it and let it go on."""
+"""`qmodal pool`: list pools, show one, drop what waits in it, pause it, let it go on, and have it try again."""
 
 from __future__ import annotations
 
@@ -92,11 +92,12 @@ def showing(which: str, app: str | None, environment: str | None, as_json: bool)
 
 
 def _about(client: Client, seen: Observation) -> Op[dict[str, Any]]:
-    from qmodal.cli.commands.finding.pools import view_of
+    from qmodal.cli.commands.finding.pools import settings_of, view_of
     from qmodal.store.results.failures import MOST_NOTED
 
     view = yield from view_of(client, seen)
     queue = yield from client.observing.queue(seen.pool, count=1)
+    settings = yield from settings_of(client, seen)
     failures = yield from client.failures.recent(seen.app, seen.function, count=MOST_NOTED)
     in_line = [each.since for each in queue if each.place == "waiting"]
     now = time.time() * 1000
@@ -108,6 +109,7 @@ def _about(client: Client, seen: Observation) -> Op[dict[str, Any]]:
         "submitted": seen.submitted,
         "input_time": seen.service_time,
         "start_time": seen.start_time,
+        "settings": settings,
         "failures": sum(each.pool == seen.pool for each in failures),
         "states": {each.container: each.state for each in view.containers},
     }
@@ -122,9 +124,13 @@ def _shown(name: str, value: Any) -> str:
         return f"for {age(value)}"
     if name in ("input_time", "start_time"):
         return f"{value:.3f} s"
-    if name == "states":
-        return ", ".join(f"{container} {state}" for container, state in value.items()) or "-"
+    if name in ("settings", "states"):
+        return ", ".join(f"{each} {_limit(its)}" for each, its in value.items()) or "-"
     return str(value)
+
+
+def _limit(value: object) -> str:
+    return "none" if value is None else str(value)
 
 
 @pool.command(no_args_is_help=True)
@@ -169,6 +175,21 @@ def pause(which: str, app: str | None, environment: str | None) -> None:
     # Active, and so seen by the autoscaler and in lists, also if it has nothing to do.
     client.run(client.pools.join(seen.pool))
     click.echo(f"Paused {seen.label} [{seen.pool}]: its containers end, and its inputs wait")
+
+
+@pool.command(no_args_is_help=True)
+@click.argument("which", metavar="POOL")
+@options.app
+@options.environment
+def reset(which: str, app: str | None, environment: str | None) -> None:
+    """Forget the failed starts of a pool, so that it tries again at once."""
+    from qmodal.cli.commands.finding.pools import paused_now
+    from qmodal.client.client import current
+
+    client = current()
+    seen = client.run(_find(client, which, app, environment))
+    client.run(client.observing.reset(seen.pool, now=paused_now()))
+    click.echo(f"Reset {seen.label} [{seen.pool}]: it may start containers at once")
 
 
 @pool.command(no_args_is_help=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from qmodal.cli.commands.app import backlog_of
 from qmodal.cli.commands.finding.scope import Scope, app_names, deployed_records, observed
@@ -11,6 +11,8 @@ from qmodal.cli.commands.fleet import look
 from qmodal.client.client import Client
 from qmodal.exception import Error, NotFoundError
 from qmodal.spec.documents import PoolSpec
+from qmodal.spec.options import AutoscalerOverride
+from qmodal.spec.variant import options_in_force
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.watch.observing import Observation
 from qmodal.transport.operation import Op
@@ -59,6 +61,22 @@ def pools_in(client: Client, scope: Scope) -> Op[list[PoolView]]:
 def view_of(client: Client, seen: Observation) -> Op[PoolView]:
     """One pool with its containers."""
     return (yield from _views(client, [seen]))[0]
+
+
+def settings_of(client: Client, seen: Observation) -> Op[dict[str, float | None] | None]:
+    """The autoscaler settings in force for the pool; None if its app has stopped, or cannot be read."""
+    spec = yield from client.specs.pool(seen.pool)
+    record = yield from client.apps.record(seen.app)
+    if spec is None or record is None:
+        return None
+    version = yield from client.specs.version(seen.app, spec.value.number or record.version)
+    function = None if version is None else version.value.functions.get(spec.value.function)
+    if function is None:
+        return None
+    overrides = yield from client.apps.overrides(seen.app)
+    override = AutoscalerOverride.from_plain(overrides.get(seen.pool, {}))
+    options = override.apply(options_in_force(function, spec.value))
+    return {each.name: getattr(options, each.name) for each in fields(override)}
 
 
 def _views(client: Client, pools: list[Observation]) -> Op[list[PoolView]]:
@@ -152,5 +170,5 @@ def _declared(client: Client, which: str, scope: Scope) -> Op[list[tuple[str, Po
 
 
 def paused_now() -> int:
-    """The time that a pause begins, in ms since 1970."""
+    """The time that a pause begins, or at which failed starts are forgotten, in ms since 1970."""
     return time.time_ns() // 1_000_000

@@ -81,9 +81,10 @@ def test_no_more_containers_start_than_there_is_memory_for(fleet: Fleet, tmp_pat
     pool = fleet.publish(tmp_path / "src", SOURCE, {"take": None})["take"]
     with fleet.box("--memory", "1GiB") as box:
         fleet.ready(box, pool)
-        calls = [fleet.call(pool, 300, 2.5) for _ in range(6)]
+        calls = [fleet.call(pool, 400, 2.5) for _ in range(6)]
+        # What is learned while it grows is written again when it is a fifth more.
         wait_until(
-            lambda: (seen(fleet, pool).memory or 0) > 300 * MEBIBYTE, what="what it takes is known"
+            lambda: (seen(fleet, pool).memory or 0) > 320 * MEBIBYTE, what="what it takes is known"
         )
         for _ in range(31):
             fleet.assign(box, pool)
@@ -94,8 +95,8 @@ def test_no_more_containers_start_than_there_is_memory_for(fleet: Fleet, tmp_pat
             return not seen(fleet, pool).inflight
 
         wait_until(are_done, what="all inputs end", seconds=60, pause=0.02)
-        assert [fleet.value(call) for call in calls] == [300] * 6
-        assert 2 <= max(seen_living) <= 3, "three take 900 MiB of a gibibyte, and a fourth waits"
+        assert [fleet.value(call) for call in calls] == [400] * 6
+        assert 2 <= max(seen_living) <= 3, "three take all of a gibibyte, and a fourth waits"
 
 
 def test_what_others_have_measured_holds_starts_back_too(fleet: Fleet, tmp_path: Path) -> None:

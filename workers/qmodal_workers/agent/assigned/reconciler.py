@@ -32,7 +32,7 @@ class Look(NamedTuple):
 
     assigned: dict[str, str]
     apps: dict[str, AppRecord | None]
-    overrides: dict[str, dict[str, int]]
+    overrides: dict[str, dict[str, float]]
     cordon: Cordon
 
 
@@ -88,7 +88,7 @@ class Reconciler:
         ours.discard("")
         apps = (yield from self._client.apps.records(sorted(ours))) if ours else {}
         assigned = self._own(listed[self._worker])
-        overrides: dict[str, dict[str, int]] = {}
+        overrides: dict[str, dict[str, float]] = {}
         if len(assigned) > self._turnover.most:
             for each in (yield from all_of(*map(self._client.apps.overrides, sorted(ours)))):
                 overrides |= each

@@ -58,7 +58,7 @@ class Turnover:
         self._gpus = gpus
         self._cpus = offered.processors
         self._waiting: dict[str, str] = {}
-        self._overrides: Mapping[str, Mapping[str, int]] = {}
+        self._overrides: Mapping[str, Mapping[str, float]] = {}
         self._is_pressing = False
         self._is_short = False  # of memory, for the first that waits
 
@@ -72,7 +72,9 @@ class Turnover:
         """Whether assigned containers wait for room."""
         return bool(self._for_a_place()) and (self._is_short or self._room() <= 0)
 
-    def take(self, assigned: Mapping[str, str], overrides: Mapping[str, Mapping[str, int]]) -> None:
+    def take(
+        self, assigned: Mapping[str, str], overrides: Mapping[str, Mapping[str, float]]
+    ) -> None:
         """Take in what is assigned (container → pool) and the overrides of pools; start what there is room for."""
         missing = [name for name in assigned if name not in self._containers]
         self._waiting = {name: assigned[name] for name in sorted(missing, key=_serial)}
