@@ -6,12 +6,14 @@ import asyncio
 import signal
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from qmodal.client.client import Client
 from qmodal_autoscaler.control.election import Leadership, new_autoscaler_id
 from qmodal_autoscaler.control.leader_loop import LeaderTerm
-from qmodal_autoscaler.control.shortage_command import ShortageCommand
+
+if TYPE_CHECKING:
+    from qmodal_autoscaler.control.shortage_command import ShortageCommand
 
 
 class AutoscalerOptions(NamedTuple):

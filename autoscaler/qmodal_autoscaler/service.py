@@ -67,9 +67,12 @@ def _run(
     import asyncio
 
     from qmodal.client.client import Client
-    from qmodal_autoscaler.control.shortage_command import ShortageCommand
     from qmodal_autoscaler.process import AutoscalerOptions, run
 
-    command = None if on_shortage is None else ShortageCommand.parse(*on_shortage)
+    command = None
+    if on_shortage is not None:
+        from qmodal_autoscaler.control.shortage_command import ShortageCommand
+
+        command = ShortageCommand.parse(*on_shortage)
     options = AutoscalerOptions(metrics_port, pool_labels, command)
     asyncio.run(run(Client(settings), options))

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from qmodal.client.client import Client
 from qmodal.spec.needs.needs import Needs
@@ -32,12 +33,13 @@ from qmodal_autoscaler.control.judgement import (
 )
 from qmodal_autoscaler.control.maintenance import DetachedApps, Maintenance
 from qmodal_autoscaler.control.notifications import Notifications
-from qmodal_autoscaler.control.shortage import ShortageWatch
-from qmodal_autoscaler.control.shortage_command import ShortageCommand
 from qmodal_autoscaler.control.workqueue import WorkQueue
 from qmodal_autoscaler.policy.decide import decide
 from qmodal_autoscaler.policy.state import PoolHistory
 from qmodal_autoscaler.policy.turns import Turn
+
+if TYPE_CHECKING:
+    from qmodal_autoscaler.control.shortage_command import ShortageCommand
 
 # Every pool is looked at about this often, hint or not: hints may be lost.
 FULL_LOOK_SECONDS = 1.0
@@ -122,10 +124,14 @@ class LeaderTerm:
             group.create_task(self._tick(), name="tick")
             group.create_task(self._sweep(), name="sweep")
             if self._on_shortage is not None:
-                shortage = ShortageWatch(
-                    self._client, self._on_shortage, self.wanted, lambda: len(self.nodes.boxes())
-                )
-                group.create_task(shortage.watch(), name="shortage")
+                group.create_task(self._watch_shortage(self._on_shortage), name="shortage")
+
+    async def _watch_shortage(self, command: ShortageCommand) -> None:
+        # Most autoscalers have no such command, and what it takes to start one is a mebibyte.
+        from qmodal_autoscaler.control.shortage import ShortageWatch
+
+        boxes = self.nodes.boxes
+        await ShortageWatch(self._client, command, self.wanted, lambda: len(boxes())).watch()
 
     async def _tick(self) -> None:
         while True:

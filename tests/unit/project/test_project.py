@@ -52,6 +52,7 @@ UNNEEDED = [
     *("redis", "click", "psutil", "rich", "prometheus_client", "rq", "multiprocessing", "pydoc"),
     *("cryptography", "dotenv"),  # for templates of functions with secrets, and who publishes
     *("importlib.metadata", "importlib.resources", "email", "http.client", "argparse"),
+    "tempfile",
 ]
 _PRELOAD = "qmodal_workers.spawn.template_process as t; t.preload()"
 PROCESSES = {
