@@ -52,7 +52,6 @@ UNNEEDED = [
     *("redis", "click", "psutil", "rich", "prometheus_client", "rq", "multiprocessing", "pydoc"),
     *("cryptography", "dotenv"),  # for templates of functions with secrets, and who publishes
     *("importlib.metadata", "importlib.resources", "email", "http.client", "argparse"),
-    "tempfile",
 ]
 _PRELOAD = "qmodal_workers.spawn.template_process as t; t.preload()"
 PROCESSES = {
@@ -90,6 +89,10 @@ def lengths(folder: str, pattern: str) -> dict[str, int]:
 @pytest.mark.parametrize("process", list(PROCESSES))
 def test_a_process_imports_nothing_large_that_it_does_not_need(process: str) -> None:
     assert imported(PROCESSES[process], UNNEEDED) == []
+
+
+def test_an_autoscaler_without_a_command_for_shortages_has_not_what_starts_one() -> None:
+    assert imported(PROCESSES["autoscaler"], ["tempfile", "shlex"]) == []
 
 
 def test_a_service_is_started_with_the_command_line_or_without_it() -> None:
