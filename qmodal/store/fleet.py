@@ -11,6 +11,7 @@ import msgpack
 
 from qmodal.store import reading
 from qmodal.store.keys import Keys
+from qmodal.store.watch.reasons import REASONS_MS, Reasons
 from qmodal.transport.operation import Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.ids import worker_of
@@ -281,6 +282,20 @@ class Fleet:
         key = self.keys.line
         packed = yield from ask_one(b"GET", key)
         return None if packed is None else reading.report(packed, WaitingLine, key)
+
+    def say_reasons(self, reasons: Reasons) -> Op[None]:
+        """Say why pools do not get the containers that they want, or that all do; it is forgotten after 5 s."""
+        key = self.keys.reasons
+        if reasons.of:
+            yield from ask_one(b"SET", key, reasons.packed(), b"PX", REASONS_MS)
+        else:
+            yield from ask_one(b"UNLINK", key)
+
+    def reasons(self) -> Op[Reasons]:
+        """Why pools do not get the containers that they want; none if all do, or nobody leads."""
+        key = self.keys.reasons
+        packed = yield from ask_one(b"GET", key)
+        return Reasons.opened(packed, key)
 
     def lead(self, autoscaler: str) -> Op[int]:
         """Take or keep the leadership for 5 s; the epoch, or 0 if another leads."""
