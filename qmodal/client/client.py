@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from qmodal.store.results.failures import Failures
     from qmodal.store.results.items import Items
     from qmodal.store.results.kept import KeptCalls
+    from qmodal.store.watch.boxes import Boxes
     from qmodal.store.watch.observing import Observing
     from qmodal.store.web.gateways import Gateways
     from qmodal.store.web.routes import Routes
@@ -150,6 +151,13 @@ class Client:
         from qmodal.store.watch.observing import Observing
 
         return Observing(self.keys)
+
+    @cached_property
+    def boxes(self) -> Boxes:
+        """What boxes offer, and whether they are cordoned."""
+        from qmodal.store.watch.boxes import Boxes
+
+        return Boxes(self.keys)
 
     @cached_property
     def fleet(self) -> Fleet:

@@ -116,13 +116,14 @@ class Fleet:
 
     keys: Keys
 
-    def enroll(self, report: WorkerReport) -> Op[None]:
-        """Register a box with a fresh lease."""
+    def enroll(self, report: WorkerReport, cordon: Mapping[str, int] | None = None) -> Op[None]:
+        """Register a box with a fresh lease, cordoned or drained since those moments (ms) if it was before."""
         keys, worker = self.keys, report.worker
         yield from ask_one(
             *script("enroll").command(
                 (keys.worker(worker), keys.workers),
-                (worker, _packed(report), LEASE_MS, keys.wake),
+                (worker, packed(report), LEASE_MS, keys.wake),
+                more=[part for field, since in (cordon or {}).items() for part in (field, since)],
             )
         )
 
@@ -130,7 +131,7 @@ class Fleet:
         """Renew the lease and report changed containers (None: gone); False if given up."""
         flat: list[Any] = []
         for container, report in reports.items():
-            flat += (container, b"" if report is None else _packed(report))
+            flat += (container, b"" if report is None else packed(report))
         reply = yield from ask_one(
             *script("renew").command(
                 (self.keys.workers, self.keys.containers(worker)), (worker, LEASE_MS), more=flat
@@ -327,7 +328,7 @@ def _read(packed: bytes, where: str) -> ContainerReport | None:
     return reading.report(packed, ContainerReport, where)
 
 
-def _packed(report: WorkerReport | ContainerReport) -> bytes:
-    """As it travels; half a character, as a file name may have, must not stop the lease."""
-    packed: bytes = msgpack.packb(asdict(report), unicode_errors="backslashreplace")
-    return packed
+def packed(report: WorkerReport | ContainerReport) -> bytes:
+    """As a report travels; half a character, as a file name may have, must not stop the lease."""
+    found: bytes = msgpack.packb(asdict(report), unicode_errors="backslashreplace")
+    return found

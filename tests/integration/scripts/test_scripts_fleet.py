@@ -11,6 +11,7 @@ from qmodal.cli.commands.fleet import look
 from qmodal.client.client import Client
 from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport, WorkerReport
+from qmodal.store.watch.boxes import BoxRecord, Cordon
 from qmodal.transport.connection import Address, Connection
 
 WORKER = "wk-fleet"
@@ -111,6 +112,57 @@ def test_a_box_that_has_renewed_since_it_was_looked_at_is_not_given_up(
     leases = client.run(client.fleet.workers())
     assert client.run(client.fleet.renew(box, {}))
     assert client.run(client.fleet.sweep(leases)) == {}
+
+
+def test_a_box_is_cordoned_and_drained_until_it_is_uncordoned(client: Client, box: str) -> None:
+    boxes = client.boxes
+    assert client.run(boxes.records([box, "wk-other"])) == {box: BoxRecord(report=REPORT)}
+    assert client.run(boxes.cordon(box))
+    cordon = client.run(boxes.cordon_of(box))
+    assert cordon.is_closed
+    assert not cordon.drained
+    assert client.run(boxes.drain(box))
+    drained = client.run(boxes.records([box]))[box].cordon
+    assert drained.cordoned == cordon.cordoned, "it is cordoned since it was first"
+    assert drained.drained >= cordon.cordoned
+    assert client.run(boxes.cordon(box))
+    assert client.run(boxes.cordon_of(box)) == drained, "to cordon it does not end its drain"
+    assert client.run(boxes.uncordon(box))
+    assert client.run(boxes.cordon_of(box)) == Cordon()
+
+
+def test_nobody_cordons_a_box_that_has_left_or_was_given_up(
+    client: Client, box: str, line: Connection
+) -> None:
+    assert not client.run(client.boxes.cordon("wk-other")), "its record would never go"
+    line.exchange([(b"ZADD", client.keys.workers, 0, box)])
+    assert not client.run(client.boxes.drain(box))
+    assert not client.run(client.boxes.describe(REPORT))
+    assert client.run(client.boxes.records([box, "wk-other"])) == {box: BoxRecord(report=REPORT)}
+
+
+def test_a_box_comes_back_as_it_was_cordoned(client: Client) -> None:
+    cordon = Cordon(cordoned=5, drained=7)
+    client.run(client.fleet.enroll(REPORT, cordon.fields))
+    assert client.run(client.boxes.cordon_of(WORKER)) == cordon
+    client.run(client.fleet.enroll(REPORT))
+    client.run(client.fleet.retire(WORKER))
+
+
+def test_a_box_may_change_what_it_offers(client: Client, box: str) -> None:
+    client.run(client.boxes.cordon(box))
+    assert client.run(client.boxes.describe(replace(REPORT, cpus=1.0)))
+    record = client.run(client.boxes.records([box]))[box]
+    assert record.report.cpus == 1.0
+    assert record.cordon.is_closed, "it stays cordoned"
+
+
+@pytest.mark.parametrize("raw", [b"soon", b"-5", b"1e3", b"\xff"])
+def test_what_no_moment_is_cordons_no_box(
+    client: Client, box: str, line: Connection, raw: bytes
+) -> None:
+    line.exchange([(b"HSET", client.keys.worker(box), b"cordoned", raw)])
+    assert client.run(client.boxes.cordon_of(box)) == Cordon()
 
 
 def test_renewal_does_not_enroll(client: Client) -> None:

@@ -272,6 +272,16 @@ def enroll(bench: Bench) -> Command:
     return command_of(bench.client.fleet.enroll(REPORT))
 
 
+def cordon(bench: Bench) -> Command:
+    bench.client.run(bench.client.fleet.enroll(REPORT))
+    return command_of(bench.client.boxes.drain(WORKER))
+
+
+def describe(bench: Bench) -> Command:
+    bench.client.run(bench.client.fleet.enroll(REPORT))
+    return command_of(bench.client.boxes.describe(replace(REPORT, cpus=1.0)))
+
+
 def retire(bench: Bench) -> Command:
     bench.client.run(bench.client.fleet.enroll(REPORT))
     return command_of(bench.client.fleet.retire(WORKER))
@@ -357,7 +367,7 @@ CASES: list[Callable[[Bench], Command]] = [
     *(mark, reclaim_marked, note),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
-    *(resign, enroll, retire, count, keep_secret),
+    *(resign, enroll, retire, cordon, describe, count, keep_secret),
     *(note_run, hold, expire_part, disown, forget, disuse),
     *OBJECT_CASES,
 ]
