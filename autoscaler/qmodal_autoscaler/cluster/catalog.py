@@ -9,6 +9,7 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
+from qmodal.spec.needs.needs import Needs
 from qmodal.spec.options import AutoscalerOverride, FunctionOptions
 from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
@@ -45,6 +46,7 @@ class PoolTerms:
     ended: str = ""
     least: int = 0
     weight: float = 1.0
+    needs: Needs = Needs()  # what each of its containers needs of a box
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +220,7 @@ def _running(
         settings=settings,
         capacity=options.capacity,
         weight=float(options.priority),
+        needs=options.needs,
     )
 
 
