@@ -105,17 +105,9 @@ def _without_leader(seen: Observation, state: FleetState) -> Iterator[Reason]:
     if seen.delayed and seen.delayed == seen.inflight:
         yield Reason.of("retry", count=seen.delayed, when="")
     if alive and all(each.state == "starting" for each in alive):
-        yield starting(alive, state.now)
+        yield Reason.starting([each.since for each in alive], state.now)
     if own and not alive:
         detail = clause(own[-1].detail or "they end before they are ready")
         yield Reason.of("failing", detail=detail)
     if not alive and state.running >= state.places:
         yield Reason.of("room", detail=f"{state.running} of {state.places} containers run")
-
-
-def starting(containers: list[ContainerReport], now: float) -> Reason:
-    """That these containers start, and for how long the first of them; there is one."""
-    count = len(containers)
-    which = "its first container" if count == 1 else f"the first of its {count} containers"
-    seconds = max(0.0, now - min(each.since for each in containers)) / 1000
-    return Reason.of("starting", which=which, seconds=seconds)

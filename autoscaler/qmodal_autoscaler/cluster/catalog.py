@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from qmodal.client.client import Client
@@ -46,7 +46,7 @@ class PoolTerms:
     ended: str = ""
     least: int = 0
     weight: float = 1.0
-    needs: Needs = Needs()  # what each of its containers needs of a box
+    needs: Needs = field(default_factory=Needs)  # what each of its containers needs of a box
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from qmodal.spec.needs.gpus import Gpu, GpuNeed
@@ -17,6 +17,12 @@ class Offer:
     memory: int
     gpus: tuple[Gpu, ...] = ()
     labels: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, *, cpus: float, memory: int, gpus: Iterable[str], labels: Iterable[str]) -> Offer:
+        """What a box offers that reports this of itself; GPUs that cannot be read are left out."""
+        known = tuple(gpu for gpu in map(Gpu.parse, gpus) if gpu is not None)
+        return cls(cpus=cpus, memory=memory, gpus=known, labels=tuple(labels))
 
     def lacks(self, needs: Needs) -> str:
         """What the box lacks to run one container with these needs, while nothing else runs there; empty if nothing."""

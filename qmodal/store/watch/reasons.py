@@ -6,7 +6,7 @@ and one printable line are taken from there; the advice for a kind, which names 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, NamedTuple, get_args
@@ -73,7 +73,9 @@ WORDING: Mapping[Kind, Wording] = MappingProxyType(
         "paused": Wording(
             "paused", "its pool is paused", "`qmodal pool resume {pool}` lets it go on"
         ),
-        "stopped": Wording("app stopped", "its app is stopped", "Run or deploy the app again"),
+        "stopped": Wording(
+            "app stopped", "nothing of it runs any more: {detail}", "Run or deploy the app again"
+        ),
         "unreadable": Wording(
             "cannot be read",
             "the autoscaler cannot tell what it needs: {detail}",
@@ -155,6 +157,13 @@ class Reason(NamedTuple):
     def of(cls, kind: Kind, **facts: object) -> Reason:
         """The reason of that kind, whose text has these facts."""
         return cls(kind, line_of(WORDING[kind].text.format(**facts)))
+
+    @classmethod
+    def starting(cls, since: Sequence[int], now: float) -> Reason:
+        """That containers start, by when each began to, and the time now; in ms of the server."""
+        count, seconds = len(since), max(0.0, now - min(since)) / 1000
+        which = "a container for it" if count == 1 else f"the first of {count} containers"
+        return cls.of("starting", which=which, seconds=seconds)
 
     @property
     def short(self) -> str:
