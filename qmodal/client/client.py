@@ -277,7 +277,8 @@ class Client:
         from qmodal.client.waiting import Waits
 
         server = redacted(self.settings.redis_url or "")
-        return self.__dict__.setdefault("waits", Waits(server, self.fleet, self.observing))  # type: ignore[no-any-return]
+        waits = Waits(server, self.fleet, self.boxes, self.observing)
+        return self.__dict__.setdefault("waits", waits)  # type: ignore[no-any-return]
 
     def run(self, op: Op[T]) -> T:
         """Drive an operation on a blocking connection."""

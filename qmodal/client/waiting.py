@@ -13,6 +13,7 @@ from qmodal.telemetry.events import CALL_WAITS, emit
 
 if TYPE_CHECKING:
     from qmodal.store.fleet import Fleet
+    from qmodal.store.watch.boxes import Boxes
     from qmodal.store.watch.observing import Observation, Observing
     from qmodal.transport.operation import Op
 
@@ -27,9 +28,10 @@ UNSAID: frozenset[Kind] = CALM | {"maximum", "stopped"}
 class Waits:
     """What a process has said about its waiting calls; each reason once. `server`: its URL, without a password."""
 
-    def __init__(self, server: str, fleet: Fleet, observing: Observing) -> None:
+    def __init__(self, server: str, fleet: Fleet, boxes: Boxes, observing: Observing) -> None:
         self._server = server
         self._fleet = fleet
+        self._boxes = boxes
         self._observing = observing
         self._said: set[tuple[Kind, str]] = set()
         self.looked: dict[str, float] = {}  # when each pool was looked at, of late
@@ -66,7 +68,7 @@ class Waits:
         (seen,) = yield from self._observing.observe([pool])
         if seen is None or not seen.inflight:
             return None
-        state = yield from fleet_state(self._fleet, self._server)
+        state = yield from fleet_state(self._fleet, self._boxes, self._server)
         reason = reason_of(seen, state)
         return (seen, reason) if is_said(reason.kind, pool, state) else None
 

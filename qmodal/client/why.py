@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from qmodal.exception import clause
-from qmodal.store.fleet import ContainerReport, Fleet, WaitingLine, WorkerReport
+from qmodal.store.fleet import ContainerReport, Fleet, WaitingLine
 from qmodal.store.server import server_ms
+from qmodal.store.watch.boxes import Boxes, BoxRecord
 from qmodal.store.watch.observing import Observation
 from qmodal.store.watch.reasons import Reason, Reasons
 from qmodal.transport.operation import Op
@@ -22,7 +23,7 @@ class FleetState:
 
     server: str
     now: float
-    workers: tuple[WorkerReport, ...] = ()
+    workers: tuple[BoxRecord, ...] = ()
     containers: tuple[ContainerReport, ...] = ()
     leader: str | None = None
     reasons: Reasons = field(default_factory=Reasons)
@@ -31,7 +32,7 @@ class FleetState:
     @property
     def places(self) -> int:
         """Containers that all boxes may run."""
-        return sum(each.max_containers for each in self.workers)
+        return sum(each.report.max_containers for each in self.workers)
 
     @property
     def running(self) -> int:
@@ -43,7 +44,7 @@ class FleetState:
         return [each for each in self.containers if each.pool == pool]
 
 
-def fleet_state(fleet: Fleet, server: str) -> Op[FleetState]:
+def fleet_state(fleet: Fleet, boxes: Boxes, server: str) -> Op[FleetState]:
     """Look at the boxes. A lease counts until it has ended, not until somebody has given the box up.
 
     Without a worker and an autoscaler, nobody gives up the last worker.
@@ -51,12 +52,12 @@ def fleet_state(fleet: Fleet, server: str) -> Op[FleetState]:
     leases = yield from fleet.workers()
     now = yield from server_ms()
     living = [worker for worker, ends in leases.items() if ends > now]
-    reports = yield from fleet.reports(living)
+    records = yield from boxes.records(living)
     containers = yield from fleet.containers(living)
     return FleetState(
         server=server,
         now=now,
-        workers=tuple(reports),
+        workers=tuple(records.values()),
         containers=tuple(each for listed in containers.values() for each in listed),
         leader=(yield from fleet.leader()),
         reasons=(yield from fleet.reasons()),

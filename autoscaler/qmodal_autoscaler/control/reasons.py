@@ -141,7 +141,7 @@ class Surroundings:
 
     now: float
     server_ms: float
-    boxes: Sequence[BoxView]
+    boxes: tuple[BoxView, ...]
     running: int
     places: int
     turns: Mapping[str, int]
@@ -158,7 +158,7 @@ def surroundings(
     return Surroundings(
         now=now,
         server_ms=server_ms,
-        boxes=[_view(box, box.report, hosts, now) for box in boxes if box.report is not None],
+        boxes=tuple(_view(box, box.report, hosts, now) for box in boxes if box.report is not None),
         running=sum(not each.is_over for box in boxes for each in box.reports.values()),
         places=nodes.places(),
         turns={pool: ahead for ahead, pool in enumerate(turns)},

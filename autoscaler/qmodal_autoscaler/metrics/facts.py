@@ -10,6 +10,7 @@ from qmodal.store.history.statistics import MOST_SERIES, Series
 from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
+from qmodal_autoscaler.control.reasons import ReasonBoard
 from qmodal_autoscaler.metrics.pool_labels import OTHER, pool_label
 
 Labels = tuple[str, ...]
@@ -39,6 +40,9 @@ class ClusterFacts:
     pools: int
     boxes: int
     slots: int  # containers that all boxes may run
+    waiting: Mapping[str, int] = field(
+        default_factory=dict
+    )  # pools that wait, by the kind of the reason
     has_pools: bool = False  # the label of a pool stands behind those of its function
 
 
@@ -51,10 +55,13 @@ class LeaderView:
     there first, so that a series does not change its meaning while its pool lives.
     """
 
-    def __init__(self, nodes: Nodes, catalog: Catalog, pool_labels: int | None = None) -> None:
+    def __init__(
+        self, nodes: Nodes, catalog: Catalog, board: ReasonBoard, pool_labels: int | None = None
+    ) -> None:
         self._pool_labels = pool_labels
         self._nodes = nodes
         self._catalog = catalog
+        self._board = board
         self._decisions: dict[str, PoolDecision] = {}
         self._changes: dict[Series, Changes] = {}
 
@@ -102,6 +109,7 @@ class LeaderView:
             changes={series: changes.copy() for series, changes in self._changes.items()},
             pools=len(self._decisions),
             boxes=len(boxes),
+            waiting=self._board.counts.copy(),
             slots=sum(box.report.max_containers for box in boxes if box.report is not None),
             has_pools=self._pool_labels is not None,
         )

@@ -124,7 +124,7 @@ WORDING: Mapping[Kind, Wording] = MappingProxyType(
         ),
         "maximum": Wording(
             "at max_containers",
-            "all {most} containers run that it may have (`max_containers`)",
+            "it may have no more containers (`max_containers` is {most})",
             "A higher `max_containers` lets it have more, also while it runs: `autoscaler.update`",
         ),
         "starting": Wording("starting", "{which} starts, for {seconds:.1f} s so far"),
@@ -139,6 +139,12 @@ WORDING: Mapping[Kind, Wording] = MappingProxyType(
         ),
         "idle": Wording("nothing waits", "nothing waits in it"),
     }
+)
+# Kinds that a leader says; the others follow from what anybody can see.
+SAID_BY_LEADERS = tuple(
+    kind
+    for kind in WORDING
+    if kind not in ("fleet", "workers", "autoscaler", "retry", "enough", "idle")
 )
 # Kinds that mean that a pool has to wait for its turn.
 IN_LINE: frozenset[Kind] = frozenset({"gpu", "room", "lent"})

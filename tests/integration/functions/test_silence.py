@@ -103,7 +103,7 @@ def test_every_verb_says_after_three_seconds_why_it_waits(
         assert time.monotonic() - began >= 3.0
     assert {each.split()[1] for each in _said(caplog)} == {*VERBS}
     for said in _said(caplog):
-        assert "its pool is paused; `qmodal pool resume " in said
+        assert "its pool is paused. `qmodal pool resume " in said
 
 
 def test_a_missing_worker_is_said_once_however_many_calls_wait(

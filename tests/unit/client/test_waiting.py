@@ -10,6 +10,7 @@ import pytest
 from qmodal.client.waiting import is_said
 from qmodal.client.why import FleetState, reason_of
 from qmodal.store.fleet import ContainerReport, ContainerState, WorkerReport
+from qmodal.store.watch.boxes import BoxRecord
 from qmodal.store.watch.observing import Observation
 from qmodal.store.watch.reasons import Kind, Reason, Reasons
 
@@ -51,7 +52,9 @@ WORKER = WorkerReport(
     python="3.11",
     version="0",
 )
-USUAL = FleetState(server="redis://host", now=5_000, workers=(WORKER,), leader="as-1")
+USUAL = FleetState(
+    server="redis://host", now=5_000, workers=(BoxRecord(report=WORKER),), leader="as-1"
+)
 OTHERS = (container("q", "ready"), container("q", "starting"))
 FULL = Reasons({"p": Reason.of("gpu", gpus="A100", boxes="box-1")._replace(ahead=3)})
 LIMIT = Reasons({"p": Reason.of("maximum", most=2)})
