@@ -271,13 +271,17 @@ class Client:
 
         return self.__dict__.setdefault("queues", Queues(self.keys))  # type: ignore[no-any-return]
 
+    @property
+    def server(self) -> str:
+        """The URL of its server, as it may be shown."""
+        return redacted(self.settings.redis_url or "")
+
     @cached_property
     def waits(self) -> Waits:
         """What is said of calls that wait."""
         from qmodal.client.waiting import Waits
 
-        server = redacted(self.settings.redis_url or "")
-        waits = Waits(server, self.fleet, self.boxes, self.observing)
+        waits = Waits(self.server, self.fleet, self.boxes, self.observing)
         return self.__dict__.setdefault("waits", waits)  # type: ignore[no-any-return]
 
     def run(self, op: Op[T]) -> T:

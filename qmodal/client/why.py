@@ -12,6 +12,7 @@ from qmodal.store.watch.boxes import Boxes, BoxRecord
 from qmodal.store.watch.observing import Observation
 from qmodal.store.watch.reasons import Reason, Reasons
 from qmodal.transport.operation import Op
+from qmodal.wire.ids import worker_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +39,11 @@ class FleetState:
     def running(self) -> int:
         """Containers that there are."""
         return sum(not each.is_over for each in self.containers)
+
+    def on_box(self, worker: str) -> list[ContainerReport]:
+        """The containers that there are on one box."""
+        alive = (each for each in self.containers if not each.is_over)
+        return [each for each in alive if worker_of(each.container) == worker]
 
     def of_pool(self, pool: str) -> list[ContainerReport]:
         """The containers of one pool, those that are over included."""

@@ -150,7 +150,7 @@ def test_changed_settings_take_effect_within_300_milliseconds(stage: Stage) -> N
     def seconds(most: int) -> float:
         begin = time.monotonic()
         limits = {"max_containers": most}
-        override = stage.client.apps.override(stage.app_id, stage.pools["f"], lambda _: limits)
+        override = stage.client.apps.override(stage.app_id, stage.pools["f"], limits)
         stage.client.run(override)
         stage.until(lambda: len(stage.assigned()) == most, "so many containers")
         return time.monotonic() - begin

@@ -98,9 +98,7 @@ def _furnish(scene: Scene) -> None:
     pools = client.pools
     client.run(pools.retry(stage.pools["f"], claimed[0], delay=3600))
     client.run(pools.release(stage.pools["f"], [(1, claimed[1].entry, scene.call)]))
-    client.run(
-        client.apps.override(stage.app_id, stage.pools["f"], lambda _: {"max_containers": 9})
-    )
+    client.run(client.apps.override(stage.app_id, stage.pools["f"], {"max_containers": 9}))
     client.run(client.logs.append(stage.app_id, [LogChunk("ta-1", "stdout", b"hello\n")]))
     keys = client.keys
     plain.xadd(keys.outputs(scene.call), {"i": "0", "x": "lost"})
