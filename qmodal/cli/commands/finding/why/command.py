@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 import click
 
 from qmodal.cli import options
+from qmodal.exception import NotFoundError
 
 if TYPE_CHECKING:
     from qmodal.cli.commands.finding.why.answer import Answer
     from qmodal.client.client import Client
+    from qmodal.store.watch.observing import Observation
     from qmodal.transport.operation import Op
 
 
@@ -38,8 +40,6 @@ def why(which: str, app: str | None, environment: str | None, as_json: bool) -> 
 
 
 def _answer(client: Client, which: str, app: str | None, environment: str | None) -> Op[Answer]:
-    from qmodal.cli.commands.finding.pools import find_pool
-    from qmodal.cli.commands.finding.scope import scope_of
     from qmodal.cli.commands.finding.why.box import find_box, why_box
     from qmodal.cli.commands.finding.why.pool import why_pool
     from qmodal.client.why import fleet_state
@@ -52,10 +52,22 @@ def _answer(client: Client, which: str, app: str | None, environment: str | None
         call, index = yield from resolve(client, which)
         return (yield from why_call(client, call, index, state))
     worker = yield from find_box(client, which)
-    if worker is not None:
+    if worker is not None and which.startswith("wk-"):
         return (yield from why_box(client, worker, state))
+    try:
+        seen = yield from _pool(client, which, app, environment)
+    except NotFoundError:
+        if worker is None:
+            raise
+        return (yield from why_box(client, worker, state))
+    return (yield from why_pool(client, seen, state))
+
+
+def _pool(client: Client, which: str, app: str | None, environment: str | None) -> Op[Observation]:
+    from qmodal.cli.commands.finding.pools import find_pool
+    from qmodal.cli.commands.finding.scope import scope_of
+
     if app is None and "/" in which:
         app, _, which = which.rpartition("/")
     scope = yield from scope_of(client, app=app, environment=environment, function=None, since=0)
-    seen = yield from find_pool(client, which, scope)
-    return (yield from why_pool(client, seen, state))
+    return (yield from find_pool(client, which, scope))
