@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qmodal.client.client import Client
@@ -16,6 +16,7 @@ from qmodal.store.apps import AppRecord
 from qmodal.transport.defects import skip
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import all_of
+from qmodal_autoscaler.policy.room import NOTHING
 from qmodal_autoscaler.policy.state import PoolSettings
 
 # Terms that are remembered, so that overrides that come and go do not gather.
@@ -33,7 +34,8 @@ class PoolTerms:
 
     `number` is the app's current version, `capacity` how many inputs a container may run.
     `least`: containers of older versions than this end at once, whatever they run.
-    `weight`: its share of the room beside other pools of its app.
+    `weight`: its share of the room beside other pools of its app. `needs`: what a container requests of its box, without
+    the limits that only the box has to know.
     `ended`: why nothing in the pool will run any more, as its callers are told; empty if it may.
     """
 
@@ -46,7 +48,7 @@ class PoolTerms:
     ended: str = ""
     least: int = 0
     weight: float = 1.0
-    needs: Needs = field(default_factory=Needs)  # what each of its containers needs of a box
+    needs: Needs = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,8 +222,13 @@ def _running(
         settings=settings,
         capacity=options.capacity,
         weight=float(options.priority),
-        needs=options.needs,
+        needs=_requested(options.needs),
     )
+
+
+def _requested(needs: Needs) -> Needs:
+    requests = replace(needs, cpu_limit=None, memory_limit=None)
+    return requests if requests.is_declared else NOTHING
 
 
 def _overridden(

@@ -35,8 +35,8 @@ from qmodal_autoscaler.control.notifications import Notifications
 from qmodal_autoscaler.control.reasons import ReasonBoard, surroundings
 from qmodal_autoscaler.control.workqueue import WorkQueue
 from qmodal_autoscaler.policy.decide import decide
-from qmodal_autoscaler.policy.placement import ContainerRequest
 from qmodal_autoscaler.policy.state import PoolHistory
+from qmodal_autoscaler.policy.turns import Turn
 
 # Every pool is looked at this often, hint or not: hints may be lost.
 FULL_LOOK_SECONDS = 1.0
@@ -81,7 +81,7 @@ class LeaderTerm:
             client,
             queue,
             is_served=self._observer.nodes.is_served,
-            is_waiting=self._allocation.line.__contains__,
+            is_waiting=self._allocation.__contains__,
         )
         self._assigner = Assigner(client.fleet, self._observer.nodes, epoch, change_log)
         self._maintenance = Maintenance(client, queue, change_log)
@@ -155,9 +155,7 @@ class LeaderTerm:
         turns = () if line is None else line.first
         server_ms = self._observer.server_ms
         told = self.reasons.told(
-            lambda: surroundings(
-                self.nodes, self._allocation.line, turns, server_ms=server_ms, now=now
-            ),
+            lambda: surroundings(self.nodes, self._allocation, turns, server_ms=server_ms, now=now),
             self.nodes.of_pool,
         )
         says_line, says_reasons = line is not None, bool(told.of)
@@ -205,7 +203,10 @@ class LeaderTerm:
             return undecided(pool, observation, defect, take_off=old)
         reason = self._trackers[pool].give_up_reason
         purge = Purge(terms=terms, reason=reason, current=self._current_version(terms.app))
-        return decided(made, unfit=self._observer.nodes.unfit_for(pool), purge=purge)
+        nodes = self._observer.nodes
+        return decided(
+            made, unfit=nodes.unfit_for(pool), purge=purge, is_measured=nodes.is_measured
+        )
 
     def _decide(
         self, pool: str, observation: Observation, terms: PoolTerms, now: float
@@ -262,15 +263,14 @@ class LeaderTerm:
             await self._client.aio(self._maintenance.carry_out())
 
     async def _place(self, this: SchedulingRound) -> None:
-        this.changes.requests = await self._granted(this)
+        turns = await self._granted(this)
+        this.changes.placements = [each for turn in turns for each in turn.placements]
         placed = await self._write(this.changes)
-        wanted: Counter[str] = Counter()
-        for request in this.changes.requests:
-            wanted[request.pool] += request.count
+        wanted = Counter(each.pool for each in this.changes.placements)
         for pool, count in wanted.items():
             self._note_placed(this.decisions[pool], this.now, count, placed[pool])
         for pool, made in this.decisions.items():
-            if pool in self._allocation.line and not made.containers:
+            if pool in self._allocation and not made.containers:
                 self._queue.waits(pool)
         more = AssignmentChanges()
         for held in self._allocation.making_room(self._observer.server_ms, this.now):
@@ -283,27 +283,36 @@ class LeaderTerm:
         await self._write(more)
         self._allocation.note()
 
-    async def _granted(self, this: SchedulingRound) -> list[ContainerRequest]:
+    async def _granted(self, this: SchedulingRound) -> list[Turn]:
         """What is placed now: of the pools that wait those whose turn it is, looked at again if that was not just now."""
-        allocation, granted = self._allocation, list[ContainerRequest]()
-        free = allocation.free(self._observer.server_ms)
+        allocation, granted = self._allocation, list[Turn]()
+        allocation.refresh()
+        if not allocation.line:
+            allocation.rest(self._observer.server_ms, this.now)
+            return []
+        ledger = allocation.ledger(self._observer.server_ms)
+        rooms = allocation.rooms(ledger)
         for _ in range(MOST_CALLS):
-            turns = allocation.call(free, this.now) if free > 0 else []
-            stale = [each.request.pool for each in turns if each.request.pool not in this.decisions]
-            for turn in turns:
+            stale: list[str] = []
+            for turn in allocation.call(rooms, ledger, this.now):
                 if turn.request.pool in this.decisions:
-                    granted.append(allocation.line.granted(turn))
-                    free -= turn.containers
+                    allocation.line.granted(turn)
+                    granted.append(turn)
+                else:
+                    stale.append(turn.request.pool)
+                    for each in turn.placements:
+                        rooms.release(each)
             if not stale:
                 break
             cluster = await self._client.aio(self._observer.look_again(stale))
             self._judge_all(cluster, this)
+        allocation.reserve(granted, ledger, this.now)
         return granted
 
     async def _write(self, changes: AssignmentChanges) -> Counter[str]:
-        if not (changes.off or changes.requests):
+        if not (changes.off or changes.placements):
             return Counter()
-        return await self._client.aio(self._assigner.write(changes, self._observer.server_ms))
+        return await self._client.aio(self._assigner.write(changes))
 
     def _note_placed(self, made: PoolDecision, now: float, wanted: int, placed: int) -> None:
         """Log how many of the new containers found room, and look again if that was less than was meant."""

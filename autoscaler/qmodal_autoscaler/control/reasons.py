@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from qmodal.exception import clause
-from qmodal.spec.needs.gpus import Gpu
-from qmodal.spec.needs.needs import Needs
-from qmodal.spec.needs.offer import Offer
-from qmodal.store.fleet import WorkerReport
 from qmodal.store.watch.reasons import IN_LINE, Kind, Reason, Reasons
 from qmodal_autoscaler.cluster.nodes import Box, Nodes, PlacedContainer
+from qmodal_autoscaler.control.allocation import Allocation
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
-from qmodal_autoscaler.policy.placement import ContainerRequest
+from qmodal_autoscaler.control.lacks import BoxView, Ground, lacking
+from qmodal_autoscaler.policy.room import ContainerRequest, Shape
 from qmodal_autoscaler.policy.start_backoff import backoff
-from qmodal_autoscaler.policy.turns import TurnQueue
 
 # A pool that waits in line is told for so long that it has made room for others.
 LENT_SECONDS = 60.0
-# Boxes that one text names.
-MOST_BOXES = 3
 
 
 class Wish(NamedTuple):
     """A pool that wants containers, as of the last look at it.
 
     `kind`: why it gets none, as far as that follows from the pool alone; None if it has to find room. `until`: when the
-    next start may follow, in monotonic seconds. `unfit`: boxes that cannot decode its inputs.
+    next start may follow, in monotonic seconds. `request`: what it has asked for.
     """
 
     kind: Kind | None
@@ -37,24 +32,7 @@ class Wish(NamedTuple):
     failures: int = 0
     until: float = 0.0
     most: int = 0
-    needs: Needs = Needs()
-    unfit: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BoxView:
-    """A box for which a pool may wait: what it offers, and what of that is free now.
-
-    `name`: as people know it. `is_closed`: cordoned or drained. `is_avoided`: it did not start what it was assigned.
-    `gpus`: those that nobody uses.
-    """
-
-    worker: str
-    name: str
-    offer: Offer
-    gpus: tuple[Gpu, ...] = ()
-    is_closed: bool = False
-    is_avoided: bool = False
+    request: ContainerRequest | None = None
 
 
 def wish_of(judgement: Judgement, failed: str) -> Wish | None:
@@ -82,54 +60,13 @@ def _wish(made: PoolDecision, request: ContainerRequest | None, failed: str) -> 
     is_starting = any(each.state == "starting" for each in made.snapshot.containers)
     if request is None and not (is_starting and _waiting(made)):
         return None
-    unfit = frozenset[str]() if request is None else request.unfit
-    return Wish(None, needs=made.terms.needs, unfit=unfit)
+    return Wish(None, request=request)
 
 
 def _waiting(made: PoolDecision) -> int:
     """Inputs that wait, for no retry."""
     seen = made.snapshot
     return seen.inflight - seen.delayed - sum(each.running for each in seen.containers)
-
-
-def lacking(wish: Wish, around: Surroundings) -> Reason:
-    """Why no box takes a container of a pool that is in line: the first that holds, from "never" to "not now"."""
-    needs, boxes = wish.needs, around.boxes
-    able = [box for box in boxes if not box.offer.lacks(needs)]
-    if boxes and not able:
-        lacks = _each((box.name, box.offer.lacks(needs)) for box in boxes)
-        return Reason.of("impossible", boxes=lacks)
-    if able and all(box.worker in wish.unfit for box in able):
-        return Reason.of("python", boxes=_names(able))
-    is_open = [box for box in able if not box.is_closed]
-    if able and not is_open:
-        return Reason.of("cordoned", boxes=_names(able))
-    if is_open and all(box.is_avoided for box in is_open):
-        return Reason.of("silent", boxes=_names(is_open))
-    if needs.gpus and not any(_has_gpu(box, needs) for box in is_open):
-        return Reason.of("gpu", gpus=" or ".join(map(str, needs.gpus)), boxes=_names(is_open))
-    return Reason.of("room", detail=f"{around.running} of {around.places} containers run")
-
-
-def _has_gpu(box: BoxView, needs: Needs) -> bool:
-    return any(sum(map(need.fits, box.gpus)) >= need.count for need in needs.gpus)
-
-
-def _names(boxes: Sequence[BoxView]) -> str:
-    return _listed([box.name for box in boxes], ", ")
-
-
-def _each(lacks: Iterable[tuple[str, str]]) -> str:
-    """What boxes lack; those that lack the same together."""
-    by_lack: dict[str, list[str]] = {}
-    for name, lack in lacks:
-        by_lack.setdefault(lack, []).append(name)
-    return _listed([f"{_listed(names, ', ')}: {lack}" for lack, names in by_lack.items()], "; ")
-
-
-def _listed(texts: Sequence[str], between: str) -> str:
-    more = len(texts) - MOST_BOXES
-    return between.join([*texts[:MOST_BOXES], *([f"{more} others"] if more > 0 else [])])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,40 +78,43 @@ class Surroundings:
 
     now: float
     server_ms: float
-    boxes: tuple[BoxView, ...]
-    running: int
-    places: int
+    ground: Ground
     turns: Mapping[str, int]
     is_in_line: Callable[[str], bool]
     queued: Mapping[str, int]
 
 
 def surroundings(
-    nodes: Nodes, line: TurnQueue, turns: Sequence[str], *, server_ms: float, now: float
+    nodes: Nodes, allocation: Allocation, turns: Sequence[str], *, server_ms: float, now: float
 ) -> Surroundings:
     """What is there now; `turns`: the first of those in line, in the order of their turns."""
-    boxes, queued = nodes.boxes(), nodes.queued()
+    boxes = nodes.boxes()
     hosts = Counter(box.report.host for box in boxes if box.report is not None)
+    ground = Ground(
+        boxes=[view for box in boxes if (view := _view(box, hosts, now)) is not None],
+        rooms=allocation.ledger(server_ms).rooms,
+        holds=allocation.reservations.holds,
+        running=sum(not each.is_over for box in boxes for each in box.reports.values()),
+        places=nodes.places(),
+    )
     return Surroundings(
         now=now,
         server_ms=server_ms,
-        boxes=tuple(_view(box, box.report, hosts, now) for box in boxes if box.report is not None),
-        running=sum(not each.is_over for box in boxes for each in box.reports.values()),
-        places=nodes.places(),
+        ground=ground,
         turns={pool: ahead for ahead, pool in enumerate(turns)},
-        is_in_line=line.__contains__,
-        queued=Counter(held.pool for held in queued),
+        is_in_line=allocation.__contains__,
+        queued=Counter(held.pool for held in nodes.queued()),
     )
 
 
-def _view(box: Box, report: WorkerReport, hosts: Mapping[str, int], now: float) -> BoxView:
-    leased = {uuid for each in box.reports.values() if not each.is_over for uuid in each.gpus}
-    offer = Offer.of(cpus=report.cpus, memory=report.memory, gpus=report.gpus, labels=report.labels)
+def _view(box: Box, hosts: Mapping[str, int], now: float) -> BoxView | None:
+    if box.report is None or box.offer is None:
+        return None
     return BoxView(
         worker=box.worker,
-        name=report.host if hosts[report.host] == 1 else box.worker,
-        offer=offer,
-        gpus=tuple(gpu for gpu in offer.gpus if gpu.uuid not in leased),
+        name=box.report.host if hosts[box.report.host] == 1 else box.worker,
+        offer=box.offer,
+        is_cordoned=box.is_cordoned,
         is_avoided=box.avoided > now,
     )
 
@@ -216,12 +156,13 @@ class ReasonBoard:
         if not self.wishes:
             self.counts = Counter()
             return Reasons()
-        around, alike = look(), dict[tuple[Needs, frozenset[str]], Reason]()
+        around, alike = look(), dict[tuple[Shape, frozenset[str]], Reason]()
         own, in_line = dict[str, Reason](), dict[str, Reason]()
         for pool, wish in self.wishes.items():
             if wish.kind is None and (around.is_in_line(pool) or pool in around.queued):
-                key = wish.needs, wish.unfit
-                reason = alike.get(key) or alike.setdefault(key, lacking(wish, around))
+                request = wish.request or ContainerRequest(pool=pool, count=1)
+                key = request.shape, request.unfit
+                reason = alike.get(key) or alike.setdefault(key, lacking(request, around.ground))
                 in_line[pool] = self._in_line(pool, reason, around)
             else:
                 found = own_reason(wish, of_pool(pool), around)

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from qmodal.spec.needs.gpus import Gpu, GpuNeed
 from qmodal.spec.needs.needs import MEBIBYTE, Needs
 
+# Boxes that one line names.
+MOST_NAMED = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
@@ -49,3 +52,17 @@ class Offer:
 def impossible(needs: Needs, offers: Sequence[Offer]) -> bool:
     """Whether none of these boxes could ever run a container with these needs; not while there is no box at all."""
     return bool(offers) and all(each.lacks(needs) for each in offers)
+
+
+def each_lack(lacks: Iterable[tuple[str, str]]) -> str:
+    """Names of boxes with what each lacks, on one line; those that lack the same together."""
+    by_lack: dict[str, list[str]] = {}
+    for name, lack in lacks:
+        by_lack.setdefault(lack, []).append(name)
+    return some_of([f"{some_of(names, ', ')}: {lack}" for lack, names in by_lack.items()], "; ")
+
+
+def some_of(texts: Sequence[str], between: str) -> str:
+    """The first of these texts, and how many there are beside them."""
+    more = len(texts) - MOST_NAMED
+    return between.join([*texts[:MOST_NAMED], *([f"{more} others"] if more > 0 else [])])

@@ -113,7 +113,7 @@ WORDING: Mapping[Kind, Wording] = MappingProxyType(
         ),
         "room": Wording(
             "no room",
-            "no worker has room, as {detail}",
+            "no worker has room: {detail}",
             "Start another worker, or one with a higher --max-containers; `qmodal container list` "
             "shows what runs",
         ),

@@ -68,7 +68,7 @@ def test_pools_are_told_why_they_wait_for_room_and_how_many_are_ahead(stage: Sta
     for name in ("f1", "f2"):
         stage.submit(name)
     found = [waits_for(stage, name, "room") for name in ("f1", "f2")]
-    assert {each.text for each in found} == {"no worker has room, as 1 of 1 containers run"}
+    assert {each.text for each in found} == {"no worker has room: 1 of 1 containers run"}
     client = stage.client
     assert 0 < client.run(ask_one(b"PTTL", client.keys.reasons)) <= 5_000
     wait_until(

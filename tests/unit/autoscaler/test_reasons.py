@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,16 +17,15 @@ from qmodal.store.watch.reasons import Kind
 from qmodal_autoscaler.cluster.catalog import PoolTerms, UnknownTermsError
 from qmodal_autoscaler.cluster.nodes import PlacedContainer
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision, Purge
+from qmodal_autoscaler.control.lacks import BoxView, Ground, lacking
 from qmodal_autoscaler.control.reasons import (
-    BoxView,
     ReasonBoard,
     Surroundings,
     Wish,
-    lacking,
     own_reason,
     wish_of,
 )
-from qmodal_autoscaler.policy.placement import ContainerRequest
+from qmodal_autoscaler.policy.room import NOTHING, ContainerRequest, GpuRoom, WorkerRoom
 from qmodal_autoscaler.policy.state import (
     ContainerView,
     Decision,
@@ -64,7 +64,10 @@ def judged(
 SOON: Any = pytest.approx(4.5, abs=0.5)
 WISHES: dict[str, tuple[Judgement, Wish | None]] = {
     "nothing is wanted": (judged("enough", READY), None),
-    "it wants more": (judged(start=2), Wish(None, unfit=frozenset({"b"}))),
+    "it wants more": (
+        judged(start=2),
+        Wish(None, request=ContainerRequest(pool=POOL, count=2, unfit=frozenset({"b"}))),
+    ),
     "what it wants starts": (judged("enough", STARTING), Wish(None)),
     "what starts is to spare": (judged("enough", STARTING, inflight=0), None),
     "it may have no more": (judged("maximum", READY), Wish("maximum", most=4)),
@@ -102,79 +105,102 @@ def test_what_a_pool_wants_follows_from_its_judgement(name: str) -> None:
 
 
 A100 = Gpu(uuid="GPU-1", kind="A100-80GB")
-PLAIN_BOX = BoxView(worker="a", name="box-1", offer=Offer(cpus=4, memory=2**33))
+BOX = BoxView(worker="a", name="box-1", offer=Offer(cpus=4, memory=2**33))
 GPU_BOX = BoxView(
     worker="b",
     name="gpu-1",
     offer=Offer(cpus=8, memory=2**33, gpus=(A100,), labels=("zone=a",)),
-    gpus=(A100,),
 )
+BOTH = (BOX, GPU_BOX)
+OPEN, FULL, BUSY = {"free_slots": 4}, {"free_slots": 0}, {"cpu": 0.5}
+GROUND = Ground(running=7, places=8)
 AROUND = Surroundings(
     now=10.0,
     server_ms=10_000,
-    boxes=(PLAIN_BOX, GPU_BOX),
-    running=7,
-    places=8,
+    ground=GROUND,
     turns={},
     is_in_line=lambda _: False,
     queued={},
 )
-NO_GPU = replace(GPU_BOX, gpus=())
-LACKS: dict[str, tuple[Needs, frozenset[str], tuple[BoxView, ...], Kind, str]] = {
-    "there are no boxes": (Needs(), frozenset(), (), "room", "as 7 of 8"),
-    "all places are taken": (Needs(), frozenset(), AROUND.boxes, "room", "as 7 of 8 containers"),
+
+
+def room(box: BoxView, **left: Any) -> WorkerRoom:
+    """What is left of a box: all that it offers, but for what is given."""
+    whole: dict[str, Any] = {
+        "free_slots": 4,
+        "cpu": box.offer.cpus,
+        "memory": box.offer.memory,
+        "gpus": tuple(map(GpuRoom, box.offer.gpus)),
+        "closed": "it is cordoned" if box.is_cordoned else "",
+    }
+    return WorkerRoom(id=box.worker, offer=box.offer, **whole | left)
+
+
+Case = tuple[Needs, Sequence[BoxView], dict[str, Any], Kind, str]
+LACKS: dict[str, Case] = {
+    "there are no boxes": (NOTHING, (), {}, "room", "7 of 8 containers run"),
+    "all places are taken": (NOTHING, BOTH, FULL, "room", "no worker has room: 7 of 8"),
     "no box has such a GPU": (
         Needs.of(gpu="H100"),
-        frozenset(),
-        AROUND.boxes,
+        BOTH,
+        OPEN,
         "impossible",
         "box-1: it has no GPU H100 (it has none); gpu-1: it has no GPU H100 (it has A100-80GB)",
     ),
     "many boxes lack the same": (
         Needs.of(cpu=64),
-        frozenset(),
-        tuple(replace(PLAIN_BOX, name=f"box-{n}") for n in range(5)),
+        [replace(BOX, name=f"box-{n}") for n in range(5)],
+        OPEN,
         "impossible",
         "box-0, box-1, box-2, 2 others: it offers 4 CPUs, and 64 are needed",
     ),
     "its GPU is taken": (
-        Needs.of(gpu="A100"),
-        frozenset(),
-        (NO_GPU,),
-        "gpu",
-        "A100 is free on gpu-1",
-    ),
-    "its GPU is free, and no place is": (
         Needs.of(gpu=("H100", "A100")),
-        frozenset(),
-        AROUND.boxes,
-        "room",
-        "as 7",
+        BOTH,
+        {"gpus": (GpuRoom(A100, 1, 1),)},
+        "gpu",
+        "no GPU H100 or A100 is free on gpu-1",
     ),
+    "its GPU is free, and no place is": (Needs.of(gpu="A100"), BOTH, FULL, "room", ": 7 of 8"),
+    "its CPUs are taken": (
+        Needs.of(cpu=2),
+        BOTH,
+        BUSY,
+        "room",
+        "no worker has room: box-1, gpu-1: 0.5 of its CPUs are free, and 2 are needed",
+    ),
+    "it fits": (Needs.of(cpu=2), BOTH, OPEN, "placing", "is about to be started"),
     "its box is cordoned": (
         Needs.of(region="a"),
-        frozenset(),
-        (PLAIN_BOX, replace(GPU_BOX, is_closed=True)),
+        (BOX, replace(GPU_BOX, is_cordoned=True)),
+        OPEN,
         "cordoned",
         "cordoned: gpu-1",
     ),
     "its box does not start it": (
         Needs.of(gpu="A100"),
-        frozenset(),
-        (PLAIN_BOX, replace(GPU_BOX, is_avoided=True)),
+        (BOX, replace(GPU_BOX, is_avoided=True)),
+        OPEN,
         "silent",
         "gpu-1 does not start",
     ),
-    "no box can decode it": (Needs(), frozenset("ab"), AROUND.boxes, "python", "on box-1, gpu-1"),
-    "another box can decode it": (Needs(), frozenset("a"), AROUND.boxes, "room", "as 7"),
 }
 
 
 @pytest.mark.parametrize("name", LACKS)
 def test_what_boxes_lack_is_named_from_never_to_not_now(name: str) -> None:
-    needs, unfit, boxes, kind, text = LACKS[name]
-    reason = lacking(Wish(None, needs=needs, unfit=unfit), replace(AROUND, boxes=boxes))
+    needs, boxes, left, kind, text = LACKS[name]
+    ground = replace(GROUND, boxes=boxes, rooms=[room(box, **left) for box in boxes])
+    reason = lacking(ContainerRequest(pool=POOL, count=1, needs=needs), ground)
     assert (reason.kind, text in reason.text) == (kind, True), reason.text
+
+
+def test_boxes_that_cannot_decode_its_inputs_are_named_if_there_are_no_others() -> None:
+    request = ContainerRequest(pool=POOL, count=1, unfit=frozenset("ab"))
+    assert "on box-1, gpu-1" in lacking(request, replace(GROUND, boxes=BOTH)).text
+    assert (
+        lacking(replace(request, unfit=frozenset("a")), replace(GROUND, boxes=BOTH)).kind == "room"
+    )
 
 
 def placed(state: Any = None, since: int = 7_900) -> PlacedContainer:

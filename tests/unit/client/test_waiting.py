@@ -64,7 +64,7 @@ CASES: dict[str, tuple[dict[str, Any], Kind, str]] = {
     "no worker is there": ({"workers": ()}, "workers", "no worker uses redis://host"),
     "no autoscaler is there": ({"leader": None}, "autoscaler", "no autoscaler uses redis://host"),
     "the pool is paused": ({"paused": 1}, "paused", "`qmodal pool resume p`"),
-    "all workers are full": ({"containers": OTHERS}, "room", "as 2 of 2 containers run. Start"),
+    "all workers are full": ({"containers": OTHERS}, "room", "room: 2 of 2 containers run. Start"),
     "others have left room": ({"containers": OTHERS[:1]}, "placing", ""),
     "what has ended takes no room": (
         {"containers": (OTHERS[0], container("q", "ended"))},

@@ -1,0 +1,141 @@
+"""Room for containers as values: what a pool requests of boxes, and what each box has left."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from qmodal.spec.needs.gpus import Gpu, GpuNeed
+from qmodal.spec.needs.needs import MEBIBYTE, Needs
+from qmodal.spec.needs.offer import Offer
+
+# A container of a pool of which nothing is measured yet counts so much, where that is what decides: four for each processor.
+ASSUMED_CPU = 0.25
+ASSUMED_MEMORY = 128 * MEBIBYTE
+# What a function needs that declares nothing.
+NOTHING = Needs()
+
+
+class Shape(NamedTuple):
+    """What the containers of a pool take, about: pools of one shape wait in one line, as all of them fit or none.
+
+    `cpu` and `memory` are what was measured, up to the next power of two; None where that does not decide.
+    """
+
+    needs: Needs
+    cpu: float | None = None
+    memory: float | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether nothing but a place is asked for, in some region perhaps."""
+        return _is_plain(self.needs)
+
+
+PLAIN = Shape(NOTHING)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerRequest:
+    """A pool that wants `count` more containers, has `have`, and runs the app `version`.
+
+    `unfit`: boxes that could not decode its inputs, taken only if there is no other. `weight`: its share beside
+    other pools of its `app`. `is_long`: many inputs wait in it. `cpu` and `memory`: CPUs and bytes that its
+    containers were measured to use, which counts on boxes that take as many as they carry.
+    """
+
+    pool: str
+    count: int
+    have: int = 0
+    version: str = ""
+    unfit: frozenset[str] = frozenset()
+    app: str = ""
+    weight: float = 1.0
+    is_long: bool = False
+    needs: Needs = NOTHING
+    cpu: float | None = None
+    memory: int | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks for nothing but a place, in some region perhaps."""
+        return _is_plain(self.needs)
+
+    @property
+    def shape(self) -> Shape:
+        """What its containers take, about."""
+        if self.needs is NOTHING and self.cpu is None and self.memory is None:
+            return PLAIN
+        return Shape(self.needs, _about(self.cpu, 1 / 64), _about(self.memory, 64 * MEBIBYTE))
+
+
+class GpuRoom(NamedTuple):
+    """A GPU of a box: it is cut in so many shares, of which some are `taken`; a whole one is a cut in 1."""
+
+    gpu: Gpu
+    cut: int = 1
+    taken: int = 0
+
+
+class GpuShare(NamedTuple):
+    """A GPU that a container has, or one of so many shares of it."""
+
+    gpu: Gpu
+    shares: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRoom:
+    """A worker with room for `free_slots` more containers; `warm` are the versions it has loaded.
+
+    Beyond these it takes as many as `ahead`, which it starts as there is room. `cpu` and `memory` (bytes) are what
+    is left of what it offers, below zero if more is used; `pools`: how many containers each pool has there.
+    `is_measured`: nobody has said how many containers it may run, so what pools use decides. `closed`: why it takes
+    nothing at all now, empty if it does.
+    """
+
+    id: str
+    free_slots: int
+    warm: frozenset[str] = frozenset()
+    ahead: int = 0
+    offer: Offer | None = None
+    cpu: float = math.inf
+    memory: float = math.inf
+    gpus: tuple[GpuRoom, ...] = ()
+    pools: Mapping[str, int] = field(default_factory=dict)
+    is_measured: bool = False
+    closed: str = ""
+
+
+def pick(need: GpuNeed, gpus: Sequence[GpuRoom], without: Collection[int] = ()) -> tuple[int, ...]:
+    """Which of the GPUs (their places in the list) fit the need best: fewer than it wants if there are no more.
+
+    Those with the least memory; for a share one that is cut so already.
+    """
+    able = [
+        (not each.taken, each.gpu.memory, place)
+        for place, each in enumerate(gpus)
+        if place not in without and need.fits(each.gpu) and _is_free(each, need)
+    ]
+    return tuple(place for _, _, place in sorted(able)[: need.count])
+
+
+def _is_free(room: GpuRoom, need: GpuNeed) -> bool:
+    if not room.taken:
+        return True
+    return 1 < need.shares == room.cut and room.taken < room.cut
+
+
+def _is_plain(needs: Needs) -> bool:
+    if needs is NOTHING:
+        return True
+    return needs.cpu is None and needs.memory is None and not needs.gpus
+
+
+def _about(value: float | None, least: float) -> float | None:
+    """The next power of two of so many times the least."""
+    if value is None:
+        return None
+    return float(least * 2 ** math.ceil(math.log2(max(value, least) / least)))
