@@ -94,7 +94,8 @@ INBOX_TROUBLE = Event(
 WORKER_ENROLLED = Event(
     "worker.enrolled",
     _INFO,
-    "{worker} offers this machine to {server}: up to {containers} containers, signing key {key}",
+    "{worker} offers this machine to {server}: {cpus:g} CPUs, {memory}, up to {containers} containers{labels}, "
+    "signing key {key}",
     "A worker has begun, or come back under a new id; `key` as `qmodal doctor` shows it.",
 )
 WORKER_GIVEN_UP = Event(
@@ -108,6 +109,24 @@ BOX_LOST = Event(
     _WARNING,
     "{worker}: it was lost; what it held is given back",
     "The lease of another box has ended, and this process has put its inputs back in line.",
+)
+GPU_LOST = Event(
+    "gpu.lost",
+    _WARNING,
+    "GPU {gpu} is lost: {reason}; it is not offered any more, and what ran on it runs elsewhere",
+    "The driver does not list a GPU, says that it is lost, or reports an Xid of it; its containers are ended.",
+)
+GPU_BACK = Event(
+    "gpu.back",
+    _INFO,
+    "GPU {gpu} is well again, and offered",
+    "A GPU that was lost has looked well for half a minute, or five after an Xid.",
+)
+GPU_STRANGE = Event(
+    "gpu.strange",
+    _WARNING,
+    "GPU {gpu} is not leased for now: {used} MiB of it are used by others",
+    "Processes that no worker has started use memory of a GPU.",
 )
 CONTAINER_READY = Event(
     "container.ready",

@@ -168,6 +168,12 @@ class Observing:
         flat = [part for name, value in values.items() for part in (name, round(value, 6))]
         yield from ask_one(*note_command(self.keys, pool, *flat))
 
+    def memories(self, pools: Sequence[str]) -> Op[dict[str, int]]:
+        """Bytes that a container of each pool takes, as measured; of pools of which nobody knows it nothing."""
+        replies = yield from ask_each((b"HGET", self.keys.pool(pool), b"memory") for pool in pools)
+        found = zip(pools, map(reading.whole, replies), strict=True)
+        return {pool: memory for pool, memory in found if memory is not None and memory >= 0}
+
     def pause(self, pool: str, *, since: int) -> Op[bool]:
         """Have the pool get no containers from now on (`since`, in ms); False if it is not known."""
         noted = yield from ask_one(*note_command(self.keys, pool, b"paused", since))

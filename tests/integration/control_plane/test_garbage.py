@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from qmodal.cli.commands import app as app_commands, fleet as fleet_commands
 from qmodal.cli.commands.doctor_checks import ON_SERVER
+from qmodal.cli.commands.services import boxes as boxes_commands
 from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.config import Settings
@@ -164,7 +165,7 @@ def look(scene: Scene) -> None:
     """What people look at."""
     app = scene.stage.app_id
     for command, argv in (
-        (fleet_commands.workers, []),
+        (boxes_commands.listing, []),
         (fleet_commands.containers, []),
         (app_commands.listing, []),
         (app_commands.logs, [app, "--timestamps"]),

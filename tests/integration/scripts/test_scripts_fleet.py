@@ -103,7 +103,7 @@ def test_living_is_what_no_box_was_given_up_with_and_what_has_not_ended(
     assert client.run(fleet.living_workers()) == []
     assert client.run(fleet.living_containers()) == {}
     table = client.run(look(client))
-    assert (table.alive, [each.worker for each in table.reports]) == ([], [box])
+    assert (table.alive, list(table.boxes)) == ([], [box])
 
 
 def test_a_box_that_has_renewed_since_it_was_looked_at_is_not_given_up(

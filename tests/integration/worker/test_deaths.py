@@ -21,6 +21,9 @@ from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.agent.watchdog import Watchdog
+from qmodal_workers.devices.leases import GpuLeases
+from qmodal_workers.devices.offered import OfferedGpus
+from qmodal_workers.devices.watch import GpuWatch
 from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus
 from tests.support.store.bench import Bench
@@ -71,6 +74,7 @@ class Box:
             templates=asked,
             logs=asked,
             statistics=FunctionStatistics(self.client),
+            gpus=GpuLeases(GpuWatch(OfferedGpus()), None),
         )
 
     def _ask(self, *_: object) -> None:

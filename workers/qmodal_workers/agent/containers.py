@@ -59,7 +59,10 @@ class Container:
     assigned_at: float = field(default_factory=time.monotonic)
     limited_from: float = 0.0
     preparing: float = 0.0  # seconds from its process to being ready: its imports and enter hooks
+    prepared_cpu: float = 0.0  # seconds of a processor that this took
     options: FunctionOptions = field(default_factory=FunctionOptions)
+    requested_memory: int = 0  # bytes that its function asks for; 0: it does not say
+    inherited_memory: int = 0  # bytes that it shared with its template when it began
     series: Series | None = None  # under which it is counted, once that is known
     code: Path | None = None  # where its app's files lie
     endpoints: Endpoints | None = None
@@ -172,10 +175,11 @@ class ContainerTable:
         """The containers that have a process."""
         return [container for container in self.living() if container.pid]
 
-    def add(self, container: Container) -> None:
-        """Add a new container, which is reported."""
+    def add(self, container: Container, *, is_news: bool = True) -> None:
+        """Add a new container, which is reported; later, with its first change, if it is no news yet."""
         self._containers[container.id] = container
-        self.note(container)
+        if is_news:
+            self.note(container)
 
     def note(self, container: Container, **changes: Any) -> None:
         """Change the container's report, to be sent; a new state begins now."""

@@ -18,11 +18,13 @@ from qmodal.telemetry.events import CONTAINER_ENDED, CONTAINER_HELD, CONTAINER_U
 from qmodal.transport.defects import survive
 from qmodal.transport.errors import StreamGoneError
 from qmodal.transport.operation import ask
-from qmodal_workers.agent.containers import Container, ContainerTable
+from qmodal_workers.agent.box.gpus import lost_of
+from qmodal_workers.agent.containers import Container, ContainerTable, Termination
 from qmodal_workers.agent.lease import CUT_OFF
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.takeover import charged, end_overrun
+from qmodal_workers.devices.leases import GpuLeases
 from qmodal_workers.ipc import child_processes
 from qmodal_workers.ipc.child_processes import OomKills, ZombieCollector
 from qmodal_workers.ipc.process_marks import mark_of
@@ -51,7 +53,9 @@ class Reaper:
         templates: TemplatePool,
         logs: LogWriter,
         statistics: FunctionStatistics,
+        gpus: GpuLeases,
     ) -> None:
+        self._gpus = gpus
         self._client = client
         self._containers = containers
         self._starter = starter
@@ -136,8 +140,10 @@ class Reaper:
         self._concluding[container.id] = concluding
 
     async def _conclude(self, container: Container) -> None:
-        reason = self._reason(container, container.exit_status)
         try:
+            if container.report.gpus:
+                await self._look_for_loss(container)
+            reason = self._reason(container, container.exit_status)
             await self._give_back(container, reason)
             with (
                 contextlib.suppress(TimeoutError),
@@ -147,6 +153,7 @@ class Reaper:
             how = self._ending(container, reason)
             self._statistics.ended(container, how)
             self._close(container)
+            self._gpus.release(container.id)
             self._report(container, reason)
         except Exception as error:
             emit(CONTAINER_UNCONCLUDED, error, **container.about)
@@ -155,6 +162,13 @@ class Reaper:
         del self._concluding[container.id]
         state = container.report.state
         emit(CONTAINER_ENDED, state=state, reason=reason, how=how, **container.about)
+
+    async def _look_for_loss(self, container: Container) -> None:
+        """Not its inputs are to blame for its end if it has lost a GPU, which the driver may not have said yet."""
+        if container.exit_status and container.termination is None:
+            await self._gpus.watch.look()
+            lost = lost_of(container, self._gpus.watch)
+            container.termination = Termination(lost) if lost else None
 
     def _close(self, container: Container) -> None:
         if container.endpoints is not None:
@@ -186,6 +200,7 @@ class Reaper:
             pid=0,
             connection=0,
             unfit=container.is_unfit,
+            gpus=(),
         )
 
     def _was_unwanted(self, container: Container) -> bool:

@@ -134,7 +134,9 @@ def _live(
         control.send(failed=text)
         show(text)
         return 1
-    control.send(ready=int((time.monotonic() - begin) * 1000), connection=connection)
+    prepared_in = int((time.monotonic() - begin) * 1000)
+    cpu = int(time.process_time() * 1000)
+    control.send(ready=prepared_in, connection=connection, cpu=cpu)
     session.run()
     return _end(session, control, partial(_leave, service, loop))
 

@@ -99,7 +99,7 @@ def end_orphans(known: set[int], is_left: Callable[[int], bool]) -> None:
     for orphan in own_children() - known:
         with contextlib.suppress(OSError):
             if is_left(orphan):
-                for pid in _family(orphan):
+                for pid in reversed(family(orphan)):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
 
@@ -112,12 +112,14 @@ def belongs(orphan: int, pid: int, container: str) -> bool:
     return f"{CONTAINER_VARIABLE}={container}".encode() in environ
 
 
-def _family(pid: int) -> list[int]:
-    """The descendants of a process, those that were started last first, and itself."""
+def family(pid: int, *, most: int | None = None) -> list[int]:
+    """A process and its descendants, parents before their children; of many only about `most`."""
     found = [pid]
     for each in found:
+        if most is not None and len(found) >= most:
+            break
         found += _children(each) - set(found)
-    return found[::-1]
+    return found
 
 
 class ZombieCollector:

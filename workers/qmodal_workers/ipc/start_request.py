@@ -59,7 +59,8 @@ class Descriptors:
 class ControlSocket:
     """The container's end of its control socket; each message is one small map.
 
-    `{"pid": n}` when it exists, `{"ready": start_ms, "connection": n}` when it can claim,
+    `{"pid": n}` when it exists, `{"ready": start_ms, "connection": n, "cpu": ms}` when it can claim (`cpu`: of a
+    processor, so far),
     `{"failed": text}` when importing or entering failed (it then exits with status 1),
     `{"stop": reason, "unfit": bool}` when it ends by itself (single use, foreign key, newer version
     needed) and has given back what it held; unfit: an input needs another Python, or another

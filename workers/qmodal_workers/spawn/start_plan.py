@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qmodal.client.client import Client
@@ -36,7 +37,10 @@ class StartPlan:
     code: str | None  # folder of the unpacked source; None without a bundle
     options: FunctionOptions
     settings: Settings  # of its containers
+    region: str = ""  # of this box, if its labels say it
     secrets: tuple[SealedSecret, ...] = ()
+    # What hides the GPUs of the box from templates, and from containers that lease none.
+    hidden: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_snapshot(self) -> bool:
@@ -56,8 +60,9 @@ class StartPlan:
             "QMODAL_ENVIRONMENT": environment,
             "MODAL_ENVIRONMENT": environment,
             "MODAL_IS_REMOTE": "1",
-            "MODAL_REGION": "self-hosted",
+            "MODAL_REGION": self.region or "self-hosted",
             "MODAL_CLOUD_PROVIDER": "self-hosted",
+            **self.hidden,
         }
         return ContainerVariables(image=self.options.image_env, secrets=self.secrets, own=own)
 
@@ -78,8 +83,12 @@ def too_slow(options: FunctionOptions) -> str:
 class Planner:
     """Makes start plans from documents of the server; each is read and verified once, as it never changes."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(
+        self, client: Client, region: str = "", hidden: Mapping[str, str] | None = None
+    ) -> None:
         self._client = client
+        self._region = region
+        self._hidden = hidden or {}
         self._specs: BoundedDict[str, Verified[PoolSpec]] = BoundedDict()
         self._versions: BoundedDict[tuple[str, int], Verified[Version]] = BoundedDict()
         self._secrets = SecretReader(client)
@@ -110,6 +119,8 @@ class Planner:
             options=options,
             settings=replace(self._client.settings, environment=version.environment),
             secrets=await self._secrets.read(options.secrets, version),
+            hidden=self._hidden,
+            region=self._region,
         )
 
     async def _spec(self, pool: str) -> Verified[PoolSpec]:

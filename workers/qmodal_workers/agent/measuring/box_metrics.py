@@ -31,7 +31,9 @@ from qmodal.telemetry.metrics_server import (
 )
 from qmodal_workers.agent.containers import ContainerTable
 from qmodal_workers.agent.lease import SAFE_NS
+from qmodal_workers.agent.measuring.gpu_metrics import GpuFacts, gpu_facts, gpu_families
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
+from qmodal_workers.devices.leases import GpuLeases
 from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.spawn.template_pool import TemplatePool
 
@@ -48,6 +50,7 @@ class BoxFacts:
     templates: tuple[int, ...]  # pids
     totals: Mapping[str, int]  # starts and ends since this process began
     until: int
+    gpus: tuple[GpuFacts, ...] = ()
 
     @property
     def lease_age(self) -> float:
@@ -72,6 +75,7 @@ class BoxMetrics(MetricsSource):
         self._reader = LoopReader(asyncio.get_running_loop())
         self._worker = ""
         self._containers = ContainerTable()
+        self._gpus: GpuLeases | None = None
 
     def serve(self, port: int) -> MetricsServer:
         """The server on that port, started; raises ConfigurationError."""
@@ -79,9 +83,9 @@ class BoxMetrics(MetricsSource):
         server.start()
         return server
 
-    def watch(self, worker: str, containers: ContainerTable) -> None:
-        """From now on the worker has this id, and these containers."""
-        self._worker, self._containers = worker, containers
+    def watch(self, worker: str, containers: ContainerTable, gpus: GpuLeases) -> None:
+        """From now on the worker has this id, these containers, and these leases of its GPUs."""
+        self._worker, self._containers, self._gpus = worker, containers, gpus
 
     def families(self) -> tuple[Families, bytes]:
         """As `MetricsSource.families`."""
@@ -105,6 +109,7 @@ class BoxMetrics(MetricsSource):
             templates=tuple(self._templates.pids),
             totals=dict(self._statistics.totals),
             until=self._containers.safe_until,
+            gpus=() if self._gpus is None else gpu_facts(self._gpus),
         )
 
     async def _ping(self) -> bool:
@@ -130,6 +135,7 @@ class BoxMetrics(MetricsSource):
             facts.lease_age,
         )
         yield from _taken(facts)
+        yield from gpu_families(facts.gpus)
 
 
 def _totals(totals: Mapping[str, int]) -> Iterator[Metric]:
