@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from qmodal.exception import clause
+from qmodal.spec.needs.offer import Offer
 from qmodal.store.fleet import ContainerReport, Fleet, WaitingLine
 from qmodal.store.server import server_ms
 from qmodal.store.watch.boxes import Boxes, BoxRecord
@@ -69,6 +70,12 @@ def fleet_state(fleet: Fleet, boxes: Boxes, server: str) -> Op[FleetState]:
         reasons=(yield from fleet.reasons()),
         line=(yield from fleet.line()),
     )
+
+
+def offer_of(box: BoxRecord) -> Offer:
+    """What the box offers to containers."""
+    about = box.report
+    return Offer.of(cpus=about.cpus, memory=about.memory, gpus=about.gpus, labels=about.labels)
 
 
 def reason_of(seen: Observation, state: FleetState) -> Reason:

@@ -21,6 +21,7 @@ from qmodal.output import screen as output
 from qmodal.runner.deploy import DeployResult, deploy
 from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
 from qmodal.runner.publish import publish
+from qmodal.runner.shortage import say_impossible
 from qmodal.spec.documents import Version
 from qmodal.spec.registry import AppLike
 from qmodal.store.apps import HEARTBEAT_SECONDS, AppRecord, AppState
@@ -159,6 +160,7 @@ class RunContext(Generic[A]):
         stack.enter_context(Heartbeat(client, version.app_id, version.number, self._state))
         if gateway:
             client.run(gateway_ready(client))
+        client.run(say_impossible(client, version))
 
     def _stop(self, client: Client, version: Version) -> None:
         if self._state == "detached":

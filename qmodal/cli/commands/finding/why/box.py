@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from qmodal.cli.commands.finding.scope import observed
 from qmodal.cli.commands.finding.why.answer import Answer
-from qmodal.cli.commands.finding.why.pool import offer_of, terms_of
-from qmodal.cli.tables import age, size
+from qmodal.cli.commands.finding.why.pool import terms_of
+from qmodal.cli.tables import age
 from qmodal.client.client import Client
-from qmodal.client.why import FleetState
+from qmodal.client.why import FleetState, offer_of
 from qmodal.exception import NotFoundError
+from qmodal.spec.needs.sizes import size
 from qmodal.store.watch.boxes import BoxRecord
 from qmodal.store.watch.reasons import IN_LINE
 from qmodal.transport.operation import Op
@@ -52,25 +53,6 @@ class WaitingPools:
 
     able: list[str] = field(default_factory=list)
     lacks: list[str] = field(default_factory=list)
-
-
-def find_box(client: Client, which: str) -> Op[str | None]:
-    """The worker whose id or host that is, or which alone has an id that begins so; None if there is none.
-
-    Raises NotFoundError if several may be meant.
-    """
-    leases = yield from client.fleet.workers()
-    records = yield from client.boxes.records(list(leases))
-    if which in records:
-        return which
-    found = [
-        worker
-        for worker, box in records.items()
-        if box.report.host == which or (which.startswith("wk-") and worker.startswith(which))
-    ]
-    if len(found) > 1:
-        raise NotFoundError(f"{len(found)} workers are called '{which}': {', '.join(found[:5])}.")
-    return found[0] if found else None
 
 
 def why_box(client: Client, worker: str, state: FleetState) -> Op[Answer]:

@@ -40,8 +40,9 @@ def why(which: str, app: str | None, environment: str | None, as_json: bool) -> 
 
 
 def _answer(client: Client, which: str, app: str | None, environment: str | None) -> Op[Answer]:
-    from qmodal.cli.commands.finding.why.box import find_box, why_box
+    from qmodal.cli.commands.finding.why.box import why_box
     from qmodal.cli.commands.finding.why.pool import why_pool
+    from qmodal.cli.commands.services.box_view import find
     from qmodal.client.why import fleet_state
 
     state = yield from fleet_state(client.fleet, client.boxes, client.server)
@@ -51,15 +52,16 @@ def _answer(client: Client, which: str, app: str | None, environment: str | None
 
         call, index = yield from resolve(client, which)
         return (yield from why_call(client, call, index, state))
-    worker = yield from find_box(client, which)
-    if worker is not None and which.startswith("wk-"):
-        return (yield from why_box(client, worker, state))
+    if which.startswith("wk-"):
+        return (yield from why_box(client, (yield from find(client, which)).worker, state))
     try:
         seen = yield from _pool(client, which, app, environment)
-    except NotFoundError:
-        if worker is None:
-            raise
-        return (yield from why_box(client, worker, state))
+    except NotFoundError as unknown:
+        try:
+            box = yield from find(client, which)
+        except NotFoundError:
+            raise unknown from None
+        return (yield from why_box(client, box.worker, state))
     return (yield from why_pool(client, seen, state))
 
 

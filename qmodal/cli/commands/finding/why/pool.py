@@ -12,11 +12,10 @@ from qmodal.cli.commands.finding.scope import app_names
 from qmodal.cli.commands.finding.why.answer import Answer
 from qmodal.cli.tables import age
 from qmodal.client.client import Client
-from qmodal.client.why import FleetState, reason_of
+from qmodal.client.why import FleetState, offer_of, reason_of
 from qmodal.exception import Error
 from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.needs.needs import Needs
-from qmodal.spec.needs.offer import Offer
 from qmodal.spec.variant import Limit, limits_in_force, options_in_force
 from qmodal.store.apps import AppRecord
 from qmodal.store.watch.boxes import BoxRecord
@@ -151,9 +150,3 @@ def _about(box: BoxRecord, state: FleetState, needs: Needs | None) -> Iterator[s
     lacks = "" if needs is None else offer_of(box).lacks(needs)
     if lacks:
         yield lacks
-
-
-def offer_of(box: BoxRecord) -> Offer:
-    """What the box offers."""
-    about = box.report
-    return Offer.of(cpus=about.cpus, memory=about.memory, gpus=about.gpus, labels=about.labels)
