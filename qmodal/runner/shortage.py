@@ -11,6 +11,7 @@ from qmodal.spec.needs.offer import each_lack, impossible
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.server import server_ms
 from qmodal.store.watch.boxes import BoxRecord
+from qmodal.store.watch.reasons import line_of
 from qmodal.telemetry.events import FUNCTION_IMPOSSIBLE, emit
 from qmodal.transport.operation import Op
 

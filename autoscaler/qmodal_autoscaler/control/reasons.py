@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from qmodal_autoscaler.cluster.nodes import Box, Nodes, PlacedContainer
 from qmodal_autoscaler.control.allocation import Allocation
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
 from qmodal_autoscaler.control.lacks import BoxView, Ground, lacking
-from qmodal_autoscaler.policy.room import ContainerRequest, Shape
+from qmodal_autoscaler.policy.room import PLAIN, ContainerRequest, Shape
 from qmodal_autoscaler.policy.start_backoff import backoff
 
 # A pool that waits in line is told for so long that it has made room for others.
@@ -73,13 +73,13 @@ def _waiting(made: PoolDecision) -> int:
 class Surroundings:
     """What pools that wait find at one moment (`now`, in monotonic seconds; `server_ms`).
 
-    `turns`: pools in line, by how many are ahead of them. `queued`: how many containers of each wait on their boxes.
+    `turns`: the first of the pools in line, in the order of their turns. `queued`: how many containers of each wait on their boxes.
     """
 
     now: float
     server_ms: float
     ground: Ground
-    turns: Mapping[str, int]
+    turns: Sequence[str]
     is_in_line: Callable[[str], bool]
     queued: Mapping[str, int]
 
@@ -101,7 +101,7 @@ def surroundings(
         now=now,
         server_ms=server_ms,
         ground=ground,
-        turns={pool: ahead for ahead, pool in enumerate(turns)},
+        turns=turns,
         is_in_line=allocation.__contains__,
         queued=Counter(held.pool for held in nodes.queued()),
     )
@@ -163,23 +163,33 @@ class ReasonBoard:
                 request = wish.request or ContainerRequest(pool=pool, count=1)
                 key = request.shape, request.unfit
                 reason = alike.get(key) or alike.setdefault(key, lacking(request, around.ground))
-                in_line[pool] = self._in_line(pool, reason, around)
+                in_line[pool] = self._in_line(pool, reason, around.now)
             else:
                 found = own_reason(wish, of_pool(pool), around)
                 if found is not None:
                     own[pool] = found
-        far = len(in_line)
-        told = own | dict(sorted(in_line.items(), key=lambda each: around.turns.get(each[0], far)))
+        told = own | self._by_turns(in_line, around.turns)
         self.counts = Counter(each.kind for each in told.values())
         return Reasons(told)
 
-    def _in_line(self, pool: str, reason: Reason, around: Surroundings) -> Reason:
+    def _in_line(self, pool: str, reason: Reason, now: float) -> Reason:
         if reason.kind not in IN_LINE:
             return reason
-        lent = [at for at in self._lent.get(pool, ()) if around.now - at < LENT_SECONDS]
-        if lent:
-            reason = Reason.of("lent", count=len(lent))
-        return Reason(reason.kind, reason.text, around.turns.get(pool, 0))
+        lent = sum(now - at < LENT_SECONDS for at in self._lent.get(pool, ()))
+        return Reason.of("lent", count=lent) if lent else reason
+
+    def _by_turns(self, in_line: dict[str, Reason], turns: Iterable[str]) -> dict[str, Reason]:
+        """Those that wait for room in the order of their turns, each with those ahead that ask for the same."""
+        ahead: Counter[Shape] = Counter()
+        first: dict[str, Reason] = {}
+        for pool in turns:
+            reason, wish = in_line.get(pool), self.wishes.get(pool)
+            if reason is None or reason.kind not in IN_LINE or wish is None:
+                continue
+            shape = PLAIN if wish.request is None else wish.request.shape
+            first[pool] = Reason(reason.kind, reason.text, ahead[shape])
+            ahead[shape] += 1
+        return first | {pool: each for pool, each in in_line.items() if pool not in first}
 
 
 def own_reason(

@@ -118,7 +118,7 @@ AROUND = Surroundings(
     now=10.0,
     server_ms=10_000,
     ground=GROUND,
-    turns={},
+    turns=(),
     is_in_line=lambda _: False,
     queued={},
 )
@@ -263,7 +263,7 @@ def test_pools_in_line_are_told_how_many_are_ahead_and_whether_they_made_room() 
     board.lent("b", 9.0)
     board.lent("b", 9.5)
     board.lent("c", -60.0)
-    around = replace(AROUND, turns={"a": 0, "b": 1, "c": 2}, is_in_line=set("abc").__contains__)
+    around = replace(AROUND, turns="abc", is_in_line=set("abc").__contains__)
     told = board.told(lambda: replace(around, queued={"d": 1}), lambda _: (placed("ready"),))
     assert [*told.of] == ["e", "a", "b", "c", "d"]
     assert [each.ahead for each in told.of.values()] == [0, 0, 1, 2, 0]

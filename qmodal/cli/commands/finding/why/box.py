@@ -73,7 +73,7 @@ def why_box(client: Client, worker: str, state: FleetState) -> Op[Answer]:
         "offers": _offers(box),
         "containers": f"{len(alive)} of {report.max_containers}",
         "runs": [f"{count} of {label}" for label, count in labels.most_common()],
-        "waits for it": waiting.able,
+        "waiting": waiting.able,
         "cannot run": waiting.lacks,
         "leader": state.leader or "none",
     }
