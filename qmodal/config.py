@@ -68,6 +68,9 @@ def config_set_active_profile(profile: str) -> NoReturn:
 DAY = 86_400.0
 SHORTEST_RESULT_TTL = 60.0
 SHORTEST_KEY = 16
+MIB = 1024 * 1024
+# Bytes of arguments that are kept of failed inputs, for each app in each shard.
+FAILED_ARGUMENTS = 64 * MIB
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HOST = re.compile(r"[a-z0-9:]([a-z0-9.:-]*[a-z0-9:])?")
@@ -93,6 +96,7 @@ class Settings:
     environment: str = "main"
     payloads: Literal["", "plain"] = ""
     result_ttl: float = 7 * DAY
+    failed_arguments: int = FAILED_ARGUMENTS
     home: Path = field(default_factory=lambda: _home({}))
     prefix: str = "qmodal"
     insecure: bool = False
@@ -115,6 +119,7 @@ class Settings:
             environment=_name(environ, "QMODAL_ENVIRONMENT", "main"),
             payloads=_payloads(environ),
             result_ttl=_result_ttl(environ),
+            failed_arguments=_failed_arguments(environ),
             home=_home(environ),
             prefix=_name(environ, "QMODAL_PREFIX", "qmodal"),
             insecure=_switch(environ, "QMODAL_INSECURE"),
@@ -140,6 +145,7 @@ class Settings:
             "QMODAL_ENVIRONMENT": self.environment,
             "QMODAL_PAYLOADS": self.payloads,
             "QMODAL_RESULT_TTL": repr(self.result_ttl),
+            "QMODAL_FAILED_ARGUMENTS_MIB": str(self.failed_arguments // MIB),
             "QMODAL_HOME": str(self.home),
             "QMODAL_PREFIX": self.prefix,
             "QMODAL_INSECURE": "1" if self.insecure else "",
@@ -303,6 +309,16 @@ def _result_ttl(environ: Mapping[str, str]) -> float:
             f"{SHORTEST_RESULT_TTL:g} or more"
         )
     return seconds
+
+
+def _failed_arguments(environ: Mapping[str, str]) -> int:
+    text = environ.get("QMODAL_FAILED_ARGUMENTS_MIB", "").strip()
+    if text and not re.fullmatch(r"[0-9]{1,6}", text):
+        raise ConfigurationError(
+            f"QMODAL_FAILED_ARGUMENTS_MIB is {text!r}; write how many MiB of large arguments are kept of the "
+            "failed inputs of an app, 0 for none"
+        )
+    return int(text) * MIB if text else FAILED_ARGUMENTS
 
 
 def _port(environ: Mapping[str, str], variable: str) -> int | None:

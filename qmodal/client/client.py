@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from qmodal.store.objects.schedules import Schedules
     from qmodal.store.objects.secrets import Secrets
     from qmodal.store.pools import Pools
+    from qmodal.store.results.arguments import KeptArguments
     from qmodal.store.results.dead import DeadLetters
     from qmodal.store.results.failures import Failures
     from qmodal.store.results.items import Items
@@ -132,6 +133,13 @@ class Client:
         return DeadLetters(self.keys)
 
     @cached_property
+    def kept_arguments(self) -> KeptArguments:
+        """Arguments of failed inputs that are stored apart."""
+        from qmodal.store.results.arguments import KeptArguments
+
+        return KeptArguments(self.keys)
+
+    @cached_property
     def kept_calls(self) -> KeptCalls:
         """Which calls have records."""
         from qmodal.store.results.kept import KeptCalls
@@ -143,7 +151,7 @@ class Client:
         """Operations on pools."""
         from qmodal.store.pools import Pools
 
-        return Pools(self.keys)
+        return Pools(self.keys, self.settings.failed_arguments)
 
     @cached_property
     def observing(self) -> Observing:

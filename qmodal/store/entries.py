@@ -105,6 +105,7 @@ class Settled:
 
     These are a pack, or `entry` names one entry for each, with blanks between them.
     `is_kept`: the entry stands for this input of its pack only, since the rest was split off.
+    `keeps_arguments`: it has failed for good and may be repeated, so its arguments stay if they are stored apart.
     """
 
     lane: int
@@ -115,6 +116,7 @@ class Settled:
     has_blob: bool
     count: int = 1
     is_kept: bool = False
+    keeps_arguments: bool = False
 
 
 class TakenBack(NamedTuple):

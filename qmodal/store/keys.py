@@ -115,6 +115,14 @@ class Keys:
         """String: an argument payload above 32 KiB. One hour until submit persists it."""
         return f"{self.call(call)}:blob:{index}"
 
+    def kept_arguments(self, call: str, index: int) -> str:
+        """String: such a payload of an input that has failed. 7 days, of a dead letter 30, or until newer ones need the room."""
+        return f"{self.call(call)}:failed:{index}"
+
+    def arguments(self, shard: int, app_id: str) -> str:
+        """Zset: the shard's `kept_arguments` of an app, by the bytes kept before each. 30 days after the last one."""
+        return f"{self.shard(shard)}arguments:{app_id}"
+
     def result_blob(self, call: str, index: int) -> str:
         """String: an outcome above 1 MiB; lives as long as its call's result."""
         return f"{self.call(call)}:result:{index}"

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from qmodal.config import FAILED_ARGUMENTS
 from qmodal.exception import Error
 from qmodal.store import reading
 from qmodal.store.entries import Claimed, Ended, Requeued, Settled, TakenBack
@@ -35,6 +36,8 @@ class Pools:
     """Operations on pools, made by callers, containers, workers and the autoscaler."""
 
     keys: Keys
+    # Bytes of arguments that are kept of failed inputs, for each app in each shard.
+    failed_arguments: int = FAILED_ARGUMENTS
 
     def open(self, pool: str, *, spec: bytes, app: str, function: str, label: str) -> Op[None]:
         """Make the pool known, so that calls to it are accepted."""
@@ -146,11 +149,15 @@ class Pools:
         names = [key(attempt.call) for attempt in attempts]
         arguments: list[Any] = []
         for each in attempts:
-            mark = b"b" if each.has_blob else b"k" if each.is_kept else b""
+            mark = self._mark(each) if each.has_blob else b"k" if each.is_kept else b""
             arguments += (each.lane, each.entry, each.index, each.count, each.outcome, mark)
         return script("settle").command(
             self._lanes(pool), (GROUP,), more_keys=names, more=arguments
         )
+
+    def _mark(self, each: Settled) -> bytes | int:
+        """What becomes of arguments that are stored apart."""
+        return self.failed_arguments if each.keeps_arguments else b"b"
 
     def retry(self, pool: str, claimed: Claimed, *, delay: float) -> Op[bool]:
         """Give the input another attempt after `delay` seconds; False if it is not ours any more."""
@@ -242,7 +249,10 @@ class Pools:
         shard, holder = shard_of(pool), reading.raw_name(container)
         command = script("reclaim").command(
             (*self._lanes(pool), keys.dead(shard)),
-            (GROUP, holder, budget, reason, keys.calls(shard), keys.wake, pool, since),
+            (
+                *(GROUP, holder, budget, reason, keys.calls(shard), keys.wake, pool, since),
+                self.failed_arguments,
+            ),
             more=tuple(charged),
         )
         while True:
@@ -261,7 +271,10 @@ class Pools:
         reply = yield from ask_one(
             *script("bury").command(
                 (keys.pool(pool), stream, keys.dead(shard)),
-                (GROUP, claimed.lane, claimed.entry, reason, keys.calls(shard), pool),
+                (
+                    *(GROUP, claimed.lane, claimed.entry, reason, keys.calls(shard), pool),
+                    self.failed_arguments,
+                ),
             )
         )
         return bool(reply)
@@ -279,16 +292,19 @@ class Pools:
         What comes later stays. `is_due` is asked before every hundred, and ends it by False. With `spare`
         what containers hold goes on, and only what waits is ended.
         """
+        noted: list[str] = []
         if reason.startswith(NO_START):
             with suppress(Error):  # people may look for them; nothing else needs it
                 failures = Failures(self.keys)
-                yield from failures.note_waiting(pool, kind="init", reason=reason)
+                yield from failures.note_waiting(pool, noted, kind="init", reason=reason)
         ended = 0
         lanes = (self.keys.inputs(pool), self.keys.again(pool))
         last = yield from ask(*((b"XREVRANGE", each, b"+", b"-", b"COUNT", 1) for each in lanes))
         for lane, found in zip((1, 2), last, strict=True):
             till = found[0][0] if found else b"0-0"
-            command = self.purge_command(pool, lane, till=till, reason=reason, spare=spare)
+            command = self.purge_command(
+                pool, lane, till=till, reason=reason, spare=spare, noted=noted
+            )
             count = 1
             while count:
                 if is_due is not None and not (yield from is_due()):
@@ -298,13 +314,27 @@ class Pools:
         return ended
 
     def purge_command(
-        self, pool: str, lane: int, *, till: bytes, reason: str, spare: bool = False
+        self,
+        pool: str,
+        lane: int,
+        *,
+        till: bytes,
+        reason: str,
+        spare: bool = False,
+        noted: Sequence[str] = (),
     ) -> Command:
-        """End a hundred entries of one lane, none behind `till`; the reply is how many inputs."""
+        """End a hundred entries of one lane, none behind `till`; the reply is how many inputs.
+
+        The arguments of the `noted` inputs (call and index) are kept.
+        """
         keys, shard = self.keys, shard_of(pool)
         return script("purge").command(
             (keys.pool(pool), self._lanes(pool)[lane], keys.delayed(pool), keys.dead(shard)),
-            (GROUP, lane, till, reason, keys.calls(shard), pool, int(spare)),
+            (
+                *(GROUP, lane, till, reason, keys.calls(shard), pool, int(spare)),
+                self.failed_arguments,
+            ),
+            more=noted,
         )
 
     def promote(self, pool: str) -> Op[tuple[int, float | None]]:

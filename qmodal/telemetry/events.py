@@ -284,6 +284,13 @@ SCALING_TROUBLE = Event(
 )
 
 # Of gateways.
+GATEWAY_REQUEST = Event(
+    "gateway.request",
+    _INFO,
+    '{client} "{method} {path} HTTP/{http_version}" {status} {bytes} {seconds:.4f}s {request_id}',
+    "A request or a websocket is over; written with `--access-log` only, without the query. `bytes` of the response's body; "
+    "`status` is missing if the client left before.",
+)
 GATEWAY_WAITS = Event(
     "gateway.waits", _WARNING, "{reason}", "A gateway has started and cannot reach the server yet."
 )

@@ -183,7 +183,8 @@ class Walk:
             outcome, (call, first, size) = self.outcome(), part
             has_blob = first in self.calls[call].blobs
             is_kept = (lane, entry) in kept
-            settled = Settled(lane, entry, call, first, outcome, has_blob, size, is_kept)
+            keeps = self.random.random() < 0.5  # it has failed for good
+            settled = Settled(lane, entry, call, first, outcome, has_blob, size, is_kept, keeps)
             self.ended(part, outcome)
             attempts.append(settled)
             self.past.append(Late(pool, self.pools_of.settle_command(pool, [settled])))

@@ -15,6 +15,7 @@ from qmodal.store.watch.boxes import Cordon
 from qmodal.telemetry.events import WORKER_GIVEN_UP, emit
 from qmodal.telemetry.log_lines import begin_log
 from qmodal.transport.defects import note
+from qmodal_workers.agent.box.cgroups import Cgroups
 from qmodal_workers.agent.containers import ContainerTable
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.measuring.usage import Usage
@@ -81,6 +82,7 @@ async def work(
             statistics=statistics,
             usage=Usage(client),
             gpu_watch=gpu_watch,
+            cgroups=Cgroups.claim(),
         )
 
         def made(cordon: Cordon) -> WorkerSession:

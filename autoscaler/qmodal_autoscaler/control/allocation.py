@@ -151,7 +151,8 @@ class Allocation:
     def reserve(self, granted: Iterable[Turn], ledger: Ledger, now: float) -> None:
         """Keep boxes for containers that have found no room for long."""
         shapes = {each.request.shape for each in granted}
-        self.reservations.update(self.line.shapes, shapes, ledger.rooms, now)
+        line = self.line
+        self.reservations.update(line.shapes, shapes, line.passed_over, ledger.rooms, now)
 
     def wanted(self) -> dict[Needs, int]:
         """What the fleet lacks: how many containers wait for room, or for a box that could run them, by what they need."""

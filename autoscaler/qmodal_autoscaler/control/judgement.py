@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from qmodal.store.watch.observing import Observation
-from qmodal_autoscaler.cluster.catalog import PoolTerms
+from qmodal_autoscaler.cluster.catalog import APP_STOPPED, PoolTerms
 from qmodal_autoscaler.cluster.nodes import PlacedContainer, version_key
 from qmodal_autoscaler.policy.decide import serves_alone
 from qmodal_autoscaler.policy.room import ContainerRequest
@@ -65,7 +65,8 @@ class Judgement:
     `unfit`: boxes whose containers cannot decode an input of the pool. `unresponsive`: boxes that
     do not start what they are assigned. `promotes`: retries of the pool may be due. `serves_alone`:
     the new value for the server, None if it has it. `is_leaving`: the pool can be put away, unless
-    the server finds something in it. `messages`: lines for the change log.
+    the server finds something in it. `stopped_app`: the id of the pool's app if that has stopped.
+    `messages`: lines for the change log.
     """
 
     pool: str
@@ -79,6 +80,7 @@ class Judgement:
     promotes: bool = False
     serves_alone: bool | None = None
     is_leaving: bool = False
+    stopped_app: str = ""
     purge: Purge | None = None
     messages: tuple[str, ...] = ()
 
@@ -127,6 +129,7 @@ def ended(
         label=terms.label,
         take_off=containers,
         is_leaving=not (has_inputs or is_held),
+        stopped_app=terms.app if terms.ended == APP_STOPPED else "",
         purge=Purge(terms=terms, reason=terms.ended, current=current) if has_inputs else None,
         messages=(f"its containers end: {terms.ended}",) if is_running else (),
     )

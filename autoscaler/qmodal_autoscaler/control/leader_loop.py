@@ -6,10 +6,11 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from qmodal.client.client import Client
+from qmodal.spec.needs.needs import Needs
 from qmodal.store.watch.observing import Observation
 from qmodal.store.watch.sweeper import Sweeper
 from qmodal.telemetry.events import BOX_LOST, emit
@@ -103,6 +104,14 @@ class LeaderTerm:
         """The terms of pools, as this leader knows them."""
         return self._observer.catalog
 
+    def wanted(self) -> dict[Needs, int]:
+        """What the fleet lacks: how many containers wait for room, or for a box that could run them, by what they need."""
+        return self._allocation.wanted()
+
+    def waiting(self) -> Mapping[str, int]:
+        """How many pools wait, by the kind of the reason, as was said last."""
+        return self.reasons.counts.copy()
+
     async def run(self) -> None:
         """Lead until cancelled; raises LeadershipLostError (in a group) once another one leads."""
         async with asyncio.TaskGroup() as group:
@@ -118,7 +127,9 @@ class LeaderTerm:
             self._queue.wake_all(is_news=False)
 
     async def _sweep(self) -> None:
-        sweeper = Sweeper(self._client.keys)
+        sweeper = Sweeper(
+            self._client.keys, failed_arguments=self._client.settings.failed_arguments
+        )
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             with self._change_log.surviving(SWEEP, "it was not made", settles=True):

@@ -14,6 +14,7 @@ from qmodal.store.watch.observing import Observation
 from qmodal.telemetry.events import INPUTS_ENDED, emit
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import all_of, gather
+from qmodal.wire.ids import shard_of
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.control.judgement import Judgement, Purge
 from qmodal_autoscaler.control.workqueue import WorkQueue
@@ -31,6 +32,7 @@ class Maintenance:
         self._change_log = change_log
         self._promoting: set[str] = set()
         self._leaving: set[str] = set()
+        self._stopped: dict[str, str] = {}
         self._purging: set[str] = set()
         self._served: dict[str, bool] = {}
         self._accounts = Accounts(client.keys)
@@ -45,6 +47,8 @@ class Maintenance:
             self._served[pool] = judgement.serves_alone
         if judgement.is_leaving:
             self._leaving.add(pool)
+            if judgement.stopped_app:
+                self._stopped[pool] = judgement.stopped_app
         if purge is not None:
             self.purge(pool, purge)
 
@@ -67,15 +71,21 @@ class Maintenance:
         """Promote retries and put empty pools away, as collected."""
         promoting, self._promoting = self._promoting, set()
         leaving, self._leaving = self._leaving, set()
-        leave = self._client.pools.leave
+        stopped, self._stopped = self._stopped, {}
         promotions: dict[str, Op[Any]] = {pool: self._promote(pool) for pool in promoting}
-        yield from self._each(promotions | {pool: leave(pool) for pool in leaving - promoting})
+        leaves = {pool: self._leave(pool, stopped.get(pool, "")) for pool in leaving - promoting}
+        yield from self._each(promotions | leaves)
 
     def _each(self, ops: Mapping[str, Op[Any]]) -> Op[None]:
         """Run each pool's operation; one that fails is logged, and made again at the pool's next look."""
         for pool, result in zip(ops, (yield from gather(ops.values())), strict=True):
             if isinstance(result, Exception):
                 self._change_log.failed(pool, "it cannot be tended", result, label=f"pool {pool}")
+
+    def _leave(self, pool: str, stopped_app: str) -> Op[None]:
+        yield from self._client.pools.leave(pool)
+        if stopped_app:
+            yield from self._client.kept_arguments.drop(stopped_app, shard_of(pool))
 
     def _promote(self, pool: str) -> Op[None]:
         _, seconds = yield from self._client.pools.promote(pool)

@@ -123,7 +123,9 @@ class RoomMaker:
             },
         )
         starved = {each.pool: (_starved(each, at.totals), each) for each in requests}
-        return clearing.choose(starved, donors, most=most)
+        chosen = clearing.choose(starved, donors, most=most)
+        reservations.entitle(each.shape for each in requests if each.pool in clearing.entitled)
+        return chosen
 
     def _donor(self, made: PoolDecision, at: Squeeze) -> Donor:
         ready = [each for each in made.snapshot.containers if each.state == "ready"]

@@ -18,10 +18,10 @@ from qmodal_autoscaler.policy.room import ContainerRequest
 
 
 class _Offered(NamedTuple):
-    """A container that could end; idle ones first, then who is so for longest."""
+    """A container that could end, which has been idle or ready for so long."""
 
     is_busy: bool
-    since: float
+    seconds: float
     container: str
     donor: Donor
     placement: Placement
@@ -32,7 +32,8 @@ class Clearing:
 
     `rooms` are the boxes as they will be when all that leaves already has left, and `placed` what containers take there.
     `only`: boxes that are kept for pools that wait, by pool. `stalled`: pools for which nothing has made room for so long that
-    one which has no container gets that of another one.
+    one which has no container gets that of another one. `entitled`: pools for which several have to end after what they run, so
+    that a box has to be kept for them first: else others would get what becomes free.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Clearing:
         self._only = only
         self._stalled = stalled
         self._on_box: dict[str, list[_Offered]] = {}
+        self.entitled: set[str] = set()
 
     def choose(
         self,
@@ -71,12 +73,18 @@ class Clearing:
                 books.count(to, 1)
                 continue
             found = self._cheapest(to, request, books)
-            if found is None or len(taken) + len(found) > most:
+            if found is None or len(taken) + len(found) > most or self._is_too_early(to, found):
                 given_up.add(to.pool)
                 continue
             taken += [each.container for each in found]
             self._give(found, to, request, books)
         return taken
+
+    def _is_too_early(self, to: StarvedPool, found: Sequence[_Offered]) -> bool:
+        if len(found) < 2 or to.pool in self._only or not any(each.is_busy for each in found):
+            return False
+        self.entitled.add(to.pool)
+        return True
 
     def _offered(self, donors: Sequence[Donor]) -> dict[str, list[_Offered]]:
         on_box: dict[str, list[_Offered]] = {}
@@ -86,16 +94,14 @@ class Clearing:
             for is_busy, seconds, container in (*idle, *busy):
                 placement = self._placed.get(container)
                 if placement is not None:
-                    each = _Offered(is_busy, -seconds, container, donor, placement)
+                    each = _Offered(is_busy, seconds, container, donor, placement)
                     on_box.setdefault(placement.worker, []).append(each)
-        return {
-            worker: sorted(listed, key=lambda each: each[:3]) for worker, listed in on_box.items()
-        }
+        return on_box
 
     def _cheapest(
         self, to: StarvedPool, request: ContainerRequest, books: Books
     ) -> list[_Offered] | None:
-        """What ends on the box where the fewest busy containers, and the fewest at all, have to."""
+        """What ends on the box where that is the least harm."""
         able = self._rooms.able(request.needs)
         kept = self._only.get(to.pool)
         found = [
@@ -104,9 +110,7 @@ class Clearing:
             if kept in (None, worker)
             and (chosen := self._on(worker, to, request, books)) is not None
         ]
-        return min(
-            found, key=lambda each: (sum(one.is_busy for one in each), len(each)), default=None
-        )
+        return min(found, key=lambda each: _price(each, books), default=None)
 
     def _on(
         self, worker: str, to: StarvedPool, request: ContainerRequest, books: Books
@@ -115,14 +119,17 @@ class Clearing:
         gone: list[_Offered] = []
         have = books.pools[to.pool]
         with self._undone(gone, books):
-            for each in self._on_box.get(worker, ()):
-                lack = self._rooms.lack(worker, request, have)
-                if not lack:
-                    break
-                if _helps(each.placement, lack, request) and self._may(each, to, books):
-                    self._end(each, gone, books)
-            if self._rooms.lack(worker, request, have):
-                return None
+            while lack := self._rooms.lack(worker, request, have):
+                able = [
+                    each
+                    for each in self._on_box.get(worker, ())
+                    if each not in gone
+                    and _helps(each.placement, lack, request)
+                    and self._may(each, to, books)
+                ]
+                if not able:
+                    return None
+                self._end(min(able, key=lambda each: _rank(each, books)), gone, books)
             return self._needed(worker, request, gone, have)
 
     def _needed(
@@ -130,7 +137,7 @@ class Clearing:
     ) -> list[_Offered]:
         """Those without which there would not be room; the dearest one is kept first."""
         needed = list(gone)
-        for each in sorted(gone, key=lambda one: (not one.is_busy, -one.since)):
+        for each in sorted(gone, key=lambda one: (not one.is_busy, one.seconds)):
             self._rooms.change(each.placement, 1)
             if self._rooms.lack(worker, request, have):
                 self._rooms.change(each.placement, -1)
@@ -173,6 +180,23 @@ class Clearing:
             self._on_box[each.placement.worker].remove(each)
         self._rooms.take(request, books.pools[to.pool])
         books.count(to, 1)
+
+
+def _rank(each: _Offered, books: Books) -> tuple[bool, float, float, float]:
+    """Idle ones first, then those of who has most, then who is so for longest."""
+    donor = each.donor
+    return (
+        each.is_busy,
+        -books.app(donor.app),
+        -books.pools[donor.pool] * donor.unit / donor.weight,
+        -each.seconds,
+    )
+
+
+def _price(chosen: Sequence[_Offered], books: Books) -> tuple[object, ...]:
+    """The fewest busy ones, then the fewest at all, then those of who has most."""
+    busy = sum(each.is_busy for each in chosen)
+    return busy, len(chosen), sorted(_rank(each, books) for each in chosen)
 
 
 def _helps(placement: Placement, lack: Lack, request: ContainerRequest) -> bool:

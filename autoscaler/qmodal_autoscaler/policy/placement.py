@@ -74,40 +74,50 @@ class _Box:
         if request.is_plain and not self.room.is_measured:
             return ""
         memory = self.memory_of(request)
-        if memory and memory > self.memory - _kept(hold, "memory") + EPSILON:
+        if memory and memory > self.memory - self._kept_memory(hold) + EPSILON:
             return "memory"
         # Processors are shared: the first container of a pool that declares nothing waits for no other one.
         cpu = self.cpu_of(request) if have or request.needs.cpu is not None else 0.0
-        if cpu and cpu > self.cpu - _kept(hold, "cpu") + EPSILON:
+        if cpu and cpu > self.cpu - self._kept_cpu(hold) + EPSILON:
             return "cpu"
         return "gpus" if request.needs.gpus and self.picked(request.needs, hold) is None else ""
 
     def cpu_of(self, request: ContainerRequest) -> float:
         """CPUs that a container takes here."""
-        if request.needs.cpu is not None:
-            return request.needs.cpu
-        if not self.room.is_measured:
-            return 0.0
-        return ASSUMED_CPU if request.cpu is None else request.cpu
+        return self._counted(request.needs.cpu, request.cpu, ASSUMED_CPU)
 
     def memory_of(self, request: ContainerRequest) -> float:
         """Bytes that a container takes here, as far as that decides."""
-        if request.needs.memory is not None:
-            return request.needs.memory
+        return self._counted(request.needs.memory, request.memory, ASSUMED_MEMORY)
+
+    def _counted(self, declared: float | None, used: float | None, assumed: float) -> float:
+        """What counts here: what is declared, else what was measured, if the box takes as many as it carries."""
+        if declared is not None:
+            return declared
         if not self.room.is_measured:
             return 0.0
-        return ASSUMED_MEMORY if request.memory is None else request.memory
+        return assumed if used is None else used
 
     def picked(self, needs: Needs, hold: Shape | None = None) -> tuple[int, tuple[int, ...]] | None:
         """The first of the alternatives that is free, by its number, and which GPUs; None if none is."""
-        without = self._kept(hold)
+        without = self._kept_gpus(hold)
         for number, need in enumerate(needs.gpus):
             found = pick(need, self.gpus, without)
             if len(found) == need.count:
                 return number, found
         return None
 
-    def _kept(self, hold: Shape | None) -> tuple[int, ...]:
+    def _kept_cpu(self, hold: Shape | None) -> float:
+        if hold is None:
+            return 0.0
+        return self._counted(hold.needs.cpu, hold.cpu, ASSUMED_CPU)
+
+    def _kept_memory(self, hold: Shape | None) -> float:
+        if hold is None:
+            return 0.0
+        return self._counted(hold.needs.memory, hold.memory, ASSUMED_MEMORY)
+
+    def _kept_gpus(self, hold: Shape | None) -> tuple[int, ...]:
         """The GPUs that are kept: those that the first alternative which this box has would get."""
         if hold is None or self.room.offer is None:
             return ()
@@ -273,10 +283,6 @@ def _free_gpus(needs: tuple[GpuNeed, ...], room: WorkerRoom) -> str:
             free = len(pick(replace(need, count=fitting), room.gpus))
             parts.append(f"{free} of {fitting} for {need}")
     return ", ".join(parts)
-
-
-def _kept(hold: Shape | None, name: Literal["cpu", "memory"]) -> float:
-    return 0.0 if hold is None else (getattr(hold.needs, name) or 0.0)
 
 
 def _lacks(room: WorkerRoom, needs: Needs) -> str:

@@ -6,15 +6,20 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from qmodal_autoscaler.policy.room import Shape, WorkerRoom
 
-# A request that fits on no box for so long gets one kept for it.
+# A request that fits on no box for so long, while others got what it needs out of turn, gets one kept for it.
 STARVED_SECONDS = 30.0
 
 
 class Reservations:
-    """Which boxes are kept for which shape, one for each shape and at most half of all boxes; moments in seconds."""
+    """Which boxes are kept for which shape, one for each shape and at most half of all boxes; moments in seconds.
+
+    Only for those that are entitled to room: they were passed over, or others have more than their share. A pool that has to wait
+    because others have less is not starved.
+    """
 
     def __init__(self) -> None:
         self._since: dict[Shape, float] = {}
+        self._entitled: set[Shape] = set()
         self._boxes: dict[Shape, str] = {}
 
     @property
@@ -30,31 +35,35 @@ class Reservations:
         """For how long requests of that shape have waited without that one of them was granted."""
         return now - self._since.get(shape, now)
 
+    def entitle(self, shapes: Iterable[Shape]) -> None:
+        """Take in that containers of these shapes are to get room from pools that have more than their share."""
+        self._entitled.update(shapes)
+
     def update(
         self,
         waiting: Iterable[Shape],
         granted: Collection[Shape],
+        passed_over: Collection[Shape],
         rooms: Sequence[WorkerRoom],
         now: float,
     ) -> None:
-        """Take in which shapes wait, which of them were granted something just now, and the boxes."""
+        """Take in which shapes wait, what was granted just now, also to others when it was their turn, and the boxes."""
         shapes = [shape for shape in waiting if not shape.is_plain]
         self._since = {
             shape: now if shape in granted else self._since.get(shape, now) for shape in shapes
         }
-        able = {
-            shape: worker
-            for shape, worker in self._boxes.items()
-            if shape in self._since and shape not in granted
-        }
+        self._entitled |= set(passed_over)
+        self._entitled &= self._since.keys() - granted
         open_rooms = {room.id: room for room in rooms if not room.closed}
         self._boxes = {
             shape: worker
-            for shape, worker in able.items()
-            if worker in open_rooms and _could(open_rooms[worker], shape)
+            for shape, worker in self._boxes.items()
+            if shape in self._entitled
+            and worker in open_rooms
+            and _could(open_rooms[worker], shape)
         }
-        for shape in sorted(shapes, key=self._since.__getitem__):
-            if shape not in self._boxes and self.waited(shape, now) >= STARVED_SECONDS:
+        for shape in sorted(self._entitled - self._boxes.keys(), key=self._since.__getitem__):
+            if self.waited(shape, now) >= STARVED_SECONDS:
                 self._keep(shape, open_rooms)
 
     def _keep(self, shape: Shape, rooms: Mapping[str, WorkerRoom]) -> None:

@@ -112,14 +112,19 @@ class WorkerRoom:
 def pick(need: GpuNeed, gpus: Sequence[GpuRoom], without: Collection[int] = ()) -> tuple[int, ...]:
     """Which of the GPUs (their places in the list) fit the need best: fewer than it wants if there are no more.
 
-    Those with the least memory; for a share one that is cut so already.
+    Those with the least memory, and of one kind if there are enough; for a share one of which most is taken already. A
+    worker chooses by the same rule.
     """
     able = [
-        (not each.taken, each.gpu.memory, place)
+        place
         for place, each in enumerate(gpus)
         if place not in without and need.fits(each.gpu) and _is_free(each, need)
     ]
-    return tuple(place for _, _, place in sorted(able)[: need.count])
+    able.sort(key=lambda place: (-gpus[place].taken, gpus[place].gpu.memory))
+    kinds = dict.fromkeys(gpus[place].gpu.kind for place in able) if need.count > 1 else ()
+    alike = [[place for place in able if gpus[place].gpu.kind == kind] for kind in kinds]
+    chosen = next((group for group in alike if len(group) >= need.count), able)
+    return tuple(chosen[: need.count])
 
 
 def _is_free(room: GpuRoom, need: GpuNeed) -> bool:

@@ -32,7 +32,7 @@ class Totals:
                 for need in needs.gpus
                 if any(map(need.fits, self._gpus))
             ]
-            found = max(*self.parts(needs).values(), *gpus)
+            found = max([*self.parts(needs).values(), *gpus])
             self._units[needs] = found
         return found
 

@@ -96,9 +96,13 @@ class TurnQueue:
     smallest for its weight; of equal ones to that which waits longest. Pools of one shape are in one line, and a line whose
     containers fit on no box holds up no other. A pool that is called keeps its number until it has got a container or
     waits no more, so to be looked at once more costs it no place.
+
+    `passed_over`: the shapes that fitted on no box when it was their turn, so that others got some of what they need, as of the
+    last call.
     """
 
     def __init__(self) -> None:
+        self.passed_over: set[Shape] = set()
         self._apps: dict[str, dict[Shape, _Line]] = {}
         self._requests: dict[str, ContainerRequest] = {}
         self._numbers: dict[str, int] = {}
@@ -158,6 +162,7 @@ class TurnQueue:
         called: dict[str, tuple[ContainerRequest, list[Placement]]] = {}
         # Shapes that fit on no box any more; a pool's first container may fit where further ones do not.
         closed: set[tuple[Shape, bool]] = set()
+        self.passed_over = set()
         while apps and not rooms.is_full:
             _, order, app = apps[0]
             found = self._next_line(app, closed, shares)
@@ -171,6 +176,7 @@ class TurnQueue:
                 closed.add((shape, place.share > 0))
                 continue
             self._served(line, request, got, placement)
+            self.passed_over |= {each for each, _ in closed if _takes_of(placement, each.needs)}
             shares.add(app, request.needs, placement.gpus)
             heapq.heapreplace(apps, (shares.of(app), order, app))
         for pool, (_, got) in called.items():
@@ -248,3 +254,10 @@ class TurnQueue:
             del lines[shape]
         if not lines:
             del self._apps[request.app]
+
+
+def _takes_of(placement: Placement, needs: Needs) -> bool:
+    """Whether a container takes something that those with these needs have to have free."""
+    if (needs.cpu and placement.cpu) or (needs.memory and placement.memory):
+        return True
+    return any(need.fits(gpu) for need in needs.gpus for gpu, _ in placement.gpus)

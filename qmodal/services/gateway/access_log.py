@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-import time
 from typing import NamedTuple, Protocol, TextIO
 
-from qmodal.telemetry.log_lines import json_time
+from qmodal.telemetry.events import GATEWAY_REQUEST
+from qmodal.telemetry.prepared_lines import prepared_line
 from qmodal.wire.web import Address
 
 _MOST_LETTERS = 500
+FIELDS = (
+    *("client", "method", "path", "http_version"),
+    *("status", "bytes", "seconds", "request_id"),
+)
 
 
 class Answered(Protocol):
@@ -23,58 +26,21 @@ class Answered(Protocol):
 
 
 class Entry(NamedTuple):
-    """A request that is over; `request` is its method and path as the client wrote them."""
+    """A request that is over; `path` as the client wrote it, without the query."""
 
     client: Address | None
-    request: str
+    method: str
+    path: str
+    http_version: str
     answered: Answered
     seconds: float
-
-    @property
-    def line(self) -> str:
-        """The time, the client, the request, the status, the bytes of the body, milliseconds and the request's id."""
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        client = self.client[0] if self.client else "-"
-        request = self.request[:_MOST_LETTERS]
-        status, size, request_id = (
-            self.answered.status,
-            self.answered.sent,
-            self.answered.request_id,
-        )
-        about = f"{status or '-'} {size} {self.seconds * 1000:.1f}ms {request_id.decode() or '-'}"
-        return f'{now} {_shown(client)} "{_shown(request)}" {about}\n'
-
-    @property
-    def json(self) -> str:
-        """The same as an object of JSON, as `--log-json` has lines."""
-        answered = self.answered
-        method, _, target = self.request[:_MOST_LETTERS].partition(" ")
-        fields = {
-            "time": json_time(time.time()),
-            "level": "info",
-            "event": "gateway.request",
-            "client": self.client[0] if self.client else None,
-            "method": method,
-            "path": target.partition(" ")[0],
-            "status": answered.status or None,
-            "bytes": answered.sent,
-            "seconds": round(self.seconds, 6),
-            "request_id": answered.request_id.decode() or None,
-        }
-        return json.dumps(fields) + "\n"
-
-
-def _shown(text: str) -> str:
-    """What a client wrote must neither end the line nor change how a terminal shows it."""
-    escaped = text.encode("ascii", "backslashreplace").decode()
-    return "".join(each if each.isprintable() else "?" for each in escaped)
 
 
 class AccessLog:
     """Writes lines to `out`, those of one round of the loop together."""
 
     def __init__(self, out: TextIO | None = None, *, as_json: bool = False) -> None:
-        self._as_json = as_json
+        self._render = prepared_line(GATEWAY_REQUEST, FIELDS, as_json=as_json)
         self._out = sys.stderr if out is None else out
         self._lines: list[str] = []
 
@@ -82,7 +48,21 @@ class AccessLog:
         """Write its line soon."""
         if not self._lines:
             asyncio.get_running_loop().call_soon(self.flush)
-        self._lines.append(entry.json if self._as_json else entry.line)
+        client, method, path, version, answered, seconds = entry
+        self._lines.append(
+            self._render(
+                (
+                    client[0] if client else None,
+                    method,
+                    path[:_MOST_LETTERS],
+                    version,
+                    answered.status or None,
+                    answered.sent,
+                    round(seconds, 6),
+                    answered.request_id.decode() or None,
+                )
+            )
+        )
 
     def flush(self) -> None:
         """Write what has gathered."""

@@ -195,8 +195,8 @@ class GatewayApp:
     ) -> None:
         if self._log is not None:
             client = scope["client"] if head is None else head.client
-            request = f"{method} {scope['raw_path'].decode('latin-1')} HTTP/{scope['http_version']}"
-            self._log.add(Entry(client, request, peer, time.monotonic() - began))
+            path, version = scope["raw_path"].decode("latin-1"), scope["http_version"]
+            self._log.add(Entry(client, method, path, version, peer, time.monotonic() - began))
 
 
 def _refused(error: BaseException) -> RefusedError:

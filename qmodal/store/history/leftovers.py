@@ -47,6 +47,18 @@ class Leftovers:
             found |= {name.split(":")[-2] for name in (yield from names)}
         return sorted(found)
 
+    def arguments(self, *, seconds: float) -> Op[list[tuple[str, int]]]:
+        """Apps and shards that keep arguments of their failed inputs."""
+        pattern = self.keys.arguments(0, "*").replace("{s00}", "{s??}")
+        found: set[tuple[str, int]] = set()
+        for names in self._scan(pattern, seconds):
+            for name in (yield from names):
+                start, _, app = name.rpartition(":arguments:")
+                shard = reading.whole(start[-3:-1].encode())  # of its tag, {s07}
+                if shard is not None:
+                    found.add((app, shard))
+        return sorted(found)
+
     def code(self, *, seconds: float) -> Op[list[str]]:
         """Digests of bundles that have no lifetime."""
         found: list[str] = []

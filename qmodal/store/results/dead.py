@@ -10,8 +10,8 @@ from typing import Literal
 from qmodal.store import reading
 from qmodal.store.entries import Claimed
 from qmodal.store.keys import Keys
-from qmodal.transport.operation import Op, ask_each, ask_one
-from qmodal.wire.ids import SHARDS, is_pool_id
+from qmodal.transport.operation import Command, Op, ask, ask_each, ask_one
+from qmodal.wire.ids import SHARDS, is_call_id, is_pool_id
 
 # Failed: its containers were lost too often, whatever the input is. Unprocessable: nobody could open it.
 DeadKind = Literal["failed", "unprocessable"]
@@ -67,10 +67,15 @@ class DeadLetters:
         reply = yield from ask_one(b"XRANGE", self.keys.dead(shard), entry, entry)
         return _letter(shard, reply[0][0], reply[0][1] or ()) if reply else None
 
-    def drop(self, name: str) -> Op[bool]:
-        """Remove the one of that name; False if it was gone."""
-        _, shard, entry = name.split("-", 2)
-        return bool((yield from ask_one(b"XDEL", self.keys.dead(int(shard)), entry)))
+    def drop(self, letter: DeadLetter) -> Op[bool]:
+        """Remove it, and its arguments if they are stored apart; False if it was gone."""
+        keys, claimed = self.keys, letter.claimed
+        _, shard, entry = letter.name.split("-", 2)
+        commands: list[Command] = [(b"XDEL", keys.dead(int(shard)), entry)]
+        if letter.is_input and is_call_id(claimed.call):
+            commands.append((b"UNLINK", keys.kept_arguments(claimed.call, claimed.first)))
+        replies = yield from ask(*commands)
+        return bool(replies[0])
 
     def trim(self, before: int) -> Op[int]:
         """Remove those from before that moment (ms since 1970); how many."""

@@ -86,8 +86,11 @@ class Failures:
             patience=NOTE_SECONDS,
         )
 
-    def note_waiting(self, pool: str, *, kind: str, reason: str) -> Op[None]:
-        """Note the first inputs of a pool as failed, which are about to be ended for this reason."""
+    def note_waiting(self, pool: str, noted: list[str], *, kind: str, reason: str) -> Op[None]:
+        """Note the first inputs of a pool as failed, which are about to be ended for this reason.
+
+        `noted` gets call and index of each one, with a blank between them.
+        """
         keys = self.keys
         (app, function), *lanes = yield from ask(
             (b"HMGET", keys.pool(pool), b"app", b"function"),
@@ -114,6 +117,7 @@ class Failures:
                     envelope=claimed.envelope,
                 )
             )
+            noted.append(f"{claimed.call} {claimed.first}")
 
     def functions(self) -> Op[list[tuple[str, str]]]:
         """App and tag of the functions that have notes, the one that failed last first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from qmodal.config import FAILED_ARGUMENTS
 from qmodal.exception import ConnectionError
 from qmodal.store.entries import TakenBack
 from qmodal.store.fleet import LEASE_MS, Fleet
@@ -65,9 +66,11 @@ class FleetWatch:
 class Sweeper:
     """Run `sweep` once a second, with any driver; `own` is a worker that is never cleared here."""
 
-    def __init__(self, keys: Keys, *, own: str = "") -> None:
+    def __init__(
+        self, keys: Keys, *, own: str = "", failed_arguments: int = FAILED_ARGUMENTS
+    ) -> None:
         self._fleet = Fleet(keys)
-        self._pools = Pools(keys)
+        self._pools = Pools(keys, failed_arguments)
         self._observing = Observing(keys)
         self._accounts = Accounts(keys)
         self._own = own

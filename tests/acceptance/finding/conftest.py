@@ -50,8 +50,14 @@ def late() -> None:
     time.sleep(60)
 
 @app.function()
-def die() -> None:
+def die(load: bytes = b"") -> None:
     os.kill(os.getpid(), 9)
+
+@app.function()
+def weigh(path: str, load: bytes) -> int:
+    if not os.path.exists(path):
+        raise FileNotFoundError(path)
+    return len(load)
 
 class Odd:
     pass

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 import qmodal
+from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.exception import FunctionTimeoutError, WorkerLost
+from qmodal.transport.operation import ask
 from tests.acceptance.finding.commands import Commands
 from tests.support.commands import environ
 from tests.support.waiting import wait_until
@@ -145,6 +147,37 @@ def test_a_time_limit_and_a_lost_container_are_failures(shop: Commands) -> None:
     assert "died" in lost["reason"] or "killed" in lost["reason"], lost
     (details,) = shop.plain("call", "show", lost["call"])["inputs"]
     assert (details["state"], details["lost"]) == ("lost", 3)
+
+
+def test_inputs_with_large_arguments_are_run_again_until_these_are_gone(
+    shop: Commands, client: Client, tmp_path: Path
+) -> None:
+    gate, loads = tmp_path / "gate", [bytes(n * 100_000) for n in (1, 2, 3)]
+    failed = function("weigh").map([str(gate)] * 3, loads, return_exceptions=True)
+    assert [type(each) for each in failed] == [FileNotFoundError] * 3
+    (row,) = shop.plain("call", "list", "--failed", "--function", "weigh")
+    assert f"arguments  {str(gate)!r}, b'" in shop.say("call", "show", row["call"])
+    gate.touch()
+    said = shop.say("call", "retry", row["call"], "-y")
+    again = re.findall(r"runs again as (fc-\w+)\n", said)
+    results = [qmodal.FunctionCall.from_id(each).get(timeout=30) for each in again]
+    assert sorted(results) == [100_000, 200_000, 300_000]
+    assert shop.say("call", "retry", row["call"], "--index", "1").startswith("in-"), "once more"
+
+    client.run(ask((b"UNLINK", client.keys.kept_arguments(row["call"], 2))))  # as the bound does
+    refused = shop.refused("call", "retry", row["call"], "--index", "2")
+    assert (
+        "-2 cannot be run again: its arguments were larger than 32 KiB, and had to make room"
+        in refused
+    )
+    assert "QMODAL_FAILED_ARGUMENTS_MIB" in refused
+    assert "<its arguments were larger" in shop.say("call", "show", row["call"], "--index", "2")
+
+    shop.say("app", "stop", "shop", "-y")
+    kept = client.kept_arguments
+    wait_until(
+        lambda: not client.run(kept.read(row["call"], 0)), what="nothing is kept of a stopped app"
+    )
 
 
 def test_what_cannot_be_run_again_says_why(shop: Commands) -> None:

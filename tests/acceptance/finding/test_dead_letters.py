@@ -42,6 +42,17 @@ def test_an_input_that_kills_its_containers_is_shown_requeued_and_dropped(shop: 
     assert shop.plain("dead", "list") == []
 
 
+def test_a_lost_input_with_large_arguments_is_requeued(shop: Commands, client: Client) -> None:
+    with pytest.raises(WorkerLost):
+        qmodal.Function.from_name("shop", "die").remote(bytes(100_000))
+    (letter,) = shop.plain("dead", "list", "--failed")
+    new = shop.say("dead", "requeue", letter["dead"]).split()[-1]
+    with pytest.raises(WorkerLost):
+        qmodal.FunctionCall.from_id(new).get(timeout=60)
+    assert client.run(client.kept_arguments.read(letter["call"], 0)) == []
+    assert client.run(client.kept_arguments.read(new, 0)) != []
+
+
 def test_what_nobody_can_open_is_apart_and_not_run_again(shop: Commands, client: Client) -> None:
     letter = lost(shop)
     pool = shop.plain("dead", "show", letter["dead"])["pool"]

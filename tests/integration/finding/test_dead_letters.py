@@ -16,7 +16,7 @@ def letters(bench: Bench) -> list[DeadLetter]:
 @pytest.fixture
 def clean(bench: Bench) -> Bench:
     for letter in letters(bench):
-        assert bench.client.run(bench.client.dead_letters.drop(letter.name))
+        assert bench.client.run(bench.client.dead_letters.drop(letter))
     return bench
 
 
@@ -34,8 +34,8 @@ def test_what_was_lost_and_what_nobody_could_open_are_apart(clean: Bench) -> Non
     assert (found[odd].kind, found[odd].pool) == ("unprocessable", clean.pool)
     for letter in found.values():
         assert run(clean.client.dead_letters.find(letter.name)) == letter
-        assert run(clean.client.dead_letters.drop(letter.name))
-        assert not run(clean.client.dead_letters.drop(letter.name))
+        assert run(clean.client.dead_letters.drop(letter))
+        assert not run(clean.client.dead_letters.drop(letter))
         assert run(clean.client.dead_letters.find(letter.name)) is None
 
 
@@ -47,7 +47,7 @@ def test_foreign_entries_are_shown_and_can_be_dropped(clean: Bench) -> None:
     assert [(each.kind, each.pool, each.is_input) for each in found] == [
         ("unprocessable", "", False)
     ] * 2
-    assert all(clean.client.run(clean.client.dead_letters.drop(each.name)) for each in found)
+    assert all(clean.client.run(clean.client.dead_letters.drop(each)) for each in found)
 
 
 @pytest.mark.parametrize("name", ["", "dl-", "dl-64-1-0", "dl-00-x-0", "dl-00-1-0"])

@@ -109,6 +109,19 @@ def test_a_container_notes_no_more_than_its_share(
     assert {(each.kind, each.reason) for each in found} == {("timeout", "too long")}
 
 
+def test_a_note_says_whether_people_can_run_the_input_again(
+    client: Client, app: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(failure_notes, "NOTES_PER_SECOND", 0.0)
+    monkeypatch.setattr(failure_notes, "MOST_AT_ONCE", 1.0)
+    one, outcome = attempt_of(CLAIMED), text_outcome("error", "no")
+    method = one.envelope.head.method
+    for unrepeatable in (frozenset[str](), frozenset({method})):
+        notes = FailureNotes(client, "00" * 16, app, "f", "ta-a-1", unrepeatable, _left=1.0)
+        assert notes.note(one.claimed, one.envelope, 0, outcome) is not bool(unrepeatable)
+        assert not notes.note(one.claimed, one.envelope, 0, outcome), "it was not noted"
+
+
 def test_an_input_that_was_cancelled_has_not_failed(client: Client, app: str) -> None:
     one = attempt_of(CLAIMED)
     notes = FailureNotes(client, "00" * 16, app, "f", "ta-a-1")

@@ -16,6 +16,7 @@ from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.watch.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
+from qmodal.wire.digest import digest_of
 from qmodal.wire.ids import container_id, new_worker_id
 from qmodal.wire.outcome import Outcome
 from qmodal_workers.agent.containers import Container
@@ -168,13 +169,15 @@ def test_a_sweep_that_the_server_gets_to_too_late_does_nothing(
 def test_an_input_that_ran_out_of_time_is_settled_for_its_container(
     fleet: Fleet, client: Client, pool: str
 ) -> None:
-    called = fleet.call(pool, 1, 2)
+    called = fleet.call(pool, blob=digest_of(b"large"))
+    client.run(ask_one(b"SET", client.keys.blob(called[0], 0), b"large"))
     claimed = claim(client, pool, "ta-x-1")
     client.run(end_overrun(client, as_container("ta-x-1", pool), doing(claimed)))
     outcome = fleet.outcome(called)
     assert isinstance(outcome, Outcome)
     assert (outcome.kind, outcome.container) == ("timeout", "ta-x-1")
     assert outcome.took >= 3_000_000
+    assert client.run(client.kept_arguments.read(called[0], 0)) == [b"large"]  # to run it again
     client.run(end_overrun(client, as_container("ta-x-1", pool), doing(claimed)))
 
 

@@ -19,7 +19,15 @@ from tests.support.store.bench import Bench
 from tests.support.store.pack_cases import PACK_CASES, submit_packs
 
 ALLOWED = [
-    *(cases.settle, cases.retry, cases.retry_later, cases.release, cases.reclaim),
+    *(
+        cases.settle,
+        cases.settle_kept,
+        cases.drop_arguments,
+        cases.retry,
+        cases.retry_later,
+        cases.release,
+        cases.reclaim,
+    ),
     *(cases.mark, cases.reclaim_marked, cases.stop, cases.resign, cases.enroll, cases.retire),
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
     *(cases.cordon, cases.describe),
@@ -117,6 +125,25 @@ def test_an_outcome_is_kept_although_the_server_is_full(
     with own_server.full():
         assert bench.settle(claimed, outcome=b"x" * 100_000) == [0, 1]
     assert bench.outputs(call) == [(0, b"o", b"x" * 100_000)]
+
+
+def test_arguments_of_failed_inputs_make_room_on_a_server_that_fills(
+    bench: Bench, own_server: TestServer
+) -> None:
+    def failed() -> str:
+        call = bench.submit(blobs=[(0, b"large")])
+        command = bench.settle_command(*bench.claim(), has_blob=True, keeps_arguments=True)
+        commands.append(command)
+        return call
+
+    commands: list[Command] = []
+    kept = bench.client.kept_arguments
+    before, after = failed(), failed()
+    bench.ask(*commands[0])
+    assert bench.client.run(kept.read(before, 0)) == [b"large"]
+    with own_server.full():
+        assert bench.ask(*commands[1]) == [0, 1]
+        assert bench.client.run(kept.read(before, 0)) == bench.client.run(kept.read(after, 0)) == []
 
 
 def test_inputs_of_a_dead_container_come_back_although_the_server_is_full(

@@ -14,6 +14,8 @@ import pytest
 
 from qmodal.client.client import Client
 from qmodal.store.fleet import ContainerReport
+from qmodal_workers.agent.box.limits import ContainerLimits
+from qmodal_workers.agent.box.parts import BoxParts
 from qmodal_workers.agent.containers import Container, ContainerTable, PendingInterrupt, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence
@@ -74,7 +76,10 @@ class Box:
             templates=asked,
             logs=asked,
             statistics=FunctionStatistics(self.client),
-            gpus=GpuLeases(GpuWatch(OfferedGpus()), None),
+            box=BoxParts(
+                gpus=GpuLeases(GpuWatch(OfferedGpus()), None),
+                limits=ContainerLimits(self.containers),
+            ),
         )
 
     def _ask(self, *_: object) -> None:

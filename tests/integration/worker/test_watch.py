@@ -13,6 +13,7 @@ import pytest
 from qmodal.client.client import Client
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport
+from qmodal_workers.agent import watchdog
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.watchdog import Watchdog
 from qmodal_workers.ipc.endpoints import Endpoints
@@ -123,6 +124,28 @@ def test_a_cancel_that_takes_the_container_along_kills_it_if_its_input_starts_la
         writes(container, claimed)
         loop.run(look_until(watch, lambda: killed_because(container) != ""))
     assert "its container with it" in killed_because(container)
+
+
+def test_a_look_that_comes_between_a_cancel_and_its_message_does_not_spare_the_container(
+    bench: Bench, client: Client, container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The look saw an input that was held no more, and interrupted it; it had ended when the message came.
+    call = bench.submit()
+    (claimed,) = bench.claim(NAME)
+    writes(container, claimed)
+    client.run(client.calls.cancel(call))
+
+    async def audit_then_hear(watch: Watchdog) -> None:
+        audit = asyncio.create_task(watch._audit(container))
+        await asyncio.wait({audit}, timeout=0.2)
+        watch.killed(NAME, claimed.entry)
+        await audit
+
+    monkeypatch.setattr(watchdog, "HEAR_OUT_SECONDS", 10.0, raising=False)
+    with watching(client, container) as (loop, watch):
+        loop.run(audit_then_hear(watch))
+    assert chased(container) == []
+    assert "cancelled" in killed_because(container)
 
 
 def test_a_cancel_of_an_entry_of_the_same_id_interrupts_nothing(

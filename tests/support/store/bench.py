@@ -70,16 +70,15 @@ class Bench:
         command = self.client.pools.claim_command(self.pool, container, count=count, block=None)
         return self.client.pools.parse_claim(self.pool, self.ask(*command))
 
-    def settle(self, *claimed: Claimed, outcome: bytes = b"done", has_blob: bool = False) -> Any:
-        """Settle; the script's reply."""
-        return self.ask(*self.settle_command(*claimed, outcome=outcome, has_blob=has_blob))
+    def settle(self, *claimed: Claimed, outcome: bytes = b"done", **about: bool) -> Any:
+        """Settle; the script's reply. `about`: further fields of `Settled`."""
+        return self.ask(*self.settle_command(*claimed, outcome=outcome, **about))
 
-    def settle_command(
-        self, *claimed: Claimed, outcome: bytes = b"done", has_blob: bool = False
-    ) -> Command:
+    def settle_command(self, *claimed: Claimed, outcome: bytes = b"done", **about: bool) -> Command:
         """The command of such a settle."""
+        about.setdefault("has_blob", False)
         attempts = [
-            Settled(one.lane, one.entry, one.call, index_of(one), outcome, has_blob)
+            Settled(one.lane, one.entry, one.call, index_of(one), outcome, **about)
             for one in claimed
         ]
         return self.client.pools.settle_command(self.pool, attempts)

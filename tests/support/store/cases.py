@@ -18,6 +18,7 @@ from qmodal.store.results.items import ROOM, Emission
 from qmodal.store.server import accept_command
 from qmodal.transport.operation import Command
 from qmodal.transport.script import script
+from qmodal.wire.ids import shard_of
 from qmodal.wire.route import NamedRoute, Route
 from tests.model.model import command_of
 from tests.support.store.bench import APP, Bench
@@ -58,6 +59,17 @@ def submit_end(bench: Bench) -> Command:
 def settle(bench: Bench) -> Command:
     bench.submit(2)
     return bench.settle_command(*bench.claim(count=2))
+
+
+def settle_kept(bench: Bench) -> Command:
+    """A failed input whose arguments are kept, so that people can run it again."""
+    bench.submit(blobs=[(0, b"large")])
+    return bench.settle_command(*bench.claim(), has_blob=True, keeps_arguments=True)
+
+
+def drop_arguments(bench: Bench) -> Command:
+    bench.ask(*settle_kept(bench))
+    return bench.client.kept_arguments.drop_command(APP, shard_of(bench.pool))
 
 
 def retry(bench: Bench) -> Command:
@@ -354,6 +366,8 @@ CASES: list[Callable[[Bench], Command]] = [
         submit_each,
         submit_end,
         settle,
+        settle_kept,
+        drop_arguments,
         retry,
         retry_later,
         promote,

@@ -111,6 +111,9 @@ def test_a_pool_that_has_ended_loses_its_containers_and_its_inputs(
     assert judgement.is_leaving is is_leaving
     expected = Purge(terms=terms, reason=terms.ended, current=3)
     assert judgement.purge == (expected if is_purged else None)
+    assert judgement.stopped_app == terms.app
+    removed = replace(TERMS, ended="stopped: its function is gone")
+    assert ended(POOL, removed, seen, [], current=3).stopped_app == ""
 
 
 def test_a_decision_says_who_leaves_and_what_is_requested() -> None:

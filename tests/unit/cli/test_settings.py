@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from qmodal.config import Settings, redacted
+from qmodal.config import MIB, Settings, redacted
 from qmodal.embedded.credentials import CredentialFiles, credential_variables
 from qmodal.embedded.server import Listen
 from qmodal.exception import ConfigurationError
@@ -24,6 +24,7 @@ def test_an_empty_environment_gives_the_defaults() -> None:
     assert settings.signing_key is None
     assert (settings.environment, settings.prefix, settings.payloads) == ("main", "qmodal", "")
     assert settings.result_ttl == 7 * 86_400
+    assert settings.failed_arguments == 64 * MIB
     assert settings.home == Path("~/.qmodal").expanduser()
     assert not settings.insecure
 
@@ -125,6 +126,8 @@ def test_a_key_is_hex_or_text(text: str, key: bytes | None, tmp_path: Path) -> N
     [
         ("QMODAL_REDIS_URL", "localhost:6379"),
         ("QMODAL_REDIS_URL", "http://h"),
+        ("QMODAL_FAILED_ARGUMENTS_MIB", "64 MiB"),
+        ("QMODAL_FAILED_ARGUMENTS_MIB", "-1"),
         ("QMODAL_REDIS_URL", "redis://"),
         ("QMODAL_REDIS_URL", "redis://h:port"),
         ("QMODAL_REDIS_URL", "unix://"),
@@ -183,6 +186,7 @@ def test_a_child_process_reads_the_same_settings() -> None:
         environment="dev",
         payloads="plain",
         result_ttl=61.5,
+        failed_arguments=3 * MIB,
         home=Path("/h"),
         prefix="mine",
         insecure=True,

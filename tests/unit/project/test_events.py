@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from qmodal.services.gateway import access_log
 from qmodal.store.fleet import ContainerReport
 from qmodal.telemetry import events
 from qmodal.telemetry.events import TABLE, Event, emit
-from qmodal.telemetry.log_lines import JsonLines
+from qmodal.telemetry.log_lines import LINE, JsonLines
+from qmodal.telemetry.prepared_lines import prepared_line
 from qmodal_workers.agent.containers import Container
 
 ROOT = Path(__file__).parents[3]
@@ -49,6 +51,8 @@ def emitted() -> Iterator[tuple[str, str, frozenset[str]]]:
             for node in ast.walk(ast.parse(path.read_text("utf-8"))):
                 if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "emit":
                     yield str(path.relative_to(ROOT)), *_used(node)
+    # Written without a record of logging, as it happens so often.
+    yield "access_log.py", "GATEWAY_REQUEST", frozenset(access_log.FIELDS)
 
 
 def _used(call: ast.Call) -> tuple[str, frozenset[str]]:
@@ -120,6 +124,46 @@ def test_an_event_is_a_line_for_people_or_json_with_its_ids(
     text = JsonLines().format(defect)
     assert "\n" not in text
     assert "ValueError: no luck" in json.loads(text)["traceback"]
+
+
+VALUES = {"count": 2, "seconds": 1.25, "delay": 0.5, "containers": 4, "status": 200, "bytes": 7}
+
+
+@pytest.mark.parametrize("event", TABLE.values(), ids=TABLE)
+def test_a_prepared_line_is_what_emit_leads_to(
+    event: Event, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = sorted(event.fields)
+    values = tuple(VALUES.get(name, f"{name} 100%") for name in names)
+    with caplog.at_level(event.level, event.log.name):
+        emit(event, **dict(zip(names, values, strict=True)))
+    (record,) = caplog.records
+    text = logging.Formatter(LINE).format(record)
+    made = prepared_line(event, names)(values)
+    assert (made[-1], made[:10], made[19:20]) == ("\n", text[:10], ",")
+    assert made[23:-1] == text[23:]
+    line, expected = (
+        json.loads(each)
+        for each in (prepared_line(event, names, as_json=True)(values), JsonLines().format(record))
+    )
+    assert len(line.pop("time")) == len(expected.pop("time"))
+    assert line == expected
+
+
+def test_a_prepared_line_stays_one_line_whatever_is_in_it() -> None:
+    event, odd = events.GATEWAY_WAITS, 'a\n\x1b[31m"\u2028é%s{x}'
+    line = prepared_line(event, ["reason"])((odd,))
+    assert line.endswith(' WARNING a??[31m"\\u2028\\xe9%s{x}\n')
+    assert prepared_line(event, ["reason"])((None,)).endswith(" WARNING -\n")
+    text = prepared_line(event, ["reason"], as_json=True)((odd,))
+    assert (text.count("\n"), json.loads(text)["reason"]) == (1, odd)
+    assert json.loads(prepared_line(event, ["reason"], as_json=True)((None,)))["reason"] is None
+
+
+@pytest.mark.parametrize("names", [[], ["other"], ["reason", "reason"], ["reason", "other"]])
+def test_a_line_with_other_fields_than_its_event_is_not_prepared(names: list[str]) -> None:
+    with pytest.raises(TypeError, match=r"gateway.waits has the fields \['reason'\]"):
+        prepared_line(events.GATEWAY_WAITS, names)
 
 
 def test_an_event_that_nobody_listens_to_is_not_even_put_together(

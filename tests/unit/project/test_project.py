@@ -265,7 +265,8 @@ def test_the_architecture_names_every_key() -> None:
             found = found(**{each: spelled[each] for each in inspect.signature(found).parameters})
         for value, stand_in in stand_ins.items():
             found = found.replace(value, stand_in)
-        found = found.replace("blob:7", "blob:<index>").replace("result:7", "result:<index>")
+        for part in ("blob", "failed", "result"):
+            found = found.replace(f"{part}:7", f"{part}:<index>")
         found = found.replace("version:7", "version:<number>")
         found = found.replace("item:7:7", "item:<index>:<number>")
         assert f"`{found.removeprefix(':')}`" in text, name

@@ -25,6 +25,7 @@ from qmodal.store.objects.schedules import LastRun, Schedules
 from qmodal.store.objects.secrets import Secrets, StoredSecret
 from qmodal.store.objects.writers import Writer
 from qmodal.store.pools import Pools
+from qmodal.store.results.arguments import KeptArguments
 from qmodal.store.results.items import Emission, Items
 from qmodal.store.server import accept_command
 from qmodal.store.watch.boxes import Boxes
@@ -55,6 +56,7 @@ SUBMISSION = Submission(
 FUNCTIONS = [path.stem for path in FILES if "shared" in path.parts and path.stem != "fields"]
 POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
 BOXES = Boxes(KEYS)
+ARGUMENTS = KeptArguments(KEYS)
 SCHEDULES = Schedules(KEYS)
 ROUTES = Routes(KEYS, Signer(b"root"))
 SECRETS = Secrets(KEYS, Signer(b"root"))
@@ -118,6 +120,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "settle": lambda: POOLS.settle_command(
         POOL, [Settled(1, "1-1", CALL, 0, b"o", True), Settled(2, "1-2", CALL, 1, b"o", False)]
     ),
+    "drop_arguments": lambda: ARGUMENTS.drop_command("ap-1", shard_of(POOL)),
     "mark": lambda: POOLS.mark_command(POOL, "ta-1"),
     "retry": lambda: POOLS.retry(POOL, CLAIMED, delay=1),
     "split": lambda: POOLS.split(

@@ -63,6 +63,11 @@ class Container:
     options: FunctionOptions = field(default_factory=FunctionOptions)
     requested_memory: int = 0  # bytes that its function asks for; 0: it does not say
     inherited_memory: int = 0  # bytes that it shared with its template when it began
+    memory_limit: int = 0  # bytes; 0: it has none
+    cpu_limit: float = 0.0
+    processors: tuple[int, ...] = ()  # the only ones that it may use, if it is limited to some
+    has_group: bool = False  # a control group of its own
+    over_memory: str = ""  # how it has exceeded its memory limit, for which it was ended
     series: Series | None = None  # under which it is counted, once that is known
     code: Path | None = None  # where its app's files lie
     endpoints: Endpoints | None = None

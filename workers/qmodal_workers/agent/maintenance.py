@@ -21,7 +21,7 @@ FORGET_CODE_SECONDS = 3600.0
 
 async def sweep(client: Client, worker: str) -> None:
     """Take back what lost boxes held, for ever."""
-    sweeper = Sweeper(client.keys, own=worker)
+    sweeper = Sweeper(client.keys, own=worker, failed_arguments=client.settings.failed_arguments)
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         with survive("the sweep for lost boxes"):

@@ -19,12 +19,13 @@ from qmodal.transport.defects import survive
 from qmodal.transport.errors import StreamGoneError
 from qmodal.transport.operation import ask
 from qmodal_workers.agent.box.gpus import lost_of
+from qmodal_workers.agent.box.machine import out_of_memory_counts
+from qmodal_workers.agent.box.parts import BoxParts
 from qmodal_workers.agent.containers import Container, ContainerTable, Termination
 from qmodal_workers.agent.lease import CUT_OFF
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.takeover import charged, end_overrun
-from qmodal_workers.devices.leases import GpuLeases
 from qmodal_workers.ipc import child_processes
 from qmodal_workers.ipc.child_processes import OomKills, ZombieCollector
 from qmodal_workers.ipc.process_marks import mark_of
@@ -37,7 +38,8 @@ REAP_SECONDS = 1.0
 RECLAIM_RETRY_SECONDS = 0.5
 # The last output of a container holds up its end for no longer.
 LAST_OUTPUT_SECONDS = 5.0
-OUT_OF_MEMORY = "its container ran out of memory"
+# The kernel tells which process it has ended for that only where its group is its own.
+OUT_OF_MEMORY = "its container was killed, probably for want of memory on its box"
 log = logging.getLogger("qmodal.worker")
 
 
@@ -53,9 +55,9 @@ class Reaper:
         templates: TemplatePool,
         logs: LogWriter,
         statistics: FunctionStatistics,
-        gpus: GpuLeases,
+        box: BoxParts,
     ) -> None:
-        self._gpus = gpus
+        self._gpus, self._limits = box.gpus, box.limits
         self._client = client
         self._containers = containers
         self._starter = starter
@@ -63,7 +65,7 @@ class Reaper:
         self._logs = logs
         self._statistics = statistics
         self._zombies = ZombieCollector()
-        self._oom_kills = OomKills()
+        self._oom_kills = OomKills(out_of_memory_counts())
         self._concluding: dict[str, asyncio.Task[None]] = {}
 
     async def watch(self) -> None:
@@ -130,6 +132,7 @@ class Reaper:
             if container.process is not None:
                 container.process.returncode = status
             self._starter.receive(container)  # what it said last
+            self._limits.ended(container)
         finally:
             # Whatever that comes to: from here on its pid may be anybody's, so this is not done twice.
             child_processes.collect(pid)
@@ -180,10 +183,10 @@ class Reaper:
         """How it ended, in one of the words of statistics."""
         if self._has_failed(container):
             return "failed"
+        if container.over_memory or reason == OUT_OF_MEMORY:
+            return "out_of_memory"
         if container.termination is not None or reason == CUT_OFF:
             return "killed"
-        if reason == OUT_OF_MEMORY:
-            return "out_of_memory"
         return "crashed" if container.exit_status else "stopped"
 
     def _has_failed(self, container: Container) -> bool:
@@ -208,6 +211,8 @@ class Reaper:
 
     def _reason(self, container: Container, status: int) -> str:
         has_oom_kill = self._oom_kills.have_grown()
+        if container.over_memory:
+            return container.over_memory
         if container.termination is not None:
             return container.termination.reason
         if status == -signal.SIGKILL and _was_cut_off(container):
@@ -280,7 +285,12 @@ def _started(container: Container, status: ContainerStatus | None) -> tuple[Sequ
 
 
 def _was_ended_by_us(container: Container, status: ContainerStatus | None) -> bool:
-    """Whether it ended because we wanted it to: killed, or by an input that was told to stop."""
+    """Whether it ended because we wanted it to: killed, or by an input that was told to stop.
+
+    For what it took of memory its inputs are to blame, whoever has killed it.
+    """
+    if container.over_memory:
+        return False
     if any(each.why == STOPPED for each in container.interrupts.values()):
         return True
     pending = container.pending_interrupt

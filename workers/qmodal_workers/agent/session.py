@@ -26,9 +26,12 @@ from qmodal_workers.agent import maintenance
 from qmodal_workers.agent.assigned.notifications import Notifications
 from qmodal_workers.agent.assigned.reconciler import Reconciler
 from qmodal_workers.agent.assigned.turnover import Turnover
+from qmodal_workers.agent.box.cgroups import Cgroups
 from qmodal_workers.agent.box.gpus import GpuKeeper, texts
+from qmodal_workers.agent.box.limits import ContainerLimits
 from qmodal_workers.agent.box.memory_room import MemoryRoom
 from qmodal_workers.agent.box.offered import Offered
+from qmodal_workers.agent.box.parts import BoxParts
 from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence, Lease, extend
@@ -85,6 +88,7 @@ class SharedParts:
     statistics: FunctionStatistics
     usage: Usage
     gpu_watch: GpuWatch
+    cgroups: Cgroups | None = None
 
 
 class WorkerSession:
@@ -109,6 +113,8 @@ class WorkerSession:
         self._statistics, self._usage = statistics, usage = shared.statistics, shared.usage
         locks = GpuLocks(client.settings.gpu_locks) if gpu_watch.gpus else None
         self.gpus = gpus = GpuLeases(gpu_watch, locks)
+        self._limits = ContainerLimits(containers, shared.cgroups)
+        box = BoxParts(gpus=gpus, limits=self._limits, region=region_of(options.labels))
         starter = Starter(
             client,
             containers,
@@ -116,8 +122,7 @@ class WorkerSession:
             logs=logs,
             templates=templates,
             statistics=statistics,
-            gpus=gpus,
-            region=region_of(options.labels),
+            box=box,
         )
         self._reaper = Reaper(
             client,
@@ -126,7 +131,7 @@ class WorkerSession:
             templates=templates,
             logs=logs,
             statistics=statistics,
-            gpus=gpus,
+            box=box,
         )
         self._watchdog = Watchdog(client, containers)
         self._gpu_keeper = GpuKeeper(
@@ -233,6 +238,7 @@ class WorkerSession:
             "sweep": lambda: maintenance.sweep(self._client, self.worker),
             "promote": lambda: maintenance.promote(self._client, self.containers),
             "statistics": lambda: self._statistics.keep(self.containers),
+            "limits": self._limits.watch,
             "usage": lambda: self._usage.watch(self.containers),
             "code": lambda: maintenance.forget_code(self._client, self.containers),
         }

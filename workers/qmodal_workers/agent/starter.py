@@ -23,13 +23,13 @@ from qmodal.telemetry.events import (
     CONTAINER_READY,
     emit,
 )
+from qmodal_workers.agent.box.parts import BoxParts
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.measuring.start_times import StartTimes
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
-from qmodal_workers.devices.leases import GpuLease, GpuLeases
+from qmodal_workers.devices.leases import GpuLease
 from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.endpoints import Endpoints
-from qmodal_workers.ipc.process_usage import anonymous
 from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
 from qmodal_workers.ipc.start_request import LARGEST_MESSAGE, StartRequest
 from qmodal_workers.output.log_writer import LogWriter
@@ -57,19 +57,18 @@ class Starter:
         logs: LogWriter,
         templates: TemplatePool,
         statistics: FunctionStatistics,
-        gpus: GpuLeases,
-        region: str = "",
+        box: BoxParts,
     ) -> None:
         # What those that were put off wait for: they are assigned, and not in the table of containers.
         self.put_off: dict[str, tuple[GpuNeed, ...]] = {}
         self._client = client
         self._containers = containers
         self._worker = worker
-        self._gpus = gpus
+        self._gpus, self._limits = box.gpus, box.limits
         self._logs = logs
         self._templates = templates
         self._statistics = statistics
-        self._planner = Planner(client, region, gpus.hidden)
+        self._planner = Planner(client, box.region, box.gpus.hidden)
         self._times = StartTimes(client)
         self._said: BoundedDict[tuple[str, str], None] = BoundedDict()
 
@@ -103,7 +102,7 @@ class Starter:
         try:
             plan = await self._planner.plan(container.pool)
             container.options = plan.options
-            container.requested_memory = plan.options.needs.memory or 0
+            self._limits.plan(container, plan.options.needs)
             version = plan.version
             container.series = Series(version.environment, version.name, plan.spec.function)
             container.code = None if plan.code is None else Path(plan.code)
@@ -170,6 +169,7 @@ class Starter:
             ).pack(),
             settings=plan.settings.to_environ(),
             mark=0 if container is None else container.mark,
+            processors=() if container is None else container.processors,
             parent=os.getpid(),
         )
 
@@ -244,7 +244,7 @@ class Starter:
         # Until it says that user code begins: so long it may take for its own imports, too.
         container.limited_from = time.monotonic() + TEMPLATE_ANSWER_SECONDS
         container.endpoints = ends
-        container.inherited_memory = anonymous([pid])
+        self._limits.begun(container, pid)
         ends.record.tell(container.command)
         ends.record.hold_until(self._containers.safe_until)
         self._logs.pipes.open(

@@ -157,7 +157,11 @@ def _conclude_overrun(
     )
     lane, entry, _ = claimed
     has_blob = envelope.blob is not None
-    settled = Settled(lane, entry, envelope.call, index, sealed, has_blob, is_kept=is_kept)
+    settled = Settled(
+        *(lane, entry, envelope.call, index, sealed, has_blob),
+        is_kept=is_kept,
+        keeps_arguments=has_blob,
+    )
     _, recorded = yield from ask_one(*client.pools.settle_command(container.pool, [settled]))
     if not recorded:
         return {}

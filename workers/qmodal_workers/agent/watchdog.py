@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 
 from qmodal.client.client import Client
 from qmodal.exception import Error
@@ -45,6 +45,9 @@ RECHECK_SECONDS = 0.005
 # Until then a cancelled input that starts late is recognised.
 REMEMBER_CANCELLED_SECONDS = 10.0
 INTERRUPT_SIGNAL = signal.SIGUSR2
+# An input is cancelled first, and its worker told then. A look in between waits so long for the message, which
+# may ask for more than the interrupt that such an input gets otherwise.
+HEAR_OUT_SECONDS, HEAR_POLL_SECONDS = 0.5, 0.01
 # Of an input that is not held any more, and whose cancellation this worker did not hear.
 UNHEARD = Cancellation(0.0, takes_container=False)
 
@@ -250,24 +253,33 @@ class Watchdog:
             await self._interrupt_unheld_inputs(container, before)
             return
         held = self._client.pools.holds(container.pool, container.id, *before.held[0])
-        if await self._client.aio(held) or container.is_over:
+        if await self._client.aio(held) or not _still_runs(container, before.serial):
             return
+        entry = before.held[0][1]
+        await self._hear_out(container, {entry})
         after = container.status()
-        if after is not None and is_running(after) and after.serial == before.serial:
-            entry = after.held[0][1]
+        if after is not None and _still_runs(container, before.serial):
             self._end(container, after, entry, container.cancelled.get(entry, UNHEARD))
 
     async def _interrupt_unheld_inputs(self, container: Container, before: ContainerStatus) -> None:
         held = await self._client.aio(self._client.pools.held_by(container.pool, container.id))
+        known = {(each.row, each.serial) for each in before.inputs}
+        gone = [each for each in _unheld(container, held) if (each.row, each.serial) in known]
+        await self._hear_out(container, {each.entry for each in gone})
         after = container.status()
-        if after is None or container.is_over:
-            return
-        known = {(each.row, each.serial) for each in before.inputs} - container.interrupts.keys()
-        for each in side_by_side.running(after):
-            if (each.row, each.serial) in known and (each.lane, each.entry) not in held:
+        for each in _unheld(container, held):
+            if after is not None and each in gone:
                 self._end(
                     container, after, each.entry, container.cancelled.get(each.entry, UNHEARD)
                 )
+
+    async def _hear_out(self, container: Container, entries: set[str]) -> None:
+        """Wait until the cancellations of all these entries were heard, or something has come of them."""
+        ends = time.monotonic() + HEAR_OUT_SECONDS
+        while time.monotonic() < ends and not container.cancelled.keys() >= entries:
+            if container.termination is not None or container.pending_interrupt is not None:
+                return
+            await asyncio.sleep(HEAR_POLL_SECONDS)
 
     def kill(self, container: Container, termination: Termination) -> None:
         """Kill it; what it held is given back uncharged."""
@@ -312,6 +324,30 @@ class Watchdog:
         task = asyncio.create_task(action)
         self._acting[container.id] = task
         task.add_done_callback(lambda _: self._acting.pop(container.id, None))
+
+
+def _still_runs(container: Container, serial: int) -> bool:
+    """Whether it runs the input of that serial, and nothing has been done about it."""
+    if (
+        container.is_over
+        or container.termination is not None
+        or container.pending_interrupt is not None
+    ):
+        return False
+    status = container.status()
+    return status is not None and is_running(status) and status.serial == serial
+
+
+def _unheld(container: Container, held: Collection[Entry]) -> list[RunningInput]:
+    """The inputs of those that it runs that are not `held`, and that nothing has been done about."""
+    status = container.status()
+    if status is None or container.is_over or container.termination is not None:
+        return []
+    return [
+        each
+        for each in side_by_side.fresh(status, container.interrupts)
+        if (each.lane, each.entry) not in held
+    ]
 
 
 async def _until_stopped(container: Container) -> None:

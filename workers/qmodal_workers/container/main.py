@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import NoReturn, Protocol, TypedDict
 
@@ -96,6 +96,9 @@ def run(
     try:
         become(descriptors, parent=request.parent)
         mark_process(request.mark)
+        if request.processors:
+            with suppress(OSError):  # they may have been taken from the box meanwhile
+                os.sched_setaffinity(0, request.processors)
         status = _serve(request, descriptors, prepared)
     except BaseException as error:
         show(printed(error))
@@ -202,7 +205,12 @@ def _start(
             admission=Admission(client, request.pool),
             tally=record.tally,
             notes=FailureNotes(
-                client, request.pool, version.app_id, pool.function, request.container
+                client,
+                request.pool,
+                version.app_id,
+                pool.function,
+                request.container,
+                service.generators.union(service.web.specs if service.web else ()),
             ),
             spans=spans,
         ),

@@ -116,7 +116,7 @@ class Pipeline:
             # slow.
             intake.status.idle()
         claimed, envelope, _ = attempt
-        done = _new(Done, (claimed, envelope, result, slot.ended, seconds, None))
+        done = _new(Done, (claimed, envelope, result, slot.ended, seconds, None, False))
         self.settlement.input(done)
         if is_long:
             self.marks.end()  # else while the server works, or when the next input begins

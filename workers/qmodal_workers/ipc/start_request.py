@@ -27,6 +27,7 @@ class StartRequest:
     variables: bytes  # packed ContainerVariables: set before user code is imported or entered
     settings: Mapping[str, str] = field(repr=False)  # with the key: they never become variables
     mark: int = 0  # the mark of all of its processes; 0 = none
+    processors: tuple[int, ...] = ()  # the only ones that it may use; empty: all
     parent: int = 0  # pid of the worker, which the container must not outlive; 0 = do not check
 
     def pack(self) -> bytes:

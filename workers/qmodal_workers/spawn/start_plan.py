@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from qmodal.config import Settings
 from qmodal.exception import Error
 from qmodal.source.bundle import unpack, unpacked
 from qmodal.spec.documents import PoolSpec, Version
+from qmodal.spec.needs.needs import Needs
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.reader import Verified
 from qmodal.spec.variables import ContainerVariables, SealedSecret
@@ -19,6 +21,8 @@ from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.secret_reader import SecretReader
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class StartError(Error):
@@ -64,7 +68,14 @@ class StartPlan:
             "MODAL_CLOUD_PROVIDER": "self-hosted",
             **self.hidden,
         }
-        return ContainerVariables(image=self.options.image_env, secrets=self.secrets, own=own)
+        image = {**_threads(self.options.needs), **self.options.image_env}
+        return ContainerVariables(image=image, secrets=self.secrets, own=own)
+
+
+def _threads(needs: Needs) -> dict[str, str]:
+    """How many threads libraries begin in a container that says how many CPUs it needs: not one for each of the box."""
+    cpus = needs.cpu_limit or needs.cpu
+    return {} if cpus is None else dict.fromkeys(THREAD_VARIABLES, str(max(1, math.ceil(cpus))))
 
 
 def start_limit(options: FunctionOptions) -> float:

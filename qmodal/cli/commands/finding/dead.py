@@ -186,7 +186,7 @@ def _requeue(client: Client, which: str) -> Op[list[str]]:
         except UnreadableError as error:
             raise UnreadableError(f"{which} cannot be run again: {error}") from error
         said[index] = f"{input_id(claimed.call, index)} runs again as {new}"
-    yield from client.dead_letters.drop(letter.name)
+    yield from client.dead_letters.drop(letter)
     return list(said.values())
 
 
@@ -202,16 +202,14 @@ def drop(which: tuple[str, ...], everything: bool, kind: DeadKind | None, yes: b
     if bool(which) == everything:
         raise click.UsageError("Give the ids of dead letters, or --all.")
     client = current()
-    names = list(which)
     if everything:
         letters = client.run(client.dead_letters.recent())
-        names = [each.name for each in letters if kind in (None, each.kind)]
+        letters = [each for each in letters if kind in (None, each.kind)]
     else:
-        for name in names:
-            client.run(_find(client, name))
-    if names and not yes:
-        click.confirm(f"Drop {len(names)} dead letters?", abort=True)
-    dropped = sum(client.run(client.dead_letters.drop(name)) for name in names)
+        letters = [client.run(_find(client, name)) for name in which]
+    if letters and not yes:
+        click.confirm(f"Drop {len(letters)} dead letters?", abort=True)
+    dropped = sum(client.run(client.dead_letters.drop(letter)) for letter in letters)
     click.echo(f"Dropped {dropped} dead letters")
 
 

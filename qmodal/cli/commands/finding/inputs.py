@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 from qmodal.client.client import Client
 from qmodal.exception import DeserializationError, Error
+from qmodal.store.results.failures import KEEP_MS
 from qmodal.transport.operation import Op
 from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import Envelope, open_envelope
@@ -14,6 +16,17 @@ from qmodal.wire.plain import unpack, unpack_columns
 from qmodal.wire.trees import pack_arguments
 
 LONGEST_SHOWN = 2000
+# Why an input cannot be repeated whose arguments are stored apart.
+_NO_ROOM = (
+    "its arguments were larger than 32 KiB, and had to make room for those of newer failures: of an app the latest 64 MiB "
+    "are kept, or what QMODAL_FAILED_ARGUMENTS_MIB of workers and autoscalers says, and none while the memory of the "
+    "server is nearly full. Call the function again from a program, and set that higher to keep more from now on"
+)
+_TOO_OLD = (
+    "its arguments were larger than 32 KiB, which are kept for a week, those of dead letters for 30 days: call the "
+    "function again from a program"
+)
+_CHANGED = "its arguments, which are stored apart, are not those that were submitted: call the function again from a program"
 _FORMATS = {"m": "plain", "p": "pickled", "c": "pickled with code"}
 
 
@@ -39,10 +52,12 @@ def opened(client: Client, signed: bytes) -> Envelope:
 def payload_of(client: Client, envelope: Envelope, index: int) -> Op[Payload]:
     """The arguments of the input of that index; raises UnreadableError if they are not kept."""
     if envelope.blob is not None:
-        stored = yield from client.calls.input_blob(envelope.call, index)
-        if stored is None or digest_of(stored) != envelope.blob:
-            raise UnreadableError("its arguments were larger than 32 KiB, and are not kept")
-        return Payload(envelope.format, stored)
+        stored = yield from client.kept_arguments.read(envelope.call, index)
+        for each in stored:
+            if digest_of(each) == envelope.blob:
+                return Payload(envelope.format, each)
+        is_old = envelope.head.created < time.time_ns() // 1_000_000 - KEEP_MS
+        raise UnreadableError(_CHANGED if stored else _TOO_OLD if is_old else _NO_ROOM)
     if envelope.size == 1:
         return Payload(envelope.format, envelope.payload)
     try:

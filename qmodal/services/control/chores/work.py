@@ -25,9 +25,14 @@ def sweep_results(client: Client, now: int) -> Op[str]:
 
 
 def sweep_orphans(client: Client, now: int) -> Op[str]:
-    """The same for apps and boxes."""
+    """The same for apps and boxes; and remove arguments of failed inputs whose app has stopped."""
     count = yield from client.leftovers.of_fleet(seconds=SCAN_SECONDS)
-    return f"{count} leftovers of apps and boxes"
+    dropped = 0
+    for app, shard in (yield from client.leftovers.arguments(seconds=SCAN_SECONDS)):
+        record = yield from client.apps.record(app)
+        if record is None or record.state == "stopped":
+            dropped += yield from client.kept_arguments.drop(app, shard)
+    return f"{count} leftovers of apps and boxes, arguments of {dropped} failed inputs"
 
 
 def trim_dead_letters(client: Client, now: int) -> Op[str]:

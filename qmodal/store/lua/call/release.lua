@@ -2,7 +2,7 @@
 -- (lane, entry, deliveries) each, 100 a run. Unless `deliveries` is 0, an entry must have been
 -- delivered exactly so often: whoever reads it again is going to start it.
 -- Returns how many were still held.
--- include: fields, tally, reply, record, drop, readd, shaped, narrow
+-- include: fields, tally, reply, record, forget_arguments, end_arguments, drop, readd, shaped, narrow
 local pool, inputs, again = unpack(KEYS)
 local group, channel, pool_id = unpack(ARGV)
 local released = 0

@@ -1,6 +1,6 @@
 -- Give an input another attempt after `delay` milliseconds, if the caller still holds its entry.
 -- Returns 1, or 0 if somebody else owns the input now.
--- include: fields, tally, reply, record, drop, readd, readd_later, shaped, narrow
+-- include: fields, tally, reply, record, forget_arguments, end_arguments, drop, readd, readd_later, shaped, narrow
 local pool, inputs, again, delayed, call = unpack(KEYS)
 local group, lane, entry, delay, channel, pool_id = unpack(ARGV)
 local stream = lane == '1' and inputs or again

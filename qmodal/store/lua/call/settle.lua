@@ -1,9 +1,9 @@
 -- Record how attempts ended, each once: whoever still holds the entry may, anybody else may not.
--- Takes one key an attempt (its call) and six arguments (lane 1 or 2, entry, index of the first
--- input, number of inputs, outcome; b: their arguments are stored apart, k: they are what was kept
--- of a pack). Several entries, with blanks between them, each stand for one of the inputs. Returns the
--- pool's inputs in flight, then 1 for each recorded attempt, 0 for one of which something was stale.
--- include: tally, reply, reply_all, record, acknowledge, acknowledge_ones
+-- Takes one key an attempt (its call) and six arguments (lane 1 or 2, entry, index of the first input, number of
+-- inputs, outcome; b: their arguments are stored apart, a number: so, and kept within so many bytes, k: they are what
+-- was kept of a pack). Several entries, with blanks between them, each stand for one of the inputs. Returns the pool's
+-- inputs in flight, then 1 for each recorded attempt, 0 for one of which something was stale.
+-- include: tally, reply, reply_all, record, acknowledge, acknowledge_ones, forget_arguments, end_arguments
 local pool, inputs, again = unpack(KEYS, 1, 3)
 local group = unpack(ARGV, 1, 1)
 local replies = {0}
@@ -44,7 +44,7 @@ for n = 1, #KEYS - 3 do
     local ids = gone[lane]
     for _, id in ipairs(entries) do ids[#ids + 1] = id end
     if lane == '2' then redis.pcall('SREM', call .. ':moved', unpack(entries)) end
-    if mark == 'b' then redis.call('UNLINK', call .. ':blob:' .. index) end
+    if mark ~= '' and mark ~= 'k' then end_arguments(pool, call, index, tonumber(mark), 7) end
   end
 end
 if #gone['1'] > 0 then redis.call('XDEL', inputs, unpack(gone['1'])) end

@@ -2,7 +2,7 @@
 -- The entry goes on standing for the input `keep`, or is consumed if that is empty.
 -- Takes `ended` times (index, count, outcome), then (index, count, retries more, delay in ms) each.
 -- Returns 1, or 0 if somebody else owns the inputs now.
--- include: fields, tally, reply, record, drop, readd, readd_later, shaped, piece
+-- include: fields, tally, reply, record, forget_arguments, end_arguments, drop, readd, readd_later, shaped, piece
 local pool, inputs, again, delayed, call = unpack(KEYS)
 local group, consumer, lane, entry, keep, channel, pool_id, ended = unpack(ARGV)
 local NAMED = 8 -- arguments

@@ -1,6 +1,6 @@
 -- Put the retries that are due back in line, 100 a run; those of ended calls are dropped.
 -- Returns how many were due, and the milliseconds until the next one (-1: none waits).
--- include: fields, tally, reply, record, drop, readd, shaped, retry_of, set_aside
+-- include: fields, tally, reply, record, forget_arguments, end_arguments, drop, readd, shaped, retry_of, set_aside
 local pool, again, delayed, dead = unpack(KEYS)
 local calls, channel, pool_id = unpack(ARGV)
 local time = redis.call('TIME')

@@ -1,9 +1,13 @@
 -- End what waits in a pool, 100 entries a run of one lane, up to an id, and of the delayed ones: its
 -- app is gone, its containers cannot start, or a person wants it. With `spare` = 1 what containers
--- hold is left to them. Returns how many inputs were ended.
--- include: fields, tally, reply, record, drop, shaped, narrow, retry_of, set_aside
+-- hold is left to them. Takes the inputs (`<call> <index>`) whose failure was noted behind the named arguments:
+-- `most` bytes of such arguments are kept. Returns how many inputs were ended.
+-- include: fields, tally, reply, record, forget_arguments, end_arguments, drop, shaped, narrow, retry_of, set_aside
 local pool, stream, delayed, dead = unpack(KEYS)
-local group, lane, till, reason, calls, pool_id, spare = unpack(ARGV)
+local group, lane, till, reason, calls, pool_id, spare, most = unpack(ARGV)
+local FIRST_NOTED = 9
+local noted = {}
+for n = FIRST_NOTED, #ARGV do noted[ARGV[n]] = tonumber(most) end
 local ended = 0
 local from = '-'
 if spare == '1' then
@@ -24,7 +28,7 @@ for _, found in ipairs(entries) do
     local call = calls .. fields[CALL]
     if lane == '2' then redis.pcall('SREM', call .. ':moved', entry) end
     narrow(pool, lane, entry, fields)
-    drop(pool, call, fields, reason)
+    drop(pool, call, fields, reason, noted[fields[CALL] .. ' ' .. fields[INDEX]], 7)
     count = fields[COUNT]
   end
   ended = ended + count

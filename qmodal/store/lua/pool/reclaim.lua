@@ -1,13 +1,13 @@
--- Take back what a dead consumer holds, 100 entries a lane a run, and remove it once that is nothing.
--- Charged one delivery are inputs named `<lane> <entry> <index>` after the head, or all, if that is `*`;
--- one at its budget (1 for a marked consumer) ends as lost, and so does a generator that produced.
--- Not charged is what was put back in line at `since` (ms, 0: never) or later, unless the consumer is marked.
--- Returns how many inputs were given back, how many were lost, 1 when the consumer is gone, and what became of
--- those that were charged or lost.
+-- Take back what a dead consumer holds, 100 entries a lane a run, and remove it once that is nothing. Charged one
+-- delivery are inputs named `<lane> <entry> <index>` after the head, or all, if that is `*`; one at its budget (1 for a
+-- marked consumer) ends as lost, and so does a generator that produced. Not charged is what was put back in line at
+-- `since` (ms, 0: never) or later, unless the consumer is marked. Returns how many inputs were given back, how many
+-- were lost, 1 when the consumer is gone, and what became of those that were charged or lost.
+-- include: forget_arguments, end_arguments
 -- include: fields, tally, reply, record, drop, readd, shaped, set_aside, narrow, piece, pieces, tell
 local pool, inputs, again, dead = unpack(KEYS)
-local group, consumer, budget, reason, calls, channel, pool_id, since = unpack(ARGV)
-local FIRST_CHARGED = 9
+local group, consumer, budget, reason, calls, channel, pool_id, since, most = unpack(ARGV)
+local FIRST_CHARGED = 10
 local AT_ONCE = 100
 local back = 0
 local lost = 0
@@ -43,7 +43,7 @@ for lane, stream in ipairs({inputs, again}) do
           back = back + part[COUNT]
           if part[LOST] ~= fields[LOST] then tell(told, part, false) end
         else
-          drop(pool, call, part, reason)
+          drop(pool, call, part, reason, tonumber(most), 30)
           set_aside(dead, pool_id, reason, part)
           lost = lost + part[COUNT]
           tell(told, part, true)

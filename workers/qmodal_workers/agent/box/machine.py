@@ -63,6 +63,14 @@ def free_memory() -> int:
     return min([available or _memory(), *free])
 
 
+def out_of_memory_counts() -> list[Path]:
+    """Where the kernel counts what it has ended for want of memory, of our own control group before all others."""
+    two, one = own_group(), own_group("memory")
+    found = [] if two is None else [two / "memory.events"]
+    found += [] if one is None else [one / "memory.oom_control"]
+    return [*found, Path("/proc/vmstat")]
+
+
 def own_group(controller: str = "") -> Path | None:
     """The folder of this process's control group: of version 2, or of a controller of version 1; None without."""
     with suppress(OSError):

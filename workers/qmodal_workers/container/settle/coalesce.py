@@ -35,6 +35,7 @@ class Done(NamedTuple):
     ended: int
     took: float
     blob: bytes | None = None  # digest of a result that has a key of its own
+    keeps_arguments: bool = False  # where these are stored apart: people may run it again
 
 
 def in_runs(done: Iterable[Done]) -> Iterator[list[Done]]:
@@ -56,7 +57,7 @@ def in_runs(done: Iterable[Done]) -> Iterator[list[Done]]:
 
 def sealed(run: list[Done], container: str, signer: Signer, tally: Tally) -> Settled:
     """The signed outcome of a run, ready to be written; its inputs are counted."""
-    (lane, entry, fields), envelope, result, ended, took, blob = run[0]
+    (lane, entry, fields), envelope, result, ended, took, blob, keeps = run[0]
     ahead = time.time_ns() - time.monotonic_ns()
     began = ended + ahead - int(took * 1e9)
     count = len(run)
@@ -73,7 +74,8 @@ def sealed(run: list[Done], container: str, signer: Signer, tally: Tally) -> Set
         Outcome, (*result, container, began // 1_000_000, round(took * 1e6), blob, first, count)
     )
     signed = outcome.seal(signer, call=call, index=first, count=count, request=mac_of(fields[1]))
-    return Settled(lane, entry, call, first, signed, envelope.blob is not None, count)
+    has_blob = envelope.blob is not None
+    return Settled(lane, entry, call, first, signed, has_blob, count, False, keeps)
 
 
 def _count(run: list[Done], ahead: int, tally: Tally) -> None:

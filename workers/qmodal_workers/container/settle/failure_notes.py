@@ -22,6 +22,7 @@ class FailureNotes:
     """Writes notes for one container; by whichever thread settles.
 
     None is worth an outcome: where the server does not answer in time the note is left out.
+    `unrepeatable`: methods whose callers had to do more than to wait, so people cannot run their inputs again.
     """
 
     client: Client
@@ -29,18 +30,22 @@ class FailureNotes:
     app: str
     function: str
     container: str
+    unrepeatable: frozenset[str] = frozenset()
     _left: float = MOST_AT_ONCE
     _counted: float = field(default_factory=time.monotonic)
 
-    def note(self, claimed: Claimed, envelope: Envelope, index: int, outcome: Outcome) -> None:
-        """This input gets no other attempt, and its outcome is no value. One that was cancelled has not failed."""
+    def note(self, claimed: Claimed, envelope: Envelope, index: int, outcome: Outcome) -> bool:
+        """This input gets no other attempt, and its outcome is no value. One that was cancelled has not failed.
+
+        Returns whether people can run it again by its note.
+        """
         if outcome.kind == "cancelled":
-            return
+            return False
         now = time.monotonic()
         self._left = min(MOST_AT_ONCE, self._left + (now - self._counted) * NOTES_PER_SECOND)
         self._counted = now
         if self._left < 1:
-            return
+            return False
         self._left -= 1
         reason, trace = told(outcome.kind, outcome.payload)
         head = envelope.head
@@ -66,3 +71,5 @@ class FailureNotes:
             self.client.run(self.client.failures.note(failure))
         except Error:
             self._left = 0.0  # the server has other troubles
+            return False
+        return head.method not in self.unrepeatable

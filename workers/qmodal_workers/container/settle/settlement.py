@@ -74,20 +74,23 @@ class Settlement:
                 self.insist(lambda: self.client.pools.retry(self.pool, claimed, delay=delay))
                 self.spans.over(envelope.call, envelope.first)
                 return
-            self._note(done, result)
+            done = self._noted(done, result)
         if len(result[2]) > INLINE_BYTES:
             stored = self.admission.store_result(envelope.call, envelope.first, Outcome(*result))
             done = done._replace(result=stored[:3], blob=stored.blob)
             if result[0] == "value" and stored.kind == "unstored":
-                self._note(done, done.result)
+                done = self._noted(done, done.result)
         self._done.append(done)
 
-    def _note(self, done: Done, result: Result) -> None:
-        if self.notes is not None:
-            envelope, seconds = done.envelope, done.took
-            began = time.time_ns() - (time.monotonic_ns() - done.ended) - int(seconds * 1e9)
-            outcome = Outcome(*result, started=began // 1_000_000, took=round(seconds * 1e6))
-            self.notes.note(done.claimed, envelope, envelope.first, outcome)
+    def _noted(self, done: Done, result: Result) -> Done:
+        """Note that it has failed; what has ended, now with whether its arguments are kept."""
+        if self.notes is None:
+            return done
+        envelope, seconds = done.envelope, done.took
+        began = time.time_ns() - (time.monotonic_ns() - done.ended) - int(seconds * 1e9)
+        outcome = Outcome(*result, started=began // 1_000_000, took=round(seconds * 1e6))
+        is_kept = self.notes.note(done.claimed, envelope, envelope.first, outcome)
+        return done._replace(keeps_arguments=is_kept)
 
     def ready(self, done: list[Done]) -> list[Settled] | None:
         """What has ended as outcomes to write, nothing of it kept here; None if one needs more than that, or is large."""
