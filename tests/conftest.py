@@ -26,7 +26,7 @@ from qmodal.client import process
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from tests.support.boxes import Box, Fleet
-from tests.support.gpus.machine import built
+from tests.support.hardware.gpus import built
 from tests.support.servers import (
     TestServer,
     delete_keys,
@@ -178,7 +178,7 @@ def fleet(client: Client) -> Fleet:
 
 @pytest.fixture(scope="session")
 def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with a library that answers like NVIDIA's, from a file (`tests/support/gpus/machine.py`)."""
+    """The folder with a library that answers like NVIDIA's, from a file (`tests/support/hardware/gpus.py`)."""
     return built(tmp_path_factory.mktemp("nvml"))
 
 

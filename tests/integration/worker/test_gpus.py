@@ -13,7 +13,7 @@ import pytest
 from qmodal.spec.needs.gpus import Gpu
 from qmodal.spec.options import validated_options
 from tests.support.boxes import PROGRAM, Box, Fleet
-from tests.support.gpus.machine import StubGpu, StubMachine
+from tests.support.hardware.gpus import StubGpu, StubMachine
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.leaves_keys

@@ -89,11 +89,14 @@ class GpuLeases:
         """Lease what the container needs; None if it has to wait for it."""
         if not needs:
             return GpuLease()
-        while (choice := choose(needs, list(self._states()))) is not None:
-            lease = self._locked(choice)
+        states = list(self._states())
+        while (choice := choose(needs, states)) is not None:
+            lease, other = self._locked(choice)
             if lease is not None:
                 self._held[container] = lease
                 return lease
+            self._elsewhere[other] = time.monotonic() + ELSEWHERE_SECONDS
+            states = [state for state in states if state.gpu.uuid != other]
         return None
 
     def release(self, container: str) -> None:
@@ -140,8 +143,8 @@ class GpuLeases:
                 ),
             )
 
-    def _locked(self, choice: Choice) -> GpuLease | None:
-        """The choice as a lease, if all of it could be locked; else one of its GPUs counts as taken by others."""
+    def _locked(self, choice: Choice) -> tuple[GpuLease | None, str]:
+        """The choice as a lease, if all of it could be locked; else which of its GPUs others have."""
         locks: list[int] = []
         for gpu in choice.gpus:
             try:
@@ -150,9 +153,8 @@ class GpuLeases:
                 note(f"locking {gpu.uuid}", Error(str(error)))
                 taken = ()
             if not taken:
-                self._elsewhere[gpu.uuid] = time.monotonic() + ELSEWHERE_SECONDS
                 for fd in locks:
                     os.close(fd)
-                return None
+                return None, gpu.uuid
             locks += taken
-        return GpuLease(choice.gpus, choice.shares, tuple(locks))
+        return GpuLease(choice.gpus, choice.shares, tuple(locks)), ""
