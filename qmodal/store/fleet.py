@@ -281,8 +281,10 @@ class Fleet:
     def line(self) -> Op[WaitingLine | None]:
         """Which pools wait for room; None if none do, or nobody leads."""
         key = self.keys.line
-        packed = yield from ask_one(b"GET", key)
-        return None if packed is None else reading.report(packed, WaitingLine, key)
+        (packed,) = yield from ask_each([(b"GET", key)])
+        if packed is None or not reading.is_readable(packed, key):
+            return None
+        return reading.report(packed, WaitingLine, key)
 
     def say_reasons(self, reasons: Reasons) -> Op[None]:
         """Say why pools do not get the containers that they want, or that all do; it is forgotten after 5 s."""
@@ -295,8 +297,8 @@ class Fleet:
     def reasons(self) -> Op[Reasons]:
         """Why pools do not get the containers that they want; none if all do, or nobody leads."""
         key = self.keys.reasons
-        packed = yield from ask_one(b"GET", key)
-        return Reasons.opened(packed, key)
+        (packed,) = yield from ask_each([(b"GET", key)])
+        return Reasons.opened(packed, key) if reading.is_readable(packed, key) else Reasons()
 
     def lead(self, autoscaler: str) -> Op[int]:
         """Take or keep the leadership for 5 s; the epoch, or 0 if another leads."""

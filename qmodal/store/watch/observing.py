@@ -17,6 +17,8 @@ from qmodal.transport.operation import Command, Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.ids import SHARDS, is_pool_id, shard_of
 
+# No retry is due later; what anybody has written stays a number that can be counted with.
+LATEST_MS = 2.0**53
 # Pools that one script looks at: others of the server's clients wait meanwhile, for less than a millisecond.
 OBSERVED_AT_ONCE = 64
 
@@ -160,7 +162,8 @@ class Observing:
             found += _queued(pool, "waiting", lane, waiting)
         members = yield from ask_one(b"ZRANGE", keys.delayed(pool), 0, count - 1, b"WITHSCORES")
         for member, due in reading.pairs(members):
-            found += _queued(pool, "delayed", 2, [(b"%d-0" % float(due), _fields(member))])
+            moment = min(max(0.0, float(due)), LATEST_MS)
+            found += _queued(pool, "delayed", 2, [(b"%d-0" % moment, _fields(member))])
         return found
 
     def learned(self, pool: str, **values: float) -> Op[None]:

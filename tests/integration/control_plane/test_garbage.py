@@ -14,6 +14,8 @@ from click.testing import CliRunner
 
 from qmodal.cli.commands import app as app_commands, fleet as fleet_commands
 from qmodal.cli.commands.doctor_checks import ON_SERVER
+from qmodal.cli.commands.finding import pool as pool_commands
+from qmodal.cli.commands.finding.why.command import why
 from qmodal.cli.commands.services import boxes as boxes_commands
 from qmodal.client import client as clients
 from qmodal.client.client import Client
@@ -170,6 +172,8 @@ def look(scene: Scene) -> None:
         (app_commands.listing, []),
         (app_commands.logs, [app, "--timestamps"]),
         (app_commands.history, [app]),
+        (pool_commands.listing, []),
+        *((why, [about]) for about in (scene.stage.pools["f"], scene.call, scene.tormented.name)),
     ):
         result = CliRunner().invoke(command, argv)
         if result.exception is not None and not isinstance(result.exception, Error | SystemExit):

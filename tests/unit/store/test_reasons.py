@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from typing import Any, get_args
 
 import msgpack
 import pytest
 
+from qmodal.cli.commands.finding.why.box import BOX_WORDING
 from qmodal.store.watch import reasons
 from qmodal.store.watch.reasons import (
     LONGEST_TEXT,
@@ -85,18 +87,35 @@ def test_what_is_ahead_is_said() -> None:
     assert SAID.of["c"].sentence("c").startswith(SAID.of["c"].text + ". A higher ")
 
 
+def rows(heading: str) -> dict[str, list[str]]:
+    """The rows of the table with that heading on the page for users, by their first cell."""
+    page = (ROOT / "docs" / "why.md").read_text("utf-8")
+    lines = page[page.index(heading) :].splitlines()[2:]
+    cells = [line.strip("|").split("|") for line in itertools.takewhile(bool, lines)]
+    return {name.strip(" `"): [each.strip() for each in rest] for name, *rest in cells}
+
+
+def is_example(text: str, template: str) -> bool:
+    """Whether the text is what the template says with some facts."""
+    return re.fullmatch(re.sub(r"\\\{.*?\\\}", ".+", re.escape(template)), text) is not None
+
+
 def test_every_kind_has_its_wording_and_its_row_in_the_page() -> None:
     assert (*WORDING,) == get_args(Kind)
-    page = (ROOT / "docs" / "why.md").read_text("utf-8")
-    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
-    found = {row[0].strip("`"): row[1:] for row in rows}
+    found = rows("| reason | in short |")
     assert (*found,) == (*WORDING,)
     for kind, wording in WORDING.items():
-        short, text, *advice = found[kind]
-        assert short == wording.short
-        pattern = re.sub(r"\\\{.*?\\\}", ".+", re.escape(wording.text))
-        assert re.fullmatch(pattern, text), (pattern, text)
-        assert " | ".join(advice).strip(" |") == wording.advice.format(pool="POOL")
+        short, text, advice = found[kind]
+        assert (short, advice) == (wording.short, wording.advice.format(pool="POOL"))
+        assert is_example(text, wording.text), (text, wording.text)
+
+
+def test_every_reason_of_a_box_has_its_row_in_the_page() -> None:
+    found = rows("| reason | it says")
+    assert (*found,) == (*BOX_WORDING,)
+    for kind, (template, advice) in BOX_WORDING.items():
+        assert is_example(found[kind][0], template), kind
+        assert found[kind][1] == advice.format(worker="WORKER")
 
 
 def test_kinds_have_groups_of_their_own() -> None:
