@@ -11,6 +11,7 @@ import msgpack
 
 from qmodal.store import reading
 from qmodal.store.keys import Keys
+from qmodal.store.reading import LATEST_MS
 from qmodal.store.watch.reasons import REASONS_MS, Reasons
 from qmodal.transport.operation import Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
@@ -20,8 +21,6 @@ LEASE_MS = 10_000
 RENEW_SECONDS = 2.0
 LEADER_MS = 5_000
 LINE_MS = 5_000
-# The end of no lease is later; what anybody has written stays a number that can be counted with.
-LATEST_MS = 2.0**53
 # Reports of containers that a process keeps as it has read them.
 MOST_REPORTS = 1024
 ContainerState = Literal["starting", "ready", "draining", "failed", "ended"]

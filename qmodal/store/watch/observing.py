@@ -12,13 +12,12 @@ import msgpack
 from qmodal.store import reading
 from qmodal.store.entries import Claimed
 from qmodal.store.keys import GROUP, Keys, Lane
+from qmodal.store.reading import LATEST_MS
 from qmodal.store.results.outputs import MOST_PER_OUTPUT
 from qmodal.transport.operation import Command, Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.ids import SHARDS, is_pool_id, shard_of
 
-# No retry is due later; what anybody has written stays a number that can be counted with.
-LATEST_MS = 2.0**53
 # Pools that one script looks at: others of the server's clients wait meanwhile, for less than a millisecond.
 OBSERVED_AT_ONCE = 64
 
