@@ -209,8 +209,10 @@ class Allocation:
 
 
 def _use(made: PoolDecision) -> PoolUse:
-    idle = (
-        each.id for each in made.snapshot.containers if each.state == "ready" and not each.running
+    """What a container of the pool takes; while inputs wait, those that run none will do so in a moment."""
+    ready = (
+        each for each in made.snapshot.containers if each.state == "ready" and not each.running
     )
+    idle = frozenset(() if made.decision.start else (each.id for each in ready))
     seen = made.observation
-    return PoolUse(made.terms.needs, seen.busy_cpu, seen.memory, frozenset(idle))
+    return PoolUse(made.terms.needs, seen.busy_cpu, seen.memory, idle)

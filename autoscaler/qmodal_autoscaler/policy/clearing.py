@@ -77,6 +77,8 @@ class Clearing:
                 given_up.add(to.pool)
                 continue
             taken += [each.container for each in found]
+            # Who gives gets nothing in the same round: it would take from a third one, and that from a fourth.
+            given_up.update(each.donor.pool for each in found)
             self._give(found, to, request, books)
         return taken
 

@@ -68,7 +68,7 @@ class _Box:
 
     def lack(self, request: ContainerRequest, have: int) -> Lack:
         """What it has too little of for one more container of a pool that has so many."""
-        hold = self.hold if self.hold is not None and self.hold != request.shape else None
+        hold = self._kept_from(request)
         if self.slots <= (hold is not None):
             return "places"
         if request.is_plain and not self.room.is_measured:
@@ -76,11 +76,12 @@ class _Box:
         memory = self.memory_of(request)
         if memory and memory > self.memory - self._kept_memory(hold) + EPSILON:
             return "memory"
-        # Processors are shared: the first container of a pool that declares nothing waits for no other one.
-        cpu = self.cpu_of(request) if have or request.needs.cpu is not None else 0.0
+        # Processors are shared: the first container of a pool that declares nothing waits for none to be free.
+        is_shared = not have and request.needs.cpu is None and not self._kept_cpu(hold)
+        cpu = 0.0 if is_shared else self.cpu_of(request)
         if cpu and cpu > self.cpu - self._kept_cpu(hold) + EPSILON:
             return "cpu"
-        return "gpus" if request.needs.gpus and self.picked(request.needs, hold) is None else ""
+        return "gpus" if request.needs.gpus and self._picked(request) is None else ""
 
     def cpu_of(self, request: ContainerRequest) -> float:
         """CPUs that a container takes here."""
@@ -98,10 +99,14 @@ class _Box:
             return 0.0
         return assumed if used is None else used
 
-    def picked(self, needs: Needs, hold: Shape | None = None) -> tuple[int, tuple[int, ...]] | None:
+    def _kept_from(self, request: ContainerRequest) -> Shape | None:
+        """What is kept free here, if it is for others."""
+        return self.hold if self.hold is not None and self.hold != request.shape else None
+
+    def _picked(self, request: ContainerRequest) -> tuple[int, tuple[int, ...]] | None:
         """The first of the alternatives that is free, by its number, and which GPUs; None if none is."""
-        without = self._kept_gpus(hold)
-        for number, need in enumerate(needs.gpus):
+        without = self._kept_gpus(self._kept_from(request))
+        for number, need in enumerate(request.needs.gpus):
             found = pick(need, self.gpus, without)
             if len(found) == need.count:
                 return number, found
@@ -126,7 +131,7 @@ class _Box:
 
     def of(self, request: ContainerRequest) -> Placement:
         """The container that is placed here next."""
-        found = self.picked(request.needs) if request.needs.gpus else None
+        found = self._picked(request)
         gpus: tuple[GpuShare, ...] = ()
         if found is not None:
             shares = request.needs.gpus[found[0]].shares
@@ -154,7 +159,7 @@ class _Box:
         is_unfit, is_cold = self.room.id in request.unfit, request.version not in self.room.warm
         if request.is_plain:
             return is_unfit, -self.slots, is_cold, self.room.id
-        number, found = self.picked(request.needs) or (0, ())
+        number, found = self._picked(request) or (0, ())
         memory = sum(self.gpus[place].gpu.memory for place in found)
         is_fresh = any(not self.gpus[place].taken for place in found)
         others = self.pools[request.pool] + self.room.pools.get(request.pool, 0)

@@ -14,6 +14,9 @@ from qmodal_autoscaler.policy.placement import Placement, Rooms
 from qmodal_autoscaler.policy.room import ContainerRequest, Shape
 from qmodal_autoscaler.policy.shares import AppShares
 
+# Of so many apps it is remembered when they got their last container, also while nothing of them waits.
+MOST_APPS = 10_000
+
 
 class Turn(NamedTuple):
     """A request whose turn it is, and where its containers are placed, which may be fewer than it wants."""
@@ -92,8 +95,8 @@ class _Line:
 class TurnQueue:
     """The pools that wait for room.
 
-    The next container goes to the app that has the smallest dominant share, and in it to the pool that has the
-    smallest for its weight; of equal ones to that which waits longest. Pools of one shape are in one line, and a line whose
+    The next container goes to the app that has the smallest dominant share (of equal ones to that which got its last one
+    longest ago), and in it to the pool that has the smallest for its weight; of equal ones to that which waits longest. Pools of one shape are in one line, and a line whose
     containers fit on no box holds up no other. A pool that is called keeps its number until it has got a container or
     waits no more, so to be looked at once more costs it no place.
 
@@ -107,6 +110,8 @@ class TurnQueue:
         self._requests: dict[str, ContainerRequest] = {}
         self._numbers: dict[str, int] = {}
         self._shapes: Counter[Shape] = Counter()
+        # When each app got its last container, as a number that grows.
+        self._last: dict[str, int] = {}
         self._next = itertools.count()
 
     def __len__(self) -> int:
@@ -154,17 +159,19 @@ class TurnQueue:
         """Forget all pools but these."""
         for pool in self._numbers.keys() - set(pools):
             self.leave(pool)
+        if len(self._last) > MOST_APPS:
+            self._last = {app: last for app, last in self._last.items() if app in self._apps}
 
     def call(self, rooms: Rooms, shares: AppShares) -> list[Turn]:
         """Remove and return whose turn it is as long as something fits: it is placed in `rooms`, and counted in `shares`."""
-        apps = [(shares.of(app), order, app) for order, app in enumerate(self._apps)]
+        apps = [(*self._rank(app, shares), order, app) for order, app in enumerate(self._apps)]
         heapq.heapify(apps)
         called: dict[str, tuple[ContainerRequest, list[Placement]]] = {}
         # Shapes that fit on no box any more; a pool's first container may fit where further ones do not.
         closed: set[tuple[Shape, bool]] = set()
         self.passed_over = set()
         while apps and not rooms.is_full:
-            _, order, app = apps[0]
+            _, _, order, app = apps[0]
             found = self._next_line(app, closed, shares)
             if found is None:
                 heapq.heappop(apps)
@@ -178,11 +185,15 @@ class TurnQueue:
             self._served(line, request, got, placement)
             self.passed_over |= {each for each, _ in closed if _takes_of(placement, each.needs)}
             shares.add(app, request.needs, placement.gpus)
-            heapq.heapreplace(apps, (shares.of(app), order, app))
+            self._last[app] = next(self._next)
+            heapq.heapreplace(apps, (*self._rank(app, shares), order, app))
         for pool, (_, got) in called.items():
             if got:
                 self._remove(pool)
         return [Turn(request, tuple(got)) for request, got in called.values() if got]
+
+    def _rank(self, app: str, shares: AppShares) -> tuple[float, int]:
+        return shares.of(app), self._last.get(app, 0)
 
     def _next_line(
         self, app: str, closed: Collection[tuple[Shape, bool]], shares: AppShares

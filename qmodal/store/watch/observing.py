@@ -170,11 +170,11 @@ class Observing:
         flat = [part for name, value in values.items() for part in (name, round(value, 6))]
         yield from ask_one(*note_command(self.keys, pool, *flat))
 
-    def memories(self, pools: Sequence[str]) -> Op[dict[str, int]]:
-        """Bytes that a container of each pool takes, as measured; of pools of which nobody knows it nothing."""
-        replies = yield from ask_each((b"HGET", self.keys.pool(pool), b"memory") for pool in pools)
-        found = zip(pools, map(reading.whole, replies), strict=True)
-        return {pool: memory for pool, memory in found if memory is not None and memory >= 0}
+    def memory_of(self, pool: str) -> Op[int | None]:
+        """Bytes that a container of the pool takes, as measured; None while nobody knows."""
+        (reply,) = yield from ask_each([(b"HGET", self.keys.pool(pool), b"memory")])
+        found = reading.whole(reply)
+        return None if found is None else max(0, found)
 
     def pause(self, pool: str, *, since: int) -> Op[bool]:
         """Have the pool get no containers from now on (`since`, in ms); False if it is not known."""

@@ -61,7 +61,9 @@ class Container:
     preparing: float = 0.0  # seconds from its process to being ready: its imports and enter hooks
     prepared_cpu: float = 0.0  # seconds of a processor that this took
     options: FunctionOptions = field(default_factory=FunctionOptions)
-    requested_memory: int = 0  # bytes that its function asks for; 0: it does not say
+    expected_memory: int = (
+        0  # bytes that others of its pool take, or its function asks for; 0: nobody knows
+    )
     inherited_memory: int = 0  # bytes that it shared with its template when it began
     memory_limit: int = 0  # bytes; 0: it has none
     cpu_limit: float = 0.0

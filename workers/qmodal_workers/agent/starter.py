@@ -102,7 +102,7 @@ class Starter:
         try:
             plan = await self._planner.plan(container.pool)
             container.options = plan.options
-            self._limits.plan(container, plan.options.needs)
+            self._limits.plan(container, plan.options.needs, plan.memory)
             version = plan.version
             container.series = Series(version.environment, version.name, plan.spec.function)
             container.code = None if plan.code is None else Path(plan.code)

@@ -19,6 +19,7 @@ from qmodal.spec.reader import Verified
 from qmodal.spec.variables import ContainerVariables, SealedSecret
 from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
+from qmodal.transport.sharing.gather import all_of
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.secret_reader import SecretReader
 
@@ -42,6 +43,7 @@ class StartPlan:
     options: FunctionOptions
     settings: Settings  # of its containers
     region: str = ""  # of this box, if its labels say it
+    memory: int | None = None  # bytes that a container of the pool was measured to take
     secrets: tuple[SealedSecret, ...] = ()
     # What hides the GPUs of the box from templates, and from containers that lease none.
     hidden: Mapping[str, str] = field(default_factory=dict)
@@ -108,7 +110,9 @@ class Planner:
         """The plan of a start now; raises StartError, or another Error for a document without trust."""
         described = await self._spec(pool)
         spec = described.value
-        record = await self._client.aio(self._client.apps.record(spec.app_id))
+        record, memory = await self._client.aio(
+            all_of(self._client.apps.record(spec.app_id), self._client.observing.memory_of(pool))
+        )
         if record is None or record.state == "stopped":
             raise StartError(f"app {spec.app_id} has stopped")
         published = await self._version(record, spec.number or record.version)
@@ -132,6 +136,7 @@ class Planner:
             secrets=await self._secrets.read(options.secrets, version),
             hidden=self._hidden,
             region=self._region,
+            memory=memory,
         )
 
     async def _spec(self, pool: str) -> Verified[PoolSpec]:

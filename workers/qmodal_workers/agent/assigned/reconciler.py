@@ -28,14 +28,12 @@ class UnreadableError(Error):
 
 
 class Look(NamedTuple):
-    """What is assigned, the apps of our containers and templates, overrides of pools while starts wait, the cordon, and the
-    bytes that others have measured of pools that wait for memory."""
+    """What is assigned, the apps of our containers and templates, overrides of pools while starts wait, and the cordon."""
 
     assigned: dict[str, str]
     apps: dict[str, AppRecord | None]
     overrides: dict[str, dict[str, int]]
     cordon: Cordon
-    memories: dict[str, int]
 
 
 class Reconciler:
@@ -94,10 +92,7 @@ class Reconciler:
         if len(assigned) > self._turnover.most:
             for each in (yield from all_of(*map(self._client.apps.overrides, sorted(ours)))):
                 overrides |= each
-        memories: dict[str, int] = {}
-        if unmeasured := self._turnover.unmeasured:
-            memories = yield from self._client.observing.memories(unmeasured)
-        return Look(assigned, apps, overrides, cordon, memories)
+        return Look(assigned, apps, overrides, cordon)
 
     def _own(self, assigned: dict[str, str]) -> dict[str, str]:
         """The assignments without those of another box's container names, or of no pool.
@@ -115,8 +110,7 @@ class Reconciler:
 
     def apply(self, look: Look) -> None:
         """Start what is assigned and missing; drain, end and forget what is not assigned any more."""
-        assigned, apps, overrides, self.cordon, memories = look
-        self._turnover.memory.heard(memories)
+        assigned, apps, overrides, self.cordon = look
         self._templates.note_apps(
             stopped={app for app, record in apps.items() if _is_over(record)},
             deployed={

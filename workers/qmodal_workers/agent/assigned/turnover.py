@@ -29,8 +29,6 @@ AHEAD_EACH = 8
 STARTS_EACH = 3
 # A start counts as such for no longer: hooks that load something wait for others than the processors.
 STARTING_SECONDS = 0.1
-# Pools of which others are asked what they take, in one look.
-MOST_ASKED = 64
 # One that still waits in a claim from before gives way when it was seen idle for so much longer.
 SURE_SECONDS = 0.05
 
@@ -53,7 +51,7 @@ class Turnover:
         memory: MemoryRoom,
     ) -> None:
         self.most = offered.max_containers
-        self.memory = memory
+        self._memory = memory
         self._containers = containers
         self._starter = starter
         self._drain = drain
@@ -73,14 +71,6 @@ class Turnover:
     def is_full(self) -> bool:
         """Whether assigned containers wait for room."""
         return bool(self._for_a_place()) and (self._is_short or self._room() <= 0)
-
-    @property
-    def unmeasured(self) -> list[str]:
-        """The pools of which starts wait, memory is scarce, and this box does not know what they take."""
-        if not self.memory.is_tight:
-            return []
-        unknown = {pool for pool in self._waiting.values() if not self.memory.is_known(pool)}
-        return sorted(unknown)[:MOST_ASKED]
 
     def take(self, assigned: Mapping[str, str], overrides: Mapping[str, Mapping[str, int]]) -> None:
         """Take in what is assigned (container → pool) and the overrides of pools; start what there is room for."""
@@ -115,7 +105,7 @@ class Turnover:
         self._is_short = False
         for name in self._for_a_place()[: max(0, min(self._room(), self._at_once()))]:
             # Whoever needs more waits for it, and no smaller one goes before: it would never have its turn.
-            if not self.memory.has_room(self._waiting[name]):
+            if not self._memory.has_room(self._waiting[name]):
                 self._is_short = True
                 return
             pool = self._waiting.pop(name)

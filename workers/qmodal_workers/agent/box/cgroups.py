@@ -34,12 +34,12 @@ class Cgroups:
         leaf = folder / WORKER_GROUP
         inside: set[int] = set()
         try:
+            offered = (folder / "cgroup.controllers").read_text().split()
             inside = {int(pid) for pid in (folder / "cgroup.procs").read_text().split()}
-            if not inside <= {*family(os.getpid())}:
-                return None  # somebody else's, who would have to move
+            if "memory" not in offered or not inside <= {*family(os.getpid())}:
+                return None  # it would be of no use, or somebody else would have to move
             leaf.mkdir(exist_ok=True)
             _move(inside, leaf)
-            offered = (folder / "cgroup.controllers").read_text().split()
             wanted = " ".join(f"+{name}" for name in CONTROLLERS if name in offered)
             (folder / "cgroup.subtree_control").write_text(wanted)
         except OSError:
@@ -47,7 +47,7 @@ class Cgroups:
                 _move(inside, folder)
                 leaf.rmdir()
             return None
-        return cls(folder) if "+memory" in wanted else None
+        return cls(folder)
 
     def join(self, container: str, pid: int, *, memory: int, cpu: float) -> bool:
         """Put a process into a group with these limits (0: none); False if that did not work, so nothing limits it."""

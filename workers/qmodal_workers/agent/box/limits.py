@@ -38,9 +38,9 @@ class ContainerLimits:
         self._cgroups = cgroups
         self._looked_until: dict[str, float] = {}
 
-    def plan(self, container: Container, needs: Needs) -> None:
-        """Note what its function asks for and may not exceed, before it has a process."""
-        container.requested_memory = needs.memory or 0
+    def plan(self, container: Container, needs: Needs, measured: int | None) -> None:
+        """Note what it is expected to take (bytes that others of its pool take), and may not exceed; before its process."""
+        container.expected_memory = needs.memory or 0 if measured is None else measured
         container.memory_limit = needs.memory_limit or 0
         container.cpu_limit = needs.cpu_limit or 0.0
         if container.cpu_limit and self._cgroups is None and IS_KNOWN:

@@ -1,13 +1,13 @@
 """Whether there is memory for one more container, so that no start makes the kernel end others.
 
-A container is expected to take what one of its pool was measured to take, else what its function asks for. What those that
-run have not taken yet is counted, too: thirty that start at once have taken nothing.
+A container is expected to take what one of its pool was measured to take, here or elsewhere, else what its function asks
+for. What those that run have not taken yet is counted, too: thirty that start at once have taken nothing.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from qmodal_workers.agent.box.machine import free_memory
 from qmodal_workers.agent.box.offered import Offered
@@ -41,46 +41,32 @@ class MemoryRoom:
         self._offered = offered
         self._free_now = free
         self._taken_by = taken
-        self._elsewhere: Mapping[str, int] = {}
         self._free = 0
         self._taken: dict[str, int] = {}
         self._looked = float("-inf")
-        self.is_tight = False
-
-    def heard(self, elsewhere: Mapping[str, int]) -> None:
-        """Take in what other boxes have measured of pools that this one has not."""
-        self._elsewhere = elsewhere
-
-    def is_known(self, pool: str) -> bool:
-        """Whether anybody has measured the pool, as far as this box has heard."""
-        return self._measured(pool) is not None or pool in self._elsewhere
 
     def has_room(self, pool: str) -> bool:
         """Whether one more container of the pool fits; the first one of a box always does, or nothing ever would."""
         living = self._containers.living()
         if not living:
-            self.is_tight = False
             return True
-        declared = {each.pool: each.requested_memory for each in living if each.requested_memory}
-        wanted = {each.pool for each in living} | {pool}
-        each_takes = {name: self._expected(name, declared.get(name)) for name in wanted}
+        planned = {each.pool: each.expected_memory for each in living}
+        wanted = {*planned, pool}
+        each_takes = {name: self._expected(name, planned.get(name, 0)) for name in wanted}
         together = sum(each_takes[each.pool] for each in living) + each_takes[pool]
         reserved = min(MOST_RESERVED, int(RESERVED_PART * self._offered.memory))
         self._look(living)
         # As if none of what they need had been taken yet: if that fits, nothing has to be looked up.
-        self.is_tight = together > min(self._free - reserved, self._offered.memory)
-        if not self.is_tight:
+        if together <= min(self._free - reserved, self._offered.memory):
             return True
         if together > self._offered.memory and self._offered.is_measured:
             return False
         owed = sum(max(0, each_takes[each.pool] - self._taken_of(each)) for each in living)
         return owed + each_takes[pool] + reserved <= self._free
 
-    def _expected(self, pool: str, declared: int | None) -> int:
+    def _expected(self, pool: str, planned: int) -> int:
         measured = self._measured(pool)
-        if measured is None:
-            measured = self._elsewhere.get(pool)
-        return measured if measured is not None else declared or USUAL_BYTES
+        return measured if measured is not None else planned or USUAL_BYTES
 
     def _look(self, living: list[Container]) -> None:
         now = time.monotonic()

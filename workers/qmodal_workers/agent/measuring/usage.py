@@ -26,11 +26,11 @@ MOST_ASKED, MOST_SAMPLED = 32, 8
 MOST_PROCESSES = 64
 # A sample says something from so much time in inputs on.
 LEAST_BUSY_SECONDS = 0.05
-# The next sample of a pool comes later and later.
-FIRST_SECONDS, LATER_SECONDS, MANY = 0.5, 10.0, 6
+# So soon comes each of the first samples of a pool, and the next ones twice as late as the one before, up to the other.
+FIRST_SECONDS, LATER_SECONDS, FIRST_SAMPLES = 0.5, 10.0, 3
 # Larger programs are looked at in a thread: it takes longer than a start should wait.
 LARGE_BYTES = 128 * 2**20
-# So many times as long as it took to measure memory it is not measured again.
+# So many times as long as a processor took to measure memory it is not measured again.
 MEMORY_PAUSE = 100
 # It is measured anew if what is resident differs by more than this part of what it was.
 MEMORY_CHANGE = 0.1
@@ -89,7 +89,8 @@ class PoolUse:
         """When the pool is looked at next."""
         self.quiet = 0 if was_busy else self.quiet + 1
         known = self.quiet if not self.samples else max(self.samples, self.quiet)
-        self.due = now + FIRST_SECONDS + (LATER_SECONDS - FIRST_SECONDS) * min(known, MANY) / MANY
+        later = min(LATER_SECONDS, FIRST_SECONDS * 2.0 ** max(0, min(known, 8) - FIRST_SAMPLES))
+        self.due = now + later
 
 
 @dataclass(slots=True)
@@ -132,6 +133,7 @@ class Usage:
             if was_busy:
                 sampled += 1
                 self._changed[container.pool] = use
+            if container.id in self._sampled:  # what it has taken in between shows in its peak
                 await self._sample_memory(container, use)
             use.next_look(time.monotonic(), was_busy=was_busy)
             if sampled >= MOST_SAMPLED:
@@ -171,19 +173,20 @@ class Usage:
 
     async def _sample_memory(self, container: Container, use: PoolUse) -> None:
         """Learn what memory it takes, if that may have changed; large programs take long to look at."""
-        began = time.monotonic()
+        if time.monotonic() < self._memory_due:
+            return
         resident = process_usage.resident(container.pid)
         changed = abs(resident.peak - use.resident)
-        if began < self._memory_due or changed <= MEMORY_CHANGE * use.resident:
+        if changed <= MEMORY_CHANGE * use.resident:
             return
         use.resident = resident.peak
         is_large = resident.now > LARGE_BYTES
         pid = container.pid
-        memory = await asyncio.to_thread(_memory, pid) if is_large else _memory(pid)
+        memory, took = await asyncio.to_thread(_memory, pid) if is_large else _memory(pid)
         if memory:
             use.learn_memory(memory + resident.peak - resident.now)
-        now = time.monotonic()
-        self._memory_due = now + MEMORY_PAUSE * (now - began)
+            self._changed[container.pool] = use
+        self._memory_due = time.monotonic() + MEMORY_PAUSE * took
 
     async def _write(self, now: float) -> None:
         """Write what has changed, of few pools at a time, and of none of them often."""
@@ -209,10 +212,13 @@ def _busy_seconds(container: Container) -> float:
     return record.tally.read(now, record.age(now))["busy"] / 1e6
 
 
-def _memory(pid: int) -> int:
-    """Bytes that would be free without the container: its own, or with children what they share, too."""
+def _memory(pid: int) -> tuple[int, float]:
+    """Bytes that would be free without the container, and the processor seconds that it took to learn that."""
+    began = time.thread_time()
     pids = family(pid, most=MOST_PROCESSES)
-    return process_usage.private(pid) if len(pids) == 1 else process_usage.proportional(pids)
+    # Children share with their parent what is nobody's own.
+    found = process_usage.private(pid) if len(pids) == 1 else process_usage.proportional(pids)
+    return found, time.thread_time() - began
 
 
 def _differs(value: float, written: float | None, least: float) -> bool:
