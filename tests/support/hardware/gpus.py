@@ -59,7 +59,7 @@ class StubMachine:
         self._more: list[str] = []
         self.environ = {
             "LD_LIBRARY_PATH": str(library),
-            "QMODAL_STUB_NVML": str(self._file),
+            "NVML_STUB": str(self._file),
             "QMODAL_GPU_LOCKS": str(folder / "locks"),
         }
         self._write()

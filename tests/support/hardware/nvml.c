@@ -1,6 +1,6 @@
 /* A library that answers like NVIDIA's management library, from a text file that a test rewrites.
  *
- * QMODAL_STUB_NVML names the file. Its lines:
+ * NVML_STUB names the file. Its lines:
  *   gpu UUID MIB USED USE WATTS CELSIUS STATE NAME      STATE: ok, lost (it answers so), gone (it is not listed)
  *   mig PARENT UUID MIB USED NAME                       a part of a GPU
  *   proc UUID PID MIB                                   a process that uses it
@@ -32,7 +32,7 @@ static unsigned long long told;
 static void read_state(State *state) {
     char line[512];
     memset(state, 0, sizeof *state);
-    FILE *file = fopen(getenv("QMODAL_STUB_NVML") ? getenv("QMODAL_STUB_NVML") : "", "r");
+    FILE *file = fopen(getenv("NVML_STUB") ? getenv("NVML_STUB") : "", "r");
     if (!file) { state->dead = 1; return; }
     while (fgets(line, sizeof line, file)) {
         Gpu *gpu = &state->gpus[state->count];
