@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from time import monotonic
 from typing import Any, ClassVar, TypeVar
 
 from qmodal.client.client import Client, current
@@ -13,8 +14,8 @@ from qmodal.exception import RequestSizeError
 from qmodal.resources.ephemeral import EphemeralContext, Twin
 from qmodal.resources.manager import ObjectManager
 from qmodal.resources.stored import StoredObject, created_at
-from qmodal.resources.values import open_value, seal, seal_small
-from qmodal.store.objects.dicts import is_noted
+from qmodal.resources.values import bodies_of, open_value, seal, small_body
+from qmodal.store.objects.dicts import SteadyDict, is_noted
 from qmodal.store.objects.names import ObjectKind
 from qmodal.store.objects.sealed import entry_place, pack_key, unpack_key
 from qmodal.transport.operation import Op
@@ -77,17 +78,28 @@ def _put_now(
     if object_id is None or skip_if_exists:
         return UNUSUAL
     packed, dicts = pack_key(key), client.dicts
-    signed = seal_small(client, entry_place(object_id, packed), value)
-    if signed is None:
+    body = small_body(value)
+    if body is None:
         return UNUSUAL
+    signed = client.signer.sign_at(entry_place(object_id, packed), body)
     # What is sent in vain is sent again by the operation: the same, once more.
     if dicts.is_known(object_id, packed):
         put = dicts.packed_put_again(object_id, packed, signed)
         replies = client.blocking.at_once(put, 3)
         return True if replies is not None and is_noted(replies[1]) else UNUSUAL
-    replies = client.blocking.at_once(dicts.packed_put(object_id, packed, signed), 1)
-    if replies is None or replies[0] != 1:
-        return UNUSUAL
+    steady = dicts.steady.get(object_id)
+    put_new = None if steady is None else steady.packed(packed, signed)
+    if put_new is not None:
+        replies = client.blocking.at_once(put_new, 6)
+        if replies is None or not SteadyDict.has_put(replies):
+            return UNUSUAL
+    else:
+        now = monotonic()
+        replies = client.blocking.at_once(dicts.packed_put(object_id, packed, signed), 1)
+        if replies is None or replies[0] < 1:
+            return UNUSUAL
+        if replies[0] > 1:
+            dicts.know_steady(object_id, replies[0], now)
     dicts.know(object_id, packed)
     return True
 
@@ -191,12 +203,12 @@ class Dict(StoredObject):
             )
         if not entries:
             return
-        keys = [(pack_key(key), value) for key, value in entries.items()]
+        keys = list(map(pack_key, entries))
         object_id = self._id or (yield from self._find())
         client = current()
-        flat: list[bytes] = []
-        for key, value in keys:
-            flat += (key, seal(client, entry_place(object_id, key), value))
+        sign, flat = client.signer.sign_at, list[bytes]()
+        for key, body in zip(keys, bodies_of(client, entries.values()), strict=True):
+            flat += (key, sign(entry_place(object_id, key), body))
         _check_size("Dict.update", sum(map(len, flat)))
         yield from client.dicts.put(object_id, flat)
 

@@ -17,7 +17,7 @@ from qmodal.exception import InvalidError, RequestSizeError
 from qmodal.resources.ephemeral import EphemeralContext, Twin
 from qmodal.resources.manager import ObjectManager
 from qmodal.resources.stored import StoredObject, created_at
-from qmodal.resources.values import open_value, seal, seal_small
+from qmodal.resources.values import bodies_of, open_body, small_body
 from qmodal.store.objects.names import ObjectKind
 from qmodal.store.objects.queues import (
     MOST_ITEM_BYTES,
@@ -26,12 +26,12 @@ from qmodal.store.objects.queues import (
     WAIT_SECONDS_AT_ONCE,
     PutItems,
 )
-from qmodal.store.objects.sealed import item_place
+from qmodal.store.objects.sealed import ITEM_NUMBER_BYTES, item_place
 from qmodal.store.objects.writers import Writer
 from qmodal.transport.defects import skip
 from qmodal.transport.operation import Op, Pause
 from qmodal.types import QueueInfo
-from qmodal.wire.signing import BadSignatureError, UnknownKeyError
+from qmodal.wire.signing import FORGED
 
 log = logging.getLogger("qmodal")
 LONGEST_TTL_SECONDS = 24 * 3600
@@ -60,16 +60,22 @@ def _get_now(
     object_id = of._id
     if object_id is None or (timeout is not None and not block):
         return UNUSUAL
-    name = _checked(partition)
-    replies = client.blocking.at_once(client.queues.packed_take(object_id, name), 2)
+    queues = client.queues
+    steps = queues.takes.get((object_id, partition))
+    if steps is None:
+        steps = queues.take_steps(object_id, _checked(partition))
+    replies = client.blocking.at_once(steps.packed, 2)
     if replies is None or not replies[0]:
         return UNUSUAL
     signed = replies[1]
     if signed is None:
         return UNUSUAL if block else None
-    for value in _opened(client, object_id, name, [signed]):
-        return value
-    return UNUSUAL
+    try:
+        body = steps.signer.verify(signed)
+    except FORGED as error:
+        skip(f"an item of {object_id}", str(error))
+        return UNUSUAL
+    return open_body(client, body[ITEM_NUMBER_BYTES:])
 
 
 def _put_now(
@@ -83,27 +89,26 @@ def _put_now(
     partition_ttl: int = LONGEST_TTL_SECONDS,
 ) -> Any:
     """As `Queue.put`, for a thread and a small plain value, into a partition that was put into before."""
-    object_id = of._id
-    if object_id is None or (timeout is not None and not block):
+    known = client.queues.lately.get((of._id, partition, partition_ttl))
+    if known is None or (timeout is not None and not block):
         return UNUSUAL
-    if not 0 < partition_ttl <= LONGEST_TTL_SECONDS:
+    body = small_body(v)
+    if body is None:
         return UNUSUAL
-    name, ttl = _checked(partition), int(partition_ttl * 1000)
-    known = client.queues.known(object_id, name, ttl)
-    if known is None:
-        return UNUSUAL
-    signed = seal_small(client, item_place(object_id, name), v)
-    if signed is None:
-        return UNUSUAL
+    signed = known.sign(body)
     writer = known.take()
     replies = client.blocking.at_once(writer.packed(signed), 1)
-    if replies is not None:
+    if replies is None:
+        # It may have been written: whoever writes it again is the same writer.
+        began = writer
+    elif replies[0] == b"OK":
         known.give(writer)
-        if replies[0] == b"OK":
-            return None
-    # Without a reply it may have been written: whoever writes it again is the same writer.
-    began = writer if replies is None else None
-    return client.run(of._put_sealed(PutItems(name, [signed], ttl), block, timeout, began))
+        return None
+    else:
+        known.give_back(writer)
+        began = None
+    put = PutItems(_checked(partition), [signed], int(partition_ttl * 1000))
+    return client.run(of._put_sealed(put, block, timeout, began))
 
 
 class Queue(StoredObject):
@@ -294,8 +299,9 @@ class Queue(StoredObject):
         if not values:
             return
         object_id = self._id or (yield from self._find())
-        place, client = item_place(object_id, name), current()
-        put = PutItems(name, [seal(client, place, value) for value in values], int(ttl * 1000))
+        client = current()
+        signed = client.queues.sign(object_id, name, bodies_of(client, values))
+        put = PutItems(name, signed, int(ttl * 1000))
         _check_size(what, put.signed)
         yield from self._put_sealed(put, block, timeout)
 
@@ -343,25 +349,25 @@ def _check_size(what: str, signed: Sequence[bytes]) -> None:
 
 def _opened(client: Client, object_id: str, partition: str, items: list[bytes]) -> Iterator[Any]:
     """The values of items; one that was not put here is left out, as there is nobody to give it back to."""
-    place = item_place(object_id, partition)
+    signer = client.signer.at(item_place(object_id, partition))
     for signed in items:
         try:
-            yield open_value(client, place, signed)
-        except (BadSignatureError, UnknownKeyError) as error:
+            yield open_body(client, signer.verify(signed)[ITEM_NUMBER_BYTES:])
+        except FORGED as error:
             skip(f"an item of {object_id}", str(error))
 
 
 class _Items(Stream[Any]):
     """The items of a partition, page by page, without removing them."""
 
-    __slots__ = ("_ends", "_first", "_id", "_partition", "_pause", "_queue", "_seconds")
+    __slots__ = ("_ends", "_id", "_last", "_partition", "_pause", "_queue", "_seconds")
 
     def __init__(self, queue: Queue, partition: str, seconds: float) -> None:
         self._queue = queue
         self._partition = partition
         self._seconds = seconds
         self._id = ""
-        self._first = 0  # the number of the next item
+        self._last = b""  # the item that was read last
         self._ends = 0.0
         self._pause = FIRST_PAUSE
 
@@ -378,9 +384,10 @@ class _Items(Stream[Any]):
         if not self._id:
             self._id = self._queue._id or (yield from self._queue._find())
             self._ends = time.monotonic() + self._seconds
-        self._first, found = yield from queues.peek(self._id, self._partition, self._first)
+        found = yield from queues.peek(self._id, self._partition, self._last)
         left = self._ends - time.monotonic()
         if found:
+            self._last = found[-1]
             self._ends, self._pause = time.monotonic() + self._seconds, FIRST_PAUSE
         elif left <= 0:
             return None

@@ -277,7 +277,7 @@ class Client:
         """Items of queues."""
         from qmodal.store.objects.queues import Queues
 
-        return self.__dict__.setdefault("queues", Queues(self.keys))  # type: ignore[no-any-return]
+        return self.__dict__.setdefault("queues", Queues(self.keys, self.signer))  # type: ignore[no-any-return]
 
     @property
     def server(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from qmodal.client.process import state
@@ -34,11 +35,23 @@ class QuickVerb(Verb[P, R]):
             self._warn()
         known = state.client
         if known is not None and known.is_checked:
-            of = self._method.__self__  # type: ignore[attr-defined]
-            result: R = self._now(known, of, *args, **kwargs)
+            result: R = self._now(known, self._method.__self__, *args, **kwargs)  # type: ignore[attr-defined]
             if result is not UNUSUAL:
                 return result
         return self._run(*args, **kwargs)
+
+
+class QuickMethod(VerbMethod[S, QuickVerb[P, R]]):
+    """As its base, with fewer steps from the object to the verb."""
+
+    def __init__(self, now: Callable[..., Any], method: Callable[Concatenate[S, P], Op[R]]) -> None:
+        super().__init__(method, partial(QuickVerb, now))
+        self._now = now
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        return QuickVerb(self._now, MethodType(self.__wrapped__, instance))
 
 
 def quick_verb(
@@ -47,6 +60,6 @@ def quick_verb(
     """As `verb`; `now(client, object, ...)` has the method's parameters, and their defaults."""
 
     def made(method: Callable[Concatenate[S, P], Op[R]]) -> VerbMethod[S, QuickVerb[P, R]]:
-        return VerbMethod(method, partial(QuickVerb, now))
+        return QuickMethod(now, method)
 
     return made

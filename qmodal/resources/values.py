@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from qmodal.client.client import Client
@@ -10,7 +11,7 @@ from qmodal.store.objects.sealed import PLAIN, parsed, pickled_body, plain_body
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.foreign import ForeignError, describe, touch, type_name
 from qmodal.wire.payload import load
-from qmodal.wire.plain import NotPlain, unpack
+from qmodal.wire.plain import SCALARS, NotPlain, pack_checked, unpack
 from qmodal.wire.trees import pack_value
 
 # What is larger takes so long anyway that few steps save nothing.
@@ -19,25 +20,40 @@ SMALL_BYTES = 4096
 
 def seal(client: Client, place: bytes, value: object) -> bytes:
     """The value as signed bytes for that place; raises SerializationError."""
+    return client.signer.sign_at(place, body_of(client, value))
+
+
+def body_of(client: Client, value: object) -> bytes:
+    """The bytes to sign of a value; raises SerializationError."""
     plain_only = client.settings.payloads == "plain"
     try:
-        body = plain_body(pack_value(value, may_share=plain_only))
+        return plain_body(pack_value(value, may_share=plain_only))
     except NotPlain as refusal:
         if plain_only:
             raise SerializationError(
                 f"QMODAL_PAYLOADS=plain allows only plain values, but the value: {refusal}"
             ) from None
-        body = _pickled(value)
-    return client.signer.sign_at(place, body)
+        return _pickled(value)
 
 
-def seal_small(client: Client, place: bytes, value: object) -> bytes | None:
-    """As `seal`, of a small plain value; None for any other."""
+def bodies_of(client: Client, values: Collection[object]) -> list[bytes]:
+    """As `body_of`, of each."""
     try:
-        packed = pack_value(value)
+        return [
+            PLAIN + pack_checked(value) if type(value) in SCALARS else body_of(client, value)
+            for value in values
+        ]
+    except NotPlain:  # of a plain type, and not to be packed as such
+        return [body_of(client, value) for value in values]
+
+
+def small_body(value: object) -> bytes | None:
+    """As `body_of`, of a small plain value; None for any other."""
+    try:
+        packed = pack_checked(value) if type(value) in SCALARS else pack_value(value)
     except NotPlain:
         return None
-    return client.signer.sign_at(place, plain_body(packed)) if len(packed) < SMALL_BYTES else None
+    return PLAIN + packed if len(packed) < SMALL_BYTES else None
 
 
 def _pickled(value: object) -> bytes:
@@ -56,12 +72,15 @@ def _pickled(value: object) -> bytes:
 
 
 def open_value(client: Client, place: bytes, signed: bytes) -> Any:
-    """The value that was put at that place.
+    """The value that was put at that place, as `open_body`; BadSignatureError or UnknownKeyError for other bytes."""
+    return open_body(client, client.signer.verify_at(place, signed))
 
-    Raises BadSignatureError or UnknownKeyError for bytes that were not, VersionError for code from another Python, and
-    DeserializationError for a value that cannot be rebuilt here.
+
+def open_body(client: Client, body: bytes) -> Any:
+    """The value of bytes that were verified.
+
+    Raises VersionError for code from another Python, and DeserializationError for a value that cannot be rebuilt here.
     """
-    body = client.signer.verify_at(place, signed)
     if body[:1] == PLAIN:
         return unpack(body[1:])
     found = parsed(body)

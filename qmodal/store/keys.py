@@ -170,7 +170,7 @@ class Keys:
         return f"{self.object(object_id)}:gone"
 
     def wrote(self, object_id: str, writer: str) -> str:
-        """String, 10 min: the number of the writer's last write on the shard, and what came of it."""
+        """String, 10 min after the write, or 20 after the first: the number of the writer's last write on the shard."""
         return f"{self.prefix}:{{s{object_id[3:5]}}}:wrote:{writer}"
 
     def fleet(self, name: str) -> str:

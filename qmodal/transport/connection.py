@@ -150,13 +150,13 @@ class Connection:
         """Whether there is a socket; without one, the first write makes it."""
         return self._sock is not None
 
-    def write(self, commands: Sequence[Packed]) -> None:
-        """Send the commands in one write."""
+    def write(self, commands: Sequence[Packed] | bytes) -> None:
+        """Send the commands in one write; bytes: all of them, packed before."""
         if self._sock is None:
             self.connect()
         sock: Any = self._sock
         try:
-            sock.sendall(pack(commands))
+            sock.sendall(commands if isinstance(commands, bytes) else pack(commands))
         except OSError:
             self._raise_last_words()
             raise
@@ -246,9 +246,20 @@ class Connection:
     def replies(self, count: int) -> list[Reply]:
         """The next replies, as `read` gives them; what a server says before it hangs up is raised."""
         found: list[Reply] = []
+        gets, receive = self._reader.gets, self._answers.receive
         try:
             while len(found) < count:
-                found.append(self._next(self._answers))
+                reply = gets()
+                if reply is not NOTHING:
+                    found.append(reply)
+                    continue
+                # As `_next` does it; calls have more steps than this loop.
+                if self._sock is None:
+                    raise LostError("not connected")
+                received = receive(self._sock, self._buffer)
+                if not received:
+                    raise LostError("the server closed the connection")
+                self._feed(self._buffer, 0, received)
         except LOST:
             raise_said(found)
             raise

@@ -158,7 +158,7 @@ class BlockingDriver:
             return None
         self._calls.append(None)
         try:
-            connection.write((packed,))
+            connection.write(packed)
             replies = connection.replies(count)
         except LOST:
             connection.close()
@@ -170,7 +170,10 @@ class BlockingDriver:
             if self._calls:  # a child of a fork began to count anew
                 self._calls.pop()
         self._idle.append(connection)
-        return None if first_error(replies) else replies
+        for reply in replies:
+            if isinstance(reply, Exception):
+                return None
+        return replies
 
     def exchange(self, request: Exchange) -> list[Reply]:
         """Carry out one exchange, repeating it while that can help."""

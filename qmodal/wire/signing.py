@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgpack
@@ -31,6 +31,9 @@ class BadSignatureError(Error):
 
 class UnknownKeyError(Error):
     """The bytes were signed with a key that this process does not have."""
+
+
+FORGED = (BadSignatureError, UnknownKeyError)
 
 
 class Signer:
@@ -59,7 +62,7 @@ class Signer:
 
     def verify_large(self, data: bytes) -> bytes:
         """The body of `sign_large`; raises as `verify`."""
-        body = self._body(data)
+        body = self.body_of(data)
         if not _is_equal(self._large_mac(body), data[4:HEAD]):
             raise BadSignatureError("the signature does not fit the bytes")
         return body
@@ -77,7 +80,7 @@ class Signer:
 
     def verify(self, purpose: str, data: bytes) -> bytes:
         """The body, if it was signed with our key; else UnknownKeyError or BadSignatureError."""
-        body = self._body(data)
+        body = self.body_of(data)
         state = self._states[purpose].copy()
         state.update(body)
         if not _is_equal(state.digest(), data[4:HEAD]):
@@ -96,13 +99,19 @@ class Signer:
 
     def verify_at(self, place: bytes, data: bytes) -> bytes:
         """The body of `sign_at`; raises as `verify`."""
-        body = self._body(data)
+        body = self.body_of(data)
         state = self._states["object"].copy()
         state.update(place)
         state.update(body)
         if not _is_equal(state.digest(), data[4:HEAD]):
             raise BadSignatureError("the signature does not fit the bytes at this place")
         return body
+
+    def at(self, place: bytes) -> PlaceSigner:
+        """What signs and verifies at that place, for who does so again and again."""
+        state = self._states["object"].copy()
+        state.update(place)
+        return PlaceSigner(self, state)
 
     def seal(self, variables: Mapping[str, str], place: Sequence[str]) -> bytes:
         """The variables, encrypted so that they open at that place only.
@@ -136,12 +145,47 @@ class Signer:
             self._cipher = AESSIV(derived.derive(self._sealing_key))
         return self._cipher
 
-    def _body(self, data: bytes) -> bytes:
+    def body_of(self, data: bytes) -> bytes:
+        """The body of what is signed, not verified yet; raises as `verify` for what cannot be."""
         if len(data) < HEAD:
             raise BadSignatureError("the bytes are too short to be signed")
         if not data.startswith(self.key_id):
             raise UnknownKeyError(f"signed with key {data[:4].hex()}, not {self.key_id.hex()}")
         return data[HEAD:]
+
+
+class PlaceSigner:
+    """`sign_at` and `verify_at` of a signer for one place, which is worked into the MAC once."""
+
+    __slots__ = ("_signer", "_state")
+
+    def __init__(self, signer: Signer, state: hashlib.blake2b) -> None:
+        self._signer = signer
+        self._state = state
+
+    def sign(self, body: bytes) -> bytes:
+        """As `Signer.sign_at`."""
+        state = self._state.copy()
+        state.update(body)
+        return self._signer.key_id + state.digest() + body
+
+    def sign_each(self, bodies: Iterable[bytes]) -> list[bytes]:
+        """As `sign`, of each."""
+        copy, key_id, signed = self._state.copy, self._signer.key_id, []
+        for body in bodies:
+            state = copy()
+            state.update(body)
+            signed.append(key_id + state.digest() + body)
+        return signed
+
+    def verify(self, data: bytes) -> bytes:
+        """As `Signer.verify_at`."""
+        body = self._signer.body_of(data)
+        state = self._state.copy()
+        state.update(body)
+        if not _is_equal(state.digest(), data[4:HEAD]):
+            raise BadSignatureError("the signature does not fit the bytes at this place")
+        return body
 
 
 def key_id_of(data: bytes) -> bytes:

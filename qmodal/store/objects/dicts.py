@@ -23,6 +23,8 @@ from qmodal.transport.script import script
 ENTRY_HOURS = 7 * 24
 _LIFE_MS = (ENTRY_HOURS + 1) * 3_600_000
 _MOST_LATELY = 4096
+# Of so many puts of new keys one drops old entries and renews lifetimes, and after so many seconds.
+_LOOKS, _STEADY_PUTS, _STEADY_SECONDS = 16, 31, 600
 KEYS_AT_ONCE = 500
 VALUE_BYTES_AT_ONCE = 4 * 1024 * 1024
 # What is smaller may share a connection with others that are under way; nobody should wait behind more.
@@ -49,6 +51,41 @@ def _of_dict(prefix: str, object_id: str) -> tuple[str, str, str]:
     return keys.object(object_id), keys.entries(object_id), keys.used(object_id)
 
 
+class SteadyDict:
+    """A dictionary that is not ephemeral, and was looked after a moment ago: new keys are put by plain commands.
+
+    `server`: the server's time in seconds, when ours (monotonic) was `now`. It counts until the hour of the entries
+    changes, or the lifetimes are to be renewed, or `left` entries were put.
+    """
+
+    __slots__ = ("_begin", "_end", "_middle", "_until", "left")
+
+    def __init__(self, names: tuple[str, str, str], server: int, now: float) -> None:
+        _, entries, used = names
+        hour = -(-(server + 1) // 3600)
+        self.left = _STEADY_PUTS
+        self._until = now + min(_STEADY_SECONDS, 3600 * hour - server - 1)
+        self._begin = head(b"MULTI", more=0) + head(b"ZADD", used, b"GT", hour, more=1)
+        lives = [head(b"PEXPIRE", name, _LIFE_MS, b"NX", more=0) for name in (used, entries)]
+        self._middle = lives[0] + head(b"HSET", entries, more=2)
+        self._end = lives[1] + head(b"EXEC", more=0)
+
+    def packed(self, key: bytes, value: bytes) -> bytes | None:
+        """The commands that put an entry, if `has_put` says so of their six replies; None if it counts no more."""
+        self.left -= 1
+        if self.left < 0 or time.monotonic() >= self._until:
+            return None
+        argument = b"$%d\r\n%b\r\n" % (len(key), key)
+        parts = (self._begin, argument, self._middle, argument, len(value), value, self._end)
+        return b"%b%b%b%b$%d\r\n%b\r\n%b" % parts
+
+    @staticmethod
+    def has_put(replies: list[Reply]) -> bool:
+        """Whether both keys were there, with their lifetimes; else something was removed meanwhile."""
+        done = replies[5]
+        return type(done) is list and done[1] == 0 == done[3]
+
+
 class _Heads(NamedTuple):
     """How the usual commands of a dictionary begin: read, put again and put."""
 
@@ -62,7 +99,7 @@ class _Heads(NamedTuple):
 @lru_cache(maxsize=1024)
 def _heads_of(prefix: str, object_id: str) -> _Heads:
     _, entries, used = names = _of_dict(prefix, object_id)
-    put = script("put_entry").command(names, (ENTRY_HOURS, b"", b""))
+    put = script("put_entry").command(names, (ENTRY_HOURS, 1, b"", b""))
     return _Heads(
         head(b"HGET", entries, more=1),
         head(b"ZSCORE", used, more=1),
@@ -79,6 +116,7 @@ class Dicts:
     keys: Keys
     writers: Writers = field(default_factory=Writers)
     lately: set[tuple[str, bytes]] = field(default_factory=set)  # which keys were put here, of late
+    steady: dict[str, SteadyDict] = field(default_factory=dict)
 
     def _names(self, object_id: str) -> tuple[str, str, str]:
         return _of_dict(self.keys.prefix, object_id)
@@ -121,7 +159,7 @@ class Dicts:
     def put_command(self, object_id: str, flat: Sequence[bytes]) -> Command:
         """What puts keys and values, one after the other."""
         if len(flat) == 2:
-            return script("put_entry").command(self._names(object_id), (ENTRY_HOURS, *flat))
+            return script("put_entry").command(self._names(object_id), (ENTRY_HOURS, _LOOKS, *flat))
         return script("put_entries").command(self._names(object_id), (ENTRY_HOURS,), more=flat)
 
     def put(self, object_id: str, flat: Sequence[bytes]) -> Op[None]:
@@ -152,8 +190,17 @@ class Dicts:
             self.lately.clear()
         self.lately.add((object_id, key))
 
+    def know_steady(self, object_id: str, server: int, now: float) -> None:
+        """That dictionary was looked after at the server's time `server`, and at ours a moment after `now`."""
+        if len(self.steady) >= _MOST_LATELY:
+            self.steady.clear()
+        self.steady[object_id] = SteadyDict(self._names(object_id), server, now)
+
     def packed_put(self, object_id: str, key: bytes, value: bytes) -> bytes:
-        """The command that puts an entry; its reply is 1 if it did."""
+        """The command that puts an entry, and looks after the others.
+
+        Its reply is above 0 if it did, and above 1 if it is for `know_steady`.
+        """
         return b"".join((_heads_of(self.keys.prefix, object_id).put, bulk(key), bulk(value)))
 
     def packed_put_again(self, object_id: str, key: bytes, value: bytes) -> bytes:

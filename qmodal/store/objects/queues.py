@@ -1,7 +1,7 @@
 """Queues: a list of signed items for each partition, and in the queue's record which partitions there are.
 
-Beside each partition stands the number of the item that was put last; as items are only appended and taken from
-the front, this and the length of the list say which number the first one has.
+No two items are the same, and they are only appended and taken from the front. So whoever has read up to an item goes
+on behind it, or from the front if it is gone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
+from itertools import count
+from secrets import randbits
+from time import monotonic
 from typing import NamedTuple
 
 from qmodal.exception import ResourceExhaustedError
@@ -16,10 +19,12 @@ from qmodal.store import reading
 from qmodal.store.keys import Keys
 from qmodal.store.objects.dicts import gone
 from qmodal.store.objects.names import EPHEMERAL_MS
+from qmodal.store.objects.sealed import ITEM_NUMBER_BYTES, item_place
 from qmodal.store.objects.writers import REMEMBER_MS, Writer, Writers
 from qmodal.transport.operation import Command, Exchange, Op, ask, ask_one
-from qmodal.transport.prepacked import bulk, head
+from qmodal.transport.prepacked import head
 from qmodal.transport.script import script
+from qmodal.wire.signing import PlaceSigner, Signer
 
 MOST_PARTITIONS, MOST_ITEMS = 100_000, 5000
 MOST_ITEM_BYTES, MOST_PARTITION_BYTES = 1024 * 1024, 64 * 1024 * 1024
@@ -46,41 +51,59 @@ def _of_partition(prefix: str, object_id: str, partition: str) -> tuple[str, str
 
 
 class PartitionWriter(Writer):
-    """A writer of small items to one partition, and how its command begins."""
+    """A writer of small items to one partition, and how its command begins.
 
-    __slots__ = ("_begin",)
+    The server counts its writes for twice REMEMBER_MS from the first one on; so it is used only `until` that moment of
+    the monotonic clock, in seconds, that each write may be repeated for REMEMBER_MS.
+    """
+
+    __slots__ = ("_begin", "until")
 
     def __init__(self, command: Callable[[Writer], Command]) -> None:
         super().__init__()
         self._begin = head(*command(self)[:-2], more=2)
+        self.until = monotonic() + 0.9 * REMEMBER_MS / 1000
 
     def packed(self, signed: bytes) -> bytes:
         """The command that appends an item; the reply is OK if it did, now or before, else nothing was written."""
-        return b"".join((self._begin, bulk(self.number), bulk(signed)))
+        number = b"%d" % self.number
+        parts = (self._begin, len(number), number, len(signed), signed)
+        return b"%b$%d\r\n%b\r\n$%d\r\n%b\r\n" % parts
 
 
 class KnownPartition(Writers):
     """A partition into which something was put: the next small item takes few steps. It has writers of its own."""
 
-    __slots__ = ("_command",)
+    __slots__ = ("_command", "_numbers", "_sign")
 
-    def __init__(self, command: Callable[[Writer], Command]) -> None:
+    def __init__(
+        self, command: Callable[[Writer], Command], signer: PlaceSigner, numbers: Iterator[int]
+    ) -> None:
         super().__init__()
         self._command = command
+        self._numbers = numbers
+        self._sign = signer.sign
+
+    def sign(self, body: bytes) -> bytes:
+        """An item's bytes, with a number of its own."""
+        return self._sign(next(self._numbers).to_bytes(ITEM_NUMBER_BYTES, "big") + body)
 
     def take(self) -> PartitionWriter:
         """One for a single write; nobody else has it meanwhile."""
         try:
             found: PartitionWriter = self._idle.pop()  # type: ignore[assignment]
+            if monotonic() < found.until:
+                return found
         except IndexError:
-            return PartitionWriter(self._command)
-        return found
+            pass
+        return PartitionWriter(self._command)
 
 
-@lru_cache(maxsize=1024)
-def _take_commands(prefix: str, object_id: str, partition: str) -> bytes:
-    record, items = _of_partition(prefix, object_id, partition)
-    return head(b"EXISTS", record, more=0) + head(b"LPOP", items, more=0)
+class TakeSteps(NamedTuple):
+    """The commands whose replies say whether there is such a queue, and the item that was taken, if any; who opens it."""
+
+    packed: bytes
+    signer: PlaceSigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +111,19 @@ class Queues:
     """Operations on queues; all of them raise NotFoundError for one that is gone."""
 
     keys: Keys
+    signer: Signer
     writers: Writers = field(default_factory=Writers)
-    lately: dict[tuple[str, str, int], KnownPartition] = field(default_factory=dict)
+    # Partitions of queues that are not ephemeral into which something was put here of late, and how to take from
+    # partitions; by the arguments of puts and gets, so that these need no other look at them: None is the unnamed one.
+    lately: dict[tuple[str | None, str | None, float], KnownPartition] = field(default_factory=dict)
+    takes: dict[tuple[str | None, str | None], TakeSteps] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: count(randbits(63)))
+
+    def sign(self, object_id: str, partition: str, bodies: Sequence[bytes]) -> list[bytes]:
+        """The bytes of items, each with a number of its own."""
+        number = self.numbers.__next__
+        numbered = [number().to_bytes(ITEM_NUMBER_BYTES, "big") + body for body in bodies]
+        return self.signer.at(item_place(object_id, partition)).sign_each(numbered)
 
     def put(self, object_id: str, put: PutItems, began: Writer | None = None) -> Op[bool]:
         """Append all of the items, or none if there is no room for them; whether there was.
@@ -125,29 +159,33 @@ class Queues:
             more=signed,
         )
 
-    def known(self, object_id: str, partition: str, ttl: int) -> KnownPartition | None:
-        """That partition, if something was put into it here of late, and its queue is not ephemeral."""
-        return self.lately.get((object_id, partition, ttl))
-
     def _know(self, object_id: str, partition: str, ttl: int) -> None:
         if len(self.lately) >= _MOST_LATELY:
             self.lately.clear()
         command = partial(self.put_one_command, object_id, partition, ttl, b"")
-        self.lately.setdefault((object_id, partition, ttl), KnownPartition(command))
+        signer = self.signer.at(item_place(object_id, partition))
+        known = KnownPartition(command, signer, self.numbers)
+        self.lately.setdefault((object_id, partition or None, ttl / 1000), known)
 
     def put_one_command(
         self, object_id: str, partition: str, ttl: int, signed: bytes, writer: Writer
     ) -> Command:
         """What appends a small item to a partition that is known."""
-        record, items = _of_partition(self.keys.prefix, object_id, partition)
+        _, items = _of_partition(self.keys.prefix, object_id, partition)
         return script("put_item").command(
-            (record, items, self.keys.wrote(object_id, writer.name)),
-            (f"p:{partition}", REMEMBER_MS, *_LIMITS[:2], ttl, writer.number, signed),
+            (items, self.keys.wrote(object_id, writer.name)),
+            (ttl, writer.number, signed),
         )
 
-    def packed_take(self, object_id: str, partition: str) -> bytes:
-        """The commands whose replies say whether there is such a queue, and the item that was taken, if any."""
-        return _take_commands(self.keys.prefix, object_id, partition)
+    def take_steps(self, object_id: str, partition: str) -> TakeSteps:
+        """How to take an item from a partition in few steps; they are kept for the next time."""
+        if len(self.takes) >= _MOST_LATELY:
+            self.takes.clear()
+        record, items = _of_partition(self.keys.prefix, object_id, partition)
+        packed = head(b"EXISTS", record, more=0) + head(b"LPOP", items, more=0)
+        steps = TakeSteps(packed, self.signer.at(item_place(object_id, partition)))
+        self.takes[object_id, partition or None] = steps
+        return steps
 
     def take(self, object_id: str, partition: str, count: int) -> Op[list[bytes]]:
         """Remove and return up to so many items."""
@@ -176,19 +214,20 @@ class Queues:
             raise gone(object_id)
         return found  # type: ignore[no-any-return]
 
-    def peek_command(self, object_id: str, partition: str, first: int, count: int) -> Command:
-        """What reads items from a number on."""
-        names = (self.keys.object(object_id), self.keys.items(object_id, partition))
-        return script("peek_items").command(names, (partition, first, count))
+    def peek_command(self, object_id: str, partition: str, last: bytes, count: int) -> Command:
+        """What reads items behind one."""
+        return script("peek_items").command(
+            _of_partition(self.keys.prefix, object_id, partition), (last, count)
+        )
 
     def peek(
-        self, object_id: str, partition: str, first: int, count: int = PEEK_AT_ONCE
-    ) -> Op[tuple[int, list[bytes]]]:
-        """Items from the number `first` on, which stay, and the number behind the last of them."""
-        reply = yield from ask_one(*self.peek_command(object_id, partition, first, count))
+        self, object_id: str, partition: str, last: bytes = b"", count: int = PEEK_AT_ONCE
+    ) -> Op[list[bytes]]:
+        """Items behind the one that was read last (empty: from the first one on), which stay."""
+        reply = yield from ask_one(*self.peek_command(object_id, partition, last, count))
         if reply is None:
             raise gone(object_id)
-        return int(reply[0]), reply[1]
+        return reply  # type: ignore[no-any-return]
 
     def partitions(self, object_id: str) -> Op[dict[str, int]]:
         """How many items each partition has that is not empty."""
@@ -222,13 +261,15 @@ class Queues:
         """Remove it with all items; False if it was gone already. Who waits for an item hears of it."""
         names = yield from self._listed(object_id)
         end = self.keys.gone(object_id)
+        lists = [self.keys.items(object_id, each) for each in names]
+        # Together, as who puts into a list that is there does not look for the queue.
         removed, *_ = yield from ask(
-            (b"UNLINK", self.keys.object(object_id)),
+            (b"UNLINK", self.keys.object(object_id), *lists[:PARTITIONS_AT_ONCE]),
             (b"LPUSH", end, b""),
             (b"PEXPIRE", end, _GONE_MS),
         )
-        for page in _pages(names):
-            yield from ask_one(b"UNLINK", *(self.keys.items(object_id, each) for each in page))
+        for page in _pages(lists[PARTITIONS_AT_ONCE:]):
+            yield from ask_one(b"UNLINK", *page)
         return bool(removed)
 
     def prolong(self, object_id: str, *, patience: float) -> Op[bool]:
@@ -238,7 +279,7 @@ class Queues:
         cursor = b"0"
         while is_there:
             (page, (seconds, _)) = yield from ask(
-                (b"HSCAN", record, cursor, b"MATCH", b"x:*", b"COUNT", PARTITIONS_AT_ONCE),
+                (b"HSCAN", record, cursor, b"MATCH", b"p:*", b"COUNT", PARTITIONS_AT_ONCE),
                 (b"TIME",),
                 patience=patience,
             )

@@ -18,6 +18,8 @@ from qmodal.wire.foreign import type_name
 from qmodal.wire.plain import NotPlain, pack, unpack
 
 PLAIN = b"m"
+# How the signed bytes of a queue's item begin, so that no two items are the same.
+ITEM_NUMBER_BYTES = 8
 _KEY_TYPES = frozenset(
     {NoneType, bool, int, float, complex, str, bytes, datetime, date, timedelta, tuple}
 )

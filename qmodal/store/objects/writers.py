@@ -35,6 +35,10 @@ class Writers:
         except IndexError:
             return Writer()
 
+    def give_back(self, writer: Writer) -> None:
+        """It has its reply, and nothing was written."""
+        self._idle.append(writer)
+
     def give(self, writer: Writer) -> None:
         """It has its reply. Not after an exception: what was interrupted may reach the server after a later write."""
         writer.number += 1

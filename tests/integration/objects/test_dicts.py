@@ -215,6 +215,62 @@ def test_a_key_that_is_put_again_and_again_is_listed_whatever_happened_meanwhile
         assert 0 < left <= 120_000
 
 
+def put_new(d: qmodal.Dict, *, first: int, number: int) -> dict[Any, Any]:
+    """Put so many keys that were not put before."""
+    put = {key: str(key) for key in range(first, first + number)}
+    for key, value in put.items():
+        d[key] = value
+    return put
+
+
+def pop_all(client: Client, d: qmodal.Dict) -> None:
+    for key in list(d.keys()):
+        d.pop(key)
+
+
+def add_old(client: Client, d: qmodal.Dict) -> None:
+    client.run(ask_one(b"ZADD", client.keys.used(d.object_id), 1, pack_key("old")))
+    client.run(ask_one(b"HSET", client.keys.entries(d.object_id), pack_key("old"), b"x"))
+
+
+MEANWHILE: list[tuple[Callable[[Client, qmodal.Dict], object], bool]] = [
+    (lambda client, d: None, True),
+    (lambda client, d: d.clear(), False),
+    (pop_all, False),
+    (add_old, True),
+]
+
+
+@pytest.mark.parametrize(("act", "stays"), MEANWHILE)
+def test_new_keys_are_listed_and_have_a_lifetime_whatever_happened_meanwhile(
+    client: Client, act: Callable[[Client, qmodal.Dict], object], stays: bool
+) -> None:
+    """Most new keys of a dictionary that was looked after are put by plain commands."""
+    d = qmodal.Dict.from_name("steady", create_if_missing=True)
+    expected = put_new(d, first=0, number=3)
+    assert d.object_id in client.dicts.steady
+    act(client, d)
+    if not stays:
+        expected.clear()
+    expected |= put_new(d, first=10, number=1)
+    for name in (client.keys.entries(d.object_id), client.keys.used(d.object_id)):
+        assert client.run(ask_one(b"PTTL", name)) > 7 * 24 * 3_600_000
+    expected |= put_new(d, first=20, number=32)  # after so many they are looked after again
+    assert client.run(ask_one(b"HLEN", client.keys.entries(d.object_id))) == len(expected)
+    assert dict(d.items()) == expected
+    scores = client.run(ask_one(b"ZRANGE", client.keys.used(d.object_id), 0, -1, b"WITHSCORES"))
+    now = int(client.run(ask_one(b"TIME"))[0]) / 3600
+    assert all(now - 1 < int(score) < now + 2 for score in scores[1::2])
+    qmodal.Dict.objects.delete("steady")
+
+
+def test_an_ephemeral_dictionary_is_put_into_by_the_script(client: Client, d: qmodal.Dict) -> None:
+    for number in range(5):
+        d[number] = number
+    assert d.object_id not in client.dicts.steady
+    assert d.len() == 5
+
+
 def test_a_dictionary_that_is_deleted_takes_nothing_and_leaves_nothing(client: Client) -> None:
     """Neither a key that was put here of late nor a new one."""
     d = qmodal.Dict.from_name("gone", create_if_missing=True)

@@ -20,10 +20,8 @@ from qmodal.exception import (
     RequestSizeError,
     ResourceExhaustedError,
 )
-from qmodal.resources.values import seal
 from qmodal.store.objects import queues
-from qmodal.store.objects.queues import PutItems
-from qmodal.store.objects.sealed import item_place
+from qmodal.store.objects.queues import MOST_PARTITION_BYTES, PutItems
 from qmodal.transport.operation import ask_one
 from tests.support.waiting import wait_until
 
@@ -246,14 +244,132 @@ def test_puts_into_a_known_partition_have_the_same_limits(kept: qmodal.Queue) ->
     assert kept.get_many(6000) == list(range(1, 5001))
 
 
-def test_small_items_make_a_partition_hardly_larger_than_it_may_be(
-    kept: qmodal.Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(queues, "_LIMITS", (5000, 100_000, 100_000))
+def test_small_items_make_a_partition_hardly_larger_than_it_may_be(kept: qmodal.Queue) -> None:
+    kept.put_many([bytes(1_000_000)] * 60, partition="p")
+    left = MOST_PARTITION_BYTES - 60 * 1_000_000
     with pytest.raises(queue.Full):
-        for _ in range(200):
-            kept.put(bytes(1000), partition="p", block=False)
-    assert 64 < kept.len(partition="p") < 100_000 // 1000 + 16
+        for _ in range(2000):
+            kept.put(bytes(4000), partition="p", block=False)
+    assert left // 4200 < kept.len(partition="p") - 60 < left // 4000 + 32
+
+
+EVENTS: dict[str, Callable[[Client, qmodal.Queue], object]] = {
+    "nothing": lambda client, kept: None,
+    "taken": lambda client, kept: kept.get_many(10),
+    "cleared": lambda client, kept: kept.clear(),
+    "taken and filled": lambda client, kept: (kept.get_many(10), kept.put_many([7, 8])),
+    "expired and forgotten": lambda client, kept: (
+        kept.clear(),
+        client.run(ask_one(b"HDEL", client.keys.object(kept.object_id), b"p:")),
+    ),
+}
+
+
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("again", ["script", "operation"])
+def test_an_item_whose_reply_was_lost_counts_once_whatever_became_of_it_meanwhile(
+    client: Client, kept: qmodal.Queue, event: str, again: str
+) -> None:
+    known = client.queues.lately[kept.object_id, None, 86_400]
+    writer = known.take()
+    for _ in range(3):  # the first write of a writer, and further ones
+        kept.clear()
+        kept.put(-1)
+        signed = known.sign(b"m\x01")
+        assert client.blocking.at_once(writer.packed(signed), 1) == [b"OK"]
+        EVENTS[event](client, kept)
+        before = list(kept.iterate())
+        if again == "script":
+            assert client.blocking.at_once(writer.packed(signed), 1) == [b"OK"]
+        else:
+            put = PutItems("", [signed], 86_400_000)
+            assert client.run(client.queues.put(kept.object_id, put, writer))
+            assert client.queues.writers.take() is writer
+            writer.number -= 1
+        assert list(kept.iterate()) == before
+        assert before.count(1) == (event == "nothing")
+        known.give(writer)
+        assert known.take() is writer
+
+
+def test_what_was_refused_for_want_of_room_is_put_once_there_is_room(
+    client: Client, kept: qmodal.Queue
+) -> None:
+    kept.put_many([0] * 4999)
+    known = client.queues.lately[kept.object_id, None, 86_400]
+    signed = known.sign(b"m\x01")
+    for writer in (known.take(), known.take()):
+        for _ in range(2):
+            assert client.blocking.at_once(writer.packed(signed), 1) == [b"FULL"]
+            assert kept.len() == 5000
+            assert (
+                client.run(ask_one(b"EXISTS", client.keys.wrote(kept.object_id, writer.name))) == 0
+            )
+    kept.get_many(10)
+    for _ in range(2):
+        assert client.blocking.at_once(writer.packed(signed), 1) == [b"OK"]
+    kept.get()
+    kept.put_many([0] * 10)
+    # There is no room now, and what was put is there.
+    assert client.blocking.at_once(writer.packed(signed), 1) == [b"OK"]
+    assert kept.get_many(6000).count(1) == 1
+
+
+def test_each_put_sets_the_lifetime_of_its_partition(client: Client, kept: qmodal.Queue) -> None:
+    items = client.keys.items(kept.object_id, "")
+    kept.put(0, partition_ttl=100)
+
+    def left() -> int:
+        milliseconds: int = client.run(ask_one(b"PTTL", items))
+        return round(milliseconds / 100_000) * 100  # in seconds
+
+    acts: list[tuple[Act, int]] = [
+        (lambda: kept.put(1), 86_400),
+        (lambda: kept.put(2, partition_ttl=100), 100),
+        (lambda: kept.put(3), 86_400),
+        (lambda: kept.put_many([4], partition_ttl=1000), 1000),
+        (lambda: (kept.get_many(100), kept.put(5, partition_ttl=100)), 100),
+    ]
+    for act, seconds in acts:
+        act()
+        assert left() == seconds
+    wrote = client.run(ask_one(b"KEYS", f"{client.keys.prefix}:*:wrote:*"))
+    assert all(0 < client.run(ask_one(b"PTTL", key)) <= 1_200_000 for key in wrote)
+
+
+@pytest.mark.parametrize("value", ["different", "equal"])
+def test_an_iteration_goes_on_behind_what_it_read_whatever_became_of_that(
+    client: Client, kept: qmodal.Queue, value: str
+) -> None:
+    numbers = iter(range(1000))
+    monday = 0 if value == "equal" else 1
+    items = client.keys.items(kept.object_id, "")
+
+    def put(count: int, *, many: bool = False) -> list[int]:
+        values = [next(numbers) * monday for _ in range(count)]
+        if many:
+            kept.put_many(values)
+        else:
+            for each in values:
+                kept.put(each)
+        return values
+
+    kept.clear()
+    acts: list[Callable[[], list[int]]] = [
+        lambda: put(3),
+        lambda: (kept.get(), put(2))[1],  # what was read is there, further in front
+        lambda: (kept.get_many(100), put(2, many=True))[1],
+        lambda: (kept.clear(), put(3))[1],
+        lambda: (client.run(ask_one(b"DEL", items)), put(2))[1],  # its time was over
+        lambda: put(5, many=True),
+    ]
+    expected, found = acts[0](), []
+    waiting_acts = iter(acts[1:])
+    for item in kept.iterate(item_poll_timeout=0.5):
+        found.append(item)
+        if len(found) == len(expected) and (act := next(waiting_acts, None)):
+            expected += act()
+    assert found == expected
 
 
 def test_an_iteration_sees_what_few_steps_have_put(kept: qmodal.Queue) -> None:
@@ -307,9 +423,8 @@ def test_a_put_and_a_get_survive_that_the_connection_is_lost(
 def test_an_item_that_is_sent_again_as_its_reply_was_lost_is_there_once(
     client: Client, kept: qmodal.Queue
 ) -> None:
-    known = client.queues.known(kept.object_id, "", 86_400_000)
-    assert known is not None
-    signed = seal(client, item_place(kept.object_id, ""), 1)
+    known = client.queues.lately[kept.object_id, None, 86_400]
+    signed = known.sign(b"m\x01")
     writer = known.take()
     for _ in range(2):
         assert client.blocking.at_once(writer.packed(signed), 1) == [b"OK"]

@@ -89,7 +89,7 @@ def with_items(bench: Bench) -> str:
 
 
 def peek_items(bench: Bench) -> Command:
-    return bench.client.queues.peek_command(with_items(bench), "p", 0, 10)
+    return bench.client.queues.peek_command(with_items(bench), "p", b"1", 10)
 
 
 def forget_partitions(bench: Bench) -> Command:

@@ -95,7 +95,11 @@ def cancel_walk() -> tuple[Any, ...]:
 
 
 DICT, QUEUE = "di-07" + "a" * 20, "qu-07" + "a" * 20
-DICTS, QUEUES, NAMES = Dicts(KEYS), Queues(KEYS), ObjectNames(KEYS, Signer(b"root"))
+DICTS, QUEUES, NAMES = (
+    Dicts(KEYS),
+    Queues(KEYS, Signer(b"root")),
+    ObjectNames(KEYS, Signer(b"root")),
+)
 
 METHODS: dict[str, Callable[[], Any]] = {
     "put_entry": lambda: DICTS.put_command(DICT, [b"k", b"v"]),
@@ -107,7 +111,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "count_entries": lambda: DICTS.count_command(DICT),
     "put_item": lambda: QUEUES.put_one_command(QUEUE, "p", 1, b"i", Writer()),
     "put_items": lambda: QUEUES.put_command(QUEUE, PutItems("p", [b"i"], 1), Writer()),
-    "peek_items": lambda: QUEUES.peek_command(QUEUE, "p", 0, 1),
+    "peek_items": lambda: QUEUES.peek_command(QUEUE, "p", b"", 1),
     "forget_partitions": lambda: QUEUES.forget_command(QUEUE, ["p"]),
     "make_object": lambda: NAMES.make_command(DICT, b"record", ttl=1, life=0),
     "name_object": lambda: NAMES.name_command("dict", "main/n", b"", b"record"),

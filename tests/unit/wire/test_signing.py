@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from qmodal.wire.signing import HEAD, PURPOSES, BadSignatureError, Signer, UnknownKeyError, mac_of
+from qmodal.wire.signing import (
+    FORGED,
+    HEAD,
+    PURPOSES,
+    BadSignatureError,
+    Signer,
+    UnknownKeyError,
+    mac_of,
+)
 
 SIGNER = Signer(b"k" * 32)
 BODY = b"a body of some bytes"
@@ -63,6 +71,18 @@ def test_fingerprint_and_key_id_belong_to_the_key_and_do_not_show_it() -> None:
     assert Signer(b"k" * 32).fingerprint == SIGNER.fingerprint != Signer(b"j" * 32).fingerprint
     assert SIGNER.fingerprint[:8] != SIGNER.key_id.hex()
     assert len(SIGNER.key_id) == 4
+
+
+def test_a_signer_for_a_place_signs_and_verifies_as_its_signer_does() -> None:
+    here, there = SIGNER.at(b"here"), SIGNER.at(b"there")
+    signed = here.sign(BODY)
+    assert signed == SIGNER.sign_at(b"here", BODY)
+    assert here.sign_each([BODY, b""]) == [signed, here.sign(b"")]
+    assert here.verify(signed) == SIGNER.verify_at(b"here", signed) == BODY
+    forged = [signed[:-1], signed + b"x", there.sign(BODY), SIGNER.sign("object", BODY)]
+    for data in (*forged, b"", Signer(b"other").at(b"here").sign(BODY)):
+        with pytest.raises(FORGED):
+            here.verify(data)
 
 
 def test_the_mac_tells_requests_apart() -> None:

@@ -72,14 +72,13 @@ def length(name: str, partition: str, total: bool, environment: str | None) -> N
 def peek(name: str, n: int, partition: str, environment: str | None) -> None:
     """Show the next N items of a partition, which stay in it. Of a pickled one, its type is shown."""
     from qmodal.client.client import current
-    from qmodal.store.objects.sealed import item_place
+    from qmodal.store.objects.sealed import ITEM_NUMBER_BYTES, item_place
 
     client = current()
     record = shared.find(client, "queue", name, environment)
     place = item_place(record.object_id, partition)
-    _, found = client.run(client.queues.peek(record.object_id, partition, 0, n))
-    for signed in found:
-        click.echo(shared.shown(client, place, signed))
+    for signed in client.run(client.queues.peek(record.object_id, partition, count=n)):
+        click.echo(shared.shown(client, place, signed, ITEM_NUMBER_BYTES))
 
 
 @queue.command(no_args_is_help=True)

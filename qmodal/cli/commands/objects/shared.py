@@ -90,10 +90,13 @@ def delete(
     click.echo(f"Deleted {name} ({record.object_id})")
 
 
-def shown(client: Client, place: bytes, signed: bytes) -> str:
-    """A value as text: a plain one as Python spells it, of a pickled one its type, and why if it is neither."""
+def shown(client: Client, place: bytes, signed: bytes, skipped: int = 0) -> str:
+    """A value as text: a plain one as Python spells it, of a pickled one its type, and why if it is neither.
+
+    `skipped`: so many of the signed bytes stand before the value.
+    """
     try:
-        body = client.signer.verify_at(place, signed)
+        body = client.signer.verify_at(place, signed)[skipped:]
         pickled = parsed(body)
         if pickled is None:
             return repr(unpack(body[1:]))

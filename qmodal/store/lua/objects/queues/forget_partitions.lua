@@ -4,7 +4,6 @@ local forgotten = 0
 for _, partition in ipairs(ARGV) do
   if redis.call('EXISTS', object .. ':items:' .. partition) == 0 then
     forgotten = forgotten + redis.call('HDEL', object, 'p:' .. partition)
-    redis.call('HDEL', object, 'x:' .. partition)
   end
 end
 return forgotten

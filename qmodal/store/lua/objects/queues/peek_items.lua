@@ -1,10 +1,9 @@
--- Items of a queue's partition from the number `first` on, at most `count`, without removing them. Returns the number
--- behind the last of them, and the items; nothing if there is no such queue.
+-- Items of a queue's partition, at most `count`, without removing them: those behind the item `last`. If that is not
+-- there any more, it went with all before it, and then all items are behind it; so they are if it is empty.
+-- Returns nothing if there is no such queue.
 local object, items = unpack(KEYS)
-local partition, first, count = unpack(ARGV)
-local life, place = unpack(redis.call('HMGET', object, 'life', 'p:' .. partition))
-if not life then return nil end
-local head = (tonumber(place) or 0) - redis.call('LLEN', items)
-local start = math.max(0, first - head)
-local found = redis.call('LRANGE', items, start, start + count - 1)
-return {string.format('%.0f', math.max(first, head + start + #found)), found}
+local last, count = unpack(ARGV)
+if redis.call('EXISTS', object) == 0 then return nil end
+local place = redis.call('LPOS', items, last, 'RANK', -1)
+local start = place and place + 1 or 0
+return redis.call('LRANGE', items, start, start + count - 1)
