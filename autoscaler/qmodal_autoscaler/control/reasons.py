@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -18,6 +18,8 @@ from qmodal_autoscaler.policy.start_backoff import backoff
 
 # A pool that waits in line is told for so long that it has made room for others.
 LENT_SECONDS = 60.0
+# Containers of a pool that are remembered to have made room.
+MOST_LENT = 100
 
 
 class Wish(NamedTuple):
@@ -125,7 +127,7 @@ class ReasonBoard:
 
     wishes: dict[str, Wish] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
-    _lent: dict[str, list[float]] = field(default_factory=dict)
+    _lent: dict[str, deque[float]] = field(default_factory=dict)
 
     def judged(self, judgement: Judgement, failed: str) -> None:
         """Take in what a look at a pool has shown; `failed`: what its last failed start has reported."""
@@ -137,7 +139,7 @@ class ReasonBoard:
 
     def lent(self, pool: str, now: float) -> None:
         """Take in that a container of the pool ends, so that another one gets its place."""
-        self._lent.setdefault(pool, []).append(now)
+        self._lent.setdefault(pool, deque(maxlen=MOST_LENT)).append(now)
 
     def keep(self, pools: Collection[str]) -> None:
         """Forget all pools but these."""

@@ -119,7 +119,7 @@ WORDING: Mapping[Kind, Wording] = MappingProxyType(
         ),
         "lent": Wording(
             "made room",
-            "{count} of its containers have made room for pools that had fewer",
+            "{count} of its containers have lately made room for pools that had fewer",
             "It gets containers again in its turn; another worker helps",
         ),
         "maximum": Wording(

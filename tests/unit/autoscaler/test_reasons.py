@@ -269,7 +269,7 @@ def test_pools_in_line_are_told_how_many_are_ahead_and_whether_they_made_room() 
     assert [each.ahead for each in told.of.values()] == [0, 0, 1, 2, 0]
     kinds = [each.kind for each in told.of.values()]
     assert kinds == ["maximum", "room", "lent", "room", "room"]
-    assert told.of["b"].full.startswith("2 of its containers have made room")
+    assert told.of["b"].full.startswith("2 of its containers have lately made room")
     assert board.counts == {"maximum": 1, "room": 3, "lent": 1}
 
 
