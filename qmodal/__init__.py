@@ -6,6 +6,7 @@ such as the supervisor of the embedded server, starts without the others.
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -169,3 +170,7 @@ def __getattr__(name: str) -> Any:
     value = getattr(import_module(f"qmodal.{place}"), name)
     globals()[name] = value
     return value
+
+
+if "IPython" in sys.modules:
+    import_module("qmodal.client.cell_errors").hide_frames()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qmodal.client.notebook import source_of
 from qmodal.cls.local_instance import check_construction, has_constructor
 from qmodal.cls.partial_function import (
     PartialFunction,
@@ -17,17 +18,19 @@ from qmodal.cls.partial_function import (
     methods_of,
     note_legacy_hooks,
 )
-from qmodal.exception import InvalidError, SerializationError
+from qmodal.exception import Error, InvalidError, SerializationError
 from qmodal.resources.image import Image
 from qmodal.resources.schedule import check_schedule
 from qmodal.resources.secret import Secret
-from qmodal.source.loader import main_origin
+from qmodal.source import typed
+from qmodal.source.loader import is_typed
 from qmodal.spec import parameters
 from qmodal.spec.documents import FunctionSpec, MethodSpec
 from qmodal.spec.keywords.checks import CHECKS
 from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.spec.registry import Entry, Registry
 from qmodal.spec.web import check_distinct, full_name, web_methods
+from qmodal.wire.foreign import describe
 from qmodal.wire.signing import Signer
 
 LARGEST_SERIALIZED = 16 * 1024 * 1024
@@ -208,7 +211,7 @@ def _unmarked(target: Any, options: FunctionOptions) -> tuple[Any, FunctionOptio
 
 def is_interactive(raw: Any) -> bool:
     """Whether it was typed into a notebook or an interpreter: no container could import it."""
-    return raw.__module__ == "__main__" and main_origin() == (None, None)
+    return raw.__module__ == "__main__" and is_typed()
 
 
 def _in_place(raw: Callable[..., Any], options: FunctionOptions) -> FunctionOptions:
@@ -237,7 +240,15 @@ def _method_spec(raw: Callable[..., Any], declared: bool | None) -> MethodSpec:
 def _serialized(raw: Any) -> bytes:
     import cloudpickle
 
-    serialized: bytes = cloudpickle.dumps(raw)
+    try:
+        serialized = typed.dump(raw, source_of) if is_interactive(raw) else cloudpickle.dumps(raw)
+    except Error:
+        raise  # it names what it is about, such as a handle that stands for nothing
+    except Exception as error:
+        raise SerializationError(
+            f"{raw.__qualname__} cannot be serialized: {describe(error)}. It refers to something that cannot be sent to "
+            "another process, such as a lock, a file or a connection: make that inside the function."
+        ) from error
     if len(serialized) > LARGEST_SERIALIZED:
         raise SerializationError(
             f"{raw.__qualname__} takes {len(serialized)} bytes when serialized, above the limit of "

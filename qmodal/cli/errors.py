@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 import traceback
 from contextlib import suppress
@@ -22,7 +21,7 @@ _USAGE: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
 # A server that nobody finds is as a rule a wrong address.
 _OF_SETTINGS = (ConfigurationError, AuthError, ConnectionError)
 _OURS = f"{Path(__file__).parent.parent}{os.sep}"
-_REMOTE, _ORIGIN = "Remote traceback", re.compile('File "ta-[^":]*:')
+_REMOTE = "Remote traceback"
 # What stands between us and the user's code: a command's way in, an import's, a coroutine's.
 _BETWEEN = (f"{Path(click.__file__).parent}{os.sep}", f"{os.sep}asyncio{os.sep}", "<frozen ")
 
@@ -101,13 +100,12 @@ def _text_of(failure: Error) -> str:
 
 def _said_once(note: str) -> str:
     """The note; without a remote traceback that stands on the screen already, where its container has printed it."""
-    heading, found, trace = note.partition("):\n")
-    if not (found and heading.startswith(_REMOTE) and _is_one_screen()):
+    if not (note.startswith(_REMOTE) and _is_one_screen()):
         return note
     from qmodal.client.process import state
+    from qmodal.wire.remote_error import said_once
 
-    printed = _ORIGIN.sub('File "', trace).strip()
-    return f"{heading}), shown above" if printed and printed in state.shown else note
+    return said_once(note, state.shown)
 
 
 def _is_one_screen() -> bool:

@@ -16,7 +16,7 @@ import os
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -51,6 +51,9 @@ class ProcessState:
     )  # the Definitions of what a container serves, by tag
     output_style: Any = None  # a Style while apps show what their containers print
     shown: str = ""  # the end of what was shown of that
+    # In a notebook: the labels of its cells by the file names of their code, and what is done before an error is shown.
+    cell_labels: dict[str, str] = field(default_factory=dict)
+    before_errors: list[Callable[[], None]] = field(default_factory=list)
 
 
 state = ProcessState()
@@ -71,7 +74,12 @@ def count_clients() -> int:
 @contextmanager
 def preserved() -> Iterator[None]:
     """Whatever the block changes about the state of the process, it is afterwards what it was before."""
-    before = replace(state, served=dict(state.served))
+    before = replace(
+        state,
+        served=dict(state.served),
+        cell_labels=dict(state.cell_labels),
+        before_errors=list(state.before_errors),
+    )
     try:
         yield
     finally:

@@ -18,6 +18,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Self, TypeVar, overload
 
 from qmodal.client import client, deprecation
+from qmodal.client.notebook import is_cell
 from qmodal.client.signatures import VerbSignature
 from qmodal.exception import AsyncUsageWarning, Error
 
@@ -210,7 +211,10 @@ def stream_verb(method: Callable[Concatenate[S, P], Stream[R]]) -> VerbMethod[S,
 
 
 def is_in_loop() -> bool:
-    """Whether an event loop runs in this thread; without importing asyncio if nobody did."""
+    """Whether an event loop runs in this thread that must not be blocked; that of a notebook's cells may be.
+
+    Without importing asyncio if nobody did.
+    """
     # While another thread imports it, there is a module without what it will have. No loop runs here then.
     find = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
-    return find is not None and find() is not None
+    return find is not None and find() is not None and not is_cell()

@@ -37,11 +37,11 @@ class LocalSource:
     tag: str
 
     def definition(self) -> Op[Definition]:
-        """The definition, if the app has been published."""
+        """The definition, if the app has been published; published again if that is out of date."""
+        yield from self.registry.renewed()
         definition = self.registry.find_definition(self.tag)
         if definition is None:
-            raise ExecutionError(_not_hydrated(self.registry.name, self.tag))
-        yield from ()
+            raise ExecutionError(_not_hydrated(self.registry, self.tag))
         return definition
 
     def stands_for(self, definition: Definition) -> bool:
@@ -49,9 +49,14 @@ class LocalSource:
         return self.registry.find_definition(self.tag) is definition
 
 
-def _not_hydrated(app: str | None, tag: str) -> str:
-    name, is_class = tag.removesuffix(".*"), tag.endswith(".*")
+def _not_hydrated(registry: Registry, tag: str) -> str:
+    app, name, is_class = registry.name, tag.removesuffix(".*"), tag.endswith(".*")
     kind = "Cls" if is_class else "Function"
+    if registry.version is not None:
+        return (
+            f"{name} was defined after its App had been published, and is not a part of what runs: define it before "
+            "`app.run()`, or deploy again."
+        )
     text = (
         f"{name} has not been hydrated, because the App it is defined on is not running. Use `qmodal run`, "
         "`with app.run():` or `app.deploy()`."
@@ -202,7 +207,7 @@ def portable(source: Source) -> Source:
         return source
     if source.registry.is_part_of(_publishing.get()):
         return OwnSource(source.tag)
-    definition = source.registry.find_definition(source.tag)
+    definition = source.registry.published_definition(source.tag)
     if definition is None:
         raise InvalidError(
             f"Can't serialize object {source.tag.removesuffix('.*')} which hasn't been hydrated: the "

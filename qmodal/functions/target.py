@@ -70,7 +70,9 @@ def target_of(
         function=spec.tag,
         parameters=b"" if binding is None else binding.instance._encoded(specs_of(spec)),
         variant=_sealed(variant, definition).packed,
-        label=_label(spec.tag if binding is None else binding.instance._label(), definition),
+        label=label_of(
+            spec.tag if binding is None else binding.instance._label(), definition.number
+        ),
         number=definition.number,
     )
     options = options_in_force(spec, pool)
@@ -95,8 +97,9 @@ def _sealed(variant: Variant, definition: Definition) -> Variant:
     return variant.published(current().signer, definition.app_name)
 
 
-def _label(label: str, definition: Definition) -> str:
-    return f"{label}@v{definition.number}" if definition.number else label
+def label_of(label: str, number: int) -> str:
+    """What people see of a pool that is pinned to that version (0: to none)."""
+    return f"{label}@v{number}" if number else label
 
 
 def _no_method(definition: Definition, method: str) -> NotFoundError:

@@ -1,23 +1,25 @@
-"""Progress bars on the terminal, one for each map that runs: done, running, failed, inputs a second."""
+"""Progress bars, one for each map that runs: on a terminal, or below the cell of a notebook."""
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
+from qmodal.client.notebook import is_notebook
 from qmodal.exception import Error
 from qmodal.output import screen as output
+from qmodal.output.pace import Figures, Pace
+from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from qmodal.client.client import Client
 
+# A map that is over before that has no bar.
 REFRESH_SECONDS = 0.25
-JOIN_SECONDS = 1.0
 # Refreshes of the bar that share one query to the server.
 REFRESHES_PER_QUERY = 4
 
@@ -51,14 +53,31 @@ class MapNumbers(Protocol):
         ...
 
 
+class Sized(Protocol):
+    """The inputs of a map."""
+
+    @property
+    def total(self) -> int | None:
+        """How many there will be; None if nobody knows."""
+        ...
+
+
+class Line(Protocol):
+    """Where one bar is drawn."""
+
+    def draw(self, figures: Figures) -> None:
+        """Show these in place of earlier ones; those that are over stay as they are."""
+        ...
+
+
 @contextmanager
-def shown(client: Client, call: MapNumbers) -> Iterator[None]:
-    """Show a bar during the block, if output is enabled and standard error is a terminal."""
-    is_terminal = sys.stderr is not None and sys.stderr.isatty()
-    if not (output.shows_progress() and is_terminal):
+def shown(client: Client, call: MapNumbers, inputs: Sized) -> Iterator[None]:
+    """Show a bar during the block, if output is enabled and somebody sees it."""
+    line = _line() if output.shows_progress() else None
+    if line is None:
         yield
         return
-    bar = Bar(client, call)
+    bar = Bar(client, call, inputs.total, line)
     bar.start()
     try:
         yield
@@ -66,46 +85,70 @@ def shown(client: Client, call: MapNumbers) -> Iterator[None]:
         bar.stop()
 
 
-def progress_text(call: MapNumbers, running: int, rate: float) -> str:
-    """The text beside the bar; `rate` in inputs a second."""
-    failed = f", {call.failed} failed" if call.failed else ""
-    return f"{call.settled} done, {running} running{failed}, {rate:.0f}/s"
+def _line() -> Line | None:
+    if is_notebook():
+        from qmodal.output.cell_bar import CellLine
+
+        return CellLine()
+    if sys.stderr is not None and sys.stderr.isatty():
+        from qmodal.output.terminal_bar import TerminalLine
+
+        return TerminalLine()
+    return None
 
 
 class Bar:
     """One map's line; a thread reads the map's numbers, which costs the map nothing."""
 
-    def __init__(self, client: Client, call: MapNumbers) -> None:
+    def __init__(self, client: Client, call: MapNumbers, total: int | None, line: Line) -> None:
         self._client = client
         self._call = call
+        self._total = total
+        self._line = line
+        self._pace = Pace()
+        self._began = time.monotonic()
+        self._drawing = threading.Lock()
+        self._is_drawn = False
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="progress", daemon=True)
 
     def start(self) -> None:
         """Begin to show it."""
+        self._pace.at(self._began, self._call.settled)
         self._thread.start()
 
     def stop(self) -> None:
-        """Show it a last time."""
+        """Show it a last time; nothing is drawn afterwards, whatever the thread waits for."""
         self._ended.set()
-        self._thread.join(JOIN_SECONDS)  # it may be asking a server that is away
+        with self._drawing, survive("a progress bar"):
+            if self._is_drawn:
+                self._line.draw(self._figures(0, is_over=True))
 
     def _follow(self) -> None:
-        with _SharedDisplay() as progress:
-            task = progress.add_task(self._call.target.name, total=None, text="")
-            began, refreshes, running = progress.get_time(), 0, 0
+        refreshes, running = 0, 0
+        with survive("a progress bar"):
             while not self._ended.wait(REFRESH_SECONDS):
                 if refreshes % REFRESHES_PER_QUERY == 0:
                     running = self._running()
                 refreshes += 1
-                self._show(progress, task, running, progress.get_time() - began)
-            self._show(progress, task, 0, progress.get_time() - began)
+                with self._drawing:
+                    if not self._ended.is_set():
+                        self._line.draw(self._figures(running))
+                        self._is_drawn = True
 
-    def _show(self, progress: Progress, task: TaskID, running: int, took: float) -> None:
-        call = self._call
-        total = call.submitted if call.is_fed else None
-        text = progress_text(call, running, call.settled / max(took, 0.001))
-        progress.update(task, total=total, completed=call.settled, text=text)
+    def _figures(self, running: int, *, is_over: bool = False) -> Figures:
+        call, now = self._call, time.monotonic()
+        done, took = call.settled, now - self._began
+        return Figures(
+            name=call.target.name,
+            done=done,
+            total=call.submitted if call.is_fed else self._total,
+            failed=call.failed,
+            running=running,
+            rate=done / max(took, 0.001) if is_over else self._pace.at(now, done),
+            took=took,
+            is_over=is_over,
+        )
 
     def _running(self) -> int:
         """How many inputs run in the pool: those of other calls may be among them."""
@@ -119,43 +162,3 @@ class Bar:
         if observation is None:
             return 0
         return min(waiting, observation.running(call.target.options.capacity))
-
-
-class _SharedDisplay:
-    """The one rich display that a terminal can have, shared by all maps that run."""
-
-    _lock = threading.Lock()
-    _users = 0
-    _progress: Progress | None = None
-
-    def __enter__(self) -> Progress:
-        kind = type(self)
-        with kind._lock:
-            kind._users += 1
-            if kind._progress is None:
-                kind._progress = _made()
-                kind._progress.start()
-            return kind._progress
-
-    def __exit__(self, *_failure: object) -> None:
-        kind = type(self)
-        with kind._lock:
-            kind._users -= 1
-            if kind._users == 0 and kind._progress is not None:
-                kind._progress.stop()
-                kind._progress = None
-
-
-def _made() -> Progress:
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[text]}"),
-        TimeElapsedColumn(),
-    )
-    # What the program prints goes above the bar; into a file, it must stay what it is.
-    redirects = sys.stdout is not None and sys.stdout.isatty()
-    return Progress(*columns, console=Console(stderr=True), redirect_stdout=redirects)

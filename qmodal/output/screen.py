@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 0.4
 DRAIN_SECONDS = 2.0
 RETRY_SECONDS = 0.2
+PAUSE_SECONDS, MOST_CATCH_UP_SECONDS, LOOK_SECONDS = 0.15, 0.6, 0.02
 # Milliseconds that one read waits: while the app runs, and while the rest is collected.
 BLOCK, DRAIN_BLOCK = 1000, 10
 # Characters of what was shown that are remembered, so that the command line need not say a failure twice.
@@ -84,7 +85,7 @@ def _style() -> Style | None:
 
 
 @contextmanager
-def showing(client: Client, app_id: str) -> Iterator[None]:
+def showing(client: Client, app_id: str) -> Iterator[Follower]:
     """Show the app's output during the block, and at its end what is still on its way.
 
     The end is fast if the app was stopped before: once the last of its containers is gone, all of
@@ -93,7 +94,7 @@ def showing(client: Client, app_id: str) -> Iterator[None]:
     follower = Follower(client, app_id, Screen(_style() or Style()))
     follower.start()
     try:
-        yield
+        yield follower
     finally:
         follower.stop()
 
@@ -169,6 +170,12 @@ class Follower:
     def start(self) -> None:
         """Begin with what is already there."""
         self._thread.start()
+
+    def catch_up(self) -> None:
+        """Returns once nothing has come for 0.15 s, or after 0.6 s."""
+        began = self._last = time.monotonic()
+        while time.monotonic() < min(self._last + PAUSE_SECONDS, began + MOST_CATCH_UP_SECONDS):
+            time.sleep(LOOK_SECONDS)
 
     def stop(self) -> None:
         """Returns when all output of a stopped app has been shown.

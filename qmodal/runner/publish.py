@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,14 +12,15 @@ from qmodal.client.client import Client
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
 from qmodal.functions.definition import publishing
 from qmodal.functions.submission import open_pool
+from qmodal.functions.target import label_of
 from qmodal.source.bundle import Bundle, collect, pack, roots_of
 from qmodal.source.imports import locate
-from qmodal.source.loader import RENAMED, alias_main, main_origin
-from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
+from qmodal.source.loader import RENAMED, alias_main, is_typed, main_origin
+from qmodal.spec.documents import PoolSpec, Version
 from qmodal.spec.options import FunctionOptions
 from qmodal.spec.registry import Registry
 from qmodal.spec.variables import check_keys, named
-from qmodal.spec.web import routes_of, web_functions
+from qmodal.spec.web import has_web, routes_of, web_functions
 from qmodal.store.apps import LIFETIMES_MS, AppRecord, AppState
 from qmodal.transport.operation import Op
 from qmodal.wire.envelope import PYTHON
@@ -81,6 +83,12 @@ def code_of(registry: Registry) -> Code:
     )
 
 
+def is_typed_in(registry: Registry) -> bool:
+    """Whether the app is one of a notebook: its functions were typed in, or will be."""
+    modules = {entry.raw.__module__ for entry in registry.entries.values()}
+    return is_typed() and (not modules or "__main__" in modules)
+
+
 def _is_script(name: str) -> bool:
     return name == "__main__" or name.startswith(RENAMED)
 
@@ -105,7 +113,7 @@ def version_of(
     name: str,
     environment: str,
     state: AppState,
-    tag: str,
+    tag: str = "",
 ) -> Version:
     """The version to publish, without its place; the values of its secrets are sealed."""
     functions = {}
@@ -150,6 +158,32 @@ def publish(
     draft = version_of(
         registry, code, client.signer, name=name, environment=environment, state=state, tag=tag
     )
+    return (
+        yield from publish_draft(
+            client,
+            registry,
+            code,
+            draft,
+            state,
+            app_id=app_id,
+            is_recreating=is_recreating,
+            is_pinned=state != "deployed" and is_typed_in(registry),
+        )
+    )
+
+
+def publish_draft(
+    client: Client,
+    registry: Registry,
+    code: Code,
+    draft: Version,
+    state: AppState,
+    *,
+    app_id: str = "",
+    is_recreating: bool = False,
+    is_pinned: bool = False,
+) -> Op[Release]:
+    """As `publish`, what was made of the app by `version_of` already; `is_pinned`: calls will be for this very version."""
     web_functions(draft)  # raises before anything is published, as what follows does
     yield from _check_secrets(client, draft)
     if code.bundle is not None:
@@ -161,8 +195,8 @@ def publish(
         version = replace(same, number=place.number + 1) if is_new else same
         record = AppRecord(
             app_id=place.app_id,
-            name=name,
-            environment=environment,
+            name=draft.name,
+            environment=draft.environment,
             state=state,
             version=version.number,
             least=version.number if is_recreating else 0,
@@ -170,11 +204,11 @@ def publish(
         if (yield from _write(client, record, version)):
             yield from publish_routes(client, version, state)
             if is_new:
-                yield from _introduce(client, registry, version)
+                yield from _introduce(client, registry, version, is_pinned=is_pinned)
             else:
                 yield from client.apps.reset(place.app_id)
             return Release(version, is_new=is_new)
-    raise InternalFailure(f"other deploys of {name!r} were always faster; try again")
+    raise InternalFailure(f"other deploys of {draft.name!r} were always faster; try again")
 
 
 def _check_secrets(client: Client, version: Version) -> Op[None]:
@@ -201,10 +235,14 @@ def publish_routes(client: Client, version: Version, state: AppState) -> Op[None
         )
 
 
-def _introduce(client: Client, registry: Registry, version: Version) -> Op[None]:
+def _introduce(
+    client: Client, registry: Registry, version: Version, *, is_pinned: bool
+) -> Op[None]:
     yield from client.apps.set_tags(version.app_id, registry.tags)
     yield from client.fleet.wake()
-    yield from _keep_warm(client, version)
+    for pool in warm_pools(version, is_pinned=is_pinned):
+        yield from open_pool(client, pool)
+        yield from client.pools.join(pool.pool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,16 +273,13 @@ def _is_current(client: Client, version: Version) -> Op[bool]:
     return document == version.seal(client.signer)
 
 
-def _keep_warm(client: Client, version: Version) -> Op[None]:
-    """Pools with a minimum exist from now on; those of parameters do once they are called."""
+def warm_pools(version: Version, *, is_pinned: bool) -> Iterator[PoolSpec]:
+    """The pools with a minimum, which exist from its publication on; those of parameters do once they are called.
+
+    Requests find the pools that are not pinned.
+    """
     for spec in version.functions.values():
-        options = FunctionOptions.from_plain(spec.options)
-        if options.min_containers and spec.parameters == ():
-            yield from _open(client, version, spec)
-
-
-def _open(client: Client, version: Version, spec: FunctionSpec) -> Op[None]:
-    label = spec.tag.removesuffix(".*")
-    pool = PoolSpec(app_id=version.app_id, function=spec.tag, label=label)
-    yield from open_pool(client, pool)
-    yield from client.pools.join(pool.pool)
+        if FunctionOptions.from_plain(spec.options).min_containers and spec.parameters == ():
+            number = (spec.since or version.number) if is_pinned and not has_web(spec) else 0
+            label = label_of(spec.tag.removesuffix(".*"), number)
+            yield PoolSpec(app_id=version.app_id, function=spec.tag, label=label, number=number)

@@ -6,26 +6,27 @@ import asyncio
 import contextvars
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from qmodal.client import client as clients, context
 from qmodal.client.client import Client
+from qmodal.client.notebook import is_notebook
 from qmodal.config import Settings
-from qmodal.exception import Error, InvalidError, UnimplementedError
+from qmodal.exception import InvalidError, UnimplementedError
 from qmodal.output import screen as output
 from qmodal.runner.deploy import DeployResult, deploy
 from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
-from qmodal.runner.publish import publish
+from qmodal.runner.heartbeat import Heartbeat
+from qmodal.runner.publish import is_typed_in, publish
+from qmodal.runner.renewal import Renewal
 from qmodal.runner.shortage import say_impossible
 from qmodal.spec.documents import Version
 from qmodal.spec.registry import AppLike
-from qmodal.store.apps import HEARTBEAT_SECONDS, AppRecord, AppState
-from qmodal.transport.defects import survive
+from qmodal.store.apps import AppRecord, AppState
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -68,41 +69,6 @@ def ensure_server(
         finally:
             client.close()
             clients.use(None)
-
-
-class Heartbeat:
-    """Tells the server that an ephemeral app's client lives; without it the app ends in 30 s."""
-
-    def __init__(self, client: Client, app_id: str, number: int, state: AppState) -> None:
-        self._client = client
-        self._app_id = app_id
-        self._state = state
-        self.number = number
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-        self.is_lost = False
-
-    def __enter__(self) -> Heartbeat:
-        # A detached app without a client ends as soon as it has nothing to do.
-        self._client.run(self._client.apps.beat(self._app_id, self.number, self._state))
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_failure: object) -> None:
-        self._stopped.set()
-        self._thread.join()
-
-    def _beat(self) -> None:
-        while not self._stopped.wait(HEARTBEAT_SECONDS):
-            # The next one may get through; 30 s are six beats.
-            with survive("the app's heartbeat"), suppress(Error):
-                # No longer than until the next one: whoever ends the app waits for this thread.
-                op = self._client.apps.beat(
-                    self._app_id, self.number, self._state, patience=HEARTBEAT_SECONDS
-                )
-                self.is_lost = not self._client.blocking.run(op)
-            if self.is_lost:
-                return
 
 
 class RunContext(Generic[A]):
@@ -152,12 +118,19 @@ class RunContext(Generic[A]):
         )
         version = client.run(publishing).version
         registry.description = name
-        registry.attach(version, main_by_reference=version.main is not None)
+        is_typed = is_typed_in(registry)
+        by_reference = version.main is not None
+        registry.attach(version, main_by_reference=by_reference, is_pinned=is_typed)
         stack.callback(registry.attach, None)
+        follower = None
         if output.is_enabled():
-            stack.enter_context(output.showing(client, version.app_id))
+            follower = stack.enter_context(output.showing(client, version.app_id))
         stack.callback(self._stop, client, version)
-        stack.enter_context(Heartbeat(client, version.app_id, version.number, self._state))
+        heartbeat = Heartbeat(client, version.app_id, version.number, self._state)
+        stack.enter_context(heartbeat)
+        if is_typed:
+            renewal = Renewal(client, registry, self._state, heartbeat, follower)
+            stack.enter_context(renewal.active())
         if gateway:
             client.run(gateway_ready(client))
         client.run(say_impossible(client, version))
@@ -178,8 +151,9 @@ class RunContext(Generic[A]):
         if self._pid != os.getpid():
             return False  # a forked child leaves the block; the app is its parent's
         stack.__exit__(kind, error, traceback)
-        # Ctrl-C is the ordinary way to end an app; it is not the program's failure.
-        return kind is KeyboardInterrupt
+        # Ctrl-C is the ordinary way to end an app; it is not the program's failure. But a cell that were
+        # interrupted and seemed to succeed would have the next one run, without what this one should have made.
+        return kind is KeyboardInterrupt and not is_notebook()
 
     async def __aenter__(self) -> A:
         entering = _start_in_thread(self.__enter__)

@@ -95,6 +95,11 @@ def main_origin() -> tuple[Path | None, str | None]:
     return (file, None) if file.suffix == ".py" and file.is_file() else (None, None)
 
 
+def is_typed() -> bool:
+    """Whether this program was typed in, cell by cell or line by line: no container could import it."""
+    return main_origin() == (None, None)
+
+
 def alias_main(name: str) -> None:
     """Producer of `python app.py`: `name` means the running program, which must not run twice."""
     sys.modules[name] = sys.modules["__main__"]

@@ -36,6 +36,8 @@ class FunctionSpec:
     # (name, type name, has default, default) of each class parameter; None: older constructor
     parameters: tuple[tuple[str, str, bool, Any], ...] | None = None
     serialized: bytes | None = None  # the cloudpickled function or class itself
+    # In an app that was typed in: the version since which it is as it is; 0: since the one that it is part of.
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,11 @@ class Version:
 
     def seal(self, signer: Signer) -> bytes:
         """The signed bytes."""
-        return signer.sign("code", msgpack.packb((SHAPE, asdict(self))))
+        plain = asdict(self)
+        for spec in plain["functions"].values():
+            if not spec["since"]:  # nearly always, and earlier releases know no such field
+                del spec["since"]
+        return signer.sign("code", msgpack.packb((SHAPE, plain)))
 
 
 def open_version(data: bytes, signer: Signer) -> Version:

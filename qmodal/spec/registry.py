@@ -9,9 +9,13 @@ from typing import Any, Protocol
 
 from qmodal.spec.documents import FunctionSpec, MethodSpec, Version
 from qmodal.spec.options import FunctionOptions
+from qmodal.transport.operation import Op
 from qmodal.wire.signing import Signer
 
 log = logging.getLogger("qmodal")
+NOT_PUBLISHED = (
+    "%s was defined after %r had been deployed, and is not a part of it before it is deployed again"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +88,11 @@ class Registry:
         self.is_known_here = True  # False: it was looked up, its definitions are elsewhere
         self.entries: dict[str, Entry] = {}
         self.version: Version | None = None
+        # Publishes the app again if it has changed; None unless it runs and was typed in.
+        self.renew: Callable[[], Op[None]] | None = None
         self._definitions: dict[str, Definition] = {}
+        # Those that handles may use without a look at what has changed: the same, or none.
+        self._in_force: dict[str, Definition] = {}
         self._includes: list[Registry] = []
         self._published_by: list[Registry] = []
 
@@ -99,6 +107,20 @@ class Registry:
             kind = "class" if entry.is_class else "function"
             log.warning("%s name '%s' collision!", kind, entry.tag.removesuffix(".*"))
         self.entries[entry.tag] = entry
+        self.outdate()
+        if may_replace and self.version is not None and self.renew is None:
+            log.warning(NOT_PUBLISHED, entry.tag.removesuffix(".*"), self.version.name)
+
+    def outdate(self) -> None:
+        """The app may have changed: before the next call it is published again, if it can be."""
+        if self.renew is not None:
+            self._in_force = {}
+
+    def renewed(self) -> Op[None]:
+        """Publish again what may have changed, of this app and of those that include it."""
+        for each in [self, *self._published_by]:
+            if each.renew is not None and not each._in_force:
+                yield from each.renew()
 
     def include(self, other: Registry, may_replace: Callable[[Any], bool]) -> None:
         """Take in the entries of another one, whose handles stand for what is published here."""
@@ -134,7 +156,12 @@ class Registry:
         self._definitions = definitions_of(
             version, main_by_reference=main_by_reference, is_pinned=is_pinned
         )
+        self.confirm()
         self._note_publisher()
+
+    def confirm(self) -> None:
+        """Nothing has changed since it was published."""
+        self._in_force = self._definitions
 
     def _note_publisher(self) -> None:
         """What it includes finds its functions with it for as long as it is published.
@@ -147,12 +174,19 @@ class Registry:
                 each._published_by.append(self)
 
     def find_definition(self, tag: str) -> Definition | None:
-        """As published with this app, or with one that has included it."""
-        found = self._definitions.get(tag)  # nearly always; asked for with each call
+        """As published with this app, or with one that has included it; None if there may be a newer one."""
+        found = self._in_force.get(tag)  # nearly always; asked for with each call
         for publisher in self._published_by if found is None else ():
+            if tag in publisher._in_force:
+                return publisher._in_force[tag]
+        return found
+
+    def published_definition(self, tag: str) -> Definition | None:
+        """As it was published last, whatever has changed since."""
+        for publisher in (self, *self._published_by):
             if tag in publisher._definitions:
                 return publisher._definitions[tag]
-        return found
+        return None
 
 
 def definitions_of(
@@ -167,7 +201,7 @@ def definitions_of(
             app_name=version.name,
             spec=spec,
             main_by_reference=main_by_reference,
-            number=version.number if is_pinned else 0,
+            number=(spec.since or version.number) if is_pinned else 0,
         )
         for tag, spec in version.functions.items()
     }

@@ -142,11 +142,19 @@ class Apps:
         return content
 
     def beat(
-        self, app_id: str, number: int, state: AppState, *, patience: float = PATIENCE_SECONDS
+        self,
+        app_id: str,
+        number: int,
+        state: AppState,
+        *,
+        older: Sequence[int] = (),
+        patience: float = PATIENCE_SECONDS,
     ) -> Op[bool]:
-        """The app's client is alive; False if the app was given up meanwhile."""
+        """The app's client is alive; False if the app was given up meanwhile. `older`: versions that calls are pinned to."""
+        lifetime = LIFETIMES_MS[state]
         replies = yield from ask(
             *self._prolong(app_id, number, state),
+            *((b"PEXPIRE", self.keys.version(app_id, each), lifetime) for each in older),
             (b"SET", self.keys.client(app_id), b"1", b"PX", CLIENT_TTL_MS),
             patience=patience,
         )

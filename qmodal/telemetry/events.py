@@ -102,7 +102,7 @@ INBOX_TROUBLE = Event(
 WORKER_ENROLLED = Event(
     "worker.enrolled",
     _INFO,
-    "{worker} offers this machine to {server}: {cpus:g} CPUs, {memory}, up to {containers} containers{labels}, "
+    "{worker} offers this machine to {server}: {cpus} CPUs, {memory}, up to {containers} containers{labels}, "
     "signing key {key}",
     "A worker has begun, or come back under a new id; `key` as `qmodal doctor` shows it.",
 )

@@ -38,6 +38,7 @@ _UNPACKED = re.compile("^.*/code/[0-9a-f]{64}/(?:qmodal_user_)?")
 _ADDRESS = re.compile("0x[0-9a-fA-F]+")
 _SAY_WHAT_TO_CHANGE = (InvalidError, ExecutionError, TimeoutError)
 _NOTE = "Remote traceback (container "
+_ORIGIN = re.compile('File "ta-[^":]*:')
 _LOCAL_ERROR = "Could not deserialize remote exception due to local error: "
 
 
@@ -191,6 +192,20 @@ def _annotate(error: BaseException, note: str) -> None:
     kept = [each for each in getattr(error, "__notes__", ()) if not each.startswith(_NOTE)]
     # Not add_note: it fails on exceptions that refuse new attributes.
     object.__setattr__(error, "__notes__", [*kept, note])
+
+
+def is_remote(note: object) -> bool:
+    """Whether a note on an exception is the one that says where it was raised."""
+    return type(note) is str and note.startswith(_NOTE)
+
+
+def said_once(note: str, shown: str) -> str:
+    """The note; without its remote traceback if that is in `shown`, where the container has printed it."""
+    heading, found, trace = note.partition("):\n")
+    if not (found and heading.startswith(_NOTE)):
+        return note
+    text = _ORIGIN.sub('File "', trace).strip()
+    return f"{heading}), shown above" if text and text in shown else note
 
 
 def printed(exc: BaseException) -> str:

@@ -62,7 +62,7 @@ class _Page:
         self._places = {each.gpu.uuid: place for place, each in enumerate(self._gpus)}
         self._is_measured = box.report is not None and box.report.is_measured
         self.placed: dict[str, Placement] = {}
-        living = [each for each in box.containers() if not each.is_over and not each.is_queued]
+        living = [each for each in box.containers() if not each.is_over]
         self._pools = Counter(each.pool for each in living)
         # What boxes have leased is a fact; what they will lease for the others is counted behind that.
         for held in sorted(living, key=lambda each: not _is_leased(each)):
@@ -87,7 +87,9 @@ class _Page:
     def _placement(self, held: PlacedContainer, use: PoolUse) -> Placement:
         gpus = self._gpus_of(held, use.needs)
         self._take(gpus)
-        return Placement(held.pool, held.worker, self._cpu(held, use), self._memory(use), gpus)
+        # One that waits for a place takes what it needs beside that as soon as there is one.
+        cpu, memory, is_ahead = self._cpu(held, use), self._memory(use), held.is_queued
+        return Placement(held.pool, held.worker, cpu, memory, gpus, is_ahead)
 
     def _cpu(self, held: PlacedContainer, use: PoolUse) -> float:
         if use.needs.cpu is not None:

@@ -68,11 +68,13 @@ class _Box:
 
     def lack(self, request: ContainerRequest, have: int) -> Lack:
         """What it has too little of for one more container of a pool that has so many."""
-        hold = self._kept_from(request)
-        if self.slots <= (hold is not None):
-            return "places"
+        return "places" if self.slots <= self._kept_places(request) else self.short(request, have)
+
+    def short(self, request: ContainerRequest, have: int) -> Lack:
+        """What it has too little of beside places."""
         if request.is_plain and not self.room.is_measured:
             return ""
+        hold = self._kept_from(request)
         memory = self.memory_of(request)
         if memory and memory > self.memory - self._kept_memory(hold) + EPSILON:
             return "memory"
@@ -82,6 +84,15 @@ class _Box:
         if cpu and cpu > self.cpu - self._kept_cpu(hold) + EPSILON:
             return "cpu"
         return "gpus" if request.needs.gpus and self._picked(request) is None else ""
+
+    def takes_ahead(self, request: ContainerRequest, have: int) -> bool:
+        """Whether such a container may be assigned before there is a place: it starts as soon as there is one.
+
+        Whatever else is free then, so it must need nothing that has to be leased.
+        """
+        if not request.is_plain or self.slots > 0 or self.ahead <= 0:
+            return False
+        return not self.short(request, have)
 
     def cpu_of(self, request: ContainerRequest) -> float:
         """CPUs that a container takes here."""
@@ -98,6 +109,9 @@ class _Box:
         if not self.room.is_measured:
             return 0.0
         return assumed if used is None else used
+
+    def _kept_places(self, request: ContainerRequest) -> int:
+        return int(self._kept_from(request) is not None)
 
     def _kept_from(self, request: ContainerRequest) -> Shape | None:
         """What is kept free here, if it is for others."""
@@ -129,7 +143,7 @@ class _Box:
         able = [need for need in hold.needs.gpus if self.room.offer.has(need)]
         return pick(able[0], self.gpus) if able else ()
 
-    def of(self, request: ContainerRequest) -> Placement:
+    def of(self, request: ContainerRequest, *, is_ahead: bool = False) -> Placement:
         """The container that is placed here next."""
         found = self._picked(request)
         gpus: tuple[GpuShare, ...] = ()
@@ -137,15 +151,20 @@ class _Box:
             shares = request.needs.gpus[found[0]].shares
             gpus = tuple(GpuShare(self.gpus[place].gpu, shares) for place in found[1])
         return Placement(
-            request.pool, self.room.id, self.cpu_of(request), self.memory_of(request), gpus
+            request.pool,
+            self.room.id,
+            self.cpu_of(request),
+            self.memory_of(request),
+            gpus,
+            is_ahead=is_ahead,
         )
 
     def change(self, placement: Placement, sign: int) -> None:
         """Take what the container takes (1), or give it back (-1)."""
         if placement.is_ahead:
             self.ahead -= sign
-            return
-        self.slots -= sign
+        else:
+            self.slots -= sign
         self.cpu -= sign * placement.cpu
         self.memory -= sign * placement.memory
         self.pools[placement.pool] += sign
@@ -202,12 +221,11 @@ class Rooms:
             chosen = min(fitting, key=lambda box: box.rank(request))
             found = chosen.of(request)
         else:
-            # What is assigned ahead is started as soon as there is a place, whatever else is free.
-            later = [box for box in able if box.slots <= 0 < box.ahead and request.is_plain]
+            later = [box for box in able if box.takes_ahead(request, have)]
             if not later:
                 return None
             chosen = min(later, key=lambda box: _rank_ahead(box, request))
-            found = Placement(request.pool, chosen.room.id, is_ahead=True)
+            found = chosen.of(request, is_ahead=True)
         self.change(found, 1)
         return found
 

@@ -72,7 +72,7 @@ class ServeSession:
     def run(self, ends: float, *, timestamps: bool, labels: bool | None) -> None:
         """Publish, watch and publish again; raises Error if the first time fails."""
         from qmodal.output import screen as output
-        from qmodal.runner.run import Heartbeat
+        from qmodal.runner.heartbeat import Heartbeat
 
         published = self._publish()
         if published is None:

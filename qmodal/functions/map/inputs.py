@@ -9,6 +9,7 @@ from itertools import chain, islice, repeat
 from typing import Any, overload
 
 from qmodal.exception import InvalidError
+from qmodal.wire.foreign import ForeignError, touch
 
 _AT_HAND = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
 _END = object()
@@ -40,6 +41,16 @@ class InputReader:
     def count(self) -> int:
         """How many there are, of inputs that are at hand; else 0."""
         return min(map(len, self.iterables)) if self.is_at_hand else 0
+
+    @property
+    def total(self) -> int | None:
+        """How many there will be, as far as the iterables say; None if one does not."""
+        if not all(hasattr(type(each), "__len__") for each in self.iterables):
+            return None
+        try:
+            return min(int(touch(len, each)) for each in self.iterables)
+        except ForeignError:
+            return None
 
     def plain(self, start: int = 0) -> Iterator[Arguments]:
         """The inputs from that one on, one after another."""

@@ -346,18 +346,22 @@ class MapCall(Generic[R]):
         if self.submitted:
             yield from self._client.calls.prolong(self.call, DELIVERED_TTL_MS)
 
-    def stop(self) -> Op[None]:
-        """Nobody wants the rest: cancel what is queued, and forget the call; it raises nothing."""
+    def stop(self, *, spare: bool = True) -> Op[None]:
+        """Nobody wants the rest: cancel what is queued, and forget the call; it raises nothing.
+
+        Without `spare` what runs is cancelled, too.
+        """
         if self._options.is_kept:
             return
         if self.settled < self.submitted or self._parent:
-            yield AtMost(self._leave(), STOP_SECONDS)
+            yield AtMost(self._leave(spare=spare), STOP_SECONDS)
         else:
             yield from self._forget()
 
-    def _leave(self) -> Op[None]:
+    def _leave(self, *, spare: bool) -> Op[None]:
         if self.settled < self.submitted:
-            yield from self._client.calls.cancel(self.call, spare=True)
+            running = yield from self._client.calls.cancel(self.call, spare=spare)
+            yield from self._client.calls.nudge_cancelled(running)
         yield from self._forget()
 
     def _forget(self) -> Op[None]:

@@ -33,6 +33,7 @@ class Results(Generic[R]):
 
     def __iter__(self) -> Iterator[R]:
         if is_in_loop():
+            self._is_used = True  # who is told this need not be told that nothing runs
             raise InvalidError(
                 f"You can't iter(Function.{self._verb}()) from an async function. "
                 f"Use async for ... in Function.{self._verb}.aio() instead."
@@ -41,6 +42,11 @@ class Results(Generic[R]):
             return iter(())
         self._is_used = True
         return _iterated(self._find, self._inputs, self._options)
+
+    def __repr__(self) -> str:
+        if self._is_used:
+            return f"<results of Function.{self._verb}>"
+        return f"<results of Function.{self._verb}: nothing runs before they are iterated, as by list(...)>"
 
     def __aiter__(self) -> AsyncIterator[R]:
         self._is_used = True
@@ -73,38 +79,48 @@ def _iterated(find: FindTarget, inputs: InputReader, options: MapOptions) -> Ite
     client = current_for(find)
     call = client.run(MapCall.begun(client, find, options))
     feeder = feeder_of(client, call, inputs)
+    spare = True
     try:
-        with call.traced(), shown(client, call):
+        with call.traced(), shown(client, call, inputs):
             while not call.is_done:
                 feeder.wait()
                 yield from client.run(_taken(call, feeder.step()))
+    except KeyboardInterrupt:
+        spare = False
+        raise
     finally:
         try:
             feeder.stop()
         finally:  # whoever is interrupted there, too
-            client.run(call.stop())
+            client.run(call.stop(spare=spare))
 
 
 async def _aiterated(
     find: FindTarget, inputs: InputReader, options: MapOptions
 ) -> AsyncIterator[Any]:
+    import asyncio
+
     from qmodal.functions.map.feeders import async_feeder_of
     from qmodal.output.progress import shown
 
     client = current_for(find)
     call = await client.aio(MapCall.begun(client, find, options))
     feeder = async_feeder_of(client, call, inputs)
+    spare = True
     try:
-        with call.traced(), shown(client, call):
+        with call.traced(), shown(client, call, inputs):
             while not call.is_done:
                 await feeder.wait()
                 for value in await client.aio(_taken(call, feeder.step())):
                     yield value
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        spare = False
+        raise
     finally:
         try:
             await feeder.stop()
         finally:  # whoever is cancelled there, too
-            await client.aio(call.stop())
+            await client.aio(call.stop(spare=spare))
 
 
 def _taken(call: MapCall[Any], step: Op[None]) -> Op[list[Any]]:

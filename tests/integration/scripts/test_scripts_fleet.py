@@ -249,6 +249,10 @@ def test_an_ephemeral_app_lives_from_beat_to_beat(client: Client, line: Connecti
     line.exchange([(b"PEXPIRE", key, 1000) for key in keys])
     assert client.run(apps.beat("ap-1", 1, "ephemeral"))
     assert all(left > 20_000 for left in line.exchange([(b"PTTL", key) for key in keys]))
+    client.run(apps.publish(replace(passing, version=2), document=b"two", now=1))
+    line.exchange([(b"PEXPIRE", key, 1000) for key in keys])
+    assert client.run(apps.beat("ap-1", 2, "ephemeral", older=[1]))
+    assert all(left > 20_000 for left in line.exchange([(b"PTTL", key) for key in keys[:2]]))
     line.exchange([(b"DEL", *keys)])
     assert not client.run(apps.beat("ap-1", 1, "ephemeral"))
 

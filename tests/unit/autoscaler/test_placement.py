@@ -343,3 +343,11 @@ def test_the_first_container_of_a_pool_waits_for_no_processor() -> None:
     assert place([ContainerRequest(pool="new", count=9, cpu=1.0)], [busy]) == [("new", "x")]
     assert place([ContainerRequest(pool="old", count=9, cpu=1.0, have=1)], [busy]) == []
     assert place([wants("declared", cpu=1)], [busy]) == []
+
+
+def test_what_is_assigned_ahead_is_no_more_than_the_box_carries() -> None:
+    full = replace(measured(ahead=16), free_slots=0)
+    known = ContainerRequest(pool="p", count=60, cpu=0.5)
+    assert len(place([known], [full])) == 4
+    assert len(place([known], [replace(full, is_measured=False)])) == 16
+    assert place([wants("declared", 9, cpu=0.1)], [full]) == []

@@ -212,7 +212,7 @@ class WorkerSession:
                 WORKER_ENROLLED,
                 worker=self.worker,
                 server=redacted(self._client.settings.redis_url or ""),
-                cpus=self._options.offered.cpus,
+                cpus=f"{self._options.offered.cpus:g}",
                 memory=size(self._options.offered.memory),
                 containers=self._options.offered.max_containers,
                 labels="".join(f", {label}" for label in self._options.labels),

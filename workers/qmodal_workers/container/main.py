@@ -38,6 +38,7 @@ from qmodal_workers.container.settle.failure_notes import FailureNotes
 from qmodal_workers.container.settle.rerouting import Rerouting
 from qmodal_workers.container.settle.settlement import Settlement
 from qmodal_workers.ipc.process_marks import mark_process
+from qmodal_workers.ipc.process_usage import cpu_seconds
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord
 from qmodal_workers.ipc.start_request import ControlSocket, Descriptors, StartRequest
 
@@ -138,7 +139,7 @@ def _live(
         show(text)
         return 1
     prepared_in = int((time.monotonic() - begin) * 1000)
-    cpu = int(time.process_time() * 1000)
+    cpu = int(cpu_seconds([os.getpid()]) * 1000)
     control.send(ready=prepared_in, connection=connection, cpu=cpu)
     session.run()
     return _end(session, control, partial(_leave, service, loop))

@@ -6,12 +6,15 @@ import os
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _KIBIBYTE = 1024
+# Of a process with more threads these are asked for how long they have waited.
+_MOST_THREADS = 64
 IS_KNOWN = sys.platform == "linux"
 
 
@@ -23,14 +26,28 @@ class Resident(NamedTuple):
 
 
 def cpu_seconds(pids: Iterable[int]) -> float:
-    """Processor seconds of the processes, and of those of their children that have ended and were waited for."""
-    ticks = 0
+    """Seconds of a processor that the processes have wanted: those that they got, and those for which they waited for one.
+
+    What they got alone says too little where many share few processors: the more there are, the less each seems to need.
+    Those of children that have ended and were waited for count without their waits.
+    """
+    ticks, waited = 0, 0
     for pid in pids:
         with suppress(OSError, ValueError, IndexError):
             # Behind the name, which may hold anything: utime, stime, and both of its children.
             fields = _read(pid, "stat").rpartition(b")")[2].split()
             ticks += sum(map(int, fields[11:15]))
-    return ticks / _TICKS
+            waited += _waited(pid)
+    return ticks / _TICKS + waited / 1e9
+
+
+def _waited(pid: int) -> int:
+    """Nanoseconds for which threads of the process that live could have run and had no processor; 0 where nobody counts."""
+    waited = 0
+    for thread in islice(Path(f"/proc/{pid}/task").iterdir(), _MOST_THREADS):
+        with suppress(OSError, ValueError, IndexError):
+            waited += int((thread / "schedstat").read_bytes().split()[1])
+    return waited
 
 
 def anonymous(pids: Iterable[int]) -> int:
