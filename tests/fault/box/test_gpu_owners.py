@@ -209,7 +209,7 @@ def test_a_gpu_never_has_two_owners_whoever_is_killed_frozen_or_comes_back() -> 
         run_state_machine_as_test(
             Owners,
             settings=settings(
-                max_examples=int(os.environ.get("QMODAL_GPU_WALKS", "60")),
+                max_examples=int(os.environ.get("QMODAL_GPU_WALKS", "40")),
                 stateful_step_count=40,
                 deadline=None,
                 derandomize="QMODAL_GPU_WALKS" not in os.environ,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from qmodal.spec.options import validated_options
 from tests.support.boxes import PROGRAM, Box, Fleet
 from tests.support.hardware.gpus import StubGpu, StubMachine
 from tests.support.waiting import wait_until
+from tests.support.web.scraping import Scrape, free_port, lint, scrape, unexplained
 
 pytestmark = pytest.mark.leaves_keys
 
@@ -50,6 +52,8 @@ QUICK = (
     "from qmodal_workers.devices import health, watch; "
     "health.HEALTHY_SECONDS, watch.LOOK_SECONDS = 0.3, 0.1; " + PROGRAM
 )
+# The driver is not looked at by itself.
+SELDOM = "from qmodal_workers.devices import watch; watch.LOOK_SECONDS = 600.0; " + PROGRAM
 PCI = "PCI_BUS_ID"
 FUNCTIONS = {
     "whole": validated_options(gpu="A100"),
@@ -157,6 +161,21 @@ def test_a_gpu_that_is_lost_takes_its_container_along_and_comes_back_when_it_is_
     assert fleet.value(running) == "GPU-a100"
 
 
+def test_a_container_that_dies_of_a_loss_which_nobody_has_noticed_yet_charges_nothing(
+    fleet: Fleet, machine: StubMachine, tmp_path: Path
+) -> None:
+    pools = fleet.publish(tmp_path / "code", SOURCE, FUNCTIONS)
+    go, mark = tmp_path / "go", tmp_path / "mark"
+    with fleet.box(program=SELDOM, **machine.environ) as box:
+        held = fleet.ready(box, pools["busy"])
+        fleet.call(pools["busy"], str(go), str(mark))
+        wait_until(mark.exists, what="it runs")
+        machine.change("GPU-a100", state="lost")
+        os.kill(held.pid, signal.SIGKILL)
+        ended = fleet.until(box, held.container, "ended")
+        assert ended.detail == "GPU GPU-a100 was lost: GPU is lost"
+
+
 def test_an_xid_is_a_loss_unless_a_program_has_caused_it(
     fleet: Fleet, gpu_box: Box, pools: dict[str, str], machine: StubMachine
 ) -> None:
@@ -199,6 +218,35 @@ def test_declared_gpus_are_leased_as_found_ones_are(
             assert fleet.report(other, waiting) is None
             os.kill(first.pid, 9)
             assert fleet.until(other, waiting, "ready").gpus == first.gpus
+
+
+def test_metrics_tell_of_each_gpu_what_the_driver_says_and_who_has_it(
+    fleet: Fleet, machine: StubMachine, tmp_path: Path
+) -> None:
+    pools, port = fleet.publish(tmp_path / "code", SOURCE, FUNCTIONS), free_port()
+    with fleet.box("--metrics-port", str(port), **machine.environ) as box:
+        fleet.ready(box, pools["half"])
+        fleet.ready(box, pools["other"])
+        machine.change("GPU-a100", used=700)
+        l4, a100 = {"gpu": "GPU-l4", "kind": "L4-22GB"}, {"gpu": "GPU-a100", "kind": "A100-80GB"}
+
+        def seen() -> Scrape | None:
+            found = scrape(port)
+            return found if found.value("qmodal_box_gpu_strangers", **a100) else None
+
+        found = wait_until(seen, what="the strangers are seen")
+        assert found is not None
+        assert found.value("qmodal_box_gpu_containers", **l4) == 2
+        assert found.value("qmodal_box_gpu_shares", **l4) == 2
+        assert found.value("qmodal_box_gpu_containers", **a100) == 0
+        assert found.value("qmodal_box_gpu_utilization_ratio", **a100) == 0.87
+        assert found.value("qmodal_box_gpu_memory_used_bytes", **a100) == 700 * 2**20
+        assert found.value("qmodal_box_gpu_memory_bytes", **a100) == 80 * 2**30
+        assert found.value("qmodal_box_gpu_temperature_celsius", **a100) == 61
+        assert found.value("qmodal_box_gpu_power_watts", **a100) == 250
+        assert found.value("qmodal_box_gpu_lost", **a100) == 0
+        assert unexplained(found) == set()
+        assert lint(port) == ""
 
 
 @pytest.mark.parametrize(
