@@ -17,7 +17,7 @@ from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
-    from qmodal.client.waiting import Waits
+    from qmodal.client.waiting.said import Waits
     from qmodal.embedded.stack import Stack
     from qmodal.spec.reader import SpecReader
     from qmodal.store.apps import Apps
@@ -287,7 +287,7 @@ class Client:
     @cached_property
     def waits(self) -> Waits:
         """What is said of calls that wait."""
-        from qmodal.client.waiting import Waits
+        from qmodal.client.waiting.said import Waits
 
         waits = Waits(self.server, self.fleet, self.boxes, self.observing)
         return self.__dict__.setdefault("waits", waits)  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qmodal.client.client import Client
-from qmodal.client.why import offer_of
+from qmodal.client.waiting.why import offer_of
 from qmodal.exception import Error
 from qmodal.spec.documents import Version
 from qmodal.spec.needs.needs import Needs

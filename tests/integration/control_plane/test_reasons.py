@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from qmodal.client.client import Client
-from qmodal.client.why import fleet_state, reason_of
+from qmodal.client.waiting.why import fleet_state, reason_of
 from qmodal.config import Settings
 from qmodal.store.watch.reasons import Kind, Reason
 from qmodal.transport.operation import ask_one
@@ -70,7 +70,8 @@ def test_pools_are_told_why_they_wait_for_room_and_how_many_are_ahead(stage: Sta
     found = [waits_for(stage, name, "room") for name in ("f1", "f2")]
     assert {each.text for each in found} == {"no worker has room: 1 of 1 containers run"}
     client = stage.client
-    assert 0 < client.run(ask_one(b"PTTL", client.keys.reasons)) <= 5_000
+    wait_until(lambda: client.run(client.fleet.reasons()).of, what="the leader says it")
+    assert client.run(ask_one(b"PTTL", client.keys.reasons)) <= 5_000
     wait_until(
         lambda: sorted(reason(stage, name).ahead for name in ("f1", "f2")) == [0, 1],
         what="one is ahead of the other",

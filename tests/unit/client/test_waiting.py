@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from qmodal.client.waiting import is_said
-from qmodal.client.why import FleetState, reason_of
+from qmodal.client.waiting.said import is_said
+from qmodal.client.waiting.why import FleetState, reason_of
 from qmodal.store.fleet import ContainerReport, ContainerState, WorkerReport
 from qmodal.store.watch.boxes import BoxRecord
 from qmodal.store.watch.observing import Observation

@@ -15,6 +15,7 @@ from qmodal_workers.agent.box.offered import Offered
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.measuring.usage import FIRST_SECONDS, LATER_SECONDS, PoolUse
 from qmodal_workers.ipc import process_usage
+from qmodal_workers.ipc.child_processes import OomKills
 
 MEBIBYTE = 2**20
 GIBIBYTE = 2**30
@@ -236,3 +237,14 @@ def test_a_group_that_is_not_ours_is_left_alone(
     except OSError:
         pytest.skip("this file system has no attributes")
     assert cgroups._is_ours(group)
+
+
+def test_what_the_kernel_has_ended_for_want_of_memory_is_counted(tmp_path: Path) -> None:
+    missing, own = tmp_path / "missing", tmp_path / "memory.events"
+    own.write_text("low 0\noom 3\noom_kill 2\noom_group_kill 0\n")
+    kills = OomKills([missing, own])
+    assert not kills.have_grown()
+    own.write_text("low 0\noom 4\noom_kill 3\noom_group_kill 0\n")
+    assert kills.have_grown()
+    assert not kills.have_grown(), "each is told once"
+    assert not OomKills([missing]).have_grown()

@@ -95,7 +95,7 @@ def _rows(
 def _add_reasons(client: Client, waiting: list[FoundCall]) -> Op[None]:
     """Say why these calls wait, unless it is said already why an input of theirs has failed."""
     from qmodal.cli.commands.finding.scope import observed
-    from qmodal.client.why import fleet_state, reason_of
+    from qmodal.client.waiting.why import fleet_state, reason_of
 
     if not waiting:
         return

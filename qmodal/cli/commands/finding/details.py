@@ -10,7 +10,7 @@ from qmodal.cli.commands.finding.calls import failures_in
 from qmodal.cli.commands.finding.inputs import shown_arguments, shown_value
 from qmodal.cli.commands.finding.scope import Scope, app_names, observed
 from qmodal.client.client import Client
-from qmodal.client.why import fleet_state, reason_of
+from qmodal.client.waiting.why import fleet_state, reason_of
 from qmodal.exception import Error
 from qmodal.store.history.logs import LogChunk
 from qmodal.store.results.failures import Failure

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from qmodal.cli.commands.app import backlog_of
 from qmodal.cli.commands.finding.scope import Scope, app_names, deployed_records, observed
 from qmodal.client.client import Client
-from qmodal.client.why import fleet_state, reason_of
+from qmodal.client.waiting.why import fleet_state, reason_of
 from qmodal.exception import Error, NotFoundError
 from qmodal.spec.documents import PoolSpec
 from qmodal.store.fleet import ContainerReport

@@ -68,7 +68,7 @@ def showing(which: str, as_json: bool) -> None:
     from qmodal.cli.commands.finding.why.box import why_box
     from qmodal.cli.commands.services.box_view import details, find
     from qmodal.client.client import current
-    from qmodal.client.why import fleet_state
+    from qmodal.client.waiting.why import fleet_state
 
     client = current()
     box = client.run(find(client, which))

@@ -74,7 +74,11 @@ class ContainerLimits:
         """Look four times a second, for ever."""
         while IS_KNOWN:
             await asyncio.sleep(CHECK_SECONDS)
-            limited = [each for each in self._containers.running() if each.memory_limit]
+            limited = [
+                each
+                for each in self._containers.running()
+                if each.memory_limit and not each.has_group
+            ]
             if limited:
                 with survive("the look at memory limits"):
                     await self.look(limited)

@@ -17,6 +17,7 @@ from qmodal.exception import Error
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.ipc import process_usage
 from qmodal_workers.ipc.child_processes import family
+from qmodal_workers.ipc.processes import exists
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 
 LOOK_SECONDS = 0.5
@@ -164,9 +165,11 @@ class Usage:
         """Learn what the container has taken since its last sample; False if it was not busy for long enough."""
         busy = _busy_seconds(container)
         last = self._sampled.get(container.id) or _Sampled(container.prepared_cpu, 0.0)
-        if busy - last.busy < LEAST_BUSY_SECONDS:
+        lives = container.pid > 0 and exists(container.pid)
+        if not lives or busy - last.busy < LEAST_BUSY_SECONDS:
             return False
         cpu = process_usage.cpu_seconds(family(container.pid, most=MOST_PROCESSES))
+        # Less than before: the kernel counts in hundredths of a second, and not children that nobody waited for.
         use.learn_cpu(max(0.0, cpu - last.cpu) / (busy - last.busy))
         self._sampled[container.id] = _Sampled(cpu, busy)
         return True

@@ -10,7 +10,7 @@ from qmodal.cli.commands.finding.why.answer import Answer
 from qmodal.cli.commands.finding.why.pool import terms_of
 from qmodal.cli.tables import age
 from qmodal.client.client import Client
-from qmodal.client.why import FleetState, offer_of
+from qmodal.client.waiting.why import FleetState, offer_of
 from qmodal.exception import NotFoundError
 from qmodal.spec.needs.sizes import size
 from qmodal.store.watch.boxes import BoxRecord

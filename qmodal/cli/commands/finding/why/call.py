@@ -9,7 +9,7 @@ from qmodal.cli.commands.finding.scope import app_names
 from qmodal.cli.commands.finding.why.answer import Answer
 from qmodal.cli.commands.finding.why.pool import PoolTerms, pool_reason, terms_of
 from qmodal.client.client import Client
-from qmodal.client.why import FleetState
+from qmodal.client.waiting.why import FleetState
 from qmodal.exception import NotFoundError
 from qmodal.store.results.outputs import CallRecord
 from qmodal.store.watch.observing import Observation, Place, QueuedEntry

@@ -43,7 +43,7 @@ def _answer(client: Client, which: str, app: str | None, environment: str | None
     from qmodal.cli.commands.finding.why.box import why_box
     from qmodal.cli.commands.finding.why.pool import why_pool
     from qmodal.cli.commands.services.box_view import find
-    from qmodal.client.why import fleet_state
+    from qmodal.client.waiting.why import fleet_state
 
     state = yield from fleet_state(client.fleet, client.boxes, client.server)
     if which.startswith(("fc-", "in-")):

@@ -12,7 +12,7 @@ from qmodal.cli.commands.finding.scope import app_names
 from qmodal.cli.commands.finding.why.answer import Answer
 from qmodal.cli.tables import age
 from qmodal.client.client import Client
-from qmodal.client.why import FleetState, offer_of, reason_of
+from qmodal.client.waiting.why import FleetState, offer_of, reason_of
 from qmodal.exception import Error
 from qmodal.spec.documents import FunctionSpec, PoolSpec
 from qmodal.spec.needs.needs import Needs

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from qmodal.client.context import is_local
-from qmodal.client.why import FleetState, fleet_state, reason_of
+from qmodal.client.waiting.why import FleetState, fleet_state, reason_of
 from qmodal.exception import Error
 from qmodal.store.watch.reasons import CALM, Kind, Reason, line_of
 from qmodal.telemetry.events import CALL_WAITS, emit
