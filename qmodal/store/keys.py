@@ -209,6 +209,11 @@ class Keys:
         return self.fleet("line")
 
     @property
+    def reasons(self) -> str:
+        """String, 5 s: why pools do not get the containers that they want, as the leader says every second."""
+        return self.fleet("reasons")
+
+    @property
     def epoch(self) -> str:
         """String: number of leaderships so far; an assignment of an older one is refused."""
         return self.fleet("epoch")
