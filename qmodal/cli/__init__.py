@@ -51,6 +51,10 @@ BUILT_IN = {
     "pool": CommandEntry(
         "qmodal.cli.commands.finding.pool:pool", "List, show, purge and pause pools."
     ),
+    "why": CommandEntry(
+        "qmodal.cli.commands.finding.why.command:why",
+        "Say why a pool, a call or a box waits, and what to do.",
+    ),
     "dead": CommandEntry(
         "qmodal.cli.commands.finding.dead:dead", "Show and requeue what no container will run."
     ),

@@ -11,6 +11,8 @@ import msgpack
 
 from qmodal.store import reading
 from qmodal.store.keys import Keys
+from qmodal.store.reading import LATEST_MS
+from qmodal.store.watch.reasons import REASONS_MS, Reasons
 from qmodal.transport.operation import Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.ids import worker_of
@@ -19,8 +21,6 @@ LEASE_MS = 10_000
 RENEW_SECONDS = 2.0
 LEADER_MS = 5_000
 LINE_MS = 5_000
-# The end of no lease is later; what anybody has written stays a number that can be counted with.
-LATEST_MS = 2.0**53
 # Reports of containers that a process keeps as it has read them.
 MOST_REPORTS = 1024
 ContainerState = Literal["starting", "ready", "draining", "failed", "ended"]
@@ -280,8 +280,24 @@ class Fleet:
     def line(self) -> Op[WaitingLine | None]:
         """Which pools wait for room; None if none do, or nobody leads."""
         key = self.keys.line
-        packed = yield from ask_one(b"GET", key)
-        return None if packed is None else reading.report(packed, WaitingLine, key)
+        (packed,) = yield from ask_each([(b"GET", key)])
+        if packed is None or not reading.is_readable(packed, key):
+            return None
+        return reading.report(packed, WaitingLine, key)
+
+    def say_reasons(self, reasons: Reasons) -> Op[None]:
+        """Say why pools do not get the containers that they want, or that all do; it is forgotten after 5 s."""
+        key = self.keys.reasons
+        if reasons.of:
+            yield from ask_one(b"SET", key, reasons.packed(), b"PX", REASONS_MS)
+        else:
+            yield from ask_one(b"UNLINK", key)
+
+    def reasons(self) -> Op[Reasons]:
+        """Why pools do not get the containers that they want; none if all do, or nobody leads."""
+        key = self.keys.reasons
+        (packed,) = yield from ask_each([(b"GET", key)])
+        return Reasons.opened(packed, key) if reading.is_readable(packed, key) else Reasons()
 
     def call_for_boxes(self, seconds: float) -> Op[bool]:
         """Whether boxes may be called for now; then nobody may again for so many seconds."""

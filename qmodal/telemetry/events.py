@@ -82,6 +82,14 @@ CALL_WAITS = Event(
     ("pool",),
     log=logging.getLogger("qmodal.calls"),
 )
+FUNCTION_IMPOSSIBLE = Event(
+    "function.impossible",
+    _WARNING,
+    "qmodal: no box can run {label}, which needs {needs}: {lacks}",
+    "A function was published whose needs no box meets that is there; one that meets them may join later.",
+    ("app",),
+    log=logging.getLogger("qmodal.calls"),
+)
 INBOX_TROUBLE = Event(
     "inbox.trouble",
     _WARNING,

@@ -65,7 +65,7 @@ class _Page:
         living = [each for each in box.containers() if not each.is_over]
         self._pools = Counter(each.pool for each in living)
         # What boxes have leased is a fact; what they will lease for the others is counted behind that.
-        for held in sorted(living, key=lambda each: not _is_leased(each)):
+        for held in sorted(living, key=_is_leased, reverse=True) if self._gpus else living:
             self.placed[held.container] = self._placement(held, uses.get(held.pool, UNKNOWN))
 
     def room(self, server_ms: float) -> WorkerRoom:

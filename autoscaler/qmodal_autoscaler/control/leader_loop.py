@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from qmodal.spec.needs.needs import Needs
 from qmodal.store.watch.observing import Observation
 from qmodal.store.watch.sweeper import Sweeper
 from qmodal.telemetry.events import BOX_LOST, emit
+from qmodal.transport.operation import Op
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Catalog, PoolTerms, UnknownTermsError
 from qmodal_autoscaler.cluster.nodes import Nodes
@@ -33,6 +34,7 @@ from qmodal_autoscaler.control.judgement import (
 )
 from qmodal_autoscaler.control.maintenance import DetachedApps, Maintenance
 from qmodal_autoscaler.control.notifications import Notifications
+from qmodal_autoscaler.control.reasons import ReasonBoard, surroundings
 from qmodal_autoscaler.control.workqueue import WorkQueue
 from qmodal_autoscaler.policy.decide import decide
 from qmodal_autoscaler.policy.state import PoolHistory
@@ -96,7 +98,8 @@ class LeaderTerm:
         self._seen: dict[str, Observation] = {}
         # Pools that were looked at since detached apps were tended last.
         self._looked: set[str] = set()
-        self._has_said_line = True
+        self._has_said = True, True  # a line, reasons
+        self.reasons = ReasonBoard()
         self.on_judged: Callable[[Judgement], None] | None = None
         self.on_placed: Callable[[PoolDecision, int], None] | None = None
         self.on_round: Callable[[float, bool], None] | None = None
@@ -114,6 +117,10 @@ class LeaderTerm:
     def wanted(self) -> dict[Needs, int]:
         """What the fleet lacks: how many containers wait for room, or for a box that could run them, by what they need."""
         return self._allocation.wanted()
+
+    def waiting(self) -> Mapping[str, int]:
+        """How many pools wait, by the kind of the reason, as was said last."""
+        return self.reasons.counts.copy()
 
     async def run(self) -> None:
         """Lead until cancelled; raises LeadershipLostError (in a group) once another one leads."""
@@ -172,12 +179,25 @@ class LeaderTerm:
         if this.is_full:
             self._forget(this)
             with self._change_log.surviving(LINE, "people are not told", settles=True):
-                line = self._allocation.waiting()
-                if line is not None or self._has_said_line:
-                    await self._client.aio(self._client.fleet.say_line(line))
-                self._has_said_line = line is not None
+                await self._client.aio(self._say(this.now))
             with self._change_log.surviving(DETACHED, "they are not looked at", settles=True):
                 await self._tend_detached(cluster)
+
+    def _say(self, now: float) -> Op[None]:
+        """Say which pools wait for room, and why each pool waits that does; once more when none does."""
+        line, fleet = self._allocation.waiting(), self._client.fleet
+        turns = () if line is None else line.first
+        server_ms = self._observer.server_ms
+        told = self.reasons.told(
+            lambda: surroundings(self.nodes, self._allocation, turns, server_ms=server_ms, now=now),
+            self.nodes.of_pool,
+        )
+        says_line, says_reasons = line is not None, bool(told.of)
+        if says_line or self._has_said[0]:
+            yield from fleet.say_line(line)
+        if says_reasons or self._has_said[1]:
+            yield from fleet.say_reasons(told)
+        self._has_said = says_line, says_reasons
 
     def _judge_all(self, cluster: ClusterSnapshot, this: SchedulingRound) -> None:
         self._seen |= cluster.observations
@@ -258,6 +278,8 @@ class LeaderTerm:
             self.on_judged(judgement)
         this.changes.add(judgement)
         self._allocation.add(judgement)
+        tracker = self._trackers.get(pool)
+        self.reasons.judged(judgement, "" if tracker is None else tracker.detail)
         self._observer.nodes.note(judgement.unresponsive, pool=pool, unfit=judgement.unfit)
         self._maintenance.add(judgement)
         made = judgement.made
@@ -293,6 +315,7 @@ class LeaderTerm:
             if held.report is not None:
                 text = f"{held.container} makes room for a pool that has fewer"
                 self._change_log.change(held.report.label, text, subject=held.pool)
+                self.reasons.lent(held.pool, this.now)
         await self._write(more)
         self._allocation.note()
 
@@ -347,3 +370,4 @@ class LeaderTerm:
         for pool in self._seen.keys() - known:
             del self._seen[pool]
         self._allocation.forget(known)
+        self.reasons.keep(known)

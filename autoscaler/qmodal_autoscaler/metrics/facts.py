@@ -40,6 +40,7 @@ class ClusterFacts:
     pools: int
     boxes: int
     slots: int  # containers that all boxes may run
+    waiting: Mapping[str, int] = field(default_factory=dict)  # pools that wait, by kind of reason
     wanted: Mapping[Needs, int] = field(default_factory=dict)  # containers that wait for room
     has_pools: bool = False  # the label of a pool stands behind those of its function
 
@@ -58,9 +59,11 @@ class LeaderView:
         nodes: Nodes,
         catalog: Catalog,
         wanted: Callable[[], Mapping[Needs, int]],
+        waiting: Callable[[], Mapping[str, int]],
         pool_labels: int | None = None,
     ) -> None:
         self._wanted = wanted
+        self._waiting = waiting
         self._pool_labels = pool_labels
         self._nodes = nodes
         self._catalog = catalog
@@ -112,6 +115,7 @@ class LeaderView:
             pools=len(self._decisions),
             boxes=len(boxes),
             wanted=self._wanted(),
+            waiting=self._waiting(),
             slots=sum(box.report.max_containers for box in boxes if box.report is not None),
             has_pools=self._pool_labels is not None,
         )

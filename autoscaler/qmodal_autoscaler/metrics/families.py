@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from qmodal.spec.needs.needs import MEBIBYTE, Needs
 from qmodal.store.history.figures import ServerFigures
 from qmodal.store.history.statistics import Series
+from qmodal.store.watch.reasons import SAID_BY_LEADERS
 from qmodal.telemetry.metrics_server import gauge
 from qmodal_autoscaler.metrics.facts import Changes, ClusterFacts, FunctionFacts, Labels
 from qmodal_autoscaler.metrics.pool_labels import OTHER
@@ -26,6 +27,7 @@ def cluster_families(
 ) -> Iterator[Metric]:
     """All that a leader shows beside the statistics of functions."""
     yield gauge("qmodal_pools", "Active pools.", facts.pools)
+    yield _waiting(facts.waiting)
     yield gauge("qmodal_boxes", "Boxes that were not given up.", facts.boxes)
     yield gauge("qmodal_box_slots", "Containers that all boxes together may run.", facts.slots)
     yield _wanted(facts.wanted)
@@ -34,6 +36,18 @@ def cluster_families(
     labels = (*_LABELS, "pool") if facts.has_pools else _LABELS
     yield from _function_families(facts.functions, labels, server.now, oldest)
     yield _changes(facts.changes)
+
+
+def _waiting(pools: Mapping[str, int]) -> Metric:
+    found = GaugeMetricFamily(
+        "qmodal_pools_waiting",
+        "Pools that want more containers than they have, by the reason for which they do not get them.",
+        labels=("reason",),
+    )
+    # All that a leader may say, so that a reason that is over is 0 and not gone.
+    for kind in SAID_BY_LEADERS:
+        found.add_metric((kind,), pools.get(kind, 0))
+    return found
 
 
 def _wanted(wanted: Mapping[Needs, int]) -> Metric:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from qmodal.spec.needs.gpus import GpuNeed
 from qmodal.spec.needs.needs import MEBIBYTE, Needs
@@ -27,8 +27,7 @@ EPSILON = 1e-6
 Lack = Literal["", "places", "memory", "cpu", "gpus"]
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(NamedTuple):
     """A container of a pool on a box, and what it takes there; `is_ahead`: not before there is room for it."""
 
     pool: str

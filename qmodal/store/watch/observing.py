@@ -12,6 +12,7 @@ import msgpack
 from qmodal.store import reading
 from qmodal.store.entries import Claimed
 from qmodal.store.keys import GROUP, Keys, Lane
+from qmodal.store.reading import LATEST_MS
 from qmodal.store.results.outputs import MOST_PER_OUTPUT
 from qmodal.transport.operation import Command, Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
@@ -161,7 +162,8 @@ class Observing:
             found += _queued(pool, "waiting", lane, waiting)
         members = yield from ask_one(b"ZRANGE", keys.delayed(pool), 0, count - 1, b"WITHSCORES")
         for member, due in reading.pairs(members):
-            found += _queued(pool, "delayed", 2, [(b"%d-0" % float(due), _fields(member))])
+            moment = min(max(0.0, float(due)), LATEST_MS)
+            found += _queued(pool, "delayed", 2, [(b"%d-0" % moment, _fields(member))])
         return found
 
     def learned(self, pool: str, **values: float) -> Op[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import msgpack
 import pytest
 
 from qmodal.cli.commands.fleet import look
@@ -225,15 +226,15 @@ def test_of_two_deploys_of_one_version_the_second_is_stale(client: Client) -> No
 
 def test_overrides_end_with_the_next_deploy_and_with_their_app(client: Client) -> None:
     apps = client.apps
-    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1}))
+    client.run(apps.override("ap-1", "pool", {"min": 1}))
     assert client.run(apps.overrides("ap-1")) == {}, "there is no such app"
     client.run(apps.publish(RECORD, document=b"one", now=1))
-    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1}))
+    client.run(apps.override("ap-1", "pool", {"min": 1}))
     assert client.run(apps.overrides("ap-1")) == {"pool": {"min": 1}}
     second = replace(RECORD, version=2)
     client.run(apps.publish(second, document=b"two", now=1))
     assert client.run(apps.overrides("ap-1")) == {}
-    client.run(apps.override("ap-1", "pool", lambda _: {"min": 2}))
+    client.run(apps.override("ap-1", "pool", {"min": 2}))
     client.run(apps.stop(second))
     assert client.run(apps.overrides("ap-1")) == {}
 
@@ -242,7 +243,7 @@ def test_an_ephemeral_app_lives_from_beat_to_beat(client: Client, line: Connecti
     apps = client.apps
     passing = replace(RECORD, state="ephemeral")
     client.run(apps.publish(passing, document=b"one", now=1))
-    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1}))
+    client.run(apps.override("ap-1", "pool", {"min": 1}))
     keys = (client.keys.app("ap-1"), client.keys.version("ap-1", 1), client.keys.settings("ap-1"))
     assert client.run(apps.find("main", "shop")) is None
     line.exchange([(b"PEXPIRE", key, 1000) for key in keys])
@@ -321,19 +322,44 @@ def test_a_stopped_app_frees_its_name_whatever_it_was_deployed_as_last(client: C
     assert client.run(apps.last_stopped("main", "shop")) == "ap-1"
 
 
-def test_a_change_of_overrides_starts_from_what_a_deploy_has_left(client: Client) -> None:
+def test_overrides_are_merged_each_with_its_time_and_what_is_odd_goes(
+    client: Client, line: Connection
+) -> None:
     apps = client.apps
     client.run(apps.publish(RECORD, document=b"one", now=1))
-    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1, "max": 9}))
-    seen = list[dict[str, int]]()
+    odd = msgpack.packb({"max": 7, "text": "x", "half": 0.5, "nan": float("nan"), 3: 3, "deep": []})
+    line.exchange([(b"HSET", client.keys.settings("ap-1"), "pool", odd)])
+    assert client.run(apps.override("ap-1", "pool", {"min": 1})) == {"min": 1, "max": 7}
+    client.run(apps.override("ap-1", "pool", {"max": 9}))
+    found = client.run(apps.overridden("ap-1", "pool"))
+    assert {name: value for name, (value, _) in found.items()} == {"min": 1, "max": 9}
+    assert 1_600_000_000_000 < found["min"][1] <= found["max"][1]
+    assert client.run(apps.overrides("ap-1")) == {"pool": {"min": 1, "max": 9}}
+    line.exchange([(b"HSET", client.keys.settings("ap-1"), "pool", b"\xc1")])
+    assert client.run(apps.override("ap-1", "pool", {"min": 2})) == {"min": 2}
+    client.run(apps.stop(RECORD))
 
-    def change(before: dict[str, int]) -> dict[str, int]:
-        if not seen:
-            client.run(apps.publish(replace(RECORD, version=2), document=b"two", now=1))
-        seen.append(before)
-        return {**before, "min": 2}
 
-    assert client.run(apps.override("ap-1", "pool", change)) == {"min": 2}
-    assert seen == [{"min": 1, "max": 9}, {}]
-    assert client.run(apps.overrides("ap-1")) == {"pool": {"min": 2}}
-    client.run(apps.stop(replace(RECORD, version=2)))
+@pytest.mark.parametrize(
+    ("before", "given", "is_kept"),
+    [
+        ({}, {"min_containers": 3}, False),
+        ({"max_containers": 4}, {"min_containers": 3}, True),
+        ({"min_containers": 2}, {"max_containers": 1}, False),
+        ({"max_containers": 0}, {"min_containers": 30}, True),
+        ({"min_containers": 0}, {"max_containers": 1}, True),
+        ({"max_containers": 9}, {}, False),
+    ],
+)
+def test_limits_that_would_cross_are_not_kept(
+    client: Client, before: dict[str, int], given: dict[str, int], is_kept: bool
+) -> None:
+    """The function's own are 1 and 2."""
+    apps = client.apps
+    client.run(apps.publish(RECORD, document=b"one", now=1))
+    client.run(apps.override("ap-1", "pool", before, least=1, most=2))
+    merged = client.run(apps.override("ap-1", "pool", given, least=1, most=2))
+    assert merged == {**before, **given}
+    kept = client.run(apps.overrides("ap-1")).get("pool", {})
+    assert kept == ({**before, **given} if is_kept else before)
+    client.run(apps.stop(RECORD))

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import msgpack
-
 from qmodal.store.apps import AppRecord
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
@@ -240,9 +238,8 @@ def deploy(bench: Bench) -> Command:
 def override(bench: Bench) -> Command:
     apps = bench.client.apps
     bench.client.run(apps.publish(RECORD, document=b"doc", now=1))
-    bench.client.run(apps.override(RECORD.app_id, bench.pool, lambda _: {"min": 1}))
-    before, after = msgpack.packb({"min": 1}), msgpack.packb({"min": 2})
-    return apps.override_command(RECORD.app_id, bench.pool, before, after)
+    bench.client.run(apps.override(RECORD.app_id, bench.pool, {"min": 1}))
+    return apps.override_command(RECORD.app_id, bench.pool, {"min": 2}, least=0, most=None)
 
 
 def stop(bench: Bench) -> Command:

@@ -104,7 +104,9 @@ def cluster() -> Iterator[Metric]:
     )
     server = ServerFigures("as-1", 10_000.0, {"maxmemory_policy": "noeviction"}, 0)
     changes = {SQUARE: Counter({("more", "backlog"): 3, ("fewer", "fewer"): 1})}
-    everything = ClusterFacts({SQUARE: facts}, changes, pools=2, boxes=1, slots=4)
+    everything = ClusterFacts(
+        {SQUARE: facts}, changes, pools=2, boxes=1, slots=4, waiting={"room": 1}
+    )
     return cluster_families(everything, server, {"p1": 9_000, "p2": 8_000})
 
 

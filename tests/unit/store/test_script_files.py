@@ -156,7 +156,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     "cordon": lambda: BOXES.cordon("wk-1"),
     "describe": lambda: BOXES.describe(REPORT),
     "accept": lambda: accept_command(KEYS, "id", "fingerprint"),
-    "override": lambda: APPS.override_command("ap-1", POOL, b"", b""),
+    "override": lambda: APPS.override("ap-1", POOL, {"min_containers": 1}),
     "stop": lambda: APPS.stop(RECORD),
     "tag": lambda: APPS.set_tags("ap-1", {}),
     "keep_secret": lambda: SECRETS.keep_command(SECRET, b""),

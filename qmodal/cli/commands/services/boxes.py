@@ -11,6 +11,7 @@ import click
 from qmodal.cli import options
 from qmodal.cli.tables import Columns, age, aligned, show
 from qmodal.spec.needs.sizes import size
+from qmodal.store.watch.reasons import line_of
 from qmodal.transport.operation import Pause
 
 if TYPE_CHECKING:
@@ -64,13 +65,17 @@ def showing(which: str, as_json: bool) -> None:
 
     What a function asks for is taken (cpu=, memory=); of one that asks for nothing, what was measured (~).
     """
+    from qmodal.cli.commands.finding.why.box import why_box
     from qmodal.cli.commands.services.box_view import details, find
     from qmodal.client.client import current
+    from qmodal.client.waiting.why import fleet_state
 
     client = current()
     box = client.run(find(client, which))
     containers = client.run(details(client, box))
     about = {**box.row, **box.taken(containers), "containers": [each.row for each in containers]}
+    state = client.run(fleet_state(client.fleet, client.boxes, client.server))
+    about["why"] = client.run(why_box(client, box.worker, state)).text
     if as_json:
         click.echo(json.dumps(about, indent=2))
         return
@@ -89,6 +94,7 @@ def _about(box: BoxView, about: dict[str, Any]) -> list[tuple[str, str]]:
         ("worker", about["worker"]),
         ("host", f"{about['host']} (pid {about['pid']})"),
         ("state", f"{about['state']}{since}"),
+        ("why", line_of(about["why"])),
         ("lease", f"{lease:.0f} s left" if lease > 0 else f"lost {age(-lease)} ago"),
         ("labels", ", ".join(about["labels"]) or "-"),
         ("cpus", f"{about['cpus_taken']:.3g} of {about['cpus']:g} are taken"),
