@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from qmodal.spec.options import FunctionOptions, validated_options
-from qmodal.store.watch.succession import OLD
+from qmodal.store.watch.succession import OLD, Successions
 from qmodal.transport.operation import ask_one
 from tests.support.boxes import Box, Fleet
 from tests.support.store.bench import Bench
@@ -129,7 +129,7 @@ def test_an_older_version_that_becomes_ready_after_a_newer_one_starts_nothing(
 ) -> None:
     pool = published(fleet, tmp_path / "src", 1)["which"]
     box, _ = boxes
-    command = fleet.client.successions.command(pool, 2, "ta-newer-1")
+    command = Successions(fleet.client.keys).command(pool, 2, "ta-newer-1")
     assert fleet.client.run(ask_one(*command)) == []
     old = fleet.until(box, fleet.assign(box, pool), "ended")
     assert (old.number, old.detail) == (1, "a newer version has replaced it")
@@ -142,7 +142,7 @@ def test_an_older_version_that_becomes_ready_after_a_newer_one_starts_nothing(
 def test_who_is_not_heard_of_is_not_waited_for(bench: Bench) -> None:
     bench.submit()
     bench.claim("ta-gone-1")
-    successions = bench.client.successions
+    successions = Successions(bench.client.keys)
     assert bench.ask(*successions.command(bench.pool, 1, "ta-a-1")) == []
     assert bench.ask(*successions.command(bench.pool, 3, "ta-a-1")) == [b"ta-gone-1"]
     assert bench.ask(*successions.command(bench.pool, 2, "ta-b-1")) == OLD
@@ -153,5 +153,5 @@ def test_who_is_not_heard_of_is_not_waited_for(bench: Bench) -> None:
 def test_of_a_pool_that_is_not_known_nothing_is_noted(bench: Bench) -> None:
     pool = bench.client.keys.pool(bench.pool)
     bench.ask(b"DEL", pool)
-    assert bench.ask(*bench.client.successions.command(bench.pool, 2, "ta-a-1")) == []
+    assert bench.ask(*Successions(bench.client.keys).command(bench.pool, 2, "ta-a-1")) == []
     assert bench.ask(b"EXISTS", pool) == 0

@@ -11,6 +11,7 @@ from qmodal.client.client import Client
 from qmodal.exception import ConfigurationError
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.pools import MOST_HELD, Pools
+from qmodal.store.watch.succession import Successions
 from qmodal.transport.connection import BLOCK_SECONDS, LOST, Address, Connection, pack
 from qmodal.transport.errors import (
     PASSING,
@@ -66,7 +67,9 @@ class ClaimConnection:
         self._container = container
         self._held_command = client.pools.held_command(pool, container, most=most_held)
         self._marks = (client.pools.mark_command(pool, container),) if is_once else ()
-        self._succeeds = (client.successions.command(pool, number, container),) if number else ()
+        self._successions = Successions(client.keys)
+        succeed = self._successions.command(pool, number, container)
+        self._succeeds = (succeed,) if number else ()
         self._number = number
         self._first = connection
         self._connection: Connection | None = None
@@ -120,12 +123,11 @@ class ClaimConnection:
 
     def _succeed(self, reply: Reply) -> None:
         """Have containers of older versions start nothing more, before anything is claimed here."""
-        successions = self._client.successions
-        others = successions.parse(reply)
+        others = self._successions.parse(reply)
         if others is None:
             self.is_gone = True
         elif others:
-            complete = partial(successions.complete, self._pool, self._number, others)
+            complete = partial(self._successions.complete, self._pool, self._number, others)
             insist(self._client, complete)
 
     def connect_first(self) -> int:
