@@ -159,11 +159,14 @@ def test_a_deploy_without_a_server_is_refused_before_the_file_runs(file: Path) -
 
 def test_deployed_apps_are_listed(settings: Settings, deployed: str, tmp_path: Path) -> None:
     said = qmodal("app", "list", "--json", settings=settings, cwd=tmp_path)
-    assert json.loads(said.stdout) == [
+    rows = json.loads(said.stdout)
+    assert rows[0].pop("age") < 3600
+    assert rows == [
         {
             "name": "lists",
             "environment": "main",
             "app": deployed,
+            "state": "deployed",
             "version": 1,
             "containers": 0,
             "backlog": 0,
@@ -172,10 +175,38 @@ def test_deployed_apps_are_listed(settings: Settings, deployed: str, tmp_path: P
     ]
     plain = qmodal("app", "list", settings=settings, cwd=tmp_path)
     heading, row = plain.stdout.splitlines()
-    columns = ["NAME", "ENVIRONMENT", "APP", "VERSION", "CONTAINERS", "BACKLOG", "WEB"]
+    columns = [
+        "NAME",
+        "ENVIRONMENT",
+        "APP",
+        "STATE",
+        "VERSION",
+        "AGE",
+        "CONTAINERS",
+        "BACKLOG",
+        "WEB",
+    ]
     assert heading.split() == columns
-    assert row.split() == ["lists", "main", deployed, "1", "0", "0"]
+    assert row.split()[:5] == ["lists", "main", deployed, "deployed", "1"]
     assert "no gateway runs: start `qmodal web`" in plain.stderr
+
+
+def test_stopped_apps_are_listed_on_request_and_beginnings_of_ids_are_enough(
+    settings: Settings, deployed: str, tmp_path: Path
+) -> None:
+    def listed(*more: str) -> list[tuple[str, str]]:
+        said = qmodal("app", "list", "--json", *more, settings=settings, cwd=tmp_path)
+        return [(row["app"], row["state"]) for row in json.loads(said.stdout)]
+
+    assert listed("-e", "main") == [(deployed, "deployed")]
+    assert listed("-e", "other") == []
+    history = qmodal("app", "history", deployed[:9], "--json", settings=settings, cwd=tmp_path)
+    assert json.loads(history.stdout)[0]["version"] == 1
+    stopped = qmodal("app", "stop", "-y", deployed[:10], settings=settings, cwd=tmp_path)
+    assert deployed in stopped.stdout
+    assert (deployed, "stopped") not in listed()
+    assert (deployed, "stopped") in listed("--all", "-e", "main")
+    assert listed("--all", "-e", "other") == []
 
 
 def test_lists_and_deploys_say_where_web_functions_answer(
