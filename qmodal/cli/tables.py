@@ -63,8 +63,9 @@ def fitted(table: Sequence[Sequence[str]], width: int) -> tuple[list[list[str]],
     left_out: list[str] = []
     while _total(columns) > width and len(columns) > 1:
         usual = [n for n, column in enumerate(columns) if n and column[0] not in KEPT]
-        left_out.insert(0, columns.pop(usual[-1] if usual else -1)[0])
-    return [list(row) for row in zip(*columns, strict=True)], left_out
+        left_out.append(columns.pop(usual[-1] if usual else -1)[0])
+    in_order = [heading for heading in table[0] if heading in left_out]
+    return [list(row) for row in zip(*columns, strict=True)], in_order
 
 
 def _total(columns: Sequence[Sequence[str]]) -> int:

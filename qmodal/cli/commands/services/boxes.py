@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,9 @@ def showing(which: str, as_json: bool) -> None:
         click.echo(json.dumps(about, indent=2))
         return
     for name, text in _about(box, about):
-        click.echo(f"{name:<16}{text}".rstrip())
+        wrapped = textwrap.wrap(text, 64) or [""]
+        for number, line in enumerate(wrapped):
+            click.echo(f"{'' if number else name:<16}{line}".rstrip())
     if containers:
         click.echo()
         _show_containers(about["containers"])
