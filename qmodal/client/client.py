@@ -234,7 +234,7 @@ class Client:
         """Specs of pools and versions of apps, verified."""
         from qmodal.spec.reader import SpecReader
 
-        return SpecReader(self.pools.spec, self.apps.version, self.signer)
+        return SpecReader(self.pools.spec, self.apps, self.keys.apps, self.signer)
 
     @cached_property
     def logs(self) -> Logs:

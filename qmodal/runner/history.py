@@ -9,7 +9,7 @@ from qmodal.client.client import Client
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
 from qmodal.runner.publish import MOST_TRIES, publish_routes
 from qmodal.spec.documents import Version
-from qmodal.spec.reader import verified_version
+from qmodal.spec.reader import check_version_of, verified_version
 from qmodal.store.apps import AppRecord
 from qmodal.transport.operation import Op
 
@@ -31,6 +31,7 @@ def history(client: Client, record: AppRecord) -> Op[list[PastVersion]]:
         version = None
         if signed:
             version = verified_version(signed, client.signer, record.app_id, number)
+            check_version_of(version, record)
         releases.append(PastVersion(number=number, published=at, version=version))
     return releases[::-1]
 
@@ -64,7 +65,7 @@ def _old(client: Client, record: AppRecord, number: int) -> Op[Version]:
         raise InvalidError(f"version {number} of {record.name!r} is the current one.")
     found = None
     if 0 < number < record.version:
-        found = yield from client.specs.version(record.app_id, number)
+        found = yield from client.specs.of_record(record, number)
     if found is None:
         raise NotFoundError(
             f"{record.name!r} has no version {number} to go back to; `qmodal app history` lists them."

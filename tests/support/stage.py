@@ -158,6 +158,8 @@ class Stage:
     client: Client
     state: AppState = "deployed"
     app_id: str = field(default_factory=new_app_id)
+    name: str = ""  # its id, if it has none
+    environment: str = "main"
     number: int = 0
     pools: dict[str, str] = field(default_factory=dict)
     workers: list[PaintedWorker] = field(default_factory=list)
@@ -167,8 +169,8 @@ class Stage:
         self.number += 1
         version = Version(
             app_id=self.app_id,
-            name=self.app_id,
-            environment="main",
+            name=self.name or self.app_id,
+            environment=self.environment,
             number=self.number,
             is_ephemeral=self.state != "deployed",
             python=PYTHON,
@@ -199,8 +201,8 @@ class Stage:
         """The app as published last."""
         return AppRecord(
             app_id=self.app_id,
-            name=self.app_id,
-            environment="main",
+            name=self.name or self.app_id,
+            environment=self.environment,
             state=self.state,
             version=self.number,
         )

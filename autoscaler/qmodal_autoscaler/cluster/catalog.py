@@ -10,6 +10,7 @@ from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
 from qmodal.spec.options import AutoscalerOverride, FunctionOptions
+from qmodal.spec.reader import MismatchError, check_version_of
 from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
 from qmodal.transport.defects import skip
@@ -155,6 +156,10 @@ class Catalog:
         version = self._versions.get((record.app_id, number))
         if version is None:
             raise UnknownTermsError(f"version {number} of {record.name!r} cannot be read")
+        try:
+            check_version_of(version, record)
+        except MismatchError as error:
+            raise UnknownTermsError(str(error)) from error
         function = version.functions.get(spec.function)
         if function is None:
             why = f"stopped: version {version.number} of {version.name!r} has no {spec.function!r}"

@@ -12,7 +12,7 @@ from qmodal.exception import Error
 from qmodal.source.bundle import unpack, unpacked
 from qmodal.spec.documents import PoolSpec, Version
 from qmodal.spec.options import FunctionOptions
-from qmodal.spec.reader import Verified
+from qmodal.spec.reader import Verified, check_version_of
 from qmodal.spec.variables import ContainerVariables, SealedSecret
 from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
@@ -127,7 +127,9 @@ class Planner:
             if version is None:
                 raise StartError(f"version {number} of {record.name!r} is gone")
             self._versions[key] = version
-        return self._versions[key]
+        found = self._versions[key]
+        check_version_of(found.value, record)  # each time: the record is not signed
+        return found
 
     async def _code(self, version: Version) -> str | None:
         if version.bundle is None:

@@ -45,7 +45,7 @@ def _check(client: Client, envelope: Envelope) -> Op[None]:
         raise NotFoundError(
             f"app {name} has stopped, so nothing runs its inputs; deploy it and call the function again"
         )
-    version = yield from client.specs.version(record.app_id, spec.value.number or record.version)
+    version = yield from client.specs.of_record(record, spec.value.number)
     if version is not None:
         _check_function(version.value, spec.value, envelope)
 
