@@ -185,6 +185,7 @@ def publish_draft(
     is_pinned: bool = False,
 ) -> Op[Release]:
     """As `publish`, what was made of the app by `version_of` already; `is_pinned`: calls will be for this very version."""
+    client.publisher.check()
     web_functions(draft)  # raises before anything is published, as what follows does
     yield from _check_secrets(client, draft)
     if code.bundle is not None:
@@ -222,7 +223,7 @@ def _check_secrets(client: Client, version: Version) -> Op[None]:
 
 def _write(client: Client, record: AppRecord, version: Version) -> Op[bool]:
     """Also what is current already: its code may be there from before a deploy kept it."""
-    document, now = version.seal(client.signer), time.time_ns() // 1_000_000
+    document, now = document_of(client, version), time.time_ns() // 1_000_000
     bundle = version.bundle
     return (yield from client.apps.publish(record, document=document, now=now, bundle=bundle))
 
@@ -286,7 +287,12 @@ def _is_current(client: Client, version: Version) -> Op[bool]:
     if not version.number:
         return False
     document = yield from client.apps.version(version.app_id, version.number)
-    return document == version.seal(client.signer)
+    return document == document_of(client, version)
+
+
+def document_of(client: Client, version: Version) -> bytes:
+    """The version as it is published; raises ConfigurationError unless this process may do so."""
+    return client.publisher.sign(version.seal(client.signer))
 
 
 def warm_pools(version: Version, *, is_pinned: bool) -> Iterator[PoolSpec]:

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar
 from qmodal.exception import Error
 from qmodal.spec.documents import PoolSpec, Version, open_pool_spec, open_version
 from qmodal.transport.operation import Op
+from qmodal.wire.publishing import Publisher
 from qmodal.wire.signing import Signer
 
 D = TypeVar("D", PoolSpec, Version)
@@ -57,7 +58,7 @@ class Apps(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Verified(Generic[D]):
-    """What a document says, and its signed bytes."""
+    """What a document says, and its bytes as they were signed with the signing key."""
 
     value: D
     signed: bytes
@@ -77,6 +78,7 @@ class SpecReader:
     apps: Apps
     names: str
     signer: Signer
+    publisher: Publisher
 
     def pool(self, pool: str) -> Op[Verified[PoolSpec] | None]:
         """The spec of the pool of that id."""
@@ -87,9 +89,10 @@ class SpecReader:
 
     def version(self, app_id: str, number: int) -> Op[Verified[Version] | None]:
         """That version of the app, whatever the app is called."""
-        signed = yield from self.apps.version(app_id, number)
-        if signed is None:
+        published = yield from self.apps.version(app_id, number)
+        if published is None:
             return None
+        signed = self.publisher.verify(published)
         return Verified(verified_version(signed, self.signer, app_id, number), signed)
 
     def of_record(self, record: Record, number: int = 0) -> Op[Verified[Version] | None]:

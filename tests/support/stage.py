@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from qmodal.client.client import Client
 from qmodal.config import Settings
+from qmodal.runner.publish import document_of
 from qmodal.spec.documents import FunctionSpec, MethodSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.store.apps import AppRecord, AppState
@@ -189,7 +190,7 @@ class Stage:
                 for name, options in functions.items()
             },
         )
-        document = version.seal(self.client.signer)
+        document = document_of(self.client, version)
         apps = self.client.apps
         assert self.client.run(apps.publish(self.record(), document=document, now=now_ms()))
         for name, options in functions.items():

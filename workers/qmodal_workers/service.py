@@ -26,7 +26,7 @@ def serve(
     from qmodal.client.client import Client, resolve
     from qmodal.client.streams import open_missing
     from qmodal.config import Settings
-    from qmodal.embedded.credentials import withdraw
+    from qmodal.embedded.credentials import receiving, withdraw
     from qmodal.embedded.folder import check_home
     from qmodal.exception import ConfigurationError
     from qmodal_workers.agent.session import WorkerOptions, cpus
@@ -47,7 +47,7 @@ def serve(
             grace=grace,
         )
         run(
-            Client(settings),
+            Client(receiving(settings)),  # nothing that runs here may publish
             options,
             metrics_port or settings.metrics_port,
             log_json=log_json,
