@@ -67,6 +67,8 @@ class Catalog:
         self._versions: dict[tuple[str, int], Version] = {}
         self._changed: set[str] = set()
         self._terms: dict[tuple[Any, ...], PoolTerms] = {}
+        # The highest version of each app that was current, as its signed document says.
+        self._highest: dict[str, int] = {}
 
     def app_of(self, pool: str) -> str:
         """The pool's app; empty if its spec is not known."""
@@ -156,10 +158,7 @@ class Catalog:
         version = self._versions.get((record.app_id, number))
         if version is None:
             raise UnknownTermsError(f"version {number} of {record.name!r} cannot be read")
-        try:
-            check_version_of(version, record)
-        except MismatchError as error:
-            raise UnknownTermsError(str(error)) from error
+        self._check(version, record, spec)
         function = version.functions.get(spec.function)
         if function is None:
             why = f"stopped: version {version.number} of {version.name!r} has no {spec.function!r}"
@@ -172,6 +171,27 @@ class Catalog:
             terms = self._terms[key] = _running(spec, version, function, override)
         least = 0 if spec.number else record.least
         return replace(terms, label=_label(spec), least=least)
+
+    def _check(self, version: Version, record: AppRecord, spec: PoolSpec) -> None:
+        """Raise UnknownTermsError for a version of another app, or an earlier one than one that was current."""
+        try:
+            check_version_of(version, record)
+        except MismatchError as error:
+            raise UnknownTermsError(str(error)) from error
+        if spec.number:
+            return
+        highest = self._highest.get(version.app_id, 0)
+        if version.number < highest:
+            raise UnknownTermsError(
+                f"version {version.number} of {version.name!r} is given as the current one, and version {highest} was "
+                "already; deploy the app again"
+            )
+        if version.number > highest:
+            if len(self._highest) >= MOST_TERMS:
+                self._highest = {
+                    app: self._highest[app] for app in self._highest if app in self._apps
+                }
+            self._highest[version.app_id] = version.number
 
     def _read_spec(self, pool: str) -> Op[None]:
         spec = yield from self._client.specs.pool(pool)

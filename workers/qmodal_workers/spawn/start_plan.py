@@ -18,6 +18,7 @@ from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.secret_reader import SecretReader
+from qmodal_workers.spawn.seen_versions import SeenVersions
 
 
 class StartError(Error):
@@ -82,6 +83,7 @@ class Planner:
         self._client = client
         self._specs: BoundedDict[str, Verified[PoolSpec]] = BoundedDict()
         self._versions: BoundedDict[tuple[str, int], Verified[Version]] = BoundedDict()
+        self._seen = SeenVersions(client.settings.versions)
         self._secrets = SecretReader(client)
 
     async def plan(self, pool: str) -> StartPlan:
@@ -93,6 +95,8 @@ class Planner:
             raise StartError(f"app {spec.app_id} has stopped")
         published = await self._version(record, spec.number or record.version)
         version = published.value
+        if not spec.number:
+            self._seen.admit(version)
         function = version.functions.get(spec.function)
         if function is None:
             raise StartError(
