@@ -42,7 +42,7 @@ def private_server() -> Iterator[Server]:
     """A server for this run; it and its folder are gone afterwards."""
     binary = find_binary()
     with tempfile.TemporaryDirectory(prefix="qb-") as folder:
-        path, port = Path(folder) / "s", _free_port()
+        path, port = Path(folder) / "s", free_port()
         command = [
             str(binary),
             "--bind",
@@ -62,7 +62,8 @@ def private_server() -> Iterator[Server]:
                 process.terminate()
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port that nothing listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port: int = taken.getsockname()[1]
         return port

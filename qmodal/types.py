@@ -26,12 +26,16 @@ class FunctionCurrentStats:
 
 @dataclass(frozen=True, slots=True)
 class FunctionAutoscalerSettings:
-    """The settings in force for a pool; `max_containers` None means no limit, windows in seconds."""
+    """The settings in force for a pool; `max_containers` None means no limit, windows in seconds.
+
+    `scaleup_softness` is qmodal's own: 0 starts as many containers as could help, 1 the fewest.
+    """
 
     min_containers: int
     max_containers: int | None
     buffer_containers: int
     scaledown_window: int
+    scaleup_softness: float = 0.25
 
 
 @dataclass(frozen=True, slots=True)

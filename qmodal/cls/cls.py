@@ -192,6 +192,7 @@ class Obj:
         max_containers: int | None = None,
         buffer_containers: int | None = None,
         scaledown_window: int | None = None,
+        scaleup_softness: float | None = None,
     ) -> Op[FunctionAutoscalerSettings]:
         """Change the limits of this instance's pool only; None leaves one as it is."""
         return pool_verbs.update_autoscaler(
@@ -200,6 +201,7 @@ class Obj:
             max_containers=max_containers,
             buffer_containers=buffer_containers,
             scaledown_window=scaledown_window,
+            scaleup_softness=scaleup_softness,
         )
 
     @verb

@@ -43,16 +43,18 @@ class Autoscaler:
         max_containers: int | None = UNSET,
         buffer_containers: int | None = UNSET,
         scaledown_window: int = UNSET,
+        scaleup_softness: float | None = UNSET,
     ) -> Op[FunctionAutoscalerSettings]:
         """Change some of them until the next deploy; returns the settings in force.
 
-        What is left out stays; None resets: no minimum, no buffer, no limit. Raises InvalidError.
+        What is left out stays; None resets: no minimum, no buffer, no limit, the usual softness. Raises InvalidError.
         """
         changes = {
             "min_containers": min_containers,
             "max_containers": max_containers,
             "buffer_containers": buffer_containers,
             "scaledown_window": scaledown_window,
+            "scaleup_softness": scaleup_softness,
         }
         given = {name: value for name, value in changes.items() if value is not UNSET}
         target = yield from self._find()
@@ -86,7 +88,7 @@ def _container_states(client: Client, pool: str) -> Op[list[str]]:
     ]
 
 
-def update_autoscaler(find: FindTarget, **changes: int | None) -> Op[FunctionAutoscalerSettings]:
+def update_autoscaler(find: FindTarget, **changes: float | None) -> Op[FunctionAutoscalerSettings]:
     """Override the pool's settings until the next deploy; None leaves a setting as it is."""
     given = {name: value for name, value in changes.items() if value is not None}
     target = yield from find()
@@ -98,6 +100,8 @@ def reset_autoscaler(target: Target, changes: dict[str, Any]) -> Op[FunctionAuto
     if changes.get("max_containers") == 0:
         raise InvalidError("`max_containers` must be at least 1, not 0; None takes the limit away")
     given = {name: 0 if value is None else value for name, value in changes.items()}
+    if changes.get("scaleup_softness", 0) is None:
+        given["scaleup_softness"] = FunctionOptions().scaleup_softness
     if given.get("scaledown_window") == 0:
         given["scaledown_window"] = FunctionOptions().scaledown_window
     return (yield from _override(target, given))
@@ -112,18 +116,20 @@ def current_settings(target: Target) -> Op[FunctionAutoscalerSettings]:
 
 def _override(target: Target, given: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
     client = current()
-
-    def changed(before: dict[str, Any]) -> dict[str, int]:
-        override = AutoscalerOverride.from_plain({**before, **given})
-        override.apply(target.options)  # raises if minimum and maximum cross
-        return override.to_plain()
-
+    AutoscalerOverride.from_plain(given)  # raises for a bad value
+    options = target.options
     yield from open_pool(client, target.spec)
-    settings = yield from client.apps.override(target.spec.app_id, target.pool, changed)
-    options = AutoscalerOverride.from_plain(settings).apply(target.options)
-    if options.min_containers:
+    settings = yield from client.apps.override(
+        target.spec.app_id,
+        target.pool,
+        given,
+        least=options.min_containers,
+        most=options.max_containers,
+    )
+    changed = AutoscalerOverride.from_plain(settings).apply(options)  # raises if the limits cross
+    if changed.min_containers:
         yield from client.pools.join(target.pool)
-    return effective(options)
+    return effective(changed)
 
 
 def effective(options: FunctionOptions) -> FunctionAutoscalerSettings:
@@ -133,4 +139,5 @@ def effective(options: FunctionOptions) -> FunctionAutoscalerSettings:
         max_containers=options.max_containers,
         buffer_containers=options.buffer_containers,
         scaledown_window=options.scaledown_window,
+        scaleup_softness=options.scaleup_softness,
     )

@@ -164,6 +164,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         max_containers: int | None = None,
         buffer_containers: int | None = None,
         scaledown_window: int | None = None,
+        scaleup_softness: float | None = None,
     ) -> Op[FunctionAutoscalerSettings]:
         """Change the pool's limits while it runs; None leaves one as it is. In force in 0.3 s.
 
@@ -175,6 +176,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
             max_containers=max_containers,
             buffer_containers=buffer_containers,
             scaledown_window=scaledown_window,
+            scaleup_softness=scaleup_softness,
         )
 
     @property

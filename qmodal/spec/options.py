@@ -63,6 +63,8 @@ class FunctionOptions:
     max_containers: int | None = None
     buffer_containers: int = 0
     scaledown_window: int = 60
+    # How much longer inputs may wait so that fewer containers start: a share of the time that a start takes.
+    scaleup_softness: float = 0.25
     retries: Retries | None = None
     timeout: int = 300
     startup_timeout: int | None = None
@@ -77,6 +79,8 @@ class FunctionOptions:
     wait_ms: int = 0
     fork: bool = True
     delivery: str = "at_least_once"
+    # What becomes of waiting inputs when the containers keep failing to start.
+    on_crash_loop: str = "fail"
     # Its share of the containers when there is not room for all, beside other functions of its app.
     priority: int = 1
     recorded: Mapping[str, Any] = field(default_factory=dict)
@@ -195,6 +199,7 @@ class AutoscalerOverride:
     max_containers: int | None = None
     buffer_containers: int | None = None
     scaledown_window: int | None = None
+    scaleup_softness: float | None = None
 
     def __post_init__(self) -> None:
         _checked({name: value for name, value in self.to_plain().items() if value})
@@ -210,13 +215,13 @@ class AutoscalerOverride:
         check_amount(changed.min_containers, changed.max_containers)
         return changed
 
-    def to_plain(self) -> dict[str, int]:
+    def to_plain(self) -> dict[str, float]:
         """The settings that are overridden."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
         return {name: value for name, value in values.items() if value is not None}
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, int]) -> AutoscalerOverride:
+    def from_plain(cls, plain: Mapping[str, Any]) -> AutoscalerOverride:
         """The override that `to_plain` wrote."""
         return cls(**{each.name: plain.get(each.name) for each in fields(cls)})
 

@@ -9,6 +9,7 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
+from qmodal.spec.needs.needs import Needs
 from qmodal.spec.options import AutoscalerOverride, FunctionOptions
 from qmodal.spec.reader import MismatchError, check_version_of
 from qmodal.spec.variant import options_in_force
@@ -16,6 +17,7 @@ from qmodal.store.apps import AppRecord
 from qmodal.transport.defects import skip
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import all_of
+from qmodal_autoscaler.policy.room import NOTHING
 from qmodal_autoscaler.policy.state import PoolSettings
 
 # Terms that are remembered, so that overrides that come and go do not gather.
@@ -33,7 +35,8 @@ class PoolTerms:
 
     `number` is the app's current version, `capacity` how many inputs a container may run.
     `least`: containers of older versions than this end at once, whatever they run.
-    `weight`: its share of the room beside other pools of its app.
+    `weight`: its share of the room beside other pools of its app. `needs`: what a container requests of its box, without
+    the limits that only the box has to know.
     `ended`: why nothing in the pool will run any more, as its callers are told; empty if it may.
     """
 
@@ -46,12 +49,13 @@ class PoolTerms:
     ended: str = ""
     least: int = 0
     weight: float = 1.0
+    needs: Needs = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
 class _AppState:
     record: AppRecord | None
-    overrides: dict[str, dict[str, int]]
+    overrides: dict[str, dict[str, float]]
 
 
 class Catalog:
@@ -69,6 +73,8 @@ class Catalog:
         self._terms: dict[tuple[Any, ...], PoolTerms] = {}
         # The highest version of each app that was current, as its signed document says.
         self._highest: dict[str, int] = {}
+        # Of each pool: the terms that it shares with others, and these with its label.
+        self._labelled: dict[str, tuple[PoolTerms, PoolTerms]] = {}
 
     def app_of(self, pool: str) -> str:
         """The pool's app; empty if its spec is not known."""
@@ -138,6 +144,7 @@ class Catalog:
         """Forget the specs, apps and versions that only other pools need."""
         for pool in self._specs.keys() - set(pools):
             del self._specs[pool]
+            self._labelled.pop(pool, None)
         apps = self.apps_of(pools)
         self._apps = {app: about for app, about in self._apps.items() if app in apps}
         needed = self._needed()
@@ -169,8 +176,14 @@ class Catalog:
         terms = self._terms.get(key)
         if terms is None:
             terms = self._terms[key] = _running(spec, version, function, override)
-        least = 0 if spec.number else record.least
-        return replace(terms, label=_label(spec), least=least)
+        return self._with_label(pool, spec, terms, 0 if spec.number else record.least)
+
+    def _with_label(self, pool: str, spec: PoolSpec, shared: PoolTerms, least: int) -> PoolTerms:
+        before, labelled = self._labelled.get(pool, (None, shared))
+        if before is not shared or labelled.least != least:
+            labelled = replace(shared, label=_label(spec), least=least)
+            self._labelled[pool] = shared, labelled
+        return labelled
 
     def _check(self, version: Version, record: AppRecord, spec: PoolSpec) -> None:
         """Raise UnknownTermsError for a version of another app, or an earlier one than one that was current."""
@@ -224,7 +237,7 @@ def _ended(spec: PoolSpec, number: int, why: str) -> PoolTerms:
 
 
 def _running(
-    spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, int]
+    spec: PoolSpec, version: Version, function: FunctionSpec, override: dict[str, float]
 ) -> PoolTerms:
     options = _overridden(options_in_force(function, spec), override, spec)
     settings = PoolSettings(
@@ -233,7 +246,9 @@ def _running(
         buffer_containers=options.buffer_containers,
         scaledown_window=float(options.scaledown_window),
         slots=options.slots,
+        alpha=options.scaleup_softness,
         ephemeral=version.is_ephemeral,
+        gives_up=options.on_crash_loop == "fail",
     )
     return PoolTerms(
         label=_label(spec),
@@ -243,11 +258,17 @@ def _running(
         settings=settings,
         capacity=options.capacity,
         weight=float(options.priority),
+        needs=_requested(options.needs),
     )
 
 
+def _requested(needs: Needs) -> Needs:
+    requests = replace(needs, cpu_limit=None, memory_limit=None)
+    return requests if requests.is_declared else NOTHING
+
+
 def _overridden(
-    options: FunctionOptions, override: dict[str, int], spec: PoolSpec
+    options: FunctionOptions, override: dict[str, float], spec: PoolSpec
 ) -> FunctionOptions:
     try:
         return AutoscalerOverride.from_plain(override).apply(options)

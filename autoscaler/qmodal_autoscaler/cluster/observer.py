@@ -18,29 +18,37 @@ LOOK = "the look at the server"
 # Pools without containers that each look at everything includes, in turns: most of them wait for room, and are looked at
 # when there is some. Hints that say more of them may be lost.
 LOOKED_AT_IN_TURNS = 200
+# Pools that are looked at only because a second is over are looked at so many at a time, in the course of the next one: a hint
+# that comes meanwhile waits for one such look, and not for one at all pools.
+LOOKED_AT_TOGETHER = 32
 
 
 @dataclass(frozen=True, slots=True)
 class DuePools:
-    """The pools to look at now; `everything`: the boxes and what has changed meanwhile, too (`Observer.look`)."""
+    """The pools to look at now; `everything`: the boxes and what has changed meanwhile, too (`Observer.look`).
+
+    `is_news`: somebody has said that something has changed, perhaps an app with many pools. `routine`: further pools, of
+    which nobody has said anything; they were left for later by a look at everything.
+    """
 
     pools: frozenset[str]
     everything: bool
-    is_news: bool = (
-        False  # somebody has said that something has changed, perhaps an app with many pools
-    )
+    is_news: bool = False
+    routine: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
 class ClusterSnapshot:
     """The pools that were looked at, and an observation of each that could be observed.
 
-    `known`: after a look at everything, the pools that are active or have containers.
+    After a look at everything, `known`: the pools that are active or have containers, and `later`: those of them
+    that are to be looked at in the course of the next second.
     """
 
     pools: list[str]
     observations: dict[str, Observation] = field(default_factory=dict)
     known: frozenset[str] = frozenset()
+    later: tuple[str, ...] = ()
 
 
 class Observer:
@@ -49,10 +57,11 @@ class Observer:
     def __init__(self, client: Client, change_log: ChangeLog) -> None:
         self._client = client
         self._change_log = change_log
-        self.nodes = Nodes(client.fleet)
+        self.nodes = Nodes(client.fleet, client.boxes)
         self.catalog = Catalog(client)
-        # Subjects, in the change log, of reads that have failed in the last full look.
+        # Subjects, in the change log, of reads that have failed since the last look at everything, and before that.
         self._unreadable: set[str] = set()
+        self._unreadable_before: set[str] = set()
         self._clock_ms = 0.0  # the server's clock less the monotonic one
         self._known: frozenset[str] = frozenset()
         self._turn = 0
@@ -67,40 +76,49 @@ class Observer:
         if due.everything:
             if due.is_news:
                 yield from self._all(self.catalog.read_all_apps())
-            return (yield from self._look_at_all(due.pools))
+            return (yield from self._look_at_all(due))
+        # What boxes report is read once a second, and when they say that it has changed.
         boxes = self.nodes.read_boxes_of(due.pools)
-        return (yield from self._look_at(sorted(due.pools), boxes))
+        return (yield from self._look_at(sorted(due.pools | due.routine), boxes))
 
     def look_again(self, pools: list[str]) -> Op[ClusterSnapshot]:
         """Look at the pools only, and not at the boxes."""
         return (yield from self._look_at(pools, []))
 
-    def _look_at_all(self, due: frozenset[str]) -> Op[ClusterSnapshot]:
+    def _look_at_all(self, due: DuePools) -> Op[ClusterSnapshot]:
         """Look at all boxes, the pools that are due, new, or have containers, and some of the others.
 
-        If there are few others, at all of them.
+        If there are few others, at all of them. Without news, many of those that are neither due nor new are left for later.
         """
         active, leases, clock = yield from all_of(
             self._client.observing.active(), self._client.fleet.workers(), ask_one(b"TIME")
         )
         seconds, micros = clock
         self._clock_ms = int(seconds) * 1000 + int(micros) / 1000 - time.monotonic() * 1000
-        before, self._unreadable = self._unreadable, set()
+        self._settle_readable()
         boxes = self.nodes.survey(leases)
-        needed = self.nodes.pools() | due | self.catalog.take_changed()
-        needed.update(pool for pool in active if pool not in self._known)
+        now = {*due.pools, *due.routine, *self.catalog.take_changed()}
+        now.update(pool for pool in active if pool not in self._known)
+        needed = self.nodes.pools() | now
         others = [pool for pool in active if pool not in needed]
-        seen = yield from self._look_at(sorted({*needed, *self._next_of(others)}), boxes)
+        rest = sorted({*needed, *self._next_of(others)} - now)
+        if due.is_news or len(rest) <= LOOKED_AT_TOGETHER:
+            now, rest = now.union(rest), []
+        seen = yield from self._look_at(sorted(now), boxes)
         # Boxes that were read for the first time may have containers of pools that are not active.
-        strangers = sorted(self.nodes.pools() - set(seen.pools))
+        strangers = sorted(self.nodes.pools().difference(seen.pools, rest))
         more = yield from self._look_at(strangers, [])
-        self._known = frozenset((*active, *seen.pools, *strangers))
+        self._known = frozenset((*active, *seen.pools, *strangers, *rest))
         self.catalog.keep(self._known)
         self._change_log.keep(self._known)
-        for over in before - self._unreadable:
-            self._change_log.settle(over)
         observations = seen.observations | more.observations
-        return ClusterSnapshot(seen.pools + strangers, observations, self._known)
+        return ClusterSnapshot(seen.pools + strangers, observations, self._known, tuple(rest))
+
+    def _settle_readable(self) -> None:
+        """What could not be read in the second before the last one, and could be in the last one, is no trouble any more."""
+        for over in self._unreadable_before - self._unreadable:
+            self._change_log.settle(over)
+        self._unreadable_before, self._unreadable = self._unreadable, set()
 
     def _next_of(self, others: list[str]) -> list[str]:
         """Those of the pools whose turn it is to be looked at."""
@@ -118,7 +136,8 @@ class Observer:
         later = catalog.apps_of(pools) - apps
         yield from self._all(catalog.read_apps(later))
         yield from self._all(catalog.read_versions(apps | later))
-        self.nodes.arrange()
+        if boxes:
+            self.nodes.arrange()
         return seen
 
     def _observe(self, pools: list[str], seen: ClusterSnapshot) -> Op[None]:

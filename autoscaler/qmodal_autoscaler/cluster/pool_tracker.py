@@ -47,14 +47,16 @@ class PoolTracker:
     """A pool's containers and failed starts, as of the last look at it; times in monotonic seconds.
 
     `looked`: when that was; `settled`: the inputs that had settled by then; `number`: the app's
-    version. `failures`: when starts have failed; `early_deaths`: when containers have died young;
-    `detail`: what the last failed start has reported. `_over`: containers whose end is counted.
+    version; `reset`: when failures were last forgotten by hand. `failures`: when starts have failed;
+    `early_deaths`: when containers have died young; `detail`: what the last failed start has
+    reported. `_over`: containers whose end is counted.
     """
 
     history: PoolHistory
     looked: float = -math.inf
     settled: int | None = None
     number: int = 0
+    reset: int = 0
     failures: list[float] = field(default_factory=list)
     early_deaths: list[float] = field(default_factory=list)
     detail: str = ""
@@ -74,7 +76,7 @@ class PoolTracker:
         containers = list(containers)
         done = observation.submitted - observation.inflight
         progress = 0 if self.settled is None else max(0, done - self.settled)
-        self._clear_failures(terms, progress)
+        self._clear_failures(terms, progress, observation.reset)
         living = [held for held in containers if not held.is_over]
         for held in containers:
             if held.is_over or held.is_leaving:
@@ -123,10 +125,10 @@ class PoolTracker:
         """Whether failed starts of a pool that is gone would still matter if it came back."""
         return bool(self.failures) and now - self.failures[-1] < LONGEST_PAUSE_SECONDS
 
-    def _clear_failures(self, terms: PoolTerms, progress: int) -> None:
-        """Forget failures of another version, and early deaths once inputs have settled (`progress`)."""
-        if terms.number != self.number:
-            self.number = terms.number
+    def _clear_failures(self, terms: PoolTerms, progress: int, reset: int) -> None:
+        """Forget failures of another version or from before a `reset`, and early deaths once inputs have settled."""
+        if (terms.number, reset) != (self.number, self.reset):
+            self.number, self.reset = terms.number, reset
             self.failures.clear()
             self.early_deaths.clear()
         if progress:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
+import math
 import time
+from collections.abc import Sequence
 
-from qmodal_autoscaler.cluster.observer import DuePools
+from qmodal_autoscaler.cluster.observer import LOOKED_AT_TOGETHER, DuePools
 
 # When a pool is looked at again after a hint: submits publish at most one in 50 ms, so inputs that come
 # after the first look are not announced.
@@ -75,6 +77,7 @@ class WorkQueue:
         self._due_now: set[str] = set()
         self._second_looks = Timers()
         self._timers = Timers()
+        self._routine = Timers()
         # The moment of the last hint at a pool that has containers, and the delay of the next look.
         self._delays: dict[str, tuple[float, float]] = {}
         self._everything = self._is_news = True
@@ -129,6 +132,13 @@ class WorkQueue:
         """Make the pool due at that moment, unless it is planned for an earlier one."""
         self.plan(pool, min(moment, self._timers.moment(pool, moment)))
 
+    def spread(self, pools: Sequence[str], seconds: float) -> None:
+        """Have the pools looked at within so many seconds, LOOKED_AT_TOGETHER at a time; overdue ones stay due."""
+        now, portions = time.monotonic(), math.ceil(len(pools) / LOOKED_AT_TOGETHER)
+        for n, pool in enumerate(pools):
+            portion = 1 + n // LOOKED_AT_TOGETHER
+            self._routine.set_first(pool, now + seconds * portion / (portions + 1))
+
     def waits(self, pool: str) -> None:
         """Take in that the pool has nothing and waits for room: it is looked at when there is some, or more inputs come."""
         self._second_looks.drop(pool)
@@ -138,10 +148,11 @@ class WorkQueue:
         """Drop the timers of a pool that is gone."""
         self._timers.drop(pool)
         self._second_looks.drop(pool)
+        self._routine.drop(pool)
         self._delays.pop(pool, None)
 
     def rest(self, busy: float) -> None:
-        """Take in how many seconds of a processor the look took that began last."""
+        """Take in how many seconds of a processor the look took that began last; none for one that was routine only."""
         self._rest = min(LONGEST_REST_SECONDS, max(COALESCE_SECONDS, REST * busy))
 
     async def wait(self) -> DuePools:
@@ -158,13 +169,17 @@ class WorkQueue:
     def _seconds_left(self) -> float:
         if self._everything or self._due_now:
             return 0.0
-        return min(self._second_looks.first(), self._timers.first()) - time.monotonic()
+        timers = (self._second_looks, self._timers, self._routine)
+        return min(each.first() for each in timers) - time.monotonic()
 
     def _take(self) -> DuePools:
         self._began = now = time.monotonic()
         pools, self._due_now = self._due_now, set()
         for timers in (self._second_looks, self._timers):
             pools.update(timers.take(now))
+        for pool in pools:
+            self._routine.drop(pool)  # this look will do
+        routine = frozenset(self._routine.take(now))
         everything, self._everything = self._everything, False
         is_news, self._is_news = self._is_news, False
-        return DuePools(frozenset(pools), everything, is_news)
+        return DuePools(frozenset(pools), everything, is_news, routine)

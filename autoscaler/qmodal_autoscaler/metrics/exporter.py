@@ -24,6 +24,7 @@ from qmodal_autoscaler.control.leader_loop import LeaderTerm
 from qmodal_autoscaler.metrics.facts import ClusterFacts, LeaderView
 from qmodal_autoscaler.metrics.families import cluster_families
 from qmodal_autoscaler.metrics.function_text import Counted, function_text
+from qmodal_autoscaler.metrics.rounds import RoundTimes
 
 # Pools whose oldest input is looked for.
 MOST_BACKLOGGED = 1000
@@ -49,6 +50,7 @@ class AutoscalerMetrics(MetricsSource):
         self._figures = Figures(client.keys)
         self._reader = LoopReader(asyncio.get_running_loop())
         self._view: LeaderView | None = None
+        self._rounds = RoundTimes()
 
     def serve(self, port: int) -> MetricsServer:
         """The server on that port, started; raises ConfigurationError."""
@@ -58,8 +60,11 @@ class AutoscalerMetrics(MetricsSource):
 
     async def lead(self, term: LeaderTerm) -> None:
         """Lead for that term, and show what its leader knows meanwhile."""
-        self._view = LeaderView(term.nodes, term.catalog, self._pool_labels)
+        self._view = LeaderView(
+            term.nodes, term.catalog, term.wanted, term.waiting, self._pool_labels
+        )
         term.on_judged, term.on_placed = self._view.judged, self._view.placed
+        term.on_round = self._rounds.add
         try:
             await term.run()
         finally:
@@ -75,7 +80,10 @@ class AutoscalerMetrics(MetricsSource):
         ]
         if scrape is None or facts is None:
             return found, b""
-        found += cluster_families(facts, scrape.server, scrape.oldest)
+        found += [
+            self._rounds.family(),
+            *cluster_families(facts, scrape.server, scrape.oldest),
+        ]
         return found, function_text(scrape.counted)
 
     def is_ready(self) -> bool:

@@ -35,7 +35,8 @@ def decide(
         history = replace(history, blocked_since=blocked)
     start = pause.allowed(_new_starts(counts, settings, need), len(counts.starting), now)
     history, leaving = _leaving(counts, snapshot, settings, history, need, now)
-    give_up = pause.hopeless and now < pause.until and bool(counts.backlog) and not counts.live
+    is_hopeless = pause.hopeless and now < pause.until and settings.gives_up
+    give_up = is_hopeless and bool(counts.backlog) and not counts.live
     gone = len(leaving.drain) + len(leaving.retire)
     size = max(need, len(counts.live) + start - gone, settings.min_containers)
     why, reason = _reason(counts, need, start, leaving, pause, now)

@@ -72,6 +72,7 @@ class PoolSettings:
     slots: int = 1
     alpha: float = 0.25  # share of a start time within which new containers should work off a queue
     ephemeral: bool = False  # the app lives only as long as its client
+    gives_up: bool = True  # waiting inputs fail when no container can be started
 
     def capped(self, count: int) -> int:
         """The count, no higher than max_containers."""

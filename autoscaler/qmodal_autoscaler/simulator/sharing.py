@@ -6,9 +6,11 @@ import math
 from collections import Counter
 from typing import NamedTuple
 
-from qmodal_autoscaler.policy.placement import ContainerRequest, WorkerRoom, place
+from qmodal_autoscaler.policy.placement import Rooms
 from qmodal_autoscaler.policy.rebalance import STALLED_SECONDS, Donor, StarvedPool, lend
+from qmodal_autoscaler.policy.room import NOTHING, AppShares, ContainerRequest, Totals, WorkerRoom
 from qmodal_autoscaler.policy.state import Decision
+from qmodal_autoscaler.policy.tenure import remaining_seconds
 from qmodal_autoscaler.policy.turns import TurnQueue
 from qmodal_autoscaler.simulator.engine import Simulation
 from qmodal_autoscaler.simulator.pools import SimulatedContainer, SimulatedPool
@@ -32,6 +34,7 @@ class Sharing:
 
     def __init__(self) -> None:
         self.starved_since: dict[str, float] = {}
+        self._rates: dict[str, float] = {}
         self._line = TurnQueue()
 
     def __contains__(self, pool: str) -> bool:
@@ -41,11 +44,13 @@ class Sharing:
     def forget(self, pool: str) -> None:
         """The pool is put away."""
         self.starved_since.pop(pool, None)
+        self._rates.pop(pool, None)
         self._line.leave(pool)
 
     def settle(self, sim: Simulation, shares: list[Share], *, is_full: bool) -> None:
         """Start what there is room for; in a round over all pools (`is_full`) also end what gives way to others."""
         for pool, decision in shares:
+            self._rates[pool.name] = decision.history.arrivals.per_second
             if decision.start:
                 self._line.enter(_request(pool, decision))
             else:
@@ -62,11 +67,11 @@ class Sharing:
 
     def _grant(self, sim: Simulation) -> Counter[str]:
         room = UNLIMITED_ROOM if sim.trace.room is None else sim.trace.room - sim.alive
-        holding: Counter[str] = Counter()
+        shares = AppShares(Totals(UNLIMITED_ROOM))
         for pool in sim.pools.values():
-            holding[_app(pool.name)] += len(pool.containers)
-        requests = [self._line.granted(turn) for turn in self._line.call(room, holding)]
-        placed = Counter(pool for pool, _ in place(requests, [WorkerRoom(id=BOX, free_slots=room)]))
+            shares.add(_app(pool.name), NOTHING, count=len(pool.containers))
+        turns = self._line.call(Rooms([WorkerRoom(id=BOX, free_slots=room)]), shares)
+        placed = Counter({each.pool: each.count for each in map(self._line.granted, turns)})
         for name, count in placed.items():
             sim.start(sim.pools[name], count, BOX)
         return placed
@@ -87,7 +92,15 @@ class Sharing:
         ]
         pools = sim.active.values()
         leaving = sum(each.draining for pool in pools for each in pool.containers.values())
-        donors = [_donor(sim, pool, is_wanting=wanted.get(pool.name, 0) > 0) for pool in pools]
+        donors = [
+            _donor(
+                sim,
+                pool,
+                is_wanting=wanted.get(pool.name, 0) > 0,
+                per_second=self._rates.get(pool.name, 0.0),
+            )
+            for pool in pools
+        ]
         known = {name: each for pool in pools for name, each in pool.containers.items()}
         waits = sim.now - min(self.starved_since.values())
         taken = lend(
@@ -110,7 +123,7 @@ def _request(pool: SimulatedPool, decision: Decision) -> ContainerRequest:
     return ContainerRequest(pool=pool.name, count=decision.start, have=have, app=_app(pool.name))
 
 
-def _donor(sim: Simulation, pool: SimulatedPool, *, is_wanting: bool) -> Donor:
+def _donor(sim: Simulation, pool: SimulatedPool, *, is_wanting: bool, per_second: float) -> Donor:
     ready = [each for each in pool.live if each.ready_at < math.inf]
     idle = [(sim.now - each.idle_since, each.id) for each in ready if not each.running]
     return Donor(
@@ -119,5 +132,13 @@ def _donor(sim: Simulation, pool: SimulatedPool, *, is_wanting: bool) -> Donor:
         app=_app(pool.name),
         idle=[] if is_wanting else idle,
         start=pool.start_time or 0.0,
+        service=pool.service_time,
+        remaining=remaining_seconds(
+            waiting=len(pool.queue),
+            service=pool.service_time,
+            slots=sim.trace.slots,
+            containers=len(ready),
+            per_second=per_second,
+        ),
         busy=[(sim.now - each.ready_at, each.id) for each in ready if each.running],
     )

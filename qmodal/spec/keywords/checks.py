@@ -173,10 +173,20 @@ def _region(name: str, value: Any) -> str | tuple[str, ...] | None:
     return tuple(value)
 
 
-def _delivery(name: str, value: Any) -> str | None:
-    if value not in (None, "at_least_once", "at_most_once"):
-        raise InvalidError(f'`{name}` must be "at_least_once" or "at_most_once", not {value!r}')
-    return None if value is None else str(value)
+def _share(name: str, value: Any) -> float | None:
+    if value is not None and not (type(value) in (int, float) and 0 <= value <= 1):
+        raise InvalidError(f"`{name}` must be a number from 0 to 1, not {value!r}")
+    return None if value is None else float(value)
+
+
+def _one_of(*words: str) -> Callable[[str, Any], str | None]:
+    def check(name: str, value: Any) -> str | None:
+        if value is not None and not (isinstance(value, str) and value in words):
+            either = " or ".join(f'"{word}"' for word in words)
+            raise InvalidError(f"`{name}` must be {either}, not {value!r}")
+        return value
+
+    return check
 
 
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
@@ -193,6 +203,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "max_containers": _whole(1),
     "buffer_containers": _whole(0),
     "scaledown_window": _window,
+    "scaleup_softness": _share,
     "retries": _retries,
     "timeout": _timeout,
     "startup_timeout": _whole(1, LONGEST_TIMEOUT),
@@ -202,6 +213,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "enable_memory_snapshot": _flag,
     "serialized": _flag,
     "fork": _flag,
-    "delivery": _delivery,
+    "delivery": _one_of("at_least_once", "at_most_once"),
+    "on_crash_loop": _one_of("fail", "hold"),
     "priority": _whole(1, HIGHEST_PRIORITY),
 }

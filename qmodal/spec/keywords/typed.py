@@ -24,6 +24,7 @@ class OptionKeywords(TypedDict, total=False):
     max_containers: int | None
     buffer_containers: int | None
     scaledown_window: int | None
+    scaleup_softness: float | None
     proxy: Any
     retries: int | Retries | None
     timeout: int
@@ -43,6 +44,7 @@ class OptionKeywords(TypedDict, total=False):
     fork: bool
     priority: int
     delivery: str
+    on_crash_loop: str
     keep_warm: int | None
     concurrency_limit: int | None
     container_idle_timeout: int | None

@@ -12,6 +12,7 @@ import msgpack
 from qmodal.store import reading
 from qmodal.store.entries import Claimed
 from qmodal.store.keys import GROUP, Keys, Lane
+from qmodal.store.reading import LATEST_MS
 from qmodal.store.results.outputs import MOST_PER_OUTPUT
 from qmodal.transport.operation import Command, Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
@@ -49,6 +50,7 @@ class Observation:
     is_served: bool = False  # a lone input is not published: a container is ready for it
     busy_cpu: float | None = None
     memory: int | None = None
+    reset: int = 0  # when its failed starts were last forgotten by hand, in ms since 1970
     paused: int = 0  # since when it gets no containers, in ms since 1970; 0: it does
 
     def running(self, slots: int = 1) -> int:
@@ -160,7 +162,8 @@ class Observing:
             found += _queued(pool, "waiting", lane, waiting)
         members = yield from ask_one(b"ZRANGE", keys.delayed(pool), 0, count - 1, b"WITHSCORES")
         for member, due in reading.pairs(members):
-            found += _queued(pool, "delayed", 2, [(b"%d-0" % float(due), _fields(member))])
+            moment = min(max(0.0, float(due)), LATEST_MS)
+            found += _queued(pool, "delayed", 2, [(b"%d-0" % moment, _fields(member))])
         return found
 
     def learned(self, pool: str, **values: float) -> Op[None]:
@@ -168,9 +171,22 @@ class Observing:
         flat = [part for name, value in values.items() for part in (name, round(value, 6))]
         yield from ask_one(*note_command(self.keys, pool, *flat))
 
+    def memory_of(self, pool: str) -> Op[int | None]:
+        """Bytes that a container of the pool takes, as measured; None while nobody knows."""
+        (reply,) = yield from ask_each([(b"HGET", self.keys.pool(pool), b"memory")])
+        found = reading.whole(reply)
+        return None if found is None else max(0, found)
+
     def pause(self, pool: str, *, since: int) -> Op[bool]:
         """Have the pool get no containers from now on (`since`, in ms); False if it is not known."""
         noted = yield from ask_one(*note_command(self.keys, pool, b"paused", since))
+        if noted:
+            yield from ask_one(b"PUBLISH", self.keys.wake, pool)
+        return bool(noted)
+
+    def reset(self, pool: str, *, now: int) -> Op[bool]:
+        """Have the pool try to start containers as if none had failed (`now`, in ms); False if it is not known."""
+        noted = yield from ask_one(*note_command(self.keys, pool, b"reset", now))
         if noted:
             yield from ask_one(b"PUBLISH", self.keys.wake, pool)
         return bool(noted)
@@ -236,6 +252,7 @@ def _observation(pool: str, reply: Any, where: str) -> Observation | None:
         paused,
         cpu,
         memory,
+        reset,
     ) = fields
     return Observation(
         pool=pool,
@@ -252,6 +269,7 @@ def _observation(pool: str, reply: Any, where: str) -> Observation | None:
         busy_cpu=reading.seconds(cpu, where),
         memory=reading.whole(memory),
         paused=max(0, reading.whole(paused) or 0),
+        reset=max(0, reading.whole(reset) or 0),
     )
 
 

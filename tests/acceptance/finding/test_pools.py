@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,20 @@ def test_a_paused_pool_lets_its_inputs_wait_also_after_a_deploy(
     shop.say("deploy", program)
     with pytest.raises(TimeoutError):
         call.get(timeout=3)
+    scaler = qmodal.Function.from_name("shop", "invert").autoscaler
+    scaler.update(scaleup_softness=0.5)
     row = the_pool(shop, "invert")
     assert (row["state"], row["waiting"], row["containers"]) == ("paused", 1, 0)
     shown = shop.plain("pool", "show", row["pool"][:8])
     assert shown["paused"] >= 3
     assert shown["oldest"] >= 3
+    assert {each["name"]: each["value"] for each in shown["limits"]} == asdict(scaler.settings())
+    assert "scaleup_softness 0.5" in shop.say("pool", "show", "invert")
     assert "paused" in shop.say("pool", "show", "invert")
+    assert shop.say("pool", "reset", "invert").startswith("Reset invert [")
+    (seen,) = current().run(current().observing.observe([row["pool"]]))
+    assert seen is not None
+    assert seen.reset > 0
     assert shop.say("pool", "resume", row["pool"]).startswith("Resumed invert [")
     assert shop.say("pool", "resume", "invert").endswith("is not paused\n")
     assert call.get(timeout=30) == 1.0

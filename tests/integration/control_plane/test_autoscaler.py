@@ -17,6 +17,7 @@ from qmodal.store.fleet import ContainerReport
 from qmodal.transport.operation import ask, ask_one
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import PoolTerms
+from qmodal_autoscaler.cluster.observer import LOOKED_AT_TOGETHER
 from qmodal_autoscaler.control.judgement import Purge
 from qmodal_autoscaler.control.maintenance import Maintenance
 from qmodal_autoscaler.control.workqueue import WorkQueue
@@ -150,7 +151,7 @@ def test_changed_settings_take_effect_within_300_milliseconds(stage: Stage) -> N
     def seconds(most: int) -> float:
         begin = time.monotonic()
         limits = {"max_containers": most}
-        override = stage.client.apps.override(stage.app_id, stage.pools["f"], lambda _: limits)
+        override = stage.client.apps.override(stage.app_id, stage.pools["f"], limits)
         stage.client.run(override)
         stage.until(lambda: len(stage.assigned()) == most, "so many containers")
         return time.monotonic() - begin
@@ -158,16 +159,41 @@ def test_changed_settings_take_effect_within_300_milliseconds(stage: Stage) -> N
     assert any(seconds(most) < 0.3 for most in range(4, 16))
 
 
+def test_a_pool_may_let_inputs_wait_so_that_fewer_containers_start(stage: Stage) -> None:
+    client = stage.client
+    stage.worker(max_containers=100, fate=lambda report: report)
+    stage.publish(f=options(scaleup_softness=1), g=options(scaleup_softness=1))
+    for pool in stage.pools.values():
+        times = ("service_time", "1.0", "start_time", "80.0")
+        client.run(ask_one(b"HSET", client.keys.pool(pool), *times))
+    stage.submit("f", count=40)
+    stage.until(lambda: stage.assigned("f"), "as few as will do")
+    stage.submit("g", count=1)
+    stage.until(lambda: stage.assigned("g"), "another look")
+    assert len(stage.assigned("f")) <= 2
+    limits = {"scaleup_softness": 0.0}
+    client.run(client.apps.override(stage.app_id, stage.pools["f"], limits))
+    stage.until(lambda: len(stage.assigned("f")) > 20, "one for almost each input")
+
+
 def test_callers_are_told_when_the_containers_of_an_app_cannot_start(stage: Stage) -> None:
+    failed: list[str] = []
+
+    def fate(report: ContainerReport) -> ContainerReport:
+        failed.append(report.pool)
+        return failing(report)
+
     stage.state = "ephemeral"
-    worker = stage.worker(fate=failing)
-    stage.publish(f=options())
-    call = stage.submit(count=2)
+    stage.worker(fate=fate)
+    stage.publish(f=options(), g=options(on_crash_loop="hold"))
+    held, call = stage.submit("g"), stage.submit(count=2)
     notes = stage.until(lambda: stage.notes(call), "the callers are told", seconds=20)
     assert notes == ["init: Traceback:\nImportError: no such module"] * 2
-    stage.until(lambda: not worker.assigned(), "nothing is tried any more")
+    stage.until(lambda: not stage.assigned(), "nothing is tried any more")
+    stage.until(lambda: failed.count(stage.pools["g"]) >= 3, "the other one has failed as often")
     late = stage.submit()
     stage.until(lambda: stage.notes(late), "whoever calls now is told at once")
+    assert stage.notes(held) == []
 
 
 def test_a_start_that_fails_once_is_tried_again(stage: Stage) -> None:
@@ -341,3 +367,26 @@ def test_a_purge_that_a_deploy_has_overtaken_ends_nothing(stage: Stage) -> None:
     assert stage.notes(call) == []
     asyncio.run(purge(2))
     assert stage.notes(call) == ["init: no luck"]
+
+
+def test_a_detached_app_with_many_pools_ends_when_all_of_them_have_done_their_work(
+    stage: Stage,
+) -> None:
+    """Pools of which nobody says anything are looked at a few at a time, and the app ends when all were."""
+    stage.state = "detached"
+    stage.worker(max_containers=100)
+    names = [f"f{number}" for number in range(LOOKED_AT_TOGETHER + 3)]
+    stage.publish(**{name: options() for name in names})
+    for name in names:
+        stage.submit(name)
+    stage.until(lambda: all(map(stage.assigned, names)), "a container for each", seconds=30)
+
+    served = 0
+    while served < len(names):
+        served += stage.until(lambda: sum(map(stage.serve, names)), "inputs that are served")
+
+    def state() -> str:
+        record = stage.client.run(stage.client.apps.record(stage.app_id))
+        return "" if record is None else record.state
+
+    stage.until(lambda: state() == "stopped", "the app ends", seconds=30)

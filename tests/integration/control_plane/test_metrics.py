@@ -112,6 +112,8 @@ def test_a_leader_shows_what_was_called_and_what_there_is(installed: Installatio
     assert found.total("qmodal_desired_containers", **square) >= 1
     assert found.total("qmodal_scaling_changes_total", **square, direction="more") >= 1
     assert found.total("process_resident_memory_bytes") > 0
+    for pools in ("all", "due"):
+        assert found.total("qmodal_round_seconds_count", pools=pools) >= 1
     assert unexplained(found) == set()
     assert lint(installed.leader) == ""
 

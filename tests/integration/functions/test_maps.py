@@ -505,7 +505,12 @@ def test_autoscaler_settings_are_updated_reset_and_left(user: Any) -> None:
         None,
         1,
     )
-    assert scaler.settings() == changed
+    assert (changed.scaleup_softness, scaler.settings()) == (0.25, changed)
+    assert scaler.update(scaleup_softness=0).scaleup_softness == 0
+    assert scaler.update(max_containers=4).scaleup_softness == 0
+    assert scaler.update(scaleup_softness=None).scaleup_softness == 0.25
+    with pytest.raises(InvalidError, match="from 0 to 1"):
+        scaler.update(scaleup_softness=2)
     with pytest.warns(DeprecationError, match=r"autoscaler\.update"):
         assert user.place.update_autoscaler(max_containers=5).max_containers == 5
     for wrong in ({"max_containers": 0}, {"min_containers": -1}, {"scaledown_window": 1}):

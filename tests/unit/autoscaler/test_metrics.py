@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from qmodal.spec.documents import PoolSpec
+from qmodal.spec.needs.needs import Needs
 from qmodal.store.history.figures import ServerFigures
 from qmodal.store.history.statistics import BOUNDS, Series, bucket_of, observed
 from qmodal.wire.plain import pack
@@ -19,6 +20,7 @@ from qmodal_autoscaler.metrics.facts import ClusterFacts, FunctionFacts
 from qmodal_autoscaler.metrics.families import cluster_families
 from qmodal_autoscaler.metrics.function_text import FUNCTION_METRICS, function_text
 from qmodal_autoscaler.metrics.pool_labels import pool_label
+from qmodal_autoscaler.metrics.rounds import RoundTimes
 
 ROOT = Path(__file__).parents[3]
 SQUARE = Series("main", "shop", "square")
@@ -102,7 +104,9 @@ def cluster() -> Iterator[Metric]:
     )
     server = ServerFigures("as-1", 10_000.0, {"maxmemory_policy": "noeviction"}, 0)
     changes = {SQUARE: Counter({("more", "backlog"): 3, ("fewer", "fewer"): 1})}
-    everything = ClusterFacts({SQUARE: facts}, changes, pools=2, boxes=1, slots=4)
+    everything = ClusterFacts(
+        {SQUARE: facts}, changes, pools=2, boxes=1, slots=4, waiting={"room": 1}
+    )
     return cluster_families(everything, server, {"p1": 9_000, "p2": 8_000})
 
 
@@ -125,12 +129,29 @@ def test_what_was_placed_and_let_go_has_its_reasons() -> None:
     assert changes == {("more", "backlog"): 3, ("fewer", "fewer"): 1}
 
 
+def test_rounds_over_all_pools_are_counted_apart() -> None:
+    rounds = RoundTimes()
+    for seconds, is_full in [(0.02, True), (0.021, True), (9.0, True), (0.0004, False)]:
+        rounds.add(seconds, is_full)
+    counted = {
+        (each.labels["pools"], each.labels.get("le", each.name.rpartition("_")[2])): each.value
+        for each in rounds.family().samples
+    }
+    assert [counted["all", end] for end in ("0.015", "0.02", "0.03", "5", "+Inf")] == [
+        *(0, 1, 2),
+        *(2, 3),
+    ]
+    assert counted["all", "count"] == 3
+    assert counted["all", "sum"] == pytest.approx(9.041)
+    assert counted["due", "0.001"] == counted["due", "count"] == 1
+
+
 def test_the_page_explains_every_metric_of_the_cluster_and_of_functions() -> None:
     page = (ROOT / "docs" / "observing.md").read_text("utf-8")
     explained = set(re.findall(r"`(qmodal_\w+)`", page))
     endings = {"counter": "_total"}
     shown = {f"{family.name}{endings.get(family.type, '')}" for family in cluster()}
-    shown |= set(FUNCTION_METRICS)
+    shown |= {RoundTimes().family().name, *FUNCTION_METRICS}
     assert shown - explained == set()
     others = (
         "qmodal_box_",
@@ -141,3 +162,19 @@ def test_the_page_explains_every_metric_of_the_cluster_and_of_functions() -> Non
     )
     own = {each for each in explained if not each.startswith(others)}
     assert own - shown == {"qmodal_redis_up", "qmodal_autoscaler_leads"}
+
+
+def test_what_the_fleet_lacks_is_told_by_what_containers_need_in_a_bounded_number_of_series() -> (
+    None
+):
+    wanted = {Needs.of(gpu=("H100", "A100:2")): 3, Needs.of(cpu=0.5, memory=1024): 2, Needs(): 1}
+    many = wanted | {Needs.of(cpu=float(n)): 1 for n in range(1, 101)}
+    for lacking, series in ((wanted, 3), (many, 51)):
+        facts = ClusterFacts({}, {}, pools=0, boxes=0, slots=0, wanted=lacking)
+        server = ServerFigures("as-1", 10_000.0, {}, 0)
+        (family,) = (f for f in cluster_families(facts, server, {}) if f.name == "qmodal_wanted")
+        found = {tuple(each.labels.values()): each.value for each in family.samples}
+        assert len(found) == series
+        assert sum(found.values()) == sum(lacking.values())
+        assert found["H100 or A100:2", "", ""] == 3
+        assert found["", "0.5", "1024"] == 2

@@ -45,6 +45,14 @@ def see(
     return tracker.see(seen, [placed], TERMS, now=now, server_ms=now * 1000)
 
 
+def test_failed_starts_are_forgotten_by_hand_and_with_a_deploy(tracker: PoolTracker) -> None:
+    assert see(tracker, 1.0, state="failed").failures == (1.0,)
+    assert see(tracker, 2.0, state="failed").failures == (1.0,)
+    assert see(tracker, 3.0, seen=replace(SEEN, reset=7), state="failed").failures == ()
+    tracker.failures.append(4.0)
+    assert see(tracker, 5.0, seen=replace(SEEN, reset=7), state="failed").failures == (4.0,)
+
+
 def test_a_container_that_ends_by_itself_takes_no_more(tracker: PoolTracker) -> None:
     assert [each.state for each in see(tracker, 1.0).containers] == ["ready"]
     assert [each.state for each in see(tracker, 2.0, leaving=True).containers] == ["draining"]

@@ -172,6 +172,14 @@ def test_ten_pools_that_want_three_times_the_room_get_the_same(late: float) -> N
     assert record.busy_victims == 0
 
 
+def test_pools_that_are_nearly_done_are_not_started_again_for_the_rest() -> None:
+    record = simulate(workload("jobs"))
+    made = figures(record)
+    assert made.unfinished == 0
+    assert len(record.lives) <= 1.4 * 60  # 1.65 without the times of inputs
+    assert made.wait_p95 <= 45  # 48 s
+
+
 # --- the simulator itself -----------------------------------------------------------------------
 
 

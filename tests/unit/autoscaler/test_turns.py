@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
 import pytest
 
 from qmodal_autoscaler.control.workqueue import Timers
-from qmodal_autoscaler.policy.placement import ContainerRequest, WorkerRoom, place
+from qmodal_autoscaler.policy.placement import Rooms
 from qmodal_autoscaler.policy.rebalance import Donor, StarvedPool, lend
-from qmodal_autoscaler.policy.turns import TurnQueue
+from qmodal_autoscaler.policy.room import NOTHING, AppShares, ContainerRequest, Totals, WorkerRoom
+from qmodal_autoscaler.policy.tenure import remaining_seconds
+from qmodal_autoscaler.policy.turns import Turn, TurnQueue
 
 
 def wants(
@@ -34,8 +37,16 @@ def line_of(*requests: ContainerRequest) -> TurnQueue:
     return line
 
 
+def turns(line: TurnQueue, count: int, **holding: int) -> list[Turn]:
+    """Whose turn it is for so many places; `holding`: how many containers each app has."""
+    shares = AppShares(Totals(1000))
+    for app, has in holding.items():
+        shares.add(app, NOTHING, count=has)
+    return line.call(Rooms([WorkerRoom(id="box", free_slots=count)]), shares)
+
+
 def called(line: TurnQueue, count: int, **holding: int) -> dict[str, int]:
-    return {each.request.pool: each.containers for each in line.call(count, holding)}
+    return {each.request.pool: each.containers for each in turns(line, count, **holding)}
 
 
 def test_pools_with_one_input_each_get_room_in_the_order_in_which_they_came() -> None:
@@ -79,7 +90,7 @@ def test_a_pool_that_is_looked_at_again_keeps_its_place_and_one_that_was_served_
     line = line_of(wants("first"), wants("second"))
     assert list(called(line, 1)) == ["first"]
     line.enter(wants("first"))
-    (turn,) = line.call(1, {})
+    (turn,) = turns(line, 1)
     assert turn.request.pool == "first"
     line.granted(turn)
     line.enter(wants("first"))
@@ -88,7 +99,7 @@ def test_a_pool_that_is_looked_at_again_keeps_its_place_and_one_that_was_served_
 
 def test_what_is_granted_in_part_waits_for_the_rest() -> None:
     line = line_of(wants("pool", 5, have=1))
-    (turn,) = line.call(2, {})
+    (turn,) = turns(line, 2)
     assert line.granted(turn).count == 2
     rest = line.find("pool")
     assert rest is not None
@@ -115,7 +126,7 @@ def test_ten_pools_that_want_three_times_the_room_share_it_fairly() -> None:
     have: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for _ in range(100):
-        for turn in line.call(32 - have.total(), {"a": have.total()}):
+        for turn in turns(line, 32 - have.total(), a=have.total()):
             granted = line.granted(turn)
             have[granted.pool] += granted.count
         total.update(have)
@@ -164,6 +175,29 @@ def donor(
         pytest.param(
             [starved()], [donor(busy=9, seconds=31.0, start=3.0)], 9, 1, id="one that was worth it"
         ),
+        pytest.param(
+            [starved()], [donor(busy=9, start=3.0, remaining=2.9)], 9, 0, id="one that is done soon"
+        ),
+        pytest.param(
+            [starved()],
+            [donor(busy=9, start=3.0, remaining=3.1)],
+            9,
+            1,
+            id="one that is done later",
+        ),
+        pytest.param(
+            [starved()], [donor(busy=9, service=5.0, remaining=4.0)], 9, 0, id="one last input"
+        ),
+        pytest.param(
+            [starved()], [donor(busy=9, start=5.0, remaining=0.0)], 9, 1, id="nothing is left"
+        ),
+        pytest.param(
+            [starved()],
+            [donor(busy=9, start=30.0, service=60.0, remaining=11.0)],
+            9,
+            1,
+            id="nobody waits for so long until another pool is done",
+        ),
         pytest.param([starved(unmet=99)], [donor(busy=32)], 16, 16, id="half of them at once"),
         pytest.param(
             [starved(f"p{number}") for number in range(99)],
@@ -178,6 +212,29 @@ def test_containers_that_make_room(
     poor: list[StarvedPool], rich: list[Donor], most: int, taken: int
 ) -> None:
     assert len(lend(poor, rich, leaving=0, most=most)) == taken
+
+
+@pytest.mark.parametrize(
+    ("changes", "seconds"),
+    [
+        pytest.param({}, 12.0, id="eight inputs of 3 s, two at once"),
+        pytest.param({"slots": 4}, 3.0, id="several at once in each"),
+        pytest.param({"waiting": 0}, 0.0, id="nothing waits"),
+        pytest.param({"per_second": 0.03}, 12.0, id="hardly any come"),
+        pytest.param({"per_second": 0.04}, math.inf, id="others may come meanwhile"),
+        pytest.param({"service": None}, math.inf, id="nobody knows how long they take"),
+        pytest.param({"containers": 0}, math.inf, id="nothing runs them"),
+    ],
+)
+def test_how_long_a_pool_takes_for_what_waits(changes: dict[str, Any], seconds: float) -> None:
+    pool: dict[str, Any] = {
+        "waiting": 8,
+        "service": 3.0,
+        "slots": 1,
+        "containers": 2,
+        "per_second": 0.0,
+    }
+    assert remaining_seconds(**pool | changes) == seconds
 
 
 def test_room_that_is_being_made_is_waited_for() -> None:
@@ -213,15 +270,6 @@ def test_a_pool_with_nothing_gets_a_place_in_the_end_where_no_other_appears() ->
     assert len(lend([starved()], full, leaving=0, most=9, is_stalled=True)) == 1
     young = [donor("young", busy=1, seconds=0.5)]
     assert lend([starved()], young, leaving=0, most=9, is_stalled=True) == []
-
-
-def test_containers_are_placed_ahead_where_no_box_has_room() -> None:
-    rooms = [
-        WorkerRoom(id="full", free_slots=0, ahead=2),
-        WorkerRoom(id="free", free_slots=1, ahead=1),
-    ]
-    placed = place([wants("p", 5)], rooms)
-    assert placed == [("p", "free"), ("p", "full"), ("p", "free"), ("p", "full")]
 
 
 def test_timers_give_the_first_moment_whatever_was_changed() -> None:

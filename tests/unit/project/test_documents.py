@@ -257,7 +257,9 @@ def test_the_options_have_the_defaults_that_the_page_about_scaling_says() -> Non
     options = FunctionOptions()
     real = {name: getattr(options, name) for name in said}
     shown = {n: "none" if value in (None, (), {}) else f"{value}" for n, value in real.items()}
-    special = {"startup_timeout": "as `timeout`", "delivery": f'`"{options.delivery}"`'}
+    special = {"startup_timeout": "as `timeout`"} | {
+        name: f'`"{real[name]}"`' for name in ("delivery", "on_crash_loop")
+    }
     assert said == shown | special
 
 

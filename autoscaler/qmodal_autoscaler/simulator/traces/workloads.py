@@ -151,6 +151,15 @@ def scarce(chance: random.Random) -> Trace:
     return Trace(name="scarce", arrivals=in_order(arrivals), start_time=2, room=20)
 
 
+def jobs(chance: random.Random) -> Trace:
+    """Sixty pools that each get twelve inputs of 1 s at once, where there is room for six containers."""
+    arrivals = []
+    for n in range(60):
+        at = chance.uniform(0, 100)
+        arrivals += [Arrival(at, around(chance, 1.0), f"app/f{n}") for _ in range(12)]
+    return Trace(name="jobs", arrivals=in_order(arrivals), start_time=1, room=6)
+
+
 # Those by which limits are stated.
 LIMITED: Mapping[str, Maker] = {
     "sparse": sparse,
@@ -173,6 +182,7 @@ WORKLOADS: Mapping[str, Maker] = {
     "stale": stale,
     "flap": flap,
     "scarce": scarce,
+    "jobs": jobs,
 }
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from qmodal.cli.commands.app import backlog_of
 from qmodal.cli.commands.finding.scope import Scope, app_names, deployed_records, observed
-from qmodal.cli.commands.fleet import look
 from qmodal.client.client import Client
+from qmodal.client.waiting.why import fleet_state, reason_of
 from qmodal.exception import Error, NotFoundError
 from qmodal.spec.documents import PoolSpec
 from qmodal.spec.reader import MismatchError
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.watch.observing import Observation
+from qmodal.store.watch.reasons import Reason
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import is_pool_id
 
@@ -29,6 +30,7 @@ class PoolView:
     seen: Observation
     app_name: str
     containers: tuple[ContainerReport, ...]
+    reason: Reason
     turn: str = ""  # when it gets room for another container: its place among the pools that wait
 
     @property
@@ -64,14 +66,14 @@ def view_of(client: Client, seen: Observation) -> Op[PoolView]:
 
 def _views(client: Client, pools: list[Observation]) -> Op[list[PoolView]]:
     names = yield from app_names(client, (each.app for each in pools))
-    fleet = yield from look(client)
-    line = yield from client.fleet.line()
+    state = yield from fleet_state(client.fleet, client.boxes, client.server)
     views = [
         PoolView(
             seen=each,
             app_name=names.get(each.app, each.app),
-            containers=tuple(c for _, c in fleet.alive if c.pool == each.pool),
-            turn="" if line is None else line.turn(each.pool),
+            containers=tuple(one for one in state.of_pool(each.pool) if not one.is_over),
+            reason=reason_of(each, state),
+            turn="" if state.line is None else state.line.turn(each.pool),
         )
         for each in pools
     ]
@@ -167,5 +169,5 @@ def _declared(client: Client, which: str, scope: Scope) -> Op[list[tuple[str, Po
 
 
 def paused_now() -> int:
-    """The time that a pause begins, in ms since 1970."""
+    """The time that a pause begins, or at which failed starts are forgotten, in ms since 1970."""
     return time.time_ns() // 1_000_000

@@ -10,7 +10,7 @@ local function consumers(stream)
 end
 local function look()
   local noted = redis.call('HMGET', pool, 'app', 'function', 'label', 'inflight', 'submitted',
-    'service_time', 'start_time', 'served', 'paused', 'busy_cpu', 'memory')
+    'service_time', 'start_time', 'served', 'paused', 'busy_cpu', 'memory', 'reset')
   local app = unpack(noted)
   if not app then return {} end
   return {
