@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,7 +15,8 @@ from qmodal.cli.commands.fleet import look
 from qmodal.cli.tables import show
 from qmodal.exception import NotFoundError
 from qmodal.store.history.logs import LETTERS
-from qmodal.transport.defects import survive
+from qmodal.transport.defects import skip, survive
+from qmodal.wire.envelope import MalformedError
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
@@ -158,11 +160,12 @@ def _release_row(release: PastVersion, record: AppRecord) -> dict[str, Any]:
 def find(client: Client, which: str, environment: str | None) -> Op[AppRecord]:
     """The app of that id or name: the deployed one, else the one that was stopped last.
 
-    Raises NotFoundError.
+    Raises NotFoundError, or MismatchError if the name leads to another app.
     """
+    environment = environment or client.settings.environment
+    is_named = not _APP_ID.fullmatch(which)
     app_id: str | None = which
-    if not _APP_ID.fullmatch(which):
-        environment = environment or client.settings.environment
+    if is_named:
         app_id = yield from client.apps.find(environment, which)
         app_id = app_id or (yield from client.apps.last_stopped(environment, which))
         if app_id is None:
@@ -173,6 +176,11 @@ def find(client: Client, which: str, environment: str | None) -> Op[AppRecord]:
     record = yield from client.apps.record(app_id or "")
     if record is None:
         raise NotFoundError(f"There is no app {which}; what it knew is kept for a week at most.")
+    if is_named:
+        client.specs.check_title(record, environment, which)
+        if record.state != "stopped":  # then it has no version any more
+            with suppress(MalformedError):  # of another release: it has to be possible to stop it
+                yield from client.specs.of_record(record)
     return record
 
 
@@ -190,8 +198,11 @@ def _rows(client: Client) -> Op[list[dict[str, Any]]]:
             record = yield from client.apps.record(app_id)
         if record is None:
             continue
-        web = yield from web_addresses(client, app_id)
         environment, _, name = title.partition("/")
+        if title != record.title:
+            skip(f"the app {title}", f"its name leads to {app_id}, which is {record.title}")
+            continue
+        web = yield from web_addresses(client, app_id)
         rows.append(
             {
                 "name": name,

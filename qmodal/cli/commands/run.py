@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -111,7 +111,7 @@ def _run(request: RunRequest) -> None:
     with ExitStack() as stack:
         private = _start_private(settings, stack) if settings.redis_url is None else None
         if private is not None:
-            settings = replace(settings, redis_url=private.url, signing_key=private.key)
+            settings = private.settings
         from qmodal.runner.run import ensure_server
 
         stack.enter_context(ensure_server(settings, private))

@@ -63,7 +63,7 @@ class ServeSession:
         from qmodal.wire.ids import new_app_id
 
         self._client = client
-        self._files = CredentialFiles(client.settings)
+        self._files = CredentialFiles(client.settings, may_publish=True)
         self._app_id = new_app_id()
         self._stamps: dict[str, Stamp] = {}  # of the app's files, from before they were read last
         self._said: list[str] = []

@@ -11,6 +11,7 @@ import click
 from qmodal.cli import options
 from qmodal.cli.tables import Columns, show
 from qmodal.exception import NotFoundError
+from qmodal.spec.reader import MismatchError
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
@@ -140,6 +141,11 @@ def _find(client: Client, app: str, function: str, environment: str | None) -> O
     found = None
     if app_id is not None:
         _, found = yield from Table(client).find(app_id, function)
+    if found is not None and (found.environment, found.app) != (environment, app):
+        raise MismatchError(
+            f"the name {app!r} of environment {environment!r} leads to {app_id}, which is the app {found.app!r} of "
+            f"{found.environment!r}: it was changed by something else than qmodal. Deploy {app!r} again."
+        )
     if found is None:
         raise NotFoundError(
             f"There is no schedule of {function!r} in a deployed app {app!r} of environment "
