@@ -1,4 +1,4 @@
-"""The checks as sessions: `nox` runs all but the benchmark and the pictures, `nox -s lint` one of them."""
+"""The checks as sessions: `nox` runs all but the benchmark, the pictures and the long fuzz test, `nox -s lint` one of them."""
 
 from __future__ import annotations
 
@@ -56,3 +56,10 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".", "--group", "test", "--group", "bench", "-c", "constraints.txt")
     session.run("python", "-m", "benchmarks.environments")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Rubbish in every key of a stack at work, for ten minutes; options behind `--`."""
+    session.install("-e", ".", "--group", "test", "-c", "constraints.txt")
+    session.run("python", "-m", "tests.integration.control_plane.fuzz", *session.posargs)
