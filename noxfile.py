@@ -1,4 +1,4 @@
-"""The checks as sessions: `nox` runs all but the benchmark, the pictures and the long fuzz test, `nox -s lint` one of them."""
+"""The checks as sessions: `nox` runs all but the benchmark, the pictures, the long fuzz test and what needs a GPU, `nox -s lint` one of them."""
 
 from __future__ import annotations
 
@@ -48,6 +48,13 @@ def pictures(session: nox.Session) -> None:
     """The dashboards as they look after three busy minutes, into docs/pictures/; needs Prometheus."""
     session.install("-e", ".", "--group", "test", "matplotlib>=3.9", "-c", "constraints.txt")
     session.run("python", "-m", "tests.integration.grafana.pictures.draw")
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """A CUDA program through `@app.cls(gpu="any")` on a GPU of this machine; skipped, with the reason, where there is none."""
+    install(session)
+    session.run("pytest", "-n", "0", "-rsP", "tests/acceptance/gpu")
 
 
 @nox.session

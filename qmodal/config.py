@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import re
+import stat
 import urllib.parse
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NoReturn
@@ -104,6 +106,9 @@ class Settings:
     metrics_port: int | None = None
     # Where gateways are reached from outside, such as https://example.com; None: as they say themselves.
     web_url: str | None = None
+    # Of a worker: the GPUs that it offers, and the folder in which all workers of a machine lock them.
+    gpus: str = ""
+    gpu_locks: Path = field(default_factory=lambda: _gpu_locks({}))
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -122,6 +127,8 @@ class Settings:
             web_port=_port(environ, "QMODAL_WEB_PORT"),
             metrics_port=_port(environ, "QMODAL_METRICS_PORT"),
             web_url=_web_url(environ),
+            gpus=environ.get("QMODAL_GPUS", "").strip(),
+            gpu_locks=_gpu_locks(environ),
         )
 
     @property
@@ -132,7 +139,7 @@ class Settings:
     def to_environ(self) -> dict[str, str]:
         """The variables that spell these settings, the key and the server's password among them.
 
-        Without the port of metrics, which is of this process only. They are for a descriptor; a process's environment gets `credentials.child_environ`.
+        Without the port of metrics and the GPUs, which are of one process only. They are for a descriptor; a process's environment gets `credentials.child_environ`.
         """
         environ = {
             "QMODAL_ENVIRONMENT": self.environment,
@@ -333,6 +340,17 @@ def _home(environ: Mapping[str, str]) -> Path:
         raise ConfigurationError(
             f"QMODAL_HOME: {name} has no meaning for this user ({clause(error)}); write an absolute path"
         ) from error
+
+
+def _gpu_locks(environ: Mapping[str, str]) -> Path:
+    """The folder given, else one that all users of the machine may write to, and that a restart empties if there is one."""
+    if name := environ.get("QMODAL_GPU_LOCKS", "").strip():
+        return Path(name).expanduser().absolute()
+    volatile = Path("/run/lock")
+    with suppress(OSError):
+        if volatile.stat().st_mode & stat.S_IWOTH:
+            return volatile / "qmodal-gpus"
+    return Path("/tmp/qmodal-gpus")
 
 
 def _switch(environ: Mapping[str, str], variable: str, *, default: bool = False) -> bool:

@@ -51,6 +51,10 @@ BUILT_IN = {
     "pool": CommandEntry(
         "qmodal.cli.commands.finding.pool:pool", "List, show, purge and pause pools."
     ),
+    "why": CommandEntry(
+        "qmodal.cli.commands.finding.why.command:why",
+        "Say why a pool, a call or a box waits, and what to do.",
+    ),
     "dead": CommandEntry(
         "qmodal.cli.commands.finding.dead:dead", "Show and requeue what no container will run."
     ),
@@ -62,7 +66,19 @@ BUILT_IN = {
     ),
     "container": CommandEntry("qmodal.cli.commands.fleet:container", "List and stop containers."),
     "worker list": CommandEntry(
-        "qmodal.cli.commands.fleet:workers", "List the workers of all boxes."
+        "qmodal.cli.commands.services.boxes:listing", "List the workers of all boxes."
+    ),
+    "worker show": CommandEntry(
+        "qmodal.cli.commands.services.boxes:showing", "Show a box and what it runs."
+    ),
+    "worker cordon": CommandEntry(
+        "qmodal.cli.commands.services.boxes:cordon", "Have a box get nothing new."
+    ),
+    "worker uncordon": CommandEntry(
+        "qmodal.cli.commands.services.boxes:uncordon", "Have a box get containers again."
+    ),
+    "worker drain": CommandEntry(
+        "qmodal.cli.commands.services.boxes:drain", "Empty a box, without loss."
     ),
     "schedule": CommandEntry(
         "qmodal.cli.commands.services.schedule:schedule",

@@ -9,6 +9,10 @@ from typing import Any
 
 import click
 
+from qmodal.exception import InvalidError
+from qmodal.spec.needs.labels import check_label
+from qmodal.spec.needs.sizes import parse_size
+
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
@@ -29,6 +33,34 @@ class Moment(click.ParamType[int]):
         except (ValueError, OverflowError, OSError):
             text = f"{value!r} is no time; give 90s, 15m, 2h or 7d ago, or a date such as 2026-01-31T12:00"
             self.fail(text, param, ctx)
+
+
+class Size(click.ParamType[int]):
+    """An amount of memory, in bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The bytes; a usage error says how they are written."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(value)
+        except InvalidError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Label(click.ParamType[str]):
+    """A label of a box."""
+
+    name = "label"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The label; a usage error says what one looks like."""
+        try:
+            return check_label(value)
+        except InvalidError as error:
+            self.fail(str(error), param, ctx)
 
 
 as_module = click.option(

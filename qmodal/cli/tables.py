@@ -48,18 +48,6 @@ def age(seconds: float) -> str:
     return f"{max(0, int(seconds))} s"
 
 
-def size(count: float) -> str:
-    """Bytes, in the largest binary unit that fits.
-
-    >>> size(2048)
-    '2.0 KiB'
-    """
-    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
-        if count >= 2**power:
-            return f"{count / 2**power:.1f} {unit}"
-    return f"{int(count)} B"
-
-
 def _show_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
     from rich.console import Console
     from rich.table import Table

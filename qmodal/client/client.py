@@ -17,7 +17,7 @@ from qmodal.store.keys import Keys
 from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
-    from qmodal.client.waiting import Waits
+    from qmodal.client.waiting.said import Waits
     from qmodal.embedded.stack import Stack
     from qmodal.spec.reader import SpecReader
     from qmodal.store.apps import Apps
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from qmodal.store.results.failures import Failures
     from qmodal.store.results.items import Items
     from qmodal.store.results.kept import KeptCalls
+    from qmodal.store.watch.boxes import Boxes
     from qmodal.store.watch.observing import Observing
     from qmodal.store.web.gateways import Gateways
     from qmodal.store.web.routes import Routes
@@ -160,6 +161,13 @@ class Client:
         return Observing(self.keys)
 
     @cached_property
+    def boxes(self) -> Boxes:
+        """What boxes offer, and whether they are cordoned."""
+        from qmodal.store.watch.boxes import Boxes
+
+        return Boxes(self.keys)
+
+    @cached_property
     def fleet(self) -> Fleet:
         """Operations on boxes."""
         from qmodal.store.fleet import Fleet
@@ -271,13 +279,18 @@ class Client:
 
         return self.__dict__.setdefault("queues", Queues(self.keys, self.signer))  # type: ignore[no-any-return]
 
+    @property
+    def server(self) -> str:
+        """The URL of its server, as it may be shown."""
+        return redacted(self.settings.redis_url or "")
+
     @cached_property
     def waits(self) -> Waits:
         """What is said of calls that wait."""
-        from qmodal.client.waiting import Waits
+        from qmodal.client.waiting.said import Waits
 
-        server = redacted(self.settings.redis_url or "")
-        return self.__dict__.setdefault("waits", Waits(server, self.fleet, self.observing))  # type: ignore[no-any-return]
+        waits = Waits(self.server, self.fleet, self.boxes, self.observing)
+        return self.__dict__.setdefault("waits", waits)  # type: ignore[no-any-return]
 
     def run(self, op: Op[T]) -> T:
         """Drive an operation on a blocking connection."""

@@ -12,6 +12,7 @@ from qmodal.client.client import Client
 from qmodal.exception import InvalidError, ServerWarning
 from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
 from qmodal.runner.publish import publish
+from qmodal.runner.shortage import say_impossible
 from qmodal.spec.documents import Version
 from qmodal.spec.names import check_name
 from qmodal.spec.registry import AppLike
@@ -72,6 +73,7 @@ def deploy(
         yield from wait_until_replaced(client, version)
     if gateway:
         yield from gateway_ready(client)
+    yield from say_impossible(client, version)
     return DeployResult(app_id=version.app_id, version=version.number, is_new=release.is_new)
 
 

@@ -23,6 +23,7 @@ from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
 from qmodal.runner.heartbeat import Heartbeat
 from qmodal.runner.publish import is_typed_in, publish
 from qmodal.runner.renewal import Renewal
+from qmodal.runner.shortage import say_impossible
 from qmodal.spec.documents import Version
 from qmodal.spec.registry import AppLike
 from qmodal.store.apps import AppRecord, AppState
@@ -132,6 +133,7 @@ class RunContext(Generic[A]):
             stack.enter_context(renewal.active())
         if gateway:
             client.run(gateway_ready(client))
+        client.run(say_impossible(client, version))
 
     def _stop(self, client: Client, version: Version) -> None:
         if self._state == "detached":

@@ -23,6 +23,8 @@ R = TypeVar("R")
 LARGEST = 2**63 - 1
 # Learned times and leases beyond that are nobody's: about thirty years in seconds.
 LONGEST_SECONDS = 1e9
+# No lease ends later and no retry is due later; what anybody has written stays a number that can be counted with.
+LATEST_MS = 2.0**53
 
 
 def text(raw: object, where: str) -> str | None:

@@ -9,12 +9,14 @@ from typing import Any
 from qmodal.client.client import Client
 from qmodal.exception import Error, InvalidError
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
+from qmodal.spec.needs.needs import Needs
 from qmodal.spec.options import AutoscalerOverride, FunctionOptions
 from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
 from qmodal.transport.defects import skip
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import all_of
+from qmodal_autoscaler.policy.room import NOTHING
 from qmodal_autoscaler.policy.state import PoolSettings
 
 # Terms that are remembered, so that overrides that come and go do not gather.
@@ -32,7 +34,8 @@ class PoolTerms:
 
     `number` is the app's current version, `capacity` how many inputs a container may run.
     `least`: containers of older versions than this end at once, whatever they run.
-    `weight`: its share of the room beside other pools of its app.
+    `weight`: its share of the room beside other pools of its app. `needs`: what a container requests of its box, without
+    the limits that only the box has to know.
     `ended`: why nothing in the pool will run any more, as its callers are told; empty if it may.
     """
 
@@ -45,6 +48,7 @@ class PoolTerms:
     ended: str = ""
     least: int = 0
     weight: float = 1.0
+    needs: Needs = NOTHING
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +233,13 @@ def _running(
         settings=settings,
         capacity=options.capacity,
         weight=float(options.priority),
+        needs=_requested(options.needs),
     )
+
+
+def _requested(needs: Needs) -> Needs:
+    requests = replace(needs, cpu_limit=None, memory_limit=None)
+    return requests if requests.is_declared else NOTHING
 
 
 def _overridden(

@@ -68,8 +68,9 @@ def _files(app: App) -> Iterator[str]:
     import io
     import zipfile
 
-    from qmodal.cli.tables import aligned, size
+    from qmodal.cli.tables import aligned
     from qmodal.runner.publish import code_of
+    from qmodal.spec.needs.sizes import size
 
     bundle = code_of(app._registry).bundle
     if bundle is None:

@@ -12,6 +12,7 @@ import msgpack
 from qmodal.store import reading
 from qmodal.store.entries import Claimed
 from qmodal.store.keys import GROUP, Keys, Lane
+from qmodal.store.reading import LATEST_MS
 from qmodal.store.results.outputs import MOST_PER_OUTPUT
 from qmodal.transport.operation import Command, Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
@@ -180,13 +181,20 @@ class Observing:
             found += _queued(pool, "waiting", lane, waiting)
         members = yield from ask_one(b"ZRANGE", keys.delayed(pool), 0, count - 1, b"WITHSCORES")
         for member, due in reading.pairs(members):
-            found += _queued(pool, "delayed", 2, [(b"%d-0" % float(due), _fields(member))])
+            moment = min(max(0.0, float(due)), LATEST_MS)
+            found += _queued(pool, "delayed", 2, [(b"%d-0" % moment, _fields(member))])
         return found
 
     def learned(self, pool: str, **values: float) -> Op[None]:
         """Keep what was learned with the pool: `service_time`, `start_time`, `busy_cpu`, `memory`."""
         flat = [part for name, value in values.items() for part in (name, round(value, 6))]
         yield from ask_one(*note_command(self.keys, pool, *flat))
+
+    def memory_of(self, pool: str) -> Op[int | None]:
+        """Bytes that a container of the pool takes, as measured; None while nobody knows."""
+        (reply,) = yield from ask_each([(b"HGET", self.keys.pool(pool), b"memory")])
+        found = reading.whole(reply)
+        return None if found is None else max(0, found)
 
     def pause(self, pool: str, *, since: int) -> Op[bool]:
         """Have the pool get no containers from now on (`since`, in ms); False if it is not known."""

@@ -30,6 +30,7 @@ ALLOWED = [
     ),
     *(cases.mark, cases.reclaim_marked, cases.stop, cases.resign, cases.enroll, cases.retire),
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
+    *(cases.cordon, cases.describe),
     *(case for case in PACK_CASES if case is not submit_packs),
     *(cases.sweep, cases.bury, cases.purge, cases.leave, cases.observe, cases.take),
     *(cases.route, cases.prolong, cases.expire_part, cases.disown, cases.forget, cases.disuse),

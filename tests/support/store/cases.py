@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import msgpack
-
 from qmodal.store.apps import AppRecord
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
@@ -240,9 +238,8 @@ def deploy(bench: Bench) -> Command:
 def override(bench: Bench) -> Command:
     apps = bench.client.apps
     bench.client.run(apps.publish(RECORD, document=b"doc", now=1))
-    bench.client.run(apps.override(RECORD.app_id, bench.pool, lambda _: {"min": 1}))
-    before, after = msgpack.packb({"min": 1}), msgpack.packb({"min": 2})
-    return apps.override_command(RECORD.app_id, bench.pool, before, after)
+    bench.client.run(apps.override(RECORD.app_id, bench.pool, {"min": 1}))
+    return apps.override_command(RECORD.app_id, bench.pool, {"min": 2}, least=0, most=None)
 
 
 def stop(bench: Bench) -> Command:
@@ -282,6 +279,16 @@ def resign(bench: Bench) -> Command:
 
 def enroll(bench: Bench) -> Command:
     return command_of(bench.client.fleet.enroll(REPORT))
+
+
+def cordon(bench: Bench) -> Command:
+    bench.client.run(bench.client.fleet.enroll(REPORT))
+    return command_of(bench.client.boxes.drain(WORKER))
+
+
+def describe(bench: Bench) -> Command:
+    bench.client.run(bench.client.fleet.enroll(REPORT))
+    return command_of(bench.client.boxes.describe(replace(REPORT, cpus=1.0)))
 
 
 def retire(bench: Bench) -> Command:
@@ -371,7 +378,7 @@ CASES: list[Callable[[Bench], Command]] = [
     *(mark, reclaim_marked, note),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
-    *(resign, enroll, retire, count, keep_secret),
+    *(resign, enroll, retire, cordon, describe, count, keep_secret),
     *(note_run, hold, expire_part, disown, forget, disuse),
     *OBJECT_CASES,
 ]

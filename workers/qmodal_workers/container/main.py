@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import NoReturn, Protocol, TypedDict
 
@@ -38,6 +38,7 @@ from qmodal_workers.container.settle.failure_notes import FailureNotes
 from qmodal_workers.container.settle.rerouting import Rerouting
 from qmodal_workers.container.settle.settlement import Settlement
 from qmodal_workers.ipc.process_marks import mark_process
+from qmodal_workers.ipc.process_usage import cpu_seconds
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord
 from qmodal_workers.ipc.start_request import ControlSocket, Descriptors, StartRequest
 
@@ -96,6 +97,9 @@ def run(
     try:
         become(descriptors, parent=request.parent)
         mark_process(request.mark)
+        if request.processors:
+            with suppress(OSError):  # they may have been taken from the box meanwhile
+                os.sched_setaffinity(0, request.processors)
         status = _serve(request, descriptors, prepared)
     except BaseException as error:
         show(printed(error))
@@ -134,7 +138,9 @@ def _live(
         control.send(failed=text)
         show(text)
         return 1
-    control.send(ready=int((time.monotonic() - begin) * 1000), connection=connection)
+    prepared_in = int((time.monotonic() - begin) * 1000)
+    cpu = int(cpu_seconds([os.getpid()]) * 1000)
+    control.send(ready=prepared_in, connection=connection, cpu=cpu)
     session.run()
     return _end(session, control, partial(_leave, service, loop))
 

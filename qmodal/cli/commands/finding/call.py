@@ -88,7 +88,22 @@ def _rows(
     )
     found = yield from CallFinder(client, scope, limit).find(wanted)
     names = yield from app_names(client, (each.app for each in found))
+    yield from _add_reasons(client, [each for each in found if each.waiting and each.pool])
     return [_row(each, names.get(each.app, each.app)) for each in found]
+
+
+def _add_reasons(client: Client, waiting: list[FoundCall]) -> Op[None]:
+    """Say why these calls wait, unless it is said already why an input of theirs has failed."""
+    from qmodal.cli.commands.finding.scope import observed
+    from qmodal.client.waiting.why import fleet_state, reason_of
+
+    if not waiting:
+        return
+    seen = yield from observed(client, {each.pool for each in waiting})
+    state = yield from fleet_state(client.fleet, client.boxes, client.server)
+    shorts = {pool: reason_of(each, state).short for pool, each in seen.items()}
+    for call in waiting:
+        call.reason = call.reason or shorts.get(call.pool, "")
 
 
 def _row(found: FoundCall, app: str) -> dict[str, Any]:
@@ -197,6 +212,8 @@ def _head(found: CallDetails) -> Iterator[str]:
         yield f"inputs    {failed}; the rest is gone: its results were delivered, or have expired"
     else:
         yield f"inputs    {failed}, {record.settled} of {record.submitted} have ended"
+    if found.waits:
+        yield f"waits     {found.waits}"
     if found.is_cancelled:
         yield "state     cancelled"
     if about["parent"]:
