@@ -69,4 +69,4 @@ def bench(session: nox.Session) -> None:
 def fuzz(session: nox.Session) -> None:
     """Rubbish in every key of a stack at work, for ten minutes; options behind `--`."""
     session.install("-e", ".", "--group", "test", "-c", "constraints.txt")
-    session.run("python", "-m", "tests.integration.control_plane.fuzz", *session.posargs)
+    session.run("python", "-m", "tests.integration.control_plane.foreign.fuzz", *session.posargs)

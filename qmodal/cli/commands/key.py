@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from qmodal.cli.echo import echo
 from qmodal.exception import ConfigurationError
 
 if TYPE_CHECKING:
@@ -32,11 +33,11 @@ def show() -> None:
     url = client.run(reachable_url(client))
     signing_key = (client.settings.signing_key or b"").hex()
     if client.settings.insecure:
-        click.echo("This installation runs with --insecure: its key is known to all.", err=True)
+        echo("This installation runs with --insecure: its key is known to all.", err=True)
     line = f"QMODAL_REDIS_URL={shlex.quote(url)} QMODAL_SIGNING_KEY={signing_key}"
     if client.settings.prefix != "qmodal":
         line += f" QMODAL_PREFIX={client.settings.prefix}"
-    click.echo(f"{line} qmodal worker")
+    echo(f"{line} qmodal worker")
 
 
 def reachable_url(client: Client) -> Op[str]:

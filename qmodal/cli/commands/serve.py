@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import echo
 from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import Error
 
@@ -85,12 +86,12 @@ class ServeSession:
             heartbeat = stack.enter_context(
                 Heartbeat(self._client, self._app_id, published.number, "ephemeral")
             )
-            click.echo(f"Serving {published.name} ({self._app_id}); Ctrl-C ends it", err=True)
+            echo(f"Serving {published.name} ({self._app_id}); Ctrl-C ends it", err=True)
             self._say_addresses()
             while (changed := self._changed(ends)) is not None:
-                click.echo(f"{changed} has changed", err=True)
+                echo(f"{changed} has changed", err=True)
                 if (anew := self._publish()) is None:
-                    click.echo("It was not published; waiting for the next change", err=True)
+                    echo("It was not published; waiting for the next change", err=True)
                     continue
                 published = anew
                 heartbeat.number = published.number
@@ -153,7 +154,7 @@ class ServeSession:
 
         lines = self._client.run(named_addresses(self._client, self._app_id))
         for line in lines if lines != self._said else ():
-            click.echo(line, err=True)
+            echo(line, err=True)
         self._said = lines
 
     def _stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Rubbish in any key while a whole stack works: `python -m tests.integration.control_plane.fuzz --seconds 600 --seed 7`.
+"""Rubbish in any key while a whole stack works: `python -m tests.integration.control_plane.foreign.fuzz --seconds 600 --seed 7`.
 
 Each step writes one thing into one key, while a call is under way. With that in place all that programs do has to end: with its result, or
 with an `Error` of ours. Then the key is as it was, if it is one that lasts, and all has to give its result again: no process has ended.

@@ -6,9 +6,9 @@ import time
 
 import pytest
 
-from tests.integration.control_plane.fuzz import attack
+from tests.integration.control_plane.foreign.fuzz import attack
 
-# `python -m tests.integration.control_plane.fuzz` goes on for as long as it is told.
+# `python -m tests.integration.control_plane.foreign.fuzz` goes on for as long as it is told.
 SECONDS, SEED = 25.0, 20
 
 
