@@ -12,6 +12,7 @@ import click
 from qmodal.cli import options
 from qmodal.cli.addresses import NO_GATEWAY
 from qmodal.cli.commands.fleet import look
+from qmodal.cli.echo import confirm, echo
 from qmodal.cli.tables import show
 from qmodal.exception import NotFoundError
 from qmodal.store.history.logs import LETTERS
@@ -45,7 +46,7 @@ def listing(as_json: bool) -> None:
     rows = client.run(_rows(client))
     show(rows, {**dict.fromkeys(_COLUMNS, str), "web": first_urls}, as_json=as_json)
     if any(row["has_web"] for row in rows) and not client.run(client.gateways.living()):
-        click.echo(f"Nobody serves web functions, as {NO_GATEWAY}", err=True)
+        echo(f"Nobody serves web functions, as {NO_GATEWAY}", err=True)
 
 
 def first_urls(urls: Sequence[str]) -> str:
@@ -68,12 +69,12 @@ def stop(which: str, environment: str | None, yes: bool) -> None:
     client = current()
     record = client.run(find(client, which, environment))
     if record.state == "stopped":
-        click.echo(f"{record.name} ({record.app_id}) has stopped already")
+        echo(f"{record.name} ({record.app_id}) has stopped already")
         return
     if not yes:
-        click.confirm(f"Stop {record.name} ({record.app_id})?", abort=True)
+        confirm(f"Stop {record.name} ({record.app_id})?")
     client.run(client.apps.stop(record))
-    click.echo(f"Stopped {record.name} ({record.app_id})")
+    echo(f"Stopped {record.name} ({record.app_id})")
 
 
 @app.command(no_args_is_help=True)
@@ -139,7 +140,7 @@ def rollback(which: str, version: int | None, environment: str | None) -> None:
     record = client.run(find(client, which, environment))
     target = record.version - 1 if version is None else version
     new = client.run(rollback(client, record, target))
-    click.echo(f"Version {new.number} of {new.name} is version {target} again")
+    echo(f"Version {new.number} of {new.name} is version {target} again")
 
 
 def _release_row(release: PastVersion, record: AppRecord) -> dict[str, Any]:

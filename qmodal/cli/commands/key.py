@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from qmodal.cli.echo import echo
 from qmodal.exception import ConfigurationError
 
 if TYPE_CHECKING:
@@ -38,21 +39,21 @@ def show(publishing: bool) -> None:
     url = client.run(reachable_url(client))
     signing_key = (client.settings.signing_key or b"").hex()
     if client.settings.insecure:
-        click.echo("This installation runs with --insecure: its key is known to all.", err=True)
+        echo("This installation runs with --insecure: its key is known to all.", err=True)
     line = f"QMODAL_REDIS_URL={shlex.quote(url)} QMODAL_SIGNING_KEY={signing_key}"
     if client.settings.prefix != "qmodal":
         line += f" QMODAL_PREFIX={client.settings.prefix}"
     if publishers := client.settings.publishers:
         line += f" QMODAL_PUBLISHERS={','.join(each.hex() for each in publishers)}"
     else:
-        click.echo("No publishing key is set: whoever has the signing key may publish.", err=True)
+        echo("No publishing key is set: whoever has the signing key may publish.", err=True)
     if not publishing:
-        click.echo(f"{line} qmodal worker")
+        echo(f"{line} qmodal worker")
         return
     client.publisher.check()
     if client.settings.publishing_key is not None:
         line += f" QMODAL_PUBLISHING_KEY={client.settings.publishing_key.hex()}"
-    click.echo(line)
+    echo(line)
 
 
 def reachable_url(client: Client) -> Op[str]:
