@@ -11,6 +11,9 @@ from typing import Any
 
 import click
 
+from qmodal.cli.echo import echo
+from qmodal.telemetry.printable import printable
+
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Any], str]]
 
@@ -31,18 +34,18 @@ def show(rows: Sequence[Row], columns: Columns, *, as_json: bool) -> None:
     pipe gets all of it.
     """
     if as_json:
-        click.echo(json.dumps([{name: row[name] for name in columns} for row in rows], indent=2))
+        echo(json.dumps([{name: row[name] for name in columns} for row in rows], indent=2))
         return
-    cells = [[shown(row[name]) for name, shown in columns.items()] for row in rows]
+    cells = [[printable(shown(row[name])) for name, shown in columns.items()] for row in rows]
     table = [[name.replace("_", " ").upper() for name in columns], *cells]
     left_out: list[str] = []
     is_terminal = sys.stdout.isatty()
     if is_terminal:
         table, left_out = fitted(table, shutil.get_terminal_size().columns)
     heading, *lines = aligned(table)
-    click.echo(click.style(heading, bold=True) if is_terminal else heading)
+    click.echo(click.style(printable(heading), bold=True) if is_terminal else heading)
     for line in lines:
-        click.echo(line)
+        echo(line)
     if left_out:
         more = ", ".join(each.lower() for each in left_out)
         click.echo(f"More in a wider terminal, or with --json: {more}", err=True)

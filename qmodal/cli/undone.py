@@ -6,8 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-import click
-
+from qmodal.cli.echo import echo
 from qmodal.resources.image import Image
 from qmodal.resources.unsupported import Declared, FilePatternMatcher
 from qmodal.spec.keywords.checks import RECORDED
@@ -35,7 +34,7 @@ def say_undone(registry: Registry) -> None:
     """Say it on stderr, a line for each kind; nothing if all is done."""
     lines = list(undone(registry))
     if lines:
-        click.echo("\n".join([HEADING, *(f"  {line}" for line in lines)]), err=True)
+        echo("\n".join([HEADING, *(f"  {line}" for line in lines)]), err=True)
 
 
 def undone(registry: Registry) -> Iterator[str]:

@@ -50,6 +50,11 @@ class AppRecord:
     version: int
     least: int = 0
 
+    @property
+    def title(self) -> str:
+        """The name under which it is found while it is deployed."""
+        return f"{self.environment}/{self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Apps:

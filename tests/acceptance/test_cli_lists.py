@@ -17,6 +17,7 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.history.logs import LogChunk
+from qmodal.wire.publishing import public_of
 from qmodal.wire.route import RouteName
 from tests.support.commands import qmodal, started
 from tests.support.servers import TestServer, reserved_port, run_server, server_binary
@@ -486,10 +487,18 @@ def test_a_second_machine_gets_the_address_and_the_key(settings: Settings, tmp_p
         first_line(running)
         near = replace(settings, redis_url=None, signing_key=None, prefix="qmodal")
         said = qmodal("key", "show", settings=near, cwd=tmp_path, QMODAL_HOME=str(home))
+        deployer = qmodal(
+            "key", "show", "--publishing", settings=near, cwd=tmp_path, QMODAL_HOME=str(home)
+        )
+        private = (home / "publishing-key").read_text().strip()
         key = (home / "key").read_text().strip()
         password = (home / "password").read_text().strip()
     assert said.returncode == 0, said.stderr
-    assert f" QMODAL_SIGNING_KEY={key} qmodal worker" in said.stdout
+    public = public_of(bytes.fromhex(private)).hex()
+    keys = f" QMODAL_SIGNING_KEY={key} QMODAL_PUBLISHERS={public} "
+    assert f"{keys}qmodal worker" in said.stdout
+    assert private not in said.stdout, "a worker does not publish"
+    assert f"{keys}QMODAL_PUBLISHING_KEY={private}" in deployer.stdout
     assert f"redis://:{password}@" in said.stdout
 
 

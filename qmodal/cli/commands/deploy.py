@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import echo
 
 if TYPE_CHECKING:
     from qmodal.app.app import App
@@ -50,7 +51,7 @@ def deploy(
     app = _load(text, as_module=as_module)
     if dry_run:
         for line in _files(app):
-            click.echo(line)
+            echo(line)
         return
     from qmodal.cli.addresses import addresses_of
     from qmodal.cli.undone import say_undone
@@ -64,7 +65,7 @@ def deploy(
     version = cast("Version", app._registry.version)
     addresses = client.run(addresses_of(client, version.app_id))
     for line in _deployed(version, addresses, is_new=result.is_new):
-        click.echo(line)
+        echo(line)
 
 
 def _load(text: str, *, as_module: bool) -> App:

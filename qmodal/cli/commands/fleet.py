@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import confirm, echo
 from qmodal.cli.tables import Columns, age, show
 from qmodal.exception import InvalidError, NotFoundError
 from qmodal.store.server import server_ms
@@ -95,9 +96,9 @@ def stop(which: str, graceful: bool, yes: bool) -> None:
     client = current()
     which = client.run(_named(client, which))
     if not yes:
-        click.confirm(f"Stop {which}?", abort=True)
+        confirm(f"Stop {which}?")
     client.run(_end(client, which, graceful=graceful))
-    click.echo(f"{which} finishes what it runs and leaves" if graceful else f"Stopped {which}")
+    echo(f"{which} finishes what it runs and leaves" if graceful else f"Stopped {which}")
 
 
 def _named(client: Client, which: str) -> Op[str]:

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import psutil
 
+from qmodal.cli.echo import echo
 from qmodal.config import Settings
 from qmodal.embedded.home import Home
 
@@ -44,7 +45,7 @@ def down(home: Path | None, now: bool) -> None:
     folder = home_of(home)
     running = running_up(folder)
     if running is None:
-        click.echo(f"qmodal is not up (state in {folder.folder})")
+        echo(f"qmodal is not up (state in {folder.folder})")
         return
     running.send_signal(signal.SIGTERM)
     if now:
@@ -55,7 +56,7 @@ def down(home: Path | None, now: bool) -> None:
         raise click.ClickException(
             f"process {running.pid} still runs after {STOP_SECONDS:g} s; `qmodal down --now` does not wait for inputs"
         ) from error
-    click.echo("qmodal is down; what it held is kept for the next start")
+    echo("qmodal is down; what it held is kept for the next start")
 
 
 def home_of(given: Path | None) -> Home:
@@ -84,7 +85,7 @@ def start_detached(home: Home, options: Sequence[str]) -> None:
     log = home.folder / LOG
     running = running_up(home)
     if running is not None:
-        click.echo(f"qmodal is up already: process {running.pid}, state in {home.folder}")
+        echo(f"qmodal is up already: process {running.pid}, state in {home.folder}")
         return
     # For us only: what it says may name the password for other machines.
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -109,9 +110,9 @@ def start_detached(home: Home, options: Sequence[str]) -> None:
         text = "\n".join(lines).removeprefix("Error: ")
         raise failure(text or f"it did not start; see {log}")
     at = next(n for n, line in enumerate(lines) if line.startswith(LAST_LINE))
-    click.echo(
+    echo(
         "\n".join(
             [*lines[:at], f"It goes on in the background: process {process.pid}, log in {log}."]
         )
     )
-    click.echo("`qmodal down` stops it.")
+    echo("`qmodal down` stops it.")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qmodal.cli.echo import echo
 from qmodal.config import Settings
 from qmodal.exception import ConfigurationError
 
@@ -94,7 +95,7 @@ def up(
         raise _Misconfigured(str(error)) from error
     _stop_on_signals(started)
     for line in introduction(started, missing):
-        click.echo(line)
+        echo(line)
     _run_to_the_end(started)
 
 
@@ -180,7 +181,7 @@ def _run_to_the_end(started: Kept) -> None:
         raise click.ClickException(
             f"The supervisor ended by itself; the lines above and {started.home.server_log} say why"
         )
-    click.echo("qmodal is down; what it held is kept for the next start")
+    echo("qmodal is down; what it held is kept for the next start")
 
 
 def reachable(address: str) -> str:

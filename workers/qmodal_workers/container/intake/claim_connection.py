@@ -30,6 +30,8 @@ from qmodal_workers.container.until_ready import OUTAGES, insist
 FIRST_BLOCK_MS = 1000
 BLOCK_MS = int(BLOCK_SECONDS * 1000)
 RECONNECT_SECONDS = 0.2
+# What joining the pool again mends: its streams are gone, or something else is in their place.
+MENDED = (ReplyAction.GONE, ReplyAction.FOREIGN)
 
 
 class _Asked(NamedTuple):
@@ -113,7 +115,7 @@ class ClaimConnection:
         verdict = ReplyAction.GONE if refusal is None else judge(refusal)
         if refusal is not None and verdict in (*PASSING, ReplyAction.FULL, ReplyAction.REFUSED):
             raise NotReadyError(str(refusal)) from refusal
-        if refusal is not None and verdict is not ReplyAction.GONE:
+        if refusal is not None and verdict not in MENDED:
             raise to_exception(refusal, verdict) from refusal
         if self._succeeds:
             *replies, others = replies
@@ -318,7 +320,7 @@ class ClaimConnection:
         if not isinstance(reply, Exception):
             return self._pools.parse_claim(self._pool, reply)
         verdict = judge(reply)
-        if verdict is ReplyAction.GONE:
+        if verdict in MENDED:
             self.is_gone = not insist(self._client, lambda: self._pools.join(self._pool))
             if self._marks:  # the mark is gone with the pool, and set again on connecting
                 self.drop()
