@@ -79,6 +79,9 @@ BUILT_IN = {
         "qmodal.cli.commands.doctor:doctor", "Check the settings against the server."
     ),
     "key": CommandEntry("qmodal.cli.commands.key:key", "Show what a second machine needs."),
+    "acl": CommandEntry(
+        "qmodal.cli.commands.rights.acl:acl", "Print rules for users of Redis, by role."
+    ),
 }
 # The commands of this distribution's other packages, as their entry points say: to look those up takes
 # a tenth of a second and a mebibyte, which a service would keep.
