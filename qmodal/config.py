@@ -163,7 +163,7 @@ def redacted(url: str) -> str:
     begin = scheme[0] if scheme else ""
     user, colon, _ = before.removeprefix(begin).partition(":")
     shown = f"{begin}{user if colon else ''}{colon}***@{host}" if at else url
-    return re.sub(r"([?&]password=)[^&#]*", r"\1***", shown)
+    return re.sub(r"([?&](?:ssl_)?password=)[^&#]*", r"\1***", shown)
 
 
 def parse_key(text: str, variable: str) -> bytes:

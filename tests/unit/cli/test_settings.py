@@ -173,6 +173,7 @@ def test_an_error_about_a_url_hides_its_password() -> None:
         ("redis://secret@h", "redis://***@h"),
         ("user:secret@h:6379", "user:***@h:6379"),
         ("redis:/:se://cret@h", "redis:***@h"),
+        ("rediss://h?ssl_password=pw&db=1", "rediss://h?ssl_password=***&db=1"),
     ],
 )
 def test_a_shown_url_has_no_password(url: str, shown: str) -> None:
