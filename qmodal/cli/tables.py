@@ -7,7 +7,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import click
+from qmodal.cli.echo import echo
+from qmodal.telemetry.printable import printable
 
 Row = Mapping[str, Any]
 Columns = Mapping[str, Callable[[Any], str]]
@@ -16,15 +17,15 @@ Columns = Mapping[str, Callable[[Any], str]]
 def show(rows: Sequence[Row], columns: Columns, *, as_json: bool) -> None:
     """Print the rows; `columns` says which fields in which order, and how each is written."""
     if as_json:
-        click.echo(json.dumps([{name: row[name] for name in columns} for row in rows], indent=2))
+        echo(json.dumps([{name: row[name] for name in columns} for row in rows], indent=2))
         return
-    cells = [[shown(row[name]) for name, shown in columns.items()] for row in rows]
+    cells = [[printable(shown(row[name])) for name, shown in columns.items()] for row in rows]
     headings = [name.replace("_", " ") for name in columns]
     if sys.stdout.isatty():
         _show_table(headings, cells)
     else:
         for line in aligned([[heading.upper() for heading in headings], *cells]):
-            click.echo(line)
+            echo(line)
 
 
 def aligned(cells: Sequence[Sequence[str]]) -> list[str]:
@@ -46,18 +47,6 @@ def age(seconds: float) -> str:
         if seconds >= size:
             return f"{int(seconds // size)} {unit}"
     return f"{max(0, int(seconds))} s"
-
-
-def size(count: float) -> str:
-    """Bytes, in the largest binary unit that fits.
-
-    >>> size(2048)
-    '2.0 KiB'
-    """
-    for unit, power in (("GiB", 30), ("MiB", 20), ("KiB", 10)):
-        if count >= 2**power:
-            return f"{count / 2**power:.1f} {unit}"
-    return f"{int(count)} B"
 
 
 def _show_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> None:

@@ -116,18 +116,20 @@ def current_settings(target: Target) -> Op[FunctionAutoscalerSettings]:
 
 def _override(target: Target, given: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
     client = current()
-
-    def changed(before: dict[str, Any]) -> dict[str, float]:
-        override = AutoscalerOverride.from_plain({**before, **given})
-        override.apply(target.options)  # raises if minimum and maximum cross
-        return override.to_plain()
-
+    AutoscalerOverride.from_plain(given)  # raises for a bad value
+    options = target.options
     yield from open_pool(client, target.spec)
-    settings = yield from client.apps.override(target.spec.app_id, target.pool, changed)
-    options = AutoscalerOverride.from_plain(settings).apply(target.options)
-    if options.min_containers:
+    settings = yield from client.apps.override(
+        target.spec.app_id,
+        target.pool,
+        given,
+        least=options.min_containers,
+        most=options.max_containers,
+    )
+    changed = AutoscalerOverride.from_plain(settings).apply(options)  # raises if the limits cross
+    if changed.min_containers:
         yield from client.pools.join(target.pool)
-    return effective(options)
+    return effective(changed)
 
 
 def effective(options: FunctionOptions) -> FunctionAutoscalerSettings:

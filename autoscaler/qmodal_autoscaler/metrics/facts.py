@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from qmodal.spec.needs.needs import Needs
 from qmodal.store.history.statistics import MOST_SERIES, Series
 from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes
@@ -39,6 +40,8 @@ class ClusterFacts:
     pools: int
     boxes: int
     slots: int  # containers that all boxes may run
+    waiting: Mapping[str, int] = field(default_factory=dict)  # pools that wait, by kind of reason
+    wanted: Mapping[Needs, int] = field(default_factory=dict)  # containers that wait for room
     has_pools: bool = False  # the label of a pool stands behind those of its function
 
 
@@ -47,11 +50,20 @@ class LeaderView:
 
     Of changes it keeps those of the functions that have changed last, MOST_SERIES of them.
 
-    `pool_labels`: so many pools of a function are told apart by their parameters, if that is wanted: those that were
+    `wanted`: what the fleet lacks, as `Allocation.wanted` says it. `pool_labels`: so many pools of a function are told apart by their parameters, if that is wanted: those that were
     there first, so that a series does not change its meaning while its pool lives.
     """
 
-    def __init__(self, nodes: Nodes, catalog: Catalog, pool_labels: int | None = None) -> None:
+    def __init__(
+        self,
+        nodes: Nodes,
+        catalog: Catalog,
+        wanted: Callable[[], Mapping[Needs, int]],
+        waiting: Callable[[], Mapping[str, int]],
+        pool_labels: int | None = None,
+    ) -> None:
+        self._wanted = wanted
+        self._waiting = waiting
         self._pool_labels = pool_labels
         self._nodes = nodes
         self._catalog = catalog
@@ -102,6 +114,8 @@ class LeaderView:
             changes={series: changes.copy() for series, changes in self._changes.items()},
             pools=len(self._decisions),
             boxes=len(boxes),
+            wanted=self._wanted(),
+            waiting=self._waiting(),
             slots=sum(box.report.max_containers for box in boxes if box.report is not None),
             has_pools=self._pool_labels is not None,
         )

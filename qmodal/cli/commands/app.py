@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,10 +12,12 @@ import click
 from qmodal.cli import options
 from qmodal.cli.addresses import NO_GATEWAY
 from qmodal.cli.commands.fleet import look
+from qmodal.cli.echo import confirm, echo
 from qmodal.cli.tables import show
 from qmodal.exception import NotFoundError
 from qmodal.store.history.logs import LETTERS
-from qmodal.transport.defects import survive
+from qmodal.transport.defects import skip, survive
+from qmodal.wire.envelope import MalformedError
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
@@ -43,7 +46,7 @@ def listing(as_json: bool) -> None:
     rows = client.run(_rows(client))
     show(rows, {**dict.fromkeys(_COLUMNS, str), "web": first_urls}, as_json=as_json)
     if any(row["has_web"] for row in rows) and not client.run(client.gateways.living()):
-        click.echo(f"Nobody serves web functions, as {NO_GATEWAY}", err=True)
+        echo(f"Nobody serves web functions, as {NO_GATEWAY}", err=True)
 
 
 def first_urls(urls: Sequence[str]) -> str:
@@ -66,12 +69,12 @@ def stop(which: str, environment: str | None, yes: bool) -> None:
     client = current()
     record = client.run(find(client, which, environment))
     if record.state == "stopped":
-        click.echo(f"{record.name} ({record.app_id}) has stopped already")
+        echo(f"{record.name} ({record.app_id}) has stopped already")
         return
     if not yes:
-        click.confirm(f"Stop {record.name} ({record.app_id})?", abort=True)
+        confirm(f"Stop {record.name} ({record.app_id})?")
     client.run(client.apps.stop(record))
-    click.echo(f"Stopped {record.name} ({record.app_id})")
+    echo(f"Stopped {record.name} ({record.app_id})")
 
 
 @app.command(no_args_is_help=True)
@@ -137,7 +140,7 @@ def rollback(which: str, version: int | None, environment: str | None) -> None:
     record = client.run(find(client, which, environment))
     target = record.version - 1 if version is None else version
     new = client.run(rollback(client, record, target))
-    click.echo(f"Version {new.number} of {new.name} is version {target} again")
+    echo(f"Version {new.number} of {new.name} is version {target} again")
 
 
 def _release_row(release: PastVersion, record: AppRecord) -> dict[str, Any]:
@@ -158,11 +161,12 @@ def _release_row(release: PastVersion, record: AppRecord) -> dict[str, Any]:
 def find(client: Client, which: str, environment: str | None) -> Op[AppRecord]:
     """The app of that id or name: the deployed one, else the one that was stopped last.
 
-    Raises NotFoundError.
+    Raises NotFoundError, or MismatchError if the name leads to another app.
     """
+    environment = environment or client.settings.environment
+    is_named = not _APP_ID.fullmatch(which)
     app_id: str | None = which
-    if not _APP_ID.fullmatch(which):
-        environment = environment or client.settings.environment
+    if is_named:
         app_id = yield from client.apps.find(environment, which)
         app_id = app_id or (yield from client.apps.last_stopped(environment, which))
         if app_id is None:
@@ -173,6 +177,11 @@ def find(client: Client, which: str, environment: str | None) -> Op[AppRecord]:
     record = yield from client.apps.record(app_id or "")
     if record is None:
         raise NotFoundError(f"There is no app {which}; what it knew is kept for a week at most.")
+    if is_named:
+        client.specs.check_title(record, environment, which)
+        if record.state != "stopped":  # then it has no version any more
+            with suppress(MalformedError):  # of another release: it has to be possible to stop it
+                yield from client.specs.of_record(record)
     return record
 
 
@@ -190,8 +199,11 @@ def _rows(client: Client) -> Op[list[dict[str, Any]]]:
             record = yield from client.apps.record(app_id)
         if record is None:
             continue
-        web = yield from web_addresses(client, app_id)
         environment, _, name = title.partition("/")
+        if title != record.title:
+            skip(f"the app {title}", f"its name leads to {app_id}, which is {record.title}")
+            continue
+        web = yield from web_addresses(client, app_id)
         rows.append(
             {
                 "name": name,

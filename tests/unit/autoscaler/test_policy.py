@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from qmodal_autoscaler.policy.decide import decide, serves_alone
-from qmodal_autoscaler.policy.placement import ContainerRequest, WorkerRoom, place
 from qmodal_autoscaler.policy.start_backoff import backoff
 from qmodal_autoscaler.policy.state import (
     ContainerState,
@@ -666,61 +665,7 @@ def test_no_walk_leads_out_of_bounds() -> None:
             now += chance.expovariate(0.2)
 
 
-# --- placement ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("requests", "workers", "placed"),
-    [
-        pytest.param([ContainerRequest(pool="a", count=2)], [], [], id="no worker"),
-        pytest.param(
-            [ContainerRequest(pool="a", count=3)],
-            [WorkerRoom(id="x", free_slots=2)],
-            [("a", "x"), ("a", "x")],
-            id="what has room",
-        ),
-        pytest.param(
-            [ContainerRequest(pool="a", count=2)],
-            [WorkerRoom(id="x", free_slots=3), WorkerRoom(id="y", free_slots=3)],
-            [("a", "x"), ("a", "y")],
-            id="spread over workers",
-        ),
-        pytest.param(
-            [ContainerRequest(pool="a", count=9), ContainerRequest(pool="b", count=1)],
-            [WorkerRoom(id="x", free_slots=3)],
-            [("a", "x"), ("b", "x"), ("a", "x")],
-            id="turn by turn",
-        ),
-        pytest.param(
-            [ContainerRequest(pool="a", count=9, have=5), ContainerRequest(pool="b", count=9)],
-            [WorkerRoom(id="x", free_slots=3)],
-            [("b", "x")] * 3,
-            id="the pool with the fewest first",
-        ),
-        pytest.param(
-            [ContainerRequest(pool="a", count=1, version="v2")],
-            [
-                WorkerRoom(id="x", free_slots=3, warm=frozenset({"v1"})),
-                WorkerRoom(id="y", free_slots=3, warm=frozenset({"v2"})),
-            ],
-            [("a", "y")],
-            id="a warm worker among equals",
-        ),
-        pytest.param(
-            [ContainerRequest(pool="a", count=1, version="v2")],
-            [
-                WorkerRoom(id="x", free_slots=4),
-                WorkerRoom(id="y", free_slots=3, warm=frozenset({"v2"})),
-            ],
-            [("a", "x")],
-            id="room before warmth",
-        ),
-    ],
-)
-def test_placement(
-    requests: list[ContainerRequest], workers: list[WorkerRoom], placed: list[tuple[str, str]]
-) -> None:
-    assert place(requests, workers) == placed
+# --- reasons --------------------------------------------------------------------------------------
 
 
 def test_a_pool_that_needs_more_than_its_maximum_says_so() -> None:

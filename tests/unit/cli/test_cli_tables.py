@@ -9,8 +9,9 @@ import sys
 import pytest
 
 from qmodal.cli.commands.app import first_urls
-from qmodal.cli.tables import Columns, age, aligned, show, size
+from qmodal.cli.tables import Columns, age, aligned, show
 from qmodal.output.screen import Screen, Style, enable_output, is_enabled
+from qmodal.spec.needs.sizes import size
 from qmodal.store.history.logs import LogChunk, Source
 
 ROWS = [{"name": "a", "n": 1, "unseen": None}, {"name": "longer", "n": 22, "unseen": None}]

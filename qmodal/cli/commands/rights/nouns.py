@@ -75,6 +75,8 @@ def _of_fleet(keys: Keys) -> dict[str, str]:
         "leader": keys.leader,
         "epoch": keys.epoch,
         "line": keys.line,
+        "reasons": keys.reasons,
+        "shortage": keys.shortage,
         "signing": keys.signing,
         "series": keys.statistics_index,
         "statistics": keys.statistics("*"),

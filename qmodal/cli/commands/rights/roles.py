@@ -48,7 +48,7 @@ _ALL = "ping auth hello select time info publish script|load script|exists clien
 _CALLING: _Access = {
     "pools, hints, active, calls, replies, told": "rw",
     "app, versions, app routes, apps, stopped": "r",
-    "workers, worker, containers, leader, line, signing, gateways, gateway": "r",
+    "workers, worker, containers, leader, line, reasons, signing, gateways, gateway": "r",
 }
 _PRODUCING: _Access = _CALLING | {"objects, writers, names": "rw"}
 # Of inputs that end without a container.
@@ -77,7 +77,7 @@ ROLES = {
         access=_CALLING
         | _ENDING
         | {
-            "workers, worker, worker parts, leader, epoch, line": "rw",
+            "workers, worker, worker parts, leader, epoch, line, reasons, shortage": "rw",
             "app parts, routes, code": "r",
             "stopped": "rw",
         },

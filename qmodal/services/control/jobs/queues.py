@@ -13,6 +13,7 @@ from redis.retry import Retry
 from rq import Queue
 from rq.exceptions import DuplicateJobError
 from rq.serializers import JSONSerializer
+from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from qmodal.services.control.jobs.signed import SignedJob, signature
 from qmodal.transport.connection import WATCHED
@@ -78,3 +79,23 @@ class JobQueue:
     def announce(self) -> None:
         """Have rq list the queue."""
         self.queue.connection.sadd(self.queue.redis_queues_keys, self.queue.key)
+
+    def mend(self) -> None:
+        """Remove keys of rq that are of another type than rq expects: it would fail at them for ever."""
+        queue = self.queue
+        registries = (
+            queue.finished_job_registry,
+            queue.failed_job_registry,
+            queue.started_job_registry,
+        )
+        expected = {
+            queue.key: b"list",
+            queue.intermediate_queue_key: b"list",
+            queue.redis_queues_keys: b"set",
+            REDIS_WORKER_KEYS: b"set",
+            WORKERS_BY_QUEUE_KEY % queue.name: b"set",
+            **{registry.key: b"zset" for registry in registries},
+        }
+        for key, kind in expected.items():
+            if queue.connection.type(key) not in (kind, b"none"):
+                queue.connection.unlink(key)

@@ -30,7 +30,7 @@ SCRIPTS = {
     "worker": _CALLS
     | _OBJECTS
     | {"settle", "retry", "release", "split", "bury", "emit", "mark", "note", "join", "reclaim"}
-    | {"enroll", "renew", "retire", "sweep", "count"},
+    | {"succeed", "describe", "enroll", "renew", "retire", "sweep", "count"},
     "autoscaler": {"lead", "resign", "assign", "observe", "promote", "leave", "purge", "reclaim"}
     | {"sweep", "stop", "note", "count", "open", "join"},
     "web": _CALLS | {"take"},

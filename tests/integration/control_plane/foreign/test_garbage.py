@@ -14,6 +14,9 @@ from click.testing import CliRunner
 
 from qmodal.cli.commands import app as app_commands, fleet as fleet_commands
 from qmodal.cli.commands.doctor_checks import ON_SERVER
+from qmodal.cli.commands.finding import pool as pool_commands
+from qmodal.cli.commands.finding.why.command import why
+from qmodal.cli.commands.services import boxes as boxes_commands
 from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.config import Settings
@@ -98,9 +101,7 @@ def _furnish(scene: Scene) -> None:
     pools = client.pools
     client.run(pools.retry(stage.pools["f"], claimed[0], delay=3600))
     client.run(pools.release(stage.pools["f"], [(1, claimed[1].entry, scene.call)]))
-    client.run(
-        client.apps.override(stage.app_id, stage.pools["f"], lambda _: {"max_containers": 9})
-    )
+    client.run(client.apps.override(stage.app_id, stage.pools["f"], {"max_containers": 9}))
     client.run(client.logs.append(stage.app_id, [LogChunk("ta-1", "stdout", b"hello\n")]))
     keys = client.keys
     plain.xadd(keys.outputs(scene.call), {"i": "0", "x": "lost"})
@@ -166,11 +167,13 @@ def look(scene: Scene) -> None:
     """What people look at."""
     app = scene.stage.app_id
     for command, argv in (
-        (fleet_commands.workers, []),
+        (boxes_commands.listing, []),
         (fleet_commands.containers, []),
         (app_commands.listing, []),
         (app_commands.logs, [app, "--timestamps"]),
         (app_commands.history, [app]),
+        (pool_commands.listing, []),
+        *((why, [about]) for about in (scene.stage.pools["f"], scene.call, scene.tormented.name)),
     ):
         result = CliRunner().invoke(command, argv)
         if result.exception is not None and not isinstance(result.exception, Error | SystemExit):
@@ -196,6 +199,7 @@ def test_rubbish_in_a_key_stops_nothing_else(
     key = scene.key(name)
     for what, write in WRITES.items():
         defects._counts.clear()
+        defects._new.clear()
         with spoiled(scene.plain, key, write):
             rule(scene)
             survey(scene)

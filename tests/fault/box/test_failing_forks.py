@@ -38,7 +38,7 @@ print(messages.receive(ours)[0], messages.receive(ours)[0])
 def test_a_template_says_that_it_cannot_fork(room: int) -> None:
     if room and os.geteuid() != 0:
         pytest.skip("needs a user who has no other process")
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     ended = subprocess.run(
         [sys.executable, "-P", "-c", PROGRAM],
         env={**os.environ, "ROOM": str(room), "PYTHONPATH": f"{root}:{root / 'workers'}"},

@@ -134,6 +134,11 @@ REFUSED: dict[str, Refused] = {
         COMMANDS,
         "CONFIG SET maxmemory-policy noeviction",
     ),
+    "a command that is not there": (
+        lambda: nothing(QMODAL_REDIS_URL="unix:///x"),
+        {"autoscaler": ("autoscaler", "--on-shortage", "there-is-none --at-all")},
+        "there is no program 'there-is-none'",
+    ),
     "another key": (used_server, COMMANDS, "set QMODAL_SIGNING_KEY"),
 }
 
