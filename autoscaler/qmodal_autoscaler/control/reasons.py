@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from qmodal.exception import clause
+from qmodal.spec.needs.needs import Needs
 from qmodal.store.watch.reasons import IN_LINE, Kind, Reason, Reasons
 from qmodal_autoscaler.cluster.nodes import Box, Nodes, PlacedContainer
 from qmodal_autoscaler.control.allocation import Allocation
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
 from qmodal_autoscaler.control.lacks import BoxView, Ground, lacking
-from qmodal_autoscaler.policy.room import PLAIN, ContainerRequest, Shape
+from qmodal_autoscaler.policy.room import NOTHING, ContainerRequest, Shape
 from qmodal_autoscaler.policy.start_backoff import backoff
 
 # A pool that waits in line is told for so long that it has made room for others.
@@ -175,22 +176,24 @@ class ReasonBoard:
         return Reasons(told)
 
     def _in_line(self, pool: str, reason: Reason, now: float) -> Reason:
-        if reason.kind not in IN_LINE:
+        """Whoever lacks GPUs is told which, also after it has made room: no other box would do."""
+        if reason.kind != "room":
             return reason
         lent = sum(now - at < LENT_SECONDS for at in self._lent.get(pool, ()))
-        return Reason.of("lent", count=lent) if lent else reason
+        return Reason.lent(lent) if lent else reason
 
     def _by_turns(self, in_line: dict[str, Reason], turns: Iterable[str]) -> dict[str, Reason]:
         """Those that wait for room in the order of their turns, each with those ahead that ask for the same."""
-        ahead: Counter[Shape] = Counter()
+        # By what they ask for: what was measured differs between pools that wait for the same.
+        ahead: Counter[Needs] = Counter()
         first: dict[str, Reason] = {}
         for pool in turns:
             reason, wish = in_line.get(pool), self.wishes.get(pool)
             if reason is None or reason.kind not in IN_LINE or wish is None:
                 continue
-            shape = PLAIN if wish.request is None else wish.request.shape
-            first[pool] = Reason(reason.kind, reason.text, ahead[shape])
-            ahead[shape] += 1
+            needs = NOTHING if wish.request is None else wish.request.needs
+            first[pool] = Reason(reason.kind, reason.text, ahead[needs])
+            ahead[needs] += 1
         return first | {pool: each for pool, each in in_line.items() if pool not in first}
 
 

@@ -120,7 +120,7 @@ WORDING: Mapping[Kind, Wording] = MappingProxyType(
         ),
         "lent": Wording(
             "made room",
-            "{count} of its containers have lately made room for pools that had fewer",
+            "{which} lately made room for pools that had fewer",
             "It gets containers again in its turn; another worker helps",
         ),
         "maximum": Wording(
@@ -171,6 +171,12 @@ class Reason(NamedTuple):
         count, seconds = len(since), max(0.0, now - min(since)) / 1000
         which = "a container for it" if count == 1 else f"the first of {count} containers"
         return cls.of("starting", which=which, seconds=seconds)
+
+    @classmethod
+    def lent(cls, count: int) -> Reason:
+        """That so many containers have ended for others."""
+        have = "has" if count == 1 else "have"
+        return cls.of("lent", which=f"{count} of its containers {have}")
 
     @property
     def short(self) -> str:
