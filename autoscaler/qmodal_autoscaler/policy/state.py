@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from qmodal_autoscaler.policy.window import ArrivalRate, PeakWindow
+from qmodal_autoscaler.policy.window import ArrivalRate, LeastWindow, PeakWindow
 
 ContainerState = Literal["starting", "ready", "draining"]
 # Why a pool has the size that it has, or should have another.
@@ -15,6 +15,7 @@ Why = Literal[
     "backlog",
     "minimum",
     "maximum",
+    "scaleup_window",
     "fewer",
     "new_version",
     "failed_starts",
@@ -70,6 +71,7 @@ class PoolSettings:
     buffer_containers: int = 0
     scaledown_window: float = 60.0
     slots: int = 1
+    scaleup_window: float = 0.0
     alpha: float = 0.25  # share of a start time within which new containers should work off a queue
     ephemeral: bool = False  # the app lives only as long as its client
     gives_up: bool = True  # waiting inputs fail when no container can be started
@@ -97,13 +99,14 @@ class ScaleDownStep:
 class PoolHistory:
     """The past of a pool as far as its next decision needs it.
 
-    `born` is when the pool was first observed; `quiet_since` is infinite while there are inputs to run;
+    `born` is when the pool was first observed; `least` are the sizes that were wanted, while there is a scale-up window; `quiet_since` is infinite while there are inputs to run;
     `settled` are the inputs that had settled by the last decision; `progress_at` is when that number last
     changed (or when nothing ran); `blocked_since` is when a rollout ran out of room.
     """
 
     born: float
     peak: PeakWindow = field(default_factory=PeakWindow)
+    least: LeastWindow = field(default_factory=LeastWindow)
     arrivals: ArrivalRate = field(default_factory=ArrivalRate)
     quiet_since: float = -math.inf
     settled: int = -1
