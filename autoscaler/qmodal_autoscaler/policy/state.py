@@ -22,6 +22,9 @@ Why = Literal[
     "paused",
 ]
 
+# What a failed start was due to: a status, a signal, the memory, an import, its time limit, or something else.
+FailureKind = Literal["exit", "signal", "out_of_memory", "import_error", "timeout", "other"]
+
 # Absence of demand counts as evidence after this, or after the scaledown window, if that is shorter.
 SETTLING_SECONDS = 10.0
 
@@ -49,7 +52,7 @@ class PoolSnapshot:
     `inflight`: inputs without an outcome; `delayed`: those of them that wait for a retry; `submitted`:
     inputs since the pool exists. `failures` are the times of failed starts since the last success,
     oldest first; the caller clears them on a success and on a redeploy. `service_time` and `start_time`
-    are learned means in seconds, None while unknown. A pool that a person has paused has no containers.
+    are learned means in seconds, None while unknown. `failed_by`: what the last failed start was due to. A pool that a person has paused has no containers.
     """
 
     inflight: int
@@ -59,6 +62,7 @@ class PoolSnapshot:
     service_time: float | None
     start_time: float | None
     failures: tuple[float, ...] = ()
+    failed_by: FailureKind = "other"
     is_paused: bool = False
 
 
