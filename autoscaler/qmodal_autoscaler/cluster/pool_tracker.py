@@ -218,6 +218,7 @@ class PoolTracker:
             since=track.since,
             version_current=number in (0, terms.number),
             worker=held.worker,
+            is_cordoned=held.is_cordoned,
         )
 
 

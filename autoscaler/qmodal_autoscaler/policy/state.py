@@ -33,7 +33,8 @@ SETTLING_SECONDS = 10.0
 class ContainerView:
     """A container as its worker last reported it.
 
-    `since`: when its state began, on the clock of `now`; `running`: how many inputs it runs.
+    `since`: when its state began, on the clock of `now`; `running`: how many inputs it runs;
+    `is_cordoned`: somebody wants its box to become empty, or to get nothing new.
     """
 
     id: str
@@ -43,6 +44,7 @@ class ContainerView:
     since: float
     version_current: bool = True
     worker: str = ""
+    is_cordoned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ from qmodal.spec.options import FunctionOptions
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.watch.observing import Observation
 from qmodal_autoscaler.cluster.catalog import PoolTerms
-from qmodal_autoscaler.cluster.nodes import PlacedContainer
+from qmodal_autoscaler.cluster.nodes import Box, PlacedContainer
 from qmodal_autoscaler.cluster.pool_tracker import PoolTracker
 from qmodal_autoscaler.cluster.start_failures import failure_kind
 from qmodal_autoscaler.policy.state import FailureKind, PoolHistory, PoolSettings, PoolSnapshot
@@ -71,6 +71,16 @@ DETAILS: list[tuple[str, FailureKind]] = [
     ("its template has died", "other"),
     ("", "other"),
 ]
+
+
+@pytest.mark.parametrize("is_cordoned", [False, True])
+def test_containers_know_whether_their_box_is_cordoned(
+    tracker: PoolTracker, is_cordoned: bool
+) -> None:
+    box = Box("wk-1", assigned={"ta-1": POOL, "ta-2": POOL}, is_cordoned=is_cordoned)
+    box.reports["ta-1"] = reported()
+    seen = tracker.see(SEEN, box.containers(), TERMS, now=1.0, server_ms=1000.0)
+    assert [each.is_cordoned for each in seen.containers] == [is_cordoned] * 2
 
 
 @pytest.mark.parametrize(("detail", "kind"), DETAILS)
