@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -61,7 +60,7 @@ def ensure_server(
             from qmodal.embedded.stack import start_private
 
             private = stack.enter_context(start_private(settings))
-            settings = replace(settings, redis_url=private.url, signing_key=private.key)
+            settings = private.settings
         client = Client(settings, stack=private)
         clients.use(client)
         try:

@@ -190,6 +190,11 @@ class FunctionOptions:
         return cls(**values)
 
 
+# Overrides are not signed: they say nothing but limits of a function that is, and these are bounded.
+MOST_CONTAINERS = 100_000
+_AMOUNTS = frozenset({"min_containers", "max_containers", "buffer_containers"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalerOverride:
     """What `autoscaler.update` changes for a running pool; None leaves the function's own setting.
@@ -205,7 +210,10 @@ class AutoscalerOverride:
     scaleup_window: int | None = None
 
     def __post_init__(self) -> None:
-        _checked({name: value for name, value in self.to_plain().items() if value})
+        plain = self.to_plain()
+        _checked({name: value for name, value in plain.items() if value})
+        for name in _AMOUNTS & plain.keys():
+            check_whole(name, plain[name], 0, MOST_CONTAINERS)
         if self.min_containers is not None:
             check_amount(self.min_containers, self.max_containers or None)
 

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, get_args
 import msgpack
 
 from qmodal.store import reading
+from qmodal.telemetry.printable import printable
 from qmodal.transport.defects import skip
 
 Kind = Literal[
@@ -267,6 +268,5 @@ class _Packed:
 
 def line_of(text: str) -> str:
     """On one line that a terminal can show, whatever somebody has written, and not too long."""
-    shown = "".join(each if each.isprintable() else " " for each in text[: 2 * LONGEST_TEXT])
-    shown = " ".join(shown.split())
+    shown = printable(" ".join(text[: 2 * LONGEST_TEXT].split()))
     return shown if len(shown) <= LONGEST_TEXT else f"{shown[: LONGEST_TEXT - 1]}…"
