@@ -83,6 +83,7 @@ _SCHEMES = {
     "unix": "unix",
     "valkey": "redis",
     "valkeys": "rediss",
+    "redis+sentinel": "redis+sentinel",
     "redis+unix": "unix",
     "valkey+unix": "unix",
 }
@@ -180,7 +181,7 @@ def redacted(url: str) -> str:
     begin = scheme[0] if scheme else ""
     user, colon, _ = before.removeprefix(begin).partition(":")
     shown = f"{begin}{user if colon else ''}{colon}***@{host}" if at else url
-    return re.sub(r"([?&]password=)[^&#]*", r"\1***", shown)
+    return re.sub(r"([?&](?:ssl_|sentinel_)?password=)[^&#]*", r"\1***", shown)
 
 
 def parse_key(text: str, variable: str) -> bytes:
@@ -221,24 +222,39 @@ def _redis_url(environ: Mapping[str, str]) -> str | None:
 def _translated(url: str, variable: str) -> str:
     scheme, separator, rest = url.partition("://")
     known = _SCHEMES.get(scheme.lower())
+    if scheme.lower() in ("redis+cluster", "rediss+cluster"):
+        raise ConfigurationError(
+            f"{variable} is {redacted(url)!r}: a Redis Cluster is not supported yet; name a single server "
+            "with redis://HOST:PORT/DB, or the master of Sentinels with redis+sentinel://HOST:PORT,HOST:PORT/NAME"
+        )
     if not separator or known is None:
         raise ConfigurationError(
             f"{variable} is {redacted(url)!r}; write redis://HOST:PORT/DB, rediss://HOST:PORT/DB "
-            "(TLS) or unix:///PATH"
+            "(TLS), redis+sentinel://HOST:PORT,HOST:PORT/NAME or unix:///PATH"
         )
     translated = f"{known}://{rest}"
     try:
         parts = urllib.parse.urlsplit(translated)
-        complete = parts.path if known == "unix" else parts.hostname and parts.port != 0
+        is_complete = _is_complete(known, parts)
     except ValueError:
-        complete = ""
-    if not complete:
+        is_complete = False
+    if not is_complete:
         raise ConfigurationError(
             f"{variable} is {redacted(url)!r}, which has no usable "
             f"{'path' if known == 'unix' else 'host or port'}; percent-encode special characters "
             "of a password"
         )
     return translated
+
+
+def _is_complete(scheme: str, parts: urllib.parse.SplitResult) -> bool:
+    match scheme:
+        case "unix":
+            return bool(parts.path)
+        case "redis+sentinel":  # several hosts; who connects reads them
+            return bool(parts.netloc)
+        case _:
+            return bool(parts.hostname) and parts.port != 0
 
 
 def _signing_key(environ: Mapping[str, str]) -> bytes | None:

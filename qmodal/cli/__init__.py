@@ -101,6 +101,9 @@ BUILT_IN = {
         "qmodal.cli.commands.doctor:doctor", "Check the settings against the server."
     ),
     "key": CommandEntry("qmodal.cli.commands.key:key", "Show what a second machine needs."),
+    "acl": CommandEntry(
+        "qmodal.cli.commands.rights.acl:acl", "Print rules for users of Redis, by role."
+    ),
     "completion": CommandEntry(
         "qmodal.cli.commands.completion:completion", "Have a shell complete commands."
     ),

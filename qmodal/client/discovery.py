@@ -41,7 +41,9 @@ def _with_default_keys(settings: Settings, url: str) -> Settings:
 
 
 def is_near(url: str) -> bool:
-    """Whether the server is on this machine: a Unix socket or a loopback address."""
+    """Whether the server is on this machine: a Unix socket or a loopback address. What Sentinels lead to may be anywhere."""
     parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "redis+sentinel":
+        return False
     host = parts.hostname or ""
     return parts.scheme.startswith("unix") or host in _LOOPBACK or host.startswith("127.")

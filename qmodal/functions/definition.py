@@ -39,6 +39,8 @@ class LocalSource:
 
     def definition(self) -> Op[Definition]:
         """The definition, if the app has been published; published again if that is out of date."""
+        if state.eager is not None:
+            return state.eager.of(self.registry, self.tag)  # type: ignore[no-any-return]
         yield from self.registry.renewed()
         definition = self.registry.find_definition(self.tag)
         if definition is None:
@@ -47,7 +49,7 @@ class LocalSource:
 
     def stands_for(self, definition: Definition) -> bool:
         """Whether the app is still published as it was then."""
-        return self.registry.find_definition(self.tag) is definition
+        return state.eager is None and self.registry.find_definition(self.tag) is definition
 
 
 def _not_hydrated(registry: Registry, tag: str) -> str:
@@ -131,11 +133,11 @@ class FixedSource:
     def definition(self) -> Op[Definition]:
         """The definition."""
         yield from ()
-        return self.fixed
+        return self.fixed if state.eager is None else state.eager.instead_of(self.fixed)
 
     def stands_for(self, definition: Definition) -> bool:
-        """Always: it came along."""
-        return definition is self.fixed
+        """Always: it came along. Not so in eager mode, which runs what is in this process."""
+        return state.eager is None and definition is self.fixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,8 @@ class NamedSource:
 
     def definition(self) -> Op[Definition]:
         """Look it up; raises NotFoundError."""
+        if state.eager is not None:
+            return state.eager.named(self.app_name, self.name, is_class=self.is_class)  # type: ignore[no-any-return]
         client = current()
         environment = self.environment or client.settings.environment
         app_id: str | None = self.app_name
@@ -211,6 +215,8 @@ def portable(source: Source) -> Source:
         return source
     if source.registry.is_part_of(_publishing.get()):
         return OwnSource(source.tag)
+    if state.eager is not None:
+        return FixedSource(state.eager.of(source.registry, source.tag))
     definition = source.registry.published_definition(source.tag)
     if definition is None:
         raise InvalidError(

@@ -96,7 +96,8 @@ def request(client: Client, target: Target, submission: Submission) -> Op[list[O
     try:
         return (yield from _request(client, submission))
     except UnknownPoolError:
-        return (yield from _opening(client, target, partial(_request, client, submission)))
+        pass  # not from here: in eager mode user code runs, and its errors have no such context
+    return (yield from _opening(client, target, partial(_request, client, submission)))
 
 
 def _request(client: Client, submission: Submission) -> Op[list[Output]]:
@@ -110,7 +111,10 @@ def submit(client: Client, target: Target, submission: Submission) -> Op[None]:
     try:
         yield from client.calls.submit(submission)
     except UnknownPoolError:
-        yield from _opening(client, target, partial(client.calls.submit, submission))
+        pass  # as above
+    else:
+        return
+    yield from _opening(client, target, partial(client.calls.submit, submission))
 
 
 def _opening(client: Client, target: Target, submitting: Callable[[], Op[T]]) -> Op[T]:

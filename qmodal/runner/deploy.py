@@ -7,9 +7,9 @@ import time
 import warnings
 from dataclasses import dataclass
 
-from qmodal.client import client as clients, context
+from qmodal.client import client as clients, context, process
 from qmodal.client.client import Client
-from qmodal.exception import InvalidError, ServerWarning
+from qmodal.exception import InvalidError, ServerWarning, UnimplementedError
 from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
 from qmodal.runner.publish import publish
 from qmodal.runner.shortage import say_impossible
@@ -49,6 +49,8 @@ def deploy(
     """
     if context.is_importing():
         raise InvalidError("app.deploy() cannot be called in global scope.")
+    if process.state.eager is not None:
+        raise UnimplementedError("Eager mode has no server to deploy to: use `qmodal_stack`.")
     registry = app._registry
     title = name or registry.name
     if title is None:

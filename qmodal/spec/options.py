@@ -65,6 +65,8 @@ class FunctionOptions:
     scaledown_window: int = 60
     # How much longer inputs may wait so that fewer containers start: a share of the time that a start takes.
     scaleup_softness: float = 0.25
+    # For how long more containers have to be needed, in seconds, before a pool grows.
+    scaleup_window: int = 0
     retries: Retries | None = None
     timeout: int = 300
     startup_timeout: int | None = None
@@ -205,6 +207,7 @@ class AutoscalerOverride:
     buffer_containers: int | None = None
     scaledown_window: int | None = None
     scaleup_softness: float | None = None
+    scaleup_window: int | None = None
 
     def __post_init__(self) -> None:
         plain = self.to_plain()

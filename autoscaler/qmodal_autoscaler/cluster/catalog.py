@@ -247,6 +247,7 @@ def _running(
         scaledown_window=float(options.scaledown_window),
         slots=options.slots,
         alpha=options.scaleup_softness,
+        scaleup_window=float(options.scaleup_window),
         ephemeral=version.is_ephemeral,
         gives_up=options.on_crash_loop == "fail",
     )

@@ -6,13 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
+from qmodal.spec.needs.counted import counted_cpu, counted_memory
 from qmodal.spec.needs.gpus import Gpu, GpuNeed
 from qmodal.spec.needs.needs import Needs
 from qmodal_autoscaler.cluster.nodes import Box, PlacedContainer
 from qmodal_autoscaler.policy.placement import Placement
 from qmodal_autoscaler.policy.room import (
-    ASSUMED_CPU,
-    ASSUMED_MEMORY,
     NOTHING,
     GpuRoom,
     GpuShare,
@@ -92,18 +91,11 @@ class _Page:
         return Placement(held.pool, held.worker, cpu, memory, gpus, is_ahead)
 
     def _cpu(self, held: PlacedContainer, use: PoolUse) -> float:
-        if use.needs.cpu is not None:
-            return use.needs.cpu
-        if not self._is_measured or held.container in use.idle:
-            return 0.0
-        return ASSUMED_CPU if use.cpu is None else use.cpu
+        is_idle = held.container in use.idle
+        return counted_cpu(use.needs, use.cpu, is_measured=self._is_measured, is_idle=is_idle)
 
     def _memory(self, use: PoolUse) -> float:
-        if use.needs.memory is not None:
-            return use.needs.memory
-        if use.memory is not None:
-            return use.memory
-        return ASSUMED_MEMORY if self._is_measured else 0.0
+        return counted_memory(use.needs, use.memory, is_measured=self._is_measured)
 
     def _gpus_of(self, held: PlacedContainer, needs: Needs) -> tuple[GpuShare, ...]:
         """Those that were leased to it, else those that it will probably get; none if its code asks for none."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from qmodal.exception import clause
+from qmodal.spec.needs.needs import Needs
 from qmodal.store.watch.reasons import IN_LINE, Kind, Reason, Reasons
 from qmodal_autoscaler.cluster.nodes import Box, Nodes, PlacedContainer
 from qmodal_autoscaler.control.allocation import Allocation
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
 from qmodal_autoscaler.control.lacks import BoxView, Ground, lacking
-from qmodal_autoscaler.policy.room import PLAIN, ContainerRequest, Shape
+from qmodal_autoscaler.policy.room import NOTHING, ContainerRequest, Shape
 from qmodal_autoscaler.policy.start_backoff import backoff
 
 # A pool that waits in line is told for so long that it has made room for others.
@@ -26,7 +27,7 @@ class Wish(NamedTuple):
     """A pool that wants containers, as of the last look at it.
 
     `kind`: why it gets none, as far as that follows from the pool alone; None if it has to find room. `until`: when the
-    next start may follow, in monotonic seconds. `request`: what it has asked for.
+    next start may follow, in monotonic seconds. `most`: the limit that holds it back, of containers or of seconds. `request`: what it has asked for.
     """
 
     kind: Kind | None
@@ -57,6 +58,8 @@ def _wish(made: PoolDecision, request: ContainerRequest | None, failed: str) -> 
             failures, settings = made.snapshot.failures, made.terms.settings
             until = backoff(failures, ephemeral=settings.ephemeral).until
             return Wish("failing", clause(last), len(failures), until)
+        case "scaleup_window" if _waiting(made):
+            return Wish("window", most=int(made.terms.settings.scaleup_window))
         case "maximum" if _waiting(made):
             return Wish("maximum", most=made.terms.settings.max_containers or 0)
     is_starting = any(each.state == "starting" for each in made.snapshot.containers)
@@ -175,22 +178,24 @@ class ReasonBoard:
         return Reasons(told)
 
     def _in_line(self, pool: str, reason: Reason, now: float) -> Reason:
-        if reason.kind not in IN_LINE:
+        """Whoever lacks GPUs is told which, also after it has made room: no other box would do."""
+        if reason.kind != "room":
             return reason
         lent = sum(now - at < LENT_SECONDS for at in self._lent.get(pool, ()))
-        return Reason.of("lent", count=lent) if lent else reason
+        return Reason.lent(lent) if lent else reason
 
     def _by_turns(self, in_line: dict[str, Reason], turns: Iterable[str]) -> dict[str, Reason]:
         """Those that wait for room in the order of their turns, each with those ahead that ask for the same."""
-        ahead: Counter[Shape] = Counter()
+        # By what they ask for: what was measured differs between pools that wait for the same.
+        ahead: Counter[Needs] = Counter()
         first: dict[str, Reason] = {}
         for pool in turns:
             reason, wish = in_line.get(pool), self.wishes.get(pool)
             if reason is None or reason.kind not in IN_LINE or wish is None:
                 continue
-            shape = PLAIN if wish.request is None else wish.request.shape
-            first[pool] = Reason(reason.kind, reason.text, ahead[shape])
-            ahead[shape] += 1
+            needs = NOTHING if wish.request is None else wish.request.needs
+            first[pool] = Reason(reason.kind, reason.text, ahead[needs])
+            ahead[needs] += 1
         return first | {pool: each for pool, each in in_line.items() if pool not in first}
 
 
@@ -211,8 +216,8 @@ def own_reason(
             return Reason.of("stopped", detail=wish.detail)
         case "paused":
             return Reason.of("paused")
-        case "maximum" if _is_served(containers):
-            return Reason.of("maximum", most=wish.most)
+        case "maximum" | "window" as limit if _is_served(containers):
+            return Reason.of(limit, most=wish.most)
         case _:
             return _starting(containers, around)
 

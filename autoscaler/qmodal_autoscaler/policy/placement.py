@@ -7,11 +7,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
+from qmodal.spec.needs.counted import ASSUMED_CPU, ASSUMED_MEMORY
 from qmodal.spec.needs.gpus import GpuNeed
 from qmodal.spec.needs.needs import MEBIBYTE, Needs
 from qmodal_autoscaler.policy.room import (
-    ASSUMED_CPU,
-    ASSUMED_MEMORY,
     NOTHING,
     ContainerRequest,
     GpuRoom,

@@ -11,9 +11,6 @@ from qmodal.spec.needs.gpus import Gpu, GpuNeed
 from qmodal.spec.needs.needs import MEBIBYTE, Needs
 from qmodal.spec.needs.offer import Offer
 
-# A container of a pool of which nothing is measured yet counts so much, where that is what decides: four for each processor.
-ASSUMED_CPU = 0.25
-ASSUMED_MEMORY = 128 * MEBIBYTE
 # Resources beside GPUs, whose kinds are named as they are.
 PLACES, CPU, MEMORY = "places", "cpu", "memory"
 # What a function needs that declares nothing.

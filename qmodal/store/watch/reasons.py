@@ -33,6 +33,7 @@ Kind = Literal[
     "room",
     "lent",
     "maximum",
+    "window",
     "starting",
     "placing",
     "retry",
@@ -120,13 +121,18 @@ WORDING: Mapping[Kind, Wording] = MappingProxyType(
         ),
         "lent": Wording(
             "made room",
-            "{count} of its containers have lately made room for pools that had fewer",
+            "{which} lately made room for pools that had fewer",
             "It gets containers again in its turn; another worker helps",
         ),
         "maximum": Wording(
             "at max_containers",
             "it may have no more containers (`max_containers` is {most})",
             "A higher `max_containers` lets it have more, also while it runs: `autoscaler.update`",
+        ),
+        "window": Wording(
+            "in scaleup_window",
+            "it has needed more containers for less than its `scaleup_window` of {most} s",
+            "A shorter `scaleup_window` lets it grow sooner, also while it runs: `autoscaler.update`",
         ),
         "starting": Wording("starting", "{which} starts, for {seconds:.1f} s so far"),
         "placing": Wording("starts soon", "a container for it is about to be started"),
@@ -171,6 +177,12 @@ class Reason(NamedTuple):
         count, seconds = len(since), max(0.0, now - min(since)) / 1000
         which = "a container for it" if count == 1 else f"the first of {count} containers"
         return cls.of("starting", which=which, seconds=seconds)
+
+    @classmethod
+    def lent(cls, count: int) -> Reason:
+        """That so many containers have ended for others."""
+        have = "has" if count == 1 else "have"
+        return cls.of("lent", which=f"{count} of its containers {have}")
 
     @property
     def short(self) -> str:

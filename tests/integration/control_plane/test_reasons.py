@@ -127,4 +127,4 @@ def test_who_has_made_room_for_others_is_told_that(stage: Stage) -> None:
     stage.submit("f1", count=4)
     stage.until(lambda: len(stage.assigned("f1")) == 1, "half of it", seconds=30)
     found = waits_for(stage, "f0", "lent")
-    assert found.text == "1 of its containers have lately made room for pools that had fewer"
+    assert found.text == "1 of its containers has lately made room for pools that had fewer"

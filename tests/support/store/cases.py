@@ -358,8 +358,8 @@ def forget(bench: Bench) -> Command:
 def disuse(bench: Bench) -> Command:
     keys = bench.client.keys
     bench.client.run(bench.client.apps.store_code("ab", b"source"))
-    bench.ask(b"SADD", keys.code_apps("ab"), b"ap-gone")
-    return bench.client.apps.disuse_command("ab", ["ap-gone"])
+    bench.ask(b"SADD", keys.code_apps("ab"), b"ap-absent")
+    return bench.client.apps.disuse_command("ab", ["ap-absent"])
 
 
 def keep_secret(bench: Bench) -> Command:

@@ -10,6 +10,7 @@ from typing import Any
 from qmodal.cli.commands.fleet import FleetTable, look
 from qmodal.client.client import Client
 from qmodal.exception import Error, NotFoundError
+from qmodal.spec.needs.counted import counted_cpu, counted_memory
 from qmodal.spec.needs.gpus import Gpu
 from qmodal.spec.needs.needs import Needs
 from qmodal.spec.variant import options_in_force
@@ -80,35 +81,48 @@ class BoxView:
         return ", ".join(f"{count}x{kind}" for kind, count in sorted(counted.items()))
 
     def taken(self, containers: Iterable[ContainerView]) -> dict[str, float]:
-        """What its containers take of what it offers, as far as that is known."""
+        """What its containers take of what it offers, as the autoscaler counts it."""
         listed = list(containers)
         return {
-            "cpus_taken": round(sum(each.cpu or 0 for each in listed), 3),
-            "memory_taken": sum(each.memory or 0 for each in listed),
+            "cpus_taken": round(sum(each.cpu for each in listed), 3),
+            "memory_taken": sum(each.memory for each in listed),
             "gpus_taken": len({gpu for each in listed for gpu in each.report.gpus}),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerView:
-    """A container and what it takes: what its function asks for, else what was measured, else nobody knows."""
+    """A container and what it takes: what its function asks for, else what was measured, else what is assumed.
+
+    `is_measured`: whether what was measured decides how many containers its box takes.
+    """
 
     report: ContainerReport
     needs: Needs
     seen: Observation | None
+    is_measured: bool
     now: float  # of the server, in ms
 
     @property
-    def cpu(self) -> float | None:
-        """CPUs; None while nobody knows."""
+    def cpu(self) -> float:
+        """CPUs."""
         measured = None if self.seen is None else self.seen.busy_cpu
-        return measured if self.needs.cpu is None else self.needs.cpu
+        return counted_cpu(
+            self.needs, measured, is_measured=self.is_measured, is_idle=self._is_idle
+        )
 
     @property
-    def memory(self) -> int | None:
-        """Bytes; None while nobody knows."""
+    def _is_idle(self) -> bool:
+        """Whether it is ready and holds no input."""
+        consumers = () if self.seen is None else self.seen.consumers
+        holds = any(each.pending for each in consumers if each.name == self.report.container)
+        return self.report.state == "ready" and not holds
+
+    @property
+    def memory(self) -> int:
+        """Bytes."""
         measured = None if self.seen is None else self.seen.memory
-        return measured if self.needs.memory is None else self.needs.memory
+        return counted_memory(self.needs, measured, is_measured=self.is_measured)
 
     @property
     def row(self) -> dict[str, Any]:
@@ -180,7 +194,11 @@ def details(client: Client, box: BoxView) -> Op[list[ContainerView]]:
             needs[each.pool, each.number] = yield from _needs(client, each)
     found = [
         ContainerView(
-            report=each, needs=needs[each.pool, each.number], seen=seen.get(each.pool), now=box.now
+            report=each,
+            needs=needs[each.pool, each.number],
+            seen=seen.get(each.pool),
+            is_measured=box.record.report.is_measured,
+            now=box.now,
         )
         for each in box.containers
     ]

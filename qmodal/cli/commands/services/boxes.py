@@ -65,7 +65,8 @@ def _cut(text: str, most: int) -> str:
 def showing(which: str, as_json: bool) -> None:
     """Show a box: what it offers, what of that is taken, and each container with what it takes.
 
-    What a function asks for is taken (cpu=, memory=); of one that asks for nothing, what was measured (~).
+    What a function asks for is taken (cpu=, memory=); of one that asks for nothing, what was measured (~), and no CPU
+    while it is idle.
     """
     from qmodal.cli.commands.finding.why.box import why_box
     from qmodal.cli.commands.services.box_view import details, find
@@ -127,9 +128,7 @@ def _show_containers(rows: Sequence[dict[str, Any]]) -> None:
 
 
 def _taken(row: dict[str, Any], what: str, shown: Any) -> str:
-    """What a container takes: "~" if nobody asked for it, "?" while it was not measured."""
-    if row[what] is None:
-        return "?"
+    """What a container takes: "~" if nobody asked for it."""
     return f"{'~' if row[f'is_{what}_measured'] else ''}{shown(row[what])}"
 
 

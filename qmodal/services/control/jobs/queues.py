@@ -7,6 +7,7 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
+from redis.connection import parse_url
 from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from rq import Queue
@@ -15,7 +16,9 @@ from rq.serializers import JSONSerializer
 from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 
 from qmodal.services.control.jobs.signed import SignedJob, signature
+from qmodal.transport.connection import WATCHED
 from qmodal.transport.sockets.opening import CONNECT_SECONDS, keepalive
+from qmodal.transport.sockets.sentinel import watch
 
 # In seconds: a finished job keeps others of its id away; one that nobody takes is worth nothing after a while.
 KEEP_DONE, KEEP_FAILED, KEEP_WAITING = 60, 24 * 3600, 300
@@ -25,16 +28,23 @@ READ_SECONDS = 5
 
 def connect(url: str) -> redis.Redis:
     """A client of the server as rq needs it, which repeats nothing by itself: an rq job is put in line twice by that."""
-    kept = {} if url.startswith("unix:") else {"socket_keepalive_options": keepalive()}
-    return redis.Redis.from_url(
-        url,
-        protocol=2,
-        retry=Retry(NoBackoff(), 0),
-        socket_timeout=READ_SECONDS,
-        socket_connect_timeout=CONNECT_SECONDS,
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        **kept,
-    )
+    given: dict[str, Any] = {
+        "protocol": 2,
+        "retry": Retry(NoBackoff(), 0),
+        "socket_timeout": READ_SECONDS,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+    if not url.startswith("unix:"):
+        given["socket_keepalive_options"] = keepalive()
+    if not url.startswith(WATCHED):
+        return redis.Redis.from_url(url, **given)
+    seen = watch(url)
+    # What the URL says of the servers, as redis-py reads it; where the master is, it asks itself.
+    options = {**parse_url(f"redis://{seen.login}localhost?{seen.query}"), **given}
+    options.pop("host")
+    found: redis.Redis = seen.client().master_for(seen.master, **options)
+    return found
 
 
 class JobQueue:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from qmodal.spec.needs.counted import ASSUMED_CPU, ASSUMED_MEMORY
 from qmodal.spec.needs.gpus import Gpu
 from qmodal.spec.needs.needs import Needs
 from qmodal.spec.needs.offer import Offer
@@ -13,7 +14,6 @@ from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.watch.boxes import BoxRecord, Cordon
 from qmodal_autoscaler.cluster.ledger import Ledger, PoolUse
 from qmodal_autoscaler.cluster.nodes import Box
-from qmodal_autoscaler.policy.room import ASSUMED_CPU, ASSUMED_MEMORY
 
 MIB = 2**20
 GPUS = tuple(Gpu(uuid=f"GPU-{n}", kind="L4", memory=23) for n in range(3))
