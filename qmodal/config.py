@@ -172,10 +172,7 @@ class Settings:
 
 
 def redacted(url: str) -> str:
-    """The URL as it may be shown: passwords are stars. It rather hides too much than too little.
-
-    Also what is no URL, such as one whose scheme was forgotten.
-    """
+    """The URL, or what was meant for one, as it may be shown: passwords are stars, rather too many than too few."""
     before, at, host = url.rpartition("@")
     scheme = _SCHEME.match(before)
     begin = scheme[0] if scheme else ""
@@ -222,39 +219,26 @@ def _redis_url(environ: Mapping[str, str]) -> str | None:
 def _translated(url: str, variable: str) -> str:
     scheme, separator, rest = url.partition("://")
     known = _SCHEMES.get(scheme.lower())
-    if scheme.lower() in ("redis+cluster", "rediss+cluster"):
-        raise ConfigurationError(
-            f"{variable} is {redacted(url)!r}: a Redis Cluster is not supported yet; name a single server "
-            "with redis://HOST:PORT/DB, or the master of Sentinels with redis+sentinel://HOST:PORT,HOST:PORT/NAME"
-        )
     if not separator or known is None:
+        cluster = "Redis Cluster is not supported yet; " * ("+cluster" in scheme.lower())
         raise ConfigurationError(
-            f"{variable} is {redacted(url)!r}; write redis://HOST:PORT/DB, rediss://HOST:PORT/DB "
+            f"{variable} is {redacted(url)!r}; {cluster}write redis://HOST:PORT/DB, rediss://HOST:PORT/DB "
             "(TLS), redis+sentinel://HOST:PORT,HOST:PORT/NAME or unix:///PATH"
         )
     translated = f"{known}://{rest}"
     try:
         parts = urllib.parse.urlsplit(translated)
-        is_complete = _is_complete(known, parts)
+        has_path = known in ("unix", "redis+sentinel")
+        complete = parts.path if has_path else parts.hostname and parts.port != 0
     except ValueError:
-        is_complete = False
-    if not is_complete:
+        complete = ""
+    if not complete:
         raise ConfigurationError(
             f"{variable} is {redacted(url)!r}, which has no usable "
             f"{'path' if known == 'unix' else 'host or port'}; percent-encode special characters "
             "of a password"
         )
     return translated
-
-
-def _is_complete(scheme: str, parts: urllib.parse.SplitResult) -> bool:
-    match scheme:
-        case "unix":
-            return bool(parts.path)
-        case "redis+sentinel":  # several hosts; who connects reads them
-            return bool(parts.netloc)
-        case _:
-            return bool(parts.hostname) and parts.port != 0
 
 
 def _signing_key(environ: Mapping[str, str]) -> bytes | None:
