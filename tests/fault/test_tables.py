@@ -21,12 +21,13 @@ pytestmark = pytest.mark.leaves_keys
 COUNTING = """
 import gc, json, os, signal
 from collections import deque
-from qmodal_workers.agent.measuring import start_times
+from qmodal_workers.agent.measuring import start_times, usage
+from qmodal_workers.spawn import seen_versions
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.cli import worker
 
 BoundedDict.__init__.__defaults__ = (1,)
-start_times.MOST_POOLS = 1
+start_times.MOST_POOLS = usage.MOST_POOLS = seen_versions.MOST_APPS = 1
 TABLES = (dict, set, list, deque)
 
 def attributes(thing):
@@ -95,7 +96,8 @@ def test_the_tables_of_a_worker_return_to_their_size(fleet: Fleet, tmp_path: Pat
         def has_returned() -> bool:
             more.clear()
             allowed = few | {"descriptors": few["descriptors"] + CONNECTIONS}
-            more.update({k: n for k, n in sizes(box).items() if n > allowed.get(k, 0)})
+            # A bounded table that was empty the first time may hold its one entry.
+            more.update({k: n for k, n in sizes(box).items() if n > allowed.get(k, 1)})
             return not more
 
         with suppress(AssertionError):

@@ -41,8 +41,13 @@ class Offer:
         return ""
 
     def is_in(self, region: str) -> bool:
-        """Whether one of its labels is the region: "eu" itself, or "region=eu", "zone=eu" and the like."""
-        return any(region in (label, label.partition("=")[2]) for label in self.labels)
+        """Whether one of its labels is the region: "eu" itself, or "region=eu", "zone=eu" and the like.
+
+        A box without labels does not say where it is, and takes all: programs that name a region of Modal run on it.
+        """
+        return not self.labels or any(
+            region in (label, label.partition("=")[2]) for label in self.labels
+        )
 
     def has(self, need: GpuNeed) -> bool:
         """Whether it has as many GPUs of the kind as are needed."""

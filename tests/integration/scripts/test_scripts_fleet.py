@@ -327,7 +327,9 @@ def test_overrides_are_merged_each_with_its_time_and_what_is_odd_goes(
 ) -> None:
     apps = client.apps
     client.run(apps.publish(RECORD, document=b"one", now=1))
-    odd = msgpack.packb({"max": 7, "text": "x", "half": 0.5, "nan": float("nan"), 3: 3, "deep": []})
+    odd = msgpack.packb(
+        {"max": 7, "text": "x", "less": -0.5, "nan": float("nan"), 3: 3, "deep": []}
+    )
     line.exchange([(b"HSET", client.keys.settings("ap-1"), "pool", odd)])
     assert client.run(apps.override("ap-1", "pool", {"min": 1})) == {"min": 1, "max": 7}
     client.run(apps.override("ap-1", "pool", {"max": 9}))

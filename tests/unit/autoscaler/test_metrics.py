@@ -74,7 +74,7 @@ def spec_of(parameters: bytes, label: str = "Shelf(3)") -> PoolSpec:
     [
         (b"", ""),
         (pack(["p", [["foo", "hedgehog"], ["bar", 7]]]), "foo=hedgehog,bar=7"),
-        (pack(["p", [["text", 'a "b"\n\\']]]), 'text=a "b"?\\'),
+        (pack(["p", [["text", 'a "b"\n\\']]]), 'text=a "b"\\n\\'),
         (pack(["p", [["long", "x" * 41]]]), f"long={'x' * 37}..."),
         (pack(["p", [[f"n{i}", i] for i in range(60)]]), None),
         (b"pickled, as far as anybody knows", "3"),

@@ -104,3 +104,7 @@ def test_a_box_says_what_it_lacks(needs: Needs, lacks: str) -> None:
     assert bool(found) == bool(lacks)
     assert impossible(needs, [box]) == bool(lacks)
     assert not impossible(needs, [])
+
+
+def test_a_box_without_labels_takes_functions_of_all_regions() -> None:
+    assert not Offer(cpus=1, memory=MEBIBYTE).lacks(Needs.of(region="us-east"))
