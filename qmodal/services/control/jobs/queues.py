@@ -7,7 +7,6 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from rq import Queue
 from rq.exceptions import DuplicateJobError
@@ -15,6 +14,7 @@ from rq.serializers import JSONSerializer
 
 from qmodal.services.control.jobs.signed import SignedJob, signature
 from qmodal.transport.sockets.opening import CONNECT_SECONDS, keepalive
+from qmodal.transport.sockets.redis_versions import with_name_checked, without_notices
 
 # In seconds: a finished job keeps others of its id away; one that nobody takes is worth nothing after a while.
 KEEP_DONE, KEEP_FAILED, KEEP_WAITING = 60, 24 * 3600, 300
@@ -24,14 +24,17 @@ READ_SECONDS = 5
 
 def connect(url: str) -> redis.Redis:
     """A client of the server as rq needs it, which repeats nothing by itself: an rq job is put in line twice by that."""
-    kept = {} if url.startswith("unix:") else {"socket_keepalive_options": keepalive()}
+    kept: dict[str, Any] = (
+        {} if url.startswith("unix:") else {"socket_keepalive_options": keepalive()}
+    )
     return redis.Redis.from_url(
         url,
         protocol=2,
         retry=Retry(NoBackoff(), 0),
         socket_timeout=READ_SECONDS,
         socket_connect_timeout=CONNECT_SECONDS,
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
+        **without_notices(),
+        **with_name_checked(url),
         **kept,
     )
 
