@@ -1,4 +1,4 @@
-"""The checks as sessions: `nox` runs all but the benchmark and the pictures, `nox -s lint` one of them."""
+"""The checks as sessions: `nox` runs all but the benchmark, the pictures, the long fuzz test and what needs a GPU, `nox -s lint` one of them."""
 
 from __future__ import annotations
 
@@ -65,8 +65,22 @@ def pictures(session: nox.Session) -> None:
 
 
 @nox.session
+def gpu(session: nox.Session) -> None:
+    """A CUDA program through `@app.cls(gpu="any")` on a GPU of this machine; skipped, with the reason, where there is none."""
+    install(session)
+    session.run("pytest", "-n", "0", "-rsP", "tests/acceptance/gpu")
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """qmodal beside a bare socket and all peers, which it installs; options behind `--`."""
     session.install("-e", ".", "--group", "test", "--group", "bench", "-c", "constraints.txt")
     session.run("python", "-m", "benchmarks.environments")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Rubbish in every key of a stack at work, for ten minutes; options behind `--`."""
+    session.install("-e", ".", "--group", "test", "-c", "constraints.txt")
+    session.run("python", "-m", "tests.integration.control_plane.foreign.fuzz", *session.posargs)

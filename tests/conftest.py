@@ -26,6 +26,7 @@ from qmodal.client import process
 from qmodal.client.client import Client
 from qmodal.config import Settings
 from tests.support.boxes import Box, Fleet
+from tests.support.hardware.gpus import built
 from tests.support.servers import (
     TestServer,
     delete_keys,
@@ -173,6 +174,12 @@ def bench(client: Client) -> Iterator[Bench]:
 def fleet(client: Client) -> Fleet:
     """Boxes on the test's own keys."""
     return Fleet(client)
+
+
+@pytest.fixture(scope="session")
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with a library that answers like NVIDIA's, from a file (`tests/support/hardware/gpus.py`)."""
+    return built(tmp_path_factory.mktemp("nvml"))
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from qmodal.cli.options import log_json, metrics_port
-from qmodal_autoscaler.service import serve
+from qmodal_autoscaler.service import SHORTAGE_SECONDS, serve
 
 
 @click.command()
@@ -18,13 +20,25 @@ from qmodal_autoscaler.service import serve
     flag_value=100,
     help="Tell the first N (100) pools of a class apart in metrics, by their parameters.",
 )
+@click.option(
+    "--on-shortage",
+    metavar="COMMAND",
+    help="Run this program, without a shell, while containers wait for room that no box has; what is wanted is JSON on "
+    "its standard input.",
+)
+@click.option(
+    "--on-shortage-every",
+    metavar="SECONDS",
+    type=click.FloatRange(min=1),
+    default=SHORTAGE_SECONDS,
+    show_default=True,
+    help="Not again before so many seconds have passed.",
+)
 @log_json
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
-def autoscaler(
-    metrics_port: int | None, pool_labels: int | None, *, log_json: bool, insecure: bool
-) -> None:
+def autoscaler(**given: Any) -> None:
     """Scale pools until SIGTERM or Ctrl-C. Several may run: one leads, the others stand by."""
-    serve(insecure=insecure, metrics_port=metrics_port, pool_labels=pool_labels, log_json=log_json)
+    serve(**given)
 
 
 if __name__ == "__main__":

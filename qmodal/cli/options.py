@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qmodal.exception import InvalidError
+from qmodal.spec.needs.labels import check_label
+from qmodal.spec.needs.sizes import parse_size
+
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
@@ -37,6 +41,34 @@ class Moment(_Milliseconds):
             self.fail(text, param, ctx)
 
 
+class Size(click.ParamType[int]):
+    """An amount of memory, in bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The bytes; a usage error says how they are written."""
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_size(value)
+        except InvalidError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Label(click.ParamType[str]):
+    """A label of a box."""
+
+    name = "label"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The label; a usage error says what one looks like."""
+        try:
+            return check_label(value)
+        except InvalidError as error:
+            self.fail(str(error), param, ctx)
+
+
 as_module = click.option(
     "-m", "as_module", is_flag=True, help="The reference is a module, not a file."
 )
@@ -49,6 +81,9 @@ labels = click.option(
     "--labels/--no-labels",
     default=None,
     help="Begin lines with function and call; by default on a terminal, if several calls print.",
+)
+quiet = click.option(
+    "-q", "--quiet", is_flag=True, help="Do not say what is declared and not done here."
 )
 yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

@@ -14,10 +14,11 @@ from qmodal.config import Settings, redacted
 from qmodal.exception import ConfigurationError
 from qmodal.spec.pack_size import PackTimes
 from qmodal.store.keys import Keys
+from qmodal.wire.publishing import Publisher, complete
 from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
-    from qmodal.client.waiting import Waits
+    from qmodal.client.waiting.said import Waits
     from qmodal.embedded.stack import Stack
     from qmodal.spec.reader import SpecReader
     from qmodal.store.apps import Apps
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from qmodal.store.results.failures import Failures
     from qmodal.store.results.items import Items
     from qmodal.store.results.kept import KeptCalls
+    from qmodal.store.watch.boxes import Boxes
     from qmodal.store.watch.observing import Observing
     from qmodal.store.web.gateways import Gateways
     from qmodal.store.web.routes import Routes
@@ -66,9 +68,12 @@ class Client:
     ) -> None:
         if settings.redis_url is None or settings.signing_key is None:
             raise ConfigurationError(NO_SERVER)
-        self.settings = settings
+        self.settings = complete(settings)
         self.keys = Keys(settings.prefix)
         self.signer = Signer(settings.signing_key)
+        self.publisher = Publisher(
+            self.signer.key_id, self.settings.publishing_key, self.settings.publishers
+        )
         self.learned = PackTimes()
         # What all drivers put off: whichever writes next takes it along.
         self._later: deque[Command] = deque()
@@ -160,6 +165,13 @@ class Client:
         return Observing(self.keys)
 
     @cached_property
+    def boxes(self) -> Boxes:
+        """What boxes offer, and whether they are cordoned."""
+        from qmodal.store.watch.boxes import Boxes
+
+        return Boxes(self.keys)
+
+    @cached_property
     def fleet(self) -> Fleet:
         """Operations on boxes."""
         from qmodal.store.fleet import Fleet
@@ -234,7 +246,7 @@ class Client:
         """Specs of pools and versions of apps, verified."""
         from qmodal.spec.reader import SpecReader
 
-        return SpecReader(self.pools.spec, self.apps.version, self.signer)
+        return SpecReader(self.pools.spec, self.apps, self.keys.apps, self.signer, self.publisher)
 
     @cached_property
     def logs(self) -> Logs:
@@ -271,13 +283,18 @@ class Client:
 
         return self.__dict__.setdefault("queues", Queues(self.keys, self.signer))  # type: ignore[no-any-return]
 
+    @property
+    def server(self) -> str:
+        """The URL of its server, as it may be shown."""
+        return redacted(self.settings.redis_url or "")
+
     @cached_property
     def waits(self) -> Waits:
         """What is said of calls that wait."""
-        from qmodal.client.waiting import Waits
+        from qmodal.client.waiting.said import Waits
 
-        server = redacted(self.settings.redis_url or "")
-        return self.__dict__.setdefault("waits", Waits(server, self.fleet, self.observing))  # type: ignore[no-any-return]
+        waits = Waits(self.server, self.fleet, self.boxes, self.observing)
+        return self.__dict__.setdefault("waits", waits)  # type: ignore[no-any-return]
 
     def run(self, op: Op[T]) -> T:
         """Drive an operation on a blocking connection."""

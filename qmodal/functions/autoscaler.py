@@ -44,6 +44,7 @@ class Autoscaler:
         buffer_containers: int | None = UNSET,
         scaledown_window: int = UNSET,
         scaleup_softness: float | None = UNSET,
+        scaleup_window: int | None = UNSET,
     ) -> Op[FunctionAutoscalerSettings]:
         """Change some of them until the next deploy; returns the settings in force.
 
@@ -55,6 +56,7 @@ class Autoscaler:
             "buffer_containers": buffer_containers,
             "scaledown_window": scaledown_window,
             "scaleup_softness": scaleup_softness,
+            "scaleup_window": scaleup_window,
         }
         given = {name: value for name, value in changes.items() if value is not UNSET}
         target = yield from self._find()
@@ -116,18 +118,20 @@ def current_settings(target: Target) -> Op[FunctionAutoscalerSettings]:
 
 def _override(target: Target, given: dict[str, Any]) -> Op[FunctionAutoscalerSettings]:
     client = current()
-
-    def changed(before: dict[str, Any]) -> dict[str, float]:
-        override = AutoscalerOverride.from_plain({**before, **given})
-        override.apply(target.options)  # raises if minimum and maximum cross
-        return override.to_plain()
-
+    AutoscalerOverride.from_plain(given)  # raises for a bad value
+    options = target.options
     yield from open_pool(client, target.spec)
-    settings = yield from client.apps.override(target.spec.app_id, target.pool, changed)
-    options = AutoscalerOverride.from_plain(settings).apply(target.options)
-    if options.min_containers:
+    settings = yield from client.apps.override(
+        target.spec.app_id,
+        target.pool,
+        given,
+        least=options.min_containers,
+        most=options.max_containers,
+    )
+    changed = AutoscalerOverride.from_plain(settings).apply(options)  # raises if the limits cross
+    if changed.min_containers:
         yield from client.pools.join(target.pool)
-    return effective(options)
+    return effective(changed)
 
 
 def effective(options: FunctionOptions) -> FunctionAutoscalerSettings:
@@ -138,4 +142,5 @@ def effective(options: FunctionOptions) -> FunctionAutoscalerSettings:
         buffer_containers=options.buffer_containers,
         scaledown_window=options.scaledown_window,
         scaleup_softness=options.scaleup_softness,
+        scaleup_window=options.scaleup_window,
     )

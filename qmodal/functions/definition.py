@@ -14,6 +14,7 @@ from qmodal.exception import ExecutionError, InvalidError, NotFoundError
 from qmodal.spec.documents import FunctionSpec, Version
 from qmodal.spec.names import is_app_id
 from qmodal.spec.registry import Definition, Entry, Registry, definitions_of
+from qmodal.store.apps import AppRecord
 from qmodal.transport.operation import Op
 
 
@@ -166,14 +167,18 @@ class NamedSource:
         client = current()
         environment = self.environment or client.settings.environment
         app_id: str | None = self.app_name
-        if not is_app_id(self.app_name):
+        is_named = not is_app_id(self.app_name)
+        if is_named:
             app_id = yield from client.apps.find(environment, self.app_name)
         if app_id is None:
             raise NotFoundError(
                 f"{self._what}: App '{self.app_name}' not found in environment '{environment}'. "
                 "Deploy it with `qmodal deploy`."
             )
-        version = yield from self._version(app_id)
+        record = yield from client.apps.record(app_id)
+        if is_named and record is not None:
+            client.specs.check_title(record, environment, self.app_name)
+        version = yield from self._version(record)
         return Definition(
             app_id=app_id,
             app_name=self.app_name,
@@ -181,11 +186,10 @@ class NamedSource:
             number=self.number or 0,
         )
 
-    def _version(self, app_id: str) -> Op[Version]:
-        client = current()
-        record = yield from client.apps.record(app_id)
-        number = self.number or (record.version if record else 0)
-        found = yield from client.specs.version(app_id, number)
+    def _version(self, record: AppRecord | None) -> Op[Version]:
+        found, number = None, self.number or (record.version if record else 0)
+        if record is not None:
+            found = yield from current().specs.of_record(record, number)
         if found is None:
             raise NotFoundError(f"{self._what}: it has no version {number}.")
         return found.value

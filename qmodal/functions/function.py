@@ -166,6 +166,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         buffer_containers: int | None = None,
         scaledown_window: int | None = None,
         scaleup_softness: float | None = None,
+        scaleup_window: int | None = None,
     ) -> Op[FunctionAutoscalerSettings]:
         """Change the pool's limits while it runs; None leaves one as it is. In force in 0.3 s.
 
@@ -178,6 +179,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
             buffer_containers=buffer_containers,
             scaledown_window=scaledown_window,
             scaleup_softness=scaleup_softness,
+            scaleup_window=scaleup_window,
         )
 
     @property

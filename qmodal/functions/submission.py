@@ -21,12 +21,11 @@ from qmodal.store.entries import Submission
 from qmodal.store.results.outputs import Output
 from qmodal.telemetry.tracing import Submitting, submitting
 from qmodal.transport.operation import Op
-from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, pack_head, seal
 from qmodal.wire.ids import derived_call_id, is_call_id, new_call_id, shard_of
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.plain import NotPlain
-from qmodal.wire.signing import mac_of
+from qmodal.wire.signing import digest_of, mac_of
 from qmodal.wire.trees import pack_columns
 
 # A result is delivered to the caller of `.remote()` and then deleted; a caller that is paused

@@ -11,7 +11,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from qmodal.client.notebook import around_cells
@@ -97,7 +96,7 @@ class Renewal:
             if pool.pool not in warm:
                 overrides[pool.pool] = {**overrides.get(pool.pool, {}), "min_containers": 0}
         for name, settings in overrides.items():
-            yield from client.apps.override(app_id, name, partial(_settings, settings))
+            yield from client.apps.override(app_id, name, settings)
         self._heartbeat.follow(version.number)
         registry.attach(version, is_pinned=True)
         if gateway:
@@ -123,10 +122,6 @@ class Renewal:
         """Wait for what containers have printed."""
         if self._follower is not None:
             self._follower.catch_up()
-
-
-def _settings(wanted: dict[str, float], _before: dict[str, float]) -> dict[str, float]:
-    return wanted
 
 
 def dated(draft: Version, before: Version) -> Version:

@@ -8,7 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -23,6 +22,7 @@ from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
 from qmodal.runner.heartbeat import Heartbeat
 from qmodal.runner.publish import is_typed_in, publish
 from qmodal.runner.renewal import Renewal
+from qmodal.runner.shortage import say_impossible
 from qmodal.spec.documents import Version
 from qmodal.spec.registry import AppLike
 from qmodal.store.apps import AppRecord, AppState
@@ -60,7 +60,7 @@ def ensure_server(
             from qmodal.embedded.stack import start_private
 
             private = stack.enter_context(start_private(settings))
-            settings = replace(settings, redis_url=private.url, signing_key=private.key)
+            settings = private.settings
         client = Client(settings, stack=private)
         clients.use(client)
         try:
@@ -134,6 +134,7 @@ class RunContext(Generic[A]):
             stack.enter_context(renewal.active())
         if gateway:
             client.run(gateway_ready(client))
+        client.run(say_impossible(client, version))
 
     def _stop(self, client: Client, version: Version) -> None:
         if self._state == "detached":

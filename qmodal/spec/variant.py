@@ -85,6 +85,47 @@ def variant_of(pool: PoolSpec) -> Variant:
     return Variant(unpack(pool.variant)) if pool.variant else Variant()
 
 
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit of a pool that is in force, and where it was set; `since`: when it was updated, in ms since 1970."""
+
+    name: str
+    value: float | None
+    source: str
+    since: int = 0
+
+
+LIMITS = (
+    "min_containers",
+    "max_containers",
+    "buffer_containers",
+    "scaledown_window",
+    "scaleup_softness",
+    "scaleup_window",
+)
+
+
+def limits_in_force(
+    function: FunctionSpec, pool: PoolSpec, overridden: Mapping[str, tuple[float, int]]
+) -> list[Limit]:
+    """The limits of a pool; `overridden`: what `autoscaler.update` has set, each with the time."""
+    changes = variant_of(pool).changes
+    options = options_in_force(function, pool)
+    declared = "@app.cls" if function.is_class else "@app.function"
+    found = []
+    for name in LIMITS:
+        value, since = overridden.get(name, (None, 0))
+        if value is not None:
+            most = None if name == "max_containers" and value == 0 else value
+            found.append(Limit(name, most, "update_autoscaler", since))
+        elif name in changes:
+            found.append(Limit(name, getattr(options, name), "with_options"))
+        else:
+            source = declared if name in function.options else "default"
+            found.append(Limit(name, getattr(options, name), source))
+    return found
+
+
 def options_in_force(function: FunctionSpec, pool: PoolSpec) -> FunctionOptions:
     """The options that a pool's containers run with: its function's own, with its variant laid over them.
 

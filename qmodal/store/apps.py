@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import msgpack
 
@@ -30,6 +30,8 @@ KEEP_STOPPED_SECONDS = 7 * 24 * 3600
 # Each is looked at when the history is read or the app ends; nobody deploys so often.
 MOST_VERSIONS = 1_000_000
 KEEP_DETACHED_SECONDS = 24 * 3600
+# Names of keys that are looked at together.
+SCANNED = 1000
 AppState = Literal["ephemeral", "detached", "deployed", "stopped"]
 LIFETIMES_MS: dict[AppState, int] = {
     "ephemeral": CLIENT_TTL_MS,
@@ -47,6 +49,11 @@ class AppRecord:
     state: AppState
     version: int
     least: int = 0
+
+    @property
+    def title(self) -> str:
+        """The name under which it is found while it is deployed."""
+        return f"{self.environment}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +244,34 @@ class Apps:
         key = self.keys.stopped(environment, name)
         return reading.text((yield from ask_one(b"GET", key)), key)
 
+    def all_stopped(self) -> Op[dict[str, str]]:
+        """The apps that were stopped within a week, the last of each name: `<environment>/<name>` -> id."""
+        first = self.keys.stopped("", "").removesuffix("/")
+        names: set[str] = set()
+        cursor = b"0"
+        while True:
+            scan = (b"SCAN", cursor, b"MATCH", f"{first}*", b"COUNT", SCANNED)
+            cursor, found = yield from ask_one(*scan)
+            names |= {name for each in found if (name := reading.text(each, first)) is not None}
+            if cursor == b"0":
+                break
+        if not names:
+            return {}
+        ids = yield from ask_one(b"MGET", *sorted(names))
+        pairs = zip(sorted(names), ids, strict=True)
+        return {
+            name.removeprefix(first): app
+            for name, each in pairs
+            if (app := reading.text(each, first)) is not None
+        }
+
+    def current_since(self, records: Collection[AppRecord]) -> Op[list[int]]:
+        """When the current version of each app was published, in ms since 1970; 0 if that is not known."""
+        replies = yield from ask_each(
+            (b"HGET", self.keys.app(each.app_id), f"at:{each.version}") for each in records
+        )
+        return [max(0, reading.whole(each) or 0) for each in replies]
+
     def stop(self, record: AppRecord) -> Op[None]:
         """End the app: no new inputs, its containers go, its name is free."""
         keys, app_id = self.keys, record.app_id
@@ -269,29 +304,45 @@ class Apps:
         return reading.texts(reply, self.keys.apps)
 
     def override(
-        self, app_id: str, pool: str, change: Callable[[dict[str, Any]], Mapping[str, Any]]
-    ) -> Op[dict[str, Any]]:
-        """Change a pool's autoscaler overrides, until the next deploy, and have them looked at.
+        self,
+        app_id: str,
+        pool: str,
+        given: Mapping[str, float],
+        *,
+        least: int = 0,
+        most: int | None = None,
+    ) -> Op[dict[str, float]]:
+        """Merge autoscaler overrides into those of a pool, until the next deploy, and have them looked at.
 
-        `change` makes the new ones of those before; again, if somebody else was faster. The new ones.
+        Not if the minimum were above the maximum then: `least` and `most` are the function's own. What they are
+        together, whether that is kept or not.
         """
-        before = (yield from ask_one(b"HGET", self.keys.settings(app_id), pool)) or b""
-        while True:
-            known = reading.mapping(before, self.keys.settings(app_id)) if before else None
-            settings = dict(change(known or {}))
-            packed: bytes = msgpack.packb(settings)
-            now = yield from ask_one(*self.override_command(app_id, pool, before, packed))
-            if now in (packed, None):  # None: the app is gone, and its overrides with it
-                return settings
-            before = now
+        command = self.override_command(app_id, pool, given, least=least, most=most)
+        packed = yield from ask_one(*command)
+        merged = None if packed is None else reading.mapping(packed, self.keys.settings(app_id))
+        return dict(given) if merged is None else _values(merged)
 
-    def override_command(self, app_id: str, pool: str, before: bytes, packed: bytes) -> Command:
-        """Keep these overrides if they were `before`; the reply is what they are then."""
+    def override_command(
+        self, app_id: str, pool: str, given: Mapping[str, float], *, least: int, most: int | None
+    ) -> Command:
+        """Merge these overrides of a pool; the reply is what they are together, None if the app is gone."""
         keys = (self.keys.app(app_id), self.keys.settings(app_id))
-        return script("override").command(keys, (pool, before, packed, self.keys.wake))
+        flat = [part for name, value in given.items() for part in (name, value)]
+        arguments = (pool, self.keys.wake, least, most or 0)
+        return script("override").command(keys, arguments, more=flat)
 
     def overrides(self, app_id: str) -> Op[dict[str, dict[str, float]]]:
         """All overrides of an app: pool id -> settings, which are names and numbers."""
+        found = yield from self._settings(app_id)
+        return {pool: _values(settings) for pool, settings in found.items()}
+
+    def overridden(self, app_id: str, pool: str) -> Op[dict[str, tuple[float, int]]]:
+        """The overrides of one pool, each with the time (ms since 1970, 0 if that is not known)."""
+        found = (yield from self._settings(app_id)).get(pool, {})
+        values = _values(found)
+        return {name: (value, int(found.get(f"{name}{_AT}", 0))) for name, value in values.items()}
+
+    def _settings(self, app_id: str) -> Op[dict[str, dict[str, float]]]:
         key = self.keys.settings(app_id)
         found: dict[str, dict[str, float]] = {}
         for field, packed in reading.pairs((yield from ask_one(b"HGETALL", key))):
@@ -300,6 +351,14 @@ class Apps:
                 numbers = ((name, n) for name, n in settings.items() if type(n) in (int, float))
                 found[pool] = {name: n for name, n in numbers if n >= 0}
         return found
+
+
+# Behind the name of a setting: when it was overridden.
+_AT = "_at"
+
+
+def _values(settings: Mapping[str, float]) -> dict[str, float]:
+    return {name: value for name, value in settings.items() if not name.endswith(_AT)}
 
 
 def _record(app_id: str, reply: Sequence[bytes | None], where: str) -> AppRecord | None:

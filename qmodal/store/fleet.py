@@ -11,6 +11,8 @@ import msgpack
 
 from qmodal.store import reading
 from qmodal.store.keys import Keys
+from qmodal.store.reading import LATEST_MS
+from qmodal.store.watch.reasons import REASONS_MS, Reasons
 from qmodal.transport.operation import Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
 from qmodal.wire.ids import worker_of
@@ -19,8 +21,6 @@ LEASE_MS = 10_000
 RENEW_SECONDS = 2.0
 LEADER_MS = 5_000
 LINE_MS = 5_000
-# The end of no lease is later; what anybody has written stays a number that can be counted with.
-LATEST_MS = 2.0**53
 # Reports of containers that a process keeps as it has read them.
 MOST_REPORTS = 1024
 ContainerState = Literal["starting", "ready", "draining", "failed", "ended"]
@@ -115,13 +115,14 @@ class Fleet:
 
     keys: Keys
 
-    def enroll(self, report: WorkerReport) -> Op[None]:
-        """Register a box with a fresh lease."""
+    def enroll(self, report: WorkerReport, cordon: Mapping[str, int] | None = None) -> Op[None]:
+        """Register a box with a fresh lease, cordoned or drained since those moments (ms) if it was before."""
         keys, worker = self.keys, report.worker
         yield from ask_one(
             *script("enroll").command(
                 (keys.worker(worker), keys.workers),
-                (worker, _packed(report), LEASE_MS, keys.wake),
+                (worker, packed(report), LEASE_MS, keys.wake),
+                more=[part for field, since in (cordon or {}).items() for part in (field, since)],
             )
         )
 
@@ -129,7 +130,7 @@ class Fleet:
         """Renew the lease and report changed containers (None: gone); False if given up."""
         flat: list[Any] = []
         for container, report in reports.items():
-            flat += (container, b"" if report is None else _packed(report))
+            flat += (container, b"" if report is None else packed(report))
         reply = yield from ask_one(
             *script("renew").command(
                 (self.keys.workers, self.keys.containers(worker)), (worker, LEASE_MS), more=flat
@@ -279,8 +280,30 @@ class Fleet:
     def line(self) -> Op[WaitingLine | None]:
         """Which pools wait for room; None if none do, or nobody leads."""
         key = self.keys.line
-        packed = yield from ask_one(b"GET", key)
-        return None if packed is None else reading.report(packed, WaitingLine, key)
+        (packed,) = yield from ask_each([(b"GET", key)])
+        if packed is None or not reading.is_readable(packed, key):
+            return None
+        return reading.report(packed, WaitingLine, key)
+
+    def say_reasons(self, reasons: Reasons) -> Op[None]:
+        """Say why pools do not get the containers that they want, or that all do; it is forgotten after 5 s."""
+        key = self.keys.reasons
+        if reasons.of:
+            yield from ask_one(b"SET", key, reasons.packed(), b"PX", REASONS_MS)
+        else:
+            yield from ask_one(b"UNLINK", key)
+
+    def reasons(self) -> Op[Reasons]:
+        """Why pools do not get the containers that they want; none if all do, or nobody leads."""
+        key = self.keys.reasons
+        (packed,) = yield from ask_each([(b"GET", key)])
+        return Reasons.opened(packed, key) if reading.is_readable(packed, key) else Reasons()
+
+    def call_for_boxes(self, seconds: float) -> Op[bool]:
+        """Whether boxes may be called for now; then nobody may again for so many seconds."""
+        lifetime = round(seconds * 1000)
+        reply = yield from ask_one(b"SET", self.keys.shortage, 1, b"PX", lifetime, b"NX")
+        return reply is not None
 
     def lead(self, autoscaler: str) -> Op[int]:
         """Take or keep the leadership for 5 s; the epoch, or 0 if another leads."""
@@ -312,7 +335,7 @@ def _read(packed: bytes, where: str) -> ContainerReport | None:
     return reading.report(packed, ContainerReport, where)
 
 
-def _packed(report: WorkerReport | ContainerReport) -> bytes:
-    """As it travels; half a character, as a file name may have, must not stop the lease."""
-    packed: bytes = msgpack.packb(asdict(report), unicode_errors="backslashreplace")
-    return packed
+def packed(report: WorkerReport | ContainerReport) -> bytes:
+    """As a report travels; half a character, as a file name may have, must not stop the lease."""
+    found: bytes = msgpack.packb(asdict(report), unicode_errors="backslashreplace")
+    return found

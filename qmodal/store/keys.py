@@ -209,6 +209,16 @@ class Keys:
         return self.fleet("line")
 
     @property
+    def shortage(self) -> str:
+        """String, as long as the operator says: "the command that adds boxes has run"."""
+        return self.fleet("shortage")
+
+    @property
+    def reasons(self) -> str:
+        """String, 5 s: why pools do not get the containers that they want, as the leader says every second."""
+        return self.fleet("reasons")
+
+    @property
     def epoch(self) -> str:
         """String: number of leaderships so far; an assignment of an older one is refused."""
         return self.fleet("epoch")

@@ -82,6 +82,14 @@ CALL_WAITS = Event(
     ("pool",),
     log=logging.getLogger("qmodal.calls"),
 )
+FUNCTION_IMPOSSIBLE = Event(
+    "function.impossible",
+    _WARNING,
+    "qmodal: no box can run {label}, which needs {needs}: {lacks}",
+    "A function was published whose needs no box meets that is there; one that meets them may join later.",
+    ("app",),
+    log=logging.getLogger("qmodal.calls"),
+)
 INBOX_TROUBLE = Event(
     "inbox.trouble",
     _WARNING,
@@ -94,7 +102,8 @@ INBOX_TROUBLE = Event(
 WORKER_ENROLLED = Event(
     "worker.enrolled",
     _INFO,
-    "{worker} offers this machine to {server}: up to {containers} containers, signing key {key}",
+    "{worker} offers this machine to {server}: {cpus} CPUs, {memory}, up to {containers} containers{labels}, "
+    "signing key {key}",
     "A worker has begun, or come back under a new id; `key` as `qmodal doctor` shows it.",
 )
 WORKER_GIVEN_UP = Event(
@@ -108,6 +117,24 @@ BOX_LOST = Event(
     _WARNING,
     "{worker}: it was lost; what it held is given back",
     "The lease of another box has ended, and this process has put its inputs back in line.",
+)
+GPU_LOST = Event(
+    "gpu.lost",
+    _WARNING,
+    "GPU {gpu} is lost: {reason}; it is not offered any more, and what ran on it runs elsewhere",
+    "The driver does not list a GPU, says that it is lost, or reports an Xid of it; its containers are ended.",
+)
+GPU_BACK = Event(
+    "gpu.back",
+    _INFO,
+    "GPU {gpu} is well again, and offered",
+    "A GPU that was lost has looked well for half a minute, or five after an Xid.",
+)
+GPU_STRANGE = Event(
+    "gpu.strange",
+    _WARNING,
+    "GPU {gpu} is not leased for now: {used} MiB of it are used by others",
+    "Processes that no worker has started use memory of a GPU.",
 )
 CONTAINER_READY = Event(
     "container.ready",
@@ -254,6 +281,27 @@ SCALING_TROUBLE = Event(
     "{label}: {reason}",
     "The leader cannot know or do something; said once, until that changes.",
     ("subject",),
+)
+SHORTAGE_BEGAN = Event(
+    "shortage.began",
+    _INFO,
+    "{program} runs, as the boxes lack room: {wanted}",
+    "The leader has started the command of `--on-shortage`; `wanted` is what it is given to read.",
+)
+SHORTAGE_OUTPUT = Event(
+    "shortage.output",
+    _INFO,
+    "{program}: {line}",
+    "A line that the command of `--on-shortage` has printed; of each run the first 8 KiB.",
+)
+SHORTAGE_ENDED = Event(
+    "shortage.ended", _INFO, "{program} is done", "The command of `--on-shortage` has ended well."
+)
+SHORTAGE_FAILED = Event(
+    "shortage.failed",
+    _WARNING,
+    "{program} has failed: {reason}",
+    "The command of `--on-shortage` has ended with a status, was ended, or cannot be started.",
 )
 
 # Of gateways.

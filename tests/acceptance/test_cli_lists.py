@@ -17,6 +17,7 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.history.logs import LogChunk
+from qmodal.wire.publishing import public_of
 from qmodal.wire.route import RouteName
 from tests.support.commands import qmodal, started
 from tests.support.servers import TestServer, reserved_port, run_server, server_binary
@@ -89,7 +90,9 @@ def worker(client: Client) -> Iterator[str]:
         max_containers=4,
         python="3.11",
         version="0",
-        gpus=("L4",),
+        gpus=("GPU-1 81920 A100-80GB",) * 2,
+        labels=("zone=a", "fast"),
+        is_measured=True,
     )
     client.run(client.fleet.enroll(report))
     now = time.time_ns() // 1_000_000
@@ -102,6 +105,7 @@ def worker(client: Client) -> Iterator[str]:
         number=1,
         state="ready",
         since=now - 5000,
+        gpus=("GPU-1",),
     )
     ended = replace(alive, container="ta-lists-2", state="ended")
     client.run(client.fleet.renew(name, {"ta-lists-1": alive, "ta-lists-2": ended}))
@@ -156,11 +160,14 @@ def test_a_deploy_without_a_server_is_refused_before_the_file_runs(file: Path) -
 
 def test_deployed_apps_are_listed(settings: Settings, deployed: str, tmp_path: Path) -> None:
     said = qmodal("app", "list", "--json", settings=settings, cwd=tmp_path)
-    assert json.loads(said.stdout) == [
+    rows = json.loads(said.stdout)
+    assert rows[0].pop("age") < 3600
+    assert rows == [
         {
             "name": "lists",
             "environment": "main",
             "app": deployed,
+            "state": "deployed",
             "version": 1,
             "containers": 0,
             "backlog": 0,
@@ -169,10 +176,38 @@ def test_deployed_apps_are_listed(settings: Settings, deployed: str, tmp_path: P
     ]
     plain = qmodal("app", "list", settings=settings, cwd=tmp_path)
     heading, row = plain.stdout.splitlines()
-    columns = ["NAME", "ENVIRONMENT", "APP", "VERSION", "CONTAINERS", "BACKLOG", "WEB"]
+    columns = [
+        "NAME",
+        "ENVIRONMENT",
+        "APP",
+        "STATE",
+        "VERSION",
+        "AGE",
+        "CONTAINERS",
+        "BACKLOG",
+        "WEB",
+    ]
     assert heading.split() == columns
-    assert row.split() == ["lists", "main", deployed, "1", "0", "0"]
+    assert row.split()[:5] == ["lists", "main", deployed, "deployed", "1"]
     assert "no gateway runs: start `qmodal web`" in plain.stderr
+
+
+def test_stopped_apps_are_listed_on_request_and_beginnings_of_ids_are_enough(
+    settings: Settings, deployed: str, tmp_path: Path
+) -> None:
+    def listed(*more: str) -> list[tuple[str, str]]:
+        said = qmodal("app", "list", "--json", *more, settings=settings, cwd=tmp_path)
+        return [(row["app"], row["state"]) for row in json.loads(said.stdout)]
+
+    assert listed("-e", "main") == [(deployed, "deployed")]
+    assert listed("-e", "other") == []
+    history = qmodal("app", "history", deployed[:9], "--json", settings=settings, cwd=tmp_path)
+    assert json.loads(history.stdout)[0]["version"] == 1
+    stopped = qmodal("app", "stop", "-y", deployed[:10], settings=settings, cwd=tmp_path)
+    assert deployed in stopped.stdout
+    assert (deployed, "stopped") not in listed()
+    assert (deployed, "stopped") in listed("--all", "-e", "main")
+    assert listed("--all", "-e", "other") == []
 
 
 def test_lists_and_deploys_say_where_web_functions_answer(
@@ -208,11 +243,12 @@ def test_a_served_app_says_where_its_web_functions_answer_and_when_that_changes(
         said = serving.stderr
         assert said is not None
         assert said.readline().startswith("Serving lists (")
+        assert said.readline() == "Published version 1\n"
         assert said.readline() == "page => http://127.0.0.1:8000/lists-dev/page\n"
         file.write_text(f"{PROGRAM}\n# changed\n")
         assert said.readline() == f"{file} has changed\n"
         file.write_text(PROGRAM.replace("def page", "def front"))
-        while (line := said.readline()).endswith("has changed\n"):
+        while (line := said.readline()).startswith((str(file), "Published version ")):
             continue
         assert line == "front => http://127.0.0.1:8000/lists-dev/front\n"
         serving.send_signal(signal.SIGINT)
@@ -258,18 +294,95 @@ def test_workers_and_their_containers_are_listed(
     assert row == {
         "worker": worker,
         "host": "box",
+        "pid": os.getpid(),
+        "state": "ready",
+        "cordoned": None,
         "cpus": 2.0,
         "memory": 2**31,
-        "gpus": ["L4"],
-        "labels": [],
+        "gpus": [{"uuid": "GPU-1", "kind": "A100-80GB", "memory": 81920}] * 2,
+        "labels": ["zone=a", "fast"],
         "containers": 1,
+        "max_containers": 4,
+        "is_measured": True,
+        "python": "3.11",
+        "version": "0",
     }
     said = qmodal("container", "list", "--json", settings=settings, cwd=tmp_path)
     (row,) = json.loads(said.stdout)
     assert row["age"] >= 5
     assert (row["container"], row["pool"], row["state"]) == ("ta-lists-1", "square", "ready")
-    plain = qmodal("worker", "list", settings=settings, cwd=tmp_path).stdout.splitlines()
-    assert plain[1].split()[:6] == [worker, "box", "2", "2.0", "GiB", "L4"]
+    heading, line = qmodal("worker", "list", settings=settings, cwd=tmp_path).stdout.splitlines()
+    assert heading.split() == [
+        "WORKER",
+        "HOST",
+        "CPUS",
+        "MEMORY",
+        "GPUS",
+        "LABELS",
+        "RUNS",
+        "STATE",
+    ]
+    assert line.split() == f"{worker} box 2 2.0 GiB 2xA100-80GB zone=a, f… 1/4 ready".split()
+    assert len(line) <= 80
+
+
+def test_a_box_is_shown_with_what_its_containers_take(
+    settings: Settings, worker: str, client: Client, tmp_path: Path
+) -> None:
+    said = qmodal("worker", "show", "box", settings=settings, cwd=tmp_path)
+    assert said.returncode == 0, said.stderr
+    assert max(map(len, said.stdout.splitlines())) <= 80
+    found = dict(line.split(maxsplit=1) for line in said.stdout.split("\n\n")[0].splitlines())
+    assert found["state"] == "ready"
+    assert found["labels"] == "zone=a, fast"
+    assert found["gpus"] == "2xA100-80GB; 1 leased"
+    assert found["containers"] == "1, 4 at most"
+    assert said.stdout.splitlines()[-1].split()[:3] == ["ta-lists-1", "square", "ready"]
+    about = json.loads(
+        qmodal("worker", "show", worker[:5], "--json", settings=settings, cwd=tmp_path).stdout
+    )
+    (container,) = about["containers"]
+    assert container["gpus"] == ["GPU-1"]
+    assert container["is_cpu_measured"]
+    assert (container["cpu"], container["memory"]) == (0, 0), "only the number of containers counts"
+
+
+def test_a_box_is_cordoned_drained_and_uncordoned_by_id_and_by_host(
+    settings: Settings, worker: str, client: Client, tmp_path: Path
+) -> None:
+    def state() -> str:
+        assert client.run(client.fleet.renew(worker, {}))
+        said = qmodal("worker", "list", "--json", settings=settings, cwd=tmp_path)
+        (row,) = json.loads(said.stdout)
+        return str(row["state"])
+
+    said = qmodal("worker", "cordon", "box", settings=settings, cwd=tmp_path)
+    assert said.stdout.startswith(f"Cordoned {worker}: ")
+    assert state() == "cordoned"
+    qmodal("worker", "drain", worker, settings=settings, cwd=tmp_path)
+    assert state() == "draining"
+    said = qmodal("worker", "show", "lists", settings=settings, cwd=tmp_path)
+    assert "draining for " in said.stdout
+    client.run(client.fleet.renew(worker, {"ta-lists-1": None}))
+    said = qmodal("worker", "drain", worker, "--wait", settings=settings, cwd=tmp_path)
+    assert said.stdout.splitlines()[1] == f"{worker} runs nothing any more"
+    assert state() == "drained"
+    qmodal("worker", "uncordon", worker, settings=settings, cwd=tmp_path)
+    assert state() == "ready"
+
+
+def test_a_box_that_is_not_there_or_not_the_only_one_is_named(
+    settings: Settings, worker: str, client: Client, tmp_path: Path
+) -> None:
+    said = qmodal("worker", "cordon", "nowhere", settings=settings, cwd=tmp_path)
+    assert said.returncode == 1
+    assert "There is no box 'nowhere'" in said.stderr
+    (report,) = client.run(client.fleet.reports([worker]))
+    client.run(client.fleet.enroll(replace(report, worker="wk-second")))
+    said = qmodal("worker", "cordon", "box", settings=settings, cwd=tmp_path)
+    client.run(client.fleet.retire("wk-second"))
+    assert said.returncode == 1
+    assert "2 boxes are called 'box'" in said.stderr
 
 
 def test_the_doctor_finds_a_good_server_good(settings: Settings, tmp_path: Path) -> None:
@@ -324,13 +437,15 @@ def test_a_worker_is_as_quiet_as_it_is_told(
 
 
 def test_a_worker_says_what_it_offers_to_whom(settings: Settings, tmp_path: Path) -> None:
-    command = ("worker", "--max-containers", "3", "--log-level", "INFO")
+    offer = ("--max-containers", "3", "--cpus", "0.5", "--memory", "64")
+    labels = ("--label", "zone=a", "--label", "fast")
+    command = ("worker", *offer, *labels, "--log-level", "INFO")
     with started(*command, settings=settings, cwd=tmp_path) as worker:
         assert worker.stderr is not None
         line = worker.stderr.readline()
         worker.send_signal(signal.SIGTERM)
         worker.wait()
-    assert "up to 3 containers, signing key " in line
+    assert " 0.5 CPUs, 64.0 MiB, up to 3 containers, zone=a, fast, signing key " in line
     assert "INFO wk-" in line
 
 
@@ -373,10 +488,18 @@ def test_a_second_machine_gets_the_address_and_the_key(settings: Settings, tmp_p
         first_line(running)
         near = replace(settings, redis_url=None, signing_key=None, prefix="qmodal")
         said = qmodal("key", "show", settings=near, cwd=tmp_path, QMODAL_HOME=str(home))
+        deployer = qmodal(
+            "key", "show", "--publishing", settings=near, cwd=tmp_path, QMODAL_HOME=str(home)
+        )
+        private = (home / "publishing-key").read_text().strip()
         key = (home / "key").read_text().strip()
         password = (home / "password").read_text().strip()
     assert said.returncode == 0, said.stderr
-    assert f" QMODAL_SIGNING_KEY={key} qmodal worker" in said.stdout
+    public = public_of(bytes.fromhex(private)).hex()
+    keys = f" QMODAL_SIGNING_KEY={key} QMODAL_PUBLISHERS={public} "
+    assert f"{keys}qmodal worker" in said.stdout
+    assert private not in said.stdout, "a worker does not publish"
+    assert f"{keys}QMODAL_PUBLISHING_KEY={private}" in deployer.stdout
     assert f"redis://:{password}@" in said.stdout
 
 

@@ -16,7 +16,7 @@ from qmodal.spec.options import validated_options
 from qmodal.transport.operation import ask_one
 from qmodal.wire.outcome import Outcome
 from tests.support.boxes import QUICK_LEASE, Box, Call, Fleet, Pool
-from tests.support.cable import cable
+from tests.support.hardware.cable import cable
 from tests.support.servers import TestServer, no_process_left
 from tests.support.stacks import is_gone
 from tests.support.waiting import wait_until

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from qmodal.client.client import Client
 from qmodal.config import Settings
+from qmodal.runner.publish import document_of
 from qmodal.spec.documents import FunctionSpec, MethodSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.store.apps import AppRecord, AppState
@@ -20,21 +21,21 @@ from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.transport.connection import Address, Connection
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import new_app_id, new_call_id, new_worker_id, shard_of
-from qmodal_autoscaler.process import autoscale
+from qmodal_autoscaler.process import NOTHING, AutoscalerOptions, autoscale
 from tests.support.waiting import wait_until
 
 T = TypeVar("T")
 
 
 @contextmanager
-def autoscaling(settings: Settings) -> Iterator[None]:
+def autoscaling(settings: Settings, options: AutoscalerOptions = NOTHING) -> Iterator[None]:
     """An autoscaler in a thread of this process."""
     began: list[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = []
 
     async def run() -> None:
         stop = asyncio.Event()
         began.append((asyncio.get_running_loop(), stop))
-        await autoscale(Client(settings), stop)
+        await autoscale(Client(settings), stop, options)
 
     thread = threading.Thread(target=asyncio.run, args=(run(),))
     thread.start()
@@ -50,11 +51,15 @@ def autoscaling(settings: Settings) -> Iterator[None]:
 
 @dataclass(slots=True)
 class PaintedWorker:
-    """A worker whose containers are ready as soon as they are assigned, or as `fate` says."""
+    """A worker whose containers are ready as soon as they are assigned, or as `fate` says.
+
+    `offers`: what else its report says of the box.
+    """
 
     client: Client
     max_containers: int = 16
     ahead: int = 0
+    offers: dict[str, Any] = field(default_factory=dict)
     fate: Callable[[ContainerReport], ContainerReport] = lambda report: replace(
         report, state="ready", start_ms=1
     )
@@ -66,21 +71,26 @@ class PaintedWorker:
 
     def __post_init__(self) -> None:
         self.line = Connection(Address(self.client.settings.redis_url or ""))
-        self.client.run(
-            self.client.fleet.enroll(
-                WorkerReport(
-                    worker=self.name,
-                    host="painted",
-                    pid=1,
-                    cpus=1.0,
-                    memory=1,
-                    max_containers=self.max_containers,
-                    python=PYTHON,
-                    version="0",
-                    ahead=self.ahead,
-                )
-            )
+        self.client.run(self.client.fleet.enroll(self.described()))
+
+    def described(self) -> WorkerReport:
+        """The box as it reports itself."""
+        about: dict[str, Any] = {"cpus": 1.0, "memory": 1} | self.offers
+        return WorkerReport(
+            worker=self.name,
+            host="painted",
+            pid=1,
+            max_containers=self.max_containers,
+            python=PYTHON,
+            version="0",
+            ahead=self.ahead,
+            **about,
         )
+
+    def offer(self, **offers: Any) -> None:
+        """The box offers something else from now on, and says so."""
+        self.offers |= offers
+        assert self.client.run(self.client.boxes.describe(self.described()))
 
     def assigned(self, pool: str = "") -> list[str]:
         """The containers it should run."""
@@ -158,6 +168,8 @@ class Stage:
     client: Client
     state: AppState = "deployed"
     app_id: str = field(default_factory=new_app_id)
+    name: str = ""  # its id, if it has none
+    environment: str = "main"
     number: int = 0
     pools: dict[str, str] = field(default_factory=dict)
     workers: list[PaintedWorker] = field(default_factory=list)
@@ -167,8 +179,8 @@ class Stage:
         self.number += 1
         version = Version(
             app_id=self.app_id,
-            name=self.app_id,
-            environment="main",
+            name=self.name or self.app_id,
+            environment=self.environment,
             number=self.number,
             is_ephemeral=self.state != "deployed",
             python=PYTHON,
@@ -187,7 +199,7 @@ class Stage:
                 for name, options in functions.items()
             },
         )
-        document = version.seal(self.client.signer)
+        document = document_of(self.client, version)
         apps = self.client.apps
         assert self.client.run(apps.publish(self.record(), document=document, now=now_ms()))
         for name, options in functions.items():
@@ -199,8 +211,8 @@ class Stage:
         """The app as published last."""
         return AppRecord(
             app_id=self.app_id,
-            name=self.app_id,
-            environment="main",
+            name=self.name or self.app_id,
+            environment=self.environment,
             state=self.state,
             version=self.number,
         )

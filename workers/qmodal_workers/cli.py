@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
-from qmodal.cli.options import log_json, log_level, metrics_port
-from qmodal_workers.service import GRACE_SECONDS, KEPT_TEMPLATES, serve
+from qmodal.cli.options import Label, Size, log_json, log_level, metrics_port
+from qmodal_workers.service import GRACE_SECONDS, KEPT_TEMPLATES, ServiceOptions, serve
 
 
 @click.command()
 @click.option(
+    "--cpus",
+    type=click.FloatRange(min=0.1),
+    help="CPUs that it offers; all that there are by default.",
+)
+@click.option(
+    "--memory",
+    type=Size(),
+    help="Memory that it offers, as 24GiB or in MiB; all that there is by default.",
+)
+@click.option(
     "--max-containers",
     type=click.IntRange(min=1),
-    help="How many containers this worker runs at most; 16 for each CPU if not given.",
+    help="How many containers it runs at most; by default as many as its CPUs and memory carry.",
 )
-@click.option("--label", "labels", multiple=True, help="A label of this machine; may be repeated.")
+@click.option(
+    "--label",
+    "labels",
+    type=Label(),
+    multiple=True,
+    help="A label of this machine, as zone=a; may be repeated.",
+)
 @click.option(
     "--grace",
     type=click.FloatRange(min=0),
@@ -29,29 +47,15 @@ from qmodal_workers.service import GRACE_SECONDS, KEPT_TEMPLATES, serve
     show_default=True,
     help="Of how many deployed apps it keeps the imported code at hand while nothing of them runs.",
 )
+@click.option(
+    "--gpus",
+    help="GPUs that it offers: all that are found, if not given; a number of these; their UUIDs; none; or, without a "
+    "driver that lists them, what there is: 4xA100.",
+)
 @metrics_port
 @log_json
 @click.option("--insecure", is_flag=True, help="Use a server on the network without a signing key.")
 @log_level
-def worker(
-    max_containers: int | None,
-    labels: tuple[str, ...],
-    grace: float,
-    templates: int,
-    metrics_port: int | None,
-    *,
-    log_json: bool,
-    insecure: bool,
-    log_level: str,
-) -> None:
+def worker(**given: Any) -> None:
     """Run containers on this machine until SIGTERM or Ctrl-C; a second one does not wait."""
-    serve(
-        max_containers,
-        labels,
-        grace,
-        templates=templates,
-        insecure=insecure,
-        metrics_port=metrics_port,
-        log_json=log_json,
-        log_level=log_level,
-    )
+    serve(ServiceOptions(**given))

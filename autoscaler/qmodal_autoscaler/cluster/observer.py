@@ -57,7 +57,7 @@ class Observer:
     def __init__(self, client: Client, change_log: ChangeLog) -> None:
         self._client = client
         self._change_log = change_log
-        self.nodes = Nodes(client.fleet)
+        self.nodes = Nodes(client.fleet, client.boxes)
         self.catalog = Catalog(client)
         # Subjects, in the change log, of reads that have failed since the last look at everything, and before that.
         self._unreadable: set[str] = set()

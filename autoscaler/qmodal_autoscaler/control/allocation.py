@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
+from qmodal.spec.needs.needs import Needs
+from qmodal.spec.needs.offer import impossible
 from qmodal.store.fleet import WaitingLine
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Catalog
+from qmodal_autoscaler.cluster.ledger import Ledger, PoolUse
 from qmodal_autoscaler.cluster.nodes import Nodes, PlacedContainer
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
-from qmodal_autoscaler.policy.rebalance import STALLED_SECONDS, Donor, StarvedPool, lend
-from qmodal_autoscaler.policy.tenure import remaining_seconds
+from qmodal_autoscaler.control.making_room import RoomMaker, Squeeze
+from qmodal_autoscaler.policy.placement import Rooms
+from qmodal_autoscaler.policy.rebalance import STALLED_SECONDS
+from qmodal_autoscaler.policy.reservations import Reservations
+from qmodal_autoscaler.policy.room import NOTHING, AppShares, ContainerRequest, Totals
 from qmodal_autoscaler.policy.turns import Turn, TurnQueue
 
 # Between two looks for containers that make room.
@@ -19,49 +26,140 @@ BALANCE_SECONDS = 0.25
 MOST_NAMED = 1000
 # Subject in the change log.
 ROOM = "room"
-NO_ROOM = "all places on the boxes are taken: pools that need more containers wait for their turn"
+NO_ROOM = "the boxes have no room for more: pools that need more containers wait for their turn"
 
 
 class Allocation:
-    """The pools that wait for room (`line`), and the last decision on each pool that has containers."""
+    """The pools that wait for room (`line`), and the last decision on each pool that has containers.
+
+    `unplaceable`: what pools request that no box could ever run. They wait for other boxes, and for no turn.
+    `reservations`: boxes that are kept for who has waited for long.
+    """
 
     def __init__(self, nodes: Nodes, catalog: Catalog, change_log: ChangeLog) -> None:
         self._nodes = nodes
         self._catalog = catalog
         self._change_log = change_log
         self._made: dict[str, PoolDecision] = {}
+        # Those of them that declare what they need.
+        self._declared: set[str] = set()
         self._balanced = 0.0
         self._granted = 0.0
+        self._offers = nodes.offers
+        self._possible: dict[Needs, bool] = {}
+        self._totals = Totals(0)
         self.line = TurnQueue()
+        self.unplaceable: dict[str, ContainerRequest] = {}
+        self.reservations = Reservations()
+
+    def __contains__(self, pool: str) -> bool:
+        """Whether the pool waits: for room, or for a box that could run it."""
+        return pool in self.line or pool in self.unplaceable
 
     def add(self, judgement: Judgement) -> None:
         """Take in what a pool requests, or that it requests nothing any more."""
         pool, made = judgement.pool, judgement.made
-        if judgement.request is not None:
-            self.line.enter(judgement.request)
-        else:
+        self.unplaceable.pop(pool, None)
+        if judgement.request is None:
             self.line.leave(pool)
+        else:
+            self._enter(judgement.request)
         if made is not None and made.containers:
             self._made[pool] = made
         else:
             self._made.pop(pool, None)
+        if pool in self._made and self._made[pool].terms.needs is not NOTHING:
+            self._declared.add(pool)
+        else:
+            self._declared.discard(pool)
 
-    def free(self, server_ms: float) -> int:
-        """How many containers the boxes take now, ahead of room included."""
-        return sum(each.free_slots + each.ahead for each in self._nodes.rooms(server_ms))
+    def _enter(self, request: ContainerRequest) -> None:
+        if self._is_possible(request.needs):
+            self.line.enter(request)
+        else:
+            self.line.leave(request.pool)
+            self.unplaceable[request.pool] = request
 
-    def call(self, count: int, now: float) -> list[Turn]:
-        """Whose turn it is for so many containers; they are out of the line."""
-        if not self.line:
-            self._granted = now
+    def _is_possible(self, needs: Needs) -> bool:
+        """Whether some box could run a container with these needs; while there is no box, one may come."""
+        if needs is NOTHING:
+            return True
+        if needs not in self._possible:
+            self._possible[needs] = not impossible(needs, self._nodes.offers)
+        return self._possible[needs]
+
+    def refresh(self) -> None:
+        """Take in what boxes offer now: who waited for a box may get a turn, and who had one may have lost its box."""
+        if self._offers is not self._nodes.offers:
+            self._offers, self._possible = self._nodes.offers, {}
+            declared = [shape for shape in self.line.shapes if shape.needs is not NOTHING]
+            waiting = [each for shape in declared for each in self.line.of_shape(shape)]
+            again = [*waiting, *self.unplaceable.values()]
+            self.unplaceable = {}
+            for request in again:
+                self._enter(request)
+        self._totals = Totals(self._nodes.places(), self._nodes.offers)
+
+    def ledger(self, server_ms: float) -> Ledger:
+        """What there is room for; what containers take beside their places only where that decides."""
+        if not (self._declared or self._nodes.is_measured or self._is_any_declared()):
+            return Ledger(self._nodes.rooms(server_ms), {})
+        uses = {pool: _use(made) for pool, made in self._made.items()}
+        return Ledger.of(self._nodes.boxes(), uses, server_ms)
+
+    def _is_any_declared(self) -> bool:
+        return any(shape.needs is not NOTHING for shape in self.line.shapes)
+
+    def rest(self, now: float) -> None:
+        """Take in that nobody waits."""
+        self.reservations = Reservations()
+        self._granted = now
+
+    def rooms(self, ledger: Ledger) -> Rooms:
+        """The boxes as new containers find them."""
+        return Rooms(ledger.rooms, self.reservations.holds)
+
+    def call(self, rooms: Rooms, ledger: Ledger, now: float) -> list[Turn]:
+        """Whose turn it is for what is free, and where it is placed; they are out of the line."""
+        if rooms.is_full:
             return []
-        holding: Counter[str] = Counter()
-        for pool in self._nodes.pools():
-            holding[self._catalog.app_of(pool)] += len(self._nodes.of_pool(pool))
-        turns = self.line.call(count, holding)
-        if turns:
+        turns = self.line.call(rooms, self._shares(ledger))
+        if not self.line or any(each.request.is_plain for each in turns):
             self._granted = now
         return turns
+
+    def _shares(self, ledger: Ledger) -> AppShares:
+        """What each app has."""
+        shares = AppShares(self._totals)
+        for pool in self._nodes.pools():
+            app, made, held = (
+                self._catalog.app_of(pool),
+                self._made.get(pool),
+                self._nodes.of_pool(pool),
+            )
+            if made is None or made.terms.needs is NOTHING:
+                shares.add(app, NOTHING, count=len(held))
+                continue
+            for each in held:
+                placement = ledger.placed.get(each.container)
+                gpus = () if placement is None else placement.gpus
+                shares.add(app, made.terms.needs, gpus)
+        return shares
+
+    def reserve(self, granted: Iterable[Turn], ledger: Ledger, now: float) -> None:
+        """Keep boxes for containers that have found no room for long."""
+        shapes = {each.request.shape for each in granted}
+        line = self.line
+        self.reservations.update(line.shapes, shapes, line.take_passed_over(), ledger.rooms, now)
+
+    def wanted(self) -> dict[Needs, int]:
+        """What the fleet lacks: how many containers wait for room, or for a box that could run them, by what they need."""
+        found: Counter[Needs] = Counter({NOTHING: len(self._nodes.queued())})
+        for needs, count in self.line.wanted():
+            found[needs] += count
+        for request in self.unplaceable.values():
+            found[request.needs] += request.count
+        return dict(+found)
 
     def waiting(self) -> WaitingLine | None:
         """The line, as people are told of it; None if nobody waits."""
@@ -88,74 +186,33 @@ class Allocation:
         """
         if now - self._balanced < BALANCE_SECONDS:
             return []
-        queued = self._nodes.queued()
-        if not (self.line or queued):
+        if not (self.line or self._nodes.queued()):
             return []
         self._balanced = now
-        places = self._nodes.places()
-        free = sum(each.free_slots for each in self._nodes.rooms(server_ms))
-        if free and queued:
-            return queued[:free]  # there is room on another box by now
-        taken = lend(
-            self._starved(queued, places),
-            [_donor(made, now) for made in self._made.values()],
-            leaving=self._nodes.leaving() + free,
-            most=max(1, places // 2),
+        ledger = self.ledger(server_ms)
+        squeeze = Squeeze(
+            ledger=ledger,
+            made=self._made,
+            totals=self._totals,
+            now=now,
             is_stalled=now - self._granted > STALLED_SECONDS,
         )
-        chosen = set(taken)
-        placed = [held for pool in self._made for held in self._nodes.of_pool(pool)]
-        return [held for held in placed if held.container in chosen]
-
-    def _starved(self, queued: list[PlacedContainer], places: int) -> list[StarvedPool]:
-        """Pools whose containers wait on their boxes, and the first of those in line."""
-        found: dict[str, StarvedPool] = {}
-        waiting = Counter(held.pool for held in queued)
-        for pool, count in waiting.items():
-            made = self._made.get(pool)
-            found[pool] = StarvedPool(
-                pool=pool,
-                have=len(self._nodes.of_pool(pool)) - count,
-                unmet=count,
-                app=self._catalog.app_of(pool),
-                weight=1.0 if made is None else made.terms.weight,
-            )
-        for request in self.line.front(places):
-            found[request.pool] = StarvedPool(
-                pool=request.pool,
-                have=max(0, request.have - waiting[request.pool]),
-                unmet=request.count + waiting[request.pool],
-                app=request.app,
-                weight=request.weight,
-            )
-        return list(found.values())
+        return RoomMaker(self._nodes, self._catalog, self.line, self.reservations).choose(squeeze)
 
     def forget(self, known: frozenset[str]) -> None:
         """Forget pools that are not active any more."""
         self.line.keep(known)
-        for pool in self._made.keys() - known:
-            del self._made[pool]
+        for pools in (self._made, self.unplaceable):
+            for pool in pools.keys() - known:
+                del pools[pool]
+        self._declared &= known
 
 
-def _donor(made: PoolDecision, now: float) -> Donor:
-    ready = [each for each in made.snapshot.containers if each.state == "ready"]
-    idle = [(each.idle_seconds, each.id) for each in ready if not each.running]
-    running = sum(each.running for each in made.snapshot.containers)
-    return Donor(
-        pool=made.pool,
-        have=len(ready),
-        floor=made.terms.settings.min_containers,
-        start=made.observation.start_time or 0.0,
-        service=made.observation.service_time,
-        remaining=remaining_seconds(
-            waiting=max(0, made.snapshot.inflight - running),
-            service=made.observation.service_time,
-            slots=made.terms.settings.slots,
-            containers=len(ready),
-            per_second=made.decision.history.arrivals.per_second,
-        ),
-        app=made.terms.app,
-        weight=made.terms.weight,
-        idle=[] if made.decision.start else idle,
-        busy=[(now - each.since, each.id) for each in ready if each.running],
+def _use(made: PoolDecision) -> PoolUse:
+    """What a container of the pool takes; while inputs wait, those that run none will do so in a moment."""
+    ready = (
+        each for each in made.snapshot.containers if each.state == "ready" and not each.running
     )
+    idle = frozenset(() if made.decision.start else (each.id for each in ready))
+    seen = made.observation
+    return PoolUse(made.terms.needs, seen.busy_cpu, seen.memory, idle)

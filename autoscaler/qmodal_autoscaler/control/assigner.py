@@ -13,7 +13,7 @@ from qmodal.wire.ids import container_id
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.nodes import Nodes, PlacedContainer
 from qmodal_autoscaler.control.judgement import Judgement
-from qmodal_autoscaler.policy.placement import ContainerRequest, place
+from qmodal_autoscaler.policy.placement import Placement
 
 # Container ids that one leadership may give; the serials of the next one begin above them.
 SERIALS_PER_EPOCH = 10**9
@@ -25,10 +25,10 @@ class LeadershipLostError(Exception):
 
 @dataclass(slots=True)
 class AssignmentChanges:
-    """What a round changes on the boxes: containers to take off, and pools that request more."""
+    """What a round changes on the boxes: containers to take off, and those that are placed."""
 
     off: dict[str, PlacedContainer] = field(default_factory=dict)
-    requests: list[ContainerRequest] = field(default_factory=list)
+    placements: list[Placement] = field(default_factory=list)
 
     def add(self, judgement: Judgement) -> None:
         """Include what follows from a look at one pool."""
@@ -52,8 +52,8 @@ class Assigner:
         self._serials = itertools.count(epoch * SERIALS_PER_EPOCH)
         self._is_superseded = False
 
-    def write(self, changes: AssignmentChanges, server_ms: float) -> Op[Counter[str]]:
-        """Place the requested containers and write; returns how many of each pool found room.
+    def write(self, changes: AssignmentChanges) -> Op[Counter[str]]:
+        """Write the changes; returns how many containers of each pool were placed.
 
         Raises LeadershipLostError.
         """
@@ -61,9 +61,8 @@ class Assigner:
         by_worker: dict[str, dict[str, str | None]] = {}
         for container, off in changes.off.items():
             by_worker.setdefault(off.worker, {})[container] = None
-        rooms = self._nodes.rooms(server_ms) if changes.requests else []
-        for pool, worker in place(changes.requests, rooms):
-            by_worker.setdefault(worker, {})[self._new_id(worker)] = pool
+        for each in changes.placements:
+            by_worker.setdefault(each.worker, {})[self._new_id(each.worker)] = each.pool
         results = yield from gather([self._assign(*each) for each in by_worker.items()])
         for worker, result in zip(by_worker, results, strict=True):
             if isinstance(result, Exception):

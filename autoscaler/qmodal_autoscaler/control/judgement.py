@@ -10,7 +10,7 @@ from qmodal.store.watch.observing import Observation
 from qmodal_autoscaler.cluster.catalog import APP_STOPPED, PoolTerms
 from qmodal_autoscaler.cluster.nodes import PlacedContainer, version_key
 from qmodal_autoscaler.policy.decide import serves_alone
-from qmodal_autoscaler.policy.placement import ContainerRequest
+from qmodal_autoscaler.policy.room import ContainerRequest
 from qmodal_autoscaler.policy.state import Decision, PoolSnapshot
 
 # A pool with so many inputs in flight does not wait behind all those that have a few.
@@ -135,25 +135,31 @@ def ended(
     )
 
 
-def decided(made: PoolDecision, *, unfit: frozenset[str], purge: Purge | None) -> Judgement:
+def decided(
+    made: PoolDecision, *, unfit: frozenset[str], purge: Purge | None, is_measured: bool = False
+) -> Judgement:
     """What a decision means for the boxes and for the pool.
 
-    `unfit`: the boxes that were found so before; `purge`: what follows if the policy gives up.
+    `unfit`: the boxes that were found so before; `purge`: what follows if the policy gives up; `is_measured`: some box
+    takes as many containers as it carries.
     """
     newly_unfit = frozenset(
         each.worker
         for each in made.containers
         if each.is_assigned and each.report is not None and each.report.unfit
     )
+    unstarted = frozenset(each.worker for each in made.unstarted)
+    # A box may not know of a GPU yet that it has to give back first: it takes other containers meanwhile.
+    is_short = bool(made.terms.needs.gpus)
     is_served = serves_alone(made.snapshot, made.decision, made.terms.settings)
     return Judgement(
         pool=made.pool,
         label=made.terms.label,
         made=made,
         take_off=tuple(_taken_off(made)),
-        request=_request(made, unfit | newly_unfit),
-        unfit=newly_unfit,
-        unresponsive=frozenset(each.worker for each in made.unstarted),
+        request=_request(made, unfit | newly_unfit, is_measured=is_measured),
+        unfit=newly_unfit | unstarted if is_short else newly_unfit,
+        unresponsive=frozenset() if is_short else unstarted,
         promotes=made.observation.delayed > 0,
         serves_alone=is_served if is_served != made.observation.is_served else None,
         is_leaving=_is_empty(made),
@@ -178,9 +184,12 @@ def _wanted_ahead(made: PoolDecision, queued: int) -> int:
     return max(0, most - (len(made.snapshot.containers) - queued))
 
 
-def _request(made: PoolDecision, unfit: frozenset[str]) -> ContainerRequest | None:
+def _request(
+    made: PoolDecision, unfit: frozenset[str], *, is_measured: bool
+) -> ContainerRequest | None:
     if not made.decision.start:
         return None
+    seen = made.observation
     return ContainerRequest(
         pool=made.pool,
         count=made.decision.start,
@@ -190,6 +199,9 @@ def _request(made: PoolDecision, unfit: frozenset[str]) -> ContainerRequest | No
         app=made.terms.app,
         weight=made.terms.weight,
         is_long=made.snapshot.inflight >= MANY_INPUTS,
+        needs=made.terms.needs,
+        cpu=seen.busy_cpu if is_measured else None,
+        memory=seen.memory if is_measured else None,
     )
 
 

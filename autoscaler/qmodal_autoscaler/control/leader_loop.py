@@ -6,13 +6,16 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from qmodal.client.client import Client
+from qmodal.spec.needs.needs import Needs
 from qmodal.store.watch.observing import Observation
 from qmodal.store.watch.sweeper import Sweeper
 from qmodal.telemetry.events import BOX_LOST, emit
+from qmodal.transport.operation import Op
 from qmodal_autoscaler.change_log import ChangeLog
 from qmodal_autoscaler.cluster.catalog import Catalog, PoolTerms, UnknownTermsError
 from qmodal_autoscaler.cluster.nodes import Nodes
@@ -31,10 +34,14 @@ from qmodal_autoscaler.control.judgement import (
 )
 from qmodal_autoscaler.control.maintenance import DetachedApps, Maintenance
 from qmodal_autoscaler.control.notifications import Notifications
+from qmodal_autoscaler.control.reasons import ReasonBoard, surroundings
 from qmodal_autoscaler.control.workqueue import WorkQueue
 from qmodal_autoscaler.policy.decide import decide
-from qmodal_autoscaler.policy.placement import ContainerRequest
 from qmodal_autoscaler.policy.state import PoolHistory
+from qmodal_autoscaler.policy.turns import Turn
+
+if TYPE_CHECKING:
+    from qmodal_autoscaler.control.shortage_command import ShortageCommand
 
 # Every pool is looked at about this often, hint or not: hints may be lost.
 FULL_LOOK_SECONDS = 1.0
@@ -69,8 +76,11 @@ class LeaderTerm:
     many seconds a round took and whether it was over all pools, if somebody wants to know.
     """
 
-    def __init__(self, client: Client, epoch: int) -> None:
+    def __init__(
+        self, client: Client, epoch: int, on_shortage: ShortageCommand | None = None
+    ) -> None:
         self._client = client
+        self._on_shortage = on_shortage
         self._change_log = change_log = ChangeLog()
         self._queue = queue = WorkQueue()
         self._observer = Observer(client, change_log)
@@ -79,7 +89,7 @@ class LeaderTerm:
             client,
             queue,
             is_served=self._observer.nodes.is_served,
-            is_waiting=self._allocation.line.__contains__,
+            is_waiting=self._allocation.__contains__,
         )
         self._assigner = Assigner(client.fleet, self._observer.nodes, epoch, change_log)
         self._maintenance = Maintenance(client, queue, change_log)
@@ -88,7 +98,8 @@ class LeaderTerm:
         self._seen: dict[str, Observation] = {}
         # Pools that were looked at since detached apps were tended last.
         self._looked: set[str] = set()
-        self._has_said_line = True
+        self._has_said = True, True  # a line, reasons
+        self.reasons = ReasonBoard()
         self.on_judged: Callable[[Judgement], None] | None = None
         self.on_placed: Callable[[PoolDecision, int], None] | None = None
         self.on_round: Callable[[float, bool], None] | None = None
@@ -103,6 +114,14 @@ class LeaderTerm:
         """The terms of pools, as this leader knows them."""
         return self._observer.catalog
 
+    def wanted(self) -> dict[Needs, int]:
+        """What the fleet lacks: how many containers wait for room, or for a box that could run them, by what they need."""
+        return self._allocation.wanted()
+
+    def waiting(self) -> Mapping[str, int]:
+        """How many pools wait, by the kind of the reason, as was said last."""
+        return self.reasons.counts.copy()
+
     async def run(self) -> None:
         """Lead until cancelled; raises LeadershipLostError (in a group) once another one leads."""
         async with asyncio.TaskGroup() as group:
@@ -111,6 +130,15 @@ class LeaderTerm:
             group.create_task(self._look(), name="look")
             group.create_task(self._tick(), name="tick")
             group.create_task(self._sweep(), name="sweep")
+            if self._on_shortage is not None:
+                group.create_task(self._watch_shortage(self._on_shortage), name="shortage")
+
+    async def _watch_shortage(self, command: ShortageCommand) -> None:
+        # Most autoscalers have no such command, and what it takes to start one is a mebibyte.
+        from qmodal_autoscaler.control.shortage import ShortageWatch
+
+        boxes = self.nodes.boxes
+        await ShortageWatch(self._client, command, self.wanted, lambda: len(boxes())).watch()
 
     async def _tick(self) -> None:
         while True:
@@ -151,12 +179,25 @@ class LeaderTerm:
         if this.is_full:
             self._forget(this)
             with self._change_log.surviving(LINE, "people are not told", settles=True):
-                line = self._allocation.waiting()
-                if line is not None or self._has_said_line:
-                    await self._client.aio(self._client.fleet.say_line(line))
-                self._has_said_line = line is not None
+                await self._client.aio(self._say(this.now))
             with self._change_log.surviving(DETACHED, "they are not looked at", settles=True):
                 await self._tend_detached(cluster)
+
+    def _say(self, now: float) -> Op[None]:
+        """Say which pools wait for room, and why each pool waits that does; once more when none does."""
+        line, fleet = self._allocation.waiting(), self._client.fleet
+        turns = () if line is None else line.first
+        server_ms = self._observer.server_ms
+        told = self.reasons.told(
+            lambda: surroundings(self.nodes, self._allocation, turns, server_ms=server_ms, now=now),
+            self.nodes.of_pool,
+        )
+        says_line, says_reasons = line is not None, bool(told.of)
+        if says_line or self._has_said[0]:
+            yield from fleet.say_line(line)
+        if says_reasons or self._has_said[1]:
+            yield from fleet.say_reasons(told)
+        self._has_said = says_line, says_reasons
 
     def _judge_all(self, cluster: ClusterSnapshot, this: SchedulingRound) -> None:
         self._seen |= cluster.observations
@@ -198,7 +239,10 @@ class LeaderTerm:
             return undecided(pool, observation, defect, take_off=old)
         reason = self._trackers[pool].give_up_reason
         purge = Purge(terms=terms, reason=reason, current=self._current_version(terms.app))
-        return decided(made, unfit=self._observer.nodes.unfit_for(pool), purge=purge)
+        nodes = self._observer.nodes
+        return decided(
+            made, unfit=nodes.unfit_for(pool), purge=purge, is_measured=nodes.is_measured
+        )
 
     def _decide(
         self, pool: str, observation: Observation, terms: PoolTerms, now: float
@@ -234,6 +278,8 @@ class LeaderTerm:
             self.on_judged(judgement)
         this.changes.add(judgement)
         self._allocation.add(judgement)
+        tracker = self._trackers.get(pool)
+        self.reasons.judged(judgement, "" if tracker is None else tracker.detail)
         self._observer.nodes.note(judgement.unresponsive, pool=pool, unfit=judgement.unfit)
         self._maintenance.add(judgement)
         made = judgement.made
@@ -253,15 +299,14 @@ class LeaderTerm:
             await self._client.aio(self._maintenance.carry_out())
 
     async def _place(self, this: SchedulingRound) -> None:
-        this.changes.requests = await self._granted(this)
+        turns = await self._granted(this)
+        this.changes.placements = [each for turn in turns for each in turn.placements]
         placed = await self._write(this.changes)
-        wanted: Counter[str] = Counter()
-        for request in this.changes.requests:
-            wanted[request.pool] += request.count
+        wanted = Counter(each.pool for each in this.changes.placements)
         for pool, count in wanted.items():
             self._note_placed(this.decisions[pool], this.now, count, placed[pool])
         for pool, made in this.decisions.items():
-            if pool in self._allocation.line and not made.containers:
+            if pool in self._allocation and not made.containers:
                 self._queue.waits(pool)
         more = AssignmentChanges()
         for held in self._allocation.making_room(self._observer.server_ms, this.now):
@@ -270,30 +315,40 @@ class LeaderTerm:
             if held.report is not None:
                 text = f"{held.container} makes room for a pool that has fewer"
                 self._change_log.change(held.report.label, text, subject=held.pool)
+                self.reasons.lent(held.pool, this.now)
         await self._write(more)
         self._allocation.note()
 
-    async def _granted(self, this: SchedulingRound) -> list[ContainerRequest]:
+    async def _granted(self, this: SchedulingRound) -> list[Turn]:
         """What is placed now: of the pools that wait those whose turn it is, looked at again if that was not just now."""
-        allocation, granted = self._allocation, list[ContainerRequest]()
-        free = allocation.free(self._observer.server_ms)
+        allocation, granted = self._allocation, list[Turn]()
+        allocation.refresh()
+        if not allocation.line:
+            allocation.rest(this.now)
+            return []
+        ledger = allocation.ledger(self._observer.server_ms)
+        rooms = allocation.rooms(ledger)
         for _ in range(MOST_CALLS):
-            turns = allocation.call(free, this.now) if free > 0 else []
-            stale = [each.request.pool for each in turns if each.request.pool not in this.decisions]
-            for turn in turns:
+            stale: list[str] = []
+            for turn in allocation.call(rooms, ledger, this.now):
                 if turn.request.pool in this.decisions:
-                    granted.append(allocation.line.granted(turn))
-                    free -= turn.containers
+                    allocation.line.granted(turn)
+                    granted.append(turn)
+                else:
+                    stale.append(turn.request.pool)
+                    for each in turn.placements:
+                        rooms.release(each)
             if not stale:
                 break
             cluster = await self._client.aio(self._observer.look_again(stale))
             self._judge_all(cluster, this)
+        allocation.reserve(granted, ledger, this.now)
         return granted
 
     async def _write(self, changes: AssignmentChanges) -> Counter[str]:
-        if not (changes.off or changes.requests):
+        if not (changes.off or changes.placements):
             return Counter()
-        return await self._client.aio(self._assigner.write(changes, self._observer.server_ms))
+        return await self._client.aio(self._assigner.write(changes))
 
     def _note_placed(self, made: PoolDecision, now: float, wanted: int, placed: int) -> None:
         """Log how many of the new containers found room, and look again if that was less than was meant."""
@@ -315,3 +370,4 @@ class LeaderTerm:
         for pool in self._seen.keys() - known:
             del self._seen[pool]
         self._allocation.forget(known)
+        self.reasons.keep(known)

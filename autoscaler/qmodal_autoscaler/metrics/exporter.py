@@ -60,7 +60,9 @@ class AutoscalerMetrics(MetricsSource):
 
     async def lead(self, term: LeaderTerm) -> None:
         """Lead for that term, and show what its leader knows meanwhile."""
-        self._view = LeaderView(term.nodes, term.catalog, self._pool_labels)
+        self._view = LeaderView(
+            term.nodes, term.catalog, term.wanted, term.waiting, self._pool_labels
+        )
         term.on_judged, term.on_placed = self._view.judged, self._view.placed
         term.on_round = self._rounds.add
         try:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from qmodal.spec.needs.needs import Needs
 from qmodal.store.history.statistics import MOST_SERIES, Series
 from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
 from qmodal_autoscaler.metrics.pool_labels import OTHER, pool_label
+from qmodal_autoscaler.policy.start_backoff import backoff
+from qmodal_autoscaler.policy.state import FailureKind
 
 Labels = tuple[str, ...]
 
@@ -28,6 +32,8 @@ class FunctionFacts:
     containers: Counter[str] = field(default_factory=Counter)  # by state
     desired: Counter[str] = field(default_factory=Counter)  # by the reason for it
     backlogged: list[str] = field(default_factory=list)  # pools with inputs that wait
+    # Seconds until the next start of the pools that have failed to start, the longest, by what was the cause.
+    backoffs: dict[FailureKind, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,8 @@ class ClusterFacts:
     pools: int
     boxes: int
     slots: int  # containers that all boxes may run
+    waiting: Mapping[str, int] = field(default_factory=dict)  # pools that wait, by kind of reason
+    wanted: Mapping[Needs, int] = field(default_factory=dict)  # containers that wait for room
     has_pools: bool = False  # the label of a pool stands behind those of its function
 
 
@@ -47,11 +55,20 @@ class LeaderView:
 
     Of changes it keeps those of the functions that have changed last, MOST_SERIES of them.
 
-    `pool_labels`: so many pools of a function are told apart by their parameters, if that is wanted: those that were
+    `wanted`: what the fleet lacks, as `Allocation.wanted` says it. `pool_labels`: so many pools of a function are told apart by their parameters, if that is wanted: those that were
     there first, so that a series does not change its meaning while its pool lives.
     """
 
-    def __init__(self, nodes: Nodes, catalog: Catalog, pool_labels: int | None = None) -> None:
+    def __init__(
+        self,
+        nodes: Nodes,
+        catalog: Catalog,
+        wanted: Callable[[], Mapping[Needs, int]],
+        waiting: Callable[[], Mapping[str, int]],
+        pool_labels: int | None = None,
+    ) -> None:
+        self._wanted = wanted
+        self._waiting = waiting
         self._pool_labels = pool_labels
         self._nodes = nodes
         self._catalog = catalog
@@ -87,6 +104,7 @@ class LeaderView:
 
     def facts(self) -> ClusterFacts:
         """The facts now."""
+        now = time.monotonic()
         functions: dict[Labels, FunctionFacts] = {}
         named: defaultdict[Series, set[str]] = defaultdict(set)
         for pool in self._decisions.keys() - self._catalog.pools():
@@ -95,13 +113,15 @@ class LeaderView:
             series = self._series(made)
             if series is not None:
                 labels = self._labels(series, made.pool, named[series])
-                _add(functions.setdefault(labels, FunctionFacts()), made)
+                _add(functions.setdefault(labels, FunctionFacts()), made, now)
         boxes = self._nodes.boxes()
         return ClusterFacts(
             functions=functions,
             changes={series: changes.copy() for series, changes in self._changes.items()},
             pools=len(self._decisions),
             boxes=len(boxes),
+            wanted=self._wanted(),
+            waiting=self._waiting(),
             slots=sum(box.report.max_containers for box in boxes if box.report is not None),
             has_pools=self._pool_labels is not None,
         )
@@ -124,7 +144,7 @@ class LeaderView:
         return Series(record.environment, record.name, made.observation.function)
 
 
-def _add(facts: FunctionFacts, made: PoolDecision) -> None:
+def _add(facts: FunctionFacts, made: PoolDecision, now: float) -> None:
     snapshot, decision = made.snapshot, made.decision
     running = sum(each.running for each in snapshot.containers)
     waiting = max(0, snapshot.inflight - running - snapshot.delayed)
@@ -136,3 +156,7 @@ def _add(facts: FunctionFacts, made: PoolDecision) -> None:
     facts.desired[decision.why] += decision.desired
     if waiting:
         facts.backlogged.append(made.pool)
+    if snapshot.failures:
+        until = backoff(snapshot.failures, ephemeral=made.terms.settings.ephemeral).until
+        longest = facts.backoffs.get(snapshot.failed_by, 0.0)
+        facts.backoffs[snapshot.failed_by] = max(longest, until - now)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
+from qmodal.spec.needs.needs import MEBIBYTE, Needs
 from qmodal.store.history.figures import ServerFigures
 from qmodal.store.history.statistics import Series
+from qmodal.store.watch.reasons import SAID_BY_LEADERS
 from qmodal.telemetry.metrics_server import gauge
 from qmodal_autoscaler.metrics.facts import Changes, ClusterFacts, FunctionFacts, Labels
+from qmodal_autoscaler.metrics.pool_labels import OTHER
 
 _LABELS = Series._fields
+# Shapes of containers that wait, which are told apart.
+MOST_SHAPES = 50
 _STATES = ("starting", "ready", "draining")
 
 
@@ -21,13 +27,48 @@ def cluster_families(
 ) -> Iterator[Metric]:
     """All that a leader shows beside the statistics of functions."""
     yield gauge("qmodal_pools", "Active pools.", facts.pools)
+    yield _waiting(facts.waiting)
     yield gauge("qmodal_boxes", "Boxes that were not given up.", facts.boxes)
     yield gauge("qmodal_box_slots", "Containers that all boxes together may run.", facts.slots)
+    yield _wanted(facts.wanted)
     yield gauge("qmodal_dead_letters", "Entries that were set aside.", server.dead)
     yield from _server_families(server.server)
     labels = (*_LABELS, "pool") if facts.has_pools else _LABELS
     yield from _function_families(facts.functions, labels, server.now, oldest)
     yield _changes(facts.changes)
+
+
+def _waiting(pools: Mapping[str, int]) -> Metric:
+    found = GaugeMetricFamily(
+        "qmodal_pools_waiting",
+        "Pools that want more containers than they have, by the reason for which they do not get them.",
+        labels=("reason",),
+    )
+    # All that a leader may say, so that a reason that is over is 0 and not gone.
+    for kind in SAID_BY_LEADERS:
+        found.add_metric((kind,), pools.get(kind, 0))
+    return found
+
+
+def _wanted(wanted: Mapping[Needs, int]) -> Metric:
+    """What the fleet lacks; beyond so many shapes the rest has one series, whose labels say so."""
+    found = GaugeMetricFamily(
+        "qmodal_wanted",
+        "Containers that wait for room, by what each needs (cpu in CPUs, memory in MiB; empty: nothing is declared).",
+        labels=("gpu", "cpu", "memory"),
+    )
+    shapes: Counter[tuple[str, str, str]] = Counter()
+    for needs, count in wanted.items():
+        memory = "" if needs.memory is None else str(needs.memory // MEBIBYTE)
+        cpu = "" if needs.cpu is None else f"{needs.cpu:g}"
+        shapes[" or ".join(map(str, needs.gpus)), cpu, memory] += count
+    listed = shapes.most_common(MOST_SHAPES)
+    for labels, count in listed:
+        found.add_metric(labels, count)
+    rest = shapes.total() - sum(count for _, count in listed)
+    if rest:
+        found.add_metric((OTHER,) * 3, rest)
+    return found
 
 
 def _changes(changes: Mapping[Series, Changes]) -> Metric:
@@ -66,6 +107,11 @@ def _function_families(
         "Containers that the autoscaler wants, by the reason for it.",
         labels=(*labels, "reason"),
     )
+    pause = GaugeMetricFamily(
+        "qmodal_pool_crash_backoff_seconds",
+        "How long the next start is put off after failed ones, by what the last was due to; 0 while one is tried.",
+        labels=(*labels, "reason"),
+    )
     for series, each in functions.items():
         running.add_metric(series, each.running)
         waiting.add_metric(series, each.waiting)
@@ -76,7 +122,9 @@ def _function_families(
             containers.add_metric((*series, state), each.containers[state])
         for reason, count in sorted(each.desired.items()):
             desired.add_metric((*series, reason), count)
-    yield from (running, waiting, delayed, age, containers, desired)
+        for reason, seconds in sorted(each.backoffs.items()):
+            pause.add_metric((*series, reason), seconds)
+    yield from (running, waiting, delayed, age, containers, desired, pause)
 
 
 def _server_families(fields: Mapping[str, str]) -> Iterator[Metric]:

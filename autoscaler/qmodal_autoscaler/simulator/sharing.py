@@ -6,8 +6,9 @@ import math
 from collections import Counter
 from typing import NamedTuple
 
-from qmodal_autoscaler.policy.placement import ContainerRequest, WorkerRoom, place
+from qmodal_autoscaler.policy.placement import Rooms
 from qmodal_autoscaler.policy.rebalance import STALLED_SECONDS, Donor, StarvedPool, lend
+from qmodal_autoscaler.policy.room import NOTHING, AppShares, ContainerRequest, Totals, WorkerRoom
 from qmodal_autoscaler.policy.state import Decision
 from qmodal_autoscaler.policy.tenure import remaining_seconds
 from qmodal_autoscaler.policy.turns import TurnQueue
@@ -66,11 +67,11 @@ class Sharing:
 
     def _grant(self, sim: Simulation) -> Counter[str]:
         room = UNLIMITED_ROOM if sim.trace.room is None else sim.trace.room - sim.alive
-        holding: Counter[str] = Counter()
+        shares = AppShares(Totals(UNLIMITED_ROOM))
         for pool in sim.pools.values():
-            holding[_app(pool.name)] += len(pool.containers)
-        requests = [self._line.granted(turn) for turn in self._line.call(room, holding)]
-        placed = Counter(pool for pool, _ in place(requests, [WorkerRoom(id=BOX, free_slots=room)]))
+            shares.add(_app(pool.name), NOTHING, count=len(pool.containers))
+        turns = self._line.call(Rooms([WorkerRoom(id=BOX, free_slots=room)]), shares)
+        placed = Counter({each.pool: each.count for each in map(self._line.granted, turns)})
         for name, count in placed.items():
             sim.start(sim.pools[name], count, BOX)
         return placed

@@ -6,12 +6,14 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from qmodal.cli.echo import echo
 from qmodal.config import Settings, redacted
 from qmodal.exception import ConfigurationError, Error
+from qmodal.telemetry.printable import printable
 
 if TYPE_CHECKING:
     from qmodal.cli.commands.doctor_checks import Check, Finding
@@ -29,7 +31,7 @@ def doctor(context: click.Context) -> None:
     for finding in findings():
         is_failed |= finding.state == "fail"
         for line in lines(finding):
-            click.echo(line)
+            echo(line, colours=True)
     if is_failed:
         context.exit(2)
 
@@ -37,9 +39,9 @@ def doctor(context: click.Context) -> None:
 def lines(finding: Finding) -> Iterator[str]:
     """What is printed of a finding: one line, and one more if there is something to do."""
     state = click.style(f"{finding.state:<4}", fg=COLOURS[finding.state])
-    yield f"{state}  {finding.what:<12} {finding.found}"
+    yield f"{state}  {finding.what:<12} {printable(finding.found)}"
     if finding.advice:
-        yield f"{'':<19}-> {finding.advice}"
+        yield f"{'':<19}-> {printable(finding.advice)}"
 
 
 def findings() -> Iterator[Finding]:
@@ -81,24 +83,42 @@ def home(settings: Settings) -> Finding:
 
 
 def gpus() -> Finding:
-    """The GPUs of this machine; to have none is fine."""
+    """The GPUs of this machine, as a worker would find them; to have none is fine."""
     from qmodal.cli.commands.doctor_checks import Finding
 
-    names = _gpu_names()
-    return Finding(what="GPUs", state="ok", found=", ".join(names) or "none on this machine")
+    declared = os.environ.get("QMODAL_GPUS", "").strip()
+    found, why_none = _listed_gpus()
+    if declared:
+        found = f"QMODAL_GPUS is {declared!r}; the driver lists {found or 'none'}"
+    return Finding(what="GPUs", state="ok", found=found or f"none: {why_none}")
 
 
-def _gpu_names() -> list[str]:
+def _listed_gpus() -> tuple[str, str]:
+    """What the driver lists, a kind and a UUID each, or why it lists nothing."""
     try:
         import pynvml
     except ImportError:
-        return []
+        return "", "nvidia-ml-py is not installed"
     try:
         pynvml.nvmlInit()
-        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
-        return [str(pynvml.nvmlDeviceGetName(handle)) for handle in handles]
-    except pynvml.NVMLError:
-        return []
+        count = pynvml.nvmlDeviceGetCount()
+    except pynvml.NVMLError as error:
+        is_missing = error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND
+        why = "there is no NVIDIA driver here" if is_missing else f"the NVIDIA driver says: {error}"
+        return "", why
+    listed = [_gpu(pynvml, index) for index in range(count)]
+    return ", ".join(listed), "the NVIDIA driver lists none"
+
+
+def _gpu(pynvml: Any, index: int) -> str:
+    from qmodal.spec.needs.gpus import kind_of
+
+    try:
+        handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+        memory = pynvml.nvmlDeviceGetMemoryInfo(handle).total // 2**20
+        return f"{kind_of(pynvml.nvmlDeviceGetName(handle), memory)} {pynvml.nvmlDeviceGetUUID(handle)}"
+    except pynvml.NVMLError as error:
+        return f"number {index}, which cannot be used: {error}"
 
 
 def _of_server(settings: Settings) -> Iterator[Finding]:

@@ -1,21 +1,23 @@
-"""`qmodal worker list`, `qmodal container list` and `stop`: the boxes and what they run."""
+"""`qmodal container list` and `stop`: what runs on all boxes."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from qmodal.cli import options
-from qmodal.cli.tables import Columns, age, show, size
-from qmodal.exception import NotFoundError
+from qmodal.cli.echo import confirm, echo
+from qmodal.cli.tables import Columns, age, show
+from qmodal.exception import InvalidError, NotFoundError
 from qmodal.store.server import server_ms
 from qmodal.transport.operation import Pause
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
-    from qmodal.store.fleet import ContainerReport, WorkerReport
+    from qmodal.store.fleet import ContainerReport
+    from qmodal.store.watch.boxes import BoxRecord
     from qmodal.store.watch.observing import Observation
     from qmodal.transport.operation import Op
 
@@ -28,7 +30,7 @@ class FleetTable:
     """The boxes at one moment: what they are, the end of their leases (ms), what runs on living ones."""
 
     now: float
-    reports: list[WorkerReport]
+    boxes: dict[str, BoxRecord]
     leases: dict[str, float]
     containers: dict[str, list[ContainerReport]]
 
@@ -45,10 +47,10 @@ class FleetTable:
 def look(client: Client) -> Op[FleetTable]:
     """Look at all boxes."""
     leases = yield from client.fleet.workers()
-    reports = yield from client.fleet.reports(list(leases))
+    boxes = yield from client.boxes.records(list(leases))
     containers = yield from client.fleet.living_containers()
     now = yield from server_ms()
-    return FleetTable(now=now, reports=reports, leases=leases, containers=containers)
+    return FleetTable(now=now, boxes=boxes, leases=leases, containers=containers)
 
 
 @click.group()
@@ -72,7 +74,7 @@ def containers(as_json: bool) -> None:
             "pool": each.label,
             "app": each.app,
             "version": each.number,
-            "state": each.state,
+            "state": "leaving" if each.leaving else each.state,
             "age": round((fleet.now - each.since) / 1000, 3),
             "inputs": held.get(each.container, 0),
             "worker": worker,
@@ -92,12 +94,22 @@ def stop(which: str, graceful: bool, yes: bool) -> None:
     from qmodal.client.client import current
 
     client = current()
-    if not client.run(_is_alive(client, which)):
-        raise NotFoundError(f"There is no container {which} that runs.")
+    which = client.run(_named(client, which))
     if not yes:
-        click.confirm(f"Stop {which}?", abort=True)
+        confirm(f"Stop {which}?")
     client.run(_end(client, which, graceful=graceful))
-    click.echo(f"{which} finishes what it runs and leaves" if graceful else f"Stopped {which}")
+    echo(f"{which} finishes what it runs and leaves" if graceful else f"Stopped {which}")
+
+
+def _named(client: Client, which: str) -> Op[str]:
+    """The container of that id, or the only one whose id begins so; raises NotFoundError, InvalidError."""
+    names = [each.container for _, each in (yield from look(client)).alive]
+    found = [which] if which in names else [each for each in names if each.startswith(which)]
+    if not found:
+        raise NotFoundError(f"There is no container {which} that runs.")
+    if len(found) > 1:
+        raise InvalidError(f"`{which}` begins the ids of several containers: {', '.join(found)}")
+    return found[0]
 
 
 def _end(client: Client, which: str, *, graceful: bool) -> Op[None]:
@@ -114,32 +126,6 @@ def _is_alive(client: Client, which: str, *, leaving: bool = True) -> Op[bool]:
     return which in states and (leaving or states[which] != "draining")
 
 
-@click.command("list")
-@options.as_json
-def workers(as_json: bool) -> None:
-    """List the workers of all boxes: what they have, how many containers run, their lease."""
-    from qmodal.client.client import current
-
-    client = current()
-    fleet = client.run(look(client))
-    rows = [_worker(report, fleet) for report in fleet.reports]
-    show(rows, _WORKER_COLUMNS, as_json=as_json)
-
-
-def _worker(report: WorkerReport, fleet: FleetTable) -> dict[str, Any]:
-    lease = fleet.leases.get(report.worker, 0.0)
-    return {
-        "worker": report.worker,
-        "host": report.host,
-        "cpus": report.cpus,
-        "memory": report.memory,
-        "gpus": list(report.gpus),
-        "labels": list(report.labels),
-        "containers": sum(worker == report.worker for worker, _ in fleet.alive),
-        "lease": round((lease - fleet.now) / 1000, 3),
-    }
-
-
 def _held(observations: list[Observation | None]) -> dict[str, int]:
     return {
         consumer.name: consumer.pending
@@ -147,10 +133,6 @@ def _held(observations: list[Observation | None]) -> dict[str, int]:
         if observation is not None
         for consumer in observation.consumers
     }
-
-
-def _lease(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds > 0 else "lost"
 
 
 _CONTAINER_COLUMNS: Columns = {
@@ -163,14 +145,4 @@ _CONTAINER_COLUMNS: Columns = {
     "inputs": str,
     "worker": str,
     "detail": str,
-}
-_WORKER_COLUMNS: Columns = {
-    "worker": str,
-    "host": str,
-    "cpus": "{:g}".format,
-    "memory": size,
-    "gpus": ", ".join,
-    "labels": ", ".join,
-    "containers": str,
-    "lease": _lease,
 }

@@ -12,6 +12,7 @@ import msgpack
 from qmodal.store import reading
 from qmodal.store.entries import Claimed
 from qmodal.store.keys import GROUP, Keys, Lane
+from qmodal.store.reading import LATEST_MS
 from qmodal.store.results.outputs import MOST_PER_OUTPUT
 from qmodal.transport.operation import Command, Op, ask, ask_each, ask_one
 from qmodal.transport.script import script
@@ -88,6 +89,11 @@ class Observing:
         """The ids of all active pools, in one pipeline."""
         names = [self.keys.active(shard) for shard in range(SHARDS)]
         replies = yield from ask_each((b"ZRANGE", name, 0, -1) for name in names)
+        tangled = [
+            name for name, reply in zip(names, replies, strict=True) if reading.is_foreign(reply)
+        ]
+        # Whoever submits puts its pool on the list again, and so does the chore that audits the lists.
+        yield from ask_each((b"UNLINK", name) for name in tangled)
         found = [
             reading.text(pool, name)
             for name, reply in zip(names, replies, strict=True)
@@ -118,11 +124,25 @@ class Observing:
         ]
         replies = yield from ask_each(map(self._look_command, looks))
         found: dict[str, Observation | None] = {}
+        tangled: list[str] = []
         for look, reply in zip(looks, replies, strict=True):
             rows = [reply] * len(look) if isinstance(reply, Exception) else reply
             for pool, row in zip(look, rows, strict=True):
                 found[pool] = _observation(pool, row, self.keys.pool(pool))
+                if reading.is_foreign(row):
+                    tangled.append(pool)
+        yield from self._mend(tangled)
         return [found.get(pool) for pool in pools]
+
+    def _mend(self, pools: Sequence[str]) -> Op[None]:
+        """Have pools be active again of whose keys one is of another type; what it held is lost."""
+        keys = self.keys
+        yield from ask_each(
+            script("join").command(
+                (*keys.of_pool(pool)[:3], keys.active(shard_of(pool))), (pool, GROUP, keys.wake)
+            )
+            for pool in pools
+        )
 
     def _look_command(self, pools: Sequence[str]) -> Command:
         first, *others = map(self._looked_at, pools)
@@ -161,13 +181,20 @@ class Observing:
             found += _queued(pool, "waiting", lane, waiting)
         members = yield from ask_one(b"ZRANGE", keys.delayed(pool), 0, count - 1, b"WITHSCORES")
         for member, due in reading.pairs(members):
-            found += _queued(pool, "delayed", 2, [(b"%d-0" % float(due), _fields(member))])
+            moment = min(max(0.0, float(due)), LATEST_MS)
+            found += _queued(pool, "delayed", 2, [(b"%d-0" % moment, _fields(member))])
         return found
 
     def learned(self, pool: str, **values: float) -> Op[None]:
         """Keep what was learned with the pool: `service_time`, `start_time`, `busy_cpu`, `memory`."""
         flat = [part for name, value in values.items() for part in (name, round(value, 6))]
         yield from ask_one(*note_command(self.keys, pool, *flat))
+
+    def memory_of(self, pool: str) -> Op[int | None]:
+        """Bytes that a container of the pool takes, as measured; None while nobody knows."""
+        (reply,) = yield from ask_each([(b"HGET", self.keys.pool(pool), b"memory")])
+        found = reading.whole(reply)
+        return None if found is None else max(0, found)
 
     def pause(self, pool: str, *, since: int) -> Op[bool]:
         """Have the pool get no containers from now on (`since`, in ms); False if it is not known."""

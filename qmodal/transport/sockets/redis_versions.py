@@ -20,7 +20,7 @@ def without_notices() -> dict[str, Any]:
 
 def with_name_checked(url: str) -> dict[str, Any]:
     """The option by which a TLS server has to be whom its certificate names, which older versions leave out."""
-    is_checked = url.startswith("rediss:") and "ssl_cert_reqs=none" not in url
+    is_checked = url.startswith("rediss") and "ssl_cert_reqs=none" not in url
     return {"ssl_check_hostname": True} if is_checked and "ssl_check_hostname=" not in url else {}
 
 

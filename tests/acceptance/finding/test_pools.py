@@ -43,7 +43,7 @@ def test_a_paused_pool_lets_its_inputs_wait_also_after_a_deploy(
     shown = shop.plain("pool", "show", row["pool"][:8])
     assert shown["paused"] >= 3
     assert shown["oldest"] >= 3
-    assert shown["settings"] == asdict(scaler.settings())
+    assert {each["name"]: each["value"] for each in shown["limits"]} == asdict(scaler.settings())
     assert "scaleup_softness 0.5" in shop.say("pool", "show", "invert")
     assert "paused" in shop.say("pool", "show", "invert")
     assert shop.say("pool", "reset", "invert").startswith("Reset invert [")

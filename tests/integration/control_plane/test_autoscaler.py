@@ -151,7 +151,7 @@ def test_changed_settings_take_effect_within_300_milliseconds(stage: Stage) -> N
     def seconds(most: int) -> float:
         begin = time.monotonic()
         limits = {"max_containers": most}
-        override = stage.client.apps.override(stage.app_id, stage.pools["f"], lambda _: limits)
+        override = stage.client.apps.override(stage.app_id, stage.pools["f"], limits)
         stage.client.run(override)
         stage.until(lambda: len(stage.assigned()) == most, "so many containers")
         return time.monotonic() - begin
@@ -172,7 +172,7 @@ def test_a_pool_may_let_inputs_wait_so_that_fewer_containers_start(stage: Stage)
     stage.until(lambda: stage.assigned("g"), "another look")
     assert len(stage.assigned("f")) <= 2
     limits = {"scaleup_softness": 0.0}
-    client.run(client.apps.override(stage.app_id, stage.pools["f"], lambda _: limits))
+    client.run(client.apps.override(stage.app_id, stage.pools["f"], limits))
     stage.until(lambda: len(stage.assigned("f")) > 20, "one for almost each input")
 
 

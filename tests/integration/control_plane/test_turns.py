@@ -36,7 +36,7 @@ def test_a_box_is_assigned_ahead_and_the_others_are_told_their_turn(stage: Stage
     for name in NAMES:
         stage.submit(name)
     stage.until(lambda: len(worker.assigned()) == 5, "two, and three ahead")
-    stage.until(lambda: len(worker.roster) == 2, "two have started")
+    stage.until(lambda: len(worker.roster) == 2, "the two run")
     fleet = stage.client.fleet
     line = stage.until(lambda: _whole(stage.client.run(fleet.line())), "what people are told")
     assert line is not None

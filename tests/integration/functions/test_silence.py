@@ -22,11 +22,23 @@ from qmodal.functions.map.map_results import Results
 from qmodal.functions.submission import open_pool
 from qmodal.functions.target import Target
 from qmodal.spec.documents import PoolSpec
+from qmodal.store.fleet import WorkerReport
+from qmodal.store.watch.reasons import Reason, Reasons
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import new_app_id
 from tests.support.store.bench import target_of
 from tests.support.waiting import wait_until
 
+BOX = WorkerReport(
+    worker="wk-silent",
+    host="box-1",
+    pid=1,
+    cpus=2,
+    memory=1,
+    max_containers=2,
+    python="3.11",
+    version="0",
+)
 VERBS = ("remote", "spawn", "map", "remote_gen", "gather", "iter")
 
 
@@ -103,7 +115,7 @@ def test_every_verb_says_after_three_seconds_why_it_waits(
         assert time.monotonic() - began >= 3.0
     assert {each.split()[1] for each in _said(caplog)} == {*VERBS}
     for said in _said(caplog):
-        assert "its pool is paused; `qmodal pool resume " in said
+        assert "its pool is paused. `qmodal pool resume " in said
 
 
 def test_a_missing_worker_is_said_once_however_many_calls_wait(
@@ -124,3 +136,40 @@ def test_a_missing_worker_is_said_once_however_many_calls_wait(
     (said,) = _said(caplog)
     assert "no worker and no autoscaler use " in said
     assert "Start `qmodal up`" in said
+
+
+@pytest.mark.leaves_keys  # a spawned call goes on without whoever waited for it
+def test_what_the_leader_says_is_said_for_gpus_and_not_for_a_limit_of_its_own(
+    client: Client, targets: dict[str, Target], caplog: pytest.LogCaptureFixture
+) -> None:
+    lacks, limited = targets["first"].pool, targets["second"].pool
+    told = Reasons(
+        {
+            lacks: Reason.of("gpu", gpus="A100", boxes="box-1")._replace(ahead=2),
+            limited: Reason.of("maximum", most=4),
+        }
+    )
+
+    async def program() -> None:
+        tasks = [
+            asyncio.create_task(_call(client, "remote", targets[name]))
+            for name in ("first", "second")
+        ]
+        looked = client.waits.looked
+
+        def is_told() -> bool:
+            client.run(client.fleet.lead("as-test"))
+            client.run(client.fleet.renew(BOX.worker, {}))
+            client.run(client.fleet.say_reasons(told))
+            return {lacks, limited} <= looked.keys() and bool(_said(caplog))
+
+        await asyncio.to_thread(wait_until, is_told, what="both have looked")
+        await _stopped(tasks)
+        await client.aclose()
+
+    client.run(client.fleet.enroll(BOX))
+    with caplog.at_level(logging.WARNING, "qmodal.calls"):
+        asyncio.run(program())
+    client.run(client.fleet.retire(BOX.worker))
+    (said,) = _said(caplog)
+    assert said.startswith("qmodal: first waits: no GPU A100 is free on box-1, and 2 pools are")

@@ -1,4 +1,4 @@
-"""A whole installation at work: two autoscalers, two boxes, a gateway, a control process, a program that calls them, and Prometheus."""
+"""A whole installation at work: two autoscalers, two boxes (one with a stub's GPUs), a gateway, a control process, a program that calls them, and Prometheus."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ from pathlib import Path
 
 from qmodal.config import Settings
 from tests.support.commands import PROGRAM, environ, qmodal
+from tests.support.hardware.gpus import StubGpu, StubMachine, built
 from tests.support.servers import run_server, server_binary
 from tests.support.web.dashboards import FOLDER
 from tests.support.web.prometheus import Prometheus, prometheus
 from tests.support.web.scraping import free_port, scrape, until_up
 
 SHOP = Path(__file__).with_name("shop.py")
+# One is used by a stranger, one is lost, and two can be leased.
+GPUS = (
+    StubGpu(uuid="GPU-1"),
+    StubGpu(uuid="GPU-2", used=20_000),
+    StubGpu(uuid="GPU-3", name="NVIDIA L4", memory=23_034),
+    StubGpu(uuid="GPU-4", name="NVIDIA L4", memory=23_034, state="lost"),
+)
 # The server is as it should be, so that what is red comes from the shop.
 SERVER = ("--appendonly", "yes", "--maxmemory", "64mb", "--maxmemory-policy", "noeviction")
 
@@ -66,8 +74,12 @@ def busy_run(folder: Path, *, pace: float) -> Iterator[BusyRun]:
             redis_url=server.url, signing_key=secrets.token_bytes(32), prefix="busy", home=folder
         )
 
+        machine = StubMachine(built(folder), folder, *GPUS)
+        more = {"box-1": machine.environ, "box-2": {"QMODAL_GPUS": "none"}}
+
         def started(name: str, *argv: str) -> subprocess.Popen[bytes]:
-            return stack.enter_context(_process(settings, folder / f"{name}.log", *argv))
+            env = environ(settings, **more.get(name, {}))
+            return stack.enter_context(_process(env, folder / f"{name}.log", *argv))
 
         processes = {
             name: started(name, PROGRAM, *options, "--metrics-port", str(targets[name]))
@@ -91,13 +103,13 @@ def _command(settings: Settings, folder: Path, *argv: str) -> None:
 
 
 @contextmanager
-def _process(settings: Settings, log: Path, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
+def _process(env: Mapping[str, str], log: Path, *argv: str) -> Iterator[subprocess.Popen[bytes]]:
     """A process whose output goes to a file, and that is asked to end, and then made to."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             argv,
             cwd=log.parent,
-            env=environ(settings),
+            env=env,
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=out,

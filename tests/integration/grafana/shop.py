@@ -31,10 +31,25 @@ PLAN = [
     ("fr", 1, 0, 1),
     ("de", 2, 0, 1),
     ("assistant", 8, 0, 1),
+    ("render", 4, 0, 1),
+    ("embed", 2, 0, 1),
+    ("train", 4000, 15, 2),
     ("report", 400, 25, 60),
     ("resize", 400, 60, 150),
     ("scan", 6, 80, 1),
     ("predict", 16, 95, 1),
+]
+NAMES = [
+    "resize",
+    "invoice",
+    "rates",
+    "report",
+    "scan",
+    "assistant",
+    "archive",
+    "render",
+    "embed",
+    "train",
 ]
 
 
@@ -91,6 +106,24 @@ def archive(number: int) -> int:
     return number
 
 
+@app.function(gpu="A100")
+def render(number: int) -> int:
+    time.sleep(0.4)
+    return number
+
+
+@app.function(gpu="L4:0.5", max_containers=2)
+def embed(number: int) -> int:
+    time.sleep(0.6)
+    return number
+
+
+@app.function(gpu="H100:8", cpu=2, memory=4096)
+def train(number: int) -> int:
+    """No box can run it."""
+    return number
+
+
 @app.cls()
 class Translator:
     language: str = qmodal.parameter()
@@ -134,10 +167,7 @@ def ask(base: str, numbers: itertools.count[int]) -> None:
 
 def load(pace: float) -> None:
     """Call functions for ever."""
-    functions = {
-        name: qmodal.Function.from_name("shop", name)
-        for name in ("resize", "invoice", "rates", "report", "scan", "assistant", "archive")
-    }
+    functions = {name: qmodal.Function.from_name("shop", name) for name in NAMES}
     translator = qmodal.Cls.from_name("shop", "Translator")
     calls: dict[str, Callable[[int], object]] = {n: f.spawn for n, f in functions.items()}
     calls |= {language: translator(language=language).translate.spawn for language in ("fr", "de")}

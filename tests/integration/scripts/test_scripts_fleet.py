@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import msgpack
 import pytest
 
 from qmodal.cli.commands.fleet import look
 from qmodal.client.client import Client
 from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport, WorkerReport
+from qmodal.store.watch.boxes import BoxRecord, Cordon
 from qmodal.transport.connection import Address, Connection
 
 WORKER = "wk-fleet"
@@ -101,7 +103,7 @@ def test_living_is_what_no_box_was_given_up_with_and_what_has_not_ended(
     assert client.run(fleet.living_workers()) == []
     assert client.run(fleet.living_containers()) == {}
     table = client.run(look(client))
-    assert (table.alive, [each.worker for each in table.reports]) == ([], [box])
+    assert (table.alive, list(table.boxes)) == ([], [box])
 
 
 def test_a_box_that_has_renewed_since_it_was_looked_at_is_not_given_up(
@@ -111,6 +113,57 @@ def test_a_box_that_has_renewed_since_it_was_looked_at_is_not_given_up(
     leases = client.run(client.fleet.workers())
     assert client.run(client.fleet.renew(box, {}))
     assert client.run(client.fleet.sweep(leases)) == {}
+
+
+def test_a_box_is_cordoned_and_drained_until_it_is_uncordoned(client: Client, box: str) -> None:
+    boxes = client.boxes
+    assert client.run(boxes.records([box, "wk-other"])) == {box: BoxRecord(report=REPORT)}
+    assert client.run(boxes.cordon(box))
+    cordon = client.run(boxes.cordon_of(box))
+    assert cordon.is_closed
+    assert not cordon.drained
+    assert client.run(boxes.drain(box))
+    drained = client.run(boxes.records([box]))[box].cordon
+    assert drained.cordoned == cordon.cordoned, "it is cordoned since it was first"
+    assert drained.drained >= cordon.cordoned
+    assert client.run(boxes.cordon(box))
+    assert client.run(boxes.cordon_of(box)) == drained, "to cordon it does not end its drain"
+    assert client.run(boxes.uncordon(box))
+    assert client.run(boxes.cordon_of(box)) == Cordon()
+
+
+def test_nobody_cordons_a_box_that_has_left_or_was_given_up(
+    client: Client, box: str, line: Connection
+) -> None:
+    assert not client.run(client.boxes.cordon("wk-other")), "its record would never go"
+    line.exchange([(b"ZADD", client.keys.workers, 0, box)])
+    assert not client.run(client.boxes.drain(box))
+    assert not client.run(client.boxes.describe(REPORT))
+    assert client.run(client.boxes.records([box, "wk-other"])) == {box: BoxRecord(report=REPORT)}
+
+
+def test_a_box_comes_back_as_it_was_cordoned(client: Client) -> None:
+    cordon = Cordon(cordoned=5, drained=7)
+    client.run(client.fleet.enroll(REPORT, cordon.fields))
+    assert client.run(client.boxes.cordon_of(WORKER)) == cordon
+    client.run(client.fleet.enroll(REPORT))
+    client.run(client.fleet.retire(WORKER))
+
+
+def test_a_box_may_change_what_it_offers(client: Client, box: str) -> None:
+    client.run(client.boxes.cordon(box))
+    assert client.run(client.boxes.describe(replace(REPORT, cpus=1.0)))
+    record = client.run(client.boxes.records([box]))[box]
+    assert record.report.cpus == 1.0
+    assert record.cordon.is_closed, "it stays cordoned"
+
+
+@pytest.mark.parametrize("raw", [b"soon", b"-5", b"1e3", b"\xff"])
+def test_what_no_moment_is_cordons_no_box(
+    client: Client, box: str, line: Connection, raw: bytes
+) -> None:
+    line.exchange([(b"HSET", client.keys.worker(box), b"cordoned", raw)])
+    assert client.run(client.boxes.cordon_of(box)) == Cordon()
 
 
 def test_renewal_does_not_enroll(client: Client) -> None:
@@ -173,15 +226,15 @@ def test_of_two_deploys_of_one_version_the_second_is_stale(client: Client) -> No
 
 def test_overrides_end_with_the_next_deploy_and_with_their_app(client: Client) -> None:
     apps = client.apps
-    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1}))
+    client.run(apps.override("ap-1", "pool", {"min": 1}))
     assert client.run(apps.overrides("ap-1")) == {}, "there is no such app"
     client.run(apps.publish(RECORD, document=b"one", now=1))
-    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1}))
+    client.run(apps.override("ap-1", "pool", {"min": 1}))
     assert client.run(apps.overrides("ap-1")) == {"pool": {"min": 1}}
     second = replace(RECORD, version=2)
     client.run(apps.publish(second, document=b"two", now=1))
     assert client.run(apps.overrides("ap-1")) == {}
-    client.run(apps.override("ap-1", "pool", lambda _: {"min": 2}))
+    client.run(apps.override("ap-1", "pool", {"min": 2}))
     client.run(apps.stop(second))
     assert client.run(apps.overrides("ap-1")) == {}
 
@@ -190,7 +243,7 @@ def test_an_ephemeral_app_lives_from_beat_to_beat(client: Client, line: Connecti
     apps = client.apps
     passing = replace(RECORD, state="ephemeral")
     client.run(apps.publish(passing, document=b"one", now=1))
-    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1}))
+    client.run(apps.override("ap-1", "pool", {"min": 1}))
     keys = (client.keys.app("ap-1"), client.keys.version("ap-1", 1), client.keys.settings("ap-1"))
     assert client.run(apps.find("main", "shop")) is None
     line.exchange([(b"PEXPIRE", key, 1000) for key in keys])
@@ -269,19 +322,44 @@ def test_a_stopped_app_frees_its_name_whatever_it_was_deployed_as_last(client: C
     assert client.run(apps.last_stopped("main", "shop")) == "ap-1"
 
 
-def test_a_change_of_overrides_starts_from_what_a_deploy_has_left(client: Client) -> None:
+def test_overrides_are_merged_each_with_its_time_and_what_is_odd_goes(
+    client: Client, line: Connection
+) -> None:
     apps = client.apps
     client.run(apps.publish(RECORD, document=b"one", now=1))
-    client.run(apps.override("ap-1", "pool", lambda _: {"min": 1, "max": 9}))
-    seen = list[dict[str, int]]()
+    odd = msgpack.packb({"max": 7, "text": "x", "half": 0.5, "nan": float("nan"), 3: 3, "deep": []})
+    line.exchange([(b"HSET", client.keys.settings("ap-1"), "pool", odd)])
+    assert client.run(apps.override("ap-1", "pool", {"min": 1})) == {"min": 1, "max": 7}
+    client.run(apps.override("ap-1", "pool", {"max": 9}))
+    found = client.run(apps.overridden("ap-1", "pool"))
+    assert {name: value for name, (value, _) in found.items()} == {"min": 1, "max": 9}
+    assert 1_600_000_000_000 < found["min"][1] <= found["max"][1]
+    assert client.run(apps.overrides("ap-1")) == {"pool": {"min": 1, "max": 9}}
+    line.exchange([(b"HSET", client.keys.settings("ap-1"), "pool", b"\xc1")])
+    assert client.run(apps.override("ap-1", "pool", {"min": 2})) == {"min": 2}
+    client.run(apps.stop(RECORD))
 
-    def change(before: dict[str, int]) -> dict[str, int]:
-        if not seen:
-            client.run(apps.publish(replace(RECORD, version=2), document=b"two", now=1))
-        seen.append(before)
-        return {**before, "min": 2}
 
-    assert client.run(apps.override("ap-1", "pool", change)) == {"min": 2}
-    assert seen == [{"min": 1, "max": 9}, {}]
-    assert client.run(apps.overrides("ap-1")) == {"pool": {"min": 2}}
-    client.run(apps.stop(replace(RECORD, version=2)))
+@pytest.mark.parametrize(
+    ("before", "given", "is_kept"),
+    [
+        ({}, {"min_containers": 3}, False),
+        ({"max_containers": 4}, {"min_containers": 3}, True),
+        ({"min_containers": 2}, {"max_containers": 1}, False),
+        ({"max_containers": 0}, {"min_containers": 30}, True),
+        ({"min_containers": 0}, {"max_containers": 1}, True),
+        ({"max_containers": 9}, {}, False),
+    ],
+)
+def test_limits_that_would_cross_are_not_kept(
+    client: Client, before: dict[str, int], given: dict[str, int], is_kept: bool
+) -> None:
+    """The function's own are 1 and 2."""
+    apps = client.apps
+    client.run(apps.publish(RECORD, document=b"one", now=1))
+    client.run(apps.override("ap-1", "pool", before, least=1, most=2))
+    merged = client.run(apps.override("ap-1", "pool", given, least=1, most=2))
+    assert merged == {**before, **given}
+    kept = client.run(apps.overrides("ap-1")).get("pool", {})
+    assert kept == ({**before, **given} if is_kept else before)
+    client.run(apps.stop(RECORD))

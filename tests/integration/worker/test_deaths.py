@@ -14,6 +14,8 @@ import pytest
 
 from qmodal.client.client import Client
 from qmodal.store.fleet import ContainerReport
+from qmodal_workers.agent.box.limits import ContainerLimits
+from qmodal_workers.agent.box.parts import BoxParts
 from qmodal_workers.agent.containers import Container, ContainerTable, PendingInterrupt, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence
@@ -21,6 +23,9 @@ from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.agent.watchdog import Watchdog
+from qmodal_workers.devices.leases import GpuLeases
+from qmodal_workers.devices.offered import OfferedGpus
+from qmodal_workers.devices.watch import GpuWatch
 from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.shared_record import STOPPED, ContainerStatus
 from tests.support.store.bench import Bench
@@ -71,6 +76,10 @@ class Box:
             templates=asked,
             logs=asked,
             statistics=FunctionStatistics(self.client),
+            box=BoxParts(
+                gpus=GpuLeases(GpuWatch(OfferedGpus()), None),
+                limits=ContainerLimits(self.containers),
+            ),
         )
 
     def _ask(self, *_: object) -> None:

@@ -119,7 +119,7 @@ def test_what_a_minimum_or_a_buffer_keeps_does_not_give_way(
     kept = fleet.ready(small, pools["kept"])
     overridden = fleet.ready(small, pools["until_told"])
     override = AutoscalerOverride(buffer_containers=1).to_plain()
-    client.run(client.apps.override(overridden.app, pools["until_told"], lambda _: override))
+    client.run(client.apps.override(overridden.app, pools["until_told"], override))
     waits = fleet.assign(small, pools["add"])
     called = fleet.call(pools["add"], 1, 2)
     # Long enough for the others to have been seen idle many times.
@@ -128,7 +128,7 @@ def test_what_a_minimum_or_a_buffer_keeps_does_not_give_way(
     for each in (kept, overridden):
         fleet.until(small, each.container, "ready")
     assert fleet.report(small, waits) is None
-    client.run(client.apps.override(overridden.app, pools["until_told"], lambda _: {}))
+    client.run(client.apps.override(overridden.app, pools["until_told"], {"buffer_containers": 0}))
     assert fleet.value(called) == 3
     over(fleet, small, overridden.container)
 

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import msgpack
-
 from qmodal.store.apps import AppRecord
 from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
@@ -18,6 +16,7 @@ from qmodal.store.objects.schedules import LastRun
 from qmodal.store.objects.secrets import StoredSecret
 from qmodal.store.results.items import ROOM, Emission
 from qmodal.store.server import accept_command
+from qmodal.store.watch.succession import Successions
 from qmodal.transport.operation import Command
 from qmodal.transport.script import script
 from qmodal.wire.ids import shard_of
@@ -126,6 +125,12 @@ def mark(bench: Bench) -> Command:
 def reclaim_marked(bench: Bench) -> Command:
     bench.ask(*mark(bench))
     return reclaim(bench)
+
+
+def succeed(bench: Bench) -> Command:
+    bench.submit()
+    bench.claim()
+    return Successions(bench.client.keys).command(bench.pool, 2, "ta-b-1")
 
 
 def note(bench: Bench) -> Command:
@@ -240,9 +245,8 @@ def deploy(bench: Bench) -> Command:
 def override(bench: Bench) -> Command:
     apps = bench.client.apps
     bench.client.run(apps.publish(RECORD, document=b"doc", now=1))
-    bench.client.run(apps.override(RECORD.app_id, bench.pool, lambda _: {"min": 1}))
-    before, after = msgpack.packb({"min": 1}), msgpack.packb({"min": 2})
-    return apps.override_command(RECORD.app_id, bench.pool, before, after)
+    bench.client.run(apps.override(RECORD.app_id, bench.pool, {"min": 1}))
+    return apps.override_command(RECORD.app_id, bench.pool, {"min": 2}, least=0, most=None)
 
 
 def stop(bench: Bench) -> Command:
@@ -282,6 +286,16 @@ def resign(bench: Bench) -> Command:
 
 def enroll(bench: Bench) -> Command:
     return command_of(bench.client.fleet.enroll(REPORT))
+
+
+def cordon(bench: Bench) -> Command:
+    bench.client.run(bench.client.fleet.enroll(REPORT))
+    return command_of(bench.client.boxes.drain(WORKER))
+
+
+def describe(bench: Bench) -> Command:
+    bench.client.run(bench.client.fleet.enroll(REPORT))
+    return command_of(bench.client.boxes.describe(replace(REPORT, cpus=1.0)))
 
 
 def retire(bench: Bench) -> Command:
@@ -344,8 +358,8 @@ def forget(bench: Bench) -> Command:
 def disuse(bench: Bench) -> Command:
     keys = bench.client.keys
     bench.client.run(bench.client.apps.store_code("ab", b"source"))
-    bench.ask(b"SADD", keys.code_apps("ab"), b"ap-gone")
-    return bench.client.apps.disuse_command("ab", ["ap-gone"])
+    bench.ask(b"SADD", keys.code_apps("ab"), b"ap-absent")
+    return bench.client.apps.disuse_command("ab", ["ap-absent"])
 
 
 def keep_secret(bench: Bench) -> Command:
@@ -368,10 +382,10 @@ CASES: list[Callable[[Bench], Command]] = [
         reclaim,
         reclaim_lost,
     ),
-    *(mark, reclaim_marked, note),
+    *(mark, reclaim_marked, succeed, note),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
-    *(resign, enroll, retire, count, keep_secret),
+    *(resign, enroll, retire, cordon, describe, count, keep_secret),
     *(note_run, hold, expire_part, disown, forget, disuse),
     *OBJECT_CASES,
 ]

@@ -113,6 +113,8 @@ NAMES: dict[str, Callable[[Keys, About], str]] = {
     "assigned": lambda keys, about: keys.assigned(about.worker),
     "containers": lambda keys, about: keys.containers(about.worker),
     "leader": lambda keys, _: keys.leader,
+    "line": lambda keys, _: keys.line,
+    "reasons": lambda keys, _: keys.reasons,
     "epoch": lambda keys, _: keys.epoch,
     "apps": lambda keys, _: keys.apps,
     "app": lambda keys, about: keys.app(about.app),

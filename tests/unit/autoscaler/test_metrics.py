@@ -12,6 +12,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from qmodal.spec.documents import PoolSpec
+from qmodal.spec.needs.needs import Needs
 from qmodal.store.history.figures import ServerFigures
 from qmodal.store.history.statistics import BOUNDS, Series, bucket_of, observed
 from qmodal.wire.plain import pack
@@ -100,10 +101,13 @@ def cluster() -> Iterator[Metric]:
         containers=Counter(ready=2),
         desired=Counter(backlog=3, enough=1),
         backlogged=["p1", "p2"],
+        backoffs={"import_error": 8.5, "timeout": 0.0},
     )
     server = ServerFigures("as-1", 10_000.0, {"maxmemory_policy": "noeviction"}, 0)
     changes = {SQUARE: Counter({("more", "backlog"): 3, ("fewer", "fewer"): 1})}
-    everything = ClusterFacts({SQUARE: facts}, changes, pools=2, boxes=1, slots=4)
+    everything = ClusterFacts(
+        {SQUARE: facts}, changes, pools=2, boxes=1, slots=4, waiting={"room": 1}
+    )
     return cluster_families(everything, server, {"p1": 9_000, "p2": 8_000})
 
 
@@ -115,6 +119,16 @@ def test_the_pools_of_a_function_are_taken_together() -> None:
     assert desired == {"backlog": 3, "enough": 1}
     states = {each.labels["state"]: each.value for each in found["qmodal_containers"]}
     assert states == {"starting": 0, "ready": 2, "draining": 0}
+
+
+def test_starts_that_are_put_off_have_the_cause_of_the_failures() -> None:
+    found = {family.name: family.samples for family in cluster()}
+    pauses = found["qmodal_pool_crash_backoff_seconds"]
+    assert {each.labels["reason"]: each.value for each in pauses} == {
+        "import_error": 8.5,
+        "timeout": 0.0,
+    }
+    assert all(each.labels.items() >= SQUARE._asdict().items() for each in pauses)
 
 
 def test_what_was_placed_and_let_go_has_its_reasons() -> None:
@@ -159,3 +173,19 @@ def test_the_page_explains_every_metric_of_the_cluster_and_of_functions() -> Non
     )
     own = {each for each in explained if not each.startswith(others)}
     assert own - shown == {"qmodal_redis_up", "qmodal_autoscaler_leads"}
+
+
+def test_what_the_fleet_lacks_is_told_by_what_containers_need_in_a_bounded_number_of_series() -> (
+    None
+):
+    wanted = {Needs.of(gpu=("H100", "A100:2")): 3, Needs.of(cpu=0.5, memory=1024): 2, Needs(): 1}
+    many = wanted | {Needs.of(cpu=float(n)): 1 for n in range(1, 101)}
+    for lacking, series in ((wanted, 3), (many, 51)):
+        facts = ClusterFacts({}, {}, pools=0, boxes=0, slots=0, wanted=lacking)
+        server = ServerFigures("as-1", 10_000.0, {}, 0)
+        (family,) = (f for f in cluster_families(facts, server, {}) if f.name == "qmodal_wanted")
+        found = {tuple(each.labels.values()): each.value for each in family.samples}
+        assert len(found) == series
+        assert sum(found.values()) == sum(lacking.values())
+        assert found["H100 or A100:2", "", ""] == 3
+        assert found["", "0.5", "1024"] == 2

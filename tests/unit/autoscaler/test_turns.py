@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from qmodal_autoscaler.control.workqueue import Timers
-from qmodal_autoscaler.policy.placement import ContainerRequest, WorkerRoom, place
+from qmodal_autoscaler.policy.placement import Rooms
 from qmodal_autoscaler.policy.rebalance import Donor, StarvedPool, lend
+from qmodal_autoscaler.policy.room import NOTHING, AppShares, ContainerRequest, Totals, WorkerRoom
 from qmodal_autoscaler.policy.tenure import remaining_seconds
-from qmodal_autoscaler.policy.turns import TurnQueue
+from qmodal_autoscaler.policy.turns import Turn, TurnQueue
 
 
 def wants(
@@ -36,8 +37,16 @@ def line_of(*requests: ContainerRequest) -> TurnQueue:
     return line
 
 
+def turns(line: TurnQueue, count: int, **holding: int) -> list[Turn]:
+    """Whose turn it is for so many places; `holding`: how many containers each app has."""
+    shares = AppShares(Totals(1000))
+    for app, has in holding.items():
+        shares.add(app, NOTHING, count=has)
+    return line.call(Rooms([WorkerRoom(id="box", free_slots=count)]), shares)
+
+
 def called(line: TurnQueue, count: int, **holding: int) -> dict[str, int]:
-    return {each.request.pool: each.containers for each in line.call(count, holding)}
+    return {each.request.pool: each.containers for each in turns(line, count, **holding)}
 
 
 def test_pools_with_one_input_each_get_room_in_the_order_in_which_they_came() -> None:
@@ -81,7 +90,7 @@ def test_a_pool_that_is_looked_at_again_keeps_its_place_and_one_that_was_served_
     line = line_of(wants("first"), wants("second"))
     assert list(called(line, 1)) == ["first"]
     line.enter(wants("first"))
-    (turn,) = line.call(1, {})
+    (turn,) = turns(line, 1)
     assert turn.request.pool == "first"
     line.granted(turn)
     line.enter(wants("first"))
@@ -90,7 +99,7 @@ def test_a_pool_that_is_looked_at_again_keeps_its_place_and_one_that_was_served_
 
 def test_what_is_granted_in_part_waits_for_the_rest() -> None:
     line = line_of(wants("pool", 5, have=1))
-    (turn,) = line.call(2, {})
+    (turn,) = turns(line, 2)
     assert line.granted(turn).count == 2
     rest = line.find("pool")
     assert rest is not None
@@ -117,7 +126,7 @@ def test_ten_pools_that_want_three_times_the_room_share_it_fairly() -> None:
     have: Counter[str] = Counter()
     total: Counter[str] = Counter()
     for _ in range(100):
-        for turn in line.call(32 - have.total(), {"a": have.total()}):
+        for turn in turns(line, 32 - have.total(), a=have.total()):
             granted = line.granted(turn)
             have[granted.pool] += granted.count
         total.update(have)
@@ -261,15 +270,6 @@ def test_a_pool_with_nothing_gets_a_place_in_the_end_where_no_other_appears() ->
     assert len(lend([starved()], full, leaving=0, most=9, is_stalled=True)) == 1
     young = [donor("young", busy=1, seconds=0.5)]
     assert lend([starved()], young, leaving=0, most=9, is_stalled=True) == []
-
-
-def test_containers_are_placed_ahead_where_no_box_has_room() -> None:
-    rooms = [
-        WorkerRoom(id="full", free_slots=0, ahead=2),
-        WorkerRoom(id="free", free_slots=1, ahead=1),
-    ]
-    placed = place([wants("p", 5)], rooms)
-    assert placed == [("p", "free"), ("p", "full"), ("p", "free"), ("p", "full")]
 
 
 def test_timers_give_the_first_moment_whatever_was_changed() -> None:

@@ -16,6 +16,7 @@ import yaml
 
 from qmodal.cli import program
 from qmodal.telemetry.events import TABLE
+from tests.integration.grafana.pictures.units import SCALES
 from tests.support.stacks import ROOT
 from tests.support.web.dashboards import FOLDER, Dashboard, dashboards, filled, variables_in
 
@@ -99,6 +100,16 @@ class TestDashboard:
             assert set(refs.values()) == {1}, panel.title
             sources = {each["datasource"]["uid"] for each in (panel.raw, *panel.raw["targets"])}
             assert sources == {"${datasource}"}, panel.title
+
+    def test_the_pictures_know_its_units(self, board: Dashboard) -> None:
+        for panel in board.panels:
+            pairs = [
+                pair
+                for each in panel.raw["fieldConfig"]["overrides"]
+                for pair in each["properties"]
+            ]
+            units = {pair["value"] for pair in pairs if pair["id"] == "unit"}
+            assert units | {panel.defaults["unit"]} <= set(SCALES), panel.title
 
     def test_it_uses_the_variables_that_it_has(self, board: Dashboard) -> None:
         used = variables_in(json.dumps(board.raw["panels"]))

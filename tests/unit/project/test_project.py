@@ -91,6 +91,10 @@ def test_a_process_imports_nothing_large_that_it_does_not_need(process: str) -> 
     assert imported(PROCESSES[process], UNNEEDED) == []
 
 
+def test_an_autoscaler_without_a_command_for_shortages_has_not_what_starts_one() -> None:
+    assert imported(PROCESSES["autoscaler"], ["tempfile", "shlex"]) == []
+
+
 def test_a_service_is_started_with_the_command_line_or_without_it() -> None:
     assert SERVICES.keys() == {*EXTERNAL, "web", "control"} - {"simulate"}
     for name, place in SERVICES.items():

@@ -28,7 +28,9 @@ from qmodal.store.pools import Pools
 from qmodal.store.results.arguments import KeptArguments
 from qmodal.store.results.items import Emission, Items
 from qmodal.store.server import accept_command
+from qmodal.store.watch.boxes import Boxes
 from qmodal.store.watch.observing import Observing
+from qmodal.store.watch.succession import Successions
 from qmodal.store.web.routes import Routes
 from qmodal.transport.operation import Exchange
 from qmodal.transport.script import Script, load_commands, script
@@ -54,6 +56,7 @@ SUBMISSION = Submission(
 )
 FUNCTIONS = [path.stem for path in FILES if "shared" in path.parts and path.stem != "fields"]
 POOLS, CALLS, FLEET, APPS = Pools(KEYS), Calls(KEYS), Fleet(KEYS), Apps(KEYS)
+BOXES = Boxes(KEYS)
 ARGUMENTS = KeptArguments(KEYS)
 SCHEDULES = Schedules(KEYS)
 ROUTES = Routes(KEYS, Signer(b"root"))
@@ -124,6 +127,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     ),
     "drop_arguments": lambda: ARGUMENTS.drop_command("ap-1", shard_of(POOL)),
     "mark": lambda: POOLS.mark_command(POOL, "ta-1"),
+    "succeed": lambda: Successions(KEYS).command(POOL, 2, "ta-1"),
     "retry": lambda: POOLS.retry(POOL, CLAIMED, delay=1),
     "split": lambda: POOLS.split(
         POOL,
@@ -151,8 +155,10 @@ METHODS: dict[str, Callable[[], Any]] = {
     "enroll": lambda: FLEET.enroll(REPORT),
     "count": lambda: Statistics(KEYS).add("wk-1", 1, {Series("main", "n", "f"): {"value": 1}}),
     "retire": lambda: FLEET.retire("wk-1"),
+    "cordon": lambda: BOXES.cordon("wk-1"),
+    "describe": lambda: BOXES.describe(REPORT),
     "accept": lambda: accept_command(KEYS, "id", "fingerprint"),
-    "override": lambda: APPS.override_command("ap-1", POOL, b"", b""),
+    "override": lambda: APPS.override("ap-1", POOL, {"min_containers": 1}),
     "stop": lambda: APPS.stop(RECORD),
     "tag": lambda: APPS.set_tags("ap-1", {}),
     "keep_secret": lambda: SECRETS.keep_command(SECRET, b""),

@@ -59,7 +59,17 @@ class Container:
     assigned_at: float = field(default_factory=time.monotonic)
     limited_from: float = 0.0
     preparing: float = 0.0  # seconds from its process to being ready: its imports and enter hooks
+    prepared_cpu: float = 0.0  # seconds of a processor that this took
     options: FunctionOptions = field(default_factory=FunctionOptions)
+    expected_memory: int = (
+        0  # bytes that others of its pool take, or its function asks for; 0: nobody knows
+    )
+    inherited_memory: int = 0  # bytes that it shared with its template when it began
+    memory_limit: int = 0  # bytes; 0: it has none
+    cpu_limit: float = 0.0
+    processors: tuple[int, ...] = ()  # the only ones that it may use, if it is limited to some
+    has_group: bool = False  # a control group of its own
+    over_memory: str = ""  # how it has exceeded its memory limit, for which it was ended
     series: Series | None = None  # under which it is counted, once that is known
     code: Path | None = None  # where its app's files lie
     endpoints: Endpoints | None = None
@@ -172,10 +182,11 @@ class ContainerTable:
         """The containers that have a process."""
         return [container for container in self.living() if container.pid]
 
-    def add(self, container: Container) -> None:
-        """Add a new container, which is reported."""
+    def add(self, container: Container, *, is_news: bool = True) -> None:
+        """Add a new container, which is reported; later, with its first change, if it is no news yet."""
         self._containers[container.id] = container
-        self.note(container)
+        if is_news:
+            self.note(container)
 
     def note(self, container: Container, **changes: Any) -> None:
         """Change the container's report, to be sent; a new state begins now."""

@@ -40,6 +40,15 @@ class Drain:
             container.tell(draining=True)
             self._containers.note(container, state="draining")
 
+    def leave(self, container: Container) -> None:
+        """As `begin`, because the box is drained: others take over at once, and the box does not stop."""
+        if container.report.state == "starting":
+            self.begin(container)
+        elif not container.command.draining:
+            container.last_input = time.monotonic()
+            container.tell(draining=True)
+            self._containers.note(container, leaving=True)
+
     def give_way(self, container: Container) -> None:
         """Have an idle container end, because others wait for its place."""
         if not container.command.draining:

@@ -18,7 +18,10 @@ from qmodal.telemetry.events import CONTAINER_ENDED, CONTAINER_HELD, CONTAINER_U
 from qmodal.transport.defects import survive
 from qmodal.transport.errors import StreamGoneError
 from qmodal.transport.operation import ask
-from qmodal_workers.agent.containers import Container, ContainerTable
+from qmodal_workers.agent.box.gpus import lost_of
+from qmodal_workers.agent.box.machine import out_of_memory_counts
+from qmodal_workers.agent.box.parts import BoxParts
+from qmodal_workers.agent.containers import Container, ContainerTable, Termination
 from qmodal_workers.agent.lease import CUT_OFF
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
 from qmodal_workers.agent.starter import Starter
@@ -35,7 +38,8 @@ REAP_SECONDS = 1.0
 RECLAIM_RETRY_SECONDS = 0.5
 # The last output of a container holds up its end for no longer.
 LAST_OUTPUT_SECONDS = 5.0
-OUT_OF_MEMORY = "its container ran out of memory"
+# The kernel tells which process it has ended for that only where its group is its own.
+OUT_OF_MEMORY = "its container was killed, probably for want of memory on its box"
 log = logging.getLogger("qmodal.worker")
 
 
@@ -51,7 +55,9 @@ class Reaper:
         templates: TemplatePool,
         logs: LogWriter,
         statistics: FunctionStatistics,
+        box: BoxParts,
     ) -> None:
+        self._gpus, self._limits = box.gpus, box.limits
         self._client = client
         self._containers = containers
         self._starter = starter
@@ -59,7 +65,7 @@ class Reaper:
         self._logs = logs
         self._statistics = statistics
         self._zombies = ZombieCollector()
-        self._oom_kills = OomKills()
+        self._oom_kills = OomKills(out_of_memory_counts())
         self._concluding: dict[str, asyncio.Task[None]] = {}
 
     async def watch(self) -> None:
@@ -126,6 +132,7 @@ class Reaper:
             if container.process is not None:
                 container.process.returncode = status
             self._starter.receive(container)  # what it said last
+            self._limits.ended(container)
         finally:
             # Whatever that comes to: from here on its pid may be anybody's, so this is not done twice.
             child_processes.collect(pid)
@@ -136,8 +143,10 @@ class Reaper:
         self._concluding[container.id] = concluding
 
     async def _conclude(self, container: Container) -> None:
-        reason = self._reason(container, container.exit_status)
         try:
+            if container.report.gpus:
+                await self._look_for_loss(container)
+            reason = self._reason(container, container.exit_status)
             await self._give_back(container, reason)
             with (
                 contextlib.suppress(TimeoutError),
@@ -147,6 +156,7 @@ class Reaper:
             how = self._ending(container, reason)
             self._statistics.ended(container, how)
             self._close(container)
+            self._gpus.release(container.id)
             self._report(container, reason)
         except Exception as error:
             emit(CONTAINER_UNCONCLUDED, error, **container.about)
@@ -155,6 +165,13 @@ class Reaper:
         del self._concluding[container.id]
         state = container.report.state
         emit(CONTAINER_ENDED, state=state, reason=reason, how=how, **container.about)
+
+    async def _look_for_loss(self, container: Container) -> None:
+        """Not its inputs are to blame for its end if it has lost a GPU, which the driver may not have said yet."""
+        if container.exit_status and container.termination is None:
+            await self._gpus.watch.look()
+            lost = lost_of(container, self._gpus.watch)
+            container.termination = Termination(lost) if lost else None
 
     def _close(self, container: Container) -> None:
         if container.endpoints is not None:
@@ -166,10 +183,10 @@ class Reaper:
         """How it ended, in one of the words of statistics."""
         if self._has_failed(container):
             return "failed"
+        if container.over_memory or reason == OUT_OF_MEMORY:
+            return "out_of_memory"
         if container.termination is not None or reason == CUT_OFF:
             return "killed"
-        if reason == OUT_OF_MEMORY:
-            return "out_of_memory"
         return "crashed" if container.exit_status else "stopped"
 
     def _has_failed(self, container: Container) -> bool:
@@ -186,13 +203,16 @@ class Reaper:
             pid=0,
             connection=0,
             unfit=container.is_unfit,
+            gpus=(),
         )
 
     def _was_unwanted(self, container: Container) -> bool:
-        return container.command.draining
+        return container.command.draining != 0
 
     def _reason(self, container: Container, status: int) -> str:
         has_oom_kill = self._oom_kills.have_grown()
+        if container.over_memory:
+            return container.over_memory
         if container.termination is not None:
             return container.termination.reason
         if status == -signal.SIGKILL and _was_cut_off(container):
@@ -265,7 +285,12 @@ def _started(container: Container, status: ContainerStatus | None) -> tuple[Sequ
 
 
 def _was_ended_by_us(container: Container, status: ContainerStatus | None) -> bool:
-    """Whether it ended because we wanted it to: killed, or by an input that was told to stop."""
+    """Whether it ended because we wanted it to: killed, or by an input that was told to stop.
+
+    For what it took of memory its inputs are to blame, whoever has killed it.
+    """
+    if container.over_memory:
+        return False
     if any(each.why == STOPPED for each in container.interrupts.values()):
         return True
     pending = container.pending_interrupt

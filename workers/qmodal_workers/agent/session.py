@@ -16,21 +16,36 @@ from qmodal import __version__
 from qmodal.client.client import Client
 from qmodal.config import redacted
 from qmodal.exception import Error
+from qmodal.spec.needs.labels import region_of
+from qmodal.spec.needs.sizes import size
 from qmodal.store.fleet import WorkerReport
+from qmodal.store.watch.boxes import Cordon
 from qmodal.telemetry.events import WORKER_ENROLLED, emit
 from qmodal.wire.ids import new_worker_id
 from qmodal_workers.agent import maintenance
 from qmodal_workers.agent.assigned.notifications import Notifications
 from qmodal_workers.agent.assigned.reconciler import Reconciler
+from qmodal_workers.agent.assigned.replacement import Replacement
 from qmodal_workers.agent.assigned.turnover import Turnover
+from qmodal_workers.agent.box.cgroups import Cgroups
+from qmodal_workers.agent.box.gpus import GpuKeeper, texts
+from qmodal_workers.agent.box.limits import ContainerLimits
+from qmodal_workers.agent.box.memory_room import MemoryRoom
+from qmodal_workers.agent.box.offered import Offered
+from qmodal_workers.agent.box.parts import BoxParts
 from qmodal_workers.agent.containers import ContainerTable, Termination
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.lease import ContainerFence, Lease, extend
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
+from qmodal_workers.agent.measuring.usage import Usage
 from qmodal_workers.agent.reaper import Reaper
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.supervision import supervised
 from qmodal_workers.agent.watchdog import Watchdog
+from qmodal_workers.devices.leases import GpuLeases
+from qmodal_workers.devices.locks import GpuLocks
+from qmodal_workers.devices.offered import GpuOption
+from qmodal_workers.devices.watch import GpuWatch
 from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.output.log_writer import LogWriter
 from qmodal_workers.spawn.template_pool import TemplatePool
@@ -46,10 +61,11 @@ SHUTDOWN_POLL_SECONDS = 0.01
 class WorkerOptions:
     """What the command line says about a worker; `grace` in seconds, `templates`: how many it keeps that nothing uses."""
 
-    max_containers: int
+    offered: Offered
     templates: int = 8
     labels: tuple[str, ...] = ()
     grace: float = 25.0
+    gpus: GpuOption = field(default_factory=GpuOption)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +80,18 @@ class StopRequest:
         (self.hurried if self.requested.is_set() else self.requested).set()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedParts:
+    """What a worker process has under all of its ids."""
+
+    logs: LogWriter
+    templates: TemplatePool
+    statistics: FunctionStatistics
+    usage: Usage
+    gpu_watch: GpuWatch
+    cgroups: Cgroups | None = None
+
+
 class WorkerSession:
     """The worker under the id `worker`; its loops share one container table."""
 
@@ -72,10 +100,9 @@ class WorkerSession:
         client: Client,
         options: WorkerOptions,
         stop: StopRequest,
+        shared: SharedParts,
         *,
-        logs: LogWriter,
-        templates: TemplatePool,
-        statistics: FunctionStatistics,
+        cordon: Cordon,
     ) -> None:
         self.worker = new_worker_id()
         self._client = client
@@ -83,7 +110,12 @@ class WorkerSession:
         self._stop = stop
         self.containers = containers = ContainerTable()
         self._lease = Lease(client, containers, self.worker)
-        self._statistics = statistics
+        logs, templates, gpu_watch = shared.logs, shared.templates, shared.gpu_watch
+        self._statistics, self._usage = statistics, usage = shared.statistics, shared.usage
+        locks = GpuLocks(client.settings.gpu_locks) if gpu_watch.gpus else None
+        self.gpus = gpus = GpuLeases(gpu_watch, locks)
+        self._limits = ContainerLimits(containers, shared.cgroups)
+        box = BoxParts(gpus=gpus, limits=self._limits, region=region_of(options.labels))
         starter = Starter(
             client,
             containers,
@@ -91,6 +123,7 @@ class WorkerSession:
             logs=logs,
             templates=templates,
             statistics=statistics,
+            box=box,
         )
         self._reaper = Reaper(
             client,
@@ -99,12 +132,25 @@ class WorkerSession:
             templates=templates,
             logs=logs,
             statistics=statistics,
+            box=box,
         )
         self._watchdog = Watchdog(client, containers)
+        self._gpu_keeper = GpuKeeper(
+            client,
+            containers,
+            self._watchdog,
+            leases=gpus,
+            report=self._report,
+        )
         self._fence = ContainerFence(containers, self._watchdog)
         self._drain = Drain(client, containers, self._watchdog, grace=options.grace)
         self._turnover = Turnover(
-            containers, starter, self._drain, most=options.max_containers, cpus=cpus()
+            containers,
+            starter,
+            self._drain,
+            gpus=gpus,
+            offered=options.offered,
+            memory=MemoryRoom(containers, usage.memory_of, options.offered),
         )
         self._reconciler = Reconciler(
             client,
@@ -114,6 +160,7 @@ class WorkerSession:
             drain=self._drain,
             templates=templates,
         )
+        self._reconciler.cordon = cordon
         self._notifications = Notifications(
             client,
             self.worker,
@@ -122,7 +169,13 @@ class WorkerSession:
             killed=self._watchdog.killed,
             stopped=self._drain.stopped,
             told=self._watchdog.acknowledge,
+            replaced=Replacement(client, containers, self._drain).begin,
         )
+
+    @property
+    def cordon(self) -> Cordon:
+        """Whether it is cordoned or drained, as it was seen last; the next session begins with that."""
+        return self._reconciler.cordon
 
     async def run(self) -> bool:
         """Enroll and work; True if it was given up and should come back, False if it has stopped."""
@@ -148,7 +201,8 @@ class WorkerSession:
         """False if it was asked to stop before the server could be reached."""
         sent = lease_clock()
         enrolling = asyncio.create_task(
-            self._client.aio(self._client.fleet.enroll(self._report())), name="enroll"
+            self._client.aio(self._client.fleet.enroll(self._report(), self.cordon.fields)),
+            name="enroll",
         )
         stopping = asyncio.create_task(self._stop.requested.wait(), name="stop")
         await asyncio.wait({enrolling, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -160,7 +214,10 @@ class WorkerSession:
                 WORKER_ENROLLED,
                 worker=self.worker,
                 server=redacted(self._client.settings.redis_url or ""),
-                containers=self._options.max_containers,
+                cpus=f"{self._options.offered.cpus:g}",
+                memory=size(self._options.offered.memory),
+                containers=self._options.offered.max_containers,
+                labels="".join(f", {label}" for label in self._options.labels),
                 key=self._client.signer.key_id.hex(),
             )
             return True
@@ -177,9 +234,14 @@ class WorkerSession:
             "audit": self._watchdog.audit,
             "drain": self._drain.watch,
             "fence": self._fence.watch,
+            "looks at GPUs": self.gpus.watch.watch,
+            "GPUs": self._gpu_keeper.watch,
+            "lock files": self._gpu_keeper.keep_files,
             "sweep": lambda: maintenance.sweep(self._client, self.worker),
             "promote": lambda: maintenance.promote(self._client, self.containers),
             "statistics": lambda: self._statistics.keep(self.containers),
+            "limits": self._limits.watch,
+            "usage": lambda: self._usage.watch(self.containers),
             "code": lambda: maintenance.forget_code(self._client, self.containers),
         }
 
@@ -225,22 +287,18 @@ class WorkerSession:
                 container.starting.cancel()
 
     def _report(self) -> WorkerReport:
+        offered = self._options.offered
         return WorkerReport(
             worker=self.worker,
             host=socket.gethostname(),
             pid=os.getpid(),
-            cpus=float(cpus()),
-            memory=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            max_containers=self._options.max_containers,
+            cpus=offered.cpus,
+            memory=offered.memory,
+            max_containers=offered.max_containers,
+            is_measured=offered.is_measured,
             ahead=self._turnover.ahead,
             python=platform.python_version(),
             version=__version__,
             labels=self._options.labels,
+            gpus=texts(self.gpus.offered()),
         )
-
-
-def cpus() -> int:
-    """How many CPUs this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -7,11 +7,13 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from qmodal.client.client import Client
 from qmodal.exception import Error
+from qmodal.spec.needs.gpus import GpuNeed, gpu_needs
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.history.statistics import Series
 from qmodal.telemetry.events import (
@@ -21,9 +23,11 @@ from qmodal.telemetry.events import (
     CONTAINER_READY,
     emit,
 )
+from qmodal_workers.agent.box.parts import BoxParts
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.measuring.start_times import StartTimes
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
+from qmodal_workers.devices.leases import GpuLease
 from qmodal_workers.ipc import messages
 from qmodal_workers.ipc.endpoints import Endpoints
 from qmodal_workers.ipc.processes import CONTAINER_VARIABLE, interpreter, send_signal
@@ -53,19 +57,24 @@ class Starter:
         logs: LogWriter,
         templates: TemplatePool,
         statistics: FunctionStatistics,
+        box: BoxParts,
     ) -> None:
+        # What those that were put off wait for: they are assigned, and not in the table of containers.
+        self.put_off: dict[str, tuple[GpuNeed, ...]] = {}
         self._client = client
         self._containers = containers
         self._worker = worker
+        self._gpus, self._limits = box.gpus, box.limits
         self._logs = logs
         self._templates = templates
         self._statistics = statistics
-        self._planner = Planner(client)
+        self._planner = Planner(client, box.region, box.gpus.hidden)
         self._times = StartTimes(client)
         self._said: BoundedDict[tuple[str, str], None] = BoundedDict()
 
     def begin(self, name: str, pool: str) -> Container:
-        """Begin to start a container; it is in the table from now on."""
+        """Begin to start a container; it is in the table from now on, unless it is put off."""
+        self.put_off.pop(name, None)
         report = ContainerReport(
             container=name,
             pool=pool,
@@ -77,7 +86,8 @@ class Starter:
             since=time.time_ns() // 1_000_000,
         )
         container = Container(report=report, mark=self._templates.marks.new())
-        self._containers.add(container)
+        # On a box with GPUs it is not said to start before it is known that it has not to wait for one.
+        self._containers.add(container, is_news=not self._gpus.are_managed)
         starting = asyncio.create_task(self._start(container), name=f"start {name}")
         starting.add_done_callback(lambda task: self._started(container, task))
         container.starting = starting
@@ -92,10 +102,19 @@ class Starter:
         try:
             plan = await self._planner.plan(container.pool)
             container.options = plan.options
+            self._limits.plan(container, plan.options.needs, plan.memory)
             version = plan.version
             container.series = Series(version.environment, version.name, plan.spec.function)
             container.code = None if plan.code is None else Path(plan.code)
-            await self._spawn(container, plan)
+            lease = self._gpus.lease(container.id, needs := gpu_needs(plan.options.gpu))
+            if lease is None:
+                self.put_off[container.id] = needs
+                self._containers.forget(container)
+                return
+            try:
+                await self._spawn(container, plan, lease)
+            finally:
+                lease.hand_over()
         except (Error, OSError) as error:
             self.fail(container, str(error))
 
@@ -103,11 +122,12 @@ class Starter:
         """Report that the container failed before it had a process."""
         detail = self._logs.redaction.text(detail)
         emit(CONTAINER_NOT_STARTED, defect, reason=detail, **container.about)
-        self._containers.note(container, state="failed", detail=detail[-LONGEST_DETAIL:])
+        self._gpus.release(container.id)
+        self._containers.note(container, state="failed", detail=detail[-LONGEST_DETAIL:], gpus=())
         self._statistics.ended(container, "failed")
         self._logs.pipes.finish(container.id, lambda: None)  # something may have been said of it
 
-    async def _spawn(self, container: Container, plan: StartPlan) -> None:
+    async def _spawn(self, container: Container, plan: StartPlan, lease: GpuLease) -> None:
         self._containers.note(
             container,
             app=plan.spec.app_id,
@@ -115,11 +135,13 @@ class Starter:
             label=plan.spec.label,
             number=plan.version.number,
             pinned=plan.spec.number > 0,
+            gpus=lease.uuids,
         )
         ends = Endpoints.create()
-        request = messages.hold(self._request(container, plan).pack())
+        own = lease.variables if lease.gpus else {}
+        request = messages.hold(self._request(container, plan, own).pack())
         try:
-            pid = await self._fork(container, plan, ends, request)
+            pid = await self._fork(container, plan, ends, (request, lease))
         except BaseException:
             for fd in (ends.stdout, ends.stderr):
                 os.close(fd)
@@ -130,8 +152,10 @@ class Starter:
             ends.hand_over()
         self._adopt(container, ends, pid)
 
-    def _request(self, container: Container | None, plan: StartPlan) -> StartRequest:
-        """The request for a container, or (None) for the template of its pool."""
+    def _request(
+        self, container: Container | None, plan: StartPlan, own: Mapping[str, str]
+    ) -> StartRequest:
+        """The request for a container with variables of its `own`, or (None) for the template of its pool."""
         name = "" if container is None else container.id
         return StartRequest(
             container=name,
@@ -141,18 +165,22 @@ class Starter:
             version=plan.signed_version,
             code=plan.code,
             variables=plan.variables.with_own(
-                **{CONTAINER_VARIABLE: name, "MODAL_TASK_ID": name}
+                **{CONTAINER_VARIABLE: name, "MODAL_TASK_ID": name}, **own
             ).pack(),
             settings=plan.settings.to_environ(),
             mark=0 if container is None else container.mark,
+            processors=() if container is None else container.processors,
             parent=os.getpid(),
         )
 
     async def _fork(
-        self, container: Container, plan: StartPlan, ends: Endpoints, request: int
+        self, container: Container, plan: StartPlan, ends: Endpoints, given: tuple[int, GpuLease]
     ) -> int:
+        """Its process; `given`: the descriptor of its request, and what it has leased."""
+        request, lease = given
+
         def start(template: TemplateClient) -> Any:
-            return template.fork(container.id, ends.theirs, request)
+            return template.fork(container.id, ends.theirs, request, lease.locks)
 
         try:
             if plan.has_snapshot:
@@ -164,12 +192,12 @@ class Starter:
             if container.termination is not None:
                 raise StartError(container.termination.reason) from None
             self._log_once(container, plan, str(error))
-            return self._spawn_fresh(container, plan, ends, request)
+            return self._spawn_fresh(container, plan, ends, given)
 
     async def _fork_warm(self, container: Container, plan: StartPlan, start: Any) -> int:
         """From the pool's own template; 0 if that cannot be, so the container runs all hooks."""
         try:
-            return await self._templates.fork_warm(plan, self._request(None, plan), start)
+            return await self._templates.fork_warm(plan, self._request(None, plan, {}), start)
         except UnusableError as error:
             self._log_once(container, plan, str(error), "run their `snap=True` hooks themselves")
             return 0
@@ -190,17 +218,18 @@ class Starter:
             self._logs.pipes.say(container.id, plan.spec.app_id, text)
 
     def _spawn_fresh(
-        self, container: Container, plan: StartPlan, ends: Endpoints, request: int
+        self, container: Container, plan: StartPlan, ends: Endpoints, given: tuple[int, GpuLease]
     ) -> int:
+        request, lease = given
         descriptors = [*ends.theirs.as_tuple(), request]
         container.process = subprocess.Popen(
             [
                 *interpreter("qmodal_workers.spawn.fresh"),
-                *map(str, [*descriptors, os.getpid()]),
+                *map(str, [*descriptors, os.getpid(), *lease.locks]),
             ],
             stdin=subprocess.DEVNULL,
-            pass_fds=descriptors,
-            env=self._variables(plan),
+            pass_fds=[*descriptors, *lease.locks],
+            env={**self._variables(plan), **(lease.variables if lease.gpus else {})},
         )
         return container.process.pid
 
@@ -215,6 +244,7 @@ class Starter:
         # Until it says that user code begins: so long it may take for its own imports, too.
         container.limited_from = time.monotonic() + TEMPLATE_ANSWER_SECONDS
         container.endpoints = ends
+        self._limits.begun(container, pid)
         ends.record.tell(container.command)
         ends.record.hold_until(self._containers.safe_until)
         self._logs.pipes.open(
@@ -254,6 +284,7 @@ class Starter:
         match message:
             case {"ready": int(prepared), "connection": int(connection)}:
                 container.preparing = prepared / 1000
+                container.prepared_cpu = _seconds(message.get("cpu"))
                 took = time.monotonic() - container.assigned_at
                 self._times.learn(container.pool, took)
                 self._statistics.ready(container, took)
@@ -279,3 +310,8 @@ class Starter:
                 container.limited_from = time.monotonic()
             case _:
                 emit(CONTAINER_ODD, **container.about)
+
+
+def _seconds(milliseconds: object) -> float:
+    """What a container has said in milliseconds; 0 for anything else."""
+    return max(0, milliseconds) / 1000 if isinstance(milliseconds, int) else 0.0

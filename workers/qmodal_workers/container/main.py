@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from typing import NoReturn, Protocol, TypedDict
 
@@ -38,8 +38,11 @@ from qmodal_workers.container.settle.failure_notes import FailureNotes
 from qmodal_workers.container.settle.rerouting import Rerouting
 from qmodal_workers.container.settle.settlement import Settlement
 from qmodal_workers.ipc.process_marks import mark_process
+from qmodal_workers.ipc.process_usage import cpu_seconds
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord
 from qmodal_workers.ipc.start_request import ControlSocket, Descriptors, StartRequest
+
+REPLACED = "a newer version has replaced it"
 
 
 class Session(Protocol):
@@ -96,6 +99,9 @@ def run(
     try:
         become(descriptors, parent=request.parent)
         mark_process(request.mark)
+        if request.processors:
+            with suppress(OSError):  # they may have been taken from the box meanwhile
+                os.sched_setaffinity(0, request.processors)
         status = _serve(request, descriptors, prepared)
     except BaseException as error:
         show(printed(error))
@@ -128,13 +134,17 @@ def _live(
         if session.guard is not None:
             session.guard.start()
         connection = session.claims.connect_first()
+        if session.claims.is_gone:
+            session.stop.make(REPLACED)
     except BaseException as error:
         end_if_child(error)
         text = explained(error)
         control.send(failed=text)
         show(text)
         return 1
-    control.send(ready=int((time.monotonic() - begin) * 1000), connection=connection)
+    prepared_in = int((time.monotonic() - begin) * 1000)
+    cpu = int(cpu_seconds([os.getpid()]) * 1000)
+    control.send(ready=prepared_in, connection=connection, cpu=cpu)
     session.run()
     return _end(session, control, partial(_leave, service, loop))
 
@@ -189,6 +199,7 @@ def _start(
             request.container,
             is_once=options.is_once,
             most_held=MOST_SIDE_BY_SIDE if is_concurrent else MOST_HELD,
+            number=0 if pool.number else version.number,
             connection=base.connection,
             on_settled=spans.settled,
         ),

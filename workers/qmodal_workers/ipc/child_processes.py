@@ -7,7 +7,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -99,7 +99,7 @@ def end_orphans(known: set[int], is_left: Callable[[int], bool]) -> None:
     for orphan in own_children() - known:
         with contextlib.suppress(OSError):
             if is_left(orphan):
-                for pid in _family(orphan):
+                for pid in reversed(family(orphan)):
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(pid, signal.SIGKILL)
 
@@ -112,12 +112,14 @@ def belongs(orphan: int, pid: int, container: str) -> bool:
     return f"{CONTAINER_VARIABLE}={container}".encode() in environ
 
 
-def _family(pid: int) -> list[int]:
-    """The descendants of a process, those that were started last first, and itself."""
+def family(pid: int, *, most: int | None = None) -> list[int]:
+    """A process and its descendants, parents before their children; of many only about `most`."""
     found = [pid]
     for each in found:
+        if most is not None and len(found) >= most:
+            break
         found += _children(each) - set(found)
-    return found[::-1]
+    return found
 
 
 class ZombieCollector:
@@ -135,11 +137,10 @@ class ZombieCollector:
 
 
 class OomKills:
-    """The kernel's count of processes that its out-of-memory killer has ended."""
+    """The kernel's count of processes that its out-of-memory killer has ended, in the first of some files that has it."""
 
-    _PLACES = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
-
-    def __init__(self) -> None:
+    def __init__(self, places: Sequence[Path] = (Path("/proc/vmstat"),)) -> None:
+        self._places = places
         self._count = self._read()
 
     def have_grown(self) -> bool:
@@ -148,7 +149,7 @@ class OomKills:
         return self._count > before
 
     def _read(self) -> int:
-        for place in self._PLACES:
+        for place in self._places:
             with contextlib.suppress(OSError):
                 for line in place.read_text().splitlines():
                     if line.startswith("oom_kill "):

@@ -13,9 +13,12 @@ from typing import Any
 
 import msgpack
 
+from qmodal.spec.needs.gpus import MOST_GPUS
+
 # macOS has no SOCK_SEQPACKET for Unix sockets; there nothing relies on noticing a closed other end.
 KIND = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
-MOST_DESCRIPTORS = 8
+# Those of a start, and the locks of as many GPUs as one container may need.
+MOST_DESCRIPTORS = 8 + MOST_GPUS
 _MESSAGE_BYTES = 1 << 18
 _FLAGS = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 _INTS = array("i")

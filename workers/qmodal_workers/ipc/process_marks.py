@@ -72,6 +72,11 @@ def mark_of(pid: int) -> ProcessMark:
     return 0
 
 
+def is_marked(pid: int) -> bool:
+    """Whether a container or a template has started it, of whichever worker of this machine."""
+    return mark_of(pid) & _SIGNATURE != 0
+
+
 def _kill(pids: Iterable[int]) -> None:
     """SIGKILL processes; one that is gone, or another user's, is no error."""
     for pid in pids:

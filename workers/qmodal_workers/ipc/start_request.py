@@ -27,6 +27,7 @@ class StartRequest:
     variables: bytes  # packed ContainerVariables: set before user code is imported or entered
     settings: Mapping[str, str] = field(repr=False)  # with the key: they never become variables
     mark: int = 0  # the mark of all of its processes; 0 = none
+    processors: tuple[int, ...] = ()  # the only ones that it may use; empty: all
     parent: int = 0  # pid of the worker, which the container must not outlive; 0 = do not check
 
     def pack(self) -> bytes:
@@ -59,7 +60,8 @@ class Descriptors:
 class ControlSocket:
     """The container's end of its control socket; each message is one small map.
 
-    `{"pid": n}` when it exists, `{"ready": start_ms, "connection": n}` when it can claim,
+    `{"pid": n}` when it exists, `{"ready": start_ms, "connection": n, "cpu": ms}` when it can claim (`cpu`: of a
+    processor, so far),
     `{"failed": text}` when importing or entering failed (it then exits with status 1),
     `{"stop": reason, "unfit": bool}` when it ends by itself (single use, foreign key, newer version
     needed) and has given back what it held; unfit: an input needs another Python, or another

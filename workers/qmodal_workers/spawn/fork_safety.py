@@ -18,6 +18,9 @@ from pathlib import Path
 # Parts of the file names of libraries that stop their threads before a fork, or start them again after it.
 FORK_SAFE = ("openblas", "libgomp", "libomp", "libiomp", "mkl_", "libblis")
 
+# The libraries through which programs ask the driver; what only links CUDA has not loaded them yet.
+ASKS_FOR_GPUS = ("libcuda.so", "libnvidia-ml.so")
+
 # Variables that a process reads only when it starts, so that setting them later has no effect.
 _STARTUP_VARIABLES = re.compile(
     "LD_.*|LANG|LC_.*|GLIBC_TUNABLES|MALLOC_.*"
@@ -107,6 +110,12 @@ def count_pools(mapped: Iterable[str]) -> int:
     """How many different fork-safe libraries are among the mapped files."""
     names = {Path(path).name for path in mapped}
     return sum(any(known in name for known in FORK_SAFE) for name in names)
+
+
+def looks_for_gpus() -> bool:
+    """Whether this process has asked which GPUs there are: a template sees none, so that answer holds for no container."""
+    names = {Path(path).name for path in _mapped()}
+    return any(name.startswith(ASKS_FOR_GPUS) for name in names)
 
 
 def _threads() -> int:

@@ -13,8 +13,9 @@ AGAIN = "again"
 
 
 def main() -> None:
-    """Run a container; argv: its four descriptors, the descriptor of its request, the worker's pid."""
+    """Run a container; argv: its four descriptors, that of its request, the worker's pid, and those of its locks."""
     *descriptors, request, worker = map(int, sys.argv[1:7])
+    locks = [int(fd) for fd in sys.argv[7:] if fd != AGAIN]
     die_with_parent(worker)
     from qmodal_workers.container import main as container
     from qmodal_workers.container.process import plain_process as plain
@@ -25,6 +26,10 @@ def main() -> None:
     if AGAIN not in sys.argv:
         _start_again(start.variables, start.settings)
     os.close(request)
+    for fd in (
+        locks
+    ):  # held until this process and those forked from it end, and by no program that they start
+        os.set_inheritable(fd, False)
     plain.begin()
     container.run(start, Descriptors(*descriptors))
 

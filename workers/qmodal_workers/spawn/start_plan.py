@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from qmodal.client.client import Client
@@ -11,13 +13,18 @@ from qmodal.config import Settings
 from qmodal.exception import Error
 from qmodal.source.bundle import unpack, unpacked
 from qmodal.spec.documents import PoolSpec, Version
+from qmodal.spec.needs.needs import Needs
 from qmodal.spec.options import FunctionOptions
-from qmodal.spec.reader import Verified
+from qmodal.spec.reader import Verified, check_version_of
 from qmodal.spec.variables import ContainerVariables, SealedSecret
 from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
+from qmodal.transport.sharing.gather import all_of
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.secret_reader import SecretReader
+from qmodal_workers.spawn.seen_versions import SeenVersions
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class StartError(Error):
@@ -36,7 +43,11 @@ class StartPlan:
     code: str | None  # folder of the unpacked source; None without a bundle
     options: FunctionOptions
     settings: Settings  # of its containers
+    region: str = ""  # of this box, if its labels say it
+    memory: int | None = None  # bytes that a container of the pool was measured to take
     secrets: tuple[SealedSecret, ...] = ()
+    # What hides the GPUs of the box from templates, and from containers that lease none.
+    hidden: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def has_snapshot(self) -> bool:
@@ -56,10 +67,18 @@ class StartPlan:
             "QMODAL_ENVIRONMENT": environment,
             "MODAL_ENVIRONMENT": environment,
             "MODAL_IS_REMOTE": "1",
-            "MODAL_REGION": "self-hosted",
+            "MODAL_REGION": self.region or "self-hosted",
             "MODAL_CLOUD_PROVIDER": "self-hosted",
+            **self.hidden,
         }
-        return ContainerVariables(image=self.options.image_env, secrets=self.secrets, own=own)
+        image = {**_threads(self.options.needs), **self.options.image_env}
+        return ContainerVariables(image=image, secrets=self.secrets, own=own)
+
+
+def _threads(needs: Needs) -> dict[str, str]:
+    """How many threads libraries begin in a container that says how many CPUs it needs: not one for each of the box."""
+    cpus = needs.cpu_limit or needs.cpu
+    return {} if cpus is None else dict.fromkeys(THREAD_VARIABLES, str(max(1, math.ceil(cpus))))
 
 
 def start_limit(options: FunctionOptions) -> float:
@@ -78,21 +97,30 @@ def too_slow(options: FunctionOptions) -> str:
 class Planner:
     """Makes start plans from documents of the server; each is read and verified once, as it never changes."""
 
-    def __init__(self, client: Client) -> None:
+    def __init__(
+        self, client: Client, region: str = "", hidden: Mapping[str, str] | None = None
+    ) -> None:
         self._client = client
+        self._region = region
+        self._hidden = hidden or {}
         self._specs: BoundedDict[str, Verified[PoolSpec]] = BoundedDict()
         self._versions: BoundedDict[tuple[str, int], Verified[Version]] = BoundedDict()
+        self._seen = SeenVersions(client.settings.home / "versions")
         self._secrets = SecretReader(client)
 
     async def plan(self, pool: str) -> StartPlan:
         """The plan of a start now; raises StartError, or another Error for a document without trust."""
         described = await self._spec(pool)
         spec = described.value
-        record = await self._client.aio(self._client.apps.record(spec.app_id))
+        record, memory = await self._client.aio(
+            all_of(self._client.apps.record(spec.app_id), self._client.observing.memory_of(pool))
+        )
         if record is None or record.state == "stopped":
             raise StartError(f"app {spec.app_id} has stopped")
         published = await self._version(record, spec.number or record.version)
         version = published.value
+        if not spec.number:
+            self._seen.admit(version)
         function = version.functions.get(spec.function)
         if function is None:
             raise StartError(
@@ -110,6 +138,9 @@ class Planner:
             options=options,
             settings=replace(self._client.settings, environment=version.environment),
             secrets=await self._secrets.read(options.secrets, version),
+            hidden=self._hidden,
+            region=self._region,
+            memory=memory,
         )
 
     async def _spec(self, pool: str) -> Verified[PoolSpec]:
@@ -127,7 +158,9 @@ class Planner:
             if version is None:
                 raise StartError(f"version {number} of {record.name!r} is gone")
             self._versions[key] = version
-        return self._versions[key]
+        found = self._versions[key]
+        check_version_of(found.value, record)  # each time: the record is not signed
+        return found
 
     async def _code(self, version: Version) -> str | None:
         if version.bundle is None:

@@ -10,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -115,6 +115,8 @@ class TemplateClient:
         pipes.open(name, "", stdout=ends.stdout, stderr=ends.stderr)
         self._loop.add_reader(self._socket, self.receive)
         self.is_dead = False
+        # User code has asked in it which GPUs there are, and was told that there are none.
+        self.looks_for_gpus = False
 
     @classmethod
     def start(
@@ -203,10 +205,17 @@ class TemplateClient:
             self.close()
             raise UnusableError("its template does not answer") from None
 
-    async def fork(self, container: str, theirs: Descriptors, request: int) -> int:
-        """Fork a container; returns its pid, or raises UnusableError."""
+    async def fork(
+        self, container: str, theirs: Descriptors, request: int, locks: Sequence[int] = ()
+    ) -> int:
+        """Fork a container, which holds `locks` from then on; returns its pid, or raises UnusableError."""
         self.last_used = time.monotonic()
-        return await self._forked_by({"fork": container}, [*theirs.as_tuple(), request], container)
+        if locks and self.looks_for_gpus:
+            raise UnusableError(
+                "its code looks for GPUs as it is imported, and a template sees none"
+            )
+        descriptors = [*theirs.as_tuple(), request, *locks]
+        return await self._forked_by({"fork": container}, descriptors, container)
 
     async def _forked_by(
         self, message: Mapping[str, Any], descriptors: list[int], name: str
@@ -245,6 +254,7 @@ class TemplateClient:
                 if not self._blank.done():  # user code can write to the socket, too
                     self._blank.set_result(None)
             case {"loaded": int(), "unsafe": str(unsafe)}:
+                self.looks_for_gpus = message.get("looks") is True
                 self._resolve(unsafe)
             case {"failed": str(text)}:
                 self._fail(StartError(text))

@@ -146,7 +146,7 @@ def _run_user_code(end: socket.socket, code: Callable[[], T], what: str) -> T:
     gc.freeze()  # a collection in a container would otherwise copy every page it marks
     flush()
     took = int((time.monotonic() - begin) * 1000)
-    send(end, {"loaded": took, "unsafe": unsafe or ""})
+    send(end, {"loaded": took, "unsafe": unsafe or "", "looks": safety.looks_for_gpus()})
     return value
 
 

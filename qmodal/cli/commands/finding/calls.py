@@ -46,6 +46,7 @@ class FoundCall:
     waiting: int = 0
     container: str = ""
     reason: str = ""
+    pool: str = ""  # as far as an input of it stands there
     ended: State | None = None
 
     @property
@@ -100,6 +101,7 @@ class CallFinder:
         if not self.scope.has(pool.app, pool.function, head.method):
             return
         call = self._call(head.call, pool.app, full_name(pool.function, head.method), head.created)
+        call.pool = pool.pool
         if entry.place == "running":
             call.running += entry.claimed.size
             call.container = call.container or entry.container

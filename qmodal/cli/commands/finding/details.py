@@ -10,6 +10,7 @@ from qmodal.cli.commands.finding.calls import failures_in
 from qmodal.cli.commands.finding.inputs import shown_arguments, shown_value
 from qmodal.cli.commands.finding.scope import Scope, app_names, observed
 from qmodal.client.client import Client
+from qmodal.client.waiting.why import fleet_state, reason_of
 from qmodal.exception import Error
 from qmodal.store.history.logs import LogChunk
 from qmodal.store.results.failures import Failure
@@ -62,6 +63,7 @@ class CallDetails:
     failures: list[Failure] = field(default_factory=list)
     children: list[tuple[int, str]] = field(default_factory=list)
     is_cancelled: bool = False
+    waits: str = ""  # why those of its inputs do that wait
 
 
 def details_of(client: Client, call: str) -> Op[CallDetails | None]:
@@ -78,6 +80,9 @@ def details_of(client: Client, call: str) -> Op[CallDetails | None]:
     if record is not None:
         yield from _add_outputs(client, found)
         yield from _add_queued(client, found, record.pool)
+    if pool is not None and any(each.state == "waiting" for each in found.inputs.values()):
+        state = yield from fleet_state(client.fleet, client.boxes, client.server)
+        found.waits = reason_of(pool, state).sentence(pool.pool)
     for failure in failures:
         _add_failure(found, failure)
     found.children = [(child.index, child.call) for child in (yield from client.children.of(call))]
@@ -249,6 +254,7 @@ def as_plain(found: CallDetails, inputs: Iterable[InputDetails]) -> dict[str, An
         "settled": record.settled if record else None,
         "created": created_of(found),
         "parent": record.parent if record else "",
+        "waits": found.waits,
         "failed": [each.index for each in found.failures],
         "inputs": [
             {

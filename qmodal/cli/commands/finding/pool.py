@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import confirm, echo
 from qmodal.cli.tables import Columns, age, show
+from qmodal.store.watch.reasons import WORDING, Kind
 
 if TYPE_CHECKING:
     from qmodal.cli.commands.finding.pools import PoolView
@@ -37,6 +40,11 @@ def listing(app: str | None, environment: str | None, as_json: bool) -> None:
     show(client.run(_rows(client, app, environment)), _COLUMNS, as_json=as_json)
 
 
+def short_of(kind: Kind) -> str:
+    """A reason as lists have it; nothing if nothing has to wait."""
+    return "" if kind in ("idle", "enough") else WORDING[kind].short
+
+
 _COLUMNS: Columns = {
     "pool": str,
     "function": str,
@@ -47,6 +55,7 @@ _COLUMNS: Columns = {
     "waiting": str,
     "delayed": str,
     "turn": str,
+    "reason": short_of,
 }
 
 
@@ -69,6 +78,7 @@ def _row(view: PoolView) -> dict[str, Any]:
         "waiting": view.waiting,
         "delayed": view.seen.delayed,
         "turn": view.turn,
+        "reason": view.reason.kind,
     }
 
 
@@ -85,31 +95,36 @@ def showing(which: str, app: str | None, environment: str | None, as_json: bool)
     seen = client.run(_find(client, which, app, environment))
     about = client.run(_about(client, seen))
     if as_json:
-        click.echo(json.dumps(about, indent=2))
+        echo(json.dumps(about, indent=2))
         return
     for name, value in about.items():
-        click.echo(f"{name.replace('_', ' '):<16}{_shown(name, value)}".rstrip())
+        echo(f"{name.replace('_', ' '):<16}{_shown(name, value)}".rstrip())
 
 
 def _about(client: Client, seen: Observation) -> Op[dict[str, Any]]:
-    from qmodal.cli.commands.finding.pools import settings_of, view_of
+    from dataclasses import asdict
+
+    from qmodal.cli.commands.finding.pools import view_of
+    from qmodal.cli.commands.finding.why.pool import sentence, terms_of
     from qmodal.store.results.failures import MOST_NOTED
 
     view = yield from view_of(client, seen)
+    record = (yield from client.apps.records([seen.app])).get(seen.app)
+    terms = yield from terms_of(client, seen.pool, record)
     queue = yield from client.observing.queue(seen.pool, count=1)
-    settings = yield from settings_of(client, seen)
     failures = yield from client.failures.recent(seen.app, seen.function, count=MOST_NOTED)
     in_line = [each.since for each in queue if each.place == "waiting"]
     now = time.time() * 1000
     return {
         **_row(view),
+        "why": sentence(seen.label, view.reason, seen.pool),
+        "limits": [asdict(each) for each in terms.limits],
         "app_id": seen.app,
         "paused": round(max(0.0, now - seen.paused) / 1000, 3) if seen.paused else None,
         "oldest": round(max(0.0, now - min(in_line)) / 1000, 3) if in_line else None,
         "submitted": seen.submitted,
         "input_time": seen.service_time,
         "start_time": seen.start_time,
-        "settings": settings,
         "failures": sum(each.pool == seen.pool for each in failures),
         "states": {each.container: each.state for each in view.containers},
     }
@@ -118,19 +133,30 @@ def _about(client: Client, seen: Observation) -> Op[dict[str, Any]]:
 def _shown(name: str, value: Any) -> str:
     if value is None:
         return "-"
-    if name == "turn":
-        return f"{value}: all places on the boxes are taken" if value else "-"
-    if name in ("paused", "oldest"):
-        return f"for {age(value)}"
-    if name in ("input_time", "start_time"):
-        return f"{value:.3f} s"
-    if name in ("settings", "states"):
-        return ", ".join(f"{each} {_limit(its)}" for each, its in value.items()) or "-"
-    return str(value)
+    return _SHOWN.get(name, str)(value)
 
 
-def _limit(value: object) -> str:
-    return "none" if value is None else str(value)
+def _limits(plain: list[dict[str, Any]]) -> str:
+    from qmodal.cli.commands.finding.why.pool import shown_limit
+    from qmodal.spec.variant import Limit
+
+    return f"\n{'':<16}".join(shown_limit(Limit(**each)) for each in plain) or "-"
+
+
+def _since(seconds: float) -> str:
+    return f"for {age(seconds)}"
+
+
+_SHOWN: dict[str, Callable[[Any], str]] = {
+    "turn": lambda turn: f"{turn}: all places on the boxes are taken" if turn else "-",
+    "reason": lambda kind: short_of(kind) or "-",
+    "limits": _limits,
+    "paused": _since,
+    "oldest": _since,
+    "input_time": "{:.3f} s".format,
+    "start_time": "{:.3f} s".format,
+    "states": lambda states: ", ".join(f"{name} {state}" for name, state in states.items()) or "-",
+}
 
 
 @pool.command(no_args_is_help=True)
@@ -151,10 +177,10 @@ def purge(which: str, app: str | None, environment: str | None, yes: bool) -> No
         text = (
             f"Drop the {waiting} inputs that wait in {seen.label} of {view.app_name} [{seen.pool}]?"
         )
-        click.confirm(text, abort=True)
+        confirm(text)
     ended = client.run(client.pools.purge(seen.pool, reason=PURGED, spare=True))
     client.run(Accounts(client.keys).add(seen.app, seen.function, {"purged": ended}))
-    click.echo(f"Dropped {ended} inputs of {seen.label}; their callers get an error")
+    echo(f"Dropped {ended} inputs of {seen.label}; their callers get an error")
 
 
 @pool.command(no_args_is_help=True)
@@ -169,12 +195,12 @@ def pause(which: str, app: str | None, environment: str | None) -> None:
     client = current()
     seen = client.run(_find(client, which, app, environment, opens=True))
     if seen.paused:
-        click.echo(f"{seen.label} [{seen.pool}] is paused already")
+        echo(f"{seen.label} [{seen.pool}] is paused already")
         return
     client.run(client.observing.pause(seen.pool, since=paused_now()))
     # Active, and so seen by the autoscaler and in lists, also if it has nothing to do.
     client.run(client.pools.join(seen.pool))
-    click.echo(f"Paused {seen.label} [{seen.pool}]: its containers end, and its inputs wait")
+    echo(f"Paused {seen.label} [{seen.pool}]: its containers end, and its inputs wait")
 
 
 @pool.command(no_args_is_help=True)
@@ -189,7 +215,7 @@ def reset(which: str, app: str | None, environment: str | None) -> None:
     client = current()
     seen = client.run(_find(client, which, app, environment))
     client.run(client.observing.reset(seen.pool, now=paused_now()))
-    click.echo(f"Reset {seen.label} [{seen.pool}]: it may start containers at once")
+    echo(f"Reset {seen.label} [{seen.pool}]: it may start containers at once")
 
 
 @pool.command(no_args_is_help=True)
@@ -203,9 +229,9 @@ def resume(which: str, app: str | None, environment: str | None) -> None:
     client = current()
     seen = client.run(_find(client, which, app, environment))
     if client.run(client.observing.resume(seen.pool)):
-        click.echo(f"Resumed {seen.label} [{seen.pool}]")
+        echo(f"Resumed {seen.label} [{seen.pool}]")
     else:
-        click.echo(f"{seen.label} [{seen.pool}] is not paused")
+        echo(f"{seen.label} [{seen.pool}] is not paused")
 
 
 def _find(

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from qmodal.cli.commands.app import backlog_of
 from qmodal.cli.commands.finding.scope import Scope, app_names, deployed_records, observed
-from qmodal.cli.commands.fleet import look
 from qmodal.client.client import Client
+from qmodal.client.waiting.why import fleet_state, reason_of
 from qmodal.exception import Error, NotFoundError
 from qmodal.spec.documents import PoolSpec
-from qmodal.spec.options import AutoscalerOverride
-from qmodal.spec.variant import options_in_force
+from qmodal.spec.reader import MismatchError
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.watch.observing import Observation
+from qmodal.store.watch.reasons import Reason
 from qmodal.transport.operation import Op
 from qmodal.wire.ids import is_pool_id
 
@@ -30,6 +30,7 @@ class PoolView:
     seen: Observation
     app_name: str
     containers: tuple[ContainerReport, ...]
+    reason: Reason
     turn: str = ""  # when it gets room for another container: its place among the pools that wait
 
     @property
@@ -63,32 +64,16 @@ def view_of(client: Client, seen: Observation) -> Op[PoolView]:
     return (yield from _views(client, [seen]))[0]
 
 
-def settings_of(client: Client, seen: Observation) -> Op[dict[str, float | None] | None]:
-    """The autoscaler settings in force for the pool; None if its app has stopped, or cannot be read."""
-    spec = yield from client.specs.pool(seen.pool)
-    record = yield from client.apps.record(seen.app)
-    if spec is None or record is None:
-        return None
-    version = yield from client.specs.version(seen.app, spec.value.number or record.version)
-    function = None if version is None else version.value.functions.get(spec.value.function)
-    if function is None:
-        return None
-    overrides = yield from client.apps.overrides(seen.app)
-    override = AutoscalerOverride.from_plain(overrides.get(seen.pool, {}))
-    options = override.apply(options_in_force(function, spec.value))
-    return {each.name: getattr(options, each.name) for each in fields(override)}
-
-
 def _views(client: Client, pools: list[Observation]) -> Op[list[PoolView]]:
     names = yield from app_names(client, (each.app for each in pools))
-    fleet = yield from look(client)
-    line = yield from client.fleet.line()
+    state = yield from fleet_state(client.fleet, client.boxes, client.server)
     views = [
         PoolView(
             seen=each,
             app_name=names.get(each.app, each.app),
-            containers=tuple(c for _, c in fleet.alive if c.pool == each.pool),
-            turn="" if line is None else line.turn(each.pool),
+            containers=tuple(one for one in state.of_pool(each.pool) if not one.is_over),
+            reason=reason_of(each, state),
+            turn="" if state.line is None else state.line.turn(each.pool),
         )
         for each in pools
     ]
@@ -113,8 +98,22 @@ def find_pool(client: Client, which: str, scope: Scope, *, opens: bool = False) 
             "Give an id, more of it, or --app."
         )
     if meant:
+        yield from _check(client, meant[0])
         return meant[0]
     return (yield from _inactive(client, which, scope, opens=opens))
+
+
+def _check(client: Client, seen: Observation) -> Op[None]:
+    """Raise MismatchError unless the pool, which was found by a name, serves what its record says."""
+    found = yield from client.specs.pool(seen.pool)
+    if found is None:
+        return
+    spec = found.value
+    if (spec.app_id, spec.function) != (seen.app, seen.function):
+        raise MismatchError(
+            f"pool {seen.pool} is listed as {seen.function!r} of app {seen.app}, and serves {spec.function!r} of "
+            f"app {spec.app_id}: its record was changed by something else than qmodal. Name the pool by its id."
+        )
 
 
 def _is_meant(which: str, seen: Observation, scope: Scope) -> bool:
@@ -159,7 +158,7 @@ def _declared(client: Client, which: str, scope: Scope) -> Op[list[tuple[str, Po
         if scope.app not in ("", record.app_id):
             continue
         try:
-            version = yield from client.specs.version(record.app_id, record.version)
+            version = yield from client.specs.of_record(record)
         except Error:  # published with another key, or by another release
             continue
         function = version.value.functions.get(which) if version is not None else None

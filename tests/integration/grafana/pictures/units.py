@@ -29,6 +29,8 @@ SCALES: dict[str, tuple[tuple[float, str], ...]] = {
     "s": ((86400, " d"), (3600, " h"), (60, " min"), (1, " s"), (1e-3, " ms"), (1e-6, " µs")),
     "bytes": ((2**30, " GiB"), (2**20, " MiB"), (2**10, " KiB"), (1, " B")),
     "percentunit": ((0.01, "%"),),
+    "celsius": ((1, " °C"),),
+    "watt": ((1e3, " kW"), (1, " W")),
     "reqps": ((1e3, " K req/s"), (1, " req/s")),
     "suffix:/s": ((1, "/s"),),
     "short": ((1e9, " Bil"), (1e6, " Mil"), (1e3, " K"), (1, "")),

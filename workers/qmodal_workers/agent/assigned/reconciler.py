@@ -10,10 +10,11 @@ from qmodal.client.client import Client
 from qmodal.exception import Error
 from qmodal.store.apps import AppRecord
 from qmodal.store.fleet import ContainerReport
+from qmodal.store.watch.boxes import Cordon
 from qmodal.transport.defects import skip, survive
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import all_of
-from qmodal.wire.ids import is_pool_id, worker_of
+from qmodal.wire.ids import is_container_of, is_pool_id
 from qmodal_workers.agent.assigned.turnover import Turnover
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.drain import Drain
@@ -27,11 +28,12 @@ class UnreadableError(Error):
 
 
 class Look(NamedTuple):
-    """What is assigned, the apps of our containers and templates, and overrides of pools while starts wait."""
+    """What is assigned, the apps of our containers and templates, overrides of pools while starts wait, and the cordon."""
 
     assigned: dict[str, str]
     apps: dict[str, AppRecord | None]
     overrides: dict[str, dict[str, float]]
+    cordon: Cordon
 
 
 class Reconciler:
@@ -53,6 +55,7 @@ class Reconciler:
         self._turnover = turnover
         self._drain = drain
         self._templates = templates
+        self.cordon = Cordon()  # as it was seen last
         self._hinted = asyncio.Event()
         self._is_closed = False
 
@@ -76,7 +79,9 @@ class Reconciler:
                     await self._hinted.wait()
 
     def _look(self) -> Op[Look]:
-        listed = yield from self._client.fleet.assigned([self._worker])
+        listed, cordon = yield from all_of(
+            self._client.fleet.assigned([self._worker]), self._client.boxes.cordon_of(self._worker)
+        )
         if self._worker not in listed:  # not the same as nothing, which would end all containers
             raise UnreadableError(f"what {self._worker} should run is not there to be read")
         ours = {each.report.app for each in self._containers.living()} | self._templates.apps
@@ -87,7 +92,7 @@ class Reconciler:
         if len(assigned) > self._turnover.most:
             for each in (yield from all_of(*map(self._client.apps.overrides, sorted(ours)))):
                 overrides |= each
-        return Look(assigned, apps, overrides)
+        return Look(assigned, apps, overrides, cordon)
 
     def _own(self, assigned: dict[str, str]) -> dict[str, str]:
         """The assignments without those of another box's container names, or of no pool.
@@ -97,15 +102,16 @@ class Reconciler:
         own = {
             name: pool
             for name, pool in assigned.items()
-            if worker_of(name) == self._worker and is_pool_id(pool)
+            if is_container_of(name, self._worker) and is_pool_id(pool)
         }
-        for name in assigned.keys() - own.keys():
-            skip(f"what {self._worker} should run", f"{name[:80]!r} is no container of it")
+        odd = next((name for name in assigned if name not in own), None)
+        if odd is not None:
+            skip(f"what {self._worker} should run", f"{odd[:80]!r} is no container of it")
         return own
 
     def apply(self, look: Look) -> None:
         """Start what is assigned and missing; drain, end and forget what is not assigned any more."""
-        assigned, apps, overrides = look
+        assigned, apps, overrides, self.cordon = look
         self._templates.note_apps(
             stopped={app for app, record in apps.items() if _is_over(record)},
             deployed={
@@ -121,7 +127,8 @@ class Reconciler:
             if container.is_over and container.id not in assigned:
                 self._containers.forget(container)
         if not self._is_closed:
-            self._turnover.take(assigned, overrides)
+            # What a box that is cordoned was assigned just before is for the leader to take back.
+            self._turnover.take({} if self.cordon.is_closed else assigned, overrides)
 
     def _end_unwanted(
         self, container: Container, assigned: dict[str, str], apps: dict[str, AppRecord | None]
@@ -131,6 +138,8 @@ class Reconciler:
             self._drain.end(container, why)
         elif container.id not in assigned:
             self._drain.begin(container)
+        elif self.cordon.drained:
+            self._drain.leave(container)
 
 
 def _why_over(report: ContainerReport, apps: dict[str, AppRecord | None]) -> str:

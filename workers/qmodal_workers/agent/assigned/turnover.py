@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import time
 from collections.abc import Mapping
 
 from qmodal.transport.defects import survive
+from qmodal_workers.agent.box.memory_room import MemoryRoom
+from qmodal_workers.agent.box.offered import Offered
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.drain import Drain
 from qmodal_workers.agent.starter import Starter
 from qmodal_workers.agent.watchdog import is_running
+from qmodal_workers.devices.leases import GpuLeases
 
 # While starts wait, containers are looked at this often.
 LOOK_SECONDS = 0.05
@@ -33,7 +37,7 @@ SURE_SECONDS = 0.05
 class Turnover:
     """The assigned containers of a worker that wait for room, in the order of their assignment.
 
-    `most`: the containers of the box. Containers that have only their exit hooks left do not count, up to
+    `most`: the containers of the box; fewer run if there is no memory for more. Containers that have only their exit hooks left do not count, up to
     one for each processor: the next one starts meanwhile.
     """
 
@@ -43,17 +47,21 @@ class Turnover:
         starter: Starter,
         drain: Drain,
         *,
-        most: int,
-        cpus: int,
+        gpus: GpuLeases,
+        offered: Offered,
+        memory: MemoryRoom,
     ) -> None:
-        self.most = most
+        self.most = offered.max_containers
+        self._memory = memory
         self._containers = containers
         self._starter = starter
         self._drain = drain
-        self._cpus = cpus
+        self._gpus = gpus
+        self._cpus = offered.processors
         self._waiting: dict[str, str] = {}
         self._overrides: Mapping[str, Mapping[str, float]] = {}
         self._is_pressing = False
+        self._is_short = False  # of memory, for the first that waits
 
     @property
     def ahead(self) -> int:
@@ -63,15 +71,19 @@ class Turnover:
     @property
     def is_full(self) -> bool:
         """Whether assigned containers wait for room."""
-        return bool(self._waiting) and self._room() <= 0
+        return bool(self._for_a_place()) and (self._is_short or self._room() <= 0)
 
     def take(
         self, assigned: Mapping[str, str], overrides: Mapping[str, Mapping[str, float]]
     ) -> None:
         """Take in what is assigned (container → pool) and the overrides of pools; start what there is room for."""
         missing = [name for name in assigned if name not in self._containers]
-        self._waiting = {name: assigned[name] for name in sorted(missing, key=_serial)}
+        # No leader assigns more than the box takes; whoever else writes there must not make lists long.
+        first = heapq.nsmallest(self.most + self.ahead, missing, key=_serial)
+        self._waiting = {name: assigned[name] for name in first}
         self._overrides = overrides
+        for name in self._starter.put_off.keys() - assigned.keys():
+            del self._starter.put_off[name]
         self.start()
         if self._waiting:
             self._containers.moved.set()  # `watch` looks again and again from now on
@@ -94,11 +106,24 @@ class Turnover:
                     await self._containers.moved.wait()
 
     def start(self) -> None:
-        """Start those that wait, as far as places and processors allow."""
-        for name in list(self._waiting)[: max(0, min(self._room(), self._at_once()))]:
+        """Start those that wait, as far as places, processors and memory allow."""
+        self._is_short = False
+        for name in self._for_a_place()[: max(0, min(self._room(), self._at_once()))]:
+            # Whoever needs more waits for it, and no smaller one goes before: it would never have its turn.
+            if not self._memory.has_room(self._waiting[name]):
+                self._is_short = True
+                return
             pool = self._waiting.pop(name)
             with survive(f"starting {name}"):
                 self._starter.begin(name, pool)
+
+    def _for_a_place(self) -> list[str]:
+        """Those that wait for nothing but a place: others, behind which nobody waits, wait for a GPU, too."""
+        put_off = self._starter.put_off
+        if not put_off:
+            return list(self._waiting)
+        has = {needs: self._gpus.has(needs) for needs in set(put_off.values())}
+        return [name for name in self._waiting if name not in put_off or has[put_off[name]]]
 
     def _room(self) -> int:
         living = self._containers.living()
@@ -136,7 +161,9 @@ class Turnover:
         """How many places are wanted beyond those that will be free soon."""
         if not self.is_full:
             return 0
-        return len(self._waiting) - sum(each.report.leaving for each in self._containers.living())
+        return len(self._for_a_place()) - sum(
+            each.report.leaving for each in self._containers.living()
+        )
 
     @staticmethod
     def _seen_idle(container: Container, now: float) -> float:

@@ -18,7 +18,7 @@ from prometheus_client.metrics_core import Metric
 
 from qmodal import __version__
 from qmodal.client.client import Client
-from qmodal.store.history.statistics import ENDS
+from qmodal.store.history.statistics import ENDS, Series
 from qmodal.store.server import ping
 from qmodal.telemetry.metrics_server import (
     ANSWER_SECONDS,
@@ -29,9 +29,13 @@ from qmodal.telemetry.metrics_server import (
     gauge,
     redis_up,
 )
+from qmodal_workers.agent.box.machine import free_memory
+from qmodal_workers.agent.box.offered import Offered
 from qmodal_workers.agent.containers import ContainerTable
 from qmodal_workers.agent.lease import SAFE_NS
+from qmodal_workers.agent.measuring.gpu_metrics import GpuFacts, gpu_facts, gpu_families
 from qmodal_workers.agent.measuring.statistics import FunctionStatistics
+from qmodal_workers.devices.leases import GpuLeases
 from qmodal_workers.ipc.shared_record import lease_clock
 from qmodal_workers.spawn.template_pool import TemplatePool
 
@@ -48,6 +52,7 @@ class BoxFacts:
     templates: tuple[int, ...]  # pids
     totals: Mapping[str, int]  # starts and ends since this process began
     until: int
+    gpus: tuple[GpuFacts, ...] = ()
 
     @property
     def lease_age(self) -> float:
@@ -63,15 +68,16 @@ class BoxMetrics(MetricsSource):
         client: Client,
         statistics: FunctionStatistics,
         templates: TemplatePool,
-        max_containers: int,
+        offered: Offered,
     ) -> None:
         self._client = client
         self._statistics = statistics
         self._templates = templates
-        self._max_containers = max_containers
+        self._offered = offered
         self._reader = LoopReader(asyncio.get_running_loop())
         self._worker = ""
         self._containers = ContainerTable()
+        self._gpus: GpuLeases | None = None
 
     def serve(self, port: int) -> MetricsServer:
         """The server on that port, started; raises ConfigurationError."""
@@ -79,9 +85,9 @@ class BoxMetrics(MetricsSource):
         server.start()
         return server
 
-    def watch(self, worker: str, containers: ContainerTable) -> None:
-        """From now on the worker has this id, and these containers."""
-        self._worker, self._containers = worker, containers
+    def watch(self, worker: str, containers: ContainerTable, gpus: GpuLeases) -> None:
+        """From now on the worker has this id, these containers, and these leases of its GPUs."""
+        self._worker, self._containers, self._gpus = worker, containers, gpus
 
     def families(self) -> tuple[Families, bytes]:
         """As `MetricsSource.families`."""
@@ -105,7 +111,13 @@ class BoxMetrics(MetricsSource):
             templates=tuple(self._templates.pids),
             totals=dict(self._statistics.totals),
             until=self._containers.safe_until,
+            gpus=() if self._gpus is None else gpu_facts(self._gpus, self._owner),
         )
+
+    def _owner(self, container: str) -> Series | None:
+        """The function of a container, once that is known."""
+        found = self._containers.find(container)
+        return None if found is None else found.series
 
     async def _ping(self) -> bool:
         await self._client.aio(ping(patience=ANSWER_SECONDS))
@@ -114,9 +126,7 @@ class BoxMetrics(MetricsSource):
     def _box_families(self, facts: BoxFacts) -> Iterator[Metric]:
         about = {"worker": facts.worker, "version": __version__}
         yield InfoMetricFamily("qmodal_box", "The worker of this box.", value=about)
-        yield gauge(
-            "qmodal_box_max_containers", "Containers that it runs at most.", self._max_containers
-        )
+        yield from _offers(self._offered)
         states = GaugeMetricFamily(
             "qmodal_box_containers", "Containers of this box, by state.", labels=("state",)
         )
@@ -130,6 +140,20 @@ class BoxMetrics(MetricsSource):
             facts.lease_age,
         )
         yield from _taken(facts)
+        yield from gpu_families(facts.gpus)
+
+
+def _offers(offered: Offered) -> Iterator[Metric]:
+    yield gauge(
+        "qmodal_box_max_containers", "Containers that it runs at most.", offered.max_containers
+    )
+    yield gauge("qmodal_box_cpus", "CPUs that it offers.", offered.cpus)
+    yield gauge("qmodal_box_memory_bytes", "Memory that it offers.", offered.memory)
+    yield gauge(
+        "qmodal_box_memory_free_bytes",
+        "Memory that programs may still take there before the kernel ends some.",
+        free_memory(),
+    )
 
 
 def _totals(totals: Mapping[str, int]) -> Iterator[Metric]:
