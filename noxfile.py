@@ -8,7 +8,8 @@ import nox
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
-nox.options.sessions = ["lint", "types", "tests"]
+nox.options.sessions = ["lint", "types", "tests", "dependencies"]
+PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 
 
 def install(session: nox.Session) -> None:
@@ -41,6 +42,19 @@ def tests(session: nox.Session) -> None:
     """All tests, or those that are named behind `--`."""
     install(session)
     session.run("pytest", *session.posargs)
+
+
+@nox.session(python=PYTHONS)
+def pythons(session: nox.Session) -> None:
+    """The tests in each version of Python; `nox -s pythons-3.13` in one."""
+    install(session)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def dependencies(session: nox.Session) -> None:
+    """The oldest and the newest versions that the ranges of pyproject.toml allow."""
+    session.run("bash", ".ci/dependencies", external=True)
 
 
 @nox.session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,7 +16,13 @@ from qmodal.spec.needs.sizes import parse_size
 _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
-class Moment(click.ParamType[int]):
+if TYPE_CHECKING:
+    _Milliseconds = click.ParamType[int]
+else:  # which older versions of click do not let be subscripted
+    _Milliseconds = click.ParamType
+
+
+class Moment(_Milliseconds):
     """A moment in the past, in ms since 1970: as so long ago (`15m`), or as a date with or without a time."""
 
     name = "time"

@@ -14,6 +14,7 @@ from qmodal.client.discovery import discovered
 from qmodal.config import Settings
 from qmodal.embedded.credentials import withdraw
 from qmodal.exception import ConfigurationError, ConnectionError, Error
+from qmodal.services.control import rq_version
 from qmodal.store.server import ping
 from qmodal.telemetry.events import CONTROL_TROUBLE, emit
 from qmodal.telemetry.log_lines import begin_log
@@ -38,6 +39,8 @@ def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: stop.set())
     try:
+        if refused := rq_version.refusal():
+            raise ConfigurationError(refused)
         settings = Settings.from_environ(os.environ)
         settings = discovered(replace(settings, insecure=settings.insecure or insecure))
         withdraw(settings)

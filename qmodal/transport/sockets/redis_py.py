@@ -20,13 +20,13 @@ from redis.connection import (
     UnixDomainSocketConnection,
     parse_url,
 )
-from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from qmodal.exception import ConfigurationError, clause
 from qmodal.transport.errors import LostError, ReplyError
 from qmodal.transport.sockets.login import refused
 from qmodal.transport.sockets.opening import CONNECT_SECONDS, keepalive
+from qmodal.transport.sockets.redis_versions import known_to, with_name_checked, without_notices
 
 _ASYNC_KINDS: dict[type, type[asyncio_connection.AbstractConnection]] = {
     Connection: asyncio_connection.Connection,
@@ -85,18 +85,28 @@ def _make(url: str, *, is_async: bool = False, **given: object) -> Any:
     kind = found.pop("connection_class", Connection)
     if kind is not UnixDomainSocketConnection:
         found.update(socket_keepalive=True, socket_keepalive_options=keepalive())
-    found.update(
-        protocol=2,
-        legacy_responses=False,
-        driver_info=None,
-        maint_notifications_config=MaintNotificationsConfig(enabled=False),
-        socket_connect_timeout=CONNECT_SECONDS,
-    )
+    # Without an introduction of the library, which newer ones make with one option and older ones with two.
+    ours = {"legacy_responses": False, "driver_info": None, "lib_name": None, "lib_version": None}
+    made = _ASYNC_KINDS[kind] if is_async else kind
+    known = known_to(made, ours | without_notices())
+    if "driver_info" in known:
+        known = {name: value for name, value in known.items() if not name.startswith("lib_")}
+    found.update(protocol=2, socket_connect_timeout=CONNECT_SECONDS, **known)
+    found.update(with_name_checked(url))
     found.update(given)
     try:
-        return (_ASYNC_KINDS[kind] if is_async else kind)(**found)
+        return made(**found)
     except (TypeError, ValueError, redis_errors.RedisError) as error:
         raise ConfigurationError(f"the Redis URL cannot be used ({clause(error)}).") from None
+
+
+def _code_of(error: redis_errors.RedisError) -> str | None:
+    """What an older redis-py has cut off the text, as far as that concerns logging in."""
+    if isinstance(error, redis_errors.NoPermissionError):
+        return "NOPERM"
+    if isinstance(error, redis_errors.BusyLoadingError):
+        return "LOADING"
+    return "WRONGPASS" if isinstance(error, redis_errors.AuthenticationError) else None
 
 
 def _translated(error: redis_errors.RedisError) -> Exception:
@@ -109,8 +119,9 @@ def _translated(error: redis_errors.RedisError) -> Exception:
         )
     cause = error.__cause__
     said = cause if isinstance(cause, redis_errors.RedisError) else error
-    if said.status_code is not None:
-        return refused(ReplyError(f"{said.status_code} {said}"))
+    code = getattr(said, "status_code", None) or _code_of(said)
+    if code is not None:
+        return refused(ReplyError(f"{code} {said}"))
     if isinstance(said, redis_errors.ResponseError):
         return refused(ReplyError(str(said)))
     return LostError(str(said))

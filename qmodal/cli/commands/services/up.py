@@ -66,6 +66,7 @@ def up(
     """
     from qmodal.embedded import stack, up as kept
     from qmodal.embedded.gateway import GATEWAY_PORT, missing_for_gateway
+    from qmodal.services.control import rq_version
 
     if detach:
         given = {
@@ -84,18 +85,24 @@ def up(
         named = {f"child {n}": shlex.split(line) for n, line in enumerate(children, 1)}
         missing = [] if no_web or named else missing_for_gateway()
         wanted = web_port or settings.web_port or GATEWAY_PORT
+        refused = rq_version.refusal()
+        ours = {
+            name: line for name, line in stack.CHILDREN.items() if name != "control" or not refused
+        }
         started = kept.start_kept(
             settings,
             bind=address,
             web_port=None if no_web or named or missing else wanted,
             metrics_port=metrics_port or settings.metrics_port,
-            children=named or stack.CHILDREN,
+            children=named or ours,
         )
     except ConfigurationError as error:
         raise _Misconfigured(str(error)) from error
     _stop_on_signals(started)
     for line in introduction(started, missing):
         echo(line)
+    if refused:
+        echo(f"No schedules: {refused}")
     _run_to_the_end(started)
 
 

@@ -8,7 +8,6 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
-from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 from rq import Queue
 from rq.exceptions import DuplicateJobError
@@ -18,6 +17,7 @@ from rq.worker_registration import REDIS_WORKER_KEYS, WORKERS_BY_QUEUE_KEY
 from qmodal.services.control.jobs.signed import SignedJob, signature
 from qmodal.transport.connection import WATCHED
 from qmodal.transport.sockets.opening import CONNECT_SECONDS, keepalive
+from qmodal.transport.sockets.redis_versions import with_name_checked, without_notices
 from qmodal.transport.sockets.sentinel import watch
 
 # In seconds: a finished job keeps others of its id away; one that nobody takes is worth nothing after a while.
@@ -33,7 +33,8 @@ def connect(url: str) -> redis.Redis:
         "retry": Retry(NoBackoff(), 0),
         "socket_timeout": READ_SECONDS,
         "socket_connect_timeout": CONNECT_SECONDS,
-        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+        **without_notices(),
+        **with_name_checked(url),
     }
     if not url.startswith("unix:"):
         given["socket_keepalive_options"] = keepalive()
