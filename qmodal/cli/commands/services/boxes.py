@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -81,7 +82,8 @@ def showing(which: str, as_json: bool) -> None:
         click.echo(json.dumps(about, indent=2))
         return
     for name, text in _about(box, about):
-        click.echo(f"{name:<16}{text}".rstrip())
+        for line in wrap(f"{name:<16}{text}", 80, subsequent_indent=" " * 16):
+            click.echo(line)
     if containers:
         click.echo()
         _show_containers(about["containers"])
