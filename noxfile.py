@@ -1,4 +1,4 @@
-"""The checks as sessions: `nox` runs all but the benchmark, the pictures and what needs a GPU, `nox -s lint` one of them."""
+"""The checks as sessions: `nox` runs all but the benchmark, the pictures, the long fuzz test and what needs a GPU, `nox -s lint` one of them."""
 
 from __future__ import annotations
 
@@ -63,3 +63,10 @@ def bench(session: nox.Session) -> None:
     session.install("-e", ".", "--group", "test", "--group", "bench", "-c", "constraints.txt")
     session.run("python", "-m", "benchmarks.environments")
     session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Rubbish in every key of a stack at work, for ten minutes; options behind `--`."""
+    session.install("-e", ".", "--group", "test", "-c", "constraints.txt")
+    session.run("python", "-m", "tests.integration.control_plane.foreign.fuzz", *session.posargs)

@@ -75,6 +75,7 @@ FAILED_ARGUMENTS = 64 * MIB
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _HOST = re.compile(r"[a-z0-9:]([a-z0-9.:-]*[a-z0-9:])?")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_PUBLISHING_KEY = re.compile(r"[0-9a-fA-F]{64}")
 _HEX_KEY = re.compile(r"(?:[0-9a-fA-F]{2}){16,}")
 _SCHEMES = {
     "redis": "redis",
@@ -82,6 +83,7 @@ _SCHEMES = {
     "unix": "unix",
     "valkey": "redis",
     "valkeys": "rediss",
+    "redis+sentinel": "redis+sentinel",
     "redis+unix": "unix",
     "valkey+unix": "unix",
 }
@@ -89,10 +91,15 @@ _SCHEMES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One process's settings; `redis_url` and `signing_key` are None where nothing was set."""
+    """One process's settings; `redis_url` and `signing_key` are None where nothing was set.
+
+    `publishing_key` is the private half, of those who deploy; `publishers` are the public halves that are accepted.
+    """
 
     redis_url: str | None = field(default=None, repr=False)
     signing_key: bytes | None = field(default=None, repr=False)
+    publishing_key: bytes | None = field(default=None, repr=False)
+    publishers: tuple[bytes, ...] = ()
     environment: str = "main"
     payloads: Literal["", "plain"] = ""
     result_ttl: float = 7 * DAY
@@ -116,6 +123,8 @@ class Settings:
         return cls(
             redis_url=_redis_url(environ),
             signing_key=_signing_key(environ),
+            publishing_key=_publishing_key(environ),
+            publishers=_publishers(environ),
             environment=_name(environ, "QMODAL_ENVIRONMENT", "main"),
             payloads=_payloads(environ),
             result_ttl=_result_ttl(environ),
@@ -137,12 +146,14 @@ class Settings:
         return self.home / "code"
 
     def to_environ(self) -> dict[str, str]:
-        """The variables that spell these settings, the key and the server's password among them.
+        """The variables that spell these settings, the signing key and the server's password among them.
 
+        Without the private publishing key, which nobody else gets: `publishers` says what is accepted.
         Without the port of metrics and the GPUs, which are of one process only. They are for a descriptor; a process's environment gets `credentials.child_environ`.
         """
         environ = {
             "QMODAL_ENVIRONMENT": self.environment,
+            "QMODAL_PUBLISHERS": ",".join(each.hex() for each in self.publishers),
             "QMODAL_PAYLOADS": self.payloads,
             "QMODAL_RESULT_TTL": repr(self.result_ttl),
             "QMODAL_FAILED_ARGUMENTS_MIB": str(self.failed_arguments // MIB),
@@ -161,16 +172,13 @@ class Settings:
 
 
 def redacted(url: str) -> str:
-    """The URL as it may be shown: passwords are stars. It rather hides too much than too little.
-
-    Also what is no URL, such as one whose scheme was forgotten.
-    """
+    """The URL, or what was meant for one, as it may be shown: passwords are stars, rather too many than too few."""
     before, at, host = url.rpartition("@")
     scheme = _SCHEME.match(before)
     begin = scheme[0] if scheme else ""
     user, colon, _ = before.removeprefix(begin).partition(":")
     shown = f"{begin}{user if colon else ''}{colon}***@{host}" if at else url
-    return re.sub(r"([?&]password=)[^&#]*", r"\1***", shown)
+    return re.sub(r"([?&](?:ssl_|sentinel_)?password=)[^&#]*", r"\1***", shown)
 
 
 def parse_key(text: str, variable: str) -> bytes:
@@ -212,14 +220,16 @@ def _translated(url: str, variable: str) -> str:
     scheme, separator, rest = url.partition("://")
     known = _SCHEMES.get(scheme.lower())
     if not separator or known is None:
+        cluster = "Redis Cluster is not supported yet; " * ("+cluster" in scheme.lower())
         raise ConfigurationError(
-            f"{variable} is {redacted(url)!r}; write redis://HOST:PORT/DB, rediss://HOST:PORT/DB "
-            "(TLS) or unix:///PATH"
+            f"{variable} is {redacted(url)!r}; {cluster}write redis://HOST:PORT/DB, rediss://HOST:PORT/DB "
+            "(TLS), redis+sentinel://HOST:PORT,HOST:PORT/NAME or unix:///PATH"
         )
     translated = f"{known}://{rest}"
     try:
         parts = urllib.parse.urlsplit(translated)
-        complete = parts.path if known == "unix" else parts.hostname and parts.port != 0
+        has_path = known in ("unix", "redis+sentinel")
+        complete = parts.path if has_path else parts.hostname and parts.port != 0
     except ValueError:
         complete = ""
     if not complete:
@@ -239,6 +249,31 @@ def _signing_key(environ: Mapping[str, str]) -> bytes | None:
         return None
     text = _content(name, "QMODAL_SIGNING_KEY_FILE", "the key")
     return parse_key(text, f"The file of QMODAL_SIGNING_KEY_FILE ({name})")
+
+
+def _publishing_key(environ: Mapping[str, str]) -> bytes | None:
+    source = "QMODAL_PUBLISHING_KEY"
+    text = environ.get(source, "").strip()
+    if not text and (name := environ.get("QMODAL_PUBLISHING_KEY_FILE", "").strip()):
+        source = f"The file of QMODAL_PUBLISHING_KEY_FILE ({name})"
+        text = _content(name, "QMODAL_PUBLISHING_KEY_FILE", "the private publishing key")
+    return parse_publishing_key(text, source) if text else None
+
+
+def parse_publishing_key(text: str, source: str) -> bytes:
+    """A publishing key, private or public, from its text."""
+    text = text.strip()
+    if not _PUBLISHING_KEY.fullmatch(text):
+        raise ConfigurationError(
+            f"{source} is no publishing key, which is 64 hex digits; make a private one with: "
+            "openssl rand -hex 32"
+        )
+    return bytes.fromhex(text)
+
+
+def _publishers(environ: Mapping[str, str]) -> tuple[bytes, ...]:
+    texts = environ.get("QMODAL_PUBLISHERS", "").replace(",", " ").split()
+    return tuple(parse_publishing_key(text, "One of QMODAL_PUBLISHERS") for text in texts)
 
 
 def _content(name: str, variable: str, what: str) -> str:

@@ -35,6 +35,8 @@ from qmodal.wire.signing import FORGED
 
 log = logging.getLogger("qmodal")
 LONGEST_TTL_SECONDS = 24 * 3600
+# For so long a `get` that is over goes on while it finds nothing but items of somebody else.
+FOREIGN_SECONDS = 1.0
 # Seconds between two tries to put into a full partition, or two looks of an iteration that waits: at first, and at most.
 FIRST_PAUSE, LONGEST_PAUSE, LONGEST_LOOK = 0.01, 1.0, 0.2
 
@@ -277,7 +279,8 @@ class Queue(StoredObject):
             values = list(_opened(client, object_id, name, found))
             if values or not (block or found):
                 return values
-            if block and left <= 0 and not found:
+            # Items of somebody else, which were left out, are passed over for a second longer.
+            if block and ((left <= 0 and not found) or left < -FOREIGN_SECONDS):
                 raise Empty
 
     def _put(

@@ -28,7 +28,7 @@ class FunctionCurrentStats:
 class FunctionAutoscalerSettings:
     """The settings in force for a pool; `max_containers` None means no limit, windows in seconds.
 
-    `scaleup_softness` is qmodal's own: 0 starts as many containers as could help, 1 the fewest.
+    `scaleup_softness` and `scaleup_window` are qmodal's own. A softness of 0 starts as many containers as could help, 1 the fewest.
     """
 
     min_containers: int
@@ -36,6 +36,7 @@ class FunctionAutoscalerSettings:
     buffer_containers: int
     scaledown_window: int
     scaleup_softness: float = 0.25
+    scaleup_window: int = 0
 
 
 @dataclass(frozen=True, slots=True)

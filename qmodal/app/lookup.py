@@ -46,11 +46,13 @@ def lookup(make: Callable[[str], A], name: str, environment: str | None, *, crea
 
 def find_version(client: Client, name: str, environment: str) -> Op[Version | None]:
     """The current version of the app that goes on under that name or id."""
-    app_id = name if is_app_id(name) else (yield from client.apps.find(environment, name))
-    record = (yield from client.apps.record(app_id)) if app_id else None
+    if not is_app_id(name):
+        version = yield from client.specs.deployed(environment, name)
+        return None if version is None else version.value
+    record = yield from client.apps.record(name)
     if record is None or record.state == "stopped":
         return None
-    version = yield from client.specs.version(record.app_id, record.version)
+    version = yield from client.specs.of_record(record)
     return None if version is None else version.value
 
 

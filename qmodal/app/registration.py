@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from qmodal.client.client import is_plain_only
 from qmodal.client.notebook import source_of
 from qmodal.cls.local_instance import check_construction, has_constructor
 from qmodal.cls.partial_function import (
@@ -143,6 +144,7 @@ def function_entry(
     if not inspect.isroutine(raw):
         raise TypeError(f"`@app.function` belongs on a function, not on a {type(raw).__name__}.")
     options = _in_place(raw, options)
+    _check_serialized(raw, options)
     method = _method_spec(raw, is_generator)
     is_web = isinstance(target, PartialFunction) and bool(target.web)
     options.check_kind(is_generator=method.is_generator, is_web=is_web)
@@ -157,6 +159,7 @@ def class_entry(target: Any, options: FunctionOptions) -> Registered:
         raise TypeError("`@app.cls` belongs on a class; for a function use `@app.function()`.")
     if is_interactive(raw):
         options = replace(options, serialized=True)
+    _check_serialized(raw, options)
     methods = methods_of(raw)
     web = {name: dict(partial.web) for name, partial in methods.items() if partial.web}
     _check_class(raw, options, web)
@@ -212,6 +215,15 @@ def _unmarked(target: Any, options: FunctionOptions) -> tuple[Any, FunctionOptio
 def is_interactive(raw: Any) -> bool:
     """Whether it was typed into a notebook or an interpreter: no container could import it."""
     return raw.__module__ == "__main__" and is_typed()
+
+
+def _check_serialized(raw: Callable[..., Any], options: FunctionOptions) -> None:
+    """Raise InvalidError for code that would travel as a pickle where none may."""
+    if options.serialized and is_plain_only():
+        raise InvalidError(
+            f"QMODAL_PAYLOADS=plain allows no pickles, and {raw.__qualname__} would be sent as one: leave out `serialized=True`, "
+            "and define it in a module."
+        )
 
 
 def _in_place(raw: Callable[..., Any], options: FunctionOptions) -> FunctionOptions:

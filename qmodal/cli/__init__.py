@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -14,6 +14,9 @@ from qmodal import __version__
 from qmodal.cli.errors import exit_code_of, show_failure
 from qmodal.client.streams import open_missing
 from qmodal.exception import Error
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 GROUP = "qmodal.commands"
 
@@ -39,6 +42,9 @@ BUILT_IN = {
     ),
     "up": CommandEntry(
         "qmodal.cli.commands.services.up:up", "Run the whole system on this machine."
+    ),
+    "down": CommandEntry(
+        "qmodal.cli.commands.services.down:down", "Stop what `qmodal up` has started."
     ),
     "web": CommandEntry("qmodal.cli.commands.services.web:web", "Serve web functions over HTTP."),
     "control": CommandEntry(
@@ -95,6 +101,12 @@ BUILT_IN = {
         "qmodal.cli.commands.doctor:doctor", "Check the settings against the server."
     ),
     "key": CommandEntry("qmodal.cli.commands.key:key", "Show what a second machine needs."),
+    "acl": CommandEntry(
+        "qmodal.cli.commands.rights.acl:acl", "Print rules for users of Redis, by role."
+    ),
+    "completion": CommandEntry(
+        "qmodal.cli.commands.completion:completion", "Have a shell complete commands."
+    ),
 }
 # The commands of this distribution's other packages, as their entry points say: to look those up takes
 # a tenth of a second and a mebibyte, which a service would keep.
@@ -107,6 +119,25 @@ EXTERNAL = {
         "qmodal_autoscaler.simulator.command:command", "Compare scaling policies on made-up load."
     ),
 }
+# How the help groups them. What other distributions add comes behind these.
+SECTIONS = {
+    "Run programs": ("run", "deploy", "serve"),
+    "Run the system": ("up", "down", "worker", "autoscaler", "control", "web"),
+    "See and change what runs": (*("app", "call", "pool", "why", "dead", "container", "schedule"),),
+    "See and change boxes": (
+        *("worker list", "worker show", "worker cordon", "worker uncordon", "worker drain"),
+    ),
+    "Keep by name": ("dict", "queue", "secret", "token"),
+    "Set up": ("doctor", "key", "completion", "simulate"),
+}
+EXAMPLES = (
+    ("qmodal run shop.py", "Run its entrypoint; needs no setting up."),
+    ("qmodal run shop.py::send", "Run one function of it."),
+    ("qmodal up --detach", "Start everything on this machine, to stay."),
+    ("qmodal deploy shop.py", "Publish the app for other programs."),
+    ("qmodal app logs -f shop", "Follow what its containers print."),
+    ("qmodal call list --app shop", "Find its calls, and which have failed."),
+)
 
 
 class CommandGroup(click.Group):
@@ -135,10 +166,28 @@ class CommandGroup(click.Group):
             return name, self.get_command(ctx, name), args[2:]
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands that begin so, without importing them, and options."""
+        from click.shell_completion import CompletionItem
+
+        found = [
+            CompletionItem(name, help=summary)
+            for name, summary in _summaries()
+            if name.startswith(incomplete) and " " not in name
+        ]
+        return found + click.Command.shell_complete(self, ctx, incomplete)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The list of commands, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(_summaries()))
+        """The lists of commands, without importing them, and examples."""
+        summaries = dict(_summaries())
+        for title, names in SECTIONS.items():
+            with formatter.section(title):
+                formatter.write_dl([(name, summaries.pop(name)) for name in names])
+        if summaries:
+            with formatter.section("From other packages"):
+                formatter.write_dl(list(summaries.items()))
+        with formatter.section("Examples"):
+            formatter.write_dl(EXAMPLES)
 
 
 def _summaries() -> Iterator[tuple[str, str]]:
@@ -157,11 +206,16 @@ def _entry_points(*names: str) -> list[Any]:
 
 
 @click.command(
-    cls=CommandGroup, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]}
+    cls=CommandGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(__version__, prog_name="qmodal", message="%(prog)s %(version)s")
-def program() -> None:
+@click.pass_context
+def program(ctx: click.Context) -> None:
     """Modal's programming model on your own machines."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import inspect
+import json
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,29 @@ import click
 
 from qmodal.exception import ExecutionError, InvalidError, clause
 
+
+class Json(click.ParamType[Any]):
+    """A dict or a list, written as JSON."""
+
+    def __init__(self, kind: type[dict[Any, Any]] | type[list[Any]]) -> None:
+        self._kind = kind
+        self.name = "json"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The object; a usage error shows how one is written."""
+        try:
+            found = json.loads(value)
+        except ValueError as error:
+            found = error
+        if not isinstance(found, self._kind):
+            example = "'{\"size\": 3}'" if self._kind is dict else "'[1, 2]'"
+            said = f"it is {type(found).__name__}" if not isinstance(found, ValueError) else found
+            self.fail(
+                f"takes a {self._kind.__name__} as JSON, such as {example}: {said}", param, ctx
+            )
+        return found
+
+
 _TYPES: dict[Any, click.ParamType[Any]] = {
     Parameter.empty: click.STRING,
     str: click.STRING,
@@ -22,6 +46,8 @@ _TYPES: dict[Any, click.ParamType[Any]] = {
     float: click.FLOAT,
     bool: click.BOOL,
     datetime.datetime: click.DateTime(),
+    dict: Json(dict),
+    list: Json(list),
 }
 
 
@@ -134,7 +160,7 @@ def _option(parameter: Parameter) -> click.Option:
     is_flag = hint is bool
     required = parameter.default is Parameter.empty
     choices = _choices(parameter.annotation)
-    kind = click.Choice([str(choice) for choice in choices]) if choices else _TYPES.get(hint)
+    kind = click.Choice([str(choice) for choice in choices]) if choices else _TYPES.get(_bare(hint))
     if kind is None:
         raise InvalidError(
             f"Parameter `{parameter.name}` has unparseable annotation: {parameter.annotation!r}"
@@ -148,6 +174,12 @@ def _option(parameter: Parameter) -> click.Option:
         help=None if required else f"[default: {parameter.default!r}]",
         callback=_to_int if choices and isinstance(choices[0], int) else None,
     )
+
+
+def _bare(hint: Any) -> Any:
+    """`dict` of `dict[str, int]`, and `list` of a list; any other annotation as it is."""
+    origin = typing.get_origin(hint)
+    return origin if origin in (dict, list) else hint
 
 
 def _to_int(_context: click.Context, _parameter: click.Parameter, value: str | None) -> int | None:

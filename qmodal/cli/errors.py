@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from qmodal.cli.echo import echo
 from qmodal.exception import AuthError, ConfigurationError, ConnectionError, Error, clause
 from qmodal.wire.foreign import ForeignError, chain, describe, touch
 
@@ -30,7 +31,7 @@ def exit_code_of(failure: Error | click.ClickException | click.Abort) -> int:
     """Say what failed, and return the exit code for it."""
     match failure:
         case click.UsageError() if isinstance(failure, _USAGE):
-            click.echo(failure.format_message(), err=True)
+            echo(failure.format_message(), err=True)
             return MISUSED
         case click.UsageError():
             _say(f"{clause(failure.format_message())}{_hint(failure)}")
@@ -41,7 +42,7 @@ def exit_code_of(failure: Error | click.ClickException | click.Abort) -> int:
         case click.Abort() if isinstance(failure.__cause__, KeyboardInterrupt):
             return INTERRUPTED
         case click.Abort():
-            click.echo("Aborted.", err=True)
+            echo("Aborted.", err=True)
             return FAILED
         case _:
             _show_error(failure)
@@ -59,7 +60,7 @@ def show_failure(
     if shown is None:
         sys.__excepthook__(kind, error, trace)
     else:
-        click.echo(shown, nl=False, err=True)
+        echo(shown, nl=False, err=True)
 
 
 def user_traceback(error: BaseException) -> str | None:
@@ -117,7 +118,7 @@ def _is_one_screen() -> bool:
 
 
 def _say(text: str) -> None:
-    click.echo(f"Error: {text}", err=True)
+    echo(f"Error: {text}", err=True)
 
 
 def _hint(failure: click.UsageError) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import click
 
+from qmodal.cli.echo import echo
 from qmodal.client.client import Client
 from qmodal.output.log_search import PAGE, LogFilter, newest
 from qmodal.output.screen import Screen, Style
@@ -130,4 +131,4 @@ def _show_as_json(chunk: LogChunk) -> None:
         "input": input_id(chunk.call, chunk.index) if of_input else "",
     }
     for _, line in LogFilter().lines([chunk]):
-        click.echo(json.dumps({**about, "text": line}))
+        echo(json.dumps({**about, "text": line}))

@@ -76,6 +76,9 @@ labels = click.option(
     default=None,
     help="Begin lines with function and call; by default on a terminal, if several calls print.",
 )
+quiet = click.option(
+    "-q", "--quiet", is_flag=True, help="Do not say what is declared and not done here."
+)
 yes = click.option("-y", "--yes", is_flag=True, help="Do not ask.")
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 metrics_port = click.option(

@@ -13,6 +13,7 @@ from typing import Literal, Protocol, cast
 
 import click
 
+from qmodal.cli.echo import echo
 from qmodal.client import context
 from qmodal.cls.partial_function import PartialFunction
 from qmodal.exception import InvalidError
@@ -105,7 +106,7 @@ def load_reference(reference: Reference) -> ModuleType:
         else:
             module = load_module(reference.module or "")
     for name in _forgotten(module):
-        click.echo(
+        echo(
             f"`{name}` belongs to no app: its decorator needs `@app.function()` above it.", err=True
         )
     return module

@@ -14,6 +14,7 @@ from qmodal.config import Settings, redacted
 from qmodal.exception import ConfigurationError
 from qmodal.spec.pack_size import PackTimes
 from qmodal.store.keys import Keys
+from qmodal.wire.publishing import Publisher, complete
 from qmodal.wire.signing import Signer
 
 if TYPE_CHECKING:
@@ -67,9 +68,12 @@ class Client:
     ) -> None:
         if settings.redis_url is None or settings.signing_key is None:
             raise ConfigurationError(NO_SERVER)
-        self.settings = settings
+        self.settings = complete(settings)
         self.keys = Keys(settings.prefix)
         self.signer = Signer(settings.signing_key)
+        self.publisher = Publisher(
+            self.signer.key_id, self.settings.publishing_key, self.settings.publishers
+        )
         self.learned = PackTimes()
         # What all drivers put off: whichever writes next takes it along.
         self._later: deque[Command] = deque()
@@ -242,7 +246,7 @@ class Client:
         """Specs of pools and versions of apps, verified."""
         from qmodal.spec.reader import SpecReader
 
-        return SpecReader(self.pools.spec, self.apps.version, self.signer)
+        return SpecReader(self.pools.spec, self.apps, self.keys.apps, self.signer, self.publisher)
 
     @cached_property
     def logs(self) -> Logs:

@@ -19,6 +19,8 @@ def is_local() -> bool:
     >>> if qmodal.is_local():
     ...     print("on the caller's machine")
     """
+    if state.eager is not None and _input.get() is not None:
+        return False  # an input of eager mode, which runs it in this process
     return os.getpid() not in (state.serving_pid, state.importing_pid)
 
 

@@ -16,20 +16,17 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1", "")
 def discovered(settings: Settings) -> Settings:
     """The settings with a server and a key where they can be had; raises ConfigurationError."""
     if settings.redis_url is None:
-        from qmodal.embedded.home import running_address
+        from qmodal.embedded.home import running
 
-        found = running_address(settings.home)
-        if found is None:
-            return settings
-        return replace(settings, redis_url=found[0], signing_key=found[1])
+        return running(settings) or settings
     if settings.signing_key is not None:
         return settings
-    return replace(settings, signing_key=_default_key(settings, settings.redis_url))
+    return _with_default_keys(settings, settings.redis_url)
 
 
-def _default_key(settings: Settings, url: str) -> bytes:
+def _with_default_keys(settings: Settings, url: str) -> Settings:
     if settings.insecure:
-        return INSECURE_KEY
+        return replace(settings, signing_key=INSECURE_KEY)
     if not is_near(url):
         raise ConfigurationError(
             "this Redis is on another machine, and there is no signing key: whoever can write to it "
@@ -40,11 +37,13 @@ def _default_key(settings: Settings, url: str) -> bytes:
 
     home = Home(settings.home)
     home.prepare()
-    return home.signing_key(None)
+    return home.keyed(settings)
 
 
 def is_near(url: str) -> bool:
-    """Whether the server is on this machine: a Unix socket or a loopback address."""
+    """Whether the server is on this machine: a Unix socket or a loopback address. What Sentinels lead to may be anywhere."""
     parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "redis+sentinel":
+        return False
     host = parts.hostname or ""
     return parts.scheme.startswith("unix") or host in _LOOPBACK or host.startswith("127.")

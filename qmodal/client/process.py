@@ -43,6 +43,7 @@ class ProcessState:
     """
 
     client: Any = None  # the Client of the plain verbs; made on first use, under `making`
+    eager: Any = None  # the EagerApps of `qmodal.testing`, while its eager mode is on
     serving_pid: int = 0
     importing_pid: int = 0
     is_importing: bool = False

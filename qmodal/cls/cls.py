@@ -193,6 +193,7 @@ class Obj:
         buffer_containers: int | None = None,
         scaledown_window: int | None = None,
         scaleup_softness: float | None = None,
+        scaleup_window: int | None = None,
     ) -> Op[FunctionAutoscalerSettings]:
         """Change the limits of this instance's pool only; None leaves one as it is."""
         return pool_verbs.update_autoscaler(
@@ -202,6 +203,7 @@ class Obj:
             buffer_containers=buffer_containers,
             scaledown_window=scaledown_window,
             scaleup_softness=scaleup_softness,
+            scaleup_window=scaleup_window,
         )
 
     @verb

@@ -10,9 +10,11 @@ import os
 import sys
 import urllib.parse
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from qmodal.config import Settings
+from qmodal.wire.publishing import complete
 
 _MODE = 0o400
 
@@ -28,14 +30,22 @@ def password_of(url: str) -> str:
 
 
 def credential_variables(environ: Mapping[str, str], settings: Settings) -> list[str]:
-    """Which of these variables hold the key, or the password of the server that qmodal uses.
+    """Which of these variables hold a key, or the password of the server that qmodal uses.
+
+    Those of the publishing key are for nobody that a process starts, not even the file's name.
 
     A `REDIS_URL` with another password is the user's own and no business of ours.
     """
     own = password_of(settings.redis_url or "")
     urls = ("QMODAL_REDIS_URL", "REDIS_URL") if own else ()
-    key = [name for name in ("QMODAL_SIGNING_KEY",) if name in environ]
+    keys = ("QMODAL_SIGNING_KEY", "QMODAL_PUBLISHING_KEY", "QMODAL_PUBLISHING_KEY_FILE")
+    key = [name for name in keys if name in environ]
     return key + [name for name in urls if password_of(environ.get(name, "")) == own]
+
+
+def receiving(settings: Settings) -> Settings:
+    """The settings of who accepts the same versions of apps and makes none."""
+    return replace(complete(settings), publishing_key=None)
 
 
 def withdraw(settings: Settings) -> None:
@@ -78,21 +88,27 @@ def child_environ(settings: Settings, *, key_file: str, url_file: str = "") -> d
 class CredentialFiles:
     """Files with the credentials of this process, for those that it starts; they go with it.
 
+    Only with `may_publish` they get the private publishing key, too.
     On Linux they are in memory, and their paths name our descriptors, so that even SIGKILL leaves
     nothing on a disk. Elsewhere they are in a private folder, which the next start removes.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, may_publish: bool = False) -> None:
         self._settings = settings
         self._held: list[int] = []
         self._folder: Path | None = None
         url = settings.redis_url or ""
         self._key = self._hold("key", (settings.signing_key or b"").hex())
         self._url = self._hold("url", url) if password_of(url) else ""
+        private = settings.publishing_key if may_publish else None
+        self._publishing = "" if private is None else self._hold("publishing", private.hex())
 
     def environ(self) -> dict[str, str]:
         """All variables of a child process."""
-        return child_environ(self._settings, key_file=self._key, url_file=self._url)
+        environ = child_environ(self._settings, key_file=self._key, url_file=self._url)
+        if self._publishing:
+            environ["QMODAL_PUBLISHING_KEY_FILE"] = self._publishing
+        return environ
 
     def _hold(self, name: str, text: str) -> str:
         if sys.platform != "linux":

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import urllib.parse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from qmodal.config import parse_key
+from qmodal.config import Settings, parse_key, parse_publishing_key
 from qmodal.embedded.folder import (
     LOCK,
     SOCKET,
@@ -22,6 +23,7 @@ from qmodal.embedded.folder import (
 from qmodal.embedded.ping import ping
 from qmodal.embedded.server import ServerVersion
 from qmodal.exception import ConfigurationError, clause
+from qmodal.wire.publishing import KEY_BYTES, with_publisher
 
 ADDRESS = "address.json"
 
@@ -77,6 +79,15 @@ class Home:
         os.write(descriptor, f"qmodal up, process {os.getpid()}\n".encode())
         return descriptor
 
+    def holder(self) -> tuple[int, float]:
+        """The process that had the lock last, 0 if none had, and when that took it, in seconds since 1970."""
+        path = self.folder / LOCK
+        try:
+            found = re.search(r"process (\d{1,9})", path.read_text(encoding="utf-8"))
+            return (int(found[1]) if found else 0), path.stat().st_mtime
+        except OSError:
+            return 0, 0.0
+
     def signing_key(self, given: bytes | None) -> bytes:
         """The key of this folder, made at first use; ConfigurationError if `given` is another."""
         if not self.key_file.exists():
@@ -88,6 +99,36 @@ class Home:
                 f"with ({self.key_file}); unset it, or give --home another folder"
             )
         return key
+
+    @property
+    def publishing_file(self) -> Path:
+        """The private publishing key as hex, mode 0600; it is for those who deploy only."""
+        return self.folder / "publishing-key"
+
+    def publishing_key(self, given: bytes | None) -> bytes:
+        """The publishing key of this folder, made at first use; ConfigurationError if `given` is another."""
+        if not self.publishing_file.exists():
+            write_private(
+                self.publishing_file, (given or secrets.token_bytes(KEY_BYTES)).hex() + "\n"
+            )
+        key = _read_publishing_key(self.publishing_file)
+        if given is not None and given != key:
+            raise ConfigurationError(
+                f"QMODAL_PUBLISHING_KEY is not the key that the apps in {self.folder} are published with "
+                f"({self.publishing_file}); unset it, or give --home another folder"
+            )
+        return key
+
+    def keyed(self, settings: Settings) -> Settings:
+        """The settings with the keys of this folder, which are made at first use; ConfigurationError for others.
+
+        Where the settings say whose versions are accepted, no publishing key is made.
+        """
+        signing = self.signing_key(settings.signing_key)
+        if settings.publishers:
+            return replace(settings, signing_key=signing)
+        publishing = self.publishing_key(settings.publishing_key)
+        return with_publisher(replace(settings, signing_key=signing), publishing)
 
     def password(self) -> str:
         """The password for other machines, made at first use."""
@@ -134,6 +175,18 @@ class Home:
         return url
 
 
+def running(settings: Settings) -> Settings | None:
+    """The settings with the server and the keys of the `qmodal up` that runs on their state folder, if one does."""
+    found = running_address(settings.home)
+    if found is None:
+        return None
+    told = replace(settings, redis_url=found[0], signing_key=found[1])
+    file = Home(settings.home).publishing_file
+    if settings.publishers or not file.exists():  # `qmodal up` was told whose versions to accept
+        return told
+    return with_publisher(told, _read_publishing_key(file))
+
+
 def running_address(home: Path) -> tuple[str, bytes] | None:
     """The URL and signing key of the `qmodal up` that runs on this state folder, if one does.
 
@@ -171,3 +224,10 @@ def _read_key(path: Path) -> bytes:
         return parse_key(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise ConfigurationError(f"The signing key {path} cannot be read: {error}") from error
+
+
+def _read_publishing_key(path: Path) -> bytes:
+    try:
+        return parse_publishing_key(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise ConfigurationError(f"The publishing key {path} cannot be read: {error}") from error

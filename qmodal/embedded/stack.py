@@ -27,6 +27,7 @@ from qmodal.embedded.server import find_binary, server_command
 from qmodal.embedded.supervisor.lifeline import START_GATEWAY
 from qmodal.embedded.supervisor.plan import StackPlan
 from qmodal.exception import ConfigurationError
+from qmodal.wire.publishing import KEY_BYTES, with_publisher
 
 __all__ = ["CHILDREN", "Stack", "launch", "start_private", "sweep_abandoned"]
 
@@ -64,10 +65,12 @@ class Stack:
     """
 
     def __init__(
-        self, process: subprocess.Popen[bytes], *, url: str, key: bytes, place: Place
+        self, process: subprocess.Popen[bytes], *, settings: Settings, place: Place
     ) -> None:
-        self.url = url
-        self.key = key
+        # Those of its client: the server, and the keys, with which it may publish.
+        self.settings = settings
+        self.url = settings.redis_url or ""
+        self.key = settings.signing_key or b""
         self.place = place
         # Why no gateway can be started; only who wants one has to know.
         self.gateway_refusal: ConfigurationError | None = None
@@ -156,6 +159,10 @@ def start_private(settings: Settings, *, children: Children = CREW) -> Stack:
     key = settings.signing_key or secrets.token_bytes(32)
     key_file = folder / "key"
     write_private(key_file, key.hex() + "\n")
+    if not settings.publishers:  # the private half stays with this process
+        private = settings.publishing_key or secrets.token_bytes(KEY_BYTES)
+        settings = with_publisher(settings, private)
+    settings = replace(settings, signing_key=key)
     socket = folder / SOCKET
     gateway, refusal = _listener(settings)
     plan = StackPlan(
@@ -172,7 +179,7 @@ def start_private(settings: Settings, *, children: Children = CREW) -> Stack:
         remove=[str(folder)],
     )
     place = Place(folder=folder, log=folder / "stack.log", private=True)
-    stack = launch(plan, place=place, settings=settings, key=key, gateway=gateway)
+    stack = launch(plan, place=place, settings=settings, gateway=gateway)
     stack.gateway_refusal = refusal
     return stack
 
@@ -189,7 +196,6 @@ def launch(
     *,
     place: Place,
     settings: Settings,
-    key: bytes,
     gateway: Listener | None = None,
 ) -> Stack:
     """Starts the supervisor of a plan, whose lock it takes over, and waits for the server.
@@ -198,7 +204,7 @@ def launch(
 
     ConfigurationError with the end of the server's log if it does not start.
     """
-    told = replace(settings, redis_url=plan.url, signing_key=key)
+    told = replace(settings, redis_url=plan.url)
     if gateway is not None:
         plan = replace(plan, gateway=gateway.command, gateway_socket=gateway.socket.fileno())
     try:
@@ -209,7 +215,7 @@ def launch(
         os.close(plan.lock)
         if gateway is not None:
             gateway.close()
-    stack = Stack(process, url=plan.url, key=key, place=place)
+    stack = Stack(process, settings=told, place=place)
     try:
         _until_ready(process, plan, place)
     except BaseException:

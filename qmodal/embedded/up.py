@@ -55,7 +55,7 @@ def start_kept(
         binary = find_binary()
         server = probe_version(binary)
         home.admit(server)
-        key = home.signing_key(settings.signing_key)
+        settings = home.keyed(settings)
         listen = Listen(address=bind[0], port=bind[1], password=home.password()) if bind else None
         ports = metrics_ports(metrics_port)
         told = with_ports(children, ports)
@@ -68,7 +68,7 @@ def start_kept(
         raise
     place = Place(folder=home.folder, log=None, private=False)
     gateway_url = "" if gateway is None else gateway.url
-    stack = launch(plan, place=place, settings=settings, key=key, gateway=gateway)
+    stack = launch(plan, place=place, settings=settings, gateway=gateway)
     running = {*told, *(["web"] if gateway is not None else [])}
     return Kept(
         stack=stack,

@@ -44,6 +44,7 @@ class Autoscaler:
         buffer_containers: int | None = UNSET,
         scaledown_window: int = UNSET,
         scaleup_softness: float | None = UNSET,
+        scaleup_window: int | None = UNSET,
     ) -> Op[FunctionAutoscalerSettings]:
         """Change some of them until the next deploy; returns the settings in force.
 
@@ -55,6 +56,7 @@ class Autoscaler:
             "buffer_containers": buffer_containers,
             "scaledown_window": scaledown_window,
             "scaleup_softness": scaleup_softness,
+            "scaleup_window": scaleup_window,
         }
         given = {name: value for name, value in changes.items() if value is not UNSET}
         target = yield from self._find()
@@ -140,4 +142,5 @@ def effective(options: FunctionOptions) -> FunctionAutoscalerSettings:
         buffer_containers=options.buffer_containers,
         scaledown_window=options.scaledown_window,
         scaleup_softness=options.scaleup_softness,
+        scaleup_window=options.scaleup_window,
     )

@@ -14,6 +14,7 @@ from qmodal.exception import ExecutionError, InvalidError, NotFoundError
 from qmodal.spec.documents import FunctionSpec, Version
 from qmodal.spec.names import is_app_id
 from qmodal.spec.registry import Definition, Entry, Registry, definitions_of
+from qmodal.store.apps import AppRecord
 from qmodal.transport.operation import Op
 
 
@@ -38,6 +39,8 @@ class LocalSource:
 
     def definition(self) -> Op[Definition]:
         """The definition, if the app has been published; published again if that is out of date."""
+        if state.eager is not None:
+            return state.eager.of(self.registry, self.tag)  # type: ignore[no-any-return]
         yield from self.registry.renewed()
         definition = self.registry.find_definition(self.tag)
         if definition is None:
@@ -46,7 +49,7 @@ class LocalSource:
 
     def stands_for(self, definition: Definition) -> bool:
         """Whether the app is still published as it was then."""
-        return self.registry.find_definition(self.tag) is definition
+        return state.eager is None and self.registry.find_definition(self.tag) is definition
 
 
 def _not_hydrated(registry: Registry, tag: str) -> str:
@@ -130,11 +133,11 @@ class FixedSource:
     def definition(self) -> Op[Definition]:
         """The definition."""
         yield from ()
-        return self.fixed
+        return self.fixed if state.eager is None else state.eager.instead_of(self.fixed)
 
     def stands_for(self, definition: Definition) -> bool:
-        """Always: it came along."""
-        return definition is self.fixed
+        """Always: it came along. Not so in eager mode, which runs what is in this process."""
+        return state.eager is None and definition is self.fixed
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,17 +162,23 @@ class NamedSource:
 
     def definition(self) -> Op[Definition]:
         """Look it up; raises NotFoundError."""
+        if state.eager is not None:
+            return state.eager.named(self.app_name, self.name, is_class=self.is_class)  # type: ignore[no-any-return]
         client = current()
         environment = self.environment or client.settings.environment
         app_id: str | None = self.app_name
-        if not is_app_id(self.app_name):
+        is_named = not is_app_id(self.app_name)
+        if is_named:
             app_id = yield from client.apps.find(environment, self.app_name)
         if app_id is None:
             raise NotFoundError(
                 f"{self._what}: App '{self.app_name}' not found in environment '{environment}'. "
                 "Deploy it with `qmodal deploy`."
             )
-        version = yield from self._version(app_id)
+        record = yield from client.apps.record(app_id)
+        if is_named and record is not None:
+            client.specs.check_title(record, environment, self.app_name)
+        version = yield from self._version(record)
         return Definition(
             app_id=app_id,
             app_name=self.app_name,
@@ -177,11 +186,10 @@ class NamedSource:
             number=self.number or 0,
         )
 
-    def _version(self, app_id: str) -> Op[Version]:
-        client = current()
-        record = yield from client.apps.record(app_id)
-        number = self.number or (record.version if record else 0)
-        found = yield from client.specs.version(app_id, number)
+    def _version(self, record: AppRecord | None) -> Op[Version]:
+        found, number = None, self.number or (record.version if record else 0)
+        if record is not None:
+            found = yield from current().specs.of_record(record, number)
         if found is None:
             raise NotFoundError(f"{self._what}: it has no version {number}.")
         return found.value
@@ -207,6 +215,8 @@ def portable(source: Source) -> Source:
         return source
     if source.registry.is_part_of(_publishing.get()):
         return OwnSource(source.tag)
+    if state.eager is not None:
+        return FixedSource(state.eager.of(source.registry, source.tag))
     definition = source.registry.published_definition(source.tag)
     if definition is None:
         raise InvalidError(

@@ -8,6 +8,7 @@ from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from qmodal.client import deprecation as legacy
 from qmodal.client.context import is_local
+from qmodal.client.process import state
 from qmodal.client.signatures import names_of
 from qmodal.client.verb import Stream, old_verb, stream_verb, verb
 from qmodal.exception import ExecutionError, InvalidError
@@ -165,6 +166,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         buffer_containers: int | None = None,
         scaledown_window: int | None = None,
         scaleup_softness: float | None = None,
+        scaleup_window: int | None = None,
     ) -> Op[FunctionAutoscalerSettings]:
         """Change the pool's limits while it runs; None leaves one as it is. In force in 0.3 s.
 
@@ -177,6 +179,7 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
             buffer_containers=buffer_containers,
             scaledown_window=scaledown_window,
             scaleup_softness=scaleup_softness,
+            scaleup_window=scaleup_window,
         )
 
     @property
@@ -292,7 +295,8 @@ class Function(MapVerbs[R], legacy.FunctionNames, Generic[P, R, OriginalR]):
         if known is None or known[0] is not definition:
             target = target_of(definition, self._binding, self._variant, self._name)
             known = self._known = (definition, target)
-            if not isinstance(self._source, LocalSource):
+            # What eager mode has found is not there any more when it ends.
+            if not isinstance(self._source, LocalSource) and state.eager is None:
                 self._source = FixedSource(definition)
         return known[1]
 

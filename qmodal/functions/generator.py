@@ -29,11 +29,10 @@ from qmodal.functions.target import FindTarget, Target
 from qmodal.store.entries import Submission
 from qmodal.store.results.outputs import Output
 from qmodal.transport.operation import AtMost, Op
-from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError
 from qmodal.wire.item import Item, open_item
 from qmodal.wire.payload import load_value
-from qmodal.wire.signing import BadSignatureError, UnknownKeyError
+from qmodal.wire.signing import BadSignatureError, UnknownKeyError, digest_of
 
 END: Any = object()
 SKIP: Any = object()

@@ -151,7 +151,7 @@ class _Graph:
         record = yield from client.apps.record(spec.app_id)
         if record is None:
             return name, ""
-        version = yield from client.specs.version(spec.app_id, record.version)
+        version = yield from client.specs.of_record(record, spec.number)
         if version is None:
             return name, ""
         function = version.value.functions.get(spec.function)

@@ -22,13 +22,12 @@ from qmodal.exception import (
 )
 from qmodal.store.results.outputs import CANCELLED_INDEX, CallRecord, Output
 from qmodal.transport.operation import CarriedError, Later, Op
-from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import MalformedError
 from qmodal.wire.foreign import describe
 from qmodal.wire.outcome import Outcome, open_outcome, parted, values
 from qmodal.wire.payload import load_value
 from qmodal.wire.remote_error import load_exception
-from qmodal.wire.signing import BadSignatureError, UnknownKeyError
+from qmodal.wire.signing import BadSignatureError, UnknownKeyError, digest_of
 
 T = TypeVar("T")
 # A read waits for so long at first, then until the call has been waited for as long as nobody is told why (the

@@ -21,12 +21,11 @@ from qmodal.store.entries import Submission
 from qmodal.store.results.outputs import Output
 from qmodal.telemetry.tracing import Submitting, submitting
 from qmodal.transport.operation import Op
-from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, pack_head, seal
 from qmodal.wire.ids import derived_call_id, is_call_id, new_call_id, shard_of
 from qmodal.wire.payload import dump_arguments
 from qmodal.wire.plain import NotPlain
-from qmodal.wire.signing import mac_of
+from qmodal.wire.signing import digest_of, mac_of
 from qmodal.wire.trees import pack_columns
 
 # A result is delivered to the caller of `.remote()` and then deleted; a caller that is paused
@@ -97,7 +96,8 @@ def request(client: Client, target: Target, submission: Submission) -> Op[list[O
     try:
         return (yield from _request(client, submission))
     except UnknownPoolError:
-        return (yield from _opening(client, target, partial(_request, client, submission)))
+        pass  # not from here: in eager mode user code runs, and its errors have no such context
+    return (yield from _opening(client, target, partial(_request, client, submission)))
 
 
 def _request(client: Client, submission: Submission) -> Op[list[Output]]:
@@ -111,7 +111,10 @@ def submit(client: Client, target: Target, submission: Submission) -> Op[None]:
     try:
         yield from client.calls.submit(submission)
     except UnknownPoolError:
-        yield from _opening(client, target, partial(client.calls.submit, submission))
+        pass  # as above
+    else:
+        return
+    yield from _opening(client, target, partial(client.calls.submit, submission))
 
 
 def _opening(client: Client, target: Target, submitting: Callable[[], Op[T]]) -> Op[T]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 
 from qmodal.store.history.logs import LogChunk
+from qmodal.telemetry.printable import printable
 
 # Calls whose numbers are remembered; an older one that prints again gets a new number.
 MOST_CALLS = 10_000
@@ -54,5 +55,6 @@ class Labels:
                 text += f"#{chunk.index}"
         else:
             text = chunk.container or "qmodal"
+        text = printable(text)
         self._width = max(self._width, len(text))
         return text.ljust(self._width), COLOURS[number % len(COLOURS)]

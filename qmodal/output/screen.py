@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from qmodal.client.process import state
 from qmodal.exception import Error
 from qmodal.output.labels import Labels
+from qmodal.telemetry.printable import printable
 from qmodal.transport.defects import survive
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class Screen:
 
     def write(self, chunk: LogChunk) -> None:
         """Show one chunk; nothing, once nobody reads any more."""
-        text = self._decoder(chunk).decode(chunk.text)
+        text = printable(self._decoder(chunk).decode(chunk.text), lines=True, colours=True)
         if not text or self._is_closed or sys.stdout is None:
             return
         state.shown = (state.shown + text)[-MOST_REMEMBERED:]

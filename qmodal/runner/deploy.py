@@ -7,9 +7,9 @@ import time
 import warnings
 from dataclasses import dataclass
 
-from qmodal.client import client as clients, context
+from qmodal.client import client as clients, context, process
 from qmodal.client.client import Client
-from qmodal.exception import InvalidError, ServerWarning
+from qmodal.exception import InvalidError, ServerWarning, UnimplementedError
 from qmodal.runner.gateway import declares_web, gateway_ready, start_gateway
 from qmodal.runner.publish import publish
 from qmodal.runner.shortage import say_impossible
@@ -40,13 +40,17 @@ def deploy(
     *,
     tag: str = "",
     strategy: str = "rolling",
+    allow_empty: bool = False,
 ) -> Op[DeployResult]:
     """Publish the app under its name; what is the same as before gets no new version.
 
-    `recreate` ends containers of older versions at once, and waits up to 40 s for that.
+    `recreate` ends containers of older versions at once, and waits up to 40 s for that. An app without functions
+    replaces one that has some with `allow_empty` only: InvalidError.
     """
     if context.is_importing():
         raise InvalidError("app.deploy() cannot be called in global scope.")
+    if process.state.eager is not None:
+        raise UnimplementedError("Eager mode has no server to deploy to: use `qmodal_stack`.")
     registry = app._registry
     title = name or registry.name
     if title is None:
@@ -56,12 +60,15 @@ def deploy(
     check_name("App", title)
     check_release(tag, strategy)
     client = clients.current()
+    environment = environment or client.settings.environment
+    if not (registry.entries or allow_empty):
+        yield from _check_replaces_nothing(client, environment, title)
     gateway = start_gateway(client, has_web=declares_web(registry))
     release = yield from publish(
         client,
         registry,
         name=title,
-        environment=environment or client.settings.environment,
+        environment=environment,
         state="deployed",
         tag=tag,
         is_recreating=strategy == "recreate",
@@ -75,6 +82,22 @@ def deploy(
         yield from gateway_ready(client)
     yield from say_impossible(client, version)
     return DeployResult(app_id=version.app_id, version=version.number, is_new=release.is_new)
+
+
+def _check_replaces_nothing(client: Client, environment: str, name: str) -> Op[None]:
+    """Raise InvalidError if functions are deployed under that name: an app without any would end them all."""
+    app_id = yield from client.apps.find(environment, name)
+    record = (yield from client.apps.record(app_id)) if app_id else None
+    if record is None or record.state != "deployed":
+        return
+    version = yield from client.specs.version(record.app_id, record.version)
+    functions = version.value.functions if version is not None else {}
+    if functions:
+        raise InvalidError(
+            f"this app has no functions, and {name!r} is deployed with {', '.join(sorted(functions))}, which would end. "
+            "Is it the right App, and is everything that defines its functions imported? `qmodal deploy --allow-empty` "
+            "deploys it all the same; `qmodal app stop` stops what is deployed."
+        )
 
 
 def check_release(tag: str, strategy: str) -> None:

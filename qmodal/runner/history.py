@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 from qmodal.client.client import Client
 from qmodal.exception import InternalFailure, InvalidError, NotFoundError
-from qmodal.runner.publish import MOST_TRIES, publish_routes
+from qmodal.runner.publish import MOST_TRIES, document_of, publish_routes
 from qmodal.spec.documents import Version
-from qmodal.spec.reader import verified_version
+from qmodal.spec.reader import check_version_of, verified_version
 from qmodal.store.apps import AppRecord
 from qmodal.transport.operation import Op
 
@@ -30,7 +30,9 @@ def history(client: Client, record: AppRecord) -> Op[list[PastVersion]]:
     for number, (at, signed) in enumerate(published, 1):
         version = None
         if signed:
+            signed = client.publisher.verify(signed)
             version = verified_version(signed, client.signer, record.app_id, number)
+            check_version_of(version, record)
         releases.append(PastVersion(number=number, published=at, version=version))
     return releases[::-1]
 
@@ -38,14 +40,16 @@ def history(client: Client, record: AppRecord) -> Op[list[PastVersion]]:
 def rollback(client: Client, record: AppRecord, number: int) -> Op[Version]:
     """Publish version `number` again, as the next one.
 
-    Raises InvalidError if that is the current one, NotFoundError if it or its code is gone.
+    Raises InvalidError if that is the current one, NotFoundError if it or its code is gone, ConfigurationError if
+    this process may not publish.
     """
+    client.publisher.check()
     for _ in range(MOST_TRIES):
         if record.state != "deployed":
             raise InvalidError(f"{record.name!r} is not deployed, so it cannot be rolled back.")
         old = yield from _old(client, record, number)
         version = replace(old, number=record.version + 1)
-        document = version.seal(client.signer)
+        document = document_of(client, version)
         renewed = replace(record, version=version.number)
         now = time.time_ns() // 1_000_000
         bundle = version.bundle
@@ -64,7 +68,7 @@ def _old(client: Client, record: AppRecord, number: int) -> Op[Version]:
         raise InvalidError(f"version {number} of {record.name!r} is the current one.")
     found = None
     if 0 < number < record.version:
-        found = yield from client.specs.version(record.app_id, number)
+        found = yield from client.specs.of_record(record, number)
     if found is None:
         raise NotFoundError(
             f"{record.name!r} has no version {number} to go back to; `qmodal app history` lists them."

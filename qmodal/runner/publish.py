@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from qmodal.spec.variables import check_keys, named
 from qmodal.spec.web import has_web, routes_of, web_functions
 from qmodal.store.apps import LIFETIMES_MS, AppRecord, AppState
 from qmodal.transport.operation import Op
-from qmodal.wire.envelope import PYTHON
+from qmodal.wire.envelope import PYTHON, MalformedError
 from qmodal.wire.ids import new_app_id
 from qmodal.wire.signing import Signer
 
@@ -184,6 +185,7 @@ def publish_draft(
     is_pinned: bool = False,
 ) -> Op[Release]:
     """As `publish`, what was made of the app by `version_of` already; `is_pinned`: calls will be for this very version."""
+    client.publisher.check()
     web_functions(draft)  # raises before anything is published, as what follows does
     yield from _check_secrets(client, draft)
     if code.bundle is not None:
@@ -221,7 +223,7 @@ def _check_secrets(client: Client, version: Version) -> Op[None]:
 
 def _write(client: Client, record: AppRecord, version: Version) -> Op[bool]:
     """Also what is current already: its code may be there from before a deploy kept it."""
-    document, now = version.seal(client.signer), time.time_ns() // 1_000_000
+    document, now = document_of(client, version), time.time_ns() // 1_000_000
     bundle = version.bundle
     return (yield from client.apps.publish(record, document=document, now=now, bundle=bundle))
 
@@ -252,17 +254,32 @@ class _Place:
 
 
 def _place(client: Client, draft: Version, app_id: str) -> Op[_Place]:
-    found: str | None = app_id
     if not draft.is_ephemeral:
-        found = yield from client.apps.find(draft.environment, draft.name)
+        return (yield from _deployed_place(client, draft))
+    found = app_id
     if not found:
         return _Place(new_app_id(), 0)
     record = yield from client.apps.record(found)
-    if record is None or record.state != "stopped":
-        return _Place(found, record.version if record else 0)
-    if draft.is_ephemeral:
+    if record is not None and record.state == "stopped":
         raise NotFoundError(f"app {found} has stopped; start it again to publish more of it.")
-    return _Place(new_app_id(), 0)
+    return _Place(found, record.version if record else 0)
+
+
+def _deployed_place(client: Client, draft: Version) -> Op[_Place]:
+    """The place of the deployed app of that name; raises MismatchError if the name leads to another one."""
+    found = yield from client.apps.find(draft.environment, draft.name)
+    record = None if found is None else (yield from client.apps.record(found))
+    if record is None or record.state == "stopped":
+        return _Place(new_app_id(), 0)
+    client.specs.check_title(record, draft.environment, draft.name)
+    with suppress(MalformedError):  # of another release
+        # Without it nothing says that the app is of that name: the record is not signed.
+        if (yield from client.specs.of_record(record)) is None:
+            raise NotFoundError(
+                f"version {record.version} of {draft.name!r}, which is current, is gone: end what is left of the app "
+                f"with `qmodal app stop {record.app_id}`, and deploy it again."
+            )
+    return _Place(record.app_id, record.version)
 
 
 def _is_current(client: Client, version: Version) -> Op[bool]:
@@ -270,7 +287,12 @@ def _is_current(client: Client, version: Version) -> Op[bool]:
     if not version.number:
         return False
     document = yield from client.apps.version(version.app_id, version.number)
-    return document == version.seal(client.signer)
+    return document == document_of(client, version)
+
+
+def document_of(client: Client, version: Version) -> bytes:
+    """The version as it is published; raises ConfigurationError unless this process may do so."""
+    return client.publisher.sign(version.seal(client.signer))
 
 
 def warm_pools(version: Version, *, is_pinned: bool) -> Iterator[PoolSpec]:

@@ -8,11 +8,10 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from qmodal.client import client as clients, context
+from qmodal.client import client as clients, context, process
 from qmodal.client.client import Client
 from qmodal.client.notebook import is_notebook
 from qmodal.config import Settings
@@ -61,7 +60,7 @@ def ensure_server(
             from qmodal.embedded.stack import start_private
 
             private = stack.enter_context(start_private(settings))
-            settings = replace(settings, redis_url=private.url, signing_key=private.key)
+            settings = private.settings
         client = Client(settings, stack=private)
         clients.use(client)
         try:
@@ -99,6 +98,8 @@ class RunContext(Generic[A]):
                 "app.run() cannot be called in global scope: the module is being imported. "
                 "Put it under `if __name__ == '__main__':` or into a local entrypoint."
             )
+        if process.state.eager is not None:
+            return app  # there is nothing to start, and no server
         if app._registry.version is not None:
             raise InvalidError("App is already running and can't be started again.")
         with ExitStack() as stack:

@@ -19,6 +19,7 @@ from qmodal.exception import DeserializationError, InvalidError, RequestSizeErro
 from qmodal.source.imports import Places, first_party, locate, located_by_python
 from qmodal.source.loader import module_name_of
 from qmodal.source.tree import SourceFile, files_of, source_file
+from qmodal.source.unpacked_code import check_ours, digests_of, discard, note_digests
 
 MIB = 1024 * 1024
 MAX_TOTAL = 64 * MIB
@@ -95,8 +96,9 @@ def unpacked(digest: str, cache: Path) -> Path | None:
     """The folder of a bundle that is in the cache, so that its bytes need not be fetched."""
     if len(digest) != 64 or not set(digest) <= set("0123456789abcdef"):
         raise DeserializationError(f"{digest!r} is not the sha256 of a bundle.")
+    check_ours(cache)
     folder = cache / digest
-    if not folder.is_dir():
+    if not (folder.is_dir() and digests_of(folder).is_file()):
         return None
     touch(folder)
     return folder
@@ -106,6 +108,7 @@ def touch(folder: Path) -> None:
     """Note that a bundle's folder is in use."""
     with contextlib.suppress(OSError):  # of another user, or on a disk that cannot be written to
         os.utime(folder)
+        os.utime(digests_of(folder))
 
 
 def unused(cache: Path, *, since: float) -> Iterator[Path]:
@@ -118,15 +121,6 @@ def unused(cache: Path, *, since: float) -> Iterator[Path]:
             with contextlib.suppress(OSError):
                 if entry.stat(follow_symlinks=False).st_mtime < since:
                     yield Path(entry.path)
-
-
-def discard(folder: Path) -> None:
-    """Remove a bundle's folder, which is there as a whole or not at all."""
-    with contextlib.suppress(OSError):
-        gone = Path(tempfile.mkdtemp(prefix=".gone-", dir=folder.parent))
-        with contextlib.suppress(OSError):
-            folder.rename(gone / folder.name)
-        shutil.rmtree(gone, ignore_errors=True)
 
 
 def unpack(content: bytes, digest: str, cache: Path) -> Path:
@@ -144,6 +138,9 @@ def unpack(content: bytes, digest: str, cache: Path) -> Path:
     growing = Path(tempfile.mkdtemp(prefix=f".{digest[:12]}-", dir=cache))
     try:
         _extract(content, growing)
+        if (cache / digest).is_dir() and not digests_of(cache / digest).is_file():
+            discard(cache / digest)  # of nobody knows what
+        note_digests(growing, cache / digest)
         return _put_in_place(growing, cache / digest)
     finally:
         shutil.rmtree(growing, ignore_errors=True)
@@ -216,6 +213,7 @@ def _extract(content: bytes, folder: Path) -> None:
                 # Reading without a size would unpack two gibibytes of a member that claims one byte.
                 with archive.open(member) as stream:
                     target.write_bytes(stream.read(member.file_size))
+                target.chmod(0o644)  # whatever the umask: nobody else writes there
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise DeserializationError(f"The bundle cannot be unpacked: {error}") from error
 

@@ -65,6 +65,8 @@ class FunctionOptions:
     scaledown_window: int = 60
     # How much longer inputs may wait so that fewer containers start: a share of the time that a start takes.
     scaleup_softness: float = 0.25
+    # For how long more containers have to be needed, in seconds, before a pool grows.
+    scaleup_window: int = 0
     retries: Retries | None = None
     timeout: int = 300
     startup_timeout: int | None = None
@@ -188,6 +190,11 @@ class FunctionOptions:
         return cls(**values)
 
 
+# Overrides are not signed: they say nothing but limits of a function that is, and these are bounded.
+MOST_CONTAINERS = 100_000
+_AMOUNTS = frozenset({"min_containers", "max_containers", "buffer_containers"})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoscalerOverride:
     """What `autoscaler.update` changes for a running pool; None leaves the function's own setting.
@@ -200,9 +207,13 @@ class AutoscalerOverride:
     buffer_containers: int | None = None
     scaledown_window: int | None = None
     scaleup_softness: float | None = None
+    scaleup_window: int | None = None
 
     def __post_init__(self) -> None:
-        _checked({name: value for name, value in self.to_plain().items() if value})
+        plain = self.to_plain()
+        _checked({name: value for name, value in plain.items() if value})
+        for name in _AMOUNTS & plain.keys():
+            check_whole(name, plain[name], 0, MOST_CONTAINERS)
         if self.min_containers is not None:
             check_amount(self.min_containers, self.max_containers or None)
 

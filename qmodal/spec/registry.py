@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Protocol
 
 from qmodal.spec.documents import FunctionSpec, MethodSpec, Version
@@ -13,6 +15,9 @@ from qmodal.transport.operation import Op
 from qmodal.wire.signing import Signer
 
 log = logging.getLogger("qmodal")
+# All that there are in this process, in the order in which they were made: a table for tests of eager mode.
+_made: weakref.WeakValueDictionary[int, Registry] = weakref.WeakValueDictionary()
+_numbers = count()
 NOT_PUBLISHED = (
     "%s was defined after %r had been deployed, and is not a part of it before it is deployed again"
 )
@@ -95,6 +100,7 @@ class Registry:
         self._in_force: dict[str, Definition] = {}
         self._includes: list[Registry] = []
         self._published_by: list[Registry] = []
+        _made[next(_numbers)] = self
 
     @property
     def app_id(self) -> str | None:
@@ -187,6 +193,11 @@ class Registry:
             if tag in publisher._definitions:
                 return publisher._definitions[tag]
         return None
+
+
+def registries() -> list[Registry]:
+    """Those of all apps in this process that something refers to, in the order in which they were made."""
+    return [each for _, each in sorted(_made.items())]
 
 
 def definitions_of(

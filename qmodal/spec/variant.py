@@ -101,6 +101,7 @@ LIMITS = (
     "buffer_containers",
     "scaledown_window",
     "scaleup_softness",
+    "scaleup_window",
 )
 
 

@@ -30,6 +30,8 @@ KEEP_STOPPED_SECONDS = 7 * 24 * 3600
 # Each is looked at when the history is read or the app ends; nobody deploys so often.
 MOST_VERSIONS = 1_000_000
 KEEP_DETACHED_SECONDS = 24 * 3600
+# Names of keys that are looked at together.
+SCANNED = 1000
 AppState = Literal["ephemeral", "detached", "deployed", "stopped"]
 LIFETIMES_MS: dict[AppState, int] = {
     "ephemeral": CLIENT_TTL_MS,
@@ -47,6 +49,11 @@ class AppRecord:
     state: AppState
     version: int
     least: int = 0
+
+    @property
+    def title(self) -> str:
+        """The name under which it is found while it is deployed."""
+        return f"{self.environment}/{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +243,34 @@ class Apps:
         """The id of the app of that name that was stopped last, within a week."""
         key = self.keys.stopped(environment, name)
         return reading.text((yield from ask_one(b"GET", key)), key)
+
+    def all_stopped(self) -> Op[dict[str, str]]:
+        """The apps that were stopped within a week, the last of each name: `<environment>/<name>` -> id."""
+        first = self.keys.stopped("", "").removesuffix("/")
+        names: set[str] = set()
+        cursor = b"0"
+        while True:
+            scan = (b"SCAN", cursor, b"MATCH", f"{first}*", b"COUNT", SCANNED)
+            cursor, found = yield from ask_one(*scan)
+            names |= {name for each in found if (name := reading.text(each, first)) is not None}
+            if cursor == b"0":
+                break
+        if not names:
+            return {}
+        ids = yield from ask_one(b"MGET", *sorted(names))
+        pairs = zip(sorted(names), ids, strict=True)
+        return {
+            name.removeprefix(first): app
+            for name, each in pairs
+            if (app := reading.text(each, first)) is not None
+        }
+
+    def current_since(self, records: Collection[AppRecord]) -> Op[list[int]]:
+        """When the current version of each app was published, in ms since 1970; 0 if that is not known."""
+        replies = yield from ask_each(
+            (b"HGET", self.keys.app(each.app_id), f"at:{each.version}") for each in records
+        )
+        return [max(0, reading.whole(each) or 0) for each in replies]
 
     def stop(self, record: AppRecord) -> Op[None]:
         """End the app: no new inputs, its containers go, its name is free."""

@@ -298,11 +298,9 @@ class Calls:
         reached = yield from ask(
             *((b"PUBLISH", self.keys.nudge(each), f"told {token}") for each in workers)
         )
-        ends = time.monotonic() + TOLD_SECONDS
-        for _ in range(sum(map(bool, reached))):
-            left = round(max(0.01, ends - time.monotonic()), 3)
-            read = (b"BLPOP", self.keys.told(token), left)
-            yield Exchange((read,), waits=True, patience=left)
+        yield from wait_for_answers(
+            self.keys.told(token), sum(map(bool, reached)), seconds=TOLD_SECONDS
+        )
 
     def heard(self, token: str) -> Op[None]:
         """A worker has heard all that was published before the token."""
@@ -322,6 +320,14 @@ class Calls:
                     if holder.isascii()  # a foreign reader's name may be any bytes
                 )
             )
+
+
+def wait_for_answers(key: str, count: int, *, seconds: float) -> Op[None]:
+    """Return once so many workers have said that they heard (`Calls.heard`), or after so many seconds."""
+    ends = time.monotonic() + seconds
+    for _ in range(count):
+        left = round(max(0.01, ends - time.monotonic()), 3)
+        yield Exchange(((b"BLPOP", key, left),), waits=True, patience=left)
 
 
 def check_accepted(reply: object) -> None:

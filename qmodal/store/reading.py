@@ -15,6 +15,8 @@ import msgpack
 
 from qmodal.exception import InternalFailure
 from qmodal.transport.defects import skip
+from qmodal.transport.errors import ReplyAction, judge
+from qmodal.transport.operation import Op, Reply, ask_each, ask_one
 
 R = TypeVar("R")
 # Counters of the server are no larger, and the arithmetic with them stays within floats.
@@ -74,6 +76,22 @@ def is_readable(reply: object, where: str) -> bool:
     if isinstance(reply, Exception):
         skip(where, f"it cannot be read ({reply})")
     return not isinstance(reply, Exception)
+
+
+def is_foreign(reply: object) -> bool:
+    """Whether the reply says that the key is of another type: only somebody else can have made it so."""
+    return isinstance(reply, Exception) and judge(reply) is ReplyAction.FOREIGN
+
+
+def ask_mending(key: str, *command: Any) -> Op[Reply]:
+    """The reply to a command about this key, which is removed first if it is of another type."""
+    (reply,) = yield from ask_each([command])
+    if not isinstance(reply, Exception):
+        return reply
+    if is_foreign(reply):
+        skip(key, "it is of another type, and is removed")
+        yield from ask_one(b"UNLINK", key)
+    return (yield from ask_one(*command))
 
 
 def pairs(reply: object) -> list[tuple[bytes, bytes]]:

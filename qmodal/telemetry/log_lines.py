@@ -7,8 +7,21 @@ import time
 from typing import Any
 
 from qmodal.telemetry.events import EVENT, FIELDS
+from qmodal.telemetry.printable import printable
 
 LINE = "%(asctime)s %(levelname)s %(message)s"
+
+
+class PlainLines(logging.Formatter):
+    """A line for people: one line, whatever is in its fields, and a traceback behind it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        head = f"{self.formatTime(record)} {record.levelname}"
+        line = f"{head} {printable(record.getMessage())}"
+        if not record.exc_info:
+            return line
+        return f"{line}\n{printable(self.formatException(record.exc_info), lines=True)}"
 
 
 class JsonLines(logging.Formatter):
@@ -45,6 +58,5 @@ def begin_log(*, as_json: bool = False, level: str = "info") -> None:
     """Log to stderr from now on, what is of this level or above; of other packages no debugging."""
     logging.basicConfig(level=max(logging.INFO, logging.getLevelName(level.upper())), format=LINE)
     logging.getLogger("qmodal").setLevel(level.upper())
-    if as_json:
-        for handler in logging.getLogger().handlers:
-            handler.setFormatter(JsonLines())
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(JsonLines() if as_json else PlainLines())

@@ -13,6 +13,7 @@ from string import Formatter
 from typing import Any
 
 from qmodal.telemetry.events import Event
+from qmodal.telemetry.printable import printable
 
 # A line from the values of the event's fields, in the order that was agreed on.
 Render = Callable[[tuple[Any, ...]], str]
@@ -98,5 +99,4 @@ def _shown(value: Any) -> Any:
         return "-" if value is None else value
     if value.isascii() and value.isprintable():  # nearly always
         return value
-    escaped = value.encode("ascii", "backslashreplace").decode()
-    return "".join(each if each.isprintable() else "?" for each in escaped)
+    return printable(value.encode("ascii", "backslashreplace").decode())

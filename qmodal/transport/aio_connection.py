@@ -179,11 +179,16 @@ class AsyncConnection:
 
     async def connect(self) -> None:
         """Connect and log in; raises LOST and ConfigurationError."""
-        endpoint = self._address.plain()
+        address = self._address
+        endpoint = address.plain()
         try:
             async with asyncio.timeout(READ_SECONDS):
+                if address.is_watched:  # to ask the Sentinels blocks, so a thread does it
+                    loop = asyncio.get_running_loop()
+                    address = await loop.run_in_executor(None, address.master)
+                    endpoint = address.plain()
                 if endpoint is None:
-                    await self._open_by_redis_py()
+                    await self._open_by_redis_py(address.url)
                 else:
                     await self._open(endpoint)
         except BaseException as error:  # a cancelled task, too
@@ -208,12 +213,12 @@ class AsyncConnection:
             raise
         self._replies = replies
 
-    async def _open_by_redis_py(self) -> None:
+    async def _open_by_redis_py(self, url: str) -> None:
         from qmodal.transport.sockets import (
             redis_py,
         )  # only here: it is large, and few URLs need it
 
-        connection = await redis_py.open_async(self._address.url)
+        connection = await redis_py.open_async(url)
         try:
             self._take_over(connection)
         except OSError:  # no descriptor is left

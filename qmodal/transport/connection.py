@@ -37,6 +37,7 @@ PUSH_BYTES = 512 * 1024
 NOTHING = object()
 _pack: Callable[[tuple[Any, ...]], bytes] = hiredis.pack_command
 LOST = (LostError, OSError)
+WATCHED = "redis+sentinel://"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +49,29 @@ class Address:
     def plain(self) -> Endpoint | None:
         """Where it is, if a plain socket leads there; raises ConfigurationError for a URL that leads nowhere."""
         found = plain_endpoint(self.url)
-        if found is None:
+        if self.is_watched:
+            from qmodal.transport.sockets import sentinel
+
+            sentinel.watch(self.url)
+        elif found is None:
             # Here and where it opens one: redis-py is large, and few URLs need it.
             from qmodal.transport.sockets import redis_py
 
             redis_py.check_url(self.url)
         return found
+
+    @property
+    def is_watched(self) -> bool:
+        """Whether it is that of Sentinels, who are asked for the server's with each connection."""
+        return self.url.startswith(WATCHED)
+
+    def master(self) -> Address:
+        """The address of the server itself; of Sentinels that of their master now. Blocks; raises LostError."""
+        if not self.is_watched:
+            return self
+        from qmodal.transport.sockets import sentinel
+
+        return Address(sentinel.master_url(self.url))
 
 
 def _leave_timeouts_to_the_kernel(sock: object) -> None:
@@ -116,13 +134,17 @@ class Connection:
     ) -> None:
         """Connect and log in; raises LOST and ConfigurationError."""
         self._pid = os.getpid()
-        if self._endpoint is None:
+        address, endpoint = self._address, self._endpoint
+        if address.is_watched:
+            address = address.master()
+            endpoint = address.plain()
+        if endpoint is None:
             from qmodal.transport.sockets import redis_py  # as in `Address.plain`
 
-            sock = redis_py.open_blocking(self._address.url, connect_seconds, read_seconds)
+            sock = redis_py.open_blocking(address.url, connect_seconds, read_seconds)
         else:
-            sock = open_blocking(self._endpoint, connect_seconds)
-            self._log_in(sock, self._endpoint, read_seconds)
+            sock = open_blocking(endpoint, connect_seconds)
+            self._log_in(sock, endpoint, read_seconds)
         _leave_timeouts_to_the_kernel(sock)
         self._sock = sock
 

@@ -8,7 +8,8 @@ the count has doubled: a loop that meets the same thing twenty times a second mu
 from __future__ import annotations
 
 import logging
-from collections import Counter
+import time
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,8 +18,14 @@ from qmodal.telemetry.events import FOREIGN_SKIPPED, WORK_DEFECT, WORK_FAILED, e
 
 # Subjects that are remembered; beyond that, all are counted anew.
 MOST_SUBJECTS = 1000
+# Kinds of one subject that are counted each for itself: foreign text must not make lines without end.
+MOST_KINDS = 20
+# Subjects that are new and said within a minute; more come from a flood of foreign names.
+MOST_NEW, MINUTE = 200, 60.0
+OTHERS = "others"
 log = logging.getLogger("qmodal")
-_counts: Counter[tuple[str, str]] = Counter()
+_counts: dict[str, Counter[str]] = {}
+_new: deque[float] = deque(maxlen=MOST_NEW)
 
 
 @contextmanager
@@ -53,10 +60,18 @@ def skip(where: str, what: str) -> None:
 
 def _times(subject: str, kind: str) -> str | None:
     """How often it was met, for people; None if that is not worth a line."""
-    if len(_counts) >= MOST_SUBJECTS and (subject, kind) not in _counts:
-        _counts.clear()
-    _counts[subject, kind] += 1
-    count = _counts[subject, kind]
+    kinds = _counts.get(subject)
+    if kinds is None:
+        if len(_new) == MOST_NEW and time.monotonic() - _new[0] < MINUTE:
+            return None
+        _new.append(time.monotonic())
+        if len(_counts) >= MOST_SUBJECTS:
+            _counts.clear()
+        kinds = _counts[subject] = Counter()
+    if kind not in kinds and len(kinds) >= MOST_KINDS:
+        kind = OTHERS
+    kinds[kind] += 1
+    count = kinds[kind]
     if count & (count - 1):
         return None
     return "" if count == 1 else f" ({count} times so far)"

@@ -29,6 +29,7 @@ class ReplyAction(enum.Enum):
     TOO_LARGE = "the request is larger than the server takes: tell the producer"
     DENIED = "the server does not let this user in, or not this far: tell the operator"
     REDIRECT = "a cluster node that does not hold the key"
+    FOREIGN = "the key is of another type: somebody else has written there"
     BROKEN = "none of the above can happen with our commands: a mistake of ours"
 
 
@@ -40,6 +41,7 @@ _BY_WORD = {
     "BUSY": ReplyAction.WAIT,
     "NOGROUP": ReplyAction.GONE,
     "UNBLOCKED": ReplyAction.GONE,
+    "WRONGTYPE": ReplyAction.FOREIGN,
     "OOM": ReplyAction.FULL,
     "MISCONF": ReplyAction.REFUSED,
     "NOREPLICAS": ReplyAction.RECONNECT,
@@ -66,6 +68,7 @@ _BY_TEXT = (
     ("ACL failure in script", ReplyAction.DENIED),
     ("user executing the script", ReplyAction.DENIED),
     ("NOGROUP", ReplyAction.GONE),  # within a script the word is not the first
+    ("WRONGTYPE", ReplyAction.FOREIGN),
 )
 PASSING = (ReplyAction.LOAD, ReplyAction.RECONNECT, ReplyAction.LOADING, ReplyAction.WAIT)
 
@@ -148,4 +151,4 @@ def in_vain(error: Exception) -> Error | None:
 
 def is_answer(error: Exception) -> bool:
     """Whether a server has said this, in the words that we know."""
-    return judge(error) is not ReplyAction.BROKEN
+    return judge(error) not in (ReplyAction.BROKEN, ReplyAction.FOREIGN)

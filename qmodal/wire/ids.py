@@ -103,6 +103,13 @@ def worker_of(container: str) -> str:
     return "wk-" + container[3:].rpartition("-")[0]
 
 
+def is_container_of(text: str, worker: str) -> bool:
+    """Whether the text is an id that a container of this worker may have."""
+    start, _, serial = text.rpartition("-")
+    is_serial = serial.isascii() and serial.isdecimal() and len(serial) < 20
+    return is_serial and start == f"ta-{worker[3:]}"
+
+
 def input_id(call: str, index: int) -> str:
     """The id of one input of a call."""
     return f"in-{call[3:]}-{index}"

@@ -196,3 +196,18 @@ def key_id_of(data: bytes) -> bytes:
 def mac_of(data: bytes) -> bytes:
     """The MAC of signed bytes, which identifies exactly this request."""
     return data[4:HEAD]
+
+
+def digest_of(payload: bytes) -> bytes:
+    """32 bytes that name a payload which is stored apart from the signed bytes.
+
+    By BLAKE3, which takes a quarter of the time of SHA-256; it is imported when the first such payload comes.
+
+    >>> digest_of(b"") == bytes.fromhex(
+    ...     "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    ... )
+    True
+    """
+    from blake3 import blake3
+
+    return blake3(payload).digest()

@@ -146,6 +146,22 @@ def test_versions_are_published_pinned_listed_and_rolled_back(
     assert (refused.returncode, "no version 0" in refused.stderr) == (1, True)
 
 
+def test_an_app_without_functions_replaces_others_with_a_flag_only(
+    file: Path, settings: Settings
+) -> None:
+    empty = file.with_name("empty.py")
+    empty.write_text("import qmodal\n\napp = qmodal.App('shop')\n")
+    say("deploy", empty, settings=settings, cwd=file.parent)
+    say("deploy", file, settings=settings, cwd=file.parent)
+    refused = command("deploy", empty, settings=settings, cwd=file.parent)
+    assert refused.returncode == 1
+    assert "this app has no functions" in refused.stderr
+    assert "--allow-empty" in refused.stderr
+    done = say("deploy", "--allow-empty", empty, settings=settings, cwd=file.parent)
+    assert done.startswith("Deployed shop version 3")
+    say("app", "stop", "-y", "shop", settings=settings, cwd=file.parent)
+
+
 def test_a_rollback_to_what_is_not_there_is_refused(file: Path, settings: Settings) -> None:
     say("deploy", file, settings=settings, cwd=file.parent)
     for version in ("1", "7", ""):
@@ -255,6 +271,7 @@ def test_a_served_app_is_published_anew_when_its_source_changes(
         def number() -> Any:
             return qmodal.Function.from_name(app_id, "number").remote()
 
+        assert said.readline() == "Published version 1\n"
         assert number() == 1
         file.write_text("syntax error\n")
         assert said.readline() == f"{file} has changed\n"

@@ -17,6 +17,7 @@ from qmodal.client.client import Client
 from qmodal.config import Settings
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.history.logs import LogChunk
+from qmodal.wire.publishing import public_of
 from qmodal.wire.route import RouteName
 from tests.support.commands import qmodal, started
 from tests.support.servers import TestServer, reserved_port, run_server, server_binary
@@ -159,11 +160,14 @@ def test_a_deploy_without_a_server_is_refused_before_the_file_runs(file: Path) -
 
 def test_deployed_apps_are_listed(settings: Settings, deployed: str, tmp_path: Path) -> None:
     said = qmodal("app", "list", "--json", settings=settings, cwd=tmp_path)
-    assert json.loads(said.stdout) == [
+    rows = json.loads(said.stdout)
+    assert rows[0].pop("age") < 3600
+    assert rows == [
         {
             "name": "lists",
             "environment": "main",
             "app": deployed,
+            "state": "deployed",
             "version": 1,
             "containers": 0,
             "backlog": 0,
@@ -172,10 +176,38 @@ def test_deployed_apps_are_listed(settings: Settings, deployed: str, tmp_path: P
     ]
     plain = qmodal("app", "list", settings=settings, cwd=tmp_path)
     heading, row = plain.stdout.splitlines()
-    columns = ["NAME", "ENVIRONMENT", "APP", "VERSION", "CONTAINERS", "BACKLOG", "WEB"]
+    columns = [
+        "NAME",
+        "ENVIRONMENT",
+        "APP",
+        "STATE",
+        "VERSION",
+        "AGE",
+        "CONTAINERS",
+        "BACKLOG",
+        "WEB",
+    ]
     assert heading.split() == columns
-    assert row.split() == ["lists", "main", deployed, "1", "0", "0"]
+    assert row.split()[:5] == ["lists", "main", deployed, "deployed", "1"]
     assert "no gateway runs: start `qmodal web`" in plain.stderr
+
+
+def test_stopped_apps_are_listed_on_request_and_beginnings_of_ids_are_enough(
+    settings: Settings, deployed: str, tmp_path: Path
+) -> None:
+    def listed(*more: str) -> list[tuple[str, str]]:
+        said = qmodal("app", "list", "--json", *more, settings=settings, cwd=tmp_path)
+        return [(row["app"], row["state"]) for row in json.loads(said.stdout)]
+
+    assert listed("-e", "main") == [(deployed, "deployed")]
+    assert listed("-e", "other") == []
+    history = qmodal("app", "history", deployed[:9], "--json", settings=settings, cwd=tmp_path)
+    assert json.loads(history.stdout)[0]["version"] == 1
+    stopped = qmodal("app", "stop", "-y", deployed[:10], settings=settings, cwd=tmp_path)
+    assert deployed in stopped.stdout
+    assert (deployed, "stopped") not in listed()
+    assert (deployed, "stopped") in listed("--all", "-e", "main")
+    assert listed("--all", "-e", "other") == []
 
 
 def test_lists_and_deploys_say_where_web_functions_answer(
@@ -211,11 +243,12 @@ def test_a_served_app_says_where_its_web_functions_answer_and_when_that_changes(
         said = serving.stderr
         assert said is not None
         assert said.readline().startswith("Serving lists (")
+        assert said.readline() == "Published version 1\n"
         assert said.readline() == "page => http://127.0.0.1:8000/lists-dev/page\n"
         file.write_text(f"{PROGRAM}\n# changed\n")
         assert said.readline() == f"{file} has changed\n"
         file.write_text(PROGRAM.replace("def page", "def front"))
-        while (line := said.readline()).endswith("has changed\n"):
+        while (line := said.readline()).startswith((str(file), "Published version ")):
             continue
         assert line == "front => http://127.0.0.1:8000/lists-dev/front\n"
         serving.send_signal(signal.SIGINT)
@@ -456,10 +489,18 @@ def test_a_second_machine_gets_the_address_and_the_key(settings: Settings, tmp_p
         first_line(running)
         near = replace(settings, redis_url=None, signing_key=None, prefix="qmodal")
         said = qmodal("key", "show", settings=near, cwd=tmp_path, QMODAL_HOME=str(home))
+        deployer = qmodal(
+            "key", "show", "--publishing", settings=near, cwd=tmp_path, QMODAL_HOME=str(home)
+        )
+        private = (home / "publishing-key").read_text().strip()
         key = (home / "key").read_text().strip()
         password = (home / "password").read_text().strip()
     assert said.returncode == 0, said.stderr
-    assert f" QMODAL_SIGNING_KEY={key} qmodal worker" in said.stdout
+    public = public_of(bytes.fromhex(private)).hex()
+    keys = f" QMODAL_SIGNING_KEY={key} QMODAL_PUBLISHERS={public} "
+    assert f"{keys}qmodal worker" in said.stdout
+    assert private not in said.stdout, "a worker does not publish"
+    assert f"{keys}QMODAL_PUBLISHING_KEY={private}" in deployer.stdout
     assert f"redis://:{password}@" in said.stdout
 
 

@@ -283,3 +283,18 @@ def test_timestamps_stand_before_output(file: Path) -> None:
     said = qmodal("run", "--timestamps", f"{file}::greet", cwd=file.parent)
     (greeting,) = [part for part in said.stdout.splitlines() if "greets" in part]
     assert greeting[:2] == "20"
+
+
+def test_what_is_declared_and_not_done_is_said_before_anything_runs(
+    file: Path, settings: Settings
+) -> None:
+    declared = '@app.function(volumes={"/data": qmodal.Volume.from_name("data")})'
+    file.write_text(PROGRAM.replace("@app.function()", declared, 1))
+    text = "  volumes (/data): greet - use a folder that all boxes share\n"
+    for command in (["run", f"{file}::main"], ["deploy", str(file)]):
+        said = qmodal(*command, settings=settings, cwd=file.parent)
+        assert (said.returncode, text in said.stderr) == (0, True), said.stderr
+        verb, target = command
+        quiet = qmodal(verb, "-q", target, settings=settings, cwd=file.parent)
+        assert (quiet.returncode, quiet.stderr) == (0, ""), quiet.stderr
+    qmodal("app", "stop", "-y", "cli", settings=settings, cwd=file.parent)

@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from qmodal.client.client import Client
+from qmodal.runner.publish import document_of
 from qmodal.source.bundle import collect, pack
 from qmodal.spec.documents import FunctionSpec, MethodSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions, validated_options
@@ -149,7 +150,7 @@ class Fleet:
             app_id=app_id, name=name, environment="main", state="deployed", version=number
         )
         client.run(client.apps.store_code(bundle.digest, bundle.content))
-        document = version.seal(client.signer)
+        document = document_of(client, version)
         assert client.run(client.apps.publish(record, document=document, now=_now()))
         return {function: self._open(app_id, function) for function in functions}
 

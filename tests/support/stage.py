@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from qmodal.client.client import Client
 from qmodal.config import Settings
+from qmodal.runner.publish import document_of
 from qmodal.spec.documents import FunctionSpec, MethodSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions, validated_options
 from qmodal.store.apps import AppRecord, AppState
@@ -167,6 +168,8 @@ class Stage:
     client: Client
     state: AppState = "deployed"
     app_id: str = field(default_factory=new_app_id)
+    name: str = ""  # its id, if it has none
+    environment: str = "main"
     number: int = 0
     pools: dict[str, str] = field(default_factory=dict)
     workers: list[PaintedWorker] = field(default_factory=list)
@@ -176,8 +179,8 @@ class Stage:
         self.number += 1
         version = Version(
             app_id=self.app_id,
-            name=self.app_id,
-            environment="main",
+            name=self.name or self.app_id,
+            environment=self.environment,
             number=self.number,
             is_ephemeral=self.state != "deployed",
             python=PYTHON,
@@ -196,7 +199,7 @@ class Stage:
                 for name, options in functions.items()
             },
         )
-        document = version.seal(self.client.signer)
+        document = document_of(self.client, version)
         apps = self.client.apps
         assert self.client.run(apps.publish(self.record(), document=document, now=now_ms()))
         for name, options in functions.items():
@@ -208,8 +211,8 @@ class Stage:
         """The app as published last."""
         return AppRecord(
             app_id=self.app_id,
-            name=self.app_id,
-            environment="main",
+            name=self.name or self.app_id,
+            environment=self.environment,
             state=self.state,
             version=self.number,
         )

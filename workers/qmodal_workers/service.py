@@ -60,7 +60,7 @@ def _settings(options: ServiceOptions) -> Settings:
 
     from qmodal.client.client import resolve
     from qmodal.config import Settings
-    from qmodal.embedded.credentials import withdraw
+    from qmodal.embedded.credentials import receiving, withdraw
     from qmodal.embedded.folder import check_home
 
     settings = Settings.from_environ(os.environ)
@@ -69,7 +69,7 @@ def _settings(options: ServiceOptions) -> Settings:
         settings = resolve(settings)
     check_home(settings.home)  # where it unpacks the code of apps
     withdraw(settings)  # before anything is forked
-    return settings
+    return receiving(settings)  # nothing that runs here may publish
 
 
 def _worker_options(options: ServiceOptions, settings: Settings) -> WorkerOptions:

@@ -11,6 +11,7 @@ from qmodal.exception import Error, InvalidError
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
 from qmodal.spec.needs.needs import Needs
 from qmodal.spec.options import AutoscalerOverride, FunctionOptions
+from qmodal.spec.reader import MismatchError, check_version_of
 from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
 from qmodal.transport.defects import skip
@@ -70,6 +71,8 @@ class Catalog:
         self._versions: dict[tuple[str, int], Version] = {}
         self._changed: set[str] = set()
         self._terms: dict[tuple[Any, ...], PoolTerms] = {}
+        # The highest version of each app that was current, as its signed document says.
+        self._highest: dict[str, int] = {}
         # Of each pool: the terms that it shares with others, and these with its label.
         self._labelled: dict[str, tuple[PoolTerms, PoolTerms]] = {}
 
@@ -162,6 +165,7 @@ class Catalog:
         version = self._versions.get((record.app_id, number))
         if version is None:
             raise UnknownTermsError(f"version {number} of {record.name!r} cannot be read")
+        self._check(version, record, spec)
         function = version.functions.get(spec.function)
         if function is None:
             why = f"stopped: version {version.number} of {version.name!r} has no {spec.function!r}"
@@ -180,6 +184,27 @@ class Catalog:
             labelled = replace(shared, label=_label(spec), least=least)
             self._labelled[pool] = shared, labelled
         return labelled
+
+    def _check(self, version: Version, record: AppRecord, spec: PoolSpec) -> None:
+        """Raise UnknownTermsError for a version of another app, or an earlier one than one that was current."""
+        try:
+            check_version_of(version, record)
+        except MismatchError as error:
+            raise UnknownTermsError(str(error)) from error
+        if spec.number:
+            return
+        highest = self._highest.get(version.app_id, 0)
+        if version.number < highest:
+            raise UnknownTermsError(
+                f"version {version.number} of {version.name!r} is given as the current one, and version {highest} was "
+                "already; deploy the app again"
+            )
+        if version.number > highest:
+            if len(self._highest) >= MOST_TERMS:
+                self._highest = {
+                    app: self._highest[app] for app in self._highest if app in self._apps
+                }
+            self._highest[version.app_id] = version.number
 
     def _read_spec(self, pool: str) -> Op[None]:
         spec = yield from self._client.specs.pool(pool)
@@ -222,6 +247,7 @@ def _running(
         scaledown_window=float(options.scaledown_window),
         slots=options.slots,
         alpha=options.scaleup_softness,
+        scaleup_window=float(options.scaleup_window),
         ephemeral=version.is_ephemeral,
         gives_up=options.on_crash_loop == "fail",
     )

@@ -23,7 +23,7 @@ AVOID_SECONDS = 10.0
 class PlacedContainer:
     """A container of a pool on a box: assigned, reported, or both.
 
-    `is_queued`: it was assigned ahead, and its box has no room for it yet.
+    `is_queued`: it was assigned ahead, and its box has no room for it yet. `is_cordoned`: its box is.
     """
 
     container: str
@@ -32,6 +32,7 @@ class PlacedContainer:
     report: ContainerReport | None
     is_assigned: bool
     is_queued: bool = False
+    is_cordoned: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -72,11 +73,20 @@ class Box:
         """The box's containers, including those that are over and not cleared away yet."""
         for container, report in self.reports.items():
             is_assigned = container in self.assigned
-            yield PlacedContainer(container, report.pool, self.worker, report, is_assigned)
+            yield PlacedContainer(
+                container,
+                report.pool,
+                self.worker,
+                report,
+                is_assigned,
+                is_cordoned=self.is_cordoned,
+            )
         is_queued = self.is_full
         for container, pool in self.assigned.items():
             if container not in self.reports:
-                yield PlacedContainer(container, pool, self.worker, None, True, is_queued)
+                yield PlacedContainer(
+                    container, pool, self.worker, None, True, is_queued, self.is_cordoned
+                )
 
     @property
     def is_full(self) -> bool:

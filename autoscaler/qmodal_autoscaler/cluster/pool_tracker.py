@@ -10,8 +10,15 @@ from qmodal.store.fleet import ContainerReport
 from qmodal.store.watch.observing import Observation
 from qmodal_autoscaler.cluster.catalog import PoolTerms
 from qmodal_autoscaler.cluster.nodes import PlacedContainer
+from qmodal_autoscaler.cluster.start_failures import failure_kind
 from qmodal_autoscaler.policy.start_backoff import LONGEST_PAUSE_SECONDS
-from qmodal_autoscaler.policy.state import ContainerState, ContainerView, PoolHistory, PoolSnapshot
+from qmodal_autoscaler.policy.state import (
+    ContainerState,
+    ContainerView,
+    FailureKind,
+    PoolHistory,
+    PoolSnapshot,
+)
 
 # A container that ends unasked within this time of being ready, before any input of its pool has ended,
 # would do so again; from the second one on it counts as a failed start.
@@ -49,7 +56,7 @@ class PoolTracker:
     `looked`: when that was; `settled`: the inputs that had settled by then; `number`: the app's
     version; `reset`: when failures were last forgotten by hand. `failures`: when starts have failed;
     `early_deaths`: when containers have died young; `detail`: what the last failed start has
-    reported. `_over`: containers whose end is counted.
+    reported, and `failed_by` what it or the last early death was due to. `_over`: containers whose end is counted.
     """
 
     history: PoolHistory
@@ -60,6 +67,7 @@ class PoolTracker:
     failures: list[float] = field(default_factory=list)
     early_deaths: list[float] = field(default_factory=list)
     detail: str = ""
+    failed_by: FailureKind = "other"
     tracks: dict[str, ContainerTrack] = field(default_factory=dict)
     _over: set[str] = field(default_factory=set)
 
@@ -100,6 +108,7 @@ class PoolTracker:
             service_time=observation.service_time,
             start_time=observation.start_time,
             failures=tuple(self.failures or self.early_deaths[-1:] * (len(self.early_deaths) > 1)),
+            failed_by=self.failed_by,
             is_paused=observation.paused > 0,
         )
 
@@ -148,8 +157,10 @@ class PoolTracker:
         if report.state == "failed" and report.number in (0, terms.number):
             self.failures.append(now)
             self.detail = report.detail
+            self.failed_by = failure_kind(report.detail)
         elif track is not None and track.died_young(done, now):
             self.early_deaths.append(now)
+            self.failed_by = failure_kind(report.detail)
 
     def _follow(
         self, held: PlacedContainer, terms: PoolTerms, done: int, now: float, age: float
@@ -207,6 +218,7 @@ class PoolTracker:
             since=track.since,
             version_current=number in (0, terms.number),
             worker=held.worker,
+            is_cordoned=held.is_cordoned,
         )
 
 

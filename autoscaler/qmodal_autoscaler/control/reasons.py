@@ -27,7 +27,7 @@ class Wish(NamedTuple):
     """A pool that wants containers, as of the last look at it.
 
     `kind`: why it gets none, as far as that follows from the pool alone; None if it has to find room. `until`: when the
-    next start may follow, in monotonic seconds. `request`: what it has asked for.
+    next start may follow, in monotonic seconds. `most`: the limit that holds it back, of containers or of seconds. `request`: what it has asked for.
     """
 
     kind: Kind | None
@@ -58,6 +58,8 @@ def _wish(made: PoolDecision, request: ContainerRequest | None, failed: str) -> 
             failures, settings = made.snapshot.failures, made.terms.settings
             until = backoff(failures, ephemeral=settings.ephemeral).until
             return Wish("failing", clause(last), len(failures), until)
+        case "scaleup_window" if _waiting(made):
+            return Wish("window", most=int(made.terms.settings.scaleup_window))
         case "maximum" if _waiting(made):
             return Wish("maximum", most=made.terms.settings.max_containers or 0)
     is_starting = any(each.state == "starting" for each in made.snapshot.containers)
@@ -214,8 +216,8 @@ def own_reason(
             return Reason.of("stopped", detail=wish.detail)
         case "paused":
             return Reason.of("paused")
-        case "maximum" if _is_served(containers):
-            return Reason.of("maximum", most=wish.most)
+        case "maximum" | "window" as limit if _is_served(containers):
+            return Reason.of(limit, most=wish.most)
         case _:
             return _starting(containers, around)
 

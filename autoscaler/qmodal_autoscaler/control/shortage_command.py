@@ -19,6 +19,7 @@ from qmodal.telemetry.events import (
     SHORTAGE_OUTPUT,
     emit,
 )
+from qmodal.telemetry.printable import printable
 
 LIMIT_SECONDS = 60.0
 # How long what it has started may go on after it was asked to end, and what it has printed may take to arrive.
@@ -140,7 +141,7 @@ class _Output:
             async with asyncio.timeout(END_SECONDS):
                 await self._is_over.wait()
         lines = self._kept.decode(errors="replace").splitlines()
-        return [_printable(line)[:MOST_IN_LINE] for line in lines if line.strip()]
+        return [printable(line)[:MOST_IN_LINE] for line in lines if line.strip()]
 
     def close(self) -> None:
         """Read no more."""
@@ -152,7 +153,3 @@ class _Output:
         if self.sink >= 0:
             os.close(self.sink)
             self.sink = -1
-
-
-def _printable(line: str) -> str:
-    return "".join(each if each.isprintable() else " " for each in line)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,8 @@ from qmodal_autoscaler.cluster.catalog import Catalog
 from qmodal_autoscaler.cluster.nodes import Nodes
 from qmodal_autoscaler.control.judgement import Judgement, PoolDecision
 from qmodal_autoscaler.metrics.pool_labels import OTHER, pool_label
+from qmodal_autoscaler.policy.start_backoff import backoff
+from qmodal_autoscaler.policy.state import FailureKind
 
 Labels = tuple[str, ...]
 
@@ -29,6 +32,8 @@ class FunctionFacts:
     containers: Counter[str] = field(default_factory=Counter)  # by state
     desired: Counter[str] = field(default_factory=Counter)  # by the reason for it
     backlogged: list[str] = field(default_factory=list)  # pools with inputs that wait
+    # Seconds until the next start of the pools that have failed to start, the longest, by what was the cause.
+    backoffs: dict[FailureKind, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,7 @@ class LeaderView:
 
     def facts(self) -> ClusterFacts:
         """The facts now."""
+        now = time.monotonic()
         functions: dict[Labels, FunctionFacts] = {}
         named: defaultdict[Series, set[str]] = defaultdict(set)
         for pool in self._decisions.keys() - self._catalog.pools():
@@ -107,7 +113,7 @@ class LeaderView:
             series = self._series(made)
             if series is not None:
                 labels = self._labels(series, made.pool, named[series])
-                _add(functions.setdefault(labels, FunctionFacts()), made)
+                _add(functions.setdefault(labels, FunctionFacts()), made, now)
         boxes = self._nodes.boxes()
         return ClusterFacts(
             functions=functions,
@@ -138,7 +144,7 @@ class LeaderView:
         return Series(record.environment, record.name, made.observation.function)
 
 
-def _add(facts: FunctionFacts, made: PoolDecision) -> None:
+def _add(facts: FunctionFacts, made: PoolDecision, now: float) -> None:
     snapshot, decision = made.snapshot, made.decision
     running = sum(each.running for each in snapshot.containers)
     waiting = max(0, snapshot.inflight - running - snapshot.delayed)
@@ -150,3 +156,7 @@ def _add(facts: FunctionFacts, made: PoolDecision) -> None:
     facts.desired[decision.why] += decision.desired
     if waiting:
         facts.backlogged.append(made.pool)
+    if snapshot.failures:
+        until = backoff(snapshot.failures, ephemeral=made.terms.settings.ephemeral).until
+        longest = facts.backoffs.get(snapshot.failed_by, 0.0)
+        facts.backoffs[snapshot.failed_by] = max(longest, until - now)

@@ -107,6 +107,11 @@ def _function_families(
         "Containers that the autoscaler wants, by the reason for it.",
         labels=(*labels, "reason"),
     )
+    pause = GaugeMetricFamily(
+        "qmodal_pool_crash_backoff_seconds",
+        "How long the next start is put off after failed ones, by what the last was due to; 0 while one is tried.",
+        labels=(*labels, "reason"),
+    )
     for series, each in functions.items():
         running.add_metric(series, each.running)
         waiting.add_metric(series, each.waiting)
@@ -117,7 +122,9 @@ def _function_families(
             containers.add_metric((*series, state), each.containers[state])
         for reason, count in sorted(each.desired.items()):
             desired.add_metric((*series, reason), count)
-    yield from (running, waiting, delayed, age, containers, desired)
+        for reason, seconds in sorted(each.backoffs.items()):
+            pause.add_metric((*series, reason), seconds)
+    yield from (running, waiting, delayed, age, containers, desired, pause)
 
 
 def _server_families(fields: Mapping[str, str]) -> Iterator[Metric]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from qmodal.exception import Error
 from qmodal.spec.documents import PoolSpec
 from qmodal.spec.parameters import decode
+from qmodal.telemetry.printable import printable
 
 # What pools beyond that have together; no parameters look so, as they have an equals sign.
 OTHER = "other"
@@ -36,5 +37,5 @@ def _shown(parameters: Mapping[str, object]) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    printable = "".join(each if each.isprintable() else "?" for each in text)
-    return printable if len(printable) <= most else printable[: most - 3] + "..."
+    shown = printable(text)
+    return shown if len(shown) <= most else shown[: most - 3] + "..."

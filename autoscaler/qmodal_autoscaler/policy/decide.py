@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from qmodal_autoscaler.policy import scale_down, start_backoff
 from qmodal_autoscaler.policy.rollout import BLOCKED_SECONDS, Rollout, blocked_since, outgoing
-from qmodal_autoscaler.policy.sizing import needed
+from qmodal_autoscaler.policy.sizing import damped, needed
 from qmodal_autoscaler.policy.state import (
     ContainerView,
     Decision,
@@ -29,7 +29,8 @@ def decide(
     if snapshot.is_paused:
         return _paused(history, counts)
     wanted = needed(counts, snapshot, settings, history, now)
-    need = settings.capped(wanted)
+    history, allowed = damped(wanted, counts, snapshot, settings, history, now)
+    need = settings.capped(allowed)
     blocked = blocked_since(counts, need, history, now)
     if blocked != history.blocked_since:
         history = replace(history, blocked_since=blocked)
@@ -41,7 +42,7 @@ def decide(
     size = max(need, len(counts.live) + start - gone, settings.min_containers)
     why, reason = _reason(counts, need, start, leaving, pause, now)
     if why == "enough":
-        why, reason = _why_enough(counts, wanted, settings, history, now)
+        why, reason = _why_enough(counts, wanted, need, settings, history, now)
     return Decision(
         history=history,
         desired=settings.capped(size),
@@ -148,6 +149,9 @@ def _retry_at(
     moments = [pause.until]
     if history.blocked_since is not None:
         moments.append(history.blocked_since + BLOCKED_SECONDS)
+    if settings.scaleup_window:
+        rise = history.least.next_rise(now, settings.scaleup_window)
+        moments.append(math.inf if rise is None else rise)
     if len(counts.live) > settings.min_containers or counts.current < len(counts.live):
         fall = history.peak.next_fall(now, settings.scaledown_window)
         moments += [history.held_until(settings), history.active_until(settings)]
@@ -190,12 +194,17 @@ def _reason(
 
 
 def _why_enough(
-    counts: PoolCounts, wanted: int, settings: PoolSettings, history: PoolHistory, now: float
+    counts: PoolCounts,
+    wanted: int,
+    need: int,
+    settings: PoolSettings,
+    history: PoolHistory,
+    now: float,
 ) -> tuple[Why, str]:
     """Why nothing changes, although the pool may want more than it may have, or have more than it wants."""
-    need, size = settings.capped(wanted), len(counts.live)
+    size = len(counts.live)
     if wanted > need:
-        return "maximum", f"{wanted} containers are needed, max_containers allows {need}"
+        return _why_no_more(wanted, need, settings)
     if size <= need:
         return "enough", f"{size} containers are enough"
     more = f"{size} containers are kept, {need} would do"
@@ -207,6 +216,14 @@ def _why_enough(
         window = f"{settings.scaledown_window:g} s"
         return "enough", f"{more}: so many were busy within {window}, or are the buffer"
     return "enough", f"{more}: some run inputs, or were started a short while ago"
+
+
+def _why_no_more(wanted: int, need: int, settings: PoolSettings) -> tuple[Why, str]:
+    more = f"{wanted} containers are needed"
+    if need < settings.capped(wanted):
+        window = f"until that has been so for {settings.scaleup_window:g} s"
+        return "scaleup_window", f"{more}: it stays at {need} {window}"
+    return "maximum", f"{more}, max_containers allows {need}"
 
 
 def _why_fewer(counts: PoolCounts, leaving: Rollout) -> tuple[Why, str]:

@@ -113,10 +113,18 @@ def excess(
 
 
 def victims(idle: Sequence[ContainerView], live: Sequence[ContainerView]) -> list[ContainerView]:
-    """Idle containers in the order of leaving: old code, crowded worker, longest idle, oldest."""
+    """Idle containers in the order of leaving: old code, cordoned box, crowded box, longest idle, oldest."""
     crowd = Counter(c.worker for c in live)
     return sorted(
-        idle, key=lambda c: (c.version_current, -crowd[c.worker], -c.idle_seconds, c.since, c.id)
+        idle,
+        key=lambda c: (
+            c.version_current,
+            not c.is_cordoned,
+            -crowd[c.worker],
+            -c.idle_seconds,
+            c.since,
+            c.id,
+        ),
     )
 
 
@@ -133,5 +141,10 @@ def allowance(step: ScaleDownStep) -> int:
     return max(1, math.ceil(step.size / 2)) - step.taken
 
 
-def _newest(container: ContainerView) -> tuple[bool, float, str]:
-    return (container.version_current, -container.since, container.id)
+def _newest(container: ContainerView) -> tuple[bool, bool, float, str]:
+    return (
+        container.version_current,
+        not container.is_cordoned,
+        -container.since,
+        container.id,
+    )

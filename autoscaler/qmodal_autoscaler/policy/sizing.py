@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from qmodal_autoscaler.policy.state import PoolCounts, PoolHistory, PoolSettings, PoolSnapshot
 
@@ -22,14 +23,52 @@ def needed(
     It never asks for more than one slot for each input in flight, except for the buffer of an
     active pool and for the minimum. Retries that wait ask for nothing until they are due.
     """
-    floor = settings.min_containers
-    if not counts.demand and snapshot.delayed:
+    floor = _reserved(counts, snapshot, settings, history, now)
+    if _has_only_retries(counts, snapshot):
         return floor
-    if now < history.active_until(settings):
-        # Containers that share few inputs are a buffer themselves.
-        floor = max(floor, min(counts.busy, counts.hard) + settings.buffer_containers)
     kept = min(len(counts.live), counts.hard)
     return max(floor, kept + _extra(counts, snapshot, settings, history, now))
+
+
+def damped(
+    wanted: int,
+    counts: PoolCounts,
+    snapshot: PoolSnapshot,
+    settings: PoolSettings,
+    history: PoolHistory,
+    now: float,
+) -> tuple[PoolHistory, int]:
+    """The history with the `wanted` size in it, and of that no more than was wanted throughout the scale-up window.
+
+    The live containers, the first one, the minimum and the buffer are never held back.
+    """
+    width = settings.scaleup_window
+    if not width:
+        return history, wanted
+    size = len(counts.live)
+    # Of a look at which nothing waits, what is there counts as wanted: it is not asked for again.
+    least = history.least.observe(max(wanted, size), now=now, width=width)
+    floor = max(1, size, _reserved(counts, snapshot, settings, history, now))
+    return replace(history, least=least), min(wanted, max(floor, least.low(now, width)))
+
+
+def _reserved(
+    counts: PoolCounts,
+    snapshot: PoolSnapshot,
+    settings: PoolSettings,
+    history: PoolHistory,
+    now: float,
+) -> int:
+    """The minimum, and the busy containers with the buffer while the pool is active."""
+    if _has_only_retries(counts, snapshot) or now >= history.active_until(settings):
+        return settings.min_containers
+    # Containers that share few inputs are a buffer themselves.
+    used = min(counts.busy, counts.hard)
+    return max(settings.min_containers, used + settings.buffer_containers)
+
+
+def _has_only_retries(counts: PoolCounts, snapshot: PoolSnapshot) -> bool:
+    return not counts.demand and snapshot.delayed > 0
 
 
 def _extra(

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from qmodal_autoscaler.policy.window import ArrivalRate, PeakWindow
+from qmodal_autoscaler.policy.window import ArrivalRate, LeastWindow, PeakWindow
 
 ContainerState = Literal["starting", "ready", "draining"]
 # Why a pool has the size that it has, or should have another.
@@ -15,11 +15,15 @@ Why = Literal[
     "backlog",
     "minimum",
     "maximum",
+    "scaleup_window",
     "fewer",
     "new_version",
     "failed_starts",
     "paused",
 ]
+
+# What a failed start was due to: a status, a signal, the memory, an import, its time limit, or something else.
+FailureKind = Literal["exit", "signal", "out_of_memory", "import_error", "timeout", "other"]
 
 # Absence of demand counts as evidence after this, or after the scaledown window, if that is shorter.
 SETTLING_SECONDS = 10.0
@@ -29,7 +33,8 @@ SETTLING_SECONDS = 10.0
 class ContainerView:
     """A container as its worker last reported it.
 
-    `since`: when its state began, on the clock of `now`; `running`: how many inputs it runs.
+    `since`: when its state began, on the clock of `now`; `running`: how many inputs it runs;
+    `is_cordoned`: somebody wants its box to become empty, or to get nothing new.
     """
 
     id: str
@@ -39,6 +44,7 @@ class ContainerView:
     since: float
     version_current: bool = True
     worker: str = ""
+    is_cordoned: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +54,7 @@ class PoolSnapshot:
     `inflight`: inputs without an outcome; `delayed`: those of them that wait for a retry; `submitted`:
     inputs since the pool exists. `failures` are the times of failed starts since the last success,
     oldest first; the caller clears them on a success and on a redeploy. `service_time` and `start_time`
-    are learned means in seconds, None while unknown. A pool that a person has paused has no containers.
+    are learned means in seconds, None while unknown. `failed_by`: what the last failed start was due to. A pool that a person has paused has no containers.
     """
 
     inflight: int
@@ -58,6 +64,7 @@ class PoolSnapshot:
     service_time: float | None
     start_time: float | None
     failures: tuple[float, ...] = ()
+    failed_by: FailureKind = "other"
     is_paused: bool = False
 
 
@@ -70,6 +77,7 @@ class PoolSettings:
     buffer_containers: int = 0
     scaledown_window: float = 60.0
     slots: int = 1
+    scaleup_window: float = 0.0
     alpha: float = 0.25  # share of a start time within which new containers should work off a queue
     ephemeral: bool = False  # the app lives only as long as its client
     gives_up: bool = True  # waiting inputs fail when no container can be started
@@ -97,13 +105,14 @@ class ScaleDownStep:
 class PoolHistory:
     """The past of a pool as far as its next decision needs it.
 
-    `born` is when the pool was first observed; `quiet_since` is infinite while there are inputs to run;
+    `born` is when the pool was first observed; `least` are the sizes that were wanted, while there is a scale-up window; `quiet_since` is infinite while there are inputs to run;
     `settled` are the inputs that had settled by the last decision; `progress_at` is when that number last
     changed (or when nothing ran); `blocked_since` is when a rollout ran out of room.
     """
 
     born: float
     peak: PeakWindow = field(default_factory=PeakWindow)
+    least: LeastWindow = field(default_factory=LeastWindow)
     arrivals: ArrivalRate = field(default_factory=ArrivalRate)
     quiet_since: float = -math.inf
     settled: int = -1

@@ -1,4 +1,4 @@
-"""Two sliding statistics: the highest recent level of a step function, and the rate of arrivals."""
+"""Sliding statistics: the highest and the lowest recent level of a step function, and the rate of arrivals."""
 
 from __future__ import annotations
 
@@ -49,6 +49,35 @@ class PeakWindow:
 
     def next_fall(self, now: float, width: float) -> float | None:
         """When `high` will next fall by the passing of time alone, or None."""
+        return next((e.at + width for e in self.past if e.at + width > now), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeastWindow:
+    """The sliding minimum of a step function, as a value; before it was observed first, its level was 0.
+
+    `past` holds levels keyed by when they ended, oldest first and strictly rising, each below the
+    current `level`: the mirror image of `PeakWindow`. Keyed by when it began, a level that had held for
+    long would already count as outside when it ends, and a rise would never wait.
+    """
+
+    level: int = 0
+    past: tuple[PastLevel, ...] = ()
+
+    def observe(self, level: int, *, now: float, width: float) -> LeastWindow:
+        """The window after seeing `level` at `now`, until when the level before may have held. Seconds."""
+        past = self.past
+        if level > self.level:
+            past = (*past, PastLevel(at=now, level=self.level))
+        past = tuple(e for e in past if e.level < level and e.at + width > now)
+        return LeastWindow(level=level, past=past)
+
+    def low(self, now: float, width: float) -> int:
+        """The lowest level that held at some moment of the last `width` seconds."""
+        return min([self.level, *(e.level for e in self.past if e.at + width > now)])
+
+    def next_rise(self, now: float, width: float) -> float | None:
+        """When `low` will next rise by the passing of time alone, or None."""
         return next((e.at + width for e in self.past if e.at + width > now), None)
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from qmodal.cli import options
 from qmodal.cli.addresses import NO_GATEWAY
-from qmodal.cli.commands.fleet import look
-from qmodal.cli.tables import show
-from qmodal.exception import NotFoundError
+from qmodal.cli.commands.fleet import FleetTable, look
+from qmodal.cli.echo import confirm, echo
+from qmodal.cli.tables import Columns, age, show
+from qmodal.exception import InvalidError, NotFoundError
 from qmodal.store.history.logs import LETTERS
-from qmodal.transport.defects import survive
+from qmodal.transport.defects import skip
+from qmodal.wire.envelope import MalformedError
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from qmodal.transport.operation import Op
 
 _APP_ID = re.compile(r"ap-[0-9A-Za-z]{22}")
+# As lists show ids.
+_BEGINNING = re.compile(r"ap-[0-9A-Za-z]{4,21}")
 # Of one app in a list; `--json` has them all.
 MOST_URLS = 2
 
@@ -34,16 +39,21 @@ def app() -> None:
 
 
 @app.command("list")
+@options.environment
+@click.option(
+    "-a", "--all", "is_all", is_flag=True, help="Also those that were stopped within a week."
+)
 @options.as_json
-def listing(as_json: bool) -> None:
-    """List the deployed apps: versions, containers, inputs that wait, and where web functions answer."""
+def listing(environment: str | None, is_all: bool, as_json: bool) -> None:
+    """List the apps that are deployed or run: versions, containers, inputs that wait, and where web functions answer."""
     from qmodal.client.client import current
 
     client = current()
-    rows = client.run(_rows(client))
-    show(rows, {**dict.fromkeys(_COLUMNS, str), "web": first_urls}, as_json=as_json)
+    rows = client.run(_rows(client, environment, is_all=is_all))
+    columns: Columns = {**dict.fromkeys(_COLUMNS, str), "age": age, "web": first_urls}
+    show(rows, columns, as_json=as_json)
     if any(row["has_web"] for row in rows) and not client.run(client.gateways.living()):
-        click.echo(f"Nobody serves web functions, as {NO_GATEWAY}", err=True)
+        echo(f"Nobody serves web functions, as {NO_GATEWAY}", err=True)
 
 
 def first_urls(urls: Sequence[str]) -> str:
@@ -52,7 +62,7 @@ def first_urls(urls: Sequence[str]) -> str:
     return " ".join([*urls[:MOST_URLS], *([f"and {more} more"] if more > 0 else [])])
 
 
-_COLUMNS = ("name", "environment", "app", "version", "containers", "backlog")
+_COLUMNS = ("name", "environment", "app", "state", "version", "age", "containers", "backlog")
 
 
 @app.command(no_args_is_help=True)
@@ -66,12 +76,12 @@ def stop(which: str, environment: str | None, yes: bool) -> None:
     client = current()
     record = client.run(find(client, which, environment))
     if record.state == "stopped":
-        click.echo(f"{record.name} ({record.app_id}) has stopped already")
+        echo(f"{record.name} ({record.app_id}) has stopped already")
         return
     if not yes:
-        click.confirm(f"Stop {record.name} ({record.app_id})?", abort=True)
+        confirm(f"Stop {record.name} ({record.app_id})?")
     client.run(client.apps.stop(record))
-    click.echo(f"Stopped {record.name} ({record.app_id})")
+    echo(f"Stopped {record.name} ({record.app_id})")
 
 
 @app.command(no_args_is_help=True)
@@ -137,7 +147,7 @@ def rollback(which: str, version: int | None, environment: str | None) -> None:
     record = client.run(find(client, which, environment))
     target = record.version - 1 if version is None else version
     new = client.run(rollback(client, record, target))
-    click.echo(f"Version {new.number} of {new.name} is version {target} again")
+    echo(f"Version {new.number} of {new.name} is version {target} again")
 
 
 def _release_row(release: PastVersion, record: AppRecord) -> dict[str, Any]:
@@ -156,13 +166,17 @@ def _release_row(release: PastVersion, record: AppRecord) -> dict[str, Any]:
 
 
 def find(client: Client, which: str, environment: str | None) -> Op[AppRecord]:
-    """The app of that id or name: the deployed one, else the one that was stopped last.
+    """The app of that id, or whose id begins so, or of that name: the deployed one, else the one that was stopped last.
 
-    Raises NotFoundError.
+    Raises NotFoundError, or MismatchError if the name leads to another app.
     """
+    environment = environment or client.settings.environment
+    is_named = not _APP_ID.fullmatch(which)
     app_id: str | None = which
-    if not _APP_ID.fullmatch(which):
-        environment = environment or client.settings.environment
+    if is_named and _BEGINNING.fullmatch(which):
+        app_id = yield from _beginning_with(client, which)
+        is_named = app_id is None
+    if is_named:
         app_id = yield from client.apps.find(environment, which)
         app_id = app_id or (yield from client.apps.last_stopped(environment, which))
         if app_id is None:
@@ -173,38 +187,83 @@ def find(client: Client, which: str, environment: str | None) -> Op[AppRecord]:
     record = yield from client.apps.record(app_id or "")
     if record is None:
         raise NotFoundError(f"There is no app {which}; what it knew is kept for a week at most.")
+    if is_named:
+        client.specs.check_title(record, environment, which)
+        if record.state != "stopped":  # then it has no version any more
+            with suppress(MalformedError):  # of another release: it has to be possible to stop it
+                yield from client.specs.of_record(record)
     return record
 
 
-def _rows(client: Client) -> Op[list[dict[str, Any]]]:
-    from qmodal.functions.web import web_addresses
-
-    deployed = yield from client.apps.deployed()
+def _beginning_with(client: Client, text: str) -> Op[str | None]:
+    """The id of the app that begins so; None if none does, as it may be a name. Raises InvalidError for several."""
     fleet = yield from look(client)
     pools = yield from client.observing.active()
     observations = yield from client.observing.observe(pools)
+    records = yield from _records(client, fleet, observations, is_all=True)
+    found = sorted(each.app_id for each in records if each.app_id.startswith(text))
+    if len(found) > 1:
+        raise InvalidError(f"`{text}` begins the ids of several apps: {', '.join(found)}")
+    return found[0] if found else None
+
+
+def _rows(client: Client, environment: str | None, *, is_all: bool) -> Op[list[dict[str, Any]]]:
+    from qmodal.functions.web import web_addresses
+    from qmodal.store.server import server_ms
+
+    fleet = yield from look(client)
+    pools = yield from client.observing.active()
+    observations = yield from client.observing.observe(pools)
+    records = yield from _records(client, fleet, observations, is_all=is_all)
+    records = [each for each in records if environment in (None, each.environment)]
+    published = yield from client.apps.current_since(records)
+    now = yield from server_ms()
     rows = []
-    for title, app_id in sorted(deployed.items()):
-        record = None
-        with survive(f"the look at {title}"):
-            record = yield from client.apps.record(app_id)
-        if record is None:
-            continue
-        web = yield from web_addresses(client, app_id)
-        environment, _, name = title.partition("/")
+    for record, at in zip(records, published, strict=True):
+        is_over = record.state == "stopped"
+        web = [] if is_over else (yield from web_addresses(client, record.app_id))
         rows.append(
             {
-                "name": name,
-                "environment": environment,
-                "app": app_id,
+                "name": record.name,
+                "environment": record.environment,
+                "app": record.app_id,
+                "state": record.state,
                 "version": record.version,
-                "containers": sum(each.app == app_id for _, each in fleet.alive),
-                "backlog": sum(backlog_of(each) for each in observations if _is_of(each, app_id)),
+                "age": round(max(0.0, now - at) / 1000, 3),
+                "containers": sum(each.app == record.app_id for _, each in fleet.alive),
+                "backlog": sum(
+                    backlog_of(each) for each in observations if _is_of(each, record.app_id)
+                ),
                 "web": [url for each in web for url in each.urls],
                 "has_web": bool(web),
             }
         )
     return rows
+
+
+def _records(
+    client: Client,
+    fleet: FleetTable,
+    observations: Sequence[Observation | None],
+    *,
+    is_all: bool,
+) -> Op[list[AppRecord]]:
+    """What is deployed, and what has a pool or a container; with `is_all` also what was stopped last of each name."""
+    deployed = yield from client.apps.deployed()
+    ids = set(deployed.values())
+    ids |= {each.app for each in observations if each is not None}
+    ids |= {each.app for _, each in fleet.alive if each.app}
+    if is_all:
+        ids |= set((yield from client.apps.all_stopped()).values())
+    found = yield from client.apps.records(sorted(ids))
+    for title, app_id in deployed.items():
+        record = found.get(app_id)
+        if record is not None and title != record.title:
+            skip(f"the app {title}", f"its name leads to {app_id}, which is {record.title}")
+            del found[app_id]
+    records = [each for each in found.values() if each is not None]
+    records = [each for each in records if is_all or each.state != "stopped"]
+    return sorted(records, key=lambda each: (each.environment, each.name, each.app_id))
 
 
 def _is_of(observation: Observation | None, app_id: str) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import echo
 
 if TYPE_CHECKING:
     from qmodal.app.app import App
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     default="rolling",
     help="recreate: end the containers of older versions at once.",
 )
+@click.option(
+    "--allow-empty", is_flag=True, help="Also without functions, where some are deployed: they end."
+)
+@options.quiet
 @click.option("--dry-run", is_flag=True, help="Only list the files that would be sent.")
 @click.argument("text", metavar="FILE[::APP]")
 def deploy(
@@ -33,6 +38,8 @@ def deploy(
     environment: str | None,
     as_module: bool,
     dry_run: bool,
+    allow_empty: bool,
+    quiet: bool,
     **release: str,
 ) -> None:
     """Publish an app under its name; what was deployed under it before is replaced."""
@@ -44,17 +51,21 @@ def deploy(
     app = _load(text, as_module=as_module)
     if dry_run:
         for line in _files(app):
-            click.echo(line)
+            echo(line)
         return
     from qmodal.cli.addresses import addresses_of
+    from qmodal.cli.undone import say_undone
     from qmodal.runner.deploy import deploy
 
+    if not quiet:
+        say_undone(app._registry)
+
     client = current()
-    result = client.run(deploy(app, name, environment, **release))
+    result = client.run(deploy(app, name, environment, allow_empty=allow_empty, **release))
     version = cast("Version", app._registry.version)
     addresses = client.run(addresses_of(client, version.app_id))
     for line in _deployed(version, addresses, is_new=result.is_new):
-        click.echo(line)
+        echo(line)
 
 
 def _load(text: str, *, as_module: bool) -> App:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from qmodal.cli.echo import echo
 from qmodal.config import Settings, redacted
 from qmodal.exception import ConfigurationError, Error
+from qmodal.telemetry.printable import printable
 
 if TYPE_CHECKING:
     from qmodal.cli.commands.doctor_checks import Check, Finding
@@ -29,7 +31,7 @@ def doctor(context: click.Context) -> None:
     for finding in findings():
         is_failed |= finding.state == "fail"
         for line in lines(finding):
-            click.echo(line)
+            echo(line, colours=True)
     if is_failed:
         context.exit(2)
 
@@ -37,9 +39,9 @@ def doctor(context: click.Context) -> None:
 def lines(finding: Finding) -> Iterator[str]:
     """What is printed of a finding: one line, and one more if there is something to do."""
     state = click.style(f"{finding.state:<4}", fg=COLOURS[finding.state])
-    yield f"{state}  {finding.what:<12} {finding.found}"
+    yield f"{state}  {finding.what:<12} {printable(finding.found)}"
     if finding.advice:
-        yield f"{'':<19}-> {finding.advice}"
+        yield f"{'':<19}-> {printable(finding.advice)}"
 
 
 def findings() -> Iterator[Finding]:

@@ -119,6 +119,27 @@ def signing(client: Client) -> Op[Finding]:
     )
 
 
+def publishing(client: Client) -> Op[Finding]:
+    """Who may publish versions that this process runs or calls, and whether it may."""
+    yield from ()
+    publisher = client.publisher
+    if not publisher.is_separate:
+        found = "none set: whoever has the signing key may publish"
+        return Finding(what="publishing key", state="ok", found=found)
+    accepted = ", ".join(sorted(key.hex()[:8] for key in publisher.accepted.values()))
+    if publisher.may_publish:
+        found = f"{accepted} accepted, and this process may publish"
+        return Finding(what="publishing key", state="ok", found=found)
+    own = publisher.public
+    return Finding(
+        what="publishing key",
+        state="ok" if own is None else "fail",
+        found=f"{accepted} accepted, "
+        + ("and this process may not publish" if own is None else f"but its own is {own.hex()}"),
+        advice="" if own is None else "add it to QMODAL_PUBLISHERS everywhere, or unset it",
+    )
+
+
 def clock(_client: Client) -> Op[Finding]:
     """How far this machine's clock is from the server's; half the round trip is taken off."""
     sent = time.time()
@@ -182,6 +203,7 @@ ON_SERVER: dict[str, Check] = {
     "persistence": persistence,
     "memory": memory,
     "signing key": signing,
+    "publishing key": publishing,
     "clock": clock,
     "ACL": access,
     "workers": workers,

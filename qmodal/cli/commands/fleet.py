@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import confirm, echo
 from qmodal.cli.tables import Columns, age, show
-from qmodal.exception import NotFoundError
+from qmodal.exception import InvalidError, NotFoundError
 from qmodal.store.server import server_ms
 from qmodal.transport.operation import Pause
 
@@ -93,12 +94,22 @@ def stop(which: str, graceful: bool, yes: bool) -> None:
     from qmodal.client.client import current
 
     client = current()
-    if not client.run(_is_alive(client, which)):
-        raise NotFoundError(f"There is no container {which} that runs.")
+    which = client.run(_named(client, which))
     if not yes:
-        click.confirm(f"Stop {which}?", abort=True)
+        confirm(f"Stop {which}?")
     client.run(_end(client, which, graceful=graceful))
-    click.echo(f"{which} finishes what it runs and leaves" if graceful else f"Stopped {which}")
+    echo(f"{which} finishes what it runs and leaves" if graceful else f"Stopped {which}")
+
+
+def _named(client: Client, which: str) -> Op[str]:
+    """The container of that id, or the only one whose id begins so; raises NotFoundError, InvalidError."""
+    names = [each.container for _, each in (yield from look(client)).alive]
+    found = [which] if which in names else [each for each in names if each.startswith(which)]
+    if not found:
+        raise NotFoundError(f"There is no container {which} that runs.")
+    if len(found) > 1:
+        raise InvalidError(f"`{which}` begins the ids of several containers: {', '.join(found)}")
+    return found[0]
 
 
 def _end(client: Client, which: str, *, graceful: bool) -> Op[None]:

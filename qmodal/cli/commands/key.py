@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from qmodal.cli.echo import echo
 from qmodal.exception import ConfigurationError
 
 if TYPE_CHECKING:
@@ -21,10 +22,16 @@ def key() -> None:
 
 
 @key.command()
-def show() -> None:
+@click.option(
+    "--publishing",
+    is_flag=True,
+    help="The variables of a machine that deploys: with the private publishing key.",
+)
+def show(publishing: bool) -> None:
     """Print the line that starts a worker on a second machine. It holds the secrets: keep it safe.
 
-    Whoever has the key can run code on all machines of this installation.
+    Whoever has the signing key can call all functions and read their results. Whoever has the publishing key, too,
+    can run code on all machines of this installation; without one the signing key is enough for that.
     """
     from qmodal.client.client import current
 
@@ -32,11 +39,21 @@ def show() -> None:
     url = client.run(reachable_url(client))
     signing_key = (client.settings.signing_key or b"").hex()
     if client.settings.insecure:
-        click.echo("This installation runs with --insecure: its key is known to all.", err=True)
+        echo("This installation runs with --insecure: its key is known to all.", err=True)
     line = f"QMODAL_REDIS_URL={shlex.quote(url)} QMODAL_SIGNING_KEY={signing_key}"
     if client.settings.prefix != "qmodal":
         line += f" QMODAL_PREFIX={client.settings.prefix}"
-    click.echo(f"{line} qmodal worker")
+    if publishers := client.settings.publishers:
+        line += f" QMODAL_PUBLISHERS={','.join(each.hex() for each in publishers)}"
+    else:
+        echo("No publishing key is set: whoever has the signing key may publish.", err=True)
+    if not publishing:
+        echo(f"{line} qmodal worker")
+        return
+    client.publisher.check()
+    if client.settings.publishing_key is not None:
+        line += f" QMODAL_PUBLISHING_KEY={client.settings.publishing_key.hex()}"
+    echo(line)
 
 
 def reachable_url(client: Client) -> Op[str]:

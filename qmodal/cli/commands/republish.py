@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import click
 
+from qmodal.cli.echo import echo
 from qmodal.cli.errors import exit_code_of, show_failure
 from qmodal.exception import Error
 
@@ -22,7 +23,7 @@ def main() -> None:
         said = _publish(**json.loads(sys.argv[1]))
     except (Error, click.ClickException) as failure:
         sys.exit(exit_code_of(failure))
-    click.echo(f"\n{json.dumps(said)}")
+    echo(f"\n{json.dumps(said)}")
 
 
 def _publish(

@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import echo
 from qmodal.config import Settings
 from qmodal.exception import ConfigurationError, InvalidError, UnimplementedError
 
@@ -111,7 +112,7 @@ def _run(request: RunRequest) -> None:
     with ExitStack() as stack:
         private = _start_private(settings, stack) if settings.redis_url is None else None
         if private is not None:
-            settings = replace(settings, redis_url=private.url, signing_key=private.key)
+            settings = private.settings
         from qmodal.runner.run import ensure_server
 
         stack.enter_context(ensure_server(settings, private))
@@ -172,6 +173,10 @@ def _within_app(
     from qmodal.output.screen import Style, styled
 
     app = cast("App", runnable.app)
+    if not request.quiet:
+        from qmodal.cli.undone import say_undone
+
+        say_undone(app._registry)
     name = request.name or app.name or request.line
     result = None
     is_complete = False
@@ -194,13 +199,11 @@ def _introduce(request: RunRequest, runnable: Runnable, app: App) -> None:
     if request.quiet:
         return
     if sys.stderr.isatty():
-        click.echo(f"Running {runnable.name} in {app.app_id}", err=True)
+        echo(f"Running {runnable.name} in {app.app_id}", err=True)
     if app.registered_web_endpoints:
         _say_addresses(app)
     if request.detach and runnable.kind == "entrypoint":
-        click.echo(
-            "If this command ends early, only what was called last is sure to go on.", err=True
-        )
+        echo("If this command ends early, only what was called last is sure to go on.", err=True)
 
 
 def _say_addresses(app: App) -> None:
@@ -209,12 +212,12 @@ def _say_addresses(app: App) -> None:
 
     client = current()
     for line in client.run(named_addresses(client, app.app_id or "")):
-        click.echo(line, err=True)
+        echo(line, err=True)
 
 
 def _take_leave(request: RunRequest, app: App) -> None:
     if request.detach:
-        click.echo(
+        echo(
             f"{app.app_id} goes on. Follow it with `qmodal app logs -f {app.app_id}`, "
             f"stop it with `qmodal app stop {app.app_id}`.",
             err=True,

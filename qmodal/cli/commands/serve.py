@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import echo
 from qmodal.embedded.credentials import CredentialFiles
 from qmodal.exception import Error
 
@@ -63,7 +64,7 @@ class ServeSession:
         from qmodal.wire.ids import new_app_id
 
         self._client = client
-        self._files = CredentialFiles(client.settings)
+        self._files = CredentialFiles(client.settings, may_publish=True)
         self._app_id = new_app_id()
         self._stamps: dict[str, Stamp] = {}  # of the app's files, from before they were read last
         self._said: list[str] = []
@@ -85,14 +86,16 @@ class ServeSession:
             heartbeat = stack.enter_context(
                 Heartbeat(self._client, self._app_id, published.number, "ephemeral")
             )
-            click.echo(f"Serving {published.name} ({self._app_id}); Ctrl-C ends it", err=True)
+            echo(f"Serving {published.name} ({self._app_id}); Ctrl-C ends it", err=True)
+            self._say_published(published)
             self._say_addresses()
             while (changed := self._changed(ends)) is not None:
-                click.echo(f"{changed} has changed", err=True)
+                echo(f"{changed} has changed", err=True)
                 if (anew := self._publish()) is None:
-                    click.echo("It was not published; waiting for the next change", err=True)
+                    echo("It was not published; waiting for the next change", err=True)
                     continue
                 published = anew
+                self._say_published(published)
                 heartbeat.number = published.number
                 self._say_addresses()
 
@@ -147,13 +150,16 @@ class ServeSession:
         if start_gateway(client, has_web=has_web):
             client.run(gateway_ready(client))
 
+    def _say_published(self, published: Published) -> None:
+        echo(f"Published version {published.number}", err=True)
+
     def _say_addresses(self) -> None:
         """Where its web functions answer, if that is not what was said last."""
         from qmodal.cli.addresses import named_addresses
 
         lines = self._client.run(named_addresses(self._client, self._app_id))
         for line in lines if lines != self._said else ():
-            click.echo(line, err=True)
+            echo(line, err=True)
         self._said = lines
 
     def _stop(self) -> None:

@@ -22,7 +22,7 @@ LOOK_AGAIN_SECONDS, MOST_LOOKS = 10.0, 100
 # What is wrong with the fleet is for the program that has called first to say, not for each container.
 OF_ALL_POOLS: frozenset[Kind] = frozenset({"fleet", "workers", "autoscaler"})
 # What a program has asked for itself, or is over soon.
-UNSAID: frozenset[Kind] = CALM | {"maximum", "stopped"}
+UNSAID: frozenset[Kind] = CALM | {"maximum", "window", "stopped"}
 
 
 class Waits:

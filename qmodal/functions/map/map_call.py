@@ -268,13 +268,15 @@ class MapCall(Generic[R]):
         try:
             result = yield from submitting
         except (UnknownPoolError, GapError):
-            yield from self.feed(batch.chunk, is_last=batch.is_last)
-            return None
+            pass  # not from here: in eager mode user code runs, and its errors have no such context
         except BaseException:
             self.submitted = batch.end  # perhaps; `stop` ends what is there
             raise
-        self.submitted, self.is_fed = batch.end, batch.is_last
-        return result
+        else:
+            self.submitted, self.is_fed = batch.end, batch.is_last
+            return result
+        yield from self.feed(batch.chunk, is_last=batch.is_last)
+        return None
 
     def receive(self, block: int) -> Op[None]:
         """Take in results; a failed input is kept as its exception."""

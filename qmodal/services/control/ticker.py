@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from qmodal.client.client import Client
+from qmodal.exception import EnqueueError
 from qmodal.services.control.chores.book import ChoreBook
 from qmodal.services.control.jobs.queues import JobQueue
 from qmodal.services.control.schedules.plan import Due, Plan
@@ -77,9 +79,11 @@ class Ticker:
             self._read()  # the first one may have done it since
             found = self._plan.due(self.now(), is_first=is_first)
         for due in [*found, *self._stuck()]:
-            self._put(due)
+            with _surviving(f"putting a slot of {due.schedule.key} in line", self._fires):
+                self._put(due)
         if is_first:
-            self._put_chores()
+            with _surviving("putting chores in line", self._chores):
+                self._put_chores()
         wait = (self._plan.next_at(self.now()) - self.now()) / 1000
         return min(LONGEST_WAIT, max(SHORTEST_WAIT, wait))
 
@@ -106,7 +110,8 @@ class Ticker:
         self._ahead = now - (before + time.monotonic()) * 500
         self.view.is_first = yield from self._client.schedules.is_first(self._name)
         if self.view.is_first:
-            self._book.take((yield from self._client.chores.all()))
+            with survive("reading how chores went"):
+                self._book.take((yield from self._client.chores.all()))
         return (yield from self._table.all())
 
     def _put(self, due: Due) -> None:
@@ -121,6 +126,17 @@ class Ticker:
     def _put_chores(self) -> None:
         for name, slot in self._book.due(self.now()):
             self._chores.put(f"chore-{name}-{slot}", CHORE, [name, slot])
+
+
+@contextmanager
+def _surviving(activity: str, jobs: JobQueue) -> Iterator[None]:
+    """Go on if one job cannot be put in line; a key of another type than rq expects is removed."""
+    with survive(activity):
+        try:
+            yield
+        except ResponseError as error:
+            jobs.mend()
+            raise EnqueueError(str(error)) from error
 
 
 def _short(*parts: str) -> str:

@@ -251,7 +251,7 @@ def _own_address(redis_url: str) -> str:
     if not parts.hostname:
         return "127.0.0.1"
     try:
-        place = socket.getaddrinfo(parts.hostname, parts.port or 6379, type=socket.SOCK_DGRAM)[0]
+        place = socket.getaddrinfo(parts.hostname, 6379, type=socket.SOCK_DGRAM)[0]
         with socket.socket(place[0], place[1]) as probe:
             probe.connect(place[4])  # sends nothing
             return str(probe.getsockname()[0])

@@ -27,6 +27,7 @@ RECORDED: dict[str, Any] = {
 EXPERIMENTAL = "_experimental_"
 LONGEST_TIMEOUT = 24 * 60 * 60
 HIGHEST_PRIORITY = 100
+LONGEST_SCALEUP_WINDOW = 300
 
 
 def check_whole(name: str, value: object, low: int, high: int | None) -> int:
@@ -204,6 +205,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "buffer_containers": _whole(0),
     "scaledown_window": _window,
     "scaleup_softness": _share,
+    "scaleup_window": _whole(0, LONGEST_SCALEUP_WINDOW),
     "retries": _retries,
     "timeout": _timeout,
     "startup_timeout": _whole(1, LONGEST_TIMEOUT),

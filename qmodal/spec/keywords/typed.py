@@ -25,6 +25,7 @@ class OptionKeywords(TypedDict, total=False):
     buffer_containers: int | None
     scaledown_window: int | None
     scaleup_softness: float | None
+    scaleup_window: int | None
     proxy: Any
     retries: int | Retries | None
     timeout: int

@@ -8,7 +8,7 @@ import msgpack
 
 from qmodal.store import reading
 from qmodal.store.keys import Keys
-from qmodal.transport.operation import Op, ask, ask_one
+from qmodal.transport.operation import Op, ask_one
 
 KEEP_CHORES_MS = 30 * 24 * 3600 * 1000
 
@@ -40,13 +40,14 @@ class Chores:
         """Keep how it went."""
         packed: bytes = msgpack.packb(asdict(record))
         key = self.keys.chores
-        yield from ask((b"HSET", key, record.name, packed), (b"PEXPIRE", key, KEEP_CHORES_MS))
+        yield from reading.ask_mending(key, b"HSET", key, record.name, packed)
+        yield from ask_one(b"PEXPIRE", key, KEEP_CHORES_MS)
 
     def all(self) -> Op[dict[str, ChoreRecord]]:
         """How each chore went last."""
         key = self.keys.chores
         found = {}
-        for _, packed in reading.pairs((yield from ask_one(b"HGETALL", key))):
+        for _, packed in reading.pairs((yield from reading.ask_mending(key, b"HGETALL", key))):
             record = reading.report(packed, ChoreRecord, key)
             if record is not None:
                 found[record.name] = record

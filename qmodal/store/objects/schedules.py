@@ -118,15 +118,22 @@ class Schedules:
         Only to spare the others the work: two that believe it fire nothing twice.
         """
         key = self.keys.ticker
-        owner = yield from ask_one(b"SET", key, name, b"NX", b"PX", TICKER_MS, b"GET")
-        if owner is not None and reading.text(owner, key) == name:
+        taken = (b"SET", key, name, b"NX", b"PX", TICKER_MS, b"GET")
+        owner = yield from reading.ask_mending(key, *taken)
+        is_ours = owner is not None and reading.text(owner, key) == name
+        # One without a lifetime, or with a longer one, would never go.
+        if is_ours or (owner is not None and not (yield from self._is_passing(key))):
             yield from ask_one(b"PEXPIRE", key, TICKER_MS)
-        return owner is None or reading.text(owner, key) == name
+        return owner is None or is_ours
+
+    def _is_passing(self, key: str) -> Op[bool]:
+        left: int = yield from ask_one(b"PTTL", key)
+        return 0 <= left <= TICKER_MS
 
     def resign(self, name: str) -> Op[None]:
         """Let another control process look first at once."""
         key = self.keys.ticker
-        if reading.text((yield from ask_one(b"GET", key)), key) == name:
+        if reading.text((yield from reading.ask_mending(key, b"GET", key)), key) == name:
             yield from ask_one(b"UNLINK", key)
 
 

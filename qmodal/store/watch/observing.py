@@ -89,6 +89,11 @@ class Observing:
         """The ids of all active pools, in one pipeline."""
         names = [self.keys.active(shard) for shard in range(SHARDS)]
         replies = yield from ask_each((b"ZRANGE", name, 0, -1) for name in names)
+        tangled = [
+            name for name, reply in zip(names, replies, strict=True) if reading.is_foreign(reply)
+        ]
+        # Whoever submits puts its pool on the list again, and so does the chore that audits the lists.
+        yield from ask_each((b"UNLINK", name) for name in tangled)
         found = [
             reading.text(pool, name)
             for name, reply in zip(names, replies, strict=True)
@@ -119,11 +124,25 @@ class Observing:
         ]
         replies = yield from ask_each(map(self._look_command, looks))
         found: dict[str, Observation | None] = {}
+        tangled: list[str] = []
         for look, reply in zip(looks, replies, strict=True):
             rows = [reply] * len(look) if isinstance(reply, Exception) else reply
             for pool, row in zip(look, rows, strict=True):
                 found[pool] = _observation(pool, row, self.keys.pool(pool))
+                if reading.is_foreign(row):
+                    tangled.append(pool)
+        yield from self._mend(tangled)
         return [found.get(pool) for pool in pools]
+
+    def _mend(self, pools: Sequence[str]) -> Op[None]:
+        """Have pools be active again of whose keys one is of another type; what it held is lost."""
+        keys = self.keys
+        yield from ask_each(
+            script("join").command(
+                (*keys.of_pool(pool)[:3], keys.active(shard_of(pool))), (pool, GROUP, keys.wake)
+            )
+            for pool in pools
+        )
 
     def _look_command(self, pools: Sequence[str]) -> Command:
         first, *others = map(self._looked_at, pools)

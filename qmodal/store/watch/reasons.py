@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, get_args
 import msgpack
 
 from qmodal.store import reading
+from qmodal.telemetry.printable import printable
 from qmodal.transport.defects import skip
 
 Kind = Literal[
@@ -32,6 +33,7 @@ Kind = Literal[
     "room",
     "lent",
     "maximum",
+    "window",
     "starting",
     "placing",
     "retry",
@@ -126,6 +128,11 @@ WORDING: Mapping[Kind, Wording] = MappingProxyType(
             "at max_containers",
             "it may have no more containers (`max_containers` is {most})",
             "A higher `max_containers` lets it have more, also while it runs: `autoscaler.update`",
+        ),
+        "window": Wording(
+            "in scaleup_window",
+            "it has needed more containers for less than its `scaleup_window` of {most} s",
+            "A shorter `scaleup_window` lets it grow sooner, also while it runs: `autoscaler.update`",
         ),
         "starting": Wording("starting", "{which} starts, for {seconds:.1f} s so far"),
         "placing": Wording("starts soon", "a container for it is about to be started"),
@@ -267,6 +274,5 @@ class _Packed:
 
 def line_of(text: str) -> str:
     """On one line that a terminal can show, whatever somebody has written, and not too long."""
-    shown = "".join(each if each.isprintable() else " " for each in text[: 2 * LONGEST_TEXT])
-    shown = " ".join(shown.split())
+    shown = printable(" ".join(text[: 2 * LONGEST_TEXT].split()))
     return shown if len(shown) <= LONGEST_TEXT else f"{shown[: LONGEST_TEXT - 1]}…"

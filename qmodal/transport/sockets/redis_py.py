@@ -7,6 +7,7 @@ written as all others are.
 from __future__ import annotations
 
 import socket
+import ssl
 from typing import Any
 
 from redis import exceptions as redis_errors
@@ -100,6 +101,12 @@ def _make(url: str, *, is_async: bool = False, **given: object) -> Any:
 
 def _translated(error: redis_errors.RedisError) -> Exception:
     """Our error for that one. What a server said it keeps in two parts, and over Unix sockets in a cause."""
+    opening = error.__context__  # what redis-py has put into words
+    if isinstance(opening, ssl.SSLCertVerificationError):
+        return ConfigurationError(
+            f"the server's certificate is not trusted: {clause(opening)}. Name the file of the authority that "
+            "has signed it in QMODAL_REDIS_URL, with ?ssl_ca_certs=FILE, and write the host as the certificate does."
+        )
     cause = error.__cause__
     said = cause if isinstance(cause, redis_errors.RedisError) else error
     if said.status_code is not None:

@@ -26,11 +26,10 @@ from qmodal.exception import (
 from qmodal.functions.submission import LARGEST_PAYLOAD, _digest_of, call_id_for
 from qmodal.runner.run import ensure_server
 from qmodal.source.loader import load_file
-from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import PYTHON
 from qmodal.wire.ids import shard_of
 from qmodal.wire.outcome import Outcome
-from qmodal.wire.signing import Signer
+from qmodal.wire.signing import Signer, digest_of
 from tests.support.servers import leftovers
 from tests.support.store.foreign import BROKEN, STRANGER, Bomb, Forge, Stage
 from tests.support.waiting import wait_until

@@ -135,6 +135,20 @@ def test_inputs_that_wait_have_a_number_and_an_age(installed: Installation) -> N
         call.cancel()
 
 
+def test_starts_that_are_put_off_are_shown_with_what_the_last_was_due_to(
+    installed: Installation,
+) -> None:
+    installed.user.Broken().read.spawn()
+    broken = {**FUNCTION, "function": "Broken.*", "reason": "exit"}
+    found = until(
+        installed.leader,
+        lambda seen: (seen.value("qmodal_pool_crash_backoff_seconds", **broken) or 0) > 0,
+        "a start has failed",
+    )
+    assert (found.value("qmodal_pool_crash_backoff_seconds", **broken) or 0) < 20
+    assert unexplained(found) == set()
+
+
 def spends(installed: Installation, seen: Scrape) -> bool:
     """Whether some processor time is shown; a call takes less of it than the system counts."""
     installed.user.square.remote(1)

@@ -40,6 +40,15 @@ from tests.support.waiting import wait_until
 @pytest.fixture(autouse=True)
 def counted_anew() -> None:
     defects._counts.clear()
+    defects._new.clear()
+
+
+def test_a_flood_of_foreign_text_makes_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(5000):
+        defects.skip("one key", f"field {number}")
+        defects.skip(f"key {number}", "odd")
+    assert len(caplog.records) < 2 * defects.MOST_KINDS + defects.MOST_NEW + 20
+    defects._new.clear()
 
 
 @pytest.fixture

@@ -509,6 +509,10 @@ def test_autoscaler_settings_are_updated_reset_and_left(user: Any) -> None:
     assert scaler.update(scaleup_softness=0).scaleup_softness == 0
     assert scaler.update(max_containers=4).scaleup_softness == 0
     assert scaler.update(scaleup_softness=None).scaleup_softness == 0.25
+    assert (changed.scaleup_window, scaler.update(scaleup_window=30).scaleup_window) == (0, 30)
+    assert scaler.update(scaleup_window=None).scaleup_window == 0
+    with pytest.raises(InvalidError, match="scaleup_window"):
+        scaler.update(scaleup_window=301)
     with pytest.raises(InvalidError, match="from 0 to 1"):
         scaler.update(scaleup_softness=2)
     with pytest.warns(DeprecationError, match=r"autoscaler\.update"):

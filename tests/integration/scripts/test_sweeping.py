@@ -16,9 +16,9 @@ from qmodal.store.entries import Claimed
 from qmodal.store.fleet import ContainerReport, WorkerReport
 from qmodal.store.watch.sweeper import Sweeper
 from qmodal.transport.operation import ask_one
-from qmodal.wire.digest import digest_of
 from qmodal.wire.ids import container_id, new_worker_id
 from qmodal.wire.outcome import Outcome
+from qmodal.wire.signing import digest_of
 from qmodal_workers.agent.containers import Container
 from qmodal_workers.agent.takeover import end_overrun, release_behind
 from qmodal_workers.ipc.endpoints import Endpoints

@@ -29,6 +29,7 @@ ALLOWED = [
         cases.reclaim,
     ),
     *(cases.mark, cases.reclaim_marked, cases.stop, cases.resign, cases.enroll, cases.retire),
+    cases.succeed,
     *(cases.reclaim_lost, cases.cancel, cases.promote, cases.renew, cases.assign, cases.lead),
     *(cases.cordon, cases.describe),
     *(case for case in PACK_CASES if case is not submit_packs),

@@ -300,7 +300,7 @@ def test_code_of_long_ago_is_removed_and_what_a_container_runs_is_noted_as_used(
     with fleet.box(program=often + PROGRAM) as box:
         fleet.ready(box, fleet.publish(tmp_path / "src", SOURCE, {"add": None})["add"])
         cache = fleet.client.settings.code
-        (used,) = cache.iterdir()
+        (used,) = (each for each in cache.iterdir() if each.is_dir())
         yesterday = time.time() - 86_400
         os.utime(used, (yesterday, yesterday))
         forgotten = cache / "forgotten"

@@ -60,6 +60,19 @@ async def together(x: int) -> int:
 
 
 @app.cls()
+class Broken:
+    """Ends its containers before they are ready."""
+
+    @qmodal.enter()
+    def prepare(self) -> None:
+        os._exit(3)
+
+    @qmodal.method()
+    def read(self) -> None:
+        pass
+
+
+@app.cls()
 class Shelf:
     """Has a pool for each name and size."""
 

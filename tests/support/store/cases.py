@@ -16,6 +16,7 @@ from qmodal.store.objects.schedules import LastRun
 from qmodal.store.objects.secrets import StoredSecret
 from qmodal.store.results.items import ROOM, Emission
 from qmodal.store.server import accept_command
+from qmodal.store.watch.succession import Successions
 from qmodal.transport.operation import Command
 from qmodal.transport.script import script
 from qmodal.wire.ids import shard_of
@@ -124,6 +125,12 @@ def mark(bench: Bench) -> Command:
 def reclaim_marked(bench: Bench) -> Command:
     bench.ask(*mark(bench))
     return reclaim(bench)
+
+
+def succeed(bench: Bench) -> Command:
+    bench.submit()
+    bench.claim()
+    return Successions(bench.client.keys).command(bench.pool, 2, "ta-b-1")
 
 
 def note(bench: Bench) -> Command:
@@ -351,8 +358,8 @@ def forget(bench: Bench) -> Command:
 def disuse(bench: Bench) -> Command:
     keys = bench.client.keys
     bench.client.run(bench.client.apps.store_code("ab", b"source"))
-    bench.ask(b"SADD", keys.code_apps("ab"), b"ap-gone")
-    return bench.client.apps.disuse_command("ab", ["ap-gone"])
+    bench.ask(b"SADD", keys.code_apps("ab"), b"ap-absent")
+    return bench.client.apps.disuse_command("ab", ["ap-absent"])
 
 
 def keep_secret(bench: Bench) -> Command:
@@ -375,7 +382,7 @@ CASES: list[Callable[[Bench], Command]] = [
         reclaim,
         reclaim_lost,
     ),
-    *(mark, reclaim_marked, note),
+    *(mark, reclaim_marked, succeed, note),
     *(bury, cancel, purge, emit, emit_too_much, take, open_pool, join, leave, observe),
     *(renew, sweep, lead, assign, deploy, override, stop, tag, route, prolong, accept),
     *(resign, enroll, retire, cordon, describe, count, keep_secret),

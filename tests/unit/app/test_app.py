@@ -493,3 +493,16 @@ def test_the_settings_can_be_asked_by_name(monkeypatch: pytest.MonkeyPatch) -> N
     assert "signing_key" not in config.to_dict()
     with pytest.raises(InvalidError):
         config["token_id"]
+
+
+def test_plain_payloads_refuse_serialized_code_at_registration(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("QMODAL_PAYLOADS", "plain")
+    app = qmodal.App("plain")
+    with pytest.raises(InvalidError, match="allows no pickles"):
+        app.function(serialized=True)(lambda: 1)
+    with pytest.raises(InvalidError, match="allows no pickles"):
+        app.cls(serialized=True)(type("Local", (), {}))
+    monkeypatch.delenv("QMODAL_PAYLOADS")
+    app.function(serialized=True, name="f")(lambda: 1)

@@ -52,6 +52,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
 }
 BARE = "`*bare` is there to say what to do when the parentheses were forgotten"
 SOFTNESS = "qmodal's own: how much longer inputs may wait so that fewer containers start"
+WINDOW = "qmodal's own: for how long more containers have to be needed before a pool grows"
 RESUME = "qmodal's own: the key of a map that another process may go on with"
 FRESH = "a default that is made anew for each call, not one that all calls share"
 # What differs, and why. A name alone: the whole parameter list; `name(parameter)`: that parameter.
@@ -71,6 +72,10 @@ DIFFERENCES = {
     "App.cls(scaleup_softness)": SOFTNESS,
     "Function.update_autoscaler(scaleup_softness)": SOFTNESS,
     "Obj.update_autoscaler(scaleup_softness)": SOFTNESS,
+    "App.function(scaleup_window)": WINDOW,
+    "App.cls(scaleup_window)": WINDOW,
+    "Function.update_autoscaler(scaleup_window)": WINDOW,
+    "Obj.update_autoscaler(scaleup_window)": WINDOW,
     "App.function(priority)": "qmodal's own: its share of the room",
     "App.cls(priority)": "qmodal's own: its share of the room",
     "runner.deploy_app(staged)": "a rollout in steps belongs to Modal's own service",
@@ -97,7 +102,7 @@ DIFFERENCES = {
     "clustered(size)": "by position too, as older programs write it",
     "parameter(default)": "both mean that there is no default",
 }
-OWN_FIELDS = {"FunctionAutoscalerSettings": {"scaleup_softness"}}
+OWN_FIELDS = {"FunctionAutoscalerSettings": {"scaleup_softness", "scaleup_window"}}
 # Members of Modal's classes that qmodal has not, and why; those of a later part of qmodal say so.
 LATER = "a later part of qmodal"
 HOSTED = "about Modal's own service"

@@ -101,6 +101,7 @@ def cluster() -> Iterator[Metric]:
         containers=Counter(ready=2),
         desired=Counter(backlog=3, enough=1),
         backlogged=["p1", "p2"],
+        backoffs={"import_error": 8.5, "timeout": 0.0},
     )
     server = ServerFigures("as-1", 10_000.0, {"maxmemory_policy": "noeviction"}, 0)
     changes = {SQUARE: Counter({("more", "backlog"): 3, ("fewer", "fewer"): 1})}
@@ -118,6 +119,16 @@ def test_the_pools_of_a_function_are_taken_together() -> None:
     assert desired == {"backlog": 3, "enough": 1}
     states = {each.labels["state"]: each.value for each in found["qmodal_containers"]}
     assert states == {"starting": 0, "ready": 2, "draining": 0}
+
+
+def test_starts_that_are_put_off_have_the_cause_of_the_failures() -> None:
+    found = {family.name: family.samples for family in cluster()}
+    pauses = found["qmodal_pool_crash_backoff_seconds"]
+    assert {each.labels["reason"]: each.value for each in pauses} == {
+        "import_error": 8.5,
+        "timeout": 0.0,
+    }
+    assert all(each.labels.items() >= SQUARE._asdict().items() for each in pauses)
 
 
 def test_what_was_placed_and_let_go_has_its_reasons() -> None:

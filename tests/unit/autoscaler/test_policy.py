@@ -33,6 +33,7 @@ def container(
     now: float = NOW,
     current: bool = True,
     worker: str = "wk-1",
+    cordoned: bool = False,
 ) -> ContainerView:
     return ContainerView(
         id=name,
@@ -42,6 +43,7 @@ def container(
         since=now - age,
         version_current=current,
         worker=worker,
+        is_cordoned=cordoned,
     )
 
 
@@ -402,19 +404,33 @@ def test_what_was_expensive_to_start_is_kept_for_as_long_as_it_took(
         assert later.drain == ("a",)
 
 
-def test_victims_are_the_crowded_then_the_longest_idle_then_the_oldest() -> None:
+def test_victims_are_old_code_then_cordoned_then_crowded_then_longest_idle_then_oldest() -> None:
     views = [
         container("lone", idle=90, worker="wk-2"),
         container("short", idle=10),
         container("long", idle=60),
         container("old", idle=60, age=900),
+        container("cordoned", idle=10, worker="wk-3", cordoned=True),
+        container("code", idle=10, worker="wk-4", current=False),
     ]
     drained = []
-    for _ in range(4):
+    for _ in range(6):
         (victim, *_) = decided(pool(*views)).drain
         drained.append(victim)
         views = [view for view in views if view.id != victim]
-    assert drained == ["old", "long", "lone", "short"]
+    assert drained == ["code", "cordoned", "old", "long", "lone", "short"]
+
+
+def test_of_starting_containers_those_on_cordoned_boxes_go_first() -> None:
+    views = [
+        container("new", state="starting", age=20),
+        container("cordoned", state="starting", age=40, cordoned=True),
+        container("first", state="starting", age=30),
+    ]
+    for kept, gone in ((2, "cordoned"), (1, "new")):
+        (victim, *_) = decided(pool(*views), min_containers=kept).drain
+        assert victim == gone
+        views = [view for view in views if view.id != victim]
 
 
 def test_a_lowered_maximum_drains_idle_containers_at_once_and_never_busy_ones() -> None:

@@ -81,6 +81,7 @@ def terms(draw: st.DrawFn) -> PoolSettings:
         scaledown_window=draw(st.sampled_from([2.0, 60.0, 600.0])),
         slots=draw(st.sampled_from([1, 4])),
         alpha=draw(st.sampled_from([0.0, 0.25, 1.0])),
+        scaleup_window=draw(st.sampled_from([0.0, 0.0, 30.0])),
     )
 
 

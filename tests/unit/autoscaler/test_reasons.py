@@ -37,7 +37,11 @@ from qmodal_autoscaler.policy.state import (
 
 POOL = "0" * 32
 TERMS = PoolTerms(
-    label="f", function="f", app="ap-1", number=2, settings=PoolSettings(max_containers=4)
+    label="f",
+    function="f",
+    app="ap-1",
+    number=2,
+    settings=PoolSettings(max_containers=4, scaleup_window=20),
 )
 SEEN = Observation(POOL, "ap-1", "f", "f", 3, 5, 0, (), None, None)
 STARTING = ContainerView(id="c-1", state="starting", running=0, idle_seconds=0, since=0)
@@ -72,6 +76,7 @@ WISHES: dict[str, tuple[Judgement, Wish | None]] = {
     "what starts is to spare": (judged("enough", STARTING, inflight=0), None),
     "it may have no more": (judged("maximum", READY), Wish("maximum", most=4)),
     "it may have no more, and nothing waits": (judged("maximum", READY, inflight=1), None),
+    "it has not needed more for long": (judged("scaleup_window", READY), Wish("window", most=20)),
     "it is paused": (judged("paused"), Wish("paused")),
     "it is paused with nothing in it": (judged("paused", inflight=0), None),
     "its starts fail": (
@@ -230,6 +235,11 @@ OWN: dict[str, tuple[Wish, tuple[PlacedContainer, ...], str]] = {
         Wish("maximum", most=4),
         (placed("ready"),),
         "(`max_containers` is 4)",
+    ),
+    "its window is not over": (
+        Wish("window", most=20),
+        (placed("ready"),),
+        "less than its `scaleup_window` of 20 s",
     ),
     "all that it may have start": (Wish("maximum", most=4), (placed("starting"),), "starts, for"),
     "its starts fail": (

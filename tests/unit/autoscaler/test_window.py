@@ -1,4 +1,4 @@
-"""The sliding peak is keyed by when a level ended, and the arrival rate forgets."""
+"""The sliding peak and minimum are keyed by when a level ended, and the arrival rate forgets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ import random
 
 import pytest
 
-from qmodal_autoscaler.policy.window import RATE_HORIZON_SECONDS, ArrivalRate, PeakWindow
+from qmodal_autoscaler.policy.window import (
+    RATE_HORIZON_SECONDS,
+    ArrivalRate,
+    LeastWindow,
+    PeakWindow,
+)
 
 WIDTH = 60.0
 
@@ -67,6 +72,53 @@ def test_the_window_agrees_with_looking_at_the_whole_history_and_stays_small() -
         window = window.observe(level, ended=now, now=now, width=WIDTH)
         recent = [past for ended, past in spans if ended + WIDTH > now]
         assert window.high(now, WIDTH) == max([level, *recent])
+        assert len(window.past) < 8
+
+
+def lowest(*levels: tuple[float, int]) -> LeastWindow:
+    window = LeastWindow()
+    for now, level in levels:
+        window = window.observe(level, now=now, width=WIDTH)
+    return window
+
+
+@pytest.mark.parametrize(
+    ("levels", "now", "low"),
+    [
+        pytest.param([], 0, 0, id="nothing was ever wanted"),
+        pytest.param([(0, 3)], 59, 0, id="before the first look there was nothing"),
+        pytest.param([(0, 3)], 60, 3, id="a level that holds is the least after a width"),
+        pytest.param([(0, 1), (500, 9)], 559, 1, id="a level counts for a width after its end"),
+        pytest.param([(0, 1), (500, 9)], 560, 9, id="and not a moment longer"),
+        pytest.param([(0, 9), (500, 2)], 500, 2, id="a fall counts at once"),
+        pytest.param([(0, 9), (500, 2), (501, 9)], 560, 2, id="a short dip counts for a width"),
+        pytest.param([(0, 9), (500, 2), (501, 9)], 561, 9, id="and does not survive it"),
+        pytest.param([(0, 2), (500, 4), (520, 9)], 559, 2, id="the lowest first"),
+        pytest.param([(0, 2), (500, 4), (520, 9)], 560, 4, id="then the next that ended later"),
+    ],
+)
+def test_the_least_is_the_lowest_level_of_the_window(
+    levels: list[tuple[float, int]], now: float, low: int
+) -> None:
+    assert lowest(*levels).low(now, WIDTH) == low
+
+
+def test_the_next_rise_is_when_the_least_rises() -> None:
+    window = lowest((0, 2), (500, 4), (520, 9))
+    assert [window.next_rise(now, WIDTH) for now in (520, 560, 580)] == [560, 580, None]
+
+
+def test_the_least_agrees_with_looking_at_the_whole_history_and_stays_small() -> None:
+    walk = random.Random(9)
+    window, now, level = LeastWindow(), 0.0, 0
+    spans: list[tuple[float, int]] = []  # when a level ended, and the level
+    for _ in range(3000):
+        now += walk.expovariate(1.0)
+        spans.append((now, level))
+        level = walk.randrange(8)
+        window = window.observe(level, now=now, width=WIDTH)
+        recent = [past for ended, past in spans if ended + WIDTH > now]
+        assert window.low(now, WIDTH) == min([level, *recent])
         assert len(window.past) < 8
 
 

@@ -75,6 +75,10 @@ NOON = DAY.replace(hour=12, minute=30)
         ("Literal['a']", "--x a", "a"),
         (Annotated[int, "words"], "--x 5", 5),
         (REQUIRED, "--x 5", "5"),
+        (dict, '--x {"a":[1]}', {"a": [1]}),
+        (dict[str, int], "--x {}", {}),
+        (list[str] | None, '--x ["a"]', ["a"]),
+        ("list", "--x [1,2.5,null]", [1, 2.5, None]),
     ],
 )
 def test_values(annotation: Any, argv: str, value: Any) -> None:
@@ -105,6 +109,10 @@ def test_a_date_with_a_time_may_be_written_with_a_space() -> None:
         (str, "positional"),
         (str, "--y 1 --x 2"),
         (str, "--x"),
+        (dict, "--x [1]"),
+        (dict, "--x {a:1}"),
+        (list[int], "--x 1,2"),
+        (list, "--x null"),
     ],
 )
 def test_usage_errors(annotation: Any, argv: str) -> None:
@@ -122,10 +130,8 @@ def test_what_is_not_written_is_left_to_the_default(annotation: Any, default: An
 @pytest.mark.parametrize(
     "annotation",
     [
-        list,
-        list[int],
-        dict,
         bytes,
+        tuple,
         Path,
         Any,
         int | str,
@@ -135,7 +141,7 @@ def test_what_is_not_written_is_left_to_the_default(annotation: Any, default: An
         Literal[1, True],
         Literal["a"] | None,
         None,
-        "list",
+        "set",
     ],
 )
 def test_annotations_without_a_spelling_are_refused(annotation: Any) -> None:

@@ -79,6 +79,27 @@ def test_the_list_of_commands_imports_none_of_them(
         assert f"  {name} " in shown
 
 
+def test_the_help_groups_all_commands_and_shows_examples() -> None:
+    grouped = [name for names in cli.SECTIONS.values() for name in names]
+    assert sorted(grouped) == sorted({*cli.BUILT_IN, *cli.EXTERNAL} - {"failing"})
+    done = CliRunner().invoke(program, [])
+    assert done.exit_code == 0
+    for title in (*cli.SECTIONS, "Examples"):
+        assert f"\n{title}:\n" in done.output
+    assert max(map(len, done.output.splitlines())) <= 80
+    context = click.Context(program)
+    for example, _ in cli.EXAMPLES:
+        assert program.get_command(context, example.split()[1]) is not None
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_each_shell_has_its_completion(shell: str) -> None:
+    done = CliRunner().invoke(program, ["completion", shell])
+    assert done.exit_code == 0
+    assert f"{shell}_complete" in done.output
+    assert "qmodal" in done.output
+
+
 def test_two_words_win_over_one() -> None:
     context = click.Context(program)
     name, command, rest = program.resolve_command(context, ["worker", "list", "--json"])
@@ -119,7 +140,7 @@ def with_arguments(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[t
             yield own
 
 
-@pytest.mark.parametrize("path", [(), *with_arguments(program)], ids=" ".join)
+@pytest.mark.parametrize("path", list(with_arguments(program)), ids=" ".join)
 def test_a_command_without_its_arguments_shows_its_usage(
     path: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,13 +6,18 @@ import io
 import json
 import sys
 
+import click
 import pytest
 
+from qmodal.cli.commands import app, fleet
 from qmodal.cli.commands.app import first_urls
-from qmodal.cli.tables import Columns, age, aligned, show
+from qmodal.cli.commands.finding import call, dead, pool
+from qmodal.cli.commands.services import boxes, control, schedule
+from qmodal.cli.tables import Columns, age, aligned, fitted, show
 from qmodal.output.screen import Screen, Style, enable_output, is_enabled
 from qmodal.spec.needs.sizes import size
 from qmodal.store.history.logs import LogChunk, Source
+from qmodal.store.watch.reasons import WORDING
 
 ROWS = [{"name": "a", "n": 1, "unseen": None}, {"name": "longer", "n": 22, "unseen": None}]
 COLUMNS: Columns = {"name": str, "n": "{:03}".format}
@@ -42,6 +47,79 @@ def test_a_terminal_gets_a_table_that_shows_brackets(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(sys, "stdout", terminal)
     show([{"name": "Model[red]"}], {"name": str}, as_json=False)
     assert "Model[red]" in terminal.getvalue()
+
+
+ID = "0123456789abcdefABCDEF"
+LONG = {
+    **dict.fromkeys(("failed", "running", "waiting", "delayed", "containers", "version"), 12345),
+    **dict.fromkeys(("index", "inputs", "backlog", "functions", "partitions"), 12345),
+    **dict.fromkeys(("age", "ran", "every", "done", "took", "next", "used", "changed"), 1e6),
+    **dict.fromkeys(("last_run", "next_run"), 1.7e9),
+    "app": f"ap-{ID}",
+    "call": f"fc-{ID}0",
+    "pool": "0123456789abcdef" * 2,
+    "container": f"ta-{ID[:10]}-12345",
+    "worker": f"wk-{ID[:10]}",
+    "dead": f"00-{ID}",
+    "id": f"di-{ID}",
+    "web": ["http://127.0.0.1:8000/" + "path/" * 9] * 2,
+}
+TABLES: dict[str, Columns] = {
+    "app list": {**dict.fromkeys(app._COLUMNS, str), "age": age, "web": first_urls},
+    "app history": dict.fromkeys(app._HISTORY_COLUMNS, str),
+    "call list": call._COLUMNS,
+    "pool list": pool._COLUMNS,
+    "dead list": dead._COLUMNS,
+    "container list": fleet._CONTAINER_COLUMNS,
+    "worker list": boxes._COLUMNS,
+    "schedule list": schedule._COLUMNS,
+    "control status": control._CHORE_COLUMNS,
+    "control usage": control._USAGE_COLUMNS,
+    "dict list": {"name": str, "id": str, "age": age, "entries": str},
+    "secret list": {"name": str, "age": age, "changed": age, "used": age},
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_list_fits_eighty_columns(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns = TABLES[name]
+    row = {each: LONG.get(each, "a rather long name of something") for each in columns}
+    if name == "pool list":
+        row["reason"] = max(WORDING, key=lambda kind: len(WORDING[kind].short))
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    show([row, {**row, "app": "ap-z" + ID[1:]}], columns, as_json=False)
+    lines = click.unstyle(terminal.getvalue()).splitlines()
+    assert max(map(len, lines)) <= 80
+    heading = lines[0].split()
+    said = capsys.readouterr().err
+    for each in columns:
+        shown = each.replace("_", " ")
+        assert shown.upper().split()[0] in heading or shown in said
+        if each in ("name", "function", "state", "age", "failed"):
+            assert each.upper() in heading
+
+
+def test_what_is_cut_is_still_told_apart_and_begins_the_id() -> None:
+    ids = ["ap-abcdefghijk1" + "0" * 10, "ap-abcdefghijk2" + "0" * 10, "ap-zzz" + "0" * 19]
+    table, left_out = fitted([["APP", "NAME"], *([each, "x" * 60] for each in ids)], 76)
+    shown = [row[0] for row in table[1:]]
+    assert shown == [each[:15] for each in ids]
+    assert ([row[1] for row in table[1:]], left_out) == ([f"{'x' * 58}…"] * 3, [])
+
+
+def test_columns_go_from_the_right_and_what_matters_goes_last() -> None:
+    table = [
+        ["ID", "STATE", "MIDDLE", "AGE", "LAST"],
+        ["1" * 9, "ready", "m" * 12, "2 h", "l" * 12],
+    ]
+    assert fitted(table, 36)[1] == ["LAST"]
+    assert fitted(table, 30)[1] == ["MIDDLE", "LAST"]
+    assert fitted(table, 12)[1] == ["STATE", "MIDDLE", "AGE", "LAST"]
+    assert fitted(table, 80) == (table, [])
 
 
 def test_text_needs_no_rows() -> None:

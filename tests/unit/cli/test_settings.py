@@ -40,12 +40,19 @@ def test_an_empty_environment_gives_the_defaults() -> None:
         ("redis+unix:///s", "unix:///s"),
         ("  redis://h  ", "redis://h"),
         ("REDIS://h", "redis://h"),
+        ("redis+sentinel://u:p@h:1,i:2/m?db=1", "redis+sentinel://u:p@h:1,i:2/m?db=1"),
         ("redis://[::1]:6379", "redis://[::1]:6379"),
         ("", None),
     ],
 )
 def test_urls_become_what_the_client_library_takes(given: str, taken: str | None) -> None:
     assert Settings.from_environ({"QMODAL_REDIS_URL": given}).redis_url == taken
+
+
+@pytest.mark.parametrize("scheme", ["redis+cluster", "REDISS+CLUSTER"])
+def test_a_cluster_is_refused_with_what_to_use(scheme: str) -> None:
+    with pytest.raises(ConfigurationError, match="Cluster is not supported yet; write redis://"):
+        Settings.from_environ({"QMODAL_REDIS_URL": f"{scheme}://:pw@h:1,i:2"})
 
 
 @pytest.mark.parametrize(
@@ -173,6 +180,9 @@ def test_an_error_about_a_url_hides_its_password() -> None:
         ("redis://secret@h", "redis://***@h"),
         ("user:secret@h:6379", "user:***@h:6379"),
         ("redis:/:se://cret@h", "redis:***@h"),
+        ("redis+sentinel://:pw@h:1,i:2/m", "redis+sentinel://:***@h:1,i:2/m"),
+        ("redis+sentinel://h/m?sentinel_password=x", "redis+sentinel://h/m?sentinel_password=***"),
+        ("rediss://h?ssl_password=pw&db=1", "rediss://h?ssl_password=***&db=1"),
     ],
 )
 def test_a_shown_url_has_no_password(url: str, shown: str) -> None:

@@ -263,8 +263,8 @@ def test_the_options_have_the_defaults_that_the_page_about_scaling_says() -> Non
     assert said == shown | special
 
 
-def test_the_doctor_and_the_page_about_trust_give_a_redis_user_the_same_rights() -> None:
-    page = (ROOT / "docs" / "trust.md").read_text(encoding="utf-8")
+def test_the_doctor_and_the_page_about_security_give_a_redis_user_the_same_rights() -> None:
+    page = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
     checks = ROOT / "qmodal" / "cli" / "commands" / "doctor_checks.py"
     (rights,) = re.findall(r"\+@all .*", page)
     assert rights in checks.read_text(encoding="utf-8")

@@ -153,7 +153,7 @@ def test_a_prepared_line_is_what_emit_leads_to(
 def test_a_prepared_line_stays_one_line_whatever_is_in_it() -> None:
     event, odd = events.GATEWAY_WAITS, 'a\n\x1b[31m"\u2028é%s{x}'
     line = prepared_line(event, ["reason"])((odd,))
-    assert line.endswith(' WARNING a??[31m"\\u2028\\xe9%s{x}\n')
+    assert line.endswith(' WARNING a\\n\\x1b[31m"\\u2028\\xe9%s{x}\n')
     assert prepared_line(event, ["reason"])((None,)).endswith(" WARNING -\n")
     text = prepared_line(event, ["reason"], as_json=True)((odd,))
     assert (text.count("\n"), json.loads(text)["reason"]) == (1, odd)

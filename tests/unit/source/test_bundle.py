@@ -19,7 +19,6 @@ import qmodal.source.bundle as bundle
 from qmodal.exception import DeserializationError, InvalidError, RequestSizeError
 from qmodal.source.bundle import (
     collect,
-    discard,
     pack,
     roots_of,
     unpack,
@@ -29,6 +28,7 @@ from qmodal.source.bundle import (
 from qmodal.source.ignore import is_ignored, rule_of
 from qmodal.source.imports import imported_names
 from qmodal.source.loader import load_file
+from qmodal.source.unpacked_code import discard
 
 
 @pytest.fixture(autouse=True)
@@ -323,7 +323,7 @@ def test_a_bundle_unpacks_to_importable_code(tmp_path: Path) -> None:
     assert folder == cache / packed.digest == unpacked(packed.digest, cache)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE(cache.stat().st_mode) == 0o700
-    assert listing(cache) == [packed.digest]
+    assert listing(cache) == [packed.digest, f"{packed.digest}.sha256"]
     (folder / "marker").touch()
     assert unpack(b"is not even looked at", packed.digest, cache) == folder
     assert (folder / "marker").exists()
@@ -426,4 +426,4 @@ def test_workers_that_unpack_at_the_same_time_all_get_the_whole_folder(tmp_path:
         worker.stdin.write("go\n")
         worker.stdin.flush()
     assert [worker.communicate()[0] for worker in workers] == [f"cache/{digest} 400000\n"] * 4
-    assert listing(tmp_path / "cache") == [digest]
+    assert listing(tmp_path / "cache") == [digest, f"{digest}.sha256"]

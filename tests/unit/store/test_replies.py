@@ -58,7 +58,7 @@ ROWS = [
     ("TRYAGAIN Multiple keys request during rehashing of slot", None),
     ("CLUSTERDOWN Hash slot not served", None),
     ("ERR unknown command 'x'", ReplyAction.BROKEN),
-    ("WRONGTYPE Operation against a key holding the wrong kind of value", ReplyAction.BROKEN),
+    ("WRONGTYPE Operation against a key holding the wrong kind of value", ReplyAction.FOREIGN),
     ("BUSYGROUP Consumer Group name already exists", ReplyAction.BROKEN),
     ("ERR user_script:3: attempt to index a nil value", ReplyAction.BROKEN),
 ]

@@ -30,6 +30,7 @@ from qmodal.store.results.items import Emission, Items
 from qmodal.store.server import accept_command
 from qmodal.store.watch.boxes import Boxes
 from qmodal.store.watch.observing import Observing
+from qmodal.store.watch.succession import Successions
 from qmodal.store.web.routes import Routes
 from qmodal.transport.operation import Exchange
 from qmodal.transport.script import Script, load_commands, script
@@ -126,6 +127,7 @@ METHODS: dict[str, Callable[[], Any]] = {
     ),
     "drop_arguments": lambda: ARGUMENTS.drop_command("ap-1", shard_of(POOL)),
     "mark": lambda: POOLS.mark_command(POOL, "ta-1"),
+    "succeed": lambda: Successions(KEYS).command(POOL, 2, "ta-1"),
     "retry": lambda: POOLS.retry(POOL, CLAIMED, delay=1),
     "split": lambda: POOLS.split(
         POOL,

@@ -50,6 +50,19 @@ def test_a_container_id_leads_back_to_its_worker() -> None:
     assert ids.worker_of(container) == worker
 
 
+@pytest.mark.parametrize(
+    ("text", "is_one"),
+    [
+        *(("ta-aaaaaaaaaa-1", True), ("ta-aaaaaaaaaa-12345", True)),
+        *(("ta-bbbbbbbbbb-1", False), ("ta-aaaaaaaaaa-", False), ("ta-aaaaaaaaaa", False)),
+        *(("xx-aaaaaaaaaa-1", False), ("ta-aaaaaaaaaa-1\n", False), ("ta-aaaaaaaaaa-²", False)),
+        *(("ta-aaaaaaaaaa--1", False), ("ta-aaaaaaaaaa-" + "9" * 20, False), ("", False)),
+    ],
+)
+def test_a_worker_knows_ids_of_its_own_containers(text: str, is_one: bool) -> None:
+    assert ids.is_container_of(text, "wk-aaaaaaaaaa") is is_one
+
+
 def test_an_input_id_names_its_call_and_index() -> None:
     assert ids.input_id("fc-07abc", 3) == "in-07abc-3"
 

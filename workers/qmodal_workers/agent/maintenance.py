@@ -7,6 +7,7 @@ import time
 
 from qmodal.client.client import Client
 from qmodal.source import bundle
+from qmodal.source.unpacked_code import discard
 from qmodal.store.watch.sweeper import Sweeper
 from qmodal.telemetry.events import BOX_LOST, emit
 from qmodal.transport.defects import survive
@@ -48,5 +49,5 @@ async def forget_code(client: Client, containers: ContainerTable) -> None:
                 bundle.touch(folder)
             since = time.time() - KEEP_CODE_SECONDS
             for folder in list(bundle.unused(client.settings.code, since=since)):
-                await asyncio.to_thread(bundle.discard, folder)
+                await asyncio.to_thread(discard, folder)
         await asyncio.sleep(FORGET_CODE_SECONDS)

@@ -208,7 +208,7 @@ class Reaper:
         )
 
     def _was_unwanted(self, container: Container) -> bool:
-        return container.command.draining
+        return container.command.draining != 0
 
     def _reason(self, container: Container, status: int) -> str:
         has_oom_kill = self._oom_kills.have_grown()

@@ -25,6 +25,7 @@ from qmodal.wire.ids import new_worker_id
 from qmodal_workers.agent import maintenance
 from qmodal_workers.agent.assigned.notifications import Notifications
 from qmodal_workers.agent.assigned.reconciler import Reconciler
+from qmodal_workers.agent.assigned.replacement import Replacement
 from qmodal_workers.agent.assigned.turnover import Turnover
 from qmodal_workers.agent.box.cgroups import Cgroups
 from qmodal_workers.agent.box.gpus import GpuKeeper, texts
@@ -168,6 +169,7 @@ class WorkerSession:
             killed=self._watchdog.killed,
             stopped=self._drain.stopped,
             told=self._watchdog.acknowledge,
+            replaced=Replacement(client, containers, self._drain).begin,
         )
 
     @property

@@ -42,6 +42,8 @@ from qmodal_workers.ipc.process_usage import cpu_seconds
 from qmodal_workers.ipc.shared_record import ContainerStatus, SharedRecord
 from qmodal_workers.ipc.start_request import ControlSocket, Descriptors, StartRequest
 
+REPLACED = "a newer version has replaced it"
+
 
 class Session(Protocol):
     """What a container does between its start and its end; `stop` says why it has ended by itself."""
@@ -132,6 +134,8 @@ def _live(
         if session.guard is not None:
             session.guard.start()
         connection = session.claims.connect_first()
+        if session.claims.is_gone:
+            session.stop.make(REPLACED)
     except BaseException as error:
         end_if_child(error)
         text = explained(error)
@@ -195,6 +199,7 @@ def _start(
             request.container,
             is_once=options.is_once,
             most_held=MOST_SIDE_BY_SIDE if is_concurrent else MOST_HELD,
+            number=0 if pool.number else version.number,
             connection=base.connection,
             on_settled=spans.settled,
         ),

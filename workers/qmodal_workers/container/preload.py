@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ from qmodal.client.client import is_plain_only
 from qmodal.cls.cls import Cls
 from qmodal.exception import ExecutionError
 from qmodal.functions.definition import OwnSource, serve
+from qmodal.source.unpacked_code import check_unchanged
 from qmodal.spec.documents import FunctionSpec, PoolSpec, Version
 from qmodal.spec.options import FunctionOptions
 
@@ -20,6 +22,7 @@ from qmodal.spec.options import FunctionOptions
 def load_version(version: Version, code: str | None) -> None:
     """Import the modules of all functions of the version; raises whatever they raise."""
     if code is not None and code not in sys.path:
+        check_unchanged(Path(code))
         # Before everything that is installed on the box; qmodal itself is imported already.
         sys.path.insert(0, code)
         importlib.invalidate_caches()

@@ -116,6 +116,11 @@ class ServeSession:
             if claimed is not None and buffer.is_stale:
                 slot.claimed = None
                 intake.refill()
+            elif claimed is not None and self.record.is_replaced:
+                # A newer version may be about to answer.
+                slot.claimed = None
+                self.pipeline.settlement.release([claimed])
+                buffer.release_all()
             elif claimed is not None:
                 self.pipeline.attempt(claimed)
             elif self._must_stop():

@@ -33,6 +33,8 @@ STATES: tuple[State, ...] = ("starting", "idle", "busy", "stopped")
 # Why the worker interrupts an input; the container raises InputTimeout or InputCancellation.
 # STOPPED: it has no outcome, and is given back.
 TIMEOUT, CANCELLED, STOPPED = 1, 2, 3
+# A container that drains claims nothing more (1); a REPLACED one starts nothing that it has claimed, either.
+REPLACED = 2
 
 # The names of the held entries follow the container's half as text, with room for the longest ones.
 _NAMES_AT, _MOST_BYTES = 128, MOST_HELD * 48
@@ -86,7 +88,7 @@ class ContainerStatus:
 class AgentCommand:
     """The worker's orders: `target` is the serial of the input to interrupt, `why` one of the codes."""
 
-    draining: bool = False
+    draining: int = 0
     target: int = 0
     why: int = 0
 
@@ -237,8 +239,7 @@ class SharedRecord:
         half.state = state
         half.serial = half.base = serial
         half.started = started
-        half.connection = self.connection
-        half.timeout = self.timeout
+        half.connection, half.timeout = self.connection, self.timeout
         return half
 
     def publish(self) -> None:
@@ -266,8 +267,7 @@ class SharedRecord:
             before = half.sequence
             copy = ContainerHalf.from_buffer_copy(self._map)
             names = self._map[_NAMES_AT : _NAMES_AT + min(copy.length, _MOST_BYTES)]
-            copy.serial = half.serial
-            copy.started = half.started
+            copy.serial, copy.started = half.serial, half.started
             if before == half.sequence and before % 2 == 0:
                 if copy.rows:
                     return _parse_many(copy, self.table.running(copy.rows))
@@ -288,15 +288,13 @@ class SharedRecord:
     def tell(self, told: AgentCommand) -> None:
         """The worker: write its orders; `why` before `target`, because the container acts on `target`."""
         half = self.agent
-        half.draining = told.draining
-        half.why = told.why
+        half.draining, half.why = told.draining, told.why
         half.target = told.target
         half.news += 1
 
     def told(self) -> AgentCommand:
         """The container: the worker's orders."""
-        half = self.agent
-        return AgentCommand(bool(half.draining), half.target, half.why)
+        return AgentCommand(self.agent.draining, self.agent.target, self.agent.why)
 
     def cancelled(self) -> None:
         """The worker: count one more cancelled input among those that the container has claimed."""
@@ -329,6 +327,11 @@ class SharedRecord:
         """The container: whether the worker wants no further claims; cheap enough to ask between inputs."""
         return self.agent.draining != 0
 
+    @property
+    def is_replaced(self) -> bool:
+        """The container: whether a newer version is about to answer; as cheap."""
+        return self.agent.draining == REPLACED
+
     def want_place(self, after: int | None) -> None:
         """The worker: write that others wait for its place, once it was idle for `after` ns; None: nobody waits."""
         self.agent.wanted = 0 if after is None else after + 1
@@ -341,9 +344,8 @@ class SharedRecord:
 
     def close(self) -> None:
         """Close the descriptor; the memory is unmapped when nothing refers to it, such as `output` may."""
-        del self.container, self.agent, self.output
+        del self.container, self.agent, self.output, self.news_cell
         del self.serial_cell, self.started_cell, self.target_cell, self.cancels_cell
-        del self.news_cell
         self.table.close()
         self.tally.close()
         with suppress(BufferError):

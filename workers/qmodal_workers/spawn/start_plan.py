@@ -15,13 +15,14 @@ from qmodal.source.bundle import unpack, unpacked
 from qmodal.spec.documents import PoolSpec, Version
 from qmodal.spec.needs.needs import Needs
 from qmodal.spec.options import FunctionOptions
-from qmodal.spec.reader import Verified
+from qmodal.spec.reader import Verified, check_version_of
 from qmodal.spec.variables import ContainerVariables, SealedSecret
 from qmodal.spec.variant import options_in_force
 from qmodal.store.apps import AppRecord
 from qmodal.transport.sharing.gather import all_of
 from qmodal_workers.spawn.bounded_dict import BoundedDict
 from qmodal_workers.spawn.secret_reader import SecretReader
+from qmodal_workers.spawn.seen_versions import SeenVersions
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -104,6 +105,7 @@ class Planner:
         self._hidden = hidden or {}
         self._specs: BoundedDict[str, Verified[PoolSpec]] = BoundedDict()
         self._versions: BoundedDict[tuple[str, int], Verified[Version]] = BoundedDict()
+        self._seen = SeenVersions(client.settings.home / "versions")
         self._secrets = SecretReader(client)
 
     async def plan(self, pool: str) -> StartPlan:
@@ -117,6 +119,8 @@ class Planner:
             raise StartError(f"app {spec.app_id} has stopped")
         published = await self._version(record, spec.number or record.version)
         version = published.value
+        if not spec.number:
+            self._seen.admit(version)
         function = version.functions.get(spec.function)
         if function is None:
             raise StartError(
@@ -154,7 +158,9 @@ class Planner:
             if version is None:
                 raise StartError(f"version {number} of {record.name!r} is gone")
             self._versions[key] = version
-        return self._versions[key]
+        found = self._versions[key]
+        check_version_of(found.value, record)  # each time: the record is not signed
+        return found
 
     async def _code(self, version: Version) -> str | None:
         if version.bundle is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import confirm, echo
 from qmodal.cli.tables import Columns, age, show
 from qmodal.exception import NotFoundError
 
@@ -138,10 +139,10 @@ def showing(which: str, index: int | None, limit: int, as_json: bool) -> None:
     if as_json:
         from qmodal.cli.commands.finding.details import as_plain
 
-        click.echo(json.dumps(as_plain(found, inputs), indent=2))
+        echo(json.dumps(as_plain(found, inputs), indent=2))
         return
     for line in _lines(found, inputs):
-        click.echo(line)
+        echo(line)
 
 
 def _details(
@@ -262,14 +263,14 @@ def cancel(which: str, yes: bool) -> None:
     if record is None:
         raise NotFoundError(f"Call {name} was delivered, has expired, or never existed.")
     if record.is_finished:
-        click.echo(f"{name} has ended already")
+        echo(f"{name} has ended already")
         return
     left = record.submitted - record.settled
     if not yes:
-        click.confirm(f"Cancel {name}, of which {left} inputs have not ended?", abort=True)
+        confirm(f"Cancel {name}, of which {left} inputs have not ended?")
     running = client.run(client.calls.cancel(name))
     client.run(client.calls.tell_cancelled(running))
-    click.echo(f"Cancelled {name}: {len(running)} of its inputs ran or were about to")
+    echo(f"Cancelled {name}: {len(running)} of its inputs ran or were about to")
 
 
 @call.command(no_args_is_help=True)
@@ -283,9 +284,9 @@ def retry(which: str, index: int | None, yes: bool) -> None:
     client = current()
     failures = client.run(_failed(client, which, index))
     if len(failures) > 1 and not yes:
-        click.confirm(f"Run {len(failures)} inputs again?", abort=True)
+        confirm(f"Run {len(failures)} inputs again?")
     for failure in failures:
-        click.echo(client.run(_again(client, failure)))
+        echo(client.run(_again(client, failure)))
 
 
 def _again(client: Client, failure: Failure) -> Op[str]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import confirm, echo
 from qmodal.cli.tables import Columns, age, show
 from qmodal.exception import NotFoundError
 
@@ -127,13 +128,13 @@ def showing(which: str, as_json: bool) -> None:
     client = current()
     about = client.run(_about(client, which))
     if as_json:
-        click.echo(json.dumps(about, indent=2))
+        echo(json.dumps(about, indent=2))
         return
     for name, value in about.items():
         first, *more = str(age(value) if name == "age" else value).splitlines() or [""]
-        click.echo(f"{name:<12}{first}".rstrip())
+        echo(f"{name:<12}{first}".rstrip())
         for line in more:
-            click.echo(f"{'':<12}{line}")
+            echo(f"{'':<12}{line}")
 
 
 def _about(client: Client, which: str) -> Op[dict[str, Any]]:
@@ -166,7 +167,7 @@ def requeue(which: tuple[str, ...]) -> None:
     client = current()
     for name in which:
         for line in client.run(_requeue(client, name)):
-            click.echo(line)
+            echo(line)
 
 
 def _requeue(client: Client, which: str) -> Op[list[str]]:
@@ -208,9 +209,9 @@ def drop(which: tuple[str, ...], everything: bool, kind: DeadKind | None, yes: b
     else:
         letters = [client.run(_find(client, name)) for name in which]
     if letters and not yes:
-        click.confirm(f"Drop {len(letters)} dead letters?", abort=True)
+        confirm(f"Drop {len(letters)} dead letters?")
     dropped = sum(client.run(client.dead_letters.drop(letter)) for letter in letters)
-    click.echo(f"Dropped {dropped} dead letters")
+    echo(f"Dropped {dropped} dead letters")
 
 
 def _find(client: Client, which: str) -> Op[DeadLetter]:

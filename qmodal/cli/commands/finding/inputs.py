@@ -9,10 +9,10 @@ from qmodal.client.client import Client
 from qmodal.exception import DeserializationError, Error
 from qmodal.store.results.failures import KEEP_MS
 from qmodal.transport.operation import Op
-from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import Envelope, open_envelope
 from qmodal.wire.outcome import Outcome
 from qmodal.wire.plain import unpack, unpack_columns
+from qmodal.wire.signing import digest_of
 from qmodal.wire.trees import pack_arguments
 
 LONGEST_SHOWN = 2000

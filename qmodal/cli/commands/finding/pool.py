@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import confirm, echo
 from qmodal.cli.tables import Columns, age, show
 from qmodal.store.watch.reasons import WORDING, Kind
 
@@ -94,10 +95,10 @@ def showing(which: str, app: str | None, environment: str | None, as_json: bool)
     seen = client.run(_find(client, which, app, environment))
     about = client.run(_about(client, seen))
     if as_json:
-        click.echo(json.dumps(about, indent=2))
+        echo(json.dumps(about, indent=2))
         return
     for name, value in about.items():
-        click.echo(f"{name.replace('_', ' '):<16}{_shown(name, value)}".rstrip())
+        echo(f"{name.replace('_', ' '):<16}{_shown(name, value)}".rstrip())
 
 
 def _about(client: Client, seen: Observation) -> Op[dict[str, Any]]:
@@ -176,10 +177,10 @@ def purge(which: str, app: str | None, environment: str | None, yes: bool) -> No
         text = (
             f"Drop the {waiting} inputs that wait in {seen.label} of {view.app_name} [{seen.pool}]?"
         )
-        click.confirm(text, abort=True)
+        confirm(text)
     ended = client.run(client.pools.purge(seen.pool, reason=PURGED, spare=True))
     client.run(Accounts(client.keys).add(seen.app, seen.function, {"purged": ended}))
-    click.echo(f"Dropped {ended} inputs of {seen.label}; their callers get an error")
+    echo(f"Dropped {ended} inputs of {seen.label}; their callers get an error")
 
 
 @pool.command(no_args_is_help=True)
@@ -194,12 +195,12 @@ def pause(which: str, app: str | None, environment: str | None) -> None:
     client = current()
     seen = client.run(_find(client, which, app, environment, opens=True))
     if seen.paused:
-        click.echo(f"{seen.label} [{seen.pool}] is paused already")
+        echo(f"{seen.label} [{seen.pool}] is paused already")
         return
     client.run(client.observing.pause(seen.pool, since=paused_now()))
     # Active, and so seen by the autoscaler and in lists, also if it has nothing to do.
     client.run(client.pools.join(seen.pool))
-    click.echo(f"Paused {seen.label} [{seen.pool}]: its containers end, and its inputs wait")
+    echo(f"Paused {seen.label} [{seen.pool}]: its containers end, and its inputs wait")
 
 
 @pool.command(no_args_is_help=True)
@@ -214,7 +215,7 @@ def reset(which: str, app: str | None, environment: str | None) -> None:
     client = current()
     seen = client.run(_find(client, which, app, environment))
     client.run(client.observing.reset(seen.pool, now=paused_now()))
-    click.echo(f"Reset {seen.label} [{seen.pool}]: it may start containers at once")
+    echo(f"Reset {seen.label} [{seen.pool}]: it may start containers at once")
 
 
 @pool.command(no_args_is_help=True)
@@ -228,9 +229,9 @@ def resume(which: str, app: str | None, environment: str | None) -> None:
     client = current()
     seen = client.run(_find(client, which, app, environment))
     if client.run(client.observing.resume(seen.pool)):
-        click.echo(f"Resumed {seen.label} [{seen.pool}]")
+        echo(f"Resumed {seen.label} [{seen.pool}]")
     else:
-        click.echo(f"{seen.label} [{seen.pool}] is not paused")
+        echo(f"{seen.label} [{seen.pool}] is not paused")
 
 
 def _find(

@@ -11,6 +11,7 @@ from qmodal.client.client import Client
 from qmodal.client.waiting.why import fleet_state, reason_of
 from qmodal.exception import Error, NotFoundError
 from qmodal.spec.documents import PoolSpec
+from qmodal.spec.reader import MismatchError
 from qmodal.store.fleet import ContainerReport
 from qmodal.store.watch.observing import Observation
 from qmodal.store.watch.reasons import Reason
@@ -97,8 +98,22 @@ def find_pool(client: Client, which: str, scope: Scope, *, opens: bool = False) 
             "Give an id, more of it, or --app."
         )
     if meant:
+        yield from _check(client, meant[0])
         return meant[0]
     return (yield from _inactive(client, which, scope, opens=opens))
+
+
+def _check(client: Client, seen: Observation) -> Op[None]:
+    """Raise MismatchError unless the pool, which was found by a name, serves what its record says."""
+    found = yield from client.specs.pool(seen.pool)
+    if found is None:
+        return
+    spec = found.value
+    if (spec.app_id, spec.function) != (seen.app, seen.function):
+        raise MismatchError(
+            f"pool {seen.pool} is listed as {seen.function!r} of app {seen.app}, and serves {spec.function!r} of "
+            f"app {spec.app_id}: its record was changed by something else than qmodal. Name the pool by its id."
+        )
 
 
 def _is_meant(which: str, seen: Observation, scope: Scope) -> bool:
@@ -143,7 +158,7 @@ def _declared(client: Client, which: str, scope: Scope) -> Op[list[tuple[str, Po
         if scope.app not in ("", record.app_id):
             continue
         try:
-            version = yield from client.specs.version(record.app_id, record.version)
+            version = yield from client.specs.of_record(record)
         except Error:  # published with another key, or by another release
             continue
         function = version.value.functions.get(which) if version is not None else None

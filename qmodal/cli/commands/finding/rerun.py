@@ -12,10 +12,9 @@ from qmodal.spec.web import full_name, web_functions
 from qmodal.store.calls import UnknownPoolError
 from qmodal.store.entries import Submission
 from qmodal.transport.operation import Op
-from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, Envelope, seal
 from qmodal.wire.ids import input_id, new_call_id, shard_of
-from qmodal.wire.signing import mac_of
+from qmodal.wire.signing import digest_of, mac_of
 
 
 def run_again(client: Client, signed: bytes, index: int) -> Op[str]:
@@ -45,7 +44,7 @@ def _check(client: Client, envelope: Envelope) -> Op[None]:
         raise NotFoundError(
             f"app {name} has stopped, so nothing runs its inputs; deploy it and call the function again"
         )
-    version = yield from client.specs.version(record.app_id, spec.value.number or record.version)
+    version = yield from client.specs.of_record(record, spec.value.number)
     if version is not None:
         _check_function(version.value, spec.value, envelope)
 

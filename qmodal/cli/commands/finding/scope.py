@@ -72,15 +72,19 @@ def _check_function(client: Client, scope: Scope, record: AppRecord | None) -> O
 
 
 def deployed_records(client: Client) -> Op[list[AppRecord]]:
-    """The records of all deployed apps."""
+    """The records of all deployed apps; of names that lead to another app, none."""
     deployed = yield from client.apps.deployed()
     records = yield from client.apps.records(list(deployed.values()))
-    return [record for record in records.values() if record is not None]
+    return [
+        record
+        for title, app in deployed.items()
+        if (record := records.get(app)) is not None and title == record.title
+    ]
 
 
 def _tags(client: Client, record: AppRecord) -> Op[Collection[str]]:
     try:
-        found = yield from client.specs.version(record.app_id, record.version)
+        found = yield from client.specs.of_record(record)
     except Error:  # published with another key, or by another release
         return ()
     return () if found is None else found.value.functions.keys()

@@ -9,6 +9,7 @@ import click
 
 from qmodal.cli import options
 from qmodal.cli.commands.objects import shared
+from qmodal.cli.echo import confirm, echo
 from qmodal.exception import NotFoundError
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def get(name: str, key: str, environment: str | None, json_key: bool) -> None:
     signed = client.run(client.dicts.get(record.object_id, packed))
     if signed is None:
         raise NotFoundError(f"there is no key {key!r} in {name}")
-    click.echo(shared.shown(client, entry_place(record.object_id, packed), signed))
+    echo(shared.shown(client, entry_place(record.object_id, packed), signed))
 
 
 @dict_.command(no_args_is_help=True)
@@ -101,10 +102,10 @@ def items(name: str, n: int, is_all: bool, as_json: bool, environment: str | Non
             break
         rows.append({"key": key, "value": value})
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        echo(json.dumps(rows, indent=2))
         return
     for row in rows:
-        click.echo(f"{row['key']}: {row['value']}")
+        echo(f"{row['key']}: {row['value']}")
 
 
 def _entries(client: Client, object_id: str) -> Iterator[tuple[str, str]]:
@@ -146,7 +147,7 @@ def clear(name: str, yes: bool, environment: str | None) -> None:
     client = current()
     record = shared.find(client, "dict", name, environment)
     if not yes:
-        click.confirm(f"Remove all entries of {name}?", abort=True)
+        confirm(f"Remove all entries of {name}?")
     client.run(client.dicts.clear(record.object_id))
 
 

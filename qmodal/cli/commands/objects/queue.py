@@ -8,6 +8,7 @@ import click
 
 from qmodal.cli import options
 from qmodal.cli.commands.objects import shared
+from qmodal.cli.echo import confirm, echo
 from qmodal.exception import InvalidError
 
 if TYPE_CHECKING:
@@ -59,9 +60,9 @@ def length(name: str, partition: str, total: bool, environment: str | None) -> N
     _check_one(partition, "--total", total)
     record = shared.find(client, "queue", name, environment)
     if total:
-        click.echo(sum(client.run(client.queues.partitions(record.object_id)).values()))
+        echo(sum(client.run(client.queues.partitions(record.object_id)).values()))
     else:
-        click.echo(client.run(client.queues.count(record.object_id, partition)))
+        echo(client.run(client.queues.count(record.object_id, partition)))
 
 
 @queue.command(no_args_is_help=True)
@@ -78,7 +79,7 @@ def peek(name: str, n: int, partition: str, environment: str | None) -> None:
     record = shared.find(client, "queue", name, environment)
     place = item_place(record.object_id, partition)
     for signed in client.run(client.queues.peek(record.object_id, partition, count=n)):
-        click.echo(shared.shown(client, place, signed, ITEM_NUMBER_BYTES))
+        echo(shared.shown(client, place, signed, ITEM_NUMBER_BYTES))
 
 
 @queue.command(no_args_is_help=True)
@@ -96,7 +97,7 @@ def clear(name: str, partition: str, is_all: bool, yes: bool, environment: str |
     record = shared.find(client, "queue", name, environment)
     if not yes:
         what = "all partitions" if is_all else f"partition {partition!r}"
-        click.confirm(f"Remove all items of {what} of {name}?", abort=True)
+        confirm(f"Remove all items of {what} of {name}?")
     client.run(client.queues.clear(record.object_id, None if is_all else [partition]))
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import confirm, echo
 from qmodal.cli.tables import Columns, age, show
 from qmodal.exception import InvalidError
 
@@ -61,7 +62,7 @@ def create(
         raise AlreadyExistsError(
             f"there is a secret {name} in environment {of} already; --force replaces it."
         )
-    click.echo(f"Stored {name} with {', '.join(sorted(variables))}")
+    echo(f"Stored {name} with {', '.join(sorted(variables))}")
 
 
 @secret.command("list")
@@ -105,9 +106,9 @@ def delete(name: str, allow_missing: bool, environment: str | None, yes: bool) -
     client = current()
     of = _checked(environment) or client.settings.environment
     if not yes:
-        click.confirm(f"Delete the secret {name} of environment {of}?", abort=True)
+        confirm(f"Delete the secret {name} of environment {of}?")
     if client.run(client.secrets.delete(of, name)):
-        click.echo(f"Deleted {name}")
+        echo(f"Deleted {name}")
     elif not allow_missing:
         raise NotFoundError(f"there is no secret {name} in environment {of}.")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from qmodal.cli.echo import confirm, echo
 from qmodal.cli.tables import Columns, age, show
 from qmodal.client.client import Client
 from qmodal.exception import Error, NotFoundError
@@ -46,7 +47,7 @@ def create(kind: ObjectKind, name: str, environment: str | None) -> None:
     check_name(LABELS[kind], name)
     where = environment or client.settings.environment
     record, is_new = client.run(client.object_names.create(kind, where, name))
-    click.echo(f"{'Created' if is_new else 'There is'} {name} ({record.object_id})")
+    echo(f"{'Created' if is_new else 'There is'} {name} ({record.object_id})")
 
 
 def list_objects(
@@ -83,11 +84,11 @@ def delete(
             raise
         return
     if not is_sure:
-        click.confirm(f"Delete {LABELS[kind]} {name} with all that is in it?", abort=True)
+        confirm(f"Delete {LABELS[kind]} {name} with all that is in it?")
     store = client.dicts if kind == "dict" else client.queues
     client.run(store.delete(record.object_id))
     client.run(client.object_names.forget(record))
-    click.echo(f"Deleted {name} ({record.object_id})")
+    echo(f"Deleted {name} ({record.object_id})")
 
 
 def shown(client: Client, place: bytes, signed: bytes, skipped: int = 0) -> str:

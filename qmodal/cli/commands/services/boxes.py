@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Sequence
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import echo
 from qmodal.cli.tables import Columns, age, aligned, show
 from qmodal.spec.needs.sizes import size
 from qmodal.store.watch.reasons import line_of
@@ -34,7 +35,7 @@ def listing(as_json: bool) -> None:
     client = current()
     boxes = client.run(view(client))
     if as_json:
-        click.echo(json.dumps([each.row for each in boxes], indent=2))
+        echo(json.dumps([each.row for each in boxes], indent=2))
         return
     show([_line(each) for each in boxes], _COLUMNS, as_json=False)
 
@@ -79,13 +80,14 @@ def showing(which: str, as_json: bool) -> None:
     state = client.run(fleet_state(client.fleet, client.boxes, client.server))
     about["why"] = client.run(why_box(client, box.worker, state)).text
     if as_json:
-        click.echo(json.dumps(about, indent=2))
+        echo(json.dumps(about, indent=2))
         return
     for name, text in _about(box, about):
-        for line in wrap(f"{name:<16}{text}", 80, subsequent_indent=" " * 16):
-            click.echo(line)
+        wrapped = textwrap.wrap(text, 64) or [""]
+        for number, line in enumerate(wrapped):
+            echo(f"{'' if number else name:<16}{line}".rstrip())
     if containers:
-        click.echo()
+        echo()
         _show_containers(about["containers"])
 
 
@@ -122,7 +124,7 @@ def _show_containers(rows: Sequence[dict[str, Any]]) -> None:
         for row in rows
     ]
     for line in aligned([("CONTAINER", "POOL", "STATE", "AGE", "CPU", "MEMORY", "GPU"), *cells]):
-        click.echo(line)
+        echo(line)
 
 
 def _taken(row: dict[str, Any], what: str, shown: Any) -> str:
@@ -136,7 +138,7 @@ def cordon(which: str) -> None:
     """Cordon a box: it gets nothing new, and what it runs goes on, until `qmodal worker uncordon`."""
     client, worker = _meant(which)
     _insist(client.run(client.boxes.cordon(worker)), worker)
-    click.echo(f"Cordoned {worker}: it gets no containers, and those that it has go on")
+    echo(f"Cordoned {worker}: it gets no containers, and those that it has go on")
 
 
 @click.command(no_args_is_help=True)
@@ -145,7 +147,7 @@ def uncordon(which: str) -> None:
     """Let a box that is cordoned or drained get containers again."""
     client, worker = _meant(which)
     _insist(client.run(client.boxes.uncordon(worker)), worker)
-    click.echo(f"Uncordoned {worker}: it gets containers again")
+    echo(f"Uncordoned {worker}: it gets containers again")
 
 
 @click.command(no_args_is_help=True)
@@ -155,12 +157,10 @@ def drain(which: str, waits: bool) -> None:
     """Cordon a box and have its containers end: each finishes what it runs, and the rest runs elsewhere."""
     client, worker = _meant(which)
     _insist(client.run(client.boxes.drain(worker)), worker)
-    click.echo(
-        f"Drained {worker}: it gets no containers, and those that it has end after what they run"
-    )
+    echo(f"Drained {worker}: it gets no containers, and those that it has end after what they run")
     if waits:
         client.run(_until_empty(client, worker))
-        click.echo(f"{worker} runs nothing any more")
+        echo(f"{worker} runs nothing any more")
 
 
 def _until_empty(client: Client, worker: str) -> Op[None]:

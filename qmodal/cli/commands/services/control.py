@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import echo
 from qmodal.cli.tables import Columns, age, show
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def status(as_json: bool) -> None:
     jobs = ", ".join(
         f"{name}: {each.waiting} waiting, {each.failed} failed" for name, each in found.items()
     )
-    click.echo(f"Control processes: {', '.join(running) or 'none'}. Jobs of {jobs}.", err=True)
+    echo(f"Control processes: {', '.join(running) or 'none'}. Jobs of {jobs}.", err=True)
 
 
 def _chores(client: Client) -> Op[list[dict[str, Any]]]:

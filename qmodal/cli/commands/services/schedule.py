@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import echo
 from qmodal.cli.tables import Columns, show
 from qmodal.exception import NotFoundError
+from qmodal.spec.reader import MismatchError
 
 if TYPE_CHECKING:
     from qmodal.client.client import Client
@@ -44,7 +46,7 @@ def listed(environment: str | None, app: str | None, as_json: bool) -> None:
     ]
     show(rows, _COLUMNS, as_json=as_json)
     if rows and not client.run(processes(client.keys)):
-        click.echo(NOBODY, err=True)
+        echo(NOBODY, err=True)
 
 
 def _row(each: Schedule) -> dict[str, Any]:
@@ -105,21 +107,21 @@ def run(app: str, function: str, environment: str | None) -> None:
     client = current()
     found = client.run(_find(client, app, function, environment))
     now = round(client.run(server_ms()))
-    click.echo(client.run(submit_now(client, found, now)))
+    echo(client.run(submit_now(client, found, now)))
 
 
 @schedule.command(no_args_is_help=True)
 @_named
 def pause(app: str, function: str, environment: str | None) -> None:
     """Start no more calls by the schedule, also of later versions, until it is resumed."""
-    click.echo(_hold(app, function, environment, is_paused=True))
+    echo(_hold(app, function, environment, is_paused=True))
 
 
 @schedule.command(no_args_is_help=True)
 @_named
 def resume(app: str, function: str, environment: str | None) -> None:
     """Start calls by the schedule again; what was left out meanwhile stays so."""
-    click.echo(_hold(app, function, environment, is_paused=False))
+    echo(_hold(app, function, environment, is_paused=False))
 
 
 def _hold(app: str, function: str, environment: str | None, *, is_paused: bool) -> str:
@@ -140,6 +142,11 @@ def _find(client: Client, app: str, function: str, environment: str | None) -> O
     found = None
     if app_id is not None:
         _, found = yield from Table(client).find(app_id, function)
+    if found is not None and (found.environment, found.app) != (environment, app):
+        raise MismatchError(
+            f"the name {app!r} of environment {environment!r} leads to {app_id}, which is the app {found.app!r} of "
+            f"{found.environment!r}: it was changed by something else than qmodal. Deploy {app!r} again."
+        )
     if found is None:
         raise NotFoundError(
             f"There is no schedule of {function!r} in a deployed app {app!r} of environment "

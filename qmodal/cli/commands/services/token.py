@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import confirm, echo
 from qmodal.cli.tables import Columns, age, show
 from qmodal.exception import NotFoundError
 
@@ -24,9 +25,9 @@ def new(note: str) -> None:
     # The arguments of a command may hold half a character.
     text = note.encode(errors="backslashreplace").decode()
     made = client.run(client.tokens.create(text))
-    click.echo(f"Modal-Key: {made.key}")
-    click.echo(f"Modal-Secret: {made.secret}")
-    click.echo("The secret is not kept anywhere: write it down now.", err=True)
+    echo(f"Modal-Key: {made.key}")
+    echo(f"Modal-Secret: {made.secret}")
+    echo("The secret is not kept anywhere: write it down now.", err=True)
 
 
 @token.command("list")
@@ -59,7 +60,7 @@ def revoke(token_id: str, yes: bool) -> None:
 
     client = current()
     if not yes:
-        click.confirm(f"Revoke {token_id}?", abort=True)
+        confirm(f"Revoke {token_id}?")
     if not client.run(client.tokens.revoke(token_id)):
         raise NotFoundError(f"there is no token {token_id}; `qmodal token list` shows them.")
-    click.echo(f"Revoked {token_id}")
+    echo(f"Revoked {token_id}")

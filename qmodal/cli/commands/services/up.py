@@ -6,7 +6,7 @@ import os
 import shlex
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from qmodal.cli.echo import echo
 from qmodal.config import Settings
 from qmodal.exception import ConfigurationError
 
@@ -43,6 +44,9 @@ class _Misconfigured(click.ClickException):
     help="Serve metrics on this port (autoscaler) and the next ones (worker, web, control; QMODAL_METRICS_PORT).",
 )
 @click.option("--no-web", is_flag=True, help="Start no gateway: nothing serves web functions.")
+@click.option(
+    "-d", "--detach", is_flag=True, help="Go on in the background; `qmodal down` stops it."
+)
 @click.option("--child", "children", multiple=True, hidden=True)
 def up(
     bind: str | None,
@@ -53,6 +57,7 @@ def up(
     children: tuple[str, ...],
     *,
     no_web: bool,
+    detach: bool,
 ) -> None:
     """Run a server, an autoscaler, a worker, schedules and a web gateway on this machine until Ctrl-C.
 
@@ -62,6 +67,15 @@ def up(
     from qmodal.embedded import stack, up as kept
     from qmodal.embedded.gateway import GATEWAY_PORT, missing_for_gateway
 
+    if detach:
+        given = {
+            "--bind": bind,
+            "--port": port,
+            "--web-port": web_port,
+            "--metrics-port": metrics_port,
+        }
+        _detach(home, given, children, no_web=no_web)
+        return
     try:
         settings = Settings.from_environ(os.environ)
         if home is not None:
@@ -81,8 +95,26 @@ def up(
         raise _Misconfigured(str(error)) from error
     _stop_on_signals(started)
     for line in introduction(started, missing):
-        click.echo(line)
+        echo(line)
     _run_to_the_end(started)
+
+
+def _detach(
+    home: Path | None,
+    given: Mapping[str, str | int | None],
+    children: Sequence[str],
+    *,
+    no_web: bool,
+) -> None:
+    from qmodal.cli.commands.services.down import home_of, start_detached
+
+    values = [part for name, value in given.items() if value is not None for part in (name, value)]
+    more = [part for each in children for part in ("--child", each)]
+    options = [*map(str, values), *more, *(["--no-web"] if no_web else [])]
+    try:
+        start_detached(home_of(home), options)
+    except ConfigurationError as error:
+        raise _Misconfigured(str(error)) from error
 
 
 def parse_bind(text: str, port: int | None) -> tuple[str, int]:
@@ -149,7 +181,7 @@ def _run_to_the_end(started: Kept) -> None:
         raise click.ClickException(
             f"The supervisor ended by itself; the lines above and {started.home.server_log} say why"
         )
-    click.echo("qmodal is down; what it held is kept for the next start")
+    echo("qmodal is down; what it held is kept for the next start")
 
 
 def reachable(address: str) -> str:

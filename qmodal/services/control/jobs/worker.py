@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq import Queue
 from rq.exceptions import DequeueTimeout, StopRequested
 from rq.job import Job, JobStatus
@@ -25,6 +25,7 @@ from rq.worker import SimpleWorker
 
 from qmodal.services.control.jobs.queues import KEEP_DONE, KEEP_FAILED, READ_SECONDS, JobQueue
 from qmodal.telemetry.events import CONTROL_TROUBLE, emit
+from qmodal.transport.defects import survive
 
 # How often the registries of rq are cleared of what has ended or was lost, and a worker says that it lives.
 MAINTENANCE_SECONDS, HEARTBEAT_SECONDS = 60, 5.0
@@ -203,16 +204,22 @@ def work(
     number, is_told = 0, False
     while not stop.is_set():
         number += 1
-        lost: Exception | None
-        try:
-            jobs.announce()
-            # The name of one that was cut off is not free yet.
-            worker = ControlWorker(jobs, connection, f"{name}.{jobs.name}.{number}", stop, failed)
-            worker.work()
-            lost = worker.lost
-        except (RedisError, OSError) as error:
-            lost = error
-        if lost is not None and not is_told and not stop.is_set():  # once for each time it is away
-            emit(CONTROL_TROUBLE, activity=f"{name} waits for the server", reason=str(lost))
-        is_told = lost is not None
+        # rq does not expect what anybody may have written into its keys, and raises whatever that leads to.
+        with survive(f"the jobs of {jobs.name}"):
+            try:
+                jobs.announce()
+                # The name of one that was cut off is not free yet.
+                made = f"{name}.{jobs.name}.{number}"
+                worker = ControlWorker(jobs, connection, made, stop, failed)
+                worker.work()
+                lost = worker.lost
+            except (RedisError, OSError) as error:
+                lost = error
+            if isinstance(lost, ResponseError):
+                jobs.mend()
+            if (
+                lost is not None and not is_told and not stop.is_set()
+            ):  # once for each time it is away
+                emit(CONTROL_TROUBLE, activity=f"{name} waits for the server", reason=str(lost))
+            is_told = lost is not None
         stop.wait(AGAIN_SECONDS)

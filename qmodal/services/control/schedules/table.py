@@ -11,7 +11,7 @@ from qmodal.services.control.schedules.cadence import Cadence, cadence_of
 from qmodal.spec.documents import FunctionSpec, Version
 from qmodal.spec.options import FunctionOptions
 from qmodal.store.objects.schedules import UNNOTED, Notes, ScheduledApp
-from qmodal.transport.defects import survive
+from qmodal.transport.defects import skip, survive
 from qmodal.transport.operation import Op
 
 Key = tuple[str, str]
@@ -87,13 +87,17 @@ class Table:
 
     def all(self) -> Op[dict[Key, Schedule]]:
         """All schedules; what cannot be read is said once and left out."""
-        apps = set((yield from self._client.apps.deployed()).values())
-        looked = yield from self._client.schedules.look(apps)
+        titles = yield from self._client.apps.deployed()
+        looked = yield from self._client.schedules.look(set(titles.values()))
         self._versions = {app: each for app, each in self._versions.items() if app in looked}
         found: dict[Key, Schedule] = {}
         for app in looked.values():
             with survive(f"reading the schedules of {app.app_id}", but=(ConnectionError,)):
-                found |= {each.key: each for each in (yield from self._of(app))}
+                for each in (yield from self._of(app)):
+                    if titles.get(f"{each.environment}/{each.app}") == app.app_id:
+                        found[each.key] = each
+                    else:
+                        skip(f"the schedules of {app.app_id}", f"{each.app!r} is not its name")
         self._cadences = {key: each for key, each in self._cadences.items() if key in found}
         return found
 
@@ -113,7 +117,7 @@ class Table:
         known = self._versions.get(app.app_id)
         if known is None or known.version.number != app.version:
             read = yield from self._client.specs.version(app.app_id, app.version)
-            if read is None:
+            if read is None or read.value.is_ephemeral:  # one that was not deployed has no slots
                 return None
             known = _Declared(read.value, dict(_scheduled(read.value)))
             self._versions[app.app_id] = known

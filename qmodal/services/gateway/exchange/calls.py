@@ -19,11 +19,10 @@ from qmodal.transport.aio_driver import AsyncDriver
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.pending_call import PendingCall
 from qmodal.transport.sharing.pending_reply import PendingReply
-from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import BLOB_BYTES, MalformedError, pack_head, seal
 from qmodal.wire.ids import new_call_id
 from qmodal.wire.outcome import Outcome, open_outcome
-from qmodal.wire.signing import mac_of
+from qmodal.wire.signing import digest_of, mac_of
 from qmodal.wire.web import Response, unpack_response
 
 # What nobody has fetched by then is deleted.

@@ -9,6 +9,7 @@ from typing import Any
 from starlette.responses import JSONResponse, PlainTextResponse, Response as Made
 
 from qmodal.exception import Error
+from qmodal.telemetry.printable import printable
 from qmodal.wire.web import Header, Response
 
 _NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -45,7 +46,7 @@ class BadResponseError(Error):
 
 def plain(status: int, text: str, *headers: Header) -> Response:
     """A response of one line of text."""
-    return _made(PlainTextResponse(f"{text}\n", status), *headers)
+    return _made(PlainTextResponse(f"{printable(text)}\n", status), *headers)
 
 
 def as_json(status: int, content: object) -> Response:

@@ -1,4 +1,4 @@
-"""Receives hints: assignments changed, an input was cancelled, a container is to stop."""
+"""Receives hints: assignments changed, an input was cancelled, a container is to stop, a version was replaced."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ class Notifications:
         killed: Callable[[str, str], None],
         stopped: Callable[[str, str], None],
         told: Callable[[str], None],
+        replaced: Callable[[str, int, str], None],
     ) -> None:
         self._address = Address(client.settings.redis_url or "")
         self._channel = client.keys.nudge(worker)
         self._assigned = assigned
         self._told = told
+        self._replaced = replaced
         self._of_container = {"cancelled": cancelled, "killed": killed, "stopped": stopped}
 
     async def listen(self) -> None:
@@ -39,5 +41,7 @@ class Notifications:
             self._assigned()
         elif words[0] == "told" and len(words) == 2:
             self._told(words[1])  # all that came before was heard
+        elif words[0] == "replaced" and len(words) == 4 and words[2].isdecimal():
+            self._replaced(words[1], int(words[2][:20]), words[3])
         elif len(words) == 3 and words[0] in self._of_container:
             self._of_container[words[0]](words[1], words[2])

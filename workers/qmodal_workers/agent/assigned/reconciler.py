@@ -14,7 +14,7 @@ from qmodal.store.watch.boxes import Cordon
 from qmodal.transport.defects import skip, survive
 from qmodal.transport.operation import Op
 from qmodal.transport.sharing.gather import all_of
-from qmodal.wire.ids import is_pool_id, worker_of
+from qmodal.wire.ids import is_container_of, is_pool_id
 from qmodal_workers.agent.assigned.turnover import Turnover
 from qmodal_workers.agent.containers import Container, ContainerTable
 from qmodal_workers.agent.drain import Drain
@@ -102,10 +102,11 @@ class Reconciler:
         own = {
             name: pool
             for name, pool in assigned.items()
-            if worker_of(name) == self._worker and is_pool_id(pool)
+            if is_container_of(name, self._worker) and is_pool_id(pool)
         }
-        for name in assigned.keys() - own.keys():
-            skip(f"what {self._worker} should run", f"{name[:80]!r} is no container of it")
+        odd = next((name for name in assigned if name not in own), None)
+        if odd is not None:
+            skip(f"what {self._worker} should run", f"{odd[:80]!r} is no container of it")
         return own
 
     def apply(self, look: Look) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 import time
 from collections.abc import Mapping
 
@@ -77,7 +78,9 @@ class Turnover:
     ) -> None:
         """Take in what is assigned (container → pool) and the overrides of pools; start what there is room for."""
         missing = [name for name in assigned if name not in self._containers]
-        self._waiting = {name: assigned[name] for name in sorted(missing, key=_serial)}
+        # No leader assigns more than the box takes; whoever else writes there must not make lists long.
+        first = heapq.nsmallest(self.most + self.ahead, missing, key=_serial)
+        self._waiting = {name: assigned[name] for name in first}
         self._overrides = overrides
         for name in self._starter.put_off.keys() - assigned.keys():
             del self._starter.put_off[name]

@@ -251,11 +251,13 @@ class ConcurrentSession:
     def _start_handed(self, number: int = 0) -> None:
         """Start what the claimer has handed over, as far as there is room for it."""
         started: list[tuple[Group, int]] = []
-        while self._is_leaving or self.running.count < self.room.most:
+        # A newer version may be about to answer.
+        is_ending = self._is_leaving or self.record.is_replaced
+        while is_ending or self.running.count < self.room.most:
             handed = self.claimer.take()
             if handed is None:
                 break
-            if self._is_leaving:
+            if is_ending:
                 self._release([each.claimed for each in handed.attempts])
             else:
                 started.append((self._start(handed), handed.heard))

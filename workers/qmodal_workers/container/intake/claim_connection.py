@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from qmodal.client.client import Client
 from qmodal.exception import ConfigurationError
 from qmodal.store.entries import Claimed, Settled
 from qmodal.store.pools import MOST_HELD, Pools
+from qmodal.store.watch.succession import Successions
 from qmodal.transport.connection import BLOCK_SECONDS, LOST, Address, Connection, pack
 from qmodal.transport.errors import (
     PASSING,
@@ -28,6 +30,8 @@ from qmodal_workers.container.until_ready import OUTAGES, insist
 FIRST_BLOCK_MS = 1000
 BLOCK_MS = int(BLOCK_SECONDS * 1000)
 RECONNECT_SECONDS = 0.2
+# What joining the pool again mends: its streams are gone, or something else is in their place.
+MENDED = (ReplyAction.GONE, ReplyAction.FOREIGN)
 
 
 class _Asked(NamedTuple):
@@ -42,7 +46,8 @@ class ClaimConnection:
 
     `connection`: one to connect first; `client_id` is the server's number for the one in use.
     `is_once`: the server knows, before it delivers anything, that what was started never runs again.
-    `most_held`: how many entries it may hold of either stream. `on_settled` is called with what is written.
+    `most_held`: how many entries it may hold of either stream. `number`: the container's version, if newer ones may
+    replace it, else 0. `on_settled` is called with what is written.
     """
 
     def __init__(
@@ -53,6 +58,7 @@ class ClaimConnection:
         *,
         is_once: bool = False,
         most_held: int = MOST_HELD,
+        number: int = 0,
         connection: Connection | None = None,
         on_settled: Callable[[Sequence[Settled]], None] = lambda _: None,
     ) -> None:
@@ -63,6 +69,10 @@ class ClaimConnection:
         self._container = container
         self._held_command = client.pools.held_command(pool, container, most=most_held)
         self._marks = (client.pools.mark_command(pool, container),) if is_once else ()
+        self._successions = Successions(client.keys)
+        succeed = self._successions.command(pool, number, container)
+        self._succeeds = (succeed,) if number else ()
+        self._number = number
         self._first = connection
         self._connection: Connection | None = None
         self.client_id = 0
@@ -74,7 +84,7 @@ class ClaimConnection:
         self.unsettled: list[Settled] = []
         # An outcome was refused as not ours, so what is held has to be read again.
         self.is_doubtful = False
-        # The pool's streams are gone, and the pool is not known any more.
+        # There is nothing to claim here any more: the pool is not known, or a newer version has it.
         self.is_gone = False
 
     def connect(self) -> list[Claimed]:
@@ -96,7 +106,7 @@ class ClaimConnection:
 
     def _introduced(self, connection: Connection) -> Reply:
         """Send what has to precede a claim: scripts and the mark; returns the reply about what is held."""
-        own = (*self._marks, (b"CLIENT", b"ID"), self._held_command)
+        own = (*self._marks, (b"CLIENT", b"ID"), self._held_command, *self._succeeds)
         # To load what is known takes the server a hundred times as long as to ask for it.
         known, *replies = connection.exchange((known_command(), *own))
         if not (isinstance(known, list) and all(known)):
@@ -105,10 +115,22 @@ class ClaimConnection:
         verdict = ReplyAction.GONE if refusal is None else judge(refusal)
         if refusal is not None and verdict in (*PASSING, ReplyAction.FULL, ReplyAction.REFUSED):
             raise NotReadyError(str(refusal)) from refusal
-        if refusal is not None and verdict is not ReplyAction.GONE:
+        if refusal is not None and verdict not in MENDED:
             raise to_exception(refusal, verdict) from refusal
+        if self._succeeds:
+            *replies, others = replies
+            self._succeed(others)
         *_, self.client_id, held = replies
         return held
+
+    def _succeed(self, reply: Reply) -> None:
+        """Have containers of older versions start nothing more, before anything is claimed here."""
+        others = self._successions.parse(reply)
+        if others is None:
+            self.is_gone = True
+        elif others:
+            complete = partial(self._successions.complete, self._pool, self._number, others)
+            insist(self._client, complete)
 
     def connect_first(self) -> int:
         """Connect for the first time; returns the connection's client id. `held` reads what is held."""
@@ -298,7 +320,7 @@ class ClaimConnection:
         if not isinstance(reply, Exception):
             return self._pools.parse_claim(self._pool, reply)
         verdict = judge(reply)
-        if verdict is ReplyAction.GONE:
+        if verdict in MENDED:
             self.is_gone = not insist(self._client, lambda: self._pools.join(self._pool))
             if self._marks:  # the mark is gone with the pool, and set again on connecting
                 self.drop()

@@ -17,11 +17,10 @@ from qmodal.exception import (
 )
 from qmodal.store.entries import FRESH_FIELDS, Claimed
 from qmodal.transport.operation import Exchange, Op, ask_one
-from qmodal.wire.digest import digest_of
 from qmodal.wire.envelope import PYTHON, Envelope, Head, MalformedError, open_envelope
 from qmodal.wire.outcome import Outcome, text_outcome
 from qmodal.wire.plain import unpack_columns
-from qmodal.wire.signing import BadSignatureError, UnknownKeyError, key_id_of
+from qmodal.wire.signing import BadSignatureError, UnknownKeyError, digest_of, key_id_of
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.until_ready import insist
 

@@ -54,7 +54,7 @@ class GeneratorDriver:
             if inspect.isawaitable(made):
                 made = await made
             if not isinstance(made, AsyncIterator):
-                raise _unexpected(made)
+                raise unexpected(made)
             await self._drain_aio(made, moved)
         except BaseException as error:
             end_if_child(error)
@@ -99,7 +99,7 @@ class GeneratorDriver:
         elif isinstance(made, Iterator):
             self._drain(made)
         else:
-            raise _unexpected(made)
+            raise unexpected(made)
 
     def _drain(self, items: Iterator[Any]) -> None:
         try:
@@ -136,7 +136,8 @@ class GeneratorDriver:
                 await close()
 
 
-def _unexpected(made: Any) -> InvalidError:
+def unexpected(made: Any) -> InvalidError:
+    """The error for what is no generator."""
     return InvalidError(
         f"The function is declared as a generator and returned a {type(made).__name__}; "
         "leave out `is_generator=True`, or return a generator."

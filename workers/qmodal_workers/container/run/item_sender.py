@@ -21,11 +21,10 @@ from qmodal.exception import Error, InputCancellation, SerializationError
 from qmodal.functions.submission import LARGEST_PAYLOAD
 from qmodal.store.results.items import Emission, Verdict
 from qmodal.transport.errors import StreamGoneError
-from qmodal.wire.digest import digest_of
 from qmodal.wire.item import Item
 from qmodal.wire.outcome import INLINE_BYTES
 from qmodal.wire.payload import dump_value
-from qmodal.wire.signing import mac_of
+from qmodal.wire.signing import digest_of, mac_of
 from qmodal_workers.container.process.signals import unsignalled
 from qmodal_workers.container.run.attempt import Attempt
 from qmodal_workers.container.until_ready import OUTAGES

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from qmodal.cli import options
+from qmodal.cli.echo import echo
 from qmodal.exception import NotFoundError
 
 if TYPE_CHECKING:
@@ -33,10 +34,10 @@ def why(which: str, app: str | None, environment: str | None, as_json: bool) -> 
     client = current()
     answer = client.run(_answer(client, which, app, environment))
     if as_json:
-        click.echo(json.dumps(answer.as_plain(), indent=2))
+        echo(json.dumps(answer.as_plain(), indent=2))
         return
     for line in answer.lines():
-        click.echo(line)
+        echo(line)
 
 
 def _answer(client: Client, which: str, app: str | None, environment: str | None) -> Op[Answer]:

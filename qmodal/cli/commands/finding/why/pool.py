@@ -56,10 +56,9 @@ def _documents(
     client: Client, pool: str, record: AppRecord | None
 ) -> Op[tuple[PoolSpec, FunctionSpec] | None]:
     spec = yield from client.specs.pool(pool)
-    if spec is None or record is None:
+    if spec is None or record is None or record.app_id != spec.value.app_id:
         return None
-    number = spec.value.number or record.version
-    version = yield from client.specs.version(spec.value.app_id, number)
+    version = yield from client.specs.of_record(record, spec.value.number)
     function = None if version is None else version.value.functions.get(spec.value.function)
     return None if function is None else (spec.value, function)
 

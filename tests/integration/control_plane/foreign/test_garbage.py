@@ -199,6 +199,7 @@ def test_rubbish_in_a_key_stops_nothing_else(
     key = scene.key(name)
     for what, write in WRITES.items():
         defects._counts.clear()
+        defects._new.clear()
         with spoiled(scene.plain, key, write):
             rule(scene)
             survey(scene)

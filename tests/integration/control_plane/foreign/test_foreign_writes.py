@@ -11,7 +11,7 @@ from qmodal.functions.results import OutputReader
 from qmodal.output.screen import Screen, Style
 from qmodal.spec.documents import PoolSpec
 from qmodal.store.history.logs import LogChunk
-from qmodal.wire.ids import new_call_id
+from qmodal.wire.ids import new_call_id, shard_of
 from tests.support.store.bench import Bench, target_of
 
 APP = "ap-foreign"
@@ -170,3 +170,30 @@ def test_a_child_that_is_none_is_left_out_of_a_call_graph(bench: Bench) -> None:
         bench.ask(b"XADD", key, b"*", *fields)
     bench.ask(b"EXPIRE", key, 60)
     assert [each.call for each in bench.client.run(bench.client.children.of(call))] == [child]
+
+
+@pytest.mark.parametrize("name", ["inputs", "again", "delayed", "active"])
+def test_a_key_of_a_pool_that_has_another_type_is_removed_and_the_pool_takes_inputs_again(
+    bench: Bench, name: str
+) -> None:
+    keys = bench.client.keys
+    spoiled = {
+        "inputs": keys.inputs(bench.pool),
+        "again": keys.again(bench.pool),
+        "delayed": keys.delayed(bench.pool),
+        "active": keys.active(shard_of(bench.pool)),
+    }[name]
+    lost = bench.submit(1)
+    bench.ask("DEL", spoiled)
+    bench.ask("SET", spoiled, "no such type")
+    observing = bench.client.observing
+    if name == "active":
+        assert bench.client.run(observing.active()) == []
+    else:
+        bench.client.run(observing.observe([bench.pool]))
+    (seen,) = bench.client.run(observing.observe([bench.pool]))
+    assert seen is not None
+    bench.submit(1)
+    assert bench.claim("ta-1", 10)
+    assert bench.client.run(observing.active()) == [bench.pool]
+    bench.ask("DEL", bench.client.keys.call(lost))
