@@ -128,7 +128,7 @@ SECTIONS = {
         *("worker list", "worker show", "worker cordon", "worker uncordon", "worker drain"),
     ),
     "Keep by name": ("dict", "queue", "secret", "token"),
-    "Set up": ("doctor", "key", "completion", "simulate"),
+    "Set up": ("doctor", "key", "acl", "completion", "simulate"),
 }
 EXAMPLES = (
     ("qmodal run shop.py", "Run its entrypoint; needs no setting up."),

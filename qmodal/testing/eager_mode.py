@@ -16,7 +16,7 @@ from typing import TypeVar
 from qmodal.client import client as clients
 from qmodal.client.client import Client
 from qmodal.client.process import state
-from qmodal.client.waiting import Waits
+from qmodal.client.waiting.said import Waits
 from qmodal.config import Settings
 from qmodal.exception import UnimplementedError
 from qmodal.testing.apps import EagerApps
@@ -88,7 +88,7 @@ class EagerClient(Client):
     @cached_property
     def waits(self) -> Waits:
         """What is said of calls that wait."""
-        return SilentWaits("", self.fleet, self.observing)
+        return SilentWaits("", self.fleet, self.boxes, self.observing)
 
     def run(self, op: Op[T]) -> T:
         """Drive an operation; in another thread, if a loop runs in this one, as user code may need its own."""

@@ -176,6 +176,20 @@ def test_a_pool_may_let_inputs_wait_so_that_fewer_containers_start(stage: Stage)
     stage.until(lambda: len(stage.assigned("f")) > 20, "one for almost each input")
 
 
+def test_a_pool_grows_once_more_containers_have_been_needed_for_its_window(stage: Stage) -> None:
+    client = stage.client
+    stage.worker(max_containers=100, fate=lambda report: report)
+    stage.publish(f=options(scaleup_window=300), g=options())
+    stage.submit("f", count=10)
+    stage.submit("g", count=10)
+    stage.until(lambda: len(stage.assigned("g")) == 10, "a pool without a window grows at once")
+    stage.until(lambda: stage.assigned("f"), "the first one does not wait")
+    assert len(stage.assigned("f")) == 1
+    limits = {"scaleup_window": 0}
+    client.run(client.apps.override(stage.app_id, stage.pools["f"], limits))
+    stage.until(lambda: len(stage.assigned("f")) == 10, "the window is taken away")
+
+
 def test_callers_are_told_when_the_containers_of_an_app_cannot_start(stage: Stage) -> None:
     failed: list[str] = []
 
