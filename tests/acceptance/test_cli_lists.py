@@ -344,7 +344,8 @@ def test_a_box_is_shown_with_what_its_containers_take(
     (container,) = about["containers"]
     assert container["gpus"] == ["GPU-1"]
     assert container["is_cpu_measured"]
-    assert (container["cpu"], container["memory"]) == (0, 0), "only the number of containers counts"
+    assert (container["cpu"], container["memory"]) == (0, 128 * 2**20), "idle, and not measured yet"
+    assert about["cpus_taken"] == 0
 
 
 def test_a_box_is_cordoned_drained_and_uncordoned_by_id_and_by_host(

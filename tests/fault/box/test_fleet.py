@@ -211,7 +211,6 @@ def test_every_call_of_a_harmed_fleet_has_one_result_from_a_gpu_of_a_kind_that_i
         took["cut off"] = cut_off_and_healed(site, caller)
         took |= stopped_and_killed(site, caller)
     hosts = judged(site, caller)
-    assert hosts["plain"].keys() == {"gpu-1", "gpu-2", "cpu-1"}
     assert not (owned / "twice").exists(), (owned / "twice").read_text()
     owners = (owned / "owners").read_text().splitlines()
     calls = Counter(name for name, _ in caller.calls)

@@ -283,6 +283,21 @@ def test_pools_in_line_are_told_how_many_are_ahead_and_whether_they_made_room() 
     assert board.counts == {"maximum": 1, "room": 3, "lent": 1}
 
 
+def test_who_lacks_a_gpu_is_told_which_and_how_many_pools_want_the_same() -> None:
+    """Also after it has made room, and whatever the others were measured to use."""
+    board = ReasonBoard()
+    for pool, cpu in (("a", 0.1), ("b", 2.0)):
+        request = ContainerRequest(pool=pool, count=1, needs=Needs.of(gpu="A100"), cpu=cpu)
+        board.judged(replace(judged(start=1), pool=pool, request=request), "")
+        board.lent(pool, 9.0)
+    taken = room(GPU_BOX, gpus=(GpuRoom(A100, 1, 1),))
+    ground = replace(GROUND, boxes=(GPU_BOX,), rooms=(taken,))
+    around = replace(AROUND, ground=ground, turns="ab", is_in_line=lambda _: True)
+    told = board.told(lambda: around, lambda _: ()).of
+    assert told["a"].full == "no GPU A100 is free on gpu-1"
+    assert told["b"].full == "no GPU A100 is free on gpu-1, and 1 pool is ahead of it"
+
+
 def test_a_pool_that_wants_nothing_any_more_is_forgotten() -> None:
     board = ReasonBoard()
     board.judged(judged(start=1), "")

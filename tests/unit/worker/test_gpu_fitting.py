@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+
 import pytest
 
 from qmodal.exception import ConfigurationError
@@ -11,8 +15,8 @@ from qmodal_workers.devices.fitting import GpuState, choose
 from qmodal_workers.devices.health import Health
 from qmodal_workers.devices.leases import GpuLease
 from qmodal_workers.devices.nvml import GpuFigures, Look
-from qmodal_workers.devices.offered import GpuOption
-from qmodal_workers.devices.watch import is_strange
+from qmodal_workers.devices.offered import GpuOption, OfferedGpus
+from qmodal_workers.devices.watch import GpuWatch, is_strange
 
 A, B, BIG, L4 = (
     Gpu(uuid=uuid, kind=kind, memory=memory)
@@ -158,3 +162,39 @@ def test_memory_in_use_without_a_lease_is_that_of_strangers(
 def test_of_a_small_gpu_a_twentieth_is_much() -> None:
     figures = GpuFigures(gpu=L4, used=450, total=8_000)
     assert is_strange(figures, is_shared=False)
+
+
+class SlowDriver:
+    """A driver whose looks wait for the test."""
+
+    def __init__(self) -> None:
+        self.answers = threading.Event()
+
+    def reopen(self) -> None:
+        pass
+
+    def look(self) -> Look:
+        assert self.answers.wait(20)
+        return Look(at=time.monotonic())
+
+
+@pytest.mark.parametrize("later", range(5))
+def test_a_loop_that_is_cancelled_as_the_driver_answers_ends(later: int) -> None:
+    asyncio.run(_cancelled(later))
+
+
+async def _cancelled(later: int) -> None:
+    """Cancel so many turns of the loop after the answer."""
+    driver = SlowDriver()
+    gpus = (Gpu(uuid="GPU-1", kind="L4"),)
+    watch = GpuWatch(OfferedGpus(gpus=gpus, nvml=driver))  # type: ignore[arg-type]
+    loop = asyncio.create_task(watch.watch())
+    await asyncio.sleep(0)
+    assert watch._looking is not None
+    watch._take(watch._looking, Look(at=time.monotonic()))
+    for _ in range(later):
+        await asyncio.sleep(0)
+    loop.cancel()
+    ended, _ = await asyncio.wait({loop}, timeout=5)
+    driver.answers.set()
+    assert ended, "it has forgotten that it was cancelled"

@@ -152,7 +152,8 @@ class Reaper:
                 contextlib.suppress(TimeoutError),
                 survive(f"writing the last output of {container.id}"),
             ):
-                await asyncio.wait_for(self._logs.finish(container.id), LAST_OUTPUT_SECONDS)
+                async with asyncio.timeout(LAST_OUTPUT_SECONDS):
+                    await self._logs.finish(container.id)
             how = self._ending(container, reason)
             self._statistics.ended(container, how)
             self._close(container)

@@ -74,7 +74,8 @@ class GpuWatch:
             thread = threading.Thread(target=self._look, args=(self._looking,), daemon=True)
             thread.start()  # one of our own, as the worker's end would wait for those of the loop
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.shield(self._looking), PATIENCE_SECONDS)
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await asyncio.shield(self._looking)
 
     def _look(self, answer: asyncio.Future[Look]) -> None:
         assert self._nvml is not None

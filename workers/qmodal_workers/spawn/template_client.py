@@ -200,7 +200,8 @@ class TemplateClient:
 
     async def _within_limit(self, future: asyncio.Future[T]) -> T:
         try:
-            return await asyncio.wait_for(asyncio.shield(future), TEMPLATE_ANSWER_SECONDS)
+            async with asyncio.timeout(TEMPLATE_ANSWER_SECONDS):
+                return await asyncio.shield(future)
         except TimeoutError:
             self.close()
             raise UnusableError("its template does not answer") from None
