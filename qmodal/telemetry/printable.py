@@ -29,12 +29,18 @@ def printable(text: str, *, lines: bool = False, colours: bool = False) -> str:
     """
     if text.isprintable():
         return text
-    pattern = _COLOURED_LINES if colours else _LINES if lines else _LINE
-    return pattern.sub(_escaped, text)
+    if not lines:
+        return _LINE.sub(_escaped, text)
+    return (_COLOURED_LINES if colours else _LINES).sub(_shown, text)
+
+
+def _shown(found: re.Match[str]) -> str:
+    odd = found[0]
+    # A progress bar goes back to the beginning of its line: each of its states gets a line of its own.
+    if odd in ("\r", "\r\n"):
+        return "\n"
+    return odd if len(odd) > 1 else _escaped(found)
 
 
 def _escaped(found: re.Match[str]) -> str:
-    odd = found[0]
-    if odd == "\r\n":
-        return "\n"
-    return odd if len(odd) > 1 else odd.encode("unicode_escape").decode()
+    return found[0].encode("unicode_escape").decode()

@@ -37,7 +37,7 @@ ROWS = {
     "a device string (DCS)": ("\x1bP$q\x1b\\", "\\x1bP$q\\x1b\\", "\\x1bP$q\\x1b\\"),
     "bell": ("\x07", "\\x07", "\\x07"),
     "backspace and delete": ("good\b\x7fbad", "good\\x08\\x7fbad", "good\\x08\\x7fbad"),
-    "carriage return": ("good\rbad", "good\\rbad", "good\\rbad"),
+    "carriage return": ("good\rbad", "good\\rbad", "good\nbad"),
     "lines": ("a\r\nb\n\tc", "a\\r\\nb\\n\\tc", "a\nb\n\tc"),
     "line separators": (
         "a\u2028b\x0b\x0c\x85",
