@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from qmodal.client import client as clients
@@ -37,11 +37,17 @@ def session_stack(home: Path) -> Iterator[SessionStack]:
     environ = {name: value for name, value in os.environ.items() if name not in _ELSEWHERE}
     settings = Settings.from_environ(environ | {"QMODAL_HOME": str(home)})
     with start_private(settings) as stack:
-        settings = replace(settings, redis_url=stack.url, signing_key=stack.key)
+        settings = stack.settings
         client = Client(settings, stack=stack)
         before = clients.use(client)
         try:
-            yield SessionStack(stack.url, settings.to_environ())
+            yield SessionStack(stack.url, _environ(settings))
         finally:
             client.close()
             clients.use(before)
+
+
+def _environ(settings: Settings) -> dict[str, str]:
+    """With the key that publishes, so that programs that a test starts may deploy."""
+    key = settings.publishing_key
+    return settings.to_environ() | ({} if key is None else {"QMODAL_PUBLISHING_KEY": key.hex()})
