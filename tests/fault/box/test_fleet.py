@@ -191,7 +191,7 @@ def site(settings: Settings, tmp_path: Path, nvml: Path) -> Iterator[Site]:
                 StubGpu(uuid=f"GPU-{kind}-{each}", name=name, memory=memory) for each in range(2)
             ]
             machine = StubMachine(nvml, folder, *gpus)
-            made.add(f"gpu-{number}", "--cpus", "4", machine=machine)
+            made.add(f"gpu-{number}", "--cpus", "4", "--label", "region=g", machine=machine)
         made.add("cpu-1", "--cpus", "4", "--label", "region=c")
         made.start_autoscaler()
         (tmp_path / "fleet.py").write_text(PROGRAM)

@@ -286,6 +286,7 @@ def test_retries_are_promoted_when_they_are_due(stage: Stage) -> None:
     worker.settle(stage.pools["f"], claimed)
 
 
+@pytest.mark.leaves_keys  # the call whose inputs are lost
 def test_a_pool_that_cannot_be_read_stops_no_other(stage: Stage) -> None:
     stage.worker()
     stage.publish(f=options(), g=options())

@@ -81,6 +81,7 @@ def test_a_gpu_that_two_boxes_report_counts_once(stage: Stage) -> None:
 
 def test_a_box_may_change_what_it_offers_and_what_no_box_has_waits_for_one(stage: Stage) -> None:
     worker = gpu_box(stage, "GPU-a")
+    worker.offer(labels=("zone=us",))
     stage.publish(
         gpu=options(gpu="H100"), wide=options(cpu=16.0), far=options(region="eu"), plain=options()
     )

@@ -105,7 +105,7 @@ def test_it_reads_json_and_has_variables_and_what_it_prints_is_logged(
     )
     assert run(caplog, code) == [
         ("shortage.output", "3"),
-        ("shortage.output", "3   [1m"),
+        ("shortage.output", "3 \\t\\x1b[1m"),
         ("shortage.ended", ""),
     ]
 

@@ -110,7 +110,7 @@ def test_what_a_pool_wants_follows_from_its_judgement(name: str) -> None:
 
 
 A100 = Gpu(uuid="GPU-1", kind="A100-80GB")
-BOX = BoxView(worker="a", name="box-1", offer=Offer(cpus=4, memory=2**33))
+BOX = BoxView(worker="a", name="box-1", offer=Offer(cpus=4, memory=2**33, labels=("zone=b",)))
 GPU_BOX = BoxView(
     worker="b",
     name="gpu-1",

@@ -45,8 +45,8 @@ class BadResponseError(Error):
 
 
 def plain(status: int, text: str, *headers: Header) -> Response:
-    """A response of one line of text."""
-    return _made(PlainTextResponse(f"{printable(text)}\n", status), *headers)
+    """A response of lines of text."""
+    return _made(PlainTextResponse(f"{printable(text, lines=True)}\n", status), *headers)
 
 
 def as_json(status: int, content: object) -> Response:

@@ -16,8 +16,9 @@ if is_packed and type(before) == 'table' then
   end
 end
 for i = 5, #ARGV, 2 do
-  merged[ARGV[i]] = tonumber(ARGV[i + 1])
-  merged[ARGV[i] .. '_at'] = now
+  local name, value = ARGV[i], tonumber(ARGV[i + 1])
+  if merged[name] ~= value then merged[name .. '_at'] = now end
+  merged[name] = value
 end
 local packed = cmsgpack.pack(merged)
 local lower = merged.min_containers or tonumber(least)

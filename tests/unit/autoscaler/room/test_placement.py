@@ -191,7 +191,7 @@ A100S, L4S = gpus("A100-80GB", 4, 81920), gpus("L4", 2, 23034)
         pytest.param(wants(memory=40_000), [box("x")], None, id="more memory than it has"),
         pytest.param(
             wants(region="eu"),
-            [box("x"), box("y", labels=("zone=eu",), slots=1)],
+            [box("x", labels=("zone=us",)), box("y", labels=("zone=eu",), slots=1)],
             "y",
             id="a region",
         ),
