@@ -44,6 +44,8 @@ class ProcessState:
 
     client: Any = None  # the Client of the plain verbs; made on first use, under `making`
     eager: Any = None  # the EagerApps of `qmodal.testing`, while its eager mode is on
+    # The contexts of `app.run()` that were entered, by their ids: one whose value is dropped goes on until it is left.
+    runs: dict[int, Any] = field(default_factory=dict)
     serving_pid: int = 0
     importing_pid: int = 0
     is_importing: bool = False

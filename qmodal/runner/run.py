@@ -107,6 +107,7 @@ class RunContext(Generic[A]):
             self._start(client, stack)
             self._stack = stack.pop_all()
             self._pid = os.getpid()
+        process.state.runs[id(self)] = self
         return app
 
     def _start(self, client: Client, stack: ExitStack) -> None:
@@ -148,6 +149,7 @@ class RunContext(Generic[A]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
+        process.state.runs.pop(id(self), None)
         stack = self._stack.pop_all()
         if self._pid != os.getpid():
             return False  # a forked child leaves the block; the app is its parent's
