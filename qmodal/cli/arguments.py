@@ -14,10 +14,11 @@ from typing import Any, Literal, Union
 
 import click
 
+from qmodal.cli.options import ParamType
 from qmodal.exception import ExecutionError, InvalidError, clause
 
 
-class Json(click.ParamType[Any]):
+class Json(ParamType[Any]):
     """A dict or a list, written as JSON."""
 
     def __init__(self, kind: type[dict[Any, Any]] | type[list[Any]]) -> None:

@@ -17,12 +17,17 @@ _SECONDS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
 
 
 if TYPE_CHECKING:
-    _Milliseconds = click.ParamType[int]
-else:  # which older versions of click do not let be subscripted
-    _Milliseconds = click.ParamType
+    from click import ParamType as ParamType
+else:
+
+    class ParamType(click.ParamType):
+        """A type of an option's values; that of click 8.1 does not let itself be subscripted."""
+
+        def __class_getitem__(cls, _value: object) -> type:
+            return cls
 
 
-class Moment(_Milliseconds):
+class Moment(ParamType[int]):
     """A moment in the past, in ms since 1970: as so long ago (`15m`), or as a date with or without a time."""
 
     name = "time"
@@ -41,7 +46,7 @@ class Moment(_Milliseconds):
             self.fail(text, param, ctx)
 
 
-class Size(click.ParamType[int]):
+class Size(ParamType[int]):
     """An amount of memory, in bytes."""
 
     name = "size"
@@ -56,7 +61,7 @@ class Size(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
-class Label(click.ParamType[str]):
+class Label(ParamType[str]):
     """A label of a box."""
 
     name = "label"
