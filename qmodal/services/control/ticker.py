@@ -137,6 +137,8 @@ def _surviving(activity: str, jobs: JobQueue) -> Iterator[None]:
         except ResponseError as error:
             jobs.mend()
             raise EnqueueError(str(error)) from error
+        except RedisError as error:  # a server that is away, or changes its master
+            raise EnqueueError(str(error)) from error
 
 
 def _short(*parts: str) -> str:

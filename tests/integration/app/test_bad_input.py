@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +51,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     module = load_file(PROGRAM)
     with (
         start_private(settings, children=SOON_LOST) as stack,
-        ensure_server(replace(settings, redis_url=stack.url, signing_key=stack.key)) as client,
+        ensure_server(stack.settings) as client,
     ):
         plain = redis.Redis.from_url(client.settings.redis_url or "")
         with plain:

@@ -16,7 +16,8 @@ if is_packed and type(before) == 'table' then
   end
 end
 for i = 5, #ARGV, 2 do
-  local name, value = ARGV[i], tonumber(ARGV[i + 1])
+  local name = ARGV[i]
+  local value = tonumber(ARGV[i + 1])
   if merged[name] ~= value then merged[name .. '_at'] = now end
   merged[name] = value
 end

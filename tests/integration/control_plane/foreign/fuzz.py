@@ -290,15 +290,11 @@ def attack(seed: int, home: Path) -> Iterator[Attack]:
     """A stack of its own, with the program deployed."""
     settings = Settings.from_environ({"QMODAL_HOME": str(home)})
     with start_private(settings, children=CHILDREN) as stack:
-        made = Settings.from_environ(
-            {
-                "QMODAL_HOME": str(home),
-                "QMODAL_REDIS_URL": stack.url,
-                "QMODAL_SIGNING_KEY": stack.key.hex(),
-            }
-        )
         program: Any = load_file(PROGRAM)
-        with ensure_server(made, stack) as client, redis.Redis.from_url(stack.url) as plain:
+        with (
+            ensure_server(stack.settings, stack) as client,
+            redis.Redis.from_url(stack.url) as plain,
+        ):
             program.app.deploy()
             stack.start_gateway()
             this = Attack(stack, client, program, plain, random.Random(seed))
