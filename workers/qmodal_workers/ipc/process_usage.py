@@ -15,6 +15,9 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _KIBIBYTE = 1024
 # Of a process with more threads these are asked for how long they have waited.
 _MOST_THREADS = 64
+# A thread that computes runs for longer than this before another one gets its processor. One that only wakes up now and
+# then waits for a processor each time, too: with many of those a busy machine would make them look like work.
+_SHORTEST_SLICE_NS = 500_000
 IS_KNOWN = sys.platform == "linux"
 
 
@@ -42,11 +45,13 @@ def cpu_seconds(pids: Iterable[int]) -> float:
 
 
 def _waited(pid: int) -> int:
-    """Nanoseconds for which threads of the process that live could have run and had no processor; 0 where nobody counts."""
+    """Nanoseconds for which threads of the process that live and compute had no processor; 0 where nobody counts."""
     waited = 0
     for thread in islice(Path(f"/proc/{pid}/task").iterdir(), _MOST_THREADS):
         with suppress(OSError, ValueError, IndexError):
-            waited += int((thread / "schedstat").read_bytes().split()[1])
+            ran, waits, slices = map(int, (thread / "schedstat").read_bytes().split())
+            if ran >= slices * _SHORTEST_SLICE_NS:
+                waited += waits
     return waited
 
 
