@@ -79,14 +79,15 @@ def meet_in_threads(folder: str, name: int, count: int) -> tuple[int, str | None
     return os.getpid(), *ids, qmodal.is_local()
 
 
-@app.function(scaledown_window=2)
+# With a request: its inputs look for files all the time, and measured they would fill a small box before all are there.
+@app.function(scaledown_window=2, cpu=0.125)
 @qmodal.concurrent(max_inputs=100)
 async def crowd(folder: str, name: int, count: int) -> int:
     await gather(folder, name, count)
     return os.getpid()
 
 
-@app.function()
+@app.function(cpu=0.125)  # as above
 @qmodal.concurrent(max_inputs=20, target_inputs=5)
 async def burst(folder: str, name: int, count: int) -> int:
     await gather(folder, name, count)

@@ -39,10 +39,10 @@ class Traces:
 
     def all(self) -> list[Span]:
         """Those of containers, too."""
-        lines = [
-            line for file in self._folder.glob("*.jsonl") for line in file.read_text().splitlines()
-        ]
-        return self.own() + [json.loads(line) for line in lines]
+        written = [file.read_text() for file in self._folder.glob("*.jsonl")]
+        # The last line may be half written.
+        lines = [line for text in written for line in text.splitlines(keepends=True)]
+        return self.own() + [json.loads(line) for line in lines if line.endswith("\n")]
 
     def of(self, trace_id: str, name: str, number: int = 1) -> list[Span]:
         """Those of that name in a trace, once there are so many."""
